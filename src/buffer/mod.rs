@@ -1,0 +1,18 @@
+//! Bytes on their way through a worker: the pool they are received into, and chains of pieces to send.
+//!
+//! * [`Pool`] owns the memory that receives go into, in two sizes. An idle connection holds none of it.
+//! * [`Buffer`] is a lease on a piece of it, returned to the pool when the last lease is dropped.
+//! * [`Chunk`] is a piece of something to send: a leased buffer, shared memory, or static bytes.
+//! * [`Chain`] is a sequence of chunks: what one `Send` carries.
+//!
+//! This is, with [`crate::driver`], the only place where `unsafe` is allowed: the pool's memory is
+//! written by the kernel while no lease on it exists, and read through leases afterwards.
+
+mod chain;
+mod chunk;
+mod memory;
+mod pool;
+
+pub use chain::Chain;
+pub use chunk::Chunk;
+pub use pool::{Buffer, BufferId, Pool, PoolConfig, PoolUsage, SizeClass};

@@ -1,0 +1,155 @@
+//! The kernel boundary: the contract between the machines and whatever carries their wishes out.
+//!
+//! A machine never calls the kernel. It puts an [`Op`] into the [`Ops`] queue ("send this", "close
+//! that") and is later handed an [`Outcome`] ("sent", "these bytes arrived"). A [`Driver`] stands
+//! between: it takes the queue once a turn, carries it out, waits, and hands outcomes back.
+//!
+//! | driver | carries an operation out by | used |
+//! |---|---|---|
+//! | `uring` | submission and completion queue entries | Linux 6.0 and later, the default |
+//! | `epoll` | non-blocking system calls and edge-triggered readiness | older kernels, containers that block io_uring |
+//! | `sim` | an in-memory network, file system and clock, seeded and adversarial | tests |
+//!
+//! # The operations
+//!
+//! | [`Op`] | a machine asks | [`Outcome`]s, the last one final |
+//! |---|---|---|
+//! | `Accept` | a listener, until stopped | `Accepted`…, then `Cancelled` or `Failed` |
+//! | `Recv` | a socket, until stopped | `Received`…, then `Eof`, `Cancelled` or `Failed` |
+//! | `Send` | a socket, a chain of chunks | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
+//! | `SendFile` | a socket, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
+//! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
+//! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
+//! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
+//! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
+//! | `Close`, `CloseFile` | a descriptor | `Done` |
+//!
+//! # The promises, which one suite of contract tests holds every driver to
+//!
+//! 1. Every operation has exactly one final outcome ([`Outcome::is_final`]), also when it is
+//!    cancelled. After it the driver has forgotten the operation.
+//! 2. `Accept` and `Recv` are subscriptions. Re-arming, waiting for buffers, backing off after
+//!    `EMFILE`: the driver's business, invisible above it.
+//! 3. [`Ops::cancel`] is a request, never answered itself. What had already arrived is still
+//!    delivered, then the operation's own final outcome, whichever way the race went. Cancelling
+//!    an operation that has ended is allowed and does nothing.
+//! 4. `Send` and `SendFile` are all or error. A partial send is reported as `Progress` and
+//!    continued by the driver.
+//! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
+//!    outcome, so memory that the kernel may touch cannot be freed.
+//! 6. On one socket at most one `Recv` and one `Send`, `SendFile` or `Shutdown` are in flight.
+//!    `Close` is asked only when nothing else is in flight on that descriptor. (Asserted.)
+//! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
+//! 8. A turn with nothing to do waits in the kernel and costs no processor time.
+
+mod offload;
+mod ops;
+mod outcome;
+mod sys;
+mod waker;
+
+pub mod probe;
+pub mod sim;
+
+use std::io;
+use std::time::Duration;
+
+pub use ops::{File, Op, OpId, Ops, Request, Root, Socket, Token};
+pub use outcome::{Completion, Fault, FileInfo, FileKind, Outcome, Peer};
+pub use waker::Waker;
+
+use crate::buffer::Pool;
+
+/// Carries operations out. See the module's page for the contract.
+pub trait Driver {
+    /// Takes everything queued in `ops`, waits until at least one completion is there, a
+    /// [`Waker`] was used, or `wait` has passed (`None`: no limit), and appends the completions to
+    /// `done`, at most [`TURN_COMPLETIONS_MAX`] of them.
+    ///
+    /// # Errors
+    /// Only what ends the worker: the kernel refuses the ring or the epoll instance itself. What
+    /// goes wrong with one operation is that operation's `Failed`.
+    fn turn(&mut self, ops: &mut Ops, wait: Option<Duration>, done: &mut Vec<Completion>) -> io::Result<Turn>;
+
+    /// The time as this driver knows it; never goes backwards.
+    fn now(&self) -> Time;
+
+    /// The pool that receive buffers come from.
+    fn pool(&self) -> &Pool;
+
+    /// What this driver has done so far.
+    fn counters(&self) -> Counters;
+}
+
+/// What a turn brought besides completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The time at which the completions were collected.
+    pub now: Time,
+    /// Another thread used the waker: look at the messages.
+    pub woken: bool,
+}
+
+/// The most completions one turn hands out, so that timers and messages get their turn too.
+pub const TURN_COMPLETIONS_MAX: usize = 4096;
+
+/// A moment, in nanoseconds since an arbitrary start that one driver keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(u64);
+
+impl Time {
+    /// The start of this clock.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment `nanos` after the start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the start.
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// What a driver has done since it was made. Plain numbers, read by whoever asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls of `io_uring_enter` or `epoll_wait`.
+    pub enters: u64,
+    /// Operations taken from machines, and entries submitted for them or attempts made.
+    pub submissions: u64,
+    /// Outcomes handed to machines.
+    pub completions: u64,
+    /// Multishot operations armed again after the kernel had ended them.
+    pub rearms: u64,
+    /// Times a receive found no buffer and had to wait.
+    pub buffers_exhausted: u64,
+    /// Times accepting paused for want of descriptors or memory.
+    pub accept_pauses: u64,
+    /// Sends that the kernel took only in part.
+    pub short_sends: u64,
+    /// Sockets that were moved to large receive buffers.
+    pub promotions: u64,
+    /// Completions that overflowed the completion queue into kernel memory.
+    pub overflows: u64,
+}

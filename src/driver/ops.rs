@@ -1,0 +1,256 @@
+//! What machines ask for: the operations, the queue they wait in, the ledger of those in flight.
+
+use std::ffi::CString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::buffer::Chain;
+use crate::table::{Key, Table};
+
+/// A socket, connected or listening, as its driver names it. Only the driver knows the descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Socket(pub(super) Key);
+
+/// An open file, as its driver names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct File(pub(super) Key);
+
+/// Names one operation in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OpId(Key);
+
+/// Says whose an operation is. The driver carries it and never looks inside.
+///
+/// Core packs the machine's kind, its place in its table with that place's generation, and the
+/// operation's slot in the machine into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Which machine.
+    pub machine: Key,
+    /// Which kind of machine.
+    pub kind: u8,
+    /// Which of its slots.
+    pub slot: u8,
+}
+
+/// A folder below which files are opened, and never outside of it.
+#[derive(Debug)]
+pub struct Root {
+    path: std::path::PathBuf,
+    directory: std::fs::File,
+}
+
+impl Root {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// What the system says: it is missing, not a folder, or may not be read.
+    pub fn open(path: &std::path::Path) -> std::io::Result<Arc<Self>> {
+        let directory = std::fs::File::open(path)?;
+        if !directory.metadata()?.is_dir() {
+            return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
+        }
+        Ok(Arc::new(Self { path: path.to_owned(), directory }))
+    }
+
+    /// The path it was opened by, for messages.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// The folder's descriptor.
+    pub fn directory(&self) -> &std::fs::File {
+        &self.directory
+    }
+}
+
+/// What a machine asks of its driver. The table in [`crate::driver`] gives the outcomes of each.
+#[derive(Debug)]
+pub enum Op {
+    /// Deliver every connection that arrives, until cancelled.
+    Accept {
+        /// A listening socket.
+        listener: Socket,
+    },
+    /// Deliver every byte that arrives, until the end, an error or a cancel.
+    Recv {
+        /// A connected socket with no other `Recv` in flight.
+        socket: Socket,
+    },
+    /// Send all of these bytes, in order. The chain is not empty.
+    Send {
+        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        socket: Socket,
+        /// The bytes. The driver holds them until the final outcome.
+        chain: Chain,
+    },
+    /// Send `length` bytes of a file, from `offset`, without passing them through user memory where
+    /// that is cheaper. A file that turns out shorter is `Failed` with [`super::Fault::FileTruncated`].
+    SendFile {
+        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        socket: Socket,
+        /// A regular file.
+        file: File,
+        /// Where in the file to begin, in bytes.
+        offset: u64,
+        /// How many bytes; at least one.
+        length: u64,
+    },
+    /// Connect a new TCP socket.
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Look a host name up, off the loop.
+    Resolve {
+        /// A name or an address in text.
+        host: Arc<str>,
+        /// Carried into each address.
+        port: u16,
+    },
+    /// Open a file for reading beneath a root, never outside of it, whatever the path says.
+    Open {
+        /// Where the path begins.
+        root: Arc<Root>,
+        /// A relative path.
+        path: CString,
+    },
+    /// End the sending half: the peer sees the end of input, receiving goes on.
+    Shutdown {
+        /// A connected socket with nothing being sent.
+        socket: Socket,
+    },
+    /// Close a socket that has nothing in flight.
+    Close {
+        /// The socket; its name is void from now on.
+        socket: Socket,
+    },
+    /// Close a file that has nothing in flight.
+    CloseFile {
+        /// The file; its name is void from now on.
+        file: File,
+    },
+}
+
+/// One entry of the queue that a driver drains.
+#[derive(Debug)]
+pub enum Request {
+    /// Carry this out.
+    Start(OpId, Op),
+    /// End this soon. It may have ended already.
+    Cancel(OpId),
+}
+
+/// The queue from machines to their driver, and the ledger of what is in flight.
+///
+/// One per worker. Machines add at the one end during a turn; the driver drains the other when the
+/// turn ends, so that a whole batch costs one system call.
+#[derive(Debug, Default)]
+pub struct Ops {
+    queue: Vec<Request>,
+    in_flight: Table<Token>,
+}
+
+impl Ops {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Queues an operation; its outcomes will carry `token`.
+    pub fn submit(&mut self, token: Token, op: Op) -> OpId {
+        let id = OpId(self.in_flight.insert(token));
+        tracing::trace!(op = %id, kind = op.name(), slot = token.slot, "submit");
+        self.queue.push(Request::Start(id, op));
+        id
+    }
+
+    /// Asks that an operation end soon. See promise 3 of [`crate::driver`].
+    pub fn cancel(&mut self, id: OpId) {
+        tracing::trace!(op = %id, "cancel");
+        self.queue.push(Request::Cancel(id));
+    }
+
+    /// How many operations have had no final outcome yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whose operation this is, or `None` if it has had its final outcome.
+    pub fn owner(&self, id: OpId) -> Option<Token> {
+        self.in_flight.get(id.0).copied()
+    }
+
+    /// Every operation in flight with its owner, for debug dumps and invariant checks.
+    pub fn iter_in_flight(&self) -> impl Iterator<Item = (OpId, Token)> + '_ {
+        self.in_flight.iter().map(|(key, token)| (OpId(key), *token))
+    }
+
+    /// Whether the driver has something to take.
+    pub fn has_requests(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// For drivers: everything queued, oldest first.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Request> {
+        self.queue.drain(..)
+    }
+
+    /// For the worker: books an outcome. `None` means that the driver broke promise 1.
+    pub fn settle(&mut self, id: OpId, is_final: bool) -> Option<Token> {
+        if is_final { self.in_flight.remove(id.0) } else { self.in_flight.get(id.0).copied() }
+    }
+}
+
+impl Op {
+    /// The operation's name, for logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Accept { .. } => "accept",
+            Self::Recv { .. } => "recv",
+            Self::Send { .. } => "send",
+            Self::SendFile { .. } => "send_file",
+            Self::Connect { .. } => "connect",
+            Self::Resolve { .. } => "resolve",
+            Self::Open { .. } => "open",
+            Self::Shutdown { .. } => "shutdown",
+            Self::Close { .. } => "close",
+            Self::CloseFile { .. } => "close_file",
+        }
+    }
+}
+
+impl OpId {
+    /// For drivers: a dense index, free for reuse once the final outcome is out.
+    pub const fn index(self) -> usize {
+        self.0.index() as usize
+    }
+
+    /// For drivers: index and generation in one word, for the kernel to carry.
+    pub const fn to_bits(self) -> u64 {
+        (self.0.generation() as u64) << 32 | self.0.index() as u64
+    }
+
+    /// For drivers: what [`OpId::to_bits`] packed.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(Key::from_parts(bits as u32, (bits >> 32) as u32))
+    }
+}
+
+impl fmt::Display for OpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+macro_rules! debug_as_key {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    )*};
+}
+debug_as_key!(Socket, File, OpId);

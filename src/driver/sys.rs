@@ -1,0 +1,199 @@
+//! System calls behind safe signatures: what both kernel drivers share.
+//!
+//! Each function is one call and its error. Nothing here decides, retries or waits.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use super::{FileInfo, FileKind, Peer};
+use crate::buffer::Chain;
+
+/// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
+pub(super) const GATHER_MAX: usize = 64;
+
+/// The first moment of the clock is the start of this process.
+pub(super) fn monotonic_ns() -> u64 {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is to writable memory of the right type; CLOCK_MONOTONIC always exists,
+    // so the call initialises it.
+    let now = unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// `accept4(2)`, non-blocking and close-on-exec.
+pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: null address and length are allowed: the address is not wanted here.
+    let fd = check(unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Who is at the other end of a connected socket (`getpeername(2)`).
+pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
+    match socket2::SockRef::from(&socket).peer_addr() {
+        Ok(address) => address.as_socket().map_or(Peer::Local, Peer::Inet),
+        Err(_) => Peer::Gone,
+    }
+}
+
+/// `recv(2)` without waiting.
+pub(super) fn recv(socket: BorrowedFd<'_>, memory: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live exclusive slice.
+    check_len(unsafe { libc::recv(socket.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len(), libc::MSG_DONTWAIT) })
+}
+
+/// Sends the beginning of a chain without waiting; returns how many bytes the kernel took.
+pub(super) fn send(socket: BorrowedFd<'_>, chain: &Chain) -> io::Result<usize> {
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if let [chunk] = chain.chunks() {
+        // SAFETY: pointer and length are those of a live slice.
+        return check_len(unsafe { libc::send(socket.as_raw_fd(), chunk.as_ptr().cast(), chunk.len(), FLAGS) });
+    }
+    let mut pieces = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
+    let count = gather(chain, &mut pieces);
+    let message = message_of(&mut pieces[..count]);
+    // SAFETY: the message points to `pieces`, which point to the chain's chunks; all outlive the call.
+    check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) })
+}
+
+/// Points `pieces` at the chain's first chunks; returns how many are used.
+pub(super) fn gather(chain: &Chain, pieces: &mut [libc::iovec]) -> usize {
+    let mut count = 0;
+    for (piece, chunk) in pieces.iter_mut().zip(chain.chunks()) {
+        *piece = libc::iovec { iov_base: chunk.as_ptr().cast_mut().cast(), iov_len: chunk.len() };
+        count += 1;
+    }
+    count
+}
+
+/// A message header over these pieces, without address or control data.
+pub(super) fn message_of(pieces: &mut [libc::iovec]) -> libc::msghdr {
+    // SAFETY: all zeroes is a valid header: no address, no pieces, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_mut_ptr();
+    message.msg_iovlen = pieces.len() as _;
+    message
+}
+
+/// `sendfile(2)` from `offset`; the socket must be non-blocking. Zero means the file has ended.
+pub(super) fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: usize) -> io::Result<usize> {
+    let mut offset = offset as libc::off_t;
+    // SAFETY: the offset is a live local.
+    check_len(unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut offset, length) })
+}
+
+/// Whether the byte at `offset` is in the page cache. `true` also where the file system cannot tell.
+pub(super) fn is_cached(file: BorrowedFd<'_>, offset: u64) -> bool {
+    let mut byte = 0_u8;
+    let piece = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: one piece, pointing to a live local byte.
+    let result = check_len(unsafe {
+        libc::preadv2(file.as_raw_fd(), &raw const piece, 1, offset as libc::off_t, libc::RWF_NOWAIT)
+    });
+    !matches!(result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN))
+}
+
+/// `pread(2)`; waits for the disk. Zero means the file has ended.
+pub(super) fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live exclusive slice.
+    check_len(unsafe { libc::pread(file.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len(), offset as libc::off_t) })
+}
+
+/// A new non-blocking TCP socket for connecting to `address`, with `TCP_NODELAY`.
+pub(super) fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = socket2::Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// `connect(2)`; on a non-blocking socket usually `EINPROGRESS`.
+pub(super) fn connect(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    socket2::SockRef::from(&socket).connect(&SockAddr::from(address))
+}
+
+/// What became of a connect in progress: `SO_ERROR`, cleared by asking.
+pub(super) fn connect_result(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&socket).take_error()?.map_or(Ok(()), Err)
+}
+
+/// Ends the sending half. A direct call: io_uring would hand it to a kernel worker thread.
+pub(super) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
+}
+
+/// How `open_beneath` looks the path up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// Only what the kernel has in its caches: never waits, `EAGAIN` if it would.
+    CachedOnly,
+    /// May wait for the disk.
+    Full,
+}
+
+/// How every file is opened: to read, and never waiting on a FIFO.
+pub(super) const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+
+/// How every path is resolved: never out of the root, whatever links or dots it has.
+pub(super) const OPEN_RESOLVE: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+
+/// Opens a path beneath a folder with `openat2(2)` (Linux 5.6).
+pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &CStr, lookup: Lookup) -> io::Result<OwnedFd> {
+    // SAFETY: all zeroes is a valid `open_how`.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = OPEN_FLAGS as u64;
+    how.resolve = OPEN_RESOLVE
+        | match lookup {
+            Lookup::CachedOnly => libc::RESOLVE_CACHED,
+            Lookup::Full => 0,
+        };
+    // SAFETY: path and how are live, and the size is the structure's.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+    };
+    let fd = check(fd as i32)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `fstat(2)`. A direct call: io_uring would hand `statx` to a kernel worker thread.
+pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the pointer is to writable memory of the right type.
+    check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Ok(FileInfo {
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec),
+        kind: match stat.st_mode & libc::S_IFMT {
+            libc::S_IFREG => FileKind::Regular,
+            libc::S_IFDIR => FileKind::Directory,
+            _ => FileKind::Special,
+        },
+    })
+}
+
+/// A result that is −1 on error, with the reason in `errno`.
+pub(super) fn check(result: i32) -> io::Result<i32> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_len(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,41 @@
+//! Wakes a worker out of its wait, from any thread: an eventfd.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::sys;
+
+/// The end that other threads hold. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<File>);
+
+impl Waker {
+    /// A waker that nobody waits for yet.
+    ///
+    /// # Errors
+    /// No descriptor is left, or no memory.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = sys::check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Self(Arc::new(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))))
+    }
+
+    /// Ends the worker's wait, now or the next one. Several calls may count as one.
+    pub fn wake(&self) {
+        // The only possible failure is a full counter, and then the worker is awake already.
+        let _ = (&*self.0).write_all(&1_u64.to_ne_bytes());
+    }
+
+    /// The descriptor that becomes readable.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Makes it unreadable again; whether it had been used.
+    pub(super) fn clear(&self) -> bool {
+        (&*self.0).read(&mut [0; 8]).is_ok()
+    }
+}
