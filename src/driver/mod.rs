@@ -42,6 +42,7 @@
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
+mod feature;
 mod offload;
 mod ops;
 mod outcome;
@@ -52,8 +53,10 @@ pub mod probe;
 pub mod sim;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{File, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, Outcome, Peer};
 pub use waker::Waker;
@@ -79,6 +82,18 @@ pub trait Driver {
 
     /// What this driver has done so far.
     fn counters(&self) -> Counters;
+
+    /// How many sockets and files it holds open for machines.
+    fn open_descriptors(&self) -> usize;
+}
+
+/// What the drivers that stand on a real kernel offer beyond the contract.
+pub trait KernelDriver: Driver {
+    /// Takes over a socket that was made elsewhere: a bound listener, or one end of a socket pair.
+    fn adopt(&mut self, socket: OwnedFd) -> Socket;
+
+    /// What other threads use to end a wait.
+    fn waker(&self) -> Waker;
 }
 
 /// What a turn brought besides completions.

@@ -1,0 +1,150 @@
+//! The optional features of the `uring` driver, by name, so that each can be probed, switched off
+//! (`--uring-off`), measured, and tested in its absence on a kernel that has it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One optional feature. The driver works without any of them, only slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Feature {
+    /// `IORING_SETUP_DEFER_TASKRUN` with `SINGLE_ISSUER` (Linux 6.1): completions are worked off
+    /// when the worker asks, in batches. Without it: `COOP_TASKRUN`.
+    DeferTaskrun,
+    /// `IORING_SETUP_NO_SQARRAY` (Linux 6.6): one indirection less per submission.
+    NoSqArray,
+    /// `IORING_REGISTER_RING_FDS` (Linux 5.18): saves looking the ring up at each enter.
+    RegisteredRing,
+    /// `IORING_ACCEPT_MULTISHOT` (Linux 5.19): one submission accepts many. Without it: one each.
+    AcceptMultishot,
+    /// `IORING_RECV_MULTISHOT` (Linux 6.0): one submission receives many times; needs `buffer-ring`.
+    RecvMultishot,
+    /// `IORING_REGISTER_PBUF_RING` (Linux 5.19): the kernel picks a buffer when bytes arrive.
+    /// Without it: wait for readiness, then receive into a buffer.
+    BufferRing,
+    /// Sockets that carry bulk move to large receive buffers.
+    LargeBuffers,
+    /// `IORING_OP_OPENAT2` (Linux 5.6) through the ring. Without it: on a helper thread if need be.
+    RingOpen,
+    /// `IORING_OP_CLOSE` (Linux 5.6) through the ring. Without it: `close(2)`.
+    RingClose,
+    /// `IORING_OP_CONNECT` (Linux 5.5) through the ring. Without it: `connect(2)` and a poll.
+    RingConnect,
+}
+
+impl Feature {
+    /// Every feature, in the order in which they are shown.
+    pub const ALL: [Self; 10] = [
+        Self::DeferTaskrun,
+        Self::NoSqArray,
+        Self::RegisteredRing,
+        Self::AcceptMultishot,
+        Self::RecvMultishot,
+        Self::BufferRing,
+        Self::LargeBuffers,
+        Self::RingOpen,
+        Self::RingClose,
+        Self::RingConnect,
+    ];
+
+    /// The name that `--uring-off` takes and `xps probe` shows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeferTaskrun => "defer-taskrun",
+            Self::NoSqArray => "no-sqarray",
+            Self::RegisteredRing => "registered-ring",
+            Self::AcceptMultishot => "accept-multishot",
+            Self::RecvMultishot => "recv-multishot",
+            Self::BufferRing => "buffer-ring",
+            Self::LargeBuffers => "large-buffers",
+            Self::RingOpen => "ring-open",
+            Self::RingClose => "ring-close",
+            Self::RingConnect => "ring-connect",
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `--uring-off` named something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such feature; the features are {}", Feature::ALL.map(Feature::name).join(", "))]
+pub struct UnknownFeature;
+
+impl FromStr for Feature {
+    type Err = UnknownFeature;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFeature> {
+        Self::ALL.into_iter().find(|feature| feature.name() == name).ok_or(UnknownFeature)
+    }
+}
+
+/// A set of features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureSet(u32);
+
+impl FeatureSet {
+    /// No feature.
+    pub const NONE: Self = Self(0);
+
+    /// Every feature.
+    pub const ALL: Self = Self((1 << Feature::ALL.len()) - 1);
+
+    /// Whether the feature is in the set.
+    pub const fn has(self, feature: Feature) -> bool {
+        self.0 & 1 << feature as u32 != 0
+    }
+
+    /// The set with this feature.
+    #[must_use]
+    pub const fn with(self, feature: Feature) -> Self {
+        Self(self.0 | 1 << feature as u32)
+    }
+
+    /// The set without this feature.
+    #[must_use]
+    pub const fn without(self, feature: Feature) -> Self {
+        Self(self.0 & !(1 << feature as u32))
+    }
+
+    /// The features in this set that are not in `other`.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The features in the set, in order.
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.into_iter().filter(move |feature| self.has(*feature))
+    }
+}
+
+impl FromIterator<Feature> for FeatureSet {
+    fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
+        features.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_back_to_its_feature() {
+        for feature in Feature::ALL {
+            assert_eq!(feature.name().parse(), Ok(feature));
+        }
+        assert!("io-uring-but-faster".parse::<Feature>().is_err());
+    }
+
+    #[test]
+    fn sets_add_and_subtract() {
+        let set: FeatureSet = [Feature::BufferRing, Feature::RingOpen].into_iter().collect();
+        assert_eq!(FeatureSet::ALL.minus(set).iter().count(), Feature::ALL.len() - 2);
+        assert_eq!(set.without(Feature::RingOpen).iter().collect::<Vec<_>>(), [Feature::BufferRing]);
+    }
+}
