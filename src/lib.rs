@@ -6,5 +6,6 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod buffer;
+pub mod core;
 pub mod driver;
 pub mod table;

@@ -1,0 +1,204 @@
+//! What a server is told: plain data, filled in by the command line or a configuration file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::buffer::PoolConfig;
+use crate::driver::FeatureSet;
+
+/// Everything a server needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen, and what each port is for.
+    pub listeners: Vec<ListenerConfig>,
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// Ties each worker to one of the CPUs that the process may use.
+    pub pin_workers: bool,
+    /// Which driver to use.
+    pub backend: BackendChoice,
+    /// Optional io_uring features not to use even where the kernel has them.
+    pub uring_off: FeatureSet,
+    /// The bounds of everything.
+    pub limits: Limits,
+}
+
+/// One listening address.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What a connection to it is for.
+    pub service: Service,
+}
+
+/// What a connection is for.
+#[derive(Clone, Debug)]
+pub enum Service {
+    /// Sends back what it receives.
+    Echo,
+    /// Sends each line back reversed.
+    Reverse,
+    /// Joins the connection to one to an upstream.
+    TcpProxy(UpstreamAddress),
+    /// Sends these bytes, then closes.
+    SendText(&'static [u8]),
+    /// Sends a file, then closes.
+    SendFile {
+        /// The folder that the path may not leave.
+        root: PathBuf,
+        /// The file, relative to the root.
+        path: PathBuf,
+    },
+}
+
+impl Service {
+    /// The service's name, for banners and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Reverse => "reverse",
+            Self::TcpProxy(_) => "tcp_proxy",
+            Self::SendText(_) => "send_text",
+            Self::SendFile { .. } => "send_file",
+        }
+    }
+}
+
+/// Which driver to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// io_uring where it is available, else epoll, saying why.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// The bounds of one worker and of each of its connections. All times may be [`Duration::ZERO`],
+/// which means: no limit.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections one worker serves at a time; beyond it accepting pauses.
+    pub connections_max: usize,
+    /// Bytes that one direction of a connection may hold before its source is paused. What was
+    /// already on its way when the pause was asked for comes on top.
+    pub pipe_bytes_max: usize,
+    /// The longest line that `reverse` keeps in one piece, in bytes.
+    pub line_bytes_max: usize,
+    /// Connections the kernel keeps waiting for `accept`.
+    pub backlog: i32,
+    /// A connection on which no byte moves for so long is closed.
+    pub idle_timeout: Duration,
+    /// How long connecting to one address of an upstream may take.
+    pub connect_timeout: Duration,
+    /// How long live connections may go on after a stop was asked for.
+    pub drain_timeout: Duration,
+    /// Receive buffers of one worker.
+    pub pool: PoolConfig,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 65_536,
+            pipe_bytes_max: 256 << 10,
+            line_bytes_max: 64 << 10,
+            backlog: 4096,
+            idle_timeout: Duration::from_secs(600),
+            connect_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            pool: PoolConfig::default(),
+        }
+    }
+}
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamAddress {
+    /// A name to resolve, or an address in text (an IPv6 address without brackets).
+    pub host: Arc<str>,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// The text is not `HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUpstreamAddress {
+    /// No colon, or nothing after it.
+    #[error("no port: write HOST:PORT, for example 127.0.0.1:3000 or [::1]:3000")]
+    NoPort,
+    /// What follows the last colon is not a port.
+    #[error("`{0}` is not a port: a number from 1 to 65535")]
+    Port(String),
+    /// Nothing before the colon.
+    #[error("no host: write HOST:PORT, for example localhost:3000")]
+    NoHost,
+    /// Several colons, but no brackets around the address.
+    #[error("an IPv6 address wants brackets: [{0}]:PORT")]
+    Brackets(String),
+}
+
+impl FromStr for UpstreamAddress {
+    type Err = InvalidUpstreamAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUpstreamAddress> {
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidUpstreamAddress::NoPort)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address,
+            None if host.contains(':') => return Err(InvalidUpstreamAddress::Brackets(text.to_owned())),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(InvalidUpstreamAddress::NoHost);
+        }
+        match port.parse() {
+            Ok(0) | Err(_) if !port.is_empty() => Err(InvalidUpstreamAddress::Port(port.to_owned())),
+            Ok(port) => Ok(Self { host: host.into(), port }),
+            Err(_) => Err(InvalidUpstreamAddress::NoPort),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(String, u16), InvalidUpstreamAddress> {
+        text.parse().map(|UpstreamAddress { host, port }| (host.to_string(), port))
+    }
+
+    #[test]
+    fn names_and_addresses_of_both_families_are_understood() {
+        assert_eq!(parse("localhost:80"), Ok(("localhost".into(), 80)));
+        assert_eq!(parse("127.0.0.1:3000"), Ok(("127.0.0.1".into(), 3000)));
+        assert_eq!(parse("[::1]:3000"), Ok(("::1".into(), 3000)));
+        assert_eq!("[::1]:3000".parse::<UpstreamAddress>().unwrap().to_string(), "[::1]:3000");
+    }
+
+    #[test]
+    fn each_mistake_is_told_apart() {
+        assert_eq!(parse("localhost"), Err(InvalidUpstreamAddress::NoPort));
+        assert_eq!(parse("localhost:"), Err(InvalidUpstreamAddress::NoPort));
+        assert_eq!(parse(":80"), Err(InvalidUpstreamAddress::NoHost));
+        assert_eq!(parse("host:0"), Err(InvalidUpstreamAddress::Port("0".into())));
+        assert_eq!(parse("host:99999"), Err(InvalidUpstreamAddress::Port("99999".into())));
+        assert_eq!(parse("::1:80"), Err(InvalidUpstreamAddress::Brackets("::1:80".into())));
+    }
+}
