@@ -9,3 +9,4 @@ pub mod buffer;
 pub mod core;
 pub mod driver;
 pub mod table;
+pub mod tcp;

@@ -34,6 +34,16 @@ impl Chunk {
         Self::Shared { bytes, start: 0, length }
     }
 
+    /// Bytes of memory that this chunk keeps from being used for something else: of a pool buffer the
+    /// whole, of the program's own bytes none.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Pool(buffer) => buffer.capacity(),
+            Self::Shared { length, .. } => *length as usize,
+            Self::Static(_) => 0,
+        }
+    }
+
     /// Drops the first `count` bytes.
     ///
     /// # Panics

@@ -22,7 +22,7 @@
 //! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
-//! | `Close`, `CloseFile` | a descriptor | `Done` |
+//! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
 //!
 //! # The promises, which one suite of contract tests holds every driver to
 //!
@@ -38,7 +38,7 @@
 //! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may touch cannot be freed.
 //! 6. On one socket at most one `Recv` and one `Send`, `SendFile` or `Shutdown` are in flight.
-//!    `Close` is asked only when nothing else is in flight on that descriptor. (Asserted.)
+//!    `Close` and `Reset` are asked only when nothing else is in flight on that descriptor. (Asserted.)
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 

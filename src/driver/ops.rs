@@ -126,6 +126,12 @@ pub enum Op {
         /// The socket; its name is void from now on.
         socket: Socket,
     },
+    /// Close a socket that has nothing in flight so that the peer sees a reset, not an end
+    /// (`SO_LINGER` with zero, socket(7)).
+    Reset {
+        /// The socket; its name is void from now on.
+        socket: Socket,
+    },
     /// Close a file that has nothing in flight.
     CloseFile {
         /// The file; its name is void from now on.
@@ -216,6 +222,7 @@ impl Op {
             Self::Open { .. } => "open",
             Self::Shutdown { .. } => "shutdown",
             Self::Close { .. } => "close",
+            Self::Reset { .. } => "reset",
             Self::CloseFile { .. } => "close_file",
         }
     }

@@ -1,0 +1,100 @@
+//! A connected socket: two halves, and the protocol of closing.
+//!
+//! ```text
+//!           close                both halves at rest            Done
+//!   Open ──────────► Joining ─────────────────────────► Closing ─────► Closed
+//!          (cancels what is           (closes the
+//!           in flight, once)           descriptor)
+//! ```
+//!
+//! A descriptor is closed only after every operation on it has had its final outcome, whichever way
+//! it ended: a cancel may lose the race.
+
+use super::{Reader, Writer};
+use crate::driver::{Op, OpId, Ops, Outcome, Socket, Token};
+
+/// A connected socket.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    close_token: Token,
+    life: Life,
+    /// The receiving half.
+    pub reader: Reader,
+    /// The sending half.
+    pub writer: Writer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    Joining(Manner),
+    Closing(OpId),
+    Closed,
+}
+
+/// How the peer learns that the connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// An orderly end: what was sent arrives, then the end of input.
+    Orderly,
+    /// A reset: the peer cannot take what it has for the whole.
+    Reset,
+}
+
+/// The tokens of a connection's three slots.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionTokens {
+    /// Outcomes of `Recv`.
+    pub recv: Token,
+    /// Outcomes of `Send`, `SendFile` and `Shutdown`.
+    pub send: Token,
+    /// Outcomes of `Close`.
+    pub close: Token,
+}
+
+impl Connection {
+    /// A connection over a socket that was accepted or connected just now.
+    pub const fn new(socket: Socket, tokens: ConnectionTokens) -> Self {
+        Self {
+            socket,
+            close_token: tokens.close,
+            life: Life::Open,
+            reader: Reader::new(socket, tokens.recv),
+            writer: Writer::new(socket, tokens.send),
+        }
+    }
+
+    /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
+    /// The manner of the first call counts.
+    pub fn close(&mut self, manner: Manner, ops: &mut Ops) {
+        if self.life == Life::Open {
+            self.reader.want(false, ops);
+            self.writer.cancel(ops);
+            self.life = Life::Joining(manner);
+        }
+        if let Life::Joining(manner) = self.life
+            && self.reader.is_at_rest()
+            && self.writer.is_at_rest()
+        {
+            let op = match manner {
+                Manner::Orderly => Op::Close { socket: self.socket },
+                Manner::Reset => Op::Reset { socket: self.socket },
+            };
+            self.life = Life::Closing(ops.submit(self.close_token, op));
+        }
+    }
+
+    /// Records the outcome of closing the descriptor.
+    pub fn on_closed(&mut self, outcome: Outcome) {
+        match (self.life, outcome) {
+            (Life::Closing(_), Outcome::Done) => self.life = Life::Closed,
+            (life, outcome) => super::unexpected("connection", &life, &outcome, self.close_token),
+        }
+    }
+
+    /// Whether the descriptor is closed and nothing is in flight.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.life, Life::Closed)
+    }
+}

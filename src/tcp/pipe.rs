@@ -1,0 +1,95 @@
+//! Bytes on their way from a reader to a writer, within a bound.
+//!
+//! The bound is on *memory*, not on bytes: a one-byte message in a 16 KiB buffer holds 16 KiB. So a
+//! peer that drips bytes towards a sink that takes none cannot pin more than its share. When the
+//! pipe is full its source is paused, and TCP's window pushes back on the sender; when it has
+//! drained to half, the source is resumed.
+//!
+//! A pipe emits no operations itself; [`relay`] does, for one direction.
+
+use super::{End, Reader, Writer};
+use crate::buffer::{Chain, Chunk};
+use crate::driver::Ops;
+
+/// A bounded queue of bytes between two halves of connections.
+#[derive(Debug)]
+pub struct Pipe {
+    queued: Chain,
+    queued_memory: usize,
+    sending_memory: usize,
+    memory_max: usize,
+}
+
+impl Pipe {
+    /// An empty pipe that is full at `memory_max` bytes of memory; allocates nothing.
+    pub const fn new(memory_max: usize) -> Self {
+        Self { queued: Chain::new(), queued_memory: 0, sending_memory: 0, memory_max }
+    }
+
+    /// Takes bytes in. They are taken also when the pipe is full: they had arrived already.
+    pub fn push(&mut self, chunk: impl Into<Chunk>) {
+        let chunk = chunk.into();
+        self.queued_memory += chunk.memory();
+        self.queued.push(chunk);
+    }
+
+    /// Moves everything queued out, to be sent. It counts as held until [`Pipe::on_sent`].
+    #[must_use]
+    pub fn take(&mut self) -> Chain {
+        self.sending_memory += std::mem::take(&mut self.queued_memory);
+        self.queued.take()
+    }
+
+    /// What [`Pipe::take`] moved out has been sent.
+    pub const fn on_sent(&mut self) {
+        self.sending_memory = 0;
+    }
+
+    /// Whether nothing waits to be sent.
+    pub const fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Bytes of memory held, queued and being sent.
+    pub const fn memory(&self) -> usize {
+        self.queued_memory + self.sending_memory
+    }
+
+    /// Whether the source should deliver: a source that does may go on until the pipe is full, a
+    /// paused one starts again at half, so that it does not flutter.
+    pub const fn wants_bytes(&self, is_receiving: bool) -> bool {
+        if is_receiving { self.memory() < self.memory_max } else { self.memory() <= self.memory_max / 2 }
+    }
+}
+
+/// Moves bytes one way: sends what is queued, passes the end of input on, pauses and resumes the source.
+/// Idempotent; part of a session's pump.
+pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, ops: &mut Ops) {
+    if sink.is_idle() {
+        pipe.on_sent();
+        if !pipe.is_empty() {
+            sink.send(pipe.take(), ops);
+        } else if source.end() == Some(End::Eof) {
+            sink.finish(ops);
+        }
+    }
+    source.want(pipe.wants_bytes(source.is_receiving()), ops);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_full_at_its_bound_and_resumes_at_half() {
+        let mut pipe = Pipe::new(8);
+        pipe.push(Chunk::shared(*b"123456"));
+        assert!(pipe.wants_bytes(true) && !pipe.wants_bytes(false));
+        pipe.push(Chunk::shared(*b"78"));
+        assert!(!pipe.wants_bytes(true));
+        assert_eq!(pipe.take().to_vec(), b"12345678");
+        assert_eq!(pipe.memory(), 8, "what is being sent is still held");
+        pipe.on_sent();
+        assert!(pipe.wants_bytes(false));
+    }
+}

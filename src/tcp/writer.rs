@@ -1,0 +1,124 @@
+//! The sending half of a connection.
+//!
+//! ```text
+//!          send, send_file             Sent
+//!   Idle ───────────────────► Sending ──────► Idle
+//!    │                           │
+//!    │ finish                    │ Failed, Cancelled
+//!    ▼            Done           ▼
+//!   Finishing ──────► Finished  Failed
+//!        └───────────────────────▲ Failed
+//! ```
+//!
+//! It owns the one `Send`, `SendFile` or `Shutdown` in flight. It does not queue: who wants to send
+//! keeps the bytes until the writer is idle.
+
+use crate::buffer::Chain;
+use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Token};
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub struct Writer {
+    socket: Socket,
+    token: Token,
+    state: State,
+    sent_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Ready for the next bytes.
+    Idle,
+    /// These are on their way.
+    Sending { id: OpId, left_bytes: u64 },
+    /// The end is on its way.
+    Finishing(OpId),
+    /// The peer was told that nothing more will come.
+    Finished,
+    /// Sending is over: the connection broke, or what was being sent was cancelled.
+    Failed(Fault),
+}
+
+impl Writer {
+    /// The sending half of `socket`; its outcomes will carry `token`.
+    pub const fn new(socket: Socket, token: Token) -> Self {
+        Self { socket, token, state: State::Idle, sent_bytes: 0 }
+    }
+
+    /// Records an outcome.
+    pub fn on_outcome(&mut self, outcome: Outcome) {
+        match (self.state, outcome) {
+            (State::Sending { id, left_bytes }, Outcome::Progress(bytes)) => {
+                debug_assert!(bytes < left_bytes, "progress of {bytes} with {left_bytes} left");
+                self.sent_bytes += bytes;
+                self.state = State::Sending { id, left_bytes: left_bytes.saturating_sub(bytes) };
+            }
+            (State::Sending { left_bytes, .. }, Outcome::Sent) => {
+                self.sent_bytes += left_bytes;
+                self.state = State::Idle;
+            }
+            (State::Sending { .. }, Outcome::Cancelled) => self.state = State::Failed(Fault::Os(libc::ECANCELED)),
+            (State::Finishing(_), Outcome::Done) => self.state = State::Finished,
+            (State::Sending { .. } | State::Finishing(_), Outcome::Failed(fault)) => self.state = State::Failed(fault),
+            (state, outcome) => super::unexpected("writer", &state, &outcome, self.token),
+        }
+    }
+
+    /// Sends bytes. The writer is idle; the chain is not empty.
+    pub fn send(&mut self, chain: Chain, ops: &mut Ops) {
+        let left_bytes = chain.len() as u64;
+        self.start(left_bytes, Op::Send { socket: self.socket, chain }, ops);
+    }
+
+    /// Sends a range of a file. The writer is idle; the range is not empty.
+    pub fn send_file(&mut self, file: File, offset: u64, length: u64, ops: &mut Ops) {
+        self.start(length, Op::SendFile { socket: self.socket, file, offset, length }, ops);
+    }
+
+    fn start(&mut self, left_bytes: u64, op: Op, ops: &mut Ops) {
+        debug_assert!(self.is_idle() && left_bytes > 0, "{op:?} while {:?}", self.state);
+        self.state = State::Sending { id: ops.submit(self.token, op), left_bytes };
+    }
+
+    /// Tells the peer that nothing more will come. The writer is idle.
+    pub fn finish(&mut self, ops: &mut Ops) {
+        debug_assert!(self.is_idle(), "finish while {:?}", self.state);
+        self.state = State::Finishing(ops.submit(self.token, Op::Shutdown { socket: self.socket }));
+    }
+
+    /// Gives up what is being sent. To be asked once, when the connection closes.
+    pub(super) fn cancel(&self, ops: &mut Ops) {
+        match self.state {
+            State::Sending { id, .. } | State::Finishing(id) => ops.cancel(id),
+            State::Idle | State::Finished | State::Failed(_) => {}
+        }
+    }
+
+    /// Whether the next bytes can be sent.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Whether the peer was told that nothing more will come.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished)
+    }
+
+    /// Whether nothing is in flight.
+    pub const fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Idle | State::Finished | State::Failed(_))
+    }
+
+    /// Why nothing can be sent any more, if the connection broke.
+    pub const fn fault(&self) -> Option<Fault> {
+        match self.state {
+            State::Failed(fault) => Some(fault),
+            State::Idle | State::Sending { .. } | State::Finishing(_) | State::Finished => None,
+        }
+    }
+
+    /// Bytes the kernel has taken so far.
+    pub const fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+}
