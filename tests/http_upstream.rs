@@ -39,7 +39,8 @@ impl Python {
         let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         stdout.read_line(&mut greeting).expect("python says where it listens");
         // "Serving HTTP on 127.0.0.1 port 41233 (http://127.0.0.1:41233/) ..."
-        let port = greeting.split_whitespace().skip_while(|word| *word != "port").nth(1).and_then(|port| port.parse().ok());
+        let port =
+            greeting.split_whitespace().skip_while(|word| *word != "port").nth(1).and_then(|port| port.parse().ok());
         let port: u16 = port.unwrap_or_else(|| panic!("no port in `{greeting}`"));
         Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), folder })
     }

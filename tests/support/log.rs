@@ -113,18 +113,24 @@ impl Log {
     /// Waits until the records so far hold what is looked for.
     #[track_caller]
     pub fn wait_until<T>(&self, what: &str, find: impl Fn(&[Record]) -> Option<T>) -> T {
+        self.wait_until_or_end(what, find)
+            .unwrap_or_else(|| panic!("not in the log, and the program ended: {what}\n{self}"))
+    }
+
+    /// The same; `None` if the log ends without it.
+    #[track_caller]
+    pub fn wait_until_or_end<T>(&self, what: &str, find: impl Fn(&[Record]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + patience();
         let mut lines = self.lock();
         loop {
-            if let Some(found) = find(&lines.records) {
+            let found = find(&lines.records);
+            if found.is_some() || lines.ended {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if lines.ended || left.is_zero() {
-                let why = if lines.ended { "the program ended" } else { "the time is up" };
-                let log = render(&lines.records);
+            if left.is_zero() {
                 drop(lines);
-                panic!("not in the log, and {why}: {what}\n{log}");
+                panic!("not in the log after {:?}: {what}\n{self}", patience());
             }
             lines = self.0.grown.wait_timeout(lines, left).unwrap_or_else(|poison| poison.into_inner()).0;
         }

@@ -115,7 +115,19 @@ impl Launch {
 
     /// Starts a server and waits until it listens.
     #[track_caller]
-    pub fn start(mut self) -> Xps {
+    pub fn start(self) -> Xps {
+        match self.try_start() {
+            Ok(xps) => xps,
+            Err(refusal) => panic!("it did not start: {}\n{}", refusal.status, refusal.log),
+        }
+    }
+
+    /// Starts a server and waits until it listens or has ended.
+    ///
+    /// # Errors
+    /// How it ended.
+    #[track_caller]
+    pub fn try_start(mut self) -> Result<Xps, Refusal> {
         self.flags.extend(["--log-format", "json"].map(str::to_owned));
         if !self.arguments.iter().any(|word| word == "--drain-timeout") {
             self.flags.extend(["--drain-timeout", "5s"].map(str::to_owned));
@@ -125,11 +137,18 @@ impl Launch {
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
         let mut xps = Xps { process, log, addresses: Vec::new(), ended: None };
-        xps.addresses = xps.log.wait_until("the listening addresses", |records| {
+        let addresses = xps.log.wait_until_or_end("the listening addresses", |records| {
             let addresses = listening(records);
             (addresses.len() >= self.listeners).then_some(addresses)
         });
-        xps
+        match addresses {
+            Some(addresses) => xps.addresses = addresses,
+            None => {
+                let status = xps.wait();
+                return Err(Refusal { status, log: xps.log.clone() });
+            }
+        }
+        Ok(xps)
     }
 
     /// Runs it to its end with this on standard input. It must end by itself.
@@ -157,6 +176,15 @@ impl Launch {
             Finished { status, output, errors }
         })
     }
+}
+
+/// A server that did not start.
+#[derive(Debug)]
+pub struct Refusal {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub log: Log,
 }
 
 /// A program that ended by itself.
