@@ -155,6 +155,6 @@ fn serve_in_turn(xps: &Xps, clients: usize, served_max: usize) {
 /// What two pairs of loopback sockets may hold in the kernel, with room to spare.
 const FLOOD_BYTES_MAX: u64 = 128 << 20;
 
-/// Both pipes of one connection (256 KiB each way and what was on its way), the buffers of a few small
-/// ones, and what the allocator keeps: far below what was sent.
-const MEMORY_BYTES_MAX: u64 = 8 << 20;
+/// Both pipes of one connection (256 KiB each way and what was on its way), and what a worker makes at the
+/// first bulk it meets: large buffers for its ring. Far below the 4 GiB that were to be sent.
+const MEMORY_BYTES_MAX: u64 = 16 << 20;

@@ -1,11 +1,12 @@
 //! The back-ends as a parameter of tests.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use xps::driver::Feature;
 
-use super::environment::skip;
+use super::environment::{patience, skip};
+use super::process::wait_for_exit;
 
 /// How the program under test is to reach the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +59,26 @@ pub fn run(test: &str, backend: Backend, case: impl FnOnce(Backend)) {
 }
 
 /// Why io_uring cannot be used here, if so; `xps probe` is asked once.
-static URING_OBSTACLE: LazyLock<Option<String>> = LazyLock::new(|| {
-    let output = match Command::new(env!("CARGO_BIN_EXE_xps")).args(["probe", "--json"]).output() {
-        Ok(output) => output,
-        Err(error) => return Some(format!("`xps probe --json` did not start: {error}")),
-    };
-    let Ok(report) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else {
-        return Some(format!("`xps probe --json` printed no JSON: {}", String::from_utf8_lossy(&output.stdout)));
-    };
-    match &report["io_uring"]["available"] {
-        serde_json::Value::Bool(true) => None,
-        available => Some(format!("`xps probe --json` says available: {available}")),
+static URING_OBSTACLE: LazyLock<Option<String>> = LazyLock::new(|| uring_obstacle().err());
+
+fn uring_obstacle() -> Result<(), String> {
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_xps"))
+        .args(["probe", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("`xps probe --json` did not start: {error}"))?;
+    // What it prints fits into the pipe, so it can be read after the end.
+    if wait_for_exit(&mut probe, patience()).is_none() {
+        let _ = probe.kill();
+        let _ = probe.wait();
+        return Err("`xps probe --json` did not end".to_owned());
     }
-});
+    let output = probe.wait_with_output().map_err(|error| format!("`xps probe --json`: {error}"))?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| format!("`xps probe --json` printed no JSON: {}", String::from_utf8_lossy(&output.stdout)))?;
+    match &report["io_uring"]["available"] {
+        serde_json::Value::Bool(true) => Ok(()),
+        available => Err(format!("`xps probe --json` says available: {available}")),
+    }
+}
