@@ -4,6 +4,7 @@
 mod files;
 mod limits;
 mod sockets;
+mod storm;
 
 use std::ffi::CString;
 use std::io::{Read, Write};
