@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod buffer;
+pub mod config;
 pub mod core;
 pub mod driver;
 pub mod table;

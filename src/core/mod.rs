@@ -1,7 +1,5 @@
 //! One worker's state and the loop that joins it to a driver; and the server that runs workers.
 
-mod config;
+mod wheel;
 
-pub use config::{
-    BackendChoice, InvalidUpstreamAddress, Limits, ListenerConfig, ServerConfig, Service, UpstreamAddress,
-};
+pub use wheel::{TimerId, Wheel};
