@@ -9,5 +9,8 @@ pub mod buffer;
 pub mod config;
 pub mod core;
 pub mod driver;
+pub mod file;
+pub mod session;
 pub mod table;
 pub mod tcp;
+pub mod upstream;
