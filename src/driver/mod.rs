@@ -43,10 +43,13 @@
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
 pub mod affinity;
+mod beneath;
+mod epoll;
 mod feature;
 mod offload;
 mod ops;
 mod outcome;
+mod resolve;
 mod sys;
 mod waker;
 
@@ -58,6 +61,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{File, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, Outcome, Peer};
