@@ -42,6 +42,7 @@
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
+pub mod affinity;
 mod beneath;
 mod epoll;
 mod feature;
@@ -53,6 +54,7 @@ mod sys;
 mod waker;
 
 pub mod probe;
+pub mod signals;
 pub mod sim;
 
 use std::io;
