@@ -67,7 +67,8 @@ pub struct EpollConfig {
     pub pool: PoolConfig,
 }
 
-/// The driver. See the module's page.
+/// Carries operations out by non-blocking system calls and edge-triggered epoll, where io_uring is
+/// missing or forbidden. The contract is that of [`crate::driver`].
 #[derive(Debug)]
 pub struct Epoll {
     poller: Poller,
