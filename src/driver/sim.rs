@@ -318,7 +318,9 @@ impl Sim {
     }
 
     fn has_free_descriptor(&self) -> bool {
-        self.open_descriptors() < self.faults.descriptors_max
+        let listeners =
+            self.sockets.iter().filter(|(_, descriptor)| matches!(descriptor, Descriptor::Listener(_))).count();
+        self.open_descriptors() - listeners < self.faults.descriptors_max
     }
 
     fn has_free_buffer(&self) -> bool {

@@ -36,7 +36,7 @@ pub struct Faults {
     pub buffer_shortages: Chance,
     /// A turn returns before anything happened.
     pub empty_turns: Chance,
-    /// The most descriptors that may be open at a time.
+    /// The most descriptors that may be open at a time, besides listeners.
     pub descriptors_max: usize,
     /// The longest that anything ordinary takes.
     pub latency_max: Duration,
@@ -126,7 +126,7 @@ impl Faults {
         let small_max = if rng.coin() { rng.range(4, 24) } else { 256 };
         let large_max = if rng.coin() { rng.range(0, 4) } else { 32 };
         Self {
-            descriptors_max: if rng.below(4) == 0 { rng.range(12, 24) as usize } else { calm.descriptors_max },
+            descriptors_max: if rng.below(4) == 0 { rng.range(2, 12) as usize } else { calm.descriptors_max },
             latency_max: Duration::from_nanos(rng.range(1, 5_000_000)),
             socket_buffer_bytes: rng.length(64 << 10).max(64),
             batch_max: rng.length(256),
