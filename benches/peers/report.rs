@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::load::Measured;
 use crate::run::measured_to_json;
 use crate::scenario::Scenario;
-use crate::servers::{Product, Server};
+use crate::servers::Server;
 
 /// All rounds of one server in one scenario.
 pub struct Series {
     /// Which server.
     pub server: &'static Server,
-    /// One run a round; `None` where it was not reached.
+    /// One run a round, or none at all.
     pub runs: Vec<Measured>,
     /// Why there are none.
     pub skipped: Option<String>,
@@ -23,23 +23,29 @@ pub struct Series {
 /// A column of figures, one a round.
 type Column = fn(&Measured) -> f64;
 
-/// Products that the others are compared with.
-const BASELINES: [Product; 3] = [Product::Haproxy, Product::Nginx, Product::XpsEpoll];
-
 /// The columns of the table: head, and what stands in it.
 const COLUMNS: &[(&str, Column)] = &[
     ("server µs", server_us),
     ("user µs", |run| us(run.usage.server_user) / run.exchanges),
     ("peers µs", |run| us(run.usage.peers) / run.exchanges),
-    ("machine µs", |run| us(run.usage.machine) / run.exchanges),
+    ("machine µs", machine_us),
     ("exch./s", |run| run.exchanges / run.usage.elapsed.as_secs_f64()),
     ("p50 µs", |run| us(run.p50)),
     ("p99 µs", |run| us(run.p99)),
-    ("busy %", |run| 100.0 * run.usage.server.as_secs_f64() / run.usage.elapsed.as_secs_f64()),
+    ("busy %", |run| percent(run.usage.server, run)),
+    ("others %", |run| percent(run.usage.machine.saturating_sub(run.usage.server + run.usage.peers), run)),
 ];
 
 fn server_us(run: &Measured) -> f64 {
     us(run.usage.server) / run.exchanges
+}
+
+fn machine_us(run: &Measured) -> f64 {
+    us(run.usage.machine) / run.exchanges
+}
+
+fn percent(time: Duration, run: &Measured) -> f64 {
+    100.0 * time.as_secs_f64() / run.usage.elapsed.as_secs_f64()
 }
 
 fn us(duration: Duration) -> f64 {
@@ -48,7 +54,6 @@ fn us(duration: Duration) -> f64 {
 
 /// The table of one scenario.
 pub fn table(scenario: &Scenario, all: &[Series]) -> String {
-    let baselines = baselines(all);
     let mut text = format!(
         "\n{}: {} connections, {} bytes asked, {} bytes of body answered; figures are medians, times per exchange\n",
         scenario.name,
@@ -62,9 +67,6 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
         if *head == COLUMNS[0].0 {
             let _ = write!(text, " {:>17}", "(least to most)");
         }
-    }
-    for (product, _) in &baselines {
-        let _ = write!(text, " {:>13}", format!("÷ {}", product.name()));
     }
     text.push('\n');
     for series in all {
@@ -80,9 +82,25 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
                 let _ = write!(text, " {:>17}", format!("({} to {})", figure(least), figure(most)));
             }
         }
-        for (_, baseline) in &baselines {
-            let ratio = ratio(series, baseline).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let _ = write!(text, " {ratio:>13}");
+        text.push('\n');
+    }
+    text + &matrix(all)
+}
+
+/// How the servers' times relate, each to each.
+fn matrix(all: &[Series]) -> String {
+    let ran: Vec<_> = all.iter().filter(|series| !series.runs.is_empty()).collect();
+    let mut text = format!("\n{:<15}", "");
+    for baseline in &ran {
+        let _ = write!(text, " {:>16}", format!("÷ {}", baseline.server.name));
+    }
+    text.push('\n');
+    for series in &ran {
+        let _ = write!(text, "{:<15}", series.server.name);
+        for baseline in &ran {
+            let cell =
+                format!("{:.2} ({:.2})", ratio(series, baseline, server_us), ratio(series, baseline, machine_us));
+            let _ = write!(text, " {cell:>16}");
         }
         text.push('\n');
     }
@@ -91,31 +109,32 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
 
 /// What the columns mean.
 pub const LEGEND: &str = "
-server µs   processor time of the server's processes per exchange, the ratios' base
+server µs   processor time of the server's processes per exchange
 user µs     its part outside the kernel, estimated by the kernel from its ticks
 peers µs    processor time of load generator and origin per exchange
 machine µs  time in which any processor was not idle, per exchange: also what the kernel did for nobody
 busy %      part of one processor that the server used
-÷ NAME      median of the rounds' ratios of server time to that product's cheapest variant
+others %    part of one processor used by none of these: the kernel's threads, and whatever disturbs
+a ÷ b       server time of a in that of b, median over rounds; in brackets the whole machine's
 ";
 
 /// Everything, for machines.
 pub fn to_json(scenario: &Scenario, all: &[Series]) -> Value {
-    let baselines = baselines(all);
     let servers: Vec<Value> = all
         .iter()
         .map(|series| {
             let medians: serde_json::Map<_, _> =
                 COLUMNS.iter().map(|(head, column)| ((*head).to_owned(), json!(series.median(*column)))).collect();
-            let ratios: serde_json::Map<_, _> = baselines
-                .iter()
-                .map(|(product, baseline)| (product.name().to_owned(), json!(ratio(series, baseline))))
-                .collect();
+            let ratios = |column: Column| -> serde_json::Map<_, _> {
+                let others = all.iter().filter(|other| !other.runs.is_empty());
+                others.map(|other| (other.server.name.to_owned(), json!(ratio(series, other, column)))).collect()
+            };
             json!({
                 "server": series.server.name,
                 "skipped": series.skipped,
                 "medians": medians,
-                "ratios": ratios,
+                "server_ratios": ratios(server_us),
+                "machine_ratios": ratios(machine_us),
                 "runs": series.runs.iter().map(measured_to_json).collect::<Vec<_>>(),
             })
         })
@@ -142,26 +161,10 @@ impl Series {
     }
 }
 
-/// Of each product to compare with, its cheapest variant that ran.
-fn baselines(all: &[Series]) -> Vec<(Product, &Series)> {
-    BASELINES
-        .into_iter()
-        .filter_map(|product| {
-            let cheapest = all
-                .iter()
-                .filter(|series| series.server.product == product && !series.runs.is_empty())
-                .min_by(|a, b| a.median(server_us).total_cmp(&b.median(server_us)))?;
-            Some((product, cheapest))
-        })
-        .collect()
-}
-
 /// Runs of one round stand side by side in time, so their ratio holds less of the machine's mood
 /// than that of the medians.
-fn ratio(series: &Series, baseline: &Series) -> Option<f64> {
-    let ratios: Vec<_> =
-        series.runs.iter().zip(&baseline.runs).map(|(run, base)| server_us(run) / server_us(base)).collect();
-    (!ratios.is_empty()).then(|| median(ratios))
+fn ratio(series: &Series, baseline: &Series, column: Column) -> f64 {
+    median(series.runs.iter().zip(&baseline.runs).map(|(run, base)| column(run) / column(base)).collect())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -15,7 +15,7 @@ use crate::scenario::Scenario;
 pub struct Server {
     /// Its name on the command line and in tables.
     pub name: &'static str,
-    /// Whose it is: ratios are to a product's cheapest variant.
+    /// Whose it is.
     pub product: Product,
     /// Whether it makes sense in this scenario.
     pub fits: fn(&Scenario) -> bool,
@@ -75,16 +75,6 @@ pub const SERVERS: &[Server] = &[
 ];
 
 impl Product {
-    /// Its name in the heads of tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::XpsUring => "xps-io_uring",
-            Self::XpsEpoll => "xps-epoll",
-            Self::Haproxy => "haproxy",
-            Self::Nginx => "nginx",
-        }
-    }
-
     /// Why it cannot take part, if it cannot: what is missing and how to get it.
     pub fn missing(self) -> Option<String> {
         match self {
