@@ -60,6 +60,13 @@ pub const SERVERS: &[Server] = &[
         command: |setup| haproxy(setup, "", "option splice-auto"),
     },
     Server {
+        name: "haproxy-splice-all",
+        product: Product::Haproxy,
+        fits: bulk,
+        // `splice-auto` chooses connections by a guess; these take all.
+        command: |setup| haproxy(setup, "", "option splice-request\n    option splice-response"),
+    },
+    Server {
         name: "haproxy-256k",
         product: Product::Haproxy,
         fits: bulk,
