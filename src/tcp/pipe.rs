@@ -45,6 +45,13 @@ impl Pipe {
         self.sending_memory = 0;
     }
 
+    /// Drops everything queued: the sink takes nothing more.
+    pub fn clear(&mut self) {
+        self.queued = Chain::new();
+        self.queued_memory = 0;
+        self.sending_memory = 0;
+    }
+
     /// Whether nothing waits to be sent.
     pub const fn is_empty(&self) -> bool {
         self.queued.is_empty()
