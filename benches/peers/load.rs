@@ -1,8 +1,8 @@
 //! The load generator: connections that each send a request, await the response, and start again.
 //!
 //! One thread, one level-triggered epoll: so that it costs little beside what it measures, and
-//! always the same. Every response is counted to the byte; each connection's first is compared with
-//! what the origin sent, as are all others where the scenario says so.
+//! always the same. Every response is counted to the byte; those that the scenario names are compared
+//! with what the origin sent.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -43,8 +43,9 @@ pub struct Measured {
 /// At least so long is not measured: caches, buffers' sizes and congestion windows settle.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// A server that cannot complete one exchange a connection within this time is broken.
-const WARM_UP_MAX: Duration = Duration::from_secs(15);
+/// A server that cannot complete the first, or the last, exchange of every connection within this
+/// time is broken.
+const AWAIT_MAX: Duration = Duration::from_secs(15);
 
 /// A response of which nothing arrives for so long is lost.
 const STALL_MAX: Duration = Duration::from_secs(5);
@@ -58,21 +59,23 @@ struct Connection {
     received: usize,
     /// When its request was sent.
     started: Instant,
-    /// Its bytes are compared.
-    comparing: bool,
+    /// Responses that came whole.
+    completed: u64,
 }
 
 /// What all connections share.
 struct Shared {
     request: Vec<u8>,
     response: Vec<u8>,
-    compare_all: bool,
+    compare_every: u64,
     memory: Vec<u8>,
     unread: Box<[MaybeUninit<u8>]>,
     latencies: Histogram,
     bytes: u64,
-    /// Connections that have not completed an exchange.
-    cold: usize,
+    /// No more requests: what is under way is the last.
+    ending: bool,
+    /// Connections that have not completed their first exchange or, in the end, their last.
+    awaited: usize,
 }
 
 /// Drives the server and measures it.
@@ -85,10 +88,8 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
         connection.start(&shared.request)?;
     }
     let begin = Instant::now();
-    while shared.cold > 0 || begin.elapsed() < WARM_UP {
-        if begin.elapsed() > WARM_UP_MAX {
-            return Err(io::Error::other(format!("{} connections had no whole response in time", shared.cold)));
-        }
+    while shared.awaited > 0 || begin.elapsed() < WARM_UP {
+        shared.check_patience(begin)?;
         turn(&mut poll, &mut connections, &mut shared)?;
     }
     shared.latencies = Histogram::default();
@@ -99,12 +100,21 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
         turn(&mut poll, &mut connections, &mut shared)?;
     }
     let usage = Sample::take(&task.groups)?.since(&before);
-    Ok(Measured {
+    let measured = Measured {
         exchanges: shared.bytes as f64 / shared.response.len() as f64,
         usage,
         p50: shared.latencies.quantile(0.50),
         p99: shared.latencies.quantile(0.99),
-    })
+    };
+    // One connection that hangs would go unnoticed among the others.
+    let end = Instant::now();
+    shared.ending = true;
+    shared.awaited = connections.len();
+    while shared.awaited > 0 {
+        shared.check_patience(end)?;
+        turn(&mut poll, &mut connections, &mut shared)?;
+    }
+    Ok(measured)
 }
 
 fn connect(scenario: &Scenario, port: u16, poll: &Poll) -> io::Result<Vec<Connection>> {
@@ -114,7 +124,7 @@ fn connect(scenario: &Scenario, port: u16, poll: &Poll) -> io::Result<Vec<Connec
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
             poll.add(&socket, token, libc::EPOLLIN)?;
-            Ok(Connection { socket, received: 0, started: Instant::now(), comparing: true })
+            Ok(Connection { socket, received: 0, started: Instant::now(), completed: 0 })
         })
         .collect()
 }
@@ -133,13 +143,21 @@ impl Shared {
         Self {
             request: scenario.request(),
             response: scenario.response(),
-            compare_all: scenario.compare_all,
+            compare_every: scenario.compare_every,
             memory: vec![0; READ_BYTES],
             unread: Box::new_uninit_slice(READ_BYTES),
             latencies: Histogram::default(),
             bytes: 0,
-            cold: scenario.connections,
+            ending: false,
+            awaited: scenario.connections,
         }
+    }
+
+    fn check_patience(&self, since: Instant) -> io::Result<()> {
+        if since.elapsed() < AWAIT_MAX {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{} connections had no whole response within {AWAIT_MAX:?}", self.awaited)))
     }
 }
 
@@ -153,7 +171,7 @@ impl Connection {
     }
 
     fn on_readable(&mut self, shared: &mut Shared) -> io::Result<()> {
-        let compared = self.comparing || shared.compare_all;
+        let compared = self.completed.is_multiple_of(shared.compare_every);
         let result = if compared {
             self.socket.read(&mut shared.memory)
         } else {
@@ -177,9 +195,11 @@ impl Connection {
         shared.bytes += count as u64;
         if self.received == shared.response.len() {
             shared.latencies.record(self.started.elapsed());
-            shared.cold -= usize::from(self.comparing);
-            self.comparing = false;
-            self.start(&shared.request)?;
+            shared.awaited -= usize::from(self.completed == 0 || shared.ending);
+            self.completed += 1;
+            if !shared.ending {
+                self.start(&shared.request)?;
+            }
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ fn rounds(bench: &Bench, scenario: &'static Scenario, options: &Options) -> Resu
         }
         for series in order.into_iter().filter(|series| series.skipped.is_none()) {
             let name = series.server.name;
-            eprint!("{} round {}/{} {name:<15}", scenario.name, round + 1, options.rounds);
+            eprint!("{} round {}/{} {name:<18}", scenario.name, round + 1, options.rounds);
             match bench.run(series.server, scenario) {
                 Ok(measured) => {
                     eprintln!(" {:>12.0} exchanges", measured.exchanges);

@@ -20,6 +20,9 @@ pub struct Series {
     pub skipped: Option<String>,
 }
 
+/// Of the first column.
+const WIDTH: usize = 18;
+
 /// A column of figures, one a round.
 type Column = fn(&Measured) -> f64;
 
@@ -61,7 +64,7 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
         scenario.request().len(),
         scenario.body_bytes
     );
-    let _ = write!(text, "{:<15}", "server");
+    let _ = write!(text, "{:<WIDTH$}", "server");
     for (head, _) in COLUMNS {
         let _ = write!(text, " {head:>10}");
         if *head == COLUMNS[0].0 {
@@ -70,7 +73,7 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
     }
     text.push('\n');
     for series in all {
-        let _ = write!(text, "{:<15}", series.server.name);
+        let _ = write!(text, "{:<WIDTH$}", series.server.name);
         if let Some(why) = &series.skipped {
             let _ = writeln!(text, " skipped: {why}");
             continue;
@@ -90,17 +93,20 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
 /// How the servers' times relate, each to each.
 fn matrix(all: &[Series]) -> String {
     let ran: Vec<_> = all.iter().filter(|series| !series.runs.is_empty()).collect();
-    let mut text = format!("\n{:<15}", "");
+    if ran.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{:<WIDTH$}", "");
     for baseline in &ran {
-        let _ = write!(text, " {:>16}", format!("÷ {}", baseline.server.name));
+        let _ = write!(text, " {:>20}", format!("÷ {}", baseline.server.name));
     }
     text.push('\n');
     for series in &ran {
-        let _ = write!(text, "{:<15}", series.server.name);
+        let _ = write!(text, "{:<WIDTH$}", series.server.name);
         for baseline in &ran {
             let cell =
                 format!("{:.2} ({:.2})", ratio(series, baseline, server_us), ratio(series, baseline, machine_us));
-            let _ = write!(text, " {cell:>16}");
+            let _ = write!(text, " {cell:>20}");
         }
         text.push('\n');
     }
