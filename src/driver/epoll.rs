@@ -38,8 +38,6 @@ mod poller;
 mod receive;
 mod send;
 mod send_file;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -393,3 +391,6 @@ impl Epoll {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
