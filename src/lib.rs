@@ -6,7 +6,11 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod buffer;
+pub mod config;
 pub mod core;
 pub mod driver;
+pub mod file;
+pub mod session;
 pub mod table;
 pub mod tcp;
+pub mod upstream;

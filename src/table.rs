@@ -129,6 +129,12 @@ impl<T> Table<T> {
             .map(|(index, (generation, value))| (Key { index: index as u32, generation: *generation }, value))
     }
 
+    /// Removes the entries for which `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
+        self.entries
+            .retain(|index, (generation, value)| keep(Key { index: index as u32, generation: *generation }, value));
+    }
+
     /// The key of every entry, in order of index.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.iter().map(|(key, _)| key)

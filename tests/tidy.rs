@@ -14,6 +14,11 @@ impl Source {
         self.path.starts_with(folder)
     }
 
+    /// Whether all of it is a test module: `tests.rs`, or a file in a folder `tests`.
+    fn is_test_module(&self) -> bool {
+        self.path.iter().any(|part| part == "tests.rs" || part == "tests")
+    }
+
     /// Each line with its number, code only: what follows `//` is cut off.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
@@ -140,7 +145,7 @@ fn each_file_begins_with_what_it_is() {
 #[test]
 fn nothing_outside_tests_gives_up() {
     let mut offences = Vec::new();
-    for source in sources(&["src"]) {
+    for source in sources(&["src"]).iter().filter(|source| !source.is_test_module()) {
         for (number, line) in source.code_before_tests() {
             for call in [".unwrap()", "panic!(", "todo!(", "unimplemented!(", "dbg!("] {
                 if line.contains(call) {

@@ -1,7 +1,13 @@
 //! One worker's state and the loop that joins it to a driver; and the server that runs workers.
+//!
+//! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
+//! * [`Worker`] is the loop that joins a core to a driver.
 
-mod config;
+mod listen;
+mod state;
+mod wheel;
+mod worker;
 
-pub use config::{
-    BackendChoice, InvalidUpstreamAddress, Limits, ListenerConfig, ServerConfig, Service, UpstreamAddress,
-};
+pub use state::{Census, Core, Violation};
+pub use wheel::{TimerId, Wheel};
+pub use worker::{Message, Worker};

@@ -42,20 +42,26 @@
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
+pub mod affinity;
+mod beneath;
+mod epoll;
 mod feature;
 mod offload;
 mod ops;
 mod outcome;
+mod resolve;
 mod sys;
 mod waker;
 
 pub mod probe;
+pub mod signals;
 pub mod sim;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{File, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, Outcome, Peer};

@@ -43,6 +43,20 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `accept4(2)` as in [`accept`], with the peer's address from the same call.
+pub(super) fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
+    // SAFETY: the closure passes on the storage and its length, and the kernel fills both in.
+    let (fd, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            check(libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags))
+        })
+    }?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok((socket, address.as_socket().map_or(Peer::Local, Peer::Inet)))
+}
+
 /// Who is at the other end of a connected socket (`getpeername(2)`).
 pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
     match socket2::SockRef::from(&socket).peer_addr() {
@@ -137,6 +151,16 @@ pub(super) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
 }
 
+/// Makes every call on the socket return at once, `sendfile(2)` too, which has no flag for that.
+pub(super) fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&socket).set_nonblocking(true)
+}
+
+/// Makes the coming `close(2)` send a reset instead of an end (`SO_LINGER` with zero, socket(7)).
+pub(super) fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO))
+}
+
 /// How `open_beneath` looks the path up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
@@ -169,6 +193,38 @@ pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &CStr, lookup: Lookup) ->
     let fd = check(fd as i32)?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `openat(2)` of one name, which is never followed if it is a symbolic link.
+pub(super) fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the name is a live string.
+    let fd = check(unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What sort of thing a descriptor names, as the `S_IFMT` bits of `fstat(2)`; also for `O_PATH`.
+pub(super) fn file_type(file: BorrowedFd<'_>) -> io::Result<libc::mode_t> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the pointer is to writable memory of the right type.
+    check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the structure.
+    Ok(unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
+}
+
+/// Where a symbolic link points that was opened with `O_PATH` (`readlinkat(2)`).
+pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut target = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the name is a static string, and pointer and length are those of a live exclusive slice.
+    let length = check_len(unsafe {
+        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), target.as_mut_ptr().cast(), target.len())
+    })?;
+    if length == target.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    target.truncate(length);
+    Ok(target)
 }
 
 /// `fstat(2)`. A direct call: io_uring would hand `statx` to a kernel worker thread.

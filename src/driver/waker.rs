@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::sys;
@@ -16,7 +16,7 @@ impl Waker {
     ///
     /// # Errors
     /// No descriptor is left, or no memory.
-    pub(super) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = sys::check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the descriptor is new and nobody else's.
@@ -27,6 +27,22 @@ impl Waker {
     pub fn wake(&self) {
         // The only possible failure is a full counter, and then the worker is awake already.
         let _ = (&*self.0).write_all(&1_u64.to_ne_bytes());
+    }
+
+    /// Waits until it is used, then makes it fresh again: for a thread that waits for nothing else.
+    ///
+    /// # Errors
+    /// What `poll(2)` says.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut interest = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        while !self.clear() {
+            // SAFETY: one live entry.
+            match sys::check(unsafe { libc::poll(&raw mut interest, 1, -1) }) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The descriptor that becomes readable.

@@ -66,9 +66,11 @@ impl Connection {
     }
 
     /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
-    /// The manner of the first call counts.
+    /// The manner of the first call counts; but where bytes are cut off in the middle of a send, the peer sees a
+    /// reset in any case.
     pub fn close(&mut self, manner: Manner, ops: &mut Ops) {
         if self.life == Life::Open {
+            let manner = if self.writer.is_sending() { Manner::Reset } else { manner };
             self.reader.want(false, ops);
             self.writer.cancel(ops);
             self.life = Life::Joining(manner);

@@ -22,7 +22,7 @@ pub use writer::Writer;
 use crate::driver::{Outcome, Token};
 
 /// A driver broke its contract: logged as our own bug, and the outcome's resources are dropped.
-fn unexpected(machine: &'static str, state: &dyn std::fmt::Debug, outcome: &Outcome, token: Token) {
+pub(crate) fn unexpected(machine: &'static str, state: &dyn std::fmt::Debug, outcome: &Outcome, token: Token) {
     tracing::error!(machine, ?state, outcome = outcome.name(), ?token, "unexpected outcome");
     debug_assert!(false, "{machine} in {state:?} got {outcome:?} for {token:?}");
 }

@@ -29,8 +29,11 @@ impl Pipe {
     /// Takes bytes in. They are taken also when the pipe is full: they had arrived already.
     pub fn push(&mut self, chunk: impl Into<Chunk>) {
         let chunk = chunk.into();
-        self.queued_memory += chunk.memory();
-        self.queued.push(chunk);
+        // An empty one is dropped at once and holds nothing, however large its buffer is.
+        if !chunk.is_empty() {
+            self.queued_memory += chunk.memory();
+            self.queued.push(chunk);
+        }
     }
 
     /// Moves everything queued out, to be sent. It counts as held until [`Pipe::on_sent`].
@@ -42,6 +45,13 @@ impl Pipe {
 
     /// What [`Pipe::take`] moved out has been sent.
     pub const fn on_sent(&mut self) {
+        self.sending_memory = 0;
+    }
+
+    /// Drops everything queued: the sink takes nothing more.
+    pub fn clear(&mut self) {
+        self.queued = Chain::new();
+        self.queued_memory = 0;
         self.sending_memory = 0;
     }
 
@@ -79,6 +89,7 @@ pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, ops: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
 
     #[test]
     fn it_is_full_at_its_bound_and_resumes_at_half() {
@@ -91,5 +102,14 @@ mod tests {
         assert_eq!(pipe.memory(), 8, "what is being sent is still held");
         pipe.on_sent();
         assert!(pipe.wants_bytes(false));
+    }
+
+    #[test]
+    fn an_empty_piece_of_a_large_buffer_holds_nothing() {
+        let pool = Pool::new(PoolConfig::default());
+        let empty = pool.filled(SizeClass::Small, |_| Ok::<_, ()>(0)).unwrap().unwrap();
+        let mut pipe = Pipe::new(8);
+        pipe.push(empty);
+        assert_eq!(pipe.memory(), 0);
     }
 }

@@ -99,6 +99,11 @@ impl Writer {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether bytes are on their way.
+    pub const fn is_sending(&self) -> bool {
+        matches!(self.state, State::Sending { .. })
+    }
+
     /// Whether the peer was told that nothing more will come.
     pub const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished)

@@ -1,0 +1,365 @@
+//! [`Core`]: everything one worker knows, without the kernel.
+//!
+//! It owns the listeners, the sessions, the timers and the ledger of operations. Each turn it is
+//! handed what the driver brought and answers with operations in its queue:
+//!
+//! ```text
+//!   completions ──► record ──► dirty sessions ──► pump each once ──► operations
+//!   the time ─────► expire ───────▲                      └─► arm its timer, or free it
+//! ```
+//!
+//! It does not know which driver runs, nor threads, nor signals.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::wheel::{TimerId, Wheel};
+use crate::config::Limits;
+use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
+use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
+use crate::table::{Key, Table};
+use crate::tcp::Listener;
+
+/// The kind that marks a listener's tokens.
+const LISTENER: u8 = 0;
+
+/// The state of one worker.
+#[derive(Debug)]
+pub struct Core {
+    ops: Ops,
+    limits: Limits,
+    phase: Phase,
+    listeners: Table<Entrance>,
+    sessions: Table<Seat>,
+    timers: Wheel<Due>,
+    /// Sessions to pump before the turn ends, each once.
+    dirty: Vec<Key>,
+    last_ending: Option<Ending>,
+}
+
+/// A listener and what its connections are for.
+#[derive(Debug)]
+struct Entrance {
+    listener: Listener,
+    template: Rc<Template>,
+}
+
+/// A session with its place in the turn and its timer.
+#[derive(Debug)]
+struct Seat {
+    session: Session,
+    is_dirty: bool,
+    timer: Option<(TimerId, Time)>,
+    span: tracing::Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// No listener accepts any more; the sessions go on to their end, or to the deadline's.
+    Draining {
+        deadline: Option<TimerId>,
+    },
+    /// Nothing is left.
+    Finished,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Session(Key),
+    /// Sessions that still live are cut off.
+    DrainDeadline,
+}
+
+/// How much there is of everything; all zero when a worker has come to rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Listeners not closed yet.
+    pub listeners: usize,
+    /// Sessions, also those that are closing.
+    pub sessions: usize,
+    /// Operations without their final outcome.
+    pub operations: usize,
+    /// Armed timers.
+    pub timers: usize,
+}
+
+/// An invariant does not hold: a bug of ours, or a driver's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Nothing will ever happen to this session: no operation in flight, no timer.
+    #[error("session {0} waits for something that nobody will deliver")]
+    Forsaken(Key),
+    /// An operation in flight belongs to nobody.
+    #[error("an operation in flight has no owner: {0:?}")]
+    Orphan(Token),
+    /// A session holds more than its bound and what can have been on its way.
+    #[error("session {session} holds {held_bytes} bytes")]
+    Hoarding {
+        /// Which.
+        session: Key,
+        /// Buffer memory, in bytes.
+        held_bytes: usize,
+    },
+}
+
+impl Core {
+    /// A core without listeners.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            ops: Ops::new(),
+            limits,
+            phase: Phase::Serving,
+            listeners: Table::new(),
+            sessions: Table::new(),
+            timers: Wheel::new(),
+            dirty: Vec::new(),
+            last_ending: None,
+        }
+    }
+
+    /// Accepts on this socket from now on, and serves each connection as the template says.
+    pub fn add_listener(&mut self, socket: Socket, template: Template) {
+        let key = self.listeners.insert_with(|machine| Entrance {
+            listener: Listener::new(socket, Token { machine, kind: LISTENER, slot: 0 }),
+            template: Rc::new(template),
+        });
+        tracing::debug!(listener = %key, ?socket, "listener added");
+        self.pump_listeners();
+    }
+
+    /// Serves a connection that came about elsewhere.
+    pub fn add_session(&mut self, socket: Socket, peer: Peer, template: &Template, now: Time) {
+        let limits = &self.limits;
+        let key = self.sessions.insert_with(|key| Seat {
+            session: Session::new(key, socket, peer, template, now, limits),
+            is_dirty: true,
+            timer: None,
+            span: tracing::debug_span!("conn", id = %key, %peer),
+        });
+        self.dirty.push(key);
+    }
+
+    /// The queue that the driver takes operations from.
+    pub const fn ops(&mut self) -> &mut Ops {
+        &mut self.ops
+    }
+
+    /// How long the driver may wait for completions. `None`: without limit.
+    pub fn wait(&self, now: Time) -> Option<Duration> {
+        if !self.dirty.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_deadline().map(|deadline| deadline.since(now))
+    }
+
+    /// Takes in what a turn of the driver brought, and acts on it.
+    pub fn on_turn(&mut self, now: Time, done: &mut Vec<Completion>) {
+        for completion in done.drain(..) {
+            self.on_completion(completion, now);
+        }
+        while let Some(due) = self.timers.expire(now) {
+            self.on_due(due);
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            self.pump(key, now);
+        }
+        // Pumping makes nothing dirty; only the vector's memory goes back.
+        self.dirty = dirty;
+        self.settle_phase();
+    }
+
+    fn on_completion(&mut self, Completion { id, outcome }: Completion, now: Time) {
+        let Some(token) = self.ops.settle(id, outcome.is_final()) else {
+            tracing::error!(op = %id, outcome = outcome.name(), "an outcome of an operation that has ended");
+            debug_assert!(false, "{outcome:?} for {id:?}, which has ended");
+            return;
+        };
+        tracing::trace!(op = %id, outcome = outcome.name(), "outcome");
+        match token.kind {
+            LISTENER => self.on_listener_outcome(token.machine, outcome, now),
+            SESSION => self.on_session_outcome(token, outcome, now),
+            kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
+        }
+    }
+
+    fn on_listener_outcome(&mut self, key: Key, outcome: Outcome, now: Time) {
+        let Some(entrance) = self.listeners.get_mut(key) else { return };
+        match entrance.listener.on_outcome(outcome) {
+            Ok(None) => {}
+            Ok(Some((socket, peer))) => {
+                let template = Rc::clone(&entrance.template);
+                self.add_session(socket, peer, &template, now);
+            }
+            Err(fault) => tracing::error!(%fault, "a listener failed and accepts no more"),
+        }
+    }
+
+    fn on_session_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
+        let (Some(seat), Some(slot)) = (self.sessions.get_mut(token.machine), Slot::of(token)) else {
+            tracing::error!(?token, outcome = outcome.name(), "an outcome for no known session");
+            return;
+        };
+        {
+            let _entered = seat.span.enter();
+            seat.session.on_outcome(slot, outcome, now);
+        }
+        self.touch(token.machine);
+    }
+
+    fn on_due(&mut self, due: Due) {
+        match due {
+            Due::Session(key) => {
+                if let Some(seat) = self.sessions.get_mut(key) {
+                    seat.timer = None;
+                    self.touch(key);
+                }
+            }
+            Due::DrainDeadline => {
+                let keys: Vec<Key> = self.sessions.keys().collect();
+                tracing::info!(connections = keys.len(), "the time for draining is over");
+                for key in keys {
+                    if let Some(seat) = self.sessions.get_mut(key) {
+                        seat.session.end(Ending::Drained);
+                    }
+                    self.touch(key);
+                }
+            }
+        }
+    }
+
+    /// Has a session pumped before the turn ends.
+    fn touch(&mut self, key: Key) {
+        if let Some(seat) = self.sessions.get_mut(key)
+            && !std::mem::replace(&mut seat.is_dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+
+    fn pump(&mut self, key: Key, now: Time) {
+        let Some(seat) = self.sessions.get_mut(key) else { return };
+        seat.is_dirty = false;
+        let entered = seat.span.enter();
+        seat.session.pump(&mut Context { ops: &mut self.ops, now, limits: &self.limits });
+        let ended = seat.session.ended();
+        if let Some(ending) = ended {
+            seat.session.log_end(ending, now);
+            self.last_ending = Some(ending);
+        }
+        drop(entered);
+        match ended {
+            None => Self::arm(seat, key, &mut self.timers, &self.limits),
+            Some(_) => {
+                if let Some((timer, _)) = seat.timer {
+                    self.timers.disarm(timer);
+                }
+                self.sessions.remove(key);
+            }
+        }
+    }
+
+    /// Sees to it that a timer fires when the session wants, or earlier. Traffic that only moves the
+    /// deadline away costs nothing here: the timer fires once in vain and is armed anew.
+    fn arm(seat: &mut Seat, key: Key, timers: &mut Wheel<Due>, limits: &Limits) {
+        match (seat.session.deadline(limits), seat.timer) {
+            (Some(wanted), Some((_, armed))) if armed <= wanted => {}
+            (Some(wanted), earlier) => {
+                if let Some((timer, _)) = earlier {
+                    timers.disarm(timer);
+                }
+                seat.timer = Some((timers.arm(wanted, Due::Session(key)), wanted));
+            }
+            (None, Some((timer, _))) => {
+                timers.disarm(timer);
+                seat.timer = None;
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Accept while there is room; close what is not wanted any more.
+    fn pump_listeners(&mut self) {
+        let has_room = self.sessions.len() < self.limits.connections_max;
+        let is_draining = self.phase != Phase::Serving;
+        self.listeners.retain(|_, entrance| {
+            if is_draining {
+                entrance.listener.close();
+            }
+            entrance.listener.pump(has_room, &mut self.ops);
+            !entrance.listener.is_closed()
+        });
+    }
+
+    /// Accepts no more. Sessions go on to their end, at most for `timeout` if there is one.
+    pub fn drain(&mut self, now: Time, timeout: Option<Duration>) {
+        if self.phase == Phase::Serving {
+            let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, Due::DrainDeadline));
+            self.phase = Phase::Draining { deadline };
+            self.settle_phase();
+        }
+    }
+
+    /// Finishes the drain when nothing is left to wait for.
+    fn settle_phase(&mut self) {
+        self.pump_listeners();
+        if let Phase::Draining { deadline } = self.phase
+            && self.listeners.is_empty()
+            && self.sessions.is_empty()
+        {
+            if let Some(timer) = deadline {
+                self.timers.disarm(timer);
+            }
+            self.phase = Phase::Finished;
+        }
+    }
+
+    /// Whether it was told to drain and nothing is left.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// How the session that ended last did end.
+    pub const fn last_ending(&self) -> Option<Ending> {
+        self.last_ending
+    }
+
+    /// How much there is of everything.
+    pub fn census(&self) -> Census {
+        Census {
+            listeners: self.listeners.len(),
+            sessions: self.sessions.len(),
+            operations: self.ops.in_flight(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// Looks for broken invariants: for tests, since it walks through everything. `slack_bytes` is what
+    /// may arrive on one socket after a pause was asked for.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check_invariants(&self, slack_bytes: usize) -> Result<(), Violation> {
+        let mut in_flight = vec![];
+        for (_, token) in self.ops.iter_in_flight() {
+            match token.kind {
+                SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
+                LISTENER if self.listeners.contains(token.machine) => {}
+                _ => return Err(Violation::Orphan(token)),
+            }
+        }
+        in_flight.sort_unstable();
+        for (key, seat) in self.sessions.iter() {
+            if !seat.is_dirty && seat.timer.is_none() && in_flight.binary_search(&key).is_err() {
+                return Err(Violation::Forsaken(key));
+            }
+            let held_bytes = seat.session.memory();
+            if held_bytes > 2 * (self.limits.pipe_bytes_max + slack_bytes) + self.limits.line_bytes_max {
+                return Err(Violation::Hoarding { session: key, held_bytes });
+            }
+        }
+        Ok(())
+    }
+}

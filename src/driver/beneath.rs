@@ -1,0 +1,211 @@
+//! Opens a path beneath a folder and never outside of it, whatever dots and links the path holds.
+//!
+//! The kernel does that in one call, `openat2(2)` with `RESOLVE_BENEATH` (Linux 5.6). Where that
+//! call is missing or a seccomp profile forbids it, [`walk`] does the same step by step: it opens one
+//! name at a time without following it, keeps the folders it came through on a stack of its own, so
+//! that `..` is a pop and never the kernel's `..`, and follows a symbolic link by walking its text. What
+//! would leave the root is `EXDEV` either way: `..` above it, an absolute path, an absolute link.
+//!
+//! It waits for the disk, except that opening never waits for a FIFO's other end. What a path from a
+//! request looks like before it gets here, and what may be served, is none of its business.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::sys::{self, Lookup};
+
+/// The most symbolic links one path may lead through, the kernel's own limit (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// The deepest folder that the walk goes into; each level holds a descriptor open meanwhile.
+const DEPTH_MAX: usize = 64;
+
+/// The most names one path may have, those of its links included.
+const NAMES_MAX: usize = 4096;
+
+/// How often a look-up is repeated that a rename beside it confused (`EAGAIN`, openat2(2)).
+const ATTEMPTS_MAX: usize = 8;
+
+/// Opens `path` to read. See the module's page.
+pub(super) fn open(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match sys::open_beneath(root, path, Lookup::Full) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempt < ATTEMPTS_MAX => {}
+            Err(error) if is_unavailable(&error) => return walk(root, path),
+            result => return result,
+        }
+    }
+}
+
+/// Opens `path` if the kernel can do so from its caches alone. `None`: it would have to wait, or
+/// cannot tell; then [`open`] is to be called where waiting does no harm.
+pub(super) fn open_cached(root: BorrowedFd<'_>, path: &CStr) -> Option<io::Result<OwnedFd>> {
+    match sys::open_beneath(root, path, Lookup::CachedOnly) {
+        // Before Linux 5.12 the kernel does not know `RESOLVE_CACHED` (EINVAL).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => None,
+        Err(error) if is_unavailable(&error) => None,
+        result => Some(result),
+    }
+}
+
+/// No such call, or a seccomp profile that knows it not; a real `EPERM` will come again.
+fn is_unavailable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// What [`open`] does without `openat2(2)`.
+fn walk(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    let mut names = VecDeque::new();
+    prepend(&mut names, path.to_bytes())?;
+    let mut folders: Vec<OwnedFd> = Vec::new();
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        let here = folders.last().map_or(root, AsFd::as_fd);
+        if name.as_bytes() == b"." {
+            continue;
+        }
+        if name.as_bytes() == b".." {
+            folders.pop().ok_or_else(|| errno(libc::EXDEV))?;
+            continue;
+        }
+        let found = sys::open_at(here, &name, libc::O_PATH)?;
+        match sys::file_type(found.as_fd())? {
+            libc::S_IFDIR if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
+            libc::S_IFDIR => folders.push(found),
+            libc::S_IFLNK => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(errno(libc::ELOOP));
+                }
+                prepend(&mut names, &sys::link_target(found.as_fd())?)?;
+            }
+            // If a link takes the name's place in between, the kernel refuses with ELOOP.
+            _ if names.is_empty() => return sys::open_at(here, &name, sys::OPEN_FLAGS),
+            _ => return Err(errno(libc::ENOTDIR)),
+        }
+    }
+    sys::open_at(folders.last().map_or(root, AsFd::as_fd), c".", sys::OPEN_FLAGS)
+}
+
+/// Puts the names of a path before those still to be walked. A slash at the end demands a folder,
+/// which is what the name `.` after it does.
+fn prepend(names: &mut VecDeque<CString>, path: &[u8]) -> io::Result<()> {
+    match path {
+        [] => return Err(errno(libc::ENOENT)),
+        [b'/', ..] => return Err(errno(libc::EXDEV)),
+        _ => {}
+    }
+    if path.ends_with(b"/") {
+        names.push_front(c".".to_owned());
+    }
+    for name in path.split(|byte| *byte == b'/').rev().filter(|name| !name.is_empty()) {
+        names.push_front(CString::new(name)?);
+    }
+    if names.len() > NAMES_MAX { Err(errno(libc::ENAMETOOLONG)) } else { Ok(()) }
+}
+
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::{fs, os::fd::AsFd};
+
+    use super::*;
+
+    /// A root with a file, a folder, links of every kind, and a secret beside it.
+    fn tree() -> (tempfile::TempDir, fs::File) {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("sub/deep")).unwrap();
+        fs::write(outer.path().join("secret"), "secret").unwrap();
+        fs::write(root.join("file"), "file").unwrap();
+        fs::write(root.join("sub/deep/leaf"), "leaf").unwrap();
+        symlink("sub/deep", root.join("inside")).unwrap();
+        symlink("../file", root.join("sub/up")).unwrap();
+        symlink("../secret", root.join("out")).unwrap();
+        symlink("../../..", root.join("sub/far")).unwrap();
+        symlink(root.join("file"), root.join("absolute")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let fifo = CString::new(root.join("fifo").to_str().unwrap()).unwrap();
+        // SAFETY: the path is a live string.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        let directory = fs::File::open(root).unwrap();
+        (outer, directory)
+    }
+
+    /// What the file holds, or why it cannot be opened.
+    fn read(result: io::Result<OwnedFd>) -> Result<String, i32> {
+        let mut text = String::new();
+        let file = result.map_err(|error| error.raw_os_error().unwrap())?;
+        match fs::File::from(file).read_to_string(&mut text) {
+            Ok(_) => Ok(text),
+            Err(error) => Ok(format!("{:?}", error.kind())),
+        }
+    }
+
+    /// Path and what opening it beneath the root must give, by either way.
+    fn cases() -> Vec<(&'static CStr, Result<&'static str, i32>)> {
+        vec![
+            (c"file", Ok("file")),
+            (c"./sub//deep/leaf", Ok("leaf")),
+            (c"sub/../file", Ok("file")),
+            (c"inside/leaf", Ok("leaf")),
+            (c"sub/up", Ok("file")),
+            (c"inside/../../file", Ok("file")),
+            (c".", Ok("IsADirectory")),
+            (c"sub/", Ok("IsADirectory")),
+            (c"fifo", Ok("")),
+            (c"file/", Err(libc::ENOTDIR)),
+            (c"file/more", Err(libc::ENOTDIR)),
+            (c"missing", Err(libc::ENOENT)),
+            (c"", Err(libc::ENOENT)),
+            (c"loop", Err(libc::ELOOP)),
+            (c"..", Err(libc::EXDEV)),
+            (c"../secret", Err(libc::EXDEV)),
+            (c"sub/../../secret", Err(libc::EXDEV)),
+            (c"out", Err(libc::EXDEV)),
+            (c"sub/far/secret", Err(libc::EXDEV)),
+            (c"absolute", Err(libc::EXDEV)),
+            (c"/etc/passwd", Err(libc::EXDEV)),
+        ]
+    }
+
+    #[test]
+    fn the_walk_opens_what_lies_beneath_and_nothing_else() {
+        let (_outer, root) = tree();
+        for (path, expected) in cases() {
+            assert_eq!(read(walk(root.as_fd(), path)), expected.map(str::to_owned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_and_the_walk_agree() {
+        let (_outer, root) = tree();
+        for (path, expected) in cases() {
+            assert_eq!(read(open(root.as_fd(), path)), expected.map(str::to_owned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_without_end_is_refused() {
+        let (_outer, root) = tree();
+        let long = CString::new("./".repeat(NAMES_MAX + 1)).unwrap();
+        assert_eq!(read(walk(root.as_fd(), &long)), Err(libc::ENAMETOOLONG));
+    }
+
+    #[test]
+    fn a_look_up_from_the_caches_never_leaves_the_root_either() {
+        let (_outer, root) = tree();
+        if let Some(result) = open_cached(root.as_fd(), c"out") {
+            assert_eq!(read(result), Err(libc::EXDEV));
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! The `epoll` driver: non-blocking system calls, and readiness from edge-triggered epoll, made to
+//! look like completions.
+//!
+//! It owns the epoll instance, every socket and file that machines name, and the operations in
+//! flight on them. It does not know what the bytes mean nor why a machine wants them.
+//!
+//! # How an operation is carried out
+//!
+//! Each socket is registered once, for everything, edge-triggered, and keeps two flags: it may be
+//! readable, it may be writable. An operation is tried at once if its flag allows; `EAGAIN` clears the
+//! flag, and the next edge sets it again. So a request that has arrived and an answer that fits into
+//! the socket's buffer cost one system call each, and none to arm or disarm.
+//!
+//! ```text
+//!             submitted                    EAGAIN, short read, short send
+//!   machine ────────────► ready list ────────────────────────────────────► waits for an edge
+//!                          ▲   │ ▲                                               │
+//!              quota spent └───┘ └───────────────────────────────────────────────┘
+//!                                              epoll_wait
+//! ```
+//!
+//! * The *ready list* holds sockets with something to try. Each gets a quota of bytes or pieces
+//!   and then queues up again, so that no socket, however fast, holds up the others.
+//! * A receive takes a buffer from the pool only when the socket may be readable. If there is none, the
+//!   socket joins the *starving list*, first come, first served.
+//! * A listener that runs into a limit (`EMFILE`…) pauses until a descriptor was closed, or a while.
+//! * What may wait for a disk or a name server goes to [`Offload`] threads, which ring a bell.
+//!
+//! A turn that already has completions returns without entering the kernel, but never twice in a
+//! row, so that a socket that is always ready cannot keep the events of others away.
+
+mod accept;
+mod connect;
+mod endpoint;
+mod offloaded;
+mod outbox;
+mod poller;
+mod receive;
+mod send;
+mod send_file;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::accept::PausedListeners;
+use self::endpoint::{Endpoint, Input, Next, Output};
+use self::offloaded::Answer;
+use self::outbox::{Outbox, Place};
+use self::poller::{BELL, Poller, Readiness, WAKER};
+use super::offload::Offload;
+use super::{
+    Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
+    TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
+};
+use crate::buffer::{Pool, PoolConfig};
+use crate::table::{Key, Table};
+
+/// How an [`Epoll`] is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EpollConfig {
+    /// The receive buffers.
+    pub pool: PoolConfig,
+}
+
+/// Carries operations out by non-blocking system calls and edge-triggered epoll, where io_uring is
+/// missing or forbidden. The contract is that of [`crate::driver`].
+#[derive(Debug)]
+pub struct Epoll {
+    poller: Poller,
+    waker: Waker,
+    /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
+    bell: Waker,
+    pool: Pool,
+    offload: Offload<Answer>,
+    sockets: Table<Endpoint>,
+    /// Shared with offload threads that read ahead.
+    files: Table<Arc<OwnedFd>>,
+    /// Sockets with something to try; each at most once ([`Endpoint::queued`]).
+    ready: VecDeque<Key>,
+    /// Sockets that wait for a receive buffer; each at most once ([`Endpoint::starving`]).
+    starving: VecDeque<Key>,
+    paused: PausedListeners,
+    outbox: Outbox,
+    /// The last turn returned without a look at the kernel.
+    skipped_wait: bool,
+    counters: Counters,
+}
+
+impl Epoll {
+    /// A driver with nothing to do.
+    ///
+    /// # Errors
+    /// No descriptor is left, or no memory.
+    pub fn new(config: EpollConfig) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let waker = Waker::new()?;
+        let bell = Waker::new()?;
+        poller.add_waker(waker.descriptor(), WAKER)?;
+        poller.add_waker(bell.descriptor(), BELL)?;
+        Ok(Self {
+            poller,
+            offload: Offload::new(bell.clone()),
+            waker,
+            bell,
+            pool: Pool::new(config.pool),
+            sockets: Table::new(),
+            files: Table::new(),
+            ready: VecDeque::new(),
+            starving: VecDeque::new(),
+            paused: PausedListeners::default(),
+            outbox: Outbox::default(),
+            skipped_wait: false,
+            counters: Counters::default(),
+        })
+    }
+}
+
+impl Driver for Epoll {
+    fn turn(&mut self, ops: &mut Ops, wait: Option<Duration>, done: &mut Vec<Completion>) -> io::Result<Turn> {
+        let deadline = wait.map(|wait| self.now() + wait);
+        for request in ops.drain() {
+            match request {
+                Request::Start(id, op) => self.start(id, op),
+                Request::Cancel(id) => self.cancel(id),
+            }
+        }
+        self.feed_starving();
+        self.serve_ready();
+        let mut woken = false;
+        self.skipped_wait = !self.outbox.is_empty() && !self.skipped_wait;
+        if !self.skipped_wait {
+            loop {
+                woken |= self.wait(deadline)?;
+                self.serve_ready();
+                if woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
+                    break;
+                }
+            }
+        }
+        self.counters.completions += self.outbox.hand_out(done, TURN_COMPLETIONS_MAX) as u64;
+        Ok(Turn { now: self.now(), woken })
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(sys::monotonic_ns())
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn open_descriptors(&self) -> usize {
+        self.sockets.len() + self.files.len()
+    }
+}
+
+impl KernelDriver for Epoll {
+    fn adopt(&mut self, socket: OwnedFd) -> Socket {
+        let nonblocking = sys::set_nonblocking(socket.as_fd());
+        let poller = &self.poller;
+        Socket(self.sockets.insert_with(|key| {
+            let registered = nonblocking.and_then(|()| poller.add(socket.as_fd(), key));
+            let mut endpoint = Endpoint::new(socket);
+            // There is no way to say no here: the first operation on it will.
+            endpoint.unusable = registered.err().map(|error| Fault::from_io(&error));
+            endpoint
+        }))
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+/// Taking operations on.
+impl Epoll {
+    fn start(&mut self, id: OpId, op: Op) {
+        match op {
+            Op::Accept { listener } => self.start_input(id, listener, Input::Accept { id, paused: false }),
+            Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id }),
+            Op::Send { socket, chain } => {
+                debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
+                self.start_output(id, socket, Output::Send { id, chain });
+            }
+            Op::SendFile { socket, file, offset, length } => self.start_send_file(id, socket, file, offset, length),
+            Op::Connect { address } => self.start_connect(id, address),
+            Op::Resolve { host, port } => self.start_resolve(id, host, port),
+            Op::Open { root, path } => self.start_open(id, root, path),
+            Op::Shutdown { socket } => self.shut_down(id, socket),
+            Op::Close { socket } => self.close(id, socket),
+            Op::Reset { socket } => self.reset(id, socket),
+            Op::CloseFile { file } => self.close_file(id, file),
+        }
+    }
+
+    fn start_input(&mut self, id: OpId, socket: Socket, input: Input) {
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if let Some(fault) = endpoint.unusable {
+            return self.outbox.push(id, Outcome::Failed(fault));
+        }
+        if !matches!(endpoint.input, Input::Idle) {
+            return self.reject(id, libc::EBUSY);
+        }
+        endpoint.input = input;
+        self.outbox.enter(id, Place::Input(socket.0));
+        self.queue(socket.0);
+    }
+
+    fn start_output(&mut self, id: OpId, socket: Socket, output: Output) {
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if let Some(fault) = endpoint.unusable {
+            return self.outbox.push(id, Outcome::Failed(fault));
+        }
+        if !matches!(endpoint.output, Output::Idle) {
+            return self.reject(id, libc::EBUSY);
+        }
+        endpoint.output = output;
+        self.outbox.enter(id, Place::Output(socket.0));
+        self.queue(socket.0);
+    }
+
+    fn shut_down(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        if !matches!(endpoint.output, Output::Idle) {
+            return self.reject(id, libc::EBUSY);
+        }
+        self.counters.submissions += 1;
+        let outcome = match sys::shutdown_write(endpoint.descriptor()) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(Fault::from_io(&error)),
+        };
+        self.outbox.push(id, outcome);
+    }
+
+    fn close(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        debug_assert!(endpoint.is_idle(), "promise 6: {socket:?} is closed while {endpoint:?}");
+        self.abandon(socket.0);
+        self.outbox.push(id, Outcome::Done);
+    }
+
+    fn reset(&mut self, id: OpId, socket: Socket) {
+        if let Some(endpoint) = self.sockets.get(socket.0) {
+            // A unix socket has no such option, and its close is as abrupt as it gets.
+            let _ = sys::reset_on_close(endpoint.descriptor());
+        }
+        self.close(id, socket);
+    }
+
+    fn close_file(&mut self, id: OpId, file: File) {
+        if self.files.remove(file.0).is_none() {
+            return self.reject(id, libc::EBADF);
+        }
+        self.on_descriptor_closed();
+        self.counters.submissions += 1;
+        self.outbox.push(id, Outcome::Done);
+    }
+
+    fn cancel(&mut self, id: OpId) {
+        let Some(place) = self.outbox.place_of(id) else { return };
+        match place {
+            Place::Input(key) => {
+                if let Some(endpoint) = self.sockets.get_mut(key) {
+                    endpoint.input = Input::Idle;
+                }
+            }
+            Place::Output(key) => {
+                let output = self.sockets.get_mut(key).map(|endpoint| std::mem::take(&mut endpoint.output));
+                match output {
+                    // Nobody has heard of a socket that is still connecting.
+                    Some(Output::Connect { .. }) => self.abandon(key),
+                    Some(Output::Send { .. } | Output::SendFile(_) | Output::Idle) | None => {}
+                }
+            }
+            // Its answer will find nobody and be dropped.
+            Place::Offloaded => {}
+        }
+        self.outbox.finish(id, Outcome::Cancelled);
+    }
+
+    /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.
+    fn reject(&mut self, id: OpId, errno: i32) {
+        debug_assert!(false, "operation {id} breaks the contract: {}", Fault::Os(errno));
+        tracing::error!(op = %id, errno, "operation breaks the driver's contract");
+        self.outbox.push(id, Outcome::Failed(Fault::Os(errno)));
+    }
+
+    /// Takes a socket out of epoll, then closes it: an open duplicate would keep the registration.
+    fn abandon(&mut self, key: Key) {
+        if let Some(endpoint) = self.sockets.remove(key) {
+            self.poller.remove(endpoint.descriptor());
+            drop(endpoint);
+            self.counters.submissions += 1;
+            self.on_descriptor_closed();
+        }
+    }
+}
+
+/// Waiting for readiness, and trying what is ready.
+impl Epoll {
+    /// Waits until something is ready, `deadline` or the end of a pause; says whether the waker was
+    /// used. Does not wait if there is something to do already.
+    fn wait(&mut self, deadline: Option<Time>) -> io::Result<bool> {
+        let timeout = if self.ready.is_empty() && self.outbox.is_empty() {
+            let until = [deadline, self.paused.until()].into_iter().flatten().min();
+            until.map(|until| until.since(self.now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.counters.enters += 1;
+        let count = self.poller.wait(timeout)?;
+        let mut woken = false;
+        for index in 0..count {
+            let (data, readiness) = self.poller.event(index);
+            match data {
+                WAKER => woken |= self.waker.clear(),
+                BELL => {
+                    self.bell.clear();
+                    self.collect_answers();
+                }
+                data => self.on_readiness(poller::key_of(data), readiness),
+            }
+        }
+        if self.paused.until().is_some_and(|until| self.now() >= until) {
+            self.resume_listeners();
+        }
+        Ok(woken)
+    }
+
+    fn on_readiness(&mut self, key: Key, readiness: Readiness) {
+        // An event for a socket that was closed meanwhile: its registration went before it did.
+        let Some(endpoint) = self.sockets.get_mut(key) else { return };
+        if endpoint.on_readiness(readiness) {
+            self.queue(key);
+        }
+    }
+
+    fn queue(&mut self, key: Key) {
+        if let Some(endpoint) = self.sockets.get_mut(key)
+            && !endpoint.queued
+        {
+            endpoint.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// One round over the ready list: each socket on it gets its quota once.
+    fn serve_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            if self.outbox.len() >= TURN_COMPLETIONS_MAX {
+                return;
+            }
+            let Some(key) = self.ready.pop_front() else { return };
+            self.serve(key);
+        }
+    }
+
+    fn serve(&mut self, key: Key) {
+        let Some(endpoint) = self.sockets.get_mut(key) else { return };
+        endpoint.queued = false;
+        let input = self.serve_input(key);
+        let output = self.serve_output(key);
+        if input == Next::Again || output == Next::Again {
+            self.queue(key);
+        }
+    }
+
+    fn serve_input(&mut self, key: Key) -> Next {
+        let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
+        match endpoint.input {
+            Input::Accept { id, paused: false } if endpoint.readable => self.accept(key, id),
+            Input::Recv { id } if endpoint.readable && !endpoint.starving => self.receive(key, id),
+            Input::Idle | Input::Accept { .. } | Input::Recv { .. } => Next::Wait,
+        }
+    }
+
+    fn serve_output(&mut self, key: Key) -> Next {
+        let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
+        match endpoint.output {
+            Output::Connect { id } if endpoint.writable => self.finish_connect(key, id),
+            Output::Send { id, .. } if endpoint.writable => self.send(key, id),
+            Output::SendFile(ref transfer) if endpoint.writable && !transfer.is_warming() => self.send_file(key),
+            Output::Idle | Output::Connect { .. } | Output::Send { .. } | Output::SendFile(_) => Next::Wait,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! `Accept`: connections as they arrive, and the pause when a limit is reached.
+
+use std::time::Duration;
+
+use super::{Endpoint, Epoll, Input, Next};
+use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, sys};
+use crate::table::Key;
+
+/// So many connections one listener may deliver before the other sockets get their turn.
+const ACCEPTS_MAX: usize = 128;
+
+/// How long accepting pauses after it ran into a limit, unless a descriptor is closed before.
+///
+/// The limit may be the machine's, and then nothing here tells when it is over.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Listeners that wait for descriptors or memory.
+#[derive(Debug, Default)]
+pub(super) struct PausedListeners {
+    listeners: Vec<Key>,
+    until: Option<Time>,
+}
+
+impl PausedListeners {
+    /// When to try again, if any waits.
+    pub(super) const fn until(&self) -> Option<Time> {
+        self.until
+    }
+}
+
+impl Epoll {
+    /// Accepts until nobody is left, the quota is spent, or a limit is reached.
+    pub(super) fn accept(&mut self, key: Key, id: OpId) -> Next {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listener) = self.sockets.get_mut(key) else { return Next::Wait };
+            self.counters.submissions += 1;
+            let error = match sys::accept_from(listener.descriptor()) {
+                Ok((socket, peer)) => {
+                    let poller = &self.poller;
+                    let mut registered = Ok(());
+                    let accepted = self.sockets.insert_with(|key| {
+                        let endpoint = Endpoint::new(socket);
+                        registered = poller.add(endpoint.descriptor(), key);
+                        endpoint
+                    });
+                    match registered {
+                        Ok(()) => {
+                            self.outbox.push(id, Outcome::Accepted { socket: Socket(accepted), peer });
+                            continue;
+                        }
+                        // The user's limit of watches, or memory: the peer sees a close.
+                        Err(error) => {
+                            drop(self.sockets.remove(accepted));
+                            error
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => {
+                    if let Some(listener) = self.sockets.get_mut(key) {
+                        listener.readable = false;
+                    }
+                    return Next::Wait;
+                }
+                Some(code) if is_about_a_limit(code) => {
+                    self.pause(key, id, &error);
+                    return Next::Wait;
+                }
+                Some(code) if is_about_the_connection(code) => {}
+                _ => {
+                    if let Some(listener) = self.sockets.get_mut(key) {
+                        listener.input = Input::Idle;
+                    }
+                    self.outbox.finish(id, Outcome::Failed(Fault::from_io(&error)));
+                    return Next::Wait;
+                }
+            }
+        }
+        Next::Again
+    }
+
+    fn pause(&mut self, key: Key, id: OpId, error: &std::io::Error) {
+        tracing::debug!(listener = %key, %error, "accepting pauses");
+        self.counters.accept_pauses += 1;
+        if let Some(listener) = self.sockets.get_mut(key) {
+            listener.input = Input::Accept { id, paused: true };
+        }
+        self.paused.listeners.push(key);
+        self.paused.until = Some(self.now() + PAUSE);
+    }
+
+    /// Lets every paused listener try again.
+    pub(super) fn resume_listeners(&mut self) {
+        self.paused.until = None;
+        for key in std::mem::take(&mut self.paused.listeners) {
+            let Some(listener) = self.sockets.get_mut(key) else { continue };
+            // It may have been cancelled, and even asked to accept again.
+            if let Input::Accept { paused, .. } = &mut listener.input {
+                *paused = false;
+                self.queue(key);
+            }
+        }
+    }
+
+    /// A descriptor is free again: those who wait for one may try.
+    pub(super) fn on_descriptor_closed(&mut self) {
+        if self.paused.until.is_some() {
+            self.resume_listeners();
+        }
+    }
+}
+
+/// What may be otherwise after a while. `EPERM` too: a policy that forbids accepting leaves the
+/// connection where it is, and trying again at once would spin.
+const fn is_about_a_limit(errno: i32) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC | libc::EPERM)
+}
+
+/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
+/// (accept(2)): the next one may be fine.
+const fn is_about_the_connection(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENONET
+    )
+}

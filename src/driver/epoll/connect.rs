@@ -1,0 +1,65 @@
+//! `Connect`: started at once, over when the socket turns writable.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{Endpoint, Epoll, Next, Output, Place};
+use crate::driver::{Fault, OpId, Outcome, Socket, sys};
+use crate::table::Key;
+
+impl Epoll {
+    pub(super) fn start_connect(&mut self, id: OpId, address: SocketAddr) {
+        self.counters.submissions += 1;
+        let endpoint = match begin(address) {
+            Ok((socket, Progress::Established)) => Endpoint::new(socket),
+            Ok((socket, Progress::Pending)) => Endpoint::connecting(socket, id),
+            Err(error) => return self.outbox.push(id, Outcome::Failed(Fault::from_io(&error))),
+        };
+        let is_established = endpoint.is_idle();
+        let poller = &self.poller;
+        let mut registered = Ok(());
+        // Only now: epoll would report a socket that was never told to connect as hung up.
+        let key = self.sockets.insert_with(|key| {
+            registered = poller.add(endpoint.descriptor(), key);
+            endpoint
+        });
+        match registered {
+            Ok(()) if is_established => self.outbox.push(id, Outcome::Connected(Socket(key))),
+            Ok(()) => self.outbox.enter(id, Place::Output(key)),
+            Err(error) => {
+                self.abandon(key);
+                self.outbox.push(id, Outcome::Failed(Fault::from_io(&error)));
+            }
+        }
+    }
+
+    pub(super) fn finish_connect(&mut self, key: Key, id: OpId) -> Next {
+        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
+        endpoint.output = Output::Idle;
+        match sys::connect_result(endpoint.descriptor()) {
+            Ok(()) => self.outbox.finish(id, Outcome::Connected(Socket(key))),
+            Err(error) => {
+                self.abandon(key);
+                self.outbox.finish(id, Outcome::Failed(Fault::from_io(&error)));
+            }
+        }
+        Next::Wait
+    }
+}
+
+enum Progress {
+    Established,
+    Pending,
+}
+
+fn begin(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
+    let socket = sys::tcp_socket(address)?;
+    match sys::connect(socket.as_fd(), address) {
+        Ok(()) => Ok((socket, Progress::Established)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
+            Ok((socket, Progress::Pending))
+        }
+        Err(error) => Err(error),
+    }
+}

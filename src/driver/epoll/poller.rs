@@ -1,0 +1,184 @@
+//! The epoll instance: registration, waiting, and what an event says.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::driver::sys;
+use crate::table::Key;
+
+/// What the event of the driver's waker carries; no table grows up to such an index.
+pub(super) const WAKER: u64 = u64::MAX;
+
+/// What the event of the offload threads' bell carries.
+pub(super) const BELL: u64 = u64::MAX - 1;
+
+/// The most events one wait fetches; the rest comes with the next.
+const EVENTS_MAX: usize = 1024;
+
+/// Everything that can be told of a socket, told once for each change.
+///
+/// `EPOLLPRI`: urgent data interrupts a receive, so that a short one says nothing (tcp(7)).
+const SOCKET_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET;
+
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+    /// `epoll_pwait2(2)` (Linux 5.11) is missing or forbidden: wait in whole milliseconds.
+    milliseconds_only: bool,
+}
+
+/// What an event says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readiness {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// An end, an error or urgent data.
+    pub(super) exceptional: bool,
+}
+
+impl Poller {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = sys::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        Ok(Self { epoll, events, milliseconds_only: false })
+    }
+
+    /// Registers a socket for good. What is ready already will be the first event.
+    pub(super) fn add(&self, socket: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        self.register(socket, SOCKET_EVENTS, u64::from(key.generation()) << 32 | u64::from(key.index()))
+    }
+
+    /// Registers an eventfd; an event for each use, until it is cleared.
+    pub(super) fn add_waker(&self, waker: BorrowedFd<'_>, data: u64) -> io::Result<()> {
+        self.register(waker, libc::EPOLLIN, data)
+    }
+
+    fn register(&self, descriptor: BorrowedFd<'_>, events: i32, data: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: data };
+        // SAFETY: the event is a live local.
+        sys::check(unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor.as_raw_fd(), &raw mut event)
+        })?;
+        Ok(())
+    }
+
+    /// Takes a socket's registration back. One that has none is left alone.
+    pub(super) fn remove(&self, socket: BorrowedFd<'_>) {
+        // SAFETY: removing takes no event, and null is allowed for it (since Linux 2.6.9).
+        unsafe {
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, socket.as_raw_fd(), std::ptr::null_mut());
+        }
+    }
+
+    /// Waits for events, at most `timeout` (`None`: no limit); returns how many there are, to be had
+    /// from [`Poller::event`]. A signal ends the wait with none.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let result = match timeout {
+            Some(timeout) if !timeout.is_zero() && !self.milliseconds_only => self.wait_ns(timeout),
+            timeout => self.wait_ms(timeout),
+        };
+        match result {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error)
+                if !self.milliseconds_only && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) =>
+            {
+                self.milliseconds_only = true;
+                self.wait(timeout)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An event of the last wait: what was registered, and what it says.
+    pub(super) fn event(&self, index: usize) -> (u64, Readiness) {
+        let event = self.events[index];
+        let has = |flags: i32| event.events & flags as u32 != 0;
+        let over = has(libc::EPOLLHUP | libc::EPOLLERR);
+        let exceptional = over || has(libc::EPOLLRDHUP | libc::EPOLLPRI);
+        let readiness = Readiness {
+            readable: exceptional || has(libc::EPOLLIN),
+            writable: over || has(libc::EPOLLOUT),
+            exceptional,
+        };
+        (event.u64, readiness)
+    }
+
+    fn wait_ns(&mut self, timeout: Duration) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // SAFETY: the events are a live exclusive slice of this length, the timeout is a live local,
+        // and a null signal mask leaves the mask alone.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                EVENTS_MAX,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn wait_ms(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        // Rounded up: waking too early would only mean waiting again, many times over.
+        let timeout =
+            timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+        // SAFETY: the events are a live exclusive slice of this length.
+        let count = sys::check(unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS_MAX as i32, timeout)
+        })?;
+        Ok(count as usize)
+    }
+}
+
+/// The key that [`Poller::add`] packed.
+pub(super) const fn key_of(data: u64) -> Key {
+    Key::from_parts(data as u32, (data >> 32) as u32)
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_never_shorter_than_asked_on_either_call() {
+        let mut poller = Poller::new().unwrap();
+        for milliseconds_only in [false, true] {
+            poller.milliseconds_only = milliseconds_only;
+            let start = Instant::now();
+            let timeout = Duration::from_micros(1500);
+            assert_eq!(poller.wait(Some(timeout)).unwrap(), 0);
+            assert!(start.elapsed() >= timeout);
+        }
+    }
+
+    #[test]
+    fn a_key_survives_the_way_through_the_kernel() {
+        let mut poller = Poller::new().unwrap();
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let key = Key::from_parts(7, u32::MAX - 1);
+        poller.add(std::os::fd::AsFd::as_fd(&near), key).unwrap();
+        assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap(), 1);
+        let (data, readiness) = poller.event(0);
+        assert_eq!(key_of(data), key);
+        assert!(readiness.writable && !readiness.readable && !readiness.exceptional);
+    }
+}

@@ -1,0 +1,79 @@
+//! `Send`: a chain of chunks, gathered into as few calls as the socket's buffer allows.
+
+use std::io;
+
+use super::{Epoll, Next, Output};
+use crate::buffer::Chain;
+use crate::driver::sys::{self, GATHER_MAX};
+use crate::driver::{Fault, OpId, Outcome};
+use crate::table::Key;
+
+/// What one socket may send before the others get their turn.
+const SEND_BYTES_MAX: usize = 512 << 10;
+
+/// So many calls are made for that at most, however small the chunks.
+const CALLS_MAX: usize = 16;
+
+impl Epoll {
+    /// Sends until all is gone, the socket is full or the quota is spent.
+    pub(super) fn send(&mut self, key: Key, id: OpId) -> Next {
+        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
+        let Output::Send { chain, .. } = &mut endpoint.output else { return Next::Wait };
+        let mut chain = chain.take();
+        let before = chain.len();
+        let mut next = Next::Again;
+        let mut fault = None;
+        for _ in 0..CALLS_MAX {
+            if chain.is_empty() || before - chain.len() >= SEND_BYTES_MAX {
+                break;
+            }
+            self.counters.submissions += 1;
+            match sys::send(endpoint.descriptor(), &chain) {
+                Ok(count) => {
+                    let is_short = count < gathered_bytes(&chain);
+                    chain.advance(count);
+                    if is_short {
+                        // The socket's buffer is full, and the kernel owes an edge (epoll(7)).
+                        self.counters.short_sends += 1;
+                        endpoint.writable = false;
+                        next = Next::Wait;
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    endpoint.writable = false;
+                    next = Next::Wait;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    fault = Some(Fault::from_io(&error));
+                    break;
+                }
+            }
+        }
+        let sent = before - chain.len();
+        let outcome = match fault {
+            Some(fault) => Outcome::Failed(fault),
+            None if chain.is_empty() => Outcome::Sent,
+            None => {
+                endpoint.output = Output::Send { id, chain };
+                if sent > 0 {
+                    self.outbox.push(id, Outcome::Progress(sent as u64));
+                }
+                return next;
+            }
+        };
+        endpoint.output = Output::Idle;
+        self.outbox.finish(id, outcome);
+        Next::Wait
+    }
+}
+
+/// How many bytes one call takes at most.
+fn gathered_bytes(chain: &Chain) -> usize {
+    if chain.chunks().len() <= GATHER_MAX {
+        return chain.len();
+    }
+    chain.chunks().iter().take(GATHER_MAX).map(|chunk| chunk.len()).sum()
+}

@@ -1,0 +1,164 @@
+//! `SendFile`: `sendfile(2)` from the page cache, never from a disk that the loop would wait for.
+//!
+//! Before a piece is sent, the page cache is asked for it with reads that do not wait. If something
+//! is missing, a thread off the loop reads the piece, which brings it into the cache, and the socket
+//! waits meanwhile. The cache is asked at intervals, not for each page: what the kernel evicts between
+//! two probes is a read that the loop waits for after all; rare, and bounded by one piece.
+//!
+//! The call has no `MSG_NOSIGNAL`. A peer that went away is `EPIPE` because Rust programs ignore
+//! `SIGPIPE` from their start.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::{Answer, Epoll, Next, Output};
+use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
+use crate::table::Key;
+
+/// What one socket may send of a file before the others get their turn.
+const PIECE_BYTES_MAX: u64 = 512 << 10;
+
+/// So many calls are made for that at most.
+const CALLS_MAX: usize = 8;
+
+/// The page cache is asked for one byte in so many; less than what the kernel reads ahead at once.
+const PROBE_BYTES: u64 = 64 << 10;
+
+/// What is left of a file to send.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    id: OpId,
+    file: Arc<OwnedFd>,
+    offset: u64,
+    left: u64,
+    /// The file is believed to be in the page cache up to here.
+    cached_until: u64,
+    /// A thread is reading the next piece.
+    is_warming: bool,
+}
+
+impl Transfer {
+    pub(super) const fn is_warming(&self) -> bool {
+        self.is_warming
+    }
+
+    /// The bytes to be sent next, as a range: where it ends.
+    fn piece_end(&self) -> u64 {
+        self.offset.saturating_add(self.left.min(PIECE_BYTES_MAX))
+    }
+}
+
+impl Epoll {
+    pub(super) fn start_send_file(&mut self, id: OpId, socket: Socket, file: File, offset: u64, length: u64) {
+        debug_assert!(length > 0, "an empty send of a file on {socket:?}");
+        let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
+        // The kernel counts in signed offsets and would refuse the whole with EINVAL.
+        if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
+            return self.outbox.push(id, Outcome::Failed(Fault::FileTruncated));
+        }
+        let file = Arc::clone(file);
+        let transfer = Transfer { id, file, offset, left: length, cached_until: offset, is_warming: false };
+        self.start_output(id, socket, Output::SendFile(transfer));
+    }
+
+    /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
+    pub(super) fn send_file(&mut self, key: Key) -> Next {
+        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
+        let Output::SendFile(mut transfer) = std::mem::take(&mut endpoint.output) else { return Next::Wait };
+        let id = transfer.id;
+        let before = transfer.left;
+        let mut next = Next::Again;
+        let mut fault = None;
+        for _ in 0..CALLS_MAX {
+            if transfer.left == 0 || before - transfer.left >= PIECE_BYTES_MAX {
+                break;
+            }
+            if transfer.offset >= transfer.cached_until {
+                let end = transfer.piece_end();
+                if !is_range_cached(transfer.file.as_fd(), transfer.offset, end) {
+                    transfer.is_warming = true;
+                    let (file, offset) = (Arc::clone(&transfer.file), transfer.offset);
+                    self.offload.run(move || {
+                        warm(file.as_fd(), offset, end);
+                        Answer::Warmed { id, until: end }
+                    });
+                    next = Next::Wait;
+                    break;
+                }
+                transfer.cached_until = end;
+            }
+            let length = transfer.cached_until - transfer.offset;
+            self.counters.submissions += 1;
+            match sys::send_file(endpoint.descriptor(), transfer.file.as_fd(), transfer.offset, length as usize) {
+                Ok(0) => {
+                    fault = Some(Fault::FileTruncated);
+                    break;
+                }
+                Ok(count) => {
+                    // A short one may be due to the file's pages; only EAGAIN says the socket is full.
+                    self.counters.short_sends += u64::from((count as u64) < length);
+                    transfer.offset += count as u64;
+                    transfer.left -= count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    endpoint.writable = false;
+                    next = Next::Wait;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    fault = Some(Fault::from_io(&error));
+                    break;
+                }
+            }
+        }
+        let sent = before - transfer.left;
+        let outcome = match fault {
+            Some(fault) => Outcome::Failed(fault),
+            None if transfer.left == 0 => Outcome::Sent,
+            None => {
+                endpoint.output = Output::SendFile(transfer);
+                if sent > 0 {
+                    self.outbox.push(id, Outcome::Progress(sent));
+                }
+                return next;
+            }
+        };
+        self.outbox.finish(id, outcome);
+        Next::Wait
+    }
+
+    /// A piece was read: it is sent without asking again, or a cache that forgets quickly would keep
+    /// the transfer from ever getting on.
+    pub(super) fn on_warmed(&mut self, key: Key, until: u64) {
+        if let Some(endpoint) = self.sockets.get_mut(key)
+            && let Output::SendFile(transfer) = &mut endpoint.output
+        {
+            transfer.is_warming = false;
+            transfer.cached_until = until;
+            self.queue(key);
+        }
+    }
+}
+
+/// Whether the bytes from `start` to before `end`, at least one, seem to be in the page cache.
+fn is_range_cached(file: BorrowedFd<'_>, start: u64, end: u64) -> bool {
+    (start..end).step_by(PROBE_BYTES as usize).chain([end - 1]).all(|offset| sys::is_cached(file, offset))
+}
+
+/// Reads a range so that it is in the page cache. Whatever goes wrong will go wrong again, and
+/// be reported, when the range is sent.
+fn warm(file: BorrowedFd<'_>, start: u64, end: u64) {
+    let mut scratch = vec![0; PROBE_BYTES as usize];
+    let mut offset = start;
+    while offset < end {
+        let length = (end - offset).min(PROBE_BYTES) as usize;
+        match sys::read_at(file, &mut scratch[..length], offset) {
+            Ok(0) => return,
+            Ok(count) => offset += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

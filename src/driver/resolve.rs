@@ -1,0 +1,113 @@
+//! Host names to addresses, by the system's own resolver (`getaddrinfo(3)`).
+//!
+//! Waits for files and name servers, so it runs off the loop. Keeps the resolver's error code, which
+//! the standard library's look-up drops. Knows no cache: how long an answer lasts is the caller's
+//! business.
+
+use std::ffi::CString;
+use std::net::{IpAddr, SocketAddr};
+use std::ptr;
+
+use socket2::{SockAddr, SockAddrStorage};
+
+use super::Fault;
+
+/// The most addresses of one name that are worth trying.
+const ADDRESSES_MAX: usize = 64;
+
+/// Every address of `host`, at least one, in the order in which to try them (RFC 6724, as the
+/// system is configured). An address in text is its own only address.
+pub(super) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let name = CString::new(host).map_err(|_| Fault::Resolver(libc::EAI_NONAME))?;
+    let answer = Answer::ask(&name)?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for mut address in answer.addresses() {
+        address.set_port(port);
+        // A host that several lines of /etc/hosts name can come twice.
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err(Fault::Resolver(libc::EAI_NODATA)) } else { Ok(addresses) }
+}
+
+/// The list that `getaddrinfo(3)` allocated, freed when dropped.
+struct Answer(ptr::NonNull<libc::addrinfo>);
+
+impl Answer {
+    fn ask(name: &CString) -> Result<Self, Fault> {
+        // SAFETY: all zeroes are valid hints: any family, no flags, null pointers.
+        let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+        hints.ai_socktype = libc::SOCK_STREAM;
+        let mut list = ptr::null_mut();
+        // SAFETY: name and hints are live, a null service is allowed, and the list is a live local.
+        let code = unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &raw const hints, &raw mut list) };
+        match code {
+            0 => ptr::NonNull::new(list).map(Self).ok_or(Fault::Resolver(libc::EAI_NODATA)),
+            libc::EAI_SYSTEM => Err(Fault::from_io(&std::io::Error::last_os_error())),
+            code => Err(Fault::Resolver(code)),
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let mut next = Some(self.0);
+        std::iter::from_fn(move || {
+            let entry = next?;
+            // SAFETY: every entry of the list lives until `freeaddrinfo`, which waits for the drop
+            // of `self`, and nobody changes it.
+            let entry = unsafe { entry.as_ref() };
+            next = ptr::NonNull::new(entry.ai_next);
+            Some(socket_address(entry))
+        })
+        .flatten()
+        .take(ADDRESSES_MAX)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: `getaddrinfo` made the list, and nothing else refers to it.
+        unsafe { libc::freeaddrinfo(self.0.as_ptr()) };
+    }
+}
+
+fn socket_address(entry: &libc::addrinfo) -> Option<SocketAddr> {
+    let mut storage = SockAddrStorage::zeroed();
+    if entry.ai_addr.is_null() || entry.ai_addrlen > storage.size_of() {
+        return None;
+    }
+    // SAFETY: the resolver gave `ai_addrlen` bytes at `ai_addr`, and they fit into the storage,
+    // which they initialise as an address of that length.
+    let address = unsafe {
+        let target = (&raw mut storage).cast::<u8>();
+        ptr::copy_nonoverlapping(entry.ai_addr.cast::<u8>(), target, entry.ai_addrlen as usize);
+        SockAddr::new(storage, entry.ai_addrlen)
+    };
+    address.as_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_text_is_itself() {
+        assert_eq!(resolve("127.0.0.1", 80), Ok(vec![SocketAddr::from(([127, 0, 0, 1], 80))]));
+        assert_eq!(resolve("::1", 81), Ok(vec!["[::1]:81".parse().unwrap()]));
+    }
+
+    #[test]
+    fn localhost_is_a_loopback_address_with_the_port_asked_for() {
+        let addresses = resolve("localhost", 8080).unwrap();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 8080), "{addresses:?}");
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_faults_of_the_resolver() {
+        assert_eq!(resolve("nul\0byte", 80), Err(Fault::Resolver(libc::EAI_NONAME)));
+        assert!(matches!(resolve("", 80), Err(Fault::Resolver(_) | Fault::Os(_))));
+    }
+}

@@ -1,0 +1,517 @@
+//! What happens in the world, and the outcomes that machines get of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::network::{Owner, Readable, Side, Wire, WireId, Writable};
+use super::peers::{Behaviour, PeerEnd, PeerId};
+use super::{Descriptor, Event, Flight, Sabotage, Sim, Stream};
+use crate::buffer::{Buffer, SizeClass};
+use crate::driver::{Completion, Fault, File, Op, OpId, Outcome, Peer, Socket};
+use crate::table::Key;
+
+impl Sim {
+    pub(super) fn happen(&mut self, event: Event, done: &mut Vec<Completion>) {
+        match event {
+            Event::Peer(peer) => self.on_peer(peer),
+            Event::Recv(key) => self.on_recv(key, done),
+            Event::Send(key) => self.on_send(key, done),
+            Event::Accept(key) => self.on_accept(key, done),
+            Event::Finish(id) => self.on_finish(id, done),
+            Event::Cancel(id) => self.on_cancel(id, done),
+            Event::Reset(wire, side) => self.on_reset(wire, side),
+            Event::Truncate(key) => {
+                if let Some(file) = self.open_files.get_mut(key) {
+                    file.truncate(self.rng.below(file.len() as u64 + 1) as usize);
+                    self.injected.truncations += 1;
+                }
+            }
+        }
+    }
+
+    /// The only way out for outcomes. A final one has taken its operation out of flight already.
+    fn emit(&mut self, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+        let size = match &outcome {
+            Outcome::Received(buffer) => buffer.len() as u64,
+            Outcome::Progress(bytes) => *bytes,
+            Outcome::Failed(Fault::Os(code) | Fault::Resolver(code)) => u64::from(code.unsigned_abs()),
+            Outcome::Accepted { .. }
+            | Outcome::Eof
+            | Outcome::Sent
+            | Outcome::Connected(_)
+            | Outcome::Resolved(_)
+            | Outcome::Opened(..)
+            | Outcome::Done
+            | Outcome::Cancelled
+            | Outcome::Failed(Fault::FileTruncated) => 0,
+        };
+        self.trace.op(self.now, "deliver", outcome.name(), id, size);
+        self.counters.completions += 1;
+        self.saboteur.pass(id, outcome, done);
+    }
+
+    fn on_recv(&mut self, key: Key, done: &mut Vec<Completion>) {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
+        stream.recv_is_due = false;
+        let Some(id) = stream.recv else { return };
+        if self.saboteur.deaf == Some(id) {
+            return;
+        }
+        if self.rng.chance(self.faults.buffer_shortages) {
+            self.counters.buffers_exhausted += 1;
+            return self.retry_recv(key);
+        }
+        if self.receive(key, id, done) {
+            self.look_at_recv(key);
+        }
+    }
+
+    fn retry_recv(&mut self, key: Key) {
+        let delay = Duration::from_micros(self.rng.range(1, 5000));
+        if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
+            stream.recv_is_due = true;
+            self.schedule_at(self.now + delay, Event::Recv(key));
+        }
+    }
+
+    /// Delivers one piece of what has arrived, or the end. True if there may be more.
+    fn receive(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
+        let (wire, side) = (stream.wire, stream.side);
+        let outcome = match self.wires[wire.0].readable(side) {
+            Readable::Nothing => return false,
+            Readable::Bytes(available) => {
+                let Some(buffer) = self.fill(wire, side, available) else {
+                    self.counters.buffers_exhausted += 1;
+                    self.starved.push(key);
+                    return false;
+                };
+                self.notify(wire, side.other());
+                if available > buffer.len()
+                    && self.saboteur.strikes(Sabotage::SwapReceived)
+                    && let Some(next) = self.fill(wire, side, available - buffer.len())
+                {
+                    self.emit(id, Outcome::Received(next), done);
+                }
+                self.emit(id, Outcome::Received(buffer), done);
+                return true;
+            }
+            Readable::Eof => Outcome::Eof,
+            Readable::Reset => Outcome::Failed(Fault::Os(libc::ECONNRESET)),
+        };
+        self.wires[wire.0].report_reset(side);
+        self.end_recv(key, id, outcome, done);
+        false
+    }
+
+    /// The final outcome of a `Recv`.
+    fn end_recv(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+        if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
+            stream.recv = None;
+        }
+        self.starved.retain(|starved| *starved != key);
+        self.land(id);
+        self.emit(id, outcome, done);
+    }
+
+    /// Reads into a buffer of either size; `None` if there is none.
+    fn fill(&mut self, wire: WireId, side: Side, available: usize) -> Option<Buffer> {
+        let mut classes = [SizeClass::Small, SizeClass::Large];
+        if self.rng.below(4) == 0 {
+            classes.reverse();
+        }
+        let (class, buffer) = classes.into_iter().find_map(|class| Some((class, self.pool.take(class)?)))?;
+        let most = available.min(self.pool.size(class));
+        let length = if self.rng.chance(self.faults.short_reads) { self.rng.length(most) } else { most };
+        // SAFETY: the buffer is with this driver and of at least this length; its memory was zeroed
+        // when it was mapped; the reference ends before the buffer is leased.
+        let memory = unsafe { std::slice::from_raw_parts_mut(self.pool.address(buffer).as_ptr(), length) };
+        self.wires[wire.0].read(side, memory);
+        let lease = self.pool.lease(buffer, length);
+        self.saboteur.on_lease(&self.pool, buffer, length);
+        Some(lease)
+    }
+
+    fn on_send(&mut self, key: Key, done: &mut Vec<Completion>) {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
+        stream.send_is_due = false;
+        if let Some(id) = stream.send
+            && self.send(key, id, done)
+        {
+            self.look_at_send(key);
+        }
+    }
+
+    /// Sends one piece. True if there may be room for more.
+    fn send(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
+        let (wire_id, side) = (stream.wire, stream.side);
+        let Some(Some(flight)) = self.flights.get_mut(id.index()) else { return false };
+        let wire = &mut self.wires[wire_id.0];
+        let room = match wire.writable(side) {
+            Writable::Room(0) => return false,
+            Writable::Room(room) if self.rng.chance(self.faults.short_writes) => self.rng.length(room),
+            Writable::Room(room) => room,
+            Writable::Reset => {
+                wire.report_reset(side);
+                self.end_send(key, id, Outcome::Failed(Fault::Os(libc::ECONNRESET)), done);
+                return false;
+            }
+            Writable::Broken => {
+                self.end_send(key, id, Outcome::Failed(Fault::Os(libc::EPIPE)), done);
+                return false;
+            }
+        };
+        let mut bounced = false;
+        let (sent, left) = match &mut flight.op {
+            Op::Send { chain, .. } => {
+                let sent = room.min(chain.len());
+                let mut rest = sent;
+                for chunk in chain.chunks() {
+                    let piece = rest.min(chunk.len());
+                    if piece > 0 && !bounced {
+                        bounced = wire.write(side, &chunk[..piece], &mut self.rng);
+                    }
+                    rest -= piece;
+                }
+                chain.advance(sent);
+                (sent, chain.len() as u64)
+            }
+            Op::SendFile { file, offset, length, .. } => {
+                let bytes = self.open_files.get(file.0).map_or(&[][..], |open| open.read(*offset, *length));
+                let bytes = &bytes[..room.min(bytes.len())];
+                if bytes.is_empty() {
+                    wire.faulted = true;
+                    self.end_send(key, id, Outcome::Failed(Fault::FileTruncated), done);
+                    return false;
+                }
+                bounced = wire.write(side, bytes, &mut self.rng);
+                *offset += bytes.len() as u64;
+                *length -= bytes.len() as u64;
+                (bytes.len(), *length)
+            }
+            // It waits for its moment, not for room.
+            Op::Shutdown { .. } => return false,
+            Op::Accept { .. }
+            | Op::Recv { .. }
+            | Op::Connect { .. }
+            | Op::Resolve { .. }
+            | Op::Open { .. }
+            | Op::Close { .. }
+            | Op::Reset { .. }
+            | Op::CloseFile { .. } => return false,
+        };
+        self.notify(wire_id, if bounced { side } else { side.other() });
+        if left == 0 {
+            self.end_send(key, id, Outcome::Sent, done);
+        } else {
+            self.counters.short_sends += 1;
+            self.emit(id, Outcome::Progress(sent as u64), done);
+        }
+        left > 0
+    }
+
+    /// The final outcome of a `Send`, `SendFile` or `Shutdown`.
+    fn end_send(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+        if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
+            stream.send = None;
+        }
+        if let Some(Flight { op: Op::SendFile { file, .. }, .. }) = self.land(id)
+            && let Some(file) = self.open_files.get_mut(file.0)
+        {
+            file.users -= 1;
+        }
+        self.emit(id, outcome, done);
+    }
+
+    fn on_accept(&mut self, key: Key, done: &mut Vec<Completion>) {
+        let has_free_descriptor = self.has_free_descriptor();
+        let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return };
+        listening.is_due = false;
+        let Some(id) = listening.accept else { return };
+        if listening.backlog.is_empty() {
+            return;
+        }
+        if !has_free_descriptor {
+            // Looked at again when a descriptor is closed.
+            self.counters.accept_pauses += 1;
+            return;
+        }
+        if self.rng.chance(self.faults.accept_pauses) {
+            self.counters.accept_pauses += 1;
+            listening.is_due = true;
+            let delay = Duration::from_millis(self.rng.range(1, 100));
+            return self.schedule_at(self.now + delay, Event::Accept(key));
+        }
+        if self.accept(key, id, done) {
+            self.look_at_accept(key);
+        }
+    }
+
+    /// Delivers the connection that has waited longest, if there is one.
+    fn accept(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+        if !self.has_free_descriptor() {
+            return false;
+        }
+        let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return false };
+        let Some(wire) = listening.backlog.pop_front() else { return false };
+        let socket = self.open_stream(wire, Side::Callee);
+        self.wires[wire.0].accept(socket.0);
+        let is_gone = self.wires[wire.0].is_reset(Side::Callee);
+        let peer = match self.wires[wire.0].owner(Side::Caller) {
+            _ if is_gone => Peer::Gone,
+            Owner::Peer(peer) => Peer::Inet(self.peers[peer.0].address),
+            Owner::Socket(_) | Owner::Backlog => Peer::Inet(LOOPBACK),
+        };
+        self.emit(id, Outcome::Accepted { socket, peer }, done);
+        true
+    }
+
+    fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
+        let stream =
+            Stream { wire, side, recv: None, send: None, recv_is_due: false, send_is_due: false, is_closing: false };
+        Socket(self.sockets.insert(Descriptor::Stream(stream)))
+    }
+
+    fn on_cancel(&mut self, id: OpId, done: &mut Vec<Completion>) {
+        let Some(flight) = self.flight(id) else { return };
+        match flight.op {
+            // A breach of contract is on its way to its error.
+            _ if flight.doom.is_some_and(|doom| !matches!(doom, Fault::Os(libc::ETIMEDOUT) | Fault::Resolver(_))) => {}
+            Op::Recv { socket } => self.cancel_recv(socket.0, id, done),
+            Op::Send { socket, .. } | Op::SendFile { socket, .. } => {
+                if self.rng.coin() {
+                    self.send(socket.0, id, done);
+                }
+                if self.flight(id).is_some() {
+                    self.end_send(socket.0, id, Outcome::Cancelled, done);
+                }
+            }
+            Op::Accept { listener } => {
+                for _ in 0..self.rng.below(4) {
+                    self.accept(listener.0, id, done);
+                }
+                if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener.0) {
+                    listening.accept = None;
+                }
+                self.land(id);
+                self.emit(id, Outcome::Cancelled, done);
+            }
+            Op::Connect { .. } | Op::Resolve { .. } | Op::Open { .. } => {
+                if flight.doom.is_none() && self.rng.coin() {
+                    self.on_finish(id, done);
+                } else {
+                    self.land(id);
+                    self.emit(id, Outcome::Cancelled, done);
+                }
+            }
+            // These end by themselves at once.
+            Op::Shutdown { .. } | Op::Close { .. } | Op::Reset { .. } | Op::CloseFile { .. } => {}
+        }
+    }
+
+    fn cancel_recv(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+        if self.saboteur.deaf != Some(id) {
+            for _ in 0..self.rng.below(4) {
+                if !self.receive(key, id, done) {
+                    break;
+                }
+            }
+        }
+        if self.flight(id).is_some() {
+            self.end_recv(key, id, Outcome::Cancelled, done);
+        }
+    }
+
+    fn on_finish(&mut self, id: OpId, done: &mut Vec<Completion>) {
+        let Some(Flight { op, doom, .. }) = self.land(id) else { return };
+        let outcome = match (op, doom) {
+            (Op::Close { .. } | Op::Reset { .. } | Op::CloseFile { .. }, Some(_)) => Outcome::Done,
+            (_, Some(fault)) => Outcome::Failed(fault),
+            (Op::Shutdown { socket }, None) => return self.finish_shutdown(socket.0, id, done),
+            (Op::Close { socket }, None) => self.close(socket.0, false),
+            (Op::Reset { socket }, None) => self.close(socket.0, true),
+            (Op::CloseFile { file }, None) => {
+                self.open_files.remove(file.0);
+                self.descriptor_is_free();
+                Outcome::Done
+            }
+            (Op::Connect { address }, None) => self.finish_connect(address),
+            (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
+            (Op::Open { path, .. }, None) => self.finish_open(&path),
+            (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. }, None) => return,
+        };
+        self.emit(id, outcome, done);
+    }
+
+    fn finish_shutdown(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
+        stream.send = None;
+        let (wire, side) = (stream.wire, stream.side);
+        if self.wires[wire.0].is_reset(side) {
+            return self.emit(id, Outcome::Failed(Fault::Os(libc::ENOTCONN)), done);
+        }
+        self.wires[wire.0].finish(side);
+        self.notify(wire, side.other());
+        self.emit(id, Outcome::Done, done);
+    }
+
+    fn close(&mut self, key: Key, reset: bool) -> Outcome {
+        match self.sockets.remove(key) {
+            Some(Descriptor::Stream(Stream { wire, side, .. })) => {
+                self.wires[wire.0].close(side, reset, &mut self.rng);
+                self.notify(wire, side.other());
+            }
+            Some(Descriptor::Listener(listening)) => {
+                for wire in listening.backlog {
+                    self.wires[wire.0].close(Side::Callee, true, &mut self.rng);
+                    self.notify(wire, Side::Caller);
+                }
+            }
+            None => {}
+        }
+        self.descriptor_is_free();
+        Outcome::Done
+    }
+
+    /// Accepting that waited for a descriptor goes on.
+    fn descriptor_is_free(&mut self) {
+        let waiting: Vec<Key> = self
+            .sockets
+            .iter()
+            .filter(
+                |(_, descriptor)| matches!(descriptor, Descriptor::Listener(listening) if listening.accept.is_some()),
+            )
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            self.look_at_accept(key);
+        }
+    }
+
+    fn finish_connect(&mut self, address: SocketAddr) -> Outcome {
+        if !self.has_free_descriptor() {
+            self.injected.descriptors += 1;
+            return Outcome::Failed(Fault::Os(libc::EMFILE));
+        }
+        let wire = WireId(self.wires.len());
+        if let Some(listener) = self.find_listener(address) {
+            let socket = self.open_stream(wire, Side::Caller);
+            self.add_wire(Owner::Socket(socket.0), Owner::Backlog);
+            self.enqueue(listener, wire);
+            return Outcome::Connected(socket);
+        }
+        let Some(index) = self.upstreams.iter().position(|upstream| upstream.address == address) else {
+            return Outcome::Failed(Fault::Os(libc::ECONNREFUSED));
+        };
+        match self.upstreams[index].behaviour.clone() {
+            Behaviour::Serve(steps) => {
+                let id = PeerId(self.peers.len());
+                let reading = self.draw_reading();
+                let mut peer = super::Peer::new(address, steps, reading);
+                peer.wire = Some((wire, Side::Callee));
+                peer.is_due = true;
+                self.peers.push(peer);
+                self.upstreams[index].peers.push(id);
+                let socket = self.open_stream(wire, Side::Caller);
+                self.add_wire(Owner::Socket(socket.0), Owner::Peer(id));
+                self.schedule_soon(Event::Peer(id));
+                Outcome::Connected(socket)
+            }
+            Behaviour::Refuse | Behaviour::Vanish => Outcome::Failed(Fault::Os(libc::ECONNREFUSED)),
+        }
+    }
+
+    /// Whether nobody ever answers at this address.
+    pub(super) fn vanishes(&self, address: SocketAddr) -> bool {
+        let is_vanished =
+            |upstream: &super::Upstream| upstream.address == address && matches!(upstream.behaviour, Behaviour::Vanish);
+        self.upstreams.iter().any(is_vanished)
+    }
+
+    /// A new connection; now and then one that a peer is going to break.
+    fn add_wire(&mut self, caller: Owner, callee: Owner) {
+        let id = WireId(self.wires.len());
+        self.wires.push(Wire::new(caller, callee, self.faults.socket_buffer_bytes));
+        for (side, owner) in [(Side::Caller, caller), (Side::Callee, callee)] {
+            if matches!(owner, Owner::Peer(_)) && self.rng.chance(self.faults.resets) {
+                let longest = if self.rng.coin() { 1_000_000 } else { 500_000_000 };
+                let delay = Duration::from_nanos(self.rng.below(longest));
+                self.schedule_at(self.now + delay, Event::Reset(id, side));
+            }
+        }
+    }
+
+    fn on_reset(&mut self, wire: WireId, side: Side) {
+        let Owner::Peer(peer) = self.wires[wire.0].owner(side) else { return };
+        if !self.wires[wire.0].is_closed(side) {
+            self.injected.resets += 1;
+            self.wires[wire.0].faulted = true;
+            self.trace.world(self.now, "injected reset", peer.0 as u64, 0);
+            self.wires[wire.0].close(side, true, &mut self.rng);
+            self.peers[peer.0].finish(PeerEnd::BrokeOff);
+            self.notify(wire, side.other());
+        }
+    }
+
+    /// A client's first turn.
+    pub(super) fn connect_client(&mut self, peer: PeerId) {
+        let listener = self.clients.get(&peer).and_then(|address| self.find_listener(*address));
+        let Some(listener) = listener else {
+            return self.peers[peer.0].finish(PeerEnd::Refused);
+        };
+        let wire = WireId(self.wires.len());
+        self.add_wire(Owner::Peer(peer), Owner::Backlog);
+        self.peers[peer.0].wire = Some((wire, Side::Caller));
+        self.enqueue(listener, wire);
+        self.notify(wire, Side::Caller);
+    }
+
+    fn enqueue(&mut self, listener: Key, wire: WireId) {
+        if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener) {
+            listening.backlog.push_back(wire);
+        }
+        self.look_at_accept(listener);
+    }
+
+    fn find_listener(&self, address: SocketAddr) -> Option<Key> {
+        self.sockets.iter().find_map(|(key, descriptor)| match descriptor {
+            Descriptor::Listener(listening) if listening.address == address => Some(key),
+            Descriptor::Listener(_) | Descriptor::Stream(_) => None,
+        })
+    }
+
+    fn finish_resolve(&mut self, host: &Arc<str>, port: u16) -> Outcome {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Outcome::Resolved(vec![SocketAddr::new(address, port)]);
+        }
+        let Some(known) = self.hosts.get(&**host) else {
+            return Outcome::Failed(Fault::Resolver(libc::EAI_NONAME));
+        };
+        let mut addresses: Vec<_> = known.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        if self.rng.chance(self.faults.dead_addresses) {
+            for _ in 0..self.rng.range(1, 3) {
+                addresses.insert(0, SocketAddr::new(DEAD_ADDRESS, port));
+            }
+        }
+        Outcome::Resolved(addresses)
+    }
+
+    fn finish_open(&mut self, path: &std::ffi::CStr) -> Outcome {
+        if !self.has_free_descriptor() {
+            self.injected.descriptors += 1;
+            return Outcome::Failed(Fault::Os(libc::EMFILE));
+        }
+        match self.files.open(path) {
+            Ok((file, info)) => Outcome::Opened(File(self.open_files.insert(file)), info),
+            Err(fault) => Outcome::Failed(fault),
+        }
+    }
+}
+
+/// Where machines that connect to their own listener come from.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
+
+/// Nobody is there (RFC 5737).
+const DEAD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));

@@ -1,0 +1,104 @@
+//! The files of the simulated world: paths and bytes, without folders of their own.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use crate::driver::{Fault, FileInfo, FileKind};
+
+/// Every file there is, by its path beneath any root.
+#[derive(Debug, Default)]
+pub(super) struct Files(BTreeMap<Vec<u8>, Arc<[u8]>>);
+
+/// A file that machines hold open.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    bytes: Arc<[u8]>,
+    length: usize,
+    /// Operations in flight on it.
+    pub users: usize,
+    /// It is being closed.
+    pub is_closing: bool,
+}
+
+/// The modification time of every file: some moment in 2001.
+const MODIFIED_NS: i64 = 1_000_000_000_000_000_000;
+
+impl Files {
+    pub(super) fn add(&mut self, path: &str, bytes: Vec<u8>) {
+        self.0.insert(path.as_bytes().to_vec(), bytes.into());
+    }
+
+    /// Looks a path up as `openat2` does with `RESOLVE_BENEATH`, but refuses every `..`.
+    pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
+        let path = path.to_bytes();
+        if path.is_empty() {
+            return Err(Fault::Os(libc::ENOENT));
+        }
+        if path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            return Err(Fault::Os(libc::EXDEV));
+        }
+        let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+        let path = parts.join(&b'/');
+        if let Some(bytes) = self.0.get(&path) {
+            let info = FileInfo { size: bytes.len() as u64, modified_ns: MODIFIED_NS, kind: FileKind::Regular };
+            return Ok((OpenFile::new(Arc::clone(bytes)), info));
+        }
+        let is_folder =
+            |file: &Vec<u8>| path.is_empty() || file.strip_prefix(&path[..]).is_some_and(|rest| rest[0] == b'/');
+        if self.0.keys().any(is_folder) {
+            let info = FileInfo { size: 4096, modified_ns: MODIFIED_NS, kind: FileKind::Directory };
+            return Ok((OpenFile::new(Arc::new([])), info));
+        }
+        Err(Fault::Os(libc::ENOENT))
+    }
+}
+
+impl OpenFile {
+    fn new(bytes: Arc<[u8]>) -> Self {
+        Self { length: bytes.len(), bytes, users: 0, is_closing: false }
+    }
+
+    /// What is there from `offset` on, at most `length` bytes; empty beyond the end.
+    pub(super) fn read(&self, offset: u64, length: u64) -> &[u8] {
+        let end = (offset.saturating_add(length)).min(self.length as u64) as usize;
+        let start = offset.min(end as u64) as usize;
+        &self.bytes[start..end]
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Somebody makes the file shorter.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_looked_up_beneath_the_root_only() {
+        let mut files = Files::default();
+        files.add("a/b", b"bytes".to_vec());
+        let open = |path: &CStr| files.open(path).map(|(_, info)| (info.kind, info.size));
+        assert_eq!(open(c"./a//b"), Ok((FileKind::Regular, 5)));
+        assert_eq!(open(c"a"), Ok((FileKind::Directory, 4096)));
+        assert_eq!(open(c"ab"), Err(Fault::Os(libc::ENOENT)));
+        assert_eq!(open(c"/a/b"), Err(Fault::Os(libc::EXDEV)));
+        assert_eq!(open(c"a/../a/b"), Err(Fault::Os(libc::EXDEV)));
+    }
+
+    #[test]
+    fn a_truncated_file_ends_sooner() {
+        let mut files = Files::default();
+        files.add("f", b"0123456789".to_vec());
+        let (mut file, _) = files.open(c"f").unwrap();
+        assert_eq!(file.read(8, 8), b"89");
+        file.truncate(4);
+        assert_eq!((file.read(2, 8), file.read(8, 8)), (&b"23"[..], &b""[..]));
+    }
+}

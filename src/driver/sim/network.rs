@@ -1,0 +1,259 @@
+//! A TCP connection in memory: two bounded flows of bytes, and what TCP says when an end goes away.
+//!
+//! It does not know who stands at its ends, beyond their names, nor when anybody looks.
+
+use std::collections::VecDeque;
+
+use super::peers::PeerId;
+use super::rng::Rng;
+use crate::table::Key;
+
+/// Names a connection; connections are kept until the end of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WireId(pub usize);
+
+/// One of a connection's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The end that connected.
+    Caller,
+    /// The end that was connected to.
+    Callee,
+}
+
+/// Who stands at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody yet: the connection waits to be accepted.
+    Backlog,
+    /// The machines, through this socket of the driver.
+    Socket(Key),
+    /// A scripted peer.
+    Peer(PeerId),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    ends: [End; 2],
+    /// An injected fault hit this connection: bytes may be missing.
+    pub faulted: bool,
+}
+
+#[derive(Debug)]
+struct End {
+    owner: Owner,
+    /// What this end wrote and the other has not read yet.
+    written: VecDeque<u8>,
+    capacity: usize,
+    /// This end will write nothing more.
+    is_finished: bool,
+    /// The descriptor is closed.
+    is_closed: bool,
+    reset: Reset,
+}
+
+/// Whether an end has been told that the other one broke the connection. The kernel says so once:
+/// `ECONNRESET` to whoever asks first, then end of input to readers and `EPIPE` to writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    No,
+    Pending,
+    Reported,
+}
+
+/// What a read would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// Nothing yet.
+    Nothing,
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// The end of input.
+    Eof,
+    /// The connection is broken.
+    Reset,
+}
+
+/// What a write would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writable {
+    /// Room for so many bytes, perhaps none.
+    Room(usize),
+    /// The connection is broken, and this end is the first to hear.
+    Reset,
+    /// Nobody is there to read.
+    Broken,
+}
+
+impl Side {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(caller: Owner, callee: Owner, capacity: usize) -> Self {
+        let end = |owner| End {
+            owner,
+            written: VecDeque::new(),
+            capacity,
+            is_finished: false,
+            is_closed: false,
+            reset: Reset::No,
+        };
+        Self { ends: [end(caller), end(callee)], faulted: false }
+    }
+
+    pub(super) const fn owner(&self, side: Side) -> Owner {
+        self.end(side).owner
+    }
+
+    /// The connection is accepted.
+    pub(super) const fn accept(&mut self, socket: Key) {
+        self.end_mut(Side::Callee).owner = Owner::Socket(socket);
+    }
+
+    pub(super) fn readable(&self, side: Side) -> Readable {
+        let (own, other) = (self.end(side), self.end(side.other()));
+        match own.reset {
+            _ if !other.written.is_empty() => Readable::Bytes(other.written.len()),
+            Reset::Pending => Readable::Reset,
+            Reset::Reported => Readable::Eof,
+            Reset::No if other.is_finished => Readable::Eof,
+            Reset::No => Readable::Nothing,
+        }
+    }
+
+    /// Moves as many bytes as `memory` is long out; so many must be readable.
+    pub(super) fn read(&mut self, side: Side, memory: &mut [u8]) {
+        let written = &mut self.end_mut(side.other()).written;
+        let (front, back) = written.as_slices();
+        let from_front = front.len().min(memory.len());
+        memory[..from_front].copy_from_slice(&front[..from_front]);
+        let rest = memory.len() - from_front;
+        memory[from_front..].copy_from_slice(&back[..rest]);
+        written.drain(..memory.len());
+    }
+
+    pub(super) fn writable(&self, side: Side) -> Writable {
+        let (own, other) = (self.end(side), self.end(side.other()));
+        match own.reset {
+            Reset::Pending => Writable::Reset,
+            Reset::Reported => Writable::Broken,
+            Reset::No if own.is_finished => Writable::Broken,
+            // The kernel takes the bytes; the answer to them will be a reset.
+            Reset::No if other.is_closed => Writable::Room(own.capacity),
+            Reset::No => Writable::Room(own.capacity.saturating_sub(own.written.len())),
+        }
+    }
+
+    /// Takes bytes for which there is room. Returns true if the other end is closed: what was sent
+    /// to it comes back as a reset.
+    pub(super) fn write(&mut self, side: Side, bytes: &[u8], rng: &mut Rng) -> bool {
+        if self.end(side.other()).is_closed {
+            self.end_mut(side).reset = Reset::Pending;
+            lose_some(&mut self.end_mut(side.other()).written, rng);
+            return true;
+        }
+        self.end_mut(side).written.extend(bytes);
+        false
+    }
+
+    /// The sending half of `side` ends.
+    pub(super) const fn finish(&mut self, side: Side) {
+        self.end_mut(side).is_finished = true;
+    }
+
+    /// Notes that `side` has been told of the reset.
+    pub(super) fn report_reset(&mut self, side: Side) {
+        if self.end(side).reset == Reset::Pending {
+            self.end_mut(side).reset = Reset::Reported;
+        }
+    }
+
+    /// Closes the descriptor at `side`. If bytes were left unread there, the other end is reset
+    /// instead of seeing an end (RFC 2525, 2.17): `reset` forces that.
+    pub(super) fn close(&mut self, side: Side, reset: bool, rng: &mut Rng) {
+        let unread = std::mem::take(&mut self.end_mut(side.other()).written);
+        let own = self.end_mut(side);
+        own.is_closed = true;
+        own.is_finished = true;
+        if (reset || !unread.is_empty()) && own.reset == Reset::No {
+            lose_some(&mut own.written, rng);
+            self.end_mut(side.other()).reset = Reset::Pending;
+        }
+    }
+
+    pub(super) const fn is_closed(&self, side: Side) -> bool {
+        self.end(side).is_closed
+    }
+
+    /// Whether `side` has been reset by the other.
+    pub(super) fn is_reset(&self, side: Side) -> bool {
+        self.end(side).reset != Reset::No
+    }
+
+    const fn end(&self, side: Side) -> &End {
+        &self.ends[side as usize]
+    }
+
+    const fn end_mut(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side as usize]
+    }
+}
+
+/// A reset overtakes bytes that were still on their way: none, all, or some of the last.
+fn lose_some(written: &mut VecDeque<u8>, rng: &mut Rng) {
+    match rng.below(3) {
+        0 => {}
+        1 => written.clear(),
+        _ => written.truncate(rng.below(written.len() as u64 + 1) as usize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> (Wire, Rng) {
+        (Wire::new(Owner::Backlog, Owner::Backlog, 8), Rng::new(0))
+    }
+
+    #[test]
+    fn bytes_come_out_in_order_and_room_is_bounded() {
+        let (mut wire, mut rng) = wire();
+        wire.write(Side::Caller, b"12345678", &mut rng);
+        assert_eq!(wire.writable(Side::Caller), Writable::Room(0));
+        let mut memory = [0; 5];
+        wire.read(Side::Callee, &mut memory);
+        wire.write(Side::Caller, b"9abc", &mut rng);
+        wire.finish(Side::Caller);
+        assert_eq!((&memory, wire.readable(Side::Callee)), (b"12345", Readable::Bytes(7)));
+        let mut memory = [0; 7];
+        wire.read(Side::Callee, &mut memory);
+        assert_eq!((&memory, wire.readable(Side::Callee)), (b"6789abc", Readable::Eof));
+    }
+
+    #[test]
+    fn closing_with_bytes_unread_resets_the_other_end_which_hears_of_it_once() {
+        let (mut wire, mut rng) = wire();
+        wire.write(Side::Caller, b"unread", &mut rng);
+        wire.close(Side::Callee, false, &mut rng);
+        assert_eq!((wire.readable(Side::Caller), wire.writable(Side::Caller)), (Readable::Reset, Writable::Reset));
+        wire.report_reset(Side::Caller);
+        assert_eq!((wire.readable(Side::Caller), wire.writable(Side::Caller)), (Readable::Eof, Writable::Broken));
+    }
+
+    #[test]
+    fn writing_to_a_closed_end_succeeds_once_and_comes_back_as_a_reset() {
+        let (mut wire, mut rng) = wire();
+        wire.close(Side::Callee, false, &mut rng);
+        assert_eq!(wire.readable(Side::Caller), Readable::Eof);
+        assert!(wire.write(Side::Caller, b"late", &mut rng));
+        assert_eq!(wire.writable(Side::Caller), Writable::Reset);
+    }
+}

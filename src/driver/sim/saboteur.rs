@@ -1,0 +1,101 @@
+//! Plants one bug in a run, so that a test can show that it is noticed.
+//!
+//! It stands where outcomes leave the simulation. Without a plan it lets everything pass.
+
+use crate::buffer::{BufferId, Pool};
+use crate::driver::{Completion, OpId, Outcome};
+
+/// A bug that a driver could have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A final outcome is never delivered.
+    LoseFinal,
+    /// A final outcome is delivered twice.
+    RepeatFinal,
+    /// Two buffers that one socket received change places.
+    SwapReceived,
+    /// A `Recv` stops delivering, but stays in flight.
+    ForgetRearm,
+    /// A buffer is given back to the pool while it is leased.
+    DoubleFree,
+    /// The kernel goes on writing to a buffer that is leased.
+    OverwriteLeased,
+}
+
+/// The plan and how far it is.
+#[derive(Debug, Default)]
+pub(super) struct Saboteur {
+    plan: Option<(Sabotage, u32)>,
+    has_struck: bool,
+    /// The `Recv` that delivers no more.
+    pub deaf: Option<OpId>,
+}
+
+impl Saboteur {
+    /// Strikes at the occasion after `occasions` others.
+    pub(super) fn plan(&mut self, sabotage: Sabotage, occasions: u32) {
+        self.plan = Some((sabotage, occasions));
+    }
+
+    pub(super) const fn has_struck(&self) -> bool {
+        self.has_struck
+    }
+
+    /// Hands an outcome on, or does its worst.
+    pub(super) fn pass(&mut self, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+        if outcome.is_final() {
+            if self.strikes(Sabotage::LoseFinal) {
+                return;
+            }
+            if self.strikes(Sabotage::RepeatFinal) {
+                done.extend(repeat(&outcome).map(|outcome| Completion { id, outcome }));
+            }
+        }
+        if matches!(outcome, Outcome::Received(_)) && self.strikes(Sabotage::ForgetRearm) {
+            self.deaf = Some(id);
+        }
+        done.push(Completion { id, outcome });
+    }
+
+    /// Called with each buffer that was leased just now.
+    pub(super) fn on_lease(&mut self, pool: &Pool, id: BufferId, length: usize) {
+        if self.strikes(Sabotage::DoubleFree) {
+            pool.give_back(id);
+        } else if self.strikes(Sabotage::OverwriteLeased) {
+            // SAFETY: the buffer exists and is at least this long. No reference to its bytes lives
+            // while the driver runs: a lease lends them out only while it is borrowed.
+            unsafe { pool.address(id).as_ptr().write_bytes(b'!', length) };
+        }
+    }
+
+    /// Whether this is the occasion for the planned bug.
+    pub(super) fn strikes(&mut self, occasion: Sabotage) -> bool {
+        match &mut self.plan {
+            Some((sabotage, 0)) if *sabotage == occasion => {
+                self.plan = None;
+                self.has_struck = true;
+                true
+            }
+            Some((sabotage, left)) if *sabotage == occasion => {
+                *left -= 1;
+                false
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// A copy of a final outcome that owns nothing.
+fn repeat(outcome: &Outcome) -> Option<Outcome> {
+    match outcome {
+        Outcome::Eof => Some(Outcome::Eof),
+        Outcome::Sent => Some(Outcome::Sent),
+        Outcome::Connected(socket) => Some(Outcome::Connected(*socket)),
+        Outcome::Resolved(addresses) => Some(Outcome::Resolved(addresses.clone())),
+        Outcome::Opened(file, info) => Some(Outcome::Opened(*file, *info)),
+        Outcome::Done => Some(Outcome::Done),
+        Outcome::Cancelled => Some(Outcome::Cancelled),
+        Outcome::Failed(fault) => Some(Outcome::Failed(*fault)),
+        Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Progress(_) => None,
+    }
+}

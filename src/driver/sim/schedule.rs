@@ -1,0 +1,74 @@
+//! What happens when: the virtual clock's agenda.
+//!
+//! Events that are due at the same moment come in an order that the seed decides.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::network::{Side, WireId};
+use super::peers::PeerId;
+use crate::driver::{OpId, Time};
+use crate::table::Key;
+
+/// A reason to look at something. Looking once too often changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A peer may get on.
+    Peer(PeerId),
+    /// A socket may have something to receive.
+    Recv(Key),
+    /// A socket may have room to send.
+    Send(Key),
+    /// A listener may have connections.
+    Accept(Key),
+    /// An operation without subscription or flow ends now.
+    Finish(OpId),
+    /// A cancel takes effect.
+    Cancel(OpId),
+    /// The peer at this end loses its nerve.
+    Reset(WireId, Side),
+    /// A file becomes shorter.
+    Truncate(Key),
+}
+
+/// The agenda.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    entries: BinaryHeap<Reverse<Entry>>,
+    sequence: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    at: Time,
+    /// Arbitrary; then the sequence number, so that the order is total.
+    tie: (u64, u64),
+    event: Event,
+}
+
+impl Schedule {
+    pub(super) fn add(&mut self, at: Time, tie: u64, event: Event) {
+        self.sequence += 1;
+        self.entries.push(Reverse(Entry { at, tie: (tie, self.sequence), event }));
+    }
+
+    pub(super) fn next_at(&self) -> Option<Time> {
+        self.entries.peek().map(|Reverse(entry)| entry.at)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.entries.pop().map(|Reverse(entry)| entry.event)
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.tie).cmp(&(other.at, other.tie))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}

@@ -1,0 +1,217 @@
+//! What comes from the machines: each operation is checked against the contract and set on its way.
+
+use std::time::Duration;
+
+use super::{Descriptor, Event, Flight, Sim};
+use crate::driver::{Fault, Op, OpId};
+use crate::table::Key;
+
+/// Where an operation stands once it is submitted.
+enum Way {
+    /// It ends at some moment soon.
+    Soon,
+    /// It ends after so long.
+    Later(Duration),
+    /// It moves on whenever its socket does.
+    Flow,
+}
+
+/// What an operation leads to, or the breach of contract and the error a kernel would give.
+type Verdict = Result<Way, (&'static str, i32)>;
+
+impl Sim {
+    /// Takes an operation over.
+    pub(super) fn submit(&mut self, id: OpId, op: Op) {
+        self.counters.submissions += 1;
+        self.trace.op(self.now, "submit", op.name(), id, size(&op));
+        let mut doom = None;
+        let way = match self.admit(id, &op, &mut doom) {
+            Ok(way) => way,
+            Err((breach, errno)) => {
+                self.violate(format!("{breach}: {op:?} as {id}"));
+                doom = Some(Fault::Os(errno));
+                Way::Soon
+            }
+        };
+        if self.flights.len() <= id.index() {
+            self.flights.resize_with(id.index() + 1, || None);
+        }
+        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom }) {
+            self.violate(format!("{id} is submitted while {} is in flight", previous.id));
+        }
+        match way {
+            Way::Soon => self.schedule_soon(Event::Finish(id)),
+            Way::Later(delay) => self.schedule_at(self.now + delay, Event::Finish(id)),
+            Way::Flow => {}
+        }
+    }
+
+    /// A cancel takes effect at some moment soon; until then the operation goes on.
+    pub(super) fn cancel(&mut self, id: OpId) {
+        if let Some(flight) = self.flight(id) {
+            self.trace.op(self.now, "cancel", flight.op.name(), id, 0);
+            self.schedule_soon(Event::Cancel(id));
+        }
+    }
+
+    fn admit(&mut self, id: OpId, op: &Op, doom: &mut Option<Fault>) -> Verdict {
+        match *op {
+            Op::Accept { listener } => self.admit_accept(id, listener.0),
+            Op::Recv { socket } => self.admit_recv(id, socket.0),
+            Op::Send { socket, ref chain } => {
+                if chain.is_empty() {
+                    return Err(("nothing to send", libc::EINVAL));
+                }
+                self.admit_send(id, socket.0)
+            }
+            Op::SendFile { socket, file, length, .. } => {
+                if length == 0 {
+                    return Err(("nothing to send", libc::EINVAL));
+                }
+                match self.open_files.get_mut(file.0) {
+                    None => return Err(("no such file", libc::EBADF)),
+                    Some(file) if file.is_closing => return Err(("the file is being closed", libc::EBADF)),
+                    Some(_) => {}
+                }
+                let way = self.admit_send(id, socket.0)?;
+                if let Some(file) = self.open_files.get_mut(file.0) {
+                    file.users += 1;
+                }
+                if self.rng.chance(self.faults.truncations) {
+                    self.schedule_soon(Event::Truncate(file.0));
+                }
+                Ok(way)
+            }
+            Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
+            Op::Connect { address } => Ok(self.draw_connect(address, doom)),
+            Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
+            Op::Open { .. } => {
+                if self.rng.chance(self.faults.open_failures) {
+                    self.injected.opens += 1;
+                    *doom = Some(Fault::Os(if self.rng.coin() { libc::EACCES } else { libc::EIO }));
+                }
+                Ok(Way::Soon)
+            }
+            Op::Close { socket } | Op::Reset { socket } => self.admit_close(socket.0),
+            Op::CloseFile { file } => match self.open_files.get_mut(file.0) {
+                None => Err(("no such file", libc::EBADF)),
+                Some(file) if file.is_closing => Err(("the file is being closed", libc::EBADF)),
+                Some(file) if file.users > 0 => Err(("the file is in use", libc::EBUSY)),
+                Some(file) => {
+                    file.is_closing = true;
+                    Ok(Way::Soon)
+                }
+            },
+        }
+    }
+
+    fn admit_accept(&mut self, id: OpId, key: Key) -> Verdict {
+        match self.sockets.get_mut(key) {
+            Some(Descriptor::Listener(listening)) if listening.is_closing => Err(("being closed", libc::EBADF)),
+            Some(Descriptor::Listener(listening)) if listening.accept.is_some() => {
+                Err(("a second accept", libc::EBUSY))
+            }
+            Some(Descriptor::Listener(listening)) => {
+                listening.accept = Some(id);
+                self.look_at_accept(key);
+                Ok(Way::Flow)
+            }
+            Some(Descriptor::Stream(_)) => Err(("not a listener", libc::EINVAL)),
+            None => Err(("no such socket", libc::EBADF)),
+        }
+    }
+
+    fn admit_recv(&mut self, id: OpId, key: Key) -> Verdict {
+        match self.sockets.get_mut(key) {
+            Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
+            Some(Descriptor::Stream(stream)) if stream.recv.is_some() => Err(("a second recv", libc::EBUSY)),
+            Some(Descriptor::Stream(stream)) => {
+                stream.recv = Some(id);
+                self.look_at_recv(key);
+                Ok(Way::Flow)
+            }
+            Some(Descriptor::Listener(_)) => Err(("not a connection", libc::ENOTCONN)),
+            None => Err(("no such socket", libc::EBADF)),
+        }
+    }
+
+    fn admit_send(&mut self, id: OpId, key: Key) -> Verdict {
+        match self.sockets.get_mut(key) {
+            Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
+            Some(Descriptor::Stream(stream)) if stream.send.is_some() => Err(("a send is in flight", libc::EBUSY)),
+            Some(Descriptor::Stream(stream)) => {
+                stream.send = Some(id);
+                self.look_at_send(key);
+                Ok(Way::Flow)
+            }
+            Some(Descriptor::Listener(_)) => Err(("not a connection", libc::ENOTCONN)),
+            None => Err(("no such socket", libc::EBADF)),
+        }
+    }
+
+    fn admit_close(&mut self, key: Key) -> Verdict {
+        let (is_closing, is_busy) = match self.sockets.get_mut(key) {
+            Some(Descriptor::Stream(stream)) => {
+                (&mut stream.is_closing, stream.recv.is_some() || stream.send.is_some())
+            }
+            Some(Descriptor::Listener(listening)) => (&mut listening.is_closing, listening.accept.is_some()),
+            None => return Err(("no such socket", libc::EBADF)),
+        };
+        if is_busy {
+            return Err(("closed with operations in flight", libc::EBUSY));
+        }
+        if std::mem::replace(is_closing, true) {
+            return Err(("closed twice", libc::EBADF));
+        }
+        Ok(Way::Soon)
+    }
+
+    fn draw_connect(&mut self, address: std::net::SocketAddr, doom: &mut Option<Fault>) -> Way {
+        if self.vanishes(address) {
+            *doom = Some(Fault::Os(libc::ETIMEDOUT));
+            return Way::Later(KERNEL_CONNECT_TIMEOUT);
+        }
+        if self.rng.chance(self.faults.connect_failures) {
+            self.injected.connects += 1;
+            let errnos = [libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT];
+            let errno = errnos[self.rng.below(errnos.len() as u64) as usize];
+            *doom = Some(Fault::Os(errno));
+            return if errno == libc::ETIMEDOUT { Way::Later(KERNEL_CONNECT_TIMEOUT) } else { Way::Soon };
+        }
+        if self.rng.chance(self.faults.connect_delays) {
+            return Way::Later(Duration::from_millis(self.rng.range(1, 3000)));
+        }
+        Way::Soon
+    }
+
+    fn draw_resolve(&mut self, doom: &mut Option<Fault>) -> Way {
+        if !self.rng.chance(self.faults.resolver_failures) {
+            return Way::Soon;
+        }
+        if self.rng.coin() {
+            self.injected.resolves += 1;
+            *doom = Some(Fault::Resolver(libc::EAI_AGAIN));
+        }
+        Way::Later(Duration::from_millis(self.rng.range(1, 8000)))
+    }
+}
+
+/// Bytes, or whatever counts there.
+fn size(op: &Op) -> u64 {
+    match op {
+        Op::Send { chain, .. } => chain.len() as u64,
+        Op::SendFile { length, .. } => *length,
+        Op::Accept { .. }
+        | Op::Recv { .. }
+        | Op::Connect { .. }
+        | Op::Resolve { .. }
+        | Op::Open { .. }
+        | Op::Shutdown { .. }
+        | Op::Close { .. }
+        | Op::Reset { .. }
+        | Op::CloseFile { .. } => 0,
+    }
+}
+
+/// After about so long Linux gives up connecting (tcp(7), `tcp_syn_retries` of 6).
+const KERNEL_CONNECT_TIMEOUT: Duration = Duration::from_secs(127);

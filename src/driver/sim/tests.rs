@@ -1,0 +1,334 @@
+//! The simulation, tested with a small echo server made of the TCP machines.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::buffer::Chain;
+use crate::driver::{Fault, Outcome, Root, Token};
+use crate::tcp::{Connection, ConnectionTokens, End, Listener, Manner, Pipe, relay};
+
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8004);
+const PIPE_BYTES_MAX: usize = 32 << 10;
+const TURNS_MAX: usize = 200_000;
+
+const LISTENER: u8 = 0;
+const SESSION: u8 = 1;
+const RECV: u8 = 0;
+const SEND: u8 = 1;
+const CLOSE: u8 = 2;
+
+/// A server that sends back what it gets.
+struct Echo {
+    ops: Ops,
+    listener: Listener,
+    sessions: Table<(Connection, Pipe)>,
+    is_accepting: bool,
+    alarms: Vec<String>,
+}
+
+impl Echo {
+    fn new(socket: Socket) -> Self {
+        let token = Token { machine: Key::from_parts(0, 0), kind: LISTENER, slot: 0 };
+        Self {
+            ops: Ops::new(),
+            listener: Listener::new(socket, token),
+            sessions: Table::new(),
+            is_accepting: true,
+            alarms: Vec::new(),
+        }
+    }
+
+    fn on_completion(&mut self, Completion { id, outcome }: Completion) {
+        let Some(token) = self.ops.settle(id, outcome.is_final()) else {
+            return self.alarms.push(format!("an outcome for {id}, which is not in flight: {outcome:?}"));
+        };
+        if token.kind == LISTENER {
+            if let Ok(Some((socket, _))) = self.listener.on_outcome(outcome) {
+                self.sessions.insert_with(|machine| {
+                    let token = |slot| Token { machine, kind: SESSION, slot };
+                    let tokens = ConnectionTokens { recv: token(RECV), send: token(SEND), close: token(CLOSE) };
+                    (Connection::new(socket, tokens), Pipe::new(PIPE_BYTES_MAX))
+                });
+            }
+            return;
+        }
+        let Some((connection, pipe)) = self.sessions.get_mut(token.machine) else {
+            return self.alarms.push(format!("an outcome for nobody: {outcome:?}"));
+        };
+        match token.slot {
+            RECV => connection.reader.on_outcome(outcome).into_iter().for_each(|buffer| pipe.push(buffer)),
+            SEND => connection.writer.on_outcome(outcome),
+            _ => connection.on_closed(outcome),
+        }
+    }
+
+    fn pump(&mut self) {
+        self.listener.pump(self.is_accepting, &mut self.ops);
+        let keys: Vec<Key> = self.sessions.keys().collect();
+        for key in keys {
+            let (connection, pipe) = self.sessions.get_mut(key).unwrap();
+            let is_broken =
+                matches!(connection.reader.end(), Some(End::Failed(_))) || connection.writer.fault().is_some();
+            if is_broken || connection.writer.is_finished() || !self.is_accepting {
+                connection.close(Manner::Orderly, &mut self.ops);
+            } else {
+                relay(&mut connection.reader, pipe, &mut connection.writer, &mut self.ops);
+            }
+            if connection.is_closed() {
+                self.sessions.remove(key);
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.sessions.is_empty() && self.listener.is_closed()
+    }
+}
+
+/// Runs an echo server until its peers are done, and stops it; every alarm that went off.
+fn run(sim: &mut Sim, socket: Socket) -> Vec<String> {
+    let mut echo = Echo::new(socket);
+    let mut done = Vec::new();
+    for _ in 0..TURNS_MAX {
+        echo.pump();
+        if echo.is_finished() {
+            break;
+        }
+        sim.turn(&mut echo.ops, None, &mut done).unwrap();
+        done.drain(..).for_each(|completion| echo.on_completion(completion));
+        if sim.peers_are_done() && echo.is_accepting {
+            echo.is_accepting = false;
+            echo.listener.close();
+        } else if sim.is_stalled() {
+            echo.alarms.push("stalled".to_owned());
+            break;
+        }
+    }
+    if !echo.is_finished() {
+        echo.alarms.push("it does not come to an end".to_owned());
+    }
+    let mut alarms = echo.alarms;
+    alarms.extend(sim.violations().iter().map(ToString::to_string));
+    let usage = sim.pool().usage(SizeClass::Small);
+    let left = (echo.ops.in_flight(), sim.in_flight(), sim.open_descriptors(), usage.leased, usage.with_driver);
+    if left != (0, 0, 0, 0, 0) {
+        alarms.push(format!("left over: {left:?}"));
+    }
+    alarms
+}
+
+/// A world with a listener and some clients that send and want it all back.
+fn world(seed: u64, faults: Faults) -> (Sim, Socket, Vec<PeerId>) {
+    let mut sim = Sim::new(seed, faults);
+    let mut rng = Rng::new(!seed);
+    let socket = sim.listener(ADDRESS);
+    let clients = (0..rng.range(1, 6)).map(|_| {
+        let length = rng.length(100_000);
+        let bytes = rng.bytes(length);
+        let after = Duration::from_micros(rng.below(1000));
+        sim.client(ADDRESS, after, vec![Step::Send(bytes), Step::ShutdownWrite, Step::ReadUntilEof])
+    });
+    let clients = clients.collect();
+    (sim, socket, clients)
+}
+
+/// One whole run; alarms about the bytes included.
+fn run_seed(seed: u64, faults: Faults, sabotage: Option<(Sabotage, u32)>) -> (Sim, Vec<String>) {
+    let (mut sim, socket, clients) = world(seed, faults);
+    if let Some((sabotage, occasions)) = sabotage {
+        sim.sabotage(sabotage, occasions);
+    }
+    let mut alarms = run(&mut sim, socket);
+    for client in clients {
+        let peer = sim.peer(client);
+        let is_whole = peer.end() == Some(PeerEnd::Closed) && peer.received() == peer.sent();
+        if !(is_whole || sim.is_faulted(client) && peer.sent().starts_with(peer.received())) {
+            let (received, sent) = (peer.received().len(), peer.sent().len());
+            alarms.push(format!("{client:?} got other bytes back: {received} of {sent}, {:?}", peer.end()));
+        }
+    }
+    (sim, alarms)
+}
+
+#[test]
+fn an_echo_server_survives_every_mixture_of_faults() {
+    for seed in 0..300 {
+        let (_, alarms) = run_seed(seed, Faults::random(seed), None);
+        assert!(alarms.is_empty(), "seed {seed}: {alarms:#?}");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let fingerprint = |seed| run_seed(seed, Faults::random(7), None).0.fingerprint();
+    assert_eq!(fingerprint(1), fingerprint(1));
+    assert_ne!(fingerprint(1), fingerprint(2));
+}
+
+#[test]
+fn each_planted_bug_sets_an_alarm_off() {
+    let bugs = [Sabotage::LoseFinal, Sabotage::RepeatFinal, Sabotage::SwapReceived, Sabotage::OverwriteLeased];
+    for sabotage in bugs {
+        let mut strikes = 0;
+        for seed in 0..40 {
+            let (sim, alarms) = run_seed(seed, Faults::none(), Some((sabotage, seed as u32 % 5)));
+            assert_eq!(sim.is_sabotaged(), !alarms.is_empty(), "seed {seed}: {sabotage:?}, {alarms:?}");
+            strikes += u32::from(sim.is_sabotaged());
+        }
+        assert!(strikes >= 20, "{sabotage:?} struck only {strikes} times");
+    }
+}
+
+#[test]
+fn a_forgotten_rearm_is_a_stall() {
+    let (sim, alarms) = run_seed(3, Faults::none(), Some((Sabotage::ForgetRearm, 0)));
+    assert!(sim.is_sabotaged() && alarms.iter().any(|alarm| alarm == "stalled"), "{alarms:?}");
+}
+
+#[test]
+#[should_panic = "leased"]
+fn the_pool_notices_a_double_free() {
+    run_seed(3, Faults::none(), Some((Sabotage::DoubleFree, 0)));
+}
+
+/// Submits operations one at a time and collects what comes of them.
+struct Bench {
+    sim: Sim,
+    ops: Ops,
+}
+
+impl Bench {
+    fn new(sim: Sim) -> Self {
+        Self { sim, ops: Ops::new() }
+    }
+
+    fn submit(&mut self, op: Op) -> OpId {
+        self.ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op)
+    }
+
+    /// Turns until nothing is left to happen, for so long at most.
+    fn outcomes(&mut self, wait: Duration) -> Vec<Outcome> {
+        let mut done = Vec::new();
+        let end = self.sim.now() + wait;
+        while self.sim.now() < end {
+            let left = end.since(self.sim.now());
+            self.sim.turn(&mut self.ops, Some(left), &mut done).unwrap();
+        }
+        done.into_iter().map(|completion| completion.outcome).collect()
+    }
+
+    fn outcome(&mut self, op: Op) -> Outcome {
+        self.submit(op);
+        let mut outcomes = self.outcomes(Duration::from_secs(200));
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        outcomes.remove(0)
+    }
+
+    fn connected(&mut self, address: SocketAddr) -> Socket {
+        match self.outcome(Op::Connect { address }) {
+            Outcome::Connected(socket) => socket,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+}
+
+#[test]
+fn breaches_of_the_contract_are_noticed() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    bench.sim.upstream(ADDRESS, Behaviour::never_accept());
+    let socket = bench.connected(ADDRESS);
+    let breaches = |bench: &mut Bench, ops: Vec<Op>| {
+        bench.sim.violations.clear();
+        for op in ops {
+            bench.submit(op);
+        }
+        bench.outcomes(Duration::from_secs(1));
+        bench.sim.violations().len()
+    };
+    let send = || Op::Send { socket, chain: Chain::from(&b"x"[..]) };
+    assert_eq!(breaches(&mut bench, vec![send()]), 0);
+    assert_eq!(breaches(&mut bench, vec![send(), send()]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Send { socket, chain: Chain::new() }]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Accept { listener: socket }]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Recv { socket }, Op::Recv { socket }]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Close { socket }]), 1, "the receive is still in flight");
+    let other = bench.connected(ADDRESS);
+    assert_eq!(breaches(&mut bench, vec![Op::Close { socket: other }, Op::Reset { socket: other }]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Recv { socket: other }]), 1);
+}
+
+#[test]
+fn connecting_ends_as_the_address_behaves() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    let at = |port| SocketAddr::from(([192, 0, 2, 9], port));
+    bench.sim.upstream(at(1), Behaviour::Refuse);
+    bench.sim.upstream(at(2), Behaviour::Vanish);
+    for (port, errno) in [(1, libc::ECONNREFUSED), (2, libc::ETIMEDOUT), (3, libc::ECONNREFUSED)] {
+        let outcome = bench.outcome(Op::Connect { address: at(port) });
+        assert!(matches!(outcome, Outcome::Failed(Fault::Os(code)) if code == errno), "{port}: {outcome:?}");
+    }
+    let id = bench.submit(Op::Connect { address: at(2) });
+    bench.ops.cancel(id);
+    let outcomes = bench.outcomes(Duration::from_secs(1));
+    assert!(matches!(outcomes[..], [Outcome::Cancelled]), "{outcomes:?}");
+}
+
+#[test]
+fn a_reset_is_told_once() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    bench.sim.upstream(ADDRESS, Behaviour::die_after(0));
+    let socket = bench.connected(ADDRESS);
+    let first = bench.outcome(Op::Send { socket, chain: Chain::from(&b"x"[..]) });
+    assert!(matches!(first, Outcome::Failed(Fault::Os(libc::ECONNRESET))), "{first:?}");
+    let second = bench.outcome(Op::Send { socket, chain: Chain::from(&b"x"[..]) });
+    assert!(matches!(second, Outcome::Failed(Fault::Os(libc::EPIPE))), "{second:?}");
+    assert!(matches!(bench.outcome(Op::Recv { socket }), Outcome::Eof));
+    assert!(matches!(bench.outcome(Op::Reset { socket }), Outcome::Done));
+    assert_eq!((bench.sim.open_descriptors(), bench.sim.in_flight()), (0, 0));
+}
+
+#[test]
+fn files_are_sent_and_truncation_is_told() {
+    let mut faults = Faults::none();
+    let mut bench = Bench::new(Sim::new(1, faults.clone()));
+    bench.sim.file("a", vec![b'a'; 10_000]);
+    bench.sim.upstream(ADDRESS, Behaviour::Serve(vec![Step::ReadUntilEof]));
+    let root = Root::open(std::path::Path::new("/")).unwrap();
+    let open = |bench: &mut Bench| match bench.outcome(Op::Open { root: root.clone(), path: c"a".to_owned() }) {
+        Outcome::Opened(file, info) => (file, info.size),
+        outcome => panic!("{outcome:?}"),
+    };
+    let (file, size) = open(&mut bench);
+    let socket = bench.connected(ADDRESS);
+    let sent = bench.outcome(Op::SendFile { socket, file, offset: 1000, length: size - 1000 });
+    assert!(matches!(sent, Outcome::Sent), "{sent:?}");
+    let beyond = bench.outcome(Op::SendFile { socket, file, offset: size, length: 1 });
+    assert!(matches!(beyond, Outcome::Failed(Fault::FileTruncated)), "{beyond:?}");
+    bench.outcome(Op::CloseFile { file });
+    bench.outcome(Op::Close { socket });
+    let peer = bench.sim.peer(bench.sim.upstream_peers(ADDRESS)[0]);
+    assert_eq!((peer.received(), peer.end()), (&[b'a'; 9000][..], Some(PeerEnd::Closed)));
+    assert_eq!((bench.sim.open_descriptors(), bench.sim.in_flight()), (0, 0));
+    faults.descriptors_max = 0;
+    bench.sim.faults = faults;
+    let none_left = bench.outcome(Op::Open { root, path: c"a".to_owned() });
+    assert!(matches!(none_left, Outcome::Failed(Fault::Os(libc::EMFILE))), "{none_left:?}");
+}
+
+#[test]
+fn machines_can_connect_to_their_own_listener() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    let listener = bench.sim.listener(ADDRESS);
+    let caller = bench.connected(ADDRESS);
+    let accept = bench.submit(Op::Accept { listener });
+    let callee = match &bench.outcomes(Duration::from_secs(1))[..] {
+        [Outcome::Accepted { socket, .. }] => *socket,
+        outcomes => panic!("{outcomes:?}"),
+    };
+    bench.ops.cancel(accept);
+    bench.submit(Op::Recv { socket: callee });
+    bench.submit(Op::Send { socket: caller, chain: Chain::from(&b"hello"[..]) });
+    let outcomes = bench.outcomes(Duration::from_secs(1));
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Received(bytes) if &bytes[..] == b"hello")));
+}

@@ -1,0 +1,148 @@
+//! Sends a text or a file to whoever connects, then closes.
+//!
+//! ```text
+//!          open           opened, not empty       sent            told          end of input, or time
+//!   Start ──────► Opening ─────────────────► Sending ───► Ending ──────► Lingering ──────────────────► over
+//!     └── text ──────────────────────────────►▲    └─ refused, client lost: over
+//! ```
+//!
+//! It lingers since closing a socket with unread bytes resets it, and a reset may overtake what was
+//! sent last. So it reads, and discards, until the client is done too.
+
+use std::time::Duration;
+
+use super::template::Content;
+use super::{Context, Ending, Slot, Task};
+use crate::buffer::{Buffer, Chain};
+use crate::driver::{Fault, FileKind, Outcome, Time};
+use crate::file::FileHandle;
+use crate::table::Key;
+use crate::tcp::{Connection, Manner};
+
+/// How long a client may take to end its side after it was told that there is no more.
+const LINGER: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Deliver {
+    content: Content,
+    file: FileHandle,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    Opening,
+    /// The bytes, then the end, are the writer's.
+    Sending,
+    Lingering {
+        until: Time,
+    },
+}
+
+impl Deliver {
+    pub(super) const fn new(session: Key, content: Content) -> Self {
+        Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
+    }
+
+    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> State {
+        match &self.content {
+            Content::Text(text) => {
+                let chain = Chain::from(*text);
+                if !chain.is_empty() {
+                    client.writer.send(chain, cx.ops);
+                }
+                State::Sending
+            }
+            Content::File { root, path } => {
+                self.file.open(root.clone(), path.clone(), cx.ops);
+                State::Opening
+            }
+        }
+    }
+
+    /// Begins with the file's bytes as soon as it is open.
+    fn send_file(&self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, Ending> {
+        match self.file.opened() {
+            None => Ok(State::Opening),
+            Some(Err(fault)) => Err(Ending::FileRefused(fault)),
+            Some(Ok((file, info))) => match info.kind {
+                FileKind::Directory => Err(Ending::FileRefused(Fault::Os(libc::EISDIR))),
+                FileKind::Special => Err(Ending::FileRefused(Fault::Os(libc::EINVAL))),
+                FileKind::Regular => {
+                    if info.size > 0 {
+                        client.writer.send_file(file, 0, info.size, cx.ops);
+                    }
+                    Ok(State::Sending)
+                }
+            },
+        }
+    }
+}
+
+impl Task for Deliver {
+    fn name(&self) -> &'static str {
+        match self.content {
+            Content::Text(_) => "send_text",
+            Content::File { .. } => "send_file",
+        }
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        drop(buffer);
+    }
+
+    fn on_outcome(&mut self, _slot: Slot, outcome: Outcome, _now: Time) {
+        self.file.on_outcome(outcome);
+    }
+
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+        if self.state == State::Start {
+            self.state = self.start(client, cx);
+        }
+        if self.state == State::Opening {
+            match self.send_file(client, cx) {
+                Ok(state) => self.state = state,
+                Err(ending) => return Some(ending),
+            }
+        }
+        if self.state == State::Sending {
+            if client.writer.is_idle() {
+                client.writer.finish(cx.ops);
+            } else if client.writer.is_finished() {
+                self.state = State::Lingering { until: cx.now + LINGER };
+            } else if let Some(fault) = client.writer.fault() {
+                return Some(match fault {
+                    Fault::FileTruncated => Ending::FileLost(fault),
+                    Fault::Os(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
+                });
+            }
+        }
+        if let State::Lingering { until } = self.state {
+            client.reader.want(true, cx.ops);
+            if client.reader.end().is_some() || until <= cx.now {
+                return Some(Ending::Done);
+            }
+        }
+        None
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Lingering { until } => Some(until),
+            State::Start | State::Opening | State::Sending => None,
+        }
+    }
+
+    fn close(&mut self, _manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+        // The kernel may read the file for as long as a send is in flight.
+        if client_is_closed {
+            self.file.close(cx.ops);
+        }
+        self.file.is_closed()
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,47 @@
+//! Sends back what it receives; ends when the client does.
+
+use super::{Context, Ending, Task};
+use crate::buffer::Buffer;
+use crate::config::Limits;
+use crate::tcp::{Connection, End, Pipe, relay};
+
+#[derive(Debug)]
+pub(super) struct Echo {
+    pipe: Pipe,
+}
+
+impl Echo {
+    pub(super) const fn new(limits: &Limits) -> Self {
+        Self { pipe: Pipe::new(limits.pipe_bytes_max) }
+    }
+}
+
+impl Task for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        self.pipe.push(buffer);
+    }
+
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.ops);
+        ending_of(client)
+    }
+
+    fn memory(&self) -> usize {
+        self.pipe.memory()
+    }
+}
+
+/// How a session with nobody but its client ends.
+pub(super) fn ending_of(client: &Connection) -> Option<Ending> {
+    if client.writer.is_finished() {
+        return Some(Ending::Done);
+    }
+    if let Some(End::Failed(fault)) = client.reader.end() {
+        return Some(Ending::ClientLost(fault));
+    }
+    client.writer.fault().map(Ending::ClientLost)
+}

@@ -1,0 +1,54 @@
+//! How a session ends: what is told to the peers, and to the log.
+
+use crate::driver::Fault;
+use crate::tcp::Manner;
+use crate::upstream::ConnectError;
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// Everything was delivered, and everybody said that they are done.
+    #[error("done")]
+    Done,
+    /// The client went away.
+    #[error("client lost: {0}")]
+    ClientLost(Fault),
+    /// The upstream went away in the middle.
+    #[error("upstream lost: {0}")]
+    UpstreamLost(Fault),
+    /// No address of the upstream could be connected to.
+    #[error("upstream unreachable: {0}")]
+    UpstreamUnreachable(ConnectError),
+    /// The file cannot be opened, or is not one that has bytes to send.
+    #[error("file refused: {0}")]
+    FileRefused(Fault),
+    /// The file broke off while it was being sent.
+    #[error("file lost: {0}")]
+    FileLost(Fault),
+    /// No byte has moved for the configured time.
+    #[error("idle for too long")]
+    Idle,
+    /// The server was stopped, and the connection outlived the time allowed for draining.
+    #[error("cut off by the server's stop")]
+    Drained,
+}
+
+impl Ending {
+    /// How the peers are told: a reset where bytes are missing, so that nobody takes a part for the whole.
+    pub const fn manner(self) -> Manner {
+        match self {
+            Self::Done | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
+            Self::ClientLost(_) | Self::UpstreamLost(_) | Self::FileLost(_) | Self::Drained => Manner::Reset,
+        }
+    }
+
+    /// Whether somebody should look: an upstream or a file is not what it should be. A client that
+    /// goes away is part of any server's day.
+    pub const fn is_worth_a_warning(self) -> bool {
+        match self {
+            Self::Done | Self::Idle | Self::Drained => false,
+            Self::ClientLost(fault) => !fault.is_disconnect(),
+            Self::UpstreamLost(_) | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::FileLost(_) => true,
+        }
+    }
+}

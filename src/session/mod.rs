@@ -1,0 +1,199 @@
+//! What a connection is for. Here the machines meet: a client's connection, and what serves it.
+//!
+//! ```text
+//!          an ending             everything at rest, everything closed
+//!   Open ─────────────► Closing ──────────────────────────────────────► Closed
+//! ```
+//!
+//! A [`Session`] owns the client's [`Connection`] and a [`Task`] that says what the bytes mean:
+//! [`echo`], [`reverse`], [`proxy`], [`deliver`]. Outcomes are recorded; then one `pump` looks at all
+//! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
+
+mod deliver;
+mod echo;
+mod ending;
+mod proxy;
+mod reverse;
+mod slot;
+mod template;
+
+use std::fmt;
+
+pub use ending::Ending;
+pub use slot::{SESSION, Slot};
+pub use template::{Content, Template};
+
+use crate::buffer::Buffer;
+use crate::config::Limits;
+use crate::driver::{Ops, Outcome, Peer, Socket, Time};
+use crate::table::Key;
+use crate::tcp::{Connection, Manner};
+
+/// What a machine acts with: where operations go, what time it is, what the bounds are.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The queue to the driver.
+    pub ops: &'a mut Ops,
+    /// The time of this turn.
+    pub now: Time,
+    /// The configured bounds.
+    pub limits: &'a Limits,
+}
+
+/// One client's connection and what serves it.
+#[derive(Debug)]
+pub struct Session {
+    peer: Peer,
+    opened: Time,
+    last_activity: Time,
+    life: Life,
+    client: Connection,
+    task: Box<dyn Task>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Life {
+    Open,
+    Closing(Ending),
+    Closed(Ending),
+}
+
+/// What a connection is for.
+///
+/// A task owns the machines it needs beside the client's connection. It is handed what arrives, and
+/// asked what to do next.
+trait Task: fmt::Debug {
+    /// The service's name, for logs.
+    fn name(&self) -> &'static str;
+
+    /// Takes bytes from the client.
+    fn on_received(&mut self, buffer: Buffer);
+
+    /// Records an outcome of one of the task's own slots.
+    fn on_outcome(&mut self, slot: Slot, outcome: Outcome, now: Time) {
+        let _ = now;
+        tracing::error!(task = self.name(), ?slot, outcome = outcome.name(), "unexpected outcome");
+        debug_assert!(false, "{self:?} got {outcome:?} for {slot:?}");
+    }
+
+    /// Emits what is wanted now. `Some`: the session is over.
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
+
+    /// When it wants to be pumped for the time's sake, besides the idle time-out.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
+
+    /// Goes on with closing what the task owns; `true` when nothing is open and nothing in flight.
+    /// `client_is_closed`: the client's connection uses nothing of the task's any more.
+    fn close(&mut self, manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+        let _ = (manner, client_is_closed, cx);
+        true
+    }
+
+    /// Bytes of buffer memory it holds.
+    fn memory(&self) -> usize;
+}
+
+impl Session {
+    /// A session over a connected socket. It does nothing before its first pump.
+    pub fn new(key: Key, socket: Socket, peer: Peer, template: &Template, now: Time, limits: &Limits) -> Self {
+        Self {
+            peer,
+            opened: now,
+            last_activity: now,
+            life: Life::Open,
+            client: Connection::new(socket, slot::client_tokens(key)),
+            task: template.task(key, limits),
+        }
+    }
+
+    /// Records an outcome.
+    pub fn on_outcome(&mut self, slot: Slot, outcome: Outcome, now: Time) {
+        if matches!(outcome, Outcome::Received(_) | Outcome::Progress(_) | Outcome::Sent) {
+            self.last_activity = now;
+        }
+        match slot {
+            Slot::ClientRecv => {
+                if let Some(buffer) = self.client.reader.on_outcome(outcome)
+                    && self.life == Life::Open
+                {
+                    self.task.on_received(buffer);
+                }
+            }
+            Slot::ClientSend => self.client.writer.on_outcome(outcome),
+            Slot::ClientClose => self.client.on_closed(outcome),
+            Slot::UpstreamResolve
+            | Slot::UpstreamConnect
+            | Slot::UpstreamRecv
+            | Slot::UpstreamSend
+            | Slot::UpstreamClose
+            | Slot::File => self.task.on_outcome(slot, outcome, now),
+        }
+    }
+
+    /// Ends the session from outside, whatever it is doing; the next pump acts on it.
+    pub fn end(&mut self, ending: Ending) {
+        if self.life == Life::Open {
+            self.life = Life::Closing(ending);
+        }
+    }
+
+    /// Emits what is wanted now and not yet under way.
+    pub fn pump(&mut self, cx: &mut Context<'_>) {
+        if self.life == Life::Open {
+            let over = self.task.pump(&mut self.client, cx);
+            let idle = || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| Ending::Idle);
+            if let Some(ending) = over.or_else(idle) {
+                tracing::debug!(%ending, "closing");
+                self.life = Life::Closing(ending);
+            }
+        }
+        if let Life::Closing(ending) = self.life {
+            self.client.close(ending.manner(), cx.ops);
+            let client_is_closed = self.client.is_closed();
+            let task_is_closed = self.task.close(ending.manner(), client_is_closed, cx);
+            if client_is_closed && task_is_closed {
+                self.life = Life::Closed(ending);
+            }
+        }
+    }
+
+    /// When to pump at the latest. `None` while closing: every operation in flight was cancelled and comes back soon.
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        if self.life != Life::Open {
+            return None;
+        }
+        [self.idle_deadline(limits), self.task.deadline()].into_iter().flatten().min()
+    }
+
+    fn idle_deadline(&self, limits: &Limits) -> Option<Time> {
+        (!limits.idle_timeout.is_zero()).then(|| self.last_activity + limits.idle_timeout)
+    }
+
+    /// How it ended, once nothing of it is left: no operation, no descriptor.
+    pub const fn ended(&self) -> Option<Ending> {
+        match self.life {
+            Life::Closed(ending) => Some(ending),
+            Life::Open | Life::Closing(_) => None,
+        }
+    }
+
+    /// Bytes of buffer memory held for this connection, both directions.
+    pub fn memory(&self) -> usize {
+        self.task.memory()
+    }
+
+    /// Writes the one record of this connection.
+    pub fn log_end(&self, ending: Ending, now: Time) {
+        let received = self.client.reader.received_bytes();
+        let sent = self.client.writer.sent_bytes();
+        let duration_ms = now.since(self.opened).as_millis() as u64;
+        let (service, peer) = (self.task.name(), self.peer);
+        if ending.is_worth_a_warning() {
+            tracing::warn!(service, %peer, received, sent, duration_ms, %ending, "connection ended");
+        } else {
+            tracing::info!(service, %peer, received, sent, duration_ms, %ending, "connection ended");
+        }
+    }
+}

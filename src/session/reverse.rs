@@ -1,0 +1,192 @@
+//! Sends each line back reversed, its newline in place; ends when the client does.
+//!
+//! Bytes are reversed, not characters, as in eXpServer's first stages. What remains at the end of
+//! input without a newline is reversed as it is. A line beyond the limit is reversed in pieces of
+//! exactly that length, so that a client that never sends a newline costs no more memory.
+
+use super::echo::ending_of;
+use super::{Context, Ending, Task};
+use crate::buffer::{Buffer, Chunk};
+use crate::config::Limits;
+use crate::tcp::{Connection, Pipe, relay};
+
+#[derive(Debug)]
+pub(super) struct Reverse {
+    lines: Lines,
+    pipe: Pipe,
+}
+
+/// Cuts a stream into lines and reverses them.
+#[derive(Debug)]
+struct Lines {
+    /// The beginning of a line whose end has not arrived; shorter than `line_bytes_max`.
+    partial: Vec<u8>,
+    line_bytes_max: usize,
+}
+
+impl Reverse {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let lines = Lines { partial: Vec::new(), line_bytes_max: limits.line_bytes_max.max(1) };
+        Self { lines, pipe: Pipe::new(limits.pipe_bytes_max) }
+    }
+}
+
+impl Task for Reverse {
+    fn name(&self) -> &'static str {
+        "reverse"
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        self.lines.feed(buffer, &mut |chunk| self.pipe.push(chunk));
+    }
+
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+        if client.reader.end().is_some() {
+            self.lines.finish(&mut |chunk| self.pipe.push(chunk));
+        }
+        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.ops);
+        ending_of(client)
+    }
+
+    fn memory(&self) -> usize {
+        self.lines.partial.capacity() + self.pipe.memory()
+    }
+}
+
+impl Lines {
+    /// Passes every line that is complete with these bytes on, reversed. Whole lines are reversed
+    /// where they lie; only what is cut by the buffer's edges is copied.
+    fn feed(&mut self, mut buffer: Buffer, out: &mut impl FnMut(Chunk)) {
+        if !self.partial.is_empty() {
+            let wanted = self.line_bytes_max - self.partial.len();
+            let Some(length) = next_line(&buffer, wanted) else {
+                self.partial.extend_from_slice(&buffer);
+                return;
+            };
+            self.partial.extend_from_slice(&buffer[..length]);
+            buffer.advance(length);
+            self.finish(out);
+        }
+        let mut whole = 0;
+        while let Some(length) = next_line(&buffer[whole..], self.line_bytes_max) {
+            whole += length;
+        }
+        self.partial.extend_from_slice(&buffer[whole..]);
+        buffer.truncate(whole);
+        match buffer.try_mut() {
+            Some(bytes) => {
+                self.reverse_lines(bytes);
+                out(buffer.into());
+            }
+            // Another lease shares the buffer, so it must stay as it is.
+            None => {
+                let mut bytes = buffer.to_vec();
+                self.reverse_lines(&mut bytes);
+                out(Chunk::shared(bytes));
+            }
+        }
+    }
+
+    /// Passes on what is there of the last line, reversed.
+    fn finish(&mut self, out: &mut impl FnMut(Chunk)) {
+        if !self.partial.is_empty() {
+            let mut line = std::mem::take(&mut self.partial);
+            reverse_line(&mut line);
+            out(Chunk::shared(line));
+        }
+    }
+
+    fn reverse_lines(&self, mut bytes: &mut [u8]) {
+        while let Some(length) = next_line(bytes, self.line_bytes_max) {
+            let (line, rest) = bytes.split_at_mut(length);
+            reverse_line(line);
+            bytes = rest;
+        }
+    }
+}
+
+/// The length of the first line or, if it is longer than `length_max`, of its first piece; `None` if
+/// neither is complete.
+fn next_line(bytes: &[u8], length_max: usize) -> Option<usize> {
+    let within = &bytes[..bytes.len().min(length_max)];
+    match within.iter().position(|byte| *byte == b'\n') {
+        Some(newline) => Some(newline + 1),
+        None => (within.len() == length_max).then_some(length_max),
+    }
+}
+
+fn reverse_line(line: &mut [u8]) {
+    let length = line.strip_suffix(b"\n").map_or(line.len(), <[u8]>::len);
+    line[..length].reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
+
+    fn received(pool: &Pool, bytes: &[u8]) -> Buffer {
+        let fill = |memory: &mut [u8]| {
+            memory[..bytes.len()].copy_from_slice(bytes);
+            Ok::<_, Infallible>(bytes.len())
+        };
+        pool.filled(SizeClass::Small, fill).unwrap().unwrap()
+    }
+
+    fn reversed(pieces: &[&[u8]], line_bytes_max: usize) -> Vec<u8> {
+        let pool = Pool::new(PoolConfig::default());
+        let mut lines = Lines { partial: Vec::new(), line_bytes_max };
+        let mut sent = Vec::new();
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            lines.feed(received(&pool, piece), &mut |chunk| sent.extend_from_slice(&chunk));
+            assert!(lines.partial.len() < line_bytes_max);
+        }
+        lines.finish(&mut |chunk| sent.extend_from_slice(&chunk));
+        sent
+    }
+
+    #[test]
+    fn each_line_is_reversed_and_its_newline_stays() {
+        assert_eq!(reversed(&[b"abc\n\nde\nf"], 100), b"cba\n\ned\nf");
+    }
+
+    #[test]
+    fn a_line_in_several_pieces_is_one_line() {
+        assert_eq!(reversed(&[b"a", b"bc", b"d\nxy", b"z\n"], 100), b"dcba\nzyx\n");
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_is_reversed_in_pieces() {
+        assert_eq!(reversed(&[b"abcdefgh\n"], 3), b"cbafedhg\n");
+        assert_eq!(reversed(&[b"ab", b"cdefgh\n"], 3), b"cbafedhg\n");
+        assert_eq!(reversed(&[b"abc\n"], 3), b"cba\n");
+    }
+
+    proptest! {
+        /// Where the network cuts the stream makes no difference.
+        #[test]
+        fn cuts_do_not_matter(
+            pieces in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..20), 0..20),
+            line_bytes_max in 1..12_usize,
+        ) {
+            let whole = pieces.concat();
+            let mut expected = Vec::new();
+            for line in whole.split_inclusive(|byte| *byte == b'\n') {
+                let mut line = line;
+                while !line.is_empty() {
+                    let (piece, rest) = line.split_at(line.len().min(line_bytes_max));
+                    let mut piece = piece.to_vec();
+                    reverse_line(&mut piece);
+                    expected.extend(piece);
+                    line = rest;
+                }
+            }
+            let pieces: Vec<_> = pieces.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(reversed(&pieces, line_bytes_max), expected);
+        }
+    }
+}

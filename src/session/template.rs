@@ -1,0 +1,57 @@
+//! What new sessions of one listener are made from.
+
+use std::ffi::CString;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::deliver::Deliver;
+use super::echo::Echo;
+use super::proxy::Proxy;
+use super::reverse::Reverse;
+use super::{Task, slot};
+use crate::config::Limits;
+use crate::driver::Root;
+use crate::table::Key;
+use crate::upstream::{Connector, Upstream};
+
+/// What the sessions of one listener are for, with what they share.
+#[derive(Clone, Debug)]
+pub enum Template {
+    /// Sends back what it receives.
+    Echo,
+    /// Sends each line back reversed.
+    Reverse,
+    /// Joins the client to a connection to the upstream.
+    Proxy(Rc<Upstream>),
+    /// Sends something, then closes.
+    Deliver(Content),
+}
+
+/// What is sent to whoever connects.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// These bytes.
+    Text(&'static [u8]),
+    /// A file's bytes.
+    File {
+        /// The folder that the path may not leave.
+        root: Arc<Root>,
+        /// The path in it.
+        path: CString,
+    },
+}
+
+impl Template {
+    pub(super) fn task(&self, session: Key, limits: &Limits) -> Box<dyn Task> {
+        match self {
+            Self::Echo => Box::new(Echo::new(limits)),
+            Self::Reverse => Box::new(Reverse::new(limits)),
+            Self::Proxy(upstream) => {
+                let tokens = slot::connector_tokens(session);
+                let connector = Connector::new(Rc::clone(upstream), tokens, limits.connect_timeout);
+                Box::new(Proxy::new(session, connector, limits))
+            }
+            Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
+        }
+    }
+}

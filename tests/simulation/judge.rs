@@ -1,0 +1,105 @@
+//! What every peer should have got, and whether it did.
+
+use xps::driver::Driver;
+use xps::driver::sim::{PeerEnd, PeerId, Sim};
+
+use crate::scenario::{Answer, Client, Scenario, Service, Stop, TEXT};
+
+/// Judges every client and its upstream. Returns how many clients got everything.
+pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
+    let mut whole = 0;
+    for (client, peer) in scenario.clients.iter().zip(peers) {
+        let verdict = judge_client(scenario, client, sim, *peer);
+        match verdict {
+            Ok(is_whole) => whole += u64::from(is_whole),
+            Err(what) => alarms.push(format!("{peer:?} ({}): {what}", name(&client.service))),
+        }
+    }
+    whole
+}
+
+fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> Result<bool, String> {
+    let peer = sim.peer(id);
+    let expected = expected(client, scenario.limits.line_bytes_max);
+    prefix("received", peer.received(), &expected)?;
+    prefix("sent", peer.sent(), &client.payload)?;
+    let mut must_be_whole = client.is_polite && scenario.stop == Stop::WhenDone && !sim.is_faulted(id);
+    let injected = sim.injected();
+    match &client.service {
+        Service::Echo | Service::Reverse | Service::Text => {}
+        Service::File(_) => must_be_whole &= injected.opens + injected.descriptors == 0,
+        Service::Proxy(upstream) => {
+            let servers = sim.upstream_peers(upstream.address());
+            must_be_whole &= injected.connects + injected.resolves + injected.descriptors == 0;
+            must_be_whole &= !servers.iter().any(|server| sim.is_faulted(*server));
+            for server in servers {
+                prefix("the upstream received", sim.peer(*server).received(), &client.payload)?;
+            }
+            if must_be_whole {
+                let [server] = servers else { return Err(format!("{} connections to its upstream", servers.len())) };
+                equal("the upstream received", sim.peer(*server).received(), &client.payload)?;
+            }
+        }
+    }
+    if must_be_whole {
+        equal("received", peer.received(), &expected)?;
+        if peer.end() != Some(PeerEnd::Closed) || !peer.saw_eof() {
+            return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
+        }
+    }
+    if scenario.stop == Stop::WhenDone && peer.end().is_none() {
+        return Err(format!("has not ended at {:?}", sim.now()));
+    }
+    Ok(must_be_whole)
+}
+
+/// What the service's definition says that the client gets if nothing goes wrong.
+fn expected(client: &Client, line_bytes_max: usize) -> Vec<u8> {
+    match &client.service {
+        Service::Echo => client.payload.clone(),
+        Service::Reverse => reversed(&client.payload, line_bytes_max),
+        Service::Text => TEXT.to_vec(),
+        Service::File(case) => case.bytes(),
+        Service::Proxy(upstream) => match &upstream.answer {
+            Answer::Echo => client.payload.clone(),
+            Answer::Bytes(bytes) => bytes.clone(),
+        },
+    }
+}
+
+/// The reference for `reverse`: each line, or piece of one beyond the limit, backwards, its newline in place.
+fn reversed(bytes: &[u8], line_bytes_max: usize) -> Vec<u8> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let pieces = lines.flat_map(|line| line.chunks(line_bytes_max));
+    let backwards = pieces.flat_map(|piece| {
+        let (text, newline) = match piece.split_last() {
+            Some((b'\n', text)) => (text, &b"\n"[..]),
+            _ => (piece, &b""[..]),
+        };
+        text.iter().rev().chain(newline)
+    });
+    backwards.copied().collect()
+}
+
+fn prefix(what: &str, got: &[u8], whole: &[u8]) -> Result<(), String> {
+    if whole.starts_with(got) {
+        return Ok(());
+    }
+    let at = got.iter().zip(whole).position(|(got, expected)| got != expected).unwrap_or(whole.len());
+    Err(format!("{what} {} bytes, which differ at {at} from the {} expected", got.len(), whole.len()))
+}
+
+fn equal(what: &str, got: &[u8], whole: &[u8]) -> Result<(), String> {
+    prefix(what, got, whole)?;
+    if got.len() == whole.len() { Ok(()) } else { Err(format!("{what} only {} of {} bytes", got.len(), whole.len())) }
+}
+
+const fn name(service: &Service) -> &'static str {
+    match service {
+        Service::Echo => "echo",
+        Service::Reverse => "reverse",
+        Service::Text => "text",
+        Service::File(_) => "file",
+        Service::Proxy(_) => "proxy",
+    }
+}

@@ -1,0 +1,187 @@
+//! Carries a scenario out and watches over it.
+
+use std::collections::HashSet;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::time::Duration;
+
+use xps::buffer::SizeClass;
+use xps::config::UpstreamAddress;
+use xps::core::{Census, Core};
+use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
+use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
+use xps::session::{Content, Template};
+use xps::upstream::Upstream;
+
+use crate::judge::judge;
+use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, listener_address};
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Everything that should not be.
+    pub alarms: Vec<String>,
+    pub is_sabotaged: bool,
+    pub fingerprint: u64,
+    pub injected: Injected,
+    pub counters: Counters,
+    /// Clients of which everything could be demanded, and was there.
+    pub whole: u64,
+}
+
+/// More turns than any run needs.
+const TURNS_MAX: usize = 2_000_000;
+
+/// Pieces that may still arrive on a socket after its pause was asked for, beyond those of one turn.
+const PIECES_AFTER_PAUSE: usize = 8;
+
+/// Runs a scenario, perhaps with a planted bug. A panic is an alarm like any other.
+pub fn run(scenario: Scenario, sabotage: Option<(Sabotage, u32)>) -> Report {
+    let run = AssertUnwindSafe(|| World::new(&scenario, sabotage).run(&scenario));
+    panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of no known kind");
+        Report { alarms: vec![format!("a panic: {text}")], is_sabotaged: sabotage.is_some(), ..Report::default() }
+    })
+}
+
+struct World {
+    sim: Sim,
+    core: Core,
+    peers: Vec<PeerId>,
+    slack_bytes: usize,
+    alarms: Vec<String>,
+}
+
+impl World {
+    /// Each client gets a listener of its own, so that who gets what is plain.
+    fn new(scenario: &Scenario, sabotage: Option<(Sabotage, u32)>) -> Self {
+        let mut sim = Sim::new(scenario.seed, scenario.faults.clone());
+        if let Some((sabotage, occasions)) = sabotage {
+            sim.sabotage(sabotage, occasions);
+        }
+        for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
+            let path = case.path().to_str().expect("plain text").replace("./", "");
+            sim.file(&path, case.bytes());
+        }
+        let mut core = Core::new(scenario.limits.clone());
+        let mut peers = Vec::new();
+        for (number, client) in scenario.clients.iter().enumerate() {
+            let template = template(&client.service, number, &mut sim);
+            let address = listener_address(number);
+            core.add_listener(sim.listener(address), template);
+            peers.push(sim.client(address, client.after, client.steps.clone()));
+        }
+        let pieces = scenario.faults.batch_max + PIECES_AFTER_PAUSE;
+        let slack_bytes = pieces * scenario.faults.pool.large_bytes;
+        Self { sim, core, peers, slack_bytes, alarms: Vec::new() }
+    }
+
+    fn run(mut self, scenario: &Scenario) -> Report {
+        self.serve(scenario);
+        let whole = judge(scenario, &self.sim, &self.peers, &mut self.alarms);
+        self.alarms.extend(self.sim.violations().iter().map(ToString::to_string));
+        self.find_leftovers();
+        Report {
+            alarms: self.alarms,
+            is_sabotaged: self.sim.is_sabotaged(),
+            fingerprint: self.sim.fingerprint(),
+            injected: self.sim.injected(),
+            counters: self.sim.counters(),
+            whole,
+        }
+    }
+
+    /// Serves until everybody is done, then drains; stops at the first alarm.
+    fn serve(&mut self, scenario: &Scenario) {
+        let mut done = Vec::new();
+        let mut is_draining = false;
+        for _ in 0..TURNS_MAX {
+            let now = self.sim.now();
+            let until_stop = self.until_stop(scenario.stop);
+            if until_stop == Some(Duration::ZERO) && !is_draining {
+                is_draining = true;
+                // Where nobody is stuck, everything comes to its end without a deadline.
+                let timeout = scenario.limits.drain_timeout;
+                self.core.drain(now, (scenario.stop != Stop::WhenDone).then_some(timeout));
+            }
+            if self.core.is_finished() {
+                return;
+            }
+            let until_stop = until_stop.filter(|_| !is_draining);
+            let wait = [self.core.wait(now), until_stop].into_iter().flatten().min();
+            let turn = self.sim.turn(self.core.ops(), wait, &mut done).expect("the simulation never fails");
+            // Quiet with every peer done is as it should be.
+            if self.sim.is_stalled() && (is_draining || self.until_stop(scenario.stop).is_none()) {
+                return self.alarms.push(format!("a stall at {now:?}: {:?}", self.core.census()));
+            }
+            if let Some(id) = self.unknown(&done) {
+                return self.alarms.push(format!("an outcome of {id}, which has ended"));
+            }
+            self.core.on_turn(turn.now, &mut done);
+            if let Err(violation) = self.core.check_invariants(self.slack_bytes) {
+                return self.alarms.push(violation.to_string());
+            }
+        }
+        self.alarms.push("it does not come to an end".to_owned());
+    }
+
+    /// How long it is until the worker is told to stop, if that is known.
+    fn until_stop(&self, stop: Stop) -> Option<Duration> {
+        match stop {
+            Stop::At(moment) => Some((Time::ZERO + moment).since(self.sim.now())),
+            Stop::WhenDone | Stop::WhenDoneOrStuck => self.sim.peers_are_done().then_some(Duration::ZERO),
+        }
+    }
+
+    /// The first outcome here that nobody waits for.
+    fn unknown(&mut self, done: &[Completion]) -> Option<OpId> {
+        let mut ended = HashSet::new();
+        let ops = self.core.ops();
+        done.iter()
+            .find(|completion| {
+                let is_known = ops.owner(completion.id).is_some() && !ended.contains(&completion.id);
+                if completion.outcome.is_final() {
+                    ended.insert(completion.id);
+                }
+                !is_known
+            })
+            .map(|completion| completion.id)
+    }
+
+    /// At rest there is nothing left of anything.
+    fn find_leftovers(&mut self) {
+        let census = self.core.census();
+        if census != Census::default() {
+            self.alarms.push(format!("left in the core: {census:?}"));
+        }
+        let (in_flight, descriptors) = (self.sim.in_flight(), self.sim.open_descriptors());
+        if (in_flight, descriptors) != (0, 0) {
+            self.alarms.push(format!("left in the driver: {in_flight} operations, {descriptors} descriptors"));
+        }
+        for class in [SizeClass::Small, SizeClass::Large] {
+            let usage = self.sim.pool().usage(class);
+            if usage.free != usage.made {
+                self.alarms.push(format!("buffers left: {usage:?}"));
+            }
+        }
+    }
+}
+
+fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
+    match service {
+        Service::Echo => Template::Echo,
+        Service::Reverse => Template::Reverse,
+        Service::Text => Template::Deliver(Content::Text(TEXT)),
+        Service::File(case) => {
+            let root = Root::open(Path::new("/")).expect("there is always a root");
+            Template::Deliver(Content::File { root, path: case.path().to_owned() })
+        }
+        Service::Proxy(upstream) => {
+            let host = format!("upstream-{number}");
+            sim.host(&host, upstream.addresses.clone());
+            sim.upstream(upstream.address(), upstream.behaviour.clone());
+            Template::Proxy(Upstream::new(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }))
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What a run is about: who comes, what they do, and what they should get.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use xps::config::Limits;
+use xps::driver::sim::{Behaviour, Faults, Rng, Step};
+
+/// Everything about a run that follows from its seed.
+#[derive(Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub faults: Faults,
+    pub limits: Limits,
+    pub clients: Vec<Client>,
+    pub stop: Stop,
+}
+
+/// How much trouble a run may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Polite clients and no faults: whatever goes wrong was planted.
+    Calm,
+    /// Whatever the seed says.
+    Any,
+}
+
+/// When the worker is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// When every peer is done. No time-out is set, so nothing may depend on one.
+    WhenDone,
+    /// When every peer is done or stuck for good; time-outs deal with those.
+    WhenDoneOrStuck,
+    /// In the middle, at this time.
+    At(Duration),
+}
+
+/// A client, and the service it comes for.
+#[derive(Debug)]
+pub struct Client {
+    pub service: Service,
+    pub after: Duration,
+    pub steps: Vec<Step>,
+    /// What its steps send.
+    pub payload: Vec<u8>,
+    /// Whether it sends everything and reads to the end.
+    pub is_polite: bool,
+}
+
+/// What it comes for.
+#[derive(Clone, Debug)]
+pub enum Service {
+    Echo,
+    Reverse,
+    Text,
+    File(FileCase),
+    Proxy(Upstream),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileCase {
+    Large,
+    Small,
+    Empty,
+    Missing,
+    Outside,
+    Folder,
+}
+
+/// A server behind the proxy; each client that is proxied has its own.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub behaviour: Behaviour,
+    pub addresses: Vec<IpAddr>,
+    /// What it sends, unless it echoes.
+    pub answer: Answer,
+    /// Whether it reads everything and answers in full.
+    pub is_polite: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Echo,
+    Bytes(Vec<u8>),
+}
+
+pub const TEXT: &[u8] = b"So much depends upon a red wheel barrow.\n";
+
+impl Scenario {
+    pub fn new(seed: u64, mood: Mood) -> Self {
+        let rng = &mut Rng::new(seed ^ 0x5ce4_a210);
+        let stop = match (mood, rng.below(6)) {
+            (Mood::Calm, _) | (Mood::Any, 0..3) => Stop::WhenDone,
+            (Mood::Any, 3..5) => Stop::WhenDoneOrStuck,
+            (Mood::Any, _) => Stop::At(Duration::from_micros(rng.below(20_000))),
+        };
+        let faults = match mood {
+            Mood::Calm => Faults::none(),
+            Mood::Any => Faults::random(seed),
+        };
+        let limits = limits(stop, &faults, rng);
+        let clients = (0..rng.range(1, 12)).map(|number| client(number as u8, mood, stop, rng)).collect();
+        Self { seed, faults, limits, clients, stop }
+    }
+}
+
+impl FileCase {
+    pub const fn path(self) -> &'static std::ffi::CStr {
+        match self {
+            Self::Large => c"folder/large",
+            Self::Small => c"folder/./small",
+            Self::Empty => c"empty",
+            Self::Missing => c"missing",
+            Self::Outside => c"../empty",
+            Self::Folder => c"folder",
+        }
+    }
+
+    pub fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Large => Rng::new(1).bytes(150_000),
+            Self::Small => Rng::new(2).bytes(100),
+            Self::Empty | Self::Missing | Self::Outside | Self::Folder => Vec::new(),
+        }
+    }
+}
+
+/// Where client number `number` finds its service.
+pub fn listener_address(number: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8000 + number as u16))
+}
+
+pub const UPSTREAM_PORT: u16 = 3000;
+
+fn limits(stop: Stop, faults: &Faults, rng: &mut Rng) -> Limits {
+    let is_patient = stop == Stop::WhenDone;
+    let idle_ms = rng.range(500, 20_000);
+    let connect_ms = rng.range(100, 10_000);
+    Limits {
+        connections_max: if rng.below(4) == 0 { rng.range(1, 6) as usize } else { 1000 },
+        pipe_bytes_max: rng.length(64 << 10),
+        line_bytes_max: rng.length(8 << 10),
+        // A patient run waits longer than anything takes that is not a fault.
+        idle_timeout: if is_patient { Duration::ZERO } else { Duration::from_millis(idle_ms) },
+        connect_timeout: if is_patient { Duration::from_secs(30) } else { Duration::from_millis(connect_ms) },
+        drain_timeout: Duration::from_millis(rng.range(1, 5_000)),
+        pool: faults.pool,
+        ..Limits::default()
+    }
+}
+
+fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
+    let after = Duration::from_micros(if rng.coin() { rng.below(500) } else { rng.below(100_000) });
+    let service = service(number, mood, stop, rng);
+    let length = match rng.below(4) {
+        0 => rng.below(50),
+        1 => rng.below(5_000),
+        _ => rng.below(120_000),
+    };
+    let payload = match service {
+        Service::Echo | Service::Proxy(_) => rng.bytes(length as usize),
+        Service::Reverse => lines(length as usize, rng),
+        // Bytes that are not asked for: what comes back after them may be a reset.
+        Service::Text | Service::File(_) if mood == Mood::Any && rng.below(4) == 0 => rng.bytes(length as usize),
+        Service::Text | Service::File(_) => Vec::new(),
+    };
+    let talks = matches!(service, Service::Echo | Service::Reverse | Service::Proxy(_));
+    let is_rude = mood == Mood::Any && rng.below(4) == 0;
+    let mut is_polite = !is_rude && (talks || payload.is_empty());
+    let mut steps = sending(&service, &payload, rng);
+    if is_rude {
+        let stuck = stop != Stop::WhenDone;
+        match rng.below(5) {
+            0 => steps.push(Step::Close),
+            1 => steps.push(Step::Reset),
+            2 => steps.extend([Step::Expect(payload.len() / 2), Step::Reset]),
+            3 if stuck => steps.insert(0, Step::StopReading(None)),
+            4 if stuck => steps.insert(0, Step::Stall(Duration::from_secs(rng.range(1, 60)))),
+            _ => steps = vec![Step::Close],
+        }
+        if !matches!(steps.last(), Some(Step::Close | Step::Reset)) {
+            steps.push(Step::ReadUntilEof);
+        }
+    } else if !talks && rng.coin() {
+        steps.push(Step::ReadUntilEof);
+    } else {
+        steps.extend([Step::ShutdownWrite, Step::ReadUntilEof]);
+    }
+    if let Service::Proxy(upstream) = &service {
+        is_polite &= upstream.is_polite;
+    }
+    Client { service, after, steps, payload, is_polite }
+}
+
+/// Ways to send the same bytes.
+fn sending(service: &Service, payload: &[u8], rng: &mut Rng) -> Vec<Step> {
+    let whole = payload.to_vec();
+    match rng.below(5) {
+        0 => {
+            let piece_bytes = rng.length(payload.len()).max(payload.len() / 50).max(1);
+            vec![Step::SendSlowly { bytes: whole, piece_bytes, every: Duration::from_micros(rng.below(10_000)) }]
+        }
+        1 => {
+            let pause = Duration::from_millis(rng.below(300));
+            vec![Step::Stall(pause), Step::StopReading(Some(pause * 2)), Step::Send(whole)]
+        }
+        2 if matches!(service, Service::Echo) => {
+            let (head, tail) = payload.split_at(rng.below(payload.len() as u64 + 1) as usize);
+            vec![Step::Send(head.to_vec()), Step::Expect(head.len()), Step::Send(tail.to_vec())]
+        }
+        _ => vec![Step::Send(whole)],
+    }
+}
+
+fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
+    match rng.below(10) {
+        0..2 => Service::Echo,
+        2..4 => Service::Reverse,
+        4 if mood == Mood::Any => Service::Text,
+        5 if mood == Mood::Any => {
+            let cases = [
+                FileCase::Large,
+                FileCase::Large,
+                FileCase::Small,
+                FileCase::Empty,
+                FileCase::Missing,
+                FileCase::Outside,
+                FileCase::Folder,
+            ];
+            Service::File(cases[rng.below(cases.len() as u64) as usize])
+        }
+        _ => Service::Proxy(upstream(number, mood, stop, rng)),
+    }
+}
+
+fn upstream(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Upstream {
+    let length = rng.length(100_000);
+    let bytes = rng.bytes(length);
+    let silent = Answer::Bytes(Vec::new());
+    let (behaviour, answer, is_polite) = match rng.below(if mood == Mood::Calm { 4 } else { 10 }) {
+        0 => (Behaviour::greet(bytes.clone()), Answer::Bytes(bytes), true),
+        1 => (Behaviour::answer(bytes.clone()), Answer::Bytes(bytes), true),
+        2 | 3 => (Behaviour::echo(), Answer::Echo, true),
+        4 => (Behaviour::die_after(length), silent, false),
+        5 => (Behaviour::Serve(vec![Step::Send(bytes.clone()), Step::Close]), Answer::Bytes(bytes), false),
+        6 => (Behaviour::Refuse, silent, false),
+        7 => (Behaviour::Vanish, silent, false),
+        8 if stop != Stop::WhenDone => (Behaviour::never_accept(), silent, false),
+        _ => (Behaviour::Serve(vec![Step::Expect(length), Step::Close]), silent, false),
+    };
+    let v4 = IpAddr::from([198, 51, 100, number]);
+    let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)]);
+    // Nobody listens at the second one.
+    let addresses = match rng.below(4) {
+        0 => vec![v4, v6],
+        1 => vec![v6, v4],
+        _ => vec![v4],
+    };
+    Upstream { behaviour, addresses, answer, is_polite }
+}
+
+impl Upstream {
+    /// The address at which somebody may be.
+    pub fn address(&self) -> SocketAddr {
+        let v4 = self.addresses.iter().find(|address| address.is_ipv4());
+        SocketAddr::new(*v4.expect("each has one"), UPSTREAM_PORT)
+    }
+}
+
+/// Text with lines of all lengths, also some beyond every limit.
+fn lines(length: usize, rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = rng.bytes(length);
+    let every = rng.range(1, 3000);
+    for byte in &mut bytes {
+        if *byte == b'\n' || rng.below(every) == 0 {
+            *byte = if rng.below(every) == 0 { b'\n' } else { b'x' };
+        }
+    }
+    bytes
+}
