@@ -115,7 +115,7 @@ fn assert_noticed(sabotage: Sabotage) {
         harmless += u32::from(report.is_sabotaged && alarms.is_empty());
     }
     // A receive that fell silent is harmless if it was just going to be stopped.
-    let harmless_max = if sabotage == Sabotage::ForgetRearm { strikes / 4 } else { 0 };
+    let harmless_max = if sabotage == Sabotage::ForgetRearm { strikes / 2 } else { 0 };
     assert!(strikes >= 20 && harmless <= harmless_max, "{harmless} of {strikes} went unnoticed");
 }
 
