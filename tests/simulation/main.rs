@@ -71,7 +71,7 @@ fn the_runs_meet_every_kind_of_trouble() {
     assert!(sum(|report| report.counters.buffers_exhausted) > 100);
     assert!(sum(|report| report.counters.accept_pauses) > 20);
     assert!(sum(|report| report.counters.short_sends) > 1000);
-    assert!(sum(|report| report.whole) > 300, "clients that got everything: {}", sum(|report| report.whole));
+    assert!(sum(|report| report.whole) > 150, "clients that got everything: {}", sum(|report| report.whole));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_buffer_overwritten_while_leased_is_noticed() {
 /// Plants the bug in many calm runs: where it struck there is an alarm, and nowhere else.
 fn assert_noticed(sabotage: Sabotage) {
     let (mut strikes, mut harmless) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         let report = run(Scenario::new(seed, Mood::Calm), Some((sabotage, seed as u32 % 20)));
         let alarms = report.alarms;
         assert!(report.is_sabotaged || alarms.is_empty(), "seed {seed}: {alarms:#?}");
