@@ -34,6 +34,10 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
             must_be_whole &= !servers.iter().any(|server| sim.is_faulted(*server));
             for server in servers {
                 prefix("the upstream received", sim.peer(*server).received(), &client.payload)?;
+                let is_cut = peer.received().len() < expected.len() && peer.end() == Some(PeerEnd::Closed);
+                if sim.peer(*server).end() == Some(PeerEnd::BrokeOff) && is_cut && peer.saw_eof() {
+                    return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
+                }
             }
             if must_be_whole {
                 let [server] = servers else { return Err(format!("{} connections to its upstream", servers.len())) };
