@@ -38,8 +38,6 @@ mod poller;
 mod receive;
 mod send;
 mod send_file;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -67,7 +65,8 @@ pub struct EpollConfig {
     pub pool: PoolConfig,
 }
 
-/// The driver. See the module's page.
+/// Carries operations out by non-blocking system calls and edge-triggered epoll, where io_uring is
+/// missing or forbidden. The contract is that of [`crate::driver`].
 #[derive(Debug)]
 pub struct Epoll {
     poller: Poller,
@@ -392,3 +391,6 @@ impl Epoll {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

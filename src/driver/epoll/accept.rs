@@ -64,7 +64,7 @@ impl Epoll {
                     }
                     return Next::Wait;
                 }
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC) => {
+                Some(code) if is_about_a_limit(code) => {
                     self.pause(key, id, &error);
                     return Next::Wait;
                 }
@@ -112,6 +112,12 @@ impl Epoll {
     }
 }
 
+/// What may be otherwise after a while. `EPERM` too: a policy that forbids accepting leaves the
+/// connection where it is, and trying again at once would spin.
+const fn is_about_a_limit(errno: i32) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC | libc::EPERM)
+}
+
 /// Errors that `accept` passes on from a connection that failed while it waited in the backlog
 /// (accept(2)): the next one may be fine.
 const fn is_about_the_connection(errno: i32) -> bool {
@@ -120,13 +126,11 @@ const fn is_about_the_connection(errno: i32) -> bool {
         libc::ECONNABORTED
             | libc::EINTR
             | libc::EPROTO
-            | libc::EPERM
             | libc::ENETDOWN
             | libc::ENETUNREACH
             | libc::ENOPROTOOPT
             | libc::EHOSTDOWN
             | libc::EHOSTUNREACH
             | libc::ENONET
-            | libc::EOPNOTSUPP
     )
 }

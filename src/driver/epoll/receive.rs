@@ -140,7 +140,7 @@ fn receive_once(pool: &Pool, endpoint: &Endpoint) -> Option<io::Result<Buffer>> 
 }
 
 #[cfg(test)]
-mod appetite_tests {
+mod tests {
     use super::*;
 
     const SMALL: usize = 16 << 10;

@@ -4,6 +4,9 @@
 //! is missing, a thread off the loop reads the piece, which brings it into the cache, and the socket
 //! waits meanwhile. The cache is asked at intervals, not for each page: what the kernel evicts between
 //! two probes is a read that the loop waits for after all; rare, and bounded by one piece.
+//!
+//! The call has no `MSG_NOSIGNAL`. A peer that went away is `EPIPE` because Rust programs ignore
+//! `SIGPIPE` from their start.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

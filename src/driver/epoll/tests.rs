@@ -4,6 +4,7 @@
 mod files;
 mod limits;
 mod sockets;
+mod storm;
 
 use std::ffi::CString;
 use std::io::{Read, Write};
@@ -128,8 +129,10 @@ impl Rig {
     }
 
     fn listener(&mut self) -> (Socket, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(1024).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
         (self.driver.adopt(listener.into()), address)
     }
 

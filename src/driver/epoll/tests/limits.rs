@@ -147,6 +147,9 @@ fn without_descriptors_accepting_pauses_and_recovers() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         return;
     }
+    let limit = libc::rlimit { rlim_cur: 128, rlim_max: 128 };
+    // SAFETY: the limit is a live local.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
     let mut rig = Rig::new();
     let (listener, address) = rig.listener();
     let accept = rig.submit(Op::Accept { listener });
@@ -154,7 +157,7 @@ fn without_descriptors_accepting_pauses_and_recovers() {
     rig.until(|rig| rig.accepted(accept).len() == 1);
     let first = rig.accepted(accept)[0];
     let second = TcpStream::connect(address).unwrap();
-    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).take(1 << 20).collect();
+    let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).take(128).collect();
     rig.until(|rig| rig.driver.counters().accept_pauses > 0);
     let pauses = rig.driver.counters().accept_pauses;
     let enters = rig.driver.counters().enters;

@@ -34,6 +34,28 @@ fn bytes_come_back_from_an_echo() {
 }
 
 #[test]
+fn an_exchange_costs_one_wait_one_receive_and_one_send() {
+    const ROUNDS: u64 = 100;
+    let mut rig = Rig::new();
+    let (socket, mut client) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Duration::ZERO);
+    let before = rig.driver.counters();
+    for _ in 0..ROUNDS {
+        client.write_all(b"ping").unwrap();
+        rig.receive(recv, 4);
+        rig.run(Op::Send { socket, chain: Chain::from(&b"pong"[..]) });
+        client.read_exact(&mut [0; 4]).unwrap();
+    }
+    let after = rig.driver.counters();
+    assert_eq!(after.submissions - before.submissions, 2 * ROUNDS);
+    assert_eq!(after.enters - before.enters, ROUNDS);
+    rig.cancel(recv);
+    rig.close(socket);
+    rig.assert_at_rest();
+}
+
+#[test]
 fn more_connections_than_one_quota_are_all_accepted() {
     let mut rig = Rig::new();
     let (listener, address) = rig.listener();

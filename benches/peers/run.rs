@@ -1,0 +1,268 @@
+//! One run: an origin, one server before it, and the load.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::clocks::{Groups, Sample, Usage, children_of};
+use crate::load::{Measured, Task};
+use crate::processes::{Guarded, Processors, interrupted, tie};
+use crate::scenario::Scenario;
+use crate::servers::{Server, Setup, find};
+
+/// Who generates the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Load {
+    /// This program.
+    Own,
+    /// wrk: an independent check. It opens its connections and warms up within the measured time.
+    Wrk,
+}
+
+/// What every run needs to know.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// The xps binary.
+    pub xps: PathBuf,
+    /// Which processors to use.
+    pub processors: Processors,
+    /// The measured time of one run.
+    pub measured: Duration,
+    /// Who generates the load.
+    pub load: Load,
+}
+
+/// Why a run gave no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server cannot run here: no reason to distrust the others.
+    #[error("does not start: {0}")]
+    Start(String),
+    /// The server ran, but not as it should, or the benchmark itself failed.
+    #[error("failed: {0}")]
+    Failed(#[from] io::Error),
+    /// The user wants to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Time for a server to answer its first request.
+const START_MAX: Duration = Duration::from_secs(5);
+
+/// How often to try. Foreign servers offer no event to wait for.
+const START_POLL: Duration = Duration::from_millis(20);
+
+impl Bench {
+    /// Starts everything, measures, ends everything.
+    pub fn run(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
+        let result = self.run_guarded(server, scenario);
+        if interrupted() { Err(RunError::Interrupted) } else { result }
+    }
+
+    fn run_guarded(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
+        let folder = tempfile::tempdir()?;
+        let (origin, origin_port) = self.start_origin(scenario)?;
+        let setup = Setup { folder: folder.path(), port: free_port()?, origin: origin_port, xps: &self.xps };
+        let relay = self.start_server(server, scenario, &setup)?;
+        let mut pids = children_of(relay.id());
+        pids.push(relay.id());
+        let task = Task {
+            port: setup.port,
+            measured: self.measured,
+            groups: Groups { server: pids, peers: vec![origin.id()] },
+        };
+        let measured = match self.load {
+            Load::Own => self.own_load(scenario, &task),
+            Load::Wrk => self.wrk_load(scenario, &task),
+        };
+        measured.map_err(|error| match complaints(folder.path()) {
+            said if said.is_empty() => RunError::Failed(error),
+            said => RunError::Failed(io::Error::new(error.kind(), format!("{error}; it said: {said}"))),
+        })
+    }
+
+    fn start_origin(&self, scenario: &Scenario) -> io::Result<(Guarded, u16)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ORIGIN, scenario.name]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut origin = Guarded::start(command, self.processors.peers)?;
+        let mut line = String::new();
+        if let Some(stdout) = origin.child().stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let port = line.trim().parse().map_err(|_| io::Error::other("the origin did not start"))?;
+        Ok((origin, port))
+    }
+
+    fn start_server(&self, server: &Server, scenario: &Scenario, setup: &Setup<'_>) -> Result<Guarded, RunError> {
+        let mut command = (server.command)(setup)?;
+        let log = File::create(setup.folder.join(LOG))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut relay =
+            Guarded::start(command, self.processors.server).map_err(|error| RunError::Start(error.to_string()))?;
+        let deadline = Instant::now() + START_MAX;
+        while let Err(error) = first_exchange(scenario, setup.port) {
+            if let Some(status) = relay.child().try_wait()? {
+                return Err(RunError::Start(format!("{status}; {}", complaints(setup.folder))));
+            }
+            if Instant::now() > deadline {
+                return Err(RunError::Start(format!("no answer within {START_MAX:?}: {error}")));
+            }
+            if interrupted() {
+                return Err(RunError::Interrupted);
+            }
+            thread::sleep(START_POLL);
+        }
+        Ok(relay)
+    }
+
+    fn own_load(&self, scenario: &Scenario, task: &Task) -> io::Result<Measured> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([LOAD, scenario.name, &to_json(task).to_string()]).stdin(Stdio::null());
+        tie(&mut command, self.processors.peers);
+        let output = command.output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        }
+        serde_json::from_slice(&output.stdout)
+            .ok()
+            .as_ref()
+            .and_then(measured_of)
+            .ok_or_else(|| io::Error::other("the load generator's answer is not understood"))
+    }
+
+    fn wrk_load(&self, scenario: &Scenario, task: &Task) -> io::Result<Measured> {
+        let program = find("wrk").ok_or_else(|| io::Error::other("wrk is not in PATH; Debian: apt-get install wrk"))?;
+        let mut command = Command::new(program);
+        command.args(["-t", "1", "--latency", "-c", &scenario.connections.to_string()]);
+        command.args(["-d", &format!("{}s", task.measured.as_secs().max(1))]);
+        command.arg(format!("http://127.0.0.1:{}/", task.port)).stdin(Stdio::null());
+        tie(&mut command, self.processors.peers);
+        let before = Sample::take(&task.groups)?;
+        let output = command.output()?;
+        // wrk has ended, so of the peers' time only the origin's is known; the machine's is whole.
+        let usage = Sample::take(&task.groups)?.since(&before);
+        let text = String::from_utf8_lossy(&output.stdout);
+        if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
+            return Err(io::Error::other(format!("wrk: {}", line.trim())));
+        }
+        let words = |wanted: &str| {
+            let line = text.lines().find(|line| line.contains(wanted))?;
+            Some(line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        };
+        let parsed = || {
+            let exchanges = words(" requests in ")?.first()?.parse().ok()?;
+            let p50 = wrk_time(words(" 50%")?.get(1)?)?;
+            let p99 = wrk_time(words(" 99%")?.get(1)?)?;
+            Some(Measured { exchanges, usage, p50, p99 })
+        };
+        parsed().ok_or_else(|| io::Error::other("wrk's answer is not understood"))
+    }
+}
+
+/// The hidden arguments with which the benchmark starts itself.
+pub const ORIGIN: &str = "--as-origin";
+pub const LOAD: &str = "--as-load";
+
+/// Where a server's complaints go.
+const LOG: &str = "stderr.log";
+
+/// What a server wrote to its standard error, shortened.
+fn complaints(folder: &Path) -> String {
+    let text = std::fs::read(folder.join(LOG)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).take(5).collect();
+    lines.join(" | ").chars().take(600).collect()
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// One whole exchange: when it succeeds all processes of the server are up.
+fn first_exchange(scenario: &Scenario, port: u16) -> io::Result<()> {
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    socket.set_read_timeout(Some(START_MAX))?;
+    socket.write_all(&scenario.request())?;
+    let expected = scenario.response();
+    let mut response = vec![0; expected.len()];
+    socket.read_exact(&mut response)?;
+    if response == expected { Ok(()) } else { Err(io::Error::other("other bytes than the origin sent")) }
+}
+
+fn wrk_time(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return None,
+    };
+    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * seconds))
+}
+
+fn to_json(task: &Task) -> Value {
+    json!({
+        "port": task.port,
+        "measured_ns": ns(task.measured),
+        "server": task.groups.server,
+        "peers": task.groups.peers,
+    })
+}
+
+/// The task that [`Bench`] wrote for the load generator.
+pub fn task_of(text: &str) -> Option<Task> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let pids = |name: &str| -> Option<Vec<u32>> {
+        value[name].as_array()?.iter().map(|pid| u32::try_from(pid.as_u64()?).ok()).collect()
+    };
+    Some(Task {
+        port: u16::try_from(value["port"].as_u64()?).ok()?,
+        measured: Duration::from_nanos(value["measured_ns"].as_u64()?),
+        groups: Groups { server: pids("server")?, peers: pids("peers")? },
+    })
+}
+
+/// What a run showed, for machines.
+pub fn measured_to_json(measured: &Measured) -> Value {
+    let usage = &measured.usage;
+    json!({
+        "exchanges": measured.exchanges,
+        "p50_ns": ns(measured.p50),
+        "p99_ns": ns(measured.p99),
+        "elapsed_ns": ns(usage.elapsed),
+        "server_ns": ns(usage.server),
+        "server_user_ns": ns(usage.server_user),
+        "peers_ns": ns(usage.peers),
+        "machine_ns": ns(usage.machine),
+        "stolen_ns": ns(usage.stolen),
+    })
+}
+
+fn measured_of(value: &Value) -> Option<Measured> {
+    let time = |name: &str| Some(Duration::from_nanos(value[name].as_u64()?));
+    Some(Measured {
+        exchanges: value["exchanges"].as_f64()?,
+        p50: time("p50_ns")?,
+        p99: time("p99_ns")?,
+        usage: Usage {
+            elapsed: time("elapsed_ns")?,
+            server: time("server_ns")?,
+            server_user: time("server_user_ns")?,
+            peers: time("peers_ns")?,
+            machine: time("machine_ns")?,
+            stolen: time("stolen_ns")?,
+        },
+    })
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

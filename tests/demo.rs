@@ -1,0 +1,111 @@
+//! `xps` alone: the demonstration on its fixed ports, in a network namespace where they are free.
+//!
+//! The test starts itself again inside the namespace, so that its clients are there too.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use support::environment::find_program;
+use support::process::{Signal, wait_for_exit};
+use support::{Backend, Launch, ask, backend, connect, patience, read_rest, skip};
+
+const PROXY: u16 = 8001;
+const TEXT: u16 = 8002;
+const REVERSE: u16 = 8003;
+const ECHO: u16 = 8004;
+
+#[test]
+fn four_services_are_offered_over_io_uring() {
+    let name = "four_services_are_offered_over_io_uring";
+    backend::run(name, Backend::IoUring, |backend| in_namespace(name, || four_services(backend)));
+}
+
+#[test]
+fn four_services_are_offered_over_epoll() {
+    let name = "four_services_are_offered_over_epoll";
+    in_namespace(name, || four_services(Backend::Epoll));
+}
+
+#[test]
+fn the_banner_says_what_to_try() {
+    in_namespace("the_banner_says_what_to_try", || {
+        let mut process = Launch::new(Backend::Epoll, [""; 0]).command().spawn().expect("the program starts");
+        wait_until_all_listen();
+        Signal::Terminate.send(&process);
+        let status = wait_for_exit(&mut process, patience()).expect("it ends when told to");
+        assert_eq!(status.code(), Some(0));
+        let mut banner = String::new();
+        process.stderr.take().expect("a pipe").read_to_string(&mut banner).expect("text");
+        for port in [PROXY, TEXT, REVERSE, ECHO] {
+            assert!(banner.contains(&port.to_string()), "port {port} is not in the banner:\n{banner}");
+        }
+        assert!(banner.contains("epoll"), "the back-end is not in the banner:\n{banner}");
+    });
+}
+
+#[test]
+fn a_taken_port_is_an_error_with_words() {
+    in_namespace("a_taken_port_is_an_error_with_words", || {
+        let _taken = std::net::TcpListener::bind(at(REVERSE)).expect("a namespace of one's own");
+        let finished = Launch::new(Backend::Epoll, [""; 0]).run(b"");
+        assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
+        assert!(finished.errors.contains(&REVERSE.to_string()), "says which: {}", finished.errors);
+    });
+}
+
+fn four_services(backend: Backend) {
+    let xps = Launch::new(backend, [""; 0]).listening_on(4).start();
+    let text = read_rest(&connect(at(TEXT)));
+    assert!(!text.is_empty() && std::str::from_utf8(&text).is_ok(), "a text for people");
+    assert_eq!(read_rest(&connect(at(PROXY))), text, "the proxy stands in front of the text");
+    assert_eq!(ask(at(REVERSE), b"hello\nworld\n"), b"olleh\ndlrow\n");
+    assert_eq!(ask(at(ECHO), b"hello"), b"hello");
+    for address in xps.addresses() {
+        assert!(address.ip().is_loopback(), "{address} can be reached from outside");
+    }
+    xps.finish();
+}
+
+/// Runs `test` in a network namespace with a loopback of its own, by way of a second run of this program.
+fn in_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    if find_program("unshare").is_none() || find_program("ip").is_none() {
+        return skip(name, "unshare or ip is not installed");
+    }
+    let enter = ["--map-root-user", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+    let allowed = Command::new("unshare").args(enter).arg("true").stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return skip(name, "network namespaces are not allowed here");
+    }
+    let this_program = std::env::current_exe().expect("Linux knows the path");
+    let output = Command::new("unshare")
+        .args(enter)
+        .arg(this_program)
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare starts");
+    let (words, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}\n{errors}");
+    assert!(words.contains("1 passed"), "the test did not run inside:\n{words}");
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn wait_until_all_listen() {
+    for port in [PROXY, TEXT, REVERSE, ECHO] {
+        support::eventually("the port is open", || {
+            TcpStream::connect(at(port)).is_ok_and(|mut stream| stream.write_all(b"").is_ok())
+        });
+    }
+}
+
+/// Set inside the namespace. Not `XPS_…`: those are the program's own.
+const INSIDE: &str = "TEST_INSIDE_NAMESPACE";

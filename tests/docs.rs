@@ -1,0 +1,62 @@
+//! The documents say what the code says.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// The machines, in the order in which a connection meets them.
+const MACHINES: [(&str, &str); 9] = [
+    ("Listener", "src/tcp/listener.rs"),
+    ("Session", "src/session/mod.rs"),
+    ("Connection", "src/tcp/connection.rs"),
+    ("Reader", "src/tcp/reader.rs"),
+    ("Writer", "src/tcp/writer.rs"),
+    ("Connector", "src/upstream/connector.rs"),
+    ("Proxy", "src/session/proxy.rs"),
+    ("Deliver", "src/session/deliver.rs"),
+    ("FileHandle", "src/file/handle.rs"),
+];
+
+const LIFECYCLES: &str = "docs/lifecycles.md";
+
+/// `XPS_UPDATE=1 cargo test --test docs` writes the document anew.
+#[test]
+fn the_life_cycles_in_the_documents_are_those_in_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut expected = String::from(
+        "# Life cycles\n\nOne diagram for each machine, as it stands in its module. Written by `XPS_UPDATE=1 cargo test --test docs`.\n",
+    );
+    for (name, path) in MACHINES {
+        let source = fs::read_to_string(root.join(path)).unwrap();
+        let diagram = diagram_of(&source).unwrap_or_else(|| panic!("{path} has no diagram in its module comment"));
+        write!(expected, "\n## {name}\n\n[`{path}`](../{path})\n\n```text\n{diagram}```\n").unwrap();
+    }
+    if std::env::var_os("XPS_UPDATE").is_some() {
+        fs::write(root.join(LIFECYCLES), &expected).unwrap();
+    }
+    let found = fs::read_to_string(root.join(LIFECYCLES)).unwrap_or_default();
+    assert!(found == expected, "{LIFECYCLES} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
+}
+
+/// The first drawing of the module's comment.
+fn diagram_of(source: &str) -> Option<String> {
+    let mut lines = source.lines().map_while(|line| line.strip_prefix("//!")).skip_while(|line| *line != " ```text");
+    lines.next()?;
+    let drawing = lines.take_while(|line| *line != " ```");
+    Some(drawing.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect())
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let explained = fs::read_to_string(root.join("docs/dependencies.md")).unwrap();
+    let mut in_dependencies = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line.ends_with("dependencies]");
+        } else if in_dependencies && let Some((name, _)) = line.split_once(" = ") {
+            assert!(explained.contains(&format!("| `{name}` |")), "docs/dependencies.md says nothing of {name}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `xps proxy` in front of Python's own HTTP server, as a user would try it: curl, several downloads at
+//! once, a file of 1 GiB, and the server killed in the middle.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use support::client::read_until_cut;
+use support::environment::{bulk, find_program, is_wrapped};
+use support::files::{assert_stream_is_file, write_sparse};
+use support::{Content, Launch, assert_same_bytes, backends, connect, skip, was_cut};
+
+/// `python3 -m http.server` over a temporary folder; killed when dropped.
+struct Python {
+    process: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Python {
+    /// Starts it; `None`, visibly, where there is no Python.
+    fn start(test: &str) -> Option<Self> {
+        let Some(python) = find_program("python3") else {
+            skip(test, "python3 is not installed");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut process = Command::new(python)
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3 starts");
+        let mut greeting = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut greeting).expect("python says where it listens");
+        // "Serving HTTP on 127.0.0.1 port 41233 (http://127.0.0.1:41233/) ..."
+        let port =
+            greeting.split_whitespace().skip_while(|word| *word != "port").nth(1).and_then(|port| port.parse().ok());
+        let port: u16 = port.unwrap_or_else(|| panic!("no port in `{greeting}`"));
+        Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Asks for a file and reads the head; what follows is the body.
+fn get(address: SocketAddr, name: &str) -> BufReader<TcpStream> {
+    let mut stream = connect(address);
+    write!(stream, "GET /{name} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("the server takes the request");
+    let mut reader = BufReader::with_capacity(64 << 10, stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a status line");
+    assert!(line.contains(" 200 "), "{line}");
+    while line != "\r\n" {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).expect("a head"), 0, "the head ended early");
+    }
+    reader
+}
+
+fn curl(address: SocketAddr, name: &str, arguments: &[&str], target: &Path) {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "60"])
+        .args(arguments)
+        .arg("--output")
+        .arg(target)
+        .arg(format!("http://{address}/{name}"))
+        .output()
+        .expect("curl starts");
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+backends! {
+    fn curl_downloads_byte_for_byte(backend) {
+        if find_program("curl").is_none() {
+            return skip("curl_downloads_byte_for_byte", "curl is not installed");
+        }
+        let Some(python) = Python::start("curl_downloads_byte_for_byte") else { return };
+        let content = Content::bytes(1, bulk(20 << 20) + 1);
+        std::fs::write(python.file("content"), &content).expect("a temporary file");
+        let xps = Launch::proxy(backend, python.address).start();
+        for arguments in [&[][..], &["--header", "Connection: close"], &["--http1.0"]] {
+            let target = python.file("copy");
+            curl(xps.address(), "content", arguments, &target);
+            assert_same_bytes(&std::fs::read(target).expect("curl wrote it"), &content);
+        }
+    }
+
+    fn several_downloads_at_once_stay_apart(backend) {
+        let Some(python) = Python::start("several_downloads_at_once_stay_apart") else { return };
+        for number in 0..8_u8 {
+            let content = Content::bytes(u64::from(number), bulk(4 << 20) + usize::from(number));
+            std::fs::write(python.file(&number.to_string()), content).expect("a temporary file");
+        }
+        let xps = Launch::proxy(backend, python.address).start();
+        std::thread::scope(|scope| {
+            for client in 0..16 {
+                let (xps, python) = (&xps, &python);
+                let name = (client % 8).to_string();
+                scope.spawn(move || assert_stream_is_file(get(xps.address(), &name), &python.file(&name)));
+            }
+        });
+    }
+
+    fn a_gibibyte_is_relayed(backend) {
+        if is_wrapped() {
+            return skip("a_gibibyte_is_relayed", "too slow inside a wrapper");
+        }
+        let Some(python) = Python::start("a_gibibyte_is_relayed") else { return };
+        let path = python.file("gibibyte");
+        write_sparse(&path, 1 << 30);
+        let xps = Launch::proxy(backend, python.address).start();
+        assert_stream_is_file(get(xps.address(), "gibibyte"), &path);
+    }
+
+    fn a_server_killed_in_the_middle_cuts_the_download(backend) {
+        let Some(mut python) = Python::start("a_server_killed_in_the_middle_cuts_the_download") else { return };
+        let length = 256 << 20;
+        write_sparse(&python.file("large"), length);
+        let xps = Launch::proxy(backend, python.address).start();
+        let mut body = get(xps.address(), "large");
+        body.read_exact(&mut [0; 100_000]).expect("the download has begun");
+        python.process.kill().expect("it is still running");
+        python.process.wait().expect("it can be waited for");
+        let (rest, _reset_or_end) = read_until_cut(body.get_ref());
+        assert!((rest.len() as u64) < length / 2, "{} bytes came after the server was gone", rest.len());
+        // Refused now, and closed at once.
+        assert!(was_cut(&connect(xps.address())), "the proxy lives on");
+    }
+}

@@ -1,0 +1,299 @@
+//! `xps proxy`: the bytes of both sides reach the other, and so does the way each side ends.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use support::client::{echo_content, exchange, expect_content, ping, read_until_cut, reset, send_content};
+use support::environment::bulk;
+use support::upstream::{ClosedPort, echo};
+use support::{
+    Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, patience, read_rest, was_cut,
+};
+
+backends! {
+    fn bytes_reach_the_upstream_and_come_back(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let content = Content::bytes(1, 1_000_003);
+        assert_same_bytes(&ask(xps.address(), &content), &content);
+    }
+
+    fn messages_are_passed_on_at_once(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let stream = connect(xps.address());
+        stream.set_nodelay(true).expect("TCP has it");
+        for round in 0..300 {
+            ping(&stream, &Content::bytes(round, 700));
+        }
+    }
+
+    fn bulk_flows_both_ways_at_once(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        echo_content(xps.address(), 2, bulk(64 << 20));
+    }
+
+    fn a_small_pipe_is_enough_for_bulk(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).flags(["--pipe-size", "64k"]).start();
+        echo_content(xps.address(), 3, bulk(16 << 20));
+    }
+
+    fn many_clients_each_have_an_upstream_connection(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let address = xps.address();
+        std::thread::scope(|scope| {
+            for client in 0..48 {
+                scope.spawn(move || echo_content(address, 100 + client, bulk(256 << 10)));
+            }
+        });
+    }
+
+    fn the_client_may_half_close_first(backend) {
+        let upstream = Upstream::new(|mut stream, _| {
+            let mut request = read_rest(&stream);
+            request.reverse();
+            stream.write_all(&request).expect("the client reads");
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let mut content = Content::bytes(4, 500_000);
+        let answer = exchange(&connect(xps.address()), &content);
+        content.reverse();
+        assert_same_bytes(&answer, &content);
+    }
+
+    fn the_upstream_may_half_close_first(backend) {
+        let (requests, received) = mpsc::channel();
+        let requests = Mutex::new(requests);
+        let upstream = Upstream::new(move |mut stream, _| {
+            stream.write_all(b"that is all from here").expect("the client reads");
+            stream.shutdown(Shutdown::Write).expect("the connection is there");
+            let request = read_rest(&stream);
+            let _ = requests.lock().expect("no panic").send(request);
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let stream = connect(xps.address());
+        assert_eq!(read_rest(&stream), b"that is all from here");
+        send_content(&stream, &mut Content::new(5), 500_000);
+        assert_same_bytes(&received.recv_timeout(patience()).expect("a request"), &Content::bytes(5, 500_000));
+    }
+
+    fn bytes_are_held_back_while_the_upstream_does_not_read(backend) {
+        let (start, started) = mpsc::channel::<()>();
+        let started = Mutex::new(started);
+        let upstream = Upstream::new(move |stream, _| {
+            let _ = started.lock().expect("no panic").recv_timeout(patience());
+            echo(&stream);
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let stream = connect(xps.address());
+        let mut content = Content::new(6);
+        let sent = support::client::flood(&stream, &mut content, 1 << 30);
+        assert!(sent < 64 << 20, "{sent} bytes were taken for an upstream that reads none");
+        start.send(()).expect("the upstream waits");
+        stream.shutdown(Shutdown::Write).expect("the connection is there");
+        expect_content(&stream, &mut Content::new(6), sent);
+    }
+
+    fn an_upstream_that_breaks_off_is_seen_by_the_client(backend) {
+        upstream_breaks_off(backend);
+    }
+
+    fn a_reset_by_the_client_reaches_the_upstream_as_a_reset(backend) {
+        let (ends, seen) = mpsc::channel();
+        let ends = Mutex::new(ends);
+        let upstream = Upstream::new(move |mut stream, _| {
+            let mut greeting = [0; 5];
+            stream.read_exact(&mut greeting).expect("a greeting");
+            stream.write_all(&greeting).expect("the client reads");
+            let end = stream.read(&mut greeting).map_err(|error| error.kind());
+            let _ = ends.lock().expect("no panic").send(end);
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let stream = connect(xps.address());
+        ping(&stream, b"hello");
+        reset(stream);
+        let end = seen.recv_timeout(patience()).expect("the upstream sees an end");
+        assert_eq!(end, Err(ErrorKind::ConnectionReset));
+    }
+
+    fn an_end_in_order_is_no_reset(backend) {
+        let (ends, seen) = mpsc::channel();
+        let ends = Mutex::new(ends);
+        let upstream = Upstream::new(move |stream, _| {
+            let end = (&stream).read(&mut [0]).map_err(|error| error.kind());
+            let _ = ends.lock().expect("no panic").send(end);
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        drop(connect(xps.address()));
+        assert_eq!(seen.recv_timeout(patience()).expect("the upstream sees an end"), Ok(0));
+    }
+
+    fn without_an_upstream_the_client_is_closed_at_once(backend) {
+        let port = ClosedPort::new();
+        let xps = Launch::proxy(backend, port.address()).start();
+        let since = Instant::now();
+        for _ in 0..5 {
+            assert!(was_cut(&connect(xps.address())));
+        }
+        assert!(since.elapsed() < patience() / 3, "five refusals took {:?}", since.elapsed());
+        // The upstream comes up: the proxy finds it without being started again.
+        let _upstream = Upstream::on(port.listen(), |stream, _| echo(&stream));
+        assert_eq!(ask(xps.address(), b"at last"), b"at last");
+    }
+
+    fn a_name_is_resolved(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, format!("localhost:{}", upstream.address().port())).start();
+        for _ in 0..3 {
+            assert_eq!(ask(xps.address(), b"by name"), b"by name");
+        }
+    }
+
+    fn a_name_that_does_not_resolve_closes_the_client(backend) {
+        let xps = Launch::proxy(backend, "nobody.invalid:80").start();
+        assert!(was_cut(&connect(xps.address())));
+        assert!(was_cut(&connect(xps.address())), "the proxy lives on");
+    }
+
+    fn an_upstream_that_does_not_answer_is_given_up(backend) {
+        let port = ClosedPort::new();
+        let address = port.address();
+        let listener = port.listen_with_backlog(0);
+        let waiting = fill_backlog(address);
+        let xps = Launch::proxy(backend, address).flags(["--connect-timeout", "300ms"]).start();
+        let since = Instant::now();
+        assert!(was_cut(&connect(xps.address())));
+        let took = since.elapsed();
+        assert!(took >= Duration::from_millis(250), "given up after {took:?} already");
+        // The kernel alone would try for two minutes.
+        assert!(took < patience(), "given up after {took:?} only");
+        drop(waiting);
+        let _upstream = Upstream::on(listener, |stream, _| echo(&stream));
+        assert_eq!(ask(xps.address(), b"room again"), b"room again");
+    }
+
+    fn a_silent_connection_is_closed_after_the_idle_timeout(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).flags(["--idle-timeout", "300ms"]).start();
+        let stream = connect(xps.address());
+        ping(&stream, b"alive");
+        let since = Instant::now();
+        assert!(was_cut(&stream));
+        assert!(since.elapsed() >= Duration::from_millis(200), "closed after {:?}", since.elapsed());
+        ping(&connect(xps.address()), b"the next one");
+    }
+
+    fn a_connection_that_speaks_now_and_then_is_not_idle(backend) {
+        let upstream = Upstream::echo();
+        let xps = Launch::proxy(backend, upstream.address()).flags(["--idle-timeout", "1500ms"]).start();
+        let stream = connect(xps.address());
+        for _ in 0..12 {
+            ping(&stream, b"still here");
+            // The pause is the subject: together they are longer than the time-out, each is shorter.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        ping(&stream, b"and still");
+    }
+}
+
+/// Connects until the backlog takes no more, and returns the connections that wait there.
+fn fill_backlog(address: SocketAddr) -> Vec<TcpStream> {
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            Ok(stream) => waiting.push(stream),
+            Err(_) => return waiting,
+        }
+    }
+    panic!("a backlog of 0 took {} connections", waiting.len());
+}
+
+fn upstream_breaks_off(backend: Backend) {
+    const SENT: usize = 300_000;
+    let upstream = Upstream::new(|mut stream, number| match number {
+        0 => {
+            stream.write_all(&Content::bytes(7, SENT)).expect("the client reads");
+            // Waits until the client has it all, for a reset overtakes bytes.
+            stream.read_exact(&mut [0]).expect("the client says so");
+            reset(stream);
+        }
+        _ => echo(&stream),
+    });
+    let xps = Launch::proxy(backend, upstream.address()).start();
+    let mut stream = connect(xps.address());
+    let mut received = vec![0; SENT];
+    stream.read_exact(&mut received).expect("what was sent before the fault");
+    Content::new(7).expect(&received);
+    stream.write_all(b"!").expect("the connection stands");
+    let (rest, _reset_or_end) = read_until_cut(&stream);
+    assert_eq!(rest, b"", "nothing was invented");
+    assert_eq!(ask(xps.address(), b"the proxy lives on"), b"the proxy lives on");
+}
+
+/// A port where only `open` listens, while `refusing`, with the same number, refuses.
+fn port_of_one_family(open: &str, refusing: &str) -> Option<(TcpListener, ClosedPort)> {
+    for _ in 0..20 {
+        let port = ClosedPort::at(format!("{open}:0").parse().expect("an address")).ok()?;
+        let refusing = format!("{refusing}:{}", port.address().port()).parse().expect("an address");
+        if let Ok(refusing) = ClosedPort::at(refusing) {
+            return Some((port.listen(), refusing));
+        }
+    }
+    None
+}
+
+mod dual_stack {
+    //! A name with two addresses, of which one answers.
+
+    use super::*;
+    use support::environment::find_program;
+    use support::skip;
+
+    backends! {
+        fn the_next_address_is_tried_when_ipv6_refuses(backend) {
+            one_family("the_next_address_is_tried_when_ipv6_refuses", backend, "127.0.0.1", "[::1]");
+        }
+
+        fn the_next_address_is_tried_when_ipv4_refuses(backend) {
+            one_family("the_next_address_is_tried_when_ipv4_refuses", backend, "[::1]", "127.0.0.1");
+        }
+    }
+
+    /// Gives the program a hosts file of its own, in a mount namespace.
+    fn one_family(test: &str, backend: Backend, open: &str, refusing: &str) {
+        let Some((listener, _refusing)) = port_of_one_family(open, refusing) else {
+            return skip(test, "this machine lacks ::1 or 127.0.0.1");
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let hosts = folder.path().join("hosts");
+        std::fs::write(&hosts, "127.0.0.1 dual.test\n::1 dual.test\n").expect("a temporary file");
+        let script = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
+        let namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+        let works = find_program("unshare").is_some()
+            && std::process::Command::new(namespace[0])
+                .args(&namespace[1..])
+                .args(["getent", "ahosts", "dual.test"])
+                .output()
+                .is_ok_and(|output| {
+                    let addresses = String::from_utf8_lossy(&output.stdout).into_owned();
+                    addresses.contains("127.0.0.1") && addresses.contains("::1")
+                });
+        if !works {
+            return skip(test, "no mount namespace, or its hosts file is not asked");
+        }
+        let name = format!("dual.test:{}", listener.local_addr().expect("it has an address").port());
+        let _upstream = Upstream::on(listener, |stream, _| echo(&stream));
+        let xps = Launch::proxy(backend, name).through(namespace).start();
+        for _ in 0..3 {
+            assert_eq!(ask(xps.address(), b"either will do"), b"either will do");
+        }
+    }
+}

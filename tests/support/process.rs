@@ -1,0 +1,84 @@
+//! A process seen from outside: its memory, processor time and descriptors, and signals to it.
+
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Signals that are sent to the program under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// Its number, as in signal(7).
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Interrupt => 2,
+            Self::Terminate => 15,
+        }
+    }
+
+    /// Sends it. The process must not have been waited for, or its number may be another's.
+    #[track_caller]
+    pub fn send(self, process: &Child) {
+        // The shell's builtin: it needs no package, and no `unsafe`.
+        let command = format!("kill -{} {}", self.number(), process.id());
+        let status = Command::new("sh").args(["-c", &command]).status().expect("sh starts");
+        assert!(status.success(), "`{command}` failed: {status}");
+    }
+}
+
+/// Waits for a process to end; `None` when the time is up.
+pub fn wait_for_exit(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match process.try_wait().expect("a child can be waited for") {
+            Some(status) => return Some(status),
+            None if Instant::now() >= deadline => return None,
+            // No portable event tells of the end of a child within a time.
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// What a process has used, as `/proc` tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// Processor time so far, user and system.
+    pub cpu: Duration,
+    /// Open descriptors.
+    pub descriptors: usize,
+}
+
+impl Usage {
+    /// Reads the usage of a living process.
+    #[track_caller]
+    pub fn of(pid: u32) -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("the process lives");
+        let status = read("status");
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5) promises VmRSS");
+        let rss_kib: u64 = rss.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        let stat = read("stat");
+        // The name in brackets may hold anything, so count from behind it: utime and stime are the
+        // 14th and 15th fields, the 12th and 13th after the name.
+        let after_name = stat.rsplit_once(')').expect("proc(5) promises brackets").1;
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|word| word.parse::<u64>().expect("ticks")).sum();
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count();
+        Self { rss_bytes: rss_kib * 1024, cpu: Duration::from_millis(ticks * MILLISECONDS_PER_TICK), descriptors }
+    }
+}
+
+/// The processor time a process uses in one second. The wait is the measurement.
+#[track_caller]
+pub fn cpu_within_a_second(pid: u32) -> Duration {
+    let before = Usage::of(pid).cpu;
+    std::thread::sleep(Duration::from_secs(1));
+    Usage::of(pid).cpu.saturating_sub(before)
+}
+
+/// `USER_HZ`, which Linux has fixed at 100 for programs on every architecture that matters here (time(7)).
+const MILLISECONDS_PER_TICK: u64 = 10;

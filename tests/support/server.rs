@@ -1,0 +1,319 @@
+//! The program under test: how it is started, watched and ended.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::backend::Backend;
+use super::environment::{patience, wrapper};
+use super::log::{Log, Record};
+use super::process::{Signal, Usage, wait_for_exit};
+
+/// A command line of the program, to be started.
+#[derive(Debug)]
+pub struct Launch {
+    before: Vec<String>,
+    arguments: Vec<String>,
+    flags: Vec<String>,
+    folder: Option<PathBuf>,
+    listeners: usize,
+}
+
+impl Launch {
+    /// `xps` with these arguments, then the flags that choose the back-end.
+    pub fn new<I: IntoIterator<Item: Into<String>>>(backend: Backend, arguments: I) -> Self {
+        Self {
+            before: wrapper(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            flags: backend.flags(),
+            folder: None,
+            listeners: 1,
+        }
+    }
+
+    /// `xps echo` on one port.
+    pub fn echo(backend: Backend) -> Self {
+        Self::new(backend, ["echo", LOOPBACK])
+    }
+
+    /// `xps reverse` on one port.
+    pub fn reverse(backend: Backend) -> Self {
+        Self::new(backend, ["reverse", LOOPBACK])
+    }
+
+    /// `xps proxy` on one port.
+    pub fn proxy(backend: Backend, upstream: impl ToString) -> Self {
+        Self::new(backend, ["proxy", "--listen", LOOPBACK, "--upstream"]).flag(upstream)
+    }
+
+    /// `xps send` on one port.
+    pub fn send(backend: Backend, file: &Path) -> Self {
+        Self::new(backend, ["send"]).flag(file.display()).flags(["--listen", LOOPBACK])
+    }
+
+    /// Adds one word to the command line.
+    #[must_use]
+    pub fn flag(mut self, word: impl ToString) -> Self {
+        self.arguments.push(word.to_string());
+        self
+    }
+
+    /// Adds words to the command line.
+    #[must_use]
+    pub fn flags<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
+        self.arguments.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs it in this folder.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Waits for so many addresses to listen on; without it, one.
+    #[must_use]
+    pub fn listening_on(mut self, listeners: usize) -> Self {
+        self.listeners = listeners;
+        self
+    }
+
+    /// Starts it through another program.
+    #[must_use]
+    pub fn through<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
+        self.before.splice(0..0, words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Starts it with this limit on descriptors, soft and hard.
+    #[must_use]
+    pub fn with_descriptors_max(self, descriptors: u32) -> Self {
+        self.through(["sh", "-c", &format!("ulimit -n {descriptors} && exec \"$@\""), "sh"])
+    }
+
+    /// The command, with nothing of this program's own settings inherited.
+    pub fn command(&self) -> Command {
+        let words: Vec<&str> = (self.before.iter().map(String::as_str))
+            .chain([env!("CARGO_BIN_EXE_xps")])
+            .chain((self.arguments.iter().chain(&self.flags)).map(String::as_str))
+            .collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"XPS_")) {
+            command.env_remove(name);
+        }
+        command.env("RUST_BACKTRACE", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    /// Starts a server and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Xps {
+        match self.try_start() {
+            Ok(xps) => xps,
+            Err(refusal) => panic!("it did not start: {}\n{}", refusal.status, refusal.log),
+        }
+    }
+
+    /// Starts a server and waits until it listens or has ended.
+    ///
+    /// # Errors
+    /// How it ended.
+    #[track_caller]
+    pub fn try_start(mut self) -> Result<Xps, Refusal> {
+        self.flags.extend(["--log-format", "json"].map(str::to_owned));
+        if !self.arguments.iter().any(|word| word == "--drain-timeout") {
+            self.flags.extend(["--drain-timeout", "5s"].map(str::to_owned));
+        }
+        let mut command = self.command();
+        command.stdout(Stdio::null());
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
+        let mut xps = Xps { process, log, addresses: Vec::new(), ended: None };
+        let addresses = xps.log.wait_until_or_end("the listening addresses", |records| {
+            let addresses = listening(records);
+            (addresses.len() >= self.listeners).then_some(addresses)
+        });
+        match addresses {
+            Some(addresses) => xps.addresses = addresses,
+            None => {
+                let status = xps.wait();
+                return Err(Refusal { status, log: xps.log.clone() });
+            }
+        }
+        Ok(xps)
+    }
+
+    /// Runs it to its end with this on standard input. It must end by itself.
+    #[track_caller]
+    pub fn run(&self, input: &[u8]) -> Finished {
+        let mut command = self.command();
+        command.stdin(Stdio::piped());
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let mut stdin = process.stdin.take().expect("standard input is a pipe");
+        let mut stdout = process.stdout.take().expect("standard output is a pipe");
+        let mut stderr = process.stderr.take().expect("standard error is a pipe");
+        std::thread::scope(|scope| {
+            // The program may end without reading all of it.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            let output = scope.spawn(move || read_all(&mut stdout));
+            let errors = scope.spawn(move || read_all(&mut stderr));
+            let status = wait_for_exit(&mut process, patience());
+            if status.is_none() {
+                let _ = process.kill();
+            }
+            let (output, errors) = (output.join().expect("no panic"), errors.join().expect("no panic"));
+            let errors = String::from_utf8_lossy(&errors).into_owned();
+            let status = status.unwrap_or_else(|| panic!("{command:?} did not end in {:?}\n{errors}", patience()));
+            assert!(!errors.contains("panicked at"), "{errors}");
+            Finished { status, output, errors }
+        })
+    }
+}
+
+/// A server that did not start.
+#[derive(Debug)]
+pub struct Refusal {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub log: Log,
+}
+
+/// A program that ended by itself.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: Vec<u8>,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+/// A running server. When it is dropped it is asked to end, must do so in order, and must not have
+/// reported a fault of its own; if the test has failed already, it is killed and its log shown.
+#[derive(Debug)]
+pub struct Xps {
+    process: Child,
+    log: Log,
+    addresses: Vec<SocketAddr>,
+    ended: Option<ExitStatus>,
+}
+
+impl Xps {
+    /// The first address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Every address it listens on, in the order of the log.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has used so far.
+    #[track_caller]
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.pid())
+    }
+
+    /// Sends a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        signal.send(&self.process);
+    }
+
+    /// Waits until it has ended, for whatever reason.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(patience())
+    }
+
+    /// Waits until it has ended, so long at most.
+    #[track_caller]
+    pub fn wait_within(&mut self, time: Duration) -> ExitStatus {
+        let status = match self.ended {
+            Some(status) => status,
+            None => wait_for_exit(&mut self.process, time)
+                .unwrap_or_else(|| panic!("the program did not end within {time:?}")),
+        };
+        self.ended = Some(status);
+        status
+    }
+
+    /// Asks it to end, and checks that it ends well.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.stop();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.ended.is_none() && matches!(self.process.try_wait(), Ok(None))
+    }
+
+    #[track_caller]
+    fn stop(&mut self) {
+        if self.ended.is_none() {
+            self.signal(Signal::Terminate);
+            let status = self.wait();
+            assert_eq!(status.code(), Some(0), "ended by SIGTERM: {status}\n{}", self.log);
+        }
+        self.log.wait_for_end();
+        self.log.assert_no_alarm();
+    }
+}
+
+impl Drop for Xps {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            if self.ended.is_none() {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+            }
+            eprintln!("{}", self.log);
+        } else {
+            self.stop();
+        }
+    }
+}
+
+/// The distinct addresses of "listening" records; several workers may share one.
+fn listening(records: &[Record]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for record in records.iter().filter(|record| record.message() == "listening") {
+        let text = record.text("address").unwrap_or_else(|| panic!("no address in {record}"));
+        let address = SocketAddr::from_str(text).unwrap_or_else(|error| panic!("{error} in {record}"));
+        assert_ne!(address.port(), 0, "the port chosen must be logged: {record}");
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn read_all(source: &mut impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = source.read_to_end(&mut bytes);
+    bytes
+}
+
+const LOOPBACK: &str = "127.0.0.1:0";
