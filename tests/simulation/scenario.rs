@@ -224,6 +224,8 @@ fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
             let cases = [
                 FileCase::Large,
                 FileCase::Large,
+                FileCase::Large,
+                FileCase::Large,
                 FileCase::Small,
                 FileCase::Empty,
                 FileCase::Missing,
