@@ -10,10 +10,11 @@ mod scenario;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use run::run;
-use scenario::{Mood, Scenario};
-use xps::driver::sim::Sabotage;
+use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
+use xps::driver::sim::{Behaviour, Sabotage, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 10_000 };
@@ -72,6 +73,28 @@ fn the_runs_meet_every_kind_of_trouble() {
     assert!(sum(|report| report.counters.accept_pauses) > 20);
     assert!(sum(|report| report.counters.short_sends) > 1000);
     assert!(sum(|report| report.whole) > 150, "clients that got everything: {}", sum(|report| report.whole));
+}
+
+/// Linux tells of a reset once. When it told the send to the upstream, the receive saw a plain end,
+/// and the client took a part for the whole.
+#[test]
+fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
+    for seed in 0..100 {
+        let bytes = vec![b'x'; 10_000];
+        let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..5000].to_vec()), Step::Expect(1000), Step::Reset]);
+        let addresses = vec![[198, 51, 100, 1].into()];
+        let upstream = Upstream { behaviour, addresses, answer: Answer::Bytes(bytes), is_polite: false };
+        let payload = vec![b'y'; 200_000];
+        let client = Client {
+            service: Service::Proxy(upstream),
+            after: Duration::ZERO,
+            steps: vec![Step::Send(payload.clone()), Step::ShutdownWrite, Step::ReadUntilEof],
+            payload,
+            is_polite: false,
+        };
+        let report = run(Scenario { clients: vec![client], ..Scenario::new(seed, Mood::Calm) }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
 }
 
 #[test]
