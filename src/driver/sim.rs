@@ -21,6 +21,7 @@ mod faults;
 mod files;
 mod network;
 mod peers;
+mod reach;
 mod rng;
 mod saboteur;
 mod schedule;

@@ -14,7 +14,7 @@
 use super::{Context, Ending, Slot, Task, slot};
 use crate::buffer::Buffer;
 use crate::config::Limits;
-use crate::driver::{Outcome, Time};
+use crate::driver::{Fault, Outcome, Time};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner, Pipe, Writer, relay};
 use crate::upstream::Connector;
@@ -98,6 +98,10 @@ impl Task for Proxy {
                 Some(End::Eof) | None => None,
             };
         };
+        if let Some(fault @ Fault::Os(libc::ECONNRESET)) = upstream.writer.fault() {
+            // Had its end of input come before the reset, it would have been EPIPE.
+            upstream.reader.on_reset(fault);
+        }
         if upstream.writer.fault().is_some() {
             // The upstream takes nothing more, but what it has said may still be on its way.
             self.to_upstream.clear();

@@ -68,6 +68,14 @@ impl Reader {
         None
     }
 
+    /// Corrects an end of input. The kernel tells of a reset only once: when a send has heard of it, a
+    /// receive is told that the input ended, though bytes may be missing.
+    pub fn on_reset(&mut self, fault: Fault) {
+        if self.state == State::Ended(End::Eof) {
+            self.state = State::Ended(End::Failed(fault));
+        }
+    }
+
     /// Says whether bytes are wanted; starts or stops the subscription accordingly.
     pub fn want(&mut self, wanted: bool, ops: &mut Ops) {
         match (self.state, wanted) {

@@ -34,6 +34,12 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
             must_be_whole &= !servers.iter().any(|server| sim.is_faulted(*server));
             for server in servers {
                 prefix("the upstream received", sim.peer(*server).received(), &client.payload)?;
+                let is_cut = peer.received().len() < expected.len() && peer.end() == Some(PeerEnd::Closed);
+                let is_broken = sim.peer(*server).end() == Some(PeerEnd::BrokeOff);
+                // A time-out of the worker's own may end things in order before it hears of the break.
+                if scenario.stop == Stop::WhenDone && is_broken && is_cut && peer.saw_eof() {
+                    return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
+                }
             }
             if must_be_whole {
                 let [server] = servers else { return Err(format!("{} connections to its upstream", servers.len())) };

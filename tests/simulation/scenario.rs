@@ -90,9 +90,9 @@ pub const TEXT: &[u8] = b"So much depends upon a red wheel barrow.\n";
 impl Scenario {
     pub fn new(seed: u64, mood: Mood) -> Self {
         let rng = &mut Rng::new(seed ^ 0x5ce4_a210);
-        let stop = match (mood, rng.below(6)) {
-            (Mood::Calm, _) | (Mood::Any, 0..3) => Stop::WhenDone,
-            (Mood::Any, 3..5) => Stop::WhenDoneOrStuck,
+        let stop = match (mood, rng.below(8)) {
+            (Mood::Calm, _) | (Mood::Any, 0..5) => Stop::WhenDone,
+            (Mood::Any, 5..7) => Stop::WhenDoneOrStuck,
             (Mood::Any, _) => Stop::At(Duration::from_micros(rng.below(20_000))),
         };
         let faults = match mood {
@@ -174,7 +174,9 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
         match rng.below(5) {
             0 => steps.push(Step::Close),
             1 => steps.push(Step::Reset),
-            2 => steps.extend([Step::Expect(payload.len() / 2), Step::Reset]),
+            // Others may have nothing to say before they have heard it all.
+            2 if matches!(service, Service::Echo) => steps.extend([Step::Expect(payload.len() / 2), Step::Reset]),
+            2 => steps.extend([Step::Stall(Duration::from_millis(rng.below(100))), Step::Reset]),
             3 if stuck => steps.insert(0, Step::StopReading(None)),
             4 if stuck => steps.insert(0, Step::Stall(Duration::from_secs(rng.range(1, 60)))),
             _ => steps = vec![Step::Close],
@@ -218,8 +220,10 @@ fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
         0..2 => Service::Echo,
         2..4 => Service::Reverse,
         4 if mood == Mood::Any => Service::Text,
-        5 if mood == Mood::Any => {
+        5..7 if mood == Mood::Any => {
             let cases = [
+                FileCase::Large,
+                FileCase::Large,
                 FileCase::Large,
                 FileCase::Large,
                 FileCase::Small,

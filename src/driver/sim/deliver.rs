@@ -1,14 +1,12 @@
 //! What happens in the world, and the outcomes that machines get of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::network::{Owner, Readable, Side, Wire, WireId, Writable};
-use super::peers::{Behaviour, PeerEnd, PeerId};
+use super::network::{Owner, Readable, Side, WireId, Writable};
 use super::{Descriptor, Event, Flight, Sabotage, Sim, Stream};
 use crate::buffer::{Buffer, SizeClass};
-use crate::driver::{Completion, Fault, File, Op, OpId, Outcome, Peer, Socket};
+use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Socket};
 use crate::table::Key;
 
 impl Sim {
@@ -46,7 +44,7 @@ impl Sim {
             | Outcome::Cancelled
             | Outcome::Failed(Fault::FileTruncated) => 0,
         };
-        self.trace.op(self.now, "deliver", outcome.name(), id, size);
+        self.trace.op(self.now, "deliver", outcome.name(), id, size, format_args!("{outcome:?}"));
         self.counters.completions += 1;
         self.saboteur.pass(id, outcome, done);
     }
@@ -268,7 +266,7 @@ impl Sim {
         true
     }
 
-    fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
+    pub(super) fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
         let stream =
             Stream { wire, side, recv: None, send: None, recv_is_due: false, send_is_due: false, is_closing: false };
         Socket(self.sockets.insert(Descriptor::Stream(stream)))
@@ -389,129 +387,7 @@ impl Sim {
             self.look_at_accept(key);
         }
     }
-
-    fn finish_connect(&mut self, address: SocketAddr) -> Outcome {
-        if !self.has_free_descriptor() {
-            self.injected.descriptors += 1;
-            return Outcome::Failed(Fault::Os(libc::EMFILE));
-        }
-        let wire = WireId(self.wires.len());
-        if let Some(listener) = self.find_listener(address) {
-            let socket = self.open_stream(wire, Side::Caller);
-            self.add_wire(Owner::Socket(socket.0), Owner::Backlog);
-            self.enqueue(listener, wire);
-            return Outcome::Connected(socket);
-        }
-        let Some(index) = self.upstreams.iter().position(|upstream| upstream.address == address) else {
-            return Outcome::Failed(Fault::Os(libc::ECONNREFUSED));
-        };
-        match self.upstreams[index].behaviour.clone() {
-            Behaviour::Serve(steps) => {
-                let id = PeerId(self.peers.len());
-                let reading = self.draw_reading();
-                let mut peer = super::Peer::new(address, steps, reading);
-                peer.wire = Some((wire, Side::Callee));
-                peer.is_due = true;
-                self.peers.push(peer);
-                self.upstreams[index].peers.push(id);
-                let socket = self.open_stream(wire, Side::Caller);
-                self.add_wire(Owner::Socket(socket.0), Owner::Peer(id));
-                self.schedule_soon(Event::Peer(id));
-                Outcome::Connected(socket)
-            }
-            Behaviour::Refuse | Behaviour::Vanish => Outcome::Failed(Fault::Os(libc::ECONNREFUSED)),
-        }
-    }
-
-    /// Whether nobody ever answers at this address.
-    pub(super) fn vanishes(&self, address: SocketAddr) -> bool {
-        let is_vanished =
-            |upstream: &super::Upstream| upstream.address == address && matches!(upstream.behaviour, Behaviour::Vanish);
-        self.upstreams.iter().any(is_vanished)
-    }
-
-    /// A new connection; now and then one that a peer is going to break.
-    fn add_wire(&mut self, caller: Owner, callee: Owner) {
-        let id = WireId(self.wires.len());
-        self.wires.push(Wire::new(caller, callee, self.faults.socket_buffer_bytes));
-        for (side, owner) in [(Side::Caller, caller), (Side::Callee, callee)] {
-            if matches!(owner, Owner::Peer(_)) && self.rng.chance(self.faults.resets) {
-                let longest = if self.rng.coin() { 1_000_000 } else { 500_000_000 };
-                let delay = Duration::from_nanos(self.rng.below(longest));
-                self.schedule_at(self.now + delay, Event::Reset(id, side));
-            }
-        }
-    }
-
-    fn on_reset(&mut self, wire: WireId, side: Side) {
-        let Owner::Peer(peer) = self.wires[wire.0].owner(side) else { return };
-        if !self.wires[wire.0].is_closed(side) {
-            self.injected.resets += 1;
-            self.wires[wire.0].faulted = true;
-            self.trace.world(self.now, "injected reset", peer.0 as u64, 0);
-            self.wires[wire.0].close(side, true, &mut self.rng);
-            self.peers[peer.0].finish(PeerEnd::BrokeOff);
-            self.notify(wire, side.other());
-        }
-    }
-
-    /// A client's first turn.
-    pub(super) fn connect_client(&mut self, peer: PeerId) {
-        let listener = self.clients.get(&peer).and_then(|address| self.find_listener(*address));
-        let Some(listener) = listener else {
-            return self.peers[peer.0].finish(PeerEnd::Refused);
-        };
-        let wire = WireId(self.wires.len());
-        self.add_wire(Owner::Peer(peer), Owner::Backlog);
-        self.peers[peer.0].wire = Some((wire, Side::Caller));
-        self.enqueue(listener, wire);
-        self.notify(wire, Side::Caller);
-    }
-
-    fn enqueue(&mut self, listener: Key, wire: WireId) {
-        if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener) {
-            listening.backlog.push_back(wire);
-        }
-        self.look_at_accept(listener);
-    }
-
-    fn find_listener(&self, address: SocketAddr) -> Option<Key> {
-        self.sockets.iter().find_map(|(key, descriptor)| match descriptor {
-            Descriptor::Listener(listening) if listening.address == address => Some(key),
-            Descriptor::Listener(_) | Descriptor::Stream(_) => None,
-        })
-    }
-
-    fn finish_resolve(&mut self, host: &Arc<str>, port: u16) -> Outcome {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Outcome::Resolved(vec![SocketAddr::new(address, port)]);
-        }
-        let Some(known) = self.hosts.get(&**host) else {
-            return Outcome::Failed(Fault::Resolver(libc::EAI_NONAME));
-        };
-        let mut addresses: Vec<_> = known.iter().map(|address| SocketAddr::new(*address, port)).collect();
-        if self.rng.chance(self.faults.dead_addresses) {
-            for _ in 0..self.rng.range(1, 3) {
-                addresses.insert(0, SocketAddr::new(DEAD_ADDRESS, port));
-            }
-        }
-        Outcome::Resolved(addresses)
-    }
-
-    fn finish_open(&mut self, path: &std::ffi::CStr) -> Outcome {
-        if !self.has_free_descriptor() {
-            self.injected.descriptors += 1;
-            return Outcome::Failed(Fault::Os(libc::EMFILE));
-        }
-        match self.files.open(path) {
-            Ok((file, info)) => Outcome::Opened(File(self.open_files.insert(file)), info),
-            Err(fault) => Outcome::Failed(fault),
-        }
-    }
 }
 
 /// Where machines that connect to their own listener come from.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
-
-/// Nobody is there (RFC 5737).
-const DEAD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));

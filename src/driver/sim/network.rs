@@ -53,13 +53,15 @@ struct End {
     reset: Reset,
 }
 
-/// Whether an end has been told that the other one broke the connection. The kernel says so once:
-/// `ECONNRESET` to whoever asks first, then end of input to readers and `EPIPE` to writers.
+/// Whether an end has been told that the other one broke the connection. Linux says so once:
+/// `ECONNRESET` to whoever asks first, be it a reader or a writer; then end of input to readers and
+/// `EPIPE` to writers. These two it says from the start if the end of input had arrived before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reset {
     No,
     Pending,
     Reported,
+    AfterEnd,
 }
 
 /// What a read would find.
@@ -122,7 +124,7 @@ impl Wire {
         match own.reset {
             _ if !other.written.is_empty() => Readable::Bytes(other.written.len()),
             Reset::Pending => Readable::Reset,
-            Reset::Reported => Readable::Eof,
+            Reset::Reported | Reset::AfterEnd => Readable::Eof,
             Reset::No if other.is_finished => Readable::Eof,
             Reset::No => Readable::Nothing,
         }
@@ -143,7 +145,7 @@ impl Wire {
         let (own, other) = (self.end(side), self.end(side.other()));
         match own.reset {
             Reset::Pending => Writable::Reset,
-            Reset::Reported => Writable::Broken,
+            Reset::Reported | Reset::AfterEnd => Writable::Broken,
             Reset::No if own.is_finished => Writable::Broken,
             // The kernel takes the bytes; the answer to them will be a reset.
             Reset::No if other.is_closed => Writable::Room(own.capacity),
@@ -155,8 +157,7 @@ impl Wire {
     /// to it comes back as a reset.
     pub(super) fn write(&mut self, side: Side, bytes: &[u8], rng: &mut Rng) -> bool {
         if self.end(side.other()).is_closed {
-            self.end_mut(side).reset = Reset::Pending;
-            lose_some(&mut self.end_mut(side.other()).written, rng);
+            self.break_off(side.other(), true, rng);
             return true;
         }
         self.end_mut(side).written.extend(bytes);
@@ -180,12 +181,26 @@ impl Wire {
     pub(super) fn close(&mut self, side: Side, reset: bool, rng: &mut Rng) {
         let unread = std::mem::take(&mut self.end_mut(side.other()).written);
         let own = self.end_mut(side);
+        let had_finished = own.is_finished;
         own.is_closed = true;
         own.is_finished = true;
         if (reset || !unread.is_empty()) && own.reset == Reset::No {
-            lose_some(&mut own.written, rng);
-            self.end_mut(side.other()).reset = Reset::Pending;
+            self.break_off(side, had_finished, rng);
         }
+    }
+
+    /// A reset from `side` reaches the other end, and may overtake bytes that were on their way: none,
+    /// all, or some of the last. With them goes the end of input that came after them.
+    fn break_off(&mut self, side: Side, had_finished: bool, rng: &mut Rng) {
+        let written = &mut self.end_mut(side).written;
+        let before = written.len();
+        match rng.below(3) {
+            0 => {}
+            1 => written.clear(),
+            _ => written.truncate(rng.below(before as u64 + 1) as usize),
+        }
+        let is_end_there = had_finished && written.len() == before;
+        self.end_mut(side.other()).reset = if is_end_there { Reset::AfterEnd } else { Reset::Pending };
     }
 
     pub(super) const fn is_closed(&self, side: Side) -> bool {
@@ -203,15 +218,6 @@ impl Wire {
 
     const fn end_mut(&mut self, side: Side) -> &mut End {
         &mut self.ends[side as usize]
-    }
-}
-
-/// A reset overtakes bytes that were still on their way: none, all, or some of the last.
-fn lose_some(written: &mut VecDeque<u8>, rng: &mut Rng) {
-    match rng.below(3) {
-        0 => {}
-        1 => written.clear(),
-        _ => written.truncate(rng.below(written.len() as u64 + 1) as usize),
     }
 }
 
@@ -254,6 +260,7 @@ mod tests {
         wire.close(Side::Callee, false, &mut rng);
         assert_eq!(wire.readable(Side::Caller), Readable::Eof);
         assert!(wire.write(Side::Caller, b"late", &mut rng));
-        assert_eq!(wire.writable(Side::Caller), Writable::Reset);
+        assert!(wire.is_reset(Side::Caller));
+        assert_eq!((wire.readable(Side::Caller), wire.writable(Side::Caller)), (Readable::Eof, Writable::Broken));
     }
 }

@@ -1,5 +1,6 @@
 //! What comes from the machines: each operation is checked against the contract and set on its way.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Descriptor, Event, Flight, Sim};
@@ -23,12 +24,12 @@ impl Sim {
     /// Takes an operation over.
     pub(super) fn submit(&mut self, id: OpId, op: Op) {
         self.counters.submissions += 1;
-        self.trace.op(self.now, "submit", op.name(), id, size(&op));
+        self.trace.op(self.now, "submit", op.name(), id, size(&op), format_args!("{}", Subject(&op)));
         let mut doom = None;
         let way = match self.admit(id, &op, &mut doom) {
             Ok(way) => way,
             Err((breach, errno)) => {
-                self.violate(format!("{breach}: {op:?} as {id}"));
+                self.violate(format!("{breach}: {} of {} as {id}", op.name(), Subject(&op)));
                 doom = Some(Fault::Os(errno));
                 Way::Soon
             }
@@ -49,7 +50,8 @@ impl Sim {
     /// A cancel takes effect at some moment soon; until then the operation goes on.
     pub(super) fn cancel(&mut self, id: OpId) {
         if let Some(flight) = self.flight(id) {
-            self.trace.op(self.now, "cancel", flight.op.name(), id, 0);
+            let name = flight.op.name();
+            self.trace.op(self.now, "cancel", name, id, 0, format_args!(""));
             self.schedule_soon(Event::Cancel(id));
         }
     }
@@ -193,6 +195,27 @@ impl Sim {
             *doom = Some(Fault::Resolver(libc::EAI_AGAIN));
         }
         Way::Later(Duration::from_millis(self.rng.range(1, 8000)))
+    }
+}
+
+/// What an operation is about, in short.
+struct Subject<'a>(&'a Op);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Op::Accept { listener } => write!(f, "{listener:?}"),
+            Op::Recv { socket }
+            | Op::Send { socket, .. }
+            | Op::Shutdown { socket }
+            | Op::Close { socket }
+            | Op::Reset { socket } => write!(f, "{socket:?}"),
+            Op::SendFile { socket, file, offset, .. } => write!(f, "{socket:?} {file:?} from {offset}"),
+            Op::Connect { address } => write!(f, "{address}"),
+            Op::Resolve { host, port } => write!(f, "{host}:{port}"),
+            Op::Open { path, .. } => write!(f, "{path:?}"),
+            Op::CloseFile { file } => write!(f, "{file:?}"),
+        }
     }
 }
 

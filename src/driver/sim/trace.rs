@@ -1,5 +1,7 @@
 //! What happened: a line for each step if asked for, and always a fingerprint of all steps.
 
+use std::fmt;
+
 use super::rng::mix;
 use crate::driver::{OpId, Time};
 
@@ -23,11 +25,20 @@ impl Trace {
         self.fingerprint
     }
 
-    /// Records a step of an operation; `size` is bytes or whatever counts there.
-    pub(super) fn op(&mut self, now: Time, step: &'static str, what: &'static str, id: OpId, size: u64) {
+    /// Records a step of an operation; `size` is bytes or whatever counts there. The details are
+    /// for people only.
+    pub(super) fn op(
+        &mut self,
+        now: Time,
+        step: &'static str,
+        what: &'static str,
+        id: OpId,
+        size: u64,
+        details: fmt::Arguments<'_>,
+    ) {
         self.fold(now, step, what, id.to_bits(), size);
         if self.prints {
-            eprintln!("{} {step:<8} {what:<10} op {id} size {size}", Stamp(now));
+            eprintln!("{} {step:<8} {what:<10} op {id:<8} size {size:<7} {details}", Stamp(now));
         }
     }
 
@@ -49,8 +60,8 @@ impl Trace {
 
 struct Stamp(Time);
 
-impl std::fmt::Display for Stamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         write!(f, "{:>5}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
     }
