@@ -24,7 +24,7 @@ pub use slot::{SESSION, Slot};
 pub use template::{Content, Template};
 
 use crate::buffer::Buffer;
-use crate::config::Limits;
+use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
@@ -65,6 +65,11 @@ enum Life {
 trait Task: fmt::Debug {
     /// The service's name, for logs.
     fn name(&self) -> &'static str;
+
+    /// The upstream, if the task has one, for logs.
+    fn upstream(&self) -> Option<&UpstreamAddress> {
+        None
+    }
 
     /// Takes bytes from the client.
     fn on_received(&mut self, buffer: Buffer);
@@ -190,10 +195,11 @@ impl Session {
         let sent = self.client.writer.sent_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);
+        let upstream = self.task.upstream().map(tracing::field::display);
         if ending.is_worth_a_warning() {
-            tracing::warn!(service, %peer, received, sent, duration_ms, %ending, "connection ended");
+            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, %ending, "connection ended");
         } else {
-            tracing::info!(service, %peer, received, sent, duration_ms, %ending, "connection ended");
+            tracing::info!(service, %peer, upstream, received, sent, duration_ms, %ending, "connection ended");
         }
     }
 }

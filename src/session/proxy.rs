@@ -11,17 +11,20 @@
 //! An end of input on one side is passed on to the other, and bytes go on flowing the other way
 //! (half-close). A side that breaks off is told to the other as a reset, after what it had sent.
 
+use std::rc::Rc;
+
 use super::{Context, Ending, Slot, Task, slot};
 use crate::buffer::Buffer;
-use crate::config::Limits;
+use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Fault, Outcome, Time};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner, Pipe, Writer, relay};
-use crate::upstream::Connector;
+use crate::upstream::{Connector, Upstream};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
     session: Key,
+    target: Rc<Upstream>,
     upstream: Side,
     to_upstream: Pipe,
     to_client: Pipe,
@@ -34,9 +37,12 @@ enum Side {
 }
 
 impl Proxy {
-    pub(super) const fn new(session: Key, connector: Connector, limits: &Limits) -> Self {
+    pub(super) fn new(session: Key, target: Rc<Upstream>, limits: &Limits) -> Self {
+        let tokens = slot::connector_tokens(session);
+        let connector = Connector::new(Rc::clone(&target), tokens, limits.connect_timeout);
         Self {
             session,
+            target,
             upstream: Side::Reaching(connector),
             to_upstream: Pipe::new(limits.pipe_bytes_max),
             to_client: Pipe::new(limits.pipe_bytes_max),
@@ -57,6 +63,10 @@ impl Proxy {
 impl Task for Proxy {
     fn name(&self) -> &'static str {
         "tcp_proxy"
+    }
+
+    fn upstream(&self) -> Option<&UpstreamAddress> {
+        Some(self.target.address())
     }
 
     fn on_received(&mut self, buffer: Buffer) {

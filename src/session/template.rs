@@ -4,15 +4,15 @@ use std::ffi::CString;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Task;
 use super::deliver::Deliver;
 use super::echo::Echo;
 use super::proxy::Proxy;
 use super::reverse::Reverse;
-use super::{Task, slot};
 use crate::config::Limits;
 use crate::driver::Root;
 use crate::table::Key;
-use crate::upstream::{Connector, Upstream};
+use crate::upstream::Upstream;
 
 /// What the sessions of one listener are for, with what they share.
 #[derive(Clone, Debug)]
@@ -46,11 +46,7 @@ impl Template {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
-            Self::Proxy(upstream) => {
-                let tokens = slot::connector_tokens(session);
-                let connector = Connector::new(Rc::clone(upstream), tokens, limits.connect_timeout);
-                Box::new(Proxy::new(session, connector, limits))
-            }
+            Self::Proxy(upstream) => Box::new(Proxy::new(session, Rc::clone(upstream), limits)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }
