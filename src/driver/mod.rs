@@ -21,6 +21,9 @@
 //! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
 //! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
+//! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
+//! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
+//! | `Compute` | a function | `Computed` or `Cancelled` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
 //! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
 //!
@@ -46,6 +49,7 @@ pub mod affinity;
 mod beneath;
 mod epoll;
 mod feature;
+mod folder;
 mod offload;
 mod ops;
 mod outcome;
@@ -63,8 +67,8 @@ use std::time::Duration;
 
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
-pub use ops::{File, Op, OpId, Ops, Request, Root, Socket, Token};
-pub use outcome::{Completion, Fault, FileInfo, FileKind, Outcome, Peer};
+pub use ops::{Computation, File, Op, OpId, Ops, Request, Root, Socket, Token};
+pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use waker::Waker;
 
 use crate::buffer::Pool;

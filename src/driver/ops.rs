@@ -65,6 +65,27 @@ impl Root {
     }
 }
 
+/// Something that takes long and needs nothing but what it owns.
+pub struct Computation(Box<dyn FnOnce() -> Vec<u8> + Send>);
+
+impl Computation {
+    /// Wraps a function; it must neither wait nor panic.
+    pub fn new(function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
+        Self(Box::new(function))
+    }
+
+    /// For drivers: does it.
+    pub fn run(self) -> Vec<u8> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Computation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Computation")
+    }
+}
+
 /// What a machine asks of its driver. The table in [`crate::driver`] gives the outcomes of each.
 #[derive(Debug)]
 pub enum Op {
@@ -116,6 +137,24 @@ pub enum Op {
         /// A relative path.
         path: CString,
     },
+    /// Read up to `length` bytes of a file into memory.
+    Read {
+        /// A regular file.
+        file: File,
+        /// Where in the file to begin, in bytes.
+        offset: u64,
+        /// How many bytes at most; at least one.
+        length: usize,
+    },
+    /// List a folder beneath a root, off the loop. The answer is in no order.
+    List {
+        /// Where the path begins.
+        root: Arc<Root>,
+        /// A relative path.
+        path: CString,
+    },
+    /// Compute something that takes long, off the loop.
+    Compute(Computation),
     /// End the sending half: the peer sees the end of input, receiving goes on.
     Shutdown {
         /// A connected socket with nothing being sent.
@@ -220,6 +259,9 @@ impl Op {
             Self::Connect { .. } => "connect",
             Self::Resolve { .. } => "resolve",
             Self::Open { .. } => "open",
+            Self::Read { .. } => "read",
+            Self::List { .. } => "list",
+            Self::Compute(_) => "compute",
             Self::Shutdown { .. } => "shutdown",
             Self::Close { .. } => "close",
             Self::Reset { .. } => "reset",

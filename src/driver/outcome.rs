@@ -39,6 +39,12 @@ pub enum Outcome {
     Resolved(Vec<SocketAddr>),
     /// `Open` succeeded.
     Opened(File, FileInfo),
+    /// `Read` succeeded; fewer bytes than asked for only where the file ends.
+    Read(Vec<u8>),
+    /// `List` succeeded: everything in the folder but `.` and `..`.
+    Listed(Vec<FolderEntry>),
+    /// `Compute` is done.
+    Computed(Vec<u8>),
     /// `Shutdown`, `Close` or `CloseFile` is done.
     Done,
     /// A cancel won the race. Of a `Send`, some bytes may have gone out.
@@ -57,6 +63,9 @@ impl Outcome {
             | Self::Connected(_)
             | Self::Resolved(_)
             | Self::Opened(..)
+            | Self::Read(_)
+            | Self::Listed(_)
+            | Self::Computed(_)
             | Self::Done
             | Self::Cancelled
             | Self::Failed(_) => true,
@@ -74,6 +83,9 @@ impl Outcome {
             Self::Connected(_) => "connected",
             Self::Resolved(_) => "resolved",
             Self::Opened(..) => "opened",
+            Self::Read(_) => "read",
+            Self::Listed(_) => "listed",
+            Self::Computed(_) => "computed",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
             Self::Failed(_) => "failed",
@@ -111,6 +123,15 @@ pub struct FileInfo {
     pub modified_ns: i64,
     /// What sort of file.
     pub kind: FileKind,
+}
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// The name, any bytes but `/` and NUL.
+    pub name: Vec<u8>,
+    /// What it leads to; `None`: a link that leads nowhere, or out of the root.
+    pub info: Option<FileInfo>,
 }
 
 /// The sorts of file that matter to a server.

@@ -122,6 +122,13 @@ pub(super) fn is_cached(file: BorrowedFd<'_>, offset: u64) -> bool {
     !matches!(result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN))
 }
 
+/// Reads what the page cache has, without waiting (`preadv2(2)` with `RWF_NOWAIT`).
+pub(super) fn read_cached_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
+    let piece = libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };
+    // SAFETY: one piece, which is a live exclusive slice.
+    check_len(unsafe { libc::preadv2(file.as_raw_fd(), &raw const piece, 1, offset as libc::off_t, libc::RWF_NOWAIT) })
+}
+
 /// `pread(2)`; waits for the disk. Zero means the file has ended.
 pub(super) fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
     // SAFETY: pointer and length are those of a live exclusive slice.

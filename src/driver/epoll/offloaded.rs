@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Epoll, Place};
-use crate::driver::{Fault, File, FileInfo, OpId, Outcome, Root, beneath, resolve, sys};
+use crate::driver::folder::{self, read_fully};
+use crate::driver::{Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, resolve, sys};
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
 /// it a file that was opened in vain.
@@ -15,6 +16,9 @@ use crate::driver::{Fault, File, FileInfo, OpId, Outcome, Root, beneath, resolve
 pub(super) enum Answer {
     Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
     Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
+    Read { id: OpId, result: io::Result<Vec<u8>> },
+    Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
+    Computed { id: OpId, bytes: Vec<u8> },
     Warmed { id: OpId, until: u64 },
 }
 
@@ -42,6 +46,33 @@ impl Epoll {
         });
     }
 
+    /// Reads at once what the page cache has; the rest, from the beginning, off the loop.
+    pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
+        let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
+        self.counters.submissions += 1;
+        let mut bytes = vec![0; length];
+        if let Ok(count) = sys::read_cached_at(file.as_fd(), &mut bytes, offset)
+            && count == length
+        {
+            return self.outbox.push(id, Outcome::Read(bytes));
+        }
+        let file = Arc::clone(file);
+        self.outbox.enter(id, Place::Offloaded);
+        self.offload.run(move || Answer::Read { id, result: read_fully(file.as_fd(), bytes, offset) });
+    }
+
+    pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+        self.counters.submissions += 1;
+        self.outbox.enter(id, Place::Offloaded);
+        self.offload.run(move || Answer::Listed { id, result: folder::list(root.directory().as_fd(), &path) });
+    }
+
+    pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
+        self.counters.submissions += 1;
+        self.outbox.enter(id, Place::Offloaded);
+        self.offload.run(move || Answer::Computed { id, bytes: computation.run() });
+    }
+
     /// Takes what the threads have ready.
     pub(super) fn collect_answers(&mut self) {
         for answer in self.offload.results() {
@@ -60,12 +91,23 @@ impl Epoll {
                         self.on_descriptor_closed();
                     }
                 }
+                Answer::Read { id, result } => self.answer(id, result, Outcome::Read),
+                Answer::Listed { id, result } => self.answer(id, result, Outcome::Listed),
+                Answer::Computed { id, bytes } => self.answer(id, Ok(bytes), Outcome::Computed),
                 Answer::Warmed { id, until } => {
                     if let Some(Place::Output(key)) = self.outbox.place_of(id) {
                         self.on_warmed(key, until);
                     }
                 }
             }
+        }
+    }
+
+    /// Hands an answer on, unless nobody waits for it any more.
+    fn answer<T>(&mut self, id: OpId, result: io::Result<T>, success: impl FnOnce(T) -> Outcome) {
+        if self.outbox.place_of(id).is_some() {
+            let outcome = result.map_or_else(|error| Outcome::Failed(Fault::from_io(&error)), success);
+            self.outbox.finish(id, outcome);
         }
     }
 

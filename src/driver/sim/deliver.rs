@@ -40,6 +40,9 @@ impl Sim {
             | Outcome::Connected(_)
             | Outcome::Resolved(_)
             | Outcome::Opened(..)
+            | Outcome::Read(_)
+            | Outcome::Listed(_)
+            | Outcome::Computed(_)
             | Outcome::Done
             | Outcome::Cancelled
             | Outcome::Failed(Fault::FileTruncated) => 0,
@@ -196,6 +199,9 @@ impl Sim {
             | Op::Connect { .. }
             | Op::Resolve { .. }
             | Op::Open { .. }
+            | Op::Read { .. }
+            | Op::List { .. }
+            | Op::Compute(_)
             | Op::Close { .. }
             | Op::Reset { .. }
             | Op::CloseFile { .. } => return false,
@@ -296,11 +302,18 @@ impl Sim {
                 self.land(id);
                 self.emit(id, Outcome::Cancelled, done);
             }
-            Op::Connect { .. } | Op::Resolve { .. } | Op::Open { .. } => {
+            Op::Connect { .. }
+            | Op::Resolve { .. }
+            | Op::Open { .. }
+            | Op::Read { .. }
+            | Op::List { .. }
+            | Op::Compute(_) => {
                 if flight.doom.is_none() && self.rng.coin() {
                     self.on_finish(id, done);
                 } else {
-                    self.land(id);
+                    if let Some(Flight { op: Op::Read { file, .. }, .. }) = self.land(id) {
+                        self.put_down(file);
+                    }
                     self.emit(id, Outcome::Cancelled, done);
                 }
             }
@@ -324,6 +337,9 @@ impl Sim {
 
     fn on_finish(&mut self, id: OpId, done: &mut Vec<Completion>) {
         let Some(Flight { op, doom, .. }) = self.land(id) else { return };
+        if let Op::Read { file, .. } = op {
+            self.put_down(file);
+        }
         let outcome = match (op, doom) {
             (Op::Close { .. } | Op::Reset { .. } | Op::CloseFile { .. }, Some(_)) => Outcome::Done,
             (_, Some(fault)) => Outcome::Failed(fault),
@@ -338,9 +354,22 @@ impl Sim {
             (Op::Connect { address }, None) => self.finish_connect(address),
             (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
             (Op::Open { path, .. }, None) => self.finish_open(&path),
+            (Op::Read { file, offset, length }, None) => match self.open_files.get(file.0) {
+                Some(open) => Outcome::Read(open.read(offset, length as u64).to_vec()),
+                None => Outcome::Failed(Fault::Os(libc::EBADF)),
+            },
+            (Op::List { path, .. }, None) => self.files.list(&path).map_or_else(Outcome::Failed, Outcome::Listed),
+            (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
             (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. }, None) => return,
         };
         self.emit(id, outcome, done);
+    }
+
+    /// A read no longer uses the file.
+    fn put_down(&mut self, file: crate::driver::File) {
+        if let Some(open) = self.open_files.get_mut(file.0) {
+            open.users = open.users.saturating_sub(1);
+        }
     }
 
     fn finish_shutdown(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {

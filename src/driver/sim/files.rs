@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use crate::driver::{Fault, FileInfo, FileKind};
+use crate::driver::{Fault, FileInfo, FileKind, FolderEntry};
 
 /// Every file there is, by its path beneath any root.
 #[derive(Debug, Default)]
@@ -31,27 +31,61 @@ impl Files {
 
     /// Looks a path up as `openat2` does with `RESOLVE_BENEATH`, but refuses every `..`.
     pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
-        let path = path.to_bytes();
-        if path.is_empty() {
-            return Err(Fault::Os(libc::ENOENT));
-        }
-        if path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-            return Err(Fault::Os(libc::EXDEV));
-        }
-        let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-        let path = parts.join(&b'/');
+        let path = normalised(path)?;
         if let Some(bytes) = self.0.get(&path) {
-            let info = FileInfo { size: bytes.len() as u64, modified_ns: MODIFIED_NS, kind: FileKind::Regular };
-            return Ok((OpenFile::new(Arc::clone(bytes)), info));
+            return Ok((OpenFile::new(Arc::clone(bytes)), file_info(bytes)));
         }
         let is_folder =
             |file: &Vec<u8>| path.is_empty() || file.strip_prefix(&path[..]).is_some_and(|rest| rest[0] == b'/');
         if self.0.keys().any(is_folder) {
-            let info = FileInfo { size: 4096, modified_ns: MODIFIED_NS, kind: FileKind::Directory };
-            return Ok((OpenFile::new(Arc::new([])), info));
+            return Ok((OpenFile::new(Arc::new([])), folder_info()));
         }
         Err(Fault::Os(libc::ENOENT))
     }
+
+    /// What lies in a folder.
+    pub(super) fn list(&self, path: &CStr) -> Result<Vec<FolderEntry>, Fault> {
+        let path = normalised(path)?;
+        let mut entries: BTreeMap<Vec<u8>, FileInfo> = BTreeMap::new();
+        for (file, bytes) in &self.0 {
+            let rest = match file.strip_prefix(&path[..]) {
+                Some(rest) if path.is_empty() => rest,
+                Some([b'/', rest @ ..]) => rest,
+                Some([]) => return Err(Fault::Os(libc::ENOTDIR)),
+                Some(_) | None => continue,
+            };
+            let (name, info) = match rest.iter().position(|byte| *byte == b'/') {
+                Some(end) => (&rest[..end], folder_info()),
+                None => (rest, file_info(bytes)),
+            };
+            entries.insert(name.to_vec(), info);
+        }
+        if entries.is_empty() {
+            return Err(Fault::Os(libc::ENOENT));
+        }
+        Ok(entries.into_iter().map(|(name, info)| FolderEntry { name, info: Some(info) }).collect())
+    }
+}
+
+/// The path without what means nothing.
+fn normalised(path: &CStr) -> Result<Vec<u8>, Fault> {
+    let path = path.to_bytes();
+    if path.is_empty() {
+        return Err(Fault::Os(libc::ENOENT));
+    }
+    if path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        return Err(Fault::Os(libc::EXDEV));
+    }
+    let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    Ok(parts.join(&b'/'))
+}
+
+fn file_info(bytes: &[u8]) -> FileInfo {
+    FileInfo { size: bytes.len() as u64, modified_ns: MODIFIED_NS, kind: FileKind::Regular }
+}
+
+const fn folder_info() -> FileInfo {
+    FileInfo { size: 4096, modified_ns: MODIFIED_NS, kind: FileKind::Directory }
 }
 
 impl OpenFile {

@@ -96,6 +96,9 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Done => Some(Outcome::Done),
         Outcome::Cancelled => Some(Outcome::Cancelled),
         Outcome::Failed(fault) => Some(Outcome::Failed(*fault)),
+        Outcome::Read(bytes) => Some(Outcome::Read(bytes.clone())),
+        Outcome::Listed(entries) => Some(Outcome::Listed(entries.clone())),
+        Outcome::Computed(bytes) => Some(Outcome::Computed(bytes.clone())),
         Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Progress(_) => None,
     }
 }

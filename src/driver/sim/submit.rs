@@ -94,6 +94,19 @@ impl Sim {
                 }
                 Ok(Way::Soon)
             }
+            Op::Read { file, .. } => {
+                match self.open_files.get_mut(file.0) {
+                    None => return Err(("no such file", libc::EBADF)),
+                    Some(file) if file.is_closing => return Err(("the file is being closed", libc::EBADF)),
+                    Some(file) => file.users += 1,
+                }
+                if self.rng.chance(self.faults.open_failures) {
+                    self.injected.opens += 1;
+                    *doom = Some(Fault::Os(libc::EIO));
+                }
+                Ok(Way::Soon)
+            }
+            Op::List { .. } | Op::Compute(_) => Ok(Way::Soon),
             Op::Close { socket } | Op::Reset { socket } => self.admit_close(socket.0),
             Op::CloseFile { file } => match self.open_files.get_mut(file.0) {
                 None => Err(("no such file", libc::EBADF)),
@@ -213,7 +226,9 @@ impl fmt::Display for Subject<'_> {
             Op::SendFile { socket, file, offset, .. } => write!(f, "{socket:?} {file:?} from {offset}"),
             Op::Connect { address } => write!(f, "{address}"),
             Op::Resolve { host, port } => write!(f, "{host}:{port}"),
-            Op::Open { path, .. } => write!(f, "{path:?}"),
+            Op::Open { path, .. } | Op::List { path, .. } => write!(f, "{path:?}"),
+            Op::Read { file, offset, .. } => write!(f, "{file:?} from {offset}"),
+            Op::Compute(computation) => write!(f, "{computation:?}"),
             Op::CloseFile { file } => write!(f, "{file:?}"),
         }
     }
@@ -224,11 +239,14 @@ fn size(op: &Op) -> u64 {
     match op {
         Op::Send { chain, .. } => chain.len() as u64,
         Op::SendFile { length, .. } => *length,
+        Op::Read { length, .. } => *length as u64,
         Op::Accept { .. }
         | Op::Recv { .. }
         | Op::Connect { .. }
         | Op::Resolve { .. }
         | Op::Open { .. }
+        | Op::List { .. }
+        | Op::Compute(_)
         | Op::Shutdown { .. }
         | Op::Close { .. }
         | Op::Reset { .. }
