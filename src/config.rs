@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
+pub use crate::driver::probe::BackendChoice;
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -67,18 +68,6 @@ impl Service {
             Self::SendFile { .. } => "send_file",
         }
     }
-}
-
-/// Which driver to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BackendChoice {
-    /// io_uring where it is available, else epoll, saying why.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
 }
 
 /// The bounds of one worker and of each of its connections. All times may be [`Duration::ZERO`],

@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod buffer;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod driver;
@@ -13,4 +14,5 @@ pub mod file;
 pub mod session;
 pub mod table;
 pub mod tcp;
+pub mod telemetry;
 pub mod upstream;

@@ -2,12 +2,17 @@
 //!
 //! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
 //! * [`Worker`] is the loop that joins a core to a driver.
+//! * [`Server`] runs one worker a thread, from binding to the end of the drain.
+//! * [`client`] runs one session without a listener.
 
+pub mod client;
 mod listen;
+mod server;
 mod state;
 mod wheel;
 mod worker;
 
+pub use server::{RunError, Server, StartError, Stop};
 pub use state::{Census, Core, Violation};
 pub use wheel::{TimerId, Wheel};
 pub use worker::{Message, Worker};

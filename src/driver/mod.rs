@@ -46,6 +46,7 @@
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
 pub mod affinity;
+mod appetite;
 mod beneath;
 mod epoll;
 mod feature;
@@ -53,10 +54,13 @@ mod folder;
 mod offload;
 mod ops;
 mod outcome;
+mod page_cache;
 mod resolve;
 mod sys;
+mod uring;
 mod waker;
 
+pub mod limits;
 pub mod probe;
 pub mod signals;
 pub mod sim;
@@ -69,6 +73,7 @@ pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{Computation, File, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
+pub use uring::{Uring, UringConfig, kernel_features};
 pub use waker::Waker;
 
 use crate::buffer::Pool;

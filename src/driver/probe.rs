@@ -1,1 +1,222 @@
-//! What this kernel and this process may use.
+//! What this kernel and this process may use, why not, and what to do about it; and the choice of a driver.
+//!
+//! Everything is found out by asking the kernel, never by comparing version numbers: distributions
+//! backport, containers block.
+
+use std::fs;
+use std::io;
+
+use io_uring::{IoUring, opcode};
+
+use super::uring;
+use super::{Feature, FeatureSet};
+
+/// Which driver to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// io_uring where it is available, else epoll, saying why.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// The drivers that stand on a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// [`super::Uring`].
+    IoUring,
+    /// [`super::Epoll`].
+    Epoll,
+}
+
+impl Backend {
+    /// The name, as `--backend` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Which driver was chosen, and why that one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The driver.
+    pub backend: Backend,
+    /// Why, in a few words.
+    pub reason: String,
+    /// It is not the one that would have been preferred.
+    pub is_fallback: bool,
+}
+
+/// Why io_uring cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// `ENOSYS`: the kernel was built without it, or is too old.
+    #[error("this kernel has no io_uring")]
+    NotInKernel,
+    /// `EPERM`, and the system setting says so.
+    #[error("io_uring is switched off on this system (kernel.io_uring_disabled is {setting})")]
+    Disabled {
+        /// 1: for those outside of the group, 2: for everybody.
+        setting: u32,
+    },
+    /// `EPERM` or `EACCES`, and a seccomp filter is in force.
+    #[error("io_uring is blocked by this process's seccomp filter, as in many containers")]
+    Seccomp,
+    /// `EPERM` or `EACCES` without a reason to be seen.
+    #[error("io_uring is forbidden here ({0})")]
+    Forbidden(String),
+    /// Something that the driver cannot do without is missing.
+    #[error("this kernel's io_uring lacks {0}")]
+    Lacks(&'static str),
+    /// `ENOMEM`, `EMFILE`…: it is there, but a limit was reached. Never a reason to fall back silently.
+    #[error("a ring cannot be made: {0}")]
+    Resource(String),
+}
+
+impl Unavailable {
+    /// What would lift the obstacle.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotInKernel | Self::Lacks(_) => "use Linux 6.0 or later, or `--backend epoll`",
+            Self::Disabled { setting: 1 } => {
+                "sysctl kernel.io_uring_disabled=0 (or join the group in kernel.io_uring_group), or `--backend epoll`"
+            }
+            Self::Disabled { .. } => "sysctl kernel.io_uring_disabled=0, or `--backend epoll`",
+            Self::Seccomp => {
+                "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile \
+                 (docker run --security-opt seccomp=PROFILE), or `--backend epoll`"
+            }
+            Self::Forbidden(_) => "look for a security module's denial in the kernel log, or `--backend epoll`",
+            Self::Resource(_) => "raise the limits (ulimit -l unlimited; ulimit -n 65536), or `--backend epoll`",
+        }
+    }
+
+    /// Whether `auto` may take epoll instead: io_uring is not to be had, rather than short of something.
+    const fn allows_fallback(&self) -> bool {
+        !matches!(self, Self::Resource(_))
+    }
+}
+
+/// Chooses the driver.
+///
+/// # Errors
+/// io_uring was demanded and is unavailable, or is there but short of a resource.
+pub fn choose(choice: BackendChoice, off: FeatureSet) -> Result<Selection, Unavailable> {
+    let selection = |backend, reason: &str| Selection { backend, reason: reason.into(), is_fallback: false };
+    match choice {
+        BackendChoice::Epoll => Ok(selection(Backend::Epoll, "as demanded")),
+        BackendChoice::IoUring => availability().map(|()| selection(Backend::IoUring, "as demanded")),
+        BackendChoice::Auto => match availability() {
+            Ok(()) => {
+                let in_use = uring::kernel_features().minus(off);
+                let missing = FeatureSet::ALL.minus(in_use);
+                let reason = if missing.iter().next().is_none() {
+                    "available, with every optional feature".to_owned()
+                } else {
+                    let names: Vec<_> = missing.iter().map(Feature::name).collect();
+                    format!("available, without {}", names.join(", "))
+                };
+                Ok(selection(Backend::IoUring, &reason))
+            }
+            Err(unavailable) if unavailable.allows_fallback() => {
+                Ok(Selection { backend: Backend::Epoll, reason: unavailable.to_string(), is_fallback: true })
+            }
+            Err(unavailable) => Err(unavailable),
+        },
+    }
+}
+
+/// Whether this process can have a ring with everything that the driver cannot do without.
+///
+/// # Errors
+/// Why not.
+pub fn availability() -> Result<(), Unavailable> {
+    let ring = IoUring::new(4).map_err(|error| diagnose(&error, seccomp_mode(), disabled_setting()))?;
+    let parameters = ring.params();
+    let required = [
+        (parameters.is_feature_nodrop(), "completions that are never dropped (Linux 5.5)"),
+        (parameters.is_feature_fast_poll(), "fast poll (Linux 5.7)"),
+        (parameters.is_feature_ext_arg(), "waiting with a time-out (Linux 5.11)"),
+    ];
+    if let Some((_, what)) = required.iter().find(|(has, _)| !has) {
+        return Err(Unavailable::Lacks(what));
+    }
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::Lacks("a list of its operations"))?;
+    let operations = [
+        (opcode::Accept::CODE, "accept"),
+        (opcode::Recv::CODE, "recv"),
+        (opcode::Send::CODE, "send"),
+        (opcode::SendMsg::CODE, "sendmsg"),
+        (opcode::PollAdd::CODE, "poll"),
+        (opcode::Read::CODE, "read"),
+        (opcode::AsyncCancel::CODE, "cancel"),
+    ];
+    match operations.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, name)) => Err(Unavailable::Lacks(name)),
+        None => Ok(()),
+    }
+}
+
+/// What a refusal means, given what else is known about the process and the system.
+fn diagnose(error: &io::Error, seccomp_mode: Option<u32>, disabled: Option<u32>) -> Unavailable {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Unavailable::NotInKernel,
+        Some(libc::EPERM | libc::EACCES) => match (disabled, seccomp_mode) {
+            (Some(setting @ 1..), _) => Unavailable::Disabled { setting },
+            (_, Some(2)) => Unavailable::Seccomp,
+            _ => Unavailable::Forbidden(error.to_string()),
+        },
+        Some(libc::EINVAL) => Unavailable::Lacks("the set-up that this program asks for"),
+        _ => Unavailable::Resource(error.to_string()),
+    }
+}
+
+/// The process's seccomp mode (proc(5)): 0 none, 1 strict, 2 a filter.
+fn seccomp_mode() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?.trim().parse().ok()
+}
+
+/// `kernel.io_uring_disabled` (Linux 6.6): 0 for nobody, 1 for the unprivileged, 2 for all.
+fn disabled_setting() -> Option<u32> {
+    fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnosed(errno: i32, seccomp_mode: Option<u32>, disabled: Option<u32>) -> Unavailable {
+        diagnose(&io::Error::from_raw_os_error(errno), seccomp_mode, disabled)
+    }
+
+    #[test]
+    fn the_three_ways_to_be_without_io_uring_are_told_apart() {
+        assert_eq!(diagnosed(libc::ENOSYS, Some(2), Some(0)), Unavailable::NotInKernel);
+        assert_eq!(diagnosed(libc::EPERM, Some(2), Some(2)), Unavailable::Disabled { setting: 2 });
+        assert_eq!(diagnosed(libc::EPERM, Some(2), Some(0)), Unavailable::Seccomp);
+        assert_eq!(diagnosed(libc::EPERM, Some(2), None), Unavailable::Seccomp);
+        assert!(matches!(diagnosed(libc::EPERM, Some(0), Some(0)), Unavailable::Forbidden(_)));
+    }
+
+    #[test]
+    fn a_lack_of_resources_is_no_reason_to_fall_back() {
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
+            assert!(!diagnosed(errno, Some(0), Some(0)).allows_fallback());
+        }
+        assert!(diagnosed(libc::ENOSYS, None, None).allows_fallback());
+    }
+
+    #[test]
+    fn epoll_is_always_to_be_had() {
+        let selection = choose(BackendChoice::Epoll, FeatureSet::NONE).unwrap();
+        assert_eq!((selection.backend, selection.is_fallback), (Backend::Epoll, false));
+    }
+}

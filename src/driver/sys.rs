@@ -28,21 +28,6 @@ pub(super) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// `accept4(2)`, non-blocking and close-on-exec.
-pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: null address and length are allowed: the address is not wanted here.
-    let fd = check(unsafe {
-        libc::accept4(
-            listener.as_raw_fd(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-        )
-    })?;
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// `accept4(2)` as in [`accept`], with the peer's address from the same call.
 pub(super) fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
     // SAFETY: the closure passes on the storage and its length, and the kernel fills both in.
@@ -250,6 +235,20 @@ pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
             _ => FileKind::Special,
         },
     })
+}
+
+/// The descriptor that an io_uring operation returned, or its error.
+pub(super) fn adopt_result(result: i32) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: the operation made it, and its completion is taken once.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// Lets calls on the socket wait (`O_NONBLOCK` off).
+pub(super) fn set_blocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&socket).set_nonblocking(false)
 }
 
 /// A result that is −1 on error, with the reason in `errno`.

@@ -32,7 +32,7 @@ enum State {
     /// Not wanted any more while it was being opened.
     Abandoned,
     Refused(Fault),
-    Closing(OpId),
+    Closing,
     Closed,
 }
 
@@ -53,7 +53,7 @@ impl FileHandle {
         match (self.state, outcome) {
             (State::Opening(_) | State::Abandoned, Outcome::Opened(file, info)) => self.state = State::Open(file, info),
             (State::Opening(_), Outcome::Failed(fault)) => self.state = State::Refused(fault),
-            (State::Abandoned, Outcome::Failed(_) | Outcome::Cancelled) | (State::Closing(_), Outcome::Done) => {
+            (State::Abandoned, Outcome::Failed(_) | Outcome::Cancelled) | (State::Closing, Outcome::Done) => {
                 self.state = State::Closed
             }
             (state, outcome) => crate::tcp::unexpected("file", &state, &outcome, self.token),
@@ -70,9 +70,10 @@ impl FileHandle {
                 self.state = State::Abandoned;
             }
             State::Open(file, _) => {
-                self.state = State::Closing(ops.submit(self.token, Op::CloseFile { file }));
+                ops.submit(self.token, Op::CloseFile { file });
+                self.state = State::Closing;
             }
-            State::Abandoned | State::Closing(_) | State::Closed => {}
+            State::Abandoned | State::Closing | State::Closed => {}
         }
     }
 
@@ -81,7 +82,7 @@ impl FileHandle {
         match self.state {
             State::Open(file, info) => Some(Ok((file, info))),
             State::Refused(fault) => Some(Err(fault)),
-            State::Idle | State::Opening(_) | State::Abandoned | State::Closing(_) | State::Closed => None,
+            State::Idle | State::Opening(_) | State::Abandoned | State::Closing | State::Closed => None,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::poller::Readiness;
-use super::receive::Appetite;
 use super::send_file::Transfer;
 use crate::buffer::Chain;
+use crate::driver::appetite::Appetite;
 use crate::driver::{Fault, OpId};
 
 /// A socket. At most one operation is in flight in each direction (promise 6).

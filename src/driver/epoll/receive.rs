@@ -11,52 +11,6 @@ use crate::table::Key;
 const READS_MAX: usize = 16;
 const READ_BYTES_MAX: usize = 256 << 10;
 
-/// So many bytes in reads that each filled a small buffer make a socket one that carries bulk.
-const BULK_BYTES: usize = 64 << 10;
-
-/// So many reads in a row that a small buffer would have held make it an ordinary one again.
-const SMALL_READS: u8 = 2;
-
-/// Which size of buffer a socket receives into, by what it received lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Appetite {
-    /// Small buffers; so many bytes came in full ones in a row.
-    Small { full_bytes: usize },
-    /// Large buffers; so many reads in a row would have fitted into small ones.
-    Large { small_reads: u8 },
-}
-
-impl Default for Appetite {
-    fn default() -> Self {
-        Self::Small { full_bytes: 0 }
-    }
-}
-
-impl Appetite {
-    const fn class(self) -> SizeClass {
-        match self {
-            Self::Small { .. } => SizeClass::Small,
-            Self::Large { .. } => SizeClass::Large,
-        }
-    }
-
-    /// The appetite after a read of `length` bytes, where a small buffer holds `small`.
-    const fn after(self, length: usize, small: usize) -> Self {
-        match self {
-            Self::Small { .. } if length < small => Self::Small { full_bytes: 0 },
-            Self::Small { full_bytes } if full_bytes + length < BULK_BYTES => {
-                Self::Small { full_bytes: full_bytes + length }
-            }
-            Self::Small { .. } => Self::Large { small_reads: 0 },
-            Self::Large { .. } if length > small => Self::Large { small_reads: 0 },
-            Self::Large { small_reads } if small_reads + 1 < SMALL_READS => {
-                Self::Large { small_reads: small_reads + 1 }
-            }
-            Self::Large { .. } => Self::Small { full_bytes: 0 },
-        }
-    }
-}
-
 impl Epoll {
     /// Receives until nothing is left, the quota is spent, or no buffer is free.
     pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
@@ -136,32 +90,5 @@ fn receive_once(pool: &Pool, endpoint: &Endpoint) -> Option<io::Result<Buffer>> 
     match endpoint.appetite.class() {
         SizeClass::Small => pool.filled(SizeClass::Small, fill),
         SizeClass::Large => pool.filled(SizeClass::Large, fill).or_else(|| pool.filled(SizeClass::Small, fill)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMALL: usize = 16 << 10;
-
-    #[test]
-    fn bulk_earns_large_buffers_and_two_small_reads_lose_them() {
-        let mut appetite = Appetite::default();
-        for _ in 0..3 {
-            appetite = appetite.after(SMALL, SMALL);
-            assert_eq!(appetite.class(), SizeClass::Small);
-        }
-        appetite = appetite.after(SMALL, SMALL);
-        assert_eq!(appetite, Appetite::Large { small_reads: 0 });
-        appetite = appetite.after(100, SMALL).after(SMALL + 1, SMALL).after(100, SMALL);
-        assert_eq!(appetite, Appetite::Large { small_reads: 1 });
-        assert_eq!(appetite.after(100, SMALL), Appetite::default());
-    }
-
-    #[test]
-    fn a_read_that_leaves_room_starts_the_count_again() {
-        let appetite = Appetite::default().after(SMALL, SMALL).after(SMALL - 1, SMALL);
-        assert_eq!(appetite, Appetite::default());
     }
 }

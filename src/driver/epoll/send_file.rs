@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Answer, Epoll, Next, Output};
+use crate::driver::page_cache::{PROBE_BYTES, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
@@ -21,9 +22,6 @@ const PIECE_BYTES_MAX: u64 = 512 << 10;
 
 /// So many calls are made for that at most.
 const CALLS_MAX: usize = 8;
-
-/// The page cache is asked for one byte in so many; less than what the kernel reads ahead at once.
-const PROBE_BYTES: u64 = 64 << 10;
 
 /// What is left of a file to send.
 #[derive(Debug)]
@@ -140,11 +138,6 @@ impl Epoll {
             self.queue(key);
         }
     }
-}
-
-/// Whether the bytes from `start` to before `end`, at least one, seem to be in the page cache.
-fn is_range_cached(file: BorrowedFd<'_>, start: u64, end: u64) -> bool {
-    (start..end).step_by(PROBE_BYTES as usize).chain([end - 1]).all(|offset| sys::is_cached(file, offset))
 }
 
 /// Reads a range so that it is in the page cache. Whatever goes wrong will go wrong again, and

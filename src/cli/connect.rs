@@ -1,0 +1,80 @@
+//! `xps connect`: standard input to a server, its answer to standard output.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use super::args::{LogOptions, ServerOptions};
+use super::failure::Failure;
+use super::serve::limits_of;
+use crate::config::UpstreamAddress;
+use crate::core::client;
+use crate::telemetry;
+
+/// Bytes moved at a time between the terminal and the socket pair.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Connects, and returns when the server has ended its side and everything of it is written.
+pub fn run(upstream: UpstreamAddress, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    let _log = telemetry::start(telemetry::Setup::for_clients(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    let (ours, theirs) = UnixStream::pair().map_err(Failure::Bridge)?;
+    let input = ours.try_clone().map_err(Failure::Bridge)?;
+    // Not joined: it may wait for a terminal for ever. The process's end is its end.
+    thread::Builder::new().name("xps-input".into()).spawn(move || send_input(input)).map_err(Failure::Bridge)?;
+    let output = thread::Builder::new()
+        .name("xps-output".into())
+        .spawn(move || receive_output(ours))
+        .map_err(Failure::Bridge)?;
+    let (backend, off) = (options.backend.into(), options.uring_off.iter().copied().collect());
+    let ended = client::run(theirs, upstream, backend, off, limits_of(options));
+    let written = output.join().unwrap_or_else(|_| Err(io::Error::other("the output thread panicked")));
+    ended?;
+    written.map_err(Failure::Output)
+}
+
+/// Standard input to the socket; its end is passed on.
+fn send_input(mut socket: UnixStream) {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut input = io::stdin().lock();
+    loop {
+        match input.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => {
+                if socket.write_all(&piece[..count]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    // The connection may have ended meanwhile.
+    let _ = socket.shutdown(Shutdown::Write);
+}
+
+/// The socket to standard output. Who types should not have to end the input too: on a terminal the
+/// server's end is the end.
+fn receive_output(mut socket: UnixStream) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut output = io::stdout().lock();
+    loop {
+        match socket.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => {
+                // Every piece at once: somebody may be reading along.
+                if let Err(error) = output.write_all(&piece[..count]).and_then(|()| output.flush()) {
+                    let _ = socket.shutdown(Shutdown::Both);
+                    return if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) };
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // How the connection broke is the session's to tell.
+            Err(_) => break,
+        }
+    }
+    if io::stdin().is_terminal() {
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+    Ok(())
+}

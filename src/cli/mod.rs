@@ -1,0 +1,76 @@
+//! The command line: what is asked for, and how it is told.
+
+mod args;
+mod banner;
+mod connect;
+mod demo;
+mod failure;
+mod probe;
+mod serve;
+mod units;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::args::{Arguments, Command};
+use self::failure::Failure;
+use crate::driver::FeatureSet;
+use crate::driver::limits::kernel_release;
+use crate::driver::probe::{BackendChoice, choose};
+
+/// Does what the process's arguments ask for; the code to exit with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            failure.exit_code()
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { command, server, log, version } = arguments;
+    if version {
+        return print(version_text().as_bytes());
+    }
+    match command {
+        None => demo::run(&server, &log),
+        Some(Command::Proxy { listen, upstream }) => serve::proxy(&listen, upstream, &server, &log),
+        Some(Command::Echo { listen }) => serve::echo(&listen, &server, &log),
+        Some(Command::Reverse { listen }) => serve::reverse(&listen, &server, &log),
+        Some(Command::Send { file, listen, root }) => serve::send(&file, &listen, root, &server, &log),
+        Some(Command::Connect { upstream }) => connect::run(upstream, &server, &log),
+        Some(Command::Probe { json }) => probe::run(json),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "xps", &mut script);
+            print(&script)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(Failure::Output)?;
+            print(&page)
+        }
+    }
+}
+
+fn version_text() -> String {
+    let backend = match choose(BackendChoice::Auto, FeatureSet::NONE) {
+        Ok(selection) => format!("{} ({})", selection.backend.name(), selection.reason),
+        Err(unavailable) => format!("none ({unavailable})"),
+    };
+    format!("xps {}\nkernel {}\nback-end {backend}\n", env!("CARGO_PKG_VERSION"), kernel_release())
+}
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

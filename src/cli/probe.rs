@@ -1,0 +1,178 @@
+//! `xps probe`: what this kernel and this process allow, what would be chosen, and how to lift each limit.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use crate::driver::limits::{self, ResourceLimit};
+use crate::driver::probe::{self, BackendChoice, Selection, Unavailable};
+use crate::driver::{Feature, FeatureSet, kernel_features};
+
+/// Fewer descriptors than this are worth a word: two for each proxied connection.
+const DESCRIPTORS_WANTED: u64 = 65_536;
+
+/// A shorter queue than this loses connections in bursts.
+const BACKLOG_WANTED: u64 = 4096;
+
+/// Fewer ports than this run out with many connections to one upstream.
+const PORTS_WANTED: usize = 20_000;
+
+/// Everything that was found out.
+struct Report {
+    kernel: String,
+    io_uring: Result<FeatureSet, Unavailable>,
+    choice: Result<Selection, Unavailable>,
+    cpus: usize,
+    cgroup_quota: Option<f64>,
+    descriptors: Option<ResourceLimit>,
+    locked_memory: Option<ResourceLimit>,
+    backlog_max: Option<u64>,
+    ports: Option<(u16, u16)>,
+}
+
+/// A shortfall, and the command that would fix it.
+struct Advice {
+    what: String,
+    fix: String,
+}
+
+/// Prints the report.
+pub fn run(json: bool) -> Result<(), Failure> {
+    let report = Report::collect();
+    super::print(if json { format!("{:#}\n", report.to_json()) } else { report.to_text() }.as_bytes())
+}
+
+impl Report {
+    fn collect() -> Self {
+        Self {
+            kernel: limits::kernel_release(),
+            io_uring: probe::availability().map(|()| kernel_features()),
+            choice: probe::choose(BackendChoice::Auto, FeatureSet::NONE),
+            cpus: limits::usable_cpus(),
+            cgroup_quota: limits::cgroup_quota(),
+            descriptors: limits::descriptors().ok(),
+            locked_memory: limits::locked_memory().ok(),
+            backlog_max: limits::backlog_max(),
+            ports: limits::port_range().map(|ports| (*ports.start(), *ports.end())),
+        }
+    }
+
+    fn advice(&self) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        if let Err(unavailable) = &self.io_uring {
+            advice.push(Advice { what: unavailable.to_string(), fix: unavailable.remedy().to_owned() });
+        }
+        if let Some(hard) = self.descriptors.and_then(|limit| limit.hard)
+            && hard < DESCRIPTORS_WANTED
+        {
+            advice.push(Advice {
+                what: format!("at most {hard} descriptors: about {} proxied connections", hard / 2),
+                fix: format!(
+                    "ulimit -Hn {DESCRIPTORS_WANTED} as root, or LimitNOFILE={DESCRIPTORS_WANTED} in the unit"
+                ),
+            });
+        }
+        if let Some(backlog) = self.backlog_max.filter(|backlog| *backlog < BACKLOG_WANTED) {
+            advice.push(Advice {
+                what: format!("only {backlog} connections may wait to be accepted"),
+                fix: format!("sysctl net.core.somaxconn={BACKLOG_WANTED}"),
+            });
+        }
+        if let Some((first, last)) = self.ports
+            && usize::from(last.saturating_sub(first)) < PORTS_WANTED
+        {
+            advice.push(Advice {
+                what: format!("only the ports from {first} to {last} for connections to upstreams"),
+                fix: "sysctl net.ipv4.ip_local_port_range='1024 65535'".to_owned(),
+            });
+        }
+        advice
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    fn write_text(&self, text: &mut String) -> std::fmt::Result {
+        match &self.choice {
+            Ok(selection) => writeln!(text, "back-end      {}: {}", selection.backend.name(), selection.reason)?,
+            Err(unavailable) => writeln!(text, "back-end      none: {unavailable}")?,
+        }
+        writeln!(text, "kernel        {}", self.kernel)?;
+        match &self.io_uring {
+            Err(unavailable) => writeln!(text, "io_uring      unavailable: {unavailable}")?,
+            Ok(features) => {
+                writeln!(text, "io_uring      available")?;
+                for feature in Feature::ALL {
+                    writeln!(text, "  {:<18} {}", feature.name(), if features.has(feature) { "yes" } else { "no" })?;
+                }
+            }
+        }
+        writeln!(text, "epoll         available")?;
+        let quota = self.cgroup_quota.map_or(String::new(), |cpus| format!(" (control group's quota: {cpus:.2})"));
+        writeln!(text, "processors    {}{quota}", self.cpus)?;
+        writeln!(text, "descriptors   {}", limit_text(self.descriptors))?;
+        writeln!(text, "locked memory {} bytes", limit_text(self.locked_memory))?;
+        writeln!(text, "backlog       {}", self.backlog_max.map_or("unknown".into(), |backlog| backlog.to_string()))?;
+        if let Some((first, last)) = self.ports {
+            writeln!(text, "ports         {first} to {last}")?;
+        }
+        for Advice { what, fix } in self.advice() {
+            writeln!(text, "\n{what}\n  {fix}")?;
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> Value {
+        let io_uring = match &self.io_uring {
+            Ok(features) => json!({
+                "available": true,
+                "features": Feature::ALL.map(|feature| (feature.name().to_owned(), json!(features.has(feature))))
+                    .into_iter()
+                    .collect::<serde_json::Map<_, _>>(),
+            }),
+            Err(unavailable) => {
+                json!({ "available": false, "reason": unavailable.to_string(), "remedy": unavailable.remedy() })
+            }
+        };
+        let choice = match &self.choice {
+            Ok(selection) => json!({
+                "backend": selection.backend.name(),
+                "reason": selection.reason,
+                "fallback": selection.is_fallback,
+            }),
+            Err(unavailable) => json!({ "backend": null, "reason": unavailable.to_string(), "fallback": false }),
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "kernel": self.kernel,
+            "auto": choice,
+            "io_uring": io_uring,
+            "epoll": { "available": true },
+            "limits": {
+                "processors": self.cpus,
+                "cgroup_quota": self.cgroup_quota,
+                "descriptors": limit_json(self.descriptors),
+                "locked_memory_bytes": limit_json(self.locked_memory),
+                "backlog_max": self.backlog_max,
+                "ports": self.ports.map(|(first, last)| [first, last]),
+            },
+            "advice": self.advice().iter()
+                .map(|Advice { what, fix }| json!({ "what": what, "fix": fix }))
+                .collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn limit_text(limit: Option<ResourceLimit>) -> String {
+    let text = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
+    limit.map_or("unknown".into(), |limit| format!("{}, may be raised to {}", text(limit.soft), text(limit.hard)))
+}
+
+fn limit_json(limit: Option<ResourceLimit>) -> Value {
+    limit.map_or(Value::Null, |limit| json!({ "soft": limit.soft, "hard": limit.hard }))
+}

@@ -1,0 +1,131 @@
+//! The commands that serve: from options to a running server, and to its end.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::args::{LogOptions, ServerOptions};
+use super::banner;
+use super::failure::Failure;
+use super::units::ListenAddress;
+use crate::config::{Limits, ListenerConfig, ServerConfig, Service, UpstreamAddress};
+use crate::core::Server;
+use crate::driver::limits;
+use crate::telemetry::{self, LogFormat};
+
+/// Relays to an upstream.
+pub fn proxy(
+    listen: &[ListenAddress],
+    upstream: UpstreamAddress,
+    server: &ServerOptions,
+    log: &LogOptions,
+) -> Result<(), Failure> {
+    serve(each(listen, &Service::TcpProxy(upstream)), server, log, &[])
+}
+
+/// Sends back.
+pub fn echo(listen: &[ListenAddress], server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    serve(each(listen, &Service::Echo), server, log, &[])
+}
+
+/// Sends back reversed.
+pub fn reverse(listen: &[ListenAddress], server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    serve(each(listen, &Service::Reverse), server, log, &[])
+}
+
+/// Sends a file.
+pub fn send(
+    file: &Path,
+    listen: &[ListenAddress],
+    root: Option<PathBuf>,
+    server: &ServerOptions,
+    log: &LogOptions,
+) -> Result<(), Failure> {
+    let (root, path) = beneath(file, root)?;
+    serve(each(listen, &Service::SendFile { root, path }), server, log, &[])
+}
+
+/// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, not here: a
+/// link in the root that leads out of it is not followed.
+fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
+    let failed = |error| Failure::File { path: file.to_owned(), error };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("not a regular file")));
+    }
+    let name = file.file_name().ok_or_else(|| failed(io::Error::other("it has no name")))?;
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let folder = folder.canonicalize().map_err(failed)?;
+    let root = match root {
+        Some(root) => root.canonicalize().map_err(|error| Failure::File { path: root, error })?,
+        None => folder.clone(),
+    };
+    match folder.join(name).strip_prefix(&root) {
+        Ok(path) => Ok((root.clone(), path.to_owned())),
+        Err(_) => Err(Failure::OutsideRoot { path: file.to_owned(), root }),
+    }
+}
+
+fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
+    listen.iter().map(|address| ListenerConfig { address: address.0, service: service.clone() }).collect()
+}
+
+/// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
+pub fn serve(
+    listeners: Vec<ListenerConfig>,
+    options: &ServerOptions,
+    log: &LogOptions,
+    hints: &[String],
+) -> Result<(), Failure> {
+    let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    raise_descriptors();
+    let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
+    let server = Server::start(ServerConfig {
+        listeners,
+        workers: options.workers.map_or_else(limits::usable_cpus, usize::from),
+        pin_workers: options.pin_workers,
+        backend: options.backend.into(),
+        uring_off: options.uring_off.iter().copied().collect(),
+        limits: limits_of(options),
+    })?;
+    let speaks = !log.quiet && log.log_format == LogFormat::Human;
+    if speaks {
+        banner::show(&server, &services, hints);
+    }
+    let drain_timeout = options.drain_timeout;
+    server.run(|connections| {
+        if speaks && connections > 0 {
+            // The log tells it too; who cannot read this has chosen so.
+            let _ = writeln!(
+                io::stderr(),
+                "xps: draining {connections} connections, at most {drain_timeout}; interrupt again to stop at once"
+            );
+        }
+    })?;
+    Ok(())
+}
+
+/// The options' bounds.
+pub fn limits_of(options: &ServerOptions) -> Limits {
+    Limits {
+        connections_max: options.max_connections,
+        pipe_bytes_max: options.pipe_size.0,
+        line_bytes_max: options.line_max.0,
+        backlog: options.backlog,
+        idle_timeout: options.idle_timeout.0,
+        connect_timeout: options.connect_timeout.0,
+        drain_timeout: options.drain_timeout.0,
+        ..Limits::default()
+    }
+}
+
+fn raise_descriptors() {
+    match limits::raise_descriptors() {
+        Ok((before, after)) if before != after => {
+            tracing::info!(from = before.soft, to = after.soft, "descriptor limit raised");
+        }
+        Ok((limit, _)) => tracing::debug!(limit = limit.soft, "descriptor limit is as high as allowed"),
+        Err(error) => tracing::warn!(%error, "cannot raise the descriptor limit"),
+    }
+}

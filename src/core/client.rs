@@ -1,0 +1,80 @@
+//! A client like netcat: the bytes of one stream to an upstream, and its bytes back.
+//!
+//! It is a proxy session like any other, whose client is this process itself: one end of a socket
+//! pair. So connecting, time-outs, half-close and backpressure are those of the server.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+
+use super::state::Core;
+use super::worker::Worker;
+use crate::config::{BackendChoice, Limits, UpstreamAddress};
+use crate::driver::probe::{self, Backend, Unavailable};
+use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, UringConfig};
+use crate::session::{Ending, Template};
+use crate::upstream::Upstream;
+
+/// Why a client's connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The demanded driver is not available.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The driver cannot be set up, or failed.
+    #[error("the event loop failed: {0}")]
+    Driver(#[from] io::Error),
+    /// The connection did not come about, or broke.
+    #[error("{upstream}: {ending}")]
+    Connection {
+        /// Where to.
+        upstream: UpstreamAddress,
+        /// Why.
+        ending: Ending,
+    },
+}
+
+/// Joins `stream`, one end of a socket pair, to the upstream, until both are done.
+///
+/// # Errors
+/// Anything but an orderly end.
+pub fn run(
+    stream: UnixStream,
+    upstream: UpstreamAddress,
+    backend: BackendChoice,
+    uring_off: FeatureSet,
+    limits: Limits,
+) -> Result<(), ClientError> {
+    let pool = limits.pool;
+    match probe::choose(backend, uring_off)?.backend {
+        Backend::IoUring => {
+            let driver = Uring::new(UringConfig { off: uring_off, ..UringConfig::new(pool) })?;
+            join(driver, stream.into(), upstream, limits)
+        }
+        Backend::Epoll => join(Epoll::new(EpollConfig { pool })?, stream.into(), upstream, limits),
+    }
+}
+
+fn join(
+    mut driver: impl KernelDriver,
+    stream: OwnedFd,
+    upstream: UpstreamAddress,
+    limits: Limits,
+) -> Result<(), ClientError> {
+    let drain_timeout = limits.drain_timeout;
+    let mut core = Core::new(limits);
+    let socket = driver.adopt(stream);
+    let now = driver.now();
+    core.add_session(socket, Peer::Local, &Template::Proxy(Upstream::new(upstream.clone())), now);
+    // With nothing to listen on, the worker is finished when this session is.
+    core.drain(now, None);
+    let (_messages, inbox) = mpsc::channel();
+    let core = Worker::new(driver, core, inbox, drain_timeout, Arc::new(AtomicUsize::new(0))).run()?;
+    match core.last_ending() {
+        Some(Ending::Done) | None => Ok(()),
+        Some(ending) => Err(ClientError::Connection { upstream, ending }),
+    }
+}

@@ -1,0 +1,544 @@
+//! The `uring` driver: operations become submission entries, completions become outcomes.
+//!
+//! It owns the ring, the receive buffers that the kernel picks from, every socket and file that
+//! machines name, and the operations in flight with all memory that the kernel may touch for them.
+//! It does not know what the bytes mean nor why a machine wants them.
+//!
+//! # A turn
+//!
+//! ```text
+//!   requests ──► entries ─┐                     ┌─► outcomes for machines
+//!                         ├─► enter ─► reap ────┤
+//!   re-arms, retries ─────┘    (one system call) └─► re-arms, retries: with the next turn's entries
+//! ```
+//!
+//! # What is in the kernel's hands
+//!
+//! An operation has at most one entry in flight at a time. Its user data is the operation's id, with
+//! its generation, so a completion cannot find the wrong operation. Buffers, messages, paths and
+//! addresses that an entry points to live in the operation's [`Flight`] until its last completion was
+//! reaped; dropping the driver cancels everything and reaps before it frees.
+//!
+//! # Traps, and where they are dealt with
+//!
+//! * A receive that finds no buffer has ended: it waits in line for one (`receive.rs`).
+//! * Every multishot operation may end with any completion: each is asked whether more will come.
+//! * A cancel may lose its race: an operation ends with its own last completion, never with the cancel's.
+//! * Sockets are left blocking, since the ring gives up at once on a non-blocking one; the direct
+//!   calls ask not to wait each time, and `sendfile(2)`, which has no such flag, gets a moment of it
+//!   (`send_file.rs`).
+
+mod accept;
+mod buffer_ring;
+mod connect;
+mod detect;
+mod files;
+mod flight;
+mod offloaded;
+mod receive;
+mod ring;
+mod send;
+mod send_file;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::{cqueue, opcode, squeue, types};
+
+use self::accept::Paused;
+use self::buffer_ring::BufferRing;
+pub use self::detect::kernel_features;
+use self::flight::{Flights, Work};
+use self::offloaded::Answer;
+use self::ring::Ring;
+use super::appetite::Appetite;
+use super::offload::Offload;
+use super::{
+    Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
+    Socket, TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
+};
+use crate::buffer::{Pool, PoolConfig, SizeClass};
+use crate::table::{Key, Table};
+
+/// How a [`Uring`] is made.
+#[derive(Clone, Copy, Debug)]
+pub struct UringConfig {
+    /// The receive buffers.
+    pub pool: PoolConfig,
+    /// Optional features not to use even where the kernel has them.
+    pub off: FeatureSet,
+    /// Room for submissions. More than this in one turn take several system calls.
+    pub sq_entries: u32,
+    /// Room for completions. What does not fit waits in kernel memory, which costs more.
+    pub cq_entries: u32,
+}
+
+impl UringConfig {
+    /// Sizes that suit a server.
+    pub const fn new(pool: PoolConfig) -> Self {
+        Self { pool, off: FeatureSet::NONE, sq_entries: 1024, cq_entries: 16_384 }
+    }
+}
+
+/// The driver. See the module's page.
+#[derive(Debug)]
+pub struct Uring {
+    ring: Ring,
+    features: FeatureSet,
+    pool: Pool,
+    small: Option<BufferRing>,
+    large: Option<BufferRing>,
+    waker: Waker,
+    /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
+    bell: Waker,
+    offload: Offload<Answer>,
+    sockets: Table<Endpoint>,
+    files: Table<Arc<OwnedFd>>,
+    flights: Flights,
+    /// Operations that can go on without waiting.
+    ready: VecDeque<OpId>,
+    /// Receives that wait for a buffer, first come, first served.
+    starving: VecDeque<OpId>,
+    paused: Paused,
+    outbox: VecDeque<Completion>,
+    reaped: Vec<cqueue::Entry>,
+    woken: bool,
+    counters: Counters,
+}
+
+/// A socket as this driver sees it.
+#[derive(Debug)]
+struct Endpoint {
+    socket: OwnedFd,
+    appetite: Appetite,
+    receiving: Option<OpId>,
+    sending: Option<OpId>,
+}
+
+/// User data of entries that belong to no operation: an index that no operation has, and what they are for.
+const INTERNAL: u64 = u32::MAX as u64;
+const WAKER: u64 = INTERNAL | 1 << 32;
+const BELL: u64 = INTERNAL | 2 << 32;
+const CANCEL: u64 = INTERNAL | 3 << 32;
+
+const SMALL_GROUP: u16 = 0;
+const LARGE_GROUP: u16 = 1;
+
+/// Room in the rings of buffers, and how much of it is used at first. What was received goes round
+/// these buffers, so few of them are more likely to be in the processor's cache.
+const SMALL_CAPACITY: u16 = 4096;
+const SMALL_TARGET: u16 = 128;
+const LARGE_CAPACITY: u16 = 256;
+const LARGE_TARGET: u16 = 8;
+
+/// How long dropping a driver waits for the kernel to let go of its memory.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+impl Uring {
+    /// A driver with nothing to do. To be made on the thread that will use it.
+    ///
+    /// # Errors
+    /// The kernel grants no ring, or a limit was reached.
+    pub fn new(config: UringConfig) -> io::Result<Self> {
+        let wanted = FeatureSet::ALL.minus(config.off);
+        let ring = Ring::new(config.sq_entries, config.cq_entries, wanted)?;
+        let set_up = [Feature::DeferTaskrun, Feature::NoSqArray, Feature::RegisteredRing];
+        let mut features = kernel_features().minus(config.off);
+        for feature in set_up {
+            features = if ring.features().has(feature) { features.with(feature) } else { features.without(feature) };
+        }
+        let small = features
+            .has(Feature::BufferRing)
+            .then(|| BufferRing::new(&ring.submitter(), SMALL_GROUP, SizeClass::Small, SMALL_CAPACITY, SMALL_TARGET))
+            .transpose()?;
+        let large = (features.has(Feature::BufferRing) && features.has(Feature::LargeBuffers))
+            .then(|| BufferRing::new(&ring.submitter(), LARGE_GROUP, SizeClass::Large, LARGE_CAPACITY, LARGE_TARGET))
+            .transpose()?;
+        if small.is_none() {
+            features = features.without(Feature::RecvMultishot).without(Feature::LargeBuffers);
+        }
+        let waker = Waker::new()?;
+        let bell = Waker::new()?;
+        let mut driver = Self {
+            ring,
+            features,
+            pool: Pool::new(config.pool),
+            small,
+            large,
+            offload: Offload::new(bell.clone()),
+            waker,
+            bell,
+            sockets: Table::new(),
+            files: Table::new(),
+            flights: Flights::default(),
+            ready: VecDeque::new(),
+            starving: VecDeque::new(),
+            paused: Paused::default(),
+            outbox: VecDeque::new(),
+            reaped: Vec::new(),
+            woken: false,
+            counters: Counters::default(),
+        };
+        driver.watch(WAKER);
+        driver.watch(BELL);
+        Ok(driver)
+    }
+
+    /// The optional features in use.
+    pub const fn features(&self) -> FeatureSet {
+        self.features
+    }
+}
+
+impl Driver for Uring {
+    fn turn(&mut self, ops: &mut Ops, wait: Option<Duration>, done: &mut Vec<Completion>) -> io::Result<Turn> {
+        let deadline = wait.map(|wait| self.now() + wait);
+        for request in ops.drain() {
+            match request {
+                Request::Start(id, op) => self.start(id, op),
+                Request::Cancel(id) => self.cancel(id),
+            }
+        }
+        loop {
+            self.feed_starving();
+            self.serve_ready();
+            self.enter(deadline)?;
+            self.reap();
+            if self.woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
+                break;
+            }
+        }
+        let count = self.outbox.len().min(TURN_COMPLETIONS_MAX);
+        self.counters.completions += count as u64;
+        done.extend(self.outbox.drain(..count));
+        Ok(Turn { now: self.now(), woken: std::mem::take(&mut self.woken) })
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(sys::monotonic_ns())
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn open_descriptors(&self) -> usize {
+        self.sockets.len() + self.files.len()
+    }
+}
+
+impl KernelDriver for Uring {
+    fn adopt(&mut self, socket: OwnedFd) -> Socket {
+        if let Err(error) = sys::set_blocking(socket.as_fd()) {
+            // The ring's operations on it will fail at once instead of waiting, and say so.
+            tracing::error!(%error, "cannot make an adopted socket blocking");
+        }
+        self.insert(socket)
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+/// Taking operations on.
+impl Uring {
+    fn start(&mut self, id: OpId, op: Op) {
+        match op {
+            Op::Accept { listener } => self.start_accept(id, listener),
+            Op::Recv { socket } => self.start_recv(id, socket),
+            Op::Send { socket, chain } => self.start_send(id, socket, chain),
+            Op::SendFile { socket, file, offset, length } => self.start_send_file(id, socket, file, offset, length),
+            Op::Connect { address } => self.start_connect(id, address),
+            Op::Resolve { host, port } => self.start_resolve(id, host, port),
+            Op::Open { root, path } => self.start_open(id, root, path),
+            Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
+            Op::List { root, path } => self.start_list(id, root, path),
+            Op::Compute(computation) => self.start_compute(id, computation),
+            Op::Shutdown { socket } => self.shut_down(id, socket),
+            Op::Close { socket } => self.close(id, socket),
+            Op::Reset { socket } => self.reset(id, socket),
+            Op::CloseFile { file } => self.close_file(id, file),
+        }
+    }
+
+    fn shut_down(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.sending.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        // Directly: the ring would hand it to a kernel worker thread.
+        let outcome = match sys::shutdown_write(endpoint.socket.as_fd()) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(Fault::from_io(&error)),
+        };
+        self.emit(id, outcome);
+    }
+
+    fn reset(&mut self, id: OpId, socket: Socket) {
+        if let Some(endpoint) = self.sockets.get(socket.0) {
+            // A unix socket has no such option, and its close is as abrupt as it gets.
+            let _ = sys::reset_on_close(endpoint.socket.as_fd());
+        }
+        self.close(id, socket);
+    }
+
+    fn close(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
+        debug_assert!(
+            endpoint.receiving.is_none() && endpoint.sending.is_none(),
+            "promise 6: {socket:?} is closed while {endpoint:?}"
+        );
+        self.close_descriptor(id, endpoint.socket);
+    }
+
+    fn close_file(&mut self, id: OpId, file: File) {
+        match self.files.remove(file.0).map(Arc::try_unwrap) {
+            Some(Ok(descriptor)) => self.close_descriptor(id, descriptor),
+            // A read that was cancelled still holds it, and closes it when it ends.
+            Some(Err(_)) => self.emit(id, Outcome::Done),
+            None => self.reject(id, libc::EBADF),
+        }
+    }
+
+    fn close_descriptor(&mut self, id: OpId, descriptor: OwnedFd) {
+        if self.features.has(Feature::RingClose) {
+            let entry = opcode::Close::new(types::Fd(descriptor.into_raw_fd())).build();
+            self.flights.insert(id, Work::Close);
+            // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
+            unsafe { self.submit(id, entry) };
+        } else {
+            drop(descriptor);
+            self.on_descriptor_closed();
+            self.emit(id, Outcome::Done);
+        }
+    }
+
+    fn cancel(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        flight.is_cancelled = true;
+        if flight.is_in_kernel {
+            let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
+            // SAFETY: the entry points to nothing.
+            unsafe { self.push(entry) };
+        } else if !matches!(flight.work, Work::Close) {
+            self.finish(id, Outcome::Cancelled);
+        }
+    }
+
+    /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.
+    fn reject(&mut self, id: OpId, errno: i32) {
+        debug_assert!(false, "operation {id} breaks the contract: {}", Fault::Os(errno));
+        tracing::error!(op = %id, errno, "operation breaks the driver's contract");
+        self.emit(id, Outcome::Failed(Fault::Os(errno)));
+    }
+
+    fn insert(&mut self, socket: OwnedFd) -> Socket {
+        let endpoint = Endpoint { socket, appetite: Appetite::default(), receiving: None, sending: None };
+        Socket(self.sockets.insert(endpoint))
+    }
+}
+
+/// Entries and outcomes.
+impl Uring {
+    /// Queues an entry that belongs to no operation.
+    ///
+    /// # Safety
+    /// As [`Ring::push`].
+    unsafe fn push(&mut self, entry: squeue::Entry) {
+        self.counters.submissions += 1;
+        // SAFETY: promised by the caller.
+        unsafe { self.ring.push(entry) };
+    }
+
+    /// Queues the entry of an operation, which must have a flight and no other entry.
+    ///
+    /// # Safety
+    /// As [`Ring::push`]; what the operation's flight owns stays where it is until then.
+    unsafe fn submit(&mut self, id: OpId, entry: squeue::Entry) {
+        self.flights.enter_kernel(id);
+        // SAFETY: promised by the caller.
+        unsafe { self.push(entry.user_data(id.to_bits())) };
+    }
+
+    /// Ends an operation that has a flight.
+    fn finish(&mut self, id: OpId, outcome: Outcome) {
+        debug_assert!(outcome.is_final(), "{outcome:?} is not final");
+        if let Some(flight) = self.flights.remove(id) {
+            debug_assert!(!flight.is_in_kernel, "{id} ends with an entry in the kernel");
+            match flight.work {
+                Work::Accept { listener: key } | Work::Recv { socket: key, .. } => {
+                    if let Some(endpoint) = self.sockets.get_mut(key) {
+                        endpoint.receiving = None;
+                    }
+                }
+                Work::Send { socket: key, .. } => self.release_sender(key),
+                Work::SendFile(transfer) => self.release_sender(transfer.socket),
+                Work::Connect(_) | Work::Open { .. } | Work::Read { .. } | Work::Offloaded | Work::Close => {}
+            }
+        }
+        self.emit(id, outcome);
+    }
+
+    fn release_sender(&mut self, key: Key) {
+        if let Some(endpoint) = self.sockets.get_mut(key) {
+            endpoint.sending = None;
+        }
+    }
+
+    fn emit(&mut self, id: OpId, outcome: Outcome) {
+        self.outbox.push_back(Completion { id, outcome });
+    }
+
+    /// Has the ring tell when one of the two wakers is used.
+    fn watch(&mut self, which: u64) {
+        let waker = if which == WAKER { &self.waker } else { &self.bell };
+        let entry = opcode::PollAdd::new(types::Fd(waker.descriptor().as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: the entry points to nothing, and the descriptor lives as long as the ring.
+        unsafe { self.push(entry.user_data(which)) };
+    }
+}
+
+/// The turn's parts.
+impl Uring {
+    fn enter(&mut self, deadline: Option<Time>) -> io::Result<()> {
+        let has_work = !self.outbox.is_empty() || !self.ready.is_empty() || self.ring.has_completions();
+        let wait = if has_work {
+            Some(Duration::ZERO)
+        } else {
+            let until = [deadline, self.paused.until()].into_iter().flatten().min();
+            until.map(|until| until.since(self.now()))
+        };
+        self.counters.enters += 1;
+        self.ring.enter(wait)?;
+        if self.paused.until().is_some_and(|until| self.now() >= until) {
+            self.resume_listeners();
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        let mut reaped = std::mem::take(&mut self.reaped);
+        self.ring.reap(TURN_COMPLETIONS_MAX, &mut reaped);
+        for entry in reaped.drain(..) {
+            self.on_completion(&entry);
+        }
+        self.reaped = reaped;
+        self.counters.overflows = self.ring.overflows();
+    }
+
+    fn on_completion(&mut self, entry: &cqueue::Entry) {
+        match entry.user_data() {
+            WAKER => {
+                self.woken |= self.waker.clear();
+                self.watch(WAKER);
+            }
+            BELL => {
+                self.bell.clear();
+                self.collect_answers();
+                self.watch(BELL);
+            }
+            // Found, not found or too late: the operation's own completion tells.
+            CANCEL => {}
+            bits => self.on_operation(OpId::from_bits(bits), entry.result(), entry.flags()),
+        }
+    }
+
+    fn on_operation(&mut self, id: OpId, result: i32, flags: u32) {
+        if !cqueue::more(flags) {
+            self.flights.leave_kernel(id);
+        }
+        let Some(flight) = self.flights.get_mut(id) else {
+            debug_assert!(false, "a completion for {id}, which has ended: {result}");
+            tracing::error!(op = %id, result, "a completion of an operation that has ended");
+            return;
+        };
+        match &flight.work {
+            Work::Accept { .. } => self.on_accept(id, result, flags),
+            Work::Recv { .. } => self.on_recv(id, result, flags),
+            Work::Send { .. } => self.on_send(id, result),
+            Work::SendFile(_) => self.on_send_file(id, result),
+            Work::Connect(_) => self.on_connect(id, result),
+            Work::Open { .. } => self.on_open(id, result),
+            Work::Read { .. } => self.on_read(id, result),
+            Work::Close => {
+                self.on_descriptor_closed();
+                self.finish(id, Outcome::Done);
+            }
+            Work::Offloaded => debug_assert!(false, "{id} is off the loop and has a completion"),
+        }
+    }
+
+    /// One round over what can go on without waiting.
+    fn serve_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else { return };
+            self.serve_send_file(id);
+        }
+    }
+}
+
+impl Drop for Uring {
+    /// The kernel may write to buffers and read from chains until the last completion; so everything is cancelled
+    /// and waited for.
+    fn drop(&mut self) {
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build().user_data(CANCEL);
+        // SAFETY: the entry points to nothing.
+        unsafe { self.ring.push(entry) };
+        let deadline = Instant::now() + FAREWELL;
+        while self.flights.in_kernel() > 0 && Instant::now() < deadline {
+            if self.ring.enter(Some(Duration::from_millis(10))).is_err() {
+                break;
+            }
+            let mut reaped = Vec::new();
+            self.ring.reap(usize::MAX, &mut reaped);
+            for entry in reaped.iter().filter(|entry| entry.user_data() & INTERNAL != INTERNAL) {
+                self.on_farewell(OpId::from_bits(entry.user_data()), entry.result(), entry.flags());
+            }
+        }
+        if self.flights.in_kernel() > 0 {
+            tracing::error!(operations = self.flights.in_kernel(), "the kernel does not let go: memory is leaked");
+            std::mem::forget(std::mem::take(&mut self.flights));
+            std::mem::forget(self.pool.clone());
+            return;
+        }
+        for buffers in [self.small.take(), self.large.take()].into_iter().flatten() {
+            if let Err(error) = buffers.close(&self.ring.submitter(), &self.pool) {
+                tracing::error!(%error, "a buffer ring cannot be unregistered: memory is leaked");
+                std::mem::forget(self.pool.clone());
+            }
+        }
+    }
+}
+
+impl Uring {
+    /// A last completion after which nothing is started any more.
+    fn on_farewell(&mut self, id: OpId, result: i32, flags: u32) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        match &flight.work {
+            Work::Recv { .. } => {
+                if let Some(index) = cqueue::buffer_select(flags) {
+                    self.take_buffer(id, index, 0);
+                }
+            }
+            Work::Accept { .. } | Work::Open { .. } => drop(sys::adopt_result(result)),
+            Work::Send { .. }
+            | Work::SendFile(_)
+            | Work::Connect(_)
+            | Work::Read { .. }
+            | Work::Offloaded
+            | Work::Close => {}
+        }
+        if !cqueue::more(flags) {
+            self.flights.leave_kernel(id);
+            drop(self.flights.remove(id));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `Accept`: connections as they arrive, and the pause when a limit is reached.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use io_uring::{cqueue, opcode, types};
+
+use super::{Uring, Work};
+use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Socket, Time, sys};
+
+/// How long accepting pauses after it ran into a limit, unless a descriptor is closed before.
+///
+/// The limit may be the machine's, and then nothing here tells when it is over.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts that wait for descriptors or memory.
+#[derive(Debug, Default)]
+pub(super) struct Paused {
+    accepts: Vec<OpId>,
+    until: Option<Time>,
+}
+
+impl Paused {
+    /// When to try again, if any waits.
+    pub(super) const fn until(&self) -> Option<Time> {
+        self.until
+    }
+}
+
+impl Uring {
+    pub(super) fn start_accept(&mut self, id: OpId, listener: Socket) {
+        let Some(endpoint) = self.sockets.get_mut(listener.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.receiving.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        endpoint.receiving = Some(id);
+        self.flights.insert(id, Work::Accept { listener: listener.0 });
+        self.arm_accept(id);
+    }
+
+    fn arm_accept(&mut self, id: OpId) {
+        let Some(Work::Accept { listener }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
+        let Some(endpoint) = self.sockets.get(*listener) else { return };
+        let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let entry = if self.features.has(Feature::AcceptMultishot) {
+            opcode::AcceptMulti::new(descriptor).flags(libc::SOCK_CLOEXEC).build()
+        } else {
+            opcode::Accept::new(descriptor, std::ptr::null_mut(), std::ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        };
+        // SAFETY: no address is asked for, so the entry points to nothing.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_accept(&mut self, id: OpId, result: i32, flags: u32) {
+        match sys::adopt_result(result) {
+            Ok(socket) => {
+                let peer = sys::peer_of(socket.as_fd());
+                let socket = self.insert(socket);
+                self.emit(id, Outcome::Accepted { socket, peer });
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EPERM) => {
+                    if !cqueue::more(flags) && !self.is_cancelled(id) {
+                        tracing::debug!(op = %id, %error, "accepting pauses");
+                        self.counters.accept_pauses += 1;
+                        self.paused.accepts.push(id);
+                        self.paused.until = Some(self.now() + PAUSE);
+                        return;
+                    }
+                }
+                Some(code) if is_about_the_connection(code) => {}
+                Some(libc::ECANCELED) => {}
+                _ => {
+                    if !cqueue::more(flags) {
+                        return self.finish(id, Outcome::Failed(Fault::from_io(&error)));
+                    }
+                }
+            },
+        }
+        if !cqueue::more(flags) {
+            if self.is_cancelled(id) {
+                self.finish(id, Outcome::Cancelled);
+            } else {
+                self.counters.rearms += u64::from(self.features.has(Feature::AcceptMultishot));
+                self.arm_accept(id);
+            }
+        }
+    }
+
+    pub(super) fn is_cancelled(&mut self, id: OpId) -> bool {
+        self.flights.get_mut(id).is_some_and(|flight| flight.is_cancelled)
+    }
+
+    /// Lets every paused accept try again.
+    pub(super) fn resume_listeners(&mut self) {
+        self.paused.until = None;
+        for id in std::mem::take(&mut self.paused.accepts) {
+            // It may have been cancelled meanwhile.
+            if self.flights.get_mut(id).is_some_and(|flight| !flight.is_in_kernel) {
+                self.arm_accept(id);
+            }
+        }
+    }
+
+    /// A descriptor is free again: those who wait for one may try.
+    pub(super) fn on_descriptor_closed(&mut self) {
+        if self.paused.until.is_some() {
+            self.resume_listeners();
+        }
+    }
+}
+
+/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
+/// (accept(2)): the next one may be fine.
+const fn is_about_the_connection(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EAGAIN
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENONET
+            | libc::EOPNOTSUPP
+    )
+}

@@ -1,0 +1,77 @@
+//! `Open` and `Read`, through the ring.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use io_uring::types::OpenHow;
+use io_uring::{opcode, types};
+
+use super::{Uring, Work};
+use crate::driver::{Fault, Feature, File, OpId, Outcome, Root, sys};
+
+impl Uring {
+    pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+        if !self.features.has(Feature::RingOpen) {
+            return self.open_off_the_loop(id, root, path);
+        }
+        let how = Box::new(OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE));
+        let entry =
+            opcode::OpenAt2::new(types::Fd(root.directory().as_raw_fd()), path.as_ptr(), &raw const *how).build();
+        self.flights.insert(id, Work::Open { _held: (root, path, how) });
+        // SAFETY: path and box belong to the flight, which lives until the completion.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_open(&mut self, id: OpId, result: i32) {
+        let outcome = match sys::adopt_result(result) {
+            Ok(file) => match sys::file_info(file.as_fd()) {
+                Ok(info) => Outcome::Opened(File(self.files.insert(Arc::new(file))), info),
+                Err(error) => Outcome::Failed(Fault::from_io(&error)),
+            },
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && self.is_cancelled(id) => Outcome::Cancelled,
+            Err(error) => Outcome::Failed(Fault::from_io(&error)),
+        };
+        self.finish(id, outcome);
+    }
+
+    pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.flights.insert(id, Work::Read { file, bytes: vec![0; length], filled: 0, offset });
+        self.submit_read(id);
+    }
+
+    fn submit_read(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Read { file, bytes, filled, offset } = &mut flight.work else { return };
+        let rest = &mut bytes[*filled..];
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
+            .offset(*offset + *filled as u64)
+            .build();
+        // SAFETY: the memory belongs to the flight, which lives until the completion and does not touch it before.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_read(&mut self, id: OpId, result: i32) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let is_cancelled = flight.is_cancelled;
+        let Work::Read { bytes, filled, .. } = &mut flight.work else { return };
+        match usize::try_from(result) {
+            Ok(count) => {
+                *filled += count;
+                if count > 0 && *filled < bytes.len() {
+                    return self.submit_read(id);
+                }
+                bytes.truncate(*filled);
+                let bytes = std::mem::take(bytes);
+                self.finish(id, Outcome::Read(bytes));
+            }
+            Err(_) => match -result {
+                libc::ECANCELED if is_cancelled => self.finish(id, Outcome::Cancelled),
+                libc::EINTR | libc::EAGAIN => self.submit_read(id),
+                errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
+            },
+        }
+    }
+}

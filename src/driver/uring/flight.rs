@@ -1,0 +1,110 @@
+//! The operations in flight, and all memory that the kernel may touch for them.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use io_uring::types::OpenHow;
+
+use super::connect::Attempt;
+use super::receive::Arming;
+use super::send::Message;
+use super::send_file::Transfer;
+use crate::buffer::Chain;
+use crate::driver::{OpId, Root};
+use crate::table::Key;
+
+/// One operation from its start to its final outcome.
+#[derive(Debug)]
+pub(super) struct Flight {
+    id: OpId,
+    /// A machine has asked for its end.
+    pub(super) is_cancelled: bool,
+    /// It has an entry that the kernel has not completed for the last time.
+    pub(super) is_in_kernel: bool,
+    pub(super) work: Work,
+}
+
+/// What it takes to carry an operation out.
+#[derive(Debug)]
+pub(super) enum Work {
+    Accept {
+        listener: Key,
+    },
+    Recv {
+        socket: Key,
+        arming: Arming,
+    },
+    Send {
+        socket: Key,
+        /// What the kernel has not taken yet.
+        chain: Chain,
+        /// The header of a send of several pieces; boxed, since the kernel reads it where it is.
+        message: Option<Box<Message>>,
+    },
+    SendFile(Transfer),
+    Connect(Attempt),
+    Open {
+        /// Held for the kernel, which reads path and box where they are, and opens beneath the root.
+        _held: (Arc<Root>, CString, Box<OpenHow>),
+    },
+    Read {
+        file: Arc<OwnedFd>,
+        bytes: Vec<u8>,
+        filled: usize,
+        offset: u64,
+    },
+    /// On another thread.
+    Offloaded,
+    Close,
+}
+
+/// Every operation in flight, by its dense index.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    flights: Vec<Option<Flight>>,
+    in_kernel: usize,
+}
+
+impl Flights {
+    pub(super) fn insert(&mut self, id: OpId, work: Work) {
+        if self.flights.len() <= id.index() {
+            self.flights.resize_with(id.index() + 1, || None);
+        }
+        debug_assert!(self.flights[id.index()].is_none(), "operation {id} starts twice");
+        self.flights[id.index()] = Some(Flight { id, is_cancelled: false, is_in_kernel: false, work });
+    }
+
+    pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Flight> {
+        self.flights.get_mut(id.index())?.as_mut().filter(|flight| flight.id == id)
+    }
+
+    pub(super) fn remove(&mut self, id: OpId) -> Option<Flight> {
+        self.flights.get_mut(id.index())?.take_if(|flight| flight.id == id)
+    }
+
+    /// Notes that an entry was queued for the operation.
+    pub(super) fn enter_kernel(&mut self, id: OpId) {
+        let Some(flight) = self.get_mut(id) else {
+            debug_assert!(false, "an entry for {id}, which has no flight");
+            return;
+        };
+        debug_assert!(!flight.is_in_kernel, "a second entry for {flight:?}");
+        flight.is_in_kernel = true;
+        self.in_kernel += 1;
+    }
+
+    /// Notes the last completion of the operation's entry.
+    pub(super) fn leave_kernel(&mut self, id: OpId) {
+        if let Some(flight) = self.get_mut(id)
+            && std::mem::replace(&mut flight.is_in_kernel, false)
+        {
+            self.in_kernel -= 1;
+        }
+    }
+
+    /// How many operations have an entry with the kernel.
+    pub(super) const fn in_kernel(&self) -> usize {
+        self.in_kernel
+    }
+}

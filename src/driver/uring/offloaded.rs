@@ -1,0 +1,86 @@
+//! What waits for a disk or a name server, or takes long, on a thread off the loop.
+
+use std::ffi::CString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::{Uring, Work};
+use crate::driver::{
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, resolve, sys,
+};
+
+/// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
+/// it a file that was opened in vain.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
+    Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
+    Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
+    Computed { id: OpId, bytes: Vec<u8> },
+}
+
+impl Uring {
+    pub(super) fn start_resolve(&mut self, id: OpId, host: Arc<str>, port: u16) {
+        self.offload(id, move || Answer::Resolved { id, result: resolve::resolve(&host, port) });
+    }
+
+    pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+        self.offload(id, move || {
+            let result = beneath::open(root.directory().as_fd(), &path).and_then(|file| {
+                let info = sys::file_info(file.as_fd())?;
+                Ok((file, info))
+            });
+            Answer::Opened { id, result }
+        });
+    }
+
+    pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+        self.offload(id, move || Answer::Listed { id, result: folder::list(root.directory().as_fd(), &path) });
+    }
+
+    pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
+        self.offload(id, move || Answer::Computed { id, bytes: computation.run() });
+    }
+
+    fn offload(&mut self, id: OpId, task: impl FnOnce() -> Answer + Send + 'static) {
+        self.flights.insert(id, Work::Offloaded);
+        self.offload.run(task);
+    }
+
+    /// Takes what the threads have ready.
+    pub(super) fn collect_answers(&mut self) {
+        for answer in self.offload.results() {
+            match answer {
+                Answer::Resolved { id, result } => {
+                    self.answer(id, result.map_or_else(Outcome::Failed, Outcome::Resolved));
+                }
+                Answer::Opened { id, result } => self.answer_open(id, result),
+                Answer::Listed { id, result } => {
+                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
+                    self.answer(id, result.map_or_else(failed, Outcome::Listed));
+                }
+                Answer::Computed { id, bytes } => self.answer(id, Outcome::Computed(bytes)),
+            }
+        }
+    }
+
+    fn answer(&mut self, id: OpId, outcome: Outcome) {
+        if self.flights.get_mut(id).is_some() {
+            self.finish(id, outcome);
+        }
+    }
+
+    fn answer_open(&mut self, id: OpId, result: io::Result<(OwnedFd, FileInfo)>) {
+        if self.flights.get_mut(id).is_none() {
+            drop(result);
+            return self.on_descriptor_closed();
+        }
+        let outcome = match result {
+            Ok((file, info)) => Outcome::Opened(File(self.files.insert(Arc::new(file))), info),
+            Err(error) => Outcome::Failed(Fault::from_io(&error)),
+        };
+        self.finish(id, outcome);
+    }
+}

@@ -1,0 +1,257 @@
+//! `Recv`: bytes into buffers that the kernel picks, as they come.
+//!
+//! ```text
+//!             multishot, small buffers                 one at a time, large buffers
+//!   start ──► Stream ──── bulk: cancel ──► Switching ──► Once(Large) ──┐
+//!               ▲  │ no buffer                                │  ▲     │ each completion
+//!               │  └──────► Starving ◄────────────────────────┘  └─────┘
+//!               └────────────── messages again ◄──────────────────┘
+//! ```
+//!
+//! Without multishot receives it is `Once(Small)` in place of `Stream`; without buffer rings it waits
+//! for readiness and then receives into a buffer of the pool.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use io_uring::{cqueue, opcode, squeue, types};
+
+use super::{Uring, Work};
+use crate::buffer::{Buffer, SizeClass};
+use crate::driver::{Fault, Feature, OpId, Outcome, Socket, sys};
+
+/// What one socket may receive directly before the others get their turn.
+const DIRECT_READS_MAX: usize = 16;
+
+/// How a receive waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arming {
+    /// A multishot receive into small buffers.
+    Stream,
+    /// The same, and cancelled by the driver: large buffers come next.
+    Switching,
+    /// One receive into a buffer of this size.
+    Once(SizeClass),
+    /// A poll for readiness.
+    Readiness,
+    /// In line for a buffer.
+    Starving,
+}
+
+impl Uring {
+    pub(super) fn start_recv(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.receiving.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        endpoint.receiving = Some(id);
+        self.flights.insert(id, Work::Recv { socket: socket.0, arming: Arming::Starving });
+        self.arm_recv(id);
+    }
+
+    /// Submits the receive that suits the socket now.
+    fn arm_recv(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &mut flight.work else { return };
+        let Some(endpoint) = self.sockets.get(*socket) else { return };
+        let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let entry = match (endpoint.appetite.class(), &self.small, &self.large) {
+            (SizeClass::Large, _, Some(large)) => {
+                *arming = Arming::Once(SizeClass::Large);
+                receive_once(descriptor, self.pool.size(SizeClass::Large), large.group())
+            }
+            (_, Some(small), _) if self.features.has(Feature::RecvMultishot) => {
+                *arming = Arming::Stream;
+                opcode::RecvMulti::new(descriptor, small.group()).build()
+            }
+            (_, Some(small), _) => {
+                *arming = Arming::Once(SizeClass::Small);
+                receive_once(descriptor, self.pool.size(SizeClass::Small), small.group())
+            }
+            (_, None, _) => {
+                *arming = Arming::Readiness;
+                opcode::PollAdd::new(descriptor, (libc::POLLIN | libc::POLLRDHUP) as u32).build()
+            }
+        };
+        // SAFETY: the kernel takes memory from a registered ring of buffers, or none.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_recv(&mut self, id: OpId, result: i32, flags: u32) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = flight.work else { return };
+        let is_last = !cqueue::more(flags);
+        if arming == Arming::Readiness {
+            return self.on_readable(id, result);
+        }
+        let buffer = cqueue::buffer_select(flags)
+            .and_then(|index| self.take_buffer(id, index, usize::try_from(result).unwrap_or(0)));
+        match result {
+            1.. => {
+                let Some(buffer) = buffer else {
+                    debug_assert!(false, "{result} bytes without a buffer");
+                    return self.finish_recv(id, Outcome::Failed(Fault::Os(libc::EIO)), is_last);
+                };
+                let length = buffer.len();
+                self.emit(id, Outcome::Received(buffer));
+                self.learn(id, length, is_last);
+                if is_last {
+                    self.go_on(id, arming);
+                }
+            }
+            0 => self.finish_recv(id, Outcome::Eof, is_last),
+            error => match -error {
+                libc::ENOBUFS if self.is_cancelled(id) => self.finish_recv(id, Outcome::Cancelled, is_last),
+                libc::ENOBUFS => self.starve(id, arming),
+                // The driver's own cancel, or one of a machine.
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN if is_last => self.go_on(id, arming),
+                errno => self.finish_recv(id, Outcome::Failed(Fault::Os(errno)), is_last),
+            },
+        }
+    }
+
+    /// After an entry's last completion: the next one, unless a machine wants no more.
+    fn go_on(&mut self, id: OpId, arming: Arming) {
+        if self.is_cancelled(id) {
+            return self.finish(id, Outcome::Cancelled);
+        }
+        self.counters.rearms += u64::from(arming == Arming::Stream);
+        self.arm_recv(id);
+    }
+
+    fn finish_recv(&mut self, id: OpId, outcome: Outcome, is_last: bool) {
+        debug_assert!(is_last, "{outcome:?}, and more to come");
+        self.finish(id, outcome);
+    }
+
+    /// Takes over the buffer that a completion names.
+    pub(super) fn take_buffer(&mut self, id: OpId, index: u16, length: usize) -> Option<Buffer> {
+        let Work::Recv { arming, .. } = self.flights.get_mut(id)?.work else { return None };
+        let ring = match arming {
+            Arming::Once(SizeClass::Large) => self.large.as_mut()?,
+            Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut()?,
+            Arming::Readiness | Arming::Starving => return None,
+        };
+        if length == 0 {
+            ring.unused(&self.pool, index);
+            return None;
+        }
+        Some(ring.received(&self.pool, index, length))
+    }
+
+    /// Notes how much came; a stream that has become bulk is cancelled, to be armed anew with large buffers.
+    fn learn(&mut self, id: OpId, length: usize, is_last: bool) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let is_cancelled = flight.is_cancelled;
+        let Work::Recv { socket, arming } = &mut flight.work else { return };
+        let Some(endpoint) = self.sockets.get_mut(*socket) else { return };
+        let before = endpoint.appetite.class();
+        endpoint.appetite = endpoint.appetite.after(length, self.pool.size(SizeClass::Small));
+        let is_promoted = before == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large;
+        if !is_promoted || self.large.is_none() {
+            return;
+        }
+        self.counters.promotions += 1;
+        if *arming == Arming::Stream && !is_last && !is_cancelled {
+            *arming = Arming::Switching;
+            let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(super::CANCEL);
+            // SAFETY: the entry points to nothing.
+            unsafe { self.push(entry) };
+        }
+    }
+
+    fn starve(&mut self, id: OpId, arming: Arming) {
+        self.counters.buffers_exhausted += 1;
+        let ring = match arming {
+            Arming::Once(SizeClass::Large) => self.large.as_mut(),
+            Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut(),
+            Arming::Readiness | Arming::Starving => None,
+        };
+        if let Some(ring) = ring {
+            ring.widen();
+        }
+        if let Some(flight) = self.flights.get_mut(id)
+            && let Work::Recv { arming, .. } = &mut flight.work
+        {
+            *arming = Arming::Starving;
+        }
+        self.starving.push_back(id);
+    }
+
+    /// Fills the rings of buffers, and arms those who wait in line, as far as there are buffers.
+    ///
+    /// Buffers come back only between turns (a machine drops one) or with a completion (a send ends),
+    /// and a turn with completions ends: so looking once a round misses none.
+    pub(super) fn feed_starving(&mut self) {
+        for ring in [&mut self.small, &mut self.large].into_iter().flatten() {
+            ring.refill(&self.pool);
+        }
+        for _ in 0..self.starving.len() {
+            let Some(id) = self.starving.pop_front() else { return };
+            let Some(flight) = self.flights.get_mut(id) else { continue };
+            let Work::Recv { socket, arming: Arming::Starving } = flight.work else { continue };
+            let class = self.sockets.get(socket).map_or(SizeClass::Small, |endpoint| endpoint.appetite.class());
+            let has_buffer = match (class, &self.small, &self.large) {
+                (SizeClass::Large, _, Some(large)) => large.filled() > 0,
+                (_, Some(small), _) => small.filled() > 0,
+                (_, None, _) => match self.pool.take(SizeClass::Small) {
+                    Some(probe) => {
+                        self.pool.give_back(probe);
+                        true
+                    }
+                    None => false,
+                },
+            };
+            if has_buffer {
+                self.arm_recv(id);
+            } else {
+                if class == SizeClass::Large
+                    && let Some(endpoint) = self.sockets.get_mut(socket)
+                {
+                    // Rather small buffers than none.
+                    endpoint.appetite = super::Appetite::default();
+                }
+                self.starving.push_back(id);
+            }
+        }
+    }
+
+    /// The socket is readable: receives directly until nothing is left, the quota is spent, or no buffer is free.
+    fn on_readable(&mut self, id: OpId, result: i32) {
+        if result < 0 && result != -libc::ECANCELED {
+            return self.finish(id, Outcome::Failed(Fault::Os(-result)));
+        }
+        if self.is_cancelled(id) {
+            return self.finish(id, Outcome::Cancelled);
+        }
+        for _ in 0..DIRECT_READS_MAX {
+            let Some(Work::Recv { socket, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
+            let Some(endpoint) = self.sockets.get(*socket) else { return };
+            let fill = |memory: &mut [u8]| sys::recv(endpoint.socket.as_fd(), memory);
+            match self.pool.filled(SizeClass::Small, fill) {
+                None => return self.starve(id, Arming::Readiness),
+                Some(Ok(buffer)) if buffer.is_empty() => return self.finish(id, Outcome::Eof),
+                Some(Ok(buffer)) => {
+                    let is_short = buffer.len() < buffer.capacity();
+                    self.emit(id, Outcome::Received(buffer));
+                    if is_short {
+                        break;
+                    }
+                }
+                Some(Err(error)) => match error.kind() {
+                    io::ErrorKind::WouldBlock => break,
+                    io::ErrorKind::Interrupted => {}
+                    _ => return self.finish(id, Outcome::Failed(Fault::from_io(&error))),
+                },
+            }
+        }
+        self.arm_recv(id);
+    }
+}
+
+fn receive_once(descriptor: types::Fd, length: usize, group: u16) -> squeue::Entry {
+    opcode::Recv::new(descriptor, std::ptr::null_mut(), length as u32)
+        .buf_group(group)
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
+}

@@ -1,0 +1,242 @@
+//! The two queues shared with the kernel, and the one system call of a turn.
+//!
+//! It owns the ring's descriptor and memory. It does not know what entries mean; only that none that
+//! was pushed is ever lost, also when the submission queue is full.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, squeue};
+
+use crate::driver::{Feature, FeatureSet};
+
+/// Constants of `io_uring_enter(2)` that the binding keeps to itself.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+
+/// `IORING_REGISTER_RING_FDS` and its counterpart (io_uring_register(2)).
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
+
+/// Submissions and completions.
+pub(super) struct Ring {
+    ring: IoUring,
+    /// Entries that found the submission queue full, in order.
+    overflow: VecDeque<squeue::Entry>,
+    /// The number under which the ring's descriptor is registered, which saves looking it up.
+    registered: Option<u32>,
+    features: FeatureSet,
+}
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct GetEventsArg {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_us: u32,
+    timespec: u64,
+}
+
+/// `struct io_uring_rsrc_update`, as registering descriptors of rings uses it.
+#[repr(C)]
+struct RingUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// `struct __kernel_timespec`.
+#[repr(C)]
+struct KernelTimespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Ring {
+    /// A ring with as many of the wanted set-up features as this kernel grants.
+    ///
+    /// # Errors
+    /// No ring can be made at all.
+    pub(super) fn new(sq_entries: u32, cq_entries: u32, wanted: FeatureSet) -> io::Result<Self> {
+        let (ring, mut features) = build(sq_entries, cq_entries, wanted)?;
+        let mut ring = Self { ring, overflow: VecDeque::new(), registered: None, features };
+        if wanted.has(Feature::RegisteredRing) {
+            ring.registered = ring.register_own_descriptor().ok();
+            if ring.registered.is_some() {
+                features = features.with(Feature::RegisteredRing);
+            }
+        }
+        ring.features = features;
+        Ok(ring)
+    }
+
+    /// The set-up features in use.
+    pub(super) const fn features(&self) -> FeatureSet {
+        self.features
+    }
+
+    /// For registering buffers and asking what is supported.
+    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    /// Queues an entry for the next [`Ring::enter`].
+    ///
+    /// # Safety
+    /// Everything the entry points to stays where it is until its last completion was reaped.
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: promised by the caller.
+        if !self.overflow.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.overflow.push_back(entry);
+        }
+    }
+
+    /// Whether completions wait to be reaped.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Submits everything queued and waits until a completion is there or the time has passed.
+    /// `None`: without limit. Zero: without waiting.
+    ///
+    /// # Errors
+    /// The ring itself cannot be used any more.
+    pub(super) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let mut min_complete = u32::from(wait != Some(Duration::ZERO));
+        loop {
+            self.fill_queue();
+            let queued = self.ring.submission().len() as u32;
+            let more_to_submit = !self.overflow.is_empty();
+            if more_to_submit {
+                min_complete = 0;
+            }
+            match self.enter_once(queued, min_complete, wait) {
+                Ok(()) if !more_to_submit => return Ok(()),
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    // The time has passed, a signal came, or the completion queue must be emptied first.
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Takes the completions that are there now, at most `count_max`. Those that come meanwhile have to wait.
+    pub(super) fn reap(&mut self, count_max: usize, into: &mut Vec<cqueue::Entry>) {
+        let completion = self.ring.completion();
+        let count = completion.len().min(count_max);
+        into.extend(completion.take(count));
+    }
+
+    /// Completions that overflowed into kernel memory so far; none of them is lost.
+    pub(super) fn overflows(&mut self) -> u64 {
+        u64::from(self.ring.completion().overflow())
+    }
+
+    fn fill_queue(&mut self) {
+        let mut queue = self.ring.submission();
+        while let Some(entry) = self.overflow.front() {
+            // SAFETY: promised by the caller of `Ring::push`.
+            if unsafe { queue.push(entry) }.is_err() {
+                break;
+            }
+            self.overflow.pop_front();
+        }
+    }
+
+    fn enter_once(&self, to_submit: u32, min_complete: u32, wait: Option<Duration>) -> io::Result<()> {
+        let wait = wait.unwrap_or_default();
+        let timespec = KernelTimespec { seconds: wait.as_secs() as i64, nanoseconds: i64::from(wait.subsec_nanos()) };
+        let has_limit = min_complete > 0 && !wait.is_zero();
+        let argument = GetEventsArg {
+            sigmask: 0,
+            sigmask_bytes: 0,
+            min_wait_us: 0,
+            timespec: if has_limit { (&raw const timespec) as u64 } else { 0 },
+        };
+        let (descriptor, flag) = match self.registered {
+            Some(number) => (number as i32, ENTER_REGISTERED_RING),
+            None => (self.ring.as_raw_fd(), 0),
+        };
+        // SAFETY: argument and time-out are live, the size is the argument's; the entries were promised by `push`.
+        let submitted = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                descriptor,
+                to_submit,
+                min_complete,
+                ENTER_GETEVENTS | ENTER_EXT_ARG | flag,
+                &raw const argument,
+                size_of::<GetEventsArg>(),
+            )
+        };
+        if submitted < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn register_own_descriptor(&self) -> io::Result<u32> {
+        let mut update = RingUpdate { offset: u32::MAX, reserved: 0, data: self.ring.as_raw_fd() as u64 };
+        self.register(REGISTER_RING_FDS, &mut update)?;
+        Ok(update.offset)
+    }
+
+    fn register(&self, operation: u32, update: &mut RingUpdate) -> io::Result<()> {
+        // SAFETY: one live structure of the kind that the operation takes.
+        let result = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, self.ring.as_raw_fd(), operation, std::ptr::from_mut(update), 1)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if let Some(number) = self.registered {
+            // The kernel would keep the ring alive until the thread ends; if it refuses, it does that.
+            let _ = self.register(UNREGISTER_RING_FDS, &mut RingUpdate { offset: number, reserved: 0, data: 0 });
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("features", &self.features).finish_non_exhaustive()
+    }
+}
+
+/// Tries the set-up with everything wanted, then with less and less.
+fn build(sq_entries: u32, cq_entries: u32, wanted: FeatureSet) -> io::Result<(IoUring, FeatureSet)> {
+    let defer = wanted.has(Feature::DeferTaskrun);
+    let flat = wanted.has(Feature::NoSqArray);
+    let mut last = None;
+    for (defer, flat) in [(defer, flat), (defer, false), (false, flat), (false, false)] {
+        let mut builder = IoUring::builder();
+        builder.setup_clamp().setup_cqsize(cq_entries);
+        if defer {
+            builder.setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+        }
+        if flat {
+            builder.setup_no_sqarray();
+        }
+        match builder.build(sq_entries) {
+            Ok(ring) => {
+                let mut features = FeatureSet::NONE;
+                if defer {
+                    features = features.with(Feature::DeferTaskrun);
+                }
+                if flat {
+                    features = features.with(Feature::NoSqArray);
+                }
+                return Ok((ring, features));
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    // Not even the plain set-up; with cooperative task running it might have been too much for an old kernel.
+    Err(last.unwrap_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)))
+}

@@ -1,0 +1,93 @@
+//! `Send`: a chain of chunks, one entry at a time until all of it is the kernel's.
+
+use std::os::fd::AsRawFd;
+
+use io_uring::{opcode, types};
+
+use super::{Uring, Work};
+use crate::buffer::Chain;
+use crate::driver::sys::{self, GATHER_MAX};
+use crate::driver::{Fault, OpId, Outcome, Socket};
+
+/// The header of a send of several pieces, and the pieces. The kernel reads both where they are.
+pub(super) struct Message {
+    header: libc::msghdr,
+    pieces: [libc::iovec; GATHER_MAX],
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("pieces", &self.header.msg_iovlen).finish()
+    }
+}
+
+impl Message {
+    fn new() -> Box<Self> {
+        let pieces = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
+        Box::new(Self { header: sys::message_of(&mut []), pieces })
+    }
+
+    /// Points the message at the beginning of a chain.
+    fn fill(&mut self, chain: &Chain) {
+        let count = sys::gather(chain, &mut self.pieces);
+        self.header = sys::message_of(&mut self.pieces[..count]);
+    }
+}
+
+impl Uring {
+    pub(super) fn start_send(&mut self, id: OpId, socket: Socket, chain: Chain) {
+        debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.sending.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        endpoint.sending = Some(id);
+        self.flights.insert(id, Work::Send { socket: socket.0, chain, message: None });
+        self.submit_send(id);
+    }
+
+    fn submit_send(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Send { socket, chain, message } = &mut flight.work else { return };
+        let Some(endpoint) = self.sockets.get(*socket) else { return };
+        let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let entry = match chain.chunks() {
+            [chunk] => opcode::Send::new(descriptor, chunk.as_ptr(), u32::try_from(chunk.len()).unwrap_or(u32::MAX))
+                .flags(libc::MSG_NOSIGNAL)
+                .build(),
+            _ => {
+                let message = message.get_or_insert_with(Message::new);
+                message.fill(chain);
+                opcode::SendMsg::new(descriptor, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
+            }
+        };
+        // SAFETY: the bytes and the boxed message belong to the flight, which lives until the completion and does not
+        // change them before.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_send(&mut self, id: OpId, result: i32) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let is_cancelled = flight.is_cancelled;
+        let Work::Send { chain, .. } = &mut flight.work else { return };
+        match usize::try_from(result) {
+            Ok(count) => {
+                chain.advance(count.min(chain.len()));
+                if chain.is_empty() {
+                    return self.finish(id, Outcome::Sent);
+                }
+                self.counters.short_sends += 1;
+                self.emit(id, Outcome::Progress(count as u64));
+                if is_cancelled {
+                    return self.finish(id, Outcome::Cancelled);
+                }
+                self.submit_send(id);
+            }
+            Err(_) => match -result {
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN if is_cancelled => self.finish(id, Outcome::Cancelled),
+                libc::EINTR | libc::EAGAIN => self.submit_send(id),
+                errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
+            },
+        }
+    }
+}

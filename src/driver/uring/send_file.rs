@@ -1,0 +1,184 @@
+//! `SendFile`: `sendfile(2)` from the page cache; the ring waits for the socket and reads what is not cached.
+//!
+//! ```text
+//!             ┌────── quota spent: next turn ──────┐
+//!             ▼                                    │
+//!   start ──► in the ready list ──► sendfile ──────┤
+//!             ▲     ▲                  │ full      │ not cached
+//!             │     └──── writable ◄───┘           ▼
+//!             └───────────────────────────── Read, by the ring
+//! ```
+//!
+//! Splicing by the ring would be handed to a kernel worker thread for each piece, which costs more than the copy
+//! it saves.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use io_uring::{opcode, types};
+
+use super::{Uring, Work};
+use crate::driver::page_cache::is_range_cached;
+use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
+use crate::table::Key;
+
+/// What one socket may send of a file before the others get their turn.
+const PIECE_BYTES_MAX: u64 = 512 << 10;
+
+/// So many calls are made for that at most.
+const CALLS_MAX: usize = 8;
+
+/// What is not in the page cache is read, and so brought there, in pieces of so many bytes.
+const WARMING_BYTES: usize = 256 << 10;
+
+/// What is left of a file to send.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) socket: Key,
+    file: Arc<OwnedFd>,
+    offset: u64,
+    left: u64,
+    /// The file is believed to be in the page cache up to here.
+    cached_until: u64,
+    waits_for: WaitsFor,
+}
+
+/// What a transfer waits for.
+#[derive(Debug)]
+enum WaitsFor {
+    /// Its turn.
+    Turn,
+    /// Room in the socket.
+    Room,
+    /// The kernel's reading into this memory, which is what brings the file into the cache.
+    Warming(Vec<u8>),
+}
+
+impl Uring {
+    pub(super) fn start_send_file(&mut self, id: OpId, socket: Socket, file: File, offset: u64, length: u64) {
+        debug_assert!(length > 0, "an empty send of a file on {socket:?}");
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.sending.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        // The kernel counts in signed offsets and would refuse the whole with EINVAL.
+        if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
+            return self.emit(id, Outcome::Failed(Fault::FileTruncated));
+        }
+        endpoint.sending = Some(id);
+        let transfer =
+            Transfer { socket: socket.0, file, offset, left: length, cached_until: offset, waits_for: WaitsFor::Turn };
+        self.flights.insert(id, Work::SendFile(transfer));
+        self.ready.push_back(id);
+    }
+
+    /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
+    pub(super) fn serve_send_file(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut flight.work else { return };
+        let Some(endpoint) = self.sockets.get(transfer.socket) else { return };
+        let descriptor = endpoint.socket.as_fd();
+        let before = transfer.left;
+        let step = transfer.advance(descriptor);
+        let sent = before - transfer.left;
+        let is_over = transfer.left == 0;
+        if matches!(step, Ok(Step::Full | Step::Again)) && !is_over {
+            self.counters.short_sends += 1;
+        }
+        match step {
+            Err(fault) => return self.finish(id, Outcome::Failed(fault)),
+            Ok(_) if is_over => return self.finish(id, Outcome::Sent),
+            Ok(Step::Again) => {
+                transfer.waits_for = WaitsFor::Turn;
+                self.ready.push_back(id);
+            }
+            Ok(Step::Full) => {
+                transfer.waits_for = WaitsFor::Room;
+                let entry = opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLOUT as u32).build();
+                // SAFETY: the entry points to nothing.
+                unsafe { self.submit(id, entry) };
+            }
+            Ok(Step::Cold) => {
+                let length = transfer.left.min(WARMING_BYTES as u64) as usize;
+                let mut memory = vec![0; length];
+                let entry = opcode::Read::new(types::Fd(transfer.file.as_raw_fd()), memory.as_mut_ptr(), length as u32)
+                    .offset(transfer.offset)
+                    .build();
+                transfer.waits_for = WaitsFor::Warming(memory);
+                // SAFETY: the memory belongs to the flight, which lives until the completion; moving the vector does
+                // not move what it points to.
+                unsafe { self.submit(id, entry) };
+            }
+        }
+        if sent > 0 {
+            self.emit(id, Outcome::Progress(sent));
+        }
+    }
+
+    /// The socket has room, or a piece of the file has been read.
+    pub(super) fn on_send_file(&mut self, id: OpId, result: i32) {
+        if self.is_cancelled(id) {
+            return self.finish(id, Outcome::Cancelled);
+        }
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut flight.work else { return };
+        match std::mem::replace(&mut transfer.waits_for, WaitsFor::Turn) {
+            // A piece that was read is sent without asking again, or a cache that forgets quickly would keep the
+            // transfer from ever getting on. What went wrong goes wrong again, and is reported, when it is sent.
+            WaitsFor::Warming(memory) => transfer.cached_until = transfer.offset + memory.len() as u64,
+            WaitsFor::Room if result < 0 && result != -libc::EINTR && result != -libc::EAGAIN => {
+                return self.finish(id, Outcome::Failed(Fault::Os(-result)));
+            }
+            WaitsFor::Room | WaitsFor::Turn => {}
+        }
+        self.ready.push_back(id);
+    }
+}
+
+/// Where a transfer stands after its turn.
+enum Step {
+    Again,
+    Full,
+    Cold,
+}
+
+impl Transfer {
+    fn advance(&mut self, socket: BorrowedFd<'_>) -> Result<Step, Fault> {
+        // `sendfile(2)` knows no flag against waiting, only the socket's mode. No entry is submitted meanwhile, so the
+        // ring does not see it.
+        sys::set_nonblocking(socket).map_err(|error| Fault::from_io(&error))?;
+        let step = self.send_pieces(socket);
+        sys::set_blocking(socket).map_err(|error| Fault::from_io(&error))?;
+        step
+    }
+
+    fn send_pieces(&mut self, socket: BorrowedFd<'_>) -> Result<Step, Fault> {
+        let before = self.left;
+        for _ in 0..CALLS_MAX {
+            if self.left == 0 || before - self.left >= PIECE_BYTES_MAX {
+                break;
+            }
+            if self.offset >= self.cached_until {
+                let end = self.offset.saturating_add(self.left.min(PIECE_BYTES_MAX));
+                if !is_range_cached(self.file.as_fd(), self.offset, end) {
+                    return Ok(Step::Cold);
+                }
+                self.cached_until = end;
+            }
+            let length = (self.cached_until - self.offset).min(self.left);
+            match sys::send_file(socket, self.file.as_fd(), self.offset, length as usize) {
+                Ok(0) => return Err(Fault::FileTruncated),
+                Ok(count) => {
+                    self.offset += count as u64;
+                    self.left -= count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Full),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::from_io(&error)),
+            }
+        }
+        Ok(Step::Again)
+    }
+}

@@ -1,0 +1,99 @@
+//! The log: levels, formats, and a writer that never holds up a worker.
+
+use std::io::{self, IsTerminal};
+
+use clap::ValueEnum;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Records that may wait for a slow reader of the log; beyond that they are dropped, and nobody waits.
+const RECORDS_WAITING_MAX: usize = 64 << 10;
+
+/// The levels of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing
+    Off,
+    /// Bugs of xps
+    Error,
+    /// A peer, an upstream or a resource is not what it should be
+    Warn,
+    /// One record a connection
+    Info,
+    /// Transitions
+    Debug,
+    /// Every operation and outcome
+    Trace,
+}
+
+/// The formats of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For reading, in colour on a terminal unless NO_COLOR is set
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// What to write, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    level: &'static str,
+    format: LogFormat,
+}
+
+impl Setup {
+    /// For commands that serve: one record a connection, unless told otherwise.
+    pub fn for_servers(level: Option<LogLevel>, format: LogFormat) -> Self {
+        Self { level: level_name(level, "info"), format }
+    }
+
+    /// For commands whose user watches the result: nothing but bugs, unless told otherwise.
+    pub fn for_clients(level: Option<LogLevel>, format: LogFormat) -> Self {
+        Self { level: level_name(level, "error"), format }
+    }
+}
+
+/// Begins to log to standard error, until the guard is dropped.
+///
+/// `XPS_LOG` holds directives as `tracing` has them (`xps::tcp=trace,info`) and has the last word;
+/// `XPS_DEBUG=1` means the level `debug`, as in eXpServer.
+///
+/// # Errors
+/// `XPS_LOG` cannot be understood, or a log was begun before.
+pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
+    let filter = match std::env::var("XPS_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
+            .map_err(|error| format!("XPS_LOG: {error}; write levels such as `debug` or `xps::tcp=trace,info`"))?,
+        Ok(_) | Err(_) => EnvFilter::new(setup.level),
+    };
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(RECORDS_WAITING_MAX).lossy(true).finish(io::stderr());
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    match setup.format {
+        LogFormat::Human => {
+            let is_colourful =
+                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            registry.with(layer.with_ansi(is_colourful).with_target(false)).try_init()
+        }
+        LogFormat::Json => registry.with(layer.json()).try_init(),
+    }
+    .map_err(|error| error.to_string())?;
+    Ok(guard)
+}
+
+fn level_name(level: Option<LogLevel>, default: &'static str) -> &'static str {
+    match level {
+        None if std::env::var("XPS_DEBUG").is_ok_and(|value| value == "1") => "debug",
+        None => default,
+        Some(LogLevel::Off) => "off",
+        Some(LogLevel::Error) => "error",
+        Some(LogLevel::Warn) => "warn",
+        Some(LogLevel::Info) => "info",
+        Some(LogLevel::Debug) => "debug",
+        Some(LogLevel::Trace) => "trace",
+    }
+}
