@@ -2,8 +2,36 @@
 //!
 //! The whole server is a pure function of completions. State machines that never call the kernel
 //! are handed outcomes and answer with operations; a [`driver`] carries operations out.
+//!
+//! | to read first | because |
+//! |---|---|
+//! | [`driver`] | the contract between machines and the kernel, on one page |
+//! | [`tcp`] | one socket's life, and the flow between two |
+//! | [`session`] | what a connection is for |
+//! | [`core`] | one worker's state, its loop, and the server of many workers |
+//!
+//! A server in a program of one's own:
+//!
+//! ```no_run
+//! use xps::config::{BackendChoice, Limits, ListenerConfig, ServerConfig, Service};
+//! use xps::core::Server;
+//! use xps::driver::FeatureSet;
+//!
+//! let server = Server::start(ServerConfig {
+//!     listeners: vec![ListenerConfig { address: ([127, 0, 0, 1], 0).into(), service: Service::Echo }],
+//!     workers: 1,
+//!     pin_workers: false,
+//!     backend: BackendChoice::Auto,
+//!     uring_off: FeatureSet::NONE,
+//!     limits: Limits::default(),
+//! })?;
+//! println!("echo on {}, by {}", server.addresses()[0], server.selection().backend.name());
+//! server.run(|connections| println!("{connections} connections to go"))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![deny(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
 
 pub mod buffer;
 pub mod cli;

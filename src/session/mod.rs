@@ -5,8 +5,8 @@
 //!   Open ─────────────► Closing ──────────────────────────────────────► Closed
 //! ```
 //!
-//! A [`Session`] owns the client's [`Connection`] and a [`Task`] that says what the bytes mean:
-//! [`echo`], [`reverse`], [`proxy`], [`deliver`]. Outcomes are recorded; then one `pump` looks at all
+//! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
+//! `reverse`, `proxy` or `deliver`, made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 
 mod deliver;
