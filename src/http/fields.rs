@@ -41,24 +41,32 @@ struct Line {
 }
 
 impl<'b> Fields<'b> {
-    /// Indexes `lines`, which a parser found in `head`. `None` if one of them lies elsewhere, or beyond 64 KiB, or
-    /// there are more than 255.
-    pub(super) fn index(head: &'b [u8], lines: &[httparse::Header<'b>]) -> Option<Self> {
-        let mut fields =
-            Self { head, lines: SmallVec::with_capacity(lines.len()), first: [ABSENT; Known::COUNT], repeated: 0 };
-        for (number, line) in lines.iter().enumerate() {
-            let name = line.name.as_bytes();
-            let (name_at, value_at) = (offset(head, name)?, offset(head, line.value)?);
-            let (name_length, value_length) = (name.len().try_into().ok()?, line.value.len().try_into().ok()?);
-            fields.lines.push(Line { name_at, name_length, value_at, value_length });
-            if let Some(known) = Known::recognise(name) {
-                match &mut fields.first[known as usize] {
-                    first if *first == ABSENT => *first = u8::try_from(number).ok().filter(|&n| n != ABSENT)?,
-                    _ => fields.repeated |= 1 << known as u32,
-                }
+    /// Indexes `lines`, which a parser found in `head`. `false`, and the index is of no use, if one of them lies
+    /// elsewhere or beyond 64 KiB, or there are more than 255.
+    pub(super) fn index(&mut self, head: &'b [u8], lines: &[httparse::Header<'b>]) -> bool {
+        self.head = head;
+        self.lines.clear();
+        self.first = [ABSENT; Known::COUNT];
+        self.repeated = 0;
+        self.lines.reserve(lines.len());
+        (0..ABSENT).zip(lines).all(|(number, line)| self.push(number, line)) && self.lines.len() == lines.len()
+    }
+
+    fn push(&mut self, number: u8, line: &httparse::Header<'b>) -> bool {
+        let name = line.name.as_bytes();
+        let (Some((name_at, name_length)), Some((value_at, value_length))) =
+            (place(self.head, name), place(self.head, line.value))
+        else {
+            return false;
+        };
+        self.lines.push(Line { name_at, name_length, value_at, value_length });
+        if let Some(known) = Known::recognise(name) {
+            match &mut self.first[known as usize] {
+                first if *first == ABSENT => *first = number,
+                _ => self.repeated |= 1 << known as u32,
             }
         }
-        Some(fields)
+        true
     }
 
     /// How many lines there are.
@@ -118,6 +126,12 @@ impl<'b> Fields<'b> {
 
     fn value(&self, line: Line) -> &'b [u8] {
         part(self.head, line.value_at, line.value_length)
+    }
+}
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self { head: &[], lines: SmallVec::new(), first: [ABSENT; Known::COUNT], repeated: 0 }
     }
 }
 
@@ -196,13 +210,13 @@ known! {
 
 const _: () = assert!(Known::COUNT <= 32, "`repeated` has a bit for each");
 
-/// Where `part` starts in `whole`, of which it is a piece.
-fn offset(whole: &[u8], part: &[u8]) -> Option<u16> {
+/// Where `part`, a piece of `whole`, is in it, and how long it is.
+fn place(whole: &[u8], part: &[u8]) -> Option<(u16, u16)> {
     let at = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     if at + part.len() > whole.len() {
         return None;
     }
-    u16::try_from(at).ok()
+    Some((u16::try_from(at).ok()?, u16::try_from(part.len()).ok()?))
 }
 
 fn part(whole: &[u8], at: u16, length: u16) -> &[u8] {
@@ -231,7 +245,8 @@ mod tests {
         let httparse::Status::Complete((_, lines)) = httparse::parse_headers(head, &mut lines).unwrap() else {
             panic!("partial")
         };
-        let fields = Fields::index(head, lines).unwrap();
+        let mut fields = Fields::default();
+        assert!(fields.index(head, lines));
         assert_eq!(fields.len(), 7);
         assert_eq!(fields.all("a").collect::<Vec<_>>(), [&b"1"[..], b"2", b""]);
         assert_eq!(fields.get("COOKIE"), Some(&b"x"[..]));

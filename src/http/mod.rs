@@ -19,8 +19,7 @@
 //! | [`error_page`] | the small body of an answer that is an error |
 //! | [`token`] | tokens and lists of them |
 //!
-//! Dependencies point downwards in that table's spirit: `request` uses `target`, `framing` and `fields`; nothing
-//! uses `request`.
+//! `request` puts `target`, `framing`, `fields` and `method` together and is used by none of them.
 
 pub mod accept;
 pub mod chunked;

@@ -34,10 +34,13 @@ pub fn decode(raw: &str) -> Result<DecodedPath, Refusal> {
     }
     let mut bytes = SmallVec::with_capacity(raw.len());
     let mut segment_at = 0;
-    let mut at = 1;
-    while let Some(&byte) = raw.get(at) {
-        let (byte, length) = if byte == b'%' { (unescape(&raw[at..])?, 3) } else { (byte, 1) };
-        at += length;
+    let mut rest = &raw[1..];
+    loop {
+        let plain = rest.iter().position(|byte| matches!(byte, b'/' | b'%' | 0)).unwrap_or(rest.len());
+        bytes.extend_from_slice(&rest[..plain]);
+        let Some(&special) = rest.get(plain) else { break };
+        let (byte, length) = if special == b'%' { (unescape(&rest[plain..])?, 3) } else { (special, 1) };
+        rest = &rest[plain + length..];
         match byte {
             0 => return Err(Refusal::bad_request("the path has a NUL")),
             b'/' => segment_at = end_segment(&mut bytes, segment_at)?,

@@ -131,24 +131,34 @@ impl<'b> RequestHead<'b> {
 pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Refusal> {
     let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
     let window = &bytes[..bytes.len().min(head_bytes_max)];
-    let parsed = parse_window(window, limits)?;
-    if matches!(parsed, Parsed::Partial) && window.len() == head_bytes_max {
-        return Err(Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"));
-    }
-    Ok(parsed)
-}
-
-fn parse_window<'b>(window: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Refusal> {
-    let Some(line_at) = skip_leading_lines(window)? else { return Ok(Parsed::Partial) };
-    let Some((line, line_length)) = request_line(&window[line_at..], limits.request_line_bytes_max)? else {
-        return Ok(Parsed::Partial);
+    let Some(line_at) = skip_leading_lines(window)? else { return incomplete(window, head_bytes_max) };
+    let line = request_line(&window[line_at..], limits.request_line_bytes_max)?;
+    let Some((RequestLine { method, target, version }, line_length)) = line else {
+        return incomplete(window, head_bytes_max);
     };
     let fields_at = line_at + line_length;
-    let Some((fields, fields_length)) = field_lines(&window[fields_at..], limits.fields_max.min(FIELDS_CEILING))?
-    else {
+    // Filled in place and moved once: it is most of what a head is.
+    let mut fields = Fields::default();
+    let length = field_lines(&window[fields_at..], limits.fields_max.min(FIELDS_CEILING), &mut fields)?;
+    let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
+
+    let host = host(&target, version, &fields)?;
+    let framing = body_framing(version, &fields)?;
+    let keep_alive = keep_alive(version, &fields);
+    let expect = expect(version, &fields);
+    let length = fields_at + fields_length;
+    Ok(Parsed::Complete {
+        head: RequestHead { method, target, version, host, framing, keep_alive, expect, fields },
+        length,
+    })
+}
+
+/// Of a head without an end in `window`: whether it may still come.
+fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, Refusal> {
+    if window.len() < head_bytes_max {
         return Ok(Parsed::Partial);
-    };
-    Ok(Parsed::Complete { head: assemble(line, fields)?, length: fields_at + fields_length })
+    }
+    Err(Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"))
 }
 
 struct RequestLine<'b> {
@@ -246,51 +256,55 @@ fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, Refusal> {
     }
 }
 
-/// The field lines at the start of `bytes`, and their length with the empty line that ends them; `None` if they are not
-/// complete.
-fn field_lines(bytes: &[u8], fields_max: usize) -> Result<Option<(Fields<'_>, usize)>, Refusal> {
+/// Reads the field lines at the start of `bytes` into `fields`; their length with the empty line that ends them, `None` if
+/// they are not complete.
+fn field_lines<'b>(bytes: &'b [u8], fields_max: usize, fields: &mut Fields<'b>) -> Result<Option<usize>, Refusal> {
     let mut lines = [httparse::EMPTY_HEADER; FIELDS_USUAL];
     let room = fields_max.min(FIELDS_USUAL);
-    match field_lines_into(bytes, &mut lines[..room]) {
-        Err(httparse::Error::TooManyHeaders) if room < fields_max => many_field_lines(bytes, fields_max),
-        result => finish_field_lines(bytes, result),
+    let length = match field_lines_into(bytes, &mut lines[..room], fields) {
+        Err(httparse::Error::TooManyHeaders) if room < fields_max => many_field_lines(bytes, fields_max, fields),
+        result => result,
+    };
+    let length = length.map_err(field_refusal)?;
+    if has_lone_cr_or_lf(&bytes[..length.unwrap_or(bytes.len())]) {
+        return Err(Refusal::bad_request("a line does not end in CRLF"));
     }
+    Ok(length)
 }
 
-/// The same for a head with unusually many lines: apart, because so much room on the stack takes time to prepare.
+/// A head with unusually many lines: apart, because so much room on the stack takes time to prepare.
 #[cold]
-fn many_field_lines(bytes: &[u8], fields_max: usize) -> Result<Option<(Fields<'_>, usize)>, Refusal> {
+fn many_field_lines<'b>(
+    bytes: &'b [u8],
+    fields_max: usize,
+    fields: &mut Fields<'b>,
+) -> Result<Option<usize>, httparse::Error> {
     let mut lines = [httparse::EMPTY_HEADER; FIELDS_CEILING];
-    finish_field_lines(bytes, field_lines_into(bytes, &mut lines[..fields_max]))
+    field_lines_into(bytes, &mut lines[..fields_max], fields)
 }
 
-type Found<'b> = Result<Option<(Fields<'b>, usize)>, httparse::Error>;
-
-fn field_lines_into<'b>(bytes: &'b [u8], room: &mut [httparse::Header<'b>]) -> Found<'b> {
+fn field_lines_into<'b>(
+    bytes: &'b [u8],
+    room: &mut [httparse::Header<'b>],
+    fields: &mut Fields<'b>,
+) -> Result<Option<usize>, httparse::Error> {
     match httparse::parse_headers(bytes, room)? {
         httparse::Status::Partial => Ok(None),
-        httparse::Status::Complete((length, lines)) => {
-            // Nothing of this can lie outside of what was parsed; if it did, the head would not be trusted.
-            let fields = Fields::index(bytes, lines).ok_or(httparse::Error::HeaderValue)?;
-            Ok(Some((fields, length)))
-        }
+        // Nothing can lie outside of what was parsed; if it did, the head would not be trusted.
+        httparse::Status::Complete((_, lines)) if !fields.index(bytes, lines) => Err(httparse::Error::HeaderValue),
+        httparse::Status::Complete((length, _)) => Ok(Some(length)),
     }
 }
 
-fn finish_field_lines<'b>(bytes: &'b [u8], found: Found<'b>) -> Result<Option<(Fields<'b>, usize)>, Refusal> {
+const fn field_refusal(error: httparse::Error) -> Refusal {
     use httparse::Error;
-    let found = found.map_err(|error| match error {
+    match error {
         Error::TooManyHeaders => Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many fields"),
         Error::HeaderName => Refusal::bad_request("a field's name is not a token"),
         Error::HeaderValue => Refusal::bad_request("a field's value has a control character"),
         Error::NewLine => Refusal::bad_request("a line does not end in CRLF"),
         Error::Status | Error::Token | Error::Version => Refusal::bad_request("a field line is malformed"),
-    })?;
-    let head = found.as_ref().map_or(bytes, |(_, length)| &bytes[..*length]);
-    if has_lone_cr_or_lf(head) {
-        return Err(Refusal::bad_request("a line does not end in CRLF"));
     }
-    Ok(found)
 }
 
 /// Whether a CR or LF stands in `bytes`, which follow a CRLF, other than in a CRLF; a CR at the very end is not judged.
@@ -300,15 +314,6 @@ fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
     let starts_with_lf = bytes.first() == Some(&b'\n');
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     pairs.fold(starts_with_lf, |found, (&byte, &next)| found | ((byte == b'\r') != (next == b'\n')))
-}
-
-fn assemble<'b>(line: RequestLine<'b>, fields: Fields<'b>) -> Result<RequestHead<'b>, Refusal> {
-    let RequestLine { method, target, version } = line;
-    let host = host(&target, version, &fields)?;
-    let framing = body_framing(version, &fields)?;
-    let keep_alive = keep_alive(version, &fields);
-    let expect = expect(version, &fields);
-    Ok(RequestHead { method, target, version, host, framing, keep_alive, expect, fields })
 }
 
 fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Result<Option<&'b str>, Refusal> {
