@@ -21,6 +21,9 @@
 //!
 //! `request` puts `target`, `framing`, `fields` and `method` together and is used by none of them.
 
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
 pub mod accept;
 pub mod chunked;
 pub mod date;
