@@ -115,11 +115,6 @@ impl<'b> Fields<'b> {
         self.repeated & (1 << known as u32) != 0
     }
 
-    #[cfg(test)]
-    pub(super) fn is_allocated(&self) -> bool {
-        self.lines.spilled()
-    }
-
     fn field(&self, line: Line) -> Field<'b> {
         Field { name: part(self.head, line.name_at, line.name_length), value: self.value(line) }
     }
@@ -256,5 +251,16 @@ mod tests {
         assert_eq!(fields.all_known(Known::Host).count(), 1);
         assert_eq!(fields.all_known(Known::Upgrade).count(), 0);
         assert!(fields.is_repeated(Known::Range) && !fields.is_repeated(Known::Host));
+    }
+
+    #[test]
+    fn a_usual_number_of_fields_is_not_allocated() {
+        let head = b"x: y\r\n".repeat(INLINE);
+        let mut fields = Fields::default();
+        let name = |line| std::str::from_utf8(line).unwrap();
+        let lines = head.chunks(6).map(|line| httparse::Header { name: name(&line[..1]), value: &line[3..4] });
+        let lines: Vec<_> = lines.collect();
+        assert!(fields.index(&head, &lines));
+        assert!(fields.len() == INLINE && !fields.lines.spilled());
     }
 }

@@ -387,5 +387,4 @@ impl AsciiStr for [u8] {
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;
