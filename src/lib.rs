@@ -39,6 +39,7 @@ pub mod config;
 pub mod core;
 pub mod driver;
 pub mod file;
+pub mod http;
 pub mod session;
 pub mod table;
 pub mod tcp;

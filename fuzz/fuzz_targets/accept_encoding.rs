@@ -1,0 +1,8 @@
+//! The choice of a content coding. `cargo +nightly fuzz run accept_encoding`
+#![no_main]
+
+#[path = "../properties.rs"]
+#[expect(dead_code, reason = "each target takes one of the properties")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::accept_encoding(bytes));

@@ -1,0 +1,133 @@
+//! What must hold for any bytes at all. The fuzz targets here and the bounded tests in `tests/http_properties.rs` run
+//! the same functions; each panics when its property is broken.
+
+use xps::http::chunked::{Decoder, Step};
+use xps::http::path::{decode, encode_path};
+use xps::http::request::{HeadLimits, Parsed, RequestHead, parse};
+use xps::http::{AcceptEncoding, BodyFraming, Coding, Known, Refusal, Version, date, preferred_type};
+
+/// Heads longer than this are not cut at every byte: that takes the square of the time.
+const CUT_EVERYWHERE_BYTES_MAX: usize = 512;
+
+/// A head is found, refused or not complete, and which of these does not depend on how its bytes arrive. What is found
+/// keeps the promises that the session relies on.
+pub fn head(bytes: &[u8]) {
+    let limits = HeadLimits { head_bytes_max: 4096, request_line_bytes_max: 1024, fields_max: 40 };
+    let whole = parse(bytes, &limits);
+    let end = match &whole {
+        Ok(Parsed::Complete { head, length }) => {
+            assert!(*length <= bytes.len() && *length <= limits.head_bytes_max);
+            assert!(bytes[..*length].ends_with(b"\r\n\r\n"));
+            check_head(head, &limits);
+            *length
+        }
+        Ok(Parsed::Partial) | Err(_) => bytes.len(),
+    };
+    let cuts = if end <= CUT_EVERYWHERE_BYTES_MAX { 1 } else { end / 16 };
+    let mut is_refused = false;
+    for cut in (0..end).step_by(cuts) {
+        match (parse(&bytes[..cut], &limits), &whole) {
+            (Ok(Parsed::Partial), _) => assert!(!is_refused, "refused, then not, at {cut}"),
+            (Err(_), Err(_)) => is_refused = true,
+            (early, whole) => panic!("{early:?} at {cut}, but {whole:?} in the end"),
+        }
+    }
+    if let Ok(Parsed::Complete { length, .. }) = &whole {
+        assert_eq!(parse(&bytes[..*length], &limits), whole, "what follows a head does not change it");
+    }
+}
+
+fn check_head(head: &RequestHead<'_>, limits: &HeadLimits) {
+    assert!(head.fields.len() <= limits.fields_max);
+    assert!(head.host.is_some() || head.version == Version::Http10);
+    for field in head.fields.iter() {
+        assert!(!field.name.is_empty());
+        assert!(!field.name.iter().chain(field.value).any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+        assert_eq!(field.value.trim_ascii(), field.value);
+    }
+    for known in [Known::Host, Known::ContentLength, Known::Connection] {
+        assert!(head.fields.all_known(known).eq(head.fields.all(known.as_str())));
+        assert_eq!(head.fields.known(known), head.fields.get(known.as_str()));
+    }
+    let has_length = head.fields.known(Known::ContentLength).is_some();
+    let has_codings = head.fields.known(Known::TransferEncoding).is_some();
+    match head.framing {
+        BodyFraming::None => assert!(!has_length && !has_codings),
+        BodyFraming::Length(_) => assert!(has_length && !has_codings),
+        BodyFraming::Chunked => assert!(!has_length && has_codings && head.version == Version::Http11),
+    }
+    if let Some(raw) = head.target.path() {
+        assert!(raw.starts_with('/') && raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'));
+        path(raw.as_bytes());
+    }
+}
+
+/// The data found and where the body ends do not depend on how the bytes arrive. The first byte decides the cuts.
+pub fn chunked(bytes: &[u8]) {
+    let Some((&seed, bytes)) = bytes.split_first() else { return };
+    let whole = decoded(bytes, &[bytes.len()]);
+    assert_eq!(decoded(bytes, &[1]), whole, "byte by byte");
+    assert_eq!(decoded(bytes, &[usize::from(seed % 16) + 1, usize::from(seed / 16) + 1]), whole);
+    if let Ok((data, Some(end))) = whole {
+        assert!(data.len() < end && end <= bytes.len());
+    }
+}
+
+/// The data in `bytes`, given to the decoder in pieces of these sizes in turn, and where the body ended if it did.
+pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+    let (mut decoder, mut data, mut at) = (Decoder::default(), Vec::new(), 0);
+    let mut sizes = sizes.iter().cycle();
+    while at < bytes.len() {
+        let piece_end = bytes.len().min(at + sizes.next().unwrap());
+        while at <= piece_end {
+            match decoder.decode(&bytes[at..piece_end])? {
+                Step::Data { skip, length } => {
+                    assert!(length > 0 && at + skip + length <= piece_end);
+                    data.extend_from_slice(&bytes[at + skip..][..length]);
+                    at += skip + length;
+                }
+                Step::More => break,
+                Step::End { consumed } => return Ok((data, Some(at + consumed))),
+            }
+        }
+        at = piece_end;
+    }
+    Ok((data, None))
+}
+
+/// No path leads above its root, and one that was decoded survives being written and read again.
+pub fn path(bytes: &[u8]) {
+    let Ok(raw) = std::str::from_utf8(bytes) else { return };
+    let Ok(path) = decode(raw) else { return };
+    let decoded = path.as_bytes();
+    assert!(!decoded.contains(&0) && !decoded.starts_with(b"/") && !decoded.ends_with(b"/"));
+    assert!(path.segments().all(|segment| !matches!(segment, b"" | b"." | b"..")));
+    assert_eq!(path.segments().collect::<Vec<_>>().join(&b'/'), decoded);
+    assert_eq!(path.has_dot_segment(), path.segments().any(|segment| segment[0] == b'.'));
+    assert!(!path.is_root() || path.ends_with_slash());
+    assert_eq!(path.as_c_str().to_bytes(), if path.is_root() { b"." } else { decoded });
+
+    let mut written = Vec::new();
+    encode_path(decoded, path.ends_with_slash(), &mut written);
+    assert!(written.iter().all(u8::is_ascii_graphic) && !written.starts_with(b"//"));
+    assert_eq!(decode(std::str::from_utf8(&written).unwrap()).as_ref(), Ok(&path));
+}
+
+/// Whatever is chosen was offered and is chosen once; the other negotiations do not panic on the same bytes.
+pub fn accept_encoding(bytes: &[u8]) {
+    let offers = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+    let accepted = AcceptEncoding::parse(bytes.split(|&byte| byte == b'\n'));
+    let preference = accepted.choose(&offers);
+    let chosen = preference.as_slice();
+    for (at, coding) in chosen.iter().enumerate() {
+        assert!(!chosen[..at].contains(coding));
+    }
+    let fewer = accepted.choose(&offers[1..]);
+    assert!(fewer.as_slice().iter().eq(chosen.iter().filter(|coding| **coding != Coding::Brotli)));
+    assert_eq!(AcceptEncoding::parse(std::iter::empty()).choose(&offers).as_slice(), [Coding::Identity]);
+
+    let types = ["text/html", "application/json"];
+    let preferred = std::str::from_utf8(bytes).ok().and_then(|accept| preferred_type(Some(accept), &types));
+    assert!(preferred.is_none_or(|preferred| types.contains(&preferred)));
+    assert!(date::parse(bytes).is_none_or(|seconds| seconds < 253_402_300_800));
+}

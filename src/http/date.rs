@@ -1,0 +1,156 @@
+//! HTTP dates (RFC 9110, 5.6.7): the preferred form written, all three read.
+//!
+//! Times are whole seconds since 1970 that the caller gives; no clock is asked here.
+
+use std::time::UNIX_EPOCH;
+
+/// Seconds of the last day that four digits can name, 31 December 9999.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
+const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+
+/// A moment in the preferred form, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpDate([u8; 29]);
+
+impl HttpDate {
+    /// `unix_seconds` as a date; what lies beyond the year 9999 is its last second.
+    pub fn new(unix_seconds: u64) -> Self {
+        let seconds = unix_seconds.min(LAST_SECOND);
+        let (days, second) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
+        let (year, month, day) = civil(days);
+        let mut bytes = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+        bytes[0..3].copy_from_slice(three_letters(WEEKDAYS, days % 7));
+        bytes[5..7].copy_from_slice(&two_digits(day));
+        bytes[8..11].copy_from_slice(three_letters(MONTHS, month));
+        bytes[12..14].copy_from_slice(&two_digits(year / 100));
+        bytes[14..16].copy_from_slice(&two_digits(year % 100));
+        bytes[17..19].copy_from_slice(&two_digits(second / 3600));
+        bytes[20..22].copy_from_slice(&two_digits(second / 60 % 60));
+        bytes[23..25].copy_from_slice(&two_digits(second % 60));
+        Self(bytes)
+    }
+
+    /// The 29 letters.
+    pub const fn as_bytes(&self) -> &[u8; 29] {
+        &self.0
+    }
+}
+
+/// The seconds since 1970 that an HTTP date names; `None` if it is not one, or lies before 1970.
+pub fn parse(value: &[u8]) -> Option<u64> {
+    let moment = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
+    Some(moment.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The `Date` line of responses, written once a second.
+#[derive(Clone, Copy, Debug)]
+pub struct DateLine {
+    unix_seconds: u64,
+    line: [u8; LINE_LENGTH],
+}
+
+const LINE_NAME: &[u8; 6] = b"Date: ";
+const LINE_LENGTH: usize = LINE_NAME.len() + 29 + 2;
+
+impl DateLine {
+    /// The line of that second.
+    pub fn new(unix_seconds: u64) -> Self {
+        let mut line = [0; LINE_LENGTH];
+        let (name, rest) = line.split_at_mut(LINE_NAME.len());
+        let (date, end) = rest.split_at_mut(29);
+        name.copy_from_slice(LINE_NAME);
+        date.copy_from_slice(HttpDate::new(unix_seconds).as_bytes());
+        end.copy_from_slice(b"\r\n");
+        Self { unix_seconds, line }
+    }
+
+    /// Makes it the line of that second; costs nothing if it is already.
+    pub fn update(&mut self, unix_seconds: u64) {
+        if self.unix_seconds != unix_seconds {
+            *self = Self::new(unix_seconds);
+        }
+    }
+
+    /// The line with its CRLF.
+    pub const fn as_bytes(&self) -> &[u8; LINE_LENGTH] {
+        &self.line
+    }
+}
+
+/// Year, month from 0, and day from 1, of a day since 1970 in the Gregorian calendar.
+///
+/// Years are counted from March, so that the day that comes and goes is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
+    const DAYS_PER_400_YEARS: u64 = 146_097;
+    let days = days + DAYS_BEFORE_1970;
+    let (cycle, day) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
+    // Taking the leap days out leaves years of 365 days: one every 1,461 days, but not every 36,524, but every 146,096.
+    let year_of_cycle = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    // From March on, five months have 153 days, again and again.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let is_next_year = month_from_march >= 10;
+    let month = if is_next_year { month_from_march - 10 } else { month_from_march + 2 };
+    (cycle * 400 + year_of_cycle + u64::from(is_next_year), month, day_of_month)
+}
+
+fn three_letters(names: &[u8], number: u64) -> &[u8] {
+    let at = number as usize * 3;
+    &names[at..at + 3]
+}
+
+const fn two_digits(number: u64) -> [u8; 2] {
+    [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_another_implementation() {
+        let days = (0..=LAST_SECOND / SECONDS_PER_DAY).map(|day| day * SECONDS_PER_DAY + day * 7919 % SECONDS_PER_DAY);
+        for seconds in days.step_by(11).chain([0, 1, 59, 60, 86399, 86400, 951_782_400, 784_111_777, LAST_SECOND]) {
+            let expected = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(HttpDate::new(seconds).as_bytes(), expected.as_bytes(), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_moment_beyond_all_dates_is_the_last() {
+        assert_eq!(HttpDate::new(u64::MAX).as_bytes(), b"Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    fn all_three_forms_are_read() {
+        for form in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(parse(form.as_bytes()), Some(784_111_777), "{form}");
+        }
+    }
+
+    #[test]
+    fn row_50_bad_dates_are_no_dates() {
+        for bad in
+            ["", "0", "yesterday", "Sun, 06 Nov 1994", "Sun, 99 Nov 1994 08:49:37 GMT", "Mon, 31 Dec 1900 00:00:00 GMT"]
+        {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn the_line_changes_with_the_second() {
+        let mut line = DateLine::new(784_111_777);
+        assert_eq!(line.as_bytes(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        line.update(784_111_778);
+        assert_eq!(line.as_bytes(), b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
+    }
+}

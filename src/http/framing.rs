@@ -1,0 +1,108 @@
+//! How a message's body is delimited (RFC 9112, 6).
+//!
+//! The one place where `Transfer-Encoding` and `Content-Length` are read. Two servers that disagree here can be
+//! made to see different requests in the same bytes, so whatever is doubtful is refused. It does not know bodies.
+
+use super::status::{Refusal, Status};
+use super::token::{decimal, is_token, list};
+
+/// How long a message's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is no body.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, see [`super::chunked`].
+    Chunked,
+}
+
+/// The one length that all `Content-Length` values agree on; `None` when there is no value.
+pub fn content_length<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<Option<u64>, Refusal> {
+    let mut agreed = None;
+    for element in values.flat_map(list) {
+        let length = decimal(element).ok_or(Refusal::bad_request("the Content-Length is not a number"))?;
+        if *agreed.get_or_insert(length) != length {
+            return Err(Refusal::bad_request("there are several Content-Length that differ"));
+        }
+    }
+    Ok(agreed)
+}
+
+/// Checks that the codings of all `Transfer-Encoding` values are `chunked` and nothing else, which is all that is
+/// understood here; `false` when there is no value.
+pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Refusal> {
+    let (mut any, mut other, mut chunked) = (false, false, 0);
+    let mut last_is_chunked = false;
+    for element in values.flat_map(list) {
+        if !is_token(element) {
+            return Err(Refusal::bad_request("the Transfer-Encoding is not a list of tokens"));
+        }
+        any = true;
+        last_is_chunked = element.eq_ignore_ascii_case(b"chunked");
+        if last_is_chunked {
+            chunked += 1;
+        } else {
+            other = true;
+        }
+    }
+    match (any, last_is_chunked, chunked, other) {
+        (false, ..) => Ok(false),
+        (true, false, ..) => Err(Refusal::bad_request("the last transfer coding is not chunked")),
+        (true, true, 2.., _) => Err(Refusal::bad_request("chunked is applied more than once")),
+        (true, true, _, true) => Err(Refusal::new(Status::NOT_IMPLEMENTED, "the transfer coding is not supported")),
+        (true, true, _, false) => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(values: &[&str]) -> Result<Option<u64>, Refusal> {
+        content_length(values.iter().map(|value| value.as_bytes()))
+    }
+
+    fn chunked(values: &[&str]) -> Result<bool, u16> {
+        is_chunked(values.iter().map(|value| value.as_bytes())).map_err(|refusal| refusal.status.code())
+    }
+
+    #[test]
+    fn row_11_content_lengths_that_differ_are_refused_and_equal_ones_are_one() {
+        assert_eq!(length(&[]), Ok(None));
+        assert_eq!(length(&["5", "5"]), Ok(Some(5)));
+        assert_eq!(length(&["5, 5", "5"]), Ok(Some(5)));
+        assert!(length(&["5", "6"]).is_err());
+        assert!(length(&["5, 6"]).is_err());
+    }
+
+    #[test]
+    fn row_12_content_length_is_digits_that_fit() {
+        for bad in ["", "+5", "-5", "5 5", "0x5", "5.0", "5,", ",5", "5;", "1e3", "18446744073709551616", "five"] {
+            assert!(length(&[bad]).is_err(), "{bad}");
+        }
+        assert_eq!(length(&["18446744073709551615"]), Ok(Some(u64::MAX)));
+        assert_eq!(length(&["0"]), Ok(Some(0)));
+    }
+
+    #[test]
+    fn row_13_transfer_codings_other_than_one_final_chunked_are_refused() {
+        assert_eq!(chunked(&[]), Ok(false));
+        assert_eq!(chunked(&["chunked"]), Ok(true));
+        assert_eq!(chunked(&["CHUNKED"]), Ok(true));
+        assert_eq!(chunked(&["gzip, chunked"]), Err(501));
+        assert_eq!(chunked(&["gzip", "chunked"]), Err(501));
+        for bad in ["chunked, chunked", "chunked, gzip", "gzip", "identity", "chunked, identity"] {
+            assert_eq!(chunked(&[bad]), Err(400), "{bad}");
+        }
+        assert_eq!(chunked(&["chunked", "chunked"]), Err(400));
+    }
+
+    #[test]
+    fn row_83_transfer_encoding_is_an_exact_list_of_tokens() {
+        let bad = ["", "\x0bchunked", "chunked\x0c", "\u{a0}chunked", "chunked;x", "xchunked", "chunked,", ", chunked"];
+        for bad in bad.into_iter().chain(["chunked x", "\"chunked\"", "chu\tnked", "chunked;q=1", "chunked\0"]) {
+            assert_eq!(chunked(&[bad]), Err(400), "{bad:?}");
+        }
+    }
+}

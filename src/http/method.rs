@@ -1,0 +1,108 @@
+//! Request methods: those of the registry, and any other token.
+//!
+//! Methods are case-sensitive (RFC 9110, 9.1): `get` is not `GET`. What a method may do is not known here.
+
+macro_rules! registry {
+    ($($name:ident $text:literal)+) => {
+        /// A request method.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Method<'b> {
+            $(
+                #[doc = concat!("`", $text, "`")]
+                $name,
+            )+
+            /// A token that no registry knows.
+            Other(&'b str),
+        }
+
+        impl<'b> Method<'b> {
+            /// The method that `token` names.
+            pub fn from_token(token: &'b str) -> Self {
+                match token {
+                    $($text => Self::$name,)+
+                    other => Self::Other(other),
+                }
+            }
+
+            /// As it stands in the request line.
+            pub const fn as_str(self) -> &'b str {
+                match self {
+                    $(Self::$name => $text,)+
+                    Self::Other(token) => token,
+                }
+            }
+        }
+    };
+}
+
+// The registry of methods at IANA, the frequent ones first.
+registry! {
+    Get "GET"
+    Head "HEAD"
+    Post "POST"
+    Put "PUT"
+    Delete "DELETE"
+    Options "OPTIONS"
+    Patch "PATCH"
+    Connect "CONNECT"
+    Trace "TRACE"
+    Acl "ACL"
+    BaselineControl "BASELINE-CONTROL"
+    Bind "BIND"
+    Checkin "CHECKIN"
+    Checkout "CHECKOUT"
+    Copy "COPY"
+    Label "LABEL"
+    Link "LINK"
+    Lock "LOCK"
+    Merge "MERGE"
+    MkActivity "MKACTIVITY"
+    MkCalendar "MKCALENDAR"
+    MkCol "MKCOL"
+    MkRedirectRef "MKREDIRECTREF"
+    MkWorkspace "MKWORKSPACE"
+    Move "MOVE"
+    OrderPatch "ORDERPATCH"
+    Pri "PRI"
+    PropFind "PROPFIND"
+    PropPatch "PROPPATCH"
+    Query "QUERY"
+    Rebind "REBIND"
+    Report "REPORT"
+    Search "SEARCH"
+    Unbind "UNBIND"
+    Uncheckout "UNCHECKOUT"
+    Unlink "UNLINK"
+    Unlock "UNLOCK"
+    Update "UPDATE"
+    UpdateRedirectRef "UPDATEREDIRECTREF"
+    VersionControl "VERSION-CONTROL"
+}
+
+impl Method<'_> {
+    /// Whether a registry knows it.
+    pub const fn is_registered(self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
+
+    /// Whether repeating the request does no more than the first (RFC 9110, 9.2.2); of the methods of that
+    /// document, the others count as not idempotent.
+    pub const fn is_idempotent(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows 26 and 27.
+    #[test]
+    fn row_26_27_registered_methods_are_told_from_others_and_case_matters() {
+        assert_eq!(Method::from_token("PROPFIND"), Method::PropFind);
+        assert_eq!(Method::from_token("get"), Method::Other("get"));
+        assert!(!Method::from_token("BREW").is_registered());
+        assert_eq!(Method::from_token("VERSION-CONTROL").as_str(), "VERSION-CONTROL");
+        assert_eq!(Method::from_token("BREW").as_str(), "BREW");
+    }
+}

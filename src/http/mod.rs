@@ -1,0 +1,51 @@
+//! HTTP/1.1 messages as bytes: what a peer said, and what is said to it.
+//!
+//! Pure functions and small values. Nothing here knows sockets, buffers, time or files; the session asks and
+//! these modules answer. They emit no operation and, for a request of normal size, allocate nothing.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`request`] | a request's head: its line, its fields, how its body is framed |
+//! | [`target`] | the four forms of a request target, and the authority in it or in `Host` |
+//! | [`framing`] | how the body is delimited |
+//! | [`fields`] | the field lines of a head, and the known ones among them |
+//! | [`method`] | the registered methods |
+//! | [`status`] | the status codes; [`Refusal`]: a status and why |
+//! | [`chunked`] | the chunked coding, both ways |
+//! | [`path`] | a target's path as a path beneath a root, and back |
+//! | [`accept`] | `Accept-Encoding` and `Accept` |
+//! | [`response`] | a response's head |
+//! | [`date`] | HTTP dates |
+//! | [`error_page`] | the small body of an answer that is an error |
+//! | [`token`] | tokens and lists of them |
+//!
+//! `request` puts `target`, `framing`, `fields` and `method` together and is used by none of them.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod accept;
+pub mod chunked;
+pub mod date;
+pub mod error_page;
+pub mod fields;
+pub mod framing;
+pub mod method;
+pub mod path;
+pub mod request;
+pub mod response;
+pub mod status;
+pub mod target;
+pub mod token;
+
+pub use accept::{AcceptEncoding, Coding, Preference, preferred_type};
+pub use date::DateLine;
+pub use error_page::PageType;
+pub use fields::{Field, Fields, Known};
+pub use framing::BodyFraming;
+pub use method::Method;
+pub use path::{DecodedPath, encode_path};
+pub use request::{Expect, HeadLimits, Parsed, RequestHead, Version};
+pub use response::ResponseHead;
+pub use status::{Refusal, Status};
+pub use target::Target;

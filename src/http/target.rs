@@ -1,0 +1,258 @@
+//! The request target in its four forms (RFC 9112, 3.2), and authorities.
+//!
+//! A target is checked octet by octet and then split, never decoded: decoding is [`super::path`]'s. Octets that
+//! RFC 3986 wants escaped but browsers send as they are (`|`, `[`, `^`, …) pass; controls, spaces, a fragment and
+//! what is not ASCII do not. Which form may go with which method is decided here too.
+
+use super::method::Method;
+use super::status::Refusal;
+use super::token::hex_value;
+
+/// What a request is for, split but not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'b> {
+    /// `/path?query`
+    Origin {
+        /// Begins with a slash.
+        path: &'b str,
+        /// What follows the first question mark.
+        query: Option<&'b str>,
+    },
+    /// `http://authority/path?query`
+    Absolute {
+        /// Host, and port if there is one; replaces the `Host` field.
+        authority: &'b str,
+        /// Begins with a slash; `/` when the target has none.
+        path: &'b str,
+        /// What follows the first question mark.
+        query: Option<&'b str>,
+    },
+    /// `host:port`, only with `CONNECT`.
+    Authority(&'b str),
+    /// `*`, only with `OPTIONS`.
+    Asterisk,
+}
+
+impl<'b> Target<'b> {
+    /// The path, where the form has one.
+    pub const fn path(&self) -> Option<&'b str> {
+        match *self {
+            Self::Origin { path, .. } | Self::Absolute { path, .. } => Some(path),
+            Self::Authority(_) | Self::Asterisk => None,
+        }
+    }
+
+    /// The query without its question mark, where there is one.
+    pub const fn query(&self) -> Option<&'b str> {
+        match *self {
+            Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
+            Self::Authority(_) | Self::Asterisk => None,
+        }
+    }
+
+    /// Splits and checks `target`, all of whose bytes are [`is_target_byte`].
+    pub(super) fn parse(method: Method<'_>, target: &'b str) -> Result<Self, Refusal> {
+        match (method, target.as_bytes()) {
+            (Method::Connect, _) => authority_form(target),
+            (_, [b'/', ..]) => {
+                let (path, query) = path_and_query(target)?;
+                Ok(Self::Origin { path, query })
+            }
+            (Method::Options, b"*") => Ok(Self::Asterisk),
+            (_, b"*") => Err(Refusal::bad_request("the target * is for OPTIONS only")),
+            (..) => absolute_form(target),
+        }
+    }
+}
+
+/// Whether `byte` may stand in a target: visible ASCII, but no fragment.
+pub(super) const fn is_target_byte(byte: u8) -> bool {
+    TARGET[byte as usize]
+}
+
+/// Checks a host with an optional port, as in `Host`. An address in brackets is checked for its letters, not its sense.
+pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
+    const MALFORMED: Refusal = Refusal::bad_request("the host is malformed");
+    let host_length = match authority {
+        [b'[', rest @ ..] => {
+            let length = rest.iter().position(|&byte| byte == b']').ok_or(MALFORMED)?;
+            let is_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            if length < 2 || !rest[..length].iter().all(is_address) {
+                return Err(MALFORMED);
+            }
+            length + 2
+        }
+        name => {
+            let length = name.iter().position(|&byte| byte == b':').unwrap_or(name.len());
+            let name = &name[..length];
+            if name.is_empty() || !name.iter().all(|&byte| HOST[usize::from(byte)]) || !escapes_are_valid(name, true) {
+                return Err(MALFORMED);
+            }
+            length
+        }
+    };
+    match &authority[host_length..] {
+        [] => Ok(()),
+        [b':', port @ ..] if is_port(port) => Ok(()),
+        _ => Err(MALFORMED),
+    }
+}
+
+/// RFC 3986 permits an empty port.
+fn is_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0u32, |number, digit| {
+        let number = number * 10 + u32::from(digit.wrapping_sub(b'0'));
+        (digit.is_ascii_digit() && number <= 65535).then_some(number)
+    });
+    number.is_some()
+}
+
+fn authority_form(target: &str) -> Result<Target<'_>, Refusal> {
+    check_authority(target.as_bytes())?;
+    match target.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() && !port.ends_with(']') => Ok(Target::Authority(target)),
+        _ => Err(Refusal::bad_request("the target of CONNECT has no port")),
+    }
+}
+
+fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
+    let (scheme, rest) =
+        target.split_once("://").ok_or(Refusal::bad_request("the target is neither a path nor a URL"))?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Refusal::bad_request("the target's scheme is not http"));
+    }
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    check_authority(authority.as_bytes())?;
+    let (path, query) = path_and_query(rest)?;
+    Ok(Target::Absolute { authority, path: if path.is_empty() { "/" } else { path }, query })
+}
+
+fn path_and_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
+    let (path, query) = match target.bytes().position(|byte| byte == b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    };
+    // A query may carry any octets, NUL too; a path names something, and no name holds a NUL.
+    if !escapes_are_valid(path.as_bytes(), true)
+        || !query.is_none_or(|query| escapes_are_valid(query.as_bytes(), false))
+    {
+        return Err(Refusal::bad_request("a percent sign in the target is not followed by two digits, or by 00"));
+    }
+    Ok((path, query))
+}
+
+/// Whether each percent sign begins an escape, and if `no_nul`, none of NUL.
+fn escapes_are_valid(mut bytes: &[u8], no_nul: bool) -> bool {
+    while let Some(at) = bytes.iter().position(|&byte| byte == b'%') {
+        match bytes[at + 1..] {
+            [high, low, ..] if hex_value(high).is_some() && hex_value(low).is_some() => {
+                if no_nul && (high, low) == (b'0', b'0') {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        bytes = &bytes[at + 3..];
+    }
+    true
+}
+
+const TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = byte != b'#' as usize;
+        byte += 1;
+    }
+    table
+};
+
+/// Registered names: what RFC 3986 permits, without the comma. A comma comes from someone on the way who merged two
+/// `Host` fields.
+const HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+            );
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(target: &str) -> Result<Target<'_>, Refusal> {
+        Target::parse(Method::Get, target)
+    }
+
+    #[test]
+    fn row_28_malformed_hosts() {
+        for good in ["h", "example.org", "example.org:80", "h:", "127.0.0.1:65535", "[::1]", "[::1]:8080", "a_b", "%41"]
+        {
+            assert_eq!(check_authority(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ":80", "h:65536", "h:8a", "h:1:2", "a b", "a,b", "u@h", "h/", "[::1", "[]", "::1", "[::1]x", "[g]"]
+        {
+            assert!(check_authority(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["h?x", "h#x", "h\\x", "%4", "%00", "h\u{e9}", "h:+1", "h:99999999999999999999"] {
+            assert!(check_authority(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn row_29_absolute_form() {
+        let absolute = |authority, path, query| Ok(Target::Absolute { authority, path, query });
+        assert_eq!(get("http://h/p"), absolute("h", "/p", None));
+        assert_eq!(get("HTTPS://h:1/p?q?r"), absolute("h:1", "/p", Some("q?r")));
+        assert_eq!(get("http://h"), absolute("h", "/", None));
+        assert_eq!(get("http://h?q"), absolute("h", "/", Some("q")));
+        for bad in ["http:///p", "http://", "ftp://h/", "http:/h", "http://u@h/", "://h/", "h/p", "p", "http://h:x/"] {
+            assert!(get(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn row_30_authority_form_only_with_connect() {
+        let connect = |target| Target::parse(Method::Connect, target);
+        assert_eq!(connect("h:443"), Ok(Target::Authority("h:443")));
+        assert_eq!(connect("[::1]:443"), Ok(Target::Authority("[::1]:443")));
+        for bad in ["h", "[::1]", "/", "http://h/", "*", "h:"] {
+            assert!(connect(bad).is_err(), "{bad}");
+        }
+        assert!(get("h:443").is_err());
+    }
+
+    #[test]
+    fn row_31_asterisk_form_only_with_options() {
+        assert_eq!(Target::parse(Method::Options, "*"), Ok(Target::Asterisk));
+        assert!(get("*").is_err());
+        assert!(Target::parse(Method::Options, "**").is_err());
+    }
+
+    #[test]
+    fn row_32_35_octets_that_no_target_holds() {
+        for bad in (0..=b' ').chain(0x7f..=0xff).chain([b'#']) {
+            assert!(!is_target_byte(bad), "{bad}");
+        }
+        assert!((b'!'..=b'~').filter(|&byte| byte != b'#').all(is_target_byte));
+    }
+
+    #[test]
+    fn row_33_34_escapes() {
+        for bad in ["/%", "/%4", "/%zz", "/%4g", "/a%00", "/%%41", "/p?%", "/p?a=%zz", "http://h/%0"] {
+            assert!(get(bad).is_err(), "{bad}");
+        }
+        for good in ["/%41", "/%7E%2f", "/p?%00", "/?", "/%25"] {
+            assert!(get(good).is_ok(), "{good}");
+        }
+        assert_eq!(get("/p?"), Ok(Target::Origin { path: "/p", query: Some("") }));
+    }
+}

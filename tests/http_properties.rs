@@ -1,0 +1,164 @@
+//! The properties of the fuzz targets, for a bounded number of random inputs: plain ones, and ones put together from
+//! pieces that mean something to HTTP, which get further into the code.
+
+#[path = "../fuzz/properties.rs"]
+mod properties;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use xps::http::chunked::{LAST_CHUNK, SizeLine};
+use xps::http::path::{decode, encode_path};
+use xps::http::request::{HeadLimits, Parsed, parse};
+
+/// Pieces strung together.
+fn assembled(pieces: &'static [&'static [u8]], count: usize) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        20 => prop::sample::select(pieces).prop_map(<[u8]>::to_vec),
+        1 => vec(any::<u8>(), 0..4),
+    ];
+    vec(piece, 0..count).prop_map(|pieces| pieces.concat())
+}
+
+const HEAD_PIECES: &[&[u8]] = &[
+    b"GET / HTTP/1.1\r\n",
+    b"POST /a/%2e%2e/b?c HTTP/1.1\r\n",
+    b"GET http://h:1/ HTTP/1.0\r\n",
+    b"OPTIONS * HTTP/1.1\r\n",
+    b"CONNECT h:443 HTTP/1.1\r\n",
+    b"Host: h\r\n",
+    b"Host: h\r\n\r\n",
+    b"Content-Length: 5\r\n",
+    b"content-length: 5, 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close, upgrade\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Upgrade: x\r\n",
+    b"Expect: 100-continue\r\n",
+    b"X:  \t \r\n",
+    b"X: y \r\n",
+    b"X: \xff\r\n",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b" ",
+    b":",
+];
+
+const CHUNK_PIECES: &[&[u8]] = &[
+    b"0\r\n",
+    b"1\r\nx\r\n",
+    b"5\r\nhello\r\n",
+    b"A;x=\"y\"\r\n0123456789\r\n",
+    b"\r\n",
+    b"0",
+    b"f",
+    b" ",
+    b";",
+    b"X: y\r\n",
+];
+
+const PATH_PIECES: &[&[u8]] = &[
+    b"/", b"//", b".", b"..", b"%2e", b"%2E%2e", b"%2f", b"%5c", b"\\", b"a", b"%", b"%25", b"%c0%ae", b";", b"%00",
+    b"%0d",
+];
+
+const ACCEPT_PIECES: &[&[u8]] = &[
+    b"gzip",
+    b"br",
+    b"zstd",
+    b"identity",
+    b"*",
+    b"x-gzip",
+    b",",
+    b", ",
+    b";q=",
+    b";q=0",
+    b"0.5",
+    b"1",
+    b".",
+    b"\n",
+    b"text/html",
+    b"*/*",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_are_refused_or_read_without_panic(bytes in vec(any::<u8>(), 0..400)) {
+        properties::head(&bytes);
+        properties::chunked(&bytes);
+        properties::path(&bytes);
+        properties::accept_encoding(&bytes);
+    }
+
+    #[test]
+    fn any_head_is_the_same_however_it_arrives(bytes in assembled(HEAD_PIECES, 12)) {
+        properties::head(&bytes);
+        properties::head(&[b"GET / HTTP/1.1\r\nHost: h\r\n", &*bytes].concat());
+    }
+
+    #[test]
+    fn any_chunked_body_is_the_same_however_it_arrives(bytes in assembled(CHUNK_PIECES, 20)) {
+        properties::chunked(&bytes);
+    }
+
+    #[test]
+    fn no_path_leads_above_its_root(bytes in assembled(PATH_PIECES, 20)) {
+        properties::path(&bytes);
+        properties::path(&[b"/", &*bytes].concat());
+    }
+
+    #[test]
+    fn negotiations_choose_from_what_is_offered(bytes in assembled(ACCEPT_PIECES, 16)) {
+        properties::accept_encoding(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_good_head_is_partial_up_to_its_last_byte(
+        fields in vec("[A-Za-z-]{1,12}: ?[ -~]{0,30}\r\n", 0..36),
+        path in "/[a-z/.]{0,40}",
+    ) {
+        let fields = fields.concat();
+        prop_assume!(!["content-length", "transfer-encoding", "host:"].iter().any(|name| fields.to_lowercase().contains(name)));
+        let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let limits = HeadLimits::default();
+        for cut in 0..text.len() {
+            prop_assert_eq!(parse(&text.as_bytes()[..cut], &limits), Ok(Parsed::Partial));
+        }
+        let Ok(Parsed::Complete { length, head }) = parse(text.as_bytes(), &limits) else { panic!("{text:?}") };
+        prop_assert_eq!(length, text.len());
+        prop_assert_eq!(head.target.path(), Some(&*path));
+    }
+
+    #[test]
+    fn what_is_encoded_in_chunks_is_decoded(chunks in vec(vec(any::<u8>(), 1..70), 0..8), cut in 0..600usize) {
+        let mut body = Vec::new();
+        for chunk in &chunks {
+            body.extend_from_slice(SizeLine::new(chunk.len() as u64).as_bytes());
+            body.extend_from_slice(chunk);
+            body.extend_from_slice(xps::http::chunked::CHUNK_END);
+        }
+        body.extend_from_slice(LAST_CHUNK);
+        let end = body.len();
+        body.extend_from_slice(b"GET / HTTP/1.1\r\n");
+        let found = properties::decoded(&body, &[cut.clamp(1, body.len()), body.len()]);
+        prop_assert_eq!(found, Ok((chunks.concat(), Some(end))));
+    }
+
+    #[test]
+    fn what_is_encoded_as_a_path_is_decoded(segments in vec(vec(1..=u8::MAX, 1..12), 0..6), is_folder: bool) {
+        let is_name = |name: &Vec<u8>| !name.contains(&b'/') && name != b"." && name != b"..";
+        prop_assume!(segments.iter().all(is_name));
+        let path = segments.join(&b'/');
+        let mut written = Vec::new();
+        encode_path(&path, is_folder, &mut written);
+        let read = decode(std::str::from_utf8(&written).unwrap()).unwrap();
+        prop_assert_eq!(read.as_bytes(), &*path);
+        prop_assert_eq!(read.ends_with_slash(), is_folder || segments.is_empty());
+    }
+}
