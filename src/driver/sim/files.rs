@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::driver::{Fault, FileInfo, FileKind};
@@ -41,17 +42,28 @@ impl Files {
         let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
         let path = parts.join(&b'/');
         if let Some(bytes) = self.0.get(&path) {
-            let info = FileInfo { size: bytes.len() as u64, modified_ns: MODIFIED_NS, kind: FileKind::Regular };
+            let info = info_of(FileKind::Regular, bytes.len() as u64, inode_of(&path, bytes));
             return Ok((OpenFile::new(Arc::clone(bytes)), info));
         }
         let is_folder =
             |file: &Vec<u8>| path.is_empty() || file.strip_prefix(&path[..]).is_some_and(|rest| rest[0] == b'/');
         if self.0.keys().any(is_folder) {
-            let info = FileInfo { size: 4096, modified_ns: MODIFIED_NS, kind: FileKind::Directory };
+            let info = info_of(FileKind::Directory, 4096, inode_of(&path, &[]));
             return Ok((OpenFile::new(Arc::new([])), info));
         }
         Err(Fault::Os(libc::ENOENT))
     }
+}
+
+fn info_of(kind: FileKind, size: u64, inode: u64) -> FileInfo {
+    FileInfo { size, modified_ns: MODIFIED_NS, kind, inode, device: 1 }
+}
+
+/// A file that is replaced by one with other bytes gets another number, as on a disk.
+fn inode_of(path: &[u8], bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, bytes).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl OpenFile {
