@@ -13,6 +13,7 @@
 //!   Proceed
 //! ```
 
+use super::ows;
 use super::validator::Validators;
 
 /// The values of a request's conditional fields; several lines of one field are joined with commas.
@@ -71,7 +72,7 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_
 /// Whether a `Range` is to be heeded: without `If-Range`, or if the file is still the version that it names
 /// (RFC 9110, 13.1.5). To be asked after [`evaluate`] said [`Verdict::Proceed`].
 pub fn allows_range(conditions: &Conditions<'_>, validators: &Validators) -> bool {
-    let Some(value) = conditions.if_range.map(<[u8]>::trim_ascii) else { return true };
+    let Some(value) = conditions.if_range.map(ows::trim) else { return true };
     match TagList(value).next() {
         Some(tag) => tag.len() == value.len() && Comparison::Strong.holds(tag, validators),
         None => validators.is_date_strong() && parse_date(value) == Some(validators.modified_s()),
@@ -99,7 +100,7 @@ impl Comparison {
 
 /// Whether a list has the tag, or is `*`, which any file matches that exists.
 fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool {
-    list.trim_ascii() == b"*" || TagList(list).any(|tag| comparison.holds(tag, validators))
+    ows::trim(list) == b"*" || TagList(list).any(|tag| comparison.holds(tag, validators))
 }
 
 /// The entity tags of a list, each with its quotes and its `W/`; ends at the first fault.
@@ -122,7 +123,7 @@ impl<'a> Iterator for TagList<'a> {
             return None;
         }
         let (tag, rest) = list.split_at(closing + 1);
-        let is_separated = matches!(rest.trim_ascii_start().first(), None | Some(b','));
+        let is_separated = matches!(ows::trim_start(rest).first(), None | Some(b','));
         self.0 = rest;
         is_separated.then_some(tag)
     }
@@ -135,7 +136,7 @@ const fn is_tag_byte(byte: u8) -> bool {
 
 /// Seconds since 1970 of a date in any of the three forms of RFC 9110, 5.6.7.
 fn parse_date(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    let text = std::str::from_utf8(ows::trim(value)).ok()?;
     let date = httpdate::parse_http_date(text).ok()?;
     date.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -21,6 +21,7 @@ pub mod inline_text;
 pub mod listing;
 pub mod media_type;
 pub mod multipart;
+mod ows;
 pub mod range;
 pub mod validator;
 

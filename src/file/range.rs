@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use super::inline_text::InlineText;
+use super::ows;
 
 /// The most ranges of one request that are served; a request for more gets the whole file.
 pub const RANGES_MAX: usize = 16;
@@ -70,7 +71,7 @@ pub fn select(range: Option<&[u8]>, size: u64) -> Selection {
     let Some(set) = range.and_then(range_set) else { return Selection::Whole };
     let mut spans = Spans::new();
     let mut count = 0;
-    for element in set.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty()) {
+    for element in set.split(|byte| *byte == b',').map(ows::trim).filter(|element| !element.is_empty()) {
         count += 1;
         let Some(spec) = Spec::parse(element).filter(|_| count <= RANGES_MAX) else { return Selection::Whole };
         match spec.resolve(size) {
@@ -90,7 +91,7 @@ pub fn select(range: Option<&[u8]>, size: u64) -> Selection {
 
 /// What follows `bytes=`; units are case-insensitive.
 fn range_set(value: &[u8]) -> Option<&[u8]> {
-    let (unit, set) = value.trim_ascii().split_at_checked(6)?;
+    let (unit, set) = ows::trim(value).split_at_checked(6)?;
     unit.eq_ignore_ascii_case(b"bytes=").then_some(set)
 }
 

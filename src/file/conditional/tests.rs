@@ -1,4 +1,5 @@
-//! Conditions: each field, their order, and a model over arbitrary lists.
+//! Conditions: each field, their order, and a model over well-formed lists. Arbitrary values are in
+//! `tests/file_properties.rs`.
 
 use proptest::prelude::*;
 
@@ -158,7 +159,10 @@ fn if_range_with_the_strong_tag_or_the_very_date_allows_a_range() {
     for value in ["TAG", " TAG ", DATE, "Sunday, 06-Nov-94 08:49:37 GMT"] {
         assert!(allows(value), "{value}");
     }
-    for value in ["W/TAG", "\"x\"", "*", "TAG, TAG", "TAG,", ", TAG", "TAG x", EARLIER, LATER, "", "junk", "\""] {
+    // The last of them was found by fuzzing: a form feed is no white space.
+    for value in
+        ["W/TAG", "\"x\"", "*", "TAG, TAG", "TAG,", ", TAG", "TAG x", EARLIER, LATER, "", "junk", "\"", "\x0cTAG\x0c"]
+    {
         assert!(!allows(value), "{value}");
     }
 }
@@ -190,23 +194,6 @@ proptest! {
         prop_assert_eq!(verdict(&[("If-Match", &list)], true), expected);
         let expected = if weakly { NotModified } else { Proceed };
         prop_assert_eq!(verdict(&[("If-None-Match", &list)], true), expected);
-    }
-
-    #[test]
-    fn any_bytes_are_read_without_harm(value in proptest::collection::vec(any::<u8>(), 0..60)) {
-        let value = Some(&value[..]);
-        let all = Conditions {
-            if_match: value, if_none_match: value, if_modified_since: value, if_unmodified_since: value, if_range: value,
-        };
-        for number in 0..32 {
-            let pick = |bit: u32| value.filter(|_| number >> bit & 1 == 1);
-            let some = Conditions {
-                if_match: pick(0), if_none_match: pick(1), if_modified_since: pick(2), if_unmodified_since: pick(3),
-                if_range: pick(4),
-            };
-            let _ = (evaluate(&some, &validators(), true), allows_range(&some, &validators()));
-        }
-        prop_assert_ne!(evaluate(&all, &validators(), false), NotModified);
     }
 
     #[test]

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 /// Appends a name as text of a page. What is not UTF-8 becomes U+FFFD, control characters the picture of them.
 pub(super) fn html_escape(name: &[u8], out: &mut Vec<u8>) {
+    // Most names need none of what follows.
+    if name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'.' | b'_')) {
+        return out.extend_from_slice(name);
+    }
     for character in visible(name).chars() {
         match character {
             '&' => out.extend_from_slice(b"&amp;"),

@@ -70,8 +70,8 @@ pub(super) fn write_row(folder: &Folder, entry: &Entry, out: &mut Vec<u8>) {
         }
         FileKind::Directory | FileKind::Special => append(out, format_args!("</td><td class=\"s\"></td>")),
     }
-    let modified = Timestamp::new(entry.modified_ns);
-    let (date, time) = (modified.date(), modified.time());
+    let modified = Timestamp::new(entry.modified_ns).text();
+    let (date, time) = (&modified.as_str()[..10], &modified.as_str()[11..19]);
     append(out, format_args!("<td class=\"m\"><time datetime=\"{modified}\">{date}<span class=\"t\"> {time}</span>"));
     append(out, format_args!("</time></td></tr>\n"));
 }

@@ -40,7 +40,7 @@ pub(super) fn write_row(folder: &Folder, is_first: bool, entry: &Entry, out: &mu
         FileKind::Regular => append(out, format_args!(",\"size\":{}", entry.size)),
         FileKind::Directory | FileKind::Special => {}
     }
-    append(out, format_args!(",\"modified\":\"{}\"}}", Timestamp::new(entry.modified_ns)));
+    append(out, format_args!(",\"modified\":\"{}\"}}", Timestamp::new(entry.modified_ns).text()));
 }
 
 pub(super) fn write_tail(out: &mut Vec<u8>) {

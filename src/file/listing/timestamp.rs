@@ -1,6 +1,6 @@
 //! A moment as people read it, in UTC.
 
-use std::fmt;
+use crate::file::inline_text::InlineText;
 
 const DAY_S: i64 = 86_400;
 
@@ -34,22 +34,14 @@ impl Timestamp {
         Self { year, month, day, second_of_day: seconds.rem_euclid(DAY_S) }
     }
 
-    /// `2024-02-29`
-    pub(super) fn date(self) -> impl fmt::Display {
-        fmt::from_fn(move |f| write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day))
-    }
-
-    /// `23:59:59`
-    pub(super) fn time(self) -> impl fmt::Display {
+    /// ISO 8601: `2024-02-29T23:59:59Z`. The date is the first 10 bytes, the time of day the 8 from the 11th on.
+    pub(super) fn text(self) -> InlineText<20> {
         let second = self.second_of_day;
-        fmt::from_fn(move |f| write!(f, "{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60))
-    }
-}
-
-/// ISO 8601: `2024-02-29T23:59:59Z`
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}T{}Z", self.date(), self.time())
+        let (date, time) = ((self.year, self.month, self.day), (second / 3600, second / 60 % 60, second % 60));
+        InlineText::format(format_args!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            date.0, date.1, date.2, time.0, time.1, time.2
+        ))
     }
 }
 
@@ -72,10 +64,10 @@ mod tests {
             (1_709_251_199, "2024-02-29T23:59:59Z"),
         ];
         for (seconds, expected) in cases {
-            assert_eq!(Timestamp::new(seconds * 1_000_000_000).to_string(), expected);
+            assert_eq!(Timestamp::new(seconds * 1_000_000_000).text().as_str(), expected);
         }
-        assert_eq!(Timestamp::new(i64::MIN).to_string(), "1677-09-21T00:12:43Z");
-        assert_eq!(Timestamp::new(i64::MAX).to_string(), "2262-04-11T23:47:16Z");
+        assert_eq!(Timestamp::new(i64::MIN).text().as_str(), "1677-09-21T00:12:43Z");
+        assert_eq!(Timestamp::new(i64::MAX).text().as_str(), "2262-04-11T23:47:16Z");
     }
 
     #[test]
@@ -86,7 +78,7 @@ mod tests {
             let ours = Timestamp::new(seconds as i64 * 1_000_000_000);
             let http = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
             let month = MONTHS[ours.month as usize - 1];
-            assert_eq!(format!("{:02} {month} {} {}", ours.day, ours.year, ours.time()), http[5..25]);
+            assert_eq!(format!("{:02} {month} {} {}", ours.day, ours.year, &ours.text().as_str()[11..19]), http[5..25]);
         }
     }
 }
