@@ -123,6 +123,10 @@ pub struct FileInfo {
     pub modified_ns: i64,
     /// What sort of file.
     pub kind: FileKind,
+    /// Its number within its file system. With `device` it tells a file from the one that replaced it.
+    pub inode: u64,
+    /// The file system that it lies on.
+    pub device: u64,
 }
 
 /// One name in a folder.

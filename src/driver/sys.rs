@@ -234,6 +234,8 @@ pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
             libc::S_IFDIR => FileKind::Directory,
             _ => FileKind::Special,
         },
+        inode: stat.st_ino,
+        device: stat.st_dev,
     })
 }
 

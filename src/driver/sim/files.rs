@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::driver::{Fault, FileInfo, FileKind, FolderEntry};
@@ -33,12 +34,14 @@ impl Files {
     pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
         let path = normalised(path)?;
         if let Some(bytes) = self.0.get(&path) {
-            return Ok((OpenFile::new(Arc::clone(bytes)), file_info(bytes)));
+            let info = info_of(FileKind::Regular, bytes.len() as u64, inode_of(&path, bytes));
+            return Ok((OpenFile::new(Arc::clone(bytes)), info));
         }
         let is_folder =
             |file: &Vec<u8>| path.is_empty() || file.strip_prefix(&path[..]).is_some_and(|rest| rest[0] == b'/');
         if self.0.keys().any(is_folder) {
-            return Ok((OpenFile::new(Arc::new([])), folder_info()));
+            let info = info_of(FileKind::Directory, 4096, inode_of(&path, &[]));
+            return Ok((OpenFile::new(Arc::new([])), info));
         }
         Err(Fault::Os(libc::ENOENT))
     }
@@ -55,8 +58,8 @@ impl Files {
                 Some(_) | None => continue,
             };
             let (name, info) = match rest.iter().position(|byte| *byte == b'/') {
-                Some(end) => (&rest[..end], folder_info()),
-                None => (rest, file_info(bytes)),
+                Some(end) => (&rest[..end], info_of(FileKind::Directory, 4096, inode_of(&rest[..end], &[]))),
+                None => (rest, info_of(FileKind::Regular, bytes.len() as u64, inode_of(file, bytes))),
             };
             entries.insert(name.to_vec(), info);
         }
@@ -80,12 +83,15 @@ fn normalised(path: &CStr) -> Result<Vec<u8>, Fault> {
     Ok(parts.join(&b'/'))
 }
 
-fn file_info(bytes: &[u8]) -> FileInfo {
-    FileInfo { size: bytes.len() as u64, modified_ns: MODIFIED_NS, kind: FileKind::Regular }
+fn info_of(kind: FileKind, size: u64, inode: u64) -> FileInfo {
+    FileInfo { size, modified_ns: MODIFIED_NS, kind, inode, device: 1 }
 }
 
-const fn folder_info() -> FileInfo {
-    FileInfo { size: 4096, modified_ns: MODIFIED_NS, kind: FileKind::Directory }
+/// A file that is replaced by one with other bytes gets another number, as on a disk.
+fn inode_of(path: &[u8], bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, bytes).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl OpenFile {

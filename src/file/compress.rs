@@ -1,0 +1,234 @@
+//! Content codings of files: their names, their neighbours on disk, and making them.
+//!
+//! Which coding a client accepts is told by its request, which this does not read; where a result is kept, and on which
+//! thread it is made, is the caller's business too.
+
+use std::io::{self, Write};
+
+use super::media_type::MediaType;
+
+/// Below so many bytes a coded file saves no packet worth the work.
+pub const SIZE_MIN: u64 = 1024;
+
+/// Above so many bytes a file is not compressed on the fly: the result could not be kept.
+pub const SIZE_MAX: u64 = 8 << 20;
+
+/// From this size on, compressing takes long enough (a millisecond and more) to be done off the loop.
+pub const OFF_LOOP_SIZE_MIN: u64 = 16 << 10;
+
+/// A window that every decoder of the web accepts: RFC 9659 permits 8 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// RFC 7932 permits up to 24; more needs memory in every client without gain at our sizes.
+const BROTLI_WINDOW_LOG: u32 = 22;
+
+/// How brotli's encoder hands its output on.
+const BROTLI_BUFFER_BYTES: usize = 4096;
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// RFC 1952
+    Gzip,
+    /// RFC 7932
+    Brotli,
+    /// RFC 8878
+    Zstd,
+}
+
+impl Coding {
+    /// Every coding, the densest at its default level first: the order in which neighbours are looked for.
+    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+
+    /// The name, as in `Content-Encoding`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// What the name of a pre-compressed neighbour has at its end.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Brotli => ".br",
+            Self::Zstd => ".zst",
+        }
+    }
+
+    /// What an entity tag has at its end.
+    pub(super) const fn tag_mark(self) -> &'static str {
+        match self {
+            Self::Gzip => "-gz",
+            Self::Brotli => "-br",
+            Self::Zstd => "-zst",
+        }
+    }
+
+    /// The level for compressing on the fly, where more costs much and brings little.
+    pub const fn default_level(self) -> Level {
+        match self {
+            Self::Gzip => Level(6),
+            Self::Brotli => Level(5),
+            Self::Zstd => Level(6),
+        }
+    }
+
+    /// The levels that this coding has. Zstandard's above 19 need too much memory to be offered.
+    pub const fn levels(self) -> std::ops::RangeInclusive<u8> {
+        match self {
+            Self::Gzip => 1..=9,
+            Self::Brotli => 0..=11,
+            Self::Zstd => 1..=19,
+        }
+    }
+}
+
+/// How hard to compress; what the number means, the coding says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(u8);
+
+impl Level {
+    /// The level that `coding` calls by this number, unless it has none such.
+    pub fn new(coding: Coding, level: u8) -> Option<Self> {
+        coding.levels().contains(&level).then_some(Self(level))
+    }
+}
+
+/// Whether a file of this type and size is to be compressed on the fly at all.
+pub fn is_worth_trying(media_type: MediaType, size: u64) -> bool {
+    (SIZE_MIN..=SIZE_MAX).contains(&size) && media_type.is_compressible()
+}
+
+/// Whether a result saves enough, a sixteenth, to be sent instead of the file.
+pub const fn is_worth_sending(size: u64, coded: u64) -> bool {
+    coded < size - size / 16
+}
+
+/// Compresses `bytes`. The same input gives the same output, so that an entity tag made from the file's holds.
+///
+/// # Errors
+/// If the library cannot get memory. Then the file is sent as it is.
+pub fn compress(coding: Coding, level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    match coding {
+        Coding::Gzip => gzip(level, bytes),
+        Coding::Brotli => brotli(level, bytes),
+        Coding::Zstd => zstd(level, bytes),
+    }
+}
+
+fn gzip(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let out = Vec::with_capacity(likely_size(bytes));
+    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(u32::from(level.0)));
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn brotli(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let out = Vec::with_capacity(likely_size(bytes));
+    let mut encoder = brotli::CompressorWriter::new(out, BROTLI_BUFFER_BYTES, u32::from(level.0), BROTLI_WINDOW_LOG);
+    encoder.write_all(bytes)?;
+    Ok(encoder.into_inner())
+}
+
+fn zstd(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    use zstd::zstd_safe::CParameter;
+    let mut encoder = zstd::stream::Encoder::new(Vec::with_capacity(likely_size(bytes)), i32::from(level.0))?;
+    // Lets the library choose its tables, and a window no larger than needed, for this size.
+    encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
+    encoder.include_contentsize(true)?;
+    if bytes.len() as u64 > 1 << ZSTD_WINDOW_LOG_MAX {
+        encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG_MAX))?;
+    }
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+/// Text becomes a quarter to a third.
+const fn likely_size(bytes: &[u8]) -> usize {
+    bytes.len() / 3 + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decompress(coding: Coding, coded: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match coding {
+            Coding::Gzip => flate2::read::GzDecoder::new(coded).read_to_end(&mut bytes),
+            Coding::Brotli => brotli::Decompressor::new(coded, 4096).read_to_end(&mut bytes),
+            Coding::Zstd => zstd::stream::Decoder::new(coded).and_then(|mut decoder| decoder.read_to_end(&mut bytes)),
+        }
+        .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn every_coding_at_every_level_can_be_undone_and_is_worth_sending() {
+        let text = "A line of text, as there are many.\n".repeat(300).into_bytes();
+        for coding in Coding::ALL {
+            for number in coding.levels() {
+                let level = Level::new(coding, number).unwrap();
+                let coded = compress(coding, level, &text).unwrap();
+                assert!(is_worth_sending(text.len() as u64, coded.len() as u64), "{coding:?} {number}");
+                assert_eq!(decompress(coding, &coded), text, "{coding:?} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_file_is_compressed_to_the_same_bytes() {
+        let text = "text ".repeat(1000).into_bytes();
+        for coding in Coding::ALL {
+            let once = || compress(coding, coding.default_level(), &text).unwrap();
+            assert_eq!(once(), once());
+        }
+    }
+
+    #[test]
+    fn a_file_larger_than_the_window_keeps_within_what_clients_accept() {
+        let large = vec![b'a'; 9 << 20];
+        let coded = compress(Coding::Zstd, Level::new(Coding::Zstd, 19).unwrap(), &large).unwrap();
+        let mut decoder = zstd::stream::Decoder::new(&coded[..]).unwrap();
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).unwrap();
+        assert_eq!(std::io::copy(&mut decoder, &mut std::io::sink()).unwrap(), large.len() as u64);
+    }
+
+    #[test]
+    fn small_files_and_compressed_ones_are_left_alone() {
+        let (html, png) = (MediaType::of_name(b"a.html"), MediaType::of_name(b"a.png"));
+        assert!(is_worth_trying(html, SIZE_MIN) && is_worth_trying(html, SIZE_MAX));
+        assert!(!is_worth_trying(html, SIZE_MIN - 1) && !is_worth_trying(html, SIZE_MAX + 1));
+        assert!(!is_worth_trying(png, SIZE_MIN));
+        assert!(!is_worth_sending(1600, 1500) && is_worth_sending(1600, 1499) && !is_worth_sending(0, 0));
+    }
+
+    #[test]
+    fn levels_that_a_coding_does_not_have_are_refused() {
+        assert_eq!(Level::new(Coding::Gzip, 0), None);
+        assert_eq!(Level::new(Coding::Brotli, 12), None);
+        assert_eq!(Level::new(Coding::Zstd, 20), None);
+        for coding in Coding::ALL {
+            assert!(coding.levels().contains(&coding.default_level().0));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_can_be_compressed_and_restored(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            for coding in Coding::ALL {
+                let coded = compress(coding, coding.default_level(), &bytes).unwrap();
+                prop_assert_eq!(&decompress(coding, &coded), &bytes);
+            }
+        }
+    }
+}

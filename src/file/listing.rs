@@ -1,0 +1,208 @@
+//! The listing of a folder, as a page or as JSON.
+//!
+//! It sorts and writes; it reads no folder. Names are bytes: shown as well as they can be, linked exactly. Everything is
+//! linear in the number of entries but the sorting, and a large listing can be had in pieces, so that it never is in memory
+//! as a whole.
+
+mod escape;
+mod html;
+mod json;
+mod order;
+mod timestamp;
+
+pub use order::{Column, Direction, Sort};
+
+use crate::driver::FileKind;
+
+/// What goes with a page as `Content-Security-Policy`: it has a style of its own and nothing else.
+pub const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// About so many bytes are in a piece of a [`Stream`].
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, any bytes but `/` and NUL.
+    pub name: Vec<u8>,
+    /// What it is, or, if it is a link, what that leads to.
+    pub kind: FileKind,
+    /// Length in bytes; only a regular file's is shown.
+    pub size: u64,
+    /// Last modification, in nanoseconds since 1970, before it negative.
+    pub modified_ns: i64,
+}
+
+/// What a listing shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Names that begin with a dot, too.
+    pub shows_dot_files: bool,
+}
+
+/// How a listing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `text/html; charset=utf-8`: a complete page, which needs no script.
+    Html,
+    /// `application/json`: an object with the path and an array of entries.
+    Json,
+}
+
+impl Format {
+    /// The value of `Content-Type`.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// A folder's entries in the order in which they are shown.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    folder: Folder,
+    entries: Vec<Entry>,
+    sort: Sort,
+}
+
+impl Listing {
+    /// Chooses and sorts. `path` is the folder's in the URL, percent-decoded.
+    pub fn new(path: &[u8], mut entries: Vec<Entry>, sort: Sort, options: Options) -> Self {
+        if !options.shows_dot_files {
+            entries.retain(|entry| !entry.name.starts_with(b"."));
+        }
+        entries.sort_unstable_by(|a, b| sort.compare(a, b));
+        Self { folder: Folder::new(path), entries, sort }
+    }
+
+    /// All of it.
+    pub fn render(self, format: Format) -> Vec<u8> {
+        let mut out = Vec::with_capacity(4096 + self.entries.len() * 256);
+        let mut stream = self.stream(format);
+        while stream.write(usize::MAX, &mut out) {}
+        out
+    }
+
+    /// All of it, piece by piece.
+    pub const fn stream(self, format: Format) -> Stream {
+        Stream { listing: self, format, next: Next::Head }
+    }
+}
+
+/// A listing that is being written.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    listing: Listing,
+    format: Format,
+    next: Next,
+}
+
+/// What has not been written yet.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Head,
+    /// This row and those after it.
+    Rows(usize),
+    Tail,
+    Nothing,
+}
+
+impl Stream {
+    /// Appends to `out`, at least a little, until it has `bytes_min` bytes or all is written; says whether more is to come.
+    pub fn write(&mut self, bytes_min: usize, out: &mut Vec<u8>) -> bool {
+        loop {
+            self.next = match self.next {
+                Next::Head => {
+                    self.write_head(out);
+                    Next::Rows(0)
+                }
+                Next::Rows(index) => match self.listing.entries.get(index) {
+                    Some(entry) => {
+                        self.write_row(index, entry, out);
+                        Next::Rows(index + 1)
+                    }
+                    None => Next::Tail,
+                },
+                Next::Tail => {
+                    self.write_tail(out);
+                    Next::Nothing
+                }
+                Next::Nothing => return false,
+            };
+            if out.len() >= bytes_min {
+                return !matches!(self.next, Next::Nothing);
+            }
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Html => html::write_head(&self.listing.folder, self.listing.sort, out),
+            Format::Json => json::write_head(&self.listing.folder, out),
+        }
+    }
+
+    fn write_row(&self, index: usize, entry: &Entry, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Html => html::write_row(&self.listing.folder, entry, out),
+            Format::Json => json::write_row(&self.listing.folder, index == 0, entry, out),
+        }
+    }
+
+    fn write_tail(&self, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Html => html::write_tail(&self.listing.entries, out),
+            Format::Json => json::write_tail(out),
+        }
+    }
+}
+
+/// Pieces of about [`PIECE_BYTES`].
+impl Iterator for Stream {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES + 1024);
+        self.write(PIECE_BYTES, &mut piece);
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+/// The folder that is listed, as it is named in links.
+#[derive(Clone, Debug)]
+struct Folder {
+    /// Its names from the top, decoded.
+    names: Vec<Vec<u8>>,
+    /// The path of a URL, percent-encoded: one slash at each end, none doubled.
+    url: Vec<u8>,
+}
+
+impl Folder {
+    fn new(path: &[u8]) -> Self {
+        // Were empty names kept, a path such as `//host/` would become a link to another host.
+        let names: Vec<Vec<u8>> =
+            path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
+        let mut url = Vec::with_capacity(path.len() + 2);
+        url.push(b'/');
+        for name in &names {
+            escape::percent_encode(name, &mut url);
+            url.push(b'/');
+        }
+        Self { names, url }
+    }
+
+    /// Appends the path of a URL that leads to an entry.
+    fn write_url_of(&self, entry: &Entry, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.url);
+        escape::percent_encode(&entry.name, out);
+        if entry.kind == FileKind::Directory {
+            out.push(b'/');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The order of a listing, and how its links ask for it.
+
+use std::cmp::Ordering;
+
+use super::Entry;
+use crate::driver::FileKind;
+
+/// By what and which way a listing is sorted. Folders always come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub column: Column,
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// A column that can be sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Column {
+    /// By name, upper and lower case alike.
+    #[default]
+    Name,
+    /// By length.
+    Size,
+    /// By the last modification.
+    Modified,
+}
+
+/// Which way a listing is sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// The smallest first.
+    #[default]
+    Ascending,
+    /// The largest first.
+    Descending,
+}
+
+impl Sort {
+    /// Reads the query of a URL: `sort=name|size|modified` and `order=asc|desc`. Anything else is ignored.
+    pub fn from_query(query: &[u8]) -> Self {
+        let mut sort = Self::default();
+        for pair in query.split(|byte| *byte == b'&') {
+            match pair {
+                b"sort=name" => sort.column = Column::Name,
+                b"sort=size" => sort.column = Column::Size,
+                b"sort=modified" => sort.column = Column::Modified,
+                b"order=asc" => sort.direction = Direction::Ascending,
+                b"order=desc" => sort.direction = Direction::Descending,
+                _ => {}
+            }
+        }
+        sort
+    }
+
+    /// What a click on a column's title asks for: that column, or, if it is this one, the other way.
+    pub(super) fn after_click(self, column: Column) -> Self {
+        let direction = match self.direction {
+            Direction::Ascending if self.column == column => Direction::Descending,
+            Direction::Ascending | Direction::Descending => Direction::Ascending,
+        };
+        Self { column, direction }
+    }
+
+    /// The order of two entries; no two of one folder are equal.
+    pub(super) fn compare(self, a: &Entry, b: &Entry) -> Ordering {
+        let is_folder = |entry: &Entry| entry.kind == FileKind::Directory;
+        is_folder(b).cmp(&is_folder(a)).then_with(|| {
+            let by_column = match self.column {
+                Column::Name => compare_names(a, b),
+                Column::Size => shown_size(a).cmp(&shown_size(b)),
+                Column::Modified => a.modified_ns.cmp(&b.modified_ns),
+            };
+            let by_column = match self.direction {
+                Direction::Ascending => by_column,
+                Direction::Descending => by_column.reverse(),
+            };
+            by_column.then_with(|| compare_names(a, b))
+        })
+    }
+}
+
+impl Column {
+    /// As a query names it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Size => "size",
+            Self::Modified => "modified",
+        }
+    }
+}
+
+impl Direction {
+    /// As a query names it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ascending => "asc",
+            Self::Descending => "desc",
+        }
+    }
+}
+
+/// Only a regular file has a size that is shown.
+fn shown_size(entry: &Entry) -> Option<u64> {
+    (entry.kind == FileKind::Regular).then_some(entry.size)
+}
+
+fn compare_names(a: &Entry, b: &Entry) -> Ordering {
+    let lower = |entry| Entry::lower_case(entry);
+    lower(a).cmp(lower(b)).then_with(|| a.name.cmp(&b.name))
+}
+
+impl Entry {
+    fn lower_case(&self) -> impl Iterator<Item = u8> {
+        self.name.iter().map(u8::to_ascii_lowercase)
+    }
+}

@@ -1,0 +1,164 @@
+//! What tells one version of a file from another: its entity tag and its date (RFC 9110, 8.8).
+//!
+//! Made from what `fstat(2)` says, never from the bytes. It does not know what a request asks; that is
+//! [`conditional`](super::conditional)'s.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+
+use super::compress::Coding;
+use super::inline_text::InlineText;
+use crate::driver::FileInfo;
+
+/// Two quotes, three numbers of up to 16 hexadecimal digits, two dashes, and the mark of a coding.
+const TAG_BYTES_MAX: usize = 2 + 3 * 16 + 2 + 4;
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+const DATE_BYTES: usize = 29;
+
+/// The validators of one representation of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validators {
+    tag: EntityTag,
+    modified_s: u64,
+    is_date_strong: bool,
+}
+
+impl Validators {
+    /// The validators of a file, or of what `coding` makes of it. `now_s` is the time of day at which `info` was asked for,
+    /// in seconds since 1970.
+    ///
+    /// A modification in the future is taken for now (RFC 9110, 8.8.2.1), one before 1970 for 1970: `Last-Modified` cannot
+    /// say the former and nobody can parse the latter.
+    pub fn new(info: &FileInfo, coding: Option<Coding>, now_s: u64) -> Self {
+        let modified_s = u64::try_from(info.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0);
+        Self {
+            tag: EntityTag::new(info, coding),
+            modified_s: modified_s.min(now_s),
+            // While its second lasts, a file can change again and keep the date.
+            is_date_strong: modified_s < now_s,
+        }
+    }
+
+    /// The entity tag.
+    pub const fn tag(&self) -> &EntityTag {
+        &self.tag
+    }
+
+    /// The last modification in seconds since 1970, as `Last-Modified` shows it.
+    pub const fn modified_s(&self) -> u64 {
+        self.modified_s
+    }
+
+    /// Whether the date names one version only (RFC 9110, 8.8.2.2), so that ranges may rely on it.
+    pub const fn is_date_strong(&self) -> bool {
+        self.is_date_strong
+    }
+
+    /// The value of `Last-Modified`.
+    pub fn last_modified(&self) -> InlineText<DATE_BYTES> {
+        // Nanoseconds in an `i64` end in 2262, so this is a year of four digits, as `httpdate` demands.
+        InlineText::format(format_args!("{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.modified_s))))
+    }
+}
+
+/// A strong entity tag, quotes included: `"size-mtime-identity"`, and a mark such as `-gz` if coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntityTag(InlineText<TAG_BYTES_MAX>);
+
+impl EntityTag {
+    /// The tag of a file, or of what `coding` makes of it: byte for byte another representation, so another tag.
+    pub fn new(info: &FileInfo, coding: Option<Coding>) -> Self {
+        let mark = coding.map_or("", Coding::tag_mark);
+        let identity = fold(info.inode, info.modified_ns as u64);
+        Self(InlineText::format(format_args!("\"{:x}-{:x}-{identity:x}{mark}\"", info.size, info.modified_ns)))
+    }
+
+    /// As it stands in a field, quotes included.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// As it stands in a field, quotes included.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// Mixes the inode's number with the time: a replaced file differs, but the number itself, which is nobody's business
+/// (it helps to guess NFS handles), cannot be read off. The device is left out, since it may change with every mount.
+const fn fold(inode: u64, modified: u64) -> u64 {
+    let product = (inode ^ 0x9e37_79b9_7f4a_7c15) as u128 * ((modified ^ 0xd1b5_4a32_d192_ed03) | 1) as u128;
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::FileKind;
+
+    const INFO: FileInfo = FileInfo {
+        size: 612,
+        modified_ns: 784_111_777_123_456_789,
+        kind: FileKind::Regular,
+        inode: 4711,
+        device: 2049,
+    };
+    const NOW_S: u64 = 1_700_000_000;
+
+    #[test]
+    fn a_tag_changes_with_size_time_inode_and_coding() {
+        let tag = |info: FileInfo, coding| EntityTag::new(&info, coding);
+        let tags = [
+            tag(INFO, None),
+            tag(INFO, Some(Coding::Gzip)),
+            tag(INFO, Some(Coding::Brotli)),
+            tag(INFO, Some(Coding::Zstd)),
+            tag(FileInfo { size: 613, ..INFO }, None),
+            tag(FileInfo { modified_ns: INFO.modified_ns + 1, ..INFO }, None),
+            tag(FileInfo { inode: 4712, ..INFO }, None),
+        ];
+        for (index, one) in tags.iter().enumerate() {
+            assert!(tags[index + 1..].iter().all(|other| one != other), "{one:?} is there twice");
+            let inner = one.as_str().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            assert!(inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{inner}");
+        }
+        assert!(tags[1].as_str().ends_with("-gz\""));
+    }
+
+    #[test]
+    fn a_tag_of_the_largest_numbers_fits() {
+        let info = FileInfo { size: u64::MAX, modified_ns: -1, inode: u64::MAX, ..INFO };
+        let tag = EntityTag::new(&info, Some(Coding::Zstd));
+        assert!(tag.as_str().ends_with("-zst\""), "{tag:?}");
+    }
+
+    #[test]
+    fn a_tag_does_not_show_the_inode() {
+        assert!(!EntityTag::new(&INFO, None).as_str().contains(&format!("{:x}", INFO.inode)));
+    }
+
+    #[test]
+    fn last_modified_is_a_date_of_the_preferred_form() {
+        assert_eq!(Validators::new(&INFO, None, NOW_S).last_modified().as_str(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn a_date_in_the_future_is_now_and_one_before_1970_is_1970() {
+        let date = |modified_ns| Validators::new(&FileInfo { modified_ns, ..INFO }, None, NOW_S);
+        assert_eq!(date(i64::MAX).last_modified().as_str(), "Tue, 14 Nov 2023 22:13:20 GMT");
+        assert_eq!(date(-1).last_modified().as_str(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(i64::MIN).modified_s(), 0);
+    }
+
+    #[test]
+    fn a_date_is_strong_once_its_second_has_passed() {
+        let strong = |modified_s: i64| {
+            let info = FileInfo { modified_ns: modified_s * 1_000_000_000 + 999_999_999, ..INFO };
+            Validators::new(&info, None, NOW_S).is_date_strong()
+        };
+        let now = NOW_S as i64;
+        assert_eq!([strong(now - 1), strong(now), strong(now + 1)], [true, false, false]);
+    }
+}
