@@ -189,7 +189,9 @@ impl Epoll {
                 debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
                 self.start_output(id, socket, Output::Send { id, chain });
             }
-            Op::SendFile { socket, file, offset, length } => self.start_send_file(id, socket, file, offset, length),
+            Op::SendFile { socket, head, file, offset, length } => {
+                self.start_send_file(id, socket, head, file, (offset, length));
+            }
             Op::Connect { address } => self.start_connect(id, address),
             Op::Resolve { host, port } => self.start_resolve(id, host, port),
             Op::Open { root, path } => self.start_open(id, root, path),

@@ -17,7 +17,7 @@
 //! | `Accept` | a listener, until stopped | `Accepted`…, then `Cancelled` or `Failed` |
 //! | `Recv` | a socket, until stopped | `Received`…, then `Eof`, `Cancelled` or `Failed` |
 //! | `Send` | a socket, a chain of chunks | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
-//! | `SendFile` | a socket, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
+//! | `SendFile` | a socket, bytes to go before, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
 //! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
@@ -73,6 +73,7 @@ pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{Computation, File, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
+pub use sys::unix_seconds;
 pub use uring::{Uring, UringConfig, kernel_features};
 pub use waker::Waker;
 

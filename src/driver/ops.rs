@@ -111,6 +111,8 @@ pub enum Op {
     SendFile {
         /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
         socket: Socket,
+        /// Bytes to send before the file's, sharing segments with them; may be empty.
+        head: Chain,
         /// A regular file.
         file: File,
         /// Where in the file to begin, in bytes.

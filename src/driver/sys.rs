@@ -16,6 +16,18 @@ use crate::buffer::Chain;
 /// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
 pub(super) const GATHER_MAX: usize = 64;
 
+/// Seconds since 1970, as fine as the kernel's tick: cheap enough for every turn.
+pub fn unix_seconds() -> u64 {
+    let mut now = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is to writable memory of the right type; the clock exists since Linux 2.6.32, so the call
+    // initialises it.
+    let now = unsafe {
+        libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, now.as_mut_ptr());
+        now.assume_init()
+    };
+    u64::try_from(now.tv_sec).unwrap_or(0)
+}
+
 /// The first moment of the clock is the start of this process.
 pub(super) fn monotonic_ns() -> u64 {
     let mut now = MaybeUninit::<libc::timespec>::uninit();
@@ -58,16 +70,24 @@ pub(super) fn recv(socket: BorrowedFd<'_>, memory: &mut [u8]) -> io::Result<usiz
 
 /// Sends the beginning of a chain without waiting; returns how many bytes the kernel took.
 pub(super) fn send(socket: BorrowedFd<'_>, chain: &Chain) -> io::Result<usize> {
-    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    send_with(socket, chain, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// [`send`], where more follows at once: the last segment waits for it (`MSG_MORE`).
+pub(super) fn send_before_more(socket: BorrowedFd<'_>, chain: &Chain) -> io::Result<usize> {
+    send_with(socket, chain, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE)
+}
+
+fn send_with(socket: BorrowedFd<'_>, chain: &Chain, flags: i32) -> io::Result<usize> {
     if let [chunk] = chain.chunks() {
         // SAFETY: pointer and length are those of a live slice.
-        return check_len(unsafe { libc::send(socket.as_raw_fd(), chunk.as_ptr().cast(), chunk.len(), FLAGS) });
+        return check_len(unsafe { libc::send(socket.as_raw_fd(), chunk.as_ptr().cast(), chunk.len(), flags) });
     }
     let mut pieces = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
     let count = gather(chain, &mut pieces);
     let message = message_of(&mut pieces[..count]);
     // SAFETY: the message points to `pieces`, which point to the chain's chunks; all outlive the call.
-    check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) })
+    check_len(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
 }
 
 /// Points `pieces` at the chain's first chunks; returns how many are used.

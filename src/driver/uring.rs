@@ -255,7 +255,9 @@ impl Uring {
             Op::Accept { listener } => self.start_accept(id, listener),
             Op::Recv { socket } => self.start_recv(id, socket),
             Op::Send { socket, chain } => self.start_send(id, socket, chain),
-            Op::SendFile { socket, file, offset, length } => self.start_send_file(id, socket, file, offset, length),
+            Op::SendFile { socket, head, file, offset, length } => {
+                self.start_send_file(id, socket, head, file, (offset, length));
+            }
             Op::Connect { address } => self.start_connect(id, address),
             Op::Resolve { host, port } => self.start_resolve(id, host, port),
             Op::Open { root, path } => self.start_open(id, root, path),

@@ -71,7 +71,7 @@ impl Deliver {
                 FileKind::Special => Err(Ending::FileRefused(Fault::Os(libc::EINVAL))),
                 FileKind::Regular => {
                     if info.size > 0 {
-                        client.writer.send_file(file, 0, info.size, cx.ops);
+                        client.writer.send_file(Chain::new(), file, 0, info.size, cx.ops);
                     }
                     Ok(State::Sending)
                 }

@@ -70,9 +70,10 @@ impl Writer {
         self.start(left_bytes, Op::Send { socket: self.socket, chain }, ops);
     }
 
-    /// Sends a range of a file. The writer is idle; the range is not empty.
-    pub fn send_file(&mut self, file: File, offset: u64, length: u64, ops: &mut Ops) {
-        self.start(length, Op::SendFile { socket: self.socket, file, offset, length }, ops);
+    /// Sends some bytes, perhaps none, and then a range of a file. The writer is idle; the range is not empty.
+    pub fn send_file(&mut self, head: Chain, file: File, offset: u64, length: u64, ops: &mut Ops) {
+        let left_bytes = head.len() as u64 + length;
+        self.start(left_bytes, Op::SendFile { socket: self.socket, head, file, offset, length }, ops);
     }
 
     fn start(&mut self, left_bytes: u64, op: Op, ops: &mut Ops) {

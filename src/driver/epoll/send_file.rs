@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Answer, Epoll, Next, Output};
+use crate::buffer::Chain;
 use crate::driver::page_cache::{PROBE_BYTES, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
@@ -27,6 +28,8 @@ const CALLS_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Transfer {
     id: OpId,
+    /// Bytes that go before the file's.
+    head: Chain,
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
@@ -48,7 +51,14 @@ impl Transfer {
 }
 
 impl Epoll {
-    pub(super) fn start_send_file(&mut self, id: OpId, socket: Socket, file: File, offset: u64, length: u64) {
+    pub(super) fn start_send_file(
+        &mut self,
+        id: OpId,
+        socket: Socket,
+        head: Chain,
+        file: File,
+        (offset, length): (u64, u64),
+    ) {
         debug_assert!(length > 0, "an empty send of a file on {socket:?}");
         let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
         // The kernel counts in signed offsets and would refuse the whole with EINVAL.
@@ -56,7 +66,7 @@ impl Epoll {
             return self.outbox.push(id, Outcome::Failed(Fault::FileTruncated));
         }
         let file = Arc::clone(file);
-        let transfer = Transfer { id, file, offset, left: length, cached_until: offset, is_warming: false };
+        let transfer = Transfer { id, head, file, offset, left: length, cached_until: offset, is_warming: false };
         self.start_output(id, socket, Output::SendFile(transfer));
     }
 
@@ -65,12 +75,29 @@ impl Epoll {
         let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
         let Output::SendFile(mut transfer) = std::mem::take(&mut endpoint.output) else { return Next::Wait };
         let id = transfer.id;
-        let before = transfer.left;
+        let before = transfer.left + transfer.head.len() as u64;
         let mut next = Next::Again;
         let mut fault = None;
         for _ in 0..CALLS_MAX {
             if transfer.left == 0 || before - transfer.left >= PIECE_BYTES_MAX {
                 break;
+            }
+            if !transfer.head.is_empty() {
+                self.counters.submissions += 1;
+                match sys::send_before_more(endpoint.descriptor(), &transfer.head) {
+                    Ok(count) => transfer.head.advance(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        endpoint.writable = false;
+                        next = Next::Wait;
+                        break;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        fault = Some(Fault::from_io(&error));
+                        break;
+                    }
+                }
+                continue;
             }
             if transfer.offset >= transfer.cached_until {
                 let end = transfer.piece_end();
@@ -111,7 +138,7 @@ impl Epoll {
                 }
             }
         }
-        let sent = before - transfer.left;
+        let sent = before - transfer.left - transfer.head.len() as u64;
         let outcome = match fault {
             Some(fault) => Outcome::Failed(fault),
             None if transfer.left == 0 => Outcome::Sent,

@@ -179,6 +179,19 @@ impl Sim {
                 chain.advance(sent);
                 (sent, chain.len() as u64)
             }
+            Op::SendFile { head, length, .. } if !head.is_empty() => {
+                let sent = room.min(head.len());
+                let mut rest = sent;
+                for chunk in head.chunks() {
+                    let piece = rest.min(chunk.len());
+                    if piece > 0 && !bounced {
+                        bounced = wire.write(side, &chunk[..piece], &mut self.rng);
+                    }
+                    rest -= piece;
+                }
+                head.advance(sent);
+                (sent, head.len() as u64 + *length)
+            }
             Op::SendFile { file, offset, length, .. } => {
                 let bytes = self.open_files.get(file.0).map_or(&[][..], |open| open.read(*offset, *length));
                 let bytes = &bytes[..room.min(bytes.len())];

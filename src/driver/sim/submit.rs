@@ -238,7 +238,7 @@ impl fmt::Display for Subject<'_> {
 fn size(op: &Op) -> u64 {
     match op {
         Op::Send { chain, .. } => chain.len() as u64,
-        Op::SendFile { length, .. } => *length,
+        Op::SendFile { head, length, .. } => head.len() as u64 + *length,
         Op::Read { length, .. } => *length as u64,
         Op::Accept { .. }
         | Op::Recv { .. }

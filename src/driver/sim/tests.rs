@@ -301,9 +301,9 @@ fn files_are_sent_and_truncation_is_told() {
     };
     let (file, size) = open(&mut bench);
     let socket = bench.connected(ADDRESS);
-    let sent = bench.outcome(Op::SendFile { socket, file, offset: 1000, length: size - 1000 });
+    let sent = bench.outcome(Op::SendFile { socket, head: Chain::new(), file, offset: 1000, length: size - 1000 });
     assert!(matches!(sent, Outcome::Sent), "{sent:?}");
-    let beyond = bench.outcome(Op::SendFile { socket, file, offset: size, length: 1 });
+    let beyond = bench.outcome(Op::SendFile { socket, head: Chain::new(), file, offset: size, length: 1 });
     assert!(matches!(beyond, Outcome::Failed(Fault::FileTruncated)), "{beyond:?}");
     bench.outcome(Op::CloseFile { file });
     bench.outcome(Op::Close { socket });

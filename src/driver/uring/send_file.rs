@@ -19,6 +19,7 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 
 use super::{Uring, Work};
+use crate::buffer::Chain;
 use crate::driver::page_cache::is_range_cached;
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
@@ -36,6 +37,8 @@ const WARMING_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) socket: Key,
+    /// Bytes that go before the file's.
+    head: Chain,
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
@@ -56,7 +59,14 @@ enum WaitsFor {
 }
 
 impl Uring {
-    pub(super) fn start_send_file(&mut self, id: OpId, socket: Socket, file: File, offset: u64, length: u64) {
+    pub(super) fn start_send_file(
+        &mut self,
+        id: OpId,
+        socket: Socket,
+        head: Chain,
+        file: File,
+        (offset, length): (u64, u64),
+    ) {
         debug_assert!(length > 0, "an empty send of a file on {socket:?}");
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
         let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
@@ -68,8 +78,15 @@ impl Uring {
             return self.emit(id, Outcome::Failed(Fault::FileTruncated));
         }
         endpoint.sending = Some(id);
-        let transfer =
-            Transfer { socket: socket.0, file, offset, left: length, cached_until: offset, waits_for: WaitsFor::Turn };
+        let transfer = Transfer {
+            socket: socket.0,
+            head,
+            file,
+            offset,
+            left: length,
+            cached_until: offset,
+            waits_for: WaitsFor::Turn,
+        };
         self.flights.insert(id, Work::SendFile(transfer));
         self.ready.push_back(id);
     }
@@ -80,9 +97,9 @@ impl Uring {
         let Work::SendFile(transfer) = &mut flight.work else { return };
         let Some(endpoint) = self.sockets.get(transfer.socket) else { return };
         let descriptor = endpoint.socket.as_fd();
-        let before = transfer.left;
+        let before = transfer.left_bytes();
         let step = transfer.advance(descriptor);
-        let sent = before - transfer.left;
+        let sent = before - transfer.left_bytes();
         let is_over = transfer.left == 0;
         if matches!(step, Ok(Step::Full | Step::Again)) && !is_over {
             self.counters.short_sends += 1;
@@ -145,6 +162,10 @@ enum Step {
 }
 
 impl Transfer {
+    fn left_bytes(&self) -> u64 {
+        self.left + self.head.len() as u64
+    }
+
     fn advance(&mut self, socket: BorrowedFd<'_>) -> Result<Step, Fault> {
         // `sendfile(2)` knows no flag against waiting, only the socket's mode. No entry is submitted meanwhile, so the
         // ring does not see it.
@@ -159,6 +180,15 @@ impl Transfer {
         for _ in 0..CALLS_MAX {
             if self.left == 0 || before - self.left >= PIECE_BYTES_MAX {
                 break;
+            }
+            if !self.head.is_empty() {
+                match sys::send_before_more(socket, &self.head) {
+                    Ok(count) => self.head.advance(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Full),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(Fault::from_io(&error)),
+                }
+                continue;
             }
             if self.offset >= self.cached_until {
                 let end = self.offset.saturating_add(self.left.min(PIECE_BYTES_MAX));

@@ -107,7 +107,7 @@ fn a_range_of_a_file_arrives_byte_for_byte_hot_or_cold() {
         let (socket, far) = rig.connection();
         let far = reader(far);
         let (offset, length) = (12_345, (4 << 20) + 17);
-        let send = rig.submit(Op::SendFile { socket, file, offset, length });
+        let send = rig.submit(Op::SendFile { socket, head: Chain::new(), file, offset, length });
         assert!(matches!(rig.end_of(send), Outcome::Sent));
         assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
         rig.close(socket);
@@ -123,10 +123,13 @@ fn a_stalled_peer_holds_its_file_up_and_nobody_else() {
     let folder = Folder::with("file", &bytes);
     let (file, info) = folder.open(&mut rig, "file").unwrap();
     let (stalled, stalled_far) = rig.connection();
-    let send = rig.submit(Op::SendFile { socket: stalled, file, offset: 0, length: info.size });
+    let send = rig.submit(Op::SendFile { socket: stalled, head: Chain::new(), file, offset: 0, length: info.size });
     let (lively, lively_far) = rig.connection();
     let lively_far = reader(lively_far);
-    assert!(matches!(rig.run(Op::SendFile { socket: lively, file, offset: 1, length: 100_000 }), Outcome::Sent));
+    assert!(matches!(
+        rig.run(Op::SendFile { socket: lively, head: Chain::new(), file, offset: 1, length: 100_000 }),
+        Outcome::Sent
+    ));
     rig.close(lively);
     assert!(lively_far.join().unwrap() == bytes[1..100_001]);
     rig.until(|rig| !rig.driver.sockets.get(stalled.0).unwrap().writable);
@@ -149,7 +152,7 @@ fn a_file_that_is_shorter_than_promised_is_a_fault() {
     let (file, _) = folder.open(&mut rig, "file").unwrap();
     let (socket, mut far) = rig.connection();
     for (offset, length) in [(0, 1001), (1000, 1), (5000, 10), (u64::MAX - 1, 2), (1, u64::MAX)] {
-        let outcome = rig.run(Op::SendFile { socket, file, offset, length });
+        let outcome = rig.run(Op::SendFile { socket, head: Chain::new(), file, offset, length });
         assert!(matches!(outcome, Outcome::Failed(Fault::FileTruncated)), "{offset}+{length}: {outcome:?}");
     }
     far.read_exact(&mut [0; 1000]).unwrap();
@@ -164,7 +167,7 @@ fn a_transfer_can_be_cancelled_while_it_stalls_and_while_it_warms() {
     let folder = Folder::with("file", &pattern(16 << 20));
     let (file, info) = folder.open(&mut rig, "file").unwrap();
     let (socket, _far) = rig.connection();
-    let stalling = rig.submit(Op::SendFile { socket, file, offset: 0, length: info.size });
+    let stalling = rig.submit(Op::SendFile { socket, head: Chain::new(), file, offset: 0, length: info.size });
     rig.until(|rig| !rig.driver.sockets.get(socket.0).unwrap().writable);
     assert!(matches!(rig.cancel(stalling), Outcome::Cancelled));
     rig.close(socket);
@@ -175,7 +178,7 @@ fn a_transfer_can_be_cancelled_while_it_stalls_and_while_it_warms() {
         libc::fsync(descriptor);
         libc::posix_fadvise(descriptor, 0, 0, libc::POSIX_FADV_DONTNEED);
     }
-    let warming = rig.submit(Op::SendFile { socket, file, offset: 0, length: info.size });
+    let warming = rig.submit(Op::SendFile { socket, head: Chain::new(), file, offset: 0, length: info.size });
     rig.turn(Duration::ZERO);
     assert!(matches!(rig.cancel(warming), Outcome::Cancelled));
     assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
