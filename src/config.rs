@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
+use crate::file::store::StoreLimits;
+use crate::http::HeadLimits;
+use crate::telemetry::access::AccessLog;
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -46,6 +49,13 @@ pub enum Service {
     Reverse,
     /// Joins the connection to one to an upstream.
     TcpProxy(UpstreamAddress),
+    /// Serves files over HTTP/1.1.
+    Http {
+        /// What is served, and how.
+        site: SiteConfig,
+        /// Where requests are recorded.
+        access: Option<AccessLog>,
+    },
     /// Sends these bytes, then closes.
     SendText(&'static [u8]),
     /// Sends a file, then closes.
@@ -64,8 +74,85 @@ impl Service {
             Self::Echo => "echo",
             Self::Reverse => "reverse",
             Self::TcpProxy(_) => "tcp_proxy",
+            Self::Http { .. } => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
+        }
+    }
+}
+
+/// What an HTTP listener serves, and how.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// The folder that is served; `None`: the built-in welcome pages.
+    pub root: Option<PathBuf>,
+    /// Files that stand for their folder, the first that exists.
+    pub index: Vec<String>,
+    /// Folders without such a file are listed.
+    pub listing: bool,
+    /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
+    pub dot_files: bool,
+    /// This file, relative to the root, is served in place of what does not exist (single-page applications).
+    pub fallback: Option<String>,
+    /// Files that become smaller are sent compressed to clients that understand it.
+    pub compression: bool,
+    /// The `Server` field; `None`: none.
+    pub server_name: Option<String>,
+    /// The charset claimed for text; `None`: the document's own word holds.
+    pub charset: Option<String>,
+    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
+    pub cors: Option<String>,
+    /// Fields added to every answer that is not an error.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Default for SiteConfig {
+    /// The welcome pages, without listings.
+    fn default() -> Self {
+        Self {
+            root: None,
+            index: vec!["index.html".into()],
+            listing: false,
+            dot_files: false,
+            fallback: None,
+            compression: true,
+            server_name: Some("xps".into()),
+            charset: None,
+            cors: None,
+            fields: Vec::new(),
+        }
+    }
+}
+
+/// The bounds of HTTP connections. A time of [`Duration::ZERO`] means: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// How large a request's head may be.
+    pub head: HeadLimits,
+    /// How long a head may take, from its first byte, or from the connection's start, to its last.
+    pub head_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keep_alive_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub send_timeout: Duration,
+    /// How long the body of a request may pause.
+    pub body_timeout: Duration,
+    /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
+    pub discard_bytes_max: u64,
+    /// Requests on one connection; 0: no limit.
+    pub requests_max: u32,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            head_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(75),
+            send_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+            discard_bytes_max: 256 << 10,
+            requests_max: 0,
         }
     }
 }
@@ -91,6 +178,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Receive buffers of one worker.
     pub pool: PoolConfig,
+    /// HTTP connections.
+    pub http: HttpLimits,
+    /// Files that one worker has at hand.
+    pub store: StoreLimits,
 }
 
 impl Default for Limits {
@@ -104,6 +195,8 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
             pool: PoolConfig::default(),
+            http: HttpLimits::default(),
+            store: StoreLimits::default(),
         }
     }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::units::{ListenAddress, Period, Size};
-use crate::config::{Limits, UpstreamAddress};
+use super::units::{Header, ListenAddress, Period, Size};
+use crate::config::{HttpLimits, Limits, UpstreamAddress};
 use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;
+use crate::telemetry::access::AccessFormat;
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// A TCP server and reverse proxy driven by io_uring completions.
@@ -53,6 +54,12 @@ pub enum Command {
         #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM")]
         upstream: UpstreamAddress,
     },
+
+    /// Serve a folder's files over HTTP
+    #[command(
+        after_help = "Examples:\n  xps serve\n  xps serve public --listen 0.0.0.0:8080 --fallback index.html\n  xps serve /srv/www --access-log /var/log/xps.log --header 'Cache-Control: max-age=3600'"
+    )]
+    Serve(ServeOptions),
 
     /// Send back what is received
     #[command(
@@ -114,6 +121,71 @@ pub enum Command {
     Man,
 }
 
+/// What `serve` serves, and how.
+#[derive(Args, Debug)]
+pub struct ServeOptions {
+    /// The folder
+    #[arg(value_name = "DIR", env = "XPS_DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Where to listen; may be repeated
+    #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8001")]
+    pub listen: Vec<ListenAddress>,
+    /// Files that stand for their folder, the first that exists
+    #[arg(long, value_name = "NAME,…", env = "XPS_INDEX", value_delimiter = ',', default_value = "index.html")]
+    pub index: Vec<String>,
+    /// Do not list folders without an index file
+    #[arg(long, env = "XPS_NO_LISTING")]
+    pub no_listing: bool,
+    /// Serve files whose name begins with a dot, too
+    #[arg(long, env = "XPS_DOT_FILES")]
+    pub dot_files: bool,
+    /// Serve this file in place of what does not exist (single-page applications)
+    #[arg(long, value_name = "FILE", env = "XPS_FALLBACK")]
+    pub fallback: Option<String>,
+    /// Do not compress
+    #[arg(long, env = "XPS_NO_COMPRESSION")]
+    pub no_compression: bool,
+    /// The charset claimed for text; without it the document's own word holds
+    #[arg(long, value_name = "NAME", env = "XPS_CHARSET")]
+    pub charset: Option<String>,
+    /// The origin whose scripts may read the files: `*`, or one like https://example.org
+    #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
+    pub cors: Option<String>,
+    /// Add a field to every answer that is not an error; may be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<Header>,
+    /// The `Server` field; empty: none
+    #[arg(long, value_name = "NAME", env = "XPS_SERVER_NAME", default_value = "xps")]
+    pub server_name: String,
+    /// Where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
+    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
+    pub access_log: String,
+    /// How they are recorded
+    #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
+    pub access_format: AccessFormat,
+}
+
+/// How HTTP connections are bounded.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpOptions {
+    /// Refuse a request whose head is larger
+    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max))]
+    pub head_size: Size,
+    /// Refuse a request whose head takes longer; 0: never
+    #[arg(long, global = true, env = "XPS_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().head_timeout))]
+    pub head_timeout: Period,
+    /// Close a connection that asks nothing for so long; 0: never
+    #[arg(long, global = true, env = "XPS_KEEP_ALIVE_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().keep_alive_timeout))]
+    pub keep_alive_timeout: Period,
+    /// Cut a client off that takes nothing of its answer for so long; 0: never
+    #[arg(long, global = true, env = "XPS_SEND_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().send_timeout))]
+    pub send_timeout: Period,
+    /// Requests on one connection; 0: any number
+    #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
+    pub max_requests: u32,
+}
+
 /// How a server runs.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Server")]
@@ -148,6 +220,8 @@ pub struct ServerOptions {
     /// Give up connecting to an upstream's address after so long; 0: never
     #[arg(long, global = true, env = "XPS_CONNECT_TIMEOUT", value_name = "TIME", default_value_t = Period(Limits::default().connect_timeout))]
     pub connect_timeout: Period,
+    #[command(flatten)]
+    pub http: HttpOptions,
     /// How long connections may go on after a stop was asked for; 0: for ever
     #[arg(long, global = true, env = "XPS_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Period(Limits::default().drain_timeout))]
     pub drain_timeout: Period,

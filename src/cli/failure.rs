@@ -28,6 +28,22 @@ pub enum Failure {
         /// Why not.
         error: io::Error,
     },
+    /// A folder to serve cannot be.
+    #[error("cannot serve {}: {error}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The access log cannot be written.
+    #[error("cannot write the access log {}: {error}", path.display())]
+    AccessLog {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// A file to send is not in the folder it should be in.
     #[error("{} is not in {}", path.display(), root.display())]
     OutsideRoot {
@@ -81,6 +97,8 @@ impl Failure {
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }
+            | Self::Folder { .. }
+            | Self::AccessLog { .. }
             | Self::Output(_)
             | Self::Log(_)
             | Self::Bridge(_) => None,
@@ -105,6 +123,8 @@ impl Failure {
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }
+            | Self::Folder { .. }
+            | Self::AccessLog { .. }
             | Self::Output(_)
             | Self::Bridge(_) => ExitCode::from(1),
         }

@@ -3,13 +3,15 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::args::{LogOptions, ServerOptions};
+use super::args::{LogOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::units::ListenAddress;
-use crate::config::{Limits, ListenerConfig, ServerConfig, Service, UpstreamAddress};
+use crate::config::{HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::core::Server;
 use crate::driver::limits;
+use crate::http::HeadLimits;
+use crate::telemetry::access::AccessLog;
 use crate::telemetry::{self, LogFormat};
 
 /// Relays to an upstream.
@@ -20,6 +22,33 @@ pub fn proxy(
     log: &LogOptions,
 ) -> Result<(), Failure> {
     serve(each(listen, &Service::TcpProxy(upstream)), server, log, &[])
+}
+
+/// Serves a folder over HTTP.
+pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    let root = options.dir.canonicalize().map_err(|error| Failure::Folder { path: options.dir.clone(), error })?;
+    let access = match options.access_log.as_str() {
+        "off" => None,
+        "-" => Some(AccessLog::to_stdout(options.access_format)),
+        path => {
+            let path = Path::new(path);
+            let failed = |error| Failure::AccessLog { path: path.to_owned(), error };
+            Some(AccessLog::to_file(path, options.access_format).map_err(failed)?)
+        }
+    };
+    let site = SiteConfig {
+        root: Some(root),
+        index: options.index,
+        listing: !options.no_listing,
+        dot_files: options.dot_files,
+        fallback: options.fallback,
+        compression: !options.no_compression,
+        server_name: Some(options.server_name).filter(|name| !name.is_empty()),
+        charset: options.charset,
+        cors: options.cors,
+        fields: options.header.into_iter().map(|header| (header.name, header.value)).collect(),
+    };
+    serve(each(&options.listen, &Service::Http { site, access }), server, log, &[])
 }
 
 /// Sends back.
@@ -116,6 +145,14 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
         idle_timeout: options.idle_timeout.0,
         connect_timeout: options.connect_timeout.0,
         drain_timeout: options.drain_timeout.0,
+        http: HttpLimits {
+            head: HeadLimits { head_bytes_max: options.http.head_size.0, ..HeadLimits::default() },
+            head_timeout: options.http.head_timeout.0,
+            keep_alive_timeout: options.http.keep_alive_timeout.0,
+            send_timeout: options.http.send_timeout.0,
+            requests_max: options.http.max_requests,
+            ..HttpLimits::default()
+        },
         ..Limits::default()
     }
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::http::token;
+
 /// A number of bytes: `65536`, `64k`, `64KiB`, `1m`, `2g`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub usize);
@@ -17,6 +19,15 @@ pub struct Period(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);
 
+/// A field of HTTP: `Name: value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// A token.
+    pub name: String,
+    /// Without white space around it.
+    pub value: String,
+}
+
 /// The text cannot be understood; what would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -26,6 +37,9 @@ pub enum UnitError {
     /// Not a time.
     #[error("not a time: write a number with ms, s, m, h or d, for example 30s")]
     Period,
+    /// Not a field.
+    #[error("not a header: write NAME: VALUE, for example `Cache-Control: max-age=3600`")]
+    Header,
     /// Not an address.
     #[error("not an address to listen on: write ADDRESS:PORT, for example 127.0.0.1:8080, or only a PORT")]
     Address,
@@ -81,6 +95,19 @@ impl FromStr for ListenAddress {
             _ => return Err(UnitError::Address),
         };
         Ok(Self(SocketAddr::new(IpAddr::V4(ip), port)))
+    }
+}
+
+impl FromStr for Header {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (name, value) = text.split_once(':').ok_or(UnitError::Header)?;
+        let value = value.trim();
+        if !token::is_token(name.as_bytes()) || value.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(UnitError::Header);
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
 }
 

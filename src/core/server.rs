@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -19,11 +20,14 @@ use std::thread::{self, JoinHandle};
 use super::listen::{self, Bound};
 use super::state::Core;
 use super::worker::{Message, Worker};
-use crate::config::{Limits, ListenerConfig, ServerConfig, Service, UpstreamAddress};
+use crate::config::{Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Selection, Unavailable};
 use crate::driver::signals::StopSignals;
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Root, Uring, UringConfig, Waker, affinity};
+use crate::file::store::Place;
+use crate::session::http::{Site, Source, WELCOME_PAGES};
 use crate::session::{Content, Template};
+use crate::telemetry::access::AccessLog;
 use crate::upstream::Upstream;
 
 /// Running workers.
@@ -232,11 +236,18 @@ enum Blueprint {
     Reverse,
     Proxy(UpstreamAddress),
     Deliver(Content),
+    Http { root: Option<Arc<Root>>, site: SiteConfig, access: Option<AccessLog> },
 }
 
 impl Blueprint {
     fn new(listener: &ListenerConfig) -> Result<Self, StartError> {
         Ok(match &listener.service {
+            Service::Http { site, access } => {
+                let open =
+                    |path: &PathBuf| Root::open(path).map_err(|source| StartError::File { path: path.clone(), source });
+                let root = site.root.as_ref().map(open).transpose()?;
+                Self::Http { root, site: site.clone(), access: access.clone() }
+            }
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(upstream) => Self::Proxy(upstream.clone()),
@@ -247,8 +258,16 @@ impl Blueprint {
         })
     }
 
-    fn template(self) -> Template {
+    /// `number` tells the worker's listeners apart.
+    fn template(self, number: u16) -> Template {
         match self {
+            Self::Http { root, site, access } => {
+                let source = match root {
+                    Some(root) => Source::Folder(Place { root, number }),
+                    None => Source::BuiltIn(WELCOME_PAGES),
+                };
+                Template::Http(Rc::new(Site::new(source, site, access)))
+            }
             Self::Echo => Template::Echo,
             Self::Reverse => Template::Reverse,
             Self::Proxy(upstream) => Template::Proxy(Upstream::new(upstream)),
@@ -333,8 +352,8 @@ impl WorkerPlan {
         };
         let drain_timeout = self.limits.drain_timeout;
         let mut core = Core::new(self.limits);
-        for (socket, blueprint) in self.entrances {
-            core.add_listener(driver.adopt(socket), blueprint.template());
+        for (number, (socket, blueprint)) in self.entrances.into_iter().enumerate() {
+            core.add_listener(driver.adopt(socket), blueprint.template(number as u16));
         }
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(driver.waker()));

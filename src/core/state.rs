@@ -10,12 +10,16 @@
 //!
 //! It does not know which driver runs, nor threads, nor signals.
 
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::wheel::{TimerId, Wheel};
 use crate::config::Limits;
 use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
+use crate::file::multipart::Boundaries;
+use crate::file::store::{STORE, Store};
+use crate::http::DateLine;
 use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
@@ -34,6 +38,12 @@ pub struct Core {
     timers: Wheel<Due>,
     /// Sessions to pump before the turn ends, each once.
     dirty: Vec<Key>,
+    store: Store,
+    /// When the store is to be swept, if it is armed.
+    sweep: Option<TimerId>,
+    unix_seconds: u64,
+    date: DateLine,
+    boundaries: Boundaries,
     last_ending: Option<Ending>,
 }
 
@@ -70,6 +80,8 @@ enum Due {
     Session(Key),
     /// Sessions that still live are cut off.
     DrainDeadline,
+    /// The store lets go of what nobody uses.
+    Sweep,
 }
 
 /// How much there is of everything; all zero when a worker has come to rest.
@@ -109,7 +121,12 @@ impl Core {
     pub fn new(limits: Limits) -> Self {
         Self {
             ops: Ops::new(),
+            store: Store::new(limits.store),
             limits,
+            sweep: None,
+            unix_seconds: 0,
+            date: DateLine::new(0),
+            boundaries: Boundaries::new(RandomState::new().hash_one(0)),
             phase: Phase::Serving,
             listeners: Table::new(),
             sessions: Table::new(),
@@ -141,6 +158,12 @@ impl Core {
         self.dirty.push(key);
     }
 
+    /// Tells the time of day, in seconds since 1970; to be called before each turn.
+    pub fn set_unix_seconds(&mut self, unix_seconds: u64) {
+        self.unix_seconds = unix_seconds;
+        self.date.update(unix_seconds);
+    }
+
     /// The queue that the driver takes operations from.
     pub const fn ops(&mut self) -> &mut Ops {
         &mut self.ops
@@ -160,7 +183,14 @@ impl Core {
             self.on_completion(completion, now);
         }
         while let Some(due) = self.timers.expire(now) {
-            self.on_due(due);
+            self.on_due(due, now);
+        }
+        self.store.pump(now, &mut self.ops);
+        for key in self.store.take_woken() {
+            if let Some(seat) = self.sessions.get_mut(key) {
+                seat.session.on_ready();
+                self.touch(key);
+            }
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
@@ -168,6 +198,9 @@ impl Core {
         }
         // Pumping makes nothing dirty; only the vector's memory goes back.
         self.dirty = dirty;
+        // A session that has ended may have been the last to hold a file.
+        self.store.pump(now, &mut self.ops);
+        self.arm_sweep();
         self.settle_phase();
     }
 
@@ -181,6 +214,7 @@ impl Core {
         match token.kind {
             LISTENER => self.on_listener_outcome(token.machine, outcome, now),
             SESSION => self.on_session_outcome(token, outcome, now),
+            STORE => self.store.on_outcome(token.machine, outcome, now),
             kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
         }
     }
@@ -209,13 +243,17 @@ impl Core {
         self.touch(token.machine);
     }
 
-    fn on_due(&mut self, due: Due) {
+    fn on_due(&mut self, due: Due, now: Time) {
         match due {
             Due::Session(key) => {
                 if let Some(seat) = self.sessions.get_mut(key) {
                     seat.timer = None;
                     self.touch(key);
                 }
+            }
+            Due::Sweep => {
+                self.sweep = None;
+                self.store.sweep(now);
             }
             Due::DrainDeadline => {
                 let keys: Vec<Key> = self.sessions.keys().collect();
@@ -243,7 +281,15 @@ impl Core {
         let Some(seat) = self.sessions.get_mut(key) else { return };
         seat.is_dirty = false;
         let entered = seat.span.enter();
-        seat.session.pump(&mut Context { ops: &mut self.ops, now, limits: &self.limits });
+        seat.session.pump(&mut Context {
+            ops: &mut self.ops,
+            now,
+            limits: &self.limits,
+            store: &mut self.store,
+            unix_seconds: self.unix_seconds,
+            date: &self.date,
+            boundaries: &mut self.boundaries,
+        });
         let ended = seat.session.ended();
         if let Some(ending) = ended {
             seat.session.log_end(ending, now);
@@ -298,6 +344,13 @@ impl Core {
         if self.phase == Phase::Serving {
             let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, Due::DrainDeadline));
             self.phase = Phase::Draining { deadline };
+            let keys: Vec<Key> = self.sessions.keys().collect();
+            for key in keys {
+                if let Some(seat) = self.sessions.get_mut(key) {
+                    seat.session.drain();
+                }
+                self.touch(key);
+            }
             self.settle_phase();
         }
     }
@@ -308,11 +361,32 @@ impl Core {
         if let Phase::Draining { deadline } = self.phase
             && self.listeners.is_empty()
             && self.sessions.is_empty()
+            && self.store_is_at_rest()
         {
             if let Some(timer) = deadline {
                 self.timers.disarm(timer);
             }
             self.phase = Phase::Finished;
+        }
+    }
+
+    /// Has the store close everything, and says whether it has.
+    fn store_is_at_rest(&mut self) -> bool {
+        if let Some(timer) = self.sweep.take() {
+            self.timers.disarm(timer);
+        }
+        self.store.clear();
+        // Time does not matter for closing.
+        self.store.pump(Time::ZERO, &mut self.ops);
+        self.store.is_at_rest()
+    }
+
+    /// Sees to it that the store is swept when it has something to let go of.
+    fn arm_sweep(&mut self) {
+        if self.sweep.is_none()
+            && let Some(at) = self.store.next_sweep()
+        {
+            self.sweep = Some(self.timers.arm(at, Due::Sweep));
         }
     }
 
@@ -347,6 +421,7 @@ impl Core {
             match token.kind {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
                 LISTENER if self.listeners.contains(token.machine) => {}
+                STORE if self.store.has_job(token.machine) => {}
                 _ => return Err(Violation::Orphan(token)),
             }
         }

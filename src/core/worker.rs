@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::state::Core;
-use crate::driver::{Completion, Driver, KernelDriver, Time};
+use crate::driver::{Completion, Driver, KernelDriver, Time, unix_seconds};
 
 /// How often memory that receive buffers no longer need is handed back, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -56,6 +56,7 @@ impl<D: KernelDriver> Worker<D> {
                 self.take_messages(turn.now);
             }
             self.trim.on_turn(!done.is_empty(), turn.now, &self.driver);
+            self.core.set_unix_seconds(unix_seconds());
             self.core.on_turn(turn.now, &mut done);
             self.connections.store(self.core.census().sessions, Ordering::Relaxed);
         }

@@ -1,8 +1,9 @@
 //! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once.
+//! SIGUSR1 asks for log files to be opened anew.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::Waker;
 use super::sys;
@@ -10,11 +11,17 @@ use super::sys;
 /// What the signal handler may touch: plain atomics.
 static WAKER_DESCRIPTOR: AtomicI32 = AtomicI32::new(NONE);
 static RECEIVED: AtomicI32 = AtomicI32::new(NONE);
+static REOPEN_REQUESTS: AtomicU32 = AtomicU32::new(0);
 const NONE: i32 = -1;
 
-const SIGNALS: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
+const SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1];
 
-/// The process's handling of the two signals, for as long as this lives. One at a time.
+/// How often SIGUSR1 has come.
+pub fn reopen_requests() -> u32 {
+    REOPEN_REQUESTS.load(Ordering::Relaxed)
+}
+
+/// The process's handling of these signals, for as long as this lives. One at a time.
 #[derive(Debug)]
 pub struct StopSignals {
     previous: [libc::sigaction; SIGNALS.len()],
@@ -60,6 +67,10 @@ impl Drop for StopSignals {
 }
 
 extern "C" fn on_signal(signal: i32) {
+    if signal == libc::SIGUSR1 {
+        REOPEN_REQUESTS.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
     if RECEIVED.swap(signal, Ordering::Relaxed) != NONE {
         // SAFETY: signal-safety(7) allows `_exit`; nobody is waited for, as was asked twice.
         unsafe { libc::_exit(128 + signal) };

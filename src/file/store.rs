@@ -180,8 +180,9 @@ enum Step {
         file: File,
         info: FileInfo,
     },
+    /// The file is held open for the kernel, which reads it.
     Reading {
-        file: OpenFile,
+        _file: OpenFile,
         info: FileInfo,
     },
     Listing,

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
-//! `reverse`, `proxy` or `deliver`, made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
+//! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 
 mod deliver;
 mod echo;
 mod ending;
+pub mod http;
 mod proxy;
 mod reverse;
 mod slot;
@@ -26,6 +27,9 @@ pub use template::{Content, Template};
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
+use crate::file::multipart::Boundaries;
+use crate::file::store::Store;
+use crate::http::DateLine;
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
 
@@ -38,6 +42,14 @@ pub struct Context<'a> {
     pub now: Time,
     /// The configured bounds.
     pub limits: &'a Limits,
+    /// The files at hand.
+    pub store: &'a mut Store,
+    /// Seconds since 1970.
+    pub unix_seconds: u64,
+    /// The same as a field of HTTP.
+    pub date: &'a DateLine,
+    /// What stands between the parts of bodies with several.
+    pub boundaries: &'a mut Boundaries,
 }
 
 /// One client's connection and what serves it.
@@ -81,6 +93,12 @@ trait Task: fmt::Debug {
         debug_assert!(false, "{self:?} got {outcome:?} for {slot:?}");
     }
 
+    /// Notes that what the store was asked for has come.
+    fn on_ready(&mut self) {}
+
+    /// Notes that the server is stopping: what is under way may be finished, nothing new begun.
+    fn drain(&mut self) {}
+
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
 
@@ -109,7 +127,7 @@ impl Session {
             last_activity: now,
             life: Life::Open,
             client: Connection::new(socket, slot::client_tokens(key)),
-            task: template.task(key, limits),
+            task: template.task(key, peer, now, limits),
         }
     }
 
@@ -135,6 +153,16 @@ impl Session {
             | Slot::UpstreamClose
             | Slot::File => self.task.on_outcome(slot, outcome, now),
         }
+    }
+
+    /// Notes that what the store was asked for has come.
+    pub fn on_ready(&mut self) {
+        self.task.on_ready();
+    }
+
+    /// Notes that the server is stopping.
+    pub fn drain(&mut self) {
+        self.task.drain();
     }
 
     /// Ends the session from outside, whatever it is doing; the next pump acts on it.

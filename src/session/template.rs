@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::Task;
 use super::deliver::Deliver;
 use super::echo::Echo;
+use super::http::{Http, Site};
 use super::proxy::Proxy;
 use super::reverse::Reverse;
 use crate::config::Limits;
-use crate::driver::Root;
+use crate::driver::{Peer, Root, Time};
 use crate::table::Key;
 use crate::upstream::Upstream;
 
@@ -25,6 +26,8 @@ pub enum Template {
     Proxy(Rc<Upstream>),
     /// Sends something, then closes.
     Deliver(Content),
+    /// Serves files over HTTP/1.1.
+    Http(Rc<Site>),
 }
 
 /// What is sent to whoever connects.
@@ -42,11 +45,12 @@ pub enum Content {
 }
 
 impl Template {
-    pub(super) fn task(&self, session: Key, limits: &Limits) -> Box<dyn Task> {
+    pub(super) fn task(&self, session: Key, peer: Peer, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(upstream) => Box::new(Proxy::new(session, Rc::clone(upstream), limits)),
+            Self::Http(site) => Box::new(Http::new(session, peer, Rc::clone(site), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

@@ -1,5 +1,7 @@
 //! The log: levels, formats, and a writer that never holds up a worker.
 
+pub mod access;
+
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;

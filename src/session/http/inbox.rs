@@ -1,0 +1,130 @@
+//! What a client has sent and nobody has read yet.
+//!
+//! A head that came in one piece is read where it was received. Only what came in several is gathered
+//! in memory of its own, so that a client who sends a byte a minute holds those bytes, not a buffer for each.
+
+use std::collections::VecDeque;
+
+use crate::buffer::Buffer;
+
+/// A gathering that has grown beyond this is not kept for the next head.
+const KEPT_BYTES_MAX: usize = 2 << 10;
+
+/// Bytes in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// These come first; read up to `read`.
+    gathered: Vec<u8>,
+    read: usize,
+    buffers: VecDeque<Buffer>,
+}
+
+impl Inbox {
+    /// Takes bytes in.
+    pub(super) fn push(&mut self, buffer: Buffer) {
+        self.buffers.push_back(buffer);
+    }
+
+    /// The first bytes that lie together; empty only if there are none at all.
+    pub(super) fn bytes(&self) -> &[u8] {
+        if self.read < self.gathered.len() {
+            &self.gathered[self.read..]
+        } else {
+            self.buffers.front().map_or(&[], |buffer| buffer)
+        }
+    }
+
+    /// Drops the first `count` bytes of [`Inbox::bytes`].
+    pub(super) fn consume(&mut self, count: usize) {
+        if self.read < self.gathered.len() {
+            self.read += count;
+            if self.read >= self.gathered.len() {
+                self.read = 0;
+                self.gathered.clear();
+                self.gathered.shrink_to(KEPT_BYTES_MAX);
+            }
+        } else if let Some(front) = self.buffers.front_mut() {
+            front.advance(count.min(front.len()));
+            if front.is_empty() {
+                self.buffers.pop_front();
+            }
+        }
+    }
+
+    /// Lays the next buffer's bytes beside the first ones, which are not enough. `false`: there are no more.
+    ///
+    /// Then what is there has left its buffer, to wait for the rest.
+    pub(super) fn gather(&mut self) -> bool {
+        if self.gathered.is_empty() {
+            let Some(first) = self.buffers.pop_front() else { return false };
+            self.gathered.extend_from_slice(&first);
+        }
+        match self.buffers.pop_front() {
+            Some(next) => {
+                self.gathered.drain(..self.read);
+                self.read = 0;
+                self.gathered.extend_from_slice(&next);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        self.gathered.capacity() + self.buffers.iter().map(Buffer::capacity).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
+
+    fn inbox(pieces: &[&str]) -> Inbox {
+        let pool = Pool::new(PoolConfig::default());
+        let mut inbox = Inbox::default();
+        for piece in pieces {
+            let fill = |memory: &mut [u8]| {
+                memory[..piece.len()].copy_from_slice(piece.as_bytes());
+                Ok::<_, Infallible>(piece.len())
+            };
+            inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
+        }
+        inbox
+    }
+
+    #[test]
+    fn bytes_are_had_in_their_order_and_gathered_on_demand() {
+        let mut inbox = inbox(&["abc", "def", "g"]);
+        assert_eq!(inbox.bytes(), b"abc");
+        inbox.consume(1);
+        assert!(inbox.gather());
+        assert_eq!(inbox.bytes(), b"bcdef");
+        inbox.consume(3);
+        assert!(inbox.gather());
+        assert_eq!(inbox.bytes(), b"efg");
+        assert!(!inbox.gather());
+        inbox.consume(3);
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_more_holds_no_buffer() {
+        let mut inbox = inbox(&["GET /"]);
+        assert!(!inbox.gather());
+        assert_eq!(inbox.bytes(), b"GET /");
+        assert!(inbox.memory() < 1024);
+    }
+}

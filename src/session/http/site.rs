@@ -1,0 +1,40 @@
+//! What one HTTP listener serves, as its sessions share it.
+
+use std::ffi::CString;
+
+use crate::config::SiteConfig;
+use crate::file::store::Place;
+use crate::telemetry::access::AccessLog;
+
+/// One site.
+#[derive(Debug)]
+pub struct Site {
+    /// Where the bytes come from.
+    pub source: Source,
+    /// How they are served.
+    pub config: SiteConfig,
+    /// The configured names of index files, for look-ups.
+    pub index: Vec<CString>,
+    /// The configured fallback.
+    pub fallback: Option<CString>,
+    /// Where requests are recorded.
+    pub access: Option<AccessLog>,
+}
+
+/// Where a site's bytes come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A folder.
+    Folder(Place),
+    /// Pages of the program itself: the path without its slash, and the text.
+    BuiltIn(&'static [(&'static str, &'static str)]),
+}
+
+impl Site {
+    /// A site. Names that no file can have are left out.
+    pub fn new(source: Source, config: SiteConfig, access: Option<AccessLog>) -> Self {
+        let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
+        let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
+        Self { source, config, index, fallback, access }
+    }
+}

@@ -1,0 +1,296 @@
+//! The access log: one line for each request, written off the loop.
+//!
+//! A reader that is too slow loses lines, which are counted; it never holds up a request.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use crate::driver::{Peer, signals};
+use crate::http::date::HttpDate;
+use crate::http::error_page::escape_json;
+use crate::http::fields::Known;
+use crate::http::response::push_decimal;
+use crate::http::{Refusal, RequestHead, Target, Version};
+
+/// Lines that may wait for a slow disk.
+const LINES_WAITING_MAX: usize = 64 << 10;
+
+/// How requests are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AccessFormat {
+    /// The combined format of other servers, and the milliseconds at the end
+    #[default]
+    Combined,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where requests are written down. Cheap to clone; one for each worker.
+#[derive(Clone)]
+pub struct AccessLog {
+    writer: NonBlocking,
+    format: AccessFormat,
+    _guard: Arc<Mutex<WorkerGuard>>,
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessLog").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// One request and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Who asked.
+    pub peer: Peer,
+    /// What.
+    pub head: &'a RequestHead<'a>,
+    /// What was answered.
+    pub status: u16,
+    /// The answer's body in bytes, as promised.
+    pub body_bytes: u64,
+    /// From the head's arrival to the answer.
+    pub duration: Duration,
+    /// When, in seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+impl AccessLog {
+    /// A log on standard output.
+    pub fn to_stdout(format: AccessFormat) -> Self {
+        Self::new(io::stdout(), format)
+    }
+
+    /// A log in a file, which is appended to, and opened anew after SIGUSR1.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
+        Ok(Self::new(Reopening::new(path)?, format))
+    }
+
+    fn new(output: impl Write + Send + 'static, format: AccessFormat) -> Self {
+        let (writer, guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).lossy(true).finish(output);
+        Self { writer, format, _guard: Arc::new(Mutex::new(guard)) }
+    }
+
+    /// Lines that were dropped so far, since the reader was too slow.
+    pub fn dropped_lines(&self) -> usize {
+        self.writer.error_counter().dropped_lines()
+    }
+
+    /// Writes a request down.
+    pub fn record(&self, entry: &Entry<'_>) {
+        let mut line = Vec::with_capacity(256);
+        match self.format {
+            AccessFormat::Combined => combined(&mut line, entry),
+            AccessFormat::Json => json(&mut line, entry),
+        }
+        self.write(&line);
+    }
+
+    /// Writes bytes down that were not a request.
+    pub fn record_refusal(&self, peer: Peer, refusal: Refusal, body_bytes: u64, unix_seconds: u64) {
+        let mut line = Vec::with_capacity(128);
+        let (code, date) = (refusal.status.code(), HttpDate::new(unix_seconds));
+        let date = String::from_utf8_lossy(date.as_bytes());
+        // Writing to a vector cannot fail.
+        let _ = match self.format {
+            AccessFormat::Combined => {
+                writeln!(line, "{} - - [{date}] \"-\" {code} {body_bytes} \"-\" \"-\" 0", Address(peer))
+            }
+            AccessFormat::Json => writeln!(
+                line,
+                "{{\"time\":\"{date}\",\"peer\":\"{}\",\"status\":{code},\"bytes\":{body_bytes},\"refused\":\"{}\"}}",
+                Address(peer),
+                refusal.reason
+            ),
+        };
+        self.write(&line);
+    }
+
+    fn write(&self, line: &[u8]) {
+        // It hands the line to its thread, or counts it as dropped.
+        let _ = self.writer.clone().write_all(line);
+    }
+}
+
+fn combined(line: &mut Vec<u8>, entry: &Entry<'_>) {
+    let field = |known| entry.head.fields.known(known).unwrap_or(b"-");
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "{} - - [", Address(entry.peer));
+    line.extend_from_slice(HttpDate::new(entry.unix_seconds).as_bytes());
+    line.extend_from_slice(b"] \"");
+    line.extend_from_slice(entry.head.method.as_str().as_bytes());
+    line.push(b' ');
+    push_target(line, &entry.head.target);
+    line.extend_from_slice(match entry.head.version {
+        Version::Http10 => b" HTTP/1.0\" ",
+        Version::Http11 => b" HTTP/1.1\" ",
+    });
+    push_decimal(line, u64::from(entry.status));
+    line.push(b' ');
+    push_decimal(line, entry.body_bytes);
+    for known in [Known::Referer, Known::UserAgent] {
+        line.extend_from_slice(b" \"");
+        push_quoted(line, field(known));
+        line.push(b'"');
+    }
+    line.push(b' ');
+    push_decimal(line, entry.duration.as_millis() as u64);
+    line.push(b'\n');
+}
+
+fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(HttpDate::new(entry.unix_seconds).as_bytes());
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "\",\"peer\":\"{}\",\"method\":\"", Address(entry.peer));
+    escape_json(entry.head.method.as_str(), line);
+    line.extend_from_slice(b"\",\"target\":\"");
+    let mut target = Vec::new();
+    push_target(&mut target, &entry.head.target);
+    escape_json(&String::from_utf8_lossy(&target), line);
+    line.extend_from_slice(b"\",\"status\":");
+    push_decimal(line, u64::from(entry.status));
+    line.extend_from_slice(b",\"bytes\":");
+    push_decimal(line, entry.body_bytes);
+    line.extend_from_slice(b",\"duration_us\":");
+    push_decimal(line, entry.duration.as_micros() as u64);
+    for (name, known) in [("host", Known::Host), ("referer", Known::Referer), ("agent", Known::UserAgent)] {
+        if let Some(value) = entry.head.fields.known(known) {
+            line.extend_from_slice(b",\"");
+            line.extend_from_slice(name.as_bytes());
+            line.extend_from_slice(b"\":\"");
+            escape_json(&String::from_utf8_lossy(value), line);
+            line.push(b'"');
+        }
+    }
+    line.extend_from_slice(b"}\n");
+}
+
+fn push_target(line: &mut Vec<u8>, target: &Target<'_>) {
+    match target {
+        Target::Asterisk => line.push(b'*'),
+        Target::Authority(authority) => line.extend_from_slice(authority.as_bytes()),
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
+            push_quoted(line, path.as_bytes());
+            if let Some(query) = query {
+                line.push(b'?');
+                push_quoted(line, query.as_bytes());
+            }
+        }
+    }
+}
+
+/// Nothing that a client sends can end the quotes, or begin a line.
+fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' | ..0x20 | 0x7f.. => {
+                // Writing to a vector cannot fail.
+                let _ = write!(line, "\\x{byte:02X}");
+            }
+            _ => line.push(byte),
+        }
+    }
+}
+
+/// A peer without its port.
+struct Address(Peer);
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Peer::Inet(address) => address.ip().fmt(f),
+            Peer::Local | Peer::Gone => f.write_str("-"),
+        }
+    }
+}
+
+/// A file that is opened anew when it was moved away and SIGUSR1 said so.
+struct Reopening {
+    path: PathBuf,
+    file: File,
+    /// How often the signal had come when the file was opened.
+    opened_at: u32,
+}
+
+impl Reopening {
+    fn new(path: &Path) -> io::Result<Self> {
+        let opened_at = signals::reopen_requests();
+        Ok(Self { path: path.to_owned(), file: OpenOptions::new().create(true).append(true).open(path)?, opened_at })
+    }
+}
+
+impl Write for Reopening {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.opened_at != signals::reopen_requests() {
+            match Self::new(&self.path) {
+                Ok(reopened) => *self = reopened,
+                Err(error) => {
+                    self.opened_at = signals::reopen_requests();
+                    tracing::warn!(path = %self.path.display(), %error, "cannot reopen the access log");
+                }
+            }
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::{HeadLimits, Parsed, parse};
+
+    fn line(format: AccessFormat, request: &str) -> String {
+        let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
+            panic!("{request:?} is no request");
+        };
+        let entry = Entry {
+            peer: Peer::Inet("192.0.2.7:4711".parse().unwrap()),
+            head: &head,
+            status: 200,
+            body_bytes: 612,
+            duration: Duration::from_micros(1500),
+            unix_seconds: 784_111_777,
+        };
+        let mut line = Vec::new();
+        match format {
+            AccessFormat::Combined => combined(&mut line, &entry),
+            AccessFormat::Json => json(&mut line, &entry),
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn the_combined_format_is_as_others_write_it() {
+        let request = "GET /a?b=c HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        assert_eq!(
+            line(AccessFormat::Combined, request),
+            "192.0.2.7 - - [Sun, 06 Nov 1994 08:49:37 GMT] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
+        );
+    }
+
+    #[test]
+    fn the_json_format_is_json() {
+        let request = "GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(
+            (&entry["target"], &entry["agent"], &entry["status"]),
+            (&"/a".into(), &"x \"y\"".into(), &200.into())
+        );
+    }
+}
