@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 9] = [
+const MACHINES: [(&str, &str); 11] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Connection", "src/tcp/connection.rs"),
@@ -14,6 +14,8 @@ const MACHINES: [(&str, &str); 9] = [
     ("Connector", "src/upstream/connector.rs"),
     ("Proxy", "src/session/proxy.rs"),
     ("Deliver", "src/session/deliver.rs"),
+    ("Http", "src/session/http/mod.rs"),
+    ("Store", "src/file/store.rs"),
     ("FileHandle", "src/file/handle.rs"),
 ];
 

@@ -236,7 +236,7 @@ enum Blueprint {
     Reverse,
     Proxy(UpstreamAddress),
     Deliver(Content),
-    Http { root: Option<Arc<Root>>, site: SiteConfig, access: Option<AccessLog> },
+    Http { root: Option<Arc<Root>>, site: Box<SiteConfig>, access: Option<AccessLog> },
 }
 
 impl Blueprint {
@@ -246,7 +246,7 @@ impl Blueprint {
                 let open =
                     |path: &PathBuf| Root::open(path).map_err(|source| StartError::File { path: path.clone(), source });
                 let root = site.root.as_ref().map(open).transpose()?;
-                Self::Http { root, site: site.clone(), access: access.clone() }
+                Self::Http { root, site: Box::new(site.clone()), access: access.clone() }
             }
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
@@ -266,7 +266,7 @@ impl Blueprint {
                     Some(root) => Source::Folder(Place { root, number }),
                     None => Source::BuiltIn(WELCOME_PAGES),
                 };
-                Template::Http(Rc::new(Site::new(source, site, access)))
+                Template::Http(Rc::new(Site::new(source, *site, access)))
             }
             Self::Echo => Template::Echo,
             Self::Reverse => Template::Reverse,
