@@ -2,15 +2,35 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64ValueParser, Resettable};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::units::{Header, ListenAddress, Period, Size};
+use crate::buffer::PoolConfig;
 use crate::config::{HttpLimits, Limits, UpstreamAddress};
 use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;
 use crate::telemetry::access::AccessFormat;
 use crate::telemetry::{LogFormat, LogLevel};
+
+/// The definition that parsing, help, manual pages and completions are made of. A variable of the
+/// environment that is set to nothing counts as not set, as scripts and unit files expect.
+pub fn definition() -> clap::Command {
+    without_empty_variables(Arguments::command())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { argument.env(Resettable::<OsStr>::Reset) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// The commands that `xps man` has a page for.
+pub const DOCUMENTED: [&str; 9] =
+    ["serve", "proxy", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
 
 /// A TCP server and reverse proxy driven by io_uring completions.
 ///
@@ -21,33 +41,53 @@ use crate::telemetry::{LogFormat, LogLevel};
     disable_version_flag = true,
     max_term_width = 100,
     after_help = "Every option can also be set by the environment variable named with it.\n\
-                  Exit codes: 0 ok, 1 failure at run time, 2 usage, 4 the demanded back-end is unavailable."
+                  Exit codes: 0 ok, 1 failure at run time, 2 usage, 4 the demanded back-end is unavailable.",
+    after_long_help = "Examples:\n  \
+        xps                                                          the demonstration\n  \
+        xps proxy --listen 8080 --upstream 127.0.0.1:3000            relay port 8080 of every address\n  \
+        xps echo 127.0.0.1:8004 --backend epoll --workers 1          one thread, without io_uring\n  \
+        xps probe                                                    what is allowed here, and how to allow more\n\n\
+        Sizes are numbers with k, m or g (64k, 1m); times are numbers with ms, s, m, h or d (250ms, 30s), and 0 means without limit.\n\n\
+        Every option can also be set by the environment variable named with it; the command line has the last word, and an empty variable counts as not set. \
+        Two variables have no option: XPS_LOG holds directives for single modules (xps::tcp=trace,info) and overrules --log-level; XPS_DEBUG=1 means --log-level debug. \
+        NO_COLOR switches colours off.\n\n\
+        SIGTERM or Ctrl-C stops accepting and lets connections finish within --drain-timeout; the second one ends at once.\n\n\
+        Exit codes:\n  \
+        0  ok\n  \
+        1  failure at run time: a port is taken, a file or an upstream is not to be had\n  \
+        2  usage or configuration\n  \
+        4  the demanded back-end is unavailable"
 )]
 pub struct Arguments {
     /// What to do
     #[command(subcommand)]
     pub command: Option<Command>,
 
+    /// Print the version, this kernel's, and the back-end that would be used
+    #[arg(short = 'V', long)]
+    pub version: bool,
+
     #[command(flatten)]
     pub server: ServerOptions,
 
     #[command(flatten)]
     pub log: LogOptions,
-
-    /// Print the version, this kernel's, and the back-end that would be used
-    #[arg(short = 'V', long)]
-    pub version: bool,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Relay each connection to an upstream
-    #[command(
-        after_help = "Example:\n  python3 -m http.server 3000 &\n  xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000"
-    )]
+    ///
+    /// Each connection is joined to a new one to the upstream, and bytes are relayed unchanged both ways. A slow
+    /// receiver slows its sender down; the end of one direction is passed on while the other goes on; when one side
+    /// breaks off, so does the other. The upstream's addresses are tried one after another.
+    #[command(after_help = "Examples:\n  \
+        python3 -m http.server 3000 &\n  \
+        xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
+        xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s")]
     Proxy {
-        /// Where to listen; may be repeated
+        /// Where to listen; may be repeated. A PORT alone means every IPv4 address
         #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
         listen: Vec<ListenAddress>,
         /// Where to connect to: a name or an address, and a port
@@ -62,29 +102,40 @@ pub enum Command {
     Serve(ServeOptions),
 
     /// Send back what is received
-    #[command(
-        after_help = "Example:\n  xps echo 127.0.0.1:8004\n  nc 127.0.0.1 8004        (or: xps connect 127.0.0.1:8004)"
-    )]
+    #[command(after_help = "Examples:\n  \
+        xps echo 127.0.0.1:8004\n  \
+        nc 127.0.0.1 8004        (or: xps connect 127.0.0.1:8004)")]
     Echo {
-        /// Where to listen
+        /// Where to listen. A PORT alone means every IPv4 address
         #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8004")]
         listen: Vec<ListenAddress>,
     },
 
     /// Send each line back reversed
-    #[command(after_help = "Example:\n  xps reverse 127.0.0.1:8003\n  echo stressed | nc -N 127.0.0.1 8003")]
+    ///
+    /// The newline stays in its place. What remains at the end of input is reversed as it is; a line longer than
+    /// --line-max is reversed in pieces.
+    #[command(after_help = "Example:\n  \
+        xps reverse 127.0.0.1:8003\n  \
+        echo stressed | nc -N 127.0.0.1 8003")]
     Reverse {
-        /// Where to listen
+        /// Where to listen. A PORT alone means every IPv4 address
         #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
         listen: Vec<ListenAddress>,
     },
 
     /// Send a file to whoever connects, then close
-    #[command(after_help = "Example:\n  xps send backup.tar --listen 0.0.0.0:8005\n  nc 192.0.2.7 8005 > backup.tar")]
+    ///
+    /// The file is opened anew for each connection, beneath the root and nowhere else: a path or a link that leads out
+    /// of it is refused.
+    #[command(after_help = "Examples:\n  \
+        xps send backup.tar --listen 0.0.0.0:8005\n  \
+        nc 192.0.2.7 8005 > backup.tar\n  \
+        xps send /srv/files/today/list.txt --root /srv/files")]
     Send {
-        /// The file; opened anew for each connection
+        /// The file
         file: PathBuf,
-        /// Where to listen; may be repeated
+        /// Where to listen; may be repeated. A PORT alone means every IPv4 address
         #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8005")]
         listen: Vec<ListenAddress>,
         /// The folder that FILE may not leave, not even by a link [default: the folder it is in]
@@ -93,9 +144,12 @@ pub enum Command {
     },
 
     /// Connect to a server: standard input to it, its answer to standard output
-    #[command(
-        after_help = "The end of input is passed on (half-close), and the answer is read to its end.\n\nExample:\n  printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80"
-    )]
+    ///
+    /// The end of input is passed on (half-close), and the answer is read to its end. On a terminal the server's end
+    /// is the end.
+    #[command(after_help = "Examples:\n  \
+        xps connect 127.0.0.1:8004\n  \
+        printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80")]
     Connect {
         /// Where to connect to
         #[arg(value_name = "HOST:PORT")]
@@ -103,22 +157,36 @@ pub enum Command {
     },
 
     /// Show what this kernel and this process allow, what would be chosen and why, and how to lift each limit
+    ///
+    /// Everything is found out by trying, not by the kernel's version. With --uring-off it shows what would be chosen
+    /// without those features. It exits with 0 also when io_uring is unavailable: that is its answer.
+    #[command(after_help = "Examples:\n  \
+        xps probe\n  \
+        xps probe --json | python3 -m json.tool\n  \
+        docker run --rm -v \"$PWD/xps:/xps\" debian /xps probe      (what a container allows)")]
     Probe {
         /// As JSON, for programs
-        #[arg(long)]
+        #[arg(long, env = "XPS_JSON", value_parser = BoolishValueParser::new())]
         json: bool,
     },
 
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  xps completions bash > /etc/bash_completion.d/xps")]
+    #[command(after_help = "Examples:\n  \
+        xps completions bash > /etc/bash_completion.d/xps\n  \
+        xps completions zsh > ~/.zfunc/_xps\n  \
+        xps completions fish > ~/.config/fish/completions/xps.fish")]
     Completions {
         /// The shell
         shell: Shell,
     },
 
-    /// Print the manual page
-    #[command(after_help = "Example:\n  xps man | man -l -")]
-    Man,
+    /// Print the manual page, of xps or of one command
+    #[command(after_help = "Examples:\n  xps man | man -l -\n  xps man proxy | man -l -")]
+    Man {
+        /// The command; without it, the page of xps itself
+        #[arg(value_parser = PossibleValuesParser::new(DOCUMENTED))]
+        command: Option<String>,
+    },
 }
 
 /// What `serve` serves, and how.
@@ -194,51 +262,86 @@ pub struct ServerOptions {
     #[arg(long, global = true, env = "XPS_BACKEND", value_name = "NAME", default_value = "auto")]
     pub backend: BackendName,
     /// Do without these optional io_uring features; `xps probe` lists them
+    ///
+    /// For measuring what each is worth, and for stepping around a kernel's bug: every one has a fallback.
     #[arg(long, global = true, env = "XPS_URING_OFF", value_name = "NAME,…", value_delimiter = ',')]
     pub uring_off: Vec<Feature>,
     /// Worker threads [default: the processors this process may use]
+    ///
+    /// Each has its own ring, buffers and connections; the kernel spreads new connections over them. The default counts
+    /// the processors of the affinity mask, or fewer if the control group has a quota.
     #[arg(long, global = true, env = "XPS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// Tie each worker to a processor
-    #[arg(long, global = true, env = "XPS_PIN_WORKERS")]
+    #[arg(long, global = true, env = "XPS_PIN_WORKERS", value_parser = BoolishValueParser::new())]
     pub pin_workers: bool,
+
     /// Connections one worker serves at a time; more wait in the kernel
-    #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", default_value_t = Limits::default().connections_max)]
+    #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits",
+          default_value_t = Limits::default().connections_max, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
     pub max_connections: usize,
     /// Connections that may wait to be accepted
-    #[arg(long, global = true, env = "XPS_BACKLOG", value_name = "N", default_value_t = Limits::default().backlog)]
+    ///
+    /// The kernel takes at most net.core.somaxconn; `xps probe` shows it.
+    #[arg(long, global = true, env = "XPS_BACKLOG", value_name = "N", help_heading = "Limits",
+          default_value_t = Limits::default().backlog, value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
     /// Bytes one direction of a connection may hold while its receiver is slow
-    #[arg(long, global = true, env = "XPS_PIPE_SIZE", value_name = "SIZE", default_value_t = Size(Limits::default().pipe_bytes_max))]
+    #[arg(long, global = true, env = "XPS_PIPE_SIZE", value_name = "SIZE", help_heading = "Limits",
+          default_value_t = Size(Limits::default().pipe_bytes_max), value_parser = Size::parse_positive)]
     pub pipe_size: Size,
     /// The longest line `reverse` keeps in one piece
-    #[arg(long, global = true, env = "XPS_LINE_MAX", value_name = "SIZE", default_value_t = Size(Limits::default().line_bytes_max))]
+    #[arg(long, global = true, env = "XPS_LINE_MAX", value_name = "SIZE", help_heading = "Limits",
+          default_value_t = Size(Limits::default().line_bytes_max), value_parser = Size::parse_positive)]
     pub line_max: Size,
+    /// Memory for the receive buffers of one worker, at most
+    ///
+    /// Half is for small buffers, half for large ones, which carry bulk. It is taken as it is needed; when it is used
+    /// up, receivers wait for one another.
+    #[arg(long, global = true, env = "XPS_BUFFERS", value_name = "SIZE", help_heading = "Limits",
+          default_value_t = default_buffers(), value_parser = Size::parse_buffers)]
+    pub buffers: Size,
+
     /// Close a connection on which no byte moves for so long; 0: never
-    #[arg(long, global = true, env = "XPS_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Period(Limits::default().idle_timeout))]
+    #[arg(long, global = true, env = "XPS_IDLE_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
+          default_value_t = Period(Limits::default().idle_timeout))]
     pub idle_timeout: Period,
     /// Give up connecting to an upstream's address after so long; 0: never
-    #[arg(long, global = true, env = "XPS_CONNECT_TIMEOUT", value_name = "TIME", default_value_t = Period(Limits::default().connect_timeout))]
+    #[arg(long, global = true, env = "XPS_CONNECT_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
+          default_value_t = Period(Limits::default().connect_timeout))]
     pub connect_timeout: Period,
     #[command(flatten)]
     pub http: HttpOptions,
     /// How long connections may go on after a stop was asked for; 0: for ever
-    #[arg(long, global = true, env = "XPS_DRAIN_TIMEOUT", value_name = "TIME", default_value_t = Period(Limits::default().drain_timeout))]
+    #[arg(long, global = true, env = "XPS_DRAIN_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
+          default_value_t = Period(Limits::default().drain_timeout))]
     pub drain_timeout: Period,
+}
+
+/// Connections are numbered in 32 bits.
+const CONNECTIONS_MAX: u64 = u32::MAX as u64;
+
+/// The pool's own bounds, in bytes.
+pub fn default_buffers() -> Size {
+    let pool = PoolConfig::default();
+    Size(pool.small_bytes * pool.small_max + pool.large_bytes * pool.large_max)
 }
 
 /// What is written to standard error.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogOptions {
-    /// The least important level written
+    /// The least important level written [default: info, for servers]
     #[arg(long, global = true, env = "XPS_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
     /// How it is written
+    ///
+    /// With `json`, everything that a server writes to standard error is one object a line: there is no banner, and an
+    /// error that ends it is a record too.
     #[arg(long, global = true, env = "XPS_LOG_FORMAT", value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,
     /// No banner
-    #[arg(short, long, global = true, env = "XPS_QUIET")]
+    #[arg(short, long, global = true, env = "XPS_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
 }
 
@@ -266,8 +369,6 @@ impl From<BackendName> for BackendChoice {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -276,11 +377,24 @@ mod tests {
     }
 
     #[test]
-    fn every_global_option_has_its_environment_variable() {
-        for argument in Arguments::command().get_arguments().filter(|argument| argument.is_global_set()) {
-            let name = argument.get_long().unwrap_or_default().replace('-', "_").to_uppercase();
-            let expected = format!("XPS_{name}");
+    fn every_option_has_its_environment_variable() {
+        let command = Arguments::command();
+        let commands = std::iter::once(&command).chain(command.get_subcommands());
+        let options = commands.flat_map(clap::Command::get_arguments).filter_map(|argument| {
+            let long = argument.get_long()?;
+            // It asks for an answer instead of a server.
+            (long != "version").then_some((argument, long))
+        });
+        for (argument, long) in options {
+            let expected = format!("XPS_{}", long.replace('-', "_").to_uppercase());
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
         }
+    }
+
+    #[test]
+    fn every_command_is_documented() {
+        let command = Arguments::command();
+        let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(names, DOCUMENTED);
     }
 }

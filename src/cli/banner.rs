@@ -20,12 +20,13 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{bold}xps {}{plain} on Linux {}: {}{}, {workers} worker{}",
+        "{bold}xps {}{plain} on Linux {}: {workers} worker{}\n  {}{} {}",
         env!("CARGO_PKG_VERSION"),
         kernel_release(),
-        selection.backend.name(),
-        if selection.is_fallback { format!(", since {}", selection.reason) } else { String::new() },
         if workers == 1 { "" } else { "s" },
+        selection.backend.name(),
+        if selection.is_fallback { ", since" } else { ":" },
+        selection.reason,
     );
     for (address, service) in server.addresses().iter().zip(services) {
         let _ = writeln!(text, "  {bold}{address}{plain}  {service}");
@@ -36,6 +37,35 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
     text
 }
 
+/// How to start this program again: as it was called if the shell searches the path for it, else by
+/// its whole path, since the next terminal may be in another folder.
+pub fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    if !called.is_empty() && !called.contains('/') {
+        return called;
+    }
+    let path = std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    path.map_or_else(|| "xps".to_owned(), |path| quoted(&path))
+}
+
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 fn colours(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("/usr/bin/xps"), "/usr/bin/xps");
+        assert_eq!(quoted("/home/a b/xps"), "'/home/a b/xps'");
+        assert_eq!(quoted("/it's/xps"), r"'/it'\''s/xps'");
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::args::{LogOptions, ServerOptions};
+use super::banner;
 use super::failure::Failure;
 use super::serve::serve;
 use crate::config::{ListenerConfig, Service, UpstreamAddress};
@@ -22,15 +23,24 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),
     ];
-    let hints = [
+    serve(listeners, server, log, &hints(&banner::program()))
+}
+
+/// What to paste into another terminal. `xps` is the command that starts this program.
+fn hints(xps: &str) -> [String; 11] {
+    [
         String::new(),
-        "Try, in another terminal (`nc 127.0.0.1 PORT` does as well):".to_owned(),
-        format!("  xps connect 127.0.0.1:{PROXY_PORT} < /dev/null     a text, relayed from port {TEXT_PORT}"),
-        format!("  echo stressed | xps connect 127.0.0.1:{REVERSE_PORT}   each line reversed"),
-        format!("  xps connect 127.0.0.1:{ECHO_PORT}                 what you type comes back; Ctrl-D ends"),
-        "Ctrl-C stops. `xps --help` shows what else there is.".to_owned(),
-    ];
-    serve(listeners, server, log, &hints)
+        "Try, in another terminal:".to_owned(),
+        format!("  nc 127.0.0.1 {ECHO_PORT}                          what you type comes back; Ctrl-D or Ctrl-C ends"),
+        format!("  echo stressed | nc -N 127.0.0.1 {REVERSE_PORT}       each line reversed"),
+        format!("  nc 127.0.0.1 {PROXY_PORT} < /dev/null              a text, relayed from port {TEXT_PORT}"),
+        "Or, without nc:".to_owned(),
+        format!("  {xps} connect 127.0.0.1:{ECHO_PORT}"),
+        format!("  echo stressed | {xps} connect 127.0.0.1:{REVERSE_PORT}"),
+        format!("  {xps} connect 127.0.0.1:{PROXY_PORT} < /dev/null"),
+        String::new(),
+        format!("Ctrl-C stops. `{xps} --help` shows what else there is."),
+    ]
 }
 
 const WELCOME: &str = "\

@@ -1,12 +1,14 @@
 //! Failures as people meet them: what, on what, why, and what to do; and the code to exit with.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
-use crate::driver::probe::Unavailable;
+use crate::driver::probe::{BackendChoice, Unavailable};
+use crate::telemetry::{self, LogFormat};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,9 @@ pub enum Failure {
     /// `connect` failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The same address was given twice.
+    #[error("{0} is to be listened on twice")]
+    ListedTwice(SocketAddr),
     /// A file to send is not to be had.
     #[error("cannot send {}: {error}", path.display())]
     File {
@@ -52,6 +57,16 @@ pub enum Failure {
         /// The folder.
         root: PathBuf,
     },
+    /// A file to send is a link to one that is not in the folder it should be in.
+    #[error("{} leads to {}, which is not in {}", path.display(), target.display(), root.display())]
+    LeadsOut {
+        /// The link.
+        path: PathBuf,
+        /// What it leads to.
+        target: PathBuf,
+        /// The folder.
+        root: PathBuf,
+    },
     /// Standard input or output cannot be used.
     #[error("cannot write: {0}")]
     Output(#[source] io::Error),
@@ -64,14 +79,18 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Writes it to standard error.
-    pub fn report(&self) {
-        let mut output = io::stderr().lock();
+    /// Writes it to standard error, in the format of the log, so that who reads JSON reads only JSON.
+    pub fn report(&self, format: LogFormat) {
+        let (message, help) = (self.to_string(), self.help());
+        let text = match format {
+            LogFormat::Human => {
+                let help = help.map_or(String::new(), |help| format!("help: {help}\n"));
+                format!("xps: error: {message}\n{help}")
+            }
+            LogFormat::Json => telemetry::error_record(&message, help.as_deref()),
+        };
         // Nobody is left to tell that nobody can be told.
-        let _ = writeln!(output, "xps: error: {self}");
-        if let Some(help) = self.help() {
-            let _ = writeln!(output, "help: {help}");
-        }
+        let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 
     fn help(&self) -> Option<String> {
@@ -79,23 +98,16 @@ impl Failure {
             Self::Start(StartError::Unavailable(unavailable)) | Self::Client(ClientError::Unavailable(unavailable)) => {
                 Some(unavailable.remedy().to_owned())
             }
-            Self::Start(StartError::Bind { address, source }) => match source.kind() {
-                io::ErrorKind::AddrInUse => Some(format!(
-                    "`ss -ltnp 'sport = :{}'` shows who has it; another port is chosen with --listen",
-                    address.port()
-                )),
-                io::ErrorKind::PermissionDenied => {
-                    Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    Some("no interface has this address; `ip addr` lists them".to_owned())
-                }
-                _ => None,
-            },
+            Self::Start(StartError::Bind { address, source }) => help_to_bind(*address, source),
+            Self::Start(StartError::Worker(error)) | Self::Client(ClientError::Driver(error)) => help_to_set_up(error),
+            Self::ListedTwice(_) => Some("name each address once".to_owned()),
             Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
-            Self::Start(StartError::File { .. } | StartError::Worker(_))
+            Self::LeadsOut { target, .. } => {
+                Some(format!("send {} itself, or name a --root that contains both", target.display()))
+            }
+            Self::Start(StartError::File { .. })
             | Self::Run(_)
-            | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
+            | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::AccessLog { .. }
@@ -106,19 +118,14 @@ impl Failure {
     }
 
     /// 2: usage; 4: the demanded back-end is unavailable; 1: everything else.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Start(StartError::Unavailable(unavailable)) | Self::Client(ClientError::Unavailable(unavailable)) => {
-                match unavailable {
-                    Unavailable::Resource(_) => ExitCode::from(1),
-                    Unavailable::NotInKernel
-                    | Unavailable::Disabled { .. }
-                    | Unavailable::Seccomp
-                    | Unavailable::Forbidden(_)
-                    | Unavailable::Lacks(_) => ExitCode::from(4),
-                }
-            }
-            Self::OutsideRoot { .. } | Self::Log(_) => ExitCode::from(2),
+    pub fn exit_code(&self, backend: BackendChoice) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Start(StartError::Unavailable(_)) | Self::Client(ClientError::Unavailable(_)) => match backend {
+                BackendChoice::IoUring | BackendChoice::Epoll => BACKEND_UNAVAILABLE,
+                // Nothing was demanded: a resource ran out.
+                BackendChoice::Auto => RUN_TIME,
+            },
+            Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
             Self::Start(StartError::Bind { .. } | StartError::File { .. } | StartError::Worker(_))
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
@@ -126,7 +133,77 @@ impl Failure {
             | Self::Folder { .. }
             | Self::AccessLog { .. }
             | Self::Output(_)
-            | Self::Bridge(_) => ExitCode::from(1),
+            | Self::Bridge(_) => RUN_TIME,
+        })
+    }
+}
+
+const RUN_TIME: u8 = 1;
+/// The parser of the command line exits with the same.
+pub const USAGE: u8 = 2;
+const BACKEND_UNAVAILABLE: u8 = 4;
+
+fn help_to_bind(address: SocketAddr, error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            Some(format!("`ss -ltnp 'sport = :{port}'` shows who has it; end that, or listen on another port"))
         }
+        io::ErrorKind::PermissionDenied => {
+            Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
+        }
+        io::ErrorKind::AddrNotAvailable => Some("no interface has this address; `ip addr` lists them".to_owned()),
+        _ => None,
+    }
+}
+
+/// A ring of full size may meet a limit that the small one of the probe did not.
+fn help_to_set_up(error: &io::Error) -> Option<String> {
+    let shortage = match error.raw_os_error() {
+        Some(libc::ENOMEM) => Unavailable::LockedMemory,
+        Some(libc::EMFILE | libc::ENFILE) => return Some("ulimit -n 65536 (LimitNOFILE=65536 in a unit)".to_owned()),
+        Some(_) | None => return None,
+    };
+    Some(shortage.remedy().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(unavailable: Unavailable, backend: BackendChoice) -> ExitCode {
+        Failure::Start(StartError::Unavailable(unavailable)).exit_code(backend)
+    }
+
+    /// `ExitCode` cannot be compared.
+    fn shown(code: ExitCode) -> String {
+        format!("{code:?}")
+    }
+
+    #[test]
+    fn a_demanded_back_end_that_is_unavailable_has_a_code_of_its_own_whatever_the_reason() {
+        for unavailable in [Unavailable::NotInKernel, Unavailable::Seccomp, Unavailable::LockedMemory] {
+            let code = code_of(unavailable, BackendChoice::IoUring);
+            assert_eq!(shown(code), shown(ExitCode::from(4)));
+        }
+        let code = code_of(Unavailable::LockedMemory, BackendChoice::Auto);
+        assert_eq!(shown(code), shown(ExitCode::from(1)));
+    }
+
+    #[test]
+    fn a_taken_port_comes_with_the_command_that_shows_by_whom() {
+        let failure = Failure::Start(StartError::Bind {
+            address: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            source: io::Error::from_raw_os_error(libc::EADDRINUSE),
+        });
+        assert!(failure.to_string().contains("127.0.0.1:8001"));
+        assert!(failure.help().is_some_and(|help| help.contains("ss -ltnp 'sport = :8001'")));
+    }
+
+    #[test]
+    fn a_worker_without_resources_is_told_which() {
+        let help = |errno| Failure::Start(StartError::Worker(io::Error::from_raw_os_error(errno))).help();
+        assert!(help(libc::EMFILE).is_some_and(|help| help.contains("ulimit -n")));
+        assert!(help(libc::ENOMEM).is_some_and(|help| help.contains("ulimit -l")));
     }
 }

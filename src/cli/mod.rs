@@ -5,6 +5,7 @@ mod banner;
 mod connect;
 mod demo;
 mod failure;
+mod man;
 mod probe;
 mod serve;
 mod units;
@@ -12,24 +13,40 @@ mod units;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 
 use self::args::{Arguments, Command};
 use self::failure::Failure;
+use crate::config::BackendChoice;
 use crate::driver::FeatureSet;
 use crate::driver::limits::kernel_release;
-use crate::driver::probe::{BackendChoice, choose};
+use crate::driver::probe::choose;
 
 /// Does what the process's arguments ask for; the code to exit with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let parsed = args::definition().try_get_matches().and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(answer) => return show_answer(&answer),
+    };
+    let (format, backend) = (arguments.log.log_format, arguments.server.backend.into());
     match execute(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report();
-            failure.exit_code()
+            failure.report(format);
+            failure.exit_code(backend)
         }
     }
+}
+
+/// The parser's own answer: help that was asked for, or what is wrong with the arguments.
+fn show_answer(answer: &clap::Error) -> ExitCode {
+    // Who does not read it has chosen so: `xps --help | head`.
+    if answer.use_stderr() {
+        let _ = write!(io::stderr(), "xps: ");
+    }
+    let _ = answer.print();
+    if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn execute(arguments: Arguments) -> Result<(), Failure> {
@@ -45,17 +62,13 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Reverse { listen }) => serve::reverse(&listen, &server, &log),
         Some(Command::Send { file, listen, root }) => serve::send(&file, &listen, root, &server, &log),
         Some(Command::Connect { upstream }) => connect::run(upstream, &server, &log),
-        Some(Command::Probe { json }) => probe::run(json),
+        Some(Command::Probe { json }) => probe::run(json, &server),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "xps", &mut script);
+            clap_complete::generate(shell, &mut args::definition(), "xps", &mut script);
             print(&script)
         }
-        Some(Command::Man) => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(Failure::Output)?;
-            print(&page)
-        }
+        Some(Command::Man { command }) => print(&man::page(command.as_deref()).map_err(Failure::Output)?),
     }
 }
 

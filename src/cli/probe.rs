@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::args::ServerOptions;
 use super::failure::Failure;
 use crate::driver::limits::{self, ResourceLimit};
-use crate::driver::probe::{self, BackendChoice, Selection, Unavailable};
+use crate::driver::probe::{self, BackendChoice, Circumstances, Selection, Unavailable};
 use crate::driver::{Feature, FeatureSet, kernel_features};
 
 /// Fewer descriptors than this are worth a word: two for each proxied connection.
@@ -21,6 +22,7 @@ const PORTS_WANTED: usize = 20_000;
 /// Everything that was found out.
 struct Report {
     kernel: String,
+    circumstances: Circumstances,
     io_uring: Result<FeatureSet, Unavailable>,
     choice: Result<Selection, Unavailable>,
     cpus: usize,
@@ -38,17 +40,18 @@ struct Advice {
 }
 
 /// Prints the report.
-pub fn run(json: bool) -> Result<(), Failure> {
-    let report = Report::collect();
+pub fn run(json: bool, options: &ServerOptions) -> Result<(), Failure> {
+    let report = Report::collect(options.uring_off.iter().copied().collect());
     super::print(if json { format!("{:#}\n", report.to_json()) } else { report.to_text() }.as_bytes())
 }
 
 impl Report {
-    fn collect() -> Self {
+    fn collect(off: FeatureSet) -> Self {
         Self {
             kernel: limits::kernel_release(),
+            circumstances: Circumstances::observe(),
             io_uring: probe::availability().map(|()| kernel_features()),
-            choice: probe::choose(BackendChoice::Auto, FeatureSet::NONE),
+            choice: probe::choose(BackendChoice::Auto, off),
             cpus: limits::usable_cpus(),
             cgroup_quota: limits::cgroup_quota(),
             descriptors: limits::descriptors().ok(),
@@ -112,11 +115,13 @@ impl Report {
                 }
             }
         }
+        writeln!(text, "  sysctl setting     {}", disabled_text(self.circumstances.io_uring_disabled))?;
+        writeln!(text, "  seccomp            {}", seccomp_text(self.circumstances.seccomp_mode))?;
         writeln!(text, "epoll         available")?;
         let quota = self.cgroup_quota.map_or(String::new(), |cpus| format!(" (control group's quota: {cpus:.2})"));
         writeln!(text, "processors    {}{quota}", self.cpus)?;
-        writeln!(text, "descriptors   {}", limit_text(self.descriptors))?;
-        writeln!(text, "locked memory {} bytes", limit_text(self.locked_memory))?;
+        writeln!(text, "descriptors   {}", limit_text(self.descriptors, "a server raises it to"))?;
+        writeln!(text, "locked memory {} (bytes)", limit_text(self.locked_memory, "may be raised to"))?;
         writeln!(text, "backlog       {}", self.backlog_max.map_or("unknown".into(), |backlog| backlog.to_string()))?;
         if let Some((first, last)) = self.ports {
             writeln!(text, "ports         {first} to {last}")?;
@@ -151,6 +156,8 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "kernel": self.kernel,
             "auto": choice,
+            "io_uring_disabled": self.circumstances.io_uring_disabled,
+            "seccomp_mode": self.circumstances.seccomp_mode,
             "io_uring": io_uring,
             "epoll": { "available": true },
             "limits": {
@@ -168,9 +175,31 @@ impl Report {
     }
 }
 
-fn limit_text(limit: Option<ResourceLimit>) -> String {
+fn limit_text(limit: Option<ResourceLimit>, raised: &str) -> String {
     let text = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
-    limit.map_or("unknown".into(), |limit| format!("{}, may be raised to {}", text(limit.soft), text(limit.hard)))
+    match limit {
+        None => "unknown".to_owned(),
+        Some(ResourceLimit { soft, hard }) if soft == hard => text(soft),
+        Some(ResourceLimit { soft, hard }) => format!("{}, {raised} {}", text(soft), text(hard)),
+    }
+}
+
+fn disabled_text(setting: Option<u32>) -> String {
+    match setting {
+        None => "none (kernel.io_uring_disabled is of Linux 6.6)".to_owned(),
+        Some(0) => "kernel.io_uring_disabled = 0: for everybody".to_owned(),
+        Some(1) => "kernel.io_uring_disabled = 1: for kernel.io_uring_group and CAP_SYS_ADMIN".to_owned(),
+        Some(setting) => format!("kernel.io_uring_disabled = {setting}: for nobody"),
+    }
+}
+
+const fn seccomp_text(mode: Option<u32>) -> &'static str {
+    match mode {
+        Some(0) => "no filter",
+        Some(1) => "strict",
+        Some(2) => "a filter is in force",
+        Some(_) | None => "unknown",
+    }
 }
 
 fn limit_json(limit: Option<ResourceLimit>) -> Value {

@@ -1,15 +1,18 @@
 //! The commands that serve: from options to a running server, and to its end.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{LogOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
-use super::units::ListenAddress;
+use super::units::{ListenAddress, Size};
+use crate::buffer::PoolConfig;
 use crate::config::{HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::core::Server;
 use crate::driver::limits;
+use crate::driver::probe::Selection;
 use crate::http::HeadLimits;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::{self, LogFormat};
@@ -90,10 +93,15 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
         Some(root) => root.canonicalize().map_err(|error| Failure::File { path: root, error })?,
         None => folder.clone(),
     };
-    match folder.join(name).strip_prefix(&root) {
-        Ok(path) => Ok((root.clone(), path.to_owned())),
-        Err(_) => Err(Failure::OutsideRoot { path: file.to_owned(), root }),
+    let Ok(path) = folder.join(name).strip_prefix(&root).map(Path::to_owned) else {
+        return Err(Failure::OutsideRoot { path: file.to_owned(), root });
+    };
+    // Every connection would meet it; better it is said now.
+    let target = file.canonicalize().map_err(failed)?;
+    if !target.starts_with(&root) {
+        return Err(Failure::LeadsOut { path: file.to_owned(), target, root });
     }
+    Ok((root, path))
 }
 
 fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
@@ -108,6 +116,7 @@ pub fn serve(
     hints: &[String],
 ) -> Result<(), Failure> {
     let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    refuse_twice(&listeners)?;
     raise_descriptors();
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
     let server = Server::start(ServerConfig {
@@ -118,6 +127,7 @@ pub fn serve(
         uring_off: options.uring_off.iter().copied().collect(),
         limits: limits_of(options),
     })?;
+    tell_choice(&server);
     let speaks = !log.quiet && log.log_format == LogFormat::Human;
     if speaks {
         banner::show(&server, &services, hints);
@@ -135,6 +145,28 @@ pub fn serve(
     Ok(())
 }
 
+/// Two sockets of ours on one address would be told apart by nobody; and the kernel's word, that it
+/// is in use, would send people looking for a stranger.
+fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    let twice = listeners.iter().map(|listener| listener.address).find(|address| {
+        // Port 0 is a different one each time.
+        address.port() != 0 && !seen.insert(*address)
+    });
+    twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
+}
+
+/// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
+fn tell_choice(server: &Server) {
+    let Selection { backend, reason, is_fallback } = server.selection();
+    let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
+    if *is_fallback {
+        tracing::warn!(backend, reason, workers, version, "started without io_uring");
+    } else {
+        tracing::info!(backend, reason, workers, version, "started");
+    }
+}
+
 /// The options' bounds.
 pub fn limits_of(options: &ServerOptions) -> Limits {
     Limits {
@@ -145,6 +177,7 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
         idle_timeout: options.idle_timeout.0,
         connect_timeout: options.connect_timeout.0,
         drain_timeout: options.drain_timeout.0,
+        pool: pool_of(options.buffers),
         http: HttpLimits {
             head: HeadLimits { head_bytes_max: options.http.head_size.0, ..HeadLimits::default() },
             head_timeout: options.http.head_timeout.0,
@@ -157,6 +190,16 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
     }
 }
 
+/// Half of the memory for each size of buffer.
+fn pool_of(memory: Size) -> PoolConfig {
+    let PoolConfig { small_bytes, large_bytes, .. } = PoolConfig::default();
+    let count = |bytes: usize| (memory.0 / 2 / bytes).min(POOL_BUFFERS_MAX);
+    PoolConfig { small_bytes, large_bytes, small_max: count(small_bytes), large_max: count(large_bytes) }
+}
+
+/// The pool numbers the buffers of a size in 16 bits.
+const POOL_BUFFERS_MAX: usize = 1 << 16;
+
 fn raise_descriptors() {
     match limits::raise_descriptors() {
         Ok((before, after)) if before != after => {
@@ -164,5 +207,36 @@ fn raise_descriptors() {
         }
         Ok((limit, _)) => tracing::debug!(limit = limit.soft, "descriptor limit is as high as allowed"),
         Err(error) => tracing::warn!(%error, "cannot raise the descriptor limit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args;
+    use crate::cli::units::BUFFERS_BYTES_MIN;
+
+    #[test]
+    fn the_memory_that_is_asked_for_by_default_is_the_pool_s_own() {
+        assert_eq!(pool_of(args::default_buffers()), PoolConfig::default());
+    }
+
+    #[test]
+    fn the_least_and_the_most_memory_make_pools_within_their_bounds() {
+        let least = pool_of(Size(BUFFERS_BYTES_MIN));
+        assert!(least.small_max > 0 && least.large_max > 0, "{least:?}");
+        let most = pool_of(Size(usize::MAX));
+        assert_eq!((most.small_max, most.large_max), (POOL_BUFFERS_MAX, POOL_BUFFERS_MAX));
+    }
+
+    #[test]
+    fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
+        let listen = |texts: &[&str]| {
+            let addresses: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            refuse_twice(&each(&addresses, &Service::Echo))
+        };
+        assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
+        assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }
 }

@@ -11,6 +11,27 @@ use crate::http::token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub usize);
 
+impl Size {
+    /// For clap: a size of one byte or more.
+    ///
+    /// # Errors
+    /// It is not a size, or zero.
+    pub fn parse_positive(text: &str) -> Result<Self, UnitError> {
+        text.parse().and_then(|size: Self| if size.0 == 0 { Err(UnitError::Zero) } else { Ok(size) })
+    }
+
+    /// For clap: the memory of a pool of buffers.
+    ///
+    /// # Errors
+    /// It is not a size, or below [`BUFFERS_BYTES_MIN`].
+    pub fn parse_buffers(text: &str) -> Result<Self, UnitError> {
+        text.parse().and_then(|size: Self| if size.0 < BUFFERS_BYTES_MIN { Err(UnitError::Buffers) } else { Ok(size) })
+    }
+}
+
+/// With less than this, a few receivers of bulk would have all of the buffers.
+pub const BUFFERS_BYTES_MIN: usize = 4 << 20;
+
 /// A span of time: `250ms`, `30s`, `5m`, `2h`, `1d`; a bare number counts seconds; `0` means without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period(pub Duration);
@@ -34,6 +55,12 @@ pub enum UnitError {
     /// Not a size.
     #[error("not a size: write a number with k, m or g, for example 64k")]
     Size,
+    /// Nothing fits into zero bytes.
+    #[error("must be at least 1")]
+    Zero,
+    /// Too few buffers.
+    #[error("must be at least 4m")]
+    Buffers,
     /// Not a time.
     #[error("not a time: write a number with ms, s, m, h or d, for example 30s")]
     Period,
@@ -154,6 +181,9 @@ mod tests {
             assert_eq!(text.parse::<Size>(), Err(UnitError::Size), "{text}");
         }
         assert_eq!(Size(256 << 10).to_string(), "256k");
+        assert_eq!(Size::parse_positive("0k"), Err(UnitError::Zero));
+        assert_eq!(Size::parse_buffers("1m"), Err(UnitError::Buffers));
+        assert_eq!(Size::parse_buffers("4m"), Ok(Size(BUFFERS_BYTES_MIN)));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
+use std::path::Path;
+use std::thread;
 
 use super::{affinity, sys};
 
@@ -70,7 +73,9 @@ pub fn port_range() -> Option<RangeInclusive<u16>> {
 /// How many processors this process may use at a time: those of its affinity mask, or fewer if its
 /// control group has a quota of processor time, which is rounded up. At least one.
 pub fn usable_cpus() -> usize {
-    let allowed = affinity::allowed_cpus().map_or(1, |cpus| cpus.len());
+    // The standard library copes with more processors than a fixed set has room for.
+    let fallback = || thread::available_parallelism().map_or(1, NonZero::get);
+    let allowed = affinity::allowed_cpus().map_or_else(|_| fallback(), |cpus| cpus.len());
     let quota = cgroup_quota().map_or(usize::MAX, |cpus| cpus.ceil() as usize);
     allowed.min(quota).max(1)
 }
@@ -78,35 +83,50 @@ pub fn usable_cpus() -> usize {
 /// The control group's quota in processors, if it has one (cgroups(7); version 2, then version 1).
 pub fn cgroup_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let unified = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    quota_v2(unified).or_else(quota_v1)
+    let unified = group_of(&groups, "").unwrap_or("/");
+    let v2 = least_quota(Path::new("/sys/fs/cgroup"), unified, quota_v2);
+    v2.or_else(|| {
+        let group = group_of(&groups, "cpu").unwrap_or("/");
+        least_quota(Path::new("/sys/fs/cgroup/cpu"), group, quota_v1)
+    })
 }
 
-/// The least quota on the way from the group up to the root.
-fn quota_v2(group: &str) -> Option<f64> {
-    let mut path = std::path::Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
-    let mut least: Option<f64> = None;
-    while path.starts_with("/sys/fs/cgroup") {
-        if let Some(cpus) = fs::read_to_string(path.join("cpu.max")).ok().and_then(|text| parse_cpu_max(&text)) {
-            least = Some(least.map_or(cpus, |other| other.min(cpus)));
-        }
-        if !path.pop() {
-            break;
-        }
-    }
-    least
+/// The process's group in the hierarchy of this controller; of the unified one if it has no name.
+/// The lines of `/proc/PID/cgroup` are `NUMBER:CONTROLLER,…:PATH`.
+fn group_of<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
+    groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == controller).then_some(path)
+    })
+}
+
+/// The least quota on the way from the group up to the root: each of them binds. A container may see
+/// its own group's files at the root and yet be told the path that the host knows; what is not there
+/// is passed over.
+fn least_quota(root: &Path, group: &str, quota_in: fn(&Path) -> Option<f64>) -> Option<f64> {
+    let group = Path::new(group.trim_start_matches('/'));
+    let within = group.ancestors().map(|ancestor| root.join(ancestor));
+    within.filter_map(|folder| quota_in(&folder)).reduce(f64::min)
+}
+
+fn quota_v2(folder: &Path) -> Option<f64> {
+    parse_cpu_max(&fs::read_to_string(folder.join("cpu.max")).ok()?)
 }
 
 /// `QUOTA PERIOD` in microseconds, or `max PERIOD`.
 fn parse_cpu_max(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
-    Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+    quotient(quota.parse().ok()?, period.parse().ok()?)
 }
 
-fn quota_v1() -> Option<f64> {
-    let quota = fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").ok()?.trim().parse::<f64>().ok()?;
-    let period = fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_period_us").ok()?.trim().parse::<f64>().ok()?;
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
+fn quota_v1(folder: &Path) -> Option<f64> {
+    let read = |name| fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok();
+    quotient(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
+}
+
+/// A quota of −1 is none.
+fn quotient(quota_us: f64, period_us: f64) -> Option<f64> {
+    (quota_us > 0.0 && period_us > 0.0).then(|| quota_us / period_us)
 }
 
 /// The running kernel's release, such as `6.1.0-18-amd64`.
@@ -127,6 +147,39 @@ mod tests {
         assert_eq!(parse_cpu_max("150000 100000\n"), Some(1.5));
         assert_eq!(parse_cpu_max("max 100000\n"), None);
         assert_eq!(parse_cpu_max(""), None);
+    }
+
+    #[test]
+    fn the_process_finds_its_group() {
+        let hybrid = "4:memory:/m\n2:cpu,cpuacct:/system.slice/xps.service\n1:name=systemd:/s\n0::/u\n";
+        assert_eq!(group_of(hybrid, "cpu"), Some("/system.slice/xps.service"));
+        assert_eq!(group_of(hybrid, ""), Some("/u"));
+        assert_eq!(group_of("0::/only\n", "cpu"), None);
+        assert_eq!(group_of("0::/a:b\n", ""), Some("/a:b"));
+    }
+
+    #[test]
+    fn the_least_quota_on_the_way_to_the_root_binds() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("outer/inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(root.path().join("outer/cpu.max"), "100000 100000\n").unwrap();
+        fs::write(inner.join("cpu.max"), "300000 100000\n").unwrap();
+        assert_eq!(least_quota(root.path(), "/outer/inner", quota_v2), Some(1.0));
+        assert_eq!(least_quota(root.path(), "/", quota_v2), None);
+    }
+
+    #[test]
+    fn a_quota_of_version_1_is_that_of_the_group() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("group");
+        fs::create_dir(&group).unwrap();
+        for (folder, quota) in [(root.path(), "-1\n"), (&group, "250000\n")] {
+            fs::write(folder.join("cpu.cfs_quota_us"), quota).unwrap();
+            fs::write(folder.join("cpu.cfs_period_us"), "100000\n").unwrap();
+        }
+        assert_eq!(least_quota(root.path(), "/group", quota_v1), Some(2.5));
+        assert_eq!(least_quota(root.path(), "/on/the/host", quota_v1), None);
     }
 
     #[test]

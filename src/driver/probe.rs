@@ -74,7 +74,13 @@ pub enum Unavailable {
     /// Something that the driver cannot do without is missing.
     #[error("this kernel's io_uring lacks {0}")]
     Lacks(&'static str),
-    /// `ENOMEM`, `EMFILE`…: it is there, but a limit was reached. Never a reason to fall back silently.
+    /// `ENOMEM`: it is there, but not enough memory may be locked or had. Never a reason to fall back.
+    #[error("a ring cannot be made: not enough memory may be locked (RLIMIT_MEMLOCK), or had at all")]
+    LockedMemory,
+    /// `EMFILE`, `ENFILE`: no descriptor is left for a ring. Never a reason to fall back.
+    #[error("a ring cannot be made: no file descriptor is left for it")]
+    Descriptors,
+    /// Another error that does not mean that io_uring is missing. Never a reason to fall back.
     #[error("a ring cannot be made: {0}")]
     Resource(String),
 }
@@ -93,13 +99,46 @@ impl Unavailable {
                  (docker run --security-opt seccomp=PROFILE), or `--backend epoll`"
             }
             Self::Forbidden(_) => "look for a security module's denial in the kernel log, or `--backend epoll`",
-            Self::Resource(_) => "raise the limits (ulimit -l unlimited; ulimit -n 65536), or `--backend epoll`",
+            Self::LockedMemory => {
+                "ulimit -l unlimited (LimitMEMLOCK=infinity in a unit, docker run --ulimit memlock=-1), \
+                 more memory for the control group, or `--backend epoll`"
+            }
+            Self::Descriptors => "ulimit -n 65536 (LimitNOFILE=65536 in a unit), or `--backend epoll`",
+            Self::Resource(_) => "`--backend epoll` does without rings",
         }
     }
 
     /// Whether `auto` may take epoll instead: io_uring is not to be had, rather than short of something.
-    const fn allows_fallback(&self) -> bool {
-        !matches!(self, Self::Resource(_))
+    pub const fn allows_fallback(&self) -> bool {
+        match self {
+            Self::NotInKernel | Self::Disabled { .. } | Self::Seccomp | Self::Forbidden(_) | Self::Lacks(_) => true,
+            Self::LockedMemory | Self::Descriptors | Self::Resource(_) => false,
+        }
+    }
+}
+
+/// What else is known about the process and the system, by which one errno's causes are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The process's seccomp mode (`proc(5)`): 0 none, 1 strict, 2 a filter.
+    pub seccomp_mode: Option<u32>,
+    /// `kernel.io_uring_disabled` (Linux 6.6): 0 for nobody, 1 for those outside of a group, 2 for
+    /// all. Only a kernel that has io_uring has the setting.
+    pub io_uring_disabled: Option<u32>,
+}
+
+impl Circumstances {
+    /// Those of this process, now.
+    pub fn observe() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let setting = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+        Self {
+            seccomp_mode: status
+                .lines()
+                .find_map(|line| line.strip_prefix("Seccomp:"))
+                .and_then(|mode| mode.trim().parse().ok()),
+            io_uring_disabled: setting.trim().parse().ok(),
+        }
     }
 }
 
@@ -137,7 +176,7 @@ pub fn choose(choice: BackendChoice, off: FeatureSet) -> Result<Selection, Unava
 /// # Errors
 /// Why not.
 pub fn availability() -> Result<(), Unavailable> {
-    let ring = IoUring::new(4).map_err(|error| diagnose(&error, seccomp_mode(), disabled_setting()))?;
+    let ring = IoUring::new(4).map_err(|error| diagnose(&error, Circumstances::observe()))?;
     let parameters = ring.params();
     let required = [
         (parameters.is_feature_nodrop(), "completions that are never dropped (Linux 5.5)"),
@@ -164,54 +203,71 @@ pub fn availability() -> Result<(), Unavailable> {
     }
 }
 
-/// What a refusal means, given what else is known about the process and the system.
-fn diagnose(error: &io::Error, seccomp_mode: Option<u32>, disabled: Option<u32>) -> Unavailable {
+/// What the refusal of a ring means.
+pub fn diagnose(error: &io::Error, circumstances: Circumstances) -> Unavailable {
+    let Circumstances { seccomp_mode, io_uring_disabled } = circumstances;
+    let is_filtered = seccomp_mode == Some(SECCOMP_MODE_FILTER);
     match error.raw_os_error() {
+        // Some container runtimes let the filter pretend that the call does not exist. The setting
+        // exists only where the call does.
+        Some(libc::ENOSYS) if is_filtered && io_uring_disabled.is_some() => Unavailable::Seccomp,
         Some(libc::ENOSYS) => Unavailable::NotInKernel,
-        Some(libc::EPERM | libc::EACCES) => match (disabled, seccomp_mode) {
-            (Some(setting @ 1..), _) => Unavailable::Disabled { setting },
-            (_, Some(2)) => Unavailable::Seccomp,
-            _ => Unavailable::Forbidden(error.to_string()),
+        Some(libc::EPERM | libc::EACCES) => match io_uring_disabled {
+            Some(setting @ 1..) => Unavailable::Disabled { setting },
+            Some(0) | None if is_filtered => Unavailable::Seccomp,
+            Some(0) | None => Unavailable::Forbidden(error.to_string()),
         },
         Some(libc::EINVAL) => Unavailable::Lacks("the set-up that this program asks for"),
+        Some(libc::ENOMEM) => Unavailable::LockedMemory,
+        Some(libc::EMFILE | libc::ENFILE) => Unavailable::Descriptors,
         _ => Unavailable::Resource(error.to_string()),
     }
 }
 
-/// The process's seccomp mode (proc(5)): 0 none, 1 strict, 2 a filter.
-fn seccomp_mode() -> Option<u32> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?.trim().parse().ok()
-}
-
-/// `kernel.io_uring_disabled` (Linux 6.6): 0 for nobody, 1 for the unprivileged, 2 for all.
-fn disabled_setting() -> Option<u32> {
-    fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
-}
+/// `SECCOMP_MODE_FILTER`, as `proc(5)` shows it.
+const SECCOMP_MODE_FILTER: u32 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn diagnosed(errno: i32, seccomp_mode: Option<u32>, disabled: Option<u32>) -> Unavailable {
-        diagnose(&io::Error::from_raw_os_error(errno), seccomp_mode, disabled)
+    fn diagnosed(errno: i32, seccomp_mode: Option<u32>, io_uring_disabled: Option<u32>) -> Unavailable {
+        diagnose(&io::Error::from_raw_os_error(errno), Circumstances { seccomp_mode, io_uring_disabled })
     }
 
     #[test]
     fn the_three_ways_to_be_without_io_uring_are_told_apart() {
-        assert_eq!(diagnosed(libc::ENOSYS, Some(2), Some(0)), Unavailable::NotInKernel);
+        assert_eq!(diagnosed(libc::ENOSYS, Some(0), None), Unavailable::NotInKernel);
         assert_eq!(diagnosed(libc::EPERM, Some(2), Some(2)), Unavailable::Disabled { setting: 2 });
+        assert_eq!(diagnosed(libc::EPERM, Some(0), Some(1)), Unavailable::Disabled { setting: 1 });
         assert_eq!(diagnosed(libc::EPERM, Some(2), Some(0)), Unavailable::Seccomp);
         assert_eq!(diagnosed(libc::EPERM, Some(2), None), Unavailable::Seccomp);
         assert!(matches!(diagnosed(libc::EPERM, Some(0), Some(0)), Unavailable::Forbidden(_)));
+        assert!(matches!(diagnosed(libc::EACCES, None, None), Unavailable::Forbidden(_)));
+    }
+
+    #[test]
+    fn a_filter_that_denies_the_call_exists_is_seen_through() {
+        assert_eq!(diagnosed(libc::ENOSYS, Some(2), Some(0)), Unavailable::Seccomp);
+        assert_eq!(diagnosed(libc::ENOSYS, Some(2), None), Unavailable::NotInKernel);
+        assert_eq!(diagnosed(libc::ENOSYS, Some(0), Some(0)), Unavailable::NotInKernel);
     }
 
     #[test]
     fn a_lack_of_resources_is_no_reason_to_fall_back() {
-        for errno in [libc::ENOMEM, libc::EMFILE, libc::ENFILE] {
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::EFAULT] {
             assert!(!diagnosed(errno, Some(0), Some(0)).allows_fallback());
         }
-        assert!(diagnosed(libc::ENOSYS, None, None).allows_fallback());
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL] {
+            assert!(diagnosed(errno, Some(2), Some(0)).allows_fallback());
+        }
+    }
+
+    #[test]
+    fn each_shortage_names_the_limit_to_raise() {
+        assert!(diagnosed(libc::ENOMEM, None, None).remedy().contains("ulimit -l"));
+        assert!(diagnosed(libc::EMFILE, None, None).remedy().contains("ulimit -n"));
+        assert!(diagnosed(libc::EPERM, None, Some(1)).remedy().contains("io_uring_group"));
     }
 
     #[test]

@@ -5,8 +5,11 @@ pub mod access;
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use serde_json::json;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -87,6 +90,20 @@ pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
     Ok(guard)
 }
 
+/// A line such as the JSON log has, for an error that must be told whatever the log's level, and
+/// also when there is no log yet or no longer.
+pub fn error_record(message: &str, help: Option<&str>) -> String {
+    let mut now = String::new();
+    // Without a time it is still worth reading.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
+    let mut fields = json!({ "message": message });
+    if let Some(help) = help {
+        fields["help"] = help.into();
+    }
+    let record = json!({ "timestamp": now, "level": "ERROR", "fields": fields, "target": "xps::cli" });
+    format!("{record}\n")
+}
+
 fn level_name(level: Option<LogLevel>, default: &'static str) -> &'static str {
     match level {
         None if std::env::var("XPS_DEBUG").is_ok_and(|value| value == "1") => "debug",
@@ -97,5 +114,27 @@ fn level_name(level: Option<LogLevel>, default: &'static str) -> &'static str {
         Some(LogLevel::Info) => "info",
         Some(LogLevel::Debug) => "debug",
         Some(LogLevel::Trace) => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_of_json_whatever_is_in_it() {
+        let line = error_record("it said \"no\"\nand left", Some("ask again"));
+        assert_eq!(line.matches('\n').count(), 1);
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(record["level"], "ERROR");
+        assert_eq!(record["fields"]["message"], "it said \"no\"\nand left");
+        assert_eq!(record["fields"]["help"], "ask again");
+        assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+    }
+
+    #[test]
+    fn a_level_that_was_asked_for_is_the_level() {
+        assert_eq!(level_name(Some(LogLevel::Off), "info"), "off");
+        assert_eq!(level_name(Some(LogLevel::Trace), "error"), "trace");
     }
 }
