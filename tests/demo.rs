@@ -12,8 +12,8 @@ use support::environment::find_program;
 use support::process::{Signal, wait_for_exit};
 use support::{Backend, Launch, ask, backend, connect, patience, read_rest, skip};
 
-const PROXY: u16 = 8001;
-const TEXT: u16 = 8002;
+const HTTP: u16 = 8001;
+const PROXY: u16 = 8002;
 const REVERSE: u16 = 8003;
 const ECHO: u16 = 8004;
 
@@ -39,7 +39,7 @@ fn the_banner_says_what_to_try() {
         assert_eq!(status.code(), Some(0));
         let mut banner = String::new();
         process.stderr.take().expect("a pipe").read_to_string(&mut banner).expect("text");
-        for port in [PROXY, TEXT, REVERSE, ECHO] {
+        for port in [HTTP, PROXY, REVERSE, ECHO] {
             assert!(banner.contains(&port.to_string()), "port {port} is not in the banner:\n{banner}");
         }
         assert!(banner.contains("epoll"), "the back-end is not in the banner:\n{banner}");
@@ -58,9 +58,15 @@ fn a_taken_port_is_an_error_with_words() {
 
 fn four_services(backend: Backend) {
     let xps = Launch::new(backend, [""; 0]).listening_on(4).start();
-    let text = read_rest(&connect(at(TEXT)));
-    assert!(!text.is_empty() && std::str::from_utf8(&text).is_ok(), "a text for people");
-    assert_eq!(read_rest(&connect(at(PROXY))), text, "the proxy stands in front of the text");
+    let page = |port| {
+        let stream = connect(at(port));
+        (&stream).write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").expect("it is read");
+        String::from_utf8(read_rest(&stream)).expect("a text for people")
+    };
+    let body = |answer: &str| answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    let direct = page(HTTP);
+    assert!(direct.starts_with("HTTP/1.1 200 OK\r\n") && direct.contains("8003"), "a page that explains: {direct}");
+    assert_eq!(body(&page(PROXY)), body(&direct), "the proxy stands in front of the pages");
     assert_eq!(ask(at(REVERSE), b"hello\nworld\n"), b"olleh\ndlrow\n");
     assert_eq!(ask(at(ECHO), b"hello"), b"hello");
     for address in xps.addresses() {
@@ -100,7 +106,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn wait_until_all_listen() {
-    for port in [PROXY, TEXT, REVERSE, ECHO] {
+    for port in [HTTP, PROXY, REVERSE, ECHO] {
         support::eventually("the port is open", || {
             TcpStream::connect(at(port)).is_ok_and(|mut stream| stream.write_all(b"").is_ok())
         });

@@ -1,57 +1,52 @@
 //! `xps` alone: a demonstration that needs nothing else on the machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::args::{LogOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::serve::serve;
-use crate::config::{ListenerConfig, Service, UpstreamAddress};
+use crate::config::{ListenerConfig, Service, SiteConfig, UpstreamAddress};
 
-const PROXY_PORT: u16 = 8001;
-const TEXT_PORT: u16 = 8002;
+const HTTP_PORT: u16 = 8001;
+const PROXY_PORT: u16 = 8002;
 const REVERSE_PORT: u16 = 8003;
 const ECHO_PORT: u16 = 8004;
+
+/// What port 8001 serves if it is there.
+const PUBLIC: &str = "public";
 
 /// Four services on the ports that the original's road ends with.
 pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let listener = |port, service| ListenerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), service };
-    let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: TEXT_PORT };
+    let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
+    let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
+    let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
+    let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
     let listeners = vec![
+        listener(HTTP_PORT, Service::Http { site, access: None }),
         listener(PROXY_PORT, Service::TcpProxy(upstream)),
-        listener(TEXT_PORT, Service::SendText(WELCOME.as_bytes())),
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),
     ];
-    serve(listeners, server, log, &hints(&banner::program()))
+    serve(listeners, server, log, &hints(&banner::program(), files))
 }
 
 /// What to paste into another terminal. `xps` is the command that starts this program.
-fn hints(xps: &str) -> [String; 11] {
+fn hints(xps: &str, files: &str) -> [String; 12] {
     [
         String::new(),
+        format!("Open http://127.0.0.1:{HTTP_PORT}/ in a browser: {files}."),
         "Try, in another terminal:".to_owned(),
-        format!("  nc 127.0.0.1 {ECHO_PORT}                          what you type comes back; Ctrl-D or Ctrl-C ends"),
-        format!("  echo stressed | nc -N 127.0.0.1 {REVERSE_PORT}       each line reversed"),
-        format!("  nc 127.0.0.1 {PROXY_PORT} < /dev/null              a text, relayed from port {TEXT_PORT}"),
+        format!("  curl -i http://127.0.0.1:{PROXY_PORT}/            the same, relayed by a TCP proxy"),
+        format!("  echo stressed | nc -N 127.0.0.1 {REVERSE_PORT}    each line reversed"),
+        format!("  nc 127.0.0.1 {ECHO_PORT}                       what you type comes back; Ctrl-D or Ctrl-C ends"),
         "Or, without nc:".to_owned(),
-        format!("  {xps} connect 127.0.0.1:{ECHO_PORT}"),
         format!("  echo stressed | {xps} connect 127.0.0.1:{REVERSE_PORT}"),
-        format!("  {xps} connect 127.0.0.1:{PROXY_PORT} < /dev/null"),
+        format!("  {xps} connect 127.0.0.1:{ECHO_PORT}"),
         String::new(),
+        format!("Serve a folder of your own: {xps} serve DIR"),
         format!("Ctrl-C stops. `{xps} --help` shows what else there is."),
     ]
 }
-
-const WELCOME: &str = "\
-Welcome to xps.
-
-This text came from port 8002. If you asked port 8001, a TCP proxy fetched it
-for you: accept, connect, receive, send, each of them an operation that was
-submitted to the kernel and completed some microseconds later.
-
-  8001  relays to 8002
-  8002  sends this text, then closes
-  8003  sends each line back reversed
-  8004  echoes
-";
