@@ -54,6 +54,23 @@ pub(super) fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer
     Ok((socket, address.as_socket().map_or(Peer::Local, Peer::Inet)))
 }
 
+/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
+/// (accept(2)): the next one may be fine.
+pub(super) const fn is_about_the_connection(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENONET
+    )
+}
+
 /// Who is at the other end of a connected socket (`getpeername(2)`).
 pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
     match socket2::SockRef::from(&socket).peer_addr() {

@@ -9,18 +9,33 @@
 //! It lingers since closing a socket with unread bytes resets it, and a reset may overtake what was
 //! sent last. So it reads, and discards, until the client is done too.
 
+use std::ffi::CString;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::template::Content;
 use super::{Context, Ending, Slot, Task};
 use crate::buffer::{Buffer, Chain};
-use crate::driver::{Fault, FileKind, Outcome, Time};
+use crate::driver::{Fault, FileKind, Outcome, Root, Time};
 use crate::file::FileHandle;
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
 
 /// How long a client may take to end its side after it was told that there is no more.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What is sent to whoever connects.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// These bytes.
+    Text(&'static [u8]),
+    /// A file's bytes.
+    File {
+        /// The folder that the path may not leave.
+        root: Arc<Root>,
+        /// The path in it.
+        path: CString,
+    },
+}
 
 #[derive(Debug)]
 pub(super) struct Deliver {

@@ -20,9 +20,10 @@ mod template;
 
 use std::fmt;
 
+pub use deliver::Content;
 pub use ending::Ending;
 pub use slot::{SESSION, Slot};
-pub use template::{Content, Template};
+pub use template::Template;
 
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};

@@ -1,17 +1,15 @@
 //! What new sessions of one listener are made from.
 
-use std::ffi::CString;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::Task;
-use super::deliver::Deliver;
+use super::deliver::{Content, Deliver};
 use super::echo::Echo;
 use super::http::{Http, Site};
 use super::proxy::Proxy;
 use super::reverse::Reverse;
 use crate::config::Limits;
-use crate::driver::{Peer, Root, Time};
+use crate::driver::{Peer, Time};
 use crate::table::Key;
 use crate::upstream::Upstream;
 
@@ -28,20 +26,6 @@ pub enum Template {
     Deliver(Content),
     /// Serves files over HTTP/1.1.
     Http(Rc<Site>),
-}
-
-/// What is sent to whoever connects.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// These bytes.
-    Text(&'static [u8]),
-    /// A file's bytes.
-    File {
-        /// The folder that the path may not leave.
-        root: Arc<Root>,
-        /// The path in it.
-        path: CString,
-    },
 }
 
 impl Template {

@@ -68,7 +68,7 @@ impl Epoll {
                     self.pause(key, id, &error);
                     return Next::Wait;
                 }
-                Some(code) if is_about_the_connection(code) => {}
+                Some(code) if sys::is_about_the_connection(code) => {}
                 _ => {
                     if let Some(listener) = self.sockets.get_mut(key) {
                         listener.input = Input::Idle;
@@ -116,21 +116,4 @@ impl Epoll {
 /// connection where it is, and trying again at once would spin.
 const fn is_about_a_limit(errno: i32) -> bool {
     matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC | libc::EPERM)
-}
-
-/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
-/// (accept(2)): the next one may be fine.
-const fn is_about_the_connection(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::ECONNABORTED
-            | libc::EINTR
-            | libc::EPROTO
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::ENOPROTOOPT
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENONET
-    )
 }

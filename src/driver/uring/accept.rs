@@ -70,8 +70,8 @@ impl Uring {
                         return;
                     }
                 }
-                Some(code) if is_about_the_connection(code) => {}
-                Some(libc::ECANCELED) => {}
+                Some(libc::ECANCELED | libc::EAGAIN) => {}
+                Some(code) if sys::is_about_the_connection(code) => {}
                 _ => {
                     if !cqueue::more(flags) {
                         return self.finish(id, Outcome::Failed(Fault::from_io(&error)));
@@ -110,23 +110,4 @@ impl Uring {
             self.resume_listeners();
         }
     }
-}
-
-/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
-/// (accept(2)): the next one may be fine.
-const fn is_about_the_connection(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::ECONNABORTED
-            | libc::EINTR
-            | libc::EAGAIN
-            | libc::EPROTO
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::ENOPROTOOPT
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENONET
-            | libc::EOPNOTSUPP
-    )
 }
