@@ -416,7 +416,7 @@ impl Core {
     /// # Errors
     /// The first violation found.
     pub fn check_invariants(&self, slack_bytes: usize) -> Result<(), Violation> {
-        let mut in_flight = vec![];
+        let mut in_flight: Vec<Key> = self.store.waiters().collect();
         for (_, token) in self.ops.iter_in_flight() {
             match token.kind {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
@@ -431,7 +431,7 @@ impl Core {
                 return Err(Violation::Forsaken(key));
             }
             let held_bytes = seat.session.memory();
-            if held_bytes > 2 * (self.limits.pipe_bytes_max + slack_bytes) + self.limits.line_bytes_max {
+            if held_bytes > seat.session.memory_max(&self.limits) + 2 * slack_bytes {
                 return Err(Violation::Hoarding { session: key, held_bytes });
             }
         }

@@ -386,6 +386,11 @@ impl Store {
         self.jobs.contains(job)
     }
 
+    /// The sessions that wait for something under way.
+    pub fn waiters(&self) -> impl Iterator<Item = Key> + '_ {
+        self.jobs.iter().flat_map(|(_, job)| job.waiters.iter().copied())
+    }
+
     fn at_hand(&mut self, key: &[u8], inquiry: Inquiry) -> AtHand {
         let is_good = |since: Time| since >= inquiry.since;
         match self.faults.get(key, inquiry.now) {

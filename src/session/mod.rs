@@ -117,6 +117,11 @@ trait Task: fmt::Debug {
 
     /// Bytes of buffer memory it holds.
     fn memory(&self) -> usize;
+
+    /// The most that may be, apart from what was on its way when a source was paused.
+    fn memory_max(&self, limits: &Limits) -> usize {
+        2 * limits.pipe_bytes_max + limits.line_bytes_max
+    }
 }
 
 impl Session {
@@ -216,6 +221,11 @@ impl Session {
     /// Bytes of buffer memory held for this connection, both directions.
     pub fn memory(&self) -> usize {
         self.task.memory()
+    }
+
+    /// The bound of [`Session::memory`], apart from what was on its way when a source was paused.
+    pub fn memory_max(&self, limits: &Limits) -> usize {
+        self.task.memory_max(limits)
     }
 
     /// Writes the one record of this connection.

@@ -3,7 +3,7 @@
 use xps::driver::Driver;
 use xps::driver::sim::{PeerEnd, PeerId, Sim};
 
-use crate::scenario::{Answer, Client, Scenario, Service, Stop, TEXT};
+use crate::scenario::{Answer, Client, Request, Scenario, Service, Stop, TEXT};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -20,13 +20,16 @@ pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<
 
 fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> Result<bool, String> {
     let peer = sim.peer(id);
+    if let Service::Http(requests) = &client.service {
+        return judge_http(scenario, client, requests, sim, id);
+    }
     let expected = expected(client, scenario.limits.line_bytes_max);
     prefix("received", peer.received(), &expected)?;
     prefix("sent", peer.sent(), &client.payload)?;
     let mut must_be_whole = client.is_polite && scenario.stop == Stop::WhenDone && !sim.is_faulted(id);
     let injected = sim.injected();
     match &client.service {
-        Service::Echo | Service::Reverse | Service::Text => {}
+        Service::Echo | Service::Reverse | Service::Text | Service::Http(_) => {}
         Service::File(_) => must_be_whole &= injected.opens + injected.descriptors == 0,
         Service::Proxy(upstream) => {
             let servers = sim.upstream_peers(upstream.address());
@@ -59,6 +62,70 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
     Ok(must_be_whole)
 }
 
+/// Each request has its answer, in order; where the connection was cut, the last one is a beginning of it.
+fn judge_http(
+    scenario: &Scenario,
+    client: &Client,
+    requests: &[Request],
+    sim: &Sim,
+    id: PeerId,
+) -> Result<bool, String> {
+    let peer = sim.peer(id);
+    prefix("sent", peer.sent(), &client.payload)?;
+    let injected = sim.injected();
+    let files_fail = injected.opens + injected.descriptors + injected.truncations > 0;
+    let patient = scenario.stop == Stop::WhenDone;
+    let must_be_whole = client.is_polite && patient && !sim.is_faulted(id) && !files_fail;
+    let mut rest = peer.received();
+    let mut answered = 0;
+    for (number, request) in requests.iter().enumerate() {
+        let Some(head_end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+        let (head, body) = rest.split_at(head_end + 4);
+        let head = std::str::from_utf8(head).map_err(|_| "a head that is not text".to_owned())?;
+        let status: u16 = head.get(9..12).and_then(|digits| digits.parse().ok()).ok_or("no status")?;
+        let (expected_status, expected_body) = request.expected();
+        // A file that could not be had, or a client that was too slow, are told so.
+        let is_excused = (files_fail && matches!(status, 403 | 500 | 503)) || (!patient && status == 408);
+        if status != expected_status && !is_excused {
+            return Err(format!("request {number}, {request:?}: {status} for {expected_status}"));
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(Ok(0), str::parse);
+        let length: usize = length.map_err(|_| "no length".to_owned())?;
+        let length = if matches!(request, Request::Head(_)) { 0 } else { length };
+        let got = &body[..length.min(body.len())];
+        if let (Some(expected), false) = (expected_body, is_excused) {
+            if length != expected.len() {
+                return Err(format!("request {number}, {request:?}: promises {length} bytes of {}", expected.len()));
+            }
+            prefix("body", got, &expected)?;
+        }
+        if got.len() < length {
+            rest = &[];
+            break;
+        }
+        rest = &body[length..];
+        answered += 1;
+        if head.contains("Connection: close\r\n") {
+            break;
+        }
+    }
+    if answered == requests.len() && !rest.is_empty() {
+        return Err(format!("{} bytes after the last answer", rest.len()));
+    }
+    if must_be_whole {
+        if answered < requests.len() {
+            return Err(format!("{answered} answers to {} requests", requests.len()));
+        }
+        if peer.end() != Some(PeerEnd::Closed) || !peer.saw_eof() {
+            return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
+        }
+    }
+    if patient && peer.end().is_none() {
+        return Err(format!("has not ended at {:?}", sim.now()));
+    }
+    Ok(must_be_whole)
+}
+
 /// What the service's definition says that the client gets if nothing goes wrong.
 fn expected(client: &Client, line_bytes_max: usize) -> Vec<u8> {
     match &client.service {
@@ -66,6 +133,7 @@ fn expected(client: &Client, line_bytes_max: usize) -> Vec<u8> {
         Service::Reverse => reversed(&client.payload, line_bytes_max),
         Service::Text => TEXT.to_vec(),
         Service::File(case) => case.bytes(),
+        Service::Http(_) => Vec::new(),
         Service::Proxy(upstream) => match &upstream.answer {
             Answer::Echo => client.payload.clone(),
             Answer::Bytes(bytes) => bytes.clone(),
@@ -107,5 +175,6 @@ const fn name(service: &Service) -> &'static str {
         Service::Text => "text",
         Service::File(_) => "file",
         Service::Proxy(_) => "proxy",
+        Service::Http(_) => "http",
     }
 }

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use xps::buffer::SizeClass;
-use xps::config::UpstreamAddress;
+use xps::config::{SiteConfig, UpstreamAddress};
 use xps::core::{Census, Core};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
 use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
+use xps::file::store::Place;
+use xps::session::http::{Site, Source};
 use xps::session::{Content, Template};
 use xps::upstream::Upstream;
 
@@ -176,6 +179,11 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
         Service::File(case) => {
             let root = Root::open(Path::new("/")).expect("there is always a root");
             Template::Deliver(Content::File { root, path: case.path().to_owned() })
+        }
+        Service::Http(_) => {
+            let root = Root::open(Path::new("/")).expect("there is always a root");
+            let place = Place { root, number: number as u16 };
+            Template::Http(Rc::new(Site::new(Source::Folder(place), SiteConfig::default(), None)))
         }
         Service::Proxy(upstream) => {
             let host = format!("upstream-{number}");

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use xps::config::Limits;
+use xps::config::{HttpLimits, Limits};
 use xps::driver::sim::{Behaviour, Faults, Rng, Step};
 
 /// Everything about a run that follows from its seed.
@@ -56,6 +56,26 @@ pub enum Service {
     Text,
     File(FileCase),
     Proxy(Upstream),
+    /// Files over HTTP, asked for one after the other on one connection.
+    Http(Vec<Request>),
+}
+
+/// One request, and what the model says comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Get(FileCase),
+    Head(FileCase),
+    Part {
+        offset: usize,
+        length: usize,
+    },
+    /// With a body that nobody wants.
+    Post {
+        length: usize,
+        is_chunked: bool,
+    },
+    /// Not HTTP: the last that is answered.
+    Garbage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +103,69 @@ pub struct Upstream {
 pub enum Answer {
     Echo,
     Bytes(Vec<u8>),
+}
+
+impl Request {
+    pub fn bytes(self) -> Vec<u8> {
+        let plain =
+            |method: &str, path: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n{more}\r\n");
+        match self {
+            Self::Get(case) => plain("GET", case.target(), ""),
+            Self::Head(case) => plain("HEAD", case.target(), ""),
+            Self::Part { offset, length } => {
+                plain("GET", FileCase::Large.target(), &format!("Range: bytes={offset}-{}\r\n", offset + length - 1))
+            }
+            Self::Post { length, is_chunked: false } => {
+                plain("POST", "/empty", &format!("Content-Length: {length}\r\n")) + &"x".repeat(length)
+            }
+            Self::Post { length, is_chunked: true } => {
+                let body = format!("{length:x}\r\n{}\r\n0\r\n\r\n", "y".repeat(length));
+                plain("POST", "/empty", "Transfer-Encoding: chunked\r\n") + &body
+            }
+            Self::Garbage => "GET /\r\n\r\n".to_owned(),
+        }
+        .into_bytes()
+    }
+
+    /// The status, and the body unless it is a page of words.
+    pub fn expected(self) -> (u16, Option<Vec<u8>>) {
+        let of_file = |case| match case {
+            FileCase::Large | FileCase::Small | FileCase::Empty => (200, Some(case.bytes())),
+            FileCase::Missing => (404, None),
+            FileCase::Outside => (400, None),
+            FileCase::Folder => (301, Some(Vec::new())),
+        };
+        match self {
+            Self::Get(case) => of_file(case),
+            Self::Head(case) => (of_file(case).0, Some(Vec::new())),
+            Self::Part { offset, length } => (206, Some(FileCase::Large.bytes()[offset..offset + length].to_vec())),
+            Self::Post { .. } => (405, None),
+            Self::Garbage => (400, None),
+        }
+    }
+
+    fn draw(rng: &mut Rng) -> Self {
+        let cases = [
+            FileCase::Small,
+            FileCase::Small,
+            FileCase::Large,
+            FileCase::Empty,
+            FileCase::Missing,
+            FileCase::Outside,
+            FileCase::Folder,
+        ];
+        let case = cases[rng.below(cases.len() as u64) as usize];
+        match rng.below(8) {
+            0 => Self::Head(case),
+            1 => {
+                let offset = rng.below(150_000) as usize;
+                Self::Part { offset, length: rng.length(150_000 - offset) }
+            }
+            // At least one byte: a chunk of none is the last.
+            2 => Self::Post { length: rng.length(20_000), is_chunked: rng.coin() },
+            _ => Self::Get(case),
+        }
+    }
 }
 
 pub const TEXT: &[u8] = b"So much depends upon a red wheel barrow.\n";
@@ -117,6 +200,18 @@ impl FileCase {
         }
     }
 
+    /// As a request names it.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Large => "/folder/large",
+            Self::Small => "/folder/%2e/small",
+            Self::Empty => "//empty",
+            Self::Missing => "/missing",
+            Self::Outside => "/folder/../../empty",
+            Self::Folder => "/folder",
+        }
+    }
+
     pub fn bytes(self) -> Vec<u8> {
         match self {
             Self::Large => Rng::new(1).bytes(150_000),
@@ -146,8 +241,19 @@ fn limits(stop: Stop, faults: &Faults, rng: &mut Rng) -> Limits {
         connect_timeout: if is_patient { Duration::from_secs(30) } else { Duration::from_millis(connect_ms) },
         drain_timeout: Duration::from_millis(rng.range(1, 5_000)),
         pool: faults.pool,
+        http: HttpLimits {
+            head_timeout: time_limit(is_patient, rng),
+            keep_alive_timeout: time_limit(is_patient, rng),
+            send_timeout: time_limit(is_patient, rng),
+            body_timeout: time_limit(is_patient, rng),
+            ..HttpLimits::default()
+        },
         ..Limits::default()
     }
+}
+
+fn time_limit(is_patient: bool, rng: &mut Rng) -> Duration {
+    if is_patient { Duration::ZERO } else { Duration::from_millis(rng.range(200, 20_000)) }
 }
 
 fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
@@ -164,8 +270,9 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
         // Bytes that are not asked for: what comes back after them may be a reset.
         Service::Text | Service::File(_) if mood == Mood::Any && rng.below(4) == 0 => rng.bytes(length as usize),
         Service::Text | Service::File(_) => Vec::new(),
+        Service::Http(ref requests) => requests.iter().flat_map(|request| request.bytes()).collect(),
     };
-    let talks = matches!(service, Service::Echo | Service::Reverse | Service::Proxy(_));
+    let talks = matches!(service, Service::Echo | Service::Reverse | Service::Proxy(_) | Service::Http(_));
     let is_rude = mood == Mood::Any && rng.below(4) == 0;
     let mut is_polite = !is_rude && (talks || payload.is_empty());
     let mut steps = sending(&service, &payload, rng);
@@ -216,7 +323,14 @@ fn sending(service: &Service, payload: &[u8], rng: &mut Rng) -> Vec<Step> {
 }
 
 fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
-    match rng.below(10) {
+    match rng.below(13) {
+        10..13 if mood == Mood::Any => {
+            let mut requests: Vec<_> = (0..rng.range(1, 12)).map(|_| Request::draw(rng)).collect();
+            if rng.below(6) == 0 {
+                requests.push(Request::Garbage);
+            }
+            Service::Http(requests)
+        }
         0..2 => Service::Echo,
         2..4 => Service::Reverse,
         4 if mood == Mood::Any => Service::Text,

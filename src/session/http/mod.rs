@@ -29,6 +29,7 @@ use self::answer::{Answer, Body, Exchange};
 use self::inbox::Inbox;
 use super::{Context, Ending, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
+use crate::config::Limits;
 use crate::driver::{Fault, Peer, Time};
 use crate::file::listing;
 use crate::file::multipart::Piece;
@@ -46,7 +47,7 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 /// Answers that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes that wait to be read: receiving pauses when they hold so much memory.
+/// Bytes that wait to be read, beyond a head that is not complete: receiving pauses when they hold so much memory.
 const INBOX_BYTES_MAX: usize = 64 << 10;
 
 /// One connection that speaks HTTP.
@@ -455,7 +456,7 @@ impl Task for Http {
                 return Some(ending);
             }
         }
-        client.reader.want(self.inbox.memory() < INBOX_BYTES_MAX, cx.ops);
+        client.reader.want(self.inbox.memory() < inbox_memory_max(cx.limits), cx.ops);
         self.deadline = self.time_limit(cx);
         match self.state {
             State::Lingering { until } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
@@ -480,6 +481,11 @@ impl Task for Http {
 
     fn memory(&self) -> usize {
         self.inbox.memory() + self.outbox.chunks().iter().map(Chunk::memory).sum::<usize>()
+    }
+
+    fn memory_max(&self, limits: &Limits) -> usize {
+        // The last answer taken may be one of a small file, or a piece of a listing.
+        inbox_memory_max(limits) + OUTBOX_BYTES_MAX + (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES)
     }
 }
 
@@ -512,6 +518,12 @@ impl Unwanted {
             }
         }
     }
+}
+
+/// Receiving pauses when what waits to be read holds so much memory. The largest head, gathered in a
+/// vector that grows by doubling, is less.
+const fn inbox_memory_max(limits: &Limits) -> usize {
+    INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max
 }
 
 /// The body that follows a head, if one does.
