@@ -181,6 +181,6 @@ pub struct Counters {
     pub short_sends: u64,
     /// Sockets that were moved to large receive buffers.
     pub promotions: u64,
-    /// Completions that overflowed the completion queue into kernel memory.
+    /// Calls of `io_uring_enter` that left completions in kernel memory, because their queue was full. None is lost.
     pub overflows: u64,
 }

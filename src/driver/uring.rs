@@ -325,12 +325,16 @@ impl Uring {
 
     fn cancel(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
+        if matches!(flight.work, Work::Close) {
+            // It ends soon by itself, and a close that the kernel gave up would leave the descriptor open.
+            return;
+        }
         flight.is_cancelled = true;
         if flight.is_in_kernel {
             let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
             // SAFETY: the entry points to nothing.
             unsafe { self.push(entry) };
-        } else if !matches!(flight.work, Work::Close) {
+        } else {
             self.finish(id, Outcome::Cancelled);
         }
     }
@@ -411,7 +415,10 @@ impl Uring {
 /// The turn's parts.
 impl Uring {
     fn enter(&mut self, deadline: Option<Time>) -> io::Result<()> {
-        let has_work = !self.outbox.is_empty() || !self.ready.is_empty() || self.ring.has_completions();
+        let has_work = !self.outbox.is_empty()
+            || !self.ready.is_empty()
+            || self.ring.has_completions()
+            || self.ring.has_overflowed();
         let wait = if has_work {
             Some(Duration::ZERO)
         } else {
@@ -420,6 +427,7 @@ impl Uring {
         };
         self.counters.enters += 1;
         self.ring.enter(wait)?;
+        self.counters.overflows += u64::from(self.ring.has_overflowed());
         if self.paused.until().is_some_and(|until| self.now() >= until) {
             self.resume_listeners();
         }
@@ -428,12 +436,12 @@ impl Uring {
 
     fn reap(&mut self) {
         let mut reaped = std::mem::take(&mut self.reaped);
-        self.ring.reap(TURN_COMPLETIONS_MAX, &mut reaped);
+        // What a turn could not hand out is not heaped up further.
+        self.ring.reap(TURN_COMPLETIONS_MAX.saturating_sub(self.outbox.len()), &mut reaped);
         for entry in reaped.drain(..) {
             self.on_completion(&entry);
         }
         self.reaped = reaped;
-        self.counters.overflows = self.ring.overflows();
     }
 
     fn on_completion(&mut self, entry: &cqueue::Entry) {

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
 
-use super::{Uring, Work};
+use super::{Appetite, Uring, Work};
 use crate::buffer::{Buffer, SizeClass};
 use crate::driver::{Fault, Feature, OpId, Outcome, Socket, sys};
 
@@ -144,11 +144,20 @@ impl Uring {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let is_cancelled = flight.is_cancelled;
         let Work::Recv { socket, arming } = &mut flight.work else { return };
+        if *arming == Arming::Switching {
+            // What a stream delivers until it is cancelled fills small buffers, and would seem to ask for them.
+            return;
+        }
         let Some(endpoint) = self.sockets.get_mut(*socket) else { return };
         let before = endpoint.appetite.class();
         endpoint.appetite = endpoint.appetite.after(length, self.pool.size(SizeClass::Small));
         let is_promoted = before == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large;
-        if !is_promoted || self.large.is_none() {
+        if !is_promoted {
+            return;
+        }
+        if self.large.as_ref().is_none_or(|large| large.filled() == 0) {
+            // There are none to be had; it goes on with small ones and may ask again.
+            endpoint.appetite = Appetite::default();
             return;
         }
         self.counters.promotions += 1;
@@ -190,8 +199,12 @@ impl Uring {
             let Some(id) = self.starving.pop_front() else { return };
             let Some(flight) = self.flights.get_mut(id) else { continue };
             let Work::Recv { socket, arming: Arming::Starving } = flight.work else { continue };
-            let class = self.sockets.get(socket).map_or(SizeClass::Small, |endpoint| endpoint.appetite.class());
-            let has_buffer = match (class, &self.small, &self.large) {
+            let Some(endpoint) = self.sockets.get_mut(socket) else { continue };
+            if self.large.as_ref().is_none_or(|large| large.filled() == 0) {
+                // Rather small buffers than none, and now: nothing else might end the wait that follows.
+                endpoint.appetite = Appetite::default();
+            }
+            let has_buffer = match (endpoint.appetite.class(), &self.small, &self.large) {
                 (SizeClass::Large, _, Some(large)) => large.filled() > 0,
                 (_, Some(small), _) => small.filled() > 0,
                 (_, None, _) => match self.pool.take(SizeClass::Small) {
@@ -205,12 +218,6 @@ impl Uring {
             if has_buffer {
                 self.arm_recv(id);
             } else {
-                if class == SizeClass::Large
-                    && let Some(endpoint) = self.sockets.get_mut(socket)
-                {
-                    // Rather small buffers than none.
-                    endpoint.appetite = super::Appetite::default();
-                }
                 self.starving.push_back(id);
             }
         }

@@ -133,9 +133,10 @@ impl Ring {
         into.extend(completion.take(count));
     }
 
-    /// Completions that overflowed into kernel memory so far; none of them is lost.
-    pub(super) fn overflows(&mut self) -> u64 {
-        u64::from(self.ring.completion().overflow())
+    /// Whether completions wait in kernel memory because the queue is full. The next [`Ring::enter`] fetches them:
+    /// none is lost (`IORING_FEAT_NODROP`), and the counter that the queue itself has is of lost ones.
+    pub(super) fn has_overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
     }
 
     fn fill_queue(&mut self) {
@@ -208,35 +209,57 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+/// Who works off what has completed, and when (`io_uring_setup(2)`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskRun {
+    /// The worker, when it asks (Linux 6.1).
+    Deferred,
+    /// The worker, at its next system call (Linux 5.19).
+    Cooperative,
+    /// The worker, interrupted.
+    Interrupting,
+}
+
 /// Tries the set-up with everything wanted, then with less and less.
 fn build(sq_entries: u32, cq_entries: u32, wanted: FeatureSet) -> io::Result<(IoUring, FeatureSet)> {
-    let defer = wanted.has(Feature::DeferTaskrun);
-    let flat = wanted.has(Feature::NoSqArray);
     let mut last = None;
-    for (defer, flat) in [(defer, flat), (defer, false), (false, flat), (false, false)] {
-        let mut builder = IoUring::builder();
-        builder.setup_clamp().setup_cqsize(cq_entries);
-        if defer {
-            builder.setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+    for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Interrupting] {
+        if task_run == TaskRun::Deferred && !wanted.has(Feature::DeferTaskrun) {
+            continue;
         }
-        if flat {
-            builder.setup_no_sqarray();
-        }
-        match builder.build(sq_entries) {
-            Ok(ring) => {
-                let mut features = FeatureSet::NONE;
-                if defer {
-                    features = features.with(Feature::DeferTaskrun);
-                }
-                if flat {
-                    features = features.with(Feature::NoSqArray);
-                }
-                return Ok((ring, features));
+        for is_flat in [true, false] {
+            if is_flat && !wanted.has(Feature::NoSqArray) {
+                continue;
             }
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
-            Err(error) => return Err(error),
+            match try_build(sq_entries, cq_entries, task_run, is_flat) {
+                Ok(ring) => return Ok((ring, granted(task_run, is_flat))),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
+                Err(error) => return Err(error),
+            }
         }
     }
-    // Not even the plain set-up; with cooperative task running it might have been too much for an old kernel.
     Err(last.unwrap_or_else(|| io::Error::from_raw_os_error(libc::EINVAL)))
+}
+
+fn try_build(sq_entries: u32, cq_entries: u32, task_run: TaskRun, is_flat: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_clamp().setup_cqsize(cq_entries);
+    match task_run {
+        TaskRun::Deferred => {
+            builder.setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+        }
+        TaskRun::Cooperative => {
+            builder.setup_submit_all().setup_coop_taskrun();
+        }
+        TaskRun::Interrupting => {}
+    }
+    if is_flat {
+        builder.setup_no_sqarray();
+    }
+    builder.build(sq_entries)
+}
+
+fn granted(task_run: TaskRun, is_flat: bool) -> FeatureSet {
+    let candidates = [(Feature::DeferTaskrun, task_run == TaskRun::Deferred), (Feature::NoSqArray, is_flat)];
+    candidates.into_iter().filter(|(_, is_granted)| *is_granted).map(|(feature, _)| feature).collect()
 }
