@@ -1,0 +1,147 @@
+//! The drivers' contract, held case by case to every driver that stands on a real kernel: io_uring, io_uring
+//! with each optional feature switched off in turn and with all of them off, and epoll.
+//!
+//! The simulation keeps the same contract under `tests/simulation`, where the faults are of its own making.
+//!
+//! A case is a function over a [`kind::Kind`] of driver, in the file of what it is about. The list below makes
+//! a test of each case for each driver: `uring::send::…`, `without_recv_multishot::send::…`, `epoll::send::…`.
+
+mod contract {
+    pub mod accept;
+    pub mod cancel;
+    pub mod connect;
+    pub mod files;
+    pub mod kind;
+    pub mod limits;
+    pub mod queues;
+    pub mod receive;
+    pub mod rig;
+    pub mod send;
+    pub mod send_file;
+    pub mod turn;
+}
+mod support;
+
+use xps::driver::{Feature, FeatureSet};
+
+use contract::kind::{OnEpoll, OnUring};
+use contract::{accept, cancel, connect, files, kind, limits, receive, rig, send, send_file, turn};
+
+/// The cases. One that is forgotten here is dead code, and the compiler says so.
+macro_rules! suite {
+    ($driver:ident, $kind:expr, thorough: $is_thorough:expr) => {
+        mod $driver {
+            use super::*;
+
+            tests! {
+                $kind, $is_thorough;
+                accept: [
+                    every_connection_is_delivered_with_its_peer,
+                    a_cancelled_listener_can_be_used_again,
+                    thousands_of_sockets_are_served,
+                ];
+                receive: [
+                    bytes_come_back_from_an_echo,
+                    the_end_comes_after_every_byte_and_sending_goes_on,
+                    an_end_that_arrives_with_the_last_bytes_is_not_missed,
+                    bulk_and_messages_in_turn_keep_their_order,
+                    an_idle_connection_holds_no_buffer,
+                    urgent_data_does_not_hide_what_follows_it,
+                    a_reset_fails_a_receive,
+                    a_socket_that_is_always_ready_does_not_hold_up_another,
+                ];
+                send: [
+                    a_big_send_reaches_a_slow_reader_byte_for_byte,
+                    a_chain_of_many_chunks_arrives_in_order,
+                    received_buffers_can_be_sent_on,
+                    both_directions_at_once,
+                    a_reset_during_a_send_fails_it,
+                    after_a_shutdown_the_peer_sees_the_end_and_can_still_talk,
+                    our_reset_reaches_the_peer,
+                ];
+                send_file: [
+                    a_file_and_what_goes_before_it_arrive_whole,
+                    a_range_is_a_range,
+                    a_file_that_is_not_in_the_cache_arrives_whole,
+                    a_stalled_peer_gets_the_rest_when_it_reads_again,
+                    a_stalled_transfer_can_be_cancelled,
+                    a_file_that_became_shorter_is_a_fault,
+                    a_range_beyond_all_offsets_is_a_fault,
+                    a_reset_during_a_transfer_fails_it,
+                    a_socket_goes_on_receiving_during_a_transfer,
+                ];
+                files: [
+                    a_file_is_opened_with_what_it_is,
+                    nothing_outside_the_root_is_opened,
+                    what_is_not_a_file_does_no_harm,
+                    a_read_gives_what_the_file_has,
+                    a_folder_is_listed,
+                    a_computation_comes_back,
+                ];
+                connect: [
+                    a_connection_carries_bytes,
+                    a_refused_connection_is_a_fault,
+                    a_connect_that_hangs_can_be_cancelled,
+                    names_are_resolved_or_not,
+                ];
+                cancel: [
+                    cancels_at_once_end_everything,
+                    cancels_later_end_everything,
+                    a_cancel_that_comes_too_late_does_nothing,
+                    a_stale_cancel_does_not_hit_the_next_of_the_same_index,
+                    a_cancel_does_not_undo_a_close,
+                    what_comes_after_a_cancel_waits_for_the_next_receive,
+                    cancels_against_arrivals_lose_no_byte,
+                    cancels_against_sends_leave_a_beginning_of_the_bytes,
+                ];
+                limits: [
+                    receivers_without_a_buffer_wait_without_spinning_and_get_theirs,
+                    without_large_buffers_small_ones_do,
+                    bulk_goes_on_when_large_buffers_are_held,
+                    without_descriptors_accepting_pauses_and_recovers,
+                    a_connect_without_descriptors_is_a_fault,
+                ];
+                turn: [
+                    an_idle_turn_lasts_as_long_as_asked,
+                    a_waker_ends_an_endless_wait,
+                    a_wake_before_the_wait_counts,
+                    work_off_the_loop_does_not_look_like_a_message,
+                    more_operations_than_a_turn_hands_out_all_end,
+                    a_driver_dropped_in_the_middle_leaves_nothing,
+                ];
+            }
+        }
+    };
+}
+
+macro_rules! tests {
+    ($kind:expr, $is_thorough:expr; $($module:ident: [$($case:ident,)*];)*) => {
+        $(
+            mod $module {
+                use super::*;
+
+                $(
+                    #[test]
+                    fn $case() {
+                        kind::run(module_path!(), stringify!($case), $kind, $is_thorough, crate::$module::$case);
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+suite!(uring, OnUring { off: FeatureSet::NONE }, thorough: true);
+suite!(epoll, OnEpoll, thorough: true);
+
+suite!(without_defer_taskrun, OnUring::without(Feature::DeferTaskrun), thorough: false);
+suite!(without_no_sqarray, OnUring::without(Feature::NoSqArray), thorough: false);
+suite!(without_registered_ring, OnUring::without(Feature::RegisteredRing), thorough: false);
+suite!(without_accept_multishot, OnUring::without(Feature::AcceptMultishot), thorough: false);
+suite!(without_recv_multishot, OnUring::without(Feature::RecvMultishot), thorough: false);
+suite!(without_buffer_ring, OnUring::without(Feature::BufferRing), thorough: false);
+suite!(without_large_buffers, OnUring::without(Feature::LargeBuffers), thorough: false);
+suite!(without_ring_open, OnUring::without(Feature::RingOpen), thorough: false);
+suite!(without_ring_close, OnUring::without(Feature::RingClose), thorough: false);
+suite!(without_ring_connect, OnUring::without(Feature::RingConnect), thorough: false);
+suite!(without_any_feature, OnUring { off: FeatureSet::ALL }, thorough: false);

@@ -1,0 +1,227 @@
+//! Cancelling: a request that may lose its race, and never loses a byte.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use xps::driver::{KernelDriver, Op, OpId, Outcome, Socket};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{Rig, chain_of, connect, progress};
+use crate::support::{Content, assert_same_bytes};
+
+/// Operations that would wait for long, each on a socket of its own.
+struct Waiting {
+    ids: Vec<OpId>,
+    sockets: Vec<Socket>,
+    _peers: Vec<std::net::TcpStream>,
+}
+
+fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>) -> Waiting {
+    let (listener, _) = rig.listener();
+    let (receiver, receiver_far) = rig.connection();
+    let (sender, sender_far) = rig.connection();
+    let ids = vec![
+        rig.submit(Op::Accept { listener }),
+        rig.submit(Op::Recv { socket: receiver }),
+        // More than any socket holds.
+        rig.submit(Op::Send { socket: sender, chain: chain_of(vec![1; 32 << 20]) }),
+    ];
+    Waiting { ids, sockets: vec![listener, receiver, sender], _peers: vec![receiver_far, sender_far] }
+}
+
+#[track_caller]
+fn cancel_all<D: KernelDriver>(rig: &mut Rig<D>, waiting: Waiting) {
+    for &id in &waiting.ids {
+        rig.ask_to_cancel(id);
+    }
+    for id in waiting.ids {
+        let outcome = rig.end_of(id);
+        assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+        progress(&rig.take(id));
+    }
+    for socket in waiting.sockets {
+        rig.close(socket);
+    }
+}
+
+pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    for _ in 0..20 {
+        // The driver hears of the operation and of its cancel in the same turn.
+        let waiting = start_what_waits(&mut rig);
+        cancel_all(&mut rig, waiting);
+    }
+    rig.finish();
+}
+
+pub fn cancels_later_end_everything<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    for _ in 0..5 {
+        let waiting = start_what_waits(&mut rig);
+        let before = rig.counters().short_sends;
+        rig.until("a full socket", |rig| rig.counters().short_sends > before);
+        rig.turn(Some(Duration::from_millis(5)));
+        cancel_all(&mut rig, waiting);
+    }
+    rig.finish();
+}
+
+pub fn a_cancel_that_comes_too_late_does_nothing<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let send = rig.submit(Op::Send { socket, chain: chain_of(*b"sent") });
+    assert!(matches!(rig.end_of(send), Outcome::Sent));
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    assert!(matches!(rig.cancel(recv), Outcome::Cancelled));
+    for id in [send, recv, send] {
+        rig.ask_to_cancel(id);
+    }
+    rig.turn(Some(Duration::from_millis(5)));
+    // Twice while it is in flight, too.
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    rig.ask_to_cancel(recv);
+    rig.ask_to_cancel(recv);
+    assert!(matches!(rig.end_of(recv), Outcome::Cancelled));
+    rig.close(socket);
+    let mut heard = Vec::new();
+    far.read_to_end(&mut heard).expect("an orderly end");
+    assert_eq!(heard, b"sent");
+    rig.finish();
+}
+
+pub fn a_stale_cancel_does_not_hit_the_next_of_the_same_index<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let first = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    assert!(matches!(rig.cancel(first), Outcome::Cancelled));
+    let second = rig.submit(Op::Recv { socket });
+    assert_eq!((first.index(), first == second), (second.index(), false), "the index is used again, the name is not");
+    rig.ask_to_cancel(first);
+    rig.turn(Some(Duration::from_millis(5)));
+    far.write_all(b"still there").expect("room");
+    assert_eq!(rig.receive(second, 11), b"still there");
+    rig.cancel_and_close(second, socket);
+    rig.finish();
+}
+
+pub fn a_cancel_does_not_undo_a_close<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    for _ in 0..20 {
+        let (socket, mut far) = rig.connection();
+        let close = rig.submit(Op::Close { socket });
+        rig.ask_to_cancel(close);
+        assert!(matches!(rig.end_of(close), Outcome::Done));
+        assert_eq!(far.read(&mut [0; 1]).expect("an orderly end"), 0);
+    }
+    rig.finish();
+}
+
+pub fn what_comes_after_a_cancel_waits_for_the_next_receive<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let first = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    assert!(matches!(rig.cancel(first), Outcome::Cancelled));
+    far.write_all(b"later").expect("room");
+    rig.turn(Some(Duration::from_millis(5)));
+    let second = rig.submit(Op::Recv { socket });
+    assert_eq!(rig.receive(second, 5), b"later");
+    rig.cancel_and_close(second, socket);
+    rig.finish();
+}
+
+pub fn cancels_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
+    let length = case.plenty(16 << 20);
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let writer = thread::spawn(move || {
+        let mut dice = Content::new(11);
+        let mut content = Content::new(12);
+        let mut left = length;
+        while left > 0 {
+            // Single bytes, messages and bulk in turn.
+            let bound = [1, 100, 5000, 300_000][dice.below(4)];
+            let mut piece = vec![0; (1 + dice.below(bound)).min(left)];
+            content.fill(&mut piece);
+            far.write_all(&piece).expect("a reader");
+            left -= piece.len();
+        }
+        far.shutdown(Shutdown::Write).expect("a live connection");
+        far
+    });
+    let mut dice = Content::new(13);
+    let mut content = Content::new(12);
+    let mut cancelled = 0;
+    let mut recv = rig.submit(Op::Recv { socket });
+    rig.until("the end", |rig| {
+        let delivery = rig.take_bytes(recv);
+        content.expect(&delivery.bytes);
+        match delivery.end {
+            Some(Outcome::Eof) => return true,
+            Some(Outcome::Cancelled) => {
+                cancelled += 1;
+                recv = rig.submit(Op::Recv { socket });
+                if dice.below(3) == 0 {
+                    // Before the driver has even begun.
+                    rig.ask_to_cancel(recv);
+                }
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {
+                if dice.below(3) == 0 {
+                    rig.ask_to_cancel(recv);
+                }
+            }
+        }
+        false
+    });
+    assert_eq!(content.position(), length as u64);
+    assert!(cancelled > 0);
+    drop(writer.join().expect("the writer"));
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case<K>) {
+    const LENGTH: usize = 4 << 20;
+    let mut rig = case.rig();
+    let (listener, address) = rig.listener();
+    let accept = rig.submit(Op::Accept { listener });
+    let mut dice = Content::new(14);
+    for _ in 0..20 {
+        let mut client = connect(address);
+        let mut sockets = Vec::new();
+        rig.until("a connection", |rig| {
+            sockets.extend(rig.take_accepted(accept));
+            !sockets.is_empty()
+        });
+        let reader = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).expect("an orderly end");
+            bytes
+        });
+        let socket = sockets[0];
+        let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(15, LENGTH)) });
+        for _ in 0..dice.below(6) {
+            rig.turn(Some(Duration::from_millis(1)));
+        }
+        rig.ask_to_cancel(send);
+        let end = rig.end_of(send);
+        let reported = progress(&rig.take(send));
+        rig.close(socket);
+        let received = reader.join().expect("the reader");
+        assert_same_bytes(&received, &Content::bytes(15, received.len()));
+        match end {
+            Outcome::Sent => assert_eq!(received.len(), LENGTH),
+            Outcome::Cancelled => assert_eq!(received.len() as u64, reported, "progress is what the kernel took"),
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.cancel_and_close(accept, listener);
+    rig.finish();
+}

@@ -1,0 +1,151 @@
+//! Opening, reading and listing beneath a root, and work off the loop.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use xps::driver::{Computation, FileKind, KernelDriver, Op, Outcome, Root};
+
+use crate::kind::{Case, Kind};
+use crate::rig::Rig;
+use crate::support::Content;
+
+/// `outside/secret`, and beside it the root with everything that could lead there.
+fn tree() -> (TempDir, Arc<Root>) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path();
+    fs::create_dir_all(path.join("outside")).expect("a new folder");
+    fs::create_dir_all(path.join("root/below")).expect("a new folder");
+    fs::write(path.join("outside/secret"), "secret").expect("room");
+    fs::write(path.join("root/file"), "twelve bytes").expect("room");
+    fs::write(path.join("root/below/deep"), "deep").expect("room");
+    symlink("below/deep", path.join("root/inward")).expect("a link");
+    symlink("../outside/secret", path.join("root/outward")).expect("a link");
+    symlink(path.join("outside/secret"), path.join("root/absolute")).expect("a link");
+    symlink("../outside", path.join("root/below/folder_outward")).expect("a link");
+    symlink("loop", path.join("root/loop")).expect("a link");
+    let status = Command::new("mkfifo").arg(path.join("root/fifo")).status().expect("mkfifo is in coreutils");
+    assert!(status.success());
+    let root = Root::open(&path.join("root")).expect("it was just made");
+    (folder, root)
+}
+
+#[track_caller]
+fn open<D: KernelDriver>(rig: &mut Rig<D>, root: &Arc<Root>, path: &str) -> Outcome {
+    rig.run(Op::Open { root: Arc::clone(root), path: CString::new(path).expect("no NUL") })
+}
+
+pub fn a_file_is_opened_with_what_it_is<K: Kind>(case: &Case<K>) {
+    let (_folder, root) = tree();
+    let mut rig = case.rig();
+    for (path, size, kind) in [
+        ("file", 12, FileKind::Regular),
+        ("below/deep", 4, FileKind::Regular),
+        ("below/../file", 12, FileKind::Regular),
+        ("inward", 4, FileKind::Regular),
+    ] {
+        let Outcome::Opened(file, info) = open(&mut rig, &root, path) else { panic!("{path}") };
+        assert_eq!((info.size, info.kind), (size, kind), "{path}");
+        assert!(info.modified_ns > 0);
+        assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    }
+    rig.finish();
+}
+
+pub fn nothing_outside_the_root_is_opened<K: Kind>(case: &Case<K>) {
+    let (folder, root) = tree();
+    let mut rig = case.rig();
+    let absolute = folder.path().join("outside/secret").display().to_string();
+    for path in [
+        "..",
+        "../outside/secret",
+        "below/../../outside/secret",
+        "outward",
+        "absolute",
+        "below/folder_outward/secret",
+        "/etc/passwd",
+        "/proc/self/root",
+        &absolute,
+    ] {
+        let outcome = open(&mut rig, &root, path);
+        assert!(matches!(outcome, Outcome::Failed(_)), "{path}: {outcome:?}");
+    }
+    rig.finish();
+}
+
+pub fn what_is_not_a_file_does_no_harm<K: Kind>(case: &Case<K>) {
+    let (_folder, root) = tree();
+    let mut rig = case.rig();
+    for path in ["missing", "", "file/below", "loop", &"long".repeat(2000)] {
+        let outcome = open(&mut rig, &root, path);
+        assert!(matches!(outcome, Outcome::Failed(_)), "{path}: {outcome:?}");
+    }
+    // Neither waits for anybody: a FIFO without a writer would, if it were opened naively.
+    for (path, expected) in [("fifo", FileKind::Special), ("below", FileKind::Directory), (".", FileKind::Directory)] {
+        let outcome = open(&mut rig, &root, path);
+        let Outcome::Opened(file, info) = outcome else { panic!("{path}: {outcome:?}") };
+        assert_eq!(info.kind, expected, "{path}");
+        assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    }
+    rig.finish();
+}
+
+pub fn a_read_gives_what_the_file_has<K: Kind>(case: &Case<K>) {
+    const LENGTH: usize = 300_000;
+    let folder = TempDir::new().expect("a temporary folder");
+    let content = Content::bytes(10, LENGTH);
+    fs::write(folder.path().join("file"), &content).expect("room");
+    let root = Root::open(folder.path()).expect("it was just made");
+    let mut rig = case.rig();
+    let Outcome::Opened(file, _) = open(&mut rig, &root, "file") else { panic!("the file is there") };
+    for (offset, length) in [(0, 1), (0, LENGTH), (12_345, 100_000), (LENGTH - 10, 100), (LENGTH, 1), (2 * LENGTH, 5)] {
+        let outcome = rig.run(Op::Read { file, offset: offset as u64, length });
+        let Outcome::Read(bytes) = outcome else { panic!("{outcome:?}") };
+        let start = offset.min(LENGTH);
+        assert_eq!(bytes, content[start..(start + length).min(LENGTH)], "{offset}+{length}");
+    }
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    rig.finish();
+}
+
+pub fn a_folder_is_listed<K: Kind>(case: &Case<K>) {
+    let (_folder, root) = tree();
+    let mut rig = case.rig();
+    let Outcome::Listed(mut entries) = rig.run(Op::List { root: Arc::clone(&root), path: c".".into() }) else {
+        panic!("the root is a folder");
+    };
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let kinds: Vec<_> = entries
+        .iter()
+        .map(|entry| (String::from_utf8_lossy(&entry.name).into_owned(), entry.info.map(|info| info.kind)))
+        .collect();
+    let expected = [
+        ("absolute", None),
+        ("below", Some(FileKind::Directory)),
+        ("fifo", Some(FileKind::Special)),
+        ("file", Some(FileKind::Regular)),
+        ("inward", Some(FileKind::Regular)),
+        ("loop", None),
+        ("outward", None),
+    ];
+    assert_eq!(kinds, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    for path in [c"..", c"file", c"missing", c"below/folder_outward"] {
+        let outcome = rig.run(Op::List { root: Arc::clone(&root), path: path.into() });
+        assert!(matches!(outcome, Outcome::Failed(_)), "{path:?}: {outcome:?}");
+    }
+    rig.finish();
+}
+
+pub fn a_computation_comes_back<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let ids: Vec<_> =
+        (0..20_u8).map(|number| rig.submit(Op::Compute(Computation::new(move || vec![number; 3])))).collect();
+    for (number, id) in (0_u8..).zip(ids) {
+        let outcome = rig.end_of(id);
+        assert!(matches!(&outcome, Outcome::Computed(bytes) if *bytes == [number; 3]), "{outcome:?}");
+    }
+    rig.finish();
+}

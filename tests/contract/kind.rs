@@ -1,0 +1,135 @@
+//! The drivers as a parameter of cases.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+use xps::buffer::PoolConfig;
+use xps::driver::{Epoll, EpollConfig, Feature, FeatureSet, KernelDriver, Uring, UringConfig, kernel_features};
+
+use crate::rig::Rig;
+use crate::support::environment::{bulk, skip};
+
+/// A driver on a real kernel, and what is asked of it.
+pub trait Kind: Copy + Send + 'static {
+    type Driver: KernelDriver;
+
+    fn driver(self, pool: PoolConfig) -> io::Result<Self::Driver>;
+
+    /// Whether sockets that carry bulk get large buffers.
+    fn has_large_buffers(self) -> bool;
+
+    /// Whether this kernel and this process may use it at all.
+    fn obstacle(self) -> Option<io::Error>;
+}
+
+/// io_uring without some features.
+#[derive(Clone, Copy, Debug)]
+pub struct OnUring {
+    pub off: FeatureSet,
+}
+
+impl OnUring {
+    pub const fn without(feature: Feature) -> Self {
+        Self { off: FeatureSet::NONE.with(feature) }
+    }
+}
+
+impl Kind for OnUring {
+    type Driver = Uring;
+
+    fn driver(self, pool: PoolConfig) -> io::Result<Uring> {
+        Uring::new(UringConfig { off: self.off, ..UringConfig::new(pool) })
+    }
+
+    fn has_large_buffers(self) -> bool {
+        let features = kernel_features().minus(self.off);
+        features.has(Feature::BufferRing) && features.has(Feature::LargeBuffers)
+    }
+
+    fn obstacle(self) -> Option<io::Error> {
+        self.driver(PoolConfig::default()).err()
+    }
+}
+
+/// epoll.
+#[derive(Clone, Copy, Debug)]
+pub struct OnEpoll;
+
+impl Kind for OnEpoll {
+    type Driver = Epoll;
+
+    fn driver(self, pool: PoolConfig) -> io::Result<Epoll> {
+        Epoll::new(EpollConfig { pool })
+    }
+
+    fn has_large_buffers(self) -> bool {
+        true
+    }
+
+    fn obstacle(self) -> Option<io::Error> {
+        None
+    }
+}
+
+/// One case on one driver.
+pub struct Case<K> {
+    pub kind: K,
+    /// The test's name, as the test runner knows it.
+    name: &'static str,
+    is_thorough: bool,
+}
+
+impl<K: Kind> Case<K> {
+    /// A driver with buffers enough.
+    pub fn rig(&self) -> Rig<K::Driver> {
+        self.rig_with(PoolConfig::default())
+    }
+
+    pub fn rig_with(&self, pool: PoolConfig) -> Rig<K::Driver> {
+        Rig::new(self.kind.driver(pool).expect("a driver"))
+    }
+
+    /// So much of something; less where a driver runs the suite once more without one of its features.
+    pub fn plenty(&self, bytes: usize) -> usize {
+        if self.is_thorough { bulk(bytes) } else { bulk(bytes) / 8 }
+    }
+
+    /// Whether this is the process in which descriptors are scarce. If not, such a process is started, runs this
+    /// case, and is judged.
+    #[track_caller]
+    pub fn is_in_child_with_descriptors(&self, limit: u32) -> bool {
+        const CHILD: &str = "XPS_CONTRACT_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            return true;
+        }
+        let program = std::env::current_exe().expect("this program has a name");
+        let output = Command::new("sh")
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
+            .arg(program)
+            .args(["--exact", self.name, "--nocapture"])
+            .env(CHILD, "1")
+            .stdin(Stdio::null())
+            .output()
+            .expect("a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}\n{complained}");
+        false
+    }
+}
+
+/// Runs a case, or skips it visibly where the driver is missing. With `XPS_REQUIRE_IO_URING=1` a missing one
+/// is a failure: a gate must not pass because it tested nothing.
+pub fn run<K: Kind>(module_path: &'static str, name: &'static str, kind: K, is_thorough: bool, case: fn(&Case<K>)) {
+    let name: &'static str = match module_path.split_once("::") {
+        Some((_, path)) => format!("{path}::{name}").leak(),
+        None => name,
+    };
+    match kind.obstacle() {
+        None => case(&Case { kind, name, is_thorough }),
+        Some(why) if std::env::var("XPS_REQUIRE_IO_URING").is_ok_and(|required| required == "1") => {
+            panic!("XPS_REQUIRE_IO_URING is set, and io_uring is unavailable: {why}")
+        }
+        Some(why) => skip(name, &why.to_string()),
+    }
+}

@@ -1,0 +1,187 @@
+//! Running out of buffers and of descriptors: a state to live through.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xps::buffer::PoolConfig;
+use xps::driver::{Fault, KernelDriver, Op, Outcome};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{Rig, chain_of, connect};
+use crate::support::{Content, patience};
+
+pub fn receivers_without_a_buffer_wait_without_spinning_and_get_theirs<K: Kind>(case: &Case<K>) {
+    const RECEIVERS: usize = 6;
+    const BYTES: usize = 1000;
+    let mut rig = case.rig_with(PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 2, large_max: 1 });
+    let mut peers = Vec::new();
+    for index in 0..RECEIVERS {
+        let (socket, mut far) = rig.connection();
+        far.write_all(&Content::bytes(index as u64, BYTES)).expect("room");
+        peers.push((rig.submit(Op::Recv { socket }), socket, far, Vec::new()));
+    }
+    // Held by a machine, both of them.
+    let mut held = Vec::new();
+    rig.until("every buffer in use", |rig| {
+        for (index, (recv, ..)) in peers.iter().enumerate() {
+            held.extend(rig.take(*recv).into_iter().map(|outcome| (index, outcome)));
+        }
+        held.len() == 2
+    });
+    rig.turn(Some(Duration::from_millis(20)));
+    let enters = rig.counters().enters;
+    rig.turn(Some(Duration::from_millis(100)));
+    assert!(rig.counters().enters - enters <= 4, "it spins: {} enters", rig.counters().enters - enters);
+    assert!(rig.counters().buffers_exhausted > 0);
+    let take = |peers: &mut Vec<(_, _, _, Vec<u8>)>, index: usize, outcome| match outcome {
+        Outcome::Received(buffer) => peers[index].3.extend_from_slice(&buffer),
+        other => panic!("{other:?}"),
+    };
+    for (index, outcome) in held.drain(..) {
+        take(&mut peers, index, outcome);
+    }
+    rig.until("everybody's bytes", |rig| {
+        for index in 0..RECEIVERS {
+            for outcome in rig.take(peers[index].0) {
+                take(&mut peers, index, outcome);
+            }
+        }
+        peers.iter().all(|(.., bytes)| bytes.len() == BYTES)
+    });
+    for (index, (recv, socket, _far, bytes)) in peers.into_iter().enumerate() {
+        assert_eq!(bytes, Content::bytes(index as u64, BYTES));
+        rig.cancel_and_close(recv, socket);
+    }
+    rig.finish();
+}
+
+pub fn without_large_buffers_small_ones_do<K: Kind>(case: &Case<K>) {
+    const BYTES: usize = 4 << 20;
+    let mut rig = case.rig_with(PoolConfig { large_max: 0, ..PoolConfig::default() });
+    let (socket, mut far) = rig.connection();
+    let writer = thread::spawn(move || {
+        far.write_all(&Content::bytes(16, BYTES)).expect("a reader");
+        far
+    });
+    let recv = rig.submit(Op::Recv { socket });
+    let mut content = Content::new(16);
+    while content.position() < BYTES as u64 {
+        turn_with_bytes(&mut rig);
+        content.expect(&rig.take_bytes(recv).bytes);
+    }
+    drop(writer.join().expect("the writer"));
+    rig.cancel(recv);
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn bulk_goes_on_when_large_buffers_are_held<K: Kind>(case: &Case<K>) {
+    const BYTES: usize = 8 << 20;
+    let mut rig = case.rig_with(PoolConfig { large_max: 2, ..PoolConfig::default() });
+    let (socket, mut far) = rig.connection();
+    let writer = thread::spawn(move || {
+        far.write_all(&Content::bytes(17, BYTES)).expect("a reader");
+        far
+    });
+    let recv = rig.submit(Op::Recv { socket });
+    let small = PoolConfig::default().small_bytes;
+    let mut content = Content::new(17);
+    let mut hoard = Vec::new();
+    while content.position() < BYTES as u64 {
+        turn_with_bytes(&mut rig);
+        for outcome in rig.take(recv) {
+            let Outcome::Received(buffer) = outcome else { panic!("{outcome:?}") };
+            content.expect(&buffer);
+            // Somebody is slow and keeps every large buffer.
+            if buffer.capacity() > small {
+                hoard.push(buffer);
+            }
+        }
+    }
+    let expected = if case.kind.has_large_buffers() { 2 } else { 0 };
+    assert_eq!(hoard.len(), expected, "{:?}", rig.counters());
+    drop((hoard, writer.join().expect("the writer")));
+    rig.cancel(recv);
+    rig.close(socket);
+    rig.finish();
+}
+
+/// One long wait, which only what arrives can end. Short ones would hide a receiver that nobody feeds.
+#[track_caller]
+fn turn_with_bytes<D: KernelDriver>(rig: &mut Rig<D>) {
+    let start = Instant::now();
+    rig.turn(Some(patience()));
+    assert!(start.elapsed() < patience(), "nobody feeds the receiver: {:?}", rig.counters());
+}
+
+pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>) {
+    if !case.is_in_child_with_descriptors(96) {
+        return;
+    }
+    let mut rig = case.rig();
+    let (listener, address) = rig.listener();
+    let accept = rig.submit(Op::Accept { listener });
+    let mut client = connect(address);
+    let mut accepted = Vec::new();
+    rig.until("the first connection", |rig| {
+        accepted.extend(rig.take_accepted(accept));
+        accepted.len() == 1
+    });
+    // Two wait in the backlog, and there is no descriptor for them: each client takes the only one that is left.
+    let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
+    drop(hoard.pop());
+    let second = connect(address);
+    drop(hoard.pop());
+    let third = connect(address);
+    rig.until("a pause", |rig| rig.counters().accept_pauses > 0);
+    let before = rig.counters();
+    rig.until("more pauses", |rig| rig.counters().accept_pauses >= before.accept_pauses + 2);
+    let enters = rig.counters().enters - before.enters;
+    assert!(enters <= 16, "it spins: {enters} enters");
+    accepted.extend(rig.take_accepted(accept));
+    // Those who are in are served meanwhile.
+    let socket = accepted[0];
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"hi") }), Outcome::Sent));
+    client.read_exact(&mut [0; 2]).expect("an answer");
+    // A descriptor that the driver closes lets the next one in.
+    let count = accepted.len();
+    rig.close(accepted.remove(0));
+    rig.until("the next connection", |rig| {
+        accepted.extend(rig.take_accepted(accept));
+        accepted.len() >= count
+    });
+    // So does, after a while, one that somebody else closes.
+    hoard.clear();
+    rig.until("the last connection", |rig| {
+        accepted.extend(rig.take_accepted(accept));
+        accepted.len() >= 2
+    });
+    for socket in accepted {
+        rig.close(socket);
+    }
+    rig.cancel_and_close(accept, listener);
+    drop((client, second, third));
+    rig.finish();
+}
+
+pub fn a_connect_without_descriptors_is_a_fault<K: Kind>(case: &Case<K>) {
+    if !case.is_in_child_with_descriptors(96) {
+        return;
+    }
+    let mut rig = case.rig();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
+    let outcome = rig.run(Op::Connect { address });
+    assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::EMFILE))), "{outcome:?}");
+    drop(hoard);
+    let outcome = rig.run(Op::Connect { address });
+    let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
+    let far: Option<TcpStream> = listener.accept().ok().map(|(stream, _)| stream);
+    rig.close(socket);
+    drop(far);
+    rig.finish();
+}

@@ -1,0 +1,193 @@
+//! Receiving: every byte once, in order, then the end; and no memory held for who is silent.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use xps::buffer::SizeClass;
+use xps::driver::{Op, Outcome};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{Rig, chain_of};
+use crate::support::Content;
+
+pub fn bytes_come_back_from_an_echo<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut client) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    for round in 0..50 {
+        let message = Content::bytes(round, 1 + 97 * round as usize);
+        client.write_all(&message).expect("a live connection");
+        let bytes = rig.receive(recv, message.len());
+        assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(bytes) }), Outcome::Sent));
+        let mut answer = vec![0; message.len()];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer, message);
+    }
+    drop(client);
+    assert!(matches!(rig.end_of(recv), Outcome::Eof));
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn the_end_comes_after_every_byte_and_sending_goes_on<K: Kind>(case: &Case<K>) {
+    const BYTES: usize = 1 << 20;
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    let writer = thread::spawn(move || {
+        far.write_all(&Content::bytes(1, BYTES)).expect("a reader");
+        far.shutdown(Shutdown::Write).expect("a live connection");
+        far
+    });
+    let mut content = Content::new(1);
+    let mut end = None;
+    rig.until("the end", |rig| {
+        let delivery = rig.take_bytes(recv);
+        content.expect(&delivery.bytes);
+        end = delivery.end;
+        end.is_some()
+    });
+    assert!(matches!(end, Some(Outcome::Eof)), "{end:?}");
+    assert_eq!(content.position(), BYTES as u64);
+    let mut far = writer.join().expect("the writer");
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"late") }), Outcome::Sent));
+    assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
+    let mut late = Vec::new();
+    far.read_to_end(&mut late).expect("an orderly end");
+    assert_eq!(late, b"late");
+    assert!(matches!(rig.run(Op::Recv { socket }), Outcome::Eof), "the end stays the end");
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn an_end_that_arrives_with_the_last_bytes_is_not_missed<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    for length in [0, 1, 100, 16 << 10, (16 << 10) + 1] {
+        let (socket, mut far) = rig.connection();
+        far.write_all(&Content::bytes(2, length)).expect("room in the socket");
+        drop(far);
+        let recv = rig.submit(Op::Recv { socket });
+        assert!(matches!(rig.end_of(recv), Outcome::Eof));
+        assert_eq!(rig.take_bytes(recv).bytes, Content::bytes(2, length));
+        rig.close(socket);
+    }
+    rig.finish();
+}
+
+pub fn bulk_and_messages_in_turn_keep_their_order<K: Kind>(case: &Case<K>) {
+    const ROUNDS: u64 = 6;
+    const MESSAGES: usize = 8;
+    let bulk_bytes = case.plenty(8 << 20);
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    let mut received = Content::new(3);
+    let mut sent = Content::new(3);
+    for _ in 0..ROUNDS {
+        let mut bytes = vec![0; bulk_bytes];
+        sent.fill(&mut bytes);
+        let writer = thread::spawn(move || far.write_all(&bytes).map(|()| far));
+        let end = sent.position();
+        rig.until("bulk", |rig| {
+            received.expect(&rig.take_bytes(recv).bytes);
+            received.position() == end
+        });
+        far = writer.join().expect("the writer").expect("a reader");
+        for _ in 0..MESSAGES {
+            let mut message = [0; 100];
+            sent.fill(&mut message);
+            far.write_all(&message).expect("room in the socket");
+            received.expect(&rig.receive(recv, message.len()));
+        }
+    }
+    if case.kind.has_large_buffers() {
+        assert!(rig.counters().promotions >= 2, "{:?}", rig.counters());
+    }
+    rig.cancel_and_close(recv, socket);
+    rig.finish();
+}
+
+pub fn an_idle_connection_holds_no_buffer<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    rig.turn(Some(Duration::ZERO));
+    let held = |rig: &Rig<K::Driver>| {
+        [SizeClass::Small, SizeClass::Large].map(|class| {
+            let usage = rig.usage(class);
+            (usage.with_driver, usage.leased)
+        })
+    };
+    let before = held(&rig);
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        let (socket, far) = rig.connection();
+        idle.push((rig.submit(Op::Recv { socket }), socket, far));
+    }
+    rig.turn(Some(Duration::from_millis(5)));
+    assert_eq!(held(&rig), before);
+    for (recv, socket, _far) in idle {
+        rig.cancel_and_close(recv, socket);
+    }
+    rig.finish();
+}
+
+pub fn urgent_data_does_not_hide_what_follows_it<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    far.write_all(b"abc").expect("room");
+    socket2::SockRef::from(&far).send_out_of_band(b"!").expect("room");
+    far.write_all(b"def").expect("room");
+    let recv = rig.submit(Op::Recv { socket });
+    assert_eq!(rig.receive(recv, 6), b"abcdef");
+    rig.cancel_and_close(recv, socket);
+    rig.finish();
+}
+
+pub fn a_reset_fails_a_receive<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    for is_armed_before in [true, false] {
+        let (socket, far) = rig.connection();
+        let early = is_armed_before.then(|| rig.submit(Op::Recv { socket }));
+        rig.turn(Some(Duration::ZERO));
+        socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+        drop(far);
+        let recv = early.unwrap_or_else(|| rig.submit(Op::Recv { socket }));
+        let end = rig.end_of(recv);
+        assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
+        rig.close(socket);
+    }
+    rig.finish();
+}
+
+pub fn a_socket_that_is_always_ready_does_not_hold_up_another<K: Kind>(case: &Case<K>) {
+    const TURNS_MAX: usize = 40;
+    let mut rig = case.rig();
+    let (busy, mut far) = rig.connection();
+    let (quiet, mut quiet_far) = rig.connection();
+    let flood = thread::spawn(move || {
+        let bytes = vec![7; 1 << 20];
+        while far.write_all(&bytes).is_ok() {}
+    });
+    let busy_recv = rig.submit(Op::Recv { socket: busy });
+    let quiet_recv = rig.submit(Op::Recv { socket: quiet });
+    let mut flooded = 0;
+    rig.until("a flood", |rig| {
+        flooded += rig.take_bytes(busy_recv).bytes.len();
+        flooded > 4 << 20
+    });
+    quiet_far.write_all(b"me too").expect("room");
+    let mut turns = 0;
+    rig.until("the quiet one", |rig| {
+        turns += 1;
+        rig.take_bytes(busy_recv);
+        !rig.take_bytes(quiet_recv).bytes.is_empty()
+    });
+    assert!(turns < TURNS_MAX, "it took {turns} turns");
+    assert!(matches!(rig.cancel(busy_recv), Outcome::Cancelled));
+    rig.take_bytes(busy_recv);
+    rig.close(busy);
+    flood.join().expect("the flood ends with its socket");
+    rig.cancel_and_close(quiet_recv, quiet);
+    rig.finish();
+}

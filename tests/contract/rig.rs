@@ -1,0 +1,295 @@
+//! What a case stands on: a driver, its queue, and a ledger that holds every outcome against the contract.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use xps::buffer::{Chain, Chunk, Pool, PoolUsage, SizeClass};
+use xps::driver::{
+    Completion, Counters, KernelDriver, Op, OpId, Ops, Outcome, Socket, TURN_COMPLETIONS_MAX, Token, Turn, Waker,
+};
+use xps::table::Key;
+
+use crate::support::patience;
+
+/// One wait of the many that an event may take.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A driver at work for one case.
+pub struct Rig<D> {
+    driver: D,
+    ops: Ops,
+    /// What came out and was not taken yet, oldest first.
+    done: Vec<Completion>,
+    /// What each operation in flight is.
+    names: HashMap<OpId, &'static str>,
+}
+
+/// What a `Recv` delivered.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    pub bytes: Vec<u8>,
+    /// The final outcome, if it was among them.
+    pub end: Option<Outcome>,
+}
+
+impl<D: KernelDriver> Rig<D> {
+    pub fn new(driver: D) -> Self {
+        Self { driver, ops: Ops::new(), done: Vec::new(), names: HashMap::new() }
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.driver.counters()
+    }
+
+    pub fn usage(&self, class: SizeClass) -> PoolUsage {
+        self.driver.pool().usage(class)
+    }
+
+    pub fn pool(&self) -> Pool {
+        self.driver.pool().clone()
+    }
+
+    pub fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    pub fn open_descriptors(&self) -> usize {
+        self.driver.open_descriptors()
+    }
+
+    /// Queues an operation.
+    pub fn submit(&mut self, op: Op) -> OpId {
+        let name = op.name();
+        let id = self.ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op);
+        assert!(self.names.insert(id, name).is_none(), "{id} is given out twice");
+        id
+    }
+
+    /// Queues a cancel.
+    pub fn ask_to_cancel(&mut self, id: OpId) {
+        self.ops.cancel(id);
+    }
+
+    pub fn is_over(&self, id: OpId) -> bool {
+        self.ops.owner(id).is_none()
+    }
+
+    /// One turn, with every outcome judged.
+    #[track_caller]
+    pub fn turn(&mut self, wait: Option<Duration>) -> Turn {
+        let before = self.done.len();
+        let turn = self.driver.turn(&mut self.ops, wait, &mut self.done).expect("the driver works");
+        let news = &self.done[before..];
+        assert!(news.len() <= TURN_COMPLETIONS_MAX, "{} completions in one turn", news.len());
+        assert!(!self.ops.has_requests(), "requests are left in the queue");
+        for Completion { id, outcome } in news {
+            let name = *self.names.get(id).unwrap_or_else(|| panic!("{id} has ended, and now this: {outcome:?}"));
+            assert!(is_legal(name, outcome), "{name} has no outcome {outcome:?}");
+            assert!(self.ops.settle(*id, outcome.is_final()).is_some(), "{name} {id} ended before {outcome:?}");
+            if outcome.is_final() {
+                self.names.remove(id);
+            }
+        }
+        turn
+    }
+
+    /// Turns until `is_enough`.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, mut is_enough: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + patience();
+        while !is_enough(self) {
+            assert!(Instant::now() < deadline, "in vain: {what}; in flight: {:?}", self.names);
+            self.turn(Some(STEP));
+        }
+    }
+
+    /// Turns until the operation has ended; its final outcome.
+    #[track_caller]
+    pub fn end_of(&mut self, id: OpId) -> Outcome {
+        self.until("the end of an operation", |rig| rig.is_over(id));
+        let place = self.done.iter().rposition(|completion| completion.id == id && completion.outcome.is_final());
+        self.done.remove(place.expect("it was not taken before")).outcome
+    }
+
+    /// Carries one operation out.
+    #[track_caller]
+    pub fn run(&mut self, op: Op) -> Outcome {
+        let id = self.submit(op);
+        self.end_of(id)
+    }
+
+    /// Cancels, and waits for the final outcome.
+    #[track_caller]
+    pub fn cancel(&mut self, id: OpId) -> Outcome {
+        self.ask_to_cancel(id);
+        self.end_of(id)
+    }
+
+    /// Moves out everything that an operation delivered so far.
+    pub fn take(&mut self, id: OpId) -> Vec<Outcome> {
+        self.done.extract_if(.., |completion| completion.id == id).map(|completion| completion.outcome).collect()
+    }
+
+    /// Moves out what a `Recv` delivered so far.
+    #[track_caller]
+    pub fn take_bytes(&mut self, id: OpId) -> Delivery {
+        let mut delivery = Delivery::default();
+        for outcome in self.take(id) {
+            assert!(delivery.end.is_none(), "{outcome:?} after {:?}", delivery.end);
+            match outcome {
+                Outcome::Received(buffer) => {
+                    assert!(!buffer.is_empty(), "an empty buffer");
+                    delivery.bytes.extend_from_slice(&buffer);
+                }
+                end => delivery.end = Some(end),
+            }
+        }
+        delivery
+    }
+
+    /// Receives exactly so many bytes; each buffer is dropped at once.
+    #[track_caller]
+    pub fn receive(&mut self, id: OpId, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.until("bytes", |rig| {
+            let delivery = rig.take_bytes(id);
+            assert!(delivery.end.is_none(), "{:?} after {} of {count} bytes", delivery.end, bytes.len());
+            bytes.extend(delivery.bytes);
+            bytes.len() >= count
+        });
+        assert_eq!(bytes.len(), count);
+        bytes
+    }
+
+    /// The connections that an `Accept` delivered since it was last asked.
+    pub fn take_accepted(&mut self, id: OpId) -> Vec<Socket> {
+        let sockets = self.take(id).into_iter().map(|outcome| match outcome {
+            Outcome::Accepted { socket, .. } => socket,
+            other => panic!("accept: {other:?}"),
+        });
+        sockets.collect()
+    }
+
+    /// A connection: one end for the driver, one for the case.
+    pub fn connection(&mut self) -> (Socket, TcpStream) {
+        let (near, far) = tcp_pair();
+        (self.driver.adopt(near.into()), far)
+    }
+
+    /// A listener of the driver's.
+    pub fn listener(&mut self) -> (Socket, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        // Again, with a backlog for thousands (`std` asks for 128).
+        socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
+        let address = listener.local_addr().expect("it is bound");
+        (self.driver.adopt(listener.into()), address)
+    }
+
+    #[track_caller]
+    pub fn close(&mut self, socket: Socket) {
+        let outcome = self.run(Op::Close { socket });
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    }
+
+    #[track_caller]
+    pub fn cancel_and_close(&mut self, id: OpId, socket: Socket) {
+        let outcome = self.cancel(id);
+        assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+        self.close(socket);
+    }
+
+    /// Drops the driver as it is, whatever is in flight.
+    pub fn abandon(self) {
+        drop(self);
+    }
+
+    /// The end of every case: nothing is in flight, nothing open, and every buffer comes home.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.turn(Some(Duration::ZERO));
+        assert_eq!(self.ops.in_flight(), 0, "in flight: {:?}", self.names);
+        assert_eq!(self.driver.open_descriptors(), 0);
+        self.done.clear();
+        let pool = self.pool();
+        for class in [SizeClass::Small, SizeClass::Large] {
+            assert_eq!(pool.usage(class).leased, 0, "{class:?}: {:?}", pool.usage(class));
+        }
+        drop(self);
+        assert_all_free(&pool);
+    }
+}
+
+/// Without a driver, every buffer is in the pool.
+#[track_caller]
+pub fn assert_all_free(pool: &Pool) {
+    for class in [SizeClass::Small, SizeClass::Large] {
+        let usage = pool.usage(class);
+        assert_eq!((usage.with_driver, usage.leased, usage.free), (0, 0, usage.made), "{class:?}");
+    }
+}
+
+/// Both ends of a TCP connection over loopback.
+pub fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let far = connect(listener.local_addr().expect("it is bound"));
+    let (near, _) = listener.accept().expect("somebody just connected");
+    (near, far)
+}
+
+/// A client that does not wait for ever.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a listener on loopback");
+    stream.set_read_timeout(Some(patience())).expect("not zero");
+    stream.set_write_timeout(Some(patience())).expect("not zero");
+    stream
+}
+
+/// A thread that reads everything until the end.
+pub fn reader(mut stream: TcpStream) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an orderly end");
+        bytes
+    })
+}
+
+/// Bytes as a chain of one chunk.
+pub fn chain_of(bytes: impl Into<std::sync::Arc<[u8]>>) -> Chain {
+    Chain::from(Chunk::shared(bytes))
+}
+
+/// What `Progress` said altogether.
+#[track_caller]
+pub fn progress(outcomes: &[Outcome]) -> u64 {
+    let counts = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Progress(count) => *count,
+        other => panic!("{other:?} instead of progress"),
+    });
+    counts.sum()
+}
+
+/// The table in `xps::driver`.
+fn is_legal(name: &str, outcome: &Outcome) -> bool {
+    let (own, may_be_cancelled, may_fail) = match name {
+        "accept" => (matches!(outcome, Outcome::Accepted { .. }), true, true),
+        "recv" => (matches!(outcome, Outcome::Received(_) | Outcome::Eof), true, true),
+        "send" | "send_file" => (matches!(outcome, Outcome::Progress(1..) | Outcome::Sent), true, true),
+        "connect" => (matches!(outcome, Outcome::Connected(_)), true, true),
+        "resolve" => (matches!(outcome, Outcome::Resolved(_)), true, true),
+        "open" => (matches!(outcome, Outcome::Opened(..)), true, true),
+        "read" => (matches!(outcome, Outcome::Read(_)), true, true),
+        "list" => (matches!(outcome, Outcome::Listed(_)), true, true),
+        "compute" => (matches!(outcome, Outcome::Computed(_)), true, false),
+        "shutdown" => (matches!(outcome, Outcome::Done), false, true),
+        "close" | "reset" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
+        other => panic!("the contract has a new operation, {other}: give it a row here"),
+    };
+    own || match outcome {
+        Outcome::Cancelled => may_be_cancelled,
+        Outcome::Failed(_) => may_fail,
+        _ => false,
+    }
+}

@@ -1,0 +1,166 @@
+//! Sending: all of it or an error, however slowly it is read.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use xps::buffer::{Chain, Chunk};
+use xps::driver::{Op, Outcome};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{chain_of, progress, reader};
+use crate::support::{Content, assert_same_bytes};
+
+pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
+    let length = case.plenty(64 << 20);
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(4, length)) });
+    // It reads nothing before the socket is full.
+    rig.until("a full socket", |rig| rig.counters().short_sends > 0);
+    let far = thread::spawn(move || {
+        let mut content = Content::new(4);
+        let mut memory = vec![0; 50_000];
+        loop {
+            match far.read(&mut memory).expect("an orderly end") {
+                0 => return content.position(),
+                count => content.expect(&memory[..count]),
+            }
+        }
+    });
+    assert!(matches!(rig.end_of(send), Outcome::Sent));
+    let reported = progress(&rig.take(send));
+    assert!(reported > 0 && reported < length as u64, "progress of {reported}; the rest comes with `Sent`");
+    rig.close(socket);
+    assert_eq!(far.join().expect("the reader"), length as u64);
+    rig.finish();
+}
+
+pub fn a_chain_of_many_chunks_arrives_in_order<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    // Fewer pieces than one call gathers, just as many, and many more.
+    for (piece, length) in [(1000, 5000), (10, 640), (97, 300_000)] {
+        let (socket, far) = rig.connection();
+        let far = reader(far);
+        let bytes = Content::bytes(5, length);
+        let mut chain = Chain::new();
+        for (index, piece) in bytes.chunks(piece).enumerate() {
+            match index % 2 {
+                0 => chain.push(Chunk::shared(piece)),
+                _ => chain.push(&*piece.to_vec().leak()),
+            }
+        }
+        assert!(matches!(rig.run(Op::Send { socket, chain }), Outcome::Sent));
+        rig.close(socket);
+        assert_same_bytes(&far.join().expect("the reader"), &bytes);
+    }
+    rig.finish();
+}
+
+pub fn received_buffers_can_be_sent_on<K: Kind>(case: &Case<K>) {
+    let length = case.plenty(16 << 20);
+    let mut rig = case.rig();
+    let (source, mut near) = rig.connection();
+    let (sink, far) = rig.connection();
+    let far = reader(far);
+    let writer = thread::spawn(move || near.write_all(&Content::bytes(6, length)));
+    let recv = rig.submit(Op::Recv { socket: source });
+    let mut queued = Chain::new();
+    let mut sending = None;
+    let mut is_over = false;
+    rig.until("the relay", |rig| {
+        for outcome in rig.take(recv) {
+            match outcome {
+                Outcome::Received(buffer) => queued.push(buffer),
+                Outcome::Eof => is_over = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        if sending.is_some_and(|send| rig.is_over(send)) {
+            sending = None;
+        }
+        if sending.is_none() && !queued.is_empty() {
+            sending = Some(rig.submit(Op::Send { socket: sink, chain: queued.take() }));
+        }
+        is_over && sending.is_none()
+    });
+    writer.join().expect("the writer").expect("a reader");
+    rig.close(source);
+    rig.close(sink);
+    assert_same_bytes(&far.join().expect("the reader"), &Content::bytes(6, length));
+    rig.finish();
+}
+
+pub fn both_directions_at_once<K: Kind>(case: &Case<K>) {
+    let length = case.plenty(16 << 20);
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let back = reader(far.try_clone().expect("a descriptor"));
+    let writer = thread::spawn(move || {
+        far.write_all(&Content::bytes(7, length)).expect("a reader");
+        far.shutdown(Shutdown::Write).expect("a live connection");
+    });
+    let recv = rig.submit(Op::Recv { socket });
+    let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(8, length)) });
+    let mut received = Content::new(7);
+    let mut end = None;
+    rig.until("both ends", |rig| {
+        let delivery = rig.take_bytes(recv);
+        received.expect(&delivery.bytes);
+        end = end.take().or(delivery.end);
+        end.is_some() && rig.is_over(send)
+    });
+    assert!(matches!(end, Some(Outcome::Eof)), "{end:?}");
+    assert!(matches!(rig.end_of(send), Outcome::Sent));
+    assert_eq!(received.position(), length as u64);
+    writer.join().expect("the writer");
+    rig.close(socket);
+    assert_same_bytes(&back.join().expect("the reader"), &Content::bytes(8, length));
+    rig.finish();
+}
+
+pub fn a_reset_during_a_send_fails_it<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, far) = rig.connection();
+    let send = rig.submit(Op::Send { socket, chain: chain_of(vec![1; 32 << 20]) });
+    rig.until("a full socket", |rig| rig.counters().short_sends > 0);
+    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    drop(far);
+    let end = rig.end_of(send);
+    assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
+    // And the next one, which raises no signal.
+    let end = rig.run(Op::Send { socket, chain: chain_of(*b"anybody?") });
+    assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn after_a_shutdown_the_peer_sees_the_end_and_can_still_talk<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"that is all") }), Outcome::Sent));
+    assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
+    let mut heard = Vec::new();
+    far.read_to_end(&mut heard).expect("an orderly end");
+    assert_eq!(heard, b"that is all");
+    far.write_all(b"but not for me").expect("it goes on receiving");
+    assert_eq!(rig.receive(recv, 14), b"but not for me");
+    drop(far);
+    assert!(matches!(rig.end_of(recv), Outcome::Eof));
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn our_reset_reaches_the_peer<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    assert!(matches!(rig.cancel(recv), Outcome::Cancelled));
+    assert!(matches!(rig.run(Op::Reset { socket }), Outcome::Done));
+    let error = far.read(&mut [0; 1]).expect_err("a reset is not an end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    rig.finish();
+}
