@@ -89,6 +89,7 @@ macro_rules! suite {
                     cancels_later_end_everything,
                     a_cancel_that_comes_too_late_does_nothing,
                     a_stale_cancel_does_not_hit_the_next_of_the_same_index,
+                    what_ends_soon_ends_once_whichever_way_the_race_goes,
                     a_cancel_does_not_undo_a_close,
                     what_comes_after_a_cancel_waits_for_the_next_receive,
                     cancels_against_arrivals_lose_no_byte,
@@ -96,9 +97,11 @@ macro_rules! suite {
                 ];
                 limits: [
                     receivers_without_a_buffer_wait_without_spinning_and_get_theirs,
+                    a_receiver_that_waits_for_a_buffer_can_be_cancelled,
                     without_large_buffers_small_ones_do,
                     bulk_goes_on_when_large_buffers_are_held,
                     without_descriptors_accepting_pauses_and_recovers,
+                    a_paused_accept_can_be_cancelled,
                     a_connect_without_descriptors_is_a_fault,
                 ];
                 turn: [

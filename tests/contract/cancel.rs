@@ -1,15 +1,22 @@
 //! Cancelling: a request that may lose its race, and never loses a byte.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use xps::driver::{KernelDriver, Op, OpId, Outcome, Socket};
+use tempfile::TempDir;
+use xps::driver::{Computation, KernelDriver, Op, OpId, Outcome, Root, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, connect, progress};
 use crate::support::{Content, assert_same_bytes};
+
+/// More bytes than any socket holds.
+fn too_many_bytes() -> Arc<[u8]> {
+    vec![1; 32 << 20].into()
+}
 
 /// Operations that would wait for long, each on a socket of its own.
 struct Waiting {
@@ -18,15 +25,14 @@ struct Waiting {
     _peers: Vec<std::net::TcpStream>,
 }
 
-fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>) -> Waiting {
+fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>, bytes: &Arc<[u8]>) -> Waiting {
     let (listener, _) = rig.listener();
     let (receiver, receiver_far) = rig.connection();
     let (sender, sender_far) = rig.connection();
     let ids = vec![
         rig.submit(Op::Accept { listener }),
         rig.submit(Op::Recv { socket: receiver }),
-        // More than any socket holds.
-        rig.submit(Op::Send { socket: sender, chain: chain_of(vec![1; 32 << 20]) }),
+        rig.submit(Op::Send { socket: sender, chain: chain_of(Arc::clone(bytes)) }),
     ];
     Waiting { ids, sockets: vec![listener, receiver, sender], _peers: vec![receiver_far, sender_far] }
 }
@@ -48,9 +54,10 @@ fn cancel_all<D: KernelDriver>(rig: &mut Rig<D>, waiting: Waiting) {
 
 pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
+    let bytes = too_many_bytes();
     for _ in 0..20 {
         // The driver hears of the operation and of its cancel in the same turn.
-        let waiting = start_what_waits(&mut rig);
+        let waiting = start_what_waits(&mut rig, &bytes);
         cancel_all(&mut rig, waiting);
     }
     rig.finish();
@@ -58,8 +65,9 @@ pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
 
 pub fn cancels_later_end_everything<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
+    let bytes = too_many_bytes();
     for _ in 0..5 {
-        let waiting = start_what_waits(&mut rig);
+        let waiting = start_what_waits(&mut rig, &bytes);
         let before = rig.counters().short_sends;
         rig.until("a full socket", |rig| rig.counters().short_sends > before);
         rig.turn(Some(Duration::from_millis(5)));
@@ -106,6 +114,60 @@ pub fn a_stale_cancel_does_not_hit_the_next_of_the_same_index<K: Kind>(case: &Ca
     far.write_all(b"still there").expect("room");
     assert_eq!(rig.receive(second, 11), b"still there");
     rig.cancel_and_close(second, socket);
+    rig.finish();
+}
+
+pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case<K>) {
+    const TURNS_MAX: usize = 3;
+    let folder = TempDir::new().expect("a temporary folder");
+    std::fs::write(folder.path().join("file"), "content").expect("room");
+    let root = Root::open(folder.path()).expect("it was just made");
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = upstream.local_addr().expect("it is bound");
+    let mut rig = case.rig();
+    let Outcome::Opened(file, _) = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into() }) else {
+        panic!("the file is there")
+    };
+    // Cancelled in the turn that starts them, and one and two turns after it.
+    for turns in 0..TURNS_MAX {
+        let (socket, far) = rig.connection();
+        let ids = [
+            Op::Connect { address },
+            Op::Open { root: Arc::clone(&root), path: c"file".into() },
+            Op::Read { file, offset: 0, length: 7 },
+            Op::List { root: Arc::clone(&root), path: c".".into() },
+            Op::Resolve { host: "localhost".into(), port: 1 },
+            Op::Compute(Computation::new(Vec::new)),
+            Op::Shutdown { socket },
+        ]
+        .map(|op| rig.submit(op));
+        for _ in 0..turns {
+            rig.turn(Some(Duration::ZERO));
+        }
+        ids.into_iter().for_each(|id| rig.ask_to_cancel(id));
+        // The rig knows which outcomes are legal; what was made in spite of the cancel has to be closed.
+        for id in ids {
+            match rig.end_of(id) {
+                Outcome::Connected(socket) => rig.close(socket),
+                Outcome::Opened(file, _) => assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done)),
+                Outcome::Failed(fault) => panic!("{fault:?}"),
+                Outcome::Accepted { .. }
+                | Outcome::Received(_)
+                | Outcome::Progress(_)
+                | Outcome::Eof
+                | Outcome::Sent
+                | Outcome::Resolved(_)
+                | Outcome::Read(_)
+                | Outcome::Listed(_)
+                | Outcome::Computed(_)
+                | Outcome::Done
+                | Outcome::Cancelled => {}
+            }
+        }
+        rig.close(socket);
+        drop(far);
+    }
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     rig.finish();
 }
 
@@ -193,6 +255,7 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
     let (listener, address) = rig.listener();
     let accept = rig.submit(Op::Accept { listener });
     let mut dice = Content::new(14);
+    let bytes: Arc<[u8]> = Content::bytes(15, LENGTH).into();
     for _ in 0..20 {
         let mut client = connect(address);
         let mut sockets = Vec::new();
@@ -206,7 +269,7 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
             bytes
         });
         let socket = sockets[0];
-        let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(15, LENGTH)) });
+        let send = rig.submit(Op::Send { socket, chain: chain_of(Arc::clone(&bytes)) });
         for _ in 0..dice.below(6) {
             rig.turn(Some(Duration::from_millis(1)));
         }
@@ -215,7 +278,7 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
         let reported = progress(&rig.take(send));
         rig.close(socket);
         let received = reader.join().expect("the reader");
-        assert_same_bytes(&received, &Content::bytes(15, received.len()));
+        assert_same_bytes(&received, &bytes[..received.len()]);
         match end {
             Outcome::Sent => assert_eq!(received.len(), LENGTH),
             Outcome::Cancelled => assert_eq!(received.len() as u64, reported, "progress is what the kernel took"),

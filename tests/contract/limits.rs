@@ -58,6 +58,32 @@ pub fn receivers_without_a_buffer_wait_without_spinning_and_get_theirs<K: Kind>(
     rig.finish();
 }
 
+pub fn a_receiver_that_waits_for_a_buffer_can_be_cancelled<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig_with(PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 1, large_max: 0 });
+    let (greedy, mut greedy_far) = rig.connection();
+    let (hungry, mut hungry_far) = rig.connection();
+    greedy_far.write_all(b"mine").expect("room");
+    let greedy_recv = rig.submit(Op::Recv { socket: greedy });
+    let mut held = Vec::new();
+    rig.until("the only buffer in use", |rig| {
+        held.extend(rig.take(greedy_recv));
+        !held.is_empty()
+    });
+    hungry_far.write_all(b"and mine?").expect("room");
+    let recv = rig.submit(Op::Recv { socket: hungry });
+    rig.until("a receiver without a buffer", |rig| rig.counters().buffers_exhausted > 0);
+    assert!(matches!(rig.cancel(recv), Outcome::Cancelled));
+    // The bytes are still there for the next one, which waits its turn.
+    let recv = rig.submit(Op::Recv { socket: hungry });
+    rig.turn(Some(Duration::from_millis(5)));
+    assert!(rig.take(recv).is_empty());
+    held.clear();
+    assert_eq!(rig.receive(recv, 9), b"and mine?");
+    rig.cancel_and_close(recv, hungry);
+    rig.cancel_and_close(greedy_recv, greedy);
+    rig.finish();
+}
+
 pub fn without_large_buffers_small_ones_do<K: Kind>(case: &Case<K>) {
     const BYTES: usize = 4 << 20;
     let mut rig = case.rig_with(PoolConfig { large_max: 0, ..PoolConfig::default() });
@@ -164,6 +190,35 @@ pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>
     }
     rig.cancel_and_close(accept, listener);
     drop((client, second, third));
+    rig.finish();
+}
+
+pub fn a_paused_accept_can_be_cancelled<K: Kind>(case: &Case<K>) {
+    if !case.is_in_child_with_descriptors(96) {
+        return;
+    }
+    let mut rig = case.rig();
+    let (listener, address) = rig.listener();
+    let accept = rig.submit(Op::Accept { listener });
+    rig.turn(Some(Duration::ZERO));
+    let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
+    drop(hoard.pop());
+    let client = connect(address);
+    rig.until("a pause", |rig| rig.counters().accept_pauses > 0);
+    assert!(matches!(rig.cancel(accept), Outcome::Cancelled));
+    drop(hoard);
+    // Longer than the pause: it must not accept for whom has ended.
+    rig.turn(Some(Duration::from_millis(150)));
+    assert_eq!(rig.open_descriptors(), 1);
+    let accept = rig.submit(Op::Accept { listener });
+    let mut accepted = Vec::new();
+    rig.until("who waited in the backlog", |rig| {
+        accepted.extend(rig.take_accepted(accept));
+        !accepted.is_empty()
+    });
+    rig.close(accepted[0]);
+    rig.cancel_and_close(accept, listener);
+    drop(client);
     rig.finish();
 }
 

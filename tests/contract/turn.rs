@@ -105,7 +105,8 @@ pub fn more_operations_than_a_turn_hands_out_all_end<K: Kind>(case: &Case<K>) {
 pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
     const BYTES: usize = 32 << 20;
     let folder = TempDir::new().expect("a temporary folder");
-    std::fs::write(folder.path().join("file"), Content::bytes(18, BYTES)).expect("room");
+    let bytes: Arc<[u8]> = Content::bytes(18, BYTES).into();
+    std::fs::write(folder.path().join("file"), &bytes).expect("room");
     let root = Root::open(folder.path()).expect("it was just made");
     // Once with the operations only queued, once with them under way.
     for is_under_way in [false, true] {
@@ -116,7 +117,6 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
         let (receiver, mut receiver_far) = rig.connection();
         let (sender, mut sender_far) = rig.connection();
         let (file_sender, mut file_far) = rig.connection();
-        let bytes: Arc<[u8]> = Content::bytes(18, BYTES).into();
         rig.submit(Op::Accept { listener });
         rig.submit(Op::Recv { socket: receiver });
         let chain = Chain::from(Chunk::shared(Arc::clone(&bytes)));
