@@ -48,6 +48,8 @@
 pub mod affinity;
 mod appetite;
 mod beneath;
+#[cfg(test)]
+mod contract;
 mod epoll;
 mod feature;
 mod folder;
