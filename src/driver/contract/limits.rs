@@ -46,7 +46,7 @@ pub(super) fn receivers_without_a_buffer_wait_and_get_theirs_in_turn(kind: Kind)
     rig.turn(Duration::from_millis(20));
     assert_eq!(rig.done.len(), 2, "there are but two buffers");
     assert!(rig.driver.counters().enters - enters <= 3, "it spins");
-    assert_eq!(rig.driver.counters().buffers_exhausted, 4);
+    assert!(rig.driver.counters().buffers_exhausted >= 4);
     let mut bytes = 0;
     rig.until(|rig| {
         for completion in rig.done.drain(..) {
@@ -114,8 +114,10 @@ pub(super) fn without_descriptors_accepting_pauses_and_recovers(kind: Kind) {
     let mut client = TcpStream::connect(address).unwrap();
     rig.until(|rig| rig.accepted(accept).len() == 1);
     let first = rig.accepted(accept)[0];
-    let second = TcpStream::connect(address).unwrap();
+    // The kernel may accept at any moment, so it comes only when there is no descriptor left.
+    let second = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).take(128).collect();
+    second.connect(&address.into()).unwrap();
     rig.until(|rig| rig.driver.counters().accept_pauses > 0);
     let pauses = rig.driver.counters().accept_pauses;
     let enters = rig.driver.counters().enters;

@@ -69,7 +69,9 @@ pub(super) fn the_end_of_input_comes_after_every_byte_and_sending_goes_on(kind: 
         received.end.is_some_and(|end| matches!(end, Outcome::Eof))
     });
     assert_eq!(bytes, sent);
-    assert!(rig.driver.counters().promotions >= 1);
+    let has_large_buffers =
+        !matches!(kind, Kind::Uring(off) if off.has(Feature::LargeBuffers) || off.has(Feature::BufferRing));
+    assert!(!has_large_buffers || rig.driver.counters().promotions >= 1);
     let mut far = writer.join().unwrap();
     assert!(matches!(rig.run(Op::Send { socket, chain: Chain::from(&b"late"[..]) }), Outcome::Sent));
     assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
@@ -190,8 +192,11 @@ pub(super) fn a_reset_fails_both_directions_and_ours_reaches_the_peer(kind: Kind
     rig.until(|rig| rig.driver.counters().short_sends > 0);
     socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
     drop(far);
-    assert!(matches!(rig.end_of(recv), Outcome::Failed(fault) if fault.is_disconnect()));
-    assert!(matches!(rig.end_of(send), Outcome::Failed(fault) if fault.is_disconnect()));
+    // Linux tells of a reset once: who comes second may see a plain end.
+    let (received, sent) = (rig.end_of(recv), rig.end_of(send));
+    let is_told = |outcome: &Outcome| matches!(outcome, Outcome::Failed(fault) if fault.is_disconnect());
+    assert!(is_told(&sent), "{sent:?}");
+    assert!(is_told(&received) || matches!(received, Outcome::Eof), "{received:?}");
     rig.close(socket);
     let (socket, mut far) = rig.connection();
     assert!(matches!(rig.run(Op::Reset { socket }), Outcome::Done));
