@@ -48,8 +48,6 @@
 pub mod affinity;
 mod appetite;
 mod beneath;
-#[cfg(test)]
-mod contract;
 mod epoll;
 mod feature;
 mod folder;
@@ -59,6 +57,8 @@ mod outcome;
 mod page_cache;
 mod resolve;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod uring;
 mod waker;
 
