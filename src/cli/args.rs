@@ -213,6 +213,9 @@ pub struct ServeOptions {
     /// Do not compress
     #[arg(long, env = "XPS_NO_COMPRESSION", value_parser = BoolishValueParser::new())]
     pub no_compression: bool,
+    /// Do not send FILE.br, FILE.zst or FILE.gz in place of FILE
+    #[arg(long, env = "XPS_NO_PRECOMPRESSED")]
+    pub no_precompressed: bool,
     /// The charset claimed for text; without it the document's own word holds
     #[arg(long, value_name = "NAME", env = "XPS_CHARSET")]
     pub charset: Option<String>,
@@ -249,6 +252,9 @@ pub struct HttpOptions {
     /// Cut a client off that takes nothing of its answer for so long; 0: never
     #[arg(long, global = true, env = "XPS_SEND_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().send_timeout))]
     pub send_timeout: Period,
+    /// Close a connection whose request's body, which nobody reads, takes longer; 0: never
+    #[arg(long, global = true, env = "XPS_BODY_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().body_timeout))]
+    pub body_timeout: Period,
     /// Requests on one connection; 0: any number
     #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
     pub max_requests: u32,

@@ -46,6 +46,7 @@ pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) ->
         dot_files: options.dot_files,
         fallback: options.fallback,
         compression: !options.no_compression,
+        precompressed: !options.no_precompressed,
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         charset: options.charset,
         cors: options.cors,
@@ -183,6 +184,7 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
             head_timeout: options.http.head_timeout.0,
             keep_alive_timeout: options.http.keep_alive_timeout.0,
             send_timeout: options.http.send_timeout.0,
+            body_timeout: options.http.body_timeout.0,
             requests_max: options.http.max_requests,
             ..HttpLimits::default()
         },

@@ -90,8 +90,19 @@ pub struct Resource {
     pub coding: Option<Coding>,
     /// The bytes, or where they are.
     pub content: Content,
-    /// Room for whoever serves it: a whole response, and the second since 1970 within which it may be used.
-    pub prepared: RefCell<Option<(u64, Chunk)>>,
+    /// Room for whoever serves it.
+    pub prepared: RefCell<Option<Prepared>>,
+}
+
+/// A whole response, for whoever asks the same in the same second.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The second since 1970 within which it may be used.
+    pub unix_second: u64,
+    /// How it says that the content is coded: a file may be asked for itself, and as its neighbour's coded form.
+    pub coding: Option<Coding>,
+    /// Head and body.
+    pub response: Chunk,
 }
 
 /// Where a resource's bytes are.

@@ -36,7 +36,7 @@ use crate::file::multipart::Piece;
 use crate::file::store::{Content, Inquiry};
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyFraming, Expect, Refusal, Status, Version};
+use crate::http::{BodyFraming, Expect, Refusal, Status};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::telemetry::access;
@@ -113,7 +113,7 @@ enum Phase {
     Idle,
     /// Finishing a head.
     Head,
-    /// Sending a body that nobody wants.
+    /// Sending a body that nobody wants: all of it, however steadily it drips.
     Body,
     /// Taking an answer.
     Answer,
@@ -188,7 +188,7 @@ impl Http {
             Ok(Parsed::Complete { head, length }) => {
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
-                let body = unwanted(head.framing);
+                let body = unwanted(head.framing, cx.limits.http.discard_bytes_max);
                 // A client that waits for a go-ahead gets an answer instead, and may or may not send its body now.
                 let body_is_short = body.as_ref().is_none_or(|body| body.is_within(cx.limits.http.discard_bytes_max));
                 let keep_alive =
@@ -208,9 +208,6 @@ impl Http {
                     self.state = State::Asking { since, has_come: false };
                     return Step::Wait;
                 };
-                // Its end tells where the listing ends.
-                let ends_body = matches!(answer.body, Body::Listing { is_chunked: false, .. });
-                let is_http10_body = ends_body && head.version == Version::Http10;
                 tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
                 if let Some(log) = &self.site.access {
                     log.record(&access::Entry {
@@ -225,7 +222,7 @@ impl Http {
                 self.requests = requests;
                 self.inbox.consume(length);
                 let after = match body {
-                    _ if !keep_alive || is_http10_body => After::End,
+                    _ if !answer.keep_alive => After::End,
                     Some(body) => After::Discard(body),
                     None => After::NextHead,
                 };
@@ -416,10 +413,6 @@ impl Task for Http {
     }
 
     fn on_received(&mut self, buffer: Buffer) {
-        if matches!(self.state, State::Discarding(_)) {
-            // Every byte of an unwanted body is progress.
-            self.clock.phase = Phase::Ours;
-        }
         self.inbox.push(buffer);
     }
 
@@ -456,7 +449,7 @@ impl Task for Http {
                 return Some(ending);
             }
         }
-        client.reader.want(self.inbox.memory() < inbox_memory_max(cx.limits), cx.ops);
+        client.reader.want(self.inbox.waiting_memory() < INBOX_BYTES_MAX, cx.ops);
         self.deadline = self.time_limit(cx);
         match self.state {
             State::Lingering { until } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
@@ -520,18 +513,17 @@ impl Unwanted {
     }
 }
 
-/// Receiving pauses when what waits to be read holds so much memory. The largest head, gathered in a
-/// vector that grows by doubling, is less.
+/// What waits to be read, and beside it the largest head, gathered in a vector that grows by doubling.
 const fn inbox_memory_max(limits: &Limits) -> usize {
     INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max
 }
 
 /// The body that follows a head, if one does.
-fn unwanted(framing: BodyFraming) -> Option<Unwanted> {
+fn unwanted(framing: BodyFraming, bytes_max: u64) -> Option<Unwanted> {
     match framing {
         BodyFraming::None | BodyFraming::Length(0) => None,
         BodyFraming::Length(length) => Some(Unwanted::Length(length)),
-        BodyFraming::Chunked => Some(Unwanted::Chunked { decoder: Box::default(), left: 256 << 10 }),
+        BodyFraming::Chunked => Some(Unwanted::Chunked { decoder: Box::default(), left: bytes_max }),
     }
 }
 
