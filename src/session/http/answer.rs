@@ -59,7 +59,7 @@ pub(super) enum Body {
     /// One part of a file.
     Part(Rc<Resource>, Span),
     /// Several parts of a file, and text between them.
-    Parts(Rc<Resource>, Multipart),
+    Parts(Rc<Resource>, Box<Multipart>),
     /// A folder's listing, piece by piece.
     Listing { stream: Box<listing::Stream>, is_chunked: bool },
 }

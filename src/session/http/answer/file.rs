@@ -190,7 +190,7 @@ impl Exchange<'_> {
             .length(plan.content_length())
             .end();
         let body_bytes = plan.content_length();
-        let body = Body::Parts(Rc::clone(described.resource), plan);
+        let body = Body::Parts(Rc::clone(described.resource), Box::new(plan));
         self.answered(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
     }
 
