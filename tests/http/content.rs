@@ -98,11 +98,12 @@ backends! {
     fn row_55_a_replaced_file_is_the_old_or_the_new_one_and_soon_the_new(backend) {
         let site = Site::new(backend, &[]);
         for size in [700, 40_000, 300_000] {
+            let name = format!("file{size}");
             let version = |letter: u8| vec![letter; size];
-            site.write("file", version(b'a'));
+            site.write(&name, version(b'a'));
             let mut wire = site.wire();
             let mut ask = || {
-                wire.send("GET /file HTTP/1.1\r\nHost: h\r\n\r\n");
+                wire.send(format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
                 let response = wire.response();
                 assert_eq!(response.status, 200);
                 let first = response.body[0];
@@ -113,15 +114,15 @@ backends! {
             let (letter, mut tag) = ask();
             assert_eq!(letter, b'a');
             for letter in [b'b', b'c'] {
-                site.write("file.new", version(letter));
-                fs::rename(site.path("file.new"), site.path("file")).expect("a rename");
+                site.write("new", version(letter));
+                fs::rename(site.path("new"), site.path(&name)).expect("a rename");
                 eventually("the new version", || ask().0 == letter);
                 let (_, new) = ask();
                 assert_ne!(new, tag, "a new version wants a new tag");
                 tag = new;
             }
-            fs::remove_file(site.path("file")).expect("it was there");
-            eventually("that it is gone", || site.get("/file").status == 404);
+            fs::remove_file(site.path(&name)).expect("it was there");
+            eventually("that it is gone", || site.get(&format!("/{name}")).status == 404);
         }
     }
 
