@@ -79,6 +79,14 @@ impl Service {
             Self::SendFile { .. } => "send_file",
         }
     }
+
+    /// Where its requests are recorded, if it has any and they are.
+    pub fn access_log(&self) -> Option<AccessLog> {
+        match self {
+            Self::Http { access, .. } => access.clone(),
+            Self::Echo | Self::Reverse | Self::TcpProxy(_) | Self::SendText(_) | Self::SendFile { .. } => None,
+        }
+    }
 }
 
 /// What an HTTP listener serves, and how.

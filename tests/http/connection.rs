@@ -134,6 +134,18 @@ backends! {
         assert_eq!((response.status, fate), (400, Fate::Closed));
     }
 
+    fn row_20_the_last_answer_survives_a_client_that_sends_for_long(backend) {
+        let site = Site::new(backend, &[]);
+        let mut wire = site.wire();
+        wire.send("POST /probe HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n");
+        for _ in 0..16 {
+            wire.send([b'x'; 10_000]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(wire.response().status, 405);
+        wire.expect_end();
+    }
+
     fn a_client_that_never_ends_its_side_is_not_lingered_for_longer_than_a_moment(backend) {
         let site = Site::new(backend, &[]);
         let before = site.xps.usage().descriptors;

@@ -2,9 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-use crate::support::client::{connect, is_timeout, stays_silent};
+use crate::support::client::{connect, is_timeout};
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -184,12 +183,5 @@ impl Wire {
     pub fn expect_end(&mut self) {
         let ended = !self.fill();
         assert!(ended, "more than was asked for: {:?}", String::from_utf8_lossy(&self.buffer));
-    }
-
-    /// Checks that nothing comes for a moment, and that the connection stands.
-    #[track_caller]
-    pub fn expect_silence(&mut self, time: Duration) {
-        assert!(self.buffer.is_empty(), "unread: {:?}", String::from_utf8_lossy(&self.buffer));
-        assert!(stays_silent(&self.stream, time), "something came, or the connection ended");
     }
 }

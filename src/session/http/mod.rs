@@ -21,6 +21,7 @@ mod site;
 mod welcome;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 pub use site::{Site, Source};
 pub use welcome::WELCOME_PAGES;
@@ -41,8 +42,12 @@ use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::telemetry::access;
 
-/// How long a client may take to end its side after it was told that there is no more.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a client may be silent before it ends its side, after it was told that there is no more.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long it may go on sending then. A close with bytes unread is a reset, which may reach the client before it has
+/// read the answer (RFC 9112, 9.6).
+const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// Answers that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
@@ -78,7 +83,7 @@ enum State {
     /// What is in the outbox is the last.
     Ending,
     /// The client was told so; what it still sends is thrown away.
-    Lingering { until: Time },
+    Lingering { until: Time, latest: Time },
 }
 
 /// What comes after an answer.
@@ -150,8 +155,11 @@ impl Http {
             State::Sending { .. } => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Ending => self.end(client, cx),
-            State::Lingering { .. } => {
-                self.inbox.clear();
+            State::Lingering { until, latest } => {
+                if !self.inbox.is_empty() {
+                    self.inbox.clear();
+                    *until = (cx.now + LINGER).min(*latest);
+                }
                 Step::Wait
             }
         }
@@ -356,7 +364,7 @@ impl Http {
             client.writer.finish(cx.ops);
         }
         if client.writer.is_finished() {
-            self.state = State::Lingering { until: cx.now + LINGER };
+            self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
         }
         Step::Wait
     }
@@ -452,14 +460,14 @@ impl Task for Http {
         client.reader.want(self.inbox.waiting_memory() < INBOX_BYTES_MAX, cx.ops);
         self.deadline = self.time_limit(cx);
         match self.state {
-            State::Lingering { until } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
+            State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
             _ => None,
         }
     }
 
     fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Lingering { until } => Some(until),
+            State::Lingering { until, .. } => Some(until),
             _ => self.deadline,
         }
     }
