@@ -180,7 +180,7 @@ backends! {
     }
 
     fn a_stop_does_not_wait_for_those_who_never_ask(backend) {
-        let mut site = Site::new(backend, &["--drain-timeout", "25s"]);
+        let mut site = Site::new(backend, &["--drain-timeout", "25s", "--workers", "1"]);
         let mut mute = site.wire();
         expect_probe(&mut site.wire());
         site.xps.signal(Signal::Terminate);
