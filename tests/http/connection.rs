@@ -179,6 +179,16 @@ backends! {
         assert!(site.xps.wait_within(Duration::from_secs(10)).success());
     }
 
+    fn a_stop_does_not_wait_for_those_who_never_ask(backend) {
+        let mut site = Site::new(backend, &["--drain-timeout", "25s", "--workers", "1"]);
+        let mut mute = site.wire();
+        expect_probe(&mut site.wire());
+        site.xps.signal(Signal::Terminate);
+        mute.expect_end();
+        drop(mute);
+        assert!(site.xps.wait_within(Duration::from_secs(10)).success());
+    }
+
     fn a_request_on_its_way_when_the_stop_comes_is_answered_as_the_last(backend) {
         let mut site = Site::new(backend, &[]);
         let mut wire = site.wire();

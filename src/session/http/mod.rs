@@ -49,6 +49,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// read the answer (RFC 9112, 9.6).
 const LINGER_MAX: Duration = Duration::from_secs(30);
 
+/// How old a connection must be for a stop to take it for one that will never ask.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
 /// Answers that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
 
@@ -394,6 +397,8 @@ impl Http {
     fn time_limit(&self, cx: &Context<'_>) -> Option<Time> {
         let limits = &cx.limits.http;
         let allowed = match self.clock.phase {
+            // Browsers connect in advance; such a connection must not hold up a stop.
+            Phase::First if self.is_draining => FIRST_REQUEST_GRACE,
             Phase::First | Phase::Head => limits.head_timeout,
             Phase::Idle => limits.keep_alive_timeout,
             Phase::Body => limits.body_timeout,
