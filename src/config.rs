@@ -79,6 +79,14 @@ impl Service {
             Self::SendFile { .. } => "send_file",
         }
     }
+
+    /// Where its requests are recorded, if it has any and they are.
+    pub fn access_log(&self) -> Option<AccessLog> {
+        match self {
+            Self::Http { access, .. } => access.clone(),
+            Self::Echo | Self::Reverse | Self::TcpProxy(_) | Self::SendText(_) | Self::SendFile { .. } => None,
+        }
+    }
 }
 
 /// What an HTTP listener serves, and how.
@@ -96,6 +104,9 @@ pub struct SiteConfig {
     pub fallback: Option<String>,
     /// Files that become smaller are sent compressed to clients that understand it.
     pub compression: bool,
+    /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
+    /// clients that understand it.
+    pub precompressed: bool,
     /// The `Server` field; `None`: none.
     pub server_name: Option<String>,
     /// The charset claimed for text; `None`: the document's own word holds.
@@ -116,6 +127,7 @@ impl Default for SiteConfig {
             dot_files: false,
             fallback: None,
             compression: true,
+            precompressed: true,
             server_name: Some("xps".into()),
             charset: None,
             cors: None,
@@ -135,7 +147,7 @@ pub struct HttpLimits {
     pub keep_alive_timeout: Duration,
     /// How long a client may take nothing of an answer.
     pub send_timeout: Duration,
-    /// How long the body of a request may pause.
+    /// How long the body of a request that nobody wants may take, from the answer to its end.
     pub body_timeout: Duration,
     /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
     pub discard_bytes_max: u64,

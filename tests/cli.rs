@@ -12,7 +12,7 @@ use support::environment::find_program;
 use support::process::{Signal, wait_for_exit};
 use support::{Backend, Launch, patience, skip};
 
-const COMMANDS: [&str; 8] = ["proxy", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
+const COMMANDS: [&str; 9] = ["proxy", "serve", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
 
 const USAGE: i32 = 2;
 const BACKEND_UNAVAILABLE: i32 = 4;
@@ -144,7 +144,7 @@ fn a_wrong_command_suggests_the_right_one() {
 
 #[test]
 fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["proxy"], "--upstream"),
         (&["proxy", "--upstream", "localhost"], "no port"),
         (&["proxy", "--upstream", "::1:3000"], "brackets"),
@@ -158,6 +158,7 @@ fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
         (&["echo", "--buffers", "1m"], "4m"),
         (&["echo", "--idle-timeout", "soon"], "30s"),
         (&["echo", "--log-level", "loud"], "debug"),
+        (&["serve", "--head-size", "0"], "at least 1"),
     ];
     for (arguments, hint) in cases {
         let words = complaint(xps([]).args(arguments), USAGE);
@@ -180,10 +181,10 @@ fn a_taken_port_is_named_with_the_command_that_finds_who_has_it() {
 }
 
 #[test]
-fn with_json_logs_an_error_is_json_too() {
+fn with_json_logs_a_failure_is_json_too_and_no_bug_of_ours() {
     let words = complaint(&mut xps(["send", "/no/such/file", "--log-format", "json"]), 1);
     let record: Value = serde_json::from_str(&words).unwrap_or_else(|error| panic!("{error}: {words}"));
-    assert_eq!(record["level"], "ERROR");
+    assert_eq!(record["level"], "WARN");
     assert!(record["fields"]["message"].as_str().is_some_and(|message| message.contains("/no/such/file")), "{record}");
 }
 
@@ -212,6 +213,10 @@ fn flags_are_set_by_the_environment_in_the_usual_words() {
         xps(["--version"]).env("XPS_QUIET", word).env("XPS_PIN_WORKERS", word).assert().success();
     }
     assert_contains(&complaint(xps(["--version"]).env("XPS_QUIET", "perhaps"), USAGE), &["--quiet"]);
+    for name in ["XPS_NO_LISTING", "XPS_DOT_FILES", "XPS_NO_COMPRESSION"] {
+        let words = complaint(xps(["serve", "/no/such/folder"]).env(name, "1"), 1);
+        assert_contains(&words, &["/no/such/folder"]);
+    }
     let report = output(xps(["probe"]).env("XPS_JSON", "1"));
     assert!(serde_json::from_str::<Value>(&report).is_ok(), "{report}");
 }

@@ -30,7 +30,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 /// The commands that `xps man` has a page for.
 pub const DOCUMENTED: [&str; 9] =
-    ["serve", "proxy", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
+    ["proxy", "serve", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
 
 /// A TCP server and reverse proxy driven by io_uring completions.
 ///
@@ -202,27 +202,30 @@ pub struct ServeOptions {
     #[arg(long, value_name = "NAME,…", env = "XPS_INDEX", value_delimiter = ',', default_value = "index.html")]
     pub index: Vec<String>,
     /// Do not list folders without an index file
-    #[arg(long, env = "XPS_NO_LISTING")]
+    #[arg(long, env = "XPS_NO_LISTING", value_parser = BoolishValueParser::new())]
     pub no_listing: bool,
     /// Serve files whose name begins with a dot, too
-    #[arg(long, env = "XPS_DOT_FILES")]
+    #[arg(long, env = "XPS_DOT_FILES", value_parser = BoolishValueParser::new())]
     pub dot_files: bool,
     /// Serve this file in place of what does not exist (single-page applications)
     #[arg(long, value_name = "FILE", env = "XPS_FALLBACK")]
     pub fallback: Option<String>,
     /// Do not compress
-    #[arg(long, env = "XPS_NO_COMPRESSION")]
+    #[arg(long, env = "XPS_NO_COMPRESSION", value_parser = BoolishValueParser::new())]
     pub no_compression: bool,
+    /// Do not send FILE.br, FILE.zst or FILE.gz in place of FILE
+    #[arg(long, env = "XPS_NO_PRECOMPRESSED")]
+    pub no_precompressed: bool,
     /// The charset claimed for text; without it the document's own word holds
     #[arg(long, value_name = "NAME", env = "XPS_CHARSET")]
     pub charset: Option<String>,
     /// The origin whose scripts may read the files: `*`, or one like https://example.org
     #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
     pub cors: Option<String>,
-    /// Add a field to every answer that is not an error; may be repeated
-    #[arg(long, value_name = "NAME: VALUE")]
+    /// Add a field to every answer that is not an error; may be repeated (in the variable: one a line)
+    #[arg(long, value_name = "NAME: VALUE", env = "XPS_HEADER", value_delimiter = '\n')]
     pub header: Vec<Header>,
-    /// The `Server` field; empty: none
+    /// The `Server` field; --server-name '' leaves it out
     #[arg(long, value_name = "NAME", env = "XPS_SERVER_NAME", default_value = "xps")]
     pub server_name: String,
     /// Where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
@@ -238,7 +241,7 @@ pub struct ServeOptions {
 #[command(next_help_heading = "HTTP")]
 pub struct HttpOptions {
     /// Refuse a request whose head is larger
-    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max))]
+    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max), value_parser = Size::parse_positive)]
     pub head_size: Size,
     /// Refuse a request whose head takes longer; 0: never
     #[arg(long, global = true, env = "XPS_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().head_timeout))]
@@ -249,6 +252,9 @@ pub struct HttpOptions {
     /// Cut a client off that takes nothing of its answer for so long; 0: never
     #[arg(long, global = true, env = "XPS_SEND_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().send_timeout))]
     pub send_timeout: Period,
+    /// Close a connection whose request's body, which nobody reads, takes longer; 0: never
+    #[arg(long, global = true, env = "XPS_BODY_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().body_timeout))]
+    pub body_timeout: Period,
     /// Requests on one connection; 0: any number
     #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
     pub max_requests: u32,

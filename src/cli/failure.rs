@@ -87,10 +87,30 @@ impl Failure {
                 let help = help.map_or(String::new(), |help| format!("help: {help}\n"));
                 format!("xps: error: {message}\n{help}")
             }
-            LogFormat::Json => telemetry::error_record(&message, help.as_deref()),
+            LogFormat::Json => telemetry::last_record(self.level(), &message, help.as_deref()),
         };
         // Nobody is left to tell that nobody can be told.
         let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// `error` is for bugs of xps, also where the program cannot go on: who watches for them should not be called for
+    /// a port that is taken.
+    const fn level(&self) -> tracing::Level {
+        match self {
+            Self::Run(RunError::Panicked) => tracing::Level::ERROR,
+            Self::Run(RunError::Worker(_) | RunError::Supervise(_))
+            | Self::Start(_)
+            | Self::Client(_)
+            | Self::ListedTwice(_)
+            | Self::File { .. }
+            | Self::Folder { .. }
+            | Self::AccessLog { .. }
+            | Self::OutsideRoot { .. }
+            | Self::LeadsOut { .. }
+            | Self::Output(_)
+            | Self::Log(_)
+            | Self::Bridge(_) => tracing::Level::WARN,
+        }
     }
 
     fn help(&self) -> Option<String> {

@@ -46,6 +46,7 @@ pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) ->
         dot_files: options.dot_files,
         fallback: options.fallback,
         compression: !options.no_compression,
+        precompressed: !options.no_precompressed,
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         charset: options.charset,
         cors: options.cors,
@@ -117,15 +118,22 @@ pub fn serve(
 ) -> Result<(), Failure> {
     let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
     refuse_twice(&listeners)?;
-    raise_descriptors();
+    let descriptors = raise_descriptors();
+    let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
+    let workers = options.workers.map_or_else(limits::usable_cpus, usize::from);
+    let mut limits = limits_of(options);
+    if let Some(descriptors) = descriptors {
+        let share = descriptors / OPEN_FILES_SHARE / workers as u64;
+        limits.store.open_max = limits.store.open_max.min(u32::try_from(share).unwrap_or(u32::MAX));
+    }
     let server = Server::start(ServerConfig {
         listeners,
-        workers: options.workers.map_or_else(limits::usable_cpus, usize::from),
+        workers,
         pin_workers: options.pin_workers,
         backend: options.backend.into(),
         uring_off: options.uring_off.iter().copied().collect(),
-        limits: limits_of(options),
+        limits,
     })?;
     tell_choice(&server);
     let speaks = !log.quiet && log.log_format == LogFormat::Human;
@@ -142,6 +150,10 @@ pub fn serve(
             );
         }
     })?;
+    // All listeners of one command share it.
+    if let Some(dropped) = access_logs.first().map(AccessLog::dropped_lines).filter(|dropped| *dropped > 0) {
+        tracing::warn!(dropped, "access log lines were lost in all");
+    }
     Ok(())
 }
 
@@ -183,12 +195,16 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
             head_timeout: options.http.head_timeout.0,
             keep_alive_timeout: options.http.keep_alive_timeout.0,
             send_timeout: options.http.send_timeout.0,
+            body_timeout: options.http.body_timeout.0,
             requests_max: options.http.max_requests,
             ..HttpLimits::default()
         },
         ..Limits::default()
     }
 }
+
+/// Of all descriptors, files kept open that nobody is being sent may have one in so many.
+const OPEN_FILES_SHARE: u64 = 8;
 
 /// Half of the memory for each size of buffer.
 fn pool_of(memory: Size) -> PoolConfig {
@@ -200,13 +216,21 @@ fn pool_of(memory: Size) -> PoolConfig {
 /// The pool numbers the buffers of a size in 16 bits.
 const POOL_BUFFERS_MAX: usize = 1 << 16;
 
-fn raise_descriptors() {
+/// Raises the limit of descriptors as far as it goes, and says where it stands, if there is one.
+fn raise_descriptors() -> Option<u64> {
     match limits::raise_descriptors() {
-        Ok((before, after)) if before != after => {
-            tracing::info!(from = before.soft, to = after.soft, "descriptor limit raised");
+        Ok((before, after)) => {
+            if before == after {
+                tracing::debug!(limit = after.soft, "descriptor limit is as high as allowed");
+            } else {
+                tracing::info!(from = before.soft, to = after.soft, "descriptor limit raised");
+            }
+            after.soft
         }
-        Ok((limit, _)) => tracing::debug!(limit = limit.soft, "descriptor limit is as high as allowed"),
-        Err(error) => tracing::warn!(%error, "cannot raise the descriptor limit"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the descriptor limit");
+            None
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Server {
     selection: Selection,
     workers: Vec<WorkerHandle>,
     stop: Stop,
+    signals: StopSignals,
 }
 
 /// Asks a server to stop, from any thread.
@@ -97,21 +98,25 @@ struct WorkerHandle {
 }
 
 impl Server {
-    /// Binds every address, starts the workers, and returns when all of them accept.
+    /// Binds every address, starts the workers, and returns when all of them accept. From before that
+    /// on, and until the server is gone, the process's SIGTERM, SIGINT and SIGUSR1 are its own.
     ///
     /// # Errors
     /// Nothing is left running then.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let selection = probe::choose(config.backend, config.uring_off)?;
         let blueprints = config.listeners.iter().map(Blueprint::new).collect::<Result<Vec<_>, _>>()?;
+        let supervisor = Waker::new().map_err(StartError::Worker)?;
+        // Before anybody can connect: who sees an open port may send a signal at once.
+        let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
         let mut bound = bind_all(&config)?;
         let addresses = bound.iter().map(|bound| bound.address).collect();
-        let supervisor = Waker::new().map_err(StartError::Worker)?;
         let mut server = Self {
             addresses,
             selection,
             workers: Vec::new(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
+            signals,
         };
         let cpus = if config.pin_workers { affinity::allowed_cpus().map_err(StartError::Worker)? } else { Vec::new() };
         for number in 0..config.workers {
@@ -165,15 +170,14 @@ impl Server {
     /// # Errors
     /// What ended a worker before that.
     pub fn run(self, mut on_drain: impl FnMut(usize)) -> Result<(), RunError> {
-        let signals = StopSignals::install(self.stop.supervisor.clone()).map_err(RunError::Supervise)?;
         let mut is_draining = false;
         loop {
             let has_ended = |worker: &WorkerHandle| worker.has_ended.load(Ordering::Acquire);
-            let is_asked = signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
+            let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
             if !is_draining && (is_asked || self.workers.iter().any(has_ended)) {
                 is_draining = true;
                 let connections = self.connections();
-                tracing::info!(connections, signal = signals.received(), "draining");
+                tracing::info!(connections, signal = self.signals.received(), "draining");
                 on_drain(connections);
                 self.drain();
             }

@@ -396,6 +396,3 @@ impl Epoll {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,6 +23,7 @@ pub mod media_type;
 pub mod multipart;
 mod ows;
 pub mod range;
+pub mod resource;
 pub mod store;
 pub mod validator;
 

@@ -17,7 +17,6 @@
 //! file, unchanged, what is in memory stays. One look-up serves all who wait for it. It does not know
 //! what files are for.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
@@ -28,7 +27,8 @@ use smallvec::SmallVec;
 
 use super::cache::{self, Cache};
 use super::compress::{self, Coding};
-use crate::buffer::Chunk;
+use super::resource::Released;
+pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, File, FileInfo, FileKind, FolderEntry, Op, Ops, Outcome, Root, Time, Token};
 use crate::table::{Key, Table};
 
@@ -44,8 +44,10 @@ pub struct StoreLimits {
     pub idle_for: Duration,
     /// Files up to so many bytes are kept in memory, larger ones open.
     pub small_bytes_max: u64,
-    /// The most results kept, and so the most files open that nobody is being sent.
+    /// The most results kept.
     pub entries_max: u32,
+    /// The most files kept open that nobody is being sent: connections need descriptors, too.
+    pub open_max: u32,
     /// The most bytes of memory that results may hold.
     pub bytes_max: usize,
 }
@@ -57,6 +59,7 @@ impl Default for StoreLimits {
             idle_for: Duration::from_secs(20),
             small_bytes_max: 32 << 10,
             entries_max: 4096,
+            open_max: 4096,
             bytes_max: 64 << 20,
         }
     }
@@ -80,41 +83,6 @@ pub struct Place {
     /// Distinguishes the same path under different roots.
     pub number: u16,
 }
-
-/// What a path leads to.
-#[derive(Debug)]
-pub struct Resource {
-    /// What `fstat(2)` said when it was opened; of a coded one, what it said of the file.
-    pub info: FileInfo,
-    /// How the content is coded.
-    pub coding: Option<Coding>,
-    /// The bytes, or where they are.
-    pub content: Content,
-    /// Room for whoever serves it: a whole response, and the second since 1970 within which it may be used.
-    pub prepared: RefCell<Option<(u64, Chunk)>>,
-}
-
-/// Where a resource's bytes are.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory, all of them.
-    Memory(Arc<[u8]>),
-    /// In this open file.
-    File(OpenFile),
-    /// It is a folder.
-    Folder,
-    /// It is a FIFO, socket or device: never read.
-    Special,
-}
-
-/// An open file; when the last who holds it is gone, the store closes it.
-#[derive(Debug)]
-pub struct OpenFile {
-    file: File,
-    released: Released,
-}
-
-type Released = Rc<RefCell<Vec<File>>>;
 
 /// The answer of a store.
 #[derive(Debug)]
@@ -149,6 +117,10 @@ pub struct Store {
     dirty: Vec<Key>,
     released: Released,
     woken: Vec<Key>,
+    /// Open files among the cache's.
+    open: u32,
+    /// Results that are not to be kept, for those who are woken in this turn.
+    passing: HashMap<Box<[u8]>, Result<Found, Fault>>,
 }
 
 #[derive(Clone, Debug)]
@@ -231,6 +203,8 @@ impl Store {
             dirty: Vec::new(),
             released: Released::default(),
             woken: Vec::new(),
+            open: 0,
+            passing: HashMap::new(),
         }
     }
 
@@ -294,7 +268,7 @@ impl Store {
                 Some(Step::Fetching { source, .. }) => {
                     if let Content::File(open) = &source.content {
                         let length = source.info.size as usize;
-                        ops.submit(token(job), Op::Read { file: open.file, offset: 0, length });
+                        ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length });
                     }
                 }
                 _ => self.compress(job, ops),
@@ -339,6 +313,9 @@ impl Store {
 
     /// Emits what is wanted now: closes what nobody uses, reads and compresses what was opened and read.
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
+        if self.woken.is_empty() {
+            self.passing.clear();
+        }
         for job in std::mem::take(&mut self.dirty) {
             match self.jobs.get(job).map(|job| &job.step) {
                 Some(Step::Opened { .. }) => self.take_in(job, now, ops),
@@ -362,6 +339,7 @@ impl Store {
     pub fn sweep(&mut self, now: Time) {
         let mut evicted = Vec::new();
         self.cache.sweep(now, SWEEP_MAX, &mut evicted);
+        self.let_go(evicted);
         self.faults.sweep(now, SWEEP_MAX, &mut Vec::new());
     }
 
@@ -373,7 +351,9 @@ impl Store {
     /// Lets go of everything; the next pump closes what nobody is being sent.
     pub fn clear(&mut self) {
         self.cache.clear(&mut Vec::new());
+        self.open = 0;
         self.faults.clear(&mut Vec::new());
+        self.passing.clear();
     }
 
     /// Whether nothing is open and nothing under way.
@@ -392,6 +372,11 @@ impl Store {
     }
 
     fn at_hand(&mut self, key: &[u8], inquiry: Inquiry) -> AtHand {
+        match self.passing.get(key) {
+            Some(Ok(found)) => return AtHand::Good(found.clone()),
+            Some(Err(fault)) => return AtHand::Fault(*fault),
+            None => {}
+        }
         let is_good = |since: Time| since >= inquiry.since;
         match self.faults.get(key, inquiry.now) {
             cache::Lookup::Fresh((fault, _)) => return AtHand::Fault(*fault),
@@ -432,7 +417,7 @@ impl Store {
     fn take_in(&mut self, job: Key, now: Time, ops: &mut Ops) {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let Step::Opened { previous, file, info } = step else { return };
-        let open = OpenFile { file, released: Rc::clone(&self.released) };
+        let open = OpenFile::new(file, Rc::clone(&self.released));
         let resource = match (previous, info.kind) {
             (Some(previous), _) if previous.info == info => previous,
             (_, FileKind::Directory) => Rc::new(Resource::new(info, None, Content::Folder)),
@@ -470,17 +455,53 @@ impl Store {
         self.woken.extend(waiters);
         match result {
             Ok(found) => {
-                let bytes = key.len() + found.memory();
                 self.faults.remove(&key);
-                // Who was evicted is closed by the next pump, once nobody is being sent from it.
-                self.cache.insert(key, Kept { found, since: now }, bytes, now, &mut Vec::new());
+                self.keep(key, found, now);
             }
             Err(fault) => {
-                self.cache.remove(&key);
-                let bytes = key.len();
-                self.faults.insert(key, (fault, now), bytes, now, &mut Vec::new());
+                let kept = self.cache.remove(&key);
+                self.let_go(kept);
+                if matches!(fault, Fault::Os(libc::EMFILE | libc::ENFILE)) {
+                    // Files at hand must not be why others cannot be opened; and the next attempt may well succeed.
+                    self.close_down_to(0);
+                    self.passing.insert(key, Err(fault));
+                } else {
+                    let bytes = key.len();
+                    self.faults.insert(key, (fault, now), bytes, now, &mut Vec::new());
+                }
             }
         }
+    }
+
+    fn keep(&mut self, key: Box<[u8]>, found: Found, now: Time) {
+        let bytes = key.len() + found.memory();
+        if bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
+            let kept = self.cache.remove(&key);
+            self.let_go(kept);
+            self.passing.insert(key, Ok(found));
+            return;
+        }
+        self.open += u32::from(found.is_open());
+        let mut evicted = Vec::new();
+        self.cache.insert(key, Kept { found, since: now }, bytes, now, &mut evicted);
+        self.let_go(evicted);
+        // The one that came just now is the last to go: whoever asked for it has yet to get it.
+        self.close_down_to(self.limits.open_max.max(1));
+    }
+
+    /// Lets the least recently used results go until so few of them are open files. The next pump closes those that
+    /// nobody is being sent from.
+    fn close_down_to(&mut self, open_max: u32) {
+        while self.open > open_max {
+            let Some(evicted) = self.cache.evict_one() else { break };
+            self.let_go([evicted]);
+        }
+    }
+
+    /// Counts what has left the cache, and drops it.
+    fn let_go(&mut self, gone: impl IntoIterator<Item = Kept>) {
+        let open = gone.into_iter().filter(|kept| kept.found.is_open()).count();
+        self.open = self.open.saturating_sub(open as u32);
     }
 }
 
@@ -492,35 +513,12 @@ enum AtHand {
     Nothing,
 }
 
-impl Resource {
-    fn new(info: FileInfo, coding: Option<Coding>, content: Content) -> Self {
-        Self { info, coding, content, prepared: RefCell::new(None) }
-    }
-
-    /// Bytes of the content.
-    pub fn content_bytes(&self) -> u64 {
-        match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(_) => self.info.size,
-            Content::Folder | Content::Special => 0,
-        }
-    }
-}
-
-impl OpenFile {
-    /// The file, to be sent from as long as this is held.
-    pub const fn file(&self) -> File {
-        self.file
-    }
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        self.released.borrow_mut().push(self.file);
-    }
-}
-
 impl Found {
+    /// Whether it holds a descriptor.
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Resource(resource) if matches!(resource.content, Content::File(_)))
+    }
+
     /// Bytes of memory, about: of a small file twice its size, since it is kept as a response, too.
     fn memory(&self) -> usize {
         match self {
@@ -550,3 +548,6 @@ fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
     key.extend_from_slice(path.to_bytes());
     key
 }
+
+#[cfg(test)]
+mod tests;

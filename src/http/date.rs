@@ -38,6 +38,27 @@ impl HttpDate {
     pub const fn as_bytes(&self) -> &[u8; 29] {
         &self.0
     }
+
+    /// The same moment as access logs in the common format have it: `06/Nov/1994:08:49:37 +0000`.
+    pub fn in_log_form(&self) -> [u8; 26] {
+        let mut bytes = *b"01/Jan/1970:00:00:00 +0000";
+        bytes[0..2].copy_from_slice(&self.0[5..7]);
+        bytes[3..6].copy_from_slice(&self.0[8..11]);
+        bytes[7..11].copy_from_slice(&self.0[12..16]);
+        bytes[12..20].copy_from_slice(&self.0[17..25]);
+        bytes
+    }
+
+    /// The same moment as RFC 3339 has it: `1994-11-06T08:49:37Z`.
+    pub fn in_rfc3339(&self) -> [u8; 20] {
+        let month = MONTHS.chunks(3).position(|name| *name == self.0[8..11]).unwrap_or_default();
+        let mut bytes = *b"1970-01-01T00:00:00Z";
+        bytes[0..4].copy_from_slice(&self.0[12..16]);
+        bytes[5..7].copy_from_slice(&two_digits(month as u64 + 1));
+        bytes[8..10].copy_from_slice(&self.0[5..7]);
+        bytes[11..19].copy_from_slice(&self.0[17..25]);
+        bytes
+    }
 }
 
 /// The seconds since 1970 that an HTTP date names; `None` if it is not one, or lies before 1970.
@@ -122,6 +143,14 @@ mod tests {
             let expected = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(HttpDate::new(seconds).as_bytes(), expected.as_bytes(), "{seconds}");
         }
+    }
+
+    #[test]
+    fn logs_have_it_in_their_forms() {
+        let date = HttpDate::new(784_111_777);
+        assert_eq!(&date.in_log_form(), b"06/Nov/1994:08:49:37 +0000");
+        assert_eq!(&date.in_rfc3339(), b"1994-11-06T08:49:37Z");
+        assert_eq!(&HttpDate::new(LAST_SECOND).in_rfc3339(), b"9999-12-31T23:59:59Z");
     }
 
     #[test]

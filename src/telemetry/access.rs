@@ -1,15 +1,15 @@
 //! The access log: one line for each request, written off the loop.
 //!
-//! A reader that is too slow loses lines, which are counted; it never holds up a request.
+//! A reader that is too slow loses lines, which are counted and told; it never holds up a request.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::driver::{Peer, signals};
 use crate::http::date::HttpDate;
@@ -20,6 +20,9 @@ use crate::http::{Refusal, RequestHead, Target, Version};
 
 /// Lines that may wait for a slow disk.
 const LINES_WAITING_MAX: usize = 64 << 10;
+
+/// Lost lines are told of no more often than this.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How requests are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -77,8 +80,12 @@ impl AccessLog {
     }
 
     fn new(output: impl Write + Send + 'static, format: AccessFormat) -> Self {
+        let counter = Arc::new(OnceLock::new());
+        let output = Complaining { output, counter: Arc::clone(&counter), told: 0, told_at: None };
         let (writer, guard) =
             NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).lossy(true).finish(output);
+        // It was empty.
+        let _ = counter.set(writer.error_counter());
         Self { writer, format, _guard: Arc::new(Mutex::new(guard)) }
     }
 
@@ -100,20 +107,20 @@ impl AccessLog {
     /// Writes bytes down that were not a request.
     pub fn record_refusal(&self, peer: Peer, refusal: Refusal, body_bytes: u64, unix_seconds: u64) {
         let mut line = Vec::with_capacity(128);
-        let (code, date) = (refusal.status.code(), HttpDate::new(unix_seconds));
-        let date = String::from_utf8_lossy(date.as_bytes());
-        // Writing to a vector cannot fail.
-        let _ = match self.format {
+        let (code, peer) = (refusal.status.code(), Address(peer));
+        match self.format {
             AccessFormat::Combined => {
-                writeln!(line, "{} - - [{date}] \"-\" {code} {body_bytes} \"-\" \"-\" 0", Address(peer))
+                begin_combined(&mut line, peer, unix_seconds);
+                // Writing to a vector cannot fail, here and below.
+                let _ = writeln!(line, "-\" {code} {body_bytes} \"-\" \"-\" 0");
             }
-            AccessFormat::Json => writeln!(
-                line,
-                "{{\"time\":\"{date}\",\"peer\":\"{}\",\"status\":{code},\"bytes\":{body_bytes},\"refused\":\"{}\"}}",
-                Address(peer),
-                refusal.reason
-            ),
-        };
+            AccessFormat::Json => {
+                begin_json(&mut line, peer, unix_seconds);
+                let _ = write!(line, "\"status\":{code},\"bytes\":{body_bytes},\"refused\":\"");
+                escape_json(refusal.reason, &mut line);
+                line.extend_from_slice(b"\"}\n");
+            }
+        }
         self.write(&line);
     }
 
@@ -123,15 +130,30 @@ impl AccessLog {
     }
 }
 
+/// Up to the quote before the request line.
+fn begin_combined(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "{peer} - - [");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_log_form());
+    line.extend_from_slice(b"] \"");
+}
+
+/// The first two members of the object, and the comma behind them.
+fn begin_json(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_rfc3339());
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "\",\"peer\":\"{peer}\",");
+}
+
 fn combined(line: &mut Vec<u8>, entry: &Entry<'_>) {
     let field = |known| entry.head.fields.known(known).unwrap_or(b"-");
-    // Writing to a vector cannot fail.
-    let _ = write!(line, "{} - - [", Address(entry.peer));
-    line.extend_from_slice(HttpDate::new(entry.unix_seconds).as_bytes());
-    line.extend_from_slice(b"] \"");
+    begin_combined(line, Address(entry.peer), entry.unix_seconds);
     line.extend_from_slice(entry.head.method.as_str().as_bytes());
     line.push(b' ');
-    push_target(line, &entry.head.target);
+    for part in target_parts(&entry.head.target) {
+        push_quoted(line, part.as_bytes());
+    }
     line.extend_from_slice(match entry.head.version {
         Version::Http10 => b" HTTP/1.0\" ",
         Version::Http11 => b" HTTP/1.1\" ",
@@ -150,15 +172,13 @@ fn combined(line: &mut Vec<u8>, entry: &Entry<'_>) {
 }
 
 fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
-    line.extend_from_slice(b"{\"time\":\"");
-    line.extend_from_slice(HttpDate::new(entry.unix_seconds).as_bytes());
-    // Writing to a vector cannot fail.
-    let _ = write!(line, "\",\"peer\":\"{}\",\"method\":\"", Address(entry.peer));
+    begin_json(line, Address(entry.peer), entry.unix_seconds);
+    line.extend_from_slice(b"\"method\":\"");
     escape_json(entry.head.method.as_str(), line);
     line.extend_from_slice(b"\",\"target\":\"");
-    let mut target = Vec::new();
-    push_target(&mut target, &entry.head.target);
-    escape_json(&String::from_utf8_lossy(&target), line);
+    for part in target_parts(&entry.head.target) {
+        escape_json(part, line);
+    }
     line.extend_from_slice(b"\",\"status\":");
     push_decimal(line, u64::from(entry.status));
     line.extend_from_slice(b",\"bytes\":");
@@ -177,17 +197,15 @@ fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
     line.extend_from_slice(b"}\n");
 }
 
-fn push_target(line: &mut Vec<u8>, target: &Target<'_>) {
-    match target {
-        Target::Asterisk => line.push(b'*'),
-        Target::Authority(authority) => line.extend_from_slice(authority.as_bytes()),
-        Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
-            push_quoted(line, path.as_bytes());
-            if let Some(query) = query {
-                line.push(b'?');
-                push_quoted(line, query.as_bytes());
-            }
-        }
+/// A target as it is written down: path, question mark, query.
+fn target_parts<'b>(target: &Target<'b>) -> [&'b str; 3] {
+    match *target {
+        Target::Asterisk => ["*", "", ""],
+        Target::Authority(authority) => [authority, "", ""],
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => match query {
+            Some(query) => [path, "?", query],
+            None => [path, "", ""],
+        },
     }
 }
 
@@ -205,6 +223,7 @@ fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// A peer without its port.
+#[derive(Clone, Copy)]
 struct Address(Peer);
 
 impl std::fmt::Display for Address {
@@ -213,6 +232,38 @@ impl std::fmt::Display for Address {
             Peer::Inet(address) => address.ip().fmt(f),
             Peer::Local | Peer::Gone => f.write_str("-"),
         }
+    }
+}
+
+/// Writes on, and tells of lines that were lost, whenever more have been.
+struct Complaining<W> {
+    output: W,
+    /// Set before the first line comes.
+    counter: Arc<OnceLock<ErrorCounter>>,
+    told: usize,
+    told_at: Option<Instant>,
+}
+
+impl<W> Complaining<W> {
+    fn complain(&mut self) {
+        let dropped = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let is_soon = self.told_at.is_some_and(|told_at| told_at.elapsed() < COMPLAINT_INTERVAL);
+        if dropped > self.told && !is_soon {
+            tracing::warn!(dropped, "access log lines were lost: its reader is too slow");
+            (self.told, self.told_at) = (dropped, Some(Instant::now()));
+        }
+    }
+}
+
+impl<W: Write> Write for Complaining<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.output.write(bytes);
+        self.complain();
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
     }
 }
 
@@ -280,7 +331,7 @@ mod tests {
         let request = "GET /a?b=c HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
         assert_eq!(
             line(AccessFormat::Combined, request),
-            "192.0.2.7 - - [Sun, 06 Nov 1994 08:49:37 GMT] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
+            "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
         );
     }
 
@@ -292,5 +343,6 @@ mod tests {
             (&entry["target"], &entry["agent"], &entry["status"]),
             (&"/a".into(), &"x \"y\"".into(), &200.into())
         );
+        assert_eq!((&entry["time"], &entry["peer"]), (&"1994-11-06T08:49:37Z".into(), &"192.0.2.7".into()));
     }
 }

@@ -90,9 +90,9 @@ pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
     Ok(guard)
 }
 
-/// A line such as the JSON log has, for an error that must be told whatever the log's level, and
-/// also when there is no log yet or no longer.
-pub fn error_record(message: &str, help: Option<&str>) -> String {
+/// A line such as the JSON log has, for what ends the program: it must be told whatever the log's
+/// level, and also when there is no log yet or no longer.
+pub fn last_record(level: tracing::Level, message: &str, help: Option<&str>) -> String {
     let mut now = String::new();
     // Without a time it is still worth reading.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));
@@ -100,7 +100,7 @@ pub fn error_record(message: &str, help: Option<&str>) -> String {
     if let Some(help) = help {
         fields["help"] = help.into();
     }
-    let record = json!({ "timestamp": now, "level": "ERROR", "fields": fields, "target": "xps::cli" });
+    let record = json!({ "timestamp": now, "level": level.as_str(), "fields": fields, "target": "xps::cli" });
     format!("{record}\n")
 }
 
@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_of_json_whatever_is_in_it() {
-        let line = error_record("it said \"no\"\nand left", Some("ask again"));
+        let line = last_record(tracing::Level::WARN, "it said \"no\"\nand left", Some("ask again"));
         assert_eq!(line.matches('\n').count(), 1);
         let record: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(record["level"], "ERROR");
+        assert_eq!(record["level"], "WARN");
         assert_eq!(record["fields"]["message"], "it said \"no\"\nand left");
         assert_eq!(record["fields"]["help"], "ask again");
         assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");

@@ -78,6 +78,9 @@ fn judge_http(
     let must_be_whole = client.is_polite && patient && !sim.is_faulted(id) && !files_fail;
     let mut rest = peer.received();
     let mut answered = 0;
+    // After a request that is malformed nothing is read as one.
+    let last = requests.iter().position(|request| request.expected().0 == 400);
+    let requests = &requests[..last.map_or(requests.len(), |last| last + 1)];
     for (number, request) in requests.iter().enumerate() {
         let Some(head_end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else { break };
         let (head, body) = rest.split_at(head_end + 4);

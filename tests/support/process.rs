@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 pub enum Signal {
     Interrupt,
     Terminate,
+    User1,
 }
 
 impl Signal {
@@ -16,6 +17,7 @@ impl Signal {
         match self {
             Self::Interrupt => 2,
             Self::Terminate => 15,
+            Self::User1 => 10,
         }
     }
 

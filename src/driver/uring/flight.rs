@@ -42,7 +42,8 @@ pub(super) enum Work {
         /// The header of a send of several pieces; boxed, since the kernel reads it where it is.
         message: Option<Box<Message>>,
     },
-    SendFile(Transfer),
+    /// Boxed, since most flights are of receives and should be small.
+    SendFile(Box<Transfer>),
     Connect(Attempt),
     Open {
         /// Held for the kernel, which reads path and box where they are, and opens beneath the root.

@@ -87,7 +87,7 @@ impl Uring {
             cached_until: offset,
             waits_for: WaitsFor::Turn,
         };
-        self.flights.insert(id, Work::SendFile(transfer));
+        self.flights.insert(id, Work::SendFile(Box::new(transfer)));
         self.ready.push_back(id);
     }
 

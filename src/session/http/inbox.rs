@@ -81,7 +81,13 @@ impl Inbox {
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        self.gathered.capacity() + self.buffers.iter().map(Buffer::capacity).sum::<usize>()
+        self.gathered.capacity() + self.waiting_memory()
+    }
+
+    /// Bytes of memory that nobody has looked at yet. What is gathered does not count: it waits for more to come,
+    /// so it must never be the reason to receive nothing, and a head's limit bounds it.
+    pub(super) fn waiting_memory(&self) -> usize {
+        self.buffers.iter().map(Buffer::capacity).sum()
     }
 }
 
@@ -118,6 +124,14 @@ mod tests {
         assert!(!inbox.gather());
         inbox.consume(3);
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_is_gathered_does_not_stop_the_receiving() {
+        let piece = "x".repeat(4000);
+        let mut inbox = inbox(&[piece.as_str(); 20]);
+        while inbox.gather() {}
+        assert_eq!((inbox.bytes().len(), inbox.waiting_memory()), (80_000, 0));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod site;
 mod welcome;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 pub use site::{Site, Source};
 pub use welcome::WELCOME_PAGES;
@@ -36,13 +37,20 @@ use crate::file::multipart::Piece;
 use crate::file::store::{Content, Inquiry};
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyFraming, Expect, Refusal, Status, Version};
+use crate::http::{BodyFraming, Expect, Refusal, Status};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::telemetry::access;
 
-/// How long a client may take to end its side after it was told that there is no more.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a client may be silent before it ends its side, after it was told that there is no more.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long it may go on sending then. A close with bytes unread is a reset, which may reach the client before it has
+/// read the answer (RFC 9112, 9.6).
+const LINGER_MAX: Duration = Duration::from_secs(30);
+
+/// How old a connection must be for a stop to take it for one that will never ask.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Answers that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
@@ -78,7 +86,7 @@ enum State {
     /// What is in the outbox is the last.
     Ending,
     /// The client was told so; what it still sends is thrown away.
-    Lingering { until: Time },
+    Lingering { until: Time, latest: Time },
 }
 
 /// What comes after an answer.
@@ -113,7 +121,7 @@ enum Phase {
     Idle,
     /// Finishing a head.
     Head,
-    /// Sending a body that nobody wants.
+    /// Sending a body that nobody wants: all of it, however steadily it drips.
     Body,
     /// Taking an answer.
     Answer,
@@ -150,8 +158,11 @@ impl Http {
             State::Sending { .. } => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Ending => self.end(client, cx),
-            State::Lingering { .. } => {
-                self.inbox.clear();
+            State::Lingering { until, latest } => {
+                if !self.inbox.is_empty() {
+                    self.inbox.clear();
+                    *until = (cx.now + LINGER).min(*latest);
+                }
                 Step::Wait
             }
         }
@@ -188,7 +199,7 @@ impl Http {
             Ok(Parsed::Complete { head, length }) => {
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
-                let body = unwanted(head.framing);
+                let body = unwanted(head.framing, cx.limits.http.discard_bytes_max);
                 // A client that waits for a go-ahead gets an answer instead, and may or may not send its body now.
                 let body_is_short = body.as_ref().is_none_or(|body| body.is_within(cx.limits.http.discard_bytes_max));
                 let keep_alive =
@@ -208,9 +219,6 @@ impl Http {
                     self.state = State::Asking { since, has_come: false };
                     return Step::Wait;
                 };
-                // Its end tells where the listing ends.
-                let ends_body = matches!(answer.body, Body::Listing { is_chunked: false, .. });
-                let is_http10_body = ends_body && head.version == Version::Http10;
                 tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
                 if let Some(log) = &self.site.access {
                     log.record(&access::Entry {
@@ -225,7 +233,7 @@ impl Http {
                 self.requests = requests;
                 self.inbox.consume(length);
                 let after = match body {
-                    _ if !keep_alive || is_http10_body => After::End,
+                    _ if !answer.keep_alive => After::End,
                     Some(body) => After::Discard(body),
                     None => After::NextHead,
                 };
@@ -359,7 +367,7 @@ impl Http {
             client.writer.finish(cx.ops);
         }
         if client.writer.is_finished() {
-            self.state = State::Lingering { until: cx.now + LINGER };
+            self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
         }
         Step::Wait
     }
@@ -389,6 +397,8 @@ impl Http {
     fn time_limit(&self, cx: &Context<'_>) -> Option<Time> {
         let limits = &cx.limits.http;
         let allowed = match self.clock.phase {
+            // Browsers connect in advance; such a connection must not hold up a stop.
+            Phase::First if self.is_draining => FIRST_REQUEST_GRACE,
             Phase::First | Phase::Head => limits.head_timeout,
             Phase::Idle => limits.keep_alive_timeout,
             Phase::Body => limits.body_timeout,
@@ -416,10 +426,6 @@ impl Task for Http {
     }
 
     fn on_received(&mut self, buffer: Buffer) {
-        if matches!(self.state, State::Discarding(_)) {
-            // Every byte of an unwanted body is progress.
-            self.clock.phase = Phase::Ours;
-        }
         self.inbox.push(buffer);
     }
 
@@ -456,17 +462,17 @@ impl Task for Http {
                 return Some(ending);
             }
         }
-        client.reader.want(self.inbox.memory() < inbox_memory_max(cx.limits), cx.ops);
+        client.reader.want(self.inbox.waiting_memory() < INBOX_BYTES_MAX, cx.ops);
         self.deadline = self.time_limit(cx);
         match self.state {
-            State::Lingering { until } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
+            State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
             _ => None,
         }
     }
 
     fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Lingering { until } => Some(until),
+            State::Lingering { until, .. } => Some(until),
             _ => self.deadline,
         }
     }
@@ -520,18 +526,17 @@ impl Unwanted {
     }
 }
 
-/// Receiving pauses when what waits to be read holds so much memory. The largest head, gathered in a
-/// vector that grows by doubling, is less.
+/// What waits to be read, and beside it the largest head, gathered in a vector that grows by doubling.
 const fn inbox_memory_max(limits: &Limits) -> usize {
     INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max
 }
 
 /// The body that follows a head, if one does.
-fn unwanted(framing: BodyFraming) -> Option<Unwanted> {
+fn unwanted(framing: BodyFraming, bytes_max: u64) -> Option<Unwanted> {
     match framing {
         BodyFraming::None | BodyFraming::Length(0) => None,
         BodyFraming::Length(length) => Some(Unwanted::Length(length)),
-        BodyFraming::Chunked => Some(Unwanted::Chunked { decoder: Box::default(), left: 256 << 10 }),
+        BodyFraming::Chunked => Some(Unwanted::Chunked { decoder: Box::default(), left: bytes_max }),
     }
 }
 

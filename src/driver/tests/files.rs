@@ -24,6 +24,16 @@ impl Folder {
         folder
     }
 
+    /// Has the kernel drop the file from its cache. A file system without a disk ignores it.
+    fn forget_bytes(&self, name: &str) {
+        let file = fs::File::open(self.folder.path().join(name)).unwrap();
+        // SAFETY: no pointers are passed.
+        unsafe {
+            libc::fsync(file.as_raw_fd());
+            libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+        }
+    }
+
     fn open(&self, rig: &mut Rig, path: &str) -> Result<(File, FileInfo), Fault> {
         let root = Arc::clone(&self.root);
         match rig.run(Op::Open { root, path: CString::new(path).unwrap() }) {
@@ -34,9 +44,8 @@ impl Folder {
     }
 }
 
-#[test]
-fn files_beneath_the_root_open_and_others_do_not() {
-    let mut rig = Rig::new();
+pub(super) fn files_beneath_the_root_open_and_others_do_not(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let folder = Folder::with("file", b"twelve bytes");
     fs::create_dir(folder.folder.path().join("sub")).unwrap();
     let (file, info) = folder.open(&mut rig, "sub/../file").unwrap();
@@ -53,9 +62,8 @@ fn files_beneath_the_root_open_and_others_do_not() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn an_open_that_was_cancelled_leaves_no_file() {
-    let mut rig = Rig::new();
+pub(super) fn an_open_that_was_cancelled_leaves_no_file(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let folder = Folder::with("file", b"x");
     let id = rig.submit(Op::Open { root: Arc::clone(&folder.root), path: c"file".to_owned() });
     match rig.cancel(id) {
@@ -67,42 +75,14 @@ fn an_open_that_was_cancelled_leaves_no_file() {
 }
 
 /// The look-up is forced onto the other thread, as on a kernel without `RESOLVE_CACHED`.
-#[test]
-fn an_open_off_the_loop_answers_and_can_be_cancelled() {
-    let mut rig = Rig::new();
-    let folder = Folder::with("file", b"x");
-    for cancels in [false, true] {
-        let token = Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 };
-        let path = c"file".to_owned();
-        // Known to the ledger, but started by hand.
-        let id = rig.ops.submit(token, Op::Open { root: Arc::clone(&folder.root), path: path.clone() });
-        rig.ops.drain();
-        rig.driver.open_off_the_loop(id, Arc::clone(&folder.root), path);
-        if cancels {
-            assert!(matches!(rig.cancel(id), Outcome::Cancelled));
-            rig.turn(Duration::from_millis(50));
-        } else {
-            let Outcome::Opened(file, _) = rig.end_of(id) else { panic!() };
-            assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
-        }
-    }
-    rig.assert_at_rest();
-}
-
-#[test]
-fn a_range_of_a_file_arrives_byte_for_byte_hot_or_cold() {
+pub(super) fn a_range_of_a_file_arrives_byte_for_byte_hot_or_cold(kind: Kind) {
     let bytes = pattern(5 << 20);
     for is_cold in [false, true] {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(kind);
         let folder = Folder::with("file", &bytes);
         let (file, _) = folder.open(&mut rig, "file").unwrap();
         if is_cold {
-            let file = rig.driver.files.get(file.0).unwrap();
-            // SAFETY: no pointers are passed. A file system without a disk ignores the advice.
-            unsafe {
-                libc::fsync(file.as_raw_fd());
-                libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
-            }
+            folder.forget_bytes("file");
         }
         let (socket, far) = rig.connection();
         let far = reader(far);
@@ -116,9 +96,8 @@ fn a_range_of_a_file_arrives_byte_for_byte_hot_or_cold() {
     }
 }
 
-#[test]
-fn a_stalled_peer_holds_its_file_up_and_nobody_else() {
-    let mut rig = Rig::new();
+pub(super) fn a_stalled_peer_holds_its_file_up_and_nobody_else(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let bytes = pattern(16 << 20);
     let folder = Folder::with("file", &bytes);
     let (file, info) = folder.open(&mut rig, "file").unwrap();
@@ -132,7 +111,7 @@ fn a_stalled_peer_holds_its_file_up_and_nobody_else() {
     ));
     rig.close(lively);
     assert!(lively_far.join().unwrap() == bytes[1..100_001]);
-    rig.until(|rig| !rig.driver.sockets.get(stalled.0).unwrap().writable);
+    rig.until_no_progress(send);
     let enters = rig.driver.counters().enters;
     rig.turn(Duration::from_millis(20));
     assert!(rig.driver.counters().enters - enters <= 3, "it spins");
@@ -145,9 +124,8 @@ fn a_stalled_peer_holds_its_file_up_and_nobody_else() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_file_that_is_shorter_than_promised_is_a_fault() {
-    let mut rig = Rig::new();
+pub(super) fn a_file_that_is_shorter_than_promised_is_a_fault(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let folder = Folder::with("file", &pattern(1000));
     let (file, _) = folder.open(&mut rig, "file").unwrap();
     let (socket, mut far) = rig.connection();
@@ -161,23 +139,17 @@ fn a_file_that_is_shorter_than_promised_is_a_fault() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_transfer_can_be_cancelled_while_it_stalls_and_while_it_warms() {
-    let mut rig = Rig::new();
+pub(super) fn a_transfer_can_be_cancelled_while_it_stalls_and_while_it_warms(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let folder = Folder::with("file", &pattern(16 << 20));
     let (file, info) = folder.open(&mut rig, "file").unwrap();
     let (socket, _far) = rig.connection();
     let stalling = rig.submit(Op::SendFile { socket, head: Chain::new(), file, offset: 0, length: info.size });
-    rig.until(|rig| !rig.driver.sockets.get(socket.0).unwrap().writable);
+    rig.until_no_progress(stalling);
     assert!(matches!(rig.cancel(stalling), Outcome::Cancelled));
     rig.close(socket);
     let (socket, _far) = rig.connection();
-    let descriptor = rig.driver.files.get(file.0).unwrap().as_raw_fd();
-    // SAFETY: no pointers are passed.
-    unsafe {
-        libc::fsync(descriptor);
-        libc::posix_fadvise(descriptor, 0, 0, libc::POSIX_FADV_DONTNEED);
-    }
+    folder.forget_bytes("file");
     let warming = rig.submit(Op::SendFile { socket, head: Chain::new(), file, offset: 0, length: info.size });
     rig.turn(Duration::ZERO);
     assert!(matches!(rig.cancel(warming), Outcome::Cancelled));

@@ -3,27 +3,8 @@
 use super::*;
 use crate::buffer::Chunk;
 
-#[test]
-fn an_idle_turn_lasts_as_long_as_asked_and_enters_the_kernel_once() {
-    let mut rig = Rig::new();
-    let (socket, _far) = rig.connection();
-    let recv = rig.submit(Op::Recv { socket });
-    rig.turn(Duration::ZERO);
-    let before = (rig.driver.now(), rig.driver.counters().enters);
-    let wait = Duration::from_micros(20_300);
-    let turn = rig.turn(wait);
-    assert!(!turn.woken && rig.done.is_empty());
-    assert!(turn.now.since(before.0) >= wait);
-    assert!(rig.driver.counters().enters - before.1 <= 2, "it spins");
-    assert_eq!(rig.driver.pool.usage(SizeClass::Small).leased, 0, "an idle connection holds a buffer");
-    rig.cancel(recv);
-    rig.close(socket);
-    rig.assert_at_rest();
-}
-
-#[test]
-fn a_waker_ends_an_endless_wait_once() {
-    let mut rig = Rig::new();
+pub(super) fn a_waker_ends_an_endless_wait_once(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let waker = rig.driver.waker();
     let thread = std::thread::spawn(move || waker.wake());
     let turn = rig.driver.turn(&mut rig.ops, None, &mut rig.done).unwrap();
@@ -32,9 +13,8 @@ fn a_waker_ends_an_endless_wait_once() {
     assert!(!rig.turn(Duration::ZERO).woken);
 }
 
-#[test]
-fn offloaded_work_does_not_look_like_a_message() {
-    let mut rig = Rig::new();
+pub(super) fn offloaded_work_does_not_look_like_a_message(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let id = rig.submit(Op::Resolve { host: "127.0.0.1".into(), port: 80 });
     let start = Instant::now();
     while rig.ops.owner(id).is_some() && start.elapsed() < PATIENCE {
@@ -44,19 +24,17 @@ fn offloaded_work_does_not_look_like_a_message() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_resolve_that_was_cancelled_answers_nobody() {
-    let mut rig = Rig::new();
+pub(super) fn a_resolve_that_was_cancelled_answers_nobody(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let id = rig.submit(Op::Resolve { host: "localhost".into(), port: 80 });
     assert!(matches!(rig.cancel(id), Outcome::Cancelled));
     rig.turn(Duration::from_millis(50));
     rig.assert_at_rest();
 }
 
-#[test]
-fn receivers_without_a_buffer_wait_and_get_theirs_in_turn() {
+pub(super) fn receivers_without_a_buffer_wait_and_get_theirs_in_turn(kind: Kind) {
     let pool = PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 2, large_max: 0 };
-    let mut rig = Rig::with_pool(pool);
+    let mut rig = Rig::with_pool(kind, pool);
     let mut peers = Vec::new();
     for index in 0..6_u8 {
         let (socket, mut far) = rig.connection();
@@ -68,7 +46,7 @@ fn receivers_without_a_buffer_wait_and_get_theirs_in_turn() {
     rig.turn(Duration::from_millis(20));
     assert_eq!(rig.done.len(), 2, "there are but two buffers");
     assert!(rig.driver.counters().enters - enters <= 3, "it spins");
-    assert_eq!(rig.driver.counters().buffers_exhausted, 4);
+    assert!(rig.driver.counters().buffers_exhausted >= 4);
     let mut bytes = 0;
     rig.until(|rig| {
         for completion in rig.done.drain(..) {
@@ -84,9 +62,8 @@ fn receivers_without_a_buffer_wait_and_get_theirs_in_turn() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_socket_that_is_always_ready_does_not_hold_up_another() {
-    let mut rig = Rig::new();
+pub(super) fn a_socket_that_is_always_ready_does_not_hold_up_another(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (busy, far) = rig.connection();
     let (quiet, mut quiet_far) = rig.connection();
     let flood = std::thread::spawn(move || {
@@ -114,50 +91,33 @@ fn a_socket_that_is_always_ready_does_not_hold_up_another() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn one_turn_hands_out_no_more_than_the_limit() {
-    let mut rig = Rig::new();
-    let resolves = TURN_COMPLETIONS_MAX + 10;
-    let ids: Vec<_> = (0..resolves)
-        .map(|_| {
-            let id = rig.submit(Op::Resolve { host: "::1".into(), port: 1 });
-            rig.ops.cancel(id);
-            id
-        })
-        .collect();
-    rig.turn(Duration::ZERO);
-    assert_eq!(rig.done.len(), TURN_COMPLETIONS_MAX);
-    rig.turn(Duration::ZERO);
-    assert_eq!(rig.done.len(), resolves);
-    assert!(ids.iter().all(|id| rig.ops.owner(*id).is_none()));
-    rig.assert_at_rest();
-}
-
 /// What runs out of descriptors runs in a process of its own: the limit is the whole process's.
-#[test]
-fn without_descriptors_accepting_pauses_and_recovers() {
+pub(super) fn without_descriptors_accepting_pauses_and_recovers(kind: Kind) {
     const CHILD: &str = "XPS_TEST_EMFILE_CHILD";
     if std::env::var_os(CHILD).is_none() {
-        let test = "driver::epoll::tests::limits::without_descriptors_accepting_pauses_and_recovers";
+        let test = std::thread::current().name().unwrap().to_owned();
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--test-threads=1"])
+            .args(["--exact", &test, "--test-threads=1"])
             .env(CHILD, "1")
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && words.contains("1 passed"), "{words}");
         return;
     }
     let limit = libc::rlimit { rlim_cur: 128, rlim_max: 128 };
     // SAFETY: the limit is a live local.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(kind);
     let (listener, address) = rig.listener();
     let accept = rig.submit(Op::Accept { listener });
     let mut client = TcpStream::connect(address).unwrap();
     rig.until(|rig| rig.accepted(accept).len() == 1);
     let first = rig.accepted(accept)[0];
-    let second = TcpStream::connect(address).unwrap();
+    // The kernel may accept at any moment, so it comes only when there is no descriptor left.
+    let second = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).take(128).collect();
+    second.connect(&address.into()).unwrap();
     rig.until(|rig| rig.driver.counters().accept_pauses > 0);
     let pauses = rig.driver.counters().accept_pauses;
     let enters = rig.driver.counters().enters;
@@ -176,4 +136,39 @@ fn without_descriptors_accepting_pauses_and_recovers() {
     let _fourth = TcpStream::connect(address).unwrap();
     rig.until(|rig| rig.accepted(accept).len() >= 3);
     drop((client, second));
+}
+
+pub(super) fn an_idle_turn_lasts_as_long_as_asked_and_enters_the_kernel_once(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (socket, _far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Duration::ZERO);
+    let before = (rig.driver.now(), rig.driver.counters().enters);
+    let wait = Duration::from_micros(20_300);
+    let turn = rig.turn(wait);
+    assert!(!turn.woken && rig.done.is_empty());
+    assert!(turn.now.since(before.0) >= wait);
+    assert!(rig.driver.counters().enters - before.1 <= 2, "it spins");
+    assert_eq!(rig.driver.pool().usage(SizeClass::Small).leased, 0, "an idle connection holds a buffer");
+    rig.cancel(recv);
+    rig.close(socket);
+    rig.assert_at_rest();
+}
+
+pub(super) fn one_turn_hands_out_no_more_than_the_limit(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let resolves = TURN_COMPLETIONS_MAX + 10;
+    let ids: Vec<_> = (0..resolves)
+        .map(|_| {
+            let id = rig.submit(Op::Resolve { host: "::1".into(), port: 1 });
+            rig.ops.cancel(id);
+            id
+        })
+        .collect();
+    rig.turn(Duration::ZERO);
+    assert_eq!(rig.done.len(), TURN_COMPLETIONS_MAX);
+    rig.turn(Duration::ZERO);
+    assert_eq!(rig.done.len(), resolves);
+    assert!(ids.iter().all(|id| rig.ops.owner(*id).is_none()));
+    rig.assert_at_rest();
 }

@@ -7,9 +7,8 @@ use super::*;
 use crate::buffer::Chunk;
 use crate::driver::Peer;
 
-#[test]
-fn bytes_come_back_from_an_echo() {
-    let mut rig = Rig::new();
+pub(super) fn bytes_come_back_from_an_echo(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (listener, address) = rig.listener();
     let accept = rig.submit(Op::Accept { listener });
     let mut client = TcpStream::connect(address).unwrap();
@@ -33,31 +32,8 @@ fn bytes_come_back_from_an_echo() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn an_exchange_costs_one_wait_one_receive_and_one_send() {
-    const ROUNDS: u64 = 100;
-    let mut rig = Rig::new();
-    let (socket, mut client) = rig.connection();
-    let recv = rig.submit(Op::Recv { socket });
-    rig.turn(Duration::ZERO);
-    let before = rig.driver.counters();
-    for _ in 0..ROUNDS {
-        client.write_all(b"ping").unwrap();
-        rig.receive(recv, 4);
-        rig.run(Op::Send { socket, chain: Chain::from(&b"pong"[..]) });
-        client.read_exact(&mut [0; 4]).unwrap();
-    }
-    let after = rig.driver.counters();
-    assert_eq!(after.submissions - before.submissions, 2 * ROUNDS);
-    assert_eq!(after.enters - before.enters, ROUNDS);
-    rig.cancel(recv);
-    rig.close(socket);
-    rig.assert_at_rest();
-}
-
-#[test]
-fn more_connections_than_one_quota_are_all_accepted() {
-    let mut rig = Rig::new();
+pub(super) fn more_connections_than_one_quota_are_all_accepted(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (listener, address) = rig.listener();
     let accept = rig.submit(Op::Accept { listener });
     let mut clients = Vec::new();
@@ -73,9 +49,8 @@ fn more_connections_than_one_quota_are_all_accepted() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn the_end_of_input_comes_after_every_byte_and_sending_goes_on() {
-    let mut rig = Rig::new();
+pub(super) fn the_end_of_input_comes_after_every_byte_and_sending_goes_on(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, mut far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
     let sent = pattern(1 << 20);
@@ -94,7 +69,9 @@ fn the_end_of_input_comes_after_every_byte_and_sending_goes_on() {
         received.end.is_some_and(|end| matches!(end, Outcome::Eof))
     });
     assert_eq!(bytes, sent);
-    assert!(rig.driver.counters().promotions >= 1);
+    let has_large_buffers =
+        !matches!(kind, Kind::Uring(off) if off.has(Feature::LargeBuffers) || off.has(Feature::BufferRing));
+    assert!(!has_large_buffers || rig.driver.counters().promotions >= 1);
     let mut far = writer.join().unwrap();
     assert!(matches!(rig.run(Op::Send { socket, chain: Chain::from(&b"late"[..]) }), Outcome::Sent));
     assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
@@ -106,10 +83,9 @@ fn the_end_of_input_comes_after_every_byte_and_sending_goes_on() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn an_end_that_arrives_with_the_last_bytes_is_not_missed() {
+pub(super) fn an_end_that_arrives_with_the_last_bytes_is_not_missed(kind: Kind) {
     for length in [1, 100, 16 << 10] {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(kind);
         let (socket, mut far) = rig.connection();
         far.write_all(&pattern(length)).unwrap();
         drop(far);
@@ -122,9 +98,8 @@ fn an_end_that_arrives_with_the_last_bytes_is_not_missed() {
     }
 }
 
-#[test]
-fn urgent_data_does_not_hide_what_follows_it() {
-    let mut rig = Rig::new();
+pub(super) fn urgent_data_does_not_hide_what_follows_it(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, mut far) = rig.connection();
     far.write_all(b"abc").unwrap();
     // SAFETY: pointer and length are those of a static byte.
@@ -137,9 +112,8 @@ fn urgent_data_does_not_hide_what_follows_it() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_big_send_reaches_a_slow_reader_byte_for_byte() {
-    let mut rig = Rig::new();
+pub(super) fn a_big_send_reaches_a_slow_reader_byte_for_byte(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, far) = rig.connection();
     let bytes = pattern(8 << 20);
     let send = rig.submit(Op::Send { socket, chain: Chain::from(Chunk::shared(bytes.clone())) });
@@ -160,9 +134,8 @@ fn a_big_send_reaches_a_slow_reader_byte_for_byte() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_chain_of_many_chunks_arrives_in_order() {
-    let mut rig = Rig::new();
+pub(super) fn a_chain_of_many_chunks_arrives_in_order(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, far) = rig.connection();
     let far = reader(far);
     let bytes = pattern(300_000);
@@ -176,9 +149,8 @@ fn a_chain_of_many_chunks_arrives_in_order() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn cancelled_operations_end_once_and_leave_nothing() {
-    let mut rig = Rig::new();
+pub(super) fn cancelled_operations_end_once_and_leave_nothing(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
     let send = rig.submit(Op::Send { socket, chain: Chain::from(Chunk::shared(pattern(16 << 20))) });
@@ -197,9 +169,8 @@ fn cancelled_operations_end_once_and_leave_nothing() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn what_arrives_after_a_cancel_waits_for_the_next_receive() {
-    let mut rig = Rig::new();
+pub(super) fn what_arrives_after_a_cancel_waits_for_the_next_receive(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, mut far) = rig.connection();
     let first = rig.submit(Op::Recv { socket });
     rig.turn(Duration::ZERO);
@@ -213,17 +184,19 @@ fn what_arrives_after_a_cancel_waits_for_the_next_receive() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_reset_fails_both_directions_and_ours_reaches_the_peer() {
-    let mut rig = Rig::new();
+pub(super) fn a_reset_fails_both_directions_and_ours_reaches_the_peer(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (socket, far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
     let send = rig.submit(Op::Send { socket, chain: Chain::from(Chunk::shared(pattern(16 << 20))) });
     rig.until(|rig| rig.driver.counters().short_sends > 0);
     socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
     drop(far);
-    assert!(matches!(rig.end_of(recv), Outcome::Failed(fault) if fault.is_disconnect()));
-    assert!(matches!(rig.end_of(send), Outcome::Failed(fault) if fault.is_disconnect()));
+    // Linux tells of a reset once: who comes second may see a plain end.
+    let (received, sent) = (rig.end_of(recv), rig.end_of(send));
+    let is_told = |outcome: &Outcome| matches!(outcome, Outcome::Failed(fault) if fault.is_disconnect());
+    assert!(is_told(&sent), "{sent:?}");
+    assert!(is_told(&received) || matches!(received, Outcome::Eof), "{received:?}");
     rig.close(socket);
     let (socket, mut far) = rig.connection();
     assert!(matches!(rig.run(Op::Reset { socket }), Outcome::Done));
@@ -231,9 +204,8 @@ fn a_reset_fails_both_directions_and_ours_reaches_the_peer() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn connects_succeed_fail_and_can_be_cancelled() {
-    let mut rig = Rig::new();
+pub(super) fn connects_succeed_fail_and_can_be_cancelled(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let Outcome::Connected(socket) = rig.run(Op::Connect { address }) else { panic!() };
@@ -253,9 +225,8 @@ fn connects_succeed_fail_and_can_be_cancelled() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_connect_that_hangs_can_be_cancelled() {
-    let mut rig = Rig::new();
+pub(super) fn a_connect_that_hangs_can_be_cancelled(kind: Kind) {
+    let mut rig = Rig::new(kind);
     // A backlog that is full: the kernel drops further requests to connect, so they wait.
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -280,9 +251,8 @@ fn a_connect_that_hangs_can_be_cancelled() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_socket_pair_serves_as_well() {
-    let mut rig = Rig::new();
+pub(super) fn a_socket_pair_serves_as_well(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let (near, mut far) = UnixStream::pair().unwrap();
     let socket = rig.driver.adopt(near.into());
     let recv = rig.submit(Op::Recv { socket });
@@ -304,22 +274,13 @@ fn a_socket_pair_serves_as_well() {
     rig.assert_at_rest();
 }
 
-#[test]
-fn a_descriptor_that_epoll_will_not_have_fails_its_operations() {
-    let mut rig = Rig::new();
-    let socket = rig.driver.adopt(OwnedFd::from(tempfile::tempfile().unwrap()));
-    assert!(matches!(rig.run(Op::Recv { socket }), Outcome::Failed(Fault::Os(libc::EPERM))));
-    rig.close(socket);
-    rig.assert_at_rest();
-}
-
-#[test]
-fn an_event_of_a_closed_socket_never_reaches_the_next_owner_of_its_place() {
-    let mut rig = Rig::new();
+pub(super) fn an_event_of_a_closed_socket_never_reaches_the_next_owner_of_its_place(kind: Kind) {
+    let mut rig = Rig::new(kind);
     for _ in 0..50 {
-        let (socket, mut far) = rig.connection();
+        let (near, mut far) = tcp_pair();
         // An open duplicate keeps the description, and a registration left behind, alive.
-        let duplicate = rig.driver.sockets.get(socket.0).unwrap().descriptor().try_clone_to_owned().unwrap();
+        let duplicate = near.try_clone().unwrap();
+        let socket = rig.driver.adopt(near.into());
         far.write_all(b"stale").unwrap();
         rig.close(socket);
         let (socket, far_of_next) = rig.connection();

@@ -1,0 +1,91 @@
+//! What a path leads to: what the kernel says of it, and its bytes or where they are.
+//!
+//! A resource is shared by whoever serves it. It does not know its path, nor how long it is true.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::compress::Coding;
+use crate::buffer::Chunk;
+use crate::driver::{File, FileInfo};
+
+/// What a path leads to.
+#[derive(Debug)]
+pub struct Resource {
+    /// What `fstat(2)` said when it was opened; of a coded one, what it said of the file.
+    pub info: FileInfo,
+    /// How the content is coded.
+    pub coding: Option<Coding>,
+    /// The bytes, or where they are.
+    pub content: Content,
+    /// Room for whoever serves it.
+    pub prepared: RefCell<Option<Prepared>>,
+}
+
+/// A whole response, for whoever asks the same in the same second.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The second since 1970 within which it may be used.
+    pub unix_second: u64,
+    /// How it says that the content is coded: a file may be asked for itself, and as its neighbour's coded form.
+    pub coding: Option<Coding>,
+    /// Head and body.
+    pub response: Chunk,
+}
+
+/// Where a resource's bytes are.
+#[derive(Debug)]
+pub enum Content {
+    /// In memory, all of them.
+    Memory(Arc<[u8]>),
+    /// In this open file.
+    File(OpenFile),
+    /// It is a folder.
+    Folder,
+    /// It is a FIFO, socket or device: never read.
+    Special,
+}
+
+/// An open file; when the last who holds it is gone, the store closes it.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    released: Released,
+}
+
+/// Files that nobody holds any more, to be closed.
+pub(super) type Released = Rc<RefCell<Vec<File>>>;
+
+impl Resource {
+    pub(super) fn new(info: FileInfo, coding: Option<Coding>, content: Content) -> Self {
+        Self { info, coding, content, prepared: RefCell::new(None) }
+    }
+
+    /// Bytes of the content.
+    pub fn content_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(_) => self.info.size,
+            Content::Folder | Content::Special => 0,
+        }
+    }
+}
+
+impl OpenFile {
+    /// Takes a file; the last drop puts it among the released ones.
+    pub(super) const fn new(file: File, released: Released) -> Self {
+        Self { file, released }
+    }
+
+    /// The file, to be sent from as long as this is held.
+    pub const fn file(&self) -> File {
+        self.file
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.released.borrow_mut().push(self.file);
+    }
+}

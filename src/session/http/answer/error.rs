@@ -1,0 +1,88 @@
+//! Answers that are errors: which status a fault becomes, and the page that says so.
+
+use super::{ALLOWED, Answer, Body, Exchange};
+use crate::buffer::Chunk;
+use crate::driver::Fault;
+use crate::http::error_page::{self, PageType};
+use crate::http::fields::Known;
+use crate::http::{DateLine, Method, Refusal, ResponseHead, Status, Version};
+use crate::session::http::site::Site;
+
+impl Exchange<'_> {
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Answer {
+        // Who sends what is no request cannot be trusted to mean the next one.
+        self.keep_alive &= refusal.status != Status::BAD_REQUEST;
+        let field = match refusal.status {
+            Status::METHOD_NOT_ALLOWED => Some(("Allow", ALLOWED)),
+            Status::SERVICE_UNAVAILABLE => Some(("Retry-After", "1")),
+            _ => None,
+        };
+        self.error(refusal.status, Some(refusal.reason), field)
+    }
+
+    pub(super) fn error(&self, status: Status, detail: Option<&str>, field: Option<(&str, &str)>) -> Answer {
+        let mut out = Vec::with_capacity(1024);
+        let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
+        let mut head = self.begin(&mut out, status);
+        if let Some((name, value)) = field {
+            head = head.field(name, value);
+        }
+        let body_bytes = finish_error(head, status, detail, page_type, self.head.method != Method::Head);
+        out.extend_from_slice(&body_bytes);
+        let body_bytes = body_bytes.len() as u64;
+        self.answered(status, Chunk::shared(out), Body::Sent, body_bytes)
+    }
+}
+
+/// The answer to bytes that are not a request, or to a request that never came; the connection ends with it.
+pub(in crate::session::http) fn refusal_without_request(site: &Site, date: &DateLine, refusal: Refusal) -> Answer {
+    let mut out = Vec::with_capacity(1024);
+    let head = ResponseHead::new(&mut out, Version::Http11, refusal.status)
+        .date(date)
+        .server(site.config.server_name.as_deref())
+        .connection(false, Version::Http11);
+    let page = finish_error(head, refusal.status, Some(refusal.reason), PageType::Html, true);
+    out.extend_from_slice(&page);
+    let body_bytes = page.len() as u64;
+    let bytes = Chunk::shared(out).into();
+    Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: false }
+}
+
+/// Ends an error's head and returns its page; empty if none is to be sent.
+fn finish_error(
+    head: ResponseHead<'_>,
+    status: Status,
+    detail: Option<&str>,
+    page_type: PageType,
+    has_body: bool,
+) -> Vec<u8> {
+    let mut page = Vec::with_capacity(768);
+    error_page::write(&mut page, status, detail, page_type);
+    head.field("Content-Type", page_type.content_type())
+        .field("X-Content-Type-Options", "nosniff")
+        .length(page.len() as u64)
+        .end();
+    if !has_body {
+        page.clear();
+    }
+    page
+}
+
+/// What a failed look-up means to a client.
+pub(super) fn refusal_of(fault: Fault) -> Refusal {
+    match fault {
+        Fault::Os(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => {
+            Refusal::new(Status::NOT_FOUND, "there is nothing here")
+        }
+        // ENXIO, ENODEV: a socket, or a device that nobody drives (open(2)).
+        Fault::Os(libc::EACCES | libc::EPERM | libc::ELOOP | libc::EXDEV | libc::ENXIO | libc::ENODEV) => {
+            Refusal::new(Status::FORBIDDEN, "this may not be read")
+        }
+        // EAGAIN: a rename beside the look-up confused it again and again (openat2(2)).
+        Fault::Os(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => {
+            Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again")
+        }
+        Fault::FileTruncated => Refusal::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; try again"),
+        Fault::Os(_) | Fault::Resolver(_) => Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file cannot be read"),
+    }
+}

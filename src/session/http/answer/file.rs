@@ -1,0 +1,261 @@
+//! Answers that are files: in which representation, under which conditions, which part.
+
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+use super::{Answer, Body, Exchange, Source, Stop};
+use crate::buffer::Chunk;
+use crate::driver::FileKind;
+use crate::file::compress::{self, Coding};
+use crate::file::conditional::{self, Conditions, Verdict};
+use crate::file::media_type::MediaType;
+use crate::file::multipart::Multipart;
+use crate::file::range::{self, Selection, Span};
+use crate::file::store::{Content, Lookup, Prepared, Resource};
+use crate::file::validator::Validators;
+use crate::http::fields::Known;
+use crate::http::{AcceptEncoding, Method, Refusal, ResponseHead, Status, Version, accept};
+
+/// A file, or a coded form of it.
+struct Representation {
+    resource: Rc<Resource>,
+    /// How the bytes are coded; of a neighbour on disk only its use tells.
+    coding: Option<Coding>,
+}
+
+impl Exchange<'_> {
+    pub(super) fn file(&mut self, path: &CStr, resource: Rc<Resource>) -> Result<Answer, Stop> {
+        let media_type = MediaType::of_name(path.to_bytes());
+        let config = &self.site.config;
+        let varies = (config.compression || config.precompressed) && media_type.is_compressible();
+        let plain = Representation { resource, coding: None };
+        let Representation { resource, coding } =
+            if varies { self.representation(path, plain, media_type)? } else { plain };
+        if let Some(answer) = self.prepared(&resource, coding) {
+            return Ok(answer);
+        }
+        let validators = Validators::new(&resource.info, coding, self.unix_seconds);
+        let fields = &self.head.fields;
+        let (if_match, if_none_match) = (joined(fields, Known::IfMatch), joined(fields, Known::IfNoneMatch));
+        let conditions = Conditions {
+            if_match: if_match.as_deref(),
+            if_none_match: if_none_match.as_deref(),
+            if_modified_since: fields.known(Known::IfModifiedSince),
+            if_unmodified_since: fields.known(Known::IfUnmodifiedSince),
+            if_range: fields.known(Known::IfRange),
+        };
+        match conditional::evaluate(&conditions, &validators, true) {
+            Verdict::Proceed => {}
+            Verdict::NotModified => return Ok(self.not_modified(&resource, &validators, varies)),
+            Verdict::PreconditionFailed => {
+                return Err(Refusal::new(Status::PRECONDITION_FAILED, "this is not the version you mean").into());
+            }
+        }
+        let size = resource.content_bytes();
+        let wants_range = self.head.method == Method::Get && conditional::allows_range(&conditions, &validators);
+        let range = if wants_range { fields.known(Known::Range) } else { None };
+        let described = Described { resource: &resource, coding, validators: &validators, media_type, varies };
+        Ok(match range::select(range, size) {
+            Selection::Whole => self.whole(&described),
+            Selection::One(span) => self.part(&described, span, size),
+            Selection::Several(spans) => {
+                let mut content_type = Vec::new();
+                media_type.write(self.site.config.charset.as_deref(), &mut content_type);
+                let boundary = self.boundaries.next(validators.tag());
+                self.parts(&described, Multipart::new(&spans, size, &content_type, boundary))
+            }
+            Selection::Unsatisfiable => self.unsatisfiable(size),
+        })
+    }
+
+    /// The file as the client likes it best: a neighbour compressed before, compressed now, or as it is.
+    fn representation(
+        &mut self,
+        path: &CStr,
+        plain: Representation,
+        media_type: MediaType,
+    ) -> Result<Representation, Stop> {
+        let Source::Folder(place) = &self.site.source else { return Ok(plain) };
+        if self.head.fields.known(Known::AcceptEncoding).is_none() || plain.resource.content_bytes() == 0 {
+            return Ok(plain);
+        }
+        let wanted = AcceptEncoding::parse(self.head.fields.all_known(Known::AcceptEncoding));
+        let preference = wanted.choose(&[accept::Coding::Brotli, accept::Coding::Zstd, accept::Coding::Gzip]);
+        // What is liked less than the file as it is does not come into question.
+        let codings = || preference.as_slice().iter().map_while(|coding| file_coding(*coding));
+        if self.site.config.precompressed {
+            for coding in codings() {
+                if let Some(neighbour) = self.neighbour(path, coding, &plain.resource)? {
+                    return Ok(neighbour);
+                }
+            }
+        }
+        let Some(coding) = codings().next().filter(|_| {
+            self.site.config.compression && compress::is_worth_trying(media_type, plain.resource.info.size)
+        }) else {
+            return Ok(plain);
+        };
+        match self.store.coded(place, path, coding, &plain.resource, self.inquiry, self.ops) {
+            Lookup::Found(Ok(resource)) => Ok(Representation { coding: resource.coding, resource }),
+            Lookup::Found(Err(_)) => Ok(plain),
+            Lookup::Pending => Err(Stop::Wait),
+        }
+    }
+
+    /// The file's neighbour in this coding, unless there is none, or it was made from an older version of the file.
+    fn neighbour(&mut self, path: &CStr, coding: Coding, plain: &Resource) -> Result<Option<Representation>, Stop> {
+        let name = [path.to_bytes(), coding.suffix().as_bytes()].concat();
+        // Neither part has a NUL.
+        let resource = match self.resource(&CString::new(name).unwrap_or_default()) {
+            Ok(resource) => resource,
+            Err(Stop::Refuse(_)) => return Ok(None),
+            Err(Stop::Wait) => return Err(Stop::Wait),
+        };
+        let is_current = resource.info.kind == FileKind::Regular
+            && resource.info.modified_ns >= plain.info.modified_ns
+            // No coding makes nothing of something.
+            && resource.info.size > 0;
+        Ok(is_current.then_some(Representation { resource, coding: Some(coding) }))
+    }
+
+    /// Whether the answer is what nearly every client gets: all of it, on a connection that goes on.
+    fn is_plain_get(&self) -> bool {
+        let conditional = [
+            Known::IfNoneMatch,
+            Known::IfModifiedSince,
+            Known::Range,
+            Known::IfMatch,
+            Known::IfUnmodifiedSince,
+            Known::IfRange,
+        ];
+        self.head.method == Method::Get
+            && self.head.version == Version::Http11
+            && self.keep_alive
+            && conditional.iter().all(|known| self.head.fields.known(*known).is_none())
+    }
+
+    /// The response made for an earlier request in the same second.
+    fn prepared(&self, resource: &Resource, coding: Option<Coding>) -> Option<Answer> {
+        let Content::Memory(bytes) = &resource.content else { return None };
+        let prepared = resource.prepared.borrow();
+        let is_it = |prepared: &&Prepared| {
+            prepared.unix_second == self.unix_seconds && prepared.coding == coding && self.is_plain_get()
+        };
+        let chunk = prepared.as_ref().filter(is_it)?.response.clone();
+        Some(self.answered(Status::OK, chunk, Body::Sent, bytes.len() as u64))
+    }
+
+    fn whole(&self, described: &Described<'_>) -> Answer {
+        let size = described.resource.content_bytes();
+        let mut out = Vec::with_capacity(512);
+        self.describe(self.begin(&mut out, Status::OK), described).length(size).end();
+        match &described.resource.content {
+            _ if self.head.method == Method::Head => self.answered(Status::OK, Chunk::shared(out), Body::Sent, 0),
+            Content::Memory(bytes) => {
+                // Head and body as one piece of memory: one chunk to send, and to keep for the next request.
+                out.extend_from_slice(bytes);
+                let chunk = Chunk::shared(out);
+                if self.is_plain_get() {
+                    described.resource.prepared.replace(Some(Prepared {
+                        unix_second: self.unix_seconds,
+                        coding: described.coding,
+                        response: chunk.clone(),
+                    }));
+                }
+                self.answered(Status::OK, chunk, Body::Sent, size)
+            }
+            Content::File(_) | Content::Folder | Content::Special => {
+                let whole = Span { offset: 0, length: size };
+                let body = Body::Part(Rc::clone(described.resource), whole);
+                self.answered(Status::OK, Chunk::shared(out), body, size)
+            }
+        }
+    }
+
+    fn part(&self, described: &Described<'_>, span: Span, size: u64) -> Answer {
+        let mut out = Vec::with_capacity(512);
+        self.describe(self.begin(&mut out, Status::PARTIAL_CONTENT), described)
+            .field("Content-Range", span.content_range(size).as_bytes())
+            .length(span.length)
+            .end();
+        let body = Body::Part(Rc::clone(described.resource), span);
+        self.answered(Status::PARTIAL_CONTENT, Chunk::shared(out), body, span.length)
+    }
+
+    fn parts(&self, described: &Described<'_>, plan: Multipart) -> Answer {
+        let mut out = Vec::with_capacity(512);
+        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        self.validate(head, described)
+            .field("Content-Type", plan.content_type().as_bytes())
+            .length(plan.content_length())
+            .end();
+        let body_bytes = plan.content_length();
+        let body = Body::Parts(Rc::clone(described.resource), Box::new(plan));
+        self.answered(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
+    }
+
+    fn not_modified(&self, resource: &Rc<Resource>, validators: &Validators, varies: bool) -> Answer {
+        let mut out = Vec::with_capacity(384);
+        let described = Described { resource, coding: None, validators, media_type: MediaType::UNKNOWN, varies };
+        self.validate(self.begin(&mut out, Status::NOT_MODIFIED), &described).end();
+        self.answered(Status::NOT_MODIFIED, Chunk::shared(out), Body::Sent, 0)
+    }
+
+    fn unsatisfiable(&self, size: u64) -> Answer {
+        let range = range::unsatisfied_content_range(size);
+        self.error(Status::RANGE_NOT_SATISFIABLE, None, Some(("Content-Range", range.as_str())))
+    }
+
+    /// The fields that say which version of a file this is.
+    fn validate<'v>(&self, head: ResponseHead<'v>, described: &Described<'_>) -> ResponseHead<'v> {
+        let mut head = head
+            .field("Last-Modified", described.validators.last_modified().as_bytes())
+            .field("ETag", described.validators.tag().as_bytes());
+        if described.varies {
+            head = head.field("Vary", "Accept-Encoding");
+        }
+        self.extend(head)
+    }
+
+    /// The fields that say what a file is, and which version.
+    fn describe<'v>(&self, head: ResponseHead<'v>, described: &Described<'_>) -> ResponseHead<'v> {
+        let head = self.validate(head, described);
+        let head = match (&self.site.config.charset, described.media_type.is_text()) {
+            (Some(charset), true) => {
+                head.field("Content-Type", format!("{}; charset={charset}", described.media_type.as_str()))
+            }
+            _ => head.field("Content-Type", described.media_type.as_str()),
+        };
+        let head = head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes");
+        match described.coding {
+            Some(coding) => head.field("Content-Encoding", coding.name()),
+            None => head,
+        }
+    }
+}
+
+/// A file, and what is said of it.
+struct Described<'a> {
+    resource: &'a Rc<Resource>,
+    coding: Option<Coding>,
+    validators: &'a Validators,
+    media_type: MediaType,
+    varies: bool,
+}
+
+/// All lines of a field as one list; borrowed where there is only one.
+fn joined<'b>(fields: &crate::http::Fields<'b>, known: Known) -> Option<std::borrow::Cow<'b, [u8]>> {
+    if fields.is_repeated(known) {
+        return Some(fields.all_known(known).collect::<Vec<_>>().join(&b", "[..]).into());
+    }
+    fields.known(known).map(Into::into)
+}
+
+const fn file_coding(coding: accept::Coding) -> Option<Coding> {
+    match coding {
+        accept::Coding::Gzip => Some(Coding::Gzip),
+        accept::Coding::Brotli => Some(Coding::Brotli),
+        accept::Coding::Zstd => Some(Coding::Zstd),
+        accept::Coding::Identity => None,
+    }
+}

@@ -1,0 +1,199 @@
+//! Files' bytes: every size around the server's boundaries, beyond 4 GiB, and files that change while they are read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::site::{Site, expect_probe};
+use crate::support::client::read_until_cut;
+use crate::support::files::{assert_stream_is_file, write_sparse};
+use crate::support::{Content, assert_same_bytes, backends, eventually, is_wrapped, skip};
+
+backends! {
+    fn row_53_every_size_around_a_boundary_is_whole(backend) {
+        let site = Site::new(backend, &[]);
+        let mut sizes = vec![0, 1, 2, 3, 4, 611, 612, 613, 4095, 4096, 4097];
+        for boundary in [16 << 10, 32 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20] {
+            sizes.extend(boundary - 3..=boundary + 3);
+        }
+        for size in &sizes {
+            site.write(&format!("{size}.bin"), Content::bytes(*size as u64, *size));
+        }
+        // Twice over one connection: the second time from what the first left at hand. Then as a pipeline.
+        let mut wire = site.wire();
+        for size in sizes.iter().chain(&sizes) {
+            wire.send(format!("GET /{size}.bin HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let response = wire.response();
+            assert_eq!((response.status, response.length()), (200, Some(*size as u64)));
+            assert_same_bytes(&response.body, &Content::bytes(*size as u64, *size));
+        }
+        for size in &sizes {
+            wire.send(format!("GET /{size}.bin HTTP/1.1\r\nHost: h\r\n\r\nHEAD /{size}.bin HTTP/1.1\r\nHost: h\r\n\r\n"));
+        }
+        for size in &sizes {
+            assert_same_bytes(&wire.response().body, &Content::bytes(*size as u64, *size));
+            assert_eq!(wire.response_to_head().length(), Some(*size as u64));
+        }
+        expect_probe(&mut wire);
+    }
+
+    fn row_53_a_file_beyond_4_gib_is_served_where_it_is_asked_for(backend) {
+        const SIZE: u64 = 5 << 30;
+        let site = Site::of(backend, &[], |root| write_sparse(&root.join("large"), SIZE));
+        let head = site.head("/large", "");
+        assert_eq!(head.length(), Some(SIZE));
+        let mut wire = site.wire();
+        for (range, offset, length) in [
+            ("4294967295-4294967297", (4 << 30) - 1, 3_u64),
+            ("4294967296-4294971391", 4 << 30, 4096),
+            ("5360320512-", (5 << 30) - (8 << 20), 8 << 20),
+            ("-100", SIZE - 100, 100),
+            ("4303355904-4320133119", (4 << 30) + (8 << 20), 16 << 20),
+        ] {
+            wire.send(format!("GET /large HTTP/1.1\r\nHost: h\r\nRange: bytes={range}\r\n\r\n"));
+            let response = wire.response();
+            assert_eq!(response.status, 206, "{range}");
+            let span = format!("bytes {offset}-{}/{SIZE}", offset + length - 1);
+            assert_eq!(response.field("Content-Range"), Some(span.as_str()));
+            let mut expected = vec![0; length as usize];
+            let file = File::open(site.path("large")).expect("it is there");
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut expected, offset).expect("it is as long");
+            assert_same_bytes(&response.body, &expected);
+        }
+    }
+
+    fn row_53_a_file_beyond_4_gib_is_whole(backend) {
+        if is_wrapped() {
+            return skip("row_53, all of a large file", "inside a wrapper it takes too long");
+        }
+        let site = Site::of(backend, &[], |root| write_sparse(&root.join("large"), (4 << 30) + 12_345));
+        let mut wire = site.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert_eq!(wire.head_only().length(), Some((4 << 30) + 12_345));
+        let buffered = wire.take_buffered();
+        assert_stream_is_file(buffered.chain(&wire.stream), &site.path("large"));
+    }
+
+    fn row_54_a_file_that_shrinks_under_way_is_cut_off_and_never_padded(backend) {
+        const SIZE: usize = 64 << 20;
+        let site = Site::new(backend, &[]);
+        site.write("large", Content::bytes(7, SIZE));
+        let mut wire = site.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.head_only().length(), Some(SIZE as u64));
+        // The sockets' buffers hold far less than half of it.
+        OpenOptions::new().write(true).open(site.path("large")).and_then(|file| file.set_len(32 << 20)).expect("a shorter file");
+        let mut bytes = wire.take_buffered();
+        let (rest, end) = read_until_cut(&wire.stream);
+        bytes.extend(rest);
+        assert!(bytes.len() <= 32 << 20, "{} bytes of a file that has fewer", bytes.len());
+        assert_same_bytes(&bytes, &Content::bytes(7, bytes.len()));
+        assert!(end.is_err(), "a part must not look like the whole");
+        site.xps.log().wait_for("a warning", |record| record.level() == "WARN");
+        expect_probe(&mut site.wire());
+    }
+
+    fn row_54_of_a_file_that_grows_only_the_promised_length_is_sent(backend) {
+        const SIZE: usize = 32 << 20;
+        let site = Site::new(backend, &[]);
+        site.write("large", Content::bytes(8, SIZE));
+        let mut wire = site.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.head_only().length(), Some(SIZE as u64));
+        let mut file = OpenOptions::new().append(true).open(site.path("large")).expect("it is there");
+        file.write_all(&[b'x'; 100_000]).expect("it grows");
+        assert_same_bytes(&wire.take(SIZE), &Content::bytes(8, SIZE));
+        expect_probe(&mut wire);
+    }
+
+    /// Both ways to replace a file, small and large, while a client asks for it all the time.
+    fn row_55_a_replaced_file_is_the_old_or_the_new_one_and_soon_the_new(backend) {
+        let site = Site::new(backend, &[]);
+        for size in [700, 40_000, 300_000] {
+            let name = format!("file{size}");
+            let version = |letter: u8| vec![letter; size];
+            site.write(&name, version(b'a'));
+            let mut wire = site.wire();
+            let mut ask = || {
+                wire.send(format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
+                let response = wire.response();
+                assert_eq!(response.status, 200);
+                let first = response.body[0];
+                assert!(response.body.iter().all(|byte| *byte == first), "a mixture of versions");
+                assert_eq!(response.body.len(), size);
+                (first, response.field("ETag").expect("a tag").to_owned())
+            };
+            let (letter, mut tag) = ask();
+            assert_eq!(letter, b'a');
+            for letter in [b'b', b'c'] {
+                site.write("new", version(letter));
+                fs::rename(site.path("new"), site.path(&name)).expect("a rename");
+                eventually("the new version", || ask().0 == letter);
+                let (_, new) = ask();
+                assert_ne!(new, tag, "a new version wants a new tag");
+                tag = new;
+            }
+            fs::remove_file(site.path(&name)).expect("it was there");
+            eventually("that it is gone", || site.get(&format!("/{name}")).status == 404);
+        }
+    }
+
+    fn row_55_a_file_that_appears_is_found_soon(backend) {
+        let site = Site::new(backend, &[]);
+        assert_eq!(site.get("/late").status, 404);
+        site.write("late", "here");
+        eventually("the file", || site.get("/late").status == 200);
+    }
+
+    fn rows_56_and_79_types_and_fields_are_as_configured(backend) {
+        let fill = |root: &std::path::Path| {
+            for name in ["a.html", "a.css", "a.js", "a.json", "a.png", "a.svg", "a.wasm", "a.txt", "a.unknown", "none", "a.tar.gz", "A.HTML"] {
+                fs::write(root.join(name), "x").expect("a file");
+            }
+            fs::create_dir(root.join("folder")).expect("a folder");
+        };
+        let site = Site::of(backend, &[], fill);
+        for (name, media_type) in [("a.html", "text/html"), ("a.css", "text/css"), ("a.js", "text/javascript"), ("a.json", "application/json"),
+            ("a.png", "image/png"), ("a.svg", "image/svg+xml"), ("a.wasm", "application/wasm"), ("a.txt", "text/plain"),
+            ("a.unknown", "application/octet-stream"), ("none", "application/octet-stream"), ("A.HTML", "text/html")]
+        {
+            let response = site.get(&format!("/{name}"));
+            assert_eq!(response.field("Content-Type"), Some(media_type), "{name}");
+            assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"), "{name}");
+            assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
+            assert_eq!(response.field("Server"), Some("xps"));
+            assert!(response.field("Date").is_some());
+        }
+        let site = Site::of(backend, &["--charset", "utf-8", "--cors", "*", "--server-name", "", "--header", "X-One: 1", "--header",
+            "Cache-Control: max-age=60"], fill);
+        assert_eq!(site.get("/a.txt").field("Content-Type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(site.get("/a.png").field("Content-Type"), Some("image/png"));
+        for (method, target) in [("GET", "/a.txt"), ("HEAD", "/a.txt"), ("GET", "/folder"), ("GET", "/folder/"), ("OPTIONS", "/a.txt")] {
+            let response = site.ask(method, target, "");
+            assert_eq!(response.field("X-One"), Some("1"), "{method} {target}");
+            assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{method} {target}");
+            assert_eq!(response.field("Server"), None, "{method} {target}");
+        }
+        let error = site.get("/missing");
+        assert_eq!((error.status, error.field("X-One"), error.field("Server")), (404, None, None));
+    }
+
+    fn error_pages_are_json_for_who_prefers_it(backend) {
+        let site = Site::new(backend, &[]);
+        let response = site.get_with("/missing", "Accept: application/json\r\n");
+        assert_eq!(response.field("Content-Type"), Some("application/json"));
+        let page: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+        assert_eq!(page["status"], 404);
+        assert_eq!(site.get("/missing").field("Content-Type"), Some("text/html; charset=utf-8"));
+    }
+
+    /// A file that is written to while it is read into memory must not stay there longer than the validity time.
+    fn a_file_rewritten_in_place_is_seen_soon(backend) {
+        let site = Site::new(backend, &[]);
+        site.write("file", "old content");
+        assert_eq!(site.get("/file").text(), "old content");
+        std::thread::sleep(Duration::from_millis(20));
+        site.write("file", "NEW CONTENT");
+        eventually("the new content", || site.get("/file").text() == "NEW CONTENT");
+    }
+}

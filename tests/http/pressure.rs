@@ -1,0 +1,168 @@
+//! Too many clients, too slow ones, too few descriptors.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::site::{PROBE_REQUEST, Site, expect_probe};
+use crate::support::client::stays_silent;
+use crate::support::environment::{allow_descriptors, find_program, report};
+use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, skip};
+
+/// As many as a test may open without asking for more; the rows' ten thousand are the same code path.
+const CLIENTS: usize = 800;
+
+backends! {
+    fn row_71_slow_heads_cost_others_nothing(backend) {
+        if !allow_descriptors(2 * CLIENTS as u64 + 200) {
+            return skip("row_71", "too few descriptors are allowed");
+        }
+        let site = Site::new(backend, &["--workers", "1"]);
+        expect_probe(&mut site.wire());
+        let before = site.xps.usage().rss_bytes;
+        let mut drips: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(site.address())).collect();
+        let request = format!("GET /probe HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(100));
+        let mut slowest = Duration::ZERO;
+        for byte in request.as_bytes()[..20].iter() {
+            for drip in &mut drips {
+                drip.write_all(&[*byte]).expect("the server takes it");
+            }
+            let since = Instant::now();
+            expect_probe(&mut site.wire());
+            slowest = slowest.max(since.elapsed());
+        }
+        assert!(slowest < patience() / 10, "a new client waited {slowest:?}");
+        let grown = site.xps.usage().rss_bytes.saturating_sub(before) / CLIENTS as u64;
+        report(&format!("{CLIENTS} clients with half a head over {backend:?}: {grown} bytes each, another waited {slowest:?} at most"));
+        assert!(is_wrapped() || grown < 8 << 10, "{grown} bytes for each slow client");
+        for drip in &mut drips {
+            drip.write_all(&request.as_bytes()[20..]).expect("the server takes it");
+        }
+        for mut drip in drips {
+            let mut answer = [0; 15];
+            drip.read_exact(&mut answer).expect("an answer in the end");
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        }
+    }
+
+    fn row_72_clients_that_read_nothing_hold_bounded_memory(backend) {
+        if !allow_descriptors(1000) {
+            return skip("row_72", "too few descriptors are allowed");
+        }
+        const DEAF: usize = 200;
+        let site = Site::new(backend, &["--workers", "1"]);
+        site.write("small", Content::bytes(1, 30_000));
+        site.write("large", Content::bytes(2, 16 << 20));
+        for target in ["/probe", "/small", "/large"] {
+            site.get(target);
+        }
+        let before = site.xps.usage().rss_bytes;
+        let clients: Vec<TcpStream> = (0..DEAF).map(|number| {
+            let mut client = connect(site.address());
+            client.set_nonblocking(true).expect("it can be");
+            let request = if number % 2 == 0 { "/small" } else { "/large" };
+            // More than is answered: what the server does not read stays in the kernel.
+            let requests = format!("GET {request} HTTP/1.1\r\nHost: h\r\n\r\n").repeat(3000);
+            let _ = client.write(requests.as_bytes());
+            client
+        }).collect();
+        for _ in 0..20 {
+            let since = Instant::now();
+            expect_probe(&mut site.wire());
+            assert!(since.elapsed() < patience() / 10, "another waited {:?}", since.elapsed());
+        }
+        let grown = site.xps.usage().rss_bytes.saturating_sub(before) / DEAF as u64;
+        report(&format!("{DEAF} clients that read nothing over {backend:?}: {} KiB each", grown >> 10));
+        assert!(is_wrapped() || grown < 512 << 10, "{grown} bytes for each client that reads nothing");
+        drop(clients);
+        expect_probe(&mut site.wire());
+    }
+
+    fn rows_44_and_73_without_descriptors_it_answers_503_or_waits_and_recovers(backend) {
+        if is_wrapped() {
+            return skip("rows_44_and_73", "a wrapper needs descriptors itself");
+        }
+        let site = Site::launched(backend, &["--workers", "1"], |launch| launch.with_descriptors_max(64), |root| {
+            for number in 0..200 {
+                // Too large to be kept in memory: each that is asked for stays open for a while.
+                fs::write(root.join(format!("large{number}")), vec![b'x'; 50_000]).expect("a file");
+            }
+        });
+        // Files at hand must not take the descriptors that connections need.
+        let mut wire = site.wire();
+        for number in 0..200 {
+            wire.send(format!("GET /large{number} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let response = wire.response();
+            assert!(matches!(response.status, 200 | 503), "{response:?}");
+            assert_eq!(response.field("Retry-After").is_some(), response.status == 503);
+        }
+        expect_probe(&mut wire);
+        eventually("a new client is served", || {
+            let new = connect(site.address());
+            (&new).write_all(PROBE_REQUEST.as_bytes()).expect("the kernel takes it");
+            !stays_silent(&new, Duration::from_millis(500))
+        });
+        // Connections take them all: who has one lives on, others wait, and none is lost.
+        let mut clients: Vec<_> = (0..100).map(|_| site.wire()).collect();
+        for client in &mut clients {
+            client.send(PROBE_REQUEST);
+        }
+        expect_probe(&mut wire);
+        wire.send("GET /large7 HTTP/1.1\r\nHost: h\r\n\r\n");
+        let response = wire.response();
+        assert!(matches!(response.status, 200 | 503), "{response:?}");
+        for mut client in clients {
+            let response = client.response();
+            assert!(matches!(response.status, 200 | 503), "{response:?}");
+        }
+        eventually("files can be opened again", || site.get("/large9").status == 200);
+    }
+
+    fn row_74_connections_beyond_the_limit_wait_their_turn(backend) {
+        let site = Site::new(backend, &["--workers", "1", "--max-connections", "4"]);
+        let mut served: Vec<_> = (0..4).map(|_| site.wire()).collect();
+        for wire in &mut served {
+            expect_probe(wire);
+        }
+        let mut waiting = site.wire();
+        waiting.send(PROBE_REQUEST);
+        assert!(stays_silent(&waiting.stream, Duration::from_millis(300)));
+        drop(served);
+        assert_eq!(waiting.response().status, 200);
+    }
+
+    fn row_44_what_the_servers_user_may_not_read_is_forbidden(backend) {
+        if find_program("setpriv").is_none() || fs::read("/proc/self/status").is_ok_and(|status| {
+            !String::from_utf8_lossy(&status).contains("Uid:\t0\t")
+        }) {
+            return skip("row_44, as another user", "it takes root and setpriv(1)");
+        }
+        let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let may_start = std::process::Command::new(words[0]).args(&words[1..]).args([env!("CARGO_BIN_EXE_xps"), "--version"])
+            .stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+        if !may_start.is_ok_and(|status| status.success()) {
+            return skip("row_44, as another user", "that user cannot start the program");
+        }
+        let site = Site::launched(backend, &[], |launch| launch.through(words), |root| {
+            let mode = |path: &std::path::Path, mode| {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own");
+            };
+            mode(root.parent().expect("it has one"), 0o755);
+            fs::write(root.join("file"), "secret").expect("a file");
+            mode(&root.join("file"), 0o600);
+            fs::create_dir(root.join("folder")).expect("a folder");
+            fs::write(root.join("folder/leaf"), "secret").expect("a file");
+            mode(&root.join("folder"), 0o700);
+            fs::create_dir(root.join("blind")).expect("a folder");
+            fs::write(root.join("blind/leaf"), "seen").expect("a file");
+            mode(&root.join("blind"), 0o711);
+        });
+        for target in ["/file", "/folder/", "/folder/leaf", "/folder/none", "/blind/"] {
+            assert_eq!(site.get(target).status, 403, "{target}");
+        }
+        assert_eq!(site.get("/blind/leaf").text(), "seen");
+        assert_eq!(site.get("/none").status, 404);
+    }
+}
