@@ -18,6 +18,7 @@ mod contract {
     pub mod rig;
     pub mod send;
     pub mod send_file;
+    pub mod storm;
     pub mod turn;
 }
 mod support;
@@ -25,7 +26,7 @@ mod support;
 use xps::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
-use contract::{accept, cancel, connect, files, kind, limits, receive, rig, send, send_file, turn};
+use contract::{accept, cancel, connect, files, kind, limits, receive, rig, send, send_file, storm, turn};
 
 /// The cases. One that is forgotten here is dead code, and the compiler says so.
 macro_rules! suite {
@@ -111,6 +112,9 @@ macro_rules! suite {
                     work_off_the_loop_does_not_look_like_a_message,
                     more_operations_than_a_turn_hands_out_all_end,
                     a_driver_dropped_in_the_middle_leaves_nothing,
+                ];
+                storm: [
+                    every_byte_comes_back_whatever_is_cancelled_and_however_few_buffers_there_are,
                 ];
             }
         }

@@ -57,8 +57,6 @@ mod outcome;
 mod page_cache;
 mod resolve;
 mod sys;
-#[cfg(test)]
-mod tests;
 mod uring;
 mod waker;
 

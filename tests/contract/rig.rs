@@ -128,6 +128,11 @@ impl<D: KernelDriver> Rig<D> {
         self.end_of(id)
     }
 
+    /// Moves out everything that any operation delivered so far.
+    pub fn take_all(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.done)
+    }
+
     /// Moves out everything that an operation delivered so far.
     pub fn take(&mut self, id: OpId) -> Vec<Outcome> {
         self.done.extract_if(.., |completion| completion.id == id).map(|completion| completion.outcome).collect()

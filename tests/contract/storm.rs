@@ -1,0 +1,136 @@
+//! Many connections at once, few buffers, receives cancelled at every turn of fortune: each byte must still come back
+//! once and in order.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::thread::{self, JoinHandle};
+
+use xps::buffer::{Buffer, Chain, PoolConfig};
+use xps::driver::{Completion, KernelDriver, Op, OpId, Outcome, Socket};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{Rig, reader};
+
+const CONNECTIONS: usize = 12;
+const SEEDS: u64 = 6;
+
+/// Every buffer there is: fewer than the connections could use.
+const POOL: PoolConfig = PoolConfig { small_bytes: 4096, large_bytes: 16 << 10, small_max: 5, large_max: 2 };
+
+pub fn every_byte_comes_back_whatever_is_cancelled_and_however_few_buffers_there_are<K: Kind>(case: &Case<K>) {
+    let bytes = case.plenty(600_000);
+    for number in 1..=SEEDS {
+        let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number);
+        let mut rig = case.rig_with(POOL);
+        let mut dice = Dice(seed);
+        let mut peers = Vec::new();
+        let mut echoes: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                let (socket, far) = rig.connection();
+                peers.push(peer(far, dice.roll(u64::MAX), bytes));
+                Echo::new(socket)
+            })
+            .collect();
+        rig.until("the end of every echo", |rig| {
+            for completion in rig.take_all() {
+                let owner = echoes.iter_mut().find(|echo| [echo.recv, echo.send].contains(&Some(completion.id)));
+                match owner {
+                    Some(echo) => echo.on_outcome(completion),
+                    None => assert!(matches!(completion.outcome, Outcome::Done), "{completion:?} has no owner"),
+                }
+            }
+            echoes.iter_mut().for_each(|echo| echo.pump(rig, &mut dice));
+            echoes.iter().all(|echo| echo.is_closed)
+        });
+        rig.until("the last close", |rig| rig.open_descriptors() == 0);
+        for peer in peers {
+            assert!(peer.join().expect("the peer lives") == pattern(bytes), "seed {seed}");
+        }
+        rig.finish();
+    }
+}
+
+/// One connection that is echoed to its end.
+struct Echo {
+    socket: Socket,
+    recv: Option<OpId>,
+    send: Option<OpId>,
+    is_cancelled: bool,
+    held: VecDeque<Buffer>,
+    has_ended: bool,
+    is_closed: bool,
+}
+
+impl Echo {
+    fn new(socket: Socket) -> Self {
+        let held = VecDeque::new();
+        Self { socket, recv: None, send: None, is_cancelled: false, held, has_ended: false, is_closed: false }
+    }
+
+    fn on_outcome(&mut self, completion: Completion) {
+        match completion.outcome {
+            Outcome::Received(buffer) => self.held.push_back(buffer),
+            Outcome::Progress(_) => {}
+            Outcome::Sent => self.send = None,
+            Outcome::Eof => (self.recv, self.has_ended) = (None, true),
+            Outcome::Cancelled => (self.recv, self.is_cancelled) = (None, false),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pump<D: KernelDriver>(&mut self, rig: &mut Rig<D>, dice: &mut Dice) {
+        match self.recv {
+            None if !self.has_ended => self.recv = Some(rig.submit(Op::Recv { socket: self.socket })),
+            Some(recv) if !self.is_cancelled && dice.roll(4) == 0 => {
+                rig.ask_to_cancel(recv);
+                self.is_cancelled = true;
+            }
+            None | Some(_) => {}
+        }
+        if self.send.is_none() && !self.held.is_empty() {
+            let mut chain = Chain::new();
+            self.held.drain(..).for_each(|buffer| chain.push(buffer));
+            self.send = Some(rig.submit(Op::Send { socket: self.socket, chain }));
+        }
+        if self.has_ended && self.send.is_none() && !self.is_closed {
+            rig.submit(Op::Close { socket: self.socket });
+            self.is_closed = true;
+        }
+    }
+}
+
+/// A small generator, so that a failing run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Writes the pattern in pieces of all sizes from one thread, while another reads what comes back.
+fn peer(far: TcpStream, seed: u64, bytes: usize) -> JoinHandle<Vec<u8>> {
+    let back = reader(far.try_clone().expect("a descriptor is left"));
+    thread::spawn(move || {
+        let mut far = far;
+        let mut dice = Dice(seed | 1);
+        let bytes = pattern(bytes);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let count = rest.len().min(1 << dice.roll(17));
+            far.write_all(&rest[..count]).expect("it is echoed");
+            rest = &rest[count..];
+        }
+        far.shutdown(Shutdown::Write).expect("it is connected");
+        back.join().expect("the reader lives")
+    })
+}
+
+/// Bytes that a lost, doubled or moved piece would change.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
