@@ -60,7 +60,8 @@ struct Seat {
     session: Session,
     is_dirty: bool,
     timer: Option<(TimerId, Time)>,
-    span: tracing::Span,
+    /// Boxed, and only where it is recorded: most of the time nobody listens.
+    span: Option<Box<tracing::Span>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Core {
             session: Session::new(key, socket, peer, template, now, limits),
             is_dirty: true,
             timer: None,
-            span: tracing::debug_span!("conn", id = %key, %peer),
+            span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
         });
         self.dirty.push(key);
     }
@@ -237,7 +238,7 @@ impl Core {
             return;
         };
         {
-            let _entered = seat.span.enter();
+            let _entered = seat.span.as_ref().map(|span| span.enter());
             seat.session.on_outcome(slot, outcome, now);
         }
         self.touch(token.machine);
@@ -280,10 +281,11 @@ impl Core {
     fn pump(&mut self, key: Key, now: Time) {
         let Some(seat) = self.sessions.get_mut(key) else { return };
         seat.is_dirty = false;
-        let entered = seat.span.enter();
+        let entered = seat.span.as_ref().map(|span| span.enter());
         seat.session.pump(&mut Context {
             ops: &mut self.ops,
             now,
+            peer: seat.session.peer(),
             limits: &self.limits,
             store: &mut self.store,
             unix_seconds: self.unix_seconds,
@@ -437,4 +439,9 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// A span that somebody listens to.
+fn recorded(span: tracing::Span) -> Option<Box<tracing::Span>> {
+    (!span.is_disabled()).then(|| Box::new(span))
 }

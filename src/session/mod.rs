@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub ops: &'a mut Ops,
     /// The time of this turn.
     pub now: Time,
+    /// Who is at the client's end.
+    pub peer: Peer,
     /// The configured bounds.
     pub limits: &'a Limits,
     /// The files at hand.
@@ -133,7 +135,7 @@ impl Session {
             last_activity: now,
             life: Life::Open,
             client: Connection::new(socket, slot::client_tokens(key)),
-            task: template.task(key, peer, now, limits),
+            task: template.task(key, now, limits),
         }
     }
 
@@ -216,6 +218,11 @@ impl Session {
             Life::Closed(ending) => Some(ending),
             Life::Open | Life::Closing(_) => None,
         }
+    }
+
+    /// Who is at the client's end.
+    pub const fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Bytes of buffer memory held for this connection, both directions.

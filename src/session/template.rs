@@ -9,7 +9,7 @@ use super::http::{Http, Site};
 use super::proxy::Proxy;
 use super::reverse::Reverse;
 use crate::config::Limits;
-use crate::driver::{Peer, Time};
+use crate::driver::Time;
 use crate::table::Key;
 use crate::upstream::Upstream;
 
@@ -29,12 +29,12 @@ pub enum Template {
 }
 
 impl Template {
-    pub(super) fn task(&self, session: Key, peer: Peer, now: Time, limits: &Limits) -> Box<dyn Task> {
+    pub(super) fn task(&self, session: Key, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(upstream) => Box::new(Proxy::new(session, Rc::clone(upstream), limits)),
-            Self::Http(site) => Box::new(Http::new(session, peer, Rc::clone(site), now)),
+            Self::Http(site) => Box::new(Http::new(session, Rc::clone(site), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

@@ -59,7 +59,8 @@ pub(super) enum Output {
         /// What the kernel has not taken yet.
         chain: Chain,
     },
-    SendFile(Transfer),
+    /// Boxed, since most sockets never send a file and should be small.
+    SendFile(Box<Transfer>),
 }
 
 /// How it goes on with an operation that was tried.

@@ -67,7 +67,7 @@ impl Epoll {
         }
         let file = Arc::clone(file);
         let transfer = Transfer { id, head, file, offset, left: length, cached_until: offset, is_warming: false };
-        self.start_output(id, socket, Output::SendFile(transfer));
+        self.start_output(id, socket, Output::SendFile(Box::new(transfer)));
     }
 
     /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.

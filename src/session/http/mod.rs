@@ -31,7 +31,7 @@ use self::inbox::Inbox;
 use super::{Context, Ending, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::Limits;
-use crate::driver::{Fault, Peer, Time};
+use crate::driver::{Fault, Time};
 use crate::file::listing;
 use crate::file::multipart::Piece;
 use crate::file::store::{Content, Inquiry};
@@ -62,7 +62,6 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Http {
     session: Key,
-    peer: Peer,
     site: Rc<Site>,
     inbox: Inbox,
     outbox: Chain,
@@ -136,10 +135,9 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(session: Key, peer: Peer, site: Rc<Site>, now: Time) -> Self {
+    pub(super) fn new(session: Key, site: Rc<Site>, now: Time) -> Self {
         Self {
             session,
-            peer,
             site,
             inbox: Inbox::default(),
             outbox: Chain::new(),
@@ -222,7 +220,7 @@ impl Http {
                 tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
                 if let Some(log) = &self.site.access {
                     log.record(&access::Entry {
-                        peer: self.peer,
+                        peer: cx.peer,
                         head: &head,
                         status: answer.status.code(),
                         body_bytes: answer.body_bytes,
@@ -252,7 +250,7 @@ impl Http {
         tracing::debug!(%refusal, "refused");
         let answer = answer::refusal_without_request(&self.site, cx.date, refusal);
         if let Some(log) = &self.site.access {
-            log.record_refusal(self.peer, refusal, answer.body_bytes, cx.unix_seconds);
+            log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
         self.take_answer(answer, After::End);
     }
