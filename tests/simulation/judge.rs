@@ -119,7 +119,10 @@ fn judge_http(
         if answered < requests.len() {
             return Err(format!("{answered} answers to {} requests", requests.len()));
         }
-        if peer.end() != Some(PeerEnd::Closed) || !peer.saw_eof() {
+        // Who goes on sending after a refusal, longer than the server lingers, is reset, with everything in hand.
+        let is_in_order =
+            peer.end() == Some(PeerEnd::Closed) || (last.is_some() && peer.end() == Some(PeerEnd::WasReset));
+        if !is_in_order || !peer.saw_eof() {
             return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
         }
     }
