@@ -124,8 +124,7 @@ pub fn serve(
     let workers = options.workers.map_or_else(limits::usable_cpus, usize::from);
     let mut limits = limits_of(options);
     if let Some(descriptors) = descriptors {
-        let share = descriptors / OPEN_FILES_SHARE / workers as u64;
-        limits.store.open_max = limits.store.open_max.min(u32::try_from(share).unwrap_or(u32::MAX));
+        share_descriptors(descriptors / workers as u64, &listeners, &mut limits);
     }
     let server = Server::start(ServerConfig {
         listeners,
@@ -205,6 +204,21 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
 
 /// Of all descriptors, files kept open that nobody is being sent may have one in so many.
 const OPEN_FILES_SHARE: u64 = 8;
+
+/// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
+const OWN_DESCRIPTORS: u64 = 24;
+
+/// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
+/// whose file or upstream cannot be opened.
+fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
+    let serves = |is: fn(&Service) -> bool| listeners.iter().any(|listener| is(&listener.service));
+    let for_files =
+        if serves(|service| matches!(service, Service::Http { .. })) { descriptors / OPEN_FILES_SHARE } else { 0 };
+    let each = if serves(|service| matches!(service, Service::TcpProxy(_) | Service::SendFile { .. })) { 2 } else { 1 };
+    let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
+    limits.connections_max = limits.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX)).max(1);
+    limits.store.open_max = limits.store.open_max.min(u32::try_from(for_files).unwrap_or(u32::MAX));
+}
 
 /// Half of the memory for each size of buffer.
 fn pool_of(memory: Size) -> PoolConfig {
