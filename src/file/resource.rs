@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::compress::Coding;
+use super::validator::EntityTag;
 use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
 
@@ -19,18 +20,20 @@ pub struct Resource {
     pub coding: Option<Coding>,
     /// The bytes, or where they are.
     pub content: Content,
-    /// Room for whoever serves it.
+    /// Room for whoever serves it: the whole of it.
     pub prepared: RefCell<Option<Prepared>>,
+    /// The same: that it has not been modified, to those who name exactly this tag.
+    pub not_modified: RefCell<Option<(EntityTag, Prepared)>>,
 }
 
-/// A whole response, for whoever asks the same in the same second.
+/// A response, for whoever asks the same in the same second.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// The second since 1970 within which it may be used.
     pub unix_second: u64,
     /// How it says that the content is coded: a file may be asked for itself, and as its neighbour's coded form.
     pub coding: Option<Coding>,
-    /// Head and body.
+    /// Head, and body if it has one.
     pub response: Chunk,
 }
 
@@ -59,7 +62,7 @@ pub(super) type Released = Rc<RefCell<Vec<File>>>;
 
 impl Resource {
     pub(super) fn new(info: FileInfo, coding: Option<Coding>, content: Content) -> Self {
-        Self { info, coding, content, prepared: RefCell::new(None) }
+        Self { info, coding, content, prepared: RefCell::new(None), not_modified: RefCell::new(None) }
     }
 
     /// Bytes of the content.

@@ -70,7 +70,8 @@ backends! {
             site.fate(value(1 << 20).as_bytes());
         }
         let grown = site.xps.usage().rss_bytes.saturating_sub(grown);
-        assert!(grown < 4 << 20, "{grown} bytes more memory");
+        // A worker's first receive buffers for bulk count, too.
+        assert!(grown < 16 << 20, "{grown} bytes more memory");
     }
 
     fn row_2_a_head_may_be_as_large_as_configured(backend) {

@@ -27,6 +27,8 @@ pub(super) struct BufferRing {
     target: u16,
     /// Buffers in the ring now.
     filled: u16,
+    /// A receive found none since it was last filled.
+    was_short: bool,
 }
 
 impl BufferRing {
@@ -52,7 +54,7 @@ impl BufferRing {
             unsafe { alloc::dealloc(memory, layout) };
             return Err(error);
         }
-        Ok(Self { entries, capacity, tail: 0, group, class, target: target.min(capacity), filled: 0 })
+        Ok(Self { entries, capacity, tail: 0, group, class, target: target.min(capacity), filled: 0, was_short: false })
     }
 
     /// The number that entries name it by.
@@ -67,11 +69,15 @@ impl BufferRing {
 
     /// A receive found no buffer: more are to be kept here from now on.
     pub(super) const fn widen(&mut self) {
-        self.target = if self.target > self.capacity / 2 { self.capacity } else { self.target * 2 };
+        self.was_short = true;
     }
 
     /// Puts buffers in up to the target, as far as the pool has some.
     pub(super) fn refill(&mut self, pool: &Pool) {
+        if std::mem::take(&mut self.was_short) {
+            // Once, however many receives came in vain: a burst of a thousand needs a thousand, not the whole ring.
+            self.target = if self.target > self.capacity / 2 { self.capacity } else { self.target * 2 };
+        }
         let before = self.tail;
         while self.filled < self.target {
             let Some(id) = pool.take(self.class) else { break };

@@ -31,7 +31,8 @@ impl Exchange<'_> {
         let plain = Representation { resource, coding: None };
         let Representation { resource, coding } =
             if varies { self.representation(path, plain, media_type)? } else { plain };
-        if let Some(answer) = self.prepared(&resource, coding) {
+        if let Some(answer) = self.prepared(&resource, coding).or_else(|| self.prepared_not_modified(&resource, coding))
+        {
             return Ok(answer);
         }
         let validators = Validators::new(&resource.info, coding, self.unix_seconds);
@@ -46,7 +47,7 @@ impl Exchange<'_> {
         };
         match conditional::evaluate(&conditions, &validators, true) {
             Verdict::Proceed => {}
-            Verdict::NotModified => return Ok(self.not_modified(&resource, &validators, varies)),
+            Verdict::NotModified => return Ok(self.not_modified(&resource, coding, &validators, varies)),
             Verdict::PreconditionFailed => {
                 return Err(Refusal::new(Status::PRECONDITION_FAILED, "this is not the version you mean").into());
             }
@@ -120,18 +121,36 @@ impl Exchange<'_> {
 
     /// Whether the answer is what nearly every client gets: all of it, on a connection that goes on.
     fn is_plain_get(&self) -> bool {
-        let conditional = [
-            Known::IfNoneMatch,
-            Known::IfModifiedSince,
-            Known::Range,
-            Known::IfMatch,
-            Known::IfUnmodifiedSince,
-            Known::IfRange,
-        ];
+        self.is_usual_get() && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
+    }
+
+    /// The tag of the version that the client has, if that is all it asks about, on a connection that goes on. Whether it
+    /// names a date, too, does not matter then (RFC 9110, 13.1.3).
+    fn tag_of_usual_get(&self) -> Option<&[u8]> {
+        let fields = &self.head.fields;
+        let tag = fields.known(Known::IfNoneMatch)?;
+        (self.is_usual_get() && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
+    }
+
+    fn is_usual_get(&self) -> bool {
         self.head.method == Method::Get
             && self.head.version == Version::Http11
             && self.keep_alive
-            && conditional.iter().all(|known| self.head.fields.known(*known).is_none())
+            && self.lacks(&[Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange])
+    }
+
+    fn lacks(&self, fields: &[Known]) -> bool {
+        fields.iter().all(|known| self.head.fields.known(*known).is_none())
+    }
+
+    /// The same answer made for an earlier request in the same second.
+    fn prepared_not_modified(&self, resource: &Resource, coding: Option<Coding>) -> Option<Answer> {
+        let not_modified = resource.not_modified.borrow();
+        let (tag, prepared) = not_modified.as_ref()?;
+        let is_it = prepared.unix_second == self.unix_seconds
+            && prepared.coding == coding
+            && self.tag_of_usual_get() == Some(tag.as_bytes());
+        is_it.then(|| self.answered(Status::NOT_MODIFIED, prepared.response.clone(), Body::Sent, 0))
     }
 
     /// The response made for an earlier request in the same second.
@@ -194,11 +213,23 @@ impl Exchange<'_> {
         self.answered(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
     }
 
-    fn not_modified(&self, resource: &Rc<Resource>, validators: &Validators, varies: bool) -> Answer {
+    fn not_modified(
+        &self,
+        resource: &Rc<Resource>,
+        coding: Option<Coding>,
+        validators: &Validators,
+        varies: bool,
+    ) -> Answer {
         let mut out = Vec::with_capacity(384);
         let described = Described { resource, coding: None, validators, media_type: MediaType::UNKNOWN, varies };
         self.validate(self.begin(&mut out, Status::NOT_MODIFIED), &described).end();
-        self.answered(Status::NOT_MODIFIED, Chunk::shared(out), Body::Sent, 0)
+        let response = Chunk::shared(out);
+        let tag = *validators.tag();
+        if self.tag_of_usual_get() == Some(tag.as_bytes()) {
+            let prepared = Prepared { unix_second: self.unix_seconds, coding, response: response.clone() };
+            resource.not_modified.replace(Some((tag, prepared)));
+        }
+        self.answered(Status::NOT_MODIFIED, response, Body::Sent, 0)
     }
 
     fn unsatisfiable(&self, size: u64) -> Answer {
