@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::{Mutex, PoisonError};
+
 use support::client::ping;
 use support::environment::{allow_descriptors, report};
 use support::{Backend, Launch, backends, connect, is_wrapped, skip};
@@ -17,7 +19,11 @@ backends! {
     }
 }
 
+/// One measurement at a time: the connections of all count against this process's descriptors.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn measure(backend: Backend) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let connections = std::env::var("XPS_IDLE_CONNECTIONS")
         .map_or(2000, |number| number.parse::<u64>().expect("XPS_IDLE_CONNECTIONS is a number"));
     // The server, too, inherits what is allowed here.
