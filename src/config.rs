@@ -13,6 +13,7 @@ pub use crate::driver::probe::BackendChoice;
 use crate::file::store::StoreLimits;
 use crate::http::HeadLimits;
 use crate::telemetry::access::AccessLog;
+use crate::upstream::GroupConfig;
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ pub enum Service {
     /// Sends each line back reversed.
     Reverse,
     /// Joins the connection to one to an upstream.
-    TcpProxy(UpstreamAddress),
+    TcpProxy(GroupConfig),
     /// Serves files over HTTP/1.1.
     Http {
         /// What is served, and how.

@@ -3,6 +3,7 @@
 //! * [`Pool`] owns the memory that receives go into, in two sizes. An idle connection holds none of it.
 //! * [`Buffer`] is a lease on a piece of it, returned to the pool when the last lease is dropped.
 //! * [`Chunk`] is a piece of something to send: a leased buffer, shared memory, or static bytes.
+//! * [`Inbox`] holds what has been received and not been read yet.
 //! * [`Chain`] is a sequence of chunks: what one `Send` carries.
 //!
 //! This is, with [`crate::driver`], the only place where `unsafe` is allowed: the pool's memory is
@@ -10,9 +11,11 @@
 
 mod chain;
 mod chunk;
+mod inbox;
 mod memory;
 mod pool;
 
 pub use chain::Chain;
 pub use chunk::Chunk;
+pub use inbox::Inbox;
 pub use pool::{Buffer, BufferId, Pool, PoolConfig, PoolUsage, SizeClass};

@@ -16,6 +16,7 @@ use crate::driver::probe::Selection;
 use crate::http::HeadLimits;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::{self, LogFormat};
+use crate::upstream::GroupConfig;
 
 /// Relays to an upstream.
 pub fn proxy(
@@ -24,7 +25,7 @@ pub fn proxy(
     server: &ServerOptions,
     log: &LogOptions,
 ) -> Result<(), Failure> {
-    serve(each(listen, &Service::TcpProxy(upstream)), server, log, &[])
+    serve(each(listen, &Service::TcpProxy(GroupConfig::single(upstream))), server, log, &[])
 }
 
 /// Serves a folder over HTTP.

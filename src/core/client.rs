@@ -16,7 +16,7 @@ use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, UringConfig};
 use crate::session::{Ending, Template};
-use crate::upstream::Upstream;
+use crate::upstream::{Group, GroupConfig};
 
 /// Why a client's connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ fn join(
     let mut core = Core::new(limits);
     let socket = driver.adopt(stream);
     let now = driver.now();
-    core.add_session(socket, Peer::Local, &Template::Proxy(Upstream::new(upstream.clone())), now);
+    core.add_session(socket, Peer::Local, &Template::Proxy(Group::new(GroupConfig::single(upstream.clone()), 0)), now);
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();

@@ -20,7 +20,7 @@ use std::thread::{self, JoinHandle};
 use super::listen::{self, Bound};
 use super::state::Core;
 use super::worker::{Message, Worker};
-use crate::config::{Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{Limits, ListenerConfig, ServerConfig, Service, SiteConfig};
 use crate::driver::probe::{self, Backend, Selection, Unavailable};
 use crate::driver::signals::StopSignals;
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Root, Uring, UringConfig, Waker, affinity};
@@ -28,7 +28,7 @@ use crate::file::store::Place;
 use crate::session::http::{Site, Source, WELCOME_PAGES};
 use crate::session::{Content, Template};
 use crate::telemetry::access::AccessLog;
-use crate::upstream::Upstream;
+use crate::upstream::{Group, GroupConfig};
 
 /// Running workers.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ fn bind_all(config: &ServerConfig) -> Result<Vec<Bound>, StartError> {
 enum Blueprint {
     Echo,
     Reverse,
-    Proxy(UpstreamAddress),
+    Proxy(GroupConfig),
     Deliver(Content),
     Http { root: Option<Arc<Root>>, site: Box<SiteConfig>, access: Option<AccessLog> },
 }
@@ -254,7 +254,7 @@ impl Blueprint {
             }
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
-            Service::TcpProxy(upstream) => Self::Proxy(upstream.clone()),
+            Service::TcpProxy(group) => Self::Proxy(group.clone()),
             Service::SendText(text) => Self::Deliver(Content::Text(text)),
             Service::SendFile { root, path } => Self::Deliver(
                 file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
@@ -274,7 +274,7 @@ impl Blueprint {
             }
             Self::Echo => Template::Echo,
             Self::Reverse => Template::Reverse,
-            Self::Proxy(upstream) => Template::Proxy(Upstream::new(upstream)),
+            Self::Proxy(group) => Template::Proxy(Group::new(group, u64::from(number))),
             Self::Deliver(content) => Template::Deliver(content),
         }
     }

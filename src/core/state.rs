@@ -23,6 +23,7 @@ use crate::http::DateLine;
 use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
+use crate::upstream::{LINK, Links};
 
 /// The kind that marks a listener's tokens.
 const LISTENER: u8 = 0;
@@ -39,6 +40,9 @@ pub struct Core {
     /// Sessions to pump before the turn ends, each once.
     dirty: Vec<Key>,
     store: Store,
+    links: Links,
+    /// When idle links are to be looked through, if it is armed.
+    link_expiry: Option<TimerId>,
     /// When the store is to be swept, if it is armed.
     sweep: Option<TimerId>,
     unix_seconds: u64,
@@ -83,6 +87,8 @@ enum Due {
     DrainDeadline,
     /// The store lets go of what nobody uses.
     Sweep,
+    /// Links that were idle for too long are closed.
+    LinkExpiry,
 }
 
 /// How much there is of everything; all zero when a worker has come to rest.
@@ -94,6 +100,8 @@ pub struct Census {
     pub sessions: usize,
     /// Operations without their final outcome.
     pub operations: usize,
+    /// Connections to upstreams, idle ones included.
+    pub links: usize,
     /// Armed timers.
     pub timers: usize,
 }
@@ -124,6 +132,8 @@ impl Core {
             ops: Ops::new(),
             store: Store::new(limits.store),
             limits,
+            links: Links::default(),
+            link_expiry: None,
             sweep: None,
             unix_seconds: 0,
             date: DateLine::new(0),
@@ -199,9 +209,14 @@ impl Core {
         }
         // Pumping makes nothing dirty; only the vector's memory goes back.
         self.dirty = dirty;
-        // A session that has ended may have been the last to hold a file.
+        for key in self.links.take_woken() {
+            self.touch(key);
+        }
+        // A session that has ended may have been the last to hold a file, and may have left a link.
         self.store.pump(now, &mut self.ops);
+        self.links.pump(&mut self.ops);
         self.arm_sweep();
+        self.arm_link_expiry();
         self.settle_phase();
     }
 
@@ -216,6 +231,7 @@ impl Core {
             LISTENER => self.on_listener_outcome(token.machine, outcome, now),
             SESSION => self.on_session_outcome(token, outcome, now),
             STORE => self.store.on_outcome(token.machine, outcome, now),
+            LINK => self.on_link_outcome(token, outcome, now),
             kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
         }
     }
@@ -244,6 +260,15 @@ impl Core {
         self.touch(token.machine);
     }
 
+    fn on_link_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
+        if let Some(owner) = self.links.on_outcome(token, outcome, now)
+            && let Some(seat) = self.sessions.get_mut(owner)
+        {
+            seat.session.on_upstream(now);
+            self.touch(owner);
+        }
+    }
+
     fn on_due(&mut self, due: Due, now: Time) {
         match due {
             Due::Session(key) => {
@@ -255,6 +280,10 @@ impl Core {
             Due::Sweep => {
                 self.sweep = None;
                 self.store.sweep(now);
+            }
+            Due::LinkExpiry => {
+                self.link_expiry = None;
+                self.links.expire(now);
             }
             Due::DrainDeadline => {
                 let keys: Vec<Key> = self.sessions.keys().collect();
@@ -288,6 +317,7 @@ impl Core {
             peer: seat.session.peer(),
             limits: &self.limits,
             store: &mut self.store,
+            links: &mut self.links,
             unix_seconds: self.unix_seconds,
             date: &self.date,
             boundaries: &mut self.boundaries,
@@ -346,6 +376,7 @@ impl Core {
         if self.phase == Phase::Serving {
             let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, Due::DrainDeadline));
             self.phase = Phase::Draining { deadline };
+            self.links.drain();
             let keys: Vec<Key> = self.sessions.keys().collect();
             for key in keys {
                 if let Some(seat) = self.sessions.get_mut(key) {
@@ -363,6 +394,7 @@ impl Core {
         if let Phase::Draining { deadline } = self.phase
             && self.listeners.is_empty()
             && self.sessions.is_empty()
+            && self.links.is_empty()
             && self.store_is_at_rest()
         {
             if let Some(timer) = deadline {
@@ -392,6 +424,18 @@ impl Core {
         }
     }
 
+    /// Sees to it that idle links are looked through when one may have waited for too long.
+    fn arm_link_expiry(&mut self) {
+        match (self.links.next_expiry(), self.link_expiry) {
+            (Some(at), None) => self.link_expiry = Some(self.timers.arm(at, Due::LinkExpiry)),
+            (None, Some(timer)) => {
+                self.timers.disarm(timer);
+                self.link_expiry = None;
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
     /// Whether it was told to drain and nothing is left.
     pub fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
@@ -408,6 +452,7 @@ impl Core {
             listeners: self.listeners.len(),
             sessions: self.sessions.len(),
             operations: self.ops.in_flight(),
+            links: self.links.len(),
             timers: self.timers.len(),
         }
     }
@@ -424,6 +469,7 @@ impl Core {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
                 LISTENER if self.listeners.contains(token.machine) => {}
                 STORE if self.store.has_job(token.machine) => {}
+                LINK if self.links.contains(token.machine) => in_flight.extend(self.links.owner(token.machine)),
                 _ => return Err(Violation::Orphan(token)),
             }
         }
@@ -432,7 +478,7 @@ impl Core {
             if !seat.is_dirty && seat.timer.is_none() && in_flight.binary_search(&key).is_err() {
                 return Err(Violation::Forsaken(key));
             }
-            let held_bytes = seat.session.memory();
+            let held_bytes = seat.session.memory() + self.links.memory_of(key);
             if held_bytes > seat.session.memory_max(&self.limits) + 2 * slack_bytes {
                 return Err(Violation::Hoarding { session: key, held_bytes });
             }

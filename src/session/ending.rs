@@ -2,7 +2,7 @@
 
 use crate::driver::Fault;
 use crate::tcp::Manner;
-use crate::upstream::ConnectError;
+use crate::upstream::Unreachable;
 
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +16,9 @@ pub enum Ending {
     /// The upstream went away in the middle.
     #[error("upstream lost: {0}")]
     UpstreamLost(Fault),
-    /// No address of the upstream could be connected to.
+    /// No upstream could be connected to.
     #[error("upstream unreachable: {0}")]
-    UpstreamUnreachable(ConnectError),
+    UpstreamUnreachable(Unreachable),
     /// The file cannot be opened, or is not one that has bytes to send.
     #[error("file refused: {0}")]
     FileRefused(Fault),

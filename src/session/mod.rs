@@ -17,6 +17,7 @@ mod proxy;
 mod reverse;
 mod slot;
 mod template;
+mod tunnel;
 
 use std::fmt;
 
@@ -33,6 +34,7 @@ use crate::file::store::Store;
 use crate::http::DateLine;
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
+use crate::upstream::Links;
 
 /// What a machine acts with: where operations go, what time it is, what the bounds are.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// The files at hand.
     pub store: &'a mut Store,
+    /// The connections to upstreams.
+    pub links: &'a mut Links,
     /// Seconds since 1970.
     pub unix_seconds: u64,
     /// The same as a field of HTTP.
@@ -154,13 +158,13 @@ impl Session {
             }
             Slot::ClientSend => self.client.writer.on_outcome(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
-            Slot::UpstreamResolve
-            | Slot::UpstreamConnect
-            | Slot::UpstreamRecv
-            | Slot::UpstreamSend
-            | Slot::UpstreamClose
-            | Slot::File => self.task.on_outcome(slot, outcome, now),
+            Slot::File => self.task.on_outcome(slot, outcome, now),
         }
+    }
+
+    /// Notes that something happened on its link to an upstream.
+    pub const fn on_upstream(&mut self, now: Time) {
+        self.last_activity = now;
     }
 
     /// Notes that what the store was asked for has come.

@@ -3,7 +3,6 @@
 use crate::driver::Token;
 use crate::table::Key;
 use crate::tcp::ConnectionTokens;
-use crate::upstream::ConnectorTokens;
 
 /// The kind that marks a session's tokens.
 pub const SESSION: u8 = 1;
@@ -18,30 +17,15 @@ pub enum Slot {
     ClientSend,
     /// The client's `Close`.
     ClientClose,
-    /// Looking the upstream's name up.
-    UpstreamResolve,
-    /// Connecting to the upstream.
-    UpstreamConnect,
-    /// The upstream's `Recv`.
-    UpstreamRecv,
-    /// The upstream's `Send` or `Shutdown`.
-    UpstreamSend,
-    /// The upstream's `Close`.
-    UpstreamClose,
     /// Opening or closing the file.
     File,
 }
 
 impl Slot {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 4] = [
         Self::ClientRecv,
         Self::ClientSend,
         Self::ClientClose,
-        Self::UpstreamResolve,
-        Self::UpstreamConnect,
-        Self::UpstreamRecv,
-        Self::UpstreamSend,
-        Self::UpstreamClose,
         Self::File,
     ];
 
@@ -65,20 +49,6 @@ pub const fn client_tokens(session: Key) -> ConnectionTokens {
     }
 }
 
-/// The tokens of the upstream's connection.
-pub const fn upstream_tokens(session: Key) -> ConnectionTokens {
-    ConnectionTokens {
-        recv: Slot::UpstreamRecv.token(session),
-        send: Slot::UpstreamSend.token(session),
-        close: Slot::UpstreamClose.token(session),
-    }
-}
-
-/// The tokens of what brings the upstream's connection about.
-pub const fn connector_tokens(session: Key) -> ConnectorTokens {
-    ConnectorTokens { resolve: Slot::UpstreamResolve.token(session), connect: Slot::UpstreamConnect.token(session) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +58,6 @@ mod tests {
         for slot in Slot::ALL {
             assert_eq!(Slot::of(slot.token(Key::from_parts(7, 8))), Some(slot));
         }
-        assert_eq!(Slot::of(Token { machine: Key::from_parts(0, 0), kind: SESSION, slot: 9 }), None);
+        assert_eq!(Slot::of(Token { machine: Key::from_parts(0, 0), kind: SESSION, slot: 4 }), None);
     }
 }

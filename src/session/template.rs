@@ -11,7 +11,7 @@ use super::reverse::Reverse;
 use crate::config::Limits;
 use crate::driver::Time;
 use crate::table::Key;
-use crate::upstream::Upstream;
+use crate::upstream::Group;
 
 /// What the sessions of one listener are for, with what they share.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub enum Template {
     Echo,
     /// Sends each line back reversed.
     Reverse,
-    /// Joins the client to a connection to the upstream.
-    Proxy(Rc<Upstream>),
+    /// Joins the client to a connection to an upstream.
+    Proxy(Rc<Group>),
     /// Sends something, then closes.
     Deliver(Content),
     /// Serves files over HTTP/1.1.
@@ -33,7 +33,7 @@ impl Template {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
-            Self::Proxy(upstream) => Box::new(Proxy::new(session, Rc::clone(upstream), limits)),
+            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), limits)),
             Self::Http(site) => Box::new(Http::new(session, Rc::clone(site), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }

@@ -1,20 +1,30 @@
 //! The servers behind a proxy: where they are, and how a connection to one comes about.
 //!
+//! * [`Group`] is the upstreams that serve the same: which one is next, which are down, who waits.
+//! * [`Attempt`] is one session's way to one of them.
+//! * [`Links`] are a worker's connections to upstreams, in use and idle.
 //! * [`Upstream`] is one configured `HOST:PORT`: it remembers what the name resolved to and which of
 //!   the addresses answered last. One per worker and listener, shared by the sessions.
 //! * [`Connector`] brings one connection about: resolve, connect, try the next address.
 
+mod attempt;
 mod connector;
+pub mod group;
+mod links;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use attempt::{Attempt, Progress, Rules, Unreachable};
 pub use connector::{ConnectError, Connector, ConnectorTokens};
+pub use group::{Group, GroupConfig};
+pub use links::{KeepAlive, LINK, Link, Links, Reach, Release};
 
 use crate::config::UpstreamAddress;
 use crate::driver::Time;
+use crate::table::Key;
 
 /// How long an answer of the resolver is used. Short, since `getaddrinfo(3)` does not tell the
 /// record's own time to live, and a changed record should be noticed.
@@ -27,6 +37,8 @@ pub struct Upstream {
     resolved: RefCell<Option<Resolved>>,
     /// Where in the list of addresses to begin: with the one that answered last.
     preferred: Cell<usize>,
+    /// Its links that wait to be used again, the one used last at the end.
+    idle: RefCell<Vec<Key>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +56,7 @@ impl Upstream {
             .parse::<IpAddr>()
             .ok()
             .map(|ip| Resolved { addresses: Rc::new([SocketAddr::new(ip, address.port)]), until: None });
-        Rc::new(Self { address, resolved: RefCell::new(resolved), preferred: Cell::new(0) })
+        Rc::new(Self { address, resolved: RefCell::new(resolved), preferred: Cell::new(0), idle: RefCell::default() })
     }
 
     /// The configured host and port.
@@ -58,6 +70,10 @@ impl Upstream {
         let resolved = resolved.as_ref()?;
         let is_fresh = resolved.until.is_none_or(|until| now < until);
         is_fresh.then(|| Rc::clone(&resolved.addresses))
+    }
+
+    fn forget_idle(&self, link: Key) {
+        self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 
     fn remember(&self, addresses: Vec<SocketAddr>, now: Time) -> Rc<[SocketAddr]> {

@@ -14,7 +14,7 @@ use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
 use xps::file::store::Place;
 use xps::session::http::{Site, Source};
 use xps::session::{Content, Template};
-use xps::upstream::Upstream;
+use xps::upstream::{Group, GroupConfig};
 
 use crate::judge::judge;
 use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, listener_address};
@@ -189,7 +189,7 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            Template::Proxy(Upstream::new(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }))
+            Template::Proxy(Group::new(GroupConfig::single(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }), 0))
         }
     }
 }

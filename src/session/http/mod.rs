@@ -16,7 +16,6 @@
 //! something up nothing of it is copied, and afterwards it is simply read again.
 
 mod answer;
-mod inbox;
 mod site;
 mod welcome;
 
@@ -27,9 +26,9 @@ pub use site::{Site, Source};
 pub use welcome::WELCOME_PAGES;
 
 use self::answer::{Answer, Body, Exchange};
-use self::inbox::Inbox;
+
 use super::{Context, Ending, Task};
-use crate::buffer::{Buffer, Chain, Chunk};
+use crate::buffer::{Buffer, Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Fault, Time};
 use crate::file::listing;

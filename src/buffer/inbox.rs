@@ -1,18 +1,18 @@
-//! What a client has sent and nobody has read yet.
+//! What a peer has sent and nobody has read yet.
 //!
 //! A head that came in one piece is read where it was received. Only what came in several is gathered
-//! in memory of its own, so that a client who sends a byte a minute holds those bytes, not a buffer for each.
+//! in memory of its own, so that a peer who sends a byte a minute holds those bytes, not a buffer for each.
 
 use std::collections::VecDeque;
 
-use crate::buffer::Buffer;
+use super::{Buffer, Chunk};
 
 /// A gathering that has grown beyond this is not kept for the next head.
 const KEPT_BYTES_MAX: usize = 2 << 10;
 
-/// Bytes in the order in which they came.
+/// Received bytes in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub struct Inbox {
     /// These come first; read up to `read`.
     gathered: Vec<u8>,
     read: usize,
@@ -21,12 +21,12 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Takes bytes in.
-    pub(super) fn push(&mut self, buffer: Buffer) {
+    pub fn push(&mut self, buffer: Buffer) {
         self.buffers.push_back(buffer);
     }
 
     /// The first bytes that lie together; empty only if there are none at all.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         if self.read < self.gathered.len() {
             &self.gathered[self.read..]
         } else {
@@ -35,7 +35,7 @@ impl Inbox {
     }
 
     /// Drops the first `count` bytes of [`Inbox::bytes`].
-    pub(super) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         if self.read < self.gathered.len() {
             self.read += count;
             if self.read >= self.gathered.len() {
@@ -51,10 +51,31 @@ impl Inbox {
         }
     }
 
+    /// Moves the first `count` bytes of [`Inbox::bytes`] out, without copying those that still lie where they arrived.
+    pub fn take(&mut self, count: usize) -> Chunk {
+        if self.read < self.gathered.len() {
+            let bytes = self.bytes();
+            let chunk = Chunk::shared(&bytes[..count.min(bytes.len())]);
+            self.consume(count);
+            return chunk;
+        }
+        match self.buffers.front_mut() {
+            Some(front) if count < front.len() => Chunk::Pool(front.split_to(count)),
+            Some(_) => self.pop().map_or(Chunk::Static(&[]), Chunk::Pool),
+            None => Chunk::Static(&[]),
+        }
+    }
+
+    /// Moves the first buffer out; only where nothing is gathered.
+    pub fn pop(&mut self) -> Option<Buffer> {
+        debug_assert!(self.gathered.is_empty(), "bytes are gathered before the first buffer");
+        self.buffers.pop_front()
+    }
+
     /// Lays the next buffer's bytes beside the first ones, which are not enough. `false`: there are no more.
     ///
     /// Then what is there has left its buffer, to wait for the rest.
-    pub(super) fn gather(&mut self) -> bool {
+    pub fn gather(&mut self) -> bool {
         if self.gathered.is_empty() {
             let Some(first) = self.buffers.pop_front() else { return false };
             self.gathered.extend_from_slice(&first);
@@ -71,22 +92,23 @@ impl Inbox {
     }
 
     /// Drops everything.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is nothing to be read.
+    pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
     /// Bytes of memory held.
-    pub(super) fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         self.gathered.capacity() + self.waiting_memory()
     }
 
     /// Bytes of memory that nobody has looked at yet. What is gathered does not count: it waits for more to come,
     /// so it must never be the reason to receive nothing, and a head's limit bounds it.
-    pub(super) fn waiting_memory(&self) -> usize {
+    pub fn waiting_memory(&self) -> usize {
         self.buffers.iter().map(Buffer::capacity).sum()
     }
 }
@@ -124,6 +146,17 @@ mod tests {
         assert!(!inbox.gather());
         inbox.consume(3);
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn bytes_are_taken_out_in_their_order() {
+        let mut inbox = inbox(&["abc", "def", "g"]);
+        assert_eq!(&*inbox.take(2), b"ab");
+        assert!(inbox.gather());
+        assert_eq!(&*inbox.take(3), b"cde");
+        assert_eq!(&*inbox.take(9), b"f");
+        assert_eq!(&*inbox.take(1), b"g");
+        assert!(inbox.is_empty() && inbox.take(1).is_empty());
     }
 
     #[test]
