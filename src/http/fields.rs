@@ -31,7 +31,7 @@ pub struct Fields<'b> {
     repeated: u32,
 }
 
-/// Where a line's parts are in the head; 16 bits suffice, see [`super::request::HEAD_BYTES_CEILING`].
+/// Where a line's parts are in the head; 16 bits suffice, see `HEAD_BYTES_CEILING`.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     name_at: u16,

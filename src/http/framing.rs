@@ -3,6 +3,8 @@
 //! The one place where `Transfer-Encoding` and `Content-Length` are read. Two servers that disagree here can be
 //! made to see different requests in the same bytes, so whatever is doubtful is refused. It does not know bodies.
 
+use super::fields::{Fields, Known};
+use super::head::Version;
 use super::status::{Refusal, Status};
 use super::token::{decimal, is_token, list};
 
@@ -53,6 +55,22 @@ pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Re
         (true, true, _, true) => Err(Refusal::new(Status::NOT_IMPLEMENTED, "the transfer coding is not supported")),
         (true, true, _, false) => Ok(true),
     }
+}
+
+/// The framing that a head's fields declare, for requests and answers alike; nothing may be said twice.
+pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, Refusal> {
+    let has_codings = fields.known(Known::TransferEncoding).is_some();
+    if has_codings && version == Version::Http10 {
+        return Err(Refusal::bad_request("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    if has_codings && fields.known(Known::ContentLength).is_some() {
+        return Err(Refusal::bad_request("there are both Transfer-Encoding and Content-Length"));
+    }
+    if has_codings && is_chunked(fields.all_known(Known::TransferEncoding))? {
+        return Ok(BodyFraming::Chunked);
+    }
+    let length = content_length(fields.all_known(Known::ContentLength))?;
+    Ok(length.map_or(BodyFraming::None, BodyFraming::Length))
 }
 
 #[cfg(test)]

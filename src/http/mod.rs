@@ -6,9 +6,11 @@
 //! | module | what |
 //! |---|---|
 //! | [`request`] | a request's head: its line, its fields, how its body is framed |
+//! | [`answer`] | the same of an upstream's answer |
 //! | [`target`] | the four forms of a request target, and the authority in it or in `Host` |
 //! | [`framing`] | how the body is delimited |
 //! | [`fields`] | the field lines of a head, and the known ones among them |
+//! | `head` | what both kinds of head have in common: limits, versions, field lines |
 //! | [`method`] | the registered methods |
 //! | [`status`] | the status codes; [`Refusal`]: a status and why |
 //! | [`chunked`] | the chunked coding, both ways |
@@ -19,17 +21,19 @@
 //! | [`error_page`] | the small body of an answer that is an error |
 //! | [`token`] | tokens and lists of them |
 //!
-//! `request` puts `target`, `framing`, `fields` and `method` together and is used by none of them.
+//! `request` and `answer` put `target`, `framing`, `fields` and `method` together and are used by none of them.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod accept;
+pub mod answer;
 pub mod chunked;
 pub mod date;
 pub mod error_page;
 pub mod fields;
 pub mod framing;
+mod head;
 pub mod method;
 pub mod path;
 pub mod request;
@@ -39,13 +43,15 @@ pub mod target;
 pub mod token;
 
 pub use accept::{AcceptEncoding, Coding, Preference, preferred_type};
+pub use answer::{AnswerFraming, AnswerHead, BadAnswer};
 pub use date::DateLine;
 pub use error_page::PageType;
 pub use fields::{Field, Fields, Known};
 pub use framing::BodyFraming;
+pub use head::{HeadLimits, Version};
 pub use method::Method;
 pub use path::{DecodedPath, encode_path};
-pub use request::{Expect, HeadLimits, Parsed, RequestHead, Version};
+pub use request::{Expect, Parsed, RequestHead};
 pub use response::ResponseHead;
 pub use status::{Refusal, Status};
 pub use target::Target;

@@ -4,48 +4,23 @@
 //! why it is refused. It is strict: where a lenient reading is allowed and another server might read the same bytes
 //! differently, the request is refused. What cannot become a request is refused without waiting for its end.
 //!
-//! The request line is read here; field lines by `httparse`, with a check that every line ends in CRLF and no CR or
-//! LF stands elsewhere. It does not know routes, files, connections or limits in time.
+//! The request line is read here, field lines where those of answers are too. It does not know routes, files,
+//! connections or limits in time.
 
 use super::fields::{Fields, Known};
 use super::framing::{self, BodyFraming};
+use super::head::{AsciiStr, connection_tokens, field_lines, is_prefix_of_form, keep_alive};
+pub use super::head::{FIELDS_CEILING, HEAD_BYTES_CEILING, HeadLimits, Version};
 use super::method::Method;
 use super::status::{Refusal, Status};
 use super::target::{Target, check_authority, is_target_byte};
 use super::token::{is_token_byte, list};
-
-/// The most that `head_bytes_max` can be: places in a head are kept in 16 bits.
-pub const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
-
-/// The most that `fields_max` can be.
-pub const FIELDS_CEILING: usize = 100;
 
 /// Empty lines before a request line that are skipped (RFC 9112, 2.2).
 pub const LEADING_LINES_MAX: usize = 4;
 
 /// The longest method; registered ones have at most 17 letters.
 pub const METHOD_BYTES_MAX: usize = 64;
-
-/// So many field lines are tried first; more take a second attempt.
-const FIELDS_USUAL: usize = 32;
-
-/// How large a head may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadLimits {
-    /// The whole head, empty lines before it included; at most [`HEAD_BYTES_CEILING`], larger values mean that.
-    pub head_bytes_max: usize,
-    /// The request line with its CRLF.
-    pub request_line_bytes_max: usize,
-    /// Field lines; at most [`FIELDS_CEILING`], larger values mean that.
-    pub fields_max: usize,
-}
-
-impl Default for HeadLimits {
-    /// 32 KiB, of which the request line 8 KiB, and 100 fields.
-    fn default() -> Self {
-        Self { head_bytes_max: 32 * 1024, request_line_bytes_max: 8 * 1024, fields_max: FIELDS_CEILING }
-    }
-}
 
 /// What [`parse`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,15 +56,6 @@ pub struct RequestHead<'b> {
     pub expect: Expect,
     /// All field lines.
     pub fields: Fields<'b>,
-}
-
-/// The protocol's version. A higher minor version is answered as 1.1 (RFC 9110, 2.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    Http11,
 }
 
 /// What the `Expect` field asks for.
@@ -139,11 +105,11 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Ref
     let fields_at = line_at + line_length;
     // Filled in place and moved once: it is most of what a head is.
     let mut fields = Fields::default();
-    let length = field_lines(&window[fields_at..], limits.fields_max.min(FIELDS_CEILING), &mut fields)?;
+    let length = field_lines(&window[fields_at..], limits.fields_max, &mut fields)?;
     let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
 
     let host = host(&target, version, &fields)?;
-    let framing = body_framing(version, &fields)?;
+    let framing = framing::of(version, &fields)?;
     let keep_alive = keep_alive(version, &fields);
     let expect = expect(version, &fields);
     let length = fields_at + fields_length;
@@ -242,10 +208,8 @@ fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, Refusal> {
     if bytes.starts_with(b"HTTP/1.1\r\n") {
         return Ok(Some((1, Version::Http11)));
     }
-    for (&byte, &form) in bytes.iter().zip(VERSION_FORM) {
-        if byte != form && !(form == b'd' && byte.is_ascii_digit()) {
-            return Err(Refusal::bad_request("the request line does not end in a version"));
-        }
+    if !is_prefix_of_form(bytes, VERSION_FORM) {
+        return Err(Refusal::bad_request("the request line does not end in a version"));
     }
     match bytes {
         [_, _, _, _, _, major, _, minor, _, _, ..] => {
@@ -254,66 +218,6 @@ fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, Refusal> {
         }
         _ => Ok(None),
     }
-}
-
-/// Reads the field lines at the start of `bytes` into `fields`; their length with the empty line that ends them, `None` if
-/// they are not complete.
-fn field_lines<'b>(bytes: &'b [u8], fields_max: usize, fields: &mut Fields<'b>) -> Result<Option<usize>, Refusal> {
-    let mut lines = [httparse::EMPTY_HEADER; FIELDS_USUAL];
-    let room = fields_max.min(FIELDS_USUAL);
-    let length = match field_lines_into(bytes, &mut lines[..room], fields) {
-        Err(httparse::Error::TooManyHeaders) if room < fields_max => many_field_lines(bytes, fields_max, fields),
-        result => result,
-    };
-    let length = length.map_err(field_refusal)?;
-    if has_lone_cr_or_lf(&bytes[..length.unwrap_or(bytes.len())]) {
-        return Err(Refusal::bad_request("a line does not end in CRLF"));
-    }
-    Ok(length)
-}
-
-/// A head with unusually many lines: apart, because so much room on the stack takes time to prepare.
-#[cold]
-fn many_field_lines<'b>(
-    bytes: &'b [u8],
-    fields_max: usize,
-    fields: &mut Fields<'b>,
-) -> Result<Option<usize>, httparse::Error> {
-    let mut lines = [httparse::EMPTY_HEADER; FIELDS_CEILING];
-    field_lines_into(bytes, &mut lines[..fields_max], fields)
-}
-
-fn field_lines_into<'b>(
-    bytes: &'b [u8],
-    room: &mut [httparse::Header<'b>],
-    fields: &mut Fields<'b>,
-) -> Result<Option<usize>, httparse::Error> {
-    match httparse::parse_headers(bytes, room)? {
-        httparse::Status::Partial => Ok(None),
-        // Nothing can lie outside of what was parsed; if it did, the head would not be trusted.
-        httparse::Status::Complete((_, lines)) if !fields.index(bytes, lines) => Err(httparse::Error::HeaderValue),
-        httparse::Status::Complete((length, _)) => Ok(Some(length)),
-    }
-}
-
-const fn field_refusal(error: httparse::Error) -> Refusal {
-    use httparse::Error;
-    match error {
-        Error::TooManyHeaders => Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many fields"),
-        Error::HeaderName => Refusal::bad_request("a field's name is not a token"),
-        Error::HeaderValue => Refusal::bad_request("a field's value has a control character"),
-        Error::NewLine => Refusal::bad_request("a line does not end in CRLF"),
-        Error::Status | Error::Token | Error::Version => Refusal::bad_request("a field line is malformed"),
-    }
-}
-
-/// Whether a CR or LF stands in `bytes`, which follow a CRLF, other than in a CRLF; a CR at the very end is not judged.
-///
-/// Written without branches so that the compiler can look at many bytes at once.
-fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
-    let starts_with_lf = bytes.first() == Some(&b'\n');
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    pairs.fold(starts_with_lf, |found, (&byte, &next)| found | ((byte == b'\r') != (next == b'\n')))
 }
 
 fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Result<Option<&'b str>, Refusal> {
@@ -334,29 +238,6 @@ fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Resul
     }
 }
 
-fn body_framing(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, Refusal> {
-    let has_codings = fields.known(Known::TransferEncoding).is_some();
-    if has_codings && version == Version::Http10 {
-        return Err(Refusal::bad_request("HTTP/1.0 has no Transfer-Encoding"));
-    }
-    if has_codings && fields.known(Known::ContentLength).is_some() {
-        return Err(Refusal::bad_request("there are both Transfer-Encoding and Content-Length"));
-    }
-    if has_codings && framing::is_chunked(fields.all_known(Known::TransferEncoding))? {
-        return Ok(BodyFraming::Chunked);
-    }
-    let length = framing::content_length(fields.all_known(Known::ContentLength))?;
-    Ok(length.map_or(BodyFraming::None, BodyFraming::Length))
-}
-
-fn keep_alive(version: Version, fields: &Fields<'_>) -> bool {
-    let names = |wanted: &[u8]| connection_tokens(fields).any(|token| token.eq_ignore_ascii_case(wanted));
-    match version {
-        Version::Http11 => !names(b"close"),
-        Version::Http10 => names(b"keep-alive") && !names(b"close"),
-    }
-}
-
 fn expect(version: Version, fields: &Fields<'_>) -> Expect {
     let mut expect = Expect::None;
     // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
@@ -369,21 +250,6 @@ fn expect(version: Version, fields: &Fields<'_>) -> Expect {
         }
     }
     expect
-}
-
-fn connection_tokens<'s, 'b>(fields: &'s Fields<'b>) -> impl Iterator<Item = &'b [u8]> + use<'s, 'b> {
-    fields.all_known(Known::Connection).flat_map(list).filter(|token| !token.is_empty())
-}
-
-/// Bytes known to be ASCII as text.
-trait AsciiStr {
-    fn as_ascii_str(&self) -> Option<&str>;
-}
-
-impl AsciiStr for [u8] {
-    fn as_ascii_str(&self) -> Option<&str> {
-        std::str::from_utf8(self).ok()
-    }
 }
 
 #[cfg(test)]

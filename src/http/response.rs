@@ -4,7 +4,7 @@
 //! (RFC 9110, 5.5), a field whose name is not a token is left out. What to answer is decided elsewhere.
 
 use super::date::DateLine;
-use super::request::Version;
+use super::head::Version;
 use super::status::Status;
 use super::token::is_token;
 

@@ -1,6 +1,7 @@
 //! Row by row: what becomes of each kind of head.
 
 use super::*;
+use crate::http::head::FIELDS_USUAL;
 
 const REST: &str = " HTTP/1.1\r\nHost: h\r\n\r\n";
 

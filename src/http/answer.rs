@@ -1,0 +1,189 @@
+//! The head of an upstream's answer, from the bytes as they arrived.
+//!
+//! [`parse`] is asked anew whenever bytes have been added, as that of [`super::request`] is, and is as strict: an answer
+//! whose end a client could see elsewhere than we do is not passed on. It does not know connections, what is answered
+//! in the upstream's place, or whether an upgrade was asked for.
+
+use std::fmt;
+
+use super::fields::Fields;
+use super::framing::{self, BodyFraming};
+use super::head::{
+    HEAD_BYTES_CEILING, HeadLimits, Version, connection_tokens, field_lines, is_prefix_of_form, keep_alive,
+};
+use super::status::{Refusal, Status};
+
+/// What [`parse`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a head is parsed in place and boxing it would allocate")]
+pub enum Parsed<'b> {
+    /// Nothing wrong so far, but the head is not complete.
+    Partial,
+    /// A head.
+    Complete {
+        /// What it says.
+        head: AnswerHead<'b>,
+        /// How many bytes it takes up; the body follows, or after a 1xx the next head.
+        length: usize,
+    },
+}
+
+/// An answer's head that is well-formed and whose body has one unambiguous end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerHead<'b> {
+    /// The version that both sides can speak.
+    pub version: Version,
+    /// What became of the request; 1xx if this is not the last answer to it.
+    pub status: Status,
+    /// The phrase beside the status, as it was sent: no control bytes except tabs. Often empty.
+    pub reason: &'b [u8],
+    /// How the body is delimited.
+    pub framing: AnswerFraming,
+    /// Whether the connection can carry another exchange after this one.
+    pub keep_alive: bool,
+    /// All field lines.
+    pub fields: Fields<'b>,
+}
+
+/// How long an answer's body is (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFraming {
+    /// There is none, whatever the fields say: the answer is to HEAD, or is 1xx, 204 or 304. Lengths declared beside
+    /// it are of the body that there would be. What follows a 101 is not HTTP.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, see [`super::chunked`].
+    Chunked,
+    /// All until the upstream closes; whether that is all of it cannot be known.
+    UntilClose,
+}
+
+/// Why an answer cannot be passed on; the client is answered 502 in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAnswer {
+    /// What was wrong, as half a sentence. Never contains anything that the upstream sent.
+    pub reason: &'static str,
+}
+
+impl<'b> AnswerHead<'b> {
+    /// The elements of all `Connection` fields: names of hop-by-hop fields, `close`, `keep-alive`, `upgrade`.
+    pub fn connection_tokens(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
+        connection_tokens(&self.fields)
+    }
+}
+
+/// Reads the head at the start of `bytes`, which answers a HEAD request or another. After a bad answer nothing on the
+/// connection can be trusted.
+///
+/// ```
+/// use xps::http::answer::{AnswerFraming, Parsed, parse};
+/// use xps::http::{HeadLimits, Status};
+///
+/// let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxps";
+/// let Parsed::Complete { head, length } = parse(bytes, false, &HeadLimits::default())? else { panic!("it is complete") };
+/// assert_eq!((head.status, head.framing), (Status::OK, AnswerFraming::Length(3)));
+/// assert_eq!(&bytes[length..], b"xps");
+/// # Ok::<(), xps::http::BadAnswer>(())
+/// ```
+pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) -> Result<Parsed<'b>, BadAnswer> {
+    let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
+    let window = &bytes[..bytes.len().min(head_bytes_max)];
+    let line = status_line(&window[..window.len().min(limits.request_line_bytes_max)])?;
+    let Some((StatusLine { version, status, reason }, fields_at)) = line else {
+        return if window.len() < limits.request_line_bytes_max {
+            incomplete(window, head_bytes_max)
+        } else {
+            TOO_LARGE
+        };
+    };
+    // Filled in place and moved once: it is most of what a head is.
+    let mut fields = Fields::default();
+    let length = field_lines(&window[fields_at..], limits.fields_max, &mut fields)?;
+    let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
+
+    // Also where there is no body: a doubtful length would be passed on as the one there would be.
+    let declared = framing::of(version, &fields)?;
+    let framing = match declared {
+        _ if request_is_head || status.forbids_body() => AnswerFraming::None,
+        BodyFraming::Length(length) => AnswerFraming::Length(length),
+        BodyFraming::Chunked => AnswerFraming::Chunked,
+        BodyFraming::None => AnswerFraming::UntilClose,
+    };
+    let ends_connection = framing == AnswerFraming::UntilClose || status == Status::SWITCHING_PROTOCOLS;
+    let keep_alive = !ends_connection && keep_alive(version, &fields);
+    Ok(Parsed::Complete {
+        head: AnswerHead { version, status, reason, framing, keep_alive, fields },
+        length: fields_at + fields_length,
+    })
+}
+
+const TOO_LARGE: Result<Parsed<'static>, BadAnswer> = Err(BadAnswer { reason: "the head is too large" });
+
+/// Of a head without an end in `window`: whether it may still come.
+fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, BadAnswer> {
+    if window.len() < head_bytes_max { Ok(Parsed::Partial) } else { TOO_LARGE }
+}
+
+struct StatusLine<'b> {
+    version: Version,
+    status: Status,
+    reason: &'b [u8],
+}
+
+/// How a status line begins; `d` stands for a digit.
+const STATUS_FORM: &[u8; 12] = b"HTTP/d.d ddd";
+
+/// The status line at the start of `bytes` and its length with its CRLF; `None` if it is not complete.
+fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadAnswer> {
+    if !is_prefix_of_form(bytes, STATUS_FORM) {
+        return Err(BadAnswer { reason: "it does not begin with a status line" });
+    }
+    let Some((start, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let [_, _, _, _, _, major, _, minor, _, hundreds, tens, ones]: &[u8; STATUS_FORM.len()] = start;
+    if *major != b'1' {
+        return Err(BadAnswer { reason: "the version is not HTTP/1" });
+    }
+    let version = if *minor == b'0' { Version::Http10 } else { Version::Http11 };
+    let code = [hundreds, tens, ones].iter().fold(0, |code, &digit| code * 10 + u16::from(digit - b'0'));
+    let status = Status::from_code(code).ok_or(BadAnswer { reason: "the status is below 100" })?;
+    let Some(reason) = reason(rest)? else { return Ok(None) };
+    // The space may not be left out, but is where there is no phrase.
+    let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + 2;
+    Ok(Some((StatusLine { version, status, reason }, length)))
+}
+
+/// The phrase after the status.
+fn reason(rest: &[u8]) -> Result<Option<&[u8]>, BadAnswer> {
+    let text = match rest {
+        [] => return Ok(None),
+        [b' ', text @ ..] => text,
+        [b'\r', ..] => rest,
+        [_, ..] => return Err(BadAnswer { reason: "the status has more than three digits" }),
+    };
+    let length = text.iter().position(|&byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or(text.len());
+    match &text[length..] {
+        [] | [b'\r'] => Ok(None),
+        [b'\r', b'\n', ..] => Ok(Some(&text[..length])),
+        [b'\r' | b'\n', ..] => Err(BadAnswer { reason: "a line does not end in CRLF" }),
+        [_, ..] => Err(BadAnswer { reason: "the status line has a control character" }),
+    }
+}
+
+/// What is wrong with a request's fields is as wrong with an answer's.
+impl From<Refusal> for BadAnswer {
+    fn from(refusal: Refusal) -> Self {
+        Self { reason: refusal.reason }
+    }
+}
+
+impl fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad answer: {}", self.reason)
+    }
+}
+
+impl std::error::Error for BadAnswer {}
+
+#[cfg(test)]
+mod tests;
