@@ -14,6 +14,7 @@
 //! | [`method`] | the registered methods |
 //! | [`status`] | the status codes; [`Refusal`]: a status and why |
 //! | [`chunked`] | the chunked coding, both ways |
+//! | [`body`] | bodies as they pass: finding their data, writing what goes around it |
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
 //! | [`response`] | a response's head |
@@ -28,6 +29,7 @@
 
 pub mod accept;
 pub mod answer;
+pub mod body;
 pub mod chunked;
 pub mod date;
 pub mod error_page;
@@ -44,6 +46,7 @@ pub mod token;
 
 pub use accept::{AcceptEncoding, Coding, Preference, preferred_type};
 pub use answer::{AnswerFraming, AnswerHead, BadAnswer};
+pub use body::{BodyReader, BodyWriter, Piece};
 pub use date::DateLine;
 pub use error_page::PageType;
 pub use fields::{Field, Fields, Known};

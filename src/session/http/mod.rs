@@ -36,7 +36,7 @@ use crate::file::multipart::Piece;
 use crate::file::store::{Content, Inquiry};
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyFraming, Expect, Refusal, Status};
+use crate::http::{BodyFraming, BodyReader, Expect, Refusal, Status};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::telemetry::access;
@@ -97,9 +97,10 @@ enum After {
 
 /// The rest of a body that nobody wants.
 #[derive(Debug)]
-enum Unwanted {
-    Length(u64),
-    Chunked { decoder: Box<chunked::Decoder>, left: u64 },
+struct Unwanted {
+    body: BodyReader,
+    /// What may still come of it, framing included.
+    bytes_left: u64,
 }
 
 /// Since when the connection is in its present phase, or made progress in it.
@@ -196,9 +197,9 @@ impl Http {
             Ok(Parsed::Complete { head, length }) => {
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
-                let body = unwanted(head.framing, cx.limits.http.discard_bytes_max);
+                let body = Unwanted::after_head(head.framing, cx.limits.http.discard_bytes_max);
                 // A client that waits for a go-ahead gets an answer instead, and may or may not send its body now.
-                let body_is_short = body.as_ref().is_none_or(|body| body.is_within(cx.limits.http.discard_bytes_max));
+                let body_is_short = body.as_ref().is_none_or(Unwanted::may_be_short);
                 let keep_alive =
                     head.keep_alive && !is_last && body_is_short && (body.is_none() || head.expect == Expect::None);
                 let mut exchange = Exchange {
@@ -493,48 +494,31 @@ impl Task for Http {
 }
 
 impl Unwanted {
-    fn is_within(&self, bytes_max: u64) -> bool {
-        match self {
-            Self::Length(length) => *length <= bytes_max,
-            Self::Chunked { .. } => true,
-        }
+    /// The body that follows a head, if one does.
+    fn after_head(framing: BodyFraming, bytes_max: u64) -> Option<Self> {
+        let body = BodyReader::from(framing);
+        (!body.is_done()).then_some(Self { body, bytes_left: bytes_max })
+    }
+
+    /// Whether it may be short enough to be read; of chunks that is not known beforehand.
+    fn may_be_short(&self) -> bool {
+        self.body.data_left().is_none_or(|length| length <= self.bytes_left)
     }
 
     /// Takes what it can of `bytes`: how many, and whether the body has ended with them.
     fn swallow(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
-        match self {
-            Self::Length(left) => {
-                let count = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= count as u64;
-                Ok((count, *left == 0))
-            }
-            Self::Chunked { decoder, left } => {
-                let (count, is_over) = match decoder.decode(bytes)? {
-                    chunked::Step::Data { skip, length } => (skip + length, false),
-                    chunked::Step::More => (bytes.len(), false),
-                    chunked::Step::End { consumed } => (consumed, true),
-                };
-                *left = left
-                    .checked_sub(count as u64)
-                    .ok_or(Refusal::new(Status::CONTENT_TOO_LARGE, "a body that nobody wants"))?;
-                Ok((count, is_over))
-            }
-        }
+        let piece = self.body.next(bytes)?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(piece.length() as u64)
+            .ok_or(Refusal::new(Status::CONTENT_TOO_LARGE, "a body that nobody wants"))?;
+        Ok((piece.length(), piece.is_end))
     }
 }
 
 /// What waits to be read, and beside it the largest head, gathered in a vector that grows by doubling.
 const fn inbox_memory_max(limits: &Limits) -> usize {
     INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max
-}
-
-/// The body that follows a head, if one does.
-fn unwanted(framing: BodyFraming, bytes_max: u64) -> Option<Unwanted> {
-    match framing {
-        BodyFraming::None | BodyFraming::Length(0) => None,
-        BodyFraming::Length(length) => Some(Unwanted::Length(length)),
-        BodyFraming::Chunked => Some(Unwanted::Chunked { decoder: Box::default(), left: bytes_max }),
-    }
 }
 
 /// Appends bytes as one chunk of the chunked coding.

@@ -1,0 +1,294 @@
+//! Bodies on their way through: which of the bytes that arrive are data, and what is written around data that leaves.
+//!
+//! One reader for requests and answers alike. It points at the data where it lies and holds none of it; how the body is
+//! framed on the way out need not be how it came. It does not know heads, limits on a body's size or where data goes.
+
+use super::answer::AnswerFraming;
+use super::chunked::{CHUNK_END, Decoder, LAST_CHUNK, SizeLine, Step};
+use super::framing::BodyFraming;
+use super::status::Refusal;
+
+/// Finds a body's data in the bytes that follow a head.
+///
+/// ```
+/// use xps::http::{AnswerFraming, BodyReader};
+///
+/// let bytes = b"3\r\nxps\r\n0\r\n\r\nwhat follows";
+/// let mut body = BodyReader::from(AnswerFraming::Chunked);
+/// let (mut data, mut at) = (Vec::new(), 0);
+/// while !body.is_done() {
+///     let piece = body.next(&bytes[at..])?;
+///     data.extend_from_slice(&bytes[at..][piece.range()]);
+///     at += piece.length();
+/// }
+/// assert_eq!((&data[..], &bytes[at..]), (&b"xps"[..], &b"what follows"[..]));
+/// # Ok::<(), xps::http::Refusal>(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum BodyReader {
+    /// So many bytes are still to come; 0 when the body is over, or never was.
+    Length(u64),
+    /// Chunks.
+    Chunked(Box<Decoder>),
+    /// All until the sender closes.
+    UntilClose,
+}
+
+/// What [`BodyReader::next`] found at the start of its input: first bytes that are not data, then bytes that are. Both
+/// are consumed; what follows has not been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of framing.
+    pub skip: usize,
+    /// Bytes of data after them, perhaps none.
+    pub data: usize,
+    /// Whether the body ends with them.
+    pub is_end: bool,
+}
+
+impl BodyReader {
+    /// Of no body.
+    pub const EMPTY: Self = Self::Length(0);
+
+    /// Looks at what follows the bytes consumed so far. To be called again with the rest while there is one and
+    /// [`BodyReader::is_done`] is false; then nothing more is consumed.
+    ///
+    /// After a refusal the body's end is unknown, and so is where the next head would begin. A refusal's status is
+    /// what a client is answered; of an upstream's body, whatever it is, the answer is [`super::BadAnswer`].
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, Refusal> {
+        match self {
+            Self::Length(left) => {
+                let data = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= data as u64;
+                Ok(Piece { skip: 0, data, is_end: *left == 0 })
+            }
+            Self::Chunked(decoder) => Ok(match decoder.decode(bytes)? {
+                Step::Data { skip, length } => Piece { skip, data: length, is_end: false },
+                Step::More => Piece { skip: bytes.len(), data: 0, is_end: false },
+                Step::End { consumed } => Piece { skip: consumed, data: 0, is_end: true },
+            }),
+            Self::UntilClose => Ok(Piece { skip: 0, data: bytes.len(), is_end: false }),
+        }
+    }
+
+    /// Whether the body has ended; false for one that the sender's close would end.
+    pub const fn is_done(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(decoder) => decoder.is_done(),
+            Self::UntilClose => false,
+        }
+    }
+
+    /// Whether the body is complete if the sender closes now; otherwise it was cut short (RFC 9112, 8).
+    pub const fn is_complete_at_close(&self) -> bool {
+        matches!(self, Self::UntilClose) || self.is_done()
+    }
+
+    /// How many bytes of data are still to come, where that is known.
+    pub const fn data_left(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+}
+
+impl From<BodyFraming> for BodyReader {
+    fn from(framing: BodyFraming) -> Self {
+        match framing {
+            BodyFraming::None => Self::EMPTY,
+            BodyFraming::Length(length) => Self::Length(length),
+            BodyFraming::Chunked => Self::Chunked(Box::default()),
+        }
+    }
+}
+
+impl From<AnswerFraming> for BodyReader {
+    fn from(framing: AnswerFraming) -> Self {
+        match framing {
+            AnswerFraming::None => Self::EMPTY,
+            AnswerFraming::Length(length) => Self::Length(length),
+            AnswerFraming::Chunked => Self::Chunked(Box::default()),
+            AnswerFraming::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+impl Piece {
+    /// How many bytes are consumed.
+    pub const fn length(&self) -> usize {
+        self.skip + self.data
+    }
+
+    /// Where the data is in the input.
+    pub const fn range(&self) -> std::ops::Range<usize> {
+        self.skip..self.length()
+    }
+}
+
+/// What is written around a body's data.
+///
+/// ```
+/// use xps::http::BodyWriter;
+///
+/// let writer = BodyWriter::Chunked;
+/// let mut out = Vec::new();
+/// for data in ["completion", "ring"] {
+///     out.extend_from_slice(writer.before(data.len() as u64).as_ref().map_or(b"", |line| line.as_bytes()));
+///     out.extend_from_slice(data.as_bytes());
+///     out.extend_from_slice(writer.after());
+/// }
+/// out.extend_from_slice(writer.end());
+/// assert_eq!(out, b"a\r\ncompletion\r\n4\r\nring\r\n0\r\n\r\n");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyWriter {
+    /// Nothing: a length was promised, or closing ends the body.
+    Plain,
+    /// The chunked coding.
+    Chunked,
+}
+
+impl BodyWriter {
+    /// What goes before `data_bytes` of data, at least one.
+    pub fn before(self, data_bytes: u64) -> Option<SizeLine> {
+        match self {
+            Self::Plain => None,
+            Self::Chunked => Some(SizeLine::new(data_bytes)),
+        }
+    }
+
+    /// What goes after them.
+    pub const fn after(self) -> &'static [u8] {
+        match self {
+            Self::Plain => b"",
+            Self::Chunked => CHUNK_END,
+        }
+    }
+
+    /// What goes after the last of the data, when the body is complete; never when it was cut short.
+    pub const fn end(self) -> &'static [u8] {
+        match self {
+            Self::Plain => b"",
+            Self::Chunked => LAST_CHUNK,
+        }
+    }
+}
+
+impl From<BodyFraming> for BodyWriter {
+    fn from(framing: BodyFraming) -> Self {
+        match framing {
+            BodyFraming::None | BodyFraming::Length(_) => Self::Plain,
+            BodyFraming::Chunked => Self::Chunked,
+        }
+    }
+}
+
+impl From<AnswerFraming> for BodyWriter {
+    fn from(framing: AnswerFraming) -> Self {
+        match framing {
+            AnswerFraming::None | AnswerFraming::Length(_) | AnswerFraming::UntilClose => Self::Plain,
+            AnswerFraming::Chunked => Self::Chunked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The data found, and where the body ended if it did, when `bytes` arrive in pieces of at most `size`.
+    fn read(mut body: BodyReader, bytes: &[u8], size: usize) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+        let (mut data, mut at) = (Vec::new(), 0);
+        while !body.is_done() && at < bytes.len() {
+            let input = &bytes[at..bytes.len().min(at + size)];
+            let piece = body.next(input)?;
+            assert!(piece.length() > 0, "it goes on");
+            assert_eq!(piece.is_end, body.is_done());
+            data.extend_from_slice(&input[piece.range()]);
+            at += piece.length();
+        }
+        Ok((data, body.is_done().then_some(at)))
+    }
+
+    fn written(writer: BodyWriter, pieces: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in pieces {
+            let line = writer.before(piece.len() as u64);
+            out.extend_from_slice(line.as_ref().map_or(b"", SizeLine::as_bytes));
+            out.extend_from_slice(piece);
+            out.extend_from_slice(writer.after());
+        }
+        out.extend_from_slice(writer.end());
+        out
+    }
+
+    #[test]
+    fn row_69_what_follows_a_body_is_not_of_it() {
+        for size in [1, 2, 3, 100] {
+            assert_eq!(read(BodyReader::Length(3), b"abcHTTP", size), Ok((b"abc".to_vec(), Some(3))));
+            let chunks = BodyReader::from(BodyFraming::Chunked);
+            assert_eq!(read(chunks, b"3\r\nabc\r\n0\r\n\r\nHTTP", size), Ok((b"abc".to_vec(), Some(13))));
+            assert_eq!(read(BodyReader::UntilClose, b"abcHTTP", size), Ok((b"abcHTTP".to_vec(), None)));
+            assert_eq!(read(BodyReader::EMPTY, b"HTTP", size), Ok((vec![], Some(0))));
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_over_consumes_nothing() {
+        let mut chunks = BodyReader::from(AnswerFraming::Chunked);
+        assert_eq!(chunks.next(LAST_CHUNK), Ok(Piece { skip: 5, data: 0, is_end: true }));
+        for mut body in [BodyReader::EMPTY, chunks] {
+            assert_eq!(body.next(b"HTTP"), Ok(Piece { skip: 0, data: 0, is_end: true }));
+        }
+    }
+
+    #[test]
+    fn row_63_a_close_cuts_short_what_is_not_complete() {
+        let chunks = |bytes| {
+            let mut body = BodyReader::from(AnswerFraming::Chunked);
+            body.next(bytes).unwrap();
+            body.is_complete_at_close()
+        };
+        assert!(chunks(b"0\r\n\r\n") && !chunks(b"0\r\n\r") && !chunks(b"") && !chunks(b"3\r\nabc"));
+        assert!(BodyReader::EMPTY.is_complete_at_close() && !BodyReader::Length(1).is_complete_at_close());
+        assert!(BodyReader::UntilClose.is_complete_at_close());
+    }
+
+    #[test]
+    fn framings_have_their_reader() {
+        let left = |body: BodyReader| (body.data_left(), body.is_done());
+        assert_eq!(left(BodyFraming::None.into()), (Some(0), true));
+        assert_eq!(left(BodyFraming::Length(7).into()), (Some(7), false));
+        assert_eq!(left(BodyFraming::Chunked.into()), (None, false));
+        assert_eq!(left(AnswerFraming::None.into()), (Some(0), true));
+        assert_eq!(left(AnswerFraming::Length(u64::MAX).into()), (Some(u64::MAX), false));
+        assert_eq!(left(AnswerFraming::UntilClose.into()), (None, false));
+    }
+
+    #[test]
+    fn row_63_a_malformed_chunk_is_refused() {
+        assert!(read(BodyFraming::Chunked.into(), b"3\r\nabcd", 3).is_err());
+        assert!(read(AnswerFraming::Chunked.into(), b"x", 3).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn row_61_62_what_is_written_is_read_again_however_it_arrives(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            size in 1usize..50,
+        ) {
+            let data = pieces.concat();
+            let framings = [BodyFraming::Length(data.len() as u64), BodyFraming::Chunked];
+            for framing in framings {
+                let mut bytes = written(framing.into(), &pieces);
+                let end = bytes.len();
+                bytes.extend_from_slice(b"HTTP");
+                prop_assert_eq!(read(framing.into(), &bytes, size), Ok((data.clone(), Some(end))));
+            }
+        }
+    }
+}
