@@ -12,8 +12,9 @@ use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
 use crate::file::store::StoreLimits;
 use crate::http::HeadLimits;
+use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::telemetry::access::AccessLog;
-use crate::upstream::GroupConfig;
+use crate::upstream::{GroupConfig, KeepAlive};
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -50,10 +51,10 @@ pub enum Service {
     Reverse,
     /// Joins the connection to one to an upstream.
     TcpProxy(GroupConfig),
-    /// Serves files over HTTP/1.1.
+    /// Speaks HTTP/1.1.
     Http {
-        /// What is served, and how.
-        site: SiteConfig,
+        /// What is offered.
+        front: FrontConfig,
         /// Where requests are recorded.
         access: Option<AccessLog>,
     },
@@ -90,7 +91,97 @@ impl Service {
     }
 }
 
-/// What an HTTP listener serves, and how.
+/// What an HTTP listener offers.
+#[derive(Clone, Debug)]
+pub struct FrontConfig {
+    /// The `Server` field of what no route answers; `None`: none.
+    pub server_name: Option<String>,
+    /// The hosts; the first one also serves names that none of them has. Without any, everything is 404.
+    pub hosts: Vec<HostConfig>,
+}
+
+/// Host names, and what is served under them.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Names in lower case, without ports; `*.example.org` is any name beneath. May be empty for the only host.
+    pub names: Vec<String>,
+    /// The routes; the longest prefix that fits holds.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// What answers for the paths beneath a prefix.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// As in `/api`: decoded, with a slash in front.
+    pub prefix: String,
+    /// What answers.
+    pub handler: HandlerConfig,
+}
+
+/// What answers a request.
+#[derive(Clone, Debug)]
+pub enum HandlerConfig {
+    /// Files.
+    Site(Box<SiteConfig>),
+    /// Upstreams.
+    Forward(Box<ForwardConfig>),
+}
+
+impl FrontConfig {
+    /// One handler for everything.
+    pub fn of(handler: HandlerConfig, server_name: Option<String>) -> Self {
+        let routes = vec![RouteConfig { prefix: "/".to_owned(), handler }];
+        Self { server_name, hosts: vec![HostConfig { names: Vec::new(), routes }] }
+    }
+
+    /// One folder for everything.
+    pub fn site(site: SiteConfig) -> Self {
+        let server_name = site.server_name.clone();
+        Self::of(HandlerConfig::Site(Box::new(site)), server_name)
+    }
+}
+
+/// How requests are forwarded to upstreams. Times may be [`Duration::ZERO`], which means: no limit.
+#[derive(Clone, Debug)]
+pub struct ForwardConfig {
+    /// The upstreams.
+    pub group: GroupConfig,
+    /// How many upstreams are tried for one request; 0: as many as there are.
+    pub tries_max: u32,
+    /// How long connecting to one address may take.
+    pub connect_timeout: Duration,
+    /// How long an upstream may be silent while it is waited for.
+    pub response_timeout: Duration,
+    /// How connections wait to be used again.
+    pub keep_alive: KeepAlive,
+    /// What becomes of a request's head.
+    pub request: RequestRules,
+    /// What becomes of an answer's head.
+    pub response: ResponseRules,
+    /// Whether requests to speak another protocol, such as WebSocket, are passed on.
+    pub upgrades: bool,
+    /// The longest body of a request that is passed on, in bytes; 0: no limit.
+    pub body_bytes_max: u64,
+}
+
+impl ForwardConfig {
+    /// Forwarding to these upstreams as most would want it.
+    pub fn new(group: GroupConfig) -> Self {
+        Self {
+            group,
+            tries_max: 0,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            keep_alive: KeepAlive::default(),
+            request: RequestRules { via: Pseudonym::new("xps").ok(), ..RequestRules::default() },
+            response: ResponseRules::default(),
+            upgrades: true,
+            body_bytes_max: 0,
+        }
+    }
+}
+
+/// A folder that is served, and how.
 #[derive(Clone, Debug)]
 pub struct SiteConfig {
     /// The folder that is served; `None`: the built-in welcome pages.

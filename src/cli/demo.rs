@@ -7,7 +7,7 @@ use super::args::{LogOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::serve::serve;
-use crate::config::{ListenerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{FrontConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::upstream::GroupConfig;
 
 const HTTP_PORT: u16 = 8001;
@@ -26,7 +26,7 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
     let listeners = vec![
-        listener(HTTP_PORT, Service::Http { site, access: None }),
+        listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),
         listener(PROXY_PORT, Service::TcpProxy(GroupConfig::single(upstream))),
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),

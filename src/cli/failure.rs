@@ -146,7 +146,7 @@ impl Failure {
                 BackendChoice::Auto => RUN_TIME,
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
-            Self::Start(StartError::Bind { .. } | StartError::File { .. } | StartError::Worker(_))
+            Self::Start(StartError::Bind { .. } | StartError::File { .. } | StartError::Upstream { .. } | StartError::Worker(_))
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }

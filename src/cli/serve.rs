@@ -9,7 +9,7 @@ use super::banner;
 use super::failure::Failure;
 use super::units::{ListenAddress, Size};
 use crate::buffer::PoolConfig;
-use crate::config::{HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{FrontConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::core::Server;
 use crate::driver::limits;
 use crate::driver::probe::Selection;
@@ -53,7 +53,7 @@ pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) ->
         cors: options.cors,
         fields: options.header.into_iter().map(|header| (header.name, header.value)).collect(),
     };
-    serve(each(&options.listen, &Service::Http { site, access }), server, log, &[])
+    serve(each(&options.listen, &Service::Http { front: FrontConfig::site(site), access }), server, log, &[])
 }
 
 /// Sends back.

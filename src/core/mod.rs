@@ -6,6 +6,7 @@
 //! * [`client`] runs one session without a listener.
 
 pub mod client;
+mod blueprint;
 mod listen;
 mod server;
 mod state;

@@ -5,30 +5,23 @@
 //!   run:   wait for a signal, a stop or a worker's end ─► drain all ─► join all
 //! ```
 
-use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
+use super::blueprint::{Blueprint, Builder};
 use super::listen::{self, Bound};
 use super::state::Core;
 use super::worker::{Message, Worker};
-use crate::config::{Limits, ListenerConfig, ServerConfig, Service, SiteConfig};
+use crate::config::{Limits, ServerConfig};
 use crate::driver::probe::{self, Backend, Selection, Unavailable};
 use crate::driver::signals::StopSignals;
-use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Root, Uring, UringConfig, Waker, affinity};
-use crate::file::store::Place;
-use crate::session::http::{Site, Source, WELCOME_PAGES};
-use crate::session::{Content, Template};
-use crate::telemetry::access::AccessLog;
-use crate::upstream::{Group, GroupConfig};
+use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Uring, UringConfig, Waker, affinity};
 
 /// Running workers.
 #[derive(Debug)]
@@ -69,6 +62,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// An upstream's name can stand in no request.
+    #[error("`{address}` cannot be an upstream: {reason}")]
+    Upstream {
+        /// What was configured.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A worker could not be set up.
     #[error("cannot set a worker up: {0}")]
     Worker(#[source] io::Error),
@@ -105,7 +106,7 @@ impl Server {
     /// Nothing is left running then.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let selection = probe::choose(config.backend, config.uring_off)?;
-        let blueprints = config.listeners.iter().map(Blueprint::new).collect::<Result<Vec<_>, _>>()?;
+        let blueprints = config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
         // Before anybody can connect: who sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
@@ -233,62 +234,6 @@ fn bind_all(config: &ServerConfig) -> Result<Vec<Bound>, StartError> {
     all().map(bind).collect()
 }
 
-/// What a worker needs to make a [`Template`] of its own, in a form that can go to its thread.
-#[derive(Clone, Debug)]
-enum Blueprint {
-    Echo,
-    Reverse,
-    Proxy(GroupConfig),
-    Deliver(Content),
-    Http { root: Option<Arc<Root>>, site: Box<SiteConfig>, access: Option<AccessLog> },
-}
-
-impl Blueprint {
-    fn new(listener: &ListenerConfig) -> Result<Self, StartError> {
-        Ok(match &listener.service {
-            Service::Http { site, access } => {
-                let open =
-                    |path: &PathBuf| Root::open(path).map_err(|source| StartError::File { path: path.clone(), source });
-                let root = site.root.as_ref().map(open).transpose()?;
-                Self::Http { root, site: Box::new(site.clone()), access: access.clone() }
-            }
-            Service::Echo => Self::Echo,
-            Service::Reverse => Self::Reverse,
-            Service::TcpProxy(group) => Self::Proxy(group.clone()),
-            Service::SendText(text) => Self::Deliver(Content::Text(text)),
-            Service::SendFile { root, path } => Self::Deliver(
-                file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
-            ),
-        })
-    }
-
-    /// `number` tells the worker's listeners apart.
-    fn template(self, number: u16) -> Template {
-        match self {
-            Self::Http { root, site, access } => {
-                let source = match root {
-                    Some(root) => Source::Folder(Place { root, number }),
-                    None => Source::BuiltIn(WELCOME_PAGES),
-                };
-                Template::Http(Rc::new(Site::new(source, *site, access)))
-            }
-            Self::Echo => Template::Echo,
-            Self::Reverse => Template::Reverse,
-            Self::Proxy(group) => Template::Proxy(Group::new(group, u64::from(number))),
-            Self::Deliver(content) => Template::Deliver(content),
-        }
-    }
-}
-
-/// The file is opened anew for each connection, so it may change; but it should be there now.
-fn file_content(root: &Path, path: &Path) -> io::Result<Content> {
-    let opened = Root::open(root)?;
-    if !root.join(path).metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok(Content::File { root: opened, path: CString::new(path.as_os_str().as_bytes())? })
-}
-
 /// Everything a worker's thread begins with.
 struct WorkerPlan {
     number: usize,
@@ -356,8 +301,9 @@ impl WorkerPlan {
         };
         let drain_timeout = self.limits.drain_timeout;
         let mut core = Core::new(self.limits);
-        for (number, (socket, blueprint)) in self.entrances.into_iter().enumerate() {
-            core.add_listener(driver.adopt(socket), blueprint.template(number as u16));
+        let mut builder = Builder::default();
+        for (socket, blueprint) in self.entrances {
+            core.add_listener(driver.adopt(socket), builder.template(blueprint));
         }
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(driver.waker()));

@@ -1,7 +1,7 @@
 //! What machines get back: outcomes, and the faults among them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::ops::{File, OpId, Socket};
 use crate::buffer::Buffer;
@@ -102,6 +102,16 @@ pub enum Peer {
     Local,
     /// The peer was gone before it could be asked for.
     Gone,
+}
+
+impl Peer {
+    /// Its address, if it has one; IPv4 in the clothes of IPv6 as what it is.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Inet(address) => Some(address.ip().to_canonical()),
+            Self::Local | Self::Gone => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -102,6 +102,16 @@ impl DecodedPath {
         CStr::from_bytes_with_nul(&self.bytes).unwrap_or(c".")
     }
 
+    /// What is left of the path beneath `prefix`, a prefix that ends where a segment does; `.` for the prefix itself.
+    pub fn beneath(&self, prefix: &[u8]) -> &CStr {
+        let inner = self.bytes.strip_prefix(prefix).unwrap_or(&self.bytes);
+        let inner = inner.strip_prefix(b"/").unwrap_or(inner);
+        match CStr::from_bytes_with_nul(inner) {
+            Ok(inner) if !inner.is_empty() => inner,
+            Ok(_) | Err(_) => c".",
+        }
+    }
+
     /// [`DecodedPath::as_c_str`] that owns its bytes.
     pub fn to_c_string(&self) -> CString {
         self.as_c_str().to_owned()

@@ -16,6 +16,15 @@ pub enum Ending {
     /// The upstream went away in the middle.
     #[error("upstream lost: {0}")]
     UpstreamLost(Fault),
+    /// The client ended its side while it was still to be answered.
+    #[error("the client left before its answer was complete")]
+    ClientLeft,
+    /// The upstream ended its side in the middle of an answer, or broke its framing.
+    #[error("the upstream's answer broke off")]
+    AnswerTruncated,
+    /// The upstream was silent for too long in the middle of an answer.
+    #[error("the upstream fell silent in the middle of its answer")]
+    UpstreamSilent,
     /// No upstream could be connected to.
     #[error("upstream unreachable: {0}")]
     UpstreamUnreachable(Unreachable),
@@ -38,7 +47,13 @@ impl Ending {
     pub const fn manner(self) -> Manner {
         match self {
             Self::Done | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
-            Self::ClientLost(_) | Self::UpstreamLost(_) | Self::FileLost(_) | Self::Drained => Manner::Reset,
+            Self::ClientLost(_)
+            | Self::ClientLeft
+            | Self::UpstreamLost(_)
+            | Self::AnswerTruncated
+            | Self::UpstreamSilent
+            | Self::FileLost(_)
+            | Self::Drained => Manner::Reset,
         }
     }
 
@@ -46,8 +61,9 @@ impl Ending {
     /// goes away is part of any server's day.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
-            Self::Done | Self::Idle | Self::Drained => false,
+            Self::Done | Self::ClientLeft | Self::Idle | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
+            Self::AnswerTruncated | Self::UpstreamSilent => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::FileLost(_) => true,
         }
     }

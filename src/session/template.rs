@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Task;
 use super::deliver::{Content, Deliver};
 use super::echo::Echo;
-use super::http::{Http, Site};
+use super::http::{Door, Http};
 use super::proxy::Proxy;
 use super::reverse::Reverse;
 use crate::config::Limits;
@@ -24,8 +24,8 @@ pub enum Template {
     Proxy(Rc<Group>),
     /// Sends something, then closes.
     Deliver(Content),
-    /// Serves files over HTTP/1.1.
-    Http(Rc<Site>),
+    /// Speaks HTTP/1.1: files, and requests passed on to upstreams.
+    Http(Rc<Door>),
 }
 
 impl Template {
@@ -34,7 +34,7 @@ impl Template {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), limits)),
-            Self::Http(site) => Box::new(Http::new(session, Rc::clone(site), now)),
+            Self::Http(door) => Box::new(Http::new(session, Rc::clone(door), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

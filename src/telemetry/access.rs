@@ -48,21 +48,69 @@ impl std::fmt::Debug for AccessLog {
     }
 }
 
-/// One request and its answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// Who asked.
-    pub peer: Peer,
-    /// What.
-    pub head: &'a RequestHead<'a>,
-    /// What was answered.
-    pub status: u16,
-    /// The answer's body in bytes, as promised.
-    pub body_bytes: u64,
-    /// From the head's arrival to the answer.
-    pub duration: Duration,
-    /// When, in seconds since 1970.
-    pub unix_seconds: u64,
+/// A request whose answer is not known yet, half written down.
+#[derive(Debug)]
+pub struct Draft {
+    log: AccessLog,
+    request: Written,
+}
+
+impl Draft {
+    /// Writes it down, with the answer's status, the bytes of its body, and the time from the head's arrival.
+    pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
+        let Self { log, request } = self;
+        log.write(&request.line(log.format, status, body_bytes, duration));
+    }
+}
+
+/// The parts of a line that tell of the request.
+#[derive(Debug)]
+struct Written {
+    /// Up to where the status belongs.
+    before: Vec<u8>,
+    /// What follows the length of the body, and in one format the time it took.
+    after: Vec<u8>,
+}
+
+impl Written {
+    fn new(format: AccessFormat, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> Self {
+        let (mut before, mut after) = (Vec::with_capacity(256), Vec::with_capacity(128));
+        match format {
+            AccessFormat::Combined => {
+                begin_combined(&mut before, Address(peer), unix_seconds);
+                combined(&mut before, &mut after, head);
+            }
+            AccessFormat::Json => {
+                begin_json(&mut before, Address(peer), unix_seconds);
+                json(&mut before, &mut after, head);
+            }
+        }
+        Self { before, after }
+    }
+
+    fn line(self, format: AccessFormat, status: u16, body_bytes: u64, duration: Duration) -> Vec<u8> {
+        let Self { before: mut line, after } = self;
+        push_decimal(&mut line, u64::from(status));
+        match format {
+            AccessFormat::Combined => {
+                line.push(b' ');
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(&after);
+                line.push(b' ');
+                push_decimal(&mut line, duration.as_millis() as u64);
+                line.push(b'\n');
+            }
+            AccessFormat::Json => {
+                line.extend_from_slice(b",\"bytes\":");
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(b",\"duration_us\":");
+                push_decimal(&mut line, duration.as_micros() as u64);
+                line.extend_from_slice(&after);
+                line.extend_from_slice(b"}\n");
+            }
+        }
+        line
+    }
 }
 
 impl AccessLog {
@@ -94,14 +142,9 @@ impl AccessLog {
         self.writer.error_counter().dropped_lines()
     }
 
-    /// Writes a request down.
-    pub fn record(&self, entry: &Entry<'_>) {
-        let mut line = Vec::with_capacity(256);
-        match self.format {
-            AccessFormat::Combined => combined(&mut line, entry),
-            AccessFormat::Json => json(&mut line, entry),
-        }
-        self.write(&line);
+    /// Begins to write a request down, as long as its head is there.
+    pub fn begin(&self, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> Draft {
+        Draft { log: self.clone(), request: Written::new(self.format, peer, head, unix_seconds) }
     }
 
     /// Writes bytes down that were not a request.
@@ -146,55 +189,40 @@ fn begin_json(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
     let _ = write!(line, "\",\"peer\":\"{peer}\",");
 }
 
-fn combined(line: &mut Vec<u8>, entry: &Entry<'_>) {
-    let field = |known| entry.head.fields.known(known).unwrap_or(b"-");
-    begin_combined(line, Address(entry.peer), entry.unix_seconds);
-    line.extend_from_slice(entry.head.method.as_str().as_bytes());
-    line.push(b' ');
-    for part in target_parts(&entry.head.target) {
-        push_quoted(line, part.as_bytes());
+fn combined(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
+    before.extend_from_slice(head.method.as_str().as_bytes());
+    before.push(b' ');
+    for part in target_parts(&head.target) {
+        push_quoted(before, part.as_bytes());
     }
-    line.extend_from_slice(match entry.head.version {
+    before.extend_from_slice(match head.version {
         Version::Http10 => b" HTTP/1.0\" ",
         Version::Http11 => b" HTTP/1.1\" ",
     });
-    push_decimal(line, u64::from(entry.status));
-    line.push(b' ');
-    push_decimal(line, entry.body_bytes);
     for known in [Known::Referer, Known::UserAgent] {
-        line.extend_from_slice(b" \"");
-        push_quoted(line, field(known));
-        line.push(b'"');
+        after.extend_from_slice(b" \"");
+        push_quoted(after, head.fields.known(known).unwrap_or(b"-"));
+        after.push(b'"');
     }
-    line.push(b' ');
-    push_decimal(line, entry.duration.as_millis() as u64);
-    line.push(b'\n');
 }
 
-fn json(line: &mut Vec<u8>, entry: &Entry<'_>) {
-    begin_json(line, Address(entry.peer), entry.unix_seconds);
-    line.extend_from_slice(b"\"method\":\"");
-    escape_json(entry.head.method.as_str(), line);
-    line.extend_from_slice(b"\",\"target\":\"");
-    for part in target_parts(&entry.head.target) {
-        escape_json(part, line);
+fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
+    before.extend_from_slice(b"\"method\":\"");
+    escape_json(head.method.as_str(), before);
+    before.extend_from_slice(b"\",\"target\":\"");
+    for part in target_parts(&head.target) {
+        escape_json(part, before);
     }
-    line.extend_from_slice(b"\",\"status\":");
-    push_decimal(line, u64::from(entry.status));
-    line.extend_from_slice(b",\"bytes\":");
-    push_decimal(line, entry.body_bytes);
-    line.extend_from_slice(b",\"duration_us\":");
-    push_decimal(line, entry.duration.as_micros() as u64);
+    before.extend_from_slice(b"\",\"status\":");
     for (name, known) in [("host", Known::Host), ("referer", Known::Referer), ("agent", Known::UserAgent)] {
-        if let Some(value) = entry.head.fields.known(known) {
-            line.extend_from_slice(b",\"");
-            line.extend_from_slice(name.as_bytes());
-            line.extend_from_slice(b"\":\"");
-            escape_json(&String::from_utf8_lossy(value), line);
-            line.push(b'"');
+        if let Some(value) = head.fields.known(known) {
+            after.extend_from_slice(b",\"");
+            after.extend_from_slice(name.as_bytes());
+            after.extend_from_slice(b"\":\"");
+            escape_json(&String::from_utf8_lossy(value), after);
+            after.push(b'"');
         }
     }
-    line.extend_from_slice(b"}\n");
 }
 
 /// A target as it is written down: path, question mark, query.
@@ -310,19 +338,8 @@ mod tests {
         let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
             panic!("{request:?} is no request");
         };
-        let entry = Entry {
-            peer: Peer::Inet("192.0.2.7:4711".parse().unwrap()),
-            head: &head,
-            status: 200,
-            body_bytes: 612,
-            duration: Duration::from_micros(1500),
-            unix_seconds: 784_111_777,
-        };
-        let mut line = Vec::new();
-        match format {
-            AccessFormat::Combined => combined(&mut line, &entry),
-            AccessFormat::Json => json(&mut line, &entry),
-        }
+        let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
+        let line = Written::new(format, peer, &head, 784_111_777).line(format, 200, 612, Duration::from_micros(1500));
         String::from_utf8(line).unwrap()
     }
 

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 use self::error::refusal_of;
-pub(super) use self::error::refusal_without_request;
+pub(super) use self::error::{Client, refusal};
 use super::site::{Site, Source};
 use crate::buffer::{Chain, Chunk};
 use crate::driver::{FileKind, Ops};
@@ -128,12 +128,13 @@ impl Exchange<'_> {
     }
 
     fn find(&mut self, path: &DecodedPath) -> Result<Answer, Stop> {
-        let resource = self.resource(path.as_c_str())?;
+        let inner = path.beneath(&self.site.prefix);
+        let resource = self.resource(inner)?;
         match &resource.content {
             Content::Folder => self.folder(path),
             Content::Special => Err(Refusal::new(Status::FORBIDDEN, "not a file").into()),
             Content::Memory(_) | Content::File(_) if path.ends_with_slash() => Err(not_found()),
-            Content::Memory(_) | Content::File(_) => self.file(path.as_c_str(), resource),
+            Content::Memory(_) | Content::File(_) => self.file(inner, resource),
         }
     }
 
@@ -152,7 +153,7 @@ impl Exchange<'_> {
             return Ok(self.redirect_to_folder(path));
         }
         for name in &self.site.index {
-            let index = join(path, name);
+            let index = join(path.beneath(&self.site.prefix), name);
             match self.resource(&index) {
                 Ok(resource) if resource.info.kind == FileKind::Regular => return self.file(&index, resource),
                 Err(Stop::Refuse(refusal)) if refusal.status == Status::NOT_FOUND => {}
@@ -182,7 +183,7 @@ impl Exchange<'_> {
 
     fn listing(&mut self, path: &DecodedPath) -> Result<Answer, Stop> {
         let Source::Folder(place) = &self.site.source else { return Err(not_found()) };
-        let entries = match self.store.list(place, path.as_c_str(), self.inquiry, self.ops) {
+        let entries = match self.store.list(place, path.beneath(&self.site.prefix), self.inquiry, self.ops) {
             Lookup::Found(Ok(entries)) => entries,
             Lookup::Found(Err(fault)) => return Err(refusal_of(fault).into()),
             Lookup::Pending => return Err(Stop::Wait),
@@ -247,7 +248,10 @@ impl Exchange<'_> {
     }
 
     fn built_in(&self, pages: &[(&str, &'static str)], path: &DecodedPath) -> Result<Answer, Stop> {
-        let name = if path.is_root() { b"index.html" } else { path.as_bytes() };
+        let name = match path.beneath(&self.site.prefix).to_bytes() {
+            b"." => b"index.html",
+            name => name,
+        };
         let (_, text) = pages.iter().find(|(page, _)| page.as_bytes() == name).ok_or_else(not_found)?;
         let mut out = Vec::with_capacity(512);
         let head = self
@@ -311,9 +315,10 @@ fn is_hidden(path: &DecodedPath) -> bool {
 }
 
 /// A name in a folder.
-fn join(folder: &DecodedPath, name: &CStr) -> CString {
-    let mut path = folder.as_bytes().to_vec();
-    if !path.is_empty() {
+fn join(folder: &CStr, name: &CStr) -> CString {
+    let mut path = Vec::new();
+    if folder != c"." {
+        path.extend_from_slice(folder.to_bytes());
         path.push(b'/');
     }
     path.extend_from_slice(name.to_bytes());

@@ -16,30 +16,41 @@
 //! something up nothing of it is copied, and afterwards it is simply read again.
 
 mod answer;
+mod arrival;
+mod clock;
+mod forward;
+mod front;
 mod site;
+mod unwanted;
 mod welcome;
 
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use front::{Door, Forwarding, Front, Handler, Host, Route};
 pub use site::{Site, Source};
 pub use welcome::WELCOME_PAGES;
 
-use self::answer::{Answer, Body, Exchange};
-
+use self::answer::{Answer, Body, Client};
+use self::arrival::{Arrival, Judgement};
+use self::clock::{Clock, Phase};
+use self::forward::{Forward, Turn};
+use self::unwanted::Unwanted;
+use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
 use crate::buffer::{Buffer, Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Fault, Time};
 use crate::file::listing;
 use crate::file::multipart::Piece;
-use crate::file::store::{Content, Inquiry};
+use crate::file::store::Content;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyFraming, BodyReader, Expect, Refusal, Status};
+use crate::http::{Refusal, Status};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
-use crate::telemetry::access;
+use crate::upstream::group::Verdict;
+use crate::upstream::{Attempt, Release};
 
 /// How long a client may be silent before it ends its side, after it was told that there is no more.
 const LINGER: Duration = Duration::from_secs(2);
@@ -47,9 +58,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long it may go on sending then. A close with bytes unread is a reset, which may reach the client before it has
 /// read the answer (RFC 9112, 9.6).
 const LINGER_MAX: Duration = Duration::from_secs(30);
-
-/// How old a connection must be for a stop to take it for one that will never ask.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Answers that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
@@ -61,7 +69,9 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Http {
     session: Key,
-    site: Rc<Site>,
+    door: Rc<Door>,
+    /// The front that the present request found, or the last one did.
+    front: Rc<Front>,
     inbox: Inbox,
     outbox: Chain,
     state: State,
@@ -77,12 +87,18 @@ enum State {
     Head,
     /// The head is there; the store looks something up for it.
     Asking { since: Time, has_come: bool },
+    /// The request is with an upstream.
+    Forwarding(Box<Forward>),
+    /// Both sides speak another protocol.
+    Upgraded(Box<(Attempt, Tunnel)>),
     /// A body is being sent that is not in memory as a whole.
     Sending { body: Body, next_piece: usize, after: After },
     /// The body of a request is read and thrown away.
     Discarding(Unwanted),
     /// What is in the outbox is the last.
     Ending,
+    /// An answer broke off, and the client must see that it did.
+    Cut(Ending),
     /// The client was told so; what it still sends is thrown away.
     Lingering { until: Time, latest: Time },
 }
@@ -95,37 +111,14 @@ enum After {
     End,
 }
 
-/// The rest of a body that nobody wants.
-#[derive(Debug)]
-struct Unwanted {
-    body: BodyReader,
-    /// What may still come of it, framing included.
-    bytes_left: u64,
-}
-
-/// Since when the connection is in its present phase, or made progress in it.
-#[derive(Debug)]
-struct Clock {
-    phase: Phase,
-    since: Time,
-    sent_bytes: u64,
-}
-
-/// What a connection may be too slow in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Beginning its first request.
-    First,
-    /// Beginning another.
-    Idle,
-    /// Finishing a head.
-    Head,
-    /// Sending a body that nobody wants: all of it, however steadily it drips.
-    Body,
-    /// Taking an answer.
-    Answer,
-    /// Nothing: it waits for us.
-    Ours,
+impl After {
+    fn new(keep_alive: bool, rest: Option<Unwanted>) -> Self {
+        match rest {
+            _ if !keep_alive => Self::End,
+            Some(rest) => Self::Discard(rest),
+            None => Self::NextHead,
+        }
+    }
 }
 
 /// Whether a state has to wait for something to happen.
@@ -135,16 +128,17 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(session: Key, site: Rc<Site>, now: Time) -> Self {
+    pub(super) fn new(session: Key, door: Rc<Door>, now: Time) -> Self {
         Self {
             session,
-            site,
+            front: door.front(),
+            door,
             inbox: Inbox::default(),
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
             is_draining: false,
-            clock: Clock { phase: Phase::First, since: now, sent_bytes: 0 },
+            clock: Clock::new(now),
             deadline: None,
         }
     }
@@ -153,9 +147,12 @@ impl Http {
         match &mut self.state {
             State::Head | State::Asking { has_come: true, .. } => self.read_head(client, cx),
             State::Asking { has_come: false, .. } => Step::Wait,
+            State::Forwarding(_) => self.forward(client, cx),
+            State::Upgraded(_) => Step::Wait,
             State::Sending { .. } => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Ending => self.end(client, cx),
+            State::Cut(_) => Step::Wait,
             State::Lingering { until, latest } => {
                 if !self.inbox.is_empty() {
                     self.inbox.clear();
@@ -195,47 +192,27 @@ impl Http {
                 Step::Wait
             }
             Ok(Parsed::Complete { head, length }) => {
+                if let State::Head = self.state {
+                    self.front = self.door.front();
+                }
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
-                let body = Unwanted::after_head(head.framing, cx.limits.http.discard_bytes_max);
-                // A client that waits for a go-ahead gets an answer instead, and may or may not send its body now.
-                let body_is_short = body.as_ref().is_none_or(Unwanted::may_be_short);
-                let keep_alive =
-                    head.keep_alive && !is_last && body_is_short && (body.is_none() || head.expect == Expect::None);
-                let mut exchange = Exchange {
-                    site: &self.site,
-                    head: &head,
-                    keep_alive,
-                    inquiry: Inquiry { waiter: self.session, now: cx.now, since },
-                    unix_seconds: cx.unix_seconds,
-                    date: cx.date,
-                    store: cx.store,
-                    boundaries: cx.boundaries,
-                    ops: cx.ops,
-                };
-                let Some(answer) = exchange.answer() else {
-                    self.state = State::Asking { since, has_come: false };
-                    return Step::Wait;
-                };
-                tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
-                if let Some(log) = &self.site.access {
-                    log.record(&access::Entry {
-                        peer: cx.peer,
-                        head: &head,
-                        status: answer.status.code(),
-                        body_bytes: answer.body_bytes,
-                        duration: cx.now.since(since),
-                        unix_seconds: cx.unix_seconds,
-                    });
+                let arrival = Arrival { session: self.session, since, keep_alive: head.keep_alive && !is_last };
+                match arrival.judge(&self.front, &head, cx) {
+                    Judgement::Wait => {
+                        self.state = State::Asking { since, has_come: false };
+                        return Step::Wait;
+                    }
+                    Judgement::Answer(answer, after) => {
+                        self.inbox.consume(length);
+                        self.take_answer(answer, after);
+                    }
+                    Judgement::Forward(forward) => {
+                        self.inbox.consume(length);
+                        self.state = State::Forwarding(forward);
+                    }
                 }
                 self.requests = requests;
-                self.inbox.consume(length);
-                let after = match body {
-                    _ if !answer.keep_alive => After::End,
-                    Some(body) => After::Discard(body),
-                    None => After::NextHead,
-                };
-                self.take_answer(answer, after);
                 Step::Again
             }
             Err(refusal) => {
@@ -245,11 +222,54 @@ impl Http {
         }
     }
 
+    /// Goes on with a request that is with an upstream.
+    fn forward(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+        let State::Forwarding(forward) = &mut self.state else { return Step::Again };
+        match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
+            Turn::Wait => return Step::Wait,
+            Turn::Over { keep_alive, rest } => {
+                let rest = Unwanted::new(rest, cx.limits.http.discard_bytes_max);
+                self.go_on(After::new(keep_alive, rest));
+            }
+            Turn::Refused(refusal) => {
+                tracing::debug!(%refusal, "not forwarded");
+                let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &forward.client());
+                forward.record_refusal(&answer, cx);
+                let after = After::new(answer.keep_alive, None);
+                self.take_answer(answer, after);
+            }
+            Turn::Cut(ending) => self.state = State::Cut(ending),
+            Turn::Upgraded => {
+                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Head) else {
+                    return Step::Again;
+                };
+                let mut tunnel = Tunnel::new(cx.limits.pipe_bytes_max);
+                for chunk in self.outbox.take().chunks() {
+                    tunnel.push_to_client(chunk.clone());
+                }
+                self.state = State::Upgraded(Box::new((forward.into_attempt(), tunnel)));
+            }
+        }
+        Step::Again
+    }
+
+    /// Moves the bytes of another protocol.
+    fn tunnel(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+        let State::Upgraded(upgraded) = &mut self.state else { return None };
+        let (attempt, tunnel) = &mut **upgraded;
+        while !self.inbox.is_empty() {
+            let bytes = self.inbox.bytes().len();
+            tunnel.push_to_upstream(self.inbox.take(bytes));
+        }
+        let (upstream, received) = attempt.connection(cx.links)?;
+        tunnel.pump(client, upstream, received, cx.ops)
+    }
+
     /// Answers what is not a request, or did not come in time; nothing after it is read.
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) {
         tracing::debug!(%refusal, "refused");
-        let answer = answer::refusal_without_request(&self.site, cx.date, refusal);
-        if let Some(log) = &self.site.access {
+        let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &Client::UNKNOWN);
+        if let Some(log) = &self.front.access {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
         self.take_answer(answer, After::End);
@@ -370,50 +390,31 @@ impl Http {
         Step::Wait
     }
 
-    /// The phase that the connection is in now; its clock starts anew with each phase, and with progress.
-    fn keep_time(&mut self, client: &Connection, now: Time) {
+    /// What the client may be too slow in now.
+    fn phase(&self, client: &Connection) -> Phase {
         let is_sending = !client.writer.is_at_rest();
-        let phase = match &self.state {
+        match &self.state {
             State::Head if is_sending => Phase::Answer,
             State::Head if !self.inbox.is_empty() => Phase::Head,
             State::Head if self.requests == 0 => Phase::First,
             State::Head => Phase::Idle,
-            State::Asking { .. } => Phase::Ours,
+            State::Forwarding(_) if is_sending => Phase::Answer,
+            State::Forwarding(forward) if forward.waits_for_client() => Phase::Upload,
+            State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
             State::Sending { .. } | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
-            State::Lingering { .. } => Phase::Ours,
-        };
-        let sent_bytes = client.writer.sent_bytes();
-        // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
-        let is_same = phase == self.clock.phase || (self.clock.phase == Phase::First && phase == Phase::Head);
-        if !is_same || sent_bytes != self.clock.sent_bytes {
-            self.clock.since = now;
+            State::Lingering { .. } | State::Cut(_) => Phase::Ours,
         }
-        (self.clock.phase, self.clock.sent_bytes) = (phase, sent_bytes);
-    }
-
-    fn time_limit(&self, cx: &Context<'_>) -> Option<Time> {
-        let limits = &cx.limits.http;
-        let allowed = match self.clock.phase {
-            // Browsers connect in advance; such a connection must not hold up a stop.
-            Phase::First if self.is_draining => FIRST_REQUEST_GRACE,
-            Phase::First | Phase::Head => limits.head_timeout,
-            Phase::Idle => limits.keep_alive_timeout,
-            Phase::Body => limits.body_timeout,
-            Phase::Answer => limits.send_timeout,
-            Phase::Ours => return None,
-        };
-        (!allowed.is_zero()).then(|| self.clock.since + allowed)
     }
 
     /// Acts on a phase that took too long.
     fn on_too_slow(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        match self.clock.phase {
+        match self.clock.phase() {
             Phase::Head => {
                 self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), cx);
                 None
             }
-            Phase::First | Phase::Idle | Phase::Body | Phase::Answer | Phase::Ours => Some(Ending::Idle),
+            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => Some(Ending::Idle),
         }
     }
 }
@@ -452,18 +453,22 @@ impl Task for Http {
             if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending { .. }) {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
-            self.keep_time(client, cx.now);
-            if self.time_limit(cx).is_none_or(|limit| cx.now < limit) {
+            self.clock.tick(self.phase(client), client, cx.now);
+            self.deadline = self.clock.limit(&cx.limits.http, self.is_draining);
+            if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
             if let Some(ending) = self.on_too_slow(cx) {
                 return Some(ending);
             }
         }
+        if let State::Upgraded(_) = self.state {
+            return self.tunnel(client, cx);
+        }
         client.reader.want(self.inbox.waiting_memory() < INBOX_BYTES_MAX, cx.ops);
-        self.deadline = self.time_limit(cx);
         match self.state {
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
+            State::Cut(ending) => Some(ending),
             _ => None,
         }
     }
@@ -471,11 +476,20 @@ impl Task for Http {
     fn deadline(&self) -> Option<Time> {
         match self.state {
             State::Lingering { until, .. } => Some(until),
+            State::Forwarding(ref forward) => [forward.deadline(), self.deadline].into_iter().flatten().min(),
             _ => self.deadline,
         }
     }
 
-    fn close(&mut self, _manner: Manner, client_is_closed: bool, _cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+        let attempt = match &mut self.state {
+            State::Forwarding(forward) => Some(forward.attempt_mut()),
+            State::Upgraded(upgraded) => Some(&mut upgraded.0),
+            _ => None,
+        };
+        if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
+            attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
+        }
         if client_is_closed {
             // The file that was being sent may be closed now, if nobody else holds it.
             self.state = State::Ending;
@@ -484,35 +498,18 @@ impl Task for Http {
     }
 
     fn memory(&self) -> usize {
-        self.inbox.memory() + self.outbox.chunks().iter().map(Chunk::memory).sum::<usize>()
+        let passing = match &self.state {
+            State::Forwarding(forward) => forward.memory(),
+            State::Upgraded(upgraded) => upgraded.1.memory(),
+            _ => 0,
+        };
+        self.inbox.memory() + self.outbox.chunks().iter().map(Chunk::memory).sum::<usize>() + passing
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
         // The last answer taken may be one of a small file, or a piece of a listing.
-        inbox_memory_max(limits) + OUTBOX_BYTES_MAX + (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES)
-    }
-}
-
-impl Unwanted {
-    /// The body that follows a head, if one does.
-    fn after_head(framing: BodyFraming, bytes_max: u64) -> Option<Self> {
-        let body = BodyReader::from(framing);
-        (!body.is_done()).then_some(Self { body, bytes_left: bytes_max })
-    }
-
-    /// Whether it may be short enough to be read; of chunks that is not known beforehand.
-    fn may_be_short(&self) -> bool {
-        self.body.data_left().is_none_or(|length| length <= self.bytes_left)
-    }
-
-    /// Takes what it can of `bytes`: how many, and whether the body has ended with them.
-    fn swallow(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
-        let piece = self.body.next(bytes)?;
-        self.bytes_left = self
-            .bytes_left
-            .checked_sub(piece.length() as u64)
-            .ok_or(Refusal::new(Status::CONTENT_TOO_LARGE, "a body that nobody wants"))?;
-        Ok((piece.length(), piece.is_end))
+        let answer = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
+        inbox_memory_max(limits) + OUTBOX_BYTES_MAX + answer.max(Forward::memory_max(limits))
     }
 }
 

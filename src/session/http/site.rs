@@ -1,10 +1,9 @@
-//! What one HTTP listener serves, as its sessions share it.
+//! A folder that is served, as the sessions of its listener share it.
 
 use std::ffi::CString;
 
 use crate::config::SiteConfig;
 use crate::file::store::Place;
-use crate::telemetry::access::AccessLog;
 
 /// One site.
 #[derive(Debug)]
@@ -15,10 +14,10 @@ pub struct Site {
     pub config: SiteConfig,
     /// The configured names of index files, for look-ups.
     pub index: Vec<CString>,
+    /// The prefix of the route that leads here, which is no part of the folder's paths: decoded, without slashes around.
+    pub prefix: Vec<u8>,
     /// The configured fallback.
     pub fallback: Option<CString>,
-    /// Where requests are recorded.
-    pub access: Option<AccessLog>,
 }
 
 /// Where a site's bytes come from.
@@ -32,9 +31,9 @@ pub enum Source {
 
 impl Site {
     /// A site. Names that no file can have are left out.
-    pub fn new(source: Source, config: SiteConfig, access: Option<AccessLog>) -> Self {
+    pub fn new(source: Source, config: SiteConfig, prefix: &[u8]) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
-        Self { source, config, index, fallback, access }
+        Self { source, config, index, fallback, prefix: prefix.to_vec() }
     }
 }

@@ -9,7 +9,7 @@ use crate::http::{DateLine, Method, Refusal, ResponseHead, Status, Version};
 use crate::session::http::site::Site;
 
 impl Exchange<'_> {
-    pub(super) fn refuse(&mut self, refusal: Refusal) -> Answer {
+    pub(in crate::session::http) fn refuse(&mut self, refusal: Refusal) -> Answer {
         // Who sends what is no request cannot be trusted to mean the next one.
         self.keep_alive &= refusal.status != Status::BAD_REQUEST;
         let field = match refusal.status {
@@ -34,18 +34,36 @@ impl Exchange<'_> {
     }
 }
 
-/// The answer to bytes that are not a request, or to a request that never came; the connection ends with it.
-pub(in crate::session::http) fn refusal_without_request(site: &Site, date: &DateLine, refusal: Refusal) -> Answer {
+/// What must be known of a client whose request's head is gone, or never was one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::session::http) struct Client {
+    pub(in crate::session::http) version: Version,
+    pub(in crate::session::http) keep_alive: bool,
+    pub(in crate::session::http) wants_body: bool,
+    pub(in crate::session::http) page_type: PageType,
+}
+
+impl Client {
+    /// Who sent what was not a request; the connection ends.
+    pub(in crate::session::http) const UNKNOWN: Self =
+        Self { version: Version::Http11, keep_alive: false, wants_body: true, page_type: PageType::Html };
+}
+
+/// An error that is answered without a head to look at.
+pub(in crate::session::http) fn refusal(site: &Site, date: &DateLine, refusal: Refusal, client: &Client) -> Answer {
     let mut out = Vec::with_capacity(1024);
-    let head = ResponseHead::new(&mut out, Version::Http11, refusal.status)
+    let mut head = ResponseHead::new(&mut out, Version::Http11, refusal.status)
         .date(date)
         .server(site.config.server_name.as_deref())
-        .connection(false, Version::Http11);
-    let page = finish_error(head, refusal.status, Some(refusal.reason), PageType::Html, true);
+        .connection(client.keep_alive, client.version);
+    if refusal.status == Status::SERVICE_UNAVAILABLE {
+        head = head.field("Retry-After", "1");
+    }
+    let page = finish_error(head, refusal.status, Some(refusal.reason), client.page_type, client.wants_body);
     out.extend_from_slice(&page);
     let body_bytes = page.len() as u64;
     let bytes = Chunk::shared(out).into();
-    Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: false }
+    Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: client.keep_alive }
 }
 
 /// Ends an error's head and returns its page; empty if none is to be sent.

@@ -1,0 +1,92 @@
+//! A request has arrived: which route it takes, and what that leads to.
+
+use super::After;
+use super::answer::{Answer, Exchange};
+use super::forward::Forward;
+use super::front::{Front, Handler};
+use super::site::Site;
+use super::unwanted::Unwanted;
+use crate::driver::Time;
+use crate::file::store::Inquiry;
+use crate::http::{BodyReader, Expect, Refusal, RequestHead, Status};
+use crate::session::Context;
+use crate::table::Key;
+use crate::telemetry::access::{self, Draft};
+
+/// What is known of a request beside its head.
+pub(super) struct Arrival {
+    pub(super) session: Key,
+    /// When it was first looked at.
+    pub(super) since: Time,
+    /// Whether client and limits allow another request after it.
+    pub(super) keep_alive: bool,
+}
+
+/// What a request leads to.
+pub(super) enum Judgement {
+    /// The store has to look something up; the same request is judged again after that.
+    Wait,
+    /// An answer, and what follows it.
+    Answer(Answer, After),
+    /// An upstream answers.
+    Forward(Box<Forward>),
+}
+
+impl Arrival {
+    /// Finds what answers the request, and has it answer.
+    pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
+        let draft = |cx: &Context<'_>| front.access.as_ref().map(|log| log.begin(cx.peer, head, cx.unix_seconds));
+        let refusal = match front.route(head) {
+            Ok(Some(route)) => match &route.handler {
+                Handler::Site(site) => return self.serve(site, None, head, draft(cx), cx),
+                Handler::Forward(forwarding) => {
+                    let draft = draft(cx);
+                    match Forward::new(forwarding, self.session, head, self.keep_alive, draft, cx) {
+                        Ok(forward) => return Judgement::Forward(Box::new(forward)),
+                        Err(refusal) => refusal,
+                    }
+                }
+            },
+            Ok(None) => Refusal::new(Status::NOT_FOUND, "nothing is served here"),
+            Err(refusal) => refusal,
+        };
+        self.serve(&front.fallback, Some(refusal), head, draft(cx), cx)
+    }
+
+    fn serve(
+        &self,
+        site: &Site,
+        refusal: Option<Refusal>,
+        head: &RequestHead<'_>,
+        draft: Option<Draft>,
+        cx: &mut Context<'_>,
+    ) -> Judgement {
+        let body = Unwanted::new(BodyReader::from(head.framing), cx.limits.http.discard_bytes_max);
+        // A client that waits for a go-ahead gets an answer instead, and may or may not send its body now.
+        let is_body_read = body.as_ref().is_none_or(|body| body.is_short() && head.expect == Expect::None);
+        let mut exchange = Exchange {
+            site,
+            head,
+            keep_alive: self.keep_alive && is_body_read,
+            inquiry: Inquiry { waiter: self.session, now: cx.now, since: self.since },
+            unix_seconds: cx.unix_seconds,
+            date: cx.date,
+            store: cx.store,
+            boundaries: cx.boundaries,
+            ops: cx.ops,
+        };
+        let answer = match refusal {
+            Some(refusal) => exchange.refuse(refusal),
+            None => match exchange.answer() {
+                Some(answer) => answer,
+                None => return Judgement::Wait,
+            },
+        };
+        tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
+        if let Some(draft) = draft {
+            draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(self.since));
+        }
+        let after = After::new(answer.keep_alive, body);
+        Judgement::Answer(answer, after)
+    }
+}

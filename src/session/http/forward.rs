@@ -1,0 +1,546 @@
+//! One request on its way to an upstream, and the answer on its way back.
+//!
+//! ```text
+//!               a connection            a head               the body's end
+//!   Reaching ───────────────► Asked ─────────────► Answering ───────────────► over
+//!      ▲  │ none               │  │ 101                │ lost, silent
+//!      │  └──► refused ◄───────┤  └──► upgraded        └──► cut: the client must not take a part for the whole
+//!      └───────────────────────┘
+//!        lost, and may be asked again
+//! ```
+//!
+//! Bodies pass through, in both directions at once, in the memory they were received in; how they are framed may change on
+//! the way. What cannot be sent on yet stays where it is, and its source is paused. A request is sent a second time only if
+//! nothing of the first answer was heard, nothing of a body was used up, and asking twice means the same as asking once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::answer::{Answer, Client};
+use super::front::Forwarding;
+use crate::buffer::{Chain, Chunk, Inbox};
+use crate::config::Limits;
+use crate::driver::Time;
+use crate::http::answer::{self, AnswerFraming, Parsed};
+use crate::http::forward::{
+    HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
+};
+use crate::http::{BodyReader, BodyWriter, Expect, Known, Method, PageType, Refusal, RequestHead, Status, Version};
+use crate::session::{Context, Ending};
+use crate::table::Key;
+use crate::tcp::{Connection, End, Manner};
+use crate::telemetry::access::Draft;
+use crate::upstream::group::{Choice, Verdict};
+use crate::upstream::{Attempt, Progress, Release, Unreachable};
+
+/// A client that ends its side so soon after its request has only said that there is no other; later, it has left.
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// One request that is being forwarded.
+#[derive(Debug)]
+pub(super) struct Forward {
+    route: Rc<Forwarding>,
+    attempt: Attempt,
+    asked: Asked,
+    /// The request's head as the upstream gets it; kept, since it may have to be sent again.
+    head: Chunk,
+    upload: Upload,
+    stage: Stage,
+    /// Whether anything of an answer has arrived.
+    has_heard: bool,
+    /// Since when the upstream is silent, and how much it had moved then.
+    silence: (Time, u64),
+    deadline: Option<Time>,
+    /// The line of the access log, to be finished.
+    draft: Option<Draft>,
+}
+
+/// What must be remembered of the request.
+#[derive(Debug)]
+struct Asked {
+    since: Time,
+    version: Version,
+    keep_alive: bool,
+    is_head: bool,
+    is_idempotent: bool,
+    wants_upgrade: bool,
+    /// What it would have an error look like.
+    page_type: PageType,
+    /// The client has ended its side, in time.
+    is_half_closed: bool,
+}
+
+/// The request's body on its way.
+#[derive(Debug)]
+struct Upload {
+    body: BodyReader,
+    writer: BodyWriter,
+    bytes: u64,
+    /// Something of it has left the inbox, so it cannot be sent again.
+    has_begun: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Reaching,
+    Asked,
+    Answering { body: BodyReader, writer: BodyWriter, is_reusable: bool, keep_alive: bool, status: Status, bytes: u64 },
+}
+
+/// What the connection has to do next.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Something has to happen first.
+    Wait,
+    /// The answer is in the outbox, to its end.
+    Over {
+        /// Whether another request may follow.
+        keep_alive: bool,
+        /// What the client has not sent yet of this one.
+        rest: BodyReader,
+    },
+    /// There is no answer, and the client has seen nothing of one.
+    Refused(Refusal),
+    /// The answer broke off.
+    Cut(Ending),
+    /// Both sides speak another protocol from now on.
+    Upgraded,
+}
+
+impl Forward {
+    /// Takes a request over. Its head may leave the inbox then.
+    ///
+    /// # Errors
+    /// It is not one that can be forwarded.
+    pub(super) fn new(
+        route: &Rc<Forwarding>,
+        session: Key,
+        head: &RequestHead<'_>,
+        keep_alive: bool,
+        draft: Option<Draft>,
+        cx: &Context<'_>,
+    ) -> Result<Self, Refusal> {
+        check(head, route)?;
+        let upgrade = if route.upgrades { upgrade_to_forward(head) } else { None };
+        let mut out = Vec::new();
+        let context = RequestContext {
+            client: cx.peer.ip(),
+            scheme: "http",
+            upstream_authority: &route.authority,
+            framing: head.framing,
+            upgrade,
+        };
+        write_request(head, &route.request, &context, &mut out);
+        Ok(Self {
+            route: Rc::clone(route),
+            attempt: Attempt::new(Rc::clone(&route.group), session, Choice::Any, route.rules),
+            asked: Asked {
+                since: cx.now,
+                version: head.version,
+                keep_alive,
+                is_head: head.method == Method::Head,
+                is_idempotent: head.method.is_idempotent(),
+                wants_upgrade: upgrade.is_some(),
+                page_type: PageType::for_accept(head.fields.known(Known::Accept)),
+                is_half_closed: false,
+            },
+            head: Chunk::shared(out),
+            upload: Upload {
+                body: BodyReader::from(head.framing),
+                writer: BodyWriter::from(head.framing),
+                bytes: 0,
+                has_begun: false,
+            },
+            stage: Stage::Reaching,
+            has_heard: false,
+            silence: (cx.now, 0),
+            deadline: None,
+            draft,
+        })
+    }
+
+    /// Goes on as far as it can.
+    pub(super) fn step(
+        &mut self,
+        client: &mut Connection,
+        inbox: &mut Inbox,
+        outbox: &mut Chain,
+        cx: &mut Context<'_>,
+    ) -> Turn {
+        if self.client_has_left(client, cx.now) {
+            return Turn::Cut(Ending::ClientLeft);
+        }
+        loop {
+            if let Stage::Reaching = self.stage {
+                match self.attempt.pump(cx.links, cx.now, cx.ops) {
+                    Progress::Wait => {
+                        self.deadline = self.attempt.deadline(cx.links);
+                        return Turn::Wait;
+                    }
+                    Progress::Failed(why) => return Turn::Refused(refusal_of(why)),
+                    Progress::Ready => self.silence = (cx.now, 0),
+                }
+            }
+            match self.exchange(client, inbox, outbox, cx) {
+                // It is asked again.
+                None => {}
+                Some(turn) => return turn,
+            }
+        }
+    }
+
+    /// Moves both bodies. `None`: the connection was lost, and there may be another one.
+    fn exchange(
+        &mut self,
+        client: &mut Connection,
+        inbox: &mut Inbox,
+        outbox: &mut Chain,
+        cx: &mut Context<'_>,
+    ) -> Option<Turn> {
+        if let Err(refusal) = self.send_request(inbox, cx) {
+            return Some(self.give_up(refusal, Verdict::Neutral, cx));
+        }
+        loop {
+            let turn = match self.stage {
+                Stage::Reaching | Stage::Asked => self.read_head(outbox, cx),
+                Stage::Answering { .. } => self.read_body(client, outbox, cx),
+            };
+            match turn {
+                Some(Turn::Wait) => break,
+                Some(turn) => return Some(turn),
+                None => {}
+            }
+        }
+        let end = {
+            let (upstream, received) = self.attempt.connection(cx.links)?;
+            let limit = cx.limits.pipe_bytes_max;
+            let held = received.waiting_memory();
+            let wanted = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
+            upstream.reader.want(wanted, cx.ops);
+            // What has arrived comes first.
+            upstream.reader.end().filter(|_| received.is_empty() || matches!(self.stage, Stage::Asked))
+        };
+        match end {
+            Some(end) => self.on_lost(end, outbox, cx),
+            None => Some(self.keep_time(client, cx)),
+        }
+    }
+
+    /// Sends the head, and what there is of the body.
+    fn send_request(&mut self, inbox: &mut Inbox, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let is_first = matches!(self.stage, Stage::Reaching);
+        let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Ok(()) };
+        if !upstream.writer.is_idle() {
+            return Ok(());
+        }
+        let mut chain = Chain::new();
+        if is_first {
+            self.stage = Stage::Asked;
+            push_head(&mut chain, &self.head, &self.route.request.host, &self.attempt);
+        }
+        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max)?;
+        if !chain.is_empty()
+            && let Some((upstream, _)) = self.attempt.connection(cx.links)
+        {
+            upstream.writer.send(chain, cx.ops);
+        }
+        Ok(())
+    }
+
+    /// Reads the answer's head. `None`: there is more to be read.
+    fn read_head(&mut self, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<Turn> {
+        let date = cx.date;
+        let Some((_, received)) = self.attempt.connection(cx.links) else { return Some(Turn::Wait) };
+        if received.is_empty() {
+            return Some(Turn::Wait);
+        }
+        self.has_heard = true;
+        let parsed = match answer::parse(received.bytes(), self.asked.is_head, &cx.limits.http.head) {
+            Ok(parsed) => parsed,
+            Err(bad) => {
+                tracing::warn!(%bad, "refused");
+                return Some(self.give_up(Refusal::new(Status::BAD_GATEWAY, bad.reason), Verdict::Failure, cx));
+            }
+        };
+        let Parsed::Complete { head, length } = parsed else {
+            return if received.gather() { None } else { Some(Turn::Wait) };
+        };
+        let is_interim = head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS;
+        if is_interim {
+            if self.asked.version == Version::Http11 {
+                let context = ResponseContext { to: Version::Http11, framing: head.framing, keep_alive: true, date };
+                let mut out = Vec::new();
+                write_response(&head, &self.route.response, &context, &mut out);
+                outbox.push(Chunk::shared(out));
+            }
+            received.consume(length);
+            return None;
+        }
+        if head.status == Status::SWITCHING_PROTOCOLS && !self.asked.wants_upgrade {
+            let refusal = Refusal::new(Status::BAD_GATEWAY, "the upstream changed a protocol that nobody asked it to");
+            return Some(self.give_up(refusal, Verdict::Failure, cx));
+        }
+        let to = self.asked.version;
+        let framing = head.framing.for_client(to);
+        let keep_alive = self.asked.keep_alive && self.upload.body.is_done() && framing != AnswerFraming::UntilClose;
+        let mut out = Vec::new();
+        write_response(&head, &self.route.response, &ResponseContext { to, framing, keep_alive, date }, &mut out);
+        outbox.push(Chunk::shared(out));
+        let writer = BodyWriter::from(framing);
+        let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
+        received.consume(length);
+        tracing::debug!(status = status.code(), "the upstream answers");
+        self.stage = Stage::Answering { body, writer, is_reusable, keep_alive, status, bytes: 0 };
+        if status == Status::SWITCHING_PROTOCOLS {
+            self.record(cx);
+            return Some(Turn::Upgraded);
+        }
+        None
+    }
+
+    /// Passes on what there is of the answer's body. `None`: there is more.
+    fn read_body(&mut self, client: &Connection, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<Turn> {
+        let Stage::Answering { body, writer, bytes, .. } = &mut self.stage else { return Some(Turn::Wait) };
+        if body.is_done() {
+            outbox.push(writer.end());
+            return Some(self.finish(cx));
+        }
+        let Some((_, received)) = self.attempt.connection(cx.links) else { return Some(Turn::Wait) };
+        // While something is being sent, the rest waits where it arrived: that bounds what is held.
+        if received.is_empty() || !client.writer.is_idle() {
+            return Some(Turn::Wait);
+        }
+        match body.next(received.bytes()) {
+            Ok(piece) => {
+                received.consume(piece.skip);
+                *bytes += piece.data as u64;
+                push_data(outbox, *writer, received, piece.data);
+                None
+            }
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the upstream's answer is not framed as it said");
+                Some(self.cut(Ending::AnswerTruncated, cx))
+            }
+        }
+    }
+
+    /// The connection ended. `None`: the request may be sent again.
+    fn on_lost(&mut self, end: End, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<Turn> {
+        match &self.stage {
+            Stage::Answering { body, writer, .. } => {
+                if end == End::Eof && body.is_complete_at_close() {
+                    outbox.push(writer.end());
+                    return Some(self.finish(cx));
+                }
+                Some(match end {
+                    End::Eof => self.cut(Ending::AnswerTruncated, cx),
+                    End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), cx),
+                })
+            }
+            Stage::Reaching | Stage::Asked => {
+                let may_ask_again = !self.has_heard && !self.upload.has_begun && self.asked.is_idempotent;
+                tracing::debug!(?end, may_ask_again, "the upstream was lost before it answered");
+                if may_ask_again && self.attempt.retry(cx.links, cx.now) {
+                    self.stage = Stage::Reaching;
+                    return None;
+                }
+                let refusal = Refusal::new(Status::BAD_GATEWAY, "the upstream ended the connection without an answer");
+                Some(self.give_up(refusal, Verdict::Failure, cx))
+            }
+        }
+    }
+
+    /// Notes for how long the upstream has been silent while it was waited for.
+    fn keep_time(&mut self, client: &Connection, cx: &mut Context<'_>) -> Turn {
+        let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
+        let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
+        let is_waited_for = match self.stage {
+            Stage::Reaching | Stage::Asked => self.upload.body.is_done() || upstream.writer.is_sending(),
+            Stage::Answering { .. } => client.writer.is_idle(),
+        };
+        if !is_waited_for || moved != self.silence.1 {
+            self.silence = (cx.now, moved);
+        }
+        let timeout = self.route.response_timeout;
+        self.deadline = (is_waited_for && !timeout.is_zero()).then(|| self.silence.0 + timeout);
+        if self.deadline.is_none_or(|deadline| cx.now < deadline) {
+            return Turn::Wait;
+        }
+        match self.stage {
+            Stage::Reaching | Stage::Asked => {
+                let refusal = Refusal::new(Status::GATEWAY_TIMEOUT, "the upstream did not answer in time");
+                self.give_up(refusal, Verdict::Failure, cx)
+            }
+            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, cx),
+        }
+    }
+
+    /// Whether the client has gone, or ended its side in the middle of its request.
+    fn client_has_left(&mut self, client: &Connection, now: Time) -> bool {
+        if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
+            return false;
+        }
+        self.asked.is_half_closed = true;
+        now.since(self.asked.since) > HALF_CLOSE_GRACE
+    }
+
+    /// The answer is complete: the connection may serve the next request, of whoever it is.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Turn {
+        let Stage::Answering { is_reusable, keep_alive, .. } = self.stage else { return Turn::Wait };
+        let is_uploaded = self.upload.body.is_done();
+        let release = match is_reusable && is_uploaded {
+            true => Release::Keep(self.route.keep_alive),
+            false if is_uploaded => Release::Close(Manner::Orderly),
+            // What it was promised will not come.
+            false => Release::Close(Manner::Reset),
+        };
+        self.attempt.finish(release, Verdict::Success, cx.links, cx.now);
+        self.record(cx);
+        let rest = std::mem::replace(&mut self.upload.body, BodyReader::EMPTY);
+        Turn::Over { keep_alive, rest }
+    }
+
+    /// There will be no answer from an upstream.
+    fn give_up(&mut self, refusal: Refusal, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
+        if let Stage::Answering { .. } = self.stage {
+            return self.cut(Ending::AnswerTruncated, cx);
+        }
+        self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
+        Turn::Refused(refusal)
+    }
+
+    fn cut(&mut self, ending: Ending, cx: &mut Context<'_>) -> Turn {
+        self.attempt.finish(Release::Close(Manner::Reset), Verdict::Failure, cx.links, cx.now);
+        self.record(cx);
+        Turn::Cut(ending)
+    }
+
+    fn record(&mut self, cx: &Context<'_>) {
+        if let (Some(draft), Stage::Answering { status, bytes, .. }) = (self.draft.take(), &self.stage) {
+            draft.finish(status.code(), *bytes, cx.now.since(self.asked.since));
+        }
+    }
+
+    /// Writes an answer down that is not the upstream's.
+    pub(super) fn record_refusal(&mut self, answer: &Answer, cx: &Context<'_>) {
+        if let Some(draft) = self.draft.take() {
+            draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(self.asked.since));
+        }
+    }
+
+    /// What must be known of the client for an answer that is not the upstream's.
+    pub(super) const fn client(&self) -> Client {
+        let Asked { version, is_head, page_type, keep_alive, .. } = self.asked;
+        Client { version, keep_alive: keep_alive && self.upload.body.is_done(), wants_body: !is_head, page_type }
+    }
+
+    /// Whether the next thing to happen is that the client sends more of its body.
+    pub(super) const fn waits_for_client(&self) -> bool {
+        matches!(self.stage, Stage::Asked) && !self.upload.body.is_done()
+    }
+
+    /// The way to the upstream, which the protocol after an upgrade goes on with.
+    pub(super) fn into_attempt(self) -> Attempt {
+        self.attempt
+    }
+
+    /// The way to the upstream.
+    pub(super) const fn attempt_mut(&mut self) -> &mut Attempt {
+        &mut self.attempt
+    }
+
+    /// When it wants to be pumped for the time's sake.
+    pub(super) const fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// Bytes of memory it holds itself.
+    pub(super) fn memory(&self) -> usize {
+        self.head.memory()
+    }
+
+    /// The most that may wait for it in the inbox and in its link.
+    pub(super) const fn memory_max(limits: &Limits) -> usize {
+        2 * limits.pipe_bytes_max + 2 * limits.http.head.head_bytes_max
+    }
+}
+
+impl Upload {
+    /// Moves what there is of the body to the end of `chain`.
+    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64) -> Result<(), Refusal> {
+        while !self.body.is_done() && !inbox.is_empty() {
+            let piece = self.body.next(inbox.bytes())?;
+            self.has_begun = true;
+            self.bytes += piece.data as u64;
+            if bytes_max != 0 && self.bytes > bytes_max {
+                return Err(TOO_LARGE);
+            }
+            inbox.consume(piece.skip);
+            push_data(chain, self.writer, inbox, piece.data);
+            if piece.is_end {
+                chain.push(self.writer.end());
+            }
+        }
+        Ok(())
+    }
+}
+
+const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
+
+/// Whether a request may be forwarded at all.
+fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {
+    let length = BodyReader::from(head.framing).data_left().unwrap_or(0);
+    match head.method {
+        Method::Connect | Method::Trace => {
+            Err(Refusal::new(Status::METHOD_NOT_ALLOWED, "this method is not forwarded"))
+        }
+        _ if head.expect == Expect::Unknown => {
+            Err(Refusal::new(Status::EXPECTATION_FAILED, "an expectation that cannot be met"))
+        }
+        _ if route.body_bytes_max != 0 && length > route.body_bytes_max => Err(TOO_LARGE),
+        _ => Ok(()),
+    }
+}
+
+/// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
+fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt) {
+    let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
+    match (rule, line_ends.next(), line_ends.next(), attempt.upstream()) {
+        // The second line is the `Host` of one of them.
+        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
+            chain.push(Chunk::shared(&head[..host_at]));
+            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address()).into_bytes()));
+            chain.push(Chunk::shared(&head[host_end..]));
+        }
+        _ => chain.push(head.clone()),
+    }
+}
+
+/// Moves `bytes` of data from the front of `source` to the end of `chain`, framed as the writer frames.
+fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
+    if let Some(line) = writer.before(bytes as u64) {
+        chain.push(Chunk::shared(line.as_bytes()));
+    }
+    chain.push(source.take(bytes));
+    chain.push(writer.after());
+}
+
+/// What a client is told when no upstream can be had.
+fn refusal_of(why: Unreachable) -> Refusal {
+    use crate::upstream::ConnectError;
+    match why {
+        Unreachable::Down => Refusal::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
+        Unreachable::QueueFull | Unreachable::QueueTimedOut => {
+            Refusal::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
+        }
+        Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
+            Refusal::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
+        }
+        Unreachable::Connect(ConnectError::Refused { .. } | ConnectError::Resolve(_)) => {
+            Refusal::new(Status::BAD_GATEWAY, "no upstream took the connection")
+        }
+    }
+}

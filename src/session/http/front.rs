@@ -1,0 +1,199 @@
+//! What one HTTP listener offers, as its sessions share it: hosts, routes, and what answers for each.
+//!
+//! A session asks for the front anew with each request, so that a new configuration holds from the next request on,
+//! also on connections that are already there.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Site;
+use crate::http::forward::{Authority, RequestRules, ResponseRules};
+use crate::http::path::DecodedPath;
+use crate::http::{Refusal, RequestHead, path};
+use crate::telemetry::access::AccessLog;
+use crate::upstream::{Group, KeepAlive, Rules};
+
+/// Where the sessions of a listener find its front.
+#[derive(Debug)]
+pub struct Door {
+    front: RefCell<Rc<Front>>,
+}
+
+impl Door {
+    /// A door to this front.
+    pub fn new(front: Front) -> Rc<Self> {
+        Rc::new(Self { front: RefCell::new(Rc::new(front)) })
+    }
+
+    /// The front as it is now.
+    pub fn front(&self) -> Rc<Front> {
+        Rc::clone(&self.front.borrow())
+    }
+
+    /// From now on requests find this front.
+    pub fn replace(&self, front: Front) {
+        self.front.replace(Rc::new(front));
+    }
+}
+
+/// What a listener offers.
+#[derive(Debug)]
+pub struct Front {
+    /// The hosts; the first one also serves names that none of them has.
+    hosts: Vec<Host>,
+    /// What answers where no route does: an error, in its way.
+    pub fallback: Rc<Site>,
+    /// Where requests are recorded.
+    pub access: Option<AccessLog>,
+    /// Whether the first route of the first host is all there is, and takes everything.
+    is_single: bool,
+}
+
+/// One or several host names, and the routes beneath them.
+#[derive(Debug)]
+pub struct Host {
+    /// Names in lower case, without ports; `*.example.org` is any name beneath.
+    pub names: Vec<String>,
+    /// The routes.
+    pub routes: Vec<Route>,
+}
+
+/// What answers for the paths beneath a prefix.
+#[derive(Debug)]
+pub struct Route {
+    /// Decoded and normalised; empty for everything.
+    pub prefix: Vec<u8>,
+    /// What answers.
+    pub handler: Handler,
+}
+
+/// What answers a request.
+#[derive(Clone, Debug)]
+pub enum Handler {
+    /// Files.
+    Site(Rc<Site>),
+    /// Upstreams.
+    Forward(Rc<Forwarding>),
+}
+
+/// How requests are forwarded to upstreams.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// The upstreams.
+    pub group: Rc<Group>,
+    /// How hard it is tried to reach one.
+    pub rules: Rules,
+    /// What becomes of a request's head.
+    pub request: RequestRules,
+    /// What becomes of an answer's head.
+    pub response: ResponseRules,
+    /// The name of an upstream, for requests without a host.
+    pub authority: Authority,
+    /// How connections wait to be used again.
+    pub keep_alive: KeepAlive,
+    /// How long an upstream may be silent while it is waited for; zero: no limit.
+    pub response_timeout: Duration,
+    /// Whether requests to speak another protocol are passed on.
+    pub upgrades: bool,
+    /// The longest body of a request that is passed on, in bytes; 0: no limit.
+    pub body_bytes_max: u64,
+}
+
+impl Front {
+    /// A front. Of two routes that fit, the one with the longer prefix holds.
+    pub fn new(mut hosts: Vec<Host>, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
+        for host in &mut hosts {
+            host.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        }
+        let is_single = match hosts.as_slice() {
+            [host] => matches!(host.routes.as_slice(), [route] if route.prefix.is_empty()),
+            _ => false,
+        };
+        Self { hosts, fallback, access, is_single }
+    }
+
+    /// A front with one handler for everything.
+    pub fn of(handler: Handler, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
+        let routes = vec![Route { prefix: Vec::new(), handler }];
+        Self::new(vec![Host { names: Vec::new(), routes }], fallback, access)
+    }
+
+    /// The route for a request; `None` if there is none.
+    ///
+    /// # Errors
+    /// The path cannot be decoded.
+    pub fn route(&self, head: &RequestHead<'_>) -> Result<Option<&Route>, Refusal> {
+        let host = match self.hosts.as_slice() {
+            [] => return Ok(None),
+            [only] => only,
+            [first, ..] => head.host.and_then(|name| self.host(name)).unwrap_or(first),
+        };
+        if self.is_single {
+            return Ok(host.routes.first());
+        }
+        match head.target.path() {
+            Some(raw) => Ok(host.route(&path::decode(raw)?)),
+            // `OPTIONS *` is about the server as a whole.
+            None => Ok(host.routes.last()),
+        }
+    }
+
+    fn host(&self, authority: &str) -> Option<&Host> {
+        let name = without_port(authority);
+        self.hosts.iter().find(|host| host.names.iter().any(|pattern| is_match(pattern, name)))
+    }
+}
+
+impl Host {
+    fn route(&self, path: &DecodedPath) -> Option<&Route> {
+        self.routes.iter().find(|route| is_beneath(path, &route.prefix))
+    }
+}
+
+/// Whether a path is a prefix's own, or lies beneath it: `/api` and `/api/x`, not `/apix`.
+fn is_beneath(path: &DecodedPath, prefix: &[u8]) -> bool {
+    match path.as_bytes().strip_prefix(prefix) {
+        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
+        None => false,
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => authority,
+    }
+}
+
+fn is_match(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => {
+            name.len() > suffix.len()
+                && name.get(name.len() - suffix.len()..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        }
+        None => pattern.eq_ignore_ascii_case(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let is_beneath = |raw, prefix: &str| is_beneath(&path::decode(raw).unwrap(), prefix.as_bytes());
+        assert!(is_beneath("/api", "api") && is_beneath("/api/x", "api") && is_beneath("/x", ""));
+        assert!(is_beneath("/%61pi/x", "api") && is_beneath("/b/../api/x", "api"));
+        assert!(!is_beneath("/apix", "api") && !is_beneath("/", "api"));
+    }
+
+    #[test]
+    fn hosts_are_matched_without_case_and_port() {
+        assert!(is_match("example.org", without_port("Example.org:8001")));
+        assert!(is_match("*.example.org", "a.EXAMPLE.org") && !is_match("*.example.org", "example.org"));
+        assert!(!is_match("example.org", "example.com"));
+        assert_eq!(without_port("[::1]:80"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+    }
+}
