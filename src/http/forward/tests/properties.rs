@@ -152,7 +152,7 @@ fn parse_answer(bytes: &[u8], to_head: bool) -> Option<AnswerHead<'_>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn requests(
