@@ -16,6 +16,22 @@
 //! | `response` | [`write_response`], [`ResponseRules`], [`ResponseContext`] |
 //! | `rules` | what can be configured, checked so that no line it gets into can break |
 //!
+//! ```
+//! use xps::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, write_request};
+//! use xps::http::request::{HeadLimits, Parsed, parse};
+//!
+//! let bytes = b"GET /a HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\nAccept: */*\r\n\r\n";
+//! let Parsed::Complete { head, .. } = parse(bytes, &HeadLimits::default())? else { panic!("it is complete") };
+//! let rules = RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() };
+//! let upstream_authority = &Authority::new("127.0.0.1:3000")?;
+//! let framing = head.framing;
+//! let context = RequestContext { client: None, scheme: "http", upstream_authority, framing, upgrade: None };
+//! let mut out = Vec::new();
+//! write_request(&head, &rules, &context, &mut out);
+//! assert_eq!(out, b"GET /a HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Nothing is allocated but room in the buffer written to. It does not know which upstream, who may be believed, or when
 //! bytes are sent.
 
