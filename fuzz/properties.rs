@@ -2,9 +2,16 @@
 //! the same functions; each panics when its property is broken.
 
 use xps::http::chunked::{Decoder, Step};
+use xps::http::forward::{
+    Authority, RequestContext, RequestRules, ResponseContext, ResponseRules, upgrade_to_forward, write_request,
+    write_response,
+};
 use xps::http::path::{decode, encode_path};
 use xps::http::request::{HeadLimits, Parsed, RequestHead, parse};
-use xps::http::{AcceptEncoding, BodyFraming, Coding, Known, Refusal, Version, date, preferred_type};
+use xps::http::{
+    AcceptEncoding, AnswerFraming, AnswerHead, BadAnswer, BodyFraming, Coding, DateLine, Known, Refusal, Version,
+    answer, date, preferred_type,
+};
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
 const CUT_EVERYWHERE_BYTES_MAX: usize = 512;
@@ -32,9 +39,75 @@ pub fn head(bytes: &[u8]) {
             (early, whole) => panic!("{early:?} at {cut}, but {whole:?} in the end"),
         }
     }
-    if let Ok(Parsed::Complete { length, .. }) = &whole {
+    if let Ok(Parsed::Complete { length, head }) = &whole {
         assert_eq!(parse(&bytes[..*length], &limits), whole, "what follows a head does not change it");
+        pass_on(head);
     }
+}
+
+/// What an upstream gets for a head is one too, and says the same.
+fn pass_on(head: &RequestHead<'_>) {
+    let upstream_authority = Authority::new("upstream").expect("it is one");
+    let upgrade = upgrade_to_forward(head);
+    let context = RequestContext {
+        client: None,
+        scheme: "http",
+        upstream_authority: &upstream_authority,
+        framing: head.framing,
+        upgrade,
+    };
+    let mut out = Vec::new();
+    write_request(head, &RequestRules::default(), &context, &mut out);
+    let Ok(Parsed::Complete { head: sent, length }) = parse(&out, &HeadLimits::default()) else {
+        panic!("{}", out.escape_ascii())
+    };
+    assert_eq!(length, out.len());
+    assert_eq!((sent.method, sent.framing, sent.upgrade()), (head.method, head.framing, upgrade));
+    assert_eq!((sent.host, sent.target.path()), (head.host.or(Some("upstream")), head.target.path()));
+    assert!(sent.keep_alive && sent.version == Version::Http11);
+}
+
+/// The same as [`head`], of an upstream's answer. The first byte decides whether it is to HEAD.
+pub fn answer(bytes: &[u8]) {
+    let Some((&seed, bytes)) = bytes.split_first() else { return };
+    let to_head = seed % 2 == 1;
+    let limits = HeadLimits { head_bytes_max: 4096, request_line_bytes_max: 1024, fields_max: 40 };
+    let whole = answer::parse(bytes, to_head, &limits);
+    let end = match &whole {
+        Ok(answer::Parsed::Complete { head, length }) => {
+            assert!(*length <= bytes.len() && bytes[..*length].ends_with(b"\r\n\r\n"));
+            assert_eq!(answer::parse(&bytes[..*length], to_head, &limits), whole, "whatever follows");
+            for to in [Version::Http10, Version::Http11] {
+                pass_back(head, to_head, to);
+            }
+            *length
+        }
+        Ok(answer::Parsed::Partial) | Err(_) => bytes.len(),
+    };
+    let mut is_refused = false;
+    for cut in (0..end).step_by(1 + end / CUT_EVERYWHERE_BYTES_MAX) {
+        match (answer::parse(&bytes[..cut], to_head, &limits), &whole) {
+            (Ok(answer::Parsed::Partial), _) => assert!(!is_refused, "refused, then not, at {cut}"),
+            (Err(BadAnswer { .. }), Err(_)) => is_refused = true,
+            (early, whole) => panic!("{early:?} at {cut}, but {whole:?} in the end"),
+        }
+    }
+}
+
+/// What a client gets for a head is one too, and says the same in the client's version.
+fn pass_back(head: &AnswerHead<'_>, to_head: bool, to: Version) {
+    let framing = head.framing.for_client(to);
+    let context = ResponseContext { to, framing, keep_alive: head.keep_alive, date: &DateLine::new(0) };
+    let mut out = Vec::new();
+    write_response(head, &ResponseRules::default(), &context, &mut out);
+    let Ok(answer::Parsed::Complete { head: sent, length }) = answer::parse(&out, to_head, &HeadLimits::default())
+    else {
+        panic!("{}", out.escape_ascii())
+    };
+    assert_eq!(length, out.len());
+    assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
+    assert!(sent.framing != AnswerFraming::UntilClose || !sent.keep_alive);
+    assert!(sent.fields.all_known(Known::SetCookie).eq(head.fields.all_known(Known::SetCookie)));
 }
 
 fn check_head(head: &RequestHead<'_>, limits: &HeadLimits) {

@@ -44,6 +44,26 @@ const HEAD_PIECES: &[&[u8]] = &[
     b":",
 ];
 
+const ANSWER_PIECES: &[&[u8]] = &[
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.0 304\r\n",
+    b"HTTP/1.1 101 \r\n",
+    b"Content-Length: 5\r\n",
+    b"content-length: 5, 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close, x\r\n",
+    b"Connection: upgrade\r\nUpgrade: x\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Set-Cookie: a\r\n",
+    b"Date: b\r\n",
+    b"X: y \r\n",
+    b"X: \xff\r\n",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b":",
+];
+
 const CHUNK_PIECES: &[&[u8]] = &[
     b"0\r\n",
     b"1\r\nx\r\n",
@@ -96,6 +116,12 @@ proptest! {
     fn any_head_is_the_same_however_it_arrives(bytes in assembled(HEAD_PIECES, 12)) {
         properties::head(&bytes);
         properties::head(&[b"GET / HTTP/1.1\r\nHost: h\r\n", &*bytes].concat());
+    }
+
+    #[test]
+    fn any_answer_is_the_same_however_it_arrives(bytes in assembled(ANSWER_PIECES, 12), seed: u8) {
+        properties::answer(&[&[seed], &*bytes].concat());
+        properties::answer(&[&[seed], &b"HTTP/1.1 200 OK\r\n"[..], &*bytes, b"\r\n"].concat());
     }
 
     #[test]

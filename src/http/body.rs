@@ -276,6 +276,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn row_61_62_what_is_written_is_read_again_however_it_arrives(
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),

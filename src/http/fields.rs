@@ -28,7 +28,7 @@ pub struct Fields<'b> {
     head: &'b [u8],
     lines: SmallVec<[Line; INLINE]>,
     first: [u8; Known::COUNT],
-    repeated: u32,
+    repeated: u64,
 }
 
 /// Where a line's parts are in the head; 16 bits suffice, see `HEAD_BYTES_CEILING`.
@@ -63,7 +63,7 @@ impl<'b> Fields<'b> {
         if let Some(known) = Known::recognise(name) {
             match &mut self.first[known as usize] {
                 first if *first == ABSENT => *first = number,
-                _ => self.repeated |= 1 << known as u32,
+                _ => self.repeated |= 1 << known as u64,
             }
         }
         true
@@ -82,6 +82,12 @@ impl<'b> Fields<'b> {
     /// All lines in order, repeated ones each on its own.
     pub fn iter(&self) -> impl Iterator<Item = Field<'b>> + Clone + '_ {
         self.lines.iter().map(|line| self.field(*line))
+    }
+
+    /// How many bytes the lines take up when they are written anew.
+    pub fn line_bytes(&self) -> usize {
+        let bytes = |line: &Line| usize::from(line.name_length) + usize::from(line.value_length) + ": \r\n".len();
+        self.lines.iter().map(bytes).sum()
     }
 
     /// The first value of the field `name`, in any case.
@@ -112,7 +118,7 @@ impl<'b> Fields<'b> {
 
     /// Whether a known field stands there more than once.
     pub const fn is_repeated(&self, known: Known) -> bool {
-        self.repeated & (1 << known as u32) != 0
+        self.repeated & (1 << known as u64) != 0
     }
 
     fn field(&self, line: Line) -> Field<'b> {
@@ -152,7 +158,7 @@ impl fmt::Debug for Field<'_> {
 
 macro_rules! known {
     ($($length:literal: $($name:ident $text:literal)+;)+) => {
-        /// Fields that the server itself reads.
+        /// Fields that are read here, or not passed on as they are, or not to be lost on the way.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Known {
@@ -190,20 +196,46 @@ macro_rules! known {
 }
 
 known! {
-    4: Host "Host";
+    2: Te "TE";
+    3: Via "Via";
+    4: Host "Host" Date "Date";
     5: Range "Range";
-    6: Accept "Accept" Expect "Expect" Origin "Origin";
-    7: Referer "Referer" Upgrade "Upgrade";
+    6: Accept "Accept" Cookie "Cookie" Expect "Expect" Origin "Origin";
+    7: Referer "Referer" Trailer "Trailer" Upgrade "Upgrade";
     8: IfMatch "If-Match" IfRange "If-Range";
-    10: Connection "Connection" UserAgent "User-Agent";
+    9: Forwarded "Forwarded" XRealIp "X-Real-IP";
+    10: Connection "Connection" KeepAlive "Keep-Alive" SetCookie "Set-Cookie" UserAgent "User-Agent";
     13: Authorization "Authorization" IfNoneMatch "If-None-Match";
     14: ContentLength "Content-Length";
-    15: AcceptEncoding "Accept-Encoding";
-    17: TransferEncoding "Transfer-Encoding" IfModifiedSince "If-Modified-Since";
-    19: IfUnmodifiedSince "If-Unmodified-Since";
+    15: AcceptEncoding "Accept-Encoding" XForwardedFor "X-Forwarded-For";
+    16: ProxyConnection "Proxy-Connection" XForwardedHost "X-Forwarded-Host";
+    17: TransferEncoding "Transfer-Encoding" IfModifiedSince "If-Modified-Since" XForwardedProto "X-Forwarded-Proto";
+    18: ProxyAuthenticate "Proxy-Authenticate";
+    19: IfUnmodifiedSince "If-Unmodified-Since" ProxyAuthorization "Proxy-Authorization";
+    25: ProxyAuthenticationInfo "Proxy-Authentication-Info";
 }
 
-const _: () = assert!(Known::COUNT <= 32, "`repeated` has a bit for each");
+const _: () = assert!(Known::COUNT <= 64, "`repeated` has a bit for each");
+
+impl Known {
+    /// Whether it concerns one connection only and is never passed on (RFC 9110, 7.6.1), whether `Connection` names it
+    /// or not. All others are meant for the other end, and no `Connection` can take them away.
+    pub const fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthenticationInfo
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::Trailer
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+}
 
 /// Where `part`, a piece of `whole`, is in it, and how long it is.
 fn place(whole: &[u8], part: &[u8]) -> Option<(u16, u16)> {

@@ -15,6 +15,7 @@
 //! | [`status`] | the status codes; [`Refusal`]: a status and why |
 //! | [`chunked`] | the chunked coding, both ways |
 //! | [`body`] | bodies as they pass: finding their data, writing what goes around it |
+//! | [`forward`] | the heads that a proxy writes, from those it read |
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
 //! | [`response`] | a response's head |
@@ -22,7 +23,8 @@
 //! | [`error_page`] | the small body of an answer that is an error |
 //! | [`token`] | tokens and lists of them |
 //!
-//! `request` and `answer` put `target`, `framing`, `fields` and `method` together and are used by none of them.
+//! `request` and `answer` put `target`, `framing`, `fields` and `method` together and are used by none of them;
+//! `forward` uses all of these.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -34,6 +36,7 @@ pub mod chunked;
 pub mod date;
 pub mod error_page;
 pub mod fields;
+pub mod forward;
 pub mod framing;
 mod head;
 pub mod method;

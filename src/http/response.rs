@@ -43,14 +43,11 @@ impl<'v> ResponseHead<'v> {
         let value = value.as_ref();
         debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field's name");
         if is_token(name.as_bytes()) {
-            self.out.extend_from_slice(name.as_bytes());
-            self.out.extend_from_slice(b": ");
-            let value_at = self.out.len();
-            self.out.extend_from_slice(value);
+            let value_at = self.out.len() + name.len() + 2;
+            push_line(self.out, name.as_bytes(), value);
             if breaks_lines(value) {
-                blank_line_breaks(&mut self.out[value_at..]);
+                blank_line_breaks(&mut self.out[value_at..][..value.len()]);
             }
-            self.out.extend_from_slice(b"\r\n");
         }
         self
     }
@@ -58,9 +55,7 @@ impl<'v> ResponseHead<'v> {
     /// Writes `Content-Length`, unless the status forbids one. To HEAD and with 304, that of the body there would be.
     pub fn length(self, body_bytes: u64) -> Self {
         if !self.status.forbids_length() {
-            self.out.extend_from_slice(b"Content-Length: ");
-            push_decimal(self.out, body_bytes);
-            self.out.extend_from_slice(b"\r\n");
+            push_length(self.out, body_bytes);
         }
         self
     }
@@ -68,7 +63,7 @@ impl<'v> ResponseHead<'v> {
     /// Writes `Transfer-Encoding: chunked`, unless the status forbids it. Never for an HTTP/1.0 client.
     pub fn chunked(self) -> Self {
         if !self.status.forbids_length() {
-            self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            self.out.extend_from_slice(CHUNKED_LINE);
         }
         self
     }
@@ -89,11 +84,7 @@ impl<'v> ResponseHead<'v> {
 
     /// Writes `Connection` where what will happen is not what `version`, the client's, takes for granted.
     pub fn connection(self, keep_alive: bool, version: Version) -> Self {
-        self.out.extend_from_slice(match (keep_alive, version) {
-            (true, Version::Http11) => b"",
-            (true, Version::Http10) => b"Connection: keep-alive\r\n",
-            (false, Version::Http10 | Version::Http11) => b"Connection: close\r\n",
-        });
+        self.out.extend_from_slice(connection_line(keep_alive, version));
         self
     }
 
@@ -101,6 +92,33 @@ impl<'v> ResponseHead<'v> {
     pub fn end(self) {
         self.out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The field that says that the body is chunked.
+pub(super) const CHUNKED_LINE: &[u8] = b"Transfer-Encoding: chunked\r\n";
+
+/// Appends `Content-Length`.
+pub(super) fn push_length(out: &mut Vec<u8>, body_bytes: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    push_decimal(out, body_bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Connection` where what will happen is not what `version`, the client's, takes for granted; else nothing.
+pub(super) const fn connection_line(keep_alive: bool, version: Version) -> &'static [u8] {
+    match (keep_alive, version) {
+        (true, Version::Http11) => b"",
+        (true, Version::Http10) => b"Connection: keep-alive\r\n",
+        (false, Version::Http10 | Version::Http11) => b"Connection: close\r\n",
+    }
+}
+
+/// Appends a field whose name and value are known to be good: they were parsed, or checked when they were configured.
+pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends `number` in decimal.

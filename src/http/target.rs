@@ -98,6 +98,15 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// Checks a path as it stands in a target: begins with a slash, has no query, and octets and escapes are permitted ones.
+pub fn check_path(path: &str) -> Result<(), Refusal> {
+    let is_path_byte = |byte: u8| is_target_byte(byte) && byte != b'?';
+    if !path.starts_with('/') || !path.bytes().all(is_path_byte) || !escapes_are_valid(path.as_bytes(), true) {
+        return Err(Refusal::bad_request("the path is malformed"));
+    }
+    Ok(())
+}
+
 /// RFC 3986 permits an empty port.
 fn is_port(digits: &[u8]) -> bool {
     let number = digits.iter().try_fold(0u32, |number, digit| {

@@ -1,0 +1,298 @@
+//! A client's request as its upstream gets it: HTTP/1.1, in origin form, on a connection that stays.
+
+use std::io::Write as _;
+use std::mem;
+use std::net::IpAddr;
+
+use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
+use super::{ConnectionOptions, is_x_forwarded, push_via};
+use crate::http::fields::{Field, Known};
+use crate::http::framing::BodyFraming;
+use crate::http::head::Version;
+use crate::http::request::RequestHead;
+use crate::http::response::{CHUNKED_LINE, push_decimal, push_length, push_line};
+use crate::http::target::Target;
+use crate::http::token::list;
+
+/// How requests are changed on their way; by default as little as a proxy may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestRules {
+    /// What `Host` says.
+    pub host: HostRule,
+    /// What is told about where the request comes from.
+    pub forwarded: ForwardedRule,
+    /// Whether `Forwarded` (RFC 7239) tells it too, unless `forwarded` is off.
+    pub forwarded_field: bool,
+    /// `Via` is added under this name (RFC 9110, 7.6.3).
+    pub via: Option<Pseudonym>,
+    /// Fields that are set, added and removed.
+    pub fields: FieldRules,
+    /// What becomes of the path.
+    pub path: PathRule,
+}
+
+/// What the upstream reads in `Host`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostRule {
+    /// What the client asked for; the upstream's own where an HTTP/1.0 client said nothing.
+    #[default]
+    Keep,
+    /// The upstream's own.
+    Upstream,
+    /// This.
+    Literal(Authority),
+}
+
+/// What becomes of `X-Forwarded-For`, `-Proto` and `-Host`, and of `Forwarded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedRule {
+    /// For clients that are proxies and trusted: what they say is kept. Theirs and the client's address become one
+    /// `X-Forwarded-For`; `-Proto` and `-Host` are added where they are missing.
+    Append,
+    /// For all others: whatever they say of it, in any `X-Forwarded-` field or `X-Real-IP` as well, is dropped.
+    #[default]
+    Replace,
+    /// What the client says is passed on, and nothing is added.
+    Off,
+}
+
+/// What becomes of the path. It is never decoded; where the prefix is spelled otherwise in the request, the path stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathRule {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// The prefix is taken away.
+    Strip(PathPrefix),
+    /// The prefix gives way to another.
+    Replace {
+        /// What is taken away.
+        prefix: PathPrefix,
+        /// What comes in its place.
+        with: PathPrefix,
+    },
+}
+
+/// What is not in the head that came.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    /// The client's address; `None` if it has none, as on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// `http` or `https`: how the client came.
+    pub scheme: &'static str,
+    /// The upstream's own name.
+    pub upstream_authority: &'a Authority,
+    /// How the body will be sent.
+    pub framing: BodyFraming,
+    /// The protocols to ask the upstream for, see [`upgrade_to_forward`].
+    pub upgrade: Option<&'a [u8]>,
+}
+
+/// The upgrade that `head` asks for in proper form and on one line, if it may be asked of an upstream: not one to HTTP/2,
+/// which would carry further requests past all rules.
+pub fn upgrade_to_forward<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
+    let is_http2 = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"h2c") || protocol.eq_ignore_ascii_case(b"h2");
+    let protocols =
+        head.upgrade().filter(|protocols| !protocols.is_empty() && !head.fields.is_repeated(Known::Upgrade))?;
+    (!list(protocols).any(is_http2)).then_some(protocols)
+}
+
+/// Appends the head that the upstream gets to `out`.
+pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &RequestContext<'_>, out: &mut Vec<u8>) {
+    /// More than what is added in all but unusual cases.
+    const ADDED_BYTES: usize = 512;
+    let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, str::len);
+    out.reserve(head.fields.line_bytes() + target_bytes + ADDED_BYTES);
+
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    push_target(out, &head.target, &rules.path);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = match &rules.host {
+        HostRule::Keep => head.host.unwrap_or(context.upstream_authority.as_str()),
+        HostRule::Upstream => context.upstream_authority.as_str(),
+        HostRule::Literal(authority) => authority.as_str(),
+    };
+    push_line(out, b"Host", host.as_bytes());
+
+    let passage = Passage { head, rules, options: ConnectionOptions::new(&head.fields) };
+    for field in head.fields.iter().filter(|field| passage.is_open(field)) {
+        push_line(out, field.name, field.value);
+    }
+    match context.framing {
+        BodyFraming::None => {}
+        BodyFraming::Length(length) => push_length(out, length),
+        BodyFraming::Chunked => out.extend_from_slice(CHUNKED_LINE),
+    }
+    if let Some(protocols) = context.upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        push_line(out, b"Upgrade", protocols);
+    }
+    Origin { head, rules, context }.push_lines(out);
+    if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
+        push_via(out, head.version, via);
+    }
+    rules.fields.push_lines(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_target(out: &mut Vec<u8>, target: &Target<'_>, rule: &PathRule) {
+    match *target {
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
+            push_path(out, path, rule);
+            if let Some(query) = query {
+                out.push(b'?');
+                out.extend_from_slice(query.as_bytes());
+            }
+        }
+        Target::Authority(authority) => out.extend_from_slice(authority.as_bytes()),
+        Target::Asterisk => out.push(b'*'),
+    }
+}
+
+fn push_path(out: &mut Vec<u8>, path: &str, rule: &PathRule) {
+    let (prefix, with) = match rule {
+        PathRule::Keep => return out.extend_from_slice(path.as_bytes()),
+        PathRule::Strip(prefix) => (prefix, ""),
+        PathRule::Replace { prefix, with } => (prefix, with.as_str()),
+    };
+    let Some(rest) = prefix.rest_of(path) else { return out.extend_from_slice(path.as_bytes()) };
+    out.extend_from_slice(with.as_bytes());
+    if with.is_empty() || !rest.is_empty() {
+        // One slash only: what follows two at the start of a target could be taken for a host.
+        out.push(b'/');
+        out.extend_from_slice(rest.trim_start_matches('/').as_bytes());
+    }
+}
+
+/// Decides which of the client's lines are passed on.
+struct Passage<'h, 'b> {
+    head: &'h RequestHead<'b>,
+    rules: &'h RequestRules,
+    options: ConnectionOptions<'h, 'b>,
+}
+
+impl Passage<'_, '_> {
+    fn is_open(&self, field: &Field<'_>) -> bool {
+        let is_dropped = match Known::recognise(field.name) {
+            Some(known) => known.is_hop_by_hop() || self.is_written_here(known),
+            None => {
+                self.options.name(field.name)
+                    || (self.rules.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
+            }
+        };
+        !is_dropped && !self.rules.fields.replace(field.name)
+    }
+
+    fn is_written_here(&self, known: Known) -> bool {
+        let is_hearsay = match self.rules.forwarded {
+            ForwardedRule::Append => known == Known::XForwardedFor,
+            ForwardedRule::Replace => tells_origin(known),
+            ForwardedRule::Off => false,
+        };
+        // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
+        let is_vain = known == Known::Expect && self.head.version == Version::Http10;
+        is_hearsay || is_vain || matches!(known, Known::Host | Known::ContentLength)
+    }
+}
+
+const fn tells_origin(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Forwarded | Known::XForwardedFor | Known::XForwardedHost | Known::XForwardedProto | Known::XRealIp
+    )
+}
+
+/// Where the request comes from, as the upstream is told.
+struct Origin<'h, 'b> {
+    head: &'h RequestHead<'b>,
+    rules: &'h RequestRules,
+    context: &'h RequestContext<'h>,
+}
+
+impl Origin<'_, '_> {
+    fn push_lines(&self, out: &mut Vec<u8>) {
+        let is_appended = match self.rules.forwarded {
+            ForwardedRule::Append => true,
+            ForwardedRule::Replace => false,
+            ForwardedRule::Off => return,
+        };
+        let is_wanted = |known: Known| !self.rules.fields.replace(known.as_str().as_bytes());
+        let is_missing = |known| !is_appended || self.head.fields.known(known).is_none();
+        if is_wanted(Known::XForwardedFor) {
+            self.push_addresses(is_appended, out);
+        }
+        if is_missing(Known::XForwardedProto) && is_wanted(Known::XForwardedProto) {
+            push_line(out, b"X-Forwarded-Proto", self.context.scheme.as_bytes());
+        }
+        if let Some(host) = self.head.host
+            && is_missing(Known::XForwardedHost)
+            && is_wanted(Known::XForwardedHost)
+        {
+            push_line(out, b"X-Forwarded-Host", host.as_bytes());
+        }
+        if self.rules.forwarded_field && is_wanted(Known::Forwarded) {
+            self.push_forwarded(out);
+        }
+    }
+
+    /// `X-Forwarded-For`: one line, as those who read only one expect.
+    fn push_addresses(&self, is_appended: bool, out: &mut Vec<u8>) {
+        let line_at = out.len();
+        let mut start: &[u8] = b"X-Forwarded-For: ";
+        let earlier = is_appended.then(|| self.head.fields.all_known(Known::XForwardedFor));
+        for value in earlier.into_iter().flatten().filter(|value| !value.is_empty()) {
+            out.extend_from_slice(mem::replace(&mut start, b", "));
+            out.extend_from_slice(value);
+        }
+        if let Some(client) = self.context.client {
+            out.extend_from_slice(start);
+            push_address(out, client);
+        }
+        if out.len() > line_at {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// `Forwarded` (RFC 7239), on a line of its own: in a line with what a client sent, an open quotation mark would
+    /// swallow it.
+    fn push_forwarded(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Forwarded: for=");
+        match self.context.client.map(|client| client.to_canonical()) {
+            Some(client @ IpAddr::V4(_)) => push_address(out, client),
+            Some(client @ IpAddr::V6(_)) => {
+                out.extend_from_slice(b"\"[");
+                push_address(out, client);
+                out.extend_from_slice(b"]\"");
+            }
+            None => out.extend_from_slice(b"unknown"),
+        }
+        if let Some(host) = self.head.host {
+            // In quotes for the colon; what must be escaped in quotes does not stand in a host.
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(host.as_bytes());
+            out.push(b'"');
+        }
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(self.context.scheme.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes `address`; one of IPv4 in the clothes of IPv6 as what it is.
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a vector does not fail.
+            let _ = write!(out, "{address}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! An upstream's answer as the client gets it: framed and kept alive as the client's version permits.
+
+use super::rules::{FieldRules, Pseudonym};
+use super::{ConnectionOptions, push_via};
+use crate::http::answer::{AnswerFraming, AnswerHead};
+use crate::http::date::DateLine;
+use crate::http::fields::{Field, Known};
+use crate::http::framing::content_length;
+use crate::http::head::Version;
+use crate::http::response::{CHUNKED_LINE, connection_line, push_length, push_line};
+use crate::http::status::Status;
+
+/// How answers are changed on their way; by default as little as a proxy may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseRules {
+    /// Fields that are set, added and removed. Interim answers (1xx) only lose those that are removed or set.
+    pub fields: FieldRules,
+    /// `Via` is added under this name (RFC 9110, 7.6.3).
+    pub via: Option<Pseudonym>,
+}
+
+/// What is not in the head that came.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseContext<'a> {
+    /// The client's version.
+    pub to: Version,
+    /// How the body will be sent, see [`AnswerFraming::for_client`].
+    pub framing: AnswerFraming,
+    /// Whether the client may send another request; it is told otherwise too if only closing can end the body.
+    pub keep_alive: bool,
+    /// For an answer without `Date` (RFC 9110, 6.6.1).
+    pub date: &'a DateLine,
+}
+
+impl AnswerFraming {
+    /// How a body that came so is sent to a client of version `to`: there are no chunks in HTTP/1.0, and in HTTP/1.1 no
+    /// need to close (RFC 9112, 6.3).
+    #[must_use]
+    pub const fn for_client(self, to: Version) -> Self {
+        match (self, to) {
+            (Self::None | Self::Length(_), Version::Http10 | Version::Http11) => self,
+            (Self::Chunked | Self::UntilClose, Version::Http10) => Self::UntilClose,
+            (Self::Chunked | Self::UntilClose, Version::Http11) => Self::Chunked,
+        }
+    }
+}
+
+/// Appends the head that the client gets to `out`. An interim one (1xx but 101) is for clients of HTTP/1.1 only.
+pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &ResponseContext<'_>, out: &mut Vec<u8>) {
+    /// More than what is added in all but unusual cases.
+    const ADDED_BYTES: usize = 256;
+    debug_assert!(
+        (context.to, context.framing) != (Version::Http10, AnswerFraming::Chunked),
+        "there are no chunks in HTTP/1.0"
+    );
+    out.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
+
+    // Our own version, whatever the client's (RFC 9110, 6.2).
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&head.status.digits());
+    out.push(b' ');
+    out.extend_from_slice(head.reason);
+    out.extend_from_slice(b"\r\n");
+
+    let options = ConnectionOptions::new(&head.fields);
+    for field in head.fields.iter().filter(|field| is_passed_on(field, &options, &rules.fields)) {
+        push_line(out, field.name, field.value);
+    }
+    let is_switch = head.status == Status::SWITCHING_PROTOCOLS;
+    if is_switch {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        for protocol in head.fields.all_known(Known::Upgrade) {
+            push_line(out, b"Upgrade", protocol);
+        }
+    }
+    if is_switch || !head.status.is_informational() {
+        push_framing(out, head, context);
+        if head.fields.known(Known::Date).is_none() && !rules.fields.replace(b"Date") {
+            out.extend_from_slice(context.date.as_bytes());
+        }
+        if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
+            push_via(out, head.version, via);
+        }
+        rules.fields.push_lines(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &FieldRules) -> bool {
+    let is_dropped = match Known::recognise(field.name) {
+        Some(known) => known.is_hop_by_hop() || known == Known::ContentLength,
+        None => options.name(field.name),
+    };
+    !is_dropped && !rules.replace(field.name)
+}
+
+/// Writes what is about this connection: how the body is framed, and whether another may follow.
+fn push_framing(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &ResponseContext<'_>) {
+    let length = match context.framing {
+        // The length there would be. Where it is doubtful, there was no head to write.
+        AnswerFraming::None => content_length(head.fields.all_known(Known::ContentLength)).unwrap_or_default(),
+        AnswerFraming::Length(length) => Some(length),
+        AnswerFraming::Chunked | AnswerFraming::UntilClose => None,
+    };
+    if let Some(length) = length.filter(|_| !head.status.forbids_length()) {
+        push_length(out, length);
+    }
+    if context.framing == AnswerFraming::Chunked {
+        out.extend_from_slice(CHUNKED_LINE);
+    }
+    if head.status == Status::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let keep_alive = context.keep_alive && context.framing != AnswerFraming::UntilClose;
+    out.extend_from_slice(connection_line(keep_alive, context.to));
+}

@@ -1,0 +1,331 @@
+//! Row by row: what becomes of a head on its way through.
+
+mod properties;
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::http::answer::{self, AnswerFraming, AnswerHead};
+use crate::http::date::DateLine;
+use crate::http::framing::BodyFraming;
+use crate::http::head::HeadLimits;
+use crate::http::request::{self, RequestHead};
+
+const CLIENT: &str = "192.0.2.1";
+
+fn request(text: &str) -> RequestHead<'_> {
+    match request::parse(text.as_bytes(), &HeadLimits::default()) {
+        Ok(request::Parsed::Complete { head, .. }) => head,
+        other => panic!("{text:?}: {other:?}"),
+    }
+}
+
+fn answer(text: &str) -> AnswerHead<'_> {
+    match answer::parse(text.as_bytes(), false, &HeadLimits::default()) {
+        Ok(answer::Parsed::Complete { head, .. }) => head,
+        other => panic!("{text:?}: {other:?}"),
+    }
+}
+
+/// Nothing added that the test is not about.
+fn plain() -> RequestRules {
+    RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() }
+}
+
+fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> String {
+    let head = request(text);
+    let context = RequestContext {
+        client: client.map(|client| client.parse::<IpAddr>().unwrap()),
+        scheme: "http",
+        upstream_authority: &Authority::new("upstream:3000").unwrap(),
+        framing: head.framing,
+        upgrade: upgrade_to_forward(&head),
+    };
+    let mut out = Vec::new();
+    write_request(&head, rules, &context, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// What the upstream gets for the request `text` of [`CLIENT`].
+fn forwarded(text: &str, rules: &RequestRules) -> String {
+    forwarded_from(Some(CLIENT), text, rules)
+}
+
+/// The same for a GET with these field lines, without the request line and `Host`.
+fn lines(fields: &str, rules: &RequestRules) -> String {
+    let text = forwarded(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), rules);
+    text.strip_prefix("GET / HTTP/1.1\r\nHost: h\r\n").unwrap().strip_suffix("\r\n").unwrap().to_owned()
+}
+
+fn answered_to(to: Version, text: &str, rules: &ResponseRules) -> String {
+    let head = answer(text);
+    let date = DateLine::new(0);
+    let context = ResponseContext { to, framing: head.framing.for_client(to), keep_alive: true, date: &date };
+    let mut out = Vec::new();
+    write_response(&head, rules, &context, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// What a client of HTTP/1.1 gets for the answer `text`.
+fn answered(text: &str) -> String {
+    answered_to(Version::Http11, text, &ResponseRules::default())
+}
+
+const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+
+/// An answer that says when it was made, with these field lines besides.
+fn dated(status: &str, fields: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{DATE}{fields}\r\n")
+}
+
+#[test]
+fn a_usual_request() {
+    let text = "POST /a?b HTTP/1.1\r\nhost: example.org\r\nuser-agent: x\r\nContent-Length: 3\r\nAccept: */*\r\n\r\n";
+    let rules = RequestRules { via: Some(Pseudonym::new("xps").unwrap()), ..RequestRules::default() };
+    let expected = "POST /a?b HTTP/1.1\r\nHost: example.org\r\nuser-agent: x\r\nAccept: */*\r\nContent-Length: 3\r\n\
+        X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n\
+        Via: 1.1 xps\r\n\r\n";
+    assert_eq!(forwarded(text, &rules), expected);
+}
+
+#[test]
+fn row_59_hop_by_hop_fields_stay_here() {
+    let fields = "Connection: close, X-Mine , x-other\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\nX-mine: 1\r\n\
+        Proxy-Connection: close\r\nProxy-Authorization: x\r\nProxy-Authenticate: x\r\nUpgrade: x\r\nX-Other: 2\r\n\
+        X-Third: 3\r\nconnection: X-FOURTH\r\nX-Fourth: 4\r\n";
+    assert_eq!(lines(fields, &plain()), "X-Third: 3\r\n");
+    assert_eq!(
+        answered(&dated("200 OK", &format!("Content-Length: 0\r\n{fields}"))),
+        dated("200 OK", "X-Third: 3\r\nContent-Length: 0\r\n")
+    );
+}
+
+#[test]
+fn row_59_no_more_connection_options_are_looked_at_than_anyone_needs() {
+    let options = "x,".repeat(CONNECTION_OPTIONS_MAX);
+    assert_eq!(lines(&format!("Connection: {options}y\r\nX: 1\r\nY: 2\r\n"), &plain()), "Y: 2\r\n");
+}
+
+#[test]
+fn row_80_connection_cannot_take_away_what_is_meant_for_the_other_end() {
+    let kept = "Authorization: a\r\nCookie: c\r\nX-Forwarded-For: f\r\nX-Forwarded-Port: p\r\nX-Real-IP: r\r\n\
+        Forwarded: for=x\r\nVia: 1.1 v\r\nX-Forwarded-Host: h\r\n";
+    let connection = "Connection: host, content-length, authorization, cookie, x-forwarded-for, x-forwarded-port, \
+        x-real-ip, forwarded, via, x-forwarded-host\r\n";
+    let text = lines(&format!("Content-Length: 3\r\n{connection}{kept}"), &plain());
+    assert_eq!(text, format!("{kept}Content-Length: 3\r\n"));
+    let answer =
+        dated("200 OK", "Connection: set-cookie, date, content-length\r\nSet-Cookie: x\r\nContent-Length: 0\r\n");
+    assert_eq!(answered(&answer), dated("200 OK", "Set-Cookie: x\r\nContent-Length: 0\r\n"));
+}
+
+#[test]
+fn row_60_forwarded_for_one_line_after_what_trusted_proxies_said() {
+    let rules = RequestRules { forwarded: ForwardedRule::Append, ..RequestRules::default() };
+    let fields =
+        "X-Forwarded-For: a, b\r\nX-Forwarded-Proto: https\r\nX: y\r\nx-forwarded-for: c\r\nX-Forwarded-For:\r\n";
+    let expected = "X-Forwarded-Proto: https\r\nX: y\r\nX-Forwarded-For: a, b, c, 192.0.2.1\r\nX-Forwarded-Host: h\r\n";
+    assert_eq!(lines(fields, &rules), expected);
+    let unix = forwarded_from(None, &format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), &rules);
+    assert!(unix.contains("\r\nX-Forwarded-For: a, b, c\r\n"), "{unix}");
+    let unix = forwarded_from(None, "GET / HTTP/1.1\r\nHost: h\r\n\r\n", &rules);
+    assert!(!unix.contains("X-Forwarded-For"), "{unix}");
+}
+
+#[test]
+fn row_60_what_others_say_of_their_origin_is_dropped() {
+    let fields = "X-Forwarded-For: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: x\r\nX-FORWARDED-Port: 1\r\n\
+        X-Real-IP: a\r\nForwarded: for=a\r\nX-Forwarded: a\r\n";
+    let expected = "X-Forwarded: a\r\n\
+        X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n";
+    assert_eq!(lines(fields, &RequestRules::default()), expected);
+    assert_eq!(lines(fields, &plain()), fields, "off");
+}
+
+#[test]
+fn row_60_forwarded_in_its_standard_form() {
+    let rules = |forwarded| RequestRules { forwarded, forwarded_field: true, ..RequestRules::default() };
+    let earlier = "Forwarded: for=\"\r\n";
+    let ours = "Forwarded: for=192.0.2.1;host=\"h\";proto=http\r\n";
+    assert!(lines(earlier, &rules(ForwardedRule::Append)).starts_with(earlier));
+    assert!(lines(earlier, &rules(ForwardedRule::Append)).ends_with(ours));
+    assert!(!lines(earlier, &rules(ForwardedRule::Replace)).contains(earlier));
+    assert!(lines(earlier, &rules(ForwardedRule::Replace)).ends_with(ours));
+    assert_eq!(lines(earlier, &rules(ForwardedRule::Off)), earlier);
+    let from = |client| forwarded_from(client, "GET / HTTP/1.0\r\n\r\n", &rules(ForwardedRule::Replace));
+    assert!(from(Some("2001:db8::1")).contains("\r\nForwarded: for=\"[2001:db8::1]\";proto=http\r\n"));
+    assert!(from(Some("::ffff:192.0.2.1")).contains("\r\nForwarded: for=192.0.2.1;proto=http\r\n"));
+    assert!(from(None).contains("\r\nForwarded: for=unknown;proto=http\r\n"));
+}
+
+#[test]
+fn row_60_via_follows_those_before() {
+    let rules = RequestRules { via: Some(Pseudonym::new("xps").unwrap()), ..plain() };
+    assert_eq!(lines("Via: 1.0 a, 1.1 b\r\nX: y\r\n", &rules), "Via: 1.0 a, 1.1 b\r\nX: y\r\nVia: 1.1 xps\r\n");
+    assert!(forwarded("GET / HTTP/1.0\r\n\r\n", &rules).contains("\r\nVia: 1.0 xps\r\n"));
+}
+
+#[test]
+fn row_60_host_is_kept_or_set() {
+    let host = |text: &str, host| {
+        let text = forwarded(text, &RequestRules { host, ..plain() });
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    let usual = "GET / HTTP/1.1\r\nX: y\r\nHost: example.org\r\n\r\n";
+    assert_eq!(host(usual, HostRule::Keep), "Host: example.org");
+    assert_eq!(host(usual, HostRule::Upstream), "Host: upstream:3000");
+    assert_eq!(host(usual, HostRule::Literal(Authority::new("x").unwrap())), "Host: x");
+    assert_eq!(host("GET / HTTP/1.0\r\n\r\n", HostRule::Keep), "Host: upstream:3000");
+}
+
+#[test]
+fn row_29_an_absolute_target_becomes_a_path_and_its_host() {
+    let text = forwarded("GET http://a:1?q HTTP/1.1\r\nHost: b\r\n\r\n", &plain());
+    assert_eq!(text, "GET /?q HTTP/1.1\r\nHost: a:1\r\n\r\n");
+    let text = forwarded("OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n", &plain());
+    assert_eq!(text, "OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n");
+}
+
+#[test]
+fn row_61_the_body_is_framed_once() {
+    assert_eq!(lines("content-length: 5, 5\r\nContent-Length: 5\r\n", &plain()), "Content-Length: 5\r\n");
+    assert_eq!(lines("transfer-encoding: Chunked\r\n", &plain()), "Transfer-Encoding: chunked\r\n");
+    assert_eq!(lines("Content-Length: 0\r\n", &plain()), "Content-Length: 0\r\n");
+    assert_eq!(lines("", &plain()), "");
+}
+
+#[test]
+fn an_expectation_is_passed_on_unless_the_client_could_not_have_it() {
+    assert_eq!(lines("Expect: 100-continue\r\n", &plain()), "Expect: 100-continue\r\n");
+    let text = "POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    assert_eq!(forwarded(text, &plain()), "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
+}
+
+#[test]
+fn row_64_an_upgrade_is_asked_for_anew() {
+    let fields = "connection: keep-alive, Upgrade\r\nupgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
+    let expected = "Sec-WebSocket-Key: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(lines(fields, &plain()), expected);
+    for unfit in ["Upgrade: x\r\n", "Connection: upgrade\r\nUpgrade: x, H2C\r\n", "Connection: upgrade\r\nUpgrade:\r\n"]
+    {
+        assert_eq!(lines(unfit, &plain()), "", "{unfit:?}");
+    }
+    assert_eq!(lines("Connection: upgrade\r\nUpgrade: x\r\nUpgrade: h2c\r\n", &plain()), "");
+}
+
+#[test]
+fn row_81_repeated_fields_keep_their_order_and_lines() {
+    let fields = "A: 1\r\nCookie: x\r\na: 2\r\nCookie: y\r\nA: \r\n";
+    assert_eq!(lines(fields, &plain()), fields);
+    let fields = "Set-Cookie: a=1, b\r\nX: y\r\nset-cookie: c\r\nSet-Cookie: a\r\nContent-Length: 0\r\n";
+    assert_eq!(answered(&dated("200 OK", fields)), dated("200 OK", fields));
+}
+
+#[test]
+fn row_82_an_escaped_line_break_stays_escaped() {
+    let strip = PathRule::Strip(PathPrefix::new("/a").unwrap());
+    let text =
+        forwarded("GET /a/%0d%0aX:%20y?%0a HTTP/1.1\r\nHost: h\r\n\r\n", &RequestRules { path: strip, ..plain() });
+    assert_eq!(text, "GET /%0d%0aX:%20y?%0a HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
+#[test]
+fn paths_lose_or_change_their_prefix() {
+    let prefix = |prefix| PathPrefix::new(prefix).unwrap();
+    let target = |path: PathRule, target: &str| {
+        let text = forwarded(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"), &RequestRules { path, ..plain() });
+        text.split(' ').nth(1).unwrap().to_owned()
+    };
+    let strip = || PathRule::Strip(prefix("/api"));
+    for (from, to) in [("/api/x?/api/y", "/x?/api/y"), ("/api", "/"), ("/api?q", "/?q"), ("/api/", "/"), ("/x", "/x")] {
+        assert_eq!(target(strip(), from), to, "{from}");
+    }
+    for (from, to) in [("/apix", "/apix"), ("/%61pi/x", "/%61pi/x"), ("/api/%2e%2e/x", "/%2e%2e/x"), ("/api//h", "/h")]
+    {
+        assert_eq!(target(strip(), from), to, "{from}");
+    }
+    let replace = || PathRule::Replace { prefix: prefix("/api/"), with: prefix("/v2/") };
+    for (from, to) in [("/api/x", "/v2/x"), ("/api", "/v2"), ("/api/", "/v2/"), ("/", "/"), ("http://a/api/x", "/v2/x")]
+    {
+        assert_eq!(target(replace(), from), to, "{from}");
+    }
+    let under = || PathRule::Replace { prefix: prefix("/"), with: prefix("/v2") };
+    assert_eq!(target(under(), "/x"), "/v2/x");
+    assert_eq!(target(under(), "/"), "/v2/");
+    assert_eq!(target(PathRule::Keep, "/a//b/../%2f?"), "/a//b/../%2f?");
+}
+
+#[test]
+fn configured_fields_are_set_added_and_removed() {
+    let line = |name, value| FieldLine::new(name, value).unwrap();
+    let fields = FieldRules {
+        set: vec![line("X-Set", "new"), line("x-forwarded-proto", "https")],
+        add: vec![line("X-Add", "more")],
+        remove: vec![FieldName::new("cookie").unwrap(), FieldName::new("X-Forwarded-Host").unwrap()],
+    };
+    let rules = RequestRules { fields: fields.clone(), ..RequestRules::default() };
+    let expected = "X-Add: a\r\nX-Forwarded-For: 192.0.2.1\r\n\
+        X-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
+    assert_eq!(lines("x-set: a\r\nX-Add: a\r\nCookie: a\r\nX-SET: b\r\n", &rules), expected);
+
+    let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()) };
+    let text = answered_to(Version::Http11, &dated("204 x", "X-Set: a\r\nCookie: b\r\n"), &rules);
+    let added = "Via: 1.1 xps\r\nX-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
+    assert_eq!(text, dated("204 x", added));
+    let interim = answered_to(Version::Http11, "HTTP/1.1 103 x\r\nLink: y\r\nX-Set: a\r\n\r\n", &rules);
+    assert_eq!(interim, "HTTP/1.1 103 x\r\nLink: y\r\n\r\n");
+}
+
+#[test]
+fn row_62_answers_are_framed_for_the_clients_version() {
+    let to = |to, fields: &str| {
+        let text = answered_to(to, &dated("200 OK", fields), &ResponseRules::default());
+        text.split_once(DATE).unwrap().1.trim_end().to_owned()
+    };
+    assert_eq!(to(Version::Http11, "Content-Length: 5\r\n"), "Content-Length: 5");
+    assert_eq!(to(Version::Http11, "Transfer-Encoding: chunked\r\n"), "Transfer-Encoding: chunked");
+    assert_eq!(to(Version::Http11, ""), "Transfer-Encoding: chunked");
+    assert_eq!(to(Version::Http10, "content-length: 5, 5\r\n"), "Content-Length: 5\r\nConnection: keep-alive");
+    assert_eq!(to(Version::Http10, "Transfer-Encoding: chunked\r\n"), "Connection: close");
+    assert_eq!(to(Version::Http10, ""), "Connection: close");
+}
+
+#[test]
+fn row_22_the_length_of_a_body_that_is_not_sent_is_kept() {
+    let not_modified = dated("304 Not Modified", "ETag: \"x\"\r\nContent-Length: 5\r\n");
+    assert_eq!(answered(&not_modified), not_modified);
+    assert_eq!(answered(&dated("204 x", "Content-Length: 5\r\n")), dated("204 x", ""));
+    let text = dated("200 OK", "Transfer-Encoding: chunked\r\nX: y\r\n");
+    let Ok(answer::Parsed::Complete { head, .. }) = answer::parse(text.as_bytes(), true, &HeadLimits::default()) else {
+        panic!("{text:?}")
+    };
+    let context = ResponseContext {
+        to: Version::Http11,
+        framing: head.framing.for_client(Version::Http11),
+        keep_alive: false,
+        date: &DateLine::new(0),
+    };
+    let mut out = Vec::new();
+    write_response(&head, &ResponseRules::default(), &context, &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), dated("200 OK", "X: y\r\nConnection: close\r\n"));
+}
+
+#[test]
+fn row_64_interim_answers_and_switches() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    assert_eq!(answered(interim), interim);
+    assert_eq!(answered("HTTP/1.1 100 \r\nConnection: close\r\n\r\n"), "HTTP/1.1 100 \r\n\r\n");
+    let switch = dated("101 x", "connection: Upgrade\r\nupgrade: websocket\r\nSec-WebSocket-Accept: y\r\n");
+    let expected = dated("101 x", "Sec-WebSocket-Accept: y\r\nConnection: upgrade\r\nUpgrade: websocket\r\n");
+    assert_eq!(answered(&switch), expected);
+}
+
+#[test]
+fn row_79_date_and_server_are_the_upstreams() {
+    let text = "HTTP/1.1 404 Nope\r\nServer: other\r\ndate: long ago\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(answered(text), text);
+    assert_eq!(
+        answered("HTTP/1.0 200\r\nContent-Length: 0\r\n\r\n"),
+        format!("HTTP/1.1 200 \r\nContent-Length: 0\r\n{DATE}\r\n")
+    );
+}
