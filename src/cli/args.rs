@@ -77,23 +77,20 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Relay each connection to an upstream
+    /// Relay connections, or HTTP requests, to upstreams
     ///
-    /// Each connection is joined to a new one to the upstream, and bytes are relayed unchanged both ways. A slow
-    /// receiver slows its sender down; the end of one direction is passed on while the other goes on; when one side
-    /// breaks off, so does the other. The upstream's addresses are tried one after another.
+    /// Without --http, each connection is joined to a new one to an upstream, and bytes are relayed unchanged both ways.
+    /// A slow receiver slows its sender down; the end of one direction is passed on while the other goes on; when one
+    /// side breaks off, so does the other.
+    ///
+    /// With --http, each request is passed on by itself, on connections that are kept, with `X-Forwarded-For` and `Via`.
+    /// Bodies stream through. Requests for WebSocket and other upgrades are passed on.
     #[command(after_help = "Examples:\n  \
         python3 -m http.server 3000 &\n  \
         xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
+        xps proxy --http --listen 8080 --upstream app1.internal:3000 --upstream app2.internal:3000\n  \
         xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s")]
-    Proxy {
-        /// Where to listen; may be repeated. A PORT alone means every IPv4 address
-        #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
-        listen: Vec<ListenAddress>,
-        /// Where to connect to: a name or an address, and a port
-        #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM")]
-        upstream: UpstreamAddress,
-    },
+    Proxy(ProxyOptions),
 
     /// Serve a folder's files over HTTP
     #[command(
@@ -258,6 +255,29 @@ pub struct HttpOptions {
     /// Requests on one connection; 0: any number
     #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
     pub max_requests: u32,
+}
+
+/// Where connections or requests are passed on to, and how.
+#[derive(Args, Debug)]
+pub struct ProxyOptions {
+    /// Where to listen; may be repeated. A PORT alone means every IPv4 address
+    #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
+    pub listen: Vec<ListenAddress>,
+    /// Where to connect to: a name or an address, and a port; may be repeated
+    #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
+    pub upstream: Vec<UpstreamAddress>,
+    /// Pass on HTTP requests, each by itself
+    #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]
+    pub http: bool,
+    /// With --http: where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
+    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
+    pub access_log: String,
+    /// How they are recorded
+    #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
+    pub access_format: AccessFormat,
+    /// With --http: how long an upstream may be silent while it is waited for; 0: no limit
+    #[arg(long, value_name = "TIME", env = "XPS_RESPONSE_TIMEOUT", default_value = "60s")]
+    pub response_timeout: Period,
 }
 
 /// How a server runs.

@@ -7,7 +7,7 @@ use super::args::{LogOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::serve::serve;
-use crate::config::{FrontConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::upstream::GroupConfig;
 
 const HTTP_PORT: u16 = 8001;
@@ -25,9 +25,10 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
+    let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::single(upstream))));
     let listeners = vec![
         listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),
-        listener(PROXY_PORT, Service::TcpProxy(GroupConfig::single(upstream))),
+        listener(PROXY_PORT, Service::Http { front: FrontConfig::of(proxy, Some("xps".to_owned())), access: None }),
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),
     ];
@@ -40,7 +41,7 @@ fn hints(xps: &str, files: &str) -> [String; 12] {
         String::new(),
         format!("Open http://127.0.0.1:{HTTP_PORT}/ in a browser: {files}."),
         "Try, in another terminal:".to_owned(),
-        format!("  curl -i http://127.0.0.1:{PROXY_PORT}/            the same, relayed by a TCP proxy"),
+        format!("  curl -i http://127.0.0.1:{PROXY_PORT}/            the same, through an HTTP proxy"),
         format!("  echo stressed | nc -N 127.0.0.1 {REVERSE_PORT}    each line reversed"),
         format!("  nc 127.0.0.1 {ECHO_PORT}                       what you type comes back; Ctrl-D or Ctrl-C ends"),
         "Or, without nc:".to_owned(),

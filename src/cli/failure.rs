@@ -125,7 +125,7 @@ impl Failure {
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
             }
-            Self::Start(StartError::File { .. })
+            Self::Start(StartError::File { .. } | StartError::Upstream { .. })
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
@@ -146,7 +146,9 @@ impl Failure {
                 BackendChoice::Auto => RUN_TIME,
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
-            Self::Start(StartError::Bind { .. } | StartError::File { .. } | StartError::Upstream { .. } | StartError::Worker(_))
+            Self::Start(
+                StartError::Bind { .. } | StartError::File { .. } | StartError::Upstream { .. } | StartError::Worker(_),
+            )
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }

@@ -56,7 +56,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     match command {
         None => demo::run(&server, &log),
-        Some(Command::Proxy { listen, upstream }) => serve::proxy(&listen, upstream, &server, &log),
+        Some(Command::Proxy(options)) => serve::proxy(options, &server, &log),
         Some(Command::Serve(options)) => serve::files(options, &server, &log),
         Some(Command::Echo { listen }) => serve::echo(&listen, &server, &log),
         Some(Command::Reverse { listen }) => serve::reverse(&listen, &server, &log),

@@ -4,42 +4,56 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::args::{LogOptions, ServeOptions, ServerOptions};
+use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::units::{ListenAddress, Size};
 use crate::buffer::PoolConfig;
-use crate::config::{FrontConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{
+    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig,
+};
 use crate::core::Server;
 use crate::driver::limits;
 use crate::driver::probe::Selection;
 use crate::http::HeadLimits;
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::GroupConfig;
 
-/// Relays to an upstream.
-pub fn proxy(
-    listen: &[ListenAddress],
-    upstream: UpstreamAddress,
-    server: &ServerOptions,
-    log: &LogOptions,
-) -> Result<(), Failure> {
-    serve(each(listen, &Service::TcpProxy(GroupConfig::single(upstream))), server, log, &[])
+/// Relays to upstreams.
+pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    let group = GroupConfig::of(options.upstream);
+    let service = if options.http {
+        let forward = ForwardConfig {
+            connect_timeout: server.connect_timeout.0,
+            response_timeout: options.response_timeout.0,
+            ..ForwardConfig::new(group)
+        };
+        let front = FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), Some("xps".to_owned()));
+        Service::Http { front, access: access_log(&options.access_log, options.access_format)? }
+    } else {
+        Service::TcpProxy(group)
+    };
+    serve(each(&options.listen, &service), server, log, &[])
+}
+
+/// Where requests are recorded.
+fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, Failure> {
+    match wanted {
+        "off" => Ok(None),
+        "-" => Ok(Some(AccessLog::to_stdout(format))),
+        path => {
+            let path = Path::new(path);
+            let failed = |error| Failure::AccessLog { path: path.to_owned(), error };
+            AccessLog::to_file(path, format).map(Some).map_err(failed)
+        }
+    }
 }
 
 /// Serves a folder over HTTP.
 pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let root = options.dir.canonicalize().map_err(|error| Failure::Folder { path: options.dir.clone(), error })?;
-    let access = match options.access_log.as_str() {
-        "off" => None,
-        "-" => Some(AccessLog::to_stdout(options.access_format)),
-        path => {
-            let path = Path::new(path);
-            let failed = |error| Failure::AccessLog { path: path.to_owned(), error };
-            Some(AccessLog::to_file(path, options.access_format).map_err(failed)?)
-        }
-    };
+    let access = access_log(&options.access_log, options.access_format)?;
     let site = SiteConfig {
         root: Some(root),
         index: options.index,

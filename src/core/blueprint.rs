@@ -114,13 +114,16 @@ impl Builder {
 
     pub(super) fn front(&mut self, blueprint: FrontBlueprint) -> Front {
         let FrontBlueprint { server_name, hosts, access } = blueprint;
-        let host = |HostBlueprint { names, routes }| {
-            let route = |(prefix, handler)| Route { handler: self.handler(handler, &prefix), prefix };
-            Host { names, routes: routes.into_iter().map(route).collect() }
+        let hosts = hosts.into_iter().map(|host| self.host(host)).collect();
+        Front::new(hosts, Rc::new(Site::nothing(server_name)), access)
+    }
+
+    fn host(&mut self, HostBlueprint { names, routes }: HostBlueprint) -> Host {
+        let mut route = |(prefix, handler): (Vec<u8>, _)| {
+            let handler = self.handler(handler, &prefix);
+            Route { prefix, handler }
         };
-        let hosts = hosts.into_iter().map(host).collect();
-        let fallback = Site::new(Source::BuiltIn(&[]), SiteConfig { server_name, ..SiteConfig::default() }, b"");
-        Front::new(hosts, Rc::new(fallback), access)
+        Host { names, routes: routes.into_iter().map(&mut route).collect() }
     }
 
     fn handler(&mut self, blueprint: HandlerBlueprint, prefix: &[u8]) -> Handler {

@@ -5,8 +5,8 @@
 //! * [`Server`] runs one worker a thread, from binding to the end of the drain.
 //! * [`client`] runs one session without a listener.
 
-pub mod client;
 mod blueprint;
+pub mod client;
 mod listen;
 mod server;
 mod state;

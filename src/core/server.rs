@@ -106,7 +106,8 @@ impl Server {
     /// Nothing is left running then.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let selection = probe::choose(config.backend, config.uring_off)?;
-        let blueprints = config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
+        let blueprints =
+            config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
         // Before anybody can connect: who sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;

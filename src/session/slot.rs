@@ -22,12 +22,7 @@ pub enum Slot {
 }
 
 impl Slot {
-    const ALL: [Self; 4] = [
-        Self::ClientRecv,
-        Self::ClientSend,
-        Self::ClientClose,
-        Self::File,
-    ];
+    const ALL: [Self; 4] = [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File];
 
     /// The slot that a token names.
     pub fn of(token: Token) -> Option<Self> {

@@ -90,7 +90,17 @@ impl Attempt {
         let tries_left = if rules.tries_max == 0 { group.len() as u32 } else { rules.tries_max };
         let Rules { connect_timeout, .. } = rules;
         let state = State::Picking { after: None };
-        Self { group, session, choice, tried: Tried::default(), tries_left, connect_timeout, fresh: false, last: None, state }
+        Self {
+            group,
+            session,
+            choice,
+            tried: Tried::default(),
+            tries_left,
+            connect_timeout,
+            fresh: false,
+            last: None,
+            state,
+        }
     }
 
     /// Goes on, and says how far it is.

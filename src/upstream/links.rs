@@ -316,11 +316,9 @@ impl Link {
         }
         match &mut self.state {
             State::InUse { connection, .. } => Reach::Ready(connection),
-            State::Reaching { .. }
-            | State::Idle { .. }
-            | State::Closing { .. }
-            | State::Abandoned(_)
-            | State::Gone => Reach::Underway,
+            State::Reaching { .. } | State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
+                Reach::Underway
+            }
         }
     }
 
@@ -335,11 +333,9 @@ impl Link {
     pub const fn connected_parts(&mut self) -> Option<(&mut Connection, &mut Inbox)> {
         match &mut self.state {
             State::InUse { connection, .. } => Some((connection, &mut self.inbox)),
-            State::Reaching { .. }
-            | State::Idle { .. }
-            | State::Closing { .. }
-            | State::Abandoned(_)
-            | State::Gone => None,
+            State::Reaching { .. } | State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
+                None
+            }
         }
     }
 
@@ -416,4 +412,3 @@ impl Link {
 const fn connection_tokens(link: Key) -> ConnectionTokens {
     ConnectionTokens { recv: Slot::Recv.token(link), send: Slot::Send.token(link), close: Slot::Close.token(link) }
 }
-

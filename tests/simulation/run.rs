@@ -12,7 +12,7 @@ use xps::core::{Census, Core};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
 use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
 use xps::file::store::Place;
-use xps::session::http::{Site, Source};
+use xps::session::http::{Door, Front, Handler, Site, Source};
 use xps::session::{Content, Template};
 use xps::upstream::{Group, GroupConfig};
 
@@ -183,13 +183,17 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
         Service::Http(_) => {
             let root = Root::open(Path::new("/")).expect("there is always a root");
             let place = Place { root, number: number as u16 };
-            Template::Http(Rc::new(Site::new(Source::Folder(place), SiteConfig::default(), None)))
+            let site = Site::new(Source::Folder(place), SiteConfig::default(), b"");
+            Template::Http(Door::new(Front::of(Handler::Site(Rc::new(site)), Rc::new(Site::nothing(None)), None)))
         }
         Service::Proxy(upstream) => {
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            Template::Proxy(Group::new(GroupConfig::single(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }), 0))
+            Template::Proxy(Group::new(
+                GroupConfig::single(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }),
+                0,
+            ))
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::file::store::Inquiry;
 use crate::http::{BodyReader, Expect, Refusal, RequestHead, Status};
 use crate::session::Context;
 use crate::table::Key;
-use crate::telemetry::access::{self, Draft};
+use crate::telemetry::access::Draft;
 
 /// What is known of a request beside its head.
 pub(super) struct Arrival {

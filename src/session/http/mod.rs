@@ -414,7 +414,9 @@ impl Http {
                 self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), cx);
                 None
             }
-            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => Some(Ending::Idle),
+            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => {
+                Some(Ending::Idle)
+            }
         }
     }
 }

@@ -30,6 +30,11 @@ pub enum Source {
 }
 
 impl Site {
+    /// A site that has nothing, for answers where no route leads anywhere.
+    pub fn nothing(server_name: Option<String>) -> Self {
+        Self::new(Source::BuiltIn(&[]), SiteConfig { server_name, ..SiteConfig::default() }, b"")
+    }
+
     /// A site. Names that no file can have are left out.
     pub fn new(source: Source, config: SiteConfig, prefix: &[u8]) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
