@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
-use super::units::{ListenAddress, Size};
+use super::units::ListenAddress;
 use crate::buffer::PoolConfig;
+use crate::config::units::Size;
 use crate::config::{HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig, UpstreamAddress};
 use crate::core::Server;
 use crate::driver::limits;
@@ -252,7 +253,7 @@ fn raise_descriptors() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::cli::args;
-    use crate::cli::units::BUFFERS_BYTES_MIN;
+    use crate::config::units::BUFFERS_BYTES_MIN;
 
     #[test]
     fn the_memory_that_is_asked_for_by_default_is_the_pool_s_own() {
