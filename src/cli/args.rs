@@ -6,8 +6,9 @@ use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64Va
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::units::{Header, ListenAddress, Period, Size};
+use super::units::{Header, ListenAddress};
 use crate::buffer::PoolConfig;
+use crate::config::units::{Period, Size};
 use crate::config::{HttpLimits, Limits, UpstreamAddress};
 use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;

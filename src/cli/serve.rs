@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
-use super::units::{ListenAddress, Size};
+use super::units::ListenAddress;
 use crate::buffer::PoolConfig;
+use crate::config::units::Size;
 use crate::config::{
     ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig,
 };
@@ -267,7 +268,7 @@ fn raise_descriptors() -> Option<u64> {
 mod tests {
     use super::*;
     use crate::cli::args;
-    use crate::cli::units::BUFFERS_BYTES_MIN;
+    use crate::config::units::BUFFERS_BYTES_MIN;
 
     #[test]
     fn the_memory_that_is_asked_for_by_default_is_the_pool_s_own() {

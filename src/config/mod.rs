@@ -1,5 +1,8 @@
 //! What a server is told: plain data, filled in by the command line or a configuration file.
 
+pub mod file;
+pub mod units;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

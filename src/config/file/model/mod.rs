@@ -1,0 +1,204 @@
+//! The document, as Rust types. Its comments are the configuration reference, its defaults those of the server.
+//!
+//! A document that [`parse`](super::parse) gave is consistent: what the checks promise, users of these types may rely
+//! upon. Paths are as they were written; relative ones begin at the file's folder, which this module does not know.
+
+mod files;
+mod limits;
+mod listener;
+mod proxy;
+mod route;
+pub(super) mod text;
+mod upstream;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::files::{FieldRules, FieldValues, FileOptions, Symlinks};
+pub use self::limits::{HttpLimits, Limits, PoolLimits, StoreLimits};
+pub use self::listener::{Listener, ListenerForm, Place};
+pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol};
+pub use self::route::{Route, RouteKind};
+pub use self::text::{
+    AccessTarget, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
+    PathPrefix, RedirectUrl, TextError, Token, UringFeature,
+};
+pub use self::upstream::{
+    ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
+};
+use crate::config::SiteConfig;
+use crate::driver::probe::BackendChoice;
+
+/// What xps does with each of its ports: servers, their listeners, and what is behind them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "xps configuration")]
+pub struct File {
+    /// Where the JSON Schema of this file is, for editors. It is not read.
+    #[serde(rename = "$schema")]
+    pub schema: Option<String>,
+    /// The `Server` field of answers; empty: none.
+    pub server_name: String,
+    /// Worker threads. Without it: as many as the process may use processors.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<u16>,
+    /// Ties each worker to a processor.
+    pub pin_workers: bool,
+    /// How the kernel is talked to.
+    pub backend: Backend,
+    /// Optional io_uring features to do without; `xps probe` lists them.
+    pub uring_off: Vec<UringFeature>,
+    /// Connections at a time, of all workers together; more wait in the kernel. 0: only `limits.connections_max` holds.
+    pub max_connections: u32,
+    /// Connections at a time from one address; more are closed. 0: no limit.
+    pub connections_per_address: u32,
+    /// Requests a second from one address; more are answered with 429. 0: no limit.
+    pub requests_per_second: u32,
+    /// Requests that an address may make at once before `requests_per_second` holds. 0: as many as that.
+    pub burst: u32,
+    /// Networks of proxies whose word on the client's address is taken: by the PROXY protocol or `X-Forwarded-For`.
+    pub trusted_proxies: Vec<Network>,
+    /// Where requests are recorded: `off`, `-` for standard output, or a file.
+    pub access_log: AccessTarget,
+    /// How they are recorded.
+    pub access_format: AccessFormat,
+    /// The bounds of everything. A time of 0 means: no limit.
+    pub limits: Limits,
+    /// The servers. Several may share a listener; then `hostnames` tell them apart.
+    pub servers: Vec<Server>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            schema: None,
+            server_name: SiteConfig::default().server_name.unwrap_or_default(),
+            workers: None,
+            pin_workers: false,
+            backend: Backend::Auto,
+            uring_off: Vec::new(),
+            max_connections: 0,
+            connections_per_address: 0,
+            requests_per_second: 0,
+            burst: 0,
+            trusted_proxies: Vec::new(),
+            access_log: AccessTarget::Stdout,
+            access_format: AccessFormat::Combined,
+            limits: Limits::default(),
+            servers: Vec::new(),
+        }
+    }
+}
+
+/// Listeners, and what connections to them are for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false, "required" = ["listeners"]))]
+pub struct Server {
+    /// Where it listens.
+    #[schemars(length(min = 1))]
+    pub listeners: Vec<Listener>,
+    /// What its connections speak.
+    pub protocol: Protocol,
+    /// The hosts that it answers for, `*.example.org` for all beneath one. None: every host that no other server on the
+    /// same listener names.
+    pub hostnames: Vec<Hostname>,
+    /// What is behind which path. The longest `req_path` that fits decides; what fits none is answered with 404.
+    pub routes: Vec<Route>,
+    /// Only these networks are let in, without those of `ip_blacklist`. None: all.
+    pub ip_whitelist: Vec<Network>,
+    /// These networks are not let in.
+    pub ip_blacklist: Vec<Network>,
+    /// Where this server's requests are recorded. Without it: as the file's `access_log` says.
+    pub access_log: Option<AccessTarget>,
+    /// How they are recorded. Without it: as the file's `access_format` says.
+    pub access_format: Option<AccessFormat>,
+    /// Options for `"protocol": "tcp"`.
+    #[serde(flatten)]
+    pub tcp: TcpOptions,
+}
+
+/// What a server with `"protocol": "tcp"` does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TcpOptions {
+    /// What its connections are for. Demanded with, and only with, `"protocol": "tcp"`.
+    pub handler: Option<Handler>,
+    /// For `send_file`: the folder that the file may not leave, not even by a link. Without it: the one the file is in.
+    pub root: Option<PathBuf>,
+    /// For `send_file`: the file.
+    pub file: Option<PathBuf>,
+    /// For `tcp_proxy`: where connections are relayed to.
+    #[serde(flatten)]
+    pub group: GroupOptions,
+}
+
+/// What is spoken on a server's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP; `routes` say what is behind which path.
+    #[default]
+    Http,
+    /// Bytes; `handler` says what becomes of them.
+    Tcp,
+}
+
+/// What a TCP connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Handler {
+    /// Sends back what it receives.
+    Echo,
+    /// Sends each line back reversed.
+    Reverse,
+    /// Relays to one of `upstreams`.
+    TcpProxy,
+    /// Sends `file`, then closes.
+    SendFile,
+}
+
+/// How the kernel is talked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// io_uring where it is available, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl From<Backend> for BackendChoice {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::IoUring => Self::IoUring,
+            Backend::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// How requests are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessFormat {
+    /// The combined format of other servers, and the milliseconds at the end.
+    #[default]
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<AccessFormat> for crate::telemetry::access::AccessFormat {
+    fn from(format: AccessFormat) -> Self {
+        match format {
+            AccessFormat::Combined => Self::Combined,
+            AccessFormat::Json => Self::Json,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! How requests are passed on over HTTP.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::files::FieldRules;
+use super::text::{HostRule, PathPrefix};
+use super::upstream::GroupOptions;
+use crate::config::units::{Period, Size};
+
+/// How requests are passed on to upstreams.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ProxyOptions {
+    /// Which upstreams there are, and how one is chosen.
+    #[serde(flatten)]
+    pub group: GroupOptions,
+    /// Idle connections to upstreams that are kept for further requests.
+    pub keepalive: Keepalive,
+    /// How long an upstream may take nothing of a request, or send nothing of its answer. 0: no limit.
+    pub response_timeout: Period,
+    /// The largest body of a request; a larger one is refused with 413. 0: no limit.
+    pub max_body_size: Size,
+    /// The `Host` field that upstreams see: `keep` for the client's, `upstream` for the upstream's address, or any other
+    /// host.
+    pub host: HostRule,
+    /// This is taken away from the path's begin.
+    pub strip_prefix: Option<PathPrefix>,
+    /// This is put in the place of `strip_prefix`, or, without that, of `req_path`.
+    pub replace_prefix: Option<PathPrefix>,
+    /// What becomes of `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`.
+    pub forwarded: Forwarded,
+    /// The name under which xps adds itself to `Via`; empty: it does not.
+    pub via: String,
+    /// Connections may change to another protocol, such as WebSocket.
+    pub upgrade: bool,
+    /// Changes to the fields of requests.
+    pub request_headers: FieldRules,
+    /// Changes to the fields of answers.
+    pub response_headers: FieldRules,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            group: GroupOptions::default(),
+            keepalive: Keepalive::default(),
+            response_timeout: Period(Duration::from_secs(60)),
+            max_body_size: Size(0),
+            host: HostRule::Keep,
+            strip_prefix: None,
+            replace_prefix: None,
+            forwarded: Forwarded::Append,
+            via: "xps".into(),
+            upgrade: true,
+            request_headers: FieldRules::default(),
+            response_headers: FieldRules::default(),
+        }
+    }
+}
+
+/// Idle connections to upstreams that are kept.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keepalive {
+    /// How many to one address, of one worker. 0: none.
+    pub idle_max: u32,
+    /// How long. 0: until the upstream closes them.
+    pub idle_timeout: Period,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle_max: 64, idle_timeout: Period(Duration::from_secs(60)) }
+    }
+}
+
+/// What becomes of the fields that tell where a request came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Forwarded {
+    /// The client's address is added, to what `trusted_proxies` said; what others said is left out.
+    #[default]
+    Append,
+    /// They tell of the client alone.
+    Replace,
+    /// They are passed on as they are.
+    Off,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}

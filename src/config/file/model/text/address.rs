@@ -1,0 +1,235 @@
+//! Where things are on the network.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::TextError;
+use crate::config::UpstreamAddress;
+
+/// Where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `host:port`
+    Tcp(UpstreamAddress),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(TextError::new("no path: write unix:/PATH")),
+            Some(path) if path.len() > UNIX_PATH_MAX => {
+                Err(TextError::new("too long: the path of a unix socket has 107 bytes at most"))
+            }
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => {
+                let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
+                let is_known = address.host.parse::<IpAddr>().is_ok() || is_domain(&address.host);
+                if is_known { Ok(Self::Tcp(address)) } else { Err(TextError::new("not a host: a name or an address")) }
+            }
+        }
+    }
+}
+
+/// What fits into `sockaddr_un`, see unix(7).
+const UNIX_PATH_MAX: usize = 107;
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An address to listen on: IPv4 or IPv6, `localhost`, or `*` for every IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenHost(pub IpAddr);
+
+impl FromStr for ListenHost {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        match bare {
+            "*" => Ok(Self(Ipv4Addr::UNSPECIFIED.into())),
+            "localhost" => Ok(Self(Ipv4Addr::LOCALHOST.into())),
+            _ => bare.parse().map(Self).map_err(|_| {
+                TextError::new("not an address to listen on: write one such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ListenHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All addresses that begin alike: `10.0.0.0/8`, or a single one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// Its first address.
+    pub address: IpAddr,
+    /// How many bits of that are common to all; 32 or 128 for a single address.
+    pub prefix_length: u8,
+}
+
+impl FromStr for Network {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let malformed = || TextError::new("not a network: write an address or ADDRESS/BITS, for example 10.0.0.0/8");
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| malformed())?;
+        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_length = match length {
+            Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                length.parse().ok().filter(|length| *length <= bits).ok_or_else(malformed)?
+            }
+            Some(_) => return Err(malformed()),
+            None => bits,
+        };
+        let network = Self { address: first_of(address, prefix_length), prefix_length };
+        if network.address == address {
+            Ok(network)
+        } else {
+            Err(TextError::new(format!("this is an address within a network, which is {network}")))
+        }
+    }
+}
+
+/// The address with all bits after `prefix_length` cleared.
+fn first_of(address: IpAddr, prefix_length: u8) -> IpAddr {
+    let rest = u32::from(prefix_length);
+    match address {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !u32::MAX.checked_shr(rest).unwrap_or(0)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::MAX.checked_shr(rest).unwrap_or(0)).into(),
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = if self.address.is_ipv4() { 32 } else { 128 };
+        if self.prefix_length == bits {
+            self.address.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.address, self.prefix_length)
+        }
+    }
+}
+
+/// A host that a server answers for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hostname {
+    /// In lower case, without a dot at its end, an IPv6 address in brackets.
+    pub name: String,
+    /// All names beneath `name` are meant, not itself.
+    pub is_wildcard: bool,
+    /// Only this port of the `Host` field is meant.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Hostname {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let malformed = || TextError::new("not a host name: write one such as example.org, *.example.org or localhost");
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => {
+                (name, Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(malformed)?))
+            }
+            Some(_) | None => (text, None),
+        };
+        let (name, is_wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let is_ipv6 = || {
+            let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+            !is_wildcard && address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        };
+        if is_domain(&name) || is_ipv6() { Ok(Self { name, is_wildcard, port }) } else { Err(malformed()) }
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_wildcard {
+            f.write_str("*.")?;
+        }
+        f.write_str(&self.name)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Whether it looks like a name that one may look up: RFC 1123, 2.1, and the underscore that is seen within networks.
+pub(super) fn is_domain(name: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 253;
+    const LABEL_BYTES_MAX: usize = 63;
+    name.len() <= NAME_BYTES_MAX
+        && name.split('.').all(|label| {
+            (1..=LABEL_BYTES_MAX).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_are_addresses_names_and_sockets() {
+        for text in ["localhost:3000", "127.0.0.1:1", "[::1]:3000", "app_1.internal:80", "unix:/run/app.sock"] {
+            assert_eq!(text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
+        }
+        let too_long = format!("unix:/{}", "a".repeat(107));
+        for text in ["localhost", "localhost:0", "http://localhost:3000", "a b:80", "unix:", &too_long, "::1:80"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_of_both_families() {
+        let cases =
+            [("10.0.0.0/8", 8), ("127.0.0.1", 32), ("0.0.0.0/0", 0), ("::/0", 0), ("fe80::/10", 10), ("::1", 128)];
+        for (text, prefix_length) in cases {
+            let network: Network = text.parse().unwrap();
+            assert_eq!((network.prefix_length, network.to_string().as_str()), (prefix_length, text));
+        }
+        for text in ["10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/+8", "10.0.0.0/", "example.org"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+        let error = "10.1.2.3/8".parse::<Network>().unwrap_err();
+        assert_eq!(error.to_string(), "this is an address within a network, which is 10.0.0.0/8");
+    }
+
+    #[test]
+    fn host_names_may_have_a_star_or_a_port() {
+        for text in ["example.org", "*.example.org", "localhost:8001", "127.0.0.1", "[::1]", "[::1]:80"] {
+            assert_eq!(text.parse::<Hostname>().map(|name| name.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!("Example.ORG.".parse::<Hostname>().map(|name| name.to_string()), Ok("example.org".to_owned()));
+        for text in ["*", "a..b", "-a", "a b", "https://a", "a:0", "a:http", "*.[::1]", "[::1", "a/b"] {
+            assert!(text.parse::<Hostname>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_listens_on_addresses() {
+        for (text, address) in [("*", "0.0.0.0"), ("localhost", "127.0.0.1"), ("::", "::"), ("[::1]", "::1")] {
+            assert_eq!(text.parse::<ListenHost>(), Ok(ListenHost(address.parse().unwrap())));
+        }
+        assert!("example.org".parse::<ListenHost>().is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! What stands in HTTP's heads.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::TextError;
+use super::address::is_domain;
+use crate::http::token::is_token;
+
+/// Types that hold a text as it was written.
+macro_rules! shown_as_written {
+    ($($type:ident),*) => { $(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )* };
+}
+
+shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl);
+
+/// A token of HTTP (RFC 9110, 5.6.2), such as the name of a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token(pub String);
+
+impl FromStr for Token {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if is_token(text.as_bytes()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not a token: letters, digits and -._~!#$%&'*+^`| make one up"))
+        }
+    }
+}
+
+/// The value of a field (RFC 9110, 5.5): not empty, without white space around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldValue(pub String);
+
+impl FromStr for FieldValue {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
+            Err(TextError::new("not the value of a field: it has a control character"))
+        } else if text.is_empty() || text.trim() != text {
+            Err(TextError::new("not the value of a field: it is empty, or there is white space around it"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+/// `type/subtype`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaType(pub String);
+
+impl FromStr for MediaType {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text.split_once('/') {
+            Some((kind, subtype)) if is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) => {
+                Ok(Self(text.to_ascii_lowercase()))
+            }
+            Some(_) | None => Err(TextError::new("not a media type: write one such as text/html")),
+        }
+    }
+}
+
+/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub String);
+
+impl FromStr for Origin {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let is_origin = match text.split_once("://") {
+            Some((scheme, authority)) => is_scheme(scheme) && is_authority(authority),
+            None => matches!(text, "*" | "null"),
+        };
+        if is_origin {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not an origin: write * or one such as https://example.org, without a path"))
+        }
+    }
+}
+
+/// Where a route begins: a path with a slash at its begin, without `?` and `#`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathPrefix(pub String);
+
+impl FromStr for PathPrefix {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if !text.starts_with('/') {
+            return Err(TextError::new("a path begins with `/`"));
+        }
+        match text.chars().find(|&character| !is_path_character(character)) {
+            Some(character) => Err(TextError::new(format!("a path has no `{}`", character.escape_default()))),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+fn is_path_character(character: char) -> bool {
+    !matches!(character, '?' | '#') && !character.is_whitespace() && !character.is_control()
+}
+
+/// Where a redirect leads: `scheme:…` or `/path`, in which `$host`, `$path` and `$query` stand for the request's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectUrl(pub String);
+
+impl RedirectUrl {
+    /// What may stand in one after a `$`.
+    pub const VARIABLES: [&str; 3] = ["host", "path", "query"];
+}
+
+impl FromStr for RedirectUrl {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(TextError::new("a URL has no spaces, no control characters, and others only as %XX"));
+        }
+        let has_host = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                is_scheme(scheme) && (authority.starts_with('$') || is_authority(authority))
+            }
+            None => text.starts_with('/') || text.starts_with("$path"),
+        };
+        if !has_host {
+            return Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"));
+        }
+        match text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
+            Some(rest) => {
+                let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+                Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")))
+            }
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+fn begins_with_variable(text: &str) -> bool {
+    RedirectUrl::VARIABLES.iter().any(|name| text.starts_with(name))
+}
+
+/// RFC 3986, 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
+fn is_authority(text: &str) -> bool {
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => host,
+        Some(_) | None => text,
+    };
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    is_domain(host) || ipv6.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// The `Host` field that an upstream sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostRule {
+    /// The client's.
+    Keep,
+    /// The upstream's address.
+    Upstream,
+    /// This one.
+    Literal(String),
+}
+
+impl FromStr for HostRule {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "upstream" => Ok(Self::Upstream),
+            _ if is_authority(text) => Ok(Self::Literal(text.to_owned())),
+            _ => Err(TextError::new("not a host: write keep, upstream, or a host such as example.org")),
+        }
+    }
+}
+
+impl fmt::Display for HostRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::Upstream => f.write_str("upstream"),
+            Self::Literal(host) => f.write_str(host),
+        }
+    }
+}
+
+/// A status that tells of an error, 400 to 599.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorStatus(pub u16);
+
+impl FromStr for ErrorStatus {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let status = text.parse().ok().filter(|status| (400..600).contains(status));
+        status.map(Self).ok_or_else(|| TextError::new("not the status of an error: 400 to 599"))
+    }
+}
+
+impl fmt::Display for ErrorStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_somewhere() {
+        let good = ["https://example.org", "http://localhost:8002/", "https://$host$path?$query", "/new$path", "$path"];
+        for text in good {
+            assert_eq!(text.parse::<RedirectUrl>(), Ok(RedirectUrl(text.to_owned())));
+        }
+        for text in ["", "example.org", "https://", "https://a b/", "/a\r\nX: y", "/é", "javascript:alert(1)"] {
+            assert!(text.parse::<RedirectUrl>().is_err(), "{text}");
+        }
+        let error = "https://$host$request_uri".parse::<RedirectUrl>().unwrap_err();
+        assert_eq!(error.to_string(), "there is no `$request_uri`; there are $host, $path and $query");
+    }
+
+    #[test]
+    fn prefixes_begin_with_a_slash() {
+        for text in ["/", "/api", "/api/", "/grün", "/a%20b"] {
+            assert!(text.parse::<PathPrefix>().is_ok(), "{text}");
+        }
+        for text in ["", "api", "/a?b", "/a#b", "/a b", "/a\n"] {
+            assert!(text.parse::<PathPrefix>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_cannot_smuggle_a_line() {
+        assert!("a\r\nSet-Cookie: x".parse::<FieldValue>().is_err());
+        assert!("Bad Name".parse::<Token>().is_err());
+        assert!("evil.example/path".parse::<HostRule>().is_err());
+        assert!("https://example.org/".parse::<Origin>().is_err());
+    }
+}

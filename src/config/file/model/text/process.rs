@@ -1,0 +1,81 @@
+//! What concerns the process and its files.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::TextError;
+use crate::driver::Feature;
+
+/// Where requests are recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Nowhere: `off`.
+    Off,
+    /// On standard output: `-`.
+    #[default]
+    Stdout,
+    /// In a file, which is opened anew after SIGUSR1.
+    File(PathBuf),
+}
+
+impl FromStr for AccessTarget {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text {
+            "" => Err(TextError::new("write off, - for standard output, or a file")),
+            "off" => Ok(Self::Off),
+            "-" => Ok(Self::Stdout),
+            path => Ok(Self::File(path.into())),
+        }
+    }
+}
+
+impl fmt::Display for AccessTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stdout => f.write_str("-"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The permissions of a file, in octal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl FromStr for FileMode {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        const PERMISSIONS: u32 = 0o777;
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= PERMISSIONS && !text.starts_with('+'));
+        mode.map(Self).ok_or_else(|| TextError::new("not permissions: write them in octal, for example 0660"))
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// An optional feature of io_uring, by the name that `xps probe` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UringFeature(pub Feature);
+
+impl FromStr for UringFeature {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        text.parse().map(Self).map_err(|error| TextError::new(format!("{error}")))
+    }
+}
+
+impl fmt::Display for UringFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

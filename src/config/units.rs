@@ -1,0 +1,172 @@
+//! Sizes and times as people write them, on the command line and in the configuration file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A number of bytes: `65536`, `64k`, `64KiB`, `1m`, `2g`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub usize);
+
+impl Size {
+    /// For clap: a size of one byte or more.
+    ///
+    /// # Errors
+    /// It is not a size, or zero.
+    pub fn parse_positive(text: &str) -> Result<Self, UnitError> {
+        text.parse().and_then(|size: Self| if size.0 == 0 { Err(UnitError::Zero) } else { Ok(size) })
+    }
+
+    /// For clap: the memory of a pool of buffers.
+    ///
+    /// # Errors
+    /// It is not a size, or below [`BUFFERS_BYTES_MIN`].
+    pub fn parse_buffers(text: &str) -> Result<Self, UnitError> {
+        text.parse().and_then(|size: Self| if size.0 < BUFFERS_BYTES_MIN { Err(UnitError::Buffers) } else { Ok(size) })
+    }
+}
+
+/// With less than this, a few receivers of bulk would have all of the buffers.
+pub const BUFFERS_BYTES_MIN: usize = 4 << 20;
+
+/// A span of time: `250ms`, `30s`, `5m`, `1m30s`, `2h`, `1d`; a bare number counts seconds; `0` means without limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+/// The text cannot be understood; what would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// Not a size.
+    #[error("not a size: write a number with k, m or g, for example 64k")]
+    Size,
+    /// Nothing fits into zero bytes.
+    #[error("must be at least 1")]
+    Zero,
+    /// Too few buffers.
+    #[error("must be at least 4m")]
+    Buffers,
+    /// Not a time.
+    #[error("not a time: write a number with ms, s, m, h or d, for example 30s")]
+    Period,
+}
+
+impl FromStr for Size {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (number, unit) = split_digits(text);
+        let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            _ => return Err(UnitError::Size),
+        };
+        let number: usize = number.parse().map_err(|_| UnitError::Size)?;
+        number.checked_mul(1 << shift).map(Self).ok_or(UnitError::Size)
+    }
+}
+
+impl FromStr for Period {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let mut rest = text;
+        let mut sum_ms: u64 = 0;
+        // Each part is of a smaller unit than the one before, so that none is given twice.
+        let mut larger_unit_ms = u64::MAX;
+        loop {
+            let (number, unit_and_more) = split_digits(rest);
+            let unit_and_more = unit_and_more.trim_start();
+            let unit_length = unit_and_more.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let (unit, more) = unit_and_more.split_at(unit_length);
+            let unit_ms = match unit {
+                "ms" => 1,
+                "" | "s" => 1000,
+                "m" | "min" => 60 * 1000,
+                "h" => 60 * 60 * 1000,
+                "d" => 24 * 60 * 60 * 1000,
+                _ => return Err(UnitError::Period),
+            };
+            if unit_ms >= larger_unit_ms {
+                return Err(UnitError::Period);
+            }
+            larger_unit_ms = unit_ms;
+            let number: u64 = number.parse().map_err(|_| UnitError::Period)?;
+            let part_ms = number.checked_mul(unit_ms).ok_or(UnitError::Period)?;
+            sum_ms = sum_ms.checked_add(part_ms).ok_or(UnitError::Period)?;
+            rest = more.trim_start();
+            if rest.is_empty() {
+                return Ok(Self(Duration::from_millis(sum_ms)));
+            }
+        }
+    }
+}
+
+/// The digits, and what follows them.
+fn split_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes > 0 && bytes % (1 << 20) == 0 => write!(f, "{}m", bytes >> 20),
+            bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{}k", bytes >> 10),
+            bytes => write!(f, "{bytes}"),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            0 => f.write_str("0"),
+            ms if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
+            ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("64k", 65536), ("64KiB", 65536), ("1m", 1 << 20), ("2G", 2 << 30)]
+        {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "k", "-1", "1.5k", "1x", "99999999999g"] {
+            assert_eq!(text.parse::<Size>(), Err(UnitError::Size), "{text}");
+        }
+        assert_eq!(Size(256 << 10).to_string(), "256k");
+        assert_eq!(Size::parse_positive("0k"), Err(UnitError::Zero));
+        assert_eq!(Size::parse_buffers("1m"), Err(UnitError::Buffers));
+        assert_eq!(Size::parse_buffers("4m"), Ok(Size(BUFFERS_BYTES_MIN)));
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            ("0", 0),
+            ("250ms", 250),
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+            ("1h 500ms", 3_600_500),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(text.parse(), Ok(Period(Duration::from_millis(ms))), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5s", "1 week", "30s1m", "1s1s", "1m30s5", "213503982335d", "1é"] {
+            assert_eq!(text.parse::<Period>(), Err(UnitError::Period), "{text}");
+        }
+        assert_eq!(Period(Duration::from_secs(600)).to_string(), "10m");
+    }
+}
