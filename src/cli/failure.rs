@@ -125,7 +125,7 @@ impl Failure {
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
             }
-            Self::Start(StartError::File { .. } | StartError::Upstream { .. })
+            Self::Start(StartError::File { .. } | StartError::Upstream { .. } | StartError::Inherit(_))
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
@@ -147,7 +147,11 @@ impl Failure {
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
             Self::Start(
-                StartError::Bind { .. } | StartError::File { .. } | StartError::Upstream { .. } | StartError::Worker(_),
+                StartError::Bind { .. }
+                | StartError::File { .. }
+                | StartError::Upstream { .. }
+                | StartError::Inherit(_)
+                | StartError::Worker(_),
             )
             | Self::Run(_)
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })

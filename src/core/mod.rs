@@ -7,13 +7,16 @@
 
 mod blueprint;
 pub mod client;
+mod entrances;
+pub mod inherit;
 mod listen;
 mod server;
 mod state;
+mod thread;
 mod wheel;
 mod worker;
 
-pub use server::{RunError, Server, StartError, Stop};
-pub use state::{Census, Core, Violation};
+pub use server::{Operator, RunError, Server, StartError, Stop};
+pub use state::{Census, Core, EntranceId, Violation};
 pub use wheel::{TimerId, Wheel};
-pub use worker::{Message, Worker};
+pub use worker::{Duties, Message, Worker};

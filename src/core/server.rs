@@ -7,30 +7,66 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use super::blueprint::{Blueprint, Builder};
-use super::listen::{self, Bound};
-use super::state::Core;
-use super::worker::{Message, Worker};
+use super::blueprint::Blueprint;
+use super::entrances::Entrances;
+use super::inherit::{self, Inherited, Origin};
+use super::thread::{WorkerHandle, WorkerPlan};
+use super::worker::{Duties, Entrance, Message};
 use crate::config::{Limits, ServerConfig};
-use crate::driver::probe::{self, Backend, Selection, Unavailable};
-use crate::driver::signals::StopSignals;
-use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Uring, UringConfig, Waker, affinity};
+use crate::driver::probe::{self, Selection, Unavailable};
+use crate::driver::signals::{self, StopSignals};
+use crate::driver::{FeatureSet, Waker, affinity};
 
 /// Running workers.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    entrances: Entrances,
     selection: Selection,
     workers: Vec<WorkerHandle>,
     stop: Stop,
     signals: StopSignals,
+    origin: io::Result<Origin>,
+    succession: Arc<Succession>,
+}
+
+/// Whoever runs a server, and is asked or told what only they can know or need to know.
+pub trait Operator {
+    /// The server stops; so many connections are still live.
+    fn on_drain(&mut self, connections: usize);
+
+    /// Whether [`Operator::reload`] gives anything. If not, SIGHUP keeps its usual meaning.
+    fn can_reload(&self) -> bool {
+        false
+    }
+
+    /// SIGHUP has come: the configuration as it is to be from now on; `None`: nothing changes.
+    fn reload(&mut self) -> Option<ServerConfig> {
+        None
+    }
+
+    /// What was reloaded is in force, or was refused for this reason and nothing has changed.
+    fn on_reloaded(&mut self, result: Result<&[SocketAddr], StartError>) {
+        let _ = result;
+    }
+}
+
+impl<F: FnMut(usize)> Operator for F {
+    fn on_drain(&mut self, connections: usize) {
+        self(connections);
+    }
+}
+
+/// Whether another process is about to take this one's place.
+#[derive(Debug, Default)]
+struct Succession {
+    is_underway: AtomicBool,
+    is_done: AtomicBool,
 }
 
 /// Asks a server to stop, from any thread.
@@ -70,6 +106,9 @@ pub enum StartError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// What this process was started with is not what it was told.
+    #[error("the sockets that were handed over cannot be used: {0}")]
+    Inherit(#[source] io::Error),
     /// A worker could not be set up.
     #[error("cannot set a worker up: {0}")]
     Worker(#[source] io::Error),
@@ -89,61 +128,123 @@ pub enum RunError {
     Supervise(#[source] io::Error),
 }
 
-#[derive(Debug)]
-struct WorkerHandle {
-    thread: JoinHandle<io::Result<()>>,
-    messages: Sender<Message>,
-    waker: Waker,
-    connections: Arc<AtomicUsize>,
-    has_ended: Arc<AtomicBool>,
-}
-
 impl Server {
-    /// Binds every address, starts the workers, and returns when all of them accept. From before that
-    /// on, and until the server is gone, the process's SIGTERM, SIGINT and SIGUSR1 are its own.
+    /// Binds every address, or takes over sockets that were handed to this process; starts the workers, and returns when all
+    /// of them accept. From before that on, and until the server is gone, the process's SIGTERM, SIGINT, SIGUSR1 and
+    /// SIGUSR2 are its own.
     ///
     /// # Errors
     /// Nothing is left running then.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let origin = Origin::of_this_process();
+        let mut inherited = Inherited::from_environment().map_err(StartError::Inherit)?;
         let selection = probe::choose(config.backend, config.uring_off)?;
-        let blueprints =
-            config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
         // Before anybody can connect: who sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
-        let mut bound = bind_all(&config)?;
-        let addresses = bound.iter().map(|bound| bound.address).collect();
         let mut server = Self {
-            addresses,
+            addresses: Vec::new(),
+            entrances: Entrances::default(),
             selection,
             workers: Vec::new(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
             signals,
+            origin,
+            succession: Arc::default(),
         };
-        let cpus = if config.pin_workers { affinity::allowed_cpus().map_err(StartError::Worker)? } else { Vec::new() };
-        for number in 0..config.workers {
-            let sockets = bound.iter_mut().filter_map(|bound| bound.sockets.pop());
-            let plan = WorkerPlan {
-                number,
-                backend: server.selection.backend,
-                uring_off: config.uring_off,
-                limits: config.limits.clone(),
-                cpu: number.checked_rem(cpus.len()).map(|index| cpus[index]),
-                entrances: sockets.zip(blueprints.iter().cloned()).collect(),
-            };
-            match plan.spawn(server.stop.supervisor.clone()) {
-                Ok(worker) => server.workers.push(worker),
-                Err(error) => {
-                    server.drain();
-                    server.join().ok();
-                    return Err(StartError::Worker(error));
-                }
+        let duties = server.prepare(&config, config.workers, &mut inherited)?;
+        for address in inherited.left_over() {
+            tracing::warn!(%address, "a socket was handed over for an address that is not configured");
+        }
+        if let Err(error) = server.start_workers(duties, config.pin_workers, config.uring_off) {
+            server.drain();
+            server.join().ok();
+            return Err(StartError::Worker(error));
+        }
+        server.tell_addresses(&config);
+        inherit::tell_predecessor();
+        Ok(server)
+    }
+
+    /// Opens and binds what the configuration names, and says what each worker has to do then. Nothing changes if it fails.
+    fn prepare(
+        &mut self,
+        config: &ServerConfig,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Duties>, StartError> {
+        let blueprints =
+            config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
+        let change = self.entrances.prepare(config, workers, inherited)?;
+        let duties = || Duties { limits: config.limits.clone(), entrances: Vec::new() };
+        let mut all: Vec<Duties> = (0..workers).map(|_| duties()).collect();
+        for ((id, shares), blueprint) in self.entrances.commit(change).into_iter().zip(blueprints) {
+            let mut shares = shares.into_iter();
+            for duties in &mut all {
+                let sockets = shares.next().unwrap_or_default();
+                duties.entrances.push(Entrance { id, sockets, blueprint: blueprint.clone() });
             }
         }
-        for (listener, address) in config.listeners.iter().zip(&server.addresses) {
+        self.addresses = self.entrances.addresses();
+        Ok(all)
+    }
+
+    fn start_workers(&mut self, duties: Vec<Duties>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
+        let cpus = if pin { affinity::allowed_cpus()? } else { Vec::new() };
+        for (number, duties) in duties.into_iter().enumerate() {
+            let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
+            let plan = WorkerPlan { number, backend: self.selection.backend, uring_off, cpu, duties };
+            self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
+        }
+        Ok(())
+    }
+
+    fn tell_addresses(&self, config: &ServerConfig) {
+        for (listener, address) in config.listeners.iter().zip(&self.addresses) {
             tracing::info!(%address, service = listener.service.name(), "listening");
         }
-        Ok(server)
+    }
+
+    /// Serves by another configuration from now on: for new requests, also on connections that are there. What is under way
+    /// goes on as it began. The number of workers, the back-end and the receive buffers stay as they are.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn reload(&mut self, config: &ServerConfig) -> Result<(), StartError> {
+        let duties = self.prepare(config, self.workers.len(), &mut Inherited::default())?;
+        for (worker, duties) in self.workers.iter().zip(duties) {
+            worker.tell(Message::Serve(Box::new(duties)));
+        }
+        self.tell_addresses(config);
+        Ok(())
+    }
+
+    /// Starts a process like this one, with the same listening sockets; once it serves, this one drains.
+    fn start_successor(&self) {
+        if self.succession.is_underway.swap(true, Ordering::AcqRel) {
+            return tracing::warn!("a new process is being started already");
+        }
+        let successor = match &self.origin {
+            Ok(origin) => origin.start_successor(self.entrances.sockets()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let (succession, supervisor) = (Arc::clone(&self.succession), self.stop.supervisor.clone());
+        let started = successor.and_then(|successor| {
+            tracing::info!(process = successor.id(), "a new process takes over");
+            thread::Builder::new().name("xps-successor".to_owned()).spawn(move || {
+                if successor.wait_until_ready() {
+                    succession.is_done.store(true, Ordering::Release);
+                } else {
+                    tracing::error!("the new process ended before it served; this one goes on");
+                    succession.is_underway.store(false, Ordering::Release);
+                }
+                supervisor.wake();
+            })
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "no new process could be started; this one goes on");
+            self.succession.is_underway.store(false, Ordering::Release);
+        }
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
@@ -166,24 +267,39 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until SIGTERM, SIGINT or a [`Stop`], then drains. `on_drain` is told how many
-    /// connections are still live when draining begins. A second signal ends the process at once.
+    /// Serves until SIGTERM, SIGINT or a [`Stop`], then drains. A second signal ends the process at once. The operator, who
+    /// may be a function of the number of connections, is told when draining begins.
     ///
     /// # Errors
     /// What ended a worker before that.
-    pub fn run(self, mut on_drain: impl FnMut(usize)) -> Result<(), RunError> {
+    pub fn run(mut self, mut operator: impl Operator) -> Result<(), RunError> {
+        if operator.can_reload() {
+            self.signals.take_hangup().map_err(RunError::Supervise)?;
+        }
         let mut is_draining = false;
         loop {
-            let has_ended = |worker: &WorkerHandle| worker.has_ended.load(Ordering::Acquire);
+            let asked = signals::take_asked();
+            if !is_draining
+                && asked.reload
+                && let Some(config) = operator.reload()
+            {
+                let result = self.reload(&config);
+                operator.on_reloaded(result.map(|()| self.addresses.as_slice()));
+            }
+            if !is_draining && asked.upgrade {
+                self.start_successor();
+            }
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
-            if !is_draining && (is_asked || self.workers.iter().any(has_ended)) {
+            let is_over =
+                self.succession.is_done.load(Ordering::Acquire) || self.workers.iter().any(WorkerHandle::has_ended);
+            if !is_draining && (is_asked || is_over) {
                 is_draining = true;
                 let connections = self.connections();
                 tracing::info!(connections, signal = self.signals.received(), "draining");
-                on_drain(connections);
+                operator.on_drain(connections);
                 self.drain();
             }
-            if self.workers.iter().all(has_ended) {
+            if self.workers.iter().all(WorkerHandle::has_ended) {
                 break;
             }
             self.stop.supervisor.wait().map_err(RunError::Supervise)?;
@@ -195,12 +311,10 @@ impl Server {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
     }
 
-    fn drain(&self) {
+    fn drain(&mut self) {
+        self.entrances.clear();
         for worker in &self.workers {
-            // A worker that is gone needs no message.
-            if worker.messages.send(Message::Drain).is_ok() {
-                worker.waker.wake();
-            }
+            worker.tell(Message::Drain);
         }
     }
 
@@ -221,106 +335,6 @@ impl Stop {
     /// Asks for an orderly stop. Asking twice changes nothing.
     pub fn stop(&self) {
         self.asked.store(true, Ordering::Relaxed);
-        self.supervisor.wake();
-    }
-}
-
-fn bind_all(config: &ServerConfig) -> Result<Vec<Bound>, StartError> {
-    let all = || config.listeners.iter().map(|listener| listener.address);
-    let bind = |address| {
-        let v6_only = listen::leaves_v4_alone(address, all());
-        listen::listen(address, v6_only, config.limits.backlog, config.workers)
-            .map_err(|source| StartError::Bind { address, source })
-    };
-    all().map(bind).collect()
-}
-
-/// Everything a worker's thread begins with.
-struct WorkerPlan {
-    number: usize,
-    backend: Backend,
-    uring_off: FeatureSet,
-    limits: Limits,
-    cpu: Option<usize>,
-    entrances: Vec<(OwnedFd, Blueprint)>,
-}
-
-/// What a worker's thread reports when it is set up.
-type Ready = io::Result<Waker>;
-
-impl WorkerPlan {
-    /// Starts the thread and waits until it accepts. `supervisor` is used when it ends.
-    fn spawn(self, supervisor: Waker) -> io::Result<WorkerHandle> {
-        let (ready, is_ready) = mpsc::channel::<Ready>();
-        let (messages, inbox) = mpsc::channel();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let gauge = Arc::clone(&connections);
-        let obituary = Obituary { has_ended: Arc::clone(&has_ended), supervisor };
-        let thread = thread::Builder::new().name(format!("xps-worker-{}", self.number)).spawn(move || {
-            let _obituary = obituary;
-            self.run(&ready, inbox, gauge)
-        })?;
-        match is_ready.recv() {
-            Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, connections, has_ended }),
-            Ok(Err(error)) => Err(error),
-            Err(mpsc::RecvError) => Err(io::Error::other("the worker ended while it was being set up")),
-        }
-    }
-
-    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, gauge: Arc<AtomicUsize>) -> io::Result<()> {
-        let _entered = tracing::info_span!("worker", number = self.number).entered();
-        if let Some(cpu) = self.cpu
-            && let Err(error) = affinity::pin_thread(cpu)
-        {
-            tracing::warn!(cpu, %error, "cannot tie the worker to its CPU");
-        }
-        let pool = self.limits.pool;
-        match self.backend {
-            Backend::IoUring => {
-                let driver = Uring::new(UringConfig { off: self.uring_off, ..UringConfig::new(pool) });
-                self.serve(driver, ready, inbox, gauge)
-            }
-            Backend::Epoll => self.serve(Epoll::new(EpollConfig { pool }), ready, inbox, gauge),
-        }
-    }
-
-    fn serve<D: KernelDriver>(
-        self,
-        driver: io::Result<D>,
-        ready: &Sender<Ready>,
-        inbox: Receiver<Message>,
-        gauge: Arc<AtomicUsize>,
-    ) -> io::Result<()> {
-        let mut driver = match driver {
-            Ok(driver) => driver,
-            Err(error) => {
-                // The starter reports it.
-                let _ = ready.send(Err(error));
-                return Ok(());
-            }
-        };
-        let drain_timeout = self.limits.drain_timeout;
-        let mut core = Core::new(self.limits);
-        let mut builder = Builder::default();
-        for (socket, blueprint) in self.entrances {
-            core.add_listener(driver.adopt(socket), builder.template(blueprint));
-        }
-        // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
-        let _ = ready.send(Ok(driver.waker()));
-        Worker::new(driver, core, inbox, drain_timeout, gauge).run().map(drop)
-    }
-}
-
-/// Tells the supervisor that a thread has ended, also by a panic.
-struct Obituary {
-    has_ended: Arc<AtomicBool>,
-    supervisor: Waker,
-}
-
-impl Drop for Obituary {
-    fn drop(&mut self) {
-        self.has_ended.store(true, Ordering::Release);
         self.supervisor.wake();
     }
 }

@@ -54,9 +54,14 @@ pub struct Core {
 /// A listener and what its connections are for.
 #[derive(Debug)]
 struct Entrance {
+    id: EntranceId,
     listener: Listener,
     template: Rc<Template>,
 }
+
+/// Names an address that is listened on, across changes of what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntranceId(pub u32);
 
 /// A session with its place in the turn and its timer.
 #[derive(Debug)]
@@ -148,13 +153,40 @@ impl Core {
     }
 
     /// Accepts on this socket from now on, and serves each connection as the template says.
-    pub fn add_listener(&mut self, socket: Socket, template: Template) {
+    pub fn add_listener(&mut self, id: EntranceId, socket: Socket, template: Template) {
         let key = self.listeners.insert_with(|machine| Entrance {
+            id,
             listener: Listener::new(socket, Token { machine, kind: LISTENER, slot: 0 }),
             template: Rc::new(template),
         });
         tracing::debug!(listener = %key, ?socket, "listener added");
         self.pump_listeners();
+    }
+
+    /// From now on what comes through this entrance is for something else.
+    pub fn replace(&mut self, id: EntranceId, newer: &Template) {
+        self.listeners.retain(|_, entrance| {
+            if entrance.id == id {
+                entrance.template = Rc::new(entrance.template.replaced_by(newer.clone()));
+            }
+            true
+        });
+    }
+
+    /// Listens only where `is_kept` says so. Connections that are there go on.
+    pub fn keep_listeners(&mut self, is_kept: impl Fn(EntranceId) -> bool) {
+        self.listeners.retain(|_, entrance| {
+            if !is_kept(entrance.id) {
+                entrance.listener.close();
+            }
+            true
+        });
+        self.pump_listeners();
+    }
+
+    /// The bounds that hold from now on; receive buffers stay as they are.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Serves a connection that came about elsewhere.

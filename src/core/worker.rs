@@ -1,22 +1,42 @@
 //! The loop of one worker: a [`Core`] joined to a driver.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::state::Core;
+use super::blueprint::{Blueprint, Builder};
+use super::state::{Core, EntranceId};
+use crate::config::Limits;
 use crate::driver::{Completion, Driver, KernelDriver, Time, unix_seconds};
 
 /// How often memory that receive buffers no longer need is handed back, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What other threads tell a worker, followed by a use of its waker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Message {
     /// Accept no more; live connections may go on for the configured time.
     Drain,
+    /// From now on this is what it does. Live connections go on.
+    Serve(Box<Duties>),
+}
+
+/// What a worker does.
+#[derive(Debug)]
+pub struct Duties {
+    pub(super) limits: Limits,
+    pub(super) entrances: Vec<Entrance>,
+}
+
+/// One address: the sockets to listen on besides those that the worker has already, and what it is for.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    pub(super) id: EntranceId,
+    pub(super) sockets: Vec<OwnedFd>,
+    pub(super) blueprint: Blueprint,
 }
 
 /// One thread's share of a server.
@@ -28,18 +48,19 @@ pub struct Worker<D> {
     drain_timeout: Duration,
     connections: Arc<AtomicUsize>,
     trim: Trim,
+    builder: Builder,
 }
 
 impl<D: KernelDriver> Worker<D> {
     /// Joins the two. `connections` is kept at the number of live sessions, for whoever asks.
-    pub const fn new(
+    pub fn new(
         driver: D,
         core: Core,
         messages: Receiver<Message>,
         drain_timeout: Duration,
         connections: Arc<AtomicUsize>,
     ) -> Self {
-        Self { driver, core, messages, drain_timeout, connections, trim: Trim::NotNeeded }
+        Self { driver, core, messages, drain_timeout, connections, trim: Trim::NotNeeded, builder: Builder::default() }
     }
 
     /// Serves until it is told to drain and nothing is left. Returns the core, at rest.
@@ -64,14 +85,31 @@ impl<D: KernelDriver> Worker<D> {
         Ok(self.core)
     }
 
+    /// Takes its duties up, or changes them.
+    pub(super) fn serve(&mut self, duties: Duties) {
+        let Duties { limits, entrances } = duties;
+        self.drain_timeout = limits.drain_timeout;
+        self.core.set_limits(limits);
+        let ids: Vec<EntranceId> = entrances.iter().map(|entrance| entrance.id).collect();
+        self.core.keep_listeners(|id| ids.contains(&id));
+        for Entrance { id, sockets, blueprint } in entrances {
+            let template = self.builder.template(blueprint);
+            self.core.replace(id, &template);
+            for socket in sockets {
+                self.core.add_listener(id, self.driver.adopt(socket), template.clone());
+            }
+        }
+    }
+
     fn take_messages(&mut self, now: Time) {
-        for message in self.messages.try_iter() {
-            tracing::debug!(?message, "told");
+        while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Drain => {
+                    tracing::debug!("told to drain");
                     let timeout = Some(self.drain_timeout).filter(|timeout| !timeout.is_zero());
                     self.core.drain(now, timeout);
                 }
+                Message::Serve(duties) => self.serve(*duties),
             }
         }
     }

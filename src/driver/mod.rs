@@ -60,6 +60,7 @@ mod sys;
 mod uring;
 mod waker;
 
+pub mod descriptors;
 pub mod limits;
 pub mod probe;
 pub mod signals;

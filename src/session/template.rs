@@ -29,6 +29,17 @@ pub enum Template {
 }
 
 impl Template {
+    /// Puts `newer` in its place, for sessions to come and, where they look it up anew, for those that are there.
+    pub fn replaced_by(&self, newer: Self) -> Self {
+        match (self, newer) {
+            (Self::Http(door), Self::Http(newer)) => {
+                door.replace(newer.front());
+                Self::Http(Rc::clone(door))
+            }
+            (_, newer) => newer,
+        }
+    }
+
     pub(super) fn task(&self, session: Key, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xps::buffer::SizeClass;
 use xps::config::{SiteConfig, UpstreamAddress};
-use xps::core::{Census, Core};
+use xps::core::{Census, Core, EntranceId};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
 use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
 use xps::file::store::Place;
@@ -72,7 +72,7 @@ impl World {
         for (number, client) in scenario.clients.iter().enumerate() {
             let template = template(&client.service, number, &mut sim);
             let address = listener_address(number);
-            core.add_listener(sim.listener(address), template);
+            core.add_listener(EntranceId(0), sim.listener(address), template);
             peers.push(sim.client(address, client.after, client.steps.clone()));
         }
         let pieces = scenario.faults.batch_max + PIECES_AFTER_PAUSE;

@@ -32,8 +32,8 @@ impl Door {
     }
 
     /// From now on requests find this front.
-    pub fn replace(&self, front: Front) {
-        self.front.replace(Rc::new(front));
+    pub fn replace(&self, front: Rc<Front>) {
+        self.front.replace(front);
     }
 }
 

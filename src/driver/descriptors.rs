@@ -1,0 +1,50 @@
+//! Descriptors that pass from one program to the next.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::sys;
+
+/// Takes over a listening socket that this process was started with.
+///
+/// # Errors
+/// It is not one: not open, not a socket, or not listening.
+pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
+    let mut is_listening: libc::c_int = 0;
+    let mut size = size_of_val(&is_listening) as libc::socklen_t;
+    // SAFETY: the value and its size are live, and the value has that size.
+    sys::check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut is_listening).cast(), &raw mut size)
+    })?;
+    if is_listening == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} is not a listening socket")));
+    }
+    let socket = inherit(fd)?;
+    // Whoever made it may not have known.
+    socket2::SockRef::from(&socket).set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Takes over the end of a pipe that this process was started with.
+///
+/// # Errors
+/// It is not open.
+pub fn inherit_pipe(fd: RawFd) -> io::Result<OwnedFd> {
+    inherit(fd)
+}
+
+/// Has a descriptor stay open in programs that this process starts.
+///
+/// # Errors
+/// What `fcntl(2)` says.
+pub fn keep_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    sys::check(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
+}
+
+fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed; a descriptor that is not open is an error.
+    sys::check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, and was left to this process by the one that started it, which named it once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
