@@ -18,7 +18,7 @@ macro_rules! shown_as_written {
     )* };
 }
 
-shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl);
+shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName);
 
 /// A token of HTTP (RFC 9110, 5.6.2), such as the name of a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +50,44 @@ impl FromStr for FieldValue {
             Err(TextError::new("not the value of a field: it is empty, or there is white space around it"))
         } else {
             Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+/// What stands in the `Server` field; empty: there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerName(pub String);
+
+impl FromStr for ServerName {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.is_empty() { Ok(Self::default()) } else { FieldValue::from_str(text).map(|value| Self(value.0)) }
+    }
+}
+
+/// Under which name a proxy adds itself to the `Via` field (RFC 9110, 7.6.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// It does not: `off`.
+    Off,
+    /// Under this pseudonym.
+    As(Token),
+}
+
+impl FromStr for Via {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::As) }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::As(name) => name.fmt(f),
         }
     }
 }
@@ -111,6 +149,24 @@ impl FromStr for PathPrefix {
 
 fn is_path_character(character: char) -> bool {
     !matches!(character, '?' | '#') && !character.is_whitespace() && !character.is_control()
+}
+
+/// What is asked for (RFC 9112, 3.2.1): a path, and a query if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestTarget(pub String);
+
+impl FromStr for RequestTarget {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if !text.starts_with('/') {
+            Err(TextError::new("a path begins with `/`"))
+        } else if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+            Err(TextError::new("a path has no spaces, no control characters, no `#`, and others only as %XX"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
 }
 
 /// Where a redirect leads: `scheme:…` or `/path`, in which `$host`, `$path` and `$query` stand for the request's.
