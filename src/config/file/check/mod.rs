@@ -11,7 +11,6 @@ mod shape;
 mod words;
 
 use jsonc_parser::ast::Value;
-use schemars::JsonSchema;
 
 use self::report::Report;
 use super::SCHEMA;
@@ -25,11 +24,4 @@ pub(super) fn all(tree: &Value<'_>, source: &Source<'_>) -> Vec<Problem> {
         meaning::check(document, &mut report);
     }
     report.finish()
-}
-
-/// The keys of a part of the document.
-fn keys_of<T: JsonSchema>() -> Vec<String> {
-    let schema = schemars::schema_for!(T);
-    let properties = schema.get("properties").and_then(|properties| properties.as_object());
-    properties.into_iter().flat_map(|properties| properties.keys().cloned()).collect()
 }

@@ -27,7 +27,7 @@ impl<'r, 't> Report<'r, 't> {
     }
 
     pub(super) fn add(&mut self, place: &impl Place, message: impl Into<String>) {
-        self.problems.push(self.source.problem(place.marked(), message));
+        self.add_with_hint(place, message, None);
     }
 
     pub(super) fn add_with_hint(
@@ -36,7 +36,9 @@ impl<'r, 't> Report<'r, 't> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
-        self.problems.push(self.source.problem(place.marked(), message).with_hint(hint));
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(self.source.problem(place.marked(), message).with_hint(hint));
+        }
     }
 
     /// The line on which it begins.
@@ -44,6 +46,9 @@ impl<'r, 't> Report<'r, 't> {
         self.source.line_of(place.marked().start)
     }
 }
+
+/// Who has put so many right will ask again.
+const PROBLEMS_MAX: usize = 1000;
 
 /// What a problem can point at.
 pub(super) trait Place {

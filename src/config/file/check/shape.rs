@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use jsonc_parser::ast::{NumberLit, Object, StringLit, Value};
-use serde_json::Value as Json;
+use serde_json::{Number, Value as Json};
 
 use super::super::model::text;
 use super::super::tree;
@@ -110,6 +110,11 @@ impl Walk<'_, '_, '_> {
 
     fn hint_for_unknown(&self, schema: &Json, key: &str) -> Option<String> {
         let known = schema["properties"].as_object().into_iter().flat_map(|known| known.keys());
+        let translated =
+            TRANSLATED.iter().find(|(theirs, ours)| *theirs == key && !schema["properties"][ours].is_null());
+        if let Some((_, ours)) = translated {
+            return Some(format!("it is called `{ours}` here"));
+        }
         if let Some(meant) = nearest(key, known.map(String::as_str)) {
             return Some(format!("did you mean `{meant}`?"));
         }
@@ -139,22 +144,40 @@ impl Walk<'_, '_, '_> {
     }
 
     fn number(&mut self, schema: &Json, value: &Value<'_>, literal: &NumberLit<'_>, name: &str) {
-        let is_whole = literal.value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-        let complaint = match literal.value.parse::<f64>() {
-            _ if !is_whole && !types(schema).any(|kind| kind == "number") => {
-                Some("wants a whole number, without a point and without an exponent".to_owned())
-            }
-            Ok(number) => out_of_bounds(schema, number).or_else(|| {
-                let is_too_large = is_whole && literal.value.parse::<i64>().is_err();
-                (is_too_large || !number.is_finite()).then(|| "is too large".to_owned())
-            }),
-            Err(_) => Some("is not a number".to_owned()),
+        let wants_whole = !types(schema).any(|kind| kind == "number");
+        let complaint = match serde_json::from_str::<Number>(literal.value) {
+            Err(_) => Some("is not a number, or far too large".to_owned()),
+            Ok(number) => match number.as_f64() {
+                Some(quantity) if wants_whole && quantity.fract() != 0.0 => Some("wants a whole number".to_owned()),
+                Some(quantity) => out_of_bounds(schema, quantity).or_else(|| {
+                    // `1e3`, `4.0` and `-0` are read as fractions, and what has too many digits as well.
+                    (wants_whole && number.is_f64()).then(|| "wants digits only, and not so many of them".to_owned())
+                }),
+                None => Some("is too large".to_owned()),
+            },
         };
         if let Some(complaint) = complaint {
             self.report.add(value, format!("{name} {complaint}"));
         }
     }
 }
+
+/// What people know from nginx, and what that is here.
+const TRANSLATED: [(&str, &str); 13] = [
+    ("listen", "listeners"),
+    ("location", "req_path"),
+    ("locations", "routes"),
+    ("root", "dir_path"),
+    ("alias", "dir_path"),
+    ("autoindex", "listing"),
+    ("try_files", "fallback"),
+    ("error_page", "error_pages"),
+    ("return", "redirect_url"),
+    ("proxy_pass", "upstreams"),
+    ("client_max_body_size", "max_body_size"),
+    ("allow", "ip_whitelist"),
+    ("deny", "ip_blacklist"),
+];
 
 /// Whether a value of this kind can fit.
 fn admits(schema: &Json, value: &Value<'_>) -> bool {

@@ -59,7 +59,8 @@ impl Default for FileOptions {
         Self {
             dir_path: None,
             index: site.index.into_iter().map(PathBeneath).collect(),
-            listing: site.listing,
+            // As `xps serve` does, and eXpServer, whose files are to mean here what they mean there.
+            listing: true,
             dot_files: site.dot_files,
             symlinks: Symlinks::Beneath,
             fallback: site.fallback.map(PathBeneath),

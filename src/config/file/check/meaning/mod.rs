@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use jsonc_parser::ast::{Object, Value};
 
 use super::report::{Report, is_missing};
+use crate::config::file::keys_of;
 use crate::config::file::model::{Hostname, Protocol, TcpOptions};
 use crate::config::file::tree::{get, list, text};
 
@@ -43,7 +44,7 @@ fn protocol(server: &Object<'_>) -> Option<Protocol> {
 }
 
 fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
-    for key in super::keys_of::<TcpOptions>() {
+    for key in keys_of::<TcpOptions>() {
         if let Some(property) = get(server, &key) {
             let hint = match key.as_str() {
                 "handler" => "add `\"protocol\": \"tcp\"`".to_owned(),
@@ -97,7 +98,7 @@ fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
         "send_file" if is_missing(server, "file") => report.add(&handler.value, "`send_file` wants a `file`"),
         _ => {}
     }
-    for key in super::keys_of::<TcpOptions>() {
+    for key in keys_of::<TcpOptions>() {
         let home = match key.as_str() {
             "handler" => continue,
             "root" | "file" => "send_file",

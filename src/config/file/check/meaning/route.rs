@@ -3,8 +3,8 @@
 use jsonc_parser::ast::{Object, Value};
 
 use super::group;
-use crate::config::file::check::keys_of;
 use crate::config::file::check::report::{Report, is_missing};
+use crate::config::file::keys_of;
 use crate::config::file::model::{FileOptions, ProxyOptions, RouteKind};
 use crate::config::file::tree::{get, list, text};
 

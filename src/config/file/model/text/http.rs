@@ -185,22 +185,21 @@ impl FromStr for RedirectUrl {
         if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(TextError::new("a URL has no spaces, no control characters, and others only as %XX"));
         }
+        if let Some(rest) = text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
+            let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+            return Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")));
+        }
         let has_host = match text.split_once("://") {
             Some((scheme, rest)) => {
-                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                is_scheme(scheme) && (authority.starts_with('$') || is_authority(authority))
+                let authority = rest.split(['/', '?', '#']).next().and_then(|text| text.split("$path").next());
+                is_scheme(scheme) && authority.is_some_and(|text| is_authority(&text.replace("$host", "host")))
             }
             None => text.starts_with('/') || text.starts_with("$path"),
         };
-        if !has_host {
-            return Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"));
-        }
-        match text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
-            Some(rest) => {
-                let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
-                Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")))
-            }
-            None => Ok(Self(text.to_owned())),
+        if has_host {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"))
         }
     }
 }
@@ -283,11 +282,21 @@ mod tests {
 
     #[test]
     fn redirects_lead_somewhere() {
-        let good = ["https://example.org", "http://localhost:8002/", "https://$host$path?$query", "/new$path", "$path"];
+        let good = [
+            "https://example.org$path",
+            "https://www.$host:8443/",
+            "https://example.org",
+            "http://localhost:8002/",
+            "https://$host$path?$query",
+            "/new$path",
+            "$path",
+        ];
         for text in good {
             assert_eq!(text.parse::<RedirectUrl>(), Ok(RedirectUrl(text.to_owned())));
         }
-        for text in ["", "example.org", "https://", "https://a b/", "/a\r\nX: y", "/é", "javascript:alert(1)"] {
+        for text in
+            ["", "example.org", "https://", "https://a b/", "/a\r\nX: y", "/é", "javascript:alert(1)", "https://$path"]
+        {
             assert!(text.parse::<RedirectUrl>().is_err(), "{text}");
         }
         let error = "https://$host$request_uri".parse::<RedirectUrl>().unwrap_err();
