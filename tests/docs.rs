@@ -19,6 +19,7 @@ const MACHINES: [(&str, &str); 11] = [
     ("FileHandle", "src/file/handle.rs"),
 ];
 
+const CONFIGURATION: &str = "docs/configuration.md";
 const LIFECYCLES: &str = "docs/lifecycles.md";
 
 /// `XPS_UPDATE=1 cargo test --test docs` writes the document anew.
@@ -38,6 +39,18 @@ fn the_life_cycles_in_the_documents_are_those_in_the_code() {
     }
     let found = fs::read_to_string(root.join(LIFECYCLES)).unwrap_or_default();
     assert!(found == expected, "{LIFECYCLES} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
+}
+
+/// `XPS_UPDATE=1 cargo test --test docs` writes the document anew.
+#[test]
+fn the_configuration_reference_is_that_of_the_model() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(CONFIGURATION);
+    let expected = xps::config::file::reference();
+    if std::env::var_os("XPS_UPDATE").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let found = fs::read_to_string(path).unwrap_or_default();
+    assert!(found == expected, "{CONFIGURATION} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
 }
 
 /// The first drawing of the module's comment.

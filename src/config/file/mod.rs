@@ -8,23 +8,26 @@
 //! ```
 //! let text = r#"{ "servers": [{ "listeners": [{ "port": 8080 }], "rotues": [] }] }"#;
 //! let problems = xps::config::file::parse(text).unwrap_err();
-//! assert!(problems[0].to_string().starts_with("1:51: unknown key `rotues` (did you mean `routes`?)\n"));
+//! assert!(problems[0].to_string().starts_with("1:50: unknown key `rotues` (did you mean `routes`?)\n"));
 //! ```
 
 mod check;
 mod model;
 mod problem;
+mod reference;
 mod tree;
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 pub use self::model::*;
 use self::problem::Source;
 pub use self::problem::{Problem, ProblemInFile};
+pub use self::reference::{EXAMPLE, reference};
 
 /// Reads a document.
 ///
@@ -51,7 +54,32 @@ pub fn schema() -> Json {
     SCHEMA.clone()
 }
 
-static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(File).to_value());
+static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
+    let mut schema = schemars::schema_for!(File).to_value();
+    unwrap_lines(&mut schema);
+    schema
+});
+
+/// Descriptions are as long as they are: where their lines broke in the source matters to nobody.
+fn unwrap_lines(schema: &mut Json) {
+    match schema {
+        Json::Object(members) => {
+            if let Some(Json::String(description)) = members.get_mut("description") {
+                *description = description.replace('\n', " ");
+            }
+            members.values_mut().for_each(unwrap_lines);
+        }
+        Json::Array(elements) => elements.iter_mut().for_each(unwrap_lines),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+/// The keys of a part of the document.
+fn keys_of<T: JsonSchema>() -> Vec<String> {
+    let schema = schemars::schema_for!(T);
+    let properties = schema.get("properties").and_then(Json::as_object);
+    properties.into_iter().flat_map(|properties| properties.keys().cloned()).collect()
+}
 
 #[cfg(test)]
 mod tests;

@@ -48,18 +48,463 @@ const ORIGINAL: &str = r#"{
 #[test]
 fn the_originals_files_are_read_unchanged() {
     let file = parse(ORIGINAL).unwrap();
-    assert_eq!((file.server_name.as_str(), file.workers, file.servers.len()), ("eXpServer", Some(4), 2));
+    assert_eq!((file.server_name.0.as_str(), file.workers, file.servers.len()), ("eXpServer", Some(4), 2));
     let [first, second] = file.servers.as_slice() else { panic!("there are two") };
     assert_eq!(first.listeners[0].place, Place::Tcp([0, 0, 0, 0].into(), 8001));
     let kinds: Vec<RouteKind> = first.routes.iter().map(|route| route.kind).collect();
     assert_eq!(kinds, [RouteKind::FileServe, RouteKind::Redirect, RouteKind::Metrics]);
     let files = &first.routes[0].files;
-    assert_eq!(
-        (files.compresses(), files.gzip_level(), files.index.as_slice()),
-        (true, None, &["index.html".into()][..])
-    );
+    assert_eq!((files.compresses(), files.gzip_level(), files.index[0].0.as_str()), (true, None, "index.html"));
     let group = &second.routes[0].proxy.group;
     assert_eq!(group.load_balancing, LoadBalancing::IpHash);
     assert_eq!(group.upstreams[1].address.to_string(), "localhost:3001");
     assert_eq!((group.upstreams[1].weight, group.upstreams[1].backup), (1, false));
+}
+
+/// The first lines of what is said, without the document's own.
+fn said(text: &str) -> Vec<String> {
+    let problems = parse(text).map(|_| ()).unwrap_err();
+    problems.iter().map(|problem| problem.to_string().lines().next().unwrap_or_default().to_owned()).collect()
+}
+
+/// A server around these routes, which begin on line 2.
+fn with_routes(routes: &str) -> String {
+    format!("{{ \"servers\": [{{ \"listeners\": [{{ \"port\": 80 }}], \"routes\": [\n{routes}\n] }}] }}")
+}
+
+/// Each of the cases is one wrong document and the only thing that is said of it.
+fn assert_said(cases: &[(&str, &str)], around: impl Fn(&str) -> String) {
+    for (text, expected) in cases {
+        assert_eq!(said(&around(text)), [*expected], "{text}");
+    }
+}
+
+#[test]
+fn everything_is_told_at_once_and_in_order() {
+    let text = r#"{
+  "workers": "4",
+  "servers": [
+    {
+      "listeners": [{ "host": "localhost", "port": 80800 }],
+      "routes": [
+        {
+          "req_path": "api",
+          "type": "reverse-proxy",
+          "gzip_enabled": true, // one letter too many
+        },
+      ],
+    },
+  ],
+}"#;
+    let problems = parse(text).unwrap_err();
+    let shown: Vec<String> = problems.iter().map(|problem| problem.in_file("xps_config.json").to_string()).collect();
+    assert_eq!(
+        shown,
+        [
+            r#"xps_config.json:2:14: `workers` wants a whole number, but this is text (write 4, without quotes)
+  |
+2 |   "workers": "4",
+  |              ^^^"#,
+            r#"xps_config.json:5:52: `port` wants from 0 to 65535
+  |
+5 |       "listeners": [{ "host": "localhost", "port": 80800 }],
+  |                                                    ^^^^^"#,
+            r#"xps_config.json:8:23: `req_path`, `api`: a path begins with `/`
+  |
+8 |           "req_path": "api",
+  |                       ^^^^^"#,
+            r#"xps_config.json:9:19: `type` cannot be `reverse-proxy`; there are file_serve, reverse_proxy, redirect, metrics (did you mean `reverse_proxy`?)
+  |
+9 |           "type": "reverse-proxy",
+  |                   ^^^^^^^^^^^^^^^"#,
+            r#"xps_config.json:10:11: unknown key `gzip_enabled` (did you mean `gzip_enable`?)
+   |
+10 |           "gzip_enabled": true, // one letter too many
+   |           ^^^^^^^^^^^^^^"#,
+        ]
+    );
+}
+
+#[test]
+fn comments_trailing_commas_and_a_byte_order_mark_are_no_offence() {
+    let text = "\u{feff}// servers\n{ \"servers\": [{ /* one */ \"listeners\": [{ \"port\": 0, },], },], }";
+    assert_eq!(parse(text).map(|file| file.servers.len()), Ok(1));
+}
+
+#[test]
+fn of_faults_in_the_syntax_the_first_is_told() {
+    assert_said(
+        &[
+            ("", "1:1: the document is empty (it wants an object with `servers`)"),
+            ("{\n \"servers\": [\n", "2:13: unterminated array (its `]` is missing)"),
+            ("{ 'a': 1 }", "1:3: single-quoted strings are not allowed (text stands in double quotes)"),
+            ("{ a: 1 }", "1:3: expected string for object property (keys stand in double quotes)"),
+            ("{ \"a\": 1 \"b\": 2 }", "1:9: expected comma"),
+            ("{} {}", "1:4: text cannot contain more than one JSON value"),
+        ],
+        str::to_owned,
+    );
+}
+
+#[test]
+fn wrong_shapes_are_told() {
+    assert_said(
+        &[
+            ("[]", "1:1: the document wants an object, `{ … }`, but this is a list"),
+            ("{}", "1:1: `servers` is missing here"),
+            (r#"{ "servers": [] }"#, "1:14: `servers` is empty, but wants at least one"),
+            (r#"{ "servers": [1] }"#, "1:15: an element of `servers` wants an object, `{ … }`, but this is a number"),
+            (
+                r#"{ "servers": [{ "listeners": [{ "port": 1 }], "dir_path": "." }] }"#,
+                "1:47: unknown key `dir_path` (there is one in each of `routes`)",
+            ),
+            (
+                r#"{ "servers": [{ "listeners": [{ "port": 1 }], "workers": 1 }] }"#,
+                "1:47: unknown key `workers` (it stands beside `servers`)",
+            ),
+            (
+                r#"{ "servers": [{ "listen": 80, "listeners": [{ "port": 1 }] }] }"#,
+                "1:17: unknown key `listen` (it is called `listeners` here)",
+            ),
+            (r#"{ "servers": [{ "listeners": [{ "port": 1 }], "xyzzy": 1 }] }"#, "1:47: unknown key `xyzzy`"),
+            (
+                "{ \"servers\": [{ \"listeners\": [{ \"port\": 1,\n\"port\": 2 }] }] }",
+                "2:1: `port` stands here a second time; the first is on line 1",
+            ),
+            (
+                r#"{ "servers": [{ "listeners": [{ "host": "a", "port": 1 }] }] }"#,
+                "1:41: `host`, `a`: not an address to listen on: write one such as 0.0.0.0, 127.0.0.1 or ::, or localhost",
+            ),
+        ],
+        str::to_owned,
+    );
+}
+
+#[test]
+fn wrong_values_are_told() {
+    let around = |line: &str| format!("{{ \"servers\": [{{ \"listeners\": [{{ \"port\": 1 }}] }}],\n{line} }}");
+    assert_said(
+        &[
+            (r#""workers": 1.5"#, "2:12: `workers` wants a whole number"),
+            (r#""workers": 4e0"#, "2:12: `workers` wants digits only, and not so many of them"),
+            (r#""burst": -0, "requests_per_second": 1"#, "2:10: `burst` wants digits only, and not so many of them"),
+            (r#""workers": 0"#, "2:12: `workers` wants from 1 to 1024"),
+            (r#""max_connections": 4294967296"#, "2:20: `max_connections` wants from 0 to 4294967295"),
+            (r#""max_connections": 99999999999999999999"#, "2:20: `max_connections` wants from 0 to 4294967295"),
+            (r#""pin_workers": 1"#, "2:16: `pin_workers` wants true or false, but this is a number"),
+            (
+                r#""limits": { "idle_timeout": "5 minutes" }"#,
+                "2:29: `idle_timeout`, `5 minutes`: not a time: write a number with ms, s, m, h or d, for example 30s",
+            ),
+            (
+                r#""limits": { "idle_timeout": true }"#,
+                "2:29: `idle_timeout` wants text such as \"30s\" or a number, but this is true or false",
+            ),
+            (r#""limits": { "idle_timeout": "400d" }"#, "2:29: `idle_timeout` wants from 0s to 365d"),
+            (r#""limits": { "idle_timeout": 1e999 }"#, "2:29: `idle_timeout` is not a number, or far too large"),
+            (
+                r#""limits": { "pipe_bytes_max": "64q" }"#,
+                "2:31: `pipe_bytes_max`, `64q`: not a size: write a number with k, m or g, for example 64k",
+            ),
+            (r#""limits": { "pipe_bytes_max": "0k" }"#, "2:31: `pipe_bytes_max` wants at least 1"),
+            (r#""limits": { "pipe_bytes_max": -1 }"#, "2:31: `pipe_bytes_max` wants at least 1"),
+            (
+                r#""limits": { "pipe_bytes_max": 99999999999999999999 }"#,
+                "2:31: `pipe_bytes_max` wants digits only, and not so many of them",
+            ),
+            (r#""limits": { "pool": { "small_bytes": "5k" } }"#, "2:38: `small_bytes` wants a multiple of 4096"),
+            (
+                r#""trusted_proxies": ["10.0.0.1/8"]"#,
+                "2:21: an element of `trusted_proxies`, `10.0.0.1/8`: this is an address within a network, which is 10.0.0.0/8",
+            ),
+            (
+                r#""uring_off": ["sendfile"]"#,
+                "2:15: an element of `uring_off`, `sendfile`: no such feature; the features are defer-taskrun, no-sqarray, registered-ring, accept-multishot, recv-multishot, buffer-ring, large-buffers, ring-open, ring-close, ring-connect",
+            ),
+            (r#""burst": 5"#, "2:1: `burst` means nothing without `requests_per_second`"),
+            (
+                r#""server_name": "a\r\nb""#,
+                "2:16: `server_name`, `a\u{fffd}\u{fffd}b`: not the value of a field: it has a control character",
+            ),
+        ],
+        around,
+    );
+}
+
+#[test]
+fn routes_without_what_they_need_are_told() {
+    assert_said(
+        &[
+            (r#"{ "type": "metrics" }"#, "2:1: `req_path` is missing here"),
+            (r#"{ "req_path": "/", "type": "file_serve" }"#, "2:28: a `file_serve` route wants a `dir_path`"),
+            (r#"{ "req_path": "/", "type": "reverse_proxy" }"#, "2:28: this wants `upstreams`"),
+            (
+                r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": [] }"#,
+                "2:58: `upstreams` is empty, but wants at least one",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a"] }"#,
+                "2:59: an element of `upstreams`, `a`: no port: write HOST:PORT, for example 127.0.0.1:3000 or [::1]:3000",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": [{ "addres": "a:1" }] }"#,
+                "2:61: unknown key `addres` (did you mean `address`?)",
+            ),
+            (r#"{ "req_path": "/", "type": "redirect" }"#, "2:28: a `redirect` route wants a `redirect_url`"),
+            (
+                r#"{ "req_path": "/", "type": "redirect", "redirect_url": "x.org" }"#,
+                "2:56: `redirect_url`, `x.org`: not where one can be sent to: write https://HOST/PATH or /PATH",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "redirect", "redirect_url": "/a", "http_status_code": 200 }"#,
+                "2:82: this is not the status of a redirect (301 and 308 are for good, 302, 303 and 307 for now)",
+            ),
+            (
+                "{ \"req_path\": \"/\", \"type\": \"metrics\" },\n{ \"req_path\": \"/\", \"type\": \"metrics\" }",
+                "3:15: there is a route for `/` already, on line 2",
+            ),
+        ],
+        with_routes,
+    );
+}
+
+#[test]
+fn options_that_mean_nothing_are_told() {
+    assert_said(
+        &[
+            (
+                r#"{ "req_path": "/", "type": "metrics", "listing": true }"#,
+                "2:39: `listing` means nothing to a `metrics` route; it is for `file_serve`",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "upgrade": true }"#,
+                "2:59: `upgrade` means nothing to a `file_serve` route; it is for `reverse_proxy`",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "compression": true, "gzip_enable": true }"#,
+                "2:80: `gzip_enable` says what `compression` says; one is enough",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a:1"], "headers": {} }"#,
+                "2:67: `headers` means nothing to a `reverse_proxy` route; it is for `file_serve` (`response_headers` is meant for that)",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "Content-Length": "5" } } }"#,
+                "2:81: `Content-Length` is xps's own to say",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "A B": "5" } } }"#,
+                "2:81: `A B`: not a token: letters, digits and -._~!#$%&'*+^`| make one up",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "error_pages": { "200": "x" } }"#,
+                "2:76: `200`: not the status of an error: 400 to 599",
+            ),
+        ],
+        with_routes,
+    );
+}
+
+#[test]
+fn what_choosing_an_upstream_needs_is_told() {
+    let around =
+        |options: &str| with_routes(&format!("{{ \"req_path\": \"/a\", \"type\": \"reverse_proxy\",\n{options} }}"));
+    assert_said(
+        &[
+            (
+                r#""upstreams": ["a:1"], "load_balancing": "header_hash""#,
+                "3:41: `header_hash` wants a `hash_header`, the field that decides",
+            ),
+            (
+                r#""upstreams": ["a:1"], "hash_header": "X""#,
+                "3:23: `hash_header` means nothing without `\"load_balancing\": \"header_hash\"`",
+            ),
+            (
+                r#""upstreams": ["a:1", "a:1"]"#,
+                "3:22: this upstream is on line 3 already (`weight` gives one a larger share)",
+            ),
+            (r#""upstreams": [{ "address": "a:1", "backup": true }]"#, "3:1: all upstreams are backups, of nothing"),
+            (
+                r#""upstreams": [{ "address": "a:1", "weight": 2 }]"#,
+                "3:35: `weight` means nothing to `round_robin` (`\"load_balancing\": \"weighted_round_robin\"` heeds it)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "load_balancing": "leastconn2""#,
+                "3:41: `load_balancing` cannot be `leastconn2`; there are round_robin, weighted_round_robin, least_conn, random_two, ip_hash, header_hash, path_hash, sticky_cookie (did you mean `least_conn`?)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "path": "/up" } }"#,
+                "3:53: `path` means nothing without `\"type\": \"http\"`",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "interval": 0 } }"#,
+                "3:65: `interval` wants from 1ms to 365d",
+            ),
+            (r#""upstreams": ["a:1"], "strip_prefix": "/b""#, "3:39: no path beneath `/a` begins so"),
+        ],
+        around,
+    );
+}
+
+#[test]
+fn listeners_that_cannot_be_are_told() {
+    let around = |servers: &str| format!("{{ \"servers\": [\n{servers}\n] }}");
+    assert_said(
+        &[
+            (r#"{ "listeners": [{}] }"#, "2:17: a listener wants a `port`, or a path, `unix`"),
+            (r#"{ "listeners": [{ "unix": "/s", "port": 1 }] }"#, "2:33: a listener has either `port` or `unix`"),
+            (r#"{ "listeners": [{ "port": 1, "mode": "0600" }] }"#, "2:30: `mode` means nothing without `unix`"),
+            (
+                r#"{ "listeners": [{ "unix": "/s", "mode": "0888" }] }"#,
+                "2:41: `mode`, `0888`: not permissions: write them in octal, for example 0660",
+            ),
+            (
+                r#"{ "listeners": [{ "port": 1 }, { "host": "*", "port": 1 }] }"#,
+                "2:32: this server listens there already, by line 2",
+            ),
+            (
+                "{ \"listeners\": [{ \"port\": 1 }] },\n{ \"listeners\": [{ \"port\": 1 }] }",
+                "3:17: no request comes here: the server that listens by line 2 takes every host, too",
+            ),
+            (
+                "{ \"listeners\": [{ \"port\": 1 }], \"hostnames\": [\"a.b\"] },\n{ \"listeners\": [{ \"port\": 1 }], \"hostnames\": [\"A.b.\"] }",
+                "3:17: `a.b` is taken by the server that listens there by line 2",
+            ),
+            (
+                "{ \"listeners\": [{ \"port\": 1 }] },\n{ \"listeners\": [{ \"port\": 1 }], \"protocol\": \"tcp\", \"handler\": \"echo\" }",
+                "3:17: another server listens there already, by line 2; only HTTP servers can share",
+            ),
+            (
+                r#"{ "listeners": [{ "port": 1, "accept_proxy_protocol": true }] }"#,
+                "2:30: no proxy is trusted, so there is nobody to believe (add `\"trusted_proxies\": [\"10.0.0.0/8\"]`, or whatever they are, beside `servers`)",
+            ),
+            (
+                r#"{ "listeners": [{ "port": 1 }], "hostnames": ["a", "A"] }"#,
+                "2:52: `a` stands here a second time; the first is on line 2",
+            ),
+        ],
+        around,
+    );
+}
+
+#[test]
+fn servers_that_speak_tcp_want_a_handler_and_its_options() {
+    let around =
+        |options: &str| format!("{{ \"servers\": [\n{{ \"listeners\": [{{ \"port\": 1 }}], {options} }}\n] }}");
+    assert_said(
+        &[
+            (
+                r#""protocol": "tcp""#,
+                "2:1: a server that speaks TCP wants a `handler` (echo, reverse, tcp_proxy or send_file)",
+            ),
+            (
+                r#""handler": "echo""#,
+                "2:33: `handler` means nothing to a server that speaks HTTP (add `\"protocol\": \"tcp\"`)",
+            ),
+            (
+                r#""protocol": "tcp", "handler": "echo", "routes": []"#,
+                "2:71: `routes` means nothing to a server that speaks TCP",
+            ),
+            (r#""protocol": "tcp", "handler": "tcp_proxy""#, "2:63: this wants `upstreams`"),
+            (r#""protocol": "tcp", "handler": "send_file""#, "2:63: `send_file` wants a `file`"),
+            (
+                r#""protocol": "tcp", "handler": "echo", "file": "x""#,
+                "2:71: `file` means nothing to this handler; it is for `send_file`",
+            ),
+            (
+                r#""protocol": "tcp", "handler": "tcp_proxy", "upstreams": ["a:1"], "load_balancing": "path_hash""#,
+                "2:116: `path_hash` needs requests of HTTP, which a `tcp_proxy` does not see",
+            ),
+        ],
+        around,
+    );
+}
+
+#[test]
+fn what_is_possible_is_read() {
+    let text = r#"{
+        "$schema": "./xps.schema.json",
+        "trusted_proxies": ["10.0.0.0/8"],
+        "access_log": "off",
+        "limits": { "idle_timeout": "1m30s", "connect_timeout": 0.25, "http": { "head_bytes_max": 16384 } },
+        "servers": [
+            { "listeners": [{ "port": 0 }, { "port": 0 }], "protocol": "tcp", "handler": "echo" },
+            {
+                "listeners": [{ "unix": "/run/xps.sock", "mode": "0660" }],
+                "protocol": "tcp",
+                "handler": "tcp_proxy",
+                "upstreams": ["unix:/run/app.sock", { "address": "[::1]:5432", "backup": true, "max_connections": 9 }],
+                "load_balancing": "least_conn",
+                "send_proxy_protocol": "v2"
+            },
+            {
+                "listeners": [{ "host": "::", "port": 8080, "accept_proxy_protocol": true }],
+                "hostnames": ["*.example.org"],
+                "routes": [{
+                    "req_path": "/api",
+                    "type": "reverse_proxy",
+                    "upstreams": [{ "address": "app:80", "weight": 3 }],
+                    "load_balancing": "weighted_round_robin",
+                    "health_check": { "active": { "type": "http", "path": "/up?full=1" }, "passive": { "failures": 0 } },
+                    "strip_prefix": "/api",
+                    "via": "off",
+                    "connect_timeout": null,
+                    "request_headers": { "set": { "X-A": "1" }, "add": { "X-B": ["2", "3"] }, "remove": ["Cookie"] }
+                }]
+            },
+            { "listeners": [{ "host": "::", "port": 8080, "accept_proxy_protocol": true }] }
+        ]
+    }"#;
+    let file = parse(text).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let limits = crate::config::Limits::from(&file.limits);
+    assert_eq!((limits.idle_timeout.as_secs(), limits.connect_timeout.as_millis()), (90, 250));
+    assert_eq!((limits.http.head.head_bytes_max, limits.backlog), (16384, Limits::default().backlog));
+    assert_eq!(file.access_log, AccessTarget::Off);
+    let Place::Unix { path, mode } = &file.servers[1].listeners[0].place else { panic!("it is a path") };
+    assert_eq!((path.to_str(), *mode), (Some("/run/xps.sock"), Some(FileMode(0o660))));
+    let group = &file.servers[1].tcp.group;
+    assert_eq!(group.upstreams[0].address, Endpoint::Unix("/run/app.sock".into()));
+    assert_eq!((group.upstreams[1].backup, group.upstreams[1].max_connections), (true, 9));
+    let proxy = &file.servers[2].routes[0].proxy;
+    assert_eq!((&proxy.via, proxy.group.connect_timeout, proxy.upgrade), (&Via::Off, None, true));
+    let added: Vec<&str> = proxy.request_headers.add.values().flat_map(FieldValues::iter).collect();
+    assert_eq!(added, ["2", "3"]);
+}
+
+#[test]
+fn what_the_model_writes_it_reads_again() {
+    let file = parse(ORIGINAL).unwrap();
+    let written = serde_json::to_string(&file).unwrap();
+    let read: File = serde_json::from_str(&written).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{file:?}"));
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&String::from_utf8_lossy(&bytes));
+        }
+
+        /// Nearer to what is written: a good document with a part in another's place.
+        #[test]
+        fn no_mistake_makes_it_panic(from in 0..ORIGINAL.len(), length in 0..40_usize, to in 0..ORIGINAL.len(), other in "[\\[\\]{}:,\"0-9a-zé\n/*-]{0,8}") {
+            let end = (from + length).min(ORIGINAL.len());
+            let moved = format!("{}{other}{}{}", &ORIGINAL[..to], &ORIGINAL[from..end], &ORIGINAL[to..]);
+            let without = format!("{}{other}{}", &ORIGINAL[..from], &ORIGINAL[end..]);
+            for text in [moved, without] {
+                if let Err(problems) = parse(&text) {
+                    prop_assert!(!problems.is_empty());
+                    for problem in problems {
+                        prop_assert!(problem.line <= text.lines().count().max(1) + 1);
+                        prop_assert!(!problem.to_string().is_empty());
+                    }
+                }
+            }
+        }
+    }
 }

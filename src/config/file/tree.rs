@@ -14,7 +14,7 @@ use super::problem::{Problem, Source};
 pub(super) fn parse<'t>(text: &'t str, source: &Source<'_>) -> Result<Value<'t>, Problem> {
     match parse_to_ast(text, &CollectOptions::default(), &SYNTAX) {
         Ok(result) => result.value.ok_or_else(|| {
-            source.problem(0..0, "the document is empty").with_hint("`{ \"servers\": [] }` is the least".to_owned())
+            source.problem(0..0, "the document is empty").with_hint("it wants an object with `servers`".to_owned())
         }),
         Err(error) => {
             let Range { start, end } = error.range().start..error.range().end;

@@ -2,19 +2,26 @@
 //!
 //! * [`shape`] holds it against the schema: kinds of values, unknown and missing keys, ranges, formats.
 //! * [`meaning`] asks whether what is said goes together. It looks at the tree, not at the typed document, so that it
-//!   speaks even of a document whose shape is wrong elsewhere; what shape has to do with is not its business.
+//!   speaks even of a document whose shape is wrong elsewhere; of shape itself it says nothing.
 
+mod meaning;
 mod nearest;
+mod report;
 mod shape;
+mod words;
 
 use jsonc_parser::ast::Value;
 
+use self::report::Report;
 use super::SCHEMA;
 use super::problem::{Problem, Source};
 
 /// All problems, in order of position.
 pub(super) fn all(tree: &Value<'_>, source: &Source<'_>) -> Vec<Problem> {
-    let mut problems = shape::check(tree, &SCHEMA, source);
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    problems
+    let mut report = Report::new(source);
+    shape::check(tree, &SCHEMA, &mut report);
+    if let Some(document) = tree.as_object() {
+        meaning::check(document, &mut report);
+    }
+    report.finish()
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{MediaType, Origin, Token};
+use super::text::{FieldValue, MediaType, Origin, PathBeneath, Token};
 use crate::config::SiteConfig;
 use crate::config::units::Size;
 use crate::file::compress;
@@ -19,7 +19,7 @@ pub struct FileOptions {
     #[schemars(length(min = 1))]
     pub dir_path: Option<PathBuf>,
     /// Files that stand for their folder, the first that exists.
-    pub index: Vec<String>,
+    pub index: Vec<PathBeneath>,
     /// Folders without such a file are listed.
     pub listing: bool,
     /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
@@ -27,7 +27,7 @@ pub struct FileOptions {
     /// Whether symbolic links are followed.
     pub symlinks: Symlinks,
     /// This file, relative to `dir_path`, is sent in place of what does not exist (single-page applications).
-    pub fallback: Option<String>,
+    pub fallback: Option<PathBeneath>,
     /// Files that become smaller are sent compressed to clients that understand it: with gzip, brotli or Zstandard.
     pub compression: bool,
     /// How hard, for the coding that is used; more costs more time. Without it: a fast one of each coding.
@@ -58,11 +58,12 @@ impl Default for FileOptions {
         let site = SiteConfig::default();
         Self {
             dir_path: None,
-            index: site.index,
-            listing: site.listing,
+            index: site.index.into_iter().map(PathBeneath).collect(),
+            // As `xps serve` does, and eXpServer, whose files are to mean here what they mean there.
+            listing: true,
             dot_files: site.dot_files,
             symlinks: Symlinks::Beneath,
-            fallback: site.fallback,
+            fallback: site.fallback.map(PathBeneath),
             compression: site.compression,
             compression_level: None,
             compression_min_size: Size(usize::try_from(compress::SIZE_MIN).unwrap_or(usize::MAX)),
@@ -119,9 +120,9 @@ pub struct FieldRules {
 #[serde(untagged)]
 pub enum FieldValues {
     /// One.
-    One(super::text::FieldValue),
+    One(FieldValue),
     /// Several.
-    Several(Vec<super::text::FieldValue>),
+    Several(Vec<FieldValue>),
 }
 
 impl FieldValues {

@@ -23,7 +23,7 @@ pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
     AccessTarget, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
-    PathPrefix, RedirectUrl, TextError, Token, UringFeature,
+    PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UringFeature, Via,
 };
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
@@ -34,13 +34,13 @@ use crate::driver::probe::BackendChoice;
 /// What xps does with each of its ports: servers, their listeners, and what is behind them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(title = "xps configuration")]
+#[schemars(title = "xps configuration", extend("required" = ["servers"]))]
 pub struct File {
     /// Where the JSON Schema of this file is, for editors. It is not read.
     #[serde(rename = "$schema")]
     pub schema: Option<String>,
     /// The `Server` field of answers; empty: none.
-    pub server_name: String,
+    pub server_name: ServerName,
     /// Worker threads. Without it: as many as the process may use processors.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u16>,
@@ -67,6 +67,7 @@ pub struct File {
     /// The bounds of everything. A time of 0 means: no limit.
     pub limits: Limits,
     /// The servers. Several may share a listener; then `hostnames` tell them apart.
+    #[schemars(length(min = 1))]
     pub servers: Vec<Server>,
 }
 
@@ -74,7 +75,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             schema: None,
-            server_name: SiteConfig::default().server_name.unwrap_or_default(),
+            server_name: ServerName(SiteConfig::default().server_name.unwrap_or_default()),
             workers: None,
             pin_workers: false,
             backend: Backend::Auto,

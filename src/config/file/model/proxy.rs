@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::files::FieldRules;
-use super::text::{HostRule, PathPrefix};
+use super::text::{HostRule, PathPrefix, Token, Via};
 use super::upstream::GroupOptions;
 use crate::config::units::{Period, Size};
 
@@ -32,8 +32,8 @@ pub struct ProxyOptions {
     pub replace_prefix: Option<PathPrefix>,
     /// What becomes of `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`.
     pub forwarded: Forwarded,
-    /// The name under which xps adds itself to `Via`; empty: it does not.
-    pub via: String,
+    /// The name under which xps adds itself to `Via`, or `off`.
+    pub via: Via,
     /// Connections may change to another protocol, such as WebSocket.
     pub upgrade: bool,
     /// Changes to the fields of requests.
@@ -53,7 +53,7 @@ impl Default for ProxyOptions {
             strip_prefix: None,
             replace_prefix: None,
             forwarded: Forwarded::Append,
-            via: "xps".into(),
+            via: Via::As(Token("xps".into())),
             upgrade: true,
             request_headers: FieldRules::default(),
             response_headers: FieldRules::default(),

@@ -32,9 +32,9 @@ pub struct Route {
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "format": "error-status" }))]
     pub error_pages: BTreeMap<ErrorStatus, PathBuf>,
-    /// For `redirect`: the status, 300 to 399.
-    #[serde(default)]
-    pub http_status_code: Option<u16>,
+    /// For `redirect`: the status, one of 3xx.
+    #[serde(default = "found")]
+    pub http_status_code: u16,
     /// For `redirect`: where to. `$host`, `$path` and `$query` stand for those of the request.
     #[serde(default)]
     pub redirect_url: Option<RedirectUrl>,
@@ -48,6 +48,10 @@ pub struct Route {
 
 const fn yes() -> bool {
     true
+}
+
+const fn found() -> u16 {
+    302
 }
 
 /// What is done with requests for a route.

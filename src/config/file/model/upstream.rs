@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::proxy::ProxyProtocol;
-use super::text::{Endpoint, Token};
+use super::text::{Endpoint, RequestTarget, Token};
 use crate::config::units::Period;
 
 /// The servers behind a proxy, of HTTP or of TCP, and how one of them is chosen.
@@ -20,7 +20,7 @@ pub struct GroupOptions {
     /// For `header_hash`: the field whose value decides.
     pub hash_header: Option<Token>,
     /// For `sticky_cookie`: the cookie that names the upstream.
-    pub cookie_name: Option<Token>,
+    pub cookie_name: Token,
     /// How it is found out which upstreams are well.
     pub health_check: HealthCheck,
     /// How long connecting may take. Without it: `limits.connect_timeout`.
@@ -42,7 +42,7 @@ impl Default for GroupOptions {
             upstreams: Vec::new(),
             load_balancing: LoadBalancing::RoundRobin,
             hash_header: None,
-            cookie_name: None,
+            cookie_name: Token("xps_upstream".into()),
             health_check: HealthCheck::default(),
             connect_timeout: None,
             tries: 3,
@@ -152,8 +152,7 @@ pub struct ActiveCheck {
     #[serde(rename = "type")]
     pub kind: CheckKind,
     /// For `http`: what is asked for.
-    #[schemars(length(min = 1))]
-    pub path: String,
+    pub path: RequestTarget,
     /// From one check to the next.
     #[schemars(range(min = 0.001))]
     pub interval: Period,
@@ -172,7 +171,7 @@ impl Default for ActiveCheck {
     fn default() -> Self {
         Self {
             kind: CheckKind::Tcp,
-            path: "/".into(),
+            path: RequestTarget("/".into()),
             interval: Period(Duration::from_secs(5)),
             timeout: Period(Duration::from_secs(2)),
             rise: 2,

@@ -18,7 +18,7 @@ macro_rules! shown_as_written {
     )* };
 }
 
-shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl);
+shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName);
 
 /// A token of HTTP (RFC 9110, 5.6.2), such as the name of a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +50,44 @@ impl FromStr for FieldValue {
             Err(TextError::new("not the value of a field: it is empty, or there is white space around it"))
         } else {
             Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+/// What stands in the `Server` field; empty: there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerName(pub String);
+
+impl FromStr for ServerName {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.is_empty() { Ok(Self::default()) } else { FieldValue::from_str(text).map(|value| Self(value.0)) }
+    }
+}
+
+/// Under which name a proxy adds itself to the `Via` field (RFC 9110, 7.6.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// It does not: `off`.
+    Off,
+    /// Under this pseudonym.
+    As(Token),
+}
+
+impl FromStr for Via {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::As) }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::As(name) => name.fmt(f),
         }
     }
 }
@@ -113,6 +151,24 @@ fn is_path_character(character: char) -> bool {
     !matches!(character, '?' | '#') && !character.is_whitespace() && !character.is_control()
 }
 
+/// What is asked for (RFC 9112, 3.2.1): a path, and a query if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestTarget(pub String);
+
+impl FromStr for RequestTarget {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if !text.starts_with('/') {
+            Err(TextError::new("a path begins with `/`"))
+        } else if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+            Err(TextError::new("a path has no spaces, no control characters, no `#`, and others only as %XX"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
 /// Where a redirect leads: `scheme:…` or `/path`, in which `$host`, `$path` and `$query` stand for the request's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectUrl(pub String);
@@ -129,22 +185,21 @@ impl FromStr for RedirectUrl {
         if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(TextError::new("a URL has no spaces, no control characters, and others only as %XX"));
         }
+        if let Some(rest) = text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
+            let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+            return Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")));
+        }
         let has_host = match text.split_once("://") {
             Some((scheme, rest)) => {
-                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                is_scheme(scheme) && (authority.starts_with('$') || is_authority(authority))
+                let authority = rest.split(['/', '?', '#']).next().and_then(|text| text.split("$path").next());
+                is_scheme(scheme) && authority.is_some_and(|text| is_authority(&text.replace("$host", "host")))
             }
             None => text.starts_with('/') || text.starts_with("$path"),
         };
-        if !has_host {
-            return Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"));
-        }
-        match text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
-            Some(rest) => {
-                let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
-                Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")))
-            }
-            None => Ok(Self(text.to_owned())),
+        if has_host {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"))
         }
     }
 }
@@ -227,11 +282,21 @@ mod tests {
 
     #[test]
     fn redirects_lead_somewhere() {
-        let good = ["https://example.org", "http://localhost:8002/", "https://$host$path?$query", "/new$path", "$path"];
+        let good = [
+            "https://example.org$path",
+            "https://www.$host:8443/",
+            "https://example.org",
+            "http://localhost:8002/",
+            "https://$host$path?$query",
+            "/new$path",
+            "$path",
+        ];
         for text in good {
             assert_eq!(text.parse::<RedirectUrl>(), Ok(RedirectUrl(text.to_owned())));
         }
-        for text in ["", "example.org", "https://", "https://a b/", "/a\r\nX: y", "/é", "javascript:alert(1)"] {
+        for text in
+            ["", "example.org", "https://", "https://a b/", "/a\r\nX: y", "/é", "javascript:alert(1)", "https://$path"]
+        {
             assert!(text.parse::<RedirectUrl>().is_err(), "{text}");
         }
         let error = "https://$host$request_uri".parse::<RedirectUrl>().unwrap_err();

@@ -16,8 +16,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::address::{Endpoint, Hostname, ListenHost, Network};
-pub use self::http::{ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, Token};
-pub use self::process::{AccessTarget, FileMode, UringFeature};
+pub use self::http::{
+    ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName, Token,
+    Via,
+};
+pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
 
 /// The text cannot be understood; what would be.
@@ -34,7 +37,7 @@ impl TextError {
 
 /// The types, and how each is named in the schema.
 macro_rules! texts {
-    ($($type:ident, $format:literal, $example:literal;)*) => {
+    ($($type:ident, $format:literal, $example:literal, $meaning:literal;)*) => {
         $(
             impl Serialize for $type {
                 fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -76,27 +79,31 @@ macro_rules! texts {
             }
         }
 
-        #[cfg(test)]
-        const EXAMPLES: &[(&str, &str)] = &[$(($format, $example)),*];
+        /// Format, example and explanation of each type, for the reference.
+        pub const KINDS: &[(&str, &str, &str)] = &[$(($format, $example, $meaning)),*];
     };
 }
 
 texts! {
-    AccessTarget, "access-log", "/var/log/xps/access.log";
-    Endpoint, "upstream", "127.0.0.1:3000";
-    ErrorStatus, "error-status", "404";
-    FieldValue, "field-value", "max-age=3600";
-    FileMode, "file-mode", "0660";
-    HostRule, "host-rule", "keep";
-    Hostname, "host-name", "example.org";
-    ListenHost, "listen-host", "0.0.0.0";
-    MediaType, "media-type", "text/x-c";
-    Network, "network", "10.0.0.0/8";
-    Origin, "origin", "https://example.org";
-    PathPrefix, "path-prefix", "/api";
-    RedirectUrl, "redirect-url", "https://$host$path";
-    Token, "token", "X-Tenant";
-    UringFeature, "uring-feature", "recv-multishot";
+    AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` for standard output, or a file";
+    Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, or `unix:/path`";
+    ErrorStatus, "error-status", "404", "400 to 599, in quotes";
+    FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
+    FileMode, "file-mode", "0660", "permissions in octal, in quotes";
+    HostRule, "host-rule", "keep", "`keep`, `upstream`, or a host";
+    Hostname, "host-name", "example.org", "a name or an address; `*.` in front means all beneath it; a port may follow";
+    ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
+    MediaType, "media-type", "text/x-c", "`type/subtype`";
+    Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits";
+    Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*` or `null`";
+    PathBeneath, "path-beneath", "index.html", "a path without `/` at its begin and without `..`";
+    PathPrefix, "path-prefix", "/api", "a path with `/` at its begin";
+    RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are filled in";
+    RequestTarget, "request-target", "/health", "a path with `/` at its begin, and a query if there is one";
+    ServerName, "server-name", "xps", "the value of a field, or nothing";
+    Token, "token", "X-Tenant", "letters, digits and ``-._~!#$%&'*+^`|``, as in the name of a field";
+    UringFeature, "uring-feature", "recv-multishot", "as `xps probe` lists them";
+    Via, "via", "xps", "a token, or `off`";
 }
 
 /// The quantity that the text stands for, as `minimum` and `maximum` see it: bytes, or seconds.
@@ -114,9 +121,9 @@ mod tests {
 
     #[test]
     fn each_example_is_one() {
-        for (format, example) in EXAMPLES {
+        for (format, example, _) in KINDS {
             assert_eq!(verify(format, example), Ok(()), "{format}");
-            assert!(verify(format, "").is_err(), "{format}: nothing is not one");
+            assert_eq!(verify(format, "").is_ok(), *format == "server-name", "{format}: only a name may be nothing");
         }
     }
 }

@@ -42,6 +42,28 @@ impl fmt::Display for AccessTarget {
     }
 }
 
+/// A path that stays beneath the folder it is relative to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathBeneath(pub String);
+
+impl FromStr for PathBeneath {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.is_empty() || text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..") {
+            Err(TextError::new("not a path beneath the folder: no `/` at its begin, no `..` in it"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for PathBeneath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The permissions of a file, in octal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMode(pub u32);

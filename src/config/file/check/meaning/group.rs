@@ -1,0 +1,103 @@
+//! Whether there are upstreams, and a way to choose among them.
+
+use std::collections::HashMap;
+
+use jsonc_parser::ast::{Object, Value};
+
+use crate::config::file::check::report::{Report, is_missing};
+use crate::config::file::tree::{get, list, text};
+
+/// What is spoken with the upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Http,
+    Tcp,
+}
+
+/// Reports what is amiss with the upstreams of a route or a server, and how they are chosen. `place` says that there
+/// must be some.
+pub(super) fn check(owner: &Object<'_>, place: &Value<'_>, over: Over, report: &mut Report<'_, '_>) {
+    if is_missing(owner, "upstreams") {
+        report.add(place, "this wants `upstreams`");
+    } else if let Some(property) = get(owner, "upstreams")
+        && property.value.as_array().is_some_and(|array| array.elements.is_empty())
+    {
+        report.add(&property.value, "`upstreams` is empty, but wants at least one");
+    }
+    upstreams(owner, report);
+    balancing(owner, over, report);
+    let active = get(owner, "health_check")
+        .and_then(|property| property.value.as_object())
+        .and_then(|health| get(health, "active"))
+        .and_then(|property| property.value.as_object());
+    if let Some(active) = active {
+        health(active, report);
+    }
+}
+
+fn upstreams(owner: &Object<'_>, report: &mut Report<'_, '_>) {
+    let upstreams = list(owner, "upstreams");
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for upstream in upstreams {
+        let address = match upstream {
+            Value::StringLit(literal) => Some(literal.value.as_ref()),
+            Value::Object(object) => text(object, "address"),
+            Value::NumberLit(_) | Value::BooleanLit(_) | Value::Array(_) | Value::NullKeyword(_) => None,
+        };
+        let Some(address) = address else { continue };
+        let line = report.line(upstream);
+        if let Some(first) = seen.get(address) {
+            let hint = "`weight` gives one a larger share".to_owned();
+            report.add_with_hint(upstream, format!("this upstream is on line {first} already"), hint);
+        } else {
+            seen.insert(address, line);
+        }
+    }
+    let is_backup = |upstream: &Value<'_>| {
+        let backup = upstream.as_object().and_then(|object| get(object, "backup"));
+        backup.and_then(|property| property.value.as_boolean_lit()).is_some_and(|literal| literal.value)
+    };
+    if let (Some(property), false) = (get(owner, "upstreams"), upstreams.is_empty())
+        && upstreams.iter().all(is_backup)
+    {
+        report.add(property, "all upstreams are backups, of nothing");
+    }
+}
+
+fn balancing(owner: &Object<'_>, over: Over, report: &mut Report<'_, '_>) {
+    let balancing = get(owner, "load_balancing");
+    let name = if balancing.is_some() { text(owner, "load_balancing") } else { Some("round_robin") };
+    let Some(name) = name else { return };
+    if let Some(property) = balancing
+        && over == Over::Tcp
+        && matches!(name, "header_hash" | "path_hash" | "sticky_cookie")
+    {
+        report.add(&property.value, format!("`{name}` needs requests of HTTP, which a `tcp_proxy` does not see"));
+    }
+    if let Some(property) = balancing
+        && name == "header_hash"
+        && is_missing(owner, "hash_header")
+    {
+        report.add(&property.value, "`header_hash` wants a `hash_header`, the field that decides");
+    }
+    for (key, wanted) in [("hash_header", "header_hash"), ("cookie_name", "sticky_cookie")] {
+        if let Some(property) = get(owner, key).filter(|_| name != wanted) {
+            report.add(property, format!("`{key}` means nothing without `\"load_balancing\": \"{wanted}\"`"));
+        }
+    }
+    if name == "round_robin" {
+        for upstream in list(owner, "upstreams").iter().filter_map(Value::as_object) {
+            if let Some(property) = get(upstream, "weight") {
+                let hint = "`\"load_balancing\": \"weighted_round_robin\"` heeds it".to_owned();
+                report.add_with_hint(property, "`weight` means nothing to `round_robin`", hint);
+            }
+        }
+    }
+}
+
+fn health(active: &Object<'_>, report: &mut Report<'_, '_>) {
+    let Some(path) = get(active, "path") else { return };
+    if text(active, "type") != Some("http") {
+        report.add(path, "`path` means nothing without `\"type\": \"http\"`");
+    }
+}

@@ -1,0 +1,109 @@
+//! Whether each socket has one owner, and each server on it its own hosts.
+
+use std::collections::HashMap;
+
+use jsonc_parser::ast::{Object, Value};
+
+use super::protocol;
+use crate::config::file::check::report::{Report, is_missing};
+use crate::config::file::model::{Hostname, ListenHost, Protocol};
+use crate::config::file::tree::{get, list, text};
+
+/// Reports listeners that name no place, or one that is taken.
+pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
+    let mut sockets: HashMap<String, Vec<Claim<'_, '_>>> = HashMap::new();
+    for server in servers {
+        for value in list(server, "listeners") {
+            let Some(listener) = value.as_object() else { continue };
+            check_form(listener, report);
+            let Some(address) = address(listener) else { continue };
+            let claim = Claim { server, listener };
+            let claims = sockets.entry(address).or_default();
+            if let Some(complaint) = claims.iter().find_map(|earlier| claim.complaint(earlier, report)) {
+                report.add(value, complaint);
+            }
+            claims.push(claim);
+        }
+    }
+}
+
+/// Reports listeners that wait for a header which nobody may send.
+pub(super) fn check_untrusted(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
+    let listeners = servers.iter().flat_map(|server| list(server, "listeners")).filter_map(Value::as_object);
+    for listener in listeners.filter(|listener| get(listener, "unix").is_none() && expects_header(listener)) {
+        if let Some(property) = get(listener, "accept_proxy_protocol") {
+            let hint = "add `\"trusted_proxies\": [\"10.0.0.0/8\"]`, or whatever they are, beside `servers`".to_owned();
+            report.add_with_hint(property, "no proxy is trusted, so there is nobody to believe", hint);
+        }
+    }
+}
+
+/// Either `host` and `port`, or `unix` and perhaps `mode`.
+fn check_form(listener: &Object<'_>, report: &mut Report<'_, '_>) {
+    if get(listener, "unix").is_some() {
+        for key in ["host", "port"] {
+            if let Some(property) = get(listener, key) {
+                report.add(property, format!("a listener has either `{key}` or `unix`"));
+            }
+        }
+    } else if is_missing(listener, "port") && is_missing(listener, "unix") {
+        report.add(listener, "a listener wants a `port`, or a path, `unix`");
+    } else if let Some(mode) = get(listener, "mode") {
+        report.add(mode, "`mode` means nothing without `unix`");
+    }
+}
+
+/// One form for each address, however it is written; nothing, if it cannot be taken twice.
+fn address(listener: &Object<'_>) -> Option<String> {
+    if let Some(path) = text(listener, "unix") {
+        return Some(format!("unix:{path}"));
+    }
+    let port: u16 = get(listener, "port")?.value.as_number_lit()?.value.parse().ok()?;
+    let host: ListenHost = match get(listener, "host") {
+        Some(_) => text(listener, "host")?.parse().ok()?,
+        None => ListenHost(std::net::Ipv4Addr::UNSPECIFIED.into()),
+    };
+    // Port 0 is a different one each time.
+    (port != 0).then(|| std::net::SocketAddr::new(host.0, port).to_string())
+}
+
+fn expects_header(listener: &Object<'_>) -> bool {
+    get(listener, "accept_proxy_protocol").and_then(|property| property.value.as_boolean_lit()).is_some_and(|b| b.value)
+}
+
+/// A server's wish for a socket.
+struct Claim<'d, 't> {
+    server: &'d Object<'t>,
+    listener: &'d Object<'t>,
+}
+
+impl Claim<'_, '_> {
+    /// Why it does not go together with an earlier one for the same socket.
+    fn complaint(&self, earlier: &Self, report: &Report<'_, '_>) -> Option<String> {
+        let line = report.line(earlier.listener);
+        if std::ptr::eq(self.server, earlier.server) {
+            return Some(format!("this server listens there already, by line {line}"));
+        }
+        let protocols = (protocol(self.server)?, protocol(earlier.server)?);
+        if protocols != (Protocol::Http, Protocol::Http) {
+            return Some(format!("another server listens there already, by line {line}; only HTTP servers can share"));
+        }
+        let mode = |claim: &Self| text(claim.listener, "mode").map(str::to_owned);
+        if expects_header(self.listener) != expects_header(earlier.listener) || mode(self) != mode(earlier) {
+            return Some(format!("the same socket has other options on line {line}"));
+        }
+        let (own, others) = (hostnames(self.server)?, hostnames(earlier.server)?);
+        if own.is_empty() && others.is_empty() {
+            return Some(format!(
+                "no request comes here: the server that listens by line {line} takes every host, too"
+            ));
+        }
+        let taken = own.iter().find(|name| others.contains(name))?;
+        Some(format!("`{taken}` is taken by the server that listens there by line {line}"))
+    }
+}
+
+/// The server's hosts; nothing, if one of them is none.
+fn hostnames(server: &Object<'_>) -> Option<Vec<Hostname>> {
+    list(server, "hostnames").iter().map(|value| value.as_string_lit()?.value.parse().ok()).collect()
+}

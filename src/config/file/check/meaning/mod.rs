@@ -1,0 +1,111 @@
+//! What a schema cannot say: whether the parts of a document go together.
+//!
+//! Each check is of the tree, and holds its peace where what it needs is not of the expected kind.
+
+mod group;
+mod listeners;
+mod route;
+
+use std::collections::HashMap;
+
+use jsonc_parser::ast::{Object, Value};
+
+use super::report::{Report, is_missing};
+use crate::config::file::keys_of;
+use crate::config::file::model::{Hostname, Protocol, TcpOptions};
+use crate::config::file::tree::{get, list, text};
+
+/// Reports what does not go together.
+pub(super) fn check(document: &Object<'_>, report: &mut Report<'_, '_>) {
+    if let (Some(burst), None) = (get(document, "burst"), get(document, "requests_per_second")) {
+        report.add(burst, "`burst` means nothing without `requests_per_second`");
+    }
+    let servers: Vec<&Object<'_>> = list(document, "servers").iter().filter_map(Value::as_object).collect();
+    for server in &servers {
+        match protocol(server) {
+            Some(Protocol::Http) => http(server, report),
+            Some(Protocol::Tcp) => tcp(server, report),
+            None => {}
+        }
+    }
+    listeners::check(&servers, report);
+    if list(document, "trusted_proxies").is_empty() {
+        listeners::check_untrusted(&servers, report);
+    }
+}
+
+/// What the server speaks; nothing, if that is not to be known.
+fn protocol(server: &Object<'_>) -> Option<Protocol> {
+    match (get(server, "protocol"), text(server, "protocol")) {
+        (None, _) | (_, Some("http")) => Some(Protocol::Http),
+        (_, Some("tcp")) => Some(Protocol::Tcp),
+        (Some(_), Some(_) | None) => None,
+    }
+}
+
+fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
+    for key in keys_of::<TcpOptions>() {
+        if let Some(property) = get(server, &key) {
+            let hint = match key.as_str() {
+                "handler" => "add `\"protocol\": \"tcp\"`".to_owned(),
+                _ => "it stands in each of `routes`, or with `\"protocol\": \"tcp\"`".to_owned(),
+            };
+            report.add_with_hint(property, format!("`{key}` means nothing to a server that speaks HTTP"), hint);
+        }
+    }
+    let mut seen: HashMap<Hostname, usize> = HashMap::new();
+    for value in list(server, "hostnames") {
+        let Some(Ok(name)) = value.as_string_lit().map(|literal| literal.value.parse::<Hostname>()) else { continue };
+        let line = report.line(value);
+        if let Some(first) = seen.get(&name) {
+            report.add(value, format!("`{name}` stands here a second time; the first is on line {first}"));
+        } else {
+            seen.insert(name, line);
+        }
+    }
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for route in list(server, "routes").iter().filter_map(Value::as_object) {
+        if let (Some(prefix), Some(place)) = (text(route, "req_path"), get(route, "req_path")) {
+            if let Some(first) = seen.get(prefix) {
+                report.add(&place.value, format!("there is a route for `{prefix}` already, on line {first}"));
+            } else {
+                seen.insert(prefix, report.line(place));
+            }
+        }
+        route::check(route, report);
+    }
+}
+
+/// Keys of a server that are about requests.
+const HTTP_ONLY: [&str; 4] = ["routes", "hostnames", "access_log", "access_format"];
+
+fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
+    for key in HTTP_ONLY {
+        if let Some(property) = get(server, key) {
+            report.add(property, format!("`{key}` means nothing to a server that speaks TCP"));
+        }
+    }
+    let Some(handler) = get(server, "handler") else {
+        if is_missing(server, "handler") {
+            let hint = "echo, reverse, tcp_proxy or send_file".to_owned();
+            report.add_with_hint(server, "a server that speaks TCP wants a `handler`", hint);
+        }
+        return;
+    };
+    let Some(name) = text(server, "handler") else { return };
+    match name {
+        "tcp_proxy" => group::check(server, &handler.value, group::Over::Tcp, report),
+        "send_file" if is_missing(server, "file") => report.add(&handler.value, "`send_file` wants a `file`"),
+        _ => {}
+    }
+    for key in keys_of::<TcpOptions>() {
+        let home = match key.as_str() {
+            "handler" => continue,
+            "root" | "file" => "send_file",
+            _ => "tcp_proxy",
+        };
+        if let Some(property) = get(server, &key).filter(|_| home != name) {
+            report.add(property, format!("`{key}` means nothing to this handler; it is for `{home}`"));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Where the checks put what they find.
+
+use std::ops::Range;
+
+use jsonc_parser::ast::{Object, ObjectProp, Value};
+use jsonc_parser::common::Ranged;
+
+use super::super::problem::{Problem, Source};
+use super::super::tree;
+use super::nearest::nearest;
+
+/// The problems so far.
+pub(super) struct Report<'r, 't> {
+    source: &'r Source<'t>,
+    problems: Vec<Problem>,
+}
+
+impl<'r, 't> Report<'r, 't> {
+    pub(super) const fn new(source: &'r Source<'t>) -> Self {
+        Self { source, problems: Vec::new() }
+    }
+
+    /// All of them, in order of position.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        self.problems
+    }
+
+    pub(super) fn add(&mut self, place: &impl Place, message: impl Into<String>) {
+        self.add_with_hint(place, message, None);
+    }
+
+    pub(super) fn add_with_hint(
+        &mut self,
+        place: &impl Place,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(self.source.problem(place.marked(), message).with_hint(hint));
+        }
+    }
+
+    /// The line on which it begins.
+    pub(super) fn line(&self, place: &impl Place) -> usize {
+        self.source.line_of(place.marked().start)
+    }
+}
+
+/// Who has put so many right will ask again.
+const PROBLEMS_MAX: usize = 1000;
+
+/// What a problem can point at.
+pub(super) trait Place {
+    /// The bytes to mark. Of what has an inside the whole is not marked.
+    fn marked(&self) -> Range<usize>;
+}
+
+impl Place for Value<'_> {
+    fn marked(&self) -> Range<usize> {
+        match self {
+            Self::Object(object) => object.marked(),
+            Self::Array(_) => first(self),
+            Self::StringLit(_) | Self::NumberLit(_) | Self::BooleanLit(_) | Self::NullKeyword(_) => tree::range(self),
+        }
+    }
+}
+
+impl Place for Object<'_> {
+    fn marked(&self) -> Range<usize> {
+        first(self)
+    }
+}
+
+/// Its key.
+impl Place for ObjectProp<'_> {
+    fn marked(&self) -> Range<usize> {
+        tree::range(&self.name)
+    }
+}
+
+fn first(value: &impl Ranged) -> Range<usize> {
+    let start = value.range().start;
+    start..start + 1
+}
+
+/// Whether the key is missing, and not only written wrongly, of which the unknown key already tells.
+pub(super) fn is_missing(object: &Object<'_>, key: &str) -> bool {
+    tree::get(object, key).is_none()
+        && !object.properties.iter().any(|property| nearest(property.name.as_str(), [key]).is_some())
+}
+
+/// Not more of what was written than a message can bear.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 60;
+    let visible = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let mut shown: String = text.chars().take(SHOWN_MAX).map(visible).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
