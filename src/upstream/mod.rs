@@ -3,8 +3,10 @@
 //! * [`Upstream`] is one configured `HOST:PORT`: it remembers what the name resolved to and which of
 //!   the addresses answered last. One per worker and listener, shared by the sessions.
 //! * [`Connector`] brings one connection about: resolve, connect, try the next address.
+//! * [`group::Group`] is several upstreams that serve the same: which of them takes a request, which is down.
 
 mod connector;
+pub mod group;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
