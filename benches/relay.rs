@@ -23,7 +23,7 @@ fn relay(criterion: &mut Criterion) {
     let upstream = start_upstream().expect("a port of the loopback is free");
     let upstream = UpstreamAddress { host: upstream.ip().to_string().into(), port: upstream.port() };
     for (name, backend) in BACKENDS {
-        let Some(server) = InProcess::start(backend, Service::TcpProxy(GroupConfig::single(upstream.clone()))) else {
+        let Some(server) = InProcess::start(backend, Service::TcpProxy(GroupConfig::of([upstream.clone()]))) else {
             continue;
         };
         let mut socket = server.connect();

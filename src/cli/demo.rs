@@ -25,7 +25,7 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
-    let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::single(upstream))));
+    let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let listeners = vec![
         listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),
         listener(PROXY_PORT, Service::Http { front: FrontConfig::of(proxy, Some("xps".to_owned())), access: None }),

@@ -68,7 +68,7 @@ fn join(
     let mut core = Core::new(limits);
     let socket = driver.adopt(stream);
     let now = driver.now();
-    core.add_session(socket, Peer::Local, &Template::Proxy(Group::new(GroupConfig::single(upstream.clone()), 0)), now);
+    core.add_session(socket, Peer::Local, &Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0)), now);
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();

@@ -139,7 +139,7 @@ impl Session {
             last_activity: now,
             life: Life::Open,
             client: Connection::new(socket, slot::client_tokens(key)),
-            task: template.task(key, now, limits),
+            task: template.task(key, peer, now, limits),
         }
     }
 

@@ -14,10 +14,10 @@ use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};
-use crate::driver::Time;
+use crate::driver::{Peer, Time};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
-use crate::upstream::group::{Choice, Verdict};
+use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
 use crate::upstream::{Attempt, Group, Progress, Release, Rules};
 
 #[derive(Debug)]
@@ -28,10 +28,15 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(session: Key, group: Rc<Group>, limits: &Limits) -> Self {
+    pub(super) fn new(session: Key, group: Rc<Group>, peer: Peer, limits: &Limits) -> Self {
+        let choice = match (group.policy(), peer.ip()) {
+            (Policy::Hash(HashSource::Client), Some(client)) => Choice::Hash(hash::of_client(client)),
+            // Of bytes nothing else is known.
+            _ => Choice::Any,
+        };
         let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
         Self {
-            attempt: Attempt::new(group, session, Choice::Any, rules),
+            attempt: Attempt::new(group, session, choice, rules),
             tunnel: Tunnel::new(limits.pipe_bytes_max),
             deadline: None,
         }

@@ -9,7 +9,7 @@ use super::http::{Door, Http};
 use super::proxy::Proxy;
 use super::reverse::Reverse;
 use crate::config::Limits;
-use crate::driver::Time;
+use crate::driver::{Peer, Time};
 use crate::table::Key;
 use crate::upstream::Group;
 
@@ -40,11 +40,11 @@ impl Template {
         }
     }
 
-    pub(super) fn task(&self, session: Key, now: Time, limits: &Limits) -> Box<dyn Task> {
+    pub(super) fn task(&self, session: Key, peer: Peer, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
-            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), limits)),
+            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), peer, limits)),
             Self::Http(door) => Box::new(Http::new(session, Rc::clone(door), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }

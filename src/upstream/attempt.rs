@@ -152,8 +152,7 @@ impl Attempt {
                 None
             }
             Pick::Busy if self.group.wait(self.session, now) => {
-                let timeout = self.group.queue_timeout();
-                self.state = State::Queued { until: (!timeout.is_zero()).then(|| now + timeout) };
+                self.state = State::Queued { until: self.group.wait_deadline(now) };
                 Some(Progress::Wait)
             }
             Pick::Busy => Some(self.fail(Unreachable::QueueFull)),

@@ -1,85 +1,367 @@
-//! Placeholder: round robin.
-use std::cell::Cell;
-use std::rc::Rc;
-use std::time::Duration;
+//! Several upstreams that serve the same: which of them takes a request, which is down, who waits for a place.
+//!
+//! One [`Group`] a worker and route, shared by its sessions:
+//!
+//! ```text
+//!   pick ──► Member(id) ──► connect, send, read … ──► end(id, verdict)         exactly once each
+//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick again    or the queue is full, or give_up(key)
+//!     └────► Down
+//! ```
+//!
+//! A request that fails and may be tried again inserts the member into its [`Tried`] and picks again.
+//!
+//! # Who may be used
+//!
+//! Members that are up come first. Backups are used when every other member is down, or has failed this very request.
+//! Members that the request has tried come last. A member at its limit of connections takes nothing; while it is up,
+//! requests rather wait than go to a backup.
+//!
+//! It does no I/O and reads no clock: time is given, and chance comes from a seed, so that a simulation can repeat it.
 
+mod config;
+pub mod hash;
+mod health;
+mod member;
+mod policy;
+mod queue;
+mod tried;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use config::{GroupConfig, HashSource, MEMBERS_MAX, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
+pub use health::{CheckCounter, Verdict};
+pub use tried::Tried;
+
+use self::health::{Change, Health};
+use self::member::{Member, Standing};
+use self::policy::{Candidate, Chance};
+use self::queue::Queue;
 use super::Upstream;
-use crate::config::UpstreamAddress;
 use crate::driver::Time;
 use crate::table::Key;
 
-#[derive(Clone, Debug)]
-pub struct MemberConfig {
-    pub address: UpstreamAddress,
-}
-#[derive(Clone, Debug)]
-pub struct GroupConfig {
-    pub members: Vec<MemberConfig>,
-}
-impl GroupConfig {
-    pub fn of(addresses: Vec<UpstreamAddress>) -> Self {
-        Self { members: addresses.into_iter().map(|address| MemberConfig { address }).collect() }
-    }
-    pub fn single(address: UpstreamAddress) -> Self {
-        Self { members: vec![MemberConfig { address }] }
-    }
-}
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Choice {
-    Any,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemberId(pub u16);
-#[derive(Clone, Debug, Default)]
-pub struct Tried(u64);
-impl Tried {
-    pub fn insert(&mut self, member: MemberId) {
-        self.0 |= 1 << member.0
-    }
-}
-pub enum Pick {
-    Member(MemberId),
-    Busy,
-    Down,
-}
-#[derive(Clone, Copy, Debug)]
-pub enum Verdict {
-    Success,
-    Failure,
-    Neutral,
-}
+/// Several upstreams that serve the same. See the module's page.
 #[derive(Debug)]
 pub struct Group {
-    members: Vec<Rc<Upstream>>,
-    next: Cell<usize>,
+    members: Box<[Member]>,
+    policy: Policy,
+    passive: PassiveHealth,
+    slow_start: SlowStart,
+    queue_config: QueueConfig,
+    queue: RefCell<Queue>,
+    chance: RefCell<Chance>,
 }
+
+/// Names a member by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u16);
+
+/// What a request brings that decides where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Nothing: as the policy says.
+    Any,
+    /// The hash of its key ([`hash`]). If its member cannot be used, the key's next best takes it.
+    Hash(u64),
+    /// The member that it belongs to, by its cookie. A member that is being drained takes it, and a backup, too. If the
+    /// member is down, full or tried, as in round robin, so that what was one member's is spread over all the others.
+    Member(MemberId),
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Pick {
+    /// There. To be ended exactly once, by [`Group::end`].
+    Member(MemberId),
+    /// Some are up, but all that may be used are at their limit of connections.
+    Busy,
+    /// None is up.
+    Down,
+}
+
+/// How a member is doing, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Whether it takes requests as ever. A member that one request is trying is not up yet.
+    pub is_up: bool,
+    /// Requests there now.
+    pub in_flight: usize,
+    /// Its weight as it counts now, in thousandths; grows during slow start.
+    pub weight_permille: u64,
+}
+
 impl Group {
-    pub fn new(config: GroupConfig, _seed: u64) -> Rc<Self> {
+    /// A group with every member up. `seed` decides what is left to chance; workers should have different ones.
+    pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
+        let GroupConfig { members: configs, policy, mut passive, slow_start, queue } = config;
+        if configs.len() == 1 {
+            // Better a request that may fail than one that fails for certain.
+            passive.failures = 0;
+        }
+        let members = configs.iter().take(MEMBERS_MAX).enumerate().map(|(index, config)| {
+            let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
+            Member::new(config, twins_before as u64)
+        });
         Rc::new(Self {
-            members: config.members.into_iter().map(|m| Upstream::new(m.address)).collect(),
-            next: Cell::new(0),
+            members: members.collect(),
+            policy,
+            passive,
+            slow_start,
+            queue_config: queue,
+            queue: RefCell::new(Queue::new(queue.waiting_max)),
+            chance: RefCell::new(Chance::new(seed)),
         })
     }
+
+    /// The member's upstream.
+    ///
+    /// # Panics
+    /// If the id is another group's.
     pub fn upstream(&self, member: MemberId) -> &Rc<Upstream> {
-        &self.members[usize::from(member.0)]
+        &self.members[usize::from(member.0)].upstream
     }
-    pub fn pick(&self, _choice: Choice, _tried: &Tried, _now: Time) -> Pick {
-        let at = self.next.get();
-        self.next.set((at + 1) % self.members.len());
-        Pick::Member(MemberId(at as u16))
+
+    /// The policy, which says what [`Choice`] a request should bring.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
-    pub fn end(&self, _member: MemberId, _verdict: Verdict, _now: Time) {}
-    pub fn wait(&self, _key: Key, _now: Time) -> bool {
-        false
-    }
-    pub fn give_up(&self, _key: Key) {}
-    pub fn take_woken(&self) -> Option<Key> {
-        None
-    }
-    pub fn queue_timeout(&self) -> Duration {
-        Duration::from_secs(10)
-    }
-    pub fn len(&self) -> usize {
+
+    /// How many members there are.
+    pub const fn len(&self) -> usize {
         self.members.len()
+    }
+
+    /// Whether there are none, so that nothing can be picked.
+    pub const fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Every member's id.
+    pub fn ids(&self) -> impl Iterator<Item = MemberId> + use<> {
+        (0..self.members.len() as u16).map(MemberId)
+    }
+
+    /// How the member is doing; `None` if the id is another group's.
+    pub fn status(&self, member: MemberId, now: Time) -> Option<MemberStatus> {
+        let member = self.member(member)?;
+        let is_up = member.health.get().is_up();
+        let weight_permille = if is_up { member.weight(self.slow_start, now) } else { 0 };
+        Some(MemberStatus { is_up, in_flight: member.in_flight.get(), weight_permille })
+    }
+
+    /// Chooses a member for a request and counts it as in flight there.
+    pub fn pick(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
+        let own = match choice {
+            Choice::Member(id) if !tried.contains(id) => {
+                self.member(id).filter(|member| member.standing(now) == Standing::Open).map(|_| id)
+            }
+            Choice::Member(_) | Choice::Any | Choice::Hash(_) => None,
+        };
+        let survey = Survey::new(self.members(), tried, now);
+        match own.or_else(|| self.choose(survey.rank()?, choice, tried, now)) {
+            Some(id) => {
+                self.begin(id, now);
+                Pick::Member(id)
+            }
+            None if survey.is_any_up() => Pick::Busy,
+            None => Pick::Down,
+        }
+    }
+
+    /// The request is over there. Called exactly once for each [`Pick::Member`]. If it frees a place that another waits
+    /// for, [`Group::take_woken`] tells.
+    pub fn end(&self, member: MemberId, verdict: Verdict, now: Time) {
+        let Some(entry) = self.member(member) else { return };
+        debug_assert!(entry.in_flight.get() > 0, "{member:?} was ended more often than picked");
+        entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
+        self.queue.borrow_mut().wake_one();
+        self.note(member, verdict, now);
+    }
+
+    /// What the request has shown so far, while it goes on: for example that a WebSocket was accepted, which may then last
+    /// for hours. At the end, say [`Verdict::Neutral`], or what else it has shown.
+    pub fn note(&self, member: MemberId, verdict: Verdict, now: Time) {
+        self.update(member, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now));
+    }
+
+    /// What active checks say, after [`CheckCounter`]. Every member is up until told otherwise.
+    pub fn set_checked(&self, member: MemberId, is_up: bool, now: Time) {
+        self.update(member, now, |health, _| health.on_checked(is_up, now));
+    }
+
+    /// The member that a sticky cookie's value names, if it names one of this group.
+    pub fn member_of_tag(&self, tag: &[u8]) -> Option<MemberId> {
+        self.members().find(|(_, member)| member.tag.as_bytes() == tag).map(|(id, _)| id)
+    }
+
+    /// What a sticky cookie calls the member: 16 hexadecimal digits that follow from its address, so that they outlive
+    /// restarts and other members, and do not show it.
+    ///
+    /// # Panics
+    /// If the id is another group's.
+    pub fn tag(&self, member: MemberId) -> &str {
+        &self.members[usize::from(member.0)].tag
+    }
+
+    /// A request that was told [`Pick::Busy`] waits for a place; false: the queue is full. `since` is when it began to
+    /// wait: one that was woken in vain says it again, and has its old place in the queue.
+    pub fn wait(&self, key: Key, since: Time) -> bool {
+        self.queue.borrow_mut().push(key, since)
+    }
+
+    /// Until when a request may wait that has waited since then; `None`: for ever.
+    pub fn wait_deadline(&self, since: Time) -> Option<Time> {
+        (!self.queue_config.timeout.is_zero()).then(|| since + self.queue_config.timeout)
+    }
+
+    /// The request no longer wants a place: it waited too long, its client left. Also to be called if it was woken but has
+    /// not picked since, so that the next is woken in its stead. Calling it in vain does no harm.
+    pub fn give_up(&self, key: Key) {
+        self.queue.borrow_mut().remove(key);
+    }
+
+    /// The next request that should pick again, until `None`. To be asked after [`Group::end`], [`Group::note`],
+    /// [`Group::set_checked`] and [`Group::give_up`].
+    pub fn take_woken(&self) -> Option<Key> {
+        self.queue.borrow_mut().pop_woken()
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    fn members(&self) -> impl Iterator<Item = (MemberId, &Member)> + Clone {
+        self.members.iter().enumerate().map(|(index, member)| (MemberId(index as u16), member))
+    }
+
+    fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(usize::from(id.0))
+    }
+
+    /// One of the members of this rank, by the policy.
+    fn choose(&self, rank: Rank, choice: Choice, tried: &Tried, now: Time) -> Option<MemberId> {
+        let candidates = self.members().filter_map(move |(id, member)| {
+            let is_one = Rank::of(id, member, tried) == Some(rank) && member.standing(now) == Standing::Open;
+            is_one.then(|| Candidate { id, member, weight: member.weight(self.slow_start, now) })
+        });
+        match (choice, &self.policy) {
+            (Choice::Hash(key), _) => policy::rendezvous(candidates, key),
+            (Choice::Any, Policy::LeastConnections) => policy::least_connections(candidates),
+            (Choice::Any, Policy::RandomOfTwo) => policy::random_of_two(candidates, &mut self.chance.borrow_mut()),
+            // A request without the field to hash, without a cookie, or with the cookie of a member that is down.
+            (Choice::Any, Policy::RoundRobin | Policy::Hash(_) | Policy::Sticky { .. }) | (Choice::Member(_), _) => {
+                policy::round_robin(candidates)
+            }
+        }
+    }
+
+    fn begin(&self, id: MemberId, now: Time) {
+        let Some(member) = self.member(id) else { return };
+        member.in_flight.set(member.in_flight.get() + 1);
+        let mut health = member.health.get();
+        health.begin(&self.passive, now);
+        member.health.set(health);
+    }
+
+    fn update(&self, id: MemberId, now: Time, change: impl FnOnce(&mut Health, usize) -> Option<Change>) {
+        let Some(member) = self.member(id) else { return };
+        let mut health = member.health.get();
+        let change = change(&mut health, member.in_flight.get());
+        member.health.set(health);
+        if let Some(change) = change {
+            report(member, change);
+            self.queue.borrow_mut().wake(self.places(now));
+        }
+    }
+
+    /// How many requests could be picked for now. All, if none is up: they should hear of it.
+    fn places(&self, now: Time) -> usize {
+        let survey = Survey::new(self.members(), &Tried::new(), now);
+        let Some(rank) = survey.rank() else { return if survey.is_any_up() { 0 } else { usize::MAX } };
+        self.members()
+            .filter(|(id, member)| Rank::of(*id, member, &Tried::new()) == Some(rank))
+            .filter(|(_, member)| member.standing(now) == Standing::Open)
+            .fold(0, |places: usize, (_, member)| places.saturating_add(member.places()))
+    }
+}
+
+/// In which order members come into question, the first first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    Fresh,
+    FreshBackup,
+    Tried,
+    TriedBackup,
+}
+
+impl Rank {
+    /// `None`: it is being drained.
+    fn of(id: MemberId, member: &Member, tried: &Tried) -> Option<Self> {
+        let rank = match (member.is_backup, tried.contains(id)) {
+            (false, false) => Self::Fresh,
+            (true, false) => Self::FreshBackup,
+            (false, true) => Self::Tried,
+            (true, true) => Self::TriedBackup,
+        };
+        (!member.is_draining()).then_some(rank)
+    }
+}
+
+/// Of each rank, whether one is up, and whether one of them has a place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Survey {
+    is_up: [bool; 4],
+    is_open: [bool; 4],
+}
+
+impl Survey {
+    fn new<'a>(members: impl Iterator<Item = (MemberId, &'a Member)>, tried: &Tried, now: Time) -> Self {
+        let mut survey = Self::default();
+        for (id, member) in members {
+            let Some(rank) = Rank::of(id, member, tried) else { continue };
+            let standing = member.standing(now);
+            survey.is_up[rank as usize] |= standing != Standing::Down;
+            survey.is_open[rank as usize] |= standing == Standing::Open;
+        }
+        survey
+    }
+
+    /// The rank that the request should go to, if there is a place for it.
+    fn rank(&self) -> Option<Rank> {
+        let is_up = |rank: Rank| self.is_up[rank as usize];
+        let is_allowed = |rank: &Rank| match rank {
+            Rank::Fresh | Rank::Tried => true,
+            Rank::FreshBackup => !is_up(Rank::Fresh),
+            Rank::TriedBackup => !is_up(Rank::Fresh) && !is_up(Rank::Tried),
+        };
+        [Rank::Fresh, Rank::FreshBackup, Rank::Tried, Rank::TriedBackup]
+            .into_iter()
+            .filter(is_allowed)
+            .find(|rank| self.is_open[*rank as usize])
+    }
+
+    fn is_any_up(&self) -> bool {
+        self.is_up.contains(&true)
+    }
+}
+
+fn report(member: &Member, change: Change) {
+    let upstream = member.upstream.address();
+    match change {
+        Change::Failed { failures, back_off } => {
+            tracing::info!(%upstream, failures, back_off_ms = back_off.as_millis() as u64, "upstream down: requests fail");
+        }
+        Change::TrialFailed { back_off } => {
+            tracing::debug!(%upstream, back_off_ms = back_off.as_millis() as u64, "upstream still down: its trial failed");
+        }
+        Change::TrialSucceeded => tracing::info!(%upstream, "upstream up: it answers again"),
+        Change::ChecksFailed => tracing::info!(%upstream, "upstream down: its checks fail"),
+        Change::ChecksPassed => tracing::info!(%upstream, "upstream up: its checks pass"),
     }
 }

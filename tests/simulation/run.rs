@@ -191,7 +191,7 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
             Template::Proxy(Group::new(
-                GroupConfig::single(UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }),
+                GroupConfig::of([UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }]),
                 0,
             ))
         }

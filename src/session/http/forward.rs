@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::answer::{Answer, Client};
+use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
@@ -63,6 +64,8 @@ struct Asked {
     keep_alive: bool,
     is_head: bool,
     is_idempotent: bool,
+    /// The upstream that it wanted.
+    choice: Choice,
     wants_upgrade: bool,
     /// What it would have an error look like.
     page_type: PageType,
@@ -121,6 +124,7 @@ impl Forward {
         cx: &Context<'_>,
     ) -> Result<Self, Refusal> {
         check(head, route)?;
+        let choice = choice_of(head, cx.peer.ip(), &route.group);
         let upgrade = if route.upgrades { upgrade_to_forward(head) } else { None };
         let mut out = Vec::new();
         let context = RequestContext {
@@ -133,13 +137,14 @@ impl Forward {
         write_request(head, &route.request, &context, &mut out);
         Ok(Self {
             route: Rc::clone(route),
-            attempt: Attempt::new(Rc::clone(&route.group), session, Choice::Any, route.rules),
+            attempt: Attempt::new(Rc::clone(&route.group), session, choice, route.rules),
             asked: Asked {
                 since: cx.now,
                 version: head.version,
                 keep_alive,
                 is_head: head.method == Method::Head,
                 is_idempotent: head.method.is_idempotent(),
+                choice,
                 wants_upgrade: upgrade.is_some(),
                 page_type: PageType::for_accept(head.fields.known(Known::Accept)),
                 is_half_closed: false,
@@ -285,6 +290,14 @@ impl Forward {
         let keep_alive = self.asked.keep_alive && self.upload.body.is_done() && framing != AnswerFraming::UntilClose;
         let mut out = Vec::new();
         write_response(&head, &self.route.response, &ResponseContext { to, framing, keep_alive, date }, &mut out);
+        if let Some(line) =
+            self.attempt.member().and_then(|member| binding(&self.route.group, self.asked.choice, member))
+        {
+            // Before the empty line.
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
         outbox.push(Chunk::shared(out));
         let writer = BodyWriter::from(framing);
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);

@@ -17,6 +17,7 @@
 
 mod answer;
 mod arrival;
+mod choice;
 mod clock;
 mod forward;
 mod front;

@@ -1,0 +1,126 @@
+//! What a group is told: plain data, filled in by the command line or a configuration file.
+
+use std::time::Duration;
+
+use crate::config::UpstreamAddress;
+
+/// The most members of one group: what a [`MemberId`](super::MemberId) can name.
+pub const MEMBERS_MAX: usize = u16::MAX as usize;
+
+/// Several upstreams that serve the same, and how requests are spread over them.
+#[derive(Clone, Debug, Default)]
+pub struct GroupConfig {
+    /// The upstreams; up to [`MEMBERS_MAX`], what is beyond is left out.
+    pub members: Vec<MemberConfig>,
+    /// Which member takes a request.
+    pub policy: Policy,
+    /// When requests that fail take a member out.
+    pub passive: PassiveHealth,
+    /// How the share of a member that has come back grows.
+    pub slow_start: SlowStart,
+    /// Where requests wait while all members are at their limit of connections.
+    pub queue: QueueConfig,
+}
+
+impl GroupConfig {
+    /// Upstreams of equal weight, in turn.
+    pub fn of(addresses: impl IntoIterator<Item = UpstreamAddress>) -> Self {
+        Self { members: addresses.into_iter().map(MemberConfig::new).collect(), ..Self::default() }
+    }
+}
+
+/// One upstream of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// Its share of the requests, relative to the other members' weights. Zero: it is being drained, and takes only
+    /// requests that belong to it ([`Choice::Member`](super::Choice)).
+    pub weight: u32,
+    /// It is used only when every member that is not a backup is down.
+    pub is_backup: bool,
+    /// Requests that one worker has in flight there at a time; 0: no limit.
+    pub connections_max: usize,
+}
+
+impl MemberConfig {
+    /// A member of weight 1, no backup, without a limit of connections.
+    pub const fn new(address: UpstreamAddress) -> Self {
+        Self { address, weight: 1, is_backup: false, connections_max: 0 }
+    }
+}
+
+/// Which member takes a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// One after the other by weight, a heavy member's turns spread evenly among the others'.
+    #[default]
+    RoundRobin,
+    /// The member with the fewest requests in flight for its weight; of equals, as in round robin.
+    LeastConnections,
+    /// The less loaded of two that are drawn by weight. Nearly as even as the least loaded of all, yet workers that know
+    /// nothing of each other do not all run to the same member.
+    RandomOfTwo,
+    /// Equal keys go to the same member.
+    Hash(HashSource),
+    /// A cookie names the member; a client without one gets the next as in round robin.
+    Sticky {
+        /// The cookie's name.
+        cookie: String,
+    },
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashSource {
+    /// The client's address, without its port: [`hash::of_client`](super::hash::of_client).
+    Client,
+    /// This field's value.
+    Header(String),
+    /// The path, without the query.
+    Path,
+}
+
+/// When requests that fail take a member out, and for how long. A group's only member is never taken out so: there is
+/// nobody else to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveHealth {
+    /// So many failures in a row, and the member is down; 0: never.
+    pub failures: u32,
+    /// How long it is left alone then, before one request may try it.
+    pub back_off: Duration,
+    /// The back-off doubles with each trial that fails, up to this. A trial without a verdict for so long no longer keeps
+    /// others from trying.
+    pub back_off_max: Duration,
+}
+
+impl Default for PassiveHealth {
+    fn default() -> Self {
+        Self { failures: 3, back_off: Duration::from_secs(1), back_off_max: Duration::from_secs(60) }
+    }
+}
+
+/// How the share of a member that has come back grows: from a tenth of its weight, linearly, to all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart(pub Duration);
+
+impl Default for SlowStart {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+/// Where requests wait while all members are at their limit of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Requests of one worker that may wait at a time; beyond, they are refused.
+    pub waiting_max: usize,
+    /// How long a request may wait; zero: no limit. The sessions keep to it.
+    pub timeout: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { waiting_max: 1024, timeout: Duration::from_secs(10) }
+    }
+}

@@ -1,0 +1,87 @@
+//! The hash that spreads keys over members, the same in every worker, in every run, on every machine.
+//!
+//! Bytes are hashed by 64-bit FNV-1a (offset basis `cbf29ce484222325`, prime `100000001b3`), and the result is mixed by the
+//! finalizer of splitmix64. It is not keyed, since workers, and several proxies in a row, must agree; so a client that
+//! chooses its keys can choose its member. Changing it moves every key and every sticky cookie: it is part of the interface.
+//!
+//! Members are chosen by weighted rendezvous: each member draws a number from the key and its own address, scaled by its
+//! weight, and the best draw wins. There is no ring to build; the shares are exact; a member that leaves, or whose weight
+//! falls, gives away only keys of its own, and the next best takes each. It costs one logarithm a member and request.
+
+use std::net::IpAddr;
+
+use crate::config::UpstreamAddress;
+
+/// The hash of a header field's value, a path, or whatever else is the key.
+pub const fn of_bytes(bytes: &[u8]) -> u64 {
+    mix(absorb(OFFSET_BASIS, bytes))
+}
+
+/// The hash of a client's address. A client that comes over IPv4 is the same whether the listener is dual-stack or not.
+pub fn of_client(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => of_bytes(&address.octets()),
+        IpAddr::V6(address) => of_bytes(&address.octets()),
+    }
+}
+
+/// What a member draws with: of its address, and of how many members before it have the same one.
+pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
+    let state = absorb(OFFSET_BASIS, address.host.as_bytes());
+    // A byte that is in no host name keeps the parts apart.
+    let state = absorb(state, &[0]);
+    let state = absorb(state, &address.port.to_be_bytes());
+    mix(mix(state) ^ twins_before)
+}
+
+/// The member's draw for this key: the least wins. Exponentially distributed with the weight as its rate, which is what
+/// makes each member's chance of the least one exactly its share of the weights.
+pub(super) fn draw(key: u64, seed: u64, weight: u64) -> f64 {
+    let uniform = ((mix(key ^ seed) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -uniform.ln() / weight as f64
+}
+
+/// Each bit of the result depends on each of the value's.
+pub(super) const fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+const fn absorb(mut state: u64, mut bytes: &[u8]) -> u64 {
+    while let [byte, rest @ ..] = bytes {
+        state = (state ^ *byte as u64).wrapping_mul(PRIME);
+        bytes = rest;
+    }
+    state
+}
+
+const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inner_function_is_fnv_1a() {
+        assert_eq!(absorb(OFFSET_BASIS, b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(absorb(OFFSET_BASIS, b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(absorb(OFFSET_BASIS, b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn a_client_is_the_same_on_a_dual_stack_listener() {
+        assert_eq!(of_client("192.0.2.1".parse().unwrap()), of_client("::ffff:192.0.2.1".parse().unwrap()));
+        assert_ne!(of_client("192.0.2.1".parse().unwrap()), of_client("192.0.2.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn host_port_and_the_number_of_twins_all_matter() {
+        let seed = |text: &str, twins| seed_of(&text.parse().unwrap(), twins);
+        assert_eq!(seed("a:80", 0), seed("a:80", 0));
+        assert_ne!(seed("a:80", 0), seed("a:81", 0));
+        assert_ne!(seed("a:80", 0), seed("b:80", 0));
+        assert_ne!(seed("a:80", 0), seed("a:80", 1));
+    }
+}

@@ -1,0 +1,83 @@
+//! One upstream of a group: what it is, how loaded it is, whether it is up.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::config::{MemberConfig, SlowStart};
+use super::hash;
+use super::health::Health;
+use crate::driver::Time;
+use crate::upstream::Upstream;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) upstream: Rc<Upstream>,
+    pub(super) tag: String,
+    /// What it draws with in a rendezvous.
+    pub(super) seed: u64,
+    pub(super) is_backup: bool,
+    pub(super) in_flight: Cell<usize>,
+    pub(super) health: Cell<Health>,
+    /// How long its turn is overdue: the policy's.
+    pub(super) credit: Cell<i64>,
+    weight: u32,
+    connections_max: usize,
+}
+
+/// Whether a member takes a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Down,
+    /// At its limit of connections.
+    Full,
+    Open,
+}
+
+impl Member {
+    /// `twins_before`: how many members before it have the same address.
+    pub(super) fn new(config: &MemberConfig, twins_before: u64) -> Self {
+        let seed = hash::seed_of(&config.address, twins_before);
+        Self {
+            upstream: Upstream::new(config.address.clone()),
+            tag: format!("{:016x}", hash::mix(seed ^ TAG_SALT)),
+            seed,
+            is_backup: config.is_backup,
+            in_flight: Cell::new(0),
+            health: Cell::new(Health::new()),
+            credit: Cell::new(0),
+            weight: config.weight,
+            connections_max: config.connections_max,
+        }
+    }
+
+    /// Being drained, it takes only requests that belong to it.
+    pub(super) const fn is_draining(&self) -> bool {
+        self.weight == 0
+    }
+
+    pub(super) fn standing(&self, now: Time) -> Standing {
+        if !self.health.get().is_usable(now) {
+            Standing::Down
+        } else if self.places() == 0 {
+            Standing::Full
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// How many requests more it may have in flight.
+    pub(super) const fn places(&self) -> usize {
+        match self.connections_max {
+            0 => usize::MAX,
+            most => most.saturating_sub(self.in_flight.get()),
+        }
+    }
+
+    /// Its weight as it counts now, in thousandths.
+    pub(super) fn weight(&self, slow_start: SlowStart, now: Time) -> u64 {
+        u64::from(self.weight) * self.health.get().share(slow_start, now)
+    }
+}
+
+/// Keeps tags apart from the draws of the same members.
+const TAG_SALT: u64 = 0x7461_675f_7374_6963;

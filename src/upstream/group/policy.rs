@@ -1,0 +1,103 @@
+//! Which of several members takes a request. Nothing here allocates.
+//!
+//! It is given only members that may be used, with their weights as they count now, all above zero; why another is not
+//! among them it does not know.
+
+use std::cmp::Ordering;
+
+use super::MemberId;
+use super::hash;
+use super::member::Member;
+
+/// A member that may be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) id: MemberId,
+    pub(super) member: &'a Member,
+    /// In thousandths; above zero.
+    pub(super) weight: u64,
+}
+
+impl Candidate<'_> {
+    /// Compares the requests in flight for each unit of weight.
+    fn by_load(&self, other: &Self) -> Ordering {
+        let load = |one: &Self, weight: u64| one.member.in_flight.get() as u128 * u128::from(weight);
+        load(self, other.weight).cmp(&load(other, self.weight))
+    }
+}
+
+/// The one whose turn is most overdue. Each one's credit grows by its weight, and the one who gets the turn pays for all;
+/// so a heavy member's turns are spread evenly, and one that is left out for a while neither gains nor loses.
+pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<MemberId> {
+    let mut total = 0;
+    let mut best: Option<Candidate<'a>> = None;
+    for candidate in candidates {
+        let weight = i64::try_from(candidate.weight).unwrap_or(i64::MAX);
+        let credit = &candidate.member.credit;
+        credit.set(credit.get().saturating_add(weight));
+        total += weight;
+        if best.is_none_or(|best| credit.get() > best.member.credit.get()) {
+            best = Some(candidate);
+        }
+    }
+    let best = best?;
+    best.member.credit.set(best.member.credit.get().saturating_sub(total));
+    Some(best.id)
+}
+
+/// The least loaded; of equals, as in round robin.
+pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<MemberId> {
+    let least = candidates.clone().min_by(Candidate::by_load)?;
+    round_robin(candidates.filter(|candidate| candidate.by_load(&least).is_eq()))
+}
+
+/// The less loaded of two that are drawn by weight; of equals the first drawn.
+pub(super) fn random_of_two<'a>(
+    candidates: impl Iterator<Item = Candidate<'a>> + Clone,
+    chance: &mut Chance,
+) -> Option<MemberId> {
+    let first = chance.draw(candidates.clone())?;
+    let others = candidates.filter(|candidate| candidate.id != first.id);
+    match chance.draw(others) {
+        Some(second) if second.by_load(&first).is_lt() => Some(second.id),
+        Some(_) | None => Some(first.id),
+    }
+}
+
+/// The one that the key belongs to.
+pub(super) fn rendezvous<'a>(candidates: impl Iterator<Item = Candidate<'a>>, key: u64) -> Option<MemberId> {
+    candidates
+        .map(|candidate| (hash::draw(key, candidate.member.seed, candidate.weight), candidate.id))
+        .min_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, id)| id)
+}
+
+/// The generator for what is left to chance: the splitmix sequence, whose whole future follows from its seed.
+#[derive(Clone, Debug)]
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(hash::mix(seed ^ 0x6a09_e667_f3bc_c908))
+    }
+
+    /// One of them, likely as it is heavy.
+    fn draw<'a>(&mut self, candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<Candidate<'a>> {
+        let total = candidates.clone().map(|candidate| candidate.weight).sum();
+        let mut left = self.below(total);
+        for candidate in candidates {
+            if left < candidate.weight {
+                return Some(candidate);
+            }
+            left -= candidate.weight;
+        }
+        None
+    }
+
+    /// A number below `end`; zero if `end` is zero.
+    const fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        // The product's upper half: no division, and a bias that nobody could measure.
+        ((hash::mix(self.0) as u128 * end as u128) >> 64) as u64
+    }
+}
