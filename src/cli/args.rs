@@ -78,6 +78,43 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve as a configuration file says
+    ///
+    /// SIGHUP, or `xps reload`, has the file read anew: a bad one changes nothing and says why; a good one holds from the
+    /// next request on, and what is under way goes on. SIGUSR2 starts the program anew, with the same listening sockets,
+    /// and ends this process once the new one serves.
+    #[command(after_help = "Examples:\n  \
+        xps run\n  \
+        xps check site.json && xps run site.json\n  \
+        xps schema > xps.schema.json")]
+    Run {
+        /// The file
+        #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
+        file: PathBuf,
+    },
+
+    /// Say what is wrong with a configuration file, if anything is; nothing is opened or contacted
+    #[command(after_help = "Example:\n  xps check xps_config.json")]
+    Check {
+        /// The file
+        #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
+        file: PathBuf,
+    },
+
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = "Example:\n  xps schema > xps.schema.json")]
+    Schema,
+
+    /// Have a running `xps run` read its configuration file anew
+    ///
+    /// What comes of it is in that program's log.
+    #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
+    Reload {
+        /// The process's number
+        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+        pid: i32,
+    },
+
     /// Relay connections, or HTTP requests, to upstreams
     ///
     /// Without --http, each connection is joined to a new one to an upstream, and bytes are relayed unchanged both ways.

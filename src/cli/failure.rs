@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::config::build::BuildError;
 use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
 use crate::driver::probe::{BackendChoice, Unavailable};
@@ -25,6 +26,28 @@ pub enum Failure {
     /// The same address was given twice.
     #[error("{0} is to be listened on twice")]
     ListedTwice(SocketAddr),
+    /// A configuration file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Config {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A configuration file has problems; this is all of them.
+    #[error("{0}")]
+    Problems(String),
+    /// What the configuration file asks for cannot be had here.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A process could not be asked to read its configuration anew.
+    #[error("cannot signal process {pid}: {error}")]
+    Reload {
+        /// Which.
+        pid: i32,
+        /// Why not.
+        error: io::Error,
+    },
     /// A file to send is not to be had.
     #[error("cannot send {}: {error}", path.display())]
     File {
@@ -102,6 +125,10 @@ impl Failure {
             | Self::Start(_)
             | Self::Client(_)
             | Self::ListedTwice(_)
+            | Self::Config { .. }
+            | Self::Problems(_)
+            | Self::Build(_)
+            | Self::Reload { .. }
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::AccessLog { .. }
@@ -125,6 +152,10 @@ impl Failure {
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
             }
+            Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+                Some("`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes it".to_owned())
+            }
+            Self::Config { .. } | Self::Problems(_) | Self::Build(_) | Self::Reload { .. } => None,
             Self::Start(StartError::File { .. } | StartError::Upstream { .. } | StartError::Inherit(_))
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
@@ -146,6 +177,8 @@ impl Failure {
                 BackendChoice::Auto => RUN_TIME,
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
+            Self::Config { .. } | Self::Problems(_) => USAGE,
+            Self::Build(_) | Self::Reload { .. } => RUN_TIME,
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }

@@ -6,7 +6,9 @@ mod connect;
 mod demo;
 mod failure;
 mod man;
+mod operate;
 mod probe;
+mod run;
 mod serve;
 mod units;
 
@@ -17,10 +19,10 @@ use clap::FromArgMatches;
 
 use self::args::{Arguments, Command};
 use self::failure::Failure;
-use crate::config::BackendChoice;
-use crate::driver::FeatureSet;
+use crate::config::{self, BackendChoice};
 use crate::driver::limits::kernel_release;
 use crate::driver::probe::choose;
+use crate::driver::{FeatureSet, signals};
 
 /// Does what the process's arguments ask for; the code to exit with.
 pub fn run() -> ExitCode {
@@ -56,6 +58,10 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     }
     match command {
         None => demo::run(&server, &log),
+        Some(Command::Run { file }) => run::run(file, &server, &log),
+        Some(Command::Check { file }) => run::check(&file),
+        Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
+        Some(Command::Reload { pid }) => signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error }),
         Some(Command::Proxy(options)) => serve::proxy(options, &server, &log),
         Some(Command::Serve(options)) => serve::files(options, &server, &log),
         Some(Command::Echo { listen }) => serve::echo(&listen, &server, &log),

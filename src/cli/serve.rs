@@ -1,24 +1,20 @@
 //! The commands that serve: from options to a running server, and to its end.
 
-use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
-use super::banner;
 use super::failure::Failure;
+use super::operate::operate;
 use super::units::ListenAddress;
 use crate::buffer::PoolConfig;
 use crate::config::units::Size;
 use crate::config::{
     ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig,
 };
-use crate::core::Server;
 use crate::driver::limits;
-use crate::driver::probe::Selection;
 use crate::http::HeadLimits;
 use crate::telemetry::access::{AccessFormat, AccessLog};
-use crate::telemetry::{self, LogFormat};
 use crate::upstream::GroupConfig;
 
 /// Relays to upstreams.
@@ -125,73 +121,22 @@ fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
     listen.iter().map(|address| ListenerConfig { address: address.0, service: service.clone() }).collect()
 }
 
-/// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
+/// Starts a server with these listeners and options, and serves until it is stopped. `hints` are lines for the banner.
 pub fn serve(
     listeners: Vec<ListenerConfig>,
     options: &ServerOptions,
     log: &LogOptions,
     hints: &[String],
 ) -> Result<(), Failure> {
-    let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
-    refuse_twice(&listeners)?;
-    let descriptors = raise_descriptors();
-    let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
-    let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
-    let workers = options.workers.map_or_else(limits::usable_cpus, usize::from);
-    let mut limits = limits_of(options);
-    if let Some(descriptors) = descriptors {
-        share_descriptors(descriptors / workers as u64, &listeners, &mut limits);
-    }
-    let server = Server::start(ServerConfig {
+    let config = ServerConfig {
         listeners,
-        workers,
+        workers: options.workers.map_or_else(limits::usable_cpus, usize::from),
         pin_workers: options.pin_workers,
         backend: options.backend.into(),
         uring_off: options.uring_off.iter().copied().collect(),
-        limits,
-    })?;
-    tell_choice(&server);
-    let speaks = !log.quiet && log.log_format == LogFormat::Human;
-    if speaks {
-        banner::show(&server, &services, hints);
-    }
-    let drain_timeout = options.drain_timeout;
-    server.run(|connections| {
-        if speaks && connections > 0 {
-            // The log tells it too; who cannot read this has chosen so.
-            let _ = writeln!(
-                io::stderr(),
-                "xps: draining {connections} connections, at most {drain_timeout}; interrupt again to stop at once"
-            );
-        }
-    })?;
-    // All listeners of one command share it.
-    if let Some(dropped) = access_logs.first().map(AccessLog::dropped_lines).filter(|dropped| *dropped > 0) {
-        tracing::warn!(dropped, "access log lines were lost in all");
-    }
-    Ok(())
-}
-
-/// Two sockets of ours on one address would be told apart by nobody; and the kernel's word, that it
-/// is in use, would send people looking for a stranger.
-fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
-    let mut seen = HashSet::new();
-    let twice = listeners.iter().map(|listener| listener.address).find(|address| {
-        // Port 0 is a different one each time.
-        address.port() != 0 && !seen.insert(*address)
-    });
-    twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
-}
-
-/// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
-fn tell_choice(server: &Server) {
-    let Selection { backend, reason, is_fallback } = server.selection();
-    let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
-    if *is_fallback {
-        tracing::warn!(backend, reason, workers, version, "started without io_uring");
-    } else {
-        tracing::info!(backend, reason, workers, version, "started");
-    }
+        limits: limits_of(options),
+    };
+    operate(config, log, hints, None)
 }
 
 /// The options' bounds.
@@ -218,24 +163,6 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
     }
 }
 
-/// Of all descriptors, files kept open that nobody is being sent may have one in so many.
-const OPEN_FILES_SHARE: u64 = 8;
-
-/// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
-const OWN_DESCRIPTORS: u64 = 24;
-
-/// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
-/// whose file or upstream cannot be opened.
-fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
-    let serves = |is: fn(&Service) -> bool| listeners.iter().any(|listener| is(&listener.service));
-    let for_files =
-        if serves(|service| matches!(service, Service::Http { .. })) { descriptors / OPEN_FILES_SHARE } else { 0 };
-    let each = if serves(|service| matches!(service, Service::TcpProxy(_) | Service::SendFile { .. })) { 2 } else { 1 };
-    let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
-    limits.connections_max = limits.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX)).max(1);
-    limits.store.open_max = limits.store.open_max.min(u32::try_from(for_files).unwrap_or(u32::MAX));
-}
-
 /// Half of the memory for each size of buffer.
 fn pool_of(memory: Size) -> PoolConfig {
     let PoolConfig { small_bytes, large_bytes, .. } = PoolConfig::default();
@@ -245,24 +172,6 @@ fn pool_of(memory: Size) -> PoolConfig {
 
 /// The pool numbers the buffers of a size in 16 bits.
 const POOL_BUFFERS_MAX: usize = 1 << 16;
-
-/// Raises the limit of descriptors as far as it goes, and says where it stands, if there is one.
-fn raise_descriptors() -> Option<u64> {
-    match limits::raise_descriptors() {
-        Ok((before, after)) => {
-            if before == after {
-                tracing::debug!(limit = after.soft, "descriptor limit is as high as allowed");
-            } else {
-                tracing::info!(from = before.soft, to = after.soft, "descriptor limit raised");
-            }
-            after.soft
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot raise the descriptor limit");
-            None
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -281,16 +190,5 @@ mod tests {
         assert!(least.small_max > 0 && least.large_max > 0, "{least:?}");
         let most = pool_of(Size(usize::MAX));
         assert_eq!((most.small_max, most.large_max), (POOL_BUFFERS_MAX, POOL_BUFFERS_MAX));
-    }
-
-    #[test]
-    fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
-        let listen = |texts: &[&str]| {
-            let addresses: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
-            refuse_twice(&each(&addresses, &Service::Echo))
-        };
-        assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
-        assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
-        assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! What a server is told: plain data, filled in by the command line or a configuration file.
 
+pub mod build;
 pub mod file;
 pub mod units;
 

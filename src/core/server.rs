@@ -17,7 +17,7 @@ use super::entrances::Entrances;
 use super::inherit::{self, Inherited, Origin};
 use super::thread::{WorkerHandle, WorkerPlan};
 use super::worker::{Duties, Entrance, Message};
-use crate::config::{Limits, ServerConfig};
+use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{FeatureSet, Waker, affinity};

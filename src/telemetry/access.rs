@@ -25,7 +25,7 @@ const LINES_WAITING_MAX: usize = 64 << 10;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How requests are written down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum AccessFormat {
     /// The combined format of other servers, and the milliseconds at the end
     #[default]

@@ -1,0 +1,198 @@
+//! Running a server: what its user is told, and what is asked of whoever started it.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use sd_notify::NotifyState;
+
+use super::args::LogOptions;
+use super::banner;
+use super::failure::Failure;
+use crate::config::units::Period;
+use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
+use crate::core::{Operator, Server, StartError};
+use crate::driver::limits;
+use crate::driver::probe::Selection;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::{self, LogFormat};
+
+/// Reads the configuration anew.
+pub type Reload = Box<dyn FnMut() -> Result<ServerConfig, Failure>>;
+
+/// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
+pub fn operate(
+    mut config: ServerConfig,
+    log: &LogOptions,
+    hints: &[String],
+    reload: Option<Reload>,
+) -> Result<(), Failure> {
+    let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    let descriptors = raise_descriptors();
+    prepare(&mut config, descriptors)?;
+    let listeners = &config.listeners;
+    let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
+    let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
+    let drain_timeout = Period(config.limits.drain_timeout);
+    let server = Server::start(config)?;
+    tell_choice(&server);
+    let speaks = !log.quiet && log.log_format == LogFormat::Human;
+    if speaks {
+        banner::show(&server, &services, hints);
+    }
+    // A process that another one of ours started has to say that the service is this one now.
+    tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+    server.run(Console { speaks, drain_timeout, descriptors, reload })?;
+    // All listeners of one command share it.
+    if let Some(dropped) = access_logs.first().map(AccessLog::dropped_lines).filter(|dropped| *dropped > 0) {
+        tracing::warn!(dropped, "access log lines were lost in all");
+    }
+    Ok(())
+}
+
+/// The terminal or the service manager that a server was started from.
+struct Console {
+    speaks: bool,
+    drain_timeout: Period,
+    descriptors: Option<u64>,
+    reload: Option<Reload>,
+}
+
+impl Operator for Console {
+    fn on_drain(&mut self, connections: usize) {
+        tell_manager(&[NotifyState::Stopping]);
+        if self.speaks && connections > 0 {
+            // The log tells it too; who cannot read this has chosen so.
+            let _ = writeln!(
+                io::stderr(),
+                "xps: draining {connections} connections, at most {}; interrupt again to stop at once",
+                self.drain_timeout
+            );
+        }
+    }
+
+    fn can_reload(&self) -> bool {
+        self.reload.is_some()
+    }
+
+    fn reload(&mut self) -> Option<ServerConfig> {
+        let reload = self.reload.as_mut()?;
+        let config = reload().and_then(|mut config| prepare(&mut config, self.descriptors).map(|()| config));
+        config
+            .inspect_err(|failure| tracing::error!("the configuration is refused, and nothing has changed: {failure}"))
+            .ok()
+    }
+
+    fn on_reloaded(&mut self, result: Result<&[SocketAddr], StartError>) {
+        match result {
+            Ok(addresses) => tracing::info!(listeners = addresses.len(), "the configuration was reloaded"),
+            Err(error) => tracing::error!(%error, "the configuration is refused, and nothing has changed"),
+        }
+    }
+}
+
+/// Tells systemd, if it asked to be told (sd_notify(3)).
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Checks what only shows when all is known, and divides what there is.
+fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Failure> {
+    refuse_twice(&config.listeners)?;
+    if let Some(descriptors) = descriptors {
+        share_descriptors(descriptors / config.workers as u64, &config.listeners, &mut config.limits);
+    }
+    Ok(())
+}
+
+/// Two sockets of ours on one address would be told apart by nobody; and the kernel's word, that it
+/// is in use, would send people looking for a stranger.
+fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    let twice = listeners.iter().map(|listener| listener.address).find(|address| {
+        // Port 0 is a different one each time.
+        address.port() != 0 && !seen.insert(*address)
+    });
+    twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
+}
+
+/// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
+fn tell_choice(server: &Server) {
+    let Selection { backend, reason, is_fallback } = server.selection();
+    let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
+    if *is_fallback {
+        tracing::warn!(backend, reason, workers, version, "started without io_uring");
+    } else {
+        tracing::info!(backend, reason, workers, version, "started");
+    }
+}
+
+/// Whether a connection may need a descriptor besides its own: an upstream's, or a file's.
+fn takes_another(service: &Service) -> bool {
+    match service {
+        Service::TcpProxy(_) | Service::SendFile { .. } => true,
+        Service::Http { front, .. } => {
+            let mut routes = front.hosts.iter().flat_map(|host| &host.routes);
+            routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))
+        }
+        Service::Echo | Service::Reverse | Service::SendText(_) => false,
+    }
+}
+
+/// Of all descriptors, files kept open that nobody is being sent may have one in so many.
+const OPEN_FILES_SHARE: u64 = 8;
+
+/// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
+const OWN_DESCRIPTORS: u64 = 24;
+
+/// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
+/// whose file or upstream cannot be opened.
+fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
+    let serves = |is: fn(&Service) -> bool| listeners.iter().any(|listener| is(&listener.service));
+    let for_files =
+        if serves(|service| matches!(service, Service::Http { .. })) { descriptors / OPEN_FILES_SHARE } else { 0 };
+    let each = if serves(takes_another) { 2 } else { 1 };
+    let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
+    limits.connections_max = limits.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX)).max(1);
+    limits.store.open_max = limits.store.open_max.min(u32::try_from(for_files).unwrap_or(u32::MAX));
+}
+
+/// Raises the limit of descriptors as far as it goes, and says where it stands, if there is one.
+fn raise_descriptors() -> Option<u64> {
+    match limits::raise_descriptors() {
+        Ok((before, after)) => {
+            if before == after {
+                tracing::debug!(limit = after.soft, "descriptor limit is as high as allowed");
+            } else {
+                tracing::info!(from = before.soft, to = after.soft, "descriptor limit raised");
+            }
+            after.soft
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the descriptor limit");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::units::ListenAddress;
+
+    #[test]
+    fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
+        let listen = |texts: &[&str]| {
+            let listener = |text: &&str| {
+                let ListenAddress(address) = text.parse().unwrap();
+                ListenerConfig { address, service: Service::Echo }
+            };
+            refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
+        };
+        assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
+        assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
+    }
+}

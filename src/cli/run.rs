@@ -1,0 +1,50 @@
+//! `xps run` and `xps check`: serving as a configuration file says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::args::{LogOptions, ServerOptions};
+use super::failure::Failure;
+use super::operate::operate;
+use crate::config::build::Builder;
+use crate::config::{ServerConfig, file};
+use crate::driver::limits;
+
+/// Serves, and reads the file anew when it is asked to.
+pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Where the process is may change, where the file is may not.
+    let folder = folder.canonicalize().map_err(|error| Failure::Config { path: path.clone(), error })?;
+    let path = folder.join(path.file_name().unwrap_or_default());
+    let mut builder = Builder::new(&folder);
+    let workers = options.workers;
+    let mut load = move || -> Result<ServerConfig, Failure> {
+        let mut config = builder.server(&read(&path)?, limits::usable_cpus())?;
+        if let Some(workers) = workers {
+            config.workers = usize::from(workers);
+        }
+        Ok(config)
+    };
+    let config = load()?;
+    operate(config, log, &[], Some(Box::new(load)))
+}
+
+/// Says what is wrong with a file, if anything is.
+pub fn check(path: &Path) -> Result<(), Failure> {
+    let file = read(path)?;
+    let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
+    let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
+    super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
+}
+
+/// Reads a file, or says everything that is wrong with it.
+fn read(path: &Path) -> Result<file::File, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
+    file::parse(&text).map_err(|problems| {
+        let name = path.display().to_string();
+        let mut all: String = problems.iter().map(|problem| format!("{}\n\n", problem.in_file(&name))).collect();
+        let count = problems.len();
+        all.push_str(&format!("{name}: {count} {}", if count == 1 { "problem" } else { "problems" }));
+        Failure::Problems(all)
+    })
+}

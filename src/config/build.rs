@@ -1,0 +1,301 @@
+//! From the configuration file's document to what a server is told.
+//!
+//! The document was checked when it was read; what can still fail is what only this machine knows: whether an access log
+//! can be written. Servers that share a listener become the hosts of one front.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{
+    AccessTarget, Endpoint, FieldRules, FieldValues, File, FileOptions, Forwarded, GroupOptions, Handler, HostRule,
+    Listener, LoadBalancing, Place, Protocol, ProxyOptions, Route, RouteKind, Server, Token, Via,
+};
+use super::{
+    ForwardConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenerConfig, RouteConfig, ServerConfig, Service,
+    SiteConfig, UpstreamAddress,
+};
+use crate::http::forward::{
+    Authority, BadRule, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules,
+    ResponseRules,
+};
+use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
+use crate::telemetry::access::{AccessFormat, AccessLog};
+use crate::upstream::KeepAlive;
+use crate::upstream::group::{GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
+
+/// Why a document that is well cannot be put into practice here.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An access log cannot be written.
+    #[error("cannot write the access log {}: {error}", path.display())]
+    AccessLog {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A text passed the checks and cannot be used all the same: a bug.
+    #[error("`{text}` cannot be used: {reason}")]
+    Text {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// Builds what a server is told. The access logs it has opened stay open for the next time.
+#[derive(Debug)]
+pub struct Builder {
+    /// Where relative paths begin: the file's folder.
+    folder: PathBuf,
+    logs: HashMap<(PathBuf, AccessFormat), AccessLog>,
+    stdout: HashMap<AccessFormat, AccessLog>,
+}
+
+impl Builder {
+    /// Relative paths begin at `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), logs: HashMap::new(), stdout: HashMap::new() }
+    }
+
+    /// What a server is told; `workers` where the document does not say how many.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn server(&mut self, file: &File, workers: usize) -> Result<ServerConfig, BuildError> {
+        let limits = Limits::from(&file.limits);
+        let mut listeners: Vec<ListenerConfig> = Vec::new();
+        let mut fronts: Vec<(&Listener, Vec<&Server>)> = Vec::new();
+        for server in &file.servers {
+            for listener in &server.listeners {
+                match server.protocol {
+                    Protocol::Tcp => {
+                        let service = self.tcp_service(server, &limits)?;
+                        listeners.extend(at(listener).map(|address| ListenerConfig { address, service }));
+                    }
+                    Protocol::Http => match fronts.iter_mut().find(|(other, _)| other.place == listener.place) {
+                        Some((_, servers)) => servers.push(server),
+                        None => fronts.push((listener, vec![server])),
+                    },
+                }
+            }
+        }
+        for (listener, servers) in fronts {
+            let service = self.http_service(file, &servers, &limits)?;
+            listeners.extend(at(listener).map(|address| ListenerConfig { address, service }));
+        }
+        Ok(ServerConfig {
+            listeners,
+            workers: file.workers.map_or(workers, usize::from),
+            pin_workers: file.pin_workers,
+            backend: file.backend.into(),
+            uring_off: file.uring_off.iter().map(|feature| feature.0).collect(),
+            limits,
+        })
+    }
+
+    fn tcp_service(&self, server: &Server, limits: &Limits) -> Result<Service, BuildError> {
+        let tcp = &server.tcp;
+        Ok(match tcp.handler {
+            Some(Handler::Reverse) => Service::Reverse,
+            Some(Handler::TcpProxy) => Service::TcpProxy(group(&tcp.group)),
+            Some(Handler::SendFile) => {
+                let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));
+                let folder = file.parent().unwrap_or(&self.folder).to_owned();
+                let root = tcp.root.as_deref().map_or(folder, |root| self.folder.join(root));
+                let path = file.strip_prefix(&root).map(Path::to_owned).unwrap_or(file);
+                Service::SendFile { root, path }
+            }
+            // The checks demand a handler.
+            Some(Handler::Echo) | None => {
+                let _ = limits;
+                Service::Echo
+            }
+        })
+    }
+
+    fn http_service(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<Service, BuildError> {
+        let server_name = Some(file.server_name.0.clone()).filter(|name| !name.is_empty());
+        let mut hosts = Vec::with_capacity(servers.len());
+        // Who names no hosts is for those that nobody names, and stands first.
+        let (nameless, named): (Vec<&Server>, Vec<&Server>) =
+            servers.iter().partition(|server| server.hostnames.is_empty());
+        for server in nameless.into_iter().chain(named) {
+            let names = server.hostnames.iter().map(|host| match host.is_wildcard {
+                true => format!("*.{}", host.name),
+                false => host.name.clone(),
+            });
+            let mut routes = Vec::with_capacity(server.routes.len());
+            for route in &server.routes {
+                let handler = self.handler(route, server_name.as_deref(), limits)?;
+                routes.push(RouteConfig { prefix: route.req_path.0.clone(), handler });
+            }
+            hosts.push(HostConfig { names: names.collect(), routes });
+        }
+        let first = servers.first();
+        let target = first.and_then(|server| server.access_log.as_ref()).unwrap_or(&file.access_log);
+        let format = first.and_then(|server| server.access_format).unwrap_or(file.access_format);
+        let access = self.access_log(target, format.into())?;
+        Ok(Service::Http { front: FrontConfig { server_name, hosts }, access })
+    }
+
+    fn access_log(&mut self, target: &AccessTarget, format: AccessFormat) -> Result<Option<AccessLog>, BuildError> {
+        match target {
+            AccessTarget::Off => Ok(None),
+            AccessTarget::Stdout => {
+                Ok(Some(self.stdout.entry(format).or_insert_with(|| AccessLog::to_stdout(format)).clone()))
+            }
+            AccessTarget::File(path) => {
+                let path = self.folder.join(path);
+                if let Some(log) = self.logs.get(&(path.clone(), format)) {
+                    return Ok(Some(log.clone()));
+                }
+                let log = AccessLog::to_file(&path, format)
+                    .map_err(|error| BuildError::AccessLog { path: path.clone(), error })?;
+                self.logs.insert((path, format), log.clone());
+                Ok(Some(log))
+            }
+        }
+    }
+
+    fn handler(&self, route: &Route, server_name: Option<&str>, limits: &Limits) -> Result<HandlerConfig, BuildError> {
+        Ok(match route.kind {
+            RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files, server_name))),
+            RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(forward(&route.proxy, route, limits)?)),
+            RouteKind::Redirect | RouteKind::Metrics => {
+                HandlerConfig::Site(Box::new(SiteConfig { root: None, ..SiteConfig::default() }))
+            }
+        })
+    }
+
+    fn site(&self, options: &FileOptions, server_name: Option<&str>) -> SiteConfig {
+        let fields = options.headers.set.iter().chain(&options.headers.add);
+        SiteConfig {
+            root: options.dir_path.as_ref().map(|path| self.folder.join(path)),
+            index: options.index.iter().map(|path| path.0.clone()).collect(),
+            listing: options.listing,
+            dot_files: options.dot_files,
+            fallback: options.fallback.as_ref().map(|path| path.0.clone()),
+            compression: options.compresses(),
+            precompressed: options.precompressed,
+            server_name: server_name.map(str::to_owned),
+            charset: options.charset.as_ref().map(|charset| charset.0.clone()),
+            cors: options.cors.as_ref().map(|origin| origin.0.clone()),
+            fields: fields
+                .flat_map(|(name, values)| values.iter().map(|value| (name.0.clone(), value.to_owned())))
+                .collect(),
+        }
+    }
+}
+
+/// Where a listener is.
+fn at(listener: &Listener) -> Option<std::net::SocketAddr> {
+    match &listener.place {
+        Place::Tcp(ip, port) => Some((*ip, *port).into()),
+        Place::Unix { .. } => None,
+    }
+}
+
+fn forward(options: &ProxyOptions, route: &Route, limits: &Limits) -> Result<ForwardConfig, BuildError> {
+    let prefix = |text: &str| PathPrefix::new(text).map_err(|bad| refused(text, bad));
+    let path = match (&options.strip_prefix, &options.replace_prefix) {
+        (None, None) => PathRule::Keep,
+        (Some(strip), None) => PathRule::Strip(prefix(&strip.0)?),
+        (strip, Some(with)) => {
+            PathRule::Replace { prefix: prefix(&strip.as_ref().unwrap_or(&route.req_path).0)?, with: prefix(&with.0)? }
+        }
+    };
+    let host = match &options.host {
+        HostRule::Keep => ForwardHost::Keep,
+        HostRule::Upstream => ForwardHost::Upstream,
+        HostRule::Literal(host) => ForwardHost::Literal(Authority::new(host).map_err(|bad| refused(host, bad))?),
+    };
+    let via = match &options.via {
+        Via::Off => None,
+        Via::As(name) => Some(Pseudonym::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
+    };
+    let connect_timeout = options.group.connect_timeout.map_or(limits.connect_timeout, |period| period.0);
+    Ok(ForwardConfig {
+        group: group(&options.group),
+        tries_max: options.group.tries,
+        connect_timeout,
+        response_timeout: options.response_timeout.0,
+        keep_alive: KeepAlive {
+            idle_max: options.keepalive.idle_max as usize,
+            idle_timeout: match options.keepalive.idle_timeout.0 {
+                // Until the upstream closes them.
+                Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
+                timeout => timeout,
+            },
+        },
+        request: RequestRules {
+            host,
+            forwarded: match options.forwarded {
+                Forwarded::Append => ForwardedRule::Append,
+                Forwarded::Replace => ForwardedRule::Replace,
+                Forwarded::Off => ForwardedRule::Off,
+            },
+            forwarded_field: false,
+            via,
+            fields: field_rules(&options.request_headers)?,
+            path,
+        },
+        response: ResponseRules { fields: field_rules(&options.response_headers)?, via: None },
+        upgrades: options.upgrade,
+        body_bytes_max: options.max_body_size.0 as u64,
+    })
+}
+
+fn field_rules(rules: &FieldRules) -> Result<ForwardFields, BuildError> {
+    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, BuildError> {
+        let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
+    };
+    let names = rules.remove.iter().map(|name| FieldName::new(&name.0).map_err(|bad| refused(&name.0, bad)));
+    Ok(ForwardFields { set: lines(&rules.set)?, add: lines(&rules.add)?, remove: names.collect::<Result<_, _>>()? })
+}
+
+fn refused(text: &str, bad: BadRule) -> BuildError {
+    BuildError::Text { text: text.to_owned(), reason: bad.reason }
+}
+
+fn group(options: &GroupOptions) -> GroupConfig {
+    let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
+    let members = options.upstreams.iter().filter_map(|upstream| {
+        Some(MemberConfig {
+            address: address_of(&upstream.address)?,
+            weight: upstream.weight,
+            is_backup: upstream.backup,
+            connections_max: upstream.max_connections as usize,
+        })
+    });
+    GroupConfig {
+        members: members.collect(),
+        policy: match options.load_balancing {
+            LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,
+            LoadBalancing::LeastConn => Policy::LeastConnections,
+            LoadBalancing::RandomTwo => Policy::RandomOfTwo,
+            LoadBalancing::IpHash => Policy::Hash(HashSource::Client),
+            LoadBalancing::HeaderHash => Policy::Hash(HashSource::Header(text(&options.hash_header))),
+            LoadBalancing::PathHash => Policy::Hash(HashSource::Path),
+            LoadBalancing::StickyCookie => Policy::Sticky { cookie: options.cookie_name.0.clone() },
+        },
+        passive: PassiveHealth {
+            failures: options.health_check.passive.failures,
+            back_off: options.health_check.passive.backoff.0,
+            ..PassiveHealth::default()
+        },
+        slow_start: SlowStart(options.health_check.passive.slow_start.0),
+        queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
+    }
+}
+
+fn address_of(endpoint: &Endpoint) -> Option<UpstreamAddress> {
+    match endpoint {
+        Endpoint::Tcp(address) => Some(address.clone()),
+        Endpoint::Unix(_) => None,
+    }
+}
