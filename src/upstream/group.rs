@@ -24,6 +24,7 @@ mod health;
 mod member;
 mod policy;
 mod queue;
+mod rank;
 mod tried;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ use self::health::{Change, Health};
 use self::member::{Member, Standing};
 use self::policy::{Candidate, Chance};
 use self::queue::Queue;
+use self::rank::{Rank, Survey};
 use super::Upstream;
 use crate::driver::Time;
 use crate::table::Key;
@@ -65,7 +67,8 @@ pub struct MemberId(pub u16);
 pub enum Choice {
     /// Nothing: as the policy says.
     Any,
-    /// The hash of its key ([`hash`]). If its member cannot be used, the key's next best takes it.
+    /// The hash of its key ([`hash`]). If its member is down, full or tried, the key's next best takes it. During slow
+    /// start a member gets its keys back one by one.
     Hash(u64),
     /// The member that it belongs to, by its cookie. A member that is being drained takes it, and a backup, too. If the
     /// member is down, full or tried, as in round robin, so that what was one member's is spread over all the others.
@@ -156,18 +159,15 @@ impl Group {
 
     /// Chooses a member for a request and counts it as in flight there.
     pub fn pick(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
-        let own = match choice {
-            Choice::Member(id) if !tried.contains(id) => {
-                self.member(id).filter(|member| member.standing(now) == Standing::Open).map(|_| id)
-            }
-            Choice::Member(_) | Choice::Any | Choice::Hash(_) => None,
-        };
+        if let Choice::Member(id) = choice
+            && !tried.contains(id)
+            && self.member(id).is_some_and(|member| member.standing(now) == Standing::Open)
+        {
+            return self.begin(id, now);
+        }
         let survey = Survey::new(self.members(), tried, now);
-        match own.or_else(|| self.choose(survey.rank()?, choice, tried, now)) {
-            Some(id) => {
-                self.begin(id, now);
-                Pick::Member(id)
-            }
+        match survey.rank().and_then(|rank| self.choose(rank, choice, tried, now)) {
+            Some(id) => self.begin(id, now),
             None if survey.is_any_up() => Pick::Busy,
             None => Pick::Down,
         }
@@ -179,14 +179,18 @@ impl Group {
         let Some(entry) = self.member(member) else { return };
         debug_assert!(entry.in_flight.get() > 0, "{member:?} was ended more often than picked");
         entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
-        self.queue.borrow_mut().wake_one();
-        self.note(member, verdict, now);
+        // A change has woken as many as there are places, this one among them.
+        let has_changed = self.on_verdict(member, verdict, now);
+        let frees_a_place = !has_changed && !entry.is_draining();
+        if frees_a_place && self.waiting() > 0 && self.places(now).is_some_and(|places| places > 0) {
+            self.queue.borrow_mut().wake_one();
+        }
     }
 
     /// What the request has shown so far, while it goes on: for example that a WebSocket was accepted, which may then last
     /// for hours. At the end, say [`Verdict::Neutral`], or what else it has shown.
     pub fn note(&self, member: MemberId, verdict: Verdict, now: Time) {
-        self.update(member, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now));
+        self.on_verdict(member, verdict, now);
     }
 
     /// What active checks say, after [`CheckCounter`]. Every member is up until told otherwise.
@@ -200,7 +204,8 @@ impl Group {
     }
 
     /// What a sticky cookie calls the member: 16 hexadecimal digits that follow from its address, so that they outlive
-    /// restarts and other members, and do not show it.
+    /// restarts and changes of the other members. They do not show it, yet they are no secret: who guesses an address can
+    /// check the guess.
     ///
     /// # Panics
     /// If the id is another group's.
@@ -247,8 +252,8 @@ impl Group {
     /// One of the members of this rank, by the policy.
     fn choose(&self, rank: Rank, choice: Choice, tried: &Tried, now: Time) -> Option<MemberId> {
         let candidates = self.members().filter_map(move |(id, member)| {
-            let is_one = Rank::of(id, member, tried) == Some(rank) && member.standing(now) == Standing::Open;
-            is_one.then(|| Candidate { id, member, weight: member.weight(self.slow_start, now) })
+            let is_candidate = rank.is_open(id, member, tried, now);
+            is_candidate.then(|| Candidate { id, member, weight: member.weight(self.slow_start, now) })
         });
         match (choice, &self.policy) {
             (Choice::Hash(key), _) => policy::rendezvous(candidates, key),
@@ -261,93 +266,46 @@ impl Group {
         }
     }
 
-    fn begin(&self, id: MemberId, now: Time) {
-        let Some(member) = self.member(id) else { return };
+    fn begin(&self, id: MemberId, now: Time) -> Pick {
+        let Some(member) = self.member(id) else { return Pick::Down };
         member.in_flight.set(member.in_flight.get() + 1);
         let mut health = member.health.get();
         health.begin(&self.passive, now);
         member.health.set(health);
+        if !health.is_up() && self.waiting() > 0 {
+            // A back-off that ends wakes nobody. If this request was woken, then for another place, which is free still.
+            self.queue.borrow_mut().wake(self.places(now).unwrap_or(0));
+        }
+        Pick::Member(id)
     }
 
-    fn update(&self, id: MemberId, now: Time, change: impl FnOnce(&mut Health, usize) -> Option<Change>) {
-        let Some(member) = self.member(id) else { return };
+    /// Whether the member went down or came back by it.
+    fn on_verdict(&self, member: MemberId, verdict: Verdict, now: Time) -> bool {
+        self.update(member, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now))
+    }
+
+    fn update(&self, id: MemberId, now: Time, change: impl FnOnce(&mut Health, usize) -> Option<Change>) -> bool {
+        let Some(member) = self.member(id) else { return false };
         let mut health = member.health.get();
         let change = change(&mut health, member.in_flight.get());
         member.health.set(health);
         if let Some(change) = change {
             report(member, change);
-            self.queue.borrow_mut().wake(self.places(now));
+            if self.waiting() > 0 {
+                // If none is up, all should hear of it.
+                self.queue.borrow_mut().wake(self.places(now).unwrap_or(usize::MAX));
+            }
         }
+        change.is_some()
     }
 
-    /// How many requests could be picked for now. All, if none is up: they should hear of it.
-    fn places(&self, now: Time) -> usize {
-        let survey = Survey::new(self.members(), &Tried::new(), now);
-        let Some(rank) = survey.rank() else { return if survey.is_any_up() { 0 } else { usize::MAX } };
-        self.members()
-            .filter(|(id, member)| Rank::of(*id, member, &Tried::new()) == Some(rank))
-            .filter(|(_, member)| member.standing(now) == Standing::Open)
-            .fold(0, |places: usize, (_, member)| places.saturating_add(member.places()))
-    }
-}
-
-/// In which order members come into question, the first first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rank {
-    Fresh,
-    FreshBackup,
-    Tried,
-    TriedBackup,
-}
-
-impl Rank {
-    /// `None`: it is being drained.
-    fn of(id: MemberId, member: &Member, tried: &Tried) -> Option<Self> {
-        let rank = match (member.is_backup, tried.contains(id)) {
-            (false, false) => Self::Fresh,
-            (true, false) => Self::FreshBackup,
-            (false, true) => Self::Tried,
-            (true, true) => Self::TriedBackup,
-        };
-        (!member.is_draining()).then_some(rank)
-    }
-}
-
-/// Of each rank, whether one is up, and whether one of them has a place.
-#[derive(Clone, Copy, Debug, Default)]
-struct Survey {
-    is_up: [bool; 4],
-    is_open: [bool; 4],
-}
-
-impl Survey {
-    fn new<'a>(members: impl Iterator<Item = (MemberId, &'a Member)>, tried: &Tried, now: Time) -> Self {
-        let mut survey = Self::default();
-        for (id, member) in members {
-            let Some(rank) = Rank::of(id, member, tried) else { continue };
-            let standing = member.standing(now);
-            survey.is_up[rank as usize] |= standing != Standing::Down;
-            survey.is_open[rank as usize] |= standing == Standing::Open;
-        }
-        survey
-    }
-
-    /// The rank that the request should go to, if there is a place for it.
-    fn rank(&self) -> Option<Rank> {
-        let is_up = |rank: Rank| self.is_up[rank as usize];
-        let is_allowed = |rank: &Rank| match rank {
-            Rank::Fresh | Rank::Tried => true,
-            Rank::FreshBackup => !is_up(Rank::Fresh),
-            Rank::TriedBackup => !is_up(Rank::Fresh) && !is_up(Rank::Tried),
-        };
-        [Rank::Fresh, Rank::FreshBackup, Rank::Tried, Rank::TriedBackup]
-            .into_iter()
-            .filter(is_allowed)
-            .find(|rank| self.is_open[*rank as usize])
-    }
-
-    fn is_any_up(&self) -> bool {
-        self.is_up.contains(&true)
+    /// How many requests that have tried nothing yet could be picked for now; `None` if none is up.
+    fn places(&self, now: Time) -> Option<usize> {
+        let none_tried = Tried::new();
+        let survey = Survey::new(self.members(), &none_tried, now);
+        let Some(rank) = survey.rank() else { return survey.is_any_up().then_some(0) };
+        let open = self.members().filter(|(id, member)| rank.is_open(*id, member, &none_tried, now));
+        Some(open.fold(0, |places: usize, (_, member)| places.saturating_add(member.places())))
     }
 }
 

@@ -214,3 +214,183 @@ impl CheckCounter {
         Some(has_passed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSIVE: PassiveHealth =
+        PassiveHealth { failures: 3, back_off: Duration::from_secs(1), back_off_max: Duration::from_secs(60) };
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    /// A member with one request at a time.
+    #[derive(Debug)]
+    struct Subject(Health);
+
+    impl Subject {
+        fn new() -> Self {
+            Self(Health::new())
+        }
+
+        fn is_usable(&self, seconds: u64) -> bool {
+            self.0.is_usable(at(seconds))
+        }
+
+        fn exchange(&mut self, verdict: Verdict, seconds: u64) -> Option<Change> {
+            assert!(self.is_usable(seconds), "{self:?}");
+            self.0.begin(&PASSIVE, at(seconds));
+            self.0.on_verdict(verdict, 0, &PASSIVE, at(seconds))
+        }
+
+        /// Down since then, for the first back-off.
+        fn down(seconds: u64) -> Self {
+            let mut subject = Self::new();
+            for _ in 1..PASSIVE.failures {
+                assert_eq!(subject.exchange(Verdict::Failure, seconds), None);
+            }
+            let change = subject.exchange(Verdict::Failure, seconds);
+            assert_eq!(change, Some(Change::Failed { failures: 3, back_off: Duration::from_secs(1) }));
+            subject
+        }
+    }
+
+    #[test]
+    fn only_failures_in_a_row_take_a_member_down() {
+        let mut subject = Subject::new();
+        for _ in 0..10 {
+            assert_eq!(subject.exchange(Verdict::Failure, 0), None);
+            assert_eq!(subject.exchange(Verdict::Failure, 0), None);
+            assert_eq!(subject.exchange(Verdict::Success, 0), None);
+        }
+        assert!(subject.0.is_up());
+    }
+
+    #[test]
+    fn what_says_nothing_neither_counts_nor_forgives() {
+        let mut subject = Subject::new();
+        subject.exchange(Verdict::Failure, 0);
+        subject.exchange(Verdict::Failure, 0);
+        assert_eq!(subject.exchange(Verdict::Neutral, 0), None);
+        assert!(subject.exchange(Verdict::Failure, 0).is_some());
+    }
+
+    #[test]
+    fn with_no_failures_configured_none_take_it_down() {
+        let mut health = Health::new();
+        let never = PassiveHealth { failures: 0, ..PASSIVE };
+        assert!((0..100).all(|_| health.on_verdict(Verdict::Failure, 0, &never, at(0)).is_none()));
+        assert!(health.is_up());
+    }
+
+    #[test]
+    fn the_back_off_doubles_with_each_trial_that_fails_up_to_its_limit() {
+        let mut subject = Subject::down(0);
+        let mut now = 0;
+        for back_off in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(!subject.0.is_usable(Time::from_nanos(at(now + back_off).as_nanos() - 1)));
+            now += back_off;
+            let next = Duration::from_secs((back_off * 2).min(60));
+            assert_eq!(subject.exchange(Verdict::Failure, now), Some(Change::TrialFailed { back_off: next }));
+        }
+    }
+
+    #[test]
+    fn a_success_makes_the_next_back_off_short_again() {
+        let mut subject = Subject::down(0);
+        subject.exchange(Verdict::Failure, 1);
+        assert_eq!(subject.exchange(Verdict::Success, 3), Some(Change::TrialSucceeded));
+        subject.exchange(Verdict::Failure, 4);
+        subject.exchange(Verdict::Failure, 4);
+        let change = subject.exchange(Verdict::Failure, 4);
+        assert_eq!(change, Some(Change::Failed { failures: 3, back_off: Duration::from_secs(1) }));
+    }
+
+    #[test]
+    fn one_request_at_a_time_tries_it() {
+        let mut subject = Subject::down(0);
+        subject.0.begin(&PASSIVE, at(1));
+        assert!(!subject.is_usable(1) && !subject.is_usable(60));
+        // That one has said nothing for the longest back-off.
+        assert!(subject.is_usable(61));
+    }
+
+    #[test]
+    fn a_trial_that_says_nothing_leaves_it_to_the_next() {
+        let mut subject = Subject::down(0);
+        assert_eq!(subject.exchange(Verdict::Neutral, 1), None);
+        assert!(subject.is_usable(1) && !subject.0.is_up());
+        assert_eq!(
+            subject.exchange(Verdict::Failure, 1),
+            Some(Change::TrialFailed { back_off: Duration::from_secs(2) })
+        );
+    }
+
+    #[test]
+    fn while_older_requests_are_in_flight_what_says_nothing_may_be_theirs() {
+        let mut subject = Subject::down(0);
+        subject.0.begin(&PASSIVE, at(1));
+        assert_eq!(subject.0.on_verdict(Verdict::Neutral, 1, &PASSIVE, at(1)), None);
+        assert!(!subject.is_usable(1));
+    }
+
+    #[test]
+    fn older_requests_do_not_shorten_or_lengthen_the_back_off() {
+        let mut subject = Subject::down(0);
+        for verdict in [Verdict::Success, Verdict::Failure, Verdict::Neutral] {
+            assert_eq!(subject.0.on_verdict(verdict, 1, &PASSIVE, at(0)), None);
+        }
+        assert!(!subject.is_usable(0) && subject.is_usable(1));
+    }
+
+    #[test]
+    fn the_share_grows_from_a_tenth_to_all() {
+        let slow_start = SlowStart(Duration::from_secs(9));
+        let mut subject = Subject::down(0);
+        assert!(subject.exchange(Verdict::Success, 1).is_some());
+        let shares: Vec<u64> = (1..12).map(|seconds| subject.0.share(slow_start, at(seconds))).collect();
+        assert_eq!(shares, [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1000]);
+        assert_eq!(subject.0.share(SlowStart(Duration::ZERO), at(1)), FULL_SHARE);
+        assert_eq!(Health::new().share(slow_start, at(0)), FULL_SHARE);
+    }
+
+    #[test]
+    fn successes_during_slow_start_do_not_cut_it_short() {
+        let mut subject = Subject::down(0);
+        subject.exchange(Verdict::Success, 1);
+        subject.exchange(Verdict::Success, 2);
+        assert_eq!(subject.0.share(SlowStart(Duration::from_secs(9)), at(2)), 200);
+    }
+
+    #[test]
+    fn what_checks_take_down_only_checks_bring_back() {
+        let mut health = Health::new();
+        assert_eq!(health.on_checked(true, at(0)), None);
+        assert_eq!(health.on_checked(false, at(0)), Some(Change::ChecksFailed));
+        assert_eq!(health.on_checked(false, at(0)), None);
+        assert_eq!(health.on_verdict(Verdict::Success, 0, &PASSIVE, at(1)), None);
+        assert!(!health.is_usable(at(1 << 20)));
+        assert_eq!(health.on_checked(true, at(2)), Some(Change::ChecksPassed));
+        assert_eq!(health.share(SlowStart(Duration::from_secs(9)), at(3)), 200);
+    }
+
+    #[test]
+    fn a_check_that_passes_does_not_end_a_back_off() {
+        let mut subject = Subject::down(0);
+        assert_eq!(subject.0.on_checked(true, at(0)), None);
+        assert!(!subject.is_usable(0));
+    }
+
+    #[test]
+    fn checks_count_in_a_row() {
+        let mut counter = CheckCounter::new(2, 3);
+        let mut results =
+            |text: &str| -> Vec<Option<bool>> { text.chars().map(|result| counter.on_result(result == '+')).collect() };
+        assert_eq!(results("--+--"), [None; 5]);
+        assert_eq!(results("--"), [Some(false), None]);
+        assert_eq!(results("+-++"), [None, None, None, Some(true)]);
+        assert!(counter.is_up());
+    }
+}

@@ -65,12 +65,13 @@ impl Member {
         }
     }
 
-    /// How many requests more it may have in flight.
-    pub(super) const fn places(&self) -> usize {
-        match self.connections_max {
+    /// How many requests more it may have in flight: no more than one, if that is to try it.
+    pub(super) fn places(&self) -> usize {
+        let places = match self.connections_max {
             0 => usize::MAX,
             most => most.saturating_sub(self.in_flight.get()),
-        }
+        };
+        if self.health.get().is_up() { places } else { places.min(1) }
     }
 
     /// Its weight as it counts now, in thousandths.

@@ -68,3 +68,93 @@ impl Queue {
         self.waiting.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const fn key(index: u32) -> Key {
+        Key::from_parts(index, 0)
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn woken(queue: &mut Queue) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop_woken()).map(Key::index).collect()
+    }
+
+    /// With waiters 0 to `count`, one a second.
+    fn queue_of(count: u32) -> Queue {
+        let mut queue = Queue::new(count as usize);
+        assert!((0..count).all(|index| queue.push(key(index), at(index.into()))));
+        queue
+    }
+
+    #[test]
+    fn the_oldest_is_woken_first_and_one_for_each_place() {
+        let mut queue = queue_of(3);
+        assert!(woken(&mut queue).is_empty());
+        queue.wake_one();
+        queue.wake_one();
+        assert_eq!(woken(&mut queue), [0, 1]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_full_queue_takes_nobody() {
+        let mut queue = queue_of(2);
+        assert!(!queue.push(key(9), at(9)));
+        queue.wake_one();
+        queue.pop_woken();
+        assert!(queue.push(key(9), at(9)));
+    }
+
+    #[test]
+    fn who_was_woken_in_vain_has_its_old_place() {
+        let mut queue = queue_of(3);
+        queue.wake_one();
+        assert_eq!(woken(&mut queue), [0]);
+        assert!(queue.push(key(0), at(0)));
+        queue.wake(usize::MAX);
+        assert_eq!(woken(&mut queue), [0, 1, 2]);
+    }
+
+    #[test]
+    fn who_began_at_the_same_time_is_served_as_it_came() {
+        let mut queue = Queue::new(9);
+        assert!((0..3).all(|index| queue.push(key(index), at(0))));
+        queue.wake(3);
+        assert_eq!(woken(&mut queue), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_place_that_the_woken_does_not_want_goes_to_the_next() {
+        let mut queue = queue_of(3);
+        queue.wake_one();
+        assert_eq!(woken(&mut queue), [0]);
+        queue.remove(key(0));
+        assert_eq!(woken(&mut queue), [1]);
+    }
+
+    #[test]
+    fn who_leaves_while_waiting_is_not_woken_and_costs_nobody_its_turn() {
+        let mut queue = queue_of(3);
+        queue.wake_one();
+        queue.remove(key(0));
+        assert_eq!(woken(&mut queue), [1]);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_place_that_becomes_free_while_nobody_waits_wakes_nobody_later() {
+        let mut queue = Queue::new(9);
+        queue.wake_one();
+        queue.wake(usize::MAX);
+        assert!(queue.push(key(0), at(0)));
+        assert_eq!(queue.pop_woken(), None);
+    }
+}
