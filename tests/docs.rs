@@ -5,16 +5,20 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 11] = [
+const MACHINES: [(&str, &str); 15] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Connection", "src/tcp/connection.rs"),
     ("Reader", "src/tcp/reader.rs"),
     ("Writer", "src/tcp/writer.rs"),
     ("Connector", "src/upstream/connector.rs"),
+    ("Link", "src/upstream/links.rs"),
+    ("Attempt", "src/upstream/attempt.rs"),
+    ("Member health", "src/upstream/group/health.rs"),
     ("Proxy", "src/session/proxy.rs"),
     ("Deliver", "src/session/deliver.rs"),
     ("Http", "src/session/http/mod.rs"),
+    ("Forward", "src/session/http/forward.rs"),
     ("Store", "src/file/store.rs"),
     ("FileHandle", "src/file/handle.rs"),
 ];

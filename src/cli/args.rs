@@ -14,6 +14,7 @@ use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;
 use crate::telemetry::access::AccessFormat;
 use crate::telemetry::{LogFormat, LogLevel};
+use crate::upstream::group::{HashSource, Policy};
 
 /// The definition that parsing, help, manual pages and completions are made of. A variable of the
 /// environment that is set to nothing counts as not set, as scripts and unit files expect.
@@ -30,10 +31,23 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 /// The commands that `xps man` has a page for.
-pub const DOCUMENTED: [&str; 9] =
-    ["proxy", "serve", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
+pub const DOCUMENTED: [&str; 13] = [
+    "proxy",
+    "serve",
+    "run",
+    "check",
+    "schema",
+    "reload",
+    "echo",
+    "reverse",
+    "send",
+    "connect",
+    "probe",
+    "completions",
+    "man",
+];
 
-/// A TCP server and reverse proxy driven by io_uring completions.
+/// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
 /// Without a command it starts a demonstration on ports 8001 to 8004 of this machine and says what to try.
 #[derive(Debug, Parser)]
@@ -78,6 +92,27 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Relay connections, or HTTP requests, to upstreams
+    ///
+    /// Without --http, each connection is joined to a new one to an upstream, and bytes are relayed unchanged both ways.
+    /// A slow receiver slows its sender down; the end of one direction is passed on while the other goes on; when one
+    /// side breaks off, so does the other.
+    ///
+    /// With --http, each request is passed on by itself, on connections that are kept, with `X-Forwarded-For` and `Via`.
+    /// Bodies stream through. Requests for WebSocket and other upgrades are passed on.
+    #[command(after_help = "Examples:\n  \
+        python3 -m http.server 3000 &\n  \
+        xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
+        xps proxy --http --listen 8080 --upstream app1:3000 --upstream app2:3000 --balance least-conn\n  \
+        xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s")]
+    Proxy(ProxyOptions),
+
+    /// Serve a folder's files over HTTP
+    #[command(
+        after_help = "Examples:\n  xps serve\n  xps serve public --listen 0.0.0.0:8080 --fallback index.html\n  xps serve /srv/www --access-log /var/log/xps.log --header 'Cache-Control: max-age=3600'"
+    )]
+    Serve(ServeOptions),
+
     /// Serve as a configuration file says
     ///
     /// SIGHUP, or `xps reload`, has the file read anew: a bad one changes nothing and says why; a good one holds from the
@@ -114,27 +149,6 @@ pub enum Command {
         #[arg(value_parser = clap::value_parser!(i32).range(1..))]
         pid: i32,
     },
-
-    /// Relay connections, or HTTP requests, to upstreams
-    ///
-    /// Without --http, each connection is joined to a new one to an upstream, and bytes are relayed unchanged both ways.
-    /// A slow receiver slows its sender down; the end of one direction is passed on while the other goes on; when one
-    /// side breaks off, so does the other.
-    ///
-    /// With --http, each request is passed on by itself, on connections that are kept, with `X-Forwarded-For` and `Via`.
-    /// Bodies stream through. Requests for WebSocket and other upgrades are passed on.
-    #[command(after_help = "Examples:\n  \
-        python3 -m http.server 3000 &\n  \
-        xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
-        xps proxy --http --listen 8080 --upstream app1.internal:3000 --upstream app2.internal:3000\n  \
-        xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s")]
-    Proxy(ProxyOptions),
-
-    /// Serve a folder's files over HTTP
-    #[command(
-        after_help = "Examples:\n  xps serve\n  xps serve public --listen 0.0.0.0:8080 --fallback index.html\n  xps serve /srv/www --access-log /var/log/xps.log --header 'Cache-Control: max-age=3600'"
-    )]
-    Serve(ServeOptions),
 
     /// Send back what is received
     #[command(after_help = "Examples:\n  \
@@ -304,6 +318,9 @@ pub struct ProxyOptions {
     /// Where to connect to: a name or an address, and a port; may be repeated
     #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
     pub upstream: Vec<UpstreamAddress>,
+    /// How an upstream is chosen
+    #[arg(long, value_name = "POLICY", env = "XPS_BALANCE", default_value = "round-robin")]
+    pub balance: Balance,
     /// Pass on HTTP requests, each by itself
     #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]
     pub http: bool,
@@ -316,6 +333,30 @@ pub struct ProxyOptions {
     /// With --http: how long an upstream may be silent while it is waited for; 0: no limit
     #[arg(long, value_name = "TIME", env = "XPS_RESPONSE_TIMEOUT", default_value = "60s")]
     pub response_timeout: Period,
+}
+
+/// How an upstream is chosen.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Balance {
+    /// In turn
+    RoundRobin,
+    /// The one with the fewest requests under way
+    LeastConn,
+    /// The less loaded of two that are drawn
+    RandomTwo,
+    /// By the client's address: always the same one, as long as it is well
+    IpHash,
+}
+
+impl From<Balance> for Policy {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::LeastConn => Self::LeastConnections,
+            Balance::RandomTwo => Self::RandomOfTwo,
+            Balance::IpHash => Self::Hash(HashSource::Client),
+        }
+    }
 }
 
 /// How a server runs.

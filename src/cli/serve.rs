@@ -19,7 +19,7 @@ use crate::upstream::GroupConfig;
 
 /// Relays to upstreams.
 pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let group = GroupConfig::of(options.upstream);
+    let group = GroupConfig { policy: options.balance.into(), ..GroupConfig::of(options.upstream) };
     let service = if options.http {
         let forward = ForwardConfig {
             connect_timeout: server.connect_timeout.0,

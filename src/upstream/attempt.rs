@@ -42,7 +42,7 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Picking { after: Option<ConnectError> },
-    Queued { until: Option<Time> },
+    Queued { since: Time },
     Linked { member: MemberId, link: Key },
     Over,
 }
@@ -112,17 +112,11 @@ impl Attempt {
                         return progress;
                     }
                 }
-                State::Queued { until } => match self.group.pick(self.choice, &self.tried, now) {
-                    Pick::Member(member) => {
-                        self.group.give_up(self.session);
-                        self.link(member, links);
+                State::Queued { since } => {
+                    if let Some(progress) = self.pick_again(since, links, now) {
+                        return progress;
                     }
-                    Pick::Busy if until.is_some_and(|until| until <= now) => {
-                        return self.fail(Unreachable::QueueTimedOut);
-                    }
-                    Pick::Busy => return Progress::Wait,
-                    Pick::Down => return self.fail(Unreachable::Down),
-                },
+                }
                 State::Linked { member, link } => {
                     let reach = links.get_mut(link).map(|found| found.reach(link, now, ops));
                     match reach {
@@ -152,7 +146,7 @@ impl Attempt {
                 None
             }
             Pick::Busy if self.group.wait(self.session, now) => {
-                self.state = State::Queued { until: self.group.wait_deadline(now) };
+                self.state = State::Queued { since: now };
                 Some(Progress::Wait)
             }
             Pick::Busy => Some(self.fail(Unreachable::QueueFull)),
@@ -160,7 +154,36 @@ impl Attempt {
         }
     }
 
+    /// Picks a member after having waited; `None`: one is picked.
+    fn pick_again(&mut self, since: Time, links: &mut Links, now: Time) -> Option<Progress> {
+        match self.group.pick(self.choice, &self.tried, now) {
+            Pick::Member(member) => {
+                self.leave_queue();
+                self.link(member, links);
+                None
+            }
+            Pick::Down => Some(self.fail(Unreachable::Down)),
+            Pick::Busy if self.group.wait_deadline(since).is_some_and(|until| until <= now) => {
+                Some(self.fail(Unreachable::QueueTimedOut))
+            }
+            // It was woken in vain.
+            Pick::Busy if !self.group.is_waiting(self.session) && !self.group.wait(self.session, since) => {
+                Some(self.fail(Unreachable::QueueFull))
+            }
+            Pick::Busy => Some(Progress::Wait),
+        }
+    }
+
+    /// It waits no longer. One that was woken has left already, and takes the place that it was woken for.
+    fn leave_queue(&self) {
+        if self.group.is_waiting(self.session) {
+            self.group.give_up(self.session);
+        }
+    }
+
     fn link(&mut self, member: MemberId, links: &mut Links) {
+        // The pick may have begun a trial, which others have waited for.
+        self.wake_waiting(links);
         self.tries_left = self.tries_left.saturating_sub(1);
         self.tried.insert(member);
         self.last = Some(member);
@@ -170,7 +193,7 @@ impl Attempt {
 
     fn fail(&mut self, why: Unreachable) -> Progress {
         if let State::Queued { .. } = self.state {
-            self.group.give_up(self.session);
+            self.leave_queue();
         }
         self.state = State::Over;
         Progress::Failed(why)
@@ -195,7 +218,9 @@ impl Attempt {
     /// The session is done with the upstream.
     pub fn finish(&mut self, release: Release, verdict: Verdict, links: &mut Links, now: Time) {
         if let State::Queued { .. } = self.state {
+            // Also if it was woken: somebody else may have the place then.
             self.group.give_up(self.session);
+            self.wake_waiting(links);
         }
         self.settle(release, verdict, links, now);
         self.state = State::Over;
@@ -205,9 +230,21 @@ impl Attempt {
         if let State::Linked { member, link } = self.state {
             links.release(link, release, now);
             self.group.end(member, verdict, now);
-            while let Some(waiting) = self.group.take_woken() {
-                links.wake(waiting);
-            }
+            self.wake_waiting(links);
+        }
+    }
+
+    fn wake_waiting(&self, links: &mut Links) {
+        while let Some(waiting) = self.group.take_woken() {
+            links.wake(waiting);
+        }
+    }
+
+    /// The upstream has answered, whatever becomes of the rest.
+    pub fn note_answer(&self, links: &mut Links, now: Time) {
+        if let State::Linked { member, .. } = self.state {
+            self.group.note(member, Verdict::Success, now);
+            self.wake_waiting(links);
         }
     }
 
@@ -249,7 +286,7 @@ impl Attempt {
     /// When it wants to be pumped for the time's sake.
     pub fn deadline(&self, links: &mut Links) -> Option<Time> {
         match self.state {
-            State::Queued { until } => until,
+            State::Queued { since } => self.group.wait_deadline(since),
             State::Linked { .. } => self.linked(links)?.deadline(),
             State::Picking { .. } | State::Over => None,
         }

@@ -236,6 +236,11 @@ impl Group {
         self.queue.borrow_mut().pop_woken()
     }
 
+    /// Whether the session waits, and has not been woken yet.
+    pub fn is_waiting(&self, key: Key) -> bool {
+        self.queue.borrow().contains(key)
+    }
+
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.queue.borrow().len()

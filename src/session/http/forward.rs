@@ -303,6 +303,7 @@ impl Forward {
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
         received.consume(length);
         tracing::debug!(status = status.code(), "the upstream answers");
+        self.attempt.note_answer(cx.links, cx.now);
         self.stage = Stage::Answering { body, writer, is_reusable, keep_alive, status, bytes: 0 };
         if status == Status::SWITCHING_PROTOCOLS {
             self.record(cx);
@@ -407,7 +408,8 @@ impl Forward {
             // What it was promised will not come.
             false => Release::Close(Manner::Reset),
         };
-        self.attempt.finish(release, Verdict::Success, cx.links, cx.now);
+        // Its answer has spoken for it.
+        self.attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
         self.record(cx);
         let rest = std::mem::replace(&mut self.upload.body, BodyReader::EMPTY);
         Turn::Over { keep_alive, rest }

@@ -63,6 +63,11 @@ impl Queue {
         self.waiting.pop_front().map(|(_, key)| key)
     }
 
+    /// Whether it waits, and has not been woken yet.
+    pub(super) fn contains(&self, key: Key) -> bool {
+        self.waiting.iter().any(|(_, waiter)| *waiter == key)
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
