@@ -16,11 +16,13 @@ use super::{
     ForwardConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenerConfig, RouteConfig, ServerConfig, Service,
     SiteConfig, UpstreamAddress,
 };
+use crate::http::Status;
 use crate::http::forward::{
     Authority, BadRule, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules,
     ResponseRules,
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
+use crate::http::redirect::Template;
 use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::upstream::KeepAlive;
 use crate::upstream::group::{GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
@@ -165,9 +167,8 @@ impl Builder {
         Ok(match route.kind {
             RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files, server_name))),
             RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(forward(&route.proxy, route, limits)?)),
-            RouteKind::Redirect | RouteKind::Metrics => {
-                HandlerConfig::Site(Box::new(SiteConfig { root: None, ..SiteConfig::default() }))
-            }
+            RouteKind::Redirect => redirect(route)?,
+            RouteKind::Metrics => HandlerConfig::Metrics,
         })
     }
 
@@ -197,6 +198,13 @@ fn at(listener: &Listener) -> Option<std::net::SocketAddr> {
         Place::Tcp(ip, port) => Some((*ip, *port).into()),
         Place::Unix { .. } => None,
     }
+}
+
+fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
+    let text = route.redirect_url.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
+    let url = Template::parse(text).map_err(|_| refused(text, BadRule { reason: "a variable is unknown" }))?;
+    let status = Status::from_code(route.http_status_code).unwrap_or(Status::FOUND);
+    Ok(HandlerConfig::Redirect { status, url })
 }
 
 fn forward(options: &ProxyOptions, route: &Route, limits: &Limits) -> Result<ForwardConfig, BuildError> {

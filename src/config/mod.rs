@@ -15,8 +15,9 @@ use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
 use crate::file::store::StoreLimits;
-use crate::http::HeadLimits;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
+use crate::http::redirect::Template;
+use crate::http::{HeadLimits, Status};
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{GroupConfig, KeepAlive};
 
@@ -129,6 +130,15 @@ pub enum HandlerConfig {
     Site(Box<SiteConfig>),
     /// Upstreams.
     Forward(Box<ForwardConfig>),
+    /// Another URL.
+    Redirect {
+        /// 300 to 399.
+        status: Status,
+        /// Where to.
+        url: Template,
+    },
+    /// What the server counts.
+    Metrics,
 }
 
 impl FrontConfig {

@@ -15,6 +15,7 @@ use crate::config::{ForwardConfig, FrontConfig, HandlerConfig, Service, SiteConf
 use crate::driver::Root;
 use crate::file::store::Place;
 use crate::http::forward::Authority;
+use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
 use crate::session::{Content, Template};
 use crate::telemetry::access::AccessLog;
@@ -48,6 +49,8 @@ struct HostBlueprint {
 enum HandlerBlueprint {
     Site(Option<Arc<Root>>, Box<SiteConfig>),
     Forward(Box<ForwardConfig>, Authority),
+    Redirect(Status, redirect::Template),
+    Metrics,
 }
 
 /// Builds one worker's templates.
@@ -96,6 +99,8 @@ impl HandlerBlueprint {
                     |path: &PathBuf| Root::open(path).map_err(|source| StartError::File { path: path.clone(), source });
                 Self::Site(site.root.as_ref().map(open).transpose()?, site.clone())
             }
+            HandlerConfig::Redirect { status, url } => Self::Redirect(*status, url.clone()),
+            HandlerConfig::Metrics => Self::Metrics,
             HandlerConfig::Forward(forward) => Self::Forward(forward.clone(), authority_of(&forward.group)?),
         })
     }
@@ -138,6 +143,8 @@ impl Builder {
                 };
                 Handler::Site(Rc::new(Site::new(source, *config, prefix)))
             }
+            HandlerBlueprint::Redirect(status, url) => Handler::Redirect(status, Rc::new(url)),
+            HandlerBlueprint::Metrics => Handler::Metrics,
             HandlerBlueprint::Forward(config, authority) => {
                 Handler::Forward(Rc::new(self.forwarding(*config, authority)))
             }

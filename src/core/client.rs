@@ -6,8 +6,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
 use super::state::Core;
@@ -72,7 +70,7 @@ fn join(
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();
-    let core = Worker::new(driver, core, inbox, drain_timeout, Arc::new(AtomicUsize::new(0))).run()?;
+    let core = Worker::new(driver, core, inbox, drain_timeout).run()?;
     match core.last_ending() {
         Some(Ending::Done) | None => Ok(()),
         Some(ending) => Err(ClientError::Connection { upstream, ending }),

@@ -21,6 +21,7 @@ use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{FeatureSet, Waker, affinity};
+use crate::telemetry::metrics::{Counting, Metrics};
 
 /// Running workers.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Server {
     signals: StopSignals,
     origin: io::Result<Origin>,
     succession: Arc<Succession>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whoever runs a server, and is asked or told what only they can know or need to know.
@@ -151,6 +153,7 @@ impl Server {
             signals,
             origin,
             succession: Arc::default(),
+            metrics: Metrics::new(config.workers),
         };
         let duties = server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
@@ -193,7 +196,8 @@ impl Server {
         let cpus = if pin { affinity::allowed_cpus()? } else { Vec::new() };
         for (number, duties) in duties.into_iter().enumerate() {
             let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
-            let plan = WorkerPlan { number, backend: self.selection.backend, uring_off, cpu, duties };
+            let counting = Counting::new(Arc::clone(&self.metrics), number);
+            let plan = WorkerPlan { number, backend: self.selection.backend, uring_off, cpu, duties, counting };
             self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
         }
         Ok(())
@@ -308,7 +312,7 @@ impl Server {
     }
 
     fn connections(&self) -> usize {
-        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+        usize::try_from(self.metrics.connections()).unwrap_or(usize::MAX)
     }
 
     fn drain(&mut self) {

@@ -23,6 +23,7 @@ use crate::http::DateLine;
 use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
+use crate::telemetry::metrics::{Counting, Gauges};
 use crate::upstream::{LINK, Links};
 
 /// The kind that marks a listener's tokens.
@@ -49,6 +50,7 @@ pub struct Core {
     date: DateLine,
     boundaries: Boundaries,
     last_ending: Option<Ending>,
+    counting: Counting,
 }
 
 /// A listener and what its connections are for.
@@ -149,6 +151,7 @@ impl Core {
             timers: Wheel::new(),
             dirty: Vec::new(),
             last_ending: None,
+            counting: Counting::alone(),
         }
     }
 
@@ -187,6 +190,11 @@ impl Core {
     /// The bounds that hold from now on; receive buffers stay as they are.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Where it counts from now on, for whoever watches.
+    pub fn count_at(&mut self, counting: Counting) {
+        self.counting = counting;
     }
 
     /// Serves a connection that came about elsewhere.
@@ -250,6 +258,12 @@ impl Core {
         self.arm_sweep();
         self.arm_link_expiry();
         self.settle_phase();
+        self.counting.set(Gauges {
+            connections: self.sessions.len(),
+            upstream_connections: self.links.len(),
+            upstream_connections_idle: self.links.idle(),
+            operations: self.ops.in_flight(),
+        });
     }
 
     fn on_completion(&mut self, Completion { id, outcome }: Completion, now: Time) {
@@ -274,6 +288,7 @@ impl Core {
             Ok(None) => {}
             Ok(Some((socket, peer))) => {
                 let template = Rc::clone(&entrance.template);
+                self.counting.accepted();
                 self.add_session(socket, peer, &template, now);
             }
             Err(fault) => tracing::error!(%fault, "a listener failed and accepts no more"),
@@ -353,6 +368,7 @@ impl Core {
             unix_seconds: self.unix_seconds,
             date: &self.date,
             boundaries: &mut self.boundaries,
+            counting: &self.counting,
         });
         let ended = seat.session.ended();
         if let Some(ending) = ended {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -10,6 +10,7 @@ use super::state::Core;
 use super::worker::{Duties, Message, Worker};
 use crate::driver::probe::Backend;
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Uring, UringConfig, Waker, affinity};
+use crate::telemetry::metrics::Counting;
 
 /// A running worker, as its supervisor sees it.
 #[derive(Debug)]
@@ -17,7 +18,6 @@ pub(super) struct WorkerHandle {
     pub(super) thread: JoinHandle<io::Result<()>>,
     pub(super) messages: Sender<Message>,
     pub(super) waker: Waker,
-    pub(super) connections: Arc<AtomicUsize>,
     pub(super) has_ended: Arc<AtomicBool>,
 }
 
@@ -42,6 +42,7 @@ pub(super) struct WorkerPlan {
     pub(super) uring_off: FeatureSet,
     pub(super) cpu: Option<usize>,
     pub(super) duties: Duties,
+    pub(super) counting: Counting,
 }
 
 /// What a worker's thread reports when it is set up.
@@ -52,22 +53,20 @@ impl WorkerPlan {
     pub(super) fn spawn(self, supervisor: Waker) -> io::Result<WorkerHandle> {
         let (ready, is_ready) = mpsc::channel::<Ready>();
         let (messages, inbox) = mpsc::channel();
-        let connections = Arc::new(AtomicUsize::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
-        let gauge = Arc::clone(&connections);
         let obituary = Obituary { has_ended: Arc::clone(&has_ended), supervisor };
         let thread = thread::Builder::new().name(format!("xps-worker-{}", self.number)).spawn(move || {
             let _obituary = obituary;
-            self.run(&ready, inbox, gauge)
+            self.run(&ready, inbox)
         })?;
         match is_ready.recv() {
-            Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, connections, has_ended }),
+            Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, has_ended }),
             Ok(Err(error)) => Err(error),
             Err(mpsc::RecvError) => Err(io::Error::other("the worker ended while it was being set up")),
         }
     }
 
-    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, gauge: Arc<AtomicUsize>) -> io::Result<()> {
+    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>) -> io::Result<()> {
         let _entered = tracing::info_span!("worker", number = self.number).entered();
         if let Some(cpu) = self.cpu
             && let Err(error) = affinity::pin_thread(cpu)
@@ -78,9 +77,9 @@ impl WorkerPlan {
         match self.backend {
             Backend::IoUring => {
                 let driver = Uring::new(UringConfig { off: self.uring_off, ..UringConfig::new(pool) });
-                self.serve(driver, ready, inbox, gauge)
+                self.serve(driver, ready, inbox)
             }
-            Backend::Epoll => self.serve(Epoll::new(EpollConfig { pool }), ready, inbox, gauge),
+            Backend::Epoll => self.serve(Epoll::new(EpollConfig { pool }), ready, inbox),
         }
     }
 
@@ -89,7 +88,6 @@ impl WorkerPlan {
         driver: io::Result<D>,
         ready: &Sender<Ready>,
         inbox: Receiver<Message>,
-        gauge: Arc<AtomicUsize>,
     ) -> io::Result<()> {
         let driver = match driver {
             Ok(driver) => driver,
@@ -100,8 +98,9 @@ impl WorkerPlan {
             }
         };
         let waker = driver.waker();
-        let core = Core::new(self.duties.limits.clone());
-        let mut worker = Worker::new(driver, core, inbox, self.duties.limits.drain_timeout, gauge);
+        let mut core = Core::new(self.duties.limits.clone());
+        core.count_at(self.counting);
+        let mut worker = Worker::new(driver, core, inbox, self.duties.limits.drain_timeout);
         worker.serve(self.duties);
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -46,21 +44,14 @@ pub struct Worker<D> {
     core: Core,
     messages: Receiver<Message>,
     drain_timeout: Duration,
-    connections: Arc<AtomicUsize>,
     trim: Trim,
     builder: Builder,
 }
 
 impl<D: KernelDriver> Worker<D> {
-    /// Joins the two. `connections` is kept at the number of live sessions, for whoever asks.
-    pub fn new(
-        driver: D,
-        core: Core,
-        messages: Receiver<Message>,
-        drain_timeout: Duration,
-        connections: Arc<AtomicUsize>,
-    ) -> Self {
-        Self { driver, core, messages, drain_timeout, connections, trim: Trim::NotNeeded, builder: Builder::default() }
+    /// Joins the two.
+    pub fn new(driver: D, core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
+        Self { driver, core, messages, drain_timeout, trim: Trim::NotNeeded, builder: Builder::default() }
     }
 
     /// Serves until it is told to drain and nothing is left. Returns the core, at rest.
@@ -79,7 +70,6 @@ impl<D: KernelDriver> Worker<D> {
             self.trim.on_turn(!done.is_empty(), turn.now, &self.driver);
             self.core.set_unix_seconds(unix_seconds());
             self.core.on_turn(turn.now, &mut done);
-            self.connections.store(self.core.census().sessions, Ordering::Relaxed);
         }
         tracing::debug!(counters = ?self.driver.counters(), "worker at rest");
         Ok(self.core)

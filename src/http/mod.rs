@@ -18,6 +18,7 @@
 //! | [`forward`] | the heads that a proxy writes, from those it read |
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
+//! | [`redirect`] | where a redirect leads |
 //! | [`response`] | a response's head |
 //! | [`date`] | HTTP dates |
 //! | [`error_page`] | the small body of an answer that is an error |
@@ -41,6 +42,7 @@ pub mod framing;
 mod head;
 pub mod method;
 pub mod path;
+pub mod redirect;
 pub mod request;
 pub mod response;
 pub mod status;

@@ -34,6 +34,7 @@ use crate::file::store::Store;
 use crate::http::DateLine;
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
+use crate::telemetry::metrics::Counting;
 use crate::upstream::Links;
 
 /// What a machine acts with: where operations go, what time it is, what the bounds are.
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     pub date: &'a DateLine,
     /// What stands between the parts of bodies with several.
     pub boundaries: &'a mut Boundaries,
+    /// Where what happens is counted.
+    pub counting: &'a Counting,
 }
 
 /// One client's connection and what serves it.

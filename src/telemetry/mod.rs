@@ -1,6 +1,7 @@
 //! The log: levels, formats, and a writer that never holds up a worker.
 
 pub mod access;
+pub mod metrics;
 
 use std::io::{self, IsTerminal};
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod plain;
 
 use std::ffi::{CStr, CString};
 use std::rc::Rc;

@@ -8,10 +8,12 @@ use super::site::Site;
 use super::unwanted::Unwanted;
 use crate::driver::Time;
 use crate::file::store::Inquiry;
+use crate::http::redirect::Template;
 use crate::http::{BodyReader, Expect, Refusal, RequestHead, Status};
 use crate::session::Context;
 use crate::table::Key;
 use crate::telemetry::access::Draft;
+use crate::telemetry::metrics;
 
 /// What is known of a request beside its head.
 pub(super) struct Arrival {
@@ -32,31 +34,41 @@ pub(super) enum Judgement {
     Forward(Box<Forward>),
 }
 
+/// What the worker itself answers with.
+enum Matter<'a> {
+    Files,
+    Redirect(Status, &'a Template),
+    Metrics,
+    Refusal(Refusal),
+}
+
 impl Arrival {
     /// Finds what answers the request, and has it answer.
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
-        let draft = |cx: &Context<'_>| front.access.as_ref().map(|log| log.begin(cx.peer, head, cx.unix_seconds));
-        let refusal = match front.route(head) {
+        let draft = front.access.as_ref().map(|log| log.begin(cx.peer, head, cx.unix_seconds));
+        let (site, matter) = match front.route(head) {
             Ok(Some(route)) => match &route.handler {
-                Handler::Site(site) => return self.serve(site, None, head, draft(cx), cx),
+                Handler::Site(site) => (site, Matter::Files),
+                Handler::Redirect(status, template) => (&front.fallback, Matter::Redirect(*status, template)),
+                Handler::Metrics => (&front.fallback, Matter::Metrics),
                 Handler::Forward(forwarding) => {
-                    let draft = draft(cx);
-                    match Forward::new(forwarding, self.session, head, self.keep_alive, draft, cx) {
-                        Ok(forward) => return Judgement::Forward(Box::new(forward)),
-                        Err(refusal) => refusal,
+                    match Forward::new(forwarding, self.session, head, self.keep_alive, cx) {
+                        Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
+                        Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
                     }
                 }
             },
-            Ok(None) => Refusal::new(Status::NOT_FOUND, "nothing is served here"),
-            Err(refusal) => refusal,
+            Ok(None) => (&front.fallback, Matter::Refusal(Refusal::new(Status::NOT_FOUND, "nothing is served here"))),
+            Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
         };
-        self.serve(&front.fallback, Some(refusal), head, draft(cx), cx)
+        self.serve(site, &matter, head, draft, cx)
     }
 
+    /// Has the worker itself answer.
     fn serve(
         &self,
         site: &Site,
-        refusal: Option<Refusal>,
+        matter: &Matter<'_>,
         head: &RequestHead<'_>,
         draft: Option<Draft>,
         cx: &mut Context<'_>,
@@ -75,12 +87,14 @@ impl Arrival {
             boundaries: cx.boundaries,
             ops: cx.ops,
         };
-        let answer = match refusal {
-            Some(refusal) => exchange.refuse(refusal),
-            None => match exchange.answer() {
+        let answer = match matter {
+            Matter::Files => match exchange.answer() {
                 Some(answer) => answer,
                 None => return Judgement::Wait,
             },
+            Matter::Redirect(status, template) => exchange.redirect(*status, &template.expand(head)),
+            Matter::Metrics => exchange.text(metrics::CONTENT_TYPE, &cx.counting.metrics().text()),
+            Matter::Refusal(refusal) => exchange.refuse(*refusal),
         };
         tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
         if let Some(draft) = draft {

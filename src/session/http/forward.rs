@@ -120,7 +120,6 @@ impl Forward {
         session: Key,
         head: &RequestHead<'_>,
         keep_alive: bool,
-        draft: Option<Draft>,
         cx: &Context<'_>,
     ) -> Result<Self, Refusal> {
         check(head, route)?;
@@ -160,8 +159,13 @@ impl Forward {
             has_heard: false,
             silence: (cx.now, 0),
             deadline: None,
-            draft,
+            draft: None,
         })
+    }
+
+    /// With this line of the access log, to be finished.
+    pub(super) fn recorded_in(self, draft: Option<Draft>) -> Self {
+        Self { draft, ..self }
     }
 
     /// Goes on as far as it can.
@@ -304,6 +308,7 @@ impl Forward {
         received.consume(length);
         tracing::debug!(status = status.code(), "the upstream answers");
         self.attempt.note_answer(cx.links, cx.now);
+        cx.counting.answered(status.code());
         self.stage = Stage::Answering { body, writer, is_reusable, keep_alive, status, bytes: 0 };
         if status == Status::SWITCHING_PROTOCOLS {
             self.record(cx);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::Site;
 use crate::http::forward::{Authority, RequestRules, ResponseRules};
 use crate::http::path::DecodedPath;
-use crate::http::{Refusal, RequestHead, path};
+use crate::http::redirect::{Template, without_port};
+use crate::http::{Refusal, RequestHead, Status, path};
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{Group, KeepAlive, Rules};
 
@@ -75,6 +76,10 @@ pub enum Handler {
     Site(Rc<Site>),
     /// Upstreams.
     Forward(Rc<Forwarding>),
+    /// Another URL, with this status.
+    Redirect(Status, Rc<Template>),
+    /// What the server counts.
+    Metrics,
 }
 
 /// How requests are forwarded to upstreams.
@@ -159,13 +164,6 @@ fn is_beneath(path: &DecodedPath, prefix: &[u8]) -> bool {
     }
 }
 
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => authority,
-    }
-}
-
 fn is_match(pattern: &str, name: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) => {
@@ -193,7 +191,5 @@ mod tests {
         assert!(is_match("example.org", without_port("Example.org:8001")));
         assert!(is_match("*.example.org", "a.EXAMPLE.org") && !is_match("*.example.org", "example.org"));
         assert!(!is_match("example.org", "example.com"));
-        assert_eq!(without_port("[::1]:80"), "[::1]");
-        assert_eq!(without_port("[::1]"), "[::1]");
     }
 }

@@ -206,7 +206,7 @@ impl Http {
                     }
                     Judgement::Answer(answer, after) => {
                         self.inbox.consume(length);
-                        self.take_answer(answer, after);
+                        self.take_answer(answer, after, cx);
                     }
                     Judgement::Forward(forward) => {
                         self.inbox.consume(length);
@@ -237,7 +237,7 @@ impl Http {
                 let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &forward.client());
                 forward.record_refusal(&answer, cx);
                 let after = After::new(answer.keep_alive, None);
-                self.take_answer(answer, after);
+                self.take_answer(answer, after, cx);
             }
             Turn::Cut(ending) => self.state = State::Cut(ending),
             Turn::Upgraded => {
@@ -273,10 +273,12 @@ impl Http {
         if let Some(log) = &self.front.access {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
-        self.take_answer(answer, After::End);
+        cx.counting.refused();
+        self.take_answer(answer, After::End, cx);
     }
 
-    fn take_answer(&mut self, answer: Answer, after: After) {
+    fn take_answer(&mut self, answer: Answer, after: After, cx: &Context<'_>) {
+        cx.counting.answered(answer.status.code());
         for chunk in answer.bytes.chunks() {
             self.outbox.push(chunk.clone());
         }

@@ -1,0 +1,132 @@
+//! Where a redirect leads: a URL in which `$host`, `$path` and `$query` stand for those of the request.
+
+use super::request::RequestHead;
+
+/// A URL with places for parts of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Host,
+    Path,
+    Query,
+}
+
+/// The text names something that a request does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no `${0}`; there are $host, $path and $query")]
+pub struct UnknownVariable(pub String);
+
+impl Template {
+    /// Reads a template; `$` begins the name of a variable.
+    ///
+    /// # Errors
+    /// A variable is not one of the three.
+    pub fn parse(text: &str) -> Result<Self, UnknownVariable> {
+        let mut pieces = text.split('$');
+        let mut parts = Vec::new();
+        push_text(&mut parts, pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let known = [("host", Part::Host), ("path", Part::Path), ("query", Part::Query)];
+            let Some((name, part)) = known.into_iter().find(|(name, _)| piece.starts_with(name)) else {
+                let name = piece.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                return Err(UnknownVariable(name));
+            };
+            parts.push(part);
+            push_text(&mut parts, &piece[name.len()..]);
+        }
+        Ok(Self { parts })
+    }
+
+    /// The URL for a request. The path and the query are escaped as they came; the host is without its port. Where there is
+    /// no query, a question mark before it goes, too.
+    ///
+    /// A URL that begins with the path never names another host: of several slashes at its start one is left.
+    pub fn expand(&self, head: &RequestHead<'_>) -> Vec<u8> {
+        let mut url = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => url.extend_from_slice(text.as_bytes()),
+                Part::Host => url.extend_from_slice(without_port(head.host.unwrap_or_default()).as_bytes()),
+                Part::Path => {
+                    let path = head.target.path().unwrap_or("/");
+                    if url.is_empty() || url.ends_with(b"/") {
+                        // What precedes has the slash, or there must be no more than one.
+                        url.extend(url.is_empty().then_some(b'/'));
+                        url.extend_from_slice(path.trim_start_matches('/').as_bytes());
+                    } else {
+                        url.extend_from_slice(path.as_bytes());
+                    }
+                }
+                Part::Query => match head.target.query() {
+                    Some(query) => url.extend_from_slice(query.as_bytes()),
+                    None if url.ends_with(b"?") => {
+                        url.pop();
+                    }
+                    None => {}
+                },
+            }
+        }
+        url
+    }
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
+    }
+}
+
+/// A host without the port behind it; the colons of an IPv6 address are in brackets.
+pub fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HeadLimits;
+    use crate::http::request::{Parsed, parse};
+
+    fn expanded(template: &str, target: &str) -> String {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: example.org:8080\r\n\r\n");
+        let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
+            panic!("{target} is no target");
+        };
+        String::from_utf8(Template::parse(template).unwrap().expand(&head)).unwrap()
+    }
+
+    #[test]
+    fn variables_stand_for_parts_of_the_request() {
+        assert_eq!(expanded("https://$host$path?$query", "/a%20b?x=1&y"), "https://example.org/a%20b?x=1&y");
+        assert_eq!(expanded("https://$host$path?$query", "/a"), "https://example.org/a");
+        assert_eq!(expanded("/new$path", "/old"), "/new/old");
+        assert_eq!(expanded("https://new.example/", "/old"), "https://new.example/");
+    }
+
+    #[test]
+    fn row_77_a_path_is_never_another_host() {
+        assert_eq!(expanded("$path", "//evil.example/x"), "/evil.example/x");
+        assert_eq!(expanded("/$path", "//evil.example"), "/evil.example");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named() {
+        assert_eq!(Template::parse("/$pth/x"), Err(UnknownVariable("pth".to_owned())));
+        assert_eq!(Template::parse("/$"), Err(UnknownVariable(String::new())));
+    }
+
+    #[test]
+    fn hosts_lose_their_ports() {
+        assert_eq!(without_port("[::1]:80"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+        assert_eq!(without_port("example.org"), "example.org");
+    }
+}

@@ -1,0 +1,193 @@
+//! What a server counts, for whoever watches it: the text format of Prometheus.
+//!
+//! Each worker counts in a place of its own, so that counting costs an addition and no worker waits for another; whoever
+//! asks is told the sums, of moments that lie a little apart.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all workers of a server count.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Box<[WorkerMetrics]>,
+}
+
+/// What one worker counts. A line of the cache of its own, so that workers do not disturb each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    connections_accepted: AtomicU64,
+    connections: AtomicU64,
+    upstream_connections: AtomicU64,
+    upstream_connections_idle: AtomicU64,
+    operations: AtomicU64,
+    /// By the status's first digit, 1 to 5.
+    answers: [AtomicU64; 5],
+    refusals: AtomicU64,
+}
+
+/// How much there is of everything at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Live connections of clients.
+    pub connections: usize,
+    /// Connections to upstreams, idle ones included.
+    pub upstream_connections: usize,
+    /// Those that wait to be used again.
+    pub upstream_connections_idle: usize,
+    /// Operations in flight.
+    pub operations: usize,
+}
+
+/// One worker's place among the counters of all.
+#[derive(Clone, Debug)]
+pub struct Counting {
+    metrics: Arc<Metrics>,
+    worker: usize,
+}
+
+impl Metrics {
+    /// For so many workers, at least one.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self { workers: (0..workers.max(1)).map(|_| WorkerMetrics::default()).collect() })
+    }
+
+    /// Live connections of clients, of all workers.
+    pub fn connections(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub fn text(&self) -> String {
+        let sum = |counter: fn(&WorkerMetrics) -> &AtomicU64| -> u64 {
+            self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+        };
+        let mut text = String::with_capacity(2048);
+        let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, u64)]| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            for (labels, value) in samples {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        };
+        family("xps_workers", "gauge", "Worker threads.", &[("", self.workers.len() as u64)]);
+        let accepted = sum(|worker| &worker.connections_accepted);
+        family("xps_connections_accepted_total", "counter", "Connections that were accepted.", &[("", accepted)]);
+        family("xps_connections", "gauge", "Live connections of clients.", &[("", sum(|worker| &worker.connections))]);
+        let answers: Vec<(String, u64)> = (1..=5)
+            .map(|class: usize| {
+                let count = self.workers.iter().map(|worker| worker.answers[class - 1].load(Ordering::Relaxed)).sum();
+                (format!("{{class=\"{class}xx\"}}"), count)
+            })
+            .collect();
+        let answers: Vec<(&str, u64)> = answers.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
+        family("xps_http_answers_total", "counter", "HTTP requests that were answered, by status.", &answers);
+        let refusals = sum(|worker| &worker.refusals);
+        family("xps_http_refusals_total", "counter", "Bytes that were not an HTTP request.", &[("", refusals)]);
+        let all = sum(|worker| &worker.upstream_connections);
+        let idle = sum(|worker| &worker.upstream_connections_idle);
+        let samples = [("{state=\"used\"}", all.saturating_sub(idle)), ("{state=\"idle\"}", idle)];
+        family("xps_upstream_connections", "gauge", "Connections to upstreams.", &samples);
+        let operations = sum(|worker| &worker.operations);
+        family("xps_operations", "gauge", "Operations that the kernel is carrying out.", &[("", operations)]);
+        text
+    }
+}
+
+impl Counting {
+    /// The place of a worker.
+    pub const fn new(metrics: Arc<Metrics>, worker: usize) -> Self {
+        Self { metrics, worker }
+    }
+
+    /// Of a worker that nobody watches.
+    pub fn alone() -> Self {
+        Self { metrics: Metrics::new(1), worker: 0 }
+    }
+
+    /// What all workers count.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn own(&self) -> Option<&WorkerMetrics> {
+        self.metrics.workers.get(self.worker)
+    }
+
+    /// A connection was accepted.
+    pub fn accepted(&self) {
+        if let Some(own) = self.own() {
+            add_one(&own.connections_accepted);
+        }
+    }
+
+    /// A request was answered with this status.
+    pub fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(counter) = self.own().and_then(|own| own.answers.get(class)) {
+            add_one(counter);
+        }
+    }
+
+    /// What came was not a request.
+    pub fn refused(&self) {
+        if let Some(own) = self.own() {
+            add_one(&own.refusals);
+        }
+    }
+
+    /// How much there is of everything now.
+    pub fn set(&self, gauges: Gauges) {
+        if let Some(own) = self.own() {
+            own.connections.store(gauges.connections as u64, Ordering::Relaxed);
+            own.upstream_connections.store(gauges.upstream_connections as u64, Ordering::Relaxed);
+            own.upstream_connections_idle.store(gauges.upstream_connections_idle as u64, Ordering::Relaxed);
+            own.operations.store(gauges.operations as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Only its own worker writes to a counter, so no other addition can come between.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let metrics = Metrics::new(2);
+        for worker in 0..2 {
+            let counting = Counting::new(Arc::clone(&metrics), worker);
+            counting.accepted();
+            counting.answered(200);
+            counting.answered(404);
+            counting.answered(999);
+            counting.set(Gauges {
+                connections: 3,
+                upstream_connections: 5,
+                upstream_connections_idle: 1,
+                operations: 7,
+            });
+        }
+        let text = metrics.text();
+        for line in [
+            "xps_workers 2",
+            "xps_connections_accepted_total 2",
+            "xps_connections 6",
+            "xps_http_answers_total{class=\"2xx\"} 2",
+            "xps_http_answers_total{class=\"4xx\"} 2",
+            "xps_http_answers_total{class=\"5xx\"} 0",
+            "xps_upstream_connections{state=\"used\"} 8",
+            "xps_operations 14",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+}
