@@ -86,7 +86,7 @@ backends! {
     }
 
     fn rows_72_and_89_a_reader_that_takes_nothing_is_cut_off(backend) {
-        let site = Site::new(backend, &["--send-timeout", SHORT]);
+        let site = Site::new(backend, &["--send-timeout", "1s"]);
         site.write("large", Content::bytes(1, LARGE_BYTES));
         let mut wire = site.wire();
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -99,7 +99,7 @@ backends! {
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
         wire.head_only();
         for _ in 0..8 {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(200));
             wire.take(4 << 20);
         }
         wire.take(LARGE_BYTES - (32 << 20));
