@@ -4,7 +4,11 @@
 //! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_SEED=n` runs that one only, and
 //! `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
 
+mod forward;
 mod judge;
+mod judge_forward;
+mod message;
+mod origin;
 mod run;
 mod scenario;
 
