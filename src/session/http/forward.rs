@@ -78,6 +78,8 @@ struct Upload {
     bytes: u64,
     /// Something of it has left the inbox, so it cannot be sent again.
     has_begun: bool,
+    /// When the last of it did so far, or the head before it.
+    latest: Time,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Forward {
                 writer: BodyWriter::from(head.framing),
                 bytes: 0,
                 has_begun: false,
+                latest: cx.now,
             },
             stage: Stage::Reaching,
             has_heard: false,
@@ -167,7 +170,7 @@ impl Forward {
         outbox: &mut Chain,
         cx: &mut Context<'_>,
     ) -> Turn {
-        if self.client_has_left(client, cx.now) {
+        if self.client_has_left(client, inbox, cx.now) {
             return self.cut(Ending::ClientLeft, Verdict::Neutral, cx);
         }
         loop {
@@ -199,6 +202,9 @@ impl Forward {
     ) -> Option<Turn> {
         if let Err(refusal) = self.send_request(inbox, cx) {
             return Some(self.give_up(refusal, Verdict::Neutral, cx));
+        }
+        if self.client_has_left(client, inbox, cx.now) {
+            return Some(self.cut(Ending::ClientLeft, Verdict::Neutral, cx));
         }
         loop {
             let turn = match self.stage {
@@ -238,7 +244,7 @@ impl Forward {
             self.stage = Stage::Asked;
             push_head(&mut chain, &self.head, &self.route.request.host, &self.attempt);
         }
-        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max)?;
+        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max, cx.now)?;
         if !chain.is_empty()
             && let Some((upstream, _)) = self.attempt.connection(cx.links)
         {
@@ -376,12 +382,15 @@ impl Forward {
     }
 
     /// Whether the client has gone, or ended its side in the middle of its request.
-    fn client_has_left(&mut self, client: &Connection, now: Time) -> bool {
+    fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
         if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
             return false;
         }
+        if !self.upload.body.is_done() {
+            return inbox.is_empty();
+        }
         self.asked.is_half_closed = true;
-        now.since(self.asked.since) > HALF_CLOSE_GRACE
+        now.since(self.upload.latest) > HALF_CLOSE_GRACE
     }
 
     /// The answer is complete: the connection may serve the next request, of whoever it is.
@@ -467,10 +476,11 @@ impl Forward {
 
 impl Upload {
     /// Moves what there is of the body to the end of `chain`.
-    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64) -> Result<(), Refusal> {
+    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64, now: Time) -> Result<(), Refusal> {
         while !self.body.is_done() && !inbox.is_empty() {
             let piece = self.body.next(inbox.bytes())?;
             self.has_begun = true;
+            self.latest = now;
             self.bytes += piece.data as u64;
             if bytes_max != 0 && self.bytes > bytes_max {
                 return Err(TOO_LARGE);
