@@ -448,6 +448,11 @@ impl Forward {
         matches!(self.stage, Stage::Asked) && !self.upload.body.is_done()
     }
 
+    /// Whether it has taken its request's whole body.
+    pub(super) const fn is_uploaded(&self) -> bool {
+        self.upload.body.is_done()
+    }
+
     /// The way to the upstream, which the protocol after an upgrade goes on with.
     pub(super) fn into_attempt(self) -> Attempt {
         self.attempt
