@@ -7,7 +7,7 @@ use xps::driver::sim::{Behaviour, Rng, Step};
 use xps::upstream::KeepAlive;
 
 use crate::message::chunked;
-use crate::origin::{Cut, Fault, Habit, Log, Origin, Place, Then};
+use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};
 use crate::scenario::{Mood, Stop};
 
 /// The proxy that all clients of a run share which ask for something to be forwarded.
@@ -153,18 +153,16 @@ pub fn asks(client: u8, rng: &mut Rng) -> Vec<Ask> {
 pub fn rude_steps(payload: &[u8], stop: Stop, rng: &mut Rng) -> Vec<Step> {
     let sent = payload[..rng.below(payload.len() as u64 + 1) as usize].to_vec();
     let rest = Duration::from_micros(rng.below(100_000));
+    let may_be_stuck = stop != Stop::WhenDone;
     let end = match rng.below(6) {
         0 => vec![Step::Close],
         1 => vec![Step::Reset],
-        2 => vec![Step::ShutdownWrite, Step::ReadUntilEof],
-        3 => vec![Step::Expect(rng.length(5_000)), Step::Reset],
-        4 if stop != Stop::WhenDone => vec![Step::StopReading(None), Step::ReadUntilEof],
-        4 => vec![Step::Expect(rng.length(5_000)), Step::Close],
+        2 if may_be_stuck => vec![Step::Expect(rng.length(5_000)), Step::Reset],
+        3 if may_be_stuck => vec![Step::StopReading(None), Step::ReadUntilEof],
         // Its request never ends, or its connection waits for more.
-        _ if stop != Stop::WhenDone => vec![Step::ReadUntilEof],
+        4 if may_be_stuck => vec![Step::ReadUntilEof],
         _ => vec![Step::ShutdownWrite, Step::ReadUntilEof],
     };
-    // Who waits for an answer may be refused one, or be cut.
     [vec![Step::Send(sent), Step::Stall(rest)], end].concat()
 }
 
@@ -222,7 +220,8 @@ impl Server {
                 1 if rng.coin() => Habit { is_early: true, ..habit },
                 2 if rng.coin() => Habit { then: Then::Fail(fault(stop, rng), rest), ..habit },
                 3 if rng.coin() => Habit { cut: Some(Cut { place: place(rng), fault: fault(stop, rng) }), ..habit },
-                4 if rng.coin() => Habit { then: Then::Chatter, ..habit },
+                // Until the connection ends, everything belongs to the answer.
+                4 if habit.framing != Framing::UntilClose => Habit { then: Then::Chatter, ..habit },
                 _ => habit,
             }
         });

@@ -21,7 +21,7 @@ use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
 use xps::driver::sim::{Behaviour, Sabotage, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
-const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 10_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
 
 const THREADS: usize = 2;
 
@@ -65,7 +65,7 @@ fn a_run_can_be_had_again() {
 
 #[test]
 fn the_runs_meet_every_kind_of_trouble() {
-    let reports: Vec<_> = (0..200).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
+    let reports: Vec<_> = (0..300).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
     let sum = |count: fn(&run::Report) -> u64| reports.iter().map(count).sum::<u64>();
     assert!(sum(|report| report.injected.resets) > 20);
     assert!(sum(|report| report.injected.connects) > 5);
