@@ -91,6 +91,19 @@ impl Inbox {
         }
     }
 
+    /// Moves everything out of the buffers it was received in, so that they can be received into: for what has to wait
+    /// until something else was received.
+    pub fn settle(&mut self) {
+        if self.buffers.is_empty() {
+            return;
+        }
+        self.gathered.drain(..self.read);
+        self.read = 0;
+        for buffer in self.buffers.drain(..) {
+            self.gathered.extend_from_slice(&buffer);
+        }
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -131,6 +144,16 @@ mod tests {
             inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
         }
         inbox
+    }
+
+    #[test]
+    fn what_has_settled_holds_no_buffer() {
+        let mut inbox = inbox(&["abc", "def"]);
+        inbox.consume(1);
+        inbox.settle();
+        assert_eq!((inbox.bytes(), inbox.waiting_memory()), (&b"bcdef"[..], 0));
+        inbox.consume(5);
+        assert!(inbox.is_empty());
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //!
 //! With `XPS_SIM_TRACE` set, every step is printed.
 
+mod converse;
 mod deliver;
 mod faults;
 mod files;
@@ -35,6 +36,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use converse::{Converse, Move};
 pub use faults::{Faults, Injected};
 pub use peers::{Behaviour, Peer, PeerEnd, PeerId, Step};
 pub use rng::{Chance, Rng};

@@ -3,11 +3,15 @@
 use xps::driver::Driver;
 use xps::driver::sim::{PeerEnd, PeerId, Sim};
 
+use crate::judge_forward::{self, judge_origins};
 use crate::scenario::{Answer, Client, Request, Scenario, Service, Stop, TEXT};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
     let mut whole = 0;
+    if let Err(what) = judge_origins(scenario) {
+        alarms.push(what);
+    }
     for (client, peer) in scenario.clients.iter().zip(peers) {
         let verdict = judge_client(scenario, client, sim, *peer);
         match verdict {
@@ -23,13 +27,16 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
     if let Service::Http(requests) = &client.service {
         return judge_http(scenario, client, requests, sim, id);
     }
+    if let Service::Forward(asks) = &client.service {
+        return judge_forward::judge_client(scenario, client, asks, sim, id);
+    }
     let expected = expected(client, scenario.limits.line_bytes_max);
     prefix("received", peer.received(), &expected)?;
     prefix("sent", peer.sent(), &client.payload)?;
     let mut must_be_whole = client.is_polite && scenario.stop == Stop::WhenDone && !sim.is_faulted(id);
     let injected = sim.injected();
     match &client.service {
-        Service::Echo | Service::Reverse | Service::Text | Service::Http(_) => {}
+        Service::Echo | Service::Reverse | Service::Text | Service::Http(_) | Service::Forward(_) => {}
         Service::File(_) => must_be_whole &= injected.opens + injected.descriptors == 0,
         Service::Proxy(upstream) => {
             let servers = sim.upstream_peers(upstream.address());
@@ -139,7 +146,7 @@ fn expected(client: &Client, line_bytes_max: usize) -> Vec<u8> {
         Service::Reverse => reversed(&client.payload, line_bytes_max),
         Service::Text => TEXT.to_vec(),
         Service::File(case) => case.bytes(),
-        Service::Http(_) => Vec::new(),
+        Service::Http(_) | Service::Forward(_) => Vec::new(),
         Service::Proxy(upstream) => match &upstream.answer {
             Answer::Echo => client.payload.clone(),
             Answer::Bytes(bytes) => bytes.clone(),
@@ -161,7 +168,7 @@ fn reversed(bytes: &[u8], line_bytes_max: usize) -> Vec<u8> {
     backwards.copied().collect()
 }
 
-fn prefix(what: &str, got: &[u8], whole: &[u8]) -> Result<(), String> {
+pub fn prefix(what: &str, got: &[u8], whole: &[u8]) -> Result<(), String> {
     if whole.starts_with(got) {
         return Ok(());
     }
@@ -182,5 +189,6 @@ const fn name(service: &Service) -> &'static str {
         Service::File(_) => "file",
         Service::Proxy(_) => "proxy",
         Service::Http(_) => "http",
+        Service::Forward(_) => "forward",
     }
 }

@@ -4,7 +4,11 @@
 //! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_SEED=n` runs that one only, and
 //! `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
 
+mod forward;
 mod judge;
+mod judge_forward;
+mod message;
+mod origin;
 mod run;
 mod scenario;
 
@@ -17,7 +21,7 @@ use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
 use xps::driver::sim::{Behaviour, Sabotage, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
-const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 10_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
 
 const THREADS: usize = 2;
 
@@ -61,7 +65,7 @@ fn a_run_can_be_had_again() {
 
 #[test]
 fn the_runs_meet_every_kind_of_trouble() {
-    let reports: Vec<_> = (0..200).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
+    let reports: Vec<_> = (0..300).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
     let sum = |count: fn(&run::Report) -> u64| reports.iter().map(count).sum::<u64>();
     assert!(sum(|report| report.injected.resets) > 20);
     assert!(sum(|report| report.injected.connects) > 5);

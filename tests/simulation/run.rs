@@ -12,10 +12,12 @@ use xps::core::{Census, Core, EntranceId};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
 use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
 use xps::file::store::Place;
-use xps::session::http::{Door, Front, Handler, Site, Source};
+use xps::http::forward::{Authority, RequestRules, ResponseRules};
+use xps::session::http::{Door, Forwarding as Route, Front, Handler, Site, Source};
 use xps::session::{Content, Template};
-use xps::upstream::{Group, GroupConfig};
+use xps::upstream::{Group, GroupConfig, Rules};
 
+use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
 use crate::judge::judge;
 use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, listener_address};
 
@@ -57,7 +59,7 @@ struct World {
 }
 
 impl World {
-    /// Each client gets a listener of its own, so that who gets what is plain.
+    /// Each client gets a listener of its own, so that who gets what is plain; only the proxy is one for all.
     fn new(scenario: &Scenario, sabotage: Option<(Sabotage, u32)>) -> Self {
         let mut sim = Sim::new(scenario.seed, scenario.faults.clone());
         if let Some((sabotage, occasions)) = sabotage {
@@ -68,11 +70,18 @@ impl World {
             sim.file(&path, case.bytes());
         }
         let mut core = Core::new(scenario.limits.clone());
+        let proxy = forwarding_template(&scenario.forwarding, &mut sim);
+        core.add_listener(EntranceId(0), sim.listener(PROXY_ADDRESS), proxy);
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
-            let template = template(&client.service, number, &mut sim);
-            let address = listener_address(number);
-            core.add_listener(EntranceId(0), sim.listener(address), template);
+            let address = match template(&client.service, number, &mut sim) {
+                Some(template) => {
+                    let address = listener_address(number);
+                    core.add_listener(EntranceId(0), sim.listener(address), template);
+                    address
+                }
+                None => PROXY_ADDRESS,
+            };
             peers.push(sim.client(address, client.after, client.steps.clone()));
         }
         let pieces = scenario.faults.batch_max + PIECES_AFTER_PAUSE;
@@ -171,8 +180,9 @@ impl World {
     }
 }
 
-fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
-    match service {
+/// What serves a client on a listener of its own.
+fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template> {
+    Some(match service {
         Service::Echo => Template::Echo,
         Service::Reverse => Template::Reverse,
         Service::Text => Template::Deliver(Content::Text(TEXT)),
@@ -195,5 +205,28 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
                 0,
             ))
         }
+        Service::Forward(_) => return None,
+    })
+}
+
+fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
+    let mut addresses = Vec::new();
+    for (number, server) in forwarding.origins.iter().enumerate() {
+        let address = origin_address(number);
+        sim.upstream(address, server.behaviour(&forwarding.log));
+        addresses.push(UpstreamAddress { host: address.ip().to_string().into(), port: address.port() });
     }
+    let route = Route {
+        group: Group::new(GroupConfig::of(addresses), 0),
+        rules: Rules { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
+        request: RequestRules::default(),
+        response: ResponseRules::default(),
+        authority: Authority::new("origin").expect("it is one"),
+        keep_alive: forwarding.keep_alive,
+        response_timeout: forwarding.response_timeout,
+        upgrades: true,
+        body_bytes_max: 0,
+    };
+    let nothing = Rc::new(Site::nothing(None));
+    Template::Http(Door::new(Front::of(Handler::Forward(Rc::new(route)), nothing, None)))
 }

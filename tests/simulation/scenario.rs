@@ -6,6 +6,8 @@ use std::time::Duration;
 use xps::config::{HttpLimits, Limits};
 use xps::driver::sim::{Behaviour, Faults, Rng, Step};
 
+use crate::forward::{self, Ask, Forwarding};
+
 /// Everything about a run that follows from its seed.
 #[derive(Debug)]
 pub struct Scenario {
@@ -13,6 +15,7 @@ pub struct Scenario {
     pub faults: Faults,
     pub limits: Limits,
     pub clients: Vec<Client>,
+    pub forwarding: Forwarding,
     pub stop: Stop,
 }
 
@@ -58,6 +61,8 @@ pub enum Service {
     Proxy(Upstream),
     /// Files over HTTP, asked for one after the other on one connection.
     Http(Vec<Request>),
+    /// Requests for the servers behind the proxy.
+    Forward(Vec<Ask>),
 }
 
 /// One request, and what the model says comes back.
@@ -184,7 +189,8 @@ impl Scenario {
         };
         let limits = limits(stop, &faults, rng);
         let clients = (0..rng.range(1, 12)).map(|number| client(number as u8, mood, stop, rng)).collect();
-        Self { seed, faults, limits, clients, stop }
+        let forwarding = Forwarding::new(mood, stop, rng);
+        Self { seed, faults, limits, clients, forwarding, stop }
     }
 }
 
@@ -271,12 +277,15 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
         Service::Text | Service::File(_) if mood == Mood::Any && rng.below(4) == 0 => rng.bytes(length as usize),
         Service::Text | Service::File(_) => Vec::new(),
         Service::Http(ref requests) => requests.iter().flat_map(|request| request.bytes()).collect(),
+        Service::Forward(ref asks) => asks.iter().flat_map(Ask::bytes).collect(),
     };
-    let talks = matches!(service, Service::Echo | Service::Reverse | Service::Proxy(_) | Service::Http(_));
+    let talks = !matches!(service, Service::Text | Service::File(_));
     let is_rude = mood == Mood::Any && rng.below(4) == 0;
     let mut is_polite = !is_rude && (talks || payload.is_empty());
     let mut steps = sending(&service, &payload, rng);
-    if is_rude {
+    if let (Service::Forward(_), true) = (&service, is_rude) {
+        steps = forward::rude_steps(&payload, stop, rng);
+    } else if is_rude {
         let stuck = stop != Stop::WhenDone;
         match rng.below(5) {
             0 => steps.push(Step::Close),
@@ -291,7 +300,7 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
         if !matches!(steps.last(), Some(Step::Close | Step::Reset)) {
             steps.push(Step::ReadUntilEof);
         }
-    } else if !talks && rng.coin() {
+    } else if (!talks || ends_by_itself(&service)) && rng.coin() {
         steps.push(Step::ReadUntilEof);
     } else {
         steps.extend([Step::ShutdownWrite, Step::ReadUntilEof]);
@@ -300,6 +309,11 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
         is_polite &= upstream.is_polite;
     }
     Client { service, after, steps, payload, is_polite }
+}
+
+/// Whether the server closes without being told to.
+fn ends_by_itself(service: &Service) -> bool {
+    matches!(service, Service::Forward(asks) if asks.last().is_some_and(Ask::is_last))
 }
 
 /// Ways to send the same bytes.
@@ -323,7 +337,8 @@ fn sending(service: &Service, payload: &[u8], rng: &mut Rng) -> Vec<Step> {
 }
 
 fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
-    match rng.below(13) {
+    match rng.below(18) {
+        13..18 => Service::Forward(forward::asks(number, rng)),
         10..13 if mood == Mood::Any => {
             let mut requests: Vec<_> = (0..rng.range(1, 12)).map(|_| Request::draw(rng)).collect();
             if rng.below(6) == 0 {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Sim;
+use super::converse::{Converse, Move};
 use super::network::{Readable, Side, Wire, WireId, Writable};
 use super::rng::Rng;
 use super::schedule::Event;
@@ -37,6 +38,8 @@ pub enum Step {
     ReadUntilEof,
     /// Sends back all it receives, until the end of input.
     Echo,
+    /// Does what the other side asks for, until the end of input.
+    Converse(Box<dyn Converse>),
     /// Does nothing for a while, except reading.
     Stall(Duration),
     /// Stops reading for so long, or for ever, while the script goes on.
@@ -114,6 +117,8 @@ pub struct Peer {
     wake_at: Time,
     reading: Reading,
     received: Vec<u8>,
+    /// How many bytes of it a conversation has dealt with.
+    heard: usize,
     sent: Vec<u8>,
     saw_eof: bool,
     end: Option<PeerEnd>,
@@ -150,6 +155,7 @@ impl Peer {
             wake_at: Time::ZERO,
             reading,
             received: Vec::new(),
+            heard: 0,
             sent: Vec::new(),
             saw_eof: false,
             end: None,
@@ -176,9 +182,10 @@ impl Peer {
         self.end
     }
 
-    /// Whether nothing can be expected of it any more: it has ended, or it never reads again.
+    /// Whether nothing can be expected of it any more: it has ended, or never reads again, or waits to be spoken to.
     pub fn is_done(&self) -> bool {
-        self.end.is_some() || self.reading == Reading::Never
+        let is_listening = matches!(self.steps.front(), Some(Step::Converse(_)));
+        self.end.is_some() || self.reading == Reading::Never || is_listening
     }
 
     pub(super) fn finish(&mut self, end: PeerEnd) {
@@ -263,6 +270,15 @@ impl Peer {
                     self.progress += self.send(&piece, wire, side, rng, stirred);
                     self.saw_eof && self.progress == end
                 }
+                Step::Converse(partner) => match partner.hear(&self.received[self.heard..], self.saw_eof, rng) {
+                    Some(Move { taken, steps }) => {
+                        debug_assert!(taken > 0 || !steps.is_empty(), "{partner:?} makes no progress");
+                        self.heard += taken;
+                        steps.into_iter().rev().for_each(|step| self.steps.push_front(step));
+                        continue;
+                    }
+                    None => self.saw_eof,
+                },
                 Step::Expect(count) => self.saw_eof || self.received.len() >= *count,
                 Step::ReadUntilEof => self.saw_eof,
                 Step::Stall(duration) => {

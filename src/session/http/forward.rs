@@ -81,6 +81,8 @@ struct Upload {
     bytes: u64,
     /// Something of it has left the inbox, so it cannot be sent again.
     has_begun: bool,
+    /// When the last of it did so far, or the head before it.
+    latest: Time,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Forward {
                 writer: BodyWriter::from(head.framing),
                 bytes: 0,
                 has_begun: false,
+                latest: cx.now,
             },
             stage: Stage::Reaching,
             has_heard: false,
@@ -176,8 +179,8 @@ impl Forward {
         outbox: &mut Chain,
         cx: &mut Context<'_>,
     ) -> Turn {
-        if self.client_has_left(client, cx.now) {
-            return Turn::Cut(Ending::ClientLeft);
+        if self.client_has_left(client, inbox, cx.now) {
+            return self.cut(Ending::ClientLeft, Verdict::Neutral, cx);
         }
         loop {
             if let Stage::Reaching = self.stage {
@@ -208,6 +211,9 @@ impl Forward {
     ) -> Option<Turn> {
         if let Err(refusal) = self.send_request(inbox, cx) {
             return Some(self.give_up(refusal, Verdict::Neutral, cx));
+        }
+        if self.client_has_left(client, inbox, cx.now) {
+            return Some(self.cut(Ending::ClientLeft, Verdict::Neutral, cx));
         }
         loop {
             let turn = match self.stage {
@@ -247,7 +253,7 @@ impl Forward {
             self.stage = Stage::Asked;
             push_head(&mut chain, &self.head, &self.route.request.host, &self.attempt);
         }
-        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max)?;
+        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max, cx.now)?;
         if !chain.is_empty()
             && let Some((upstream, _)) = self.attempt.connection(cx.links)
         {
@@ -338,7 +344,7 @@ impl Forward {
             }
             Err(refusal) => {
                 tracing::warn!(%refusal, "the upstream's answer is not framed as it said");
-                Some(self.cut(Ending::AnswerTruncated, cx))
+                Some(self.cut(Ending::AnswerTruncated, Verdict::Failure, cx))
             }
         }
     }
@@ -352,8 +358,8 @@ impl Forward {
                     return Some(self.finish(cx));
                 }
                 Some(match end {
-                    End::Eof => self.cut(Ending::AnswerTruncated, cx),
-                    End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), cx),
+                    End::Eof => self.cut(Ending::AnswerTruncated, Verdict::Failure, cx),
+                    End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), Verdict::Failure, cx),
                 })
             }
             Stage::Reaching | Stage::Asked => {
@@ -390,17 +396,20 @@ impl Forward {
                 let refusal = Refusal::new(Status::GATEWAY_TIMEOUT, "the upstream did not answer in time");
                 self.give_up(refusal, Verdict::Failure, cx)
             }
-            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, cx),
+            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, Verdict::Failure, cx),
         }
     }
 
     /// Whether the client has gone, or ended its side in the middle of its request.
-    fn client_has_left(&mut self, client: &Connection, now: Time) -> bool {
+    fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
         if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
             return false;
         }
+        if !self.upload.body.is_done() {
+            return inbox.is_empty();
+        }
         self.asked.is_half_closed = true;
-        now.since(self.asked.since) > HALF_CLOSE_GRACE
+        now.since(self.upload.latest) > HALF_CLOSE_GRACE
     }
 
     /// The answer is complete: the connection may serve the next request, of whoever it is.
@@ -423,14 +432,14 @@ impl Forward {
     /// There will be no answer from an upstream.
     fn give_up(&mut self, refusal: Refusal, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
         if let Stage::Answering { .. } = self.stage {
-            return self.cut(Ending::AnswerTruncated, cx);
+            return self.cut(Ending::AnswerTruncated, Verdict::Failure, cx);
         }
         self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
         Turn::Refused(refusal)
     }
 
-    fn cut(&mut self, ending: Ending, cx: &mut Context<'_>) -> Turn {
-        self.attempt.finish(Release::Close(Manner::Reset), Verdict::Failure, cx.links, cx.now);
+    fn cut(&mut self, ending: Ending, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
+        self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
         self.record(cx);
         Turn::Cut(ending)
     }
@@ -457,6 +466,11 @@ impl Forward {
     /// Whether the next thing to happen is that the client sends more of its body.
     pub(super) const fn waits_for_client(&self) -> bool {
         matches!(self.stage, Stage::Asked) && !self.upload.body.is_done()
+    }
+
+    /// Whether it has taken its request's whole body.
+    pub(super) const fn is_uploaded(&self) -> bool {
+        self.upload.body.is_done()
     }
 
     /// The way to the upstream, which the protocol after an upgrade goes on with.
@@ -487,10 +501,11 @@ impl Forward {
 
 impl Upload {
     /// Moves what there is of the body to the end of `chain`.
-    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64) -> Result<(), Refusal> {
+    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64, now: Time) -> Result<(), Refusal> {
         while !self.body.is_done() && !inbox.is_empty() {
             let piece = self.body.next(inbox.bytes())?;
             self.has_begun = true;
+            self.latest = now;
             self.bytes += piece.data as u64;
             if bytes_max != 0 && self.bytes > bytes_max {
                 return Err(TOO_LARGE);

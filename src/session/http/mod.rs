@@ -393,6 +393,20 @@ impl Http {
         Step::Wait
     }
 
+    /// Bytes of memory that wait to be read.
+    ///
+    /// Requests behind one that is with an upstream leave the buffers they were received in: its answer must be received
+    /// before they can be read, and if there were no buffer left for it, nothing would ever go on.
+    fn held_back(&mut self) -> usize {
+        match &self.state {
+            State::Forwarding(forward) if forward.is_uploaded() => {
+                self.inbox.settle();
+                self.inbox.memory()
+            }
+            _ => self.inbox.waiting_memory(),
+        }
+    }
+
     /// What the client may be too slow in now.
     fn phase(&self, client: &Connection) -> Phase {
         let is_sending = !client.writer.is_at_rest();
@@ -470,7 +484,7 @@ impl Task for Http {
         if let State::Upgraded(_) = self.state {
             return self.tunnel(client, cx);
         }
-        client.reader.want(self.inbox.waiting_memory() < INBOX_BYTES_MAX, cx.ops);
+        client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
         match self.state {
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
             State::Cut(ending) => Some(ending),
@@ -518,9 +532,10 @@ impl Task for Http {
     }
 }
 
-/// What waits to be read, and beside it the largest head, gathered in a vector that grows by doubling.
+/// What waits to be read, and beside it the largest head or what waited behind a request that was forwarded, gathered
+/// in a vector that grows by doubling.
 const fn inbox_memory_max(limits: &Limits) -> usize {
-    INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max
+    INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max + 2 * INBOX_BYTES_MAX
 }
 
 /// Appends bytes as one chunk of the chunked coding.

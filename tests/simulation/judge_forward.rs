@@ -1,0 +1,161 @@
+//! Whether what was forwarded arrived as it was, once, and at the right place.
+
+use xps::driver::Driver;
+use xps::driver::sim::{PeerEnd, PeerId, Sim};
+
+use crate::forward::{Ask, Forwarding, Method, origin_address};
+use crate::judge::prefix;
+use crate::message::{Decoder, Head};
+use crate::origin::{Exchange, Origin};
+use crate::scenario::{Client, Scenario, Service, Stop};
+
+/// What one client got: answers to its own requests, in order, and no part of one that could be taken for the whole.
+/// Returns whether everything could be demanded, and was there.
+pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Sim, id: PeerId) -> Result<bool, String> {
+    let peer = sim.peer(id);
+    prefix("sent", peer.sent(), &client.payload)?;
+    let patient = scenario.stop == Stop::WhenDone;
+    let forwarding = &scenario.forwarding;
+    let is_undisturbed = client.is_polite && patient && !sim.is_faulted(id) && origins_are_reachable(forwarding, sim);
+    let must_be_whole = is_undisturbed && forwarding.is_reliable();
+    let mut rest = peer.received();
+    let mut answered = 0;
+    for ask in asks {
+        let about = |what: String| format!("{:?} /{}: {what}", ask.method, ask.id);
+        let Some(answer) = read_answer(ask, rest, peer.saw_eof()).map_err(about)? else { break };
+        let may_fail = !is_undisturbed || !(forwarding.is_reliable() || is_repeatable(ask, forwarding));
+        let log = forwarding.log.borrow();
+        let exchanges = log.iter().filter(|exchange| exchange.id == Some(ask.id));
+        judge_answer(ask, &answer, may_fail, exchanges).map_err(about)?;
+        rest = &rest[answer.length..];
+        if !answer.is_whole {
+            break;
+        }
+        answered += 1;
+        if answer.is_last {
+            break;
+        }
+        if answered == asks.len() && patient && !rest.is_empty() {
+            return Err(format!("{} bytes after the last answer", rest.len()));
+        }
+    }
+    if must_be_whole {
+        if answered < asks.len() {
+            return Err(format!("{answered} answers to {} requests", asks.len()));
+        }
+        if peer.end() != Some(PeerEnd::Closed) || !peer.saw_eof() {
+            return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
+        }
+    }
+    if patient && peer.end().is_none() {
+        return Err(format!("has not ended at {:?}", sim.now()));
+    }
+    Ok(must_be_whole)
+}
+
+/// What the servers got: requests of the run, their bodies as they were sent, and each that must not be repeated once.
+pub fn judge_origins(scenario: &Scenario) -> Result<(), String> {
+    let asks = scenario.clients.iter().flat_map(|client| match &client.service {
+        Service::Forward(asks) => &asks[..],
+        Service::Echo | Service::Reverse | Service::Text | Service::File(_) | Service::Proxy(_) | Service::Http(_) => {
+            &[]
+        }
+    });
+    let asks: Vec<&Ask> = asks.collect();
+    let log = scenario.forwarding.log.borrow();
+    for exchange in log.iter() {
+        if let Some(what) = &exchange.malformed {
+            return Err(format!("{:?} arrived malformed: {what}", exchange.start));
+        }
+        let ask = asks.iter().find(|ask| Some(ask.id) == exchange.id);
+        let ask = ask.ok_or_else(|| format!("{:?} was asked by nobody", exchange.start))?;
+        prefix("an upstream's body", &exchange.body, ask.body()).map_err(|what| format!("/{}: {what}", ask.id))?;
+        if exchange.is_whole && exchange.body.len() < ask.body().len() {
+            return Err(format!("/{}: a part of the body was presented as the whole", ask.id));
+        }
+    }
+    for ask in asks {
+        let times = log.iter().filter(|exchange| exchange.id == Some(ask.id)).count();
+        if times > 1 && !ask.method.is_idempotent() {
+            return Err(format!("/{} was asked {times} times", ask.id));
+        }
+    }
+    Ok(())
+}
+
+/// As the client reads it.
+struct Answer<'b> {
+    status: u16,
+    head: Head<'b>,
+    body: Vec<u8>,
+    /// With the heads that only announced it.
+    length: usize,
+    /// The client cannot but think so.
+    is_whole: bool,
+    /// Nothing can follow.
+    is_last: bool,
+}
+
+fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<Answer<'b>>, String> {
+    let mut start = 0;
+    let (head, status) = loop {
+        let Some(head) = Head::read(&bytes[start..])? else { return Ok(None) };
+        let status = head.start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status: u16 = status.ok_or_else(|| format!("no status: {:?}", head.start))?;
+        start += head.length;
+        match status {
+            100..200 if ask.is_http10 => return Err(format!("{status} for a client that does not know it")),
+            100..200 => {}
+            _ => break (head, status),
+        }
+    };
+    let mut body = Vec::new();
+    let decoder = if ask.method == Method::Head { Some(Decoder::Done) } else { head.framing()? };
+    let mut decoder = decoder.unwrap_or(Decoder::UntilClose);
+    let length = start + decoder.decode(&bytes[start..], &mut body)?;
+    let is_whole = decoder == Decoder::Done || (decoder == Decoder::UntilClose && saw_eof);
+    let is_last = ask.is_http10 || head.says_close() || decoder == Decoder::UntilClose;
+    Ok(Some(Answer { status, head, body, length, is_whole, is_last }))
+}
+
+fn judge_answer<'e>(
+    ask: &Ask,
+    answer: &Answer<'_>,
+    may_fail: bool,
+    mut exchanges: impl Iterator<Item = &'e Exchange>,
+) -> Result<(), String> {
+    if answer.status != 200 {
+        let is_ours = matches!(answer.status, 408 | 502 | 503 | 504) && answer.head.field("X-Id").is_none();
+        return if is_ours && may_fail { Ok(()) } else { Err(format!("{} for 200", answer.status)) };
+    }
+    let id = answer.head.field("X-Id");
+    if id != Some(&ask.id.to_string()) {
+        return Err(format!("the answer to {id:?}"));
+    }
+    let digest = Origin::digest(ask.body());
+    if answer.head.field("X-Body").is_some_and(|got| got != digest) {
+        return Err(format!("{:?} instead of the body {digest}", answer.head.field("X-Body")));
+    }
+    let expected = if ask.method == Method::Head { Vec::new() } else { Origin::answer(ask.id, ask.answer_bytes) };
+    prefix("body", &answer.body, &expected)?;
+    if answer.is_whole
+        && answer.body.len() < expected.len()
+        && !exchanges.any(|exchange| exchange.habit.is_cut_in_silence())
+    {
+        return Err(format!("took {} bytes of {} for the whole", answer.body.len(), expected.len()));
+    }
+    Ok(())
+}
+
+/// Whether nothing of the world's stood between the proxy and its servers.
+fn origins_are_reachable(forwarding: &Forwarding, sim: &Sim) -> bool {
+    let injected = sim.injected();
+    let mut peers = (0..forwarding.origins.len()).flat_map(|number| sim.upstream_peers(origin_address(number)));
+    injected.connects + injected.resolves + injected.descriptors == 0 && !peers.any(|peer| sim.is_faulted(*peer))
+}
+
+/// Whether the client need not notice that a connection ended which had only been kept: it may be asked again, on
+/// another one.
+fn is_repeatable(ask: &Ask, forwarding: &Forwarding) -> bool {
+    forwarding.is_fickle_at_worst() && ask.method.is_idempotent() && ask.body.is_none()
+}
