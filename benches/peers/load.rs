@@ -1,8 +1,8 @@
-//! The load generator: connections that each send a request, await the response, and start again.
+//! The load generator: connections that each ask, await what they asked for, and start again.
 //!
 //! One thread, one level-triggered epoll: so that it costs little beside what it measures, and
-//! always the same. Every response is counted to the byte; those that the scenario names are compared
-//! with what the origin sent.
+//! always the same. Every answer's status and length is checked; those that the scenario names are
+//! compared with what was to be sent.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::answer::{Expected, Reader};
 use crate::clocks::{Groups, Sample, Usage};
 use crate::histogram::Histogram;
 use crate::poll::Poll;
-use crate::scenario::Scenario;
+use crate::probe;
+use crate::scenario::{Pattern, Scenario};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -47,61 +49,69 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// time is broken.
 const AWAIT_MAX: Duration = Duration::from_secs(15);
 
-/// A response of which nothing arrives for so long is lost.
+/// An answer of which nothing arrives for so long is lost.
 const STALL_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes taken from a socket at once.
 const READ_BYTES: usize = 256 << 10;
 
+/// Bytes taken at the beginning of an answer that is not compared: its head, and little more.
+const HEAD_READ_BYTES: usize = 1 << 10;
+
+/// One client: a socket, or one after another.
 struct Connection {
+    token: usize,
     socket: TcpStream,
-    /// Bytes of the present response.
-    received: usize,
-    /// When its request was sent.
+    reader: Reader,
+    /// Answers still to come. When there are none, a client that reconnects awaits the connection's end.
+    unanswered: usize,
+    /// When it last began to ask.
     started: Instant,
-    /// Responses that came whole.
+    /// How often it asked and had everything.
     completed: u64,
 }
 
 /// What all connections share.
 struct Shared {
-    request: Vec<u8>,
-    response: Vec<u8>,
-    compare_every: u64,
+    scenario: Scenario,
+    port: u16,
+    poll: Poll,
+    segment: Vec<u8>,
+    expected: Expected,
     memory: Vec<u8>,
     unread: Box<[MaybeUninit<u8>]>,
     latencies: Histogram,
     bytes: u64,
     /// No more requests: what is under way is the last.
     ending: bool,
-    /// Connections that have not completed their first exchange or, in the end, their last.
+    /// Connections that have not completed what they asked first or, in the end, last.
     awaited: usize,
 }
 
 /// Drives the server and measures it.
 pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     task.groups.peers.push(std::process::id());
-    let mut poll = Poll::new()?;
-    let mut connections = connect(scenario, task.port, &poll)?;
-    let mut shared = Shared::new(scenario);
+    let mut shared = Shared::new(scenario, task.port)?;
+    let mut connections =
+        (0..scenario.connections).map(|token| Connection::open(token, &shared)).collect::<io::Result<Vec<_>>>()?;
     for connection in &mut connections {
-        connection.start(&shared.request)?;
+        connection.ask(&shared)?;
     }
     let begin = Instant::now();
     while shared.awaited > 0 || begin.elapsed() < WARM_UP {
         shared.check_patience(begin)?;
-        turn(&mut poll, &mut connections, &mut shared)?;
+        turn(&mut connections, &mut shared)?;
     }
     shared.latencies = Histogram::default();
     shared.bytes = 0;
     let before = Sample::take(&task.groups)?;
     let end = Instant::now() + task.measured;
     while Instant::now() < end {
-        turn(&mut poll, &mut connections, &mut shared)?;
+        turn(&mut connections, &mut shared)?;
     }
     let usage = Sample::take(&task.groups)?.since(&before);
     let measured = Measured {
-        exchanges: shared.bytes as f64 / shared.response.len() as f64,
+        exchanges: shared.bytes as f64 / shared.expected.answer_bytes() as f64,
         usage,
         p50: shared.latencies.quantile(0.50),
         p99: shared.latencies.quantile(0.99),
@@ -112,95 +122,151 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     shared.awaited = connections.len();
     while shared.awaited > 0 {
         shared.check_patience(end)?;
-        turn(&mut poll, &mut connections, &mut shared)?;
+        turn(&mut connections, &mut shared)?;
     }
     Ok(measured)
 }
 
-fn connect(scenario: &Scenario, port: u16, poll: &Poll) -> io::Result<Vec<Connection>> {
-    (0..scenario.connections)
-        .map(|token| {
-            let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            socket.set_nonblocking(true)?;
-            socket.set_nodelay(true)?;
-            poll.add(&socket, token, libc::EPOLLIN)?;
-            Ok(Connection { socket, received: 0, started: Instant::now(), completed: 0 })
-        })
-        .collect()
-}
-
-fn turn(poll: &mut Poll, connections: &mut [Connection], shared: &mut Shared) -> io::Result<()> {
+fn turn(connections: &mut [Connection], shared: &mut Shared) -> io::Result<()> {
     let mut any = false;
-    for token in poll.wait(Some(STALL_MAX))? {
+    for token in shared.poll.wait(Some(STALL_MAX))? {
         any = true;
         connections[token].on_readable(shared)?;
     }
-    if any { Ok(()) } else { Err(io::Error::other(format!("no response for {STALL_MAX:?}"))) }
+    if any { Ok(()) } else { Err(io::Error::other(format!("no answer for {STALL_MAX:?}"))) }
 }
 
 impl Shared {
-    fn new(scenario: &Scenario) -> Self {
-        Self {
-            request: scenario.request(),
-            response: scenario.response(),
-            compare_every: scenario.compare_every,
+    fn new(scenario: &Scenario, port: u16) -> io::Result<Self> {
+        let etag = match scenario.pattern {
+            Pattern::NotModified => {
+                let whole = probe::exchange(scenario, port, STALL_MAX)?;
+                Some(whole.etag().ok_or_else(|| io::Error::other("the file has no ETag"))?.to_owned())
+            }
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect => None,
+        };
+        Ok(Self {
+            scenario: *scenario,
+            port,
+            poll: Poll::new()?,
+            segment: scenario.segment(etag.as_deref()),
+            expected: scenario.expected(),
             memory: vec![0; READ_BYTES],
             unread: Box::new_uninit_slice(READ_BYTES),
             latencies: Histogram::default(),
             bytes: 0,
             ending: false,
             awaited: scenario.connections,
-        }
+        })
     }
 
     fn check_patience(&self, since: Instant) -> io::Result<()> {
         if since.elapsed() < AWAIT_MAX {
             return Ok(());
         }
-        Err(io::Error::other(format!("{} connections had no whole response within {AWAIT_MAX:?}", self.awaited)))
+        Err(io::Error::other(format!("{} connections had no whole answer within {AWAIT_MAX:?}", self.awaited)))
     }
 }
 
 impl Connection {
-    fn start(&mut self, request: &[u8]) -> io::Result<()> {
-        self.received = 0;
+    fn open(token: usize, shared: &Shared) -> io::Result<Self> {
+        let socket = connect(token, shared)?;
+        Ok(Self { token, socket, reader: Reader::new(), unanswered: 0, started: Instant::now(), completed: 0 })
+    }
+
+    fn ask(&mut self, shared: &Shared) -> io::Result<()> {
+        self.unanswered = shared.scenario.requests_at_once();
         self.started = Instant::now();
-        // The previous request was answered, so the socket's buffer is empty.
-        let sent = self.socket.write(request)?;
-        if sent == request.len() { Ok(()) } else { Err(io::Error::other("a request did not fit the socket")) }
+        // Everything before was answered, so the socket's buffer is empty.
+        let sent = self.socket.write(&shared.segment)?;
+        if sent == shared.segment.len() { Ok(()) } else { Err(io::Error::other("a request did not fit the socket")) }
     }
 
     fn on_readable(&mut self, shared: &mut Shared) -> io::Result<()> {
-        let compared = self.completed.is_multiple_of(shared.compare_every);
-        let result = if compared {
-            self.socket.read(&mut shared.memory)
-        } else {
+        let compare = self.completed.is_multiple_of(shared.scenario.compare_every);
+        let skips = !compare && self.reader.body_left() > 0;
+        let result = if skips {
+            let room = self.reader.body_left().min(READ_BYTES);
             // For TCP this takes the bytes without copying them (tcp(7)).
-            SockRef::from(&self.socket).recv_with_flags(&mut shared.unread, libc::MSG_TRUNC)
+            SockRef::from(&self.socket).recv_with_flags(&mut shared.unread[..room], libc::MSG_TRUNC)
+        } else {
+            let room = if compare { READ_BYTES } else { HEAD_READ_BYTES };
+            self.socket.read(&mut shared.memory[..room])
         };
         let count = match result {
-            Ok(0) => return Err(io::Error::other(format!("closed after {} bytes of a response", self.received))),
+            Ok(0) => return self.on_end(shared),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
-        let expected = shared.response.get(self.received..self.received + count);
-        let Some(expected) = expected else {
-            return Err(io::Error::other("more bytes than the origin sent"));
-        };
-        if compared && expected != &shared.memory[..count] {
-            return Err(io::Error::other("other bytes than the origin sent"));
-        }
-        self.received += count;
         shared.bytes += count as u64;
-        if self.received == shared.response.len() {
-            shared.latencies.record(self.started.elapsed());
-            shared.awaited -= usize::from(self.completed == 0 || shared.ending);
-            self.completed += 1;
-            if !shared.ending {
-                self.start(&shared.request)?;
+        if skips {
+            if self.reader.skip(count) {
+                self.on_answer(shared);
+            }
+        } else {
+            self.read(count, compare, shared)?;
+        }
+        match shared.scenario.pattern {
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified if self.unanswered == 0 => {
+                if self.count(shared) {
+                    self.ask(shared)?;
+                }
+                Ok(())
+            }
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified | Pattern::Reconnect => Ok(()),
+        }
+    }
+
+    /// Finds the answers in the bytes that are in memory.
+    fn read(&mut self, count: usize, compare: bool, shared: &mut Shared) -> io::Result<()> {
+        let mut at = 0;
+        while at < count {
+            if self.unanswered == 0 {
+                return Err(io::Error::other("more bytes than were asked for"));
+            }
+            let read = self.reader.read(&shared.memory[at..count], &mut shared.expected, compare)?;
+            at += read.bytes;
+            if read.is_end {
+                self.on_answer(shared);
             }
         }
         Ok(())
     }
+
+    fn on_answer(&mut self, shared: &mut Shared) {
+        shared.latencies.record(self.started.elapsed());
+        self.unanswered -= 1;
+    }
+
+    /// The server has ended the connection: in time, if it was asked to and has answered.
+    fn on_end(&mut self, shared: &mut Shared) -> io::Result<()> {
+        if self.unanswered > 0 || shared.scenario.pattern != Pattern::Reconnect {
+            return Err(io::Error::other("closed before the answer's end"));
+        }
+        let began = Instant::now();
+        // In the end too: the old one would report its end again and again.
+        self.socket = connect(self.token, shared)?;
+        if self.count(shared) {
+            self.ask(shared)?;
+            self.started = began;
+        }
+        Ok(())
+    }
+
+    /// What was asked for is there. Says whether to go on.
+    fn count(&mut self, shared: &mut Shared) -> bool {
+        shared.awaited -= usize::from(self.completed == 0 || shared.ending);
+        self.completed += 1;
+        !shared.ending
+    }
+}
+
+/// A new connection. On loopback it is there at once, unless the server's backlog is full.
+fn connect(token: usize, shared: &Shared) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.port))?;
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    shared.poll.add(&socket, token, libc::EPOLLIN)?;
+    Ok(socket)
 }

@@ -1,19 +1,25 @@
-//! `cargo bench --bench peers`: xps beside HAProxy and nginx, in processor time per exchange.
+//! `cargo bench --bench peers`: xps beside HAProxy and nginx, in processor time per exchange:
+//! as a relay of TCP, a server of files, and a proxy of HTTP.
 //!
 //! The program writes each server's configuration to a temporary folder, ties the server to one
 //! processor and the load generator and the origin (itself, started again) to another, and
 //! interleaves rounds: A B C, C B A, and so on. What it measures and why: `docs/benchmarks.md`.
 
+mod answer;
 mod clocks;
+mod documents;
 mod histogram;
 mod load;
+mod markdown;
 mod origin;
 mod poll;
+mod probe;
 mod processes;
 mod report;
 mod run;
 mod scenario;
 mod servers;
+mod wrk;
 
 use std::env;
 use std::path::PathBuf;
@@ -24,9 +30,9 @@ use clap::Parser;
 use serde_json::json;
 
 use processes::Processors;
-use report::Series;
+use report::{Absence, Series};
 use run::{Bench, Load, RunError};
-use scenario::{SCENARIOS, Scenario};
+use scenario::{SCENARIOS, Scenario, Service};
 use servers::{Product, SERVERS};
 
 /// Compares xps with other servers on this machine.
@@ -34,7 +40,7 @@ use servers::{Product, SERVERS};
 #[command(name = "cargo bench --bench peers --")]
 struct Options {
     /// Rounds: each runs every server once.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -42,6 +48,9 @@ struct Options {
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',', value_parser = SCENARIOS.iter().map(|s| s.name).collect::<Vec<_>>())]
     scenario: Vec<String>,
+    /// Only scenarios in which servers do this.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    service: Vec<Service>,
     /// Only these servers.
     #[arg(long, value_delimiter = ',', value_parser = SERVERS.iter().map(|s| s.name).collect::<Vec<_>>())]
     server: Vec<String>,
@@ -100,29 +109,43 @@ fn compare(options: &Options) -> Result<(), String> {
     processes::catch_interrupts();
     let processors = Processors::choose();
     eprintln!("{}", headline(&processors));
+    let documents = documents::write().map_err(|error| format!("cannot write the files to serve: {error}"))?;
     let bench = Bench {
         xps: options.xps.clone(),
+        documents: documents.path().to_owned(),
         processors,
         measured: Duration::from_secs(options.seconds.into()),
         load: options.load,
     };
-    let mut reports = Vec::new();
-    let mut failures = Vec::new();
-    for scenario in SCENARIOS.iter().filter(|scenario| chosen(&options.scenario, scenario.name)) {
+    let mut results = Vec::new();
+    for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario)) {
         let all = rounds(&bench, scenario, options)?;
-        failures.extend(all.iter().filter_map(|series| series.failure(scenario)));
-        if options.json {
-            reports.push(report::to_json(scenario, &all));
-        } else {
-            print!("{}", report::table(scenario, &all));
+        if !options.json {
+            print!("{}", markdown::table(scenario, &all));
         }
+        results.push((scenario, all));
     }
     if options.json {
-        println!("{}", json!({ "rounds": options.rounds, "seconds": options.seconds, "scenarios": reports }));
+        let scenarios: Vec<_> = results.iter().map(|(scenario, all)| report::to_json(scenario, all)).collect();
+        println!("{}", json!({ "rounds": options.rounds, "seconds": options.seconds, "scenarios": scenarios }));
     } else {
-        print!("{}", report::LEGEND);
+        print!("{}{}", markdown::overviews(&results), markdown::LEGEND);
     }
+    let failures: Vec<_> =
+        results.iter().flat_map(|(scenario, all)| all.iter().filter_map(|series| series.failure(scenario))).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+impl Options {
+    fn wants(&self, scenario: &Scenario) -> bool {
+        let chosen = chosen(&self.scenario, scenario.name)
+            && (self.service.is_empty() || self.service.contains(&scenario.service));
+        let can = self.load == Load::Own || wrk::fits(scenario);
+        if chosen && !can {
+            eprintln!("{}: skipped, wrk cannot do it", scenario.name);
+        }
+        chosen && can
+    }
 }
 
 /// All rounds of one scenario, odd ones backwards, so that no server always follows the same one.
@@ -130,14 +153,20 @@ fn rounds(bench: &Bench, scenario: &'static Scenario, options: &Options) -> Resu
     let mut all: Vec<Series> = SERVERS
         .iter()
         .filter(|server| (server.fits)(scenario) && chosen(&options.server, server.name))
-        .map(|server| Series { server, runs: Vec::new(), skipped: server.product.missing() })
+        .map(|server| {
+            let absence = server.missing(scenario, &bench.xps).map(Absence::Missing);
+            if let Some(absence) = &absence {
+                eprintln!("{} {}: {absence}", scenario.name, server.name);
+            }
+            Series { server, runs: Vec::new(), absence }
+        })
         .collect();
     for round in 0..options.rounds {
         let mut order: Vec<&mut Series> = all.iter_mut().collect();
         if round % 2 == 1 {
             order.reverse();
         }
-        for series in order.into_iter().filter(|series| series.skipped.is_none()) {
+        for series in order.into_iter().filter(|series| series.absence.is_none()) {
             let name = series.server.name;
             eprint!("{} round {}/{} {name:<18}", scenario.name, round + 1, options.rounds);
             match bench.run(series.server, scenario) {
@@ -150,7 +179,7 @@ fn rounds(bench: &Bench, scenario: &'static Scenario, options: &Options) -> Resu
                     eprintln!(" {error}");
                     // Its figures so far would no longer pair with the others' rounds.
                     series.runs.clear();
-                    series.skipped = Some(error.to_string());
+                    series.absence = Some(Absence::Failed(error.to_string()));
                 }
             }
         }
@@ -159,12 +188,13 @@ fn rounds(bench: &Bench, scenario: &'static Scenario, options: &Options) -> Resu
 }
 
 impl Series {
-    /// A peer that is not there is skipped; that xps does not run is a failure.
+    /// What is not there is skipped; that xps, being there, does not run is a failure.
     fn failure(&self, scenario: &Scenario) -> Option<String> {
-        let why = self.skipped.as_ref()?;
-        match self.server.product {
-            Product::XpsUring | Product::XpsEpoll => Some(format!("{} {}: {why}", scenario.name, self.server.name)),
-            Product::Haproxy | Product::Nginx => None,
+        match (self.server.product, self.absence.as_ref()?) {
+            (Product::XpsUring | Product::XpsEpoll, failed @ Absence::Failed(_)) => {
+                Some(format!("{} {}: {failed}", scenario.name, self.server.name))
+            }
+            (_, Absence::Missing(_)) | (Product::Haproxy | Product::Nginx, Absence::Failed(_)) => None,
         }
     }
 }

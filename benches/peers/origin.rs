@@ -29,7 +29,7 @@ pub fn run(scenario: &Scenario) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     println!("{}", listener.local_addr()?.port());
-    let response = scenario.response();
+    let response = [scenario.origin_head(), scenario.body()].concat();
     let mut memory = vec![0; 64 << 10];
     let mut connections: Slab<Connection> = Slab::new();
     let mut poll = Poll::new()?;

@@ -1,8 +1,8 @@
 //! One run: an origin, one server before it, and the load.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::clocks::{Groups, Sample, Usage, children_of};
+use crate::clocks::{Groups, Usage, children_of};
 use crate::load::{Measured, Task};
+use crate::probe;
 use crate::processes::{Guarded, Processors, interrupted, tie};
 use crate::scenario::Scenario;
-use crate::servers::{Server, Setup, find};
+use crate::servers::{Server, Setup};
+use crate::wrk;
 
 /// Who generates the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,6 +32,8 @@ pub enum Load {
 pub struct Bench {
     /// The xps binary.
     pub xps: PathBuf,
+    /// The folder that servers of files serve.
+    pub documents: PathBuf,
     /// Which processors to use.
     pub processors: Processors,
     /// The measured time of one run.
@@ -67,11 +71,19 @@ impl Bench {
 
     fn run_guarded(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
         let folder = tempfile::tempdir()?;
+        // A server of files has no use for it; then it sleeps.
         let (origin, origin_port) = self.start_origin(scenario)?;
-        let setup = Setup { folder: folder.path(), port: free_port()?, origin: origin_port, xps: &self.xps };
-        let relay = self.start_server(server, scenario, &setup)?;
-        let mut pids = children_of(relay.id());
-        pids.push(relay.id());
+        let setup = Setup {
+            service: scenario.service,
+            folder: folder.path(),
+            documents: &self.documents,
+            port: free_port()?,
+            origin: origin_port,
+            xps: &self.xps,
+        };
+        let process = self.start_server(server, scenario, &setup)?;
+        let mut pids = children_of(process.id());
+        pids.push(process.id());
         let task = Task {
             port: setup.port,
             measured: self.measured,
@@ -79,7 +91,7 @@ impl Bench {
         };
         let measured = match self.load {
             Load::Own => self.own_load(scenario, &task),
-            Load::Wrk => self.wrk_load(scenario, &task),
+            Load::Wrk => wrk::run(scenario, &task, self.processors.peers),
         };
         measured.map_err(|error| match complaints(folder.path()) {
             said if said.is_empty() => RunError::Failed(error),
@@ -103,11 +115,12 @@ impl Bench {
         let mut command = (server.command)(setup)?;
         let log = File::create(setup.folder.join(LOG))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut relay =
+        let mut process =
             Guarded::start(command, self.processors.server).map_err(|error| RunError::Start(error.to_string()))?;
         let deadline = Instant::now() + START_MAX;
-        while let Err(error) = first_exchange(scenario, setup.port) {
-            if let Some(status) = relay.child().try_wait()? {
+        // When one succeeds, all processes of the server are up.
+        while let Err(error) = probe::exchange(scenario, setup.port, START_MAX) {
+            if let Some(status) = process.child().try_wait()? {
                 return Err(RunError::Start(format!("{status}; {}", complaints(setup.folder))));
             }
             if Instant::now() > deadline {
@@ -118,7 +131,7 @@ impl Bench {
             }
             thread::sleep(START_POLL);
         }
-        Ok(relay)
+        Ok(process)
     }
 
     fn own_load(&self, scenario: &Scenario, task: &Task) -> io::Result<Measured> {
@@ -134,34 +147,6 @@ impl Bench {
             .as_ref()
             .and_then(measured_of)
             .ok_or_else(|| io::Error::other("the load generator's answer is not understood"))
-    }
-
-    fn wrk_load(&self, scenario: &Scenario, task: &Task) -> io::Result<Measured> {
-        let program = find("wrk").ok_or_else(|| io::Error::other("wrk is not in PATH; Debian: apt-get install wrk"))?;
-        let mut command = Command::new(program);
-        command.args(["-t", "1", "--latency", "-c", &scenario.connections.to_string()]);
-        command.args(["-d", &format!("{}s", task.measured.as_secs().max(1))]);
-        command.arg(format!("http://127.0.0.1:{}/", task.port)).stdin(Stdio::null());
-        tie(&mut command, self.processors.peers);
-        let before = Sample::take(&task.groups)?;
-        let output = command.output()?;
-        // wrk has ended, so of the peers' time only the origin's is known; the machine's is whole.
-        let usage = Sample::take(&task.groups)?.since(&before);
-        let text = String::from_utf8_lossy(&output.stdout);
-        if let Some(line) = text.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
-            return Err(io::Error::other(format!("wrk: {}", line.trim())));
-        }
-        let words = |wanted: &str| {
-            let line = text.lines().find(|line| line.contains(wanted))?;
-            Some(line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        };
-        let parsed = || {
-            let exchanges = words(" requests in ")?.first()?.parse().ok()?;
-            let p50 = wrk_time(words(" 50%")?.get(1)?)?;
-            let p99 = wrk_time(words(" 99%")?.get(1)?)?;
-            Some(Measured { exchanges, usage, p50, p99 })
-        };
-        parsed().ok_or_else(|| io::Error::other("wrk's answer is not understood"))
     }
 }
 
@@ -183,29 +168,6 @@ fn complaints(folder: &Path) -> String {
 /// A port that was free a moment ago.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// One whole exchange: when it succeeds all processes of the server are up.
-fn first_exchange(scenario: &Scenario, port: u16) -> io::Result<()> {
-    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    socket.set_read_timeout(Some(START_MAX))?;
-    socket.write_all(&scenario.request())?;
-    let expected = scenario.response();
-    let mut response = vec![0; expected.len()];
-    socket.read_exact(&mut response)?;
-    if response == expected { Ok(()) } else { Err(io::Error::other("other bytes than the origin sent")) }
-}
-
-fn wrk_time(text: &str) -> Option<Duration> {
-    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        _ => return None,
-    };
-    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * seconds))
 }
 
 fn to_json(task: &Task) -> Value {
