@@ -12,4 +12,7 @@ mod wire;
 mod gateway;
 mod origin;
 
+mod answers;
 mod fields;
+mod truncation;
+mod uploads;

@@ -1,0 +1,1 @@
+//! Requests' bodies on their way to the upstream.
