@@ -168,7 +168,7 @@ impl Forward {
         cx: &mut Context<'_>,
     ) -> Turn {
         if self.client_has_left(client, cx.now) {
-            return Turn::Cut(Ending::ClientLeft);
+            return self.cut(Ending::ClientLeft, Verdict::Neutral, cx);
         }
         loop {
             if let Stage::Reaching = self.stage {
@@ -319,7 +319,7 @@ impl Forward {
             }
             Err(refusal) => {
                 tracing::warn!(%refusal, "the upstream's answer is not framed as it said");
-                Some(self.cut(Ending::AnswerTruncated, cx))
+                Some(self.cut(Ending::AnswerTruncated, Verdict::Failure, cx))
             }
         }
     }
@@ -333,8 +333,8 @@ impl Forward {
                     return Some(self.finish(cx));
                 }
                 Some(match end {
-                    End::Eof => self.cut(Ending::AnswerTruncated, cx),
-                    End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), cx),
+                    End::Eof => self.cut(Ending::AnswerTruncated, Verdict::Failure, cx),
+                    End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), Verdict::Failure, cx),
                 })
             }
             Stage::Reaching | Stage::Asked => {
@@ -371,7 +371,7 @@ impl Forward {
                 let refusal = Refusal::new(Status::GATEWAY_TIMEOUT, "the upstream did not answer in time");
                 self.give_up(refusal, Verdict::Failure, cx)
             }
-            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, cx),
+            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, Verdict::Failure, cx),
         }
     }
 
@@ -403,14 +403,14 @@ impl Forward {
     /// There will be no answer from an upstream.
     fn give_up(&mut self, refusal: Refusal, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
         if let Stage::Answering { .. } = self.stage {
-            return self.cut(Ending::AnswerTruncated, cx);
+            return self.cut(Ending::AnswerTruncated, verdict, cx);
         }
         self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
         Turn::Refused(refusal)
     }
 
-    fn cut(&mut self, ending: Ending, cx: &mut Context<'_>) -> Turn {
-        self.attempt.finish(Release::Close(Manner::Reset), Verdict::Failure, cx.links, cx.now);
+    fn cut(&mut self, ending: Ending, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
+        self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
         self.record(cx);
         Turn::Cut(ending)
     }
