@@ -167,7 +167,7 @@ impl Forward {
         outbox: &mut Chain,
         cx: &mut Context<'_>,
     ) -> Turn {
-        if self.client_has_left(client, cx.now) {
+        if self.client_has_left(client, inbox, cx.now) {
             return self.cut(Ending::ClientLeft, Verdict::Neutral, cx);
         }
         loop {
@@ -376,8 +376,15 @@ impl Forward {
     }
 
     /// Whether the client has gone, or ended its side in the middle of its request.
-    fn client_has_left(&mut self, client: &Connection, now: Time) -> bool {
-        if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
+    fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
+        if client.reader.end() != Some(End::Eof) {
+            return false;
+        }
+        let is_answered = matches!(self.stage, Stage::Answering { .. });
+        if !is_answered && !self.upload.body.is_done() && inbox.is_empty() {
+            return true;
+        }
+        if self.asked.is_half_closed {
             return false;
         }
         self.asked.is_half_closed = true;
