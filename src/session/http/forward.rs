@@ -16,6 +16,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::OUTBOX_BYTES_MAX;
 use super::answer::{Answer, Client};
 use super::front::Forwarding;
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -211,6 +212,7 @@ impl Forward {
                 None => {}
             }
         }
+        let has_room = has_room(outbox);
         let end = {
             let (upstream, received) = self.attempt.connection(cx.links)?;
             let limit = cx.limits.pipe_bytes_max;
@@ -218,11 +220,12 @@ impl Forward {
             let wanted = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
             upstream.reader.want(wanted, cx.ops);
             // What has arrived comes first.
-            upstream.reader.end().filter(|_| received.is_empty() || matches!(self.stage, Stage::Asked))
+            let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Asked) && has_room);
+            upstream.reader.end().filter(|_| is_all_read)
         };
         match end {
             Some(end) => self.on_lost(end, outbox, cx),
-            None => Some(self.keep_time(client, cx)),
+            None => Some(self.keep_time(client, has_room, cx)),
         }
     }
 
@@ -251,7 +254,8 @@ impl Forward {
     fn read_head(&mut self, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<Turn> {
         let date = cx.date;
         let Some((_, received)) = self.attempt.connection(cx.links) else { return Some(Turn::Wait) };
-        if received.is_empty() {
+        // Interim answers may be many: while the client does not take them, the rest waits where it arrived.
+        if received.is_empty() || !has_room(outbox) {
             return Some(Turn::Wait);
         }
         self.has_heard = true;
@@ -351,11 +355,11 @@ impl Forward {
     }
 
     /// Notes for how long the upstream has been silent while it was waited for.
-    fn keep_time(&mut self, client: &Connection, cx: &mut Context<'_>) -> Turn {
+    fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> Turn {
         let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
         let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
         let is_waited_for = match self.stage {
-            Stage::Reaching | Stage::Asked => self.upload.body.is_done() || upstream.writer.is_sending(),
+            Stage::Reaching | Stage::Asked => has_room && (self.upload.body.is_done() || upstream.writer.is_sending()),
             Stage::Answering { .. } => client.writer.is_idle(),
         };
         if !is_waited_for || moved != self.silence.1 {
@@ -493,6 +497,11 @@ impl Upload {
 }
 
 const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
+
+/// Whether more of an answer may be added to what the client has not taken yet.
+fn has_room(outbox: &Chain) -> bool {
+    outbox.len() < OUTBOX_BYTES_MAX
+}
 
 /// Whether a request may be forwarded at all.
 fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {
