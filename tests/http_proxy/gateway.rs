@@ -10,6 +10,8 @@ use crate::wire::{Response, Wire};
 #[derive(Debug)]
 pub struct Gateway {
     pub xps: Xps,
+    /// Descriptors that it has without any connection.
+    descriptors: usize,
 }
 
 impl Gateway {
@@ -22,12 +24,22 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--workers", "1", "--access-log", "off"];
+        let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--access-log", "off"];
         let mut launch = Launch::new(backend, words);
+        if !flags.contains(&"--workers") {
+            launch = launch.flags(["--workers", "1"]);
+        }
         for upstream in upstreams {
             launch = launch.flag("--upstream").flag(upstream);
         }
-        Self { xps: launch.flags(flags.iter().copied()).start() }
+        let xps = launch.flags(flags.iter().copied()).start();
+        let descriptors = xps.usage().descriptors;
+        Self { xps, descriptors }
+    }
+
+    /// How many connections it has, those to upstreams included.
+    pub fn connections(&self) -> usize {
+        self.xps.usage().descriptors.saturating_sub(self.descriptors)
     }
 
     /// A new connection of a client.

@@ -13,6 +13,9 @@ mod gateway;
 mod origin;
 
 mod answers;
+mod clients;
 mod fields;
 mod truncation;
+mod upgrades;
 mod uploads;
+mod upstreams;

@@ -33,10 +33,7 @@ impl Origin {
     #[track_caller]
     pub fn visit(&self) -> Visit {
         match self.visits.recv_timeout(patience()) {
-            Ok(stream) => {
-                stream.set_nodelay(true).expect("TCP has it");
-                Visit { stream, buffer: Vec::new() }
-            }
+            Ok(stream) => Visit::new(stream),
             Err(error) => panic!("no connection to the upstream: {error}"),
         }
     }
@@ -85,6 +82,19 @@ impl Received {
 }
 
 impl Visit {
+    /// A connection that was accepted.
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("TCP has it");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Reads a request; `None` if the connection ends instead.
+    #[track_caller]
+    pub fn try_request(&mut self) -> Option<Received> {
+        let is_over = self.buffer.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_));
+        (!is_over).then(|| self.request())
+    }
+
     /// Reads a request's head.
     #[track_caller]
     pub fn head(&mut self) -> Received {
