@@ -79,11 +79,6 @@ impl Ask {
         Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false }
     }
 
-    pub fn post(id: u32, answer_bytes: usize, bytes: Vec<u8>) -> Self {
-        let body = Some(Body { bytes, chunk_bytes: None });
-        Self { method: Method::Post, body, ..Self::get(id, answer_bytes) }
-    }
-
     pub fn bytes(&self) -> Vec<u8> {
         let version = if self.is_http10 { "1.0" } else { "1.1" };
         let Self { id, answer_bytes, .. } = self;

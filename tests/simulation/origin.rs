@@ -282,16 +282,6 @@ fn fail(fault: Fault) -> Vec<Step> {
 }
 
 impl Habit {
-    /// Nothing wrong with it.
-    pub const PLAIN: Self = Self {
-        framing: Framing::Length,
-        pace: Pace::AtOnce,
-        is_early: false,
-        is_announced: false,
-        cut: None,
-        then: Then::Keep,
-    };
-
     pub fn draw(rng: &mut Rng) -> Self {
         let framing = match rng.below(5) {
             0..2 => Framing::Length,
@@ -307,11 +297,6 @@ impl Habit {
         };
         let then = if rng.below(6) == 0 { Then::CloseAsAnnounced } else { Then::Keep };
         Self { framing, pace, is_early: false, is_announced: rng.below(6) == 0, cut: None, then }
-    }
-
-    /// Its connections end between requests, at any moment.
-    pub fn is_fickle(&self) -> bool {
-        matches!(self.then, Then::Fail(..))
     }
 
     /// Whether a client cannot but take a part of it for the whole.

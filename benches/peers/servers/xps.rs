@@ -13,7 +13,7 @@ pub fn command(setup: &Setup<'_>, backend: &str) -> io::Result<Command> {
     let mut command = Command::new(setup.xps);
     match setup.service {
         Service::Relay => command.args(["proxy", "--upstream", &origin]),
-        Service::HttpProxy => command.args(["proxy", HTTP_OPTION, &origin]),
+        Service::HttpProxy => command.args(["proxy", HTTP_OPTION, "--upstream", &origin, "--access-log", "off"]),
         Service::Files => command.arg("serve").arg(setup.documents).args(["--access-log", "off"]),
     };
     command.arg("--listen").arg(format!("127.0.0.1:{}", setup.port));
@@ -28,7 +28,7 @@ pub fn missing(service: Service, xps: &Path) -> Option<String> {
         Service::HttpProxy => {
             let help = Command::new(xps).args(["proxy", "--help"]).output().ok()?.stdout;
             let known = String::from_utf8_lossy(&help).split_ascii_whitespace().any(|word| word == HTTP_OPTION);
-            (!known).then(|| format!("`xps proxy` has no {HTTP_OPTION} yet"))
+            (!known).then(|| format!("`xps proxy` of this build has no {HTTP_OPTION}"))
         }
     }
 }

@@ -16,6 +16,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::OUTBOX_BYTES_MAX;
 use super::answer::{Answer, Client};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
@@ -226,6 +227,7 @@ impl Forward {
                 None => {}
             }
         }
+        let has_room = has_room(outbox);
         let end = {
             let (upstream, received) = self.attempt.connection(cx.links)?;
             let limit = cx.limits.pipe_bytes_max;
@@ -233,11 +235,12 @@ impl Forward {
             let wanted = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
             upstream.reader.want(wanted, cx.ops);
             // What has arrived comes first.
-            upstream.reader.end().filter(|_| received.is_empty() || matches!(self.stage, Stage::Asked))
+            let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Asked) && has_room);
+            upstream.reader.end().filter(|_| is_all_read)
         };
         match end {
             Some(end) => self.on_lost(end, outbox, cx),
-            None => Some(self.keep_time(client, cx)),
+            None => Some(self.keep_time(client, has_room, cx)),
         }
     }
 
@@ -266,7 +269,8 @@ impl Forward {
     fn read_head(&mut self, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<Turn> {
         let date = cx.date;
         let Some((_, received)) = self.attempt.connection(cx.links) else { return Some(Turn::Wait) };
-        if received.is_empty() {
+        // Interim answers may be many: while the client does not take them, the rest waits where it arrived.
+        if received.is_empty() || !has_room(outbox) {
             return Some(Turn::Wait);
         }
         self.has_heard = true;
@@ -376,11 +380,11 @@ impl Forward {
     }
 
     /// Notes for how long the upstream has been silent while it was waited for.
-    fn keep_time(&mut self, client: &Connection, cx: &mut Context<'_>) -> Turn {
+    fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> Turn {
         let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
         let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
         let is_waited_for = match self.stage {
-            Stage::Reaching | Stage::Asked => self.upload.body.is_done() || upstream.writer.is_sending(),
+            Stage::Reaching | Stage::Asked => has_room && (self.upload.body.is_done() || upstream.writer.is_sending()),
             Stage::Answering { .. } => client.writer.is_idle(),
         };
         if !is_waited_for || moved != self.silence.1 {
@@ -405,7 +409,8 @@ impl Forward {
         if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
             return false;
         }
-        if !self.upload.body.is_done() {
+        let is_answered = matches!(self.stage, Stage::Answering { .. });
+        if !is_answered && !self.upload.body.is_done() {
             return inbox.is_empty();
         }
         self.asked.is_half_closed = true;
@@ -432,7 +437,7 @@ impl Forward {
     /// There will be no answer from an upstream.
     fn give_up(&mut self, refusal: Refusal, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
         if let Stage::Answering { .. } = self.stage {
-            return self.cut(Ending::AnswerTruncated, Verdict::Failure, cx);
+            return self.cut(Ending::AnswerTruncated, verdict, cx);
         }
         self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
         Turn::Refused(refusal)
@@ -521,6 +526,11 @@ impl Upload {
 }
 
 const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
+
+/// Whether more of an answer may be added to what the client has not taken yet.
+fn has_room(outbox: &Chain) -> bool {
+    outbox.len() < OUTBOX_BYTES_MAX
+}
 
 /// Whether a request may be forwarded at all.
 fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {

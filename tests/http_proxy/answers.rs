@@ -1,0 +1,224 @@
+//! How answers are framed on their way to the client.
+
+use std::net::Shutdown;
+
+use crate::gateway::{GET, Gateway, OK, assert_ok, round_trip};
+use crate::origin::{Origin, Visit};
+use crate::support::{Content, assert_same_bytes, backends};
+use crate::wire::Wire;
+
+/// How an upstream may frame the body `one two`, and how it ends the connection.
+const FRAMINGS: [(&str, &str); 5] = [
+    ("Content-Length", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\none two"),
+    ("the same length twice", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 7\r\n\r\none two"),
+    (
+        "chunked",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;ext=1\r\none \r\n3\r\ntwo\r\n0\r\nX-T: trailer\r\n\r\n",
+    ),
+    ("until close", "HTTP/1.1 200 OK\r\n\r\none two"),
+    ("HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\none two"),
+];
+
+/// Sends a request, and answers it with these bytes and an end.
+#[track_caller]
+fn ask(gateway: &Gateway, origin: &Origin, request: &str, answer: &str) -> Wire {
+    let wire = gateway.send(request);
+    let mut visit = origin.visit();
+    visit.request();
+    visit.send(answer);
+    wire
+}
+
+/// Sends bytes one by one.
+#[track_caller]
+fn drip(visit: &mut Visit, bytes: &str) {
+    for byte in bytes.as_bytes() {
+        visit.send([*byte]);
+    }
+}
+
+backends! {
+    fn row_62_every_framing_reaches_a_client_of_1_1_with_an_end_it_can_see(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (name, answer) in FRAMINGS {
+            let mut wire = ask(&gateway, &origin, GET, answer);
+            let response = wire.response();
+            assert_eq!((response.status, response.text().as_str()), (200, "one two"), "{name}");
+            let is_sized = answer.contains("Content-Length");
+            assert_eq!(response.length().is_some(), is_sized, "{name}: {response:?}");
+            assert_eq!(response.field("Transfer-Encoding").is_some(), !is_sized, "{name}: {response:?}");
+            assert!(!response.is_last(), "{name}: whatever the upstream does, this connection can go on");
+            // It does go on.
+            wire.send(GET);
+            let mut visit = origin.visit();
+            visit.request();
+            visit.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+            assert_ok(&wire.response());
+        }
+    }
+
+    fn row_62_every_framing_reaches_a_client_of_1_0_without_chunks(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (name, answer) in FRAMINGS {
+            let mut wire = ask(&gateway, &origin, "GET / HTTP/1.0\r\nHost: h\r\n\r\n", answer);
+            let response = wire.response();
+            assert_eq!((response.status, response.text().as_str()), (200, "one two"), "{name}");
+            assert_eq!(response.field("Transfer-Encoding"), None, "{name}");
+            assert!(response.is_last() || response.field("Connection").is_none(), "{name}: {response:?}");
+            wire.expect_end();
+        }
+    }
+
+    fn row_23_a_client_of_1_0_may_keep_its_connection_where_the_length_is_known(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let request = "GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n";
+        let mut wire = gateway.send(request);
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(OK);
+        let response = wire.response();
+        assert_eq!(response.field("Connection"), Some("keep-alive"));
+        wire.send(request);
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        let response = wire.response();
+        assert_ok(&response);
+        assert!(response.is_last(), "only the close ends it");
+        wire.expect_end();
+    }
+
+    fn row_62_an_answer_may_come_byte_by_byte(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let mut wire = gateway.send(GET);
+        let mut visit = origin.visit();
+        for (name, answer) in FRAMINGS {
+            visit.request();
+            drip(&mut visit, answer);
+            let is_over = !answer.starts_with("HTTP/1.1") || !answer.contains(": ");
+            if is_over {
+                visit.stream.shutdown(Shutdown::Both).expect("it is still there");
+            }
+            assert_eq!(wire.response().text(), "one two", "{name}");
+            wire.send(GET);
+            if is_over {
+                visit = origin.visit();
+            }
+        }
+    }
+
+    fn row_62_a_body_is_passed_on_before_it_is_complete(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for head in ["Content-Length: 10", "Transfer-Encoding: chunked", "X-Until: close"] {
+            let mut wire = gateway.send(GET);
+            let mut visit = origin.visit();
+            visit.request();
+            visit.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}\r\n\r\n"));
+            let response = wire.head_only();
+            assert_eq!(response.status, 200, "{head}: the head comes before the body");
+            let is_chunked = response.field("Transfer-Encoding").is_some();
+            for piece in ["first", "later"] {
+                let [to, from] = [head.contains("chunked"), is_chunked].map(|is_chunked| match is_chunked {
+                    true => format!("5\r\n{piece}\r\n"),
+                    false => piece.to_owned(),
+                });
+                visit.send(to);
+                assert_eq!(wire.take(from.len()), from.as_bytes(), "{head}");
+            }
+            if head.contains("chunked") {
+                visit.send("0\r\n\r\n");
+            }
+            drop(visit);
+            if is_chunked {
+                assert_eq!(wire.take(5), b"0\r\n\r\n");
+            }
+        }
+    }
+
+    fn row_62_large_bodies_of_every_framing_arrive_whole(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let content = Content::bytes(62, 3 << 20);
+        for head in ["Content-Length: 3145728", "Transfer-Encoding: chunked", "X-Until: close"] {
+            let mut wire = gateway.send(GET);
+            let mut visit = origin.visit();
+            let response = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    visit.request();
+                    visit.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}\r\n\r\n"));
+                    if !head.contains("chunked") {
+                        visit.send(&content);
+                        return drop(visit);
+                    }
+                    let (mut rest, mut sizes) = (&content[..], Content::new(7));
+                    while !rest.is_empty() {
+                        let (now, later) = rest.split_at(rest.len().min(1 + sizes.below(100_000)));
+                        visit.send(format!("{:X}\r\n", now.len()));
+                        visit.send(now);
+                        visit.send("\r\n");
+                        rest = later;
+                    }
+                    visit.send("000\r\n\r\n");
+                });
+                wire.response()
+            });
+            assert_same_bytes(&response.body, &content);
+        }
+    }
+
+    fn row_22_answers_without_a_body_end_with_their_head(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let mut wire = gateway.send(GET);
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(OK);
+        assert_ok(&wire.response());
+        for (method, answer, length) in [
+            ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", Some(1000)),
+            ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+            ("HEAD", "HTTP/1.1 200 OK\r\n\r\n", None),
+            ("GET", "HTTP/1.1 204 No Content\r\n\r\n", None),
+            ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
+            ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: \"a\"\r\n\r\n", Some(1000)),
+            ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", None),
+        ] {
+            wire.send(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert!(visit.request().line().starts_with(method));
+            visit.send(answer);
+            let response = wire.read(method == "HEAD").expect("an answer");
+            assert_eq!((response.length(), response.is_last()), (length, false), "{method}, {answer:?}");
+            // Neither connection waits for a body that will not come.
+            round_trip(&mut wire, &mut visit);
+        }
+        origin.expect_no_visit();
+    }
+
+    fn row_64_interim_answers_reach_clients_of_1_1_only(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: x-mine\r\nX-Mine: 1\r\n\r\n";
+        let mut wire = gateway.send(GET);
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(hints);
+        // It arrives before the answer is known.
+        let response = wire.response();
+        assert_eq!((response.status, response.field("Link")), (103, Some("</a>; rel=preload")));
+        assert_eq!(response.field("X-Mine"), None);
+        assert_eq!(response.length(), None);
+        visit.send(format!("HTTP/1.1 102 Processing\r\n\r\n{hints}{OK}"));
+        assert_eq!([102, 103].map(|_| wire.response().status), [102, 103]);
+        assert_ok(&wire.response());
+
+        let mut wire = gateway.send("GET / HTTP/1.0\r\nHost: h\r\n\r\n");
+        visit.request();
+        visit.send(format!("{hints}{OK}"));
+        assert_ok(&wire.response());
+        wire.expect_end();
+    }
+}

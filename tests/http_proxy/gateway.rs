@@ -1,0 +1,79 @@
+//! The proxy under test.
+
+use std::net::SocketAddr;
+
+use crate::origin::Origin;
+use crate::support::{Backend, Launch, Xps};
+use crate::wire::{Response, Wire};
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Gateway {
+    pub xps: Xps,
+    /// Descriptors that it has without any connection.
+    descriptors: usize,
+}
+
+impl Gateway {
+    /// A proxy of one worker in front of one upstream. Of more than one, each would have its own idle connections.
+    #[track_caller]
+    pub fn new(backend: Backend, origin: &Origin, flags: &[&str]) -> Self {
+        Self::of(backend, &[origin.address()], flags)
+    }
+
+    /// The same in front of several.
+    #[track_caller]
+    pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
+        let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--access-log", "off"];
+        let mut launch = Launch::new(backend, words);
+        if !flags.contains(&"--workers") {
+            launch = launch.flags(["--workers", "1"]);
+        }
+        for upstream in upstreams {
+            launch = launch.flag("--upstream").flag(upstream);
+        }
+        let xps = launch.flags(flags.iter().copied()).start();
+        let descriptors = xps.usage().descriptors;
+        Self { xps, descriptors }
+    }
+
+    /// How many connections it has, those to upstreams included.
+    pub fn connections(&self) -> usize {
+        self.xps.usage().descriptors.saturating_sub(self.descriptors)
+    }
+
+    /// A new connection of a client.
+    #[track_caller]
+    pub fn wire(&self) -> Wire {
+        Wire::to(self.xps.address())
+    }
+
+    /// A new connection, on which these bytes are sent.
+    #[track_caller]
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Wire {
+        let mut wire = self.wire();
+        wire.send(bytes);
+        wire
+    }
+}
+
+/// A request without a body.
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// An answer after which a connection may go on.
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Checks that an answer is [`OK`].
+#[track_caller]
+pub fn assert_ok(response: &Response) {
+    assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{response:?}");
+}
+
+/// Asks for something, has it answered on `visit`, and checks that the answer arrives.
+#[track_caller]
+pub fn round_trip(wire: &mut Wire, visit: &mut crate::origin::Visit) {
+    wire.send(GET);
+    visit.request();
+    visit.send(OK);
+    assert_ok(&wire.response());
+}

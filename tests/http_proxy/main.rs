@@ -1,0 +1,21 @@
+//! `xps proxy --http` over real sockets: what becomes of requests and answers on their way through, on each back-end.
+//!
+//! Tests are named after the rows of the project's HTTP checklist that they protect. A test plays both the clients and
+//! the upstreams, mostly by turns on one thread, so that the order of events is the one that is written down.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../http/wire.rs"]
+mod wire;
+
+mod gateway;
+mod origin;
+
+mod answers;
+mod clients;
+mod fields;
+mod truncation;
+mod upgrades;
+mod uploads;
+mod upstreams;

@@ -1,0 +1,129 @@
+//! Requests to speak another protocol, such as WebSocket: after 101, bytes pass both ways as they are.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use crate::gateway::{Gateway, OK, assert_ok};
+use crate::origin::{Origin, Visit};
+use crate::support::client::{read_until_cut, reset};
+use crate::support::{Content, backends, read_rest};
+use crate::wire::Wire;
+
+const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A client and an upstream that speak another protocol through the proxy.
+#[track_caller]
+fn upgraded(gateway: &Gateway, origin: &Origin) -> (Wire, Visit) {
+    let mut wire = gateway.send(REQUEST);
+    let mut visit = origin.visit();
+    let request = visit.request();
+    assert_eq!(request.values("Upgrade"), ["websocket"]);
+    assert!(request.values("Connection")[0].eq_ignore_ascii_case("upgrade"), "{request:?}");
+    assert_eq!(request.values("Sec-WebSocket-Version"), ["13"]);
+    visit.send(SWITCH);
+    let response = wire.response();
+    assert_eq!((response.status, response.field("Upgrade")), (101, Some("websocket")));
+    assert!(response.field("Connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")), "{response:?}");
+    assert_eq!(response.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(response.length(), None);
+    (wire, visit)
+}
+
+backends! {
+    fn row_64_after_101_bytes_pass_both_ways_until_either_ends(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let (mut wire, mut visit) = upgraded(&gateway, &origin);
+        for _ in 0..3 {
+            wire.send(b"\x81\x85GET / HTTP/1.1\r\n\r\n\0\xff");
+            assert_eq!(visit.take(22), b"\x81\x85GET / HTTP/1.1\r\n\r\n\0\xff");
+            visit.send(b"\x8aHTTP/1.1 200 OK\r\n\r\n");
+            assert_eq!(wire.take(20), b"\x8aHTTP/1.1 200 OK\r\n\r\n");
+        }
+        // The client has no more to say, but listens.
+        wire.stream.shutdown(Shutdown::Write).expect("it is still there");
+        assert_eq!(visit.stream.read(&mut [0]).expect("an end"), 0);
+        visit.send("the last word");
+        drop(visit);
+        assert_eq!(wire.take(13), b"the last word");
+        wire.expect_end();
+    }
+
+    fn row_64_what_comes_with_the_heads_is_not_lost(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let mut wire = gateway.send(format!("{REQUEST}hasty client"));
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(format!("{SWITCH}hasty upstream"));
+        assert_eq!(wire.response().status, 101);
+        assert_eq!(wire.take(14), b"hasty upstream");
+        assert_eq!(visit.take(12), b"hasty client");
+        visit.end();
+        wire.expect_end();
+        wire.stream.shutdown(Shutdown::Write).expect("it is still there");
+        visit.expect_end();
+    }
+
+    fn row_64_a_break_on_one_side_is_one_on_the_other(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let (wire, visit) = upgraded(&gateway, &origin);
+        visit.reset();
+        assert!(read_until_cut(&wire.stream).1.is_err());
+        let (wire, mut visit) = upgraded(&gateway, &origin);
+        reset(wire.stream);
+        assert!(visit.stream.read(&mut [0]).is_err());
+    }
+
+    fn row_64_bulk_passes_both_ways_at_once(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let (wire, visit) = upgraded(&gateway, &origin);
+        const LENGTH: usize = 4 << 20;
+        std::thread::scope(|scope| {
+            for (number, stream) in [&wire.stream, &visit.stream].into_iter().enumerate() {
+                scope.spawn(move || {
+                    let mut sink = stream;
+                    sink.write_all(&Content::bytes(number as u64, LENGTH)).expect("the proxy takes it");
+                    stream.shutdown(Shutdown::Write).expect("it is still there");
+                });
+                scope.spawn(move || {
+                    assert!(read_rest(stream) == Content::bytes(1 - number as u64, LENGTH));
+                });
+            }
+        });
+    }
+
+    fn row_64_an_upstream_that_declines_answers_as_ever(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let mut wire = gateway.send(REQUEST);
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(OK);
+        let response = wire.response();
+        assert_ok(&response);
+        assert!(!response.is_last());
+        wire.send(REQUEST);
+        visit.request();
+        visit.send(SWITCH);
+        assert_eq!(wire.response().status, 101);
+    }
+
+    fn row_64_an_upgrade_that_would_carry_requests_past_the_rules_is_not_asked_for(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for lines in ["Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", "Upgrade: websocket\r\n"] {
+            let mut wire = gateway.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n"));
+            let mut visit = origin.visit();
+            let request = visit.request();
+            assert_eq!((request.values("Upgrade").len(), request.values("Connection").len()), (0, 0), "{request:?}");
+            visit.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+            assert_ok(&wire.response());
+        }
+    }
+}
