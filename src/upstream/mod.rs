@@ -15,6 +15,7 @@ mod links;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::{Attempt, Progress, Rules, Unreachable};
@@ -23,7 +24,7 @@ pub use group::{Group, GroupConfig};
 pub use links::{KeepAlive, LINK, Link, Links, Reach, Release};
 
 use crate::config::UpstreamAddress;
-use crate::driver::Time;
+use crate::driver::{Address, Time};
 use crate::table::Key;
 
 /// How long an answer of the resolver is used. Short, since `getaddrinfo(3)` does not tell the
@@ -41,9 +42,18 @@ pub struct Upstream {
     idle: RefCell<Vec<Key>>,
 }
 
+/// What is known of where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whereabouts {
+    /// Its addresses, at least one.
+    Known(Rc<[Address]>),
+    /// Only its name.
+    Named { host: Arc<str>, port: u16 },
+}
+
 #[derive(Debug)]
 struct Resolved {
-    addresses: Rc<[SocketAddr]>,
+    addresses: Rc<[Address]>,
     /// `None`: an address in text never becomes stale.
     until: Option<Time>,
 }
@@ -55,7 +65,7 @@ impl Upstream {
             .host
             .parse::<IpAddr>()
             .ok()
-            .map(|ip| Resolved { addresses: Rc::new([SocketAddr::new(ip, address.port)]), until: None });
+            .map(|ip| Resolved { addresses: Rc::new([SocketAddr::new(ip, address.port).into()]), until: None });
         Rc::new(Self { address, resolved: RefCell::new(resolved), preferred: Cell::new(0), idle: RefCell::default() })
     }
 
@@ -64,20 +74,22 @@ impl Upstream {
         &self.address
     }
 
-    /// The addresses, unless they must be looked up (again).
-    fn addresses(&self, now: Time) -> Option<Rc<[SocketAddr]>> {
-        let resolved = self.resolved.borrow();
-        let resolved = resolved.as_ref()?;
-        let is_fresh = resolved.until.is_none_or(|until| now < until);
-        is_fresh.then(|| Rc::clone(&resolved.addresses))
+    /// Where it is, unless that must be looked up (again).
+    fn whereabouts(&self, now: Time) -> Whereabouts {
+        match &*self.resolved.borrow() {
+            Some(Resolved { addresses, until }) if until.is_none_or(|until| now < until) => {
+                Whereabouts::Known(Rc::clone(addresses))
+            }
+            Some(_) | None => Whereabouts::Named { host: Arc::clone(&self.address.host), port: self.address.port },
+        }
     }
 
     fn forget_idle(&self, link: Key) {
         self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 
-    fn remember(&self, addresses: Vec<SocketAddr>, now: Time) -> Rc<[SocketAddr]> {
-        let addresses: Rc<[SocketAddr]> = addresses.into();
+    fn remember(&self, addresses: Vec<SocketAddr>, now: Time) -> Rc<[Address]> {
+        let addresses: Rc<[Address]> = addresses.into_iter().map(Address::from).collect();
         let resolved = Resolved { addresses: Rc::clone(&addresses), until: Some(now + RESOLVED_FRESH) };
         self.resolved.replace(Some(resolved));
         addresses
@@ -91,16 +103,18 @@ mod tests {
     #[test]
     fn an_address_in_text_is_known_at_once_and_for_ever() {
         let upstream = Upstream::new("[::1]:3000".parse().unwrap());
-        let known = upstream.addresses(Time::ZERO + Duration::from_secs(1 << 30));
-        assert_eq!(known.as_deref(), Some(&["[::1]:3000".parse().unwrap()][..]));
+        let address: SocketAddr = "[::1]:3000".parse().unwrap();
+        let whereabouts = upstream.whereabouts(Time::ZERO + Duration::from_secs(1 << 30));
+        assert_eq!(whereabouts, Whereabouts::Known(Rc::new([address.into()])));
     }
 
     #[test]
     fn a_name_is_looked_up_again_after_a_while() {
         let upstream = Upstream::new("localhost:3000".parse().unwrap());
-        assert!(upstream.addresses(Time::ZERO).is_none());
-        upstream.remember(vec!["127.0.0.1:3000".parse().unwrap()], Time::ZERO);
-        assert!(upstream.addresses(Time::ZERO + RESOLVED_FRESH / 2).is_some());
-        assert!(upstream.addresses(Time::ZERO + RESOLVED_FRESH).is_none());
+        let named = Whereabouts::Named { host: "localhost".into(), port: 3000 };
+        assert_eq!(upstream.whereabouts(Time::ZERO), named);
+        let known = upstream.remember(vec!["127.0.0.1:3000".parse().unwrap()], Time::ZERO);
+        assert_eq!(upstream.whereabouts(Time::ZERO + RESOLVED_FRESH / 2), Whereabouts::Known(known));
+        assert_eq!(upstream.whereabouts(Time::ZERO + RESOLVED_FRESH), named);
     }
 }
