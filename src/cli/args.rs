@@ -150,7 +150,7 @@ pub enum Command {
         printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80")]
     Connect {
         /// Where to connect to
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT|unix:/PATH")]
         upstream: UpstreamAddress,
     },
 
@@ -264,8 +264,8 @@ pub struct ProxyOptions {
     /// Where to listen; may be repeated. A PORT alone means every IPv4 address
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub listen: Vec<ListenAddress>,
-    /// Where to connect to: a name or an address, and a port; may be repeated
-    #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
+    /// Where to connect to: a name or an address, and a port; or a unix socket; may be repeated
+    #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
     pub upstream: Vec<UpstreamAddress>,
     /// Pass on HTTP requests, each by itself
     #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]

@@ -24,7 +24,7 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
-    let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
+    let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let listeners = vec![
         listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),

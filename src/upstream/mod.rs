@@ -3,7 +3,7 @@
 //! * [`Group`] is the upstreams that serve the same: which one is next, which are down, who waits.
 //! * [`Attempt`] is one session's way to one of them.
 //! * [`Links`] are a worker's connections to upstreams, in use and idle.
-//! * [`Upstream`] is one configured `HOST:PORT`: it remembers what the name resolved to and which of
+//! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`: it remembers what the name resolved to and which of
 //!   the addresses answered last. One per worker and listener, shared by the sessions.
 //! * [`Connector`] brings one connection about: resolve, connect, try the next address.
 
@@ -59,28 +59,29 @@ struct Resolved {
 }
 
 impl Upstream {
-    /// An upstream that nobody has asked for yet. An address in text needs no resolving.
+    /// An upstream that nobody has asked for yet. An address in text, or a path, needs no resolving.
     pub fn new(address: UpstreamAddress) -> Rc<Self> {
-        let resolved = address
-            .host
-            .parse::<IpAddr>()
-            .ok()
-            .map(|ip| Resolved { addresses: Rc::new([SocketAddr::new(ip, address.port).into()]), until: None });
+        let fixed = match &address {
+            UpstreamAddress::Tcp { host, port } => host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, *port)),
+            UpstreamAddress::Unix(_) => None,
+        };
+        let resolved = fixed.map(|address| Resolved { addresses: Rc::new([address.into()]), until: None });
         Rc::new(Self { address, resolved: RefCell::new(resolved), preferred: Cell::new(0), idle: RefCell::default() })
     }
 
-    /// The configured host and port.
+    /// Where it was configured to be.
     pub const fn address(&self) -> &UpstreamAddress {
         &self.address
     }
 
     /// Where it is, unless that must be looked up (again).
     fn whereabouts(&self, now: Time) -> Whereabouts {
-        match &*self.resolved.borrow() {
-            Some(Resolved { addresses, until }) if until.is_none_or(|until| now < until) => {
+        match (&self.address, &*self.resolved.borrow()) {
+            (UpstreamAddress::Unix(path), _) => Whereabouts::Known(Rc::new([path.clone().into()])),
+            (_, Some(Resolved { addresses, until })) if until.is_none_or(|until| now < until) => {
                 Whereabouts::Known(Rc::clone(addresses))
             }
-            Some(_) | None => Whereabouts::Named { host: Arc::clone(&self.address.host), port: self.address.port },
+            (UpstreamAddress::Tcp { host, port }, _) => Whereabouts::Named { host: Arc::clone(host), port: *port },
         }
     }
 
@@ -99,6 +100,7 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::UnixPath;
 
     #[test]
     fn an_address_in_text_is_known_at_once_and_for_ever() {
@@ -106,6 +108,13 @@ mod tests {
         let address: SocketAddr = "[::1]:3000".parse().unwrap();
         let whereabouts = upstream.whereabouts(Time::ZERO + Duration::from_secs(1 << 30));
         assert_eq!(whereabouts, Whereabouts::Known(Rc::new([address.into()])));
+    }
+
+    #[test]
+    fn a_path_is_known_without_a_look_up() {
+        let path = UnixPath::new("/run/app.sock").unwrap();
+        let upstream = Upstream::new(UpstreamAddress::Unix(path.clone()));
+        assert_eq!(upstream.whereabouts(Time::ZERO), Whereabouts::Known(Rc::new([path.into()])));
     }
 
     #[test]

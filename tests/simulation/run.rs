@@ -190,10 +190,7 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Template {
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            Template::Proxy(Group::new(
-                GroupConfig::of([UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }]),
-                0,
-            ))
+            Template::Proxy(Group::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0))
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::TextError;
 use crate::config::UpstreamAddress;
+use crate::driver::UnixPath;
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,36 +14,29 @@ pub enum Endpoint {
     /// `host:port`
     Tcp(UpstreamAddress),
     /// `unix:/path`
-    Unix(PathBuf),
+    Unix(UnixPath),
 }
 
 impl FromStr for Endpoint {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err(TextError::new("no path: write unix:/PATH")),
-            Some(path) if path.len() > UNIX_PATH_MAX => {
-                Err(TextError::new("too long: the path of a unix socket has 107 bytes at most"))
+        let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
+        match &address {
+            UpstreamAddress::Unix(path) => Ok(Self::Unix(path.clone())),
+            UpstreamAddress::Tcp { host, .. } if host.parse::<IpAddr>().is_ok() || is_domain(host) => {
+                Ok(Self::Tcp(address))
             }
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => {
-                let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
-                let is_known = address.host.parse::<IpAddr>().is_ok() || is_domain(&address.host);
-                if is_known { Ok(Self::Tcp(address)) } else { Err(TextError::new("not a host: a name or an address")) }
-            }
+            UpstreamAddress::Tcp { .. } => Err(TextError::new("not a host: a name or an address")),
         }
     }
 }
-
-/// What fits into `sockaddr_un`, see unix(7).
-const UNIX_PATH_MAX: usize = 107;
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => path.fmt(f),
         }
     }
 }
