@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
-use super::units::ListenAddress;
 use crate::buffer::PoolConfig;
+use crate::config::file::FileMode;
 use crate::config::units::Size;
 use crate::config::{
-    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig,
+    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig, ServerConfig,
+    Service, SiteConfig,
 };
 use crate::core::Server;
 use crate::driver::limits;
@@ -122,18 +123,19 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
 }
 
 fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
-    listen.iter().map(|address| ListenerConfig { address: address.0, service: service.clone() }).collect()
+    listen.iter().map(|address| ListenerConfig { address: address.clone(), service: service.clone() }).collect()
 }
 
 /// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
 pub fn serve(
-    listeners: Vec<ListenerConfig>,
+    mut listeners: Vec<ListenerConfig>,
     options: &ServerOptions,
     log: &LogOptions,
     hints: &[String],
 ) -> Result<(), Failure> {
     let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
     refuse_twice(&listeners)?;
+    set_modes(&mut listeners, options.socket_mode);
     let descriptors = raise_descriptors();
     let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
@@ -176,11 +178,21 @@ pub fn serve(
 /// is in use, would send people looking for a stranger.
 fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
     let mut seen = HashSet::new();
-    let twice = listeners.iter().map(|listener| listener.address).find(|address| {
+    let twice = listeners.iter().map(|listener| listener.address.address()).find(|address| {
         // Port 0 is a different one each time.
-        address.port() != 0 && !seen.insert(*address)
+        address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
     twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
+}
+
+/// Who may connect to unix sockets.
+fn set_modes(listeners: &mut [ListenerConfig], wanted: Option<FileMode>) {
+    for listener in listeners {
+        match &mut listener.address {
+            ListenAddress::Unix { mode, .. } => *mode = mode.or(wanted),
+            ListenAddress::Inet(_) => {}
+        }
+    }
 }
 
 /// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
@@ -290,6 +302,7 @@ mod tests {
             refuse_twice(&each(&addresses, &Service::Echo))
         };
         assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(matches!(listen(&["unix:/a", "unix:/b", "unix:/a"]), Err(Failure::ListedTwice(_))));
         assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
         assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }

@@ -1,10 +1,50 @@
-//! Where upstreams are, as people write it.
+//! Where one listens, and where upstreams are.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::driver::{InvalidUnixPath, UnixPath};
+use super::file::FileMode;
+use crate::driver::{Address, InvalidUnixPath, UnixPath};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Over TCP; port 0 lets the kernel choose.
+    Inet(SocketAddr),
+    /// On a unix stream socket.
+    Unix {
+        /// Its file. One that nobody listens on any more is replaced; in the end it is removed.
+        path: UnixPath,
+        /// The file's permissions: who may write to it may connect. Without: what the umask leaves, for all.
+        mode: Option<FileMode>,
+    },
+}
+
+impl ListenAddress {
+    /// The address alone.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Inet(address) => Address::Inet(*address),
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
+        }
+    }
+
+    /// The internet address, if it is one.
+    pub const fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

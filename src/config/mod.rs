@@ -4,11 +4,10 @@ mod address;
 pub mod file;
 pub mod units;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::address::{InvalidUpstreamAddress, UpstreamAddress};
+pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
@@ -38,8 +37,8 @@ pub struct ServerConfig {
 /// One listening address.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Where to listen; port 0 lets the kernel choose.
-    pub address: SocketAddr,
+    /// Where to listen.
+    pub address: ListenAddress,
     /// What a connection to it is for.
     pub service: Service,
 }
