@@ -21,7 +21,7 @@ const SIZES: [usize; 4] = [612, 16 << 10, 1 << 20, 16 << 20];
 fn relay(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("relay, one connection");
     let upstream = start_upstream().expect("a port of the loopback is free");
-    let upstream = UpstreamAddress { host: upstream.ip().to_string().into(), port: upstream.port() };
+    let upstream = UpstreamAddress::tcp(upstream.ip().to_string(), upstream.port());
     for (name, backend) in BACKENDS {
         let Some(server) = InProcess::start(backend, Service::TcpProxy(GroupConfig::of([upstream.clone()]))) else {
             continue;

@@ -13,12 +13,12 @@
 //! A server in a program of one's own:
 //!
 //! ```no_run
-//! use xps::config::{BackendChoice, Limits, ListenerConfig, ServerConfig, Service};
+//! use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
 //! use xps::core::Server;
 //! use xps::driver::FeatureSet;
 //!
 //! let server = Server::start(ServerConfig {
-//!     listeners: vec![ListenerConfig { address: ([127, 0, 0, 1], 0).into(), service: Service::Echo }],
+//!     listeners: vec![ListenerConfig { address: ListenAddress::Inet(([127, 0, 0, 1], 0).into()), service: Service::Echo }],
 //!     workers: 1,
 //!     pin_workers: false,
 //!     backend: BackendChoice::Auto,

@@ -39,6 +39,8 @@ macro_rules! suite {
                 accept: [
                     every_connection_is_delivered_with_its_peer,
                     a_cancelled_listener_can_be_used_again,
+                    several_drivers_accept_from_one_unix_socket,
+                    a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket,
                     thousands_of_sockets_are_served,
                 ];
                 receive: [
@@ -83,6 +85,10 @@ macro_rules! suite {
                     a_connection_carries_bytes,
                     a_refused_connection_is_a_fault,
                     a_connect_that_hangs_can_be_cancelled,
+                    a_path_is_connected_to,
+                    a_path_where_nobody_listens_is_a_fault,
+                    a_full_backlog_of_a_path_is_waited_for,
+                    a_wait_for_a_full_backlog_can_be_cancelled,
                     names_are_resolved_or_not,
                 ];
                 cancel: [

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xps::config::{BackendChoice, Limits, ListenerConfig, ServerConfig, Service};
+use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
 use xps::core::{RunError, Server, StartError, Stop};
 use xps::driver::FeatureSet;
 
@@ -27,7 +27,7 @@ impl InProcess {
     /// Starts a server. `None`, after saying so, if this machine does not have the driver.
     pub fn start(backend: BackendChoice, service: Service) -> Option<Self> {
         let config = ServerConfig {
-            listeners: vec![ListenerConfig { address: (Ipv4Addr::LOCALHOST, 0).into(), service }],
+            listeners: vec![ListenerConfig { address: ListenAddress::Inet((Ipv4Addr::LOCALHOST, 0).into()), service }],
             workers: 1,
             pin_workers: false,
             backend,
@@ -42,7 +42,7 @@ impl InProcess {
             }
             Err(error) => panic!("the server does not start: {error}"),
         };
-        let address = server.addresses()[0];
+        let address = server.addresses()[0].inet().expect("an internet address was asked for");
         let stop = server.stop_handle();
         let running = Some(thread::spawn(move || server.run(|_| ())));
         Some(Self { address, stop, running })

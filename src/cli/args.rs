@@ -6,10 +6,11 @@ use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64Va
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::units::{Header, ListenAddress};
+use super::units::Header;
 use crate::buffer::PoolConfig;
+use crate::config::file::FileMode;
 use crate::config::units::{Period, Size};
-use crate::config::{HttpLimits, Limits, UpstreamAddress};
+use crate::config::{HttpLimits, Limits, ListenAddress, UpstreamAddress};
 use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;
 use crate::telemetry::access::AccessFormat;
@@ -155,7 +156,7 @@ pub enum Command {
         xps echo 127.0.0.1:8004\n  \
         nc 127.0.0.1 8004        (or: xps connect 127.0.0.1:8004)")]
     Echo {
-        /// Where to listen. A PORT alone means every IPv4 address
+        /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
         #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8004")]
         listen: Vec<ListenAddress>,
     },
@@ -168,7 +169,7 @@ pub enum Command {
         xps reverse 127.0.0.1:8003\n  \
         echo stressed | nc -N 127.0.0.1 8003")]
     Reverse {
-        /// Where to listen. A PORT alone means every IPv4 address
+        /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
         #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
         listen: Vec<ListenAddress>,
     },
@@ -184,7 +185,7 @@ pub enum Command {
     Send {
         /// The file
         file: PathBuf,
-        /// Where to listen; may be repeated. A PORT alone means every IPv4 address
+        /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
         #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8005")]
         listen: Vec<ListenAddress>,
         /// The folder that FILE may not leave, not even by a link [default: the folder it is in]
@@ -201,7 +202,7 @@ pub enum Command {
         printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80")]
     Connect {
         /// Where to connect to
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT|unix:/PATH")]
         upstream: UpstreamAddress,
     },
 
@@ -244,7 +245,7 @@ pub struct ServeOptions {
     /// The folder
     #[arg(value_name = "DIR", env = "XPS_DIR", default_value = ".")]
     pub dir: PathBuf,
-    /// Where to listen; may be repeated
+    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8001")]
     pub listen: Vec<ListenAddress>,
     /// Files that stand for their folder, the first that exists
@@ -312,11 +313,11 @@ pub struct HttpOptions {
 /// Where connections or requests are passed on to, and how.
 #[derive(Args, Debug)]
 pub struct ProxyOptions {
-    /// Where to listen; may be repeated. A PORT alone means every IPv4 address
+    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub listen: Vec<ListenAddress>,
-    /// Where to connect to: a name or an address, and a port; may be repeated
-    #[arg(long, value_name = "HOST:PORT", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
+    /// Where to connect to: a name or an address, and a port; or a unix socket; may be repeated
+    #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
     pub upstream: Vec<UpstreamAddress>,
     /// How an upstream is chosen
     #[arg(long, value_name = "POLICY", env = "XPS_BALANCE", default_value = "round-robin")]
@@ -380,6 +381,9 @@ pub struct ServerOptions {
     /// Tie each worker to a processor
     #[arg(long, global = true, env = "XPS_PIN_WORKERS", value_parser = BoolishValueParser::new())]
     pub pin_workers: bool,
+    /// Who may connect to unix sockets, as permissions of their files in octal [default: what the umask leaves]
+    #[arg(long, global = true, env = "XPS_SOCKET_MODE", value_name = "MODE")]
+    pub socket_mode: Option<FileMode>,
 
     /// Connections one worker serves at a time; more wait in the kernel
     #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits",

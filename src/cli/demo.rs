@@ -20,11 +20,12 @@ const PUBLIC: &str = "public";
 
 /// Four services on the ports that the original's road ends with.
 pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let listener = |port, service| ListenerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), service };
+    let listener =
+        |port, service| ListenerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service };
     let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
-    let upstream = UpstreamAddress { host: Ipv4Addr::LOCALHOST.to_string().into(), port: HTTP_PORT };
+    let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let listeners = vec![
         listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),

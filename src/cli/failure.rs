@@ -1,13 +1,13 @@
 //! Failures as people meet them: what, on what, why, and what to do; and the code to exit with.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::build::BuildError;
 use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
+use crate::driver::Address;
 use crate::driver::probe::{BackendChoice, Unavailable};
 use crate::telemetry::{self, LogFormat};
 
@@ -25,7 +25,7 @@ pub enum Failure {
     Client(#[from] ClientError),
     /// The same address was given twice.
     #[error("{0} is to be listened on twice")]
-    ListedTwice(SocketAddr),
+    ListedTwice(Address),
     /// A configuration file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Config {
@@ -145,7 +145,7 @@ impl Failure {
             Self::Start(StartError::Unavailable(unavailable)) | Self::Client(ClientError::Unavailable(unavailable)) => {
                 Some(unavailable.remedy().to_owned())
             }
-            Self::Start(StartError::Bind { address, source }) => help_to_bind(*address, source),
+            Self::Start(StartError::Bind { address, source }) => help_to_bind(address, source),
             Self::Start(StartError::Worker(error)) | Self::Client(ClientError::Driver(error)) => help_to_set_up(error),
             Self::ListedTwice(_) => Some("name each address once".to_owned()),
             Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
@@ -202,17 +202,27 @@ const RUN_TIME: u8 = 1;
 pub const USAGE: u8 = 2;
 const BACKEND_UNAVAILABLE: u8 = 4;
 
-fn help_to_bind(address: SocketAddr, error: &io::Error) -> Option<String> {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
+fn help_to_bind(address: &Address, error: &io::Error) -> Option<String> {
+    match (address, error.kind()) {
+        (Address::Inet(address), io::ErrorKind::AddrInUse) => {
             let port = address.port();
             Some(format!("`ss -ltnp 'sport = :{port}'` shows who has it; end that, or listen on another port"))
         }
-        io::ErrorKind::PermissionDenied => {
+        (Address::Inet(_), io::ErrorKind::PermissionDenied) => {
             Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
         }
-        io::ErrorKind::AddrNotAvailable => Some("no interface has this address; `ip addr` lists them".to_owned()),
-        _ => None,
+        (Address::Inet(_), io::ErrorKind::AddrNotAvailable) => {
+            Some("no interface has this address; `ip addr` lists them".to_owned())
+        }
+        (Address::Unix(_), io::ErrorKind::AddrInUse) => {
+            Some("`ss -lxp` shows who has it; end that, or listen on another path".to_owned())
+        }
+        (Address::Unix(_), io::ErrorKind::AlreadyExists) => Some("remove it, or listen on another path".to_owned()),
+        (Address::Unix(_), io::ErrorKind::NotFound) => Some("make the folder that it is to be in".to_owned()),
+        (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
+            Some("it must be allowed to make files in that folder; take another".to_owned())
+        }
+        (Address::Inet(_) | Address::Unix(_), _) => None,
     }
 }
 
@@ -228,6 +238,8 @@ fn help_to_set_up(error: &io::Error) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn code_of(unavailable: Unavailable, backend: BackendChoice) -> ExitCode {
@@ -252,7 +264,7 @@ mod tests {
     #[test]
     fn a_taken_port_comes_with_the_command_that_shows_by_whom() {
         let failure = Failure::Start(StartError::Bind {
-            address: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            address: SocketAddr::from(([127, 0, 0, 1], 8001)).into(),
             source: io::Error::from_raw_os_error(libc::EADDRINUSE),
         });
         assert!(failure.to_string().contains("127.0.0.1:8001"));

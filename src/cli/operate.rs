@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 
 use sd_notify::NotifyState;
 
@@ -12,8 +11,8 @@ use super::failure::Failure;
 use crate::config::units::Period;
 use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
 use crate::core::{Operator, Server, StartError};
-use crate::driver::limits;
 use crate::driver::probe::Selection;
+use crate::driver::{Address, limits};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::{self, LogFormat};
 
@@ -83,7 +82,7 @@ impl Operator for Console {
             .ok()
     }
 
-    fn on_reloaded(&mut self, result: Result<&[SocketAddr], StartError>) {
+    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         match result {
             Ok(addresses) => tracing::info!(listeners = addresses.len(), "the configuration was reloaded"),
             Err(error) => tracing::error!(%error, "the configuration is refused, and nothing has changed"),
@@ -111,9 +110,9 @@ fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Fa
 /// is in use, would send people looking for a stranger.
 fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
     let mut seen = HashSet::new();
-    let twice = listeners.iter().map(|listener| listener.address).find(|address| {
+    let twice = listeners.iter().map(|listener| listener.address.address()).find(|address| {
         // Port 0 is a different one each time.
-        address.port() != 0 && !seen.insert(*address)
+        address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
     twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
 }
@@ -180,18 +179,15 @@ fn raise_descriptors() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::units::ListenAddress;
 
     #[test]
     fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
         let listen = |texts: &[&str]| {
-            let listener = |text: &&str| {
-                let ListenAddress(address) = text.parse().unwrap();
-                ListenerConfig { address, service: Service::Echo }
-            };
+            let listener = |text: &&str| ListenerConfig { address: text.parse().unwrap(), service: Service::Echo };
             refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
         };
         assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(matches!(listen(&["unix:/a", "unix:/b", "unix:/a"]), Err(Failure::ListedTwice(_))));
         assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
         assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::failure::Failure;
 use super::operate::operate;
-use super::units::ListenAddress;
 use crate::buffer::PoolConfig;
+use crate::config::file::FileMode;
 use crate::config::units::Size;
 use crate::config::{
-    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenerConfig, ServerConfig, Service, SiteConfig,
+    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig, ServerConfig,
+    Service, SiteConfig,
 };
 use crate::driver::limits;
 use crate::http::HeadLimits;
@@ -118,16 +119,17 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
 }
 
 fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
-    listen.iter().map(|address| ListenerConfig { address: address.0, service: service.clone() }).collect()
+    listen.iter().map(|address| ListenerConfig { address: address.clone(), service: service.clone() }).collect()
 }
 
 /// Starts a server with these listeners and options, and serves until it is stopped. `hints` are lines for the banner.
 pub fn serve(
-    listeners: Vec<ListenerConfig>,
+    mut listeners: Vec<ListenerConfig>,
     options: &ServerOptions,
     log: &LogOptions,
     hints: &[String],
 ) -> Result<(), Failure> {
+    set_modes(&mut listeners, options.socket_mode);
     let config = ServerConfig {
         listeners,
         workers: options.workers.map_or_else(limits::usable_cpus, usize::from),
@@ -137,6 +139,16 @@ pub fn serve(
         limits: limits_of(options),
     };
     operate(config, log, hints, None)
+}
+
+/// Who may connect to unix sockets.
+fn set_modes(listeners: &mut [ListenerConfig], wanted: Option<FileMode>) {
+    for listener in listeners {
+        match &mut listener.address {
+            ListenAddress::Unix { mode, .. } => *mode = mode.or(wanted),
+            ListenAddress::Inet(_) => {}
+        }
+    }
 }
 
 /// The options' bounds.

@@ -3,11 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::config::ListenAddress;
+use crate::driver::{InvalidUnixPath, UnixPath};
 use crate::http::token;
-
-/// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `8080` or `:8080` for every address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenAddress(pub SocketAddr);
 
 /// A field of HTTP: `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +23,25 @@ pub enum ArgumentError {
     #[error("not a header: write NAME: VALUE, for example `Cache-Control: max-age=3600`")]
     Header,
     /// Not an address.
-    #[error("not an address to listen on: write ADDRESS:PORT, for example 127.0.0.1:8080, or only a PORT")]
+    #[error(
+        "not an address to listen on: write ADDRESS:PORT, for example 127.0.0.1:8080, or only a PORT, or unix:/PATH"
+    )]
     Address,
+    /// Not the path of a unix socket.
+    #[error(transparent)]
+    Path(#[from] InvalidUnixPath),
 }
 
 impl FromStr for ListenAddress {
     type Err = ArgumentError;
 
+    /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`; `8080` or `:8080` for every address; `unix:/run/xps.sock`.
     fn from_str(text: &str) -> Result<Self, ArgumentError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix { path: UnixPath::new(path)?, mode: None });
+        }
         if let Ok(address) = text.parse() {
-            return Ok(Self(address));
+            return Ok(Self::Inet(address));
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         let port: u16 = port.parse().map_err(|_| ArgumentError::Address)?;
@@ -43,7 +50,7 @@ impl FromStr for ListenAddress {
             "localhost" => Ipv4Addr::LOCALHOST,
             _ => return Err(ArgumentError::Address),
         };
-        Ok(Self(SocketAddr::new(IpAddr::V4(ip), port)))
+        Ok(Self::Inet(SocketAddr::new(IpAddr::V4(ip), port)))
     }
 }
 
@@ -65,6 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn paths() {
+        let path = UnixPath::new("/run/xps.sock").unwrap();
+        assert_eq!("unix:/run/xps.sock".parse(), Ok(ListenAddress::Unix { path, mode: None }));
+        let too_long = format!("unix:/{}", "a".repeat(107));
+        let error = too_long.parse::<ListenAddress>().unwrap_err();
+        assert_eq!(error.to_string(), "too long: the path of a unix socket has 107 bytes at most, this one has 108");
+    }
+
+    #[test]
     fn addresses() {
         let cases = [
             ("127.0.0.1:80", "127.0.0.1:80"),
@@ -74,7 +90,7 @@ mod tests {
             ("localhost:1", "127.0.0.1:1"),
         ];
         for (text, address) in cases {
-            assert_eq!(text.parse(), Ok(ListenAddress(address.parse().unwrap())), "{text}");
+            assert_eq!(text.parse(), Ok(ListenAddress::Inet(address.parse().unwrap())), "{text}");
         }
         for text in ["", "host", "example.org:80", "127.0.0.1:99999", "::1:80x"] {
             assert_eq!(text.parse::<ListenAddress>(), Err(ArgumentError::Address), "{text}");

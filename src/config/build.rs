@@ -3,29 +3,22 @@
 //! The document was checked when it was read; what can still fail is what only this machine knows: whether an access log
 //! can be written. Servers that share a listener become the hosts of one front.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::file::{
-    AccessTarget, Endpoint, FieldRules, FieldValues, File, FileOptions, Forwarded, GroupOptions, Handler, HostRule,
-    Listener, LoadBalancing, Place, Protocol, ProxyOptions, Route, RouteKind, Server, Token, Via,
-};
+mod forward;
+
+use super::file::{AccessTarget, File, FileOptions, Handler, Listener, Place, Protocol, Route, RouteKind, Server};
 use super::{
-    ForwardConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenerConfig, RouteConfig, ServerConfig, Service,
-    SiteConfig, UpstreamAddress,
+    FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig, ServerConfig, Service,
+    SiteConfig,
 };
+use crate::driver::{InvalidUnixPath, UnixPath};
 use crate::http::Status;
-use crate::http::forward::{
-    Authority, BadRule, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules,
-    ResponseRules,
-};
-use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
+use crate::http::forward::BadRule;
 use crate::http::redirect::Template;
 use crate::telemetry::access::{AccessFormat, AccessLog};
-use crate::upstream::KeepAlive;
-use crate::upstream::group::{GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
 
 /// Why a document that is well cannot be put into practice here.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +30,14 @@ pub enum BuildError {
         path: PathBuf,
         /// Why not.
         error: io::Error,
+    },
+    /// With the file's folder before it, a unix socket's path is none any more.
+    #[error("cannot use the socket {}: {error}", path.display())]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: InvalidUnixPath,
     },
     /// A text passed the checks and cannot be used all the same: a bug.
     #[error("`{text}` cannot be used: {reason}")]
@@ -76,7 +77,7 @@ impl Builder {
                 match server.protocol {
                     Protocol::Tcp => {
                         let service = self.tcp_service(server, &limits)?;
-                        listeners.extend(at(listener).map(|address| ListenerConfig { address, service }));
+                        listeners.push(ListenerConfig { address: self.place(&listener.place)?, service });
                     }
                     Protocol::Http => match fronts.iter_mut().find(|(other, _)| other.place == listener.place) {
                         Some((_, servers)) => servers.push(server),
@@ -87,7 +88,7 @@ impl Builder {
         }
         for (listener, servers) in fronts {
             let service = self.http_service(file, &servers, &limits)?;
-            listeners.extend(at(listener).map(|address| ListenerConfig { address, service }));
+            listeners.push(ListenerConfig { address: self.place(&listener.place)?, service });
         }
         Ok(ServerConfig {
             listeners,
@@ -99,11 +100,25 @@ impl Builder {
         })
     }
 
+    /// Where a listener is.
+    fn place(&self, place: &Place) -> Result<ListenAddress, BuildError> {
+        Ok(match place {
+            Place::Tcp(ip, port) => ListenAddress::Inet((*ip, *port).into()),
+            Place::Unix { path, mode } => ListenAddress::Unix { path: self.socket(path)?, mode: *mode },
+        })
+    }
+
+    /// A unix socket's path, from the file's folder.
+    fn socket(&self, path: &Path) -> Result<UnixPath, BuildError> {
+        let path = self.folder.join(path);
+        UnixPath::new(&path).map_err(|error| BuildError::Socket { path, error })
+    }
+
     fn tcp_service(&self, server: &Server, limits: &Limits) -> Result<Service, BuildError> {
         let tcp = &server.tcp;
         Ok(match tcp.handler {
             Some(Handler::Reverse) => Service::Reverse,
-            Some(Handler::TcpProxy) => Service::TcpProxy(group(&tcp.group)),
+            Some(Handler::TcpProxy) => Service::TcpProxy(self.group(&tcp.group)?),
             Some(Handler::SendFile) => {
                 let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));
                 let folder = file.parent().unwrap_or(&self.folder).to_owned();
@@ -166,7 +181,7 @@ impl Builder {
     fn handler(&self, route: &Route, server_name: Option<&str>, limits: &Limits) -> Result<HandlerConfig, BuildError> {
         Ok(match route.kind {
             RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files, server_name))),
-            RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(forward(&route.proxy, route, limits)?)),
+            RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(self.forward(&route.proxy, route, limits)?)),
             RouteKind::Redirect => redirect(route)?,
             RouteKind::Metrics => HandlerConfig::Metrics,
         })
@@ -192,14 +207,6 @@ impl Builder {
     }
 }
 
-/// Where a listener is.
-fn at(listener: &Listener) -> Option<std::net::SocketAddr> {
-    match &listener.place {
-        Place::Tcp(ip, port) => Some((*ip, *port).into()),
-        Place::Unix { .. } => None,
-    }
-}
-
 fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
     let text = route.redirect_url.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
     let url = Template::parse(text).map_err(|_| refused(text, BadRule { reason: "a variable is unknown" }))?;
@@ -207,103 +214,6 @@ fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
     Ok(HandlerConfig::Redirect { status, url })
 }
 
-fn forward(options: &ProxyOptions, route: &Route, limits: &Limits) -> Result<ForwardConfig, BuildError> {
-    let prefix = |text: &str| PathPrefix::new(text).map_err(|bad| refused(text, bad));
-    let path = match (&options.strip_prefix, &options.replace_prefix) {
-        (None, None) => PathRule::Keep,
-        (Some(strip), None) => PathRule::Strip(prefix(&strip.0)?),
-        (strip, Some(with)) => {
-            PathRule::Replace { prefix: prefix(&strip.as_ref().unwrap_or(&route.req_path).0)?, with: prefix(&with.0)? }
-        }
-    };
-    let host = match &options.host {
-        HostRule::Keep => ForwardHost::Keep,
-        HostRule::Upstream => ForwardHost::Upstream,
-        HostRule::Literal(host) => ForwardHost::Literal(Authority::new(host).map_err(|bad| refused(host, bad))?),
-    };
-    let via = match &options.via {
-        Via::Off => None,
-        Via::As(name) => Some(Pseudonym::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
-    };
-    let connect_timeout = options.group.connect_timeout.map_or(limits.connect_timeout, |period| period.0);
-    Ok(ForwardConfig {
-        group: group(&options.group),
-        tries_max: options.group.tries,
-        connect_timeout,
-        response_timeout: options.response_timeout.0,
-        keep_alive: KeepAlive {
-            idle_max: options.keepalive.idle_max as usize,
-            idle_timeout: match options.keepalive.idle_timeout.0 {
-                // Until the upstream closes them.
-                Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
-                timeout => timeout,
-            },
-        },
-        request: RequestRules {
-            host,
-            forwarded: match options.forwarded {
-                Forwarded::Append => ForwardedRule::Append,
-                Forwarded::Replace => ForwardedRule::Replace,
-                Forwarded::Off => ForwardedRule::Off,
-            },
-            forwarded_field: false,
-            via,
-            fields: field_rules(&options.request_headers)?,
-            path,
-        },
-        response: ResponseRules { fields: field_rules(&options.response_headers)?, via: None },
-        upgrades: options.upgrade,
-        body_bytes_max: options.max_body_size.0 as u64,
-    })
-}
-
-fn field_rules(rules: &FieldRules) -> Result<ForwardFields, BuildError> {
-    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, BuildError> {
-        let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-        each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
-    };
-    let names = rules.remove.iter().map(|name| FieldName::new(&name.0).map_err(|bad| refused(&name.0, bad)));
-    Ok(ForwardFields { set: lines(&rules.set)?, add: lines(&rules.add)?, remove: names.collect::<Result<_, _>>()? })
-}
-
 fn refused(text: &str, bad: BadRule) -> BuildError {
     BuildError::Text { text: text.to_owned(), reason: bad.reason }
-}
-
-fn group(options: &GroupOptions) -> GroupConfig {
-    let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
-    let members = options.upstreams.iter().filter_map(|upstream| {
-        Some(MemberConfig {
-            address: address_of(&upstream.address)?,
-            weight: upstream.weight,
-            is_backup: upstream.backup,
-            connections_max: upstream.max_connections as usize,
-        })
-    });
-    GroupConfig {
-        members: members.collect(),
-        policy: match options.load_balancing {
-            LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,
-            LoadBalancing::LeastConn => Policy::LeastConnections,
-            LoadBalancing::RandomTwo => Policy::RandomOfTwo,
-            LoadBalancing::IpHash => Policy::Hash(HashSource::Client),
-            LoadBalancing::HeaderHash => Policy::Hash(HashSource::Header(text(&options.hash_header))),
-            LoadBalancing::PathHash => Policy::Hash(HashSource::Path),
-            LoadBalancing::StickyCookie => Policy::Sticky { cookie: options.cookie_name.0.clone() },
-        },
-        passive: PassiveHealth {
-            failures: options.health_check.passive.failures,
-            back_off: options.health_check.passive.backoff.0,
-            ..PassiveHealth::default()
-        },
-        slow_start: SlowStart(options.health_check.passive.slow_start.0),
-        queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
-    }
-}
-
-fn address_of(endpoint: &Endpoint) -> Option<UpstreamAddress> {
-    match endpoint {
-        Endpoint::Tcp(address) => Some(address.clone()),
-        Endpoint::Unix(_) => None,
-    }
 }

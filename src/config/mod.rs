@@ -1,16 +1,14 @@
 //! What a server is told: plain data, filled in by the command line or a configuration file.
 
+mod address;
 pub mod build;
 pub mod file;
 pub mod units;
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
@@ -41,8 +39,8 @@ pub struct ServerConfig {
 /// One listening address.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Where to listen; port 0 lets the kernel choose.
-    pub address: SocketAddr,
+    /// Where to listen.
+    pub address: ListenAddress,
     /// What a connection to it is for.
     pub service: Service,
 }
@@ -316,89 +314,5 @@ impl Default for Limits {
             http: HttpLimits::default(),
             store: StoreLimits::default(),
         }
-    }
-}
-
-/// A host, by name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamAddress {
-    /// A name to resolve, or an address in text (an IPv6 address without brackets).
-    pub host: Arc<str>,
-    /// The TCP port.
-    pub port: u16,
-}
-
-/// The text is not `HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUpstreamAddress {
-    /// No colon, or nothing after it.
-    #[error("no port: write HOST:PORT, for example 127.0.0.1:3000 or [::1]:3000")]
-    NoPort,
-    /// What follows the last colon is not a port.
-    #[error("`{0}` is not a port: a number from 1 to 65535")]
-    Port(String),
-    /// Nothing before the colon.
-    #[error("no host: write HOST:PORT, for example localhost:3000")]
-    NoHost,
-    /// Several colons, but no brackets around the address.
-    #[error("an IPv6 address wants brackets: [{0}]:PORT")]
-    Brackets(String),
-}
-
-impl FromStr for UpstreamAddress {
-    type Err = InvalidUpstreamAddress;
-
-    fn from_str(text: &str) -> Result<Self, InvalidUpstreamAddress> {
-        let (host, port) = text.rsplit_once(':').ok_or(InvalidUpstreamAddress::NoPort)?;
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(address) => address,
-            None if host.contains(':') => return Err(InvalidUpstreamAddress::Brackets(text.to_owned())),
-            None => host,
-        };
-        if host.is_empty() {
-            return Err(InvalidUpstreamAddress::NoHost);
-        }
-        match port.parse() {
-            Ok(0) | Err(_) if !port.is_empty() => Err(InvalidUpstreamAddress::Port(port.to_owned())),
-            Ok(port) => Ok(Self { host: host.into(), port }),
-            Err(_) => Err(InvalidUpstreamAddress::NoPort),
-        }
-    }
-}
-
-impl fmt::Display for UpstreamAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<(String, u16), InvalidUpstreamAddress> {
-        text.parse().map(|UpstreamAddress { host, port }| (host.to_string(), port))
-    }
-
-    #[test]
-    fn names_and_addresses_of_both_families_are_understood() {
-        assert_eq!(parse("localhost:80"), Ok(("localhost".into(), 80)));
-        assert_eq!(parse("127.0.0.1:3000"), Ok(("127.0.0.1".into(), 3000)));
-        assert_eq!(parse("[::1]:3000"), Ok(("::1".into(), 3000)));
-        assert_eq!("[::1]:3000".parse::<UpstreamAddress>().unwrap().to_string(), "[::1]:3000");
-    }
-
-    #[test]
-    fn each_mistake_is_told_apart() {
-        assert_eq!(parse("localhost"), Err(InvalidUpstreamAddress::NoPort));
-        assert_eq!(parse("localhost:"), Err(InvalidUpstreamAddress::NoPort));
-        assert_eq!(parse(":80"), Err(InvalidUpstreamAddress::NoHost));
-        assert_eq!(parse("host:0"), Err(InvalidUpstreamAddress::Port("0".into())));
-        assert_eq!(parse("host:99999"), Err(InvalidUpstreamAddress::Port("99999".into())));
-        assert_eq!(parse("::1:80"), Err(InvalidUpstreamAddress::Brackets("::1:80".into())));
     }
 }

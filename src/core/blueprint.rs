@@ -173,7 +173,7 @@ impl Builder {
 
 /// What the first upstream is called in `Host`.
 fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
-    let first = group.members.first().map(|member| member.address.to_string()).unwrap_or_default();
+    let first = group.members.first().map(|member| member.address.authority()).unwrap_or_default();
     Authority::new(&first).map_err(|bad| StartError::Upstream { address: first, reason: bad.reason })
 }
 

@@ -2,22 +2,25 @@
 //! takes its place.
 //!
 //! A service manager hands them over as sd_listen_fds(3) says. A program of ours that starts its successor says
-//! `XPS_INHERIT=FD,FD,…`, and `XPS_READY=FD` is a pipe on which it waits for a byte: the successor serves.
+//! `XPS_INHERIT=FD,FD,…`, and `XPS_READY=FD` is a pipe on which it waits for a byte: the successor serves. Those of unix
+//! sockets whose files are the successor's to remove are also in `XPS_INHERIT_FILES`; a manager removes its own.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 
-use crate::driver::descriptors;
+use crate::driver::{Address, UnixPath, descriptors};
 
 /// Descriptors of sockets, separated by commas.
 const INHERIT: &str = "XPS_INHERIT";
+
+/// Those of them whose files come with them.
+const FILES: &str = "XPS_INHERIT_FILES";
 
 /// The descriptor on which the predecessor waits.
 const READY: &str = "XPS_READY";
@@ -28,7 +31,18 @@ const FIRST_OF_MANAGER: RawFd = 3;
 /// The listening sockets that this process was given.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    sockets: Vec<(SocketAddr, OwnedFd)>,
+    sockets: Vec<Handed>,
+}
+
+/// A listening socket that is handed over.
+#[derive(Debug)]
+pub struct Handed {
+    /// Where it listens.
+    pub address: Address,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whoever takes it over removes its file in the end.
+    pub has_file: bool,
 }
 
 impl Inherited {
@@ -38,34 +52,47 @@ impl Inherited {
     /// A descriptor is not that of a listening socket.
     pub fn from_environment() -> io::Result<Self> {
         let mut sockets = Vec::new();
-        for fd in named_by_predecessor().into_iter().chain(named_by_manager()) {
+        let with_file = named_in(FILES);
+        for fd in named_in(INHERIT).into_iter().chain(named_by_manager()) {
             let socket = descriptors::inherit_listener(fd)?;
-            match SockRef::from(&socket).local_addr()?.as_socket() {
-                Some(address) => sockets.push((address, socket)),
-                None => tracing::warn!(fd, "an inherited socket has no internet address, and is not used"),
+            match address_of(&SockRef::from(&socket).local_addr()?) {
+                Some(address) => sockets.push(Handed { address, socket, has_file: with_file.contains(&fd) }),
+                None => {
+                    tracing::warn!(fd, "an inherited socket has neither internet address nor path, and is not used")
+                }
             }
         }
         Ok(Self { sockets })
     }
 
-    /// The sockets that listen on this address, and the address; with port 0, on the first that has its host.
-    pub fn take(&mut self, wanted: SocketAddr) -> Option<(SocketAddr, Vec<OwnedFd>)> {
-        let is_fit = |is: &SocketAddr| *is == wanted || (wanted.port() == 0 && is.ip() == wanted.ip());
-        let address = self.sockets.iter().map(|(is, _)| *is).find(is_fit)?;
+    /// The sockets that listen on this address, all on the same; with port 0, on the first that has its host.
+    pub fn take(&mut self, wanted: &Address) -> Vec<Handed> {
+        let is_fit = |is: &Address| match (is, wanted) {
+            (Address::Inet(is), Address::Inet(wanted)) if wanted.port() == 0 => is.ip() == wanted.ip(),
+            _ => is == wanted,
+        };
+        let Some(address) = self.sockets.iter().map(|handed| &handed.address).find(|is| is_fit(is)).cloned() else {
+            return Vec::new();
+        };
         let all = std::mem::take(&mut self.sockets);
-        let (fit, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(is, _)| *is == address);
+        let (fit, others) = all.into_iter().partition(|handed| handed.address == address);
         self.sockets = others;
-        Some((address, fit.into_iter().map(|(_, socket)| socket).collect()))
+        fit
     }
 
     /// The addresses of sockets that nobody took.
-    pub fn left_over(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.sockets.iter().map(|(address, _)| *address)
+    pub fn left_over(&self) -> impl Iterator<Item = &Address> + '_ {
+        self.sockets.iter().map(|handed| &handed.address)
     }
 }
 
-fn named_by_predecessor() -> Vec<RawFd> {
-    let list = std::env::var(INHERIT).unwrap_or_default();
+fn address_of(name: &SockAddr) -> Option<Address> {
+    let path = || UnixPath::new(name.as_pathname()?).ok();
+    name.as_socket().map(Address::Inet).or_else(|| path().map(Address::Unix))
+}
+
+fn named_in(variable: &str) -> Vec<RawFd> {
+    let list = std::env::var(variable).unwrap_or_default();
     list.split(',').filter_map(|fd| fd.parse().ok()).collect()
 }
 
@@ -112,18 +139,21 @@ impl Origin {
     ///
     /// # Errors
     /// What starting a process can fail with.
-    pub fn start_successor<'s>(&self, sockets: impl Iterator<Item = &'s OwnedFd>) -> io::Result<Successor> {
+    pub fn start_successor(&self, sockets: Vec<Handed>) -> io::Result<Successor> {
         let (ready, is_ready) = io::pipe()?;
         let is_ready = OwnedFd::from(is_ready);
         // They stay open in the successor alone: here they are closed when it has been started.
-        let handed: Vec<OwnedFd> = sockets.map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
-        for descriptor in handed.iter().chain([&is_ready]) {
+        for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]) {
             descriptors::keep_on_exec(descriptor)?;
         }
-        let list: Vec<String> = handed.iter().map(|socket| socket.as_raw_fd().to_string()).collect();
+        let list = |is_in: fn(&&Handed) -> bool| {
+            let numbers = sockets.iter().filter(is_in).map(|handed| handed.socket.as_raw_fd().to_string());
+            numbers.collect::<Vec<_>>().join(",")
+        };
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .env(INHERIT, list.join(","))
+            .env(INHERIT, list(|_| true))
+            .env(FILES, list(|handed| handed.has_file))
             .env(READY, is_ready.as_raw_fd().to_string())
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The sockets of one address, and the address with its real port.
+/// The sockets of one internet address, and the address with its real port.
 #[derive(Debug)]
 pub struct Bound {
     /// One for each worker.

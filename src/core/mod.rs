@@ -11,6 +11,7 @@ mod entrances;
 pub mod inherit;
 mod listen;
 mod server;
+mod socket_file;
 mod state;
 mod thread;
 mod wheel;

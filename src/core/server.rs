@@ -6,7 +6,6 @@
 //! ```
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +19,13 @@ use super::worker::{Duties, Entrance, Message};
 use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
-use crate::driver::{FeatureSet, Waker, affinity};
+use crate::driver::{Address, FeatureSet, Waker, affinity};
 use crate::telemetry::metrics::{Counting, Metrics};
 
 /// Running workers.
 #[derive(Debug)]
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     entrances: Entrances,
     selection: Selection,
     workers: Vec<WorkerHandle>,
@@ -53,7 +52,7 @@ pub trait Operator {
     }
 
     /// What was reloaded is in force, or was refused for this reason and nothing has changed.
-    fn on_reloaded(&mut self, result: Result<&[SocketAddr], StartError>) {
+    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         let _ = result;
     }
 }
@@ -88,7 +87,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// What the kernel said.
         source: io::Error,
     },
@@ -166,6 +165,7 @@ impl Server {
         }
         server.tell_addresses(&config);
         inherit::tell_predecessor();
+        server.entrances.own_files();
         Ok(server)
     }
 
@@ -229,7 +229,7 @@ impl Server {
             return tracing::warn!("a new process is being started already");
         }
         let successor = match &self.origin {
-            Ok(origin) => origin.start_successor(self.entrances.sockets()),
+            Ok(origin) => self.entrances.hand_over().and_then(|sockets| origin.start_successor(sockets)),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let (succession, supervisor) = (Arc::clone(&self.succession), self.stop.supervisor.clone());
@@ -252,7 +252,7 @@ impl Server {
     }
 
     /// Where it listens, in the order of the configuration, with real ports.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -316,12 +316,16 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        self.entrances.clear();
+        self.entrances.close_sockets();
+        if self.succession.is_underway.load(Ordering::Acquire) {
+            self.entrances.disown_files();
+        }
         for worker in &self.workers {
             worker.tell(Message::Drain);
         }
     }
 
+    /// Waits for the workers; then the files of unix sockets go.
     fn join(self) -> Result<(), RunError> {
         let mut result = Ok(());
         for worker in self.workers {

@@ -50,6 +50,7 @@ use self::endpoint::{Endpoint, Input, Next, Output};
 use self::offloaded::Answer;
 use self::outbox::{Outbox, Place};
 use self::poller::{BELL, Poller, Readiness, WAKER};
+use super::backlog::FullBacklogs;
 use super::offload::Offload;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
@@ -83,6 +84,7 @@ pub struct Epoll {
     /// Sockets that wait for a receive buffer; each at most once ([`Endpoint::starving`]).
     starving: VecDeque<Key>,
     paused: PausedListeners,
+    backlogs: FullBacklogs,
     outbox: Outbox,
     /// The last turn returned without a look at the kernel.
     skipped_wait: bool,
@@ -111,6 +113,7 @@ impl Epoll {
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             paused: PausedListeners::default(),
+            backlogs: FullBacklogs::default(),
             outbox: Outbox::default(),
             skipped_wait: false,
             counters: Counters::default(),
@@ -284,8 +287,8 @@ impl Epoll {
                     Some(Output::Send { .. } | Output::SendFile(_) | Output::Idle) | None => {}
                 }
             }
-            // Its answer will find nobody and be dropped.
-            Place::Offloaded => {}
+            // Its answer, or its next attempt, will find nobody and be dropped.
+            Place::Offloaded | Place::Backlog => {}
         }
         self.outbox.finish(id, Outcome::Cancelled);
     }
@@ -314,7 +317,7 @@ impl Epoll {
     /// used. Does not wait if there is something to do already.
     fn wait(&mut self, deadline: Option<Time>) -> io::Result<bool> {
         let timeout = if self.ready.is_empty() && self.outbox.is_empty() {
-            let until = [deadline, self.paused.until()].into_iter().flatten().min();
+            let until = [deadline, self.paused.until(), self.backlogs.until()].into_iter().flatten().min();
             until.map(|until| until.since(self.now()))
         } else {
             Some(Duration::ZERO)
@@ -336,6 +339,7 @@ impl Epoll {
         if self.paused.until().is_some_and(|until| self.now() >= until) {
             self.resume_listeners();
         }
+        self.retry_connects();
         Ok(woken)
     }
 

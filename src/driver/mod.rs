@@ -45,8 +45,10 @@
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
+mod address;
 pub mod affinity;
 mod appetite;
+mod backlog;
 mod beneath;
 mod epoll;
 mod feature;
@@ -70,6 +72,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use ops::{Computation, File, Op, OpId, Ops, Request, Root, Socket, Token};

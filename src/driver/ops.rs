@@ -2,9 +2,9 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Address;
 use crate::buffer::Chain;
 use crate::table::{Key, Table};
 
@@ -120,10 +120,11 @@ pub enum Op {
         /// How many bytes; at least one.
         length: u64,
     },
-    /// Connect a new TCP socket.
+    /// Connect a new stream socket. A server whose backlog is full is waited for, over TCP as tcp(7) says; over a unix
+    /// socket, where the kernel does not wait, the driver tries again every 10 ms, until it is cancelled.
     Connect {
         /// Where to.
-        address: SocketAddr,
+        address: Address,
     },
     /// Look a host name up, off the loop.
     Resolve {
@@ -168,7 +169,8 @@ pub enum Op {
         socket: Socket,
     },
     /// Close a socket that has nothing in flight so that the peer sees a reset, not an end
-    /// (`SO_LINGER` with zero, socket(7)).
+    /// (`SO_LINGER` with zero, socket(7)). Unix sockets know no reset: there the peer sees an end, or a reset if it had
+    /// sent what nobody read.
     Reset {
         /// The socket; its name is void from now on.
         socket: Socket,

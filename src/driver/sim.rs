@@ -42,7 +42,7 @@ pub use peers::{Behaviour, Peer, PeerEnd, PeerId, Step};
 pub use rng::{Chance, Rng};
 pub use saboteur::Sabotage;
 
-use super::{Completion, Counters, Driver, Op, OpId, Ops, Request, Socket, Time, Turn};
+use super::{Address, Completion, Counters, Driver, Op, OpId, Ops, Request, Socket, Time, Turn};
 use crate::buffer::{Pool, SizeClass};
 use crate::table::{Key, Table};
 use files::{Files, OpenFile};
@@ -123,7 +123,7 @@ struct Stream {
 /// A server outside.
 #[derive(Debug)]
 struct Upstream {
-    address: SocketAddr,
+    address: Address,
     behaviour: Behaviour,
     peers: Vec<PeerId>,
 }
@@ -167,19 +167,20 @@ impl Sim {
         let id = PeerId(self.peers.len());
         let port = 40_000 + (id.0 % 20_000) as u16;
         let reading = self.draw_reading();
-        self.peers.push(Peer::new(SocketAddr::from(([192, 0, 2, 1], port)), steps, reading));
+        self.peers.push(Peer::new(super::Peer::Inet(SocketAddr::from(([192, 0, 2, 1], port))), steps, reading));
         self.clients.insert(id, to);
         self.schedule_at(self.now + after, Event::Peer(id));
         id
     }
 
     /// What happens to connections to `address`. Where nothing is said, they are refused.
-    pub fn upstream(&mut self, address: SocketAddr, behaviour: Behaviour) {
-        self.upstreams.push(Upstream { address, behaviour, peers: Vec::new() });
+    pub fn upstream(&mut self, address: impl Into<Address>, behaviour: Behaviour) {
+        self.upstreams.push(Upstream { address: address.into(), behaviour, peers: Vec::new() });
     }
 
     /// The peers that served connections to an upstream's address so far.
-    pub fn upstream_peers(&self, address: SocketAddr) -> &[PeerId] {
+    pub fn upstream_peers(&self, address: impl Into<Address>) -> &[PeerId] {
+        let address = address.into();
         self.upstreams.iter().find(|upstream| upstream.address == address).map_or(&[], |upstream| &upstream.peers)
     }
 

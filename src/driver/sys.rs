@@ -5,12 +5,11 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{SockAddr, Type};
 
-use super::{FileInfo, FileKind, Peer};
+use super::{Address, FileInfo, FileKind, Peer};
 use crate::buffer::Chain;
 
 /// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
@@ -157,17 +156,20 @@ pub(super) fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> i
     check_len(unsafe { libc::pread(file.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len(), offset as libc::off_t) })
 }
 
-/// A new non-blocking TCP socket for connecting to `address`, with `TCP_NODELAY`.
-pub(super) fn tcp_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A new non-blocking stream socket for connecting to `address`; over TCP, with `TCP_NODELAY`.
+pub(super) fn stream_socket(address: &Address) -> io::Result<OwnedFd> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = socket2::Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
+    let socket = socket2::Socket::new_raw(address.domain(), kind, None)?;
+    match address {
+        Address::Inet(_) => socket.set_tcp_nodelay(true)?,
+        Address::Unix(_) => {}
+    }
     Ok(socket.into())
 }
 
-/// `connect(2)`; on a non-blocking socket usually `EINPROGRESS`.
-pub(super) fn connect(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
-    socket2::SockRef::from(&socket).connect(&SockAddr::from(address))
+/// `connect(2)`; on a non-blocking TCP socket usually `EINPROGRESS`, on a unix socket `EAGAIN` if the backlog is full.
+pub(super) fn connect(socket: BorrowedFd<'_>, address: &Address) -> io::Result<()> {
+    socket2::SockRef::from(&socket).connect(&address.to_sockaddr()?)
 }
 
 /// What became of a connect in progress: `SO_ERROR`, cleared by asking.

@@ -55,6 +55,7 @@ use self::flight::{Flights, Work};
 use self::offloaded::Answer;
 use self::ring::Ring;
 use super::appetite::Appetite;
+use super::backlog::FullBacklogs;
 use super::offload::Offload;
 use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
@@ -103,6 +104,7 @@ pub struct Uring {
     /// Receives that wait for a buffer, first come, first served.
     starving: VecDeque<OpId>,
     paused: Paused,
+    backlogs: FullBacklogs,
     outbox: VecDeque<Completion>,
     reaped: Vec<cqueue::Entry>,
     woken: bool,
@@ -177,6 +179,7 @@ impl Uring {
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             paused: Paused::default(),
+            backlogs: FullBacklogs::default(),
             outbox: VecDeque::new(),
             reaped: Vec::new(),
             woken: false,
@@ -387,7 +390,12 @@ impl Uring {
                 }
                 Work::Send { socket: key, .. } => self.release_sender(key),
                 Work::SendFile(transfer) => self.release_sender(transfer.socket),
-                Work::Connect(_) | Work::Open { .. } | Work::Read { .. } | Work::Offloaded | Work::Close => {}
+                Work::Connect(_)
+                | Work::ConnectLater
+                | Work::Open { .. }
+                | Work::Read { .. }
+                | Work::Offloaded
+                | Work::Close => {}
             }
         }
         self.emit(id, outcome);
@@ -422,7 +430,7 @@ impl Uring {
         let wait = if has_work {
             Some(Duration::ZERO)
         } else {
-            let until = [deadline, self.paused.until()].into_iter().flatten().min();
+            let until = [deadline, self.paused.until(), self.backlogs.until()].into_iter().flatten().min();
             until.map(|until| until.since(self.now()))
         };
         self.counters.enters += 1;
@@ -431,6 +439,7 @@ impl Uring {
         if self.paused.until().is_some_and(|until| self.now() >= until) {
             self.resume_listeners();
         }
+        self.retry_connects();
         Ok(())
     }
 
@@ -482,7 +491,9 @@ impl Uring {
                 self.on_descriptor_closed();
                 self.finish(id, Outcome::Done);
             }
-            Work::Offloaded => debug_assert!(false, "{id} is off the loop and has a completion"),
+            Work::ConnectLater | Work::Offloaded => {
+                debug_assert!(false, "{id} is not in the kernel and has a completion")
+            }
         }
     }
 
@@ -542,6 +553,7 @@ impl Uring {
             Work::Send { .. }
             | Work::SendFile(_)
             | Work::Connect(_)
+            | Work::ConnectLater
             | Work::Read { .. }
             | Work::Offloaded
             | Work::Close => {}

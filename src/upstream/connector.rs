@@ -16,12 +16,13 @@
 //!
 //! It does not know what the connection is for.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Upstream;
-use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
+use super::{Upstream, Whereabouts};
+use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
 
 /// One attempt to reach an upstream, over all of its addresses.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ enum State {
     Unwanted(Option<Candidates>),
     Connected {
         socket: Socket,
-        address: SocketAddr,
+        address: Address,
     },
     Failed(ConnectError),
     /// The socket has been handed on, or nobody wants one any more.
@@ -71,7 +72,7 @@ enum State {
 /// The addresses to try, and where among them it stands.
 #[derive(Clone, Debug)]
 struct Candidates {
-    addresses: Rc<[SocketAddr]>,
+    addresses: Rc<[Address]>,
     first: usize,
     tried: usize,
 }
@@ -86,16 +87,25 @@ pub enum ConnectError {
     #[error("the name server did not answer in time")]
     ResolveTimedOut,
     /// The connection was refused, or could not be tried.
-    #[error("{address}: {fault}")]
+    #[error("{}{fault}", Place(*address))]
     Refused {
-        /// Where.
-        address: SocketAddr,
+        /// Where; `None`: at the upstream's path.
+        address: Option<SocketAddr>,
         /// What the kernel said.
         fault: Fault,
     },
-    /// No answer in time.
-    #[error("{0}: no answer in time")]
-    TimedOut(SocketAddr),
+    /// No answer in time, from there; `None`: from the upstream's path, as its server accepts nothing.
+    #[error("{}no answer in time", Place(*.0))]
+    TimedOut(Option<SocketAddr>),
+}
+
+/// The beginning of a message. Of a path the upstream's own name tells, and that goes before.
+struct Place(Option<SocketAddr>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| write!(f, "{address}: "))
+    }
 }
 
 impl Connector {
@@ -119,17 +129,17 @@ impl Connector {
                 Outcome::Connected(socket),
             ) => {
                 self.upstream.preferred.set(candidates.index());
-                State::Connected { socket, address: candidates.address() }
+                State::Connected { socket, address: candidates.address().clone() }
             }
             (State::Connecting { candidates, .. }, Outcome::Failed(fault)) => {
-                let address = candidates.address();
+                let address = candidates.address().inet();
                 candidates.next(ConnectError::Refused { address, fault })
             }
             (State::Overdue(None), Outcome::Failed(_) | Outcome::Cancelled) => {
                 State::Failed(ConnectError::ResolveTimedOut)
             }
             (State::Overdue(Some(candidates)), Outcome::Failed(_) | Outcome::Cancelled) => {
-                let address = candidates.address();
+                let address = candidates.address().inet();
                 candidates.next(ConnectError::TimedOut(address))
             }
             (State::Unwanted(_), Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => State::Done,
@@ -143,18 +153,17 @@ impl Connector {
     /// Emits what is wanted now: resolve, connect, give up on what has taken too long.
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
         if let State::Start = self.state {
-            self.state = match self.upstream.addresses(now) {
-                Some(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
-                None => {
-                    let address = self.upstream.address();
-                    let op = Op::Resolve { host: address.host.clone(), port: address.port };
-                    State::Resolving { id: ops.submit(self.tokens.resolve, op), deadline: self.deadline_from(now) }
+            self.state = match self.upstream.whereabouts(now) {
+                Whereabouts::Known(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
+                Whereabouts::Named { host, port } => {
+                    let id = ops.submit(self.tokens.resolve, Op::Resolve { host, port });
+                    State::Resolving { id, deadline: self.deadline_from(now) }
                 }
             };
         }
         if let State::Next(candidates) = &self.state {
             let candidates = candidates.clone();
-            let id = ops.submit(self.tokens.connect, Op::Connect { address: candidates.address() });
+            let id = ops.submit(self.tokens.connect, Op::Connect { address: candidates.address().clone() });
             self.state = State::Connecting { id, deadline: self.deadline_from(now), candidates };
         }
         if self.deadline().is_some_and(|deadline| deadline <= now) {
@@ -194,11 +203,12 @@ impl Connector {
     }
 
     /// Takes the connection, once, when there is one.
-    pub fn take(&mut self) -> Option<(Socket, SocketAddr)> {
-        match self.state {
+    pub fn take(&mut self) -> Option<(Socket, Address)> {
+        match &self.state {
             State::Connected { socket, address } => {
+                let connected = (*socket, address.clone());
                 self.state = State::Done;
-                Some((socket, address))
+                Some(connected)
             }
             State::Start
             | State::Resolving { .. }
@@ -258,7 +268,7 @@ impl Connector {
 }
 
 impl Candidates {
-    fn new(addresses: Rc<[SocketAddr]>, first: usize) -> Self {
+    fn new(addresses: Rc<[Address]>, first: usize) -> Self {
         Self { addresses, first, tried: 0 }
     }
 
@@ -266,8 +276,8 @@ impl Candidates {
         (self.first + self.tried) % self.addresses.len()
     }
 
-    fn address(&self) -> SocketAddr {
-        self.addresses[self.index()]
+    fn address(&self) -> &Address {
+        &self.addresses[self.index()]
     }
 
     /// After this address's failure: the next one, or the end.

@@ -16,13 +16,12 @@
 //! whose upstream goes away is noticed at once, and using it again asks nothing of the kernel. It does not know what
 //! the bytes mean, nor which upstream is to be chosen.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::{ConnectError, Connector, ConnectorTokens, Upstream};
 use crate::buffer::Inbox;
-use crate::driver::{Ops, Outcome, Socket, Time, Token};
+use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::{Connection, ConnectionTokens, Manner};
 
@@ -311,7 +310,7 @@ impl Link {
                 return Reach::Failed(error);
             }
             if let Some((socket, address)) = connector.take() {
-                self.connected(key, socket, address);
+                self.connected(key, socket, &address);
             }
         }
         match &mut self.state {
@@ -322,7 +321,7 @@ impl Link {
         }
     }
 
-    fn connected(&mut self, key: Key, socket: Socket, address: SocketAddr) {
+    fn connected(&mut self, key: Key, socket: Socket, address: &Address) {
         tracing::debug!(%address, "upstream connected");
         if let State::Reaching { owner, .. } = self.take_state() {
             self.state = State::InUse { owner, connection: Connection::new(socket, connection_tokens(key)) };

@@ -2,12 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use xps::driver::{Op, Outcome, Peer};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{chain_of, connect};
 use crate::support::environment::{allow_descriptors, skip};
+use crate::support::patience;
 
 pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
@@ -52,6 +57,72 @@ pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     rig.cancel_and_close(second, listener);
     drop(client);
     rig.finish();
+}
+
+pub fn several_drivers_accept_from_one_unix_socket<K: Kind>(case: &Case<K>) {
+    const CLIENTS: usize = 200;
+    let (listener, path, _folder) = unix_listener();
+    let mut rigs = [case.rig(), case.rig()];
+    let mut accepts = Vec::new();
+    for rig in &mut rigs {
+        let listener = rig.adopt(listener.try_clone().expect("a descriptor"));
+        accepts.push((listener, rig.submit(Op::Accept { listener })));
+        rig.turn(Some(Duration::ZERO));
+    }
+    let clients: Vec<_> = (0..CLIENTS).map(|_| UnixStream::connect(&path).expect("room in the backlog")).collect();
+    let mut count = 0;
+    let deadline = Instant::now() + patience();
+    while count < CLIENTS {
+        assert!(Instant::now() < deadline, "{count} of {CLIENTS} connections");
+        for (rig, (_, accept)) in rigs.iter_mut().zip(&accepts) {
+            rig.turn(Some(Duration::from_millis(1)));
+            for outcome in rig.take(*accept) {
+                let Outcome::Accepted { socket, peer: Peer::Local } = outcome else { panic!("{outcome:?}") };
+                rig.close(socket);
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(count, CLIENTS);
+    for (mut rig, (listener, accept)) in rigs.into_iter().zip(accepts) {
+        rig.cancel_and_close(accept, listener);
+        rig.finish();
+    }
+    drop(clients);
+}
+
+pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: Kind>(case: &Case<K>) {
+    let (listener, path, _folder) = unix_listener();
+    let (mut first, mut second) = (case.rig(), case.rig());
+    let one = first.adopt(listener.try_clone().expect("a descriptor"));
+    let other = second.adopt(listener);
+    let ended = first.submit(Op::Accept { listener: one });
+    first.turn(Some(Duration::ZERO));
+    let accept = second.submit(Op::Accept { listener: other });
+    second.turn(Some(Duration::ZERO));
+    first.cancel_and_close(ended, one);
+    for _ in 0..3 {
+        let _client = UnixStream::connect(&path).expect("room in the backlog");
+        let mut accepted = Vec::new();
+        second.until("a connection", |rig| {
+            accepted.extend(rig.take_accepted(accept));
+            !accepted.is_empty()
+        });
+        second.close(accepted[0]);
+    }
+    first.finish();
+    second.cancel_and_close(accept, other);
+    second.finish();
+}
+
+fn unix_listener() -> (UnixListener, PathBuf, TempDir) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("a new file");
+    // Again, with a backlog for all of them.
+    socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
+    listener.set_nonblocking(true).expect("a live socket");
+    (listener, path, folder)
 }
 
 pub fn thousands_of_sockets_are_served<K: Kind>(case: &Case<K>) {

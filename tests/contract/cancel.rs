@@ -132,7 +132,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
     for turns in 0..TURNS_MAX {
         let (socket, far) = rig.connection();
         let ids = [
-            Op::Connect { address },
+            Op::Connect { address: address.into() },
             Op::Open { root: Arc::clone(&root), path: c"file".into() },
             Op::Read { file, offset: 0, length: 7 },
             Op::List { root: Arc::clone(&root), path: c".".into() },

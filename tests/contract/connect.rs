@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Type};
-use xps::driver::{Fault, Op, Outcome};
+use socket2::{Domain, SockAddr, Type};
+use tempfile::TempDir;
+use xps::driver::{Address, Fault, KernelDriver, Op, OpId, Outcome, Socket, UnixPath};
 
 use crate::kind::{Case, Kind};
-use crate::rig::chain_of;
+use crate::rig::{Rig, chain_of};
 use crate::support::patience;
 
 pub fn a_connection_carries_bytes<K: Kind>(case: &Case<K>) {
@@ -16,7 +19,7 @@ pub fn a_connection_carries_bytes<K: Kind>(case: &Case<K>) {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(listener) = TcpListener::bind(address) else { continue };
         let address = listener.local_addr().expect("it is bound");
-        let outcome = rig.run(Op::Connect { address });
+        let outcome = rig.run(Op::Connect { address: address.into() });
         let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
         let (mut far, _) = listener.accept().expect("somebody connected");
         far.set_read_timeout(Some(patience())).expect("not zero");
@@ -38,7 +41,7 @@ pub fn a_refused_connection_is_a_fault<K: Kind>(case: &Case<K>) {
     let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
     let address = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
-    let outcome = rig.run(Op::Connect { address });
+    let outcome = rig.run(Op::Connect { address: address.into() });
     assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::ECONNREFUSED))), "{outcome:?}");
     assert_eq!(rig.open_descriptors(), 0);
     rig.finish();
@@ -56,7 +59,7 @@ pub fn a_connect_that_hangs_can_be_cancelled<K: Kind>(case: &Case<K>) {
     let mut hanging = Vec::new();
     while hanging.len() < HANGING {
         assert!(connected.len() < 64, "the backlog is never full");
-        let id = rig.submit(Op::Connect { address });
+        let id = rig.submit(Op::Connect { address: address.into() });
         rig.turn(Some(Duration::from_millis(20)));
         match rig.take(id).pop() {
             Some(Outcome::Connected(socket)) => connected.push(socket),
@@ -71,6 +74,132 @@ pub fn a_connect_that_hangs_can_be_cancelled<K: Kind>(case: &Case<K>) {
         rig.close(socket);
     }
     rig.finish();
+}
+
+pub fn a_path_is_connected_to<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("a new file");
+    let outcome = rig.run(Op::Connect { address: unix(&path) });
+    let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
+    let (mut far, _) = listener.accept().expect("somebody connected");
+    far.set_read_timeout(Some(patience())).expect("not zero");
+    // Nothing is there yet: the driver waits for it.
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    far.write_all(b"hello").expect("room");
+    assert_eq!(rig.receive(recv, 5), b"hello");
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"well") }), Outcome::Sent));
+    assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
+    let mut answer = Vec::new();
+    far.read_to_end(&mut answer).expect("an answer and its end");
+    assert_eq!(answer, b"well");
+    drop(far);
+    assert!(matches!(rig.end_of(recv), Outcome::Eof));
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn a_path_where_nobody_listens_is_a_fault<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let folder = TempDir::new().expect("a temporary folder");
+    let nothing = folder.path().join("nothing");
+    let stale = folder.path().join("stale");
+    drop(UnixListener::bind(&stale).expect("a new file"));
+    for (path, errno) in [(nothing, libc::ENOENT), (stale, libc::ECONNREFUSED)] {
+        let outcome = rig.run(Op::Connect { address: unix(&path) });
+        assert!(matches!(outcome, Outcome::Failed(Fault::Os(code)) if code == errno), "{path:?}: {outcome:?}");
+    }
+    assert_eq!(rig.open_descriptors(), 0);
+    rig.finish();
+}
+
+pub fn a_full_backlog_of_a_path_is_waited_for<K: Kind>(case: &Case<K>) {
+    const WAITING: usize = 8;
+    let mut rig = case.rig();
+    let full = FullPath::new();
+    let (mut connected, waiting) = full.fill(&mut rig, WAITING);
+    // Nobody accepts, for longer than a driver may wait before it asks again.
+    rig.turn(Some(Duration::from_millis(30)));
+    assert!(waiting.iter().all(|id| !rig.is_over(*id)), "the backlog is still full");
+    let mut accepted = Vec::new();
+    for _ in 0..connected.len() + WAITING {
+        rig.until("the next connection in the backlog", |_| match full.listener.accept() {
+            Ok((stream, _)) => {
+                accepted.push(stream);
+                true
+            }
+            Err(_) => false,
+        });
+    }
+    for id in waiting {
+        let outcome = rig.end_of(id);
+        let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
+        connected.push(socket);
+    }
+    for socket in connected {
+        rig.close(socket);
+    }
+    rig.finish();
+}
+
+pub fn a_wait_for_a_full_backlog_can_be_cancelled<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let full = FullPath::new();
+    let (connected, waiting) = full.fill(&mut rig, 4);
+    for (number, id) in waiting.into_iter().enumerate() {
+        assert!(matches!(rig.cancel(id), Outcome::Cancelled));
+        // Its index is soon another's, which a late attempt must not touch.
+        let other = rig.run(Op::Connect { address: unix(Path::new("/no/such/folder")) });
+        assert!(matches!(other, Outcome::Failed(Fault::Os(libc::ENOENT))), "{number}: {other:?}");
+        rig.turn(Some(Duration::from_millis(15)));
+    }
+    for socket in connected {
+        rig.close(socket);
+    }
+    rig.finish();
+}
+
+/// A unix socket on which nobody accepts, and whose backlog is as short as it gets.
+struct FullPath {
+    /// Accepts without waiting.
+    listener: UnixListener,
+    address: Address,
+    _folder: TempDir,
+}
+
+impl FullPath {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("socket");
+        let listener = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        listener.bind(&SockAddr::unix(&path).expect("a short path")).expect("a new file");
+        listener.listen(0).expect("it is bound");
+        listener.set_nonblocking(true).expect("a live socket");
+        Self { listener: listener.into(), address: unix(&path), _folder: folder }
+    }
+
+    /// Connects until so many wait; those that got in come first.
+    fn fill<D: KernelDriver>(&self, rig: &mut Rig<D>, count: usize) -> (Vec<Socket>, Vec<OpId>) {
+        let (mut connected, mut waiting) = (Vec::new(), Vec::new());
+        while waiting.len() < count {
+            assert!(connected.len() < 64, "the backlog is never full");
+            let id = rig.submit(Op::Connect { address: self.address.clone() });
+            rig.turn(Some(Duration::ZERO));
+            rig.turn(Some(Duration::ZERO));
+            match rig.take(id).pop() {
+                Some(Outcome::Connected(socket)) => connected.push(socket),
+                Some(other) => panic!("{other:?}"),
+                None => waiting.push(id),
+            }
+        }
+        (connected, waiting)
+    }
+}
+
+fn unix(path: &Path) -> Address {
+    UnixPath::new(path).expect("a short path").into()
 }
 
 pub fn names_are_resolved_or_not<K: Kind>(case: &Case<K>) {

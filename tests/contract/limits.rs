@@ -230,10 +230,10 @@ pub fn a_connect_without_descriptors_is_a_fault<K: Kind>(case: &Case<K>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
-    let outcome = rig.run(Op::Connect { address });
+    let outcome = rig.run(Op::Connect { address: address.into() });
     assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::EMFILE))), "{outcome:?}");
     drop(hoard);
-    let outcome = rig.run(Op::Connect { address });
+    let outcome = rig.run(Op::Connect { address: address.into() });
     let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
     let far: Option<TcpStream> = listener.accept().ok().map(|(stream, _)| stream);
     rig.close(socket);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -182,6 +183,11 @@ impl<D: KernelDriver> Rig<D> {
     pub fn connection(&mut self) -> (Socket, TcpStream) {
         let (near, far) = tcp_pair();
         (self.driver.adopt(near.into()), far)
+    }
+
+    /// Gives the driver a socket of the case's.
+    pub fn adopt(&mut self, socket: impl Into<OwnedFd>) -> Socket {
+        self.driver.adopt(socket.into())
     }
 
     /// A listener of the driver's.

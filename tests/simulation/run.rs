@@ -200,10 +200,7 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template>
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            Template::Proxy(Group::new(
-                GroupConfig::of([UpstreamAddress { host: host.into(), port: UPSTREAM_PORT }]),
-                0,
-            ))
+            Template::Proxy(Group::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0))
         }
         Service::Forward(_) => return None,
     })
@@ -214,7 +211,7 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
     for (number, server) in forwarding.origins.iter().enumerate() {
         let address = origin_address(number);
         sim.upstream(address, server.behaviour(&forwarding.log));
-        addresses.push(UpstreamAddress { host: address.ip().to_string().into(), port: address.port() });
+        addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
     }
     let route = Route {
         group: Group::new(GroupConfig::of(addresses), 0),

@@ -9,6 +9,7 @@ pub enum Signal {
     Interrupt,
     Terminate,
     User1,
+    User2,
 }
 
 impl Signal {
@@ -18,6 +19,7 @@ impl Signal {
             Self::Interrupt => 2,
             Self::Terminate => 15,
             Self::User1 => 10,
+            Self::User2 => 12,
         }
     }
 

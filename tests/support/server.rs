@@ -136,13 +136,13 @@ impl Launch {
         command.stdout(Stdio::null());
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
-        let mut xps = Xps { process, log, addresses: Vec::new(), ended: None };
-        let addresses = xps.log.wait_until_or_end("the listening addresses", |records| {
-            let addresses = listening(records);
-            (addresses.len() >= self.listeners).then_some(addresses)
+        let mut xps = Xps { process, log, addresses: Vec::new(), paths: Vec::new(), ended: None };
+        let listening = xps.log.wait_until_or_end("the listening addresses", |records| {
+            let (addresses, paths) = listening(records);
+            (addresses.len() + paths.len() >= self.listeners).then_some((addresses, paths))
         });
-        match addresses {
-            Some(addresses) => xps.addresses = addresses,
+        match listening {
+            Some((addresses, paths)) => (xps.addresses, xps.paths) = (addresses, paths),
             None => {
                 let status = xps.wait();
                 return Err(Refusal { status, log: xps.log.clone() });
@@ -205,10 +205,16 @@ pub struct Xps {
     process: Child,
     log: Log,
     addresses: Vec<SocketAddr>,
+    paths: Vec<PathBuf>,
     ended: Option<ExitStatus>,
 }
 
 impl Xps {
+    /// The first unix socket it listens on.
+    pub fn path(&self) -> &Path {
+        &self.paths[0]
+    }
+
     /// The first address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
@@ -296,18 +302,22 @@ impl Drop for Xps {
     }
 }
 
-/// The distinct addresses of "listening" records; several workers may share one.
-fn listening(records: &[Record]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
+/// The distinct addresses and paths of "listening" records; several workers may share one.
+fn listening(records: &[Record]) -> (Vec<SocketAddr>, Vec<PathBuf>) {
+    let (mut addresses, mut paths) = (Vec::new(), Vec::new());
     for record in records.iter().filter(|record| record.message() == "listening") {
         let text = record.text("address").unwrap_or_else(|| panic!("no address in {record}"));
+        if let Some(path) = text.strip_prefix("unix:") {
+            paths.push(PathBuf::from(path));
+            continue;
+        }
         let address = SocketAddr::from_str(text).unwrap_or_else(|error| panic!("{error} in {record}"));
         assert_ne!(address.port(), 0, "the port chosen must be logged: {record}");
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    addresses
+    (addresses, paths)
 }
 
 fn read_all(source: &mut impl std::io::Read) -> Vec<u8> {

@@ -463,7 +463,7 @@ fn what_is_possible_is_read() {
     let Place::Unix { path, mode } = &file.servers[1].listeners[0].place else { panic!("it is a path") };
     assert_eq!((path.to_str(), *mode), (Some("/run/xps.sock"), Some(FileMode(0o660))));
     let group = &file.servers[1].tcp.group;
-    assert_eq!(group.upstreams[0].address, Endpoint::Unix("/run/app.sock".into()));
+    assert_eq!(group.upstreams[0].address, Endpoint("unix:/run/app.sock".parse().unwrap()));
     assert_eq!((group.upstreams[1].backup, group.upstreams[1].max_connections), (true, 9));
     let proxy = &file.servers[2].routes[0].proxy;
     assert_eq!((&proxy.via, proxy.group.connect_timeout, proxy.upgrade), (&Via::Off, None, true));

@@ -1,19 +1,24 @@
 //! `Connect`: started at once, over when the socket turns writable.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Endpoint, Epoll, Next, Output, Place};
-use crate::driver::{Fault, OpId, Outcome, Socket, sys};
+use crate::driver::backlog::FullBacklogs;
+use crate::driver::{Address, Driver, Fault, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
 impl Epoll {
-    pub(super) fn start_connect(&mut self, id: OpId, address: SocketAddr) {
+    pub(super) fn start_connect(&mut self, id: OpId, address: Address) {
         self.counters.submissions += 1;
-        let endpoint = match begin(address) {
+        let endpoint = match begin(&address) {
             Ok((socket, Progress::Established)) => Endpoint::new(socket),
             Ok((socket, Progress::Pending)) => Endpoint::connecting(socket, id),
+            Err(error) if FullBacklogs::is_meant_by(&error, &address) => {
+                self.outbox.enter(id, Place::Backlog);
+                self.backlogs.add(id, address, self.now());
+                return;
+            }
             Err(error) => return self.outbox.push(id, Outcome::Failed(Fault::from_io(&error))),
         };
         let is_established = endpoint.is_idle();
@@ -30,6 +35,17 @@ impl Epoll {
             Err(error) => {
                 self.abandon(key);
                 self.outbox.push(id, Outcome::Failed(Fault::from_io(&error)));
+            }
+        }
+    }
+
+    /// Lets those try again who found a backlog full a while ago.
+    pub(super) fn retry_connects(&mut self) {
+        for (id, address) in self.backlogs.take_due(self.now()) {
+            // It may have been cancelled meanwhile.
+            if self.outbox.place_of(id) == Some(Place::Backlog) {
+                self.outbox.leave(id);
+                self.start_connect(id, address);
             }
         }
     }
@@ -53,8 +69,8 @@ enum Progress {
     Pending,
 }
 
-fn begin(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
-    let socket = sys::tcp_socket(address)?;
+fn begin(address: &Address) -> io::Result<(OwnedFd, Progress)> {
+    let socket = sys::stream_socket(address)?;
     match sys::connect(socket.as_fd(), address) {
         Ok(()) => Ok((socket, Progress::Established)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {

@@ -17,6 +17,8 @@ pub(super) enum Place {
     Output(Key),
     /// On another thread.
     Offloaded,
+    /// Among the connects that wait for room in a backlog.
+    Backlog,
 }
 
 #[derive(Debug, Default)]
@@ -44,12 +46,18 @@ impl Outbox {
         }
     }
 
-    /// Ends an operation that has a place.
-    pub(super) fn finish(&mut self, id: OpId, outcome: Outcome) {
-        debug_assert!(outcome.is_final() && self.place_of(id).is_some(), "operation {id} ends twice");
+    /// Forgets the place of an operation that is about to get another one, or to end.
+    pub(super) fn leave(&mut self, id: OpId) {
+        debug_assert!(self.place_of(id).is_some(), "operation {id} has no place to leave");
         if let Some(entry) = self.in_flight.get_mut(id.index()) {
             *entry = None;
         }
+    }
+
+    /// Ends an operation that has a place.
+    pub(super) fn finish(&mut self, id: OpId, outcome: Outcome) {
+        debug_assert!(outcome.is_final() && self.place_of(id).is_some(), "operation {id} ends twice");
+        self.leave(id);
         self.push(id, outcome);
     }
 

@@ -278,7 +278,7 @@ impl Sim {
         let is_gone = self.wires[wire.0].is_reset(Side::Callee);
         let peer = match self.wires[wire.0].owner(Side::Caller) {
             _ if is_gone => Peer::Gone,
-            Owner::Peer(peer) => Peer::Inet(self.peers[peer.0].address),
+            Owner::Peer(peer) => self.peers[peer.0].name,
             Owner::Socket(_) | Owner::Backlog => Peer::Inet(LOOPBACK),
         };
         self.emit(id, Outcome::Accepted { socket, peer }, done);
@@ -364,7 +364,7 @@ impl Sim {
                 self.descriptor_is_free();
                 Outcome::Done
             }
-            (Op::Connect { address }, None) => self.finish_connect(address),
+            (Op::Connect { address }, None) => self.finish_connect(&address),
             (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
             (Op::Open { path, .. }, None) => self.finish_open(&path),
             (Op::Read { file, offset, length }, None) => match self.open_files.get(file.0) {

@@ -4,7 +4,6 @@
 //! injected fault stops it. Each peer keeps what it sent and received for the test to judge.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Sim;
@@ -12,7 +11,7 @@ use super::converse::{Converse, Move};
 use super::network::{Readable, Side, Wire, WireId, Writable};
 use super::rng::Rng;
 use super::schedule::Event;
-use crate::driver::Time;
+use crate::driver::{self, Time};
 
 /// Names a peer of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +105,8 @@ pub enum PeerEnd {
 /// A peer and what it lived through.
 #[derive(Debug)]
 pub struct Peer {
-    pub(super) address: SocketAddr,
+    /// Who connects, as whoever accepts the connection sees it.
+    pub(super) name: driver::Peer,
     pub(super) wire: Option<(WireId, Side)>,
     pub(super) is_due: bool,
     /// When it will be woken anyway.
@@ -144,9 +144,9 @@ struct Stirred {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, steps: Vec<Step>, reading: Reading) -> Self {
+    pub(super) fn new(name: driver::Peer, steps: Vec<Step>, reading: Reading) -> Self {
         Self {
-            address,
+            name,
             wire: None,
             is_due: false,
             timer: None,

@@ -7,30 +7,34 @@ use std::time::Duration;
 use super::network::{Owner, Side, Wire, WireId};
 use super::peers::{Behaviour, Peer, PeerEnd, PeerId};
 use super::{Descriptor, Event, Sim, Upstream};
-use crate::driver::{Fault, File, Outcome};
+use crate::driver::{Address, Fault, File, Outcome, Peer as Name};
 use crate::table::Key;
 
 impl Sim {
-    pub(super) fn finish_connect(&mut self, address: SocketAddr) -> Outcome {
+    pub(super) fn finish_connect(&mut self, address: &Address) -> Outcome {
         if !self.has_free_descriptor() {
             self.injected.descriptors += 1;
             return Outcome::Failed(Fault::Os(libc::EMFILE));
         }
         let wire = WireId(self.wires.len());
-        if let Some(listener) = self.find_listener(address) {
+        if let Some(listener) = address.inet().and_then(|address| self.find_listener(address)) {
             let socket = self.open_stream(wire, Side::Caller);
             self.add_wire(Owner::Socket(socket.0), Owner::Backlog);
             self.enqueue(listener, wire);
             return Outcome::Connected(socket);
         }
-        let Some(index) = self.upstreams.iter().position(|upstream| upstream.address == address) else {
-            return Outcome::Failed(Fault::Os(libc::ECONNREFUSED));
+        let Some(index) = self.upstreams.iter().position(|upstream| upstream.address == *address) else {
+            return Outcome::Failed(Fault::Os(match address {
+                Address::Inet(_) => libc::ECONNREFUSED,
+                Address::Unix(_) => libc::ENOENT,
+            }));
         };
         match self.upstreams[index].behaviour.clone() {
             Behaviour::Serve(steps) => {
                 let id = PeerId(self.peers.len());
                 let reading = self.draw_reading();
-                let mut peer = Peer::new(address, steps, reading);
+                let name = address.inet().map_or(Name::Local, Name::Inet);
+                let mut peer = Peer::new(name, steps, reading);
                 peer.wire = Some((wire, Side::Callee));
                 peer.is_due = true;
                 self.peers.push(peer);
@@ -44,11 +48,11 @@ impl Sim {
         }
     }
 
-    /// Whether nobody ever answers at this address.
-    pub(super) fn vanishes(&self, address: SocketAddr) -> bool {
+    /// Whether nobody ever answers at this address. A path always answers.
+    pub(super) fn vanishes(&self, address: &Address) -> bool {
         let is_vanished =
-            |upstream: &Upstream| upstream.address == address && matches!(upstream.behaviour, Behaviour::Vanish);
-        self.upstreams.iter().any(is_vanished)
+            |upstream: &Upstream| upstream.address == *address && matches!(upstream.behaviour, Behaviour::Vanish);
+        address.inet().is_some() && self.upstreams.iter().any(is_vanished)
     }
 
     /// A new connection; now and then one that a peer is going to break.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Descriptor, Event, Flight, Sim};
-use crate::driver::{Fault, Op, OpId};
+use crate::driver::{Address, Fault, Op, OpId};
 use crate::table::Key;
 
 /// Where an operation stands once it is submitted.
@@ -85,7 +85,7 @@ impl Sim {
                 Ok(way)
             }
             Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
-            Op::Connect { address } => Ok(self.draw_connect(address, doom)),
+            Op::Connect { ref address } => Ok(self.draw_connect(address, doom)),
             Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
             Op::Open { .. } => {
                 if self.rng.chance(self.faults.open_failures) {
@@ -181,14 +181,17 @@ impl Sim {
         Ok(Way::Soon)
     }
 
-    fn draw_connect(&mut self, address: std::net::SocketAddr, doom: &mut Option<Fault>) -> Way {
+    fn draw_connect(&mut self, address: &Address, doom: &mut Option<Fault>) -> Way {
         if self.vanishes(address) {
             *doom = Some(Fault::Os(libc::ETIMEDOUT));
             return Way::Later(KERNEL_CONNECT_TIMEOUT);
         }
         if self.rng.chance(self.faults.connect_failures) {
             self.injected.connects += 1;
-            let errnos = [libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT];
+            let errnos = match address {
+                Address::Inet(_) => [libc::ECONNREFUSED, libc::ENETUNREACH, libc::ETIMEDOUT],
+                Address::Unix(_) => [libc::ECONNREFUSED, libc::ENOENT, libc::EACCES],
+            };
             let errno = errnos[self.rng.below(errnos.len() as u64) as usize];
             *doom = Some(Fault::Os(errno));
             return if errno == libc::ETIMEDOUT { Way::Later(KERNEL_CONNECT_TIMEOUT) } else { Way::Soon };

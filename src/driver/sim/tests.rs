@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::buffer::Chain;
-use crate::driver::{Fault, Outcome, Root, Token};
+use crate::driver::{Fault, Outcome, Root, Token, UnixPath};
 use crate::tcp::{Connection, ConnectionTokens, End, Listener, Manner, Pipe, relay};
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8004);
@@ -225,8 +225,8 @@ impl Bench {
         outcomes.remove(0)
     }
 
-    fn connected(&mut self, address: SocketAddr) -> Socket {
-        match self.outcome(Op::Connect { address }) {
+    fn connected(&mut self, address: impl Into<Address>) -> Socket {
+        match self.outcome(Op::Connect { address: address.into() }) {
             Outcome::Connected(socket) => socket,
             outcome => panic!("{outcome:?}"),
         }
@@ -265,13 +265,24 @@ fn connecting_ends_as_the_address_behaves() {
     bench.sim.upstream(at(1), Behaviour::Refuse);
     bench.sim.upstream(at(2), Behaviour::Vanish);
     for (port, errno) in [(1, libc::ECONNREFUSED), (2, libc::ETIMEDOUT), (3, libc::ECONNREFUSED)] {
-        let outcome = bench.outcome(Op::Connect { address: at(port) });
+        let outcome = bench.outcome(Op::Connect { address: at(port).into() });
         assert!(matches!(outcome, Outcome::Failed(Fault::Os(code)) if code == errno), "{port}: {outcome:?}");
     }
-    let id = bench.submit(Op::Connect { address: at(2) });
+    let id = bench.submit(Op::Connect { address: at(2).into() });
     bench.ops.cancel(id);
     let outcomes = bench.outcomes(Duration::from_secs(1));
     assert!(matches!(outcomes[..], [Outcome::Cancelled]), "{outcomes:?}");
+}
+
+#[test]
+fn a_path_is_connected_to_as_an_address_is() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    let path = |text: &str| Address::from(UnixPath::new(text).unwrap());
+    bench.sim.upstream(path("/there"), Behaviour::never_accept());
+    let socket = bench.connected(path("/there"));
+    assert!(matches!(bench.outcome(Op::Close { socket }), Outcome::Done));
+    let outcome = bench.outcome(Op::Connect { address: path("/nowhere") });
+    assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::ENOENT))), "{outcome:?}");
 }
 
 #[test]

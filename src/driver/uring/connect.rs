@@ -1,33 +1,35 @@
 //! `Connect`: a new socket, through the ring, or by `connect(2)` and a poll.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::{opcode, types};
 use socket2::SockAddr;
 
 use super::{Uring, Work};
-use crate::driver::{Fault, Feature, OpId, Outcome, sys};
+use crate::driver::backlog::FullBacklogs;
+use crate::driver::{Address, Driver, Fault, Feature, OpId, Outcome, sys};
 
 /// A connect in flight.
 #[derive(Debug)]
 pub(super) struct Attempt {
     socket: OwnedFd,
+    address: Address,
     /// Boxed, since the kernel reads it where it is. `None`: a poll tells when `connect(2)` is over.
-    address: Option<Box<SockAddr>>,
+    name: Option<Box<SockAddr>>,
 }
 
 impl Uring {
-    pub(super) fn start_connect(&mut self, id: OpId, address: SocketAddr) {
-        let attempt = if self.features.has(Feature::RingConnect) { by_ring(address) } else { by_call(address) };
-        let attempt = match attempt {
-            Ok(attempt) => attempt,
+    pub(super) fn start_connect(&mut self, id: OpId, address: Address) {
+        let begin = if self.features.has(Feature::RingConnect) { by_ring } else { by_call };
+        let attempt = match begin(&address) {
+            Ok((socket, name)) => Attempt { socket, address, name },
+            Err(error) if FullBacklogs::is_meant_by(&error, &address) => return self.connect_later(id, address),
             Err(error) => return self.emit(id, Outcome::Failed(Fault::from_io(&error))),
         };
         let descriptor = types::Fd(attempt.socket.as_raw_fd());
-        let entry = match &attempt.address {
-            Some(address) => opcode::Connect::new(descriptor, address.as_ptr().cast(), address.len()).build(),
+        let entry = match &attempt.name {
+            Some(name) => opcode::Connect::new(descriptor, name.as_ptr().cast(), name.len()).build(),
             None => opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build(),
         };
         self.flights.insert(id, Work::Connect(attempt));
@@ -38,36 +40,62 @@ impl Uring {
     pub(super) fn on_connect(&mut self, id: OpId, result: i32) {
         let Some(mut flight) = self.flights.remove(id) else { return };
         let Work::Connect(attempt) = std::mem::replace(&mut flight.work, Work::Offloaded) else { return };
-        let connected = match (result, &attempt.address) {
+        let Attempt { socket, address, name } = attempt;
+        let connected = match (result, name) {
             (0.., Some(_)) => Ok(()),
-            (0.., None) => sys::connect_result(attempt.socket.as_fd()).and_then(|()| {
-                // From here on the ring works with it.
-                sys::set_blocking(attempt.socket.as_fd())
-            }),
+            (0.., None) => sys::connect_result(socket.as_fd()),
             (error, _) => Err(io::Error::from_raw_os_error(-error)),
         };
-        let outcome = match connected {
-            Ok(()) => Outcome::Connected(self.insert(attempt.socket)),
+        // From here on the ring works with it.
+        let outcome = match connected.and_then(|()| sys::set_blocking(socket.as_fd())) {
+            Ok(()) => Outcome::Connected(self.insert(socket)),
             Err(error) => {
-                drop(attempt);
+                drop(socket);
                 self.on_descriptor_closed();
-                if flight.is_cancelled { Outcome::Cancelled } else { Outcome::Failed(Fault::from_io(&error)) }
+                if flight.is_cancelled {
+                    Outcome::Cancelled
+                } else if FullBacklogs::is_meant_by(&error, &address) {
+                    return self.connect_later(id, address);
+                } else {
+                    Outcome::Failed(Fault::from_io(&error))
+                }
             }
         };
         self.emit(id, outcome);
     }
+
+    fn connect_later(&mut self, id: OpId, address: Address) {
+        self.flights.insert(id, Work::ConnectLater);
+        self.backlogs.add(id, address, self.now());
+    }
+
+    /// Lets those try again who found a backlog full a while ago.
+    pub(super) fn retry_connects(&mut self) {
+        for (id, address) in self.backlogs.take_due(self.now()) {
+            // It may have been cancelled meanwhile.
+            if self.flights.remove(id).is_some() {
+                self.start_connect(id, address);
+            }
+        }
+    }
 }
 
-fn by_ring(address: SocketAddr) -> io::Result<Attempt> {
-    let socket = sys::tcp_socket(address)?;
-    sys::set_blocking(socket.as_fd())?;
-    Ok(Attempt { socket, address: Some(Box::new(SockAddr::from(address))) })
+type Begun = (OwnedFd, Option<Box<SockAddr>>);
+
+fn by_ring(address: &Address) -> io::Result<Begun> {
+    let socket = sys::stream_socket(address)?;
+    match address {
+        Address::Inet(_) => sys::set_blocking(socket.as_fd())?,
+        // Here there is only a full backlog to wait for, which would take one of the kernel's threads.
+        Address::Unix(_) => {}
+    }
+    Ok((socket, Some(Box::new(address.to_sockaddr()?))))
 }
 
-fn by_call(address: SocketAddr) -> io::Result<Attempt> {
-    let socket = sys::tcp_socket(address)?;
+fn by_call(address: &Address) -> io::Result<Begun> {
+    let socket = sys::stream_socket(address)?;
     match sys::connect(socket.as_fd(), address) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        Ok(()) | Err(_) => Ok(Attempt { socket, address: None }),
+        Ok(()) | Err(_) => Ok((socket, None)),
     }
 }

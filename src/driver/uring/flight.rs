@@ -45,6 +45,8 @@ pub(super) enum Work {
     /// Boxed, since most flights are of receives and should be small.
     SendFile(Box<Transfer>),
     Connect(Attempt),
+    /// It waits for room in a backlog.
+    ConnectLater,
     Open {
         /// Held for the kernel, which reads path and box where they are, and opens beneath the root.
         _held: (Arc<Root>, CString, Box<OpenHow>),

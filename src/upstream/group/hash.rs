@@ -27,10 +27,15 @@ pub fn of_client(address: IpAddr) -> u64 {
 
 /// What a member draws with: of its address, and of how many members before it have the same one.
 pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
-    let state = absorb(OFFSET_BASIS, address.host.as_bytes());
-    // A byte that is in no host name keeps the parts apart.
-    let state = absorb(state, &[0]);
-    let state = absorb(state, &address.port.to_be_bytes());
+    let state = match address {
+        UpstreamAddress::Tcp { host, port } => {
+            let state = absorb(OFFSET_BASIS, host.as_bytes());
+            // A byte that is in no host name keeps the parts apart.
+            let state = absorb(state, &[0]);
+            absorb(state, &port.to_be_bytes())
+        }
+        UpstreamAddress::Unix(path) => absorb(OFFSET_BASIS, path.to_string().as_bytes()),
+    };
     mix(mix(state) ^ twins_before)
 }
 

@@ -2,49 +2,32 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::TextError;
 use crate::config::UpstreamAddress;
 
-/// Where an upstream is.
+/// Where an upstream is: `host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// `host:port`
-    Tcp(UpstreamAddress),
-    /// `unix:/path`
-    Unix(PathBuf),
-}
+pub struct Endpoint(pub UpstreamAddress);
 
 impl FromStr for Endpoint {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err(TextError::new("no path: write unix:/PATH")),
-            Some(path) if path.len() > UNIX_PATH_MAX => {
-                Err(TextError::new("too long: the path of a unix socket has 107 bytes at most"))
+        let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
+        match &address {
+            UpstreamAddress::Tcp { host, .. } if host.parse::<IpAddr>().is_err() && !is_domain(host) => {
+                Err(TextError::new("not a host: a name or an address"))
             }
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => {
-                let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
-                let is_known = address.host.parse::<IpAddr>().is_ok() || is_domain(&address.host);
-                if is_known { Ok(Self::Tcp(address)) } else { Err(TextError::new("not a host: a name or an address")) }
-            }
+            UpstreamAddress::Tcp { .. } | UpstreamAddress::Unix(_) => Ok(Self(address)),
         }
     }
 }
 
-/// What fits into `sockaddr_un`, see unix(7).
-const UNIX_PATH_MAX: usize = 107;
-
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+        self.0.fmt(f)
     }
 }
 

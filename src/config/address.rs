@@ -1,0 +1,170 @@
+//! Where one listens, and where upstreams are.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::file::FileMode;
+use crate::driver::{Address, InvalidUnixPath, UnixPath};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Over TCP; port 0 lets the kernel choose.
+    Inet(SocketAddr),
+    /// On a unix stream socket.
+    Unix {
+        /// Its file. One that nobody listens on any more is replaced; in the end it is removed.
+        path: UnixPath,
+        /// The file's permissions: who may write to it may connect. Without: what the umask leaves, for all.
+        mode: Option<FileMode>,
+    },
+}
+
+impl ListenAddress {
+    /// The address alone.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Inet(address) => Address::Inet(*address),
+            Self::Unix { path, .. } => Address::Unix(path.clone()),
+        }
+    }
+
+    /// The internet address, if it is one.
+    pub const fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+/// Where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// `HOST:PORT`, over TCP.
+    Tcp {
+        /// A name to resolve, or an address in text (an IPv6 address without brackets).
+        host: Arc<str>,
+        /// The TCP port.
+        port: u16,
+    },
+    /// `unix:/PATH`: a unix stream socket on this machine.
+    Unix(UnixPath),
+}
+
+/// The text is neither `HOST:PORT` nor `unix:/PATH`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUpstreamAddress {
+    /// No colon, or nothing after it.
+    #[error("no port: write HOST:PORT, for example 127.0.0.1:3000 or [::1]:3000")]
+    NoPort,
+    /// What follows the last colon is not a port.
+    #[error("`{0}` is not a port: a number from 1 to 65535")]
+    Port(String),
+    /// Nothing before the colon.
+    #[error("no host: write HOST:PORT, for example localhost:3000")]
+    NoHost,
+    /// Several colons, but no brackets around the address.
+    #[error("an IPv6 address wants brackets: [{0}]:PORT")]
+    Brackets(String),
+    /// It begins with `unix:`, and what follows is no path of a socket.
+    #[error(transparent)]
+    Path(#[from] InvalidUnixPath),
+}
+
+impl UpstreamAddress {
+    /// A host, by name or address, and a TCP port.
+    pub fn tcp(host: impl Into<Arc<str>>, port: u16) -> Self {
+        Self::Tcp { host: host.into(), port }
+    }
+
+    /// What stands for it in a URI or a `Host` field (RFC 9110, 4.2). A path cannot; `localhost` is what is said to
+    /// servers behind one.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp { .. } => self.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+impl FromStr for UpstreamAddress {
+    type Err = InvalidUpstreamAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUpstreamAddress> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(UnixPath::new(path)?));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(InvalidUpstreamAddress::NoPort)?;
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address,
+            None if host.contains(':') => return Err(InvalidUpstreamAddress::Brackets(text.to_owned())),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(InvalidUpstreamAddress::NoHost);
+        }
+        match port.parse() {
+            Ok(0) | Err(_) if !port.is_empty() => Err(InvalidUpstreamAddress::Port(port.to_owned())),
+            Ok(port) => Ok(Self::tcp(host, port)),
+            Err(_) => Err(InvalidUpstreamAddress::NoPort),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
+        text.parse()
+    }
+
+    #[test]
+    fn names_and_addresses_of_both_families_are_understood() {
+        assert_eq!(parse("localhost:80"), Ok(UpstreamAddress::tcp("localhost", 80)));
+        assert_eq!(parse("127.0.0.1:3000"), Ok(UpstreamAddress::tcp("127.0.0.1", 3000)));
+        assert_eq!(parse("[::1]:3000"), Ok(UpstreamAddress::tcp("::1", 3000)));
+        assert_eq!(parse("[::1]:3000").unwrap().to_string(), "[::1]:3000");
+        assert_eq!(parse("[::1]:3000").unwrap().authority(), "[::1]:3000");
+    }
+
+    #[test]
+    fn a_path_is_understood_and_is_called_localhost() {
+        let address = parse("unix:/run/app.sock").unwrap();
+        assert_eq!(address, UpstreamAddress::Unix(UnixPath::new("/run/app.sock").unwrap()));
+        assert_eq!(address.to_string(), "unix:/run/app.sock");
+        assert_eq!(address.authority(), "localhost");
+    }
+
+    #[test]
+    fn each_mistake_is_told_apart() {
+        assert_eq!(parse("localhost"), Err(InvalidUpstreamAddress::NoPort));
+        assert_eq!(parse("localhost:"), Err(InvalidUpstreamAddress::NoPort));
+        assert_eq!(parse(":80"), Err(InvalidUpstreamAddress::NoHost));
+        assert_eq!(parse("host:0"), Err(InvalidUpstreamAddress::Port("0".into())));
+        assert_eq!(parse("host:99999"), Err(InvalidUpstreamAddress::Port("99999".into())));
+        assert_eq!(parse("::1:80"), Err(InvalidUpstreamAddress::Brackets("::1:80".into())));
+        assert_eq!(parse("unix:"), Err(InvalidUpstreamAddress::Path(InvalidUnixPath::Empty)));
+        let too_long = format!("unix:/{}", "a".repeat(107));
+        assert_eq!(parse(&too_long), Err(InvalidUpstreamAddress::Path(InvalidUnixPath::TooLong { bytes: 108 })));
+    }
+}

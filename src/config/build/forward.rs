@@ -1,0 +1,124 @@
+//! From a document's words about upstreams to how requests and connections are passed on to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{BuildError, Builder, refused};
+use crate::config::file::{
+    Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing, ProxyOptions, Route, Token,
+    Via,
+};
+use crate::config::{ForwardConfig, Limits, UpstreamAddress};
+use crate::http::forward::{
+    Authority, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules, ResponseRules,
+};
+use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
+use crate::upstream::KeepAlive;
+use crate::upstream::group::{GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
+
+impl Builder {
+    /// How requests are passed on.
+    pub(super) fn forward(
+        &self,
+        options: &ProxyOptions,
+        route: &Route,
+        limits: &Limits,
+    ) -> Result<ForwardConfig, BuildError> {
+        let prefix = |text: &str| PathPrefix::new(text).map_err(|bad| refused(text, bad));
+        let path = match (&options.strip_prefix, &options.replace_prefix) {
+            (None, None) => PathRule::Keep,
+            (Some(strip), None) => PathRule::Strip(prefix(&strip.0)?),
+            (strip, Some(with)) => PathRule::Replace {
+                prefix: prefix(&strip.as_ref().unwrap_or(&route.req_path).0)?,
+                with: prefix(&with.0)?,
+            },
+        };
+        let host = match &options.host {
+            HostRule::Keep => ForwardHost::Keep,
+            HostRule::Upstream => ForwardHost::Upstream,
+            HostRule::Literal(host) => ForwardHost::Literal(Authority::new(host).map_err(|bad| refused(host, bad))?),
+        };
+        let via = match &options.via {
+            Via::Off => None,
+            Via::As(name) => Some(Pseudonym::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
+        };
+        let connect_timeout = options.group.connect_timeout.map_or(limits.connect_timeout, |period| period.0);
+        Ok(ForwardConfig {
+            group: self.group(&options.group)?,
+            tries_max: options.group.tries,
+            connect_timeout,
+            response_timeout: options.response_timeout.0,
+            keep_alive: KeepAlive {
+                idle_max: options.keepalive.idle_max as usize,
+                idle_timeout: match options.keepalive.idle_timeout.0 {
+                    // Until the upstream closes them.
+                    Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
+                    timeout => timeout,
+                },
+            },
+            request: RequestRules {
+                host,
+                forwarded: match options.forwarded {
+                    Forwarded::Append => ForwardedRule::Append,
+                    Forwarded::Replace => ForwardedRule::Replace,
+                    Forwarded::Off => ForwardedRule::Off,
+                },
+                forwarded_field: false,
+                via,
+                fields: field_rules(&options.request_headers)?,
+                path,
+            },
+            response: ResponseRules { fields: field_rules(&options.response_headers)?, via: None },
+            upgrades: options.upgrade,
+            body_bytes_max: options.max_body_size.0 as u64,
+        })
+    }
+
+    /// Which upstreams there are, and how one is chosen.
+    pub(super) fn group(&self, options: &GroupOptions) -> Result<GroupConfig, BuildError> {
+        let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
+        let members = options.upstreams.iter().map(|upstream| {
+            Ok(MemberConfig {
+                address: self.upstream(&upstream.address)?,
+                weight: upstream.weight,
+                is_backup: upstream.backup,
+                connections_max: upstream.max_connections as usize,
+            })
+        });
+        Ok(GroupConfig {
+            members: members.collect::<Result<_, BuildError>>()?,
+            policy: match options.load_balancing {
+                LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,
+                LoadBalancing::LeastConn => Policy::LeastConnections,
+                LoadBalancing::RandomTwo => Policy::RandomOfTwo,
+                LoadBalancing::IpHash => Policy::Hash(HashSource::Client),
+                LoadBalancing::HeaderHash => Policy::Hash(HashSource::Header(text(&options.hash_header))),
+                LoadBalancing::PathHash => Policy::Hash(HashSource::Path),
+                LoadBalancing::StickyCookie => Policy::Sticky { cookie: options.cookie_name.0.clone() },
+            },
+            passive: PassiveHealth {
+                failures: options.health_check.passive.failures,
+                back_off: options.health_check.passive.backoff.0,
+                ..PassiveHealth::default()
+            },
+            slow_start: SlowStart(options.health_check.passive.slow_start.0),
+            queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
+        })
+    }
+
+    fn upstream(&self, Endpoint(address): &Endpoint) -> Result<UpstreamAddress, BuildError> {
+        Ok(match address {
+            UpstreamAddress::Tcp { .. } => address.clone(),
+            UpstreamAddress::Unix(path) => UpstreamAddress::Unix(self.socket(path.as_ref())?),
+        })
+    }
+}
+
+fn field_rules(rules: &FieldRules) -> Result<ForwardFields, BuildError> {
+    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, BuildError> {
+        let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
+    };
+    let names = rules.remove.iter().map(|name| FieldName::new(&name.0).map_err(|bad| refused(&name.0, bad)));
+    Ok(ForwardFields { set: lines(&rules.set)?, add: lines(&rules.add)?, remove: names.collect::<Result<_, _>>()? })
+}
