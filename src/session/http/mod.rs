@@ -47,7 +47,7 @@ use crate::file::multipart::Piece;
 use crate::file::store::Content;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{Refusal, Status};
+use crate::http::{BodyReader, Refusal, Status};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::upstream::group::Verdict;
@@ -77,6 +77,8 @@ pub struct Http {
     outbox: Chain,
     state: State,
     requests: u32,
+    /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
+    has_said_last: bool,
     is_draining: bool,
     clock: Clock,
     deadline: Option<Time>,
@@ -138,6 +140,7 @@ impl Http {
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
+            has_said_last: false,
             is_draining: false,
             clock: Clock::new(now),
             deadline: None,
@@ -198,6 +201,7 @@ impl Http {
                 }
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
+                self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
                 let arrival = Arrival { session: self.session, since, keep_alive: head.keep_alive && !is_last };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
@@ -383,6 +387,9 @@ impl Http {
 
     /// Tells the client that there is no more, after everything is sent.
     fn end(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+        if self.is_leaving() {
+            return Step::Wait;
+        }
         self.inbox.clear();
         if self.outbox.is_empty() && client.writer.is_idle() {
             client.writer.finish(cx.ops);
@@ -391,6 +398,11 @@ impl Http {
             self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
         }
         Step::Wait
+    }
+
+    /// Whether the connection may be closed as soon as everything is sent: nothing that arrives could make that a reset.
+    fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Ending) && self.has_said_last && self.inbox.is_empty()
     }
 
     /// Bytes of memory that wait to be read.
@@ -484,8 +496,10 @@ impl Task for Http {
         if let State::Upgraded(_) = self.state {
             return self.tunnel(client, cx);
         }
-        client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        let is_leaving = self.is_leaving();
+        client.reader.want(!is_leaving && self.held_back() < INBOX_BYTES_MAX, cx.ops);
         match self.state {
+            State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
             State::Cut(ending) => Some(ending),
             _ => None,
