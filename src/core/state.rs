@@ -20,7 +20,7 @@ use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
-use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
+use crate::session::{Context, Ending, Farewell, SESSION, Session, Slot, Template};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Counting, Gauges};
@@ -49,7 +49,7 @@ pub struct Core {
     unix_seconds: u64,
     date: DateLine,
     boundaries: Boundaries,
-    last_ending: Option<Ending>,
+    farewell: Option<Farewell>,
     counting: Counting,
 }
 
@@ -150,7 +150,7 @@ impl Core {
             sessions: Table::new(),
             timers: Wheel::new(),
             dirty: Vec::new(),
-            last_ending: None,
+            farewell: None,
             counting: Counting::alone(),
         }
     }
@@ -361,6 +361,7 @@ impl Core {
         seat.session.pump(&mut Context {
             ops: &mut self.ops,
             now,
+            session: key,
             peer: seat.session.peer(),
             limits: &self.limits,
             store: &mut self.store,
@@ -372,8 +373,7 @@ impl Core {
         });
         let ended = seat.session.ended();
         if let Some(ending) = ended {
-            seat.session.log_end(ending, now);
-            self.last_ending = Some(ending);
+            self.farewell = Some(seat.session.log_end(ending, now));
         }
         drop(entered);
         match ended {
@@ -490,8 +490,8 @@ impl Core {
     }
 
     /// How the session that ended last did end.
-    pub const fn last_ending(&self) -> Option<Ending> {
-        self.last_ending
+    pub const fn farewell(&self) -> Option<Farewell> {
+        self.farewell
     }
 
     /// How much there is of everything.

@@ -10,6 +10,14 @@ use io_uring::{opcode, types};
 use super::{Uring, Work};
 use crate::driver::{Fault, Feature, File, OpId, Outcome, Root, sys};
 
+/// An open in flight.
+#[derive(Debug)]
+pub(super) struct Opening {
+    root: Arc<Root>,
+    path: CString,
+    how: OpenHow,
+}
+
 /// A read in flight.
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -24,11 +32,12 @@ impl Uring {
         if !self.features.has(Feature::RingOpen) {
             return self.open_off_the_loop(id, root, path);
         }
-        let how = Box::new(OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE));
-        let entry =
-            opcode::OpenAt2::new(types::Fd(root.directory().as_raw_fd()), path.as_ptr(), &raw const *how).build();
-        self.flights.insert(id, Work::Open { _held: (root, path, how) });
-        // SAFETY: path and box belong to the flight, which lives until the completion.
+        let how = OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE);
+        let opening = Box::new(Opening { root, path, how });
+        let descriptor = types::Fd(opening.root.directory().as_raw_fd());
+        let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
+        self.flights.insert(id, Work::Open { _held: opening });
+        // SAFETY: path and manner belong to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 

@@ -1,16 +1,11 @@
 //! The operations in flight, and all memory that the kernel may touch for them.
 
-use std::ffi::CString;
-use std::sync::Arc;
-
-use io_uring::types::OpenHow;
-
 use super::connect::Attempt;
+use super::files::{Opening, Reading};
 use super::receive::Arming;
-use super::files::Reading;
 use super::send::Sending;
 use super::send_file::Transfer;
-use crate::driver::{OpId, Root};
+use crate::driver::OpId;
 use crate::table::Key;
 
 /// One operation from its start to its final outcome.
@@ -41,8 +36,8 @@ pub(super) enum Work {
     /// It waits for room in a backlog.
     ConnectLater,
     Open {
-        /// Held for the kernel, which reads path and box where they are, and opens beneath the root.
-        _held: (Arc<Root>, CString, Box<OpenHow>),
+        /// Held for the kernel, which reads path and manner where they are, and opens beneath the root.
+        _held: Box<Opening>,
     },
     Read(Box<Reading>),
     /// On another thread.

@@ -48,7 +48,6 @@ use crate::file::store::Content;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, Refusal, Status};
-use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::upstream::group::Verdict;
 use crate::upstream::{Attempt, Release};
@@ -69,7 +68,6 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 /// One connection that speaks HTTP.
 #[derive(Debug)]
 pub struct Http {
-    session: Key,
     door: Rc<Door>,
     /// The front that the present request found, or the last one did.
     front: Rc<Front>,
@@ -131,9 +129,8 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(session: Key, door: Rc<Door>, now: Time) -> Self {
+    pub(super) fn new(door: Rc<Door>, now: Time) -> Self {
         Self {
-            session,
             front: door.front(),
             door,
             inbox: Inbox::default(),
@@ -202,7 +199,7 @@ impl Http {
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.is_draining;
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let arrival = Arrival { session: self.session, since, keep_alive: head.keep_alive && !is_last };
+                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
                         self.state = State::Asking { since, has_come: false };
