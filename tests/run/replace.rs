@@ -9,17 +9,36 @@ use crate::place::{Place, Service, echo, files, is_alive, routes, wait_for_end};
 use crate::reload::{proxied, upstream};
 use crate::support::client::ping;
 use crate::support::process::Signal;
-use crate::support::{Content, assert_same_bytes, backends, connect};
-use crate::wire::Wire;
+use crate::support::{Content, assert_same_bytes, backends, connect, eventually};
+use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
 const THERE: &str = "127.0.0.2";
 
 #[track_caller]
-fn expect_page(wire: &mut Wire, text: &str, is_last: bool) {
+fn get(wire: &mut Wire) -> Response {
     wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
     let response = wire.response();
-    assert_eq!((response.status, response.text().as_str(), response.is_last()), (200, text, is_last), "{response:?}");
+    assert_eq!(response.status, 200, "{response:?}");
+    response
+}
+
+/// Asks on a connection that goes on.
+#[track_caller]
+fn expect_page(wire: &mut Wire, text: &str) {
+    let response = get(wire);
+    assert_eq!((response.text().as_str(), response.is_last()), (text, false), "{response:?}");
+}
+
+/// Asks on a connection of the old process: until each of its workers has heard of the drain it goes on, then it ends in order.
+#[track_caller]
+fn expect_last_page(wire: &mut Wire, text: &str) {
+    eventually("the last answer", || {
+        let response = get(wire);
+        assert_eq!(response.text(), text);
+        response.is_last()
+    });
+    wire.expect_end();
 }
 
 backends! {
@@ -30,18 +49,18 @@ backends! {
         place.configure([files(HERE, "one")]);
         let mut service = place.start();
         let address = service.address();
-        expect_page(&mut Wire::to(address), "one", false);
+        expect_page(&mut Wire::to(address), "one");
         place.configure([files(HERE, "two")]);
         service.replace();
-        // The very socket: it has the port that the kernel chose for the first process.
-        expect_page(&mut Wire::to(address), "two", false);
         assert_eq!(service.first.wait().code(), Some(0));
+        // The very socket: it has the port that the kernel chose for the first process.
+        expect_page(&mut Wire::to(address), "two");
         for page in ["one", "two"] {
             let old = service.pid();
             place.configure([files(HERE, page)]);
             service.replace();
             wait_for_end(old);
-            expect_page(&mut Wire::to(address), page, false);
+            expect_page(&mut Wire::to(address), page);
         }
     }
 
@@ -75,11 +94,10 @@ backends! {
         });
         let mut service = place.start();
         let mut idle: Vec<Wire> = (0..20).map(|_| Wire::to(service.address())).collect();
-        idle.iter_mut().for_each(|wire| expect_page(wire, "here", false));
+        idle.iter_mut().for_each(|wire| expect_page(wire, "here"));
         service.replace();
         for wire in &mut idle {
-            expect_page(wire, "here", true);
-            wire.expect_end();
+            expect_last_page(wire, "here");
         }
         assert_eq!(service.first.wait().code(), Some(0));
     }
@@ -92,7 +110,7 @@ backends! {
         });
         let mut service = place.start();
         let mut idle = Wire::to(service.address());
-        expect_page(&mut idle, "here", false);
+        expect_page(&mut idle, "here");
         service.replace();
         idle.expect_end();
         assert_eq!(service.first.wait().code(), Some(0));
@@ -104,21 +122,22 @@ backends! {
         place.configure([files(HERE, "files")]);
         let mut service = place.start();
         let mut wire = Wire::to(service.address());
-        expect_page(&mut wire, "here", false);
+        expect_page(&mut wire, "here");
         let missing = routes(HERE, json!([{ "req_path": "/", "type": "file_serve", "dir_path": "missing" }]));
         for bad in [r#"{ "servers": 1 }"#.to_owned(), json!({ "servers": [missing] }).to_string()] {
             let good = std::fs::read_to_string(place.file()).expect("it was written");
             place.write(&bad);
             service.until_told("the new process ended before it served; this one goes on", || service.signal(Signal::User2));
             for _ in 0..20 {
-                expect_page(&mut Wire::to(service.address()), "here", false);
+                expect_page(&mut Wire::to(service.address()), "here");
             }
-            expect_page(&mut wire, "here", false);
+            expect_page(&mut wire, "here");
             place.write(&good);
         }
         service.replace();
-        expect_page(&mut wire, "here", true);
-        expect_page(&mut Wire::to(service.address()), "here", false);
+        expect_last_page(&mut wire, "here");
+        assert_eq!(service.first.wait().code(), Some(0));
+        expect_page(&mut Wire::to(service.address()), "here");
     }
 
     fn the_number_of_workers_may_change(backend) {
@@ -137,7 +156,7 @@ backends! {
             wait_for_end(old);
             // Enough that each of the sockets has its share.
             let mut clients: Vec<Wire> = (0..64).map(|_| Wire::to(address)).collect();
-            clients.iter_mut().for_each(|wire| expect_page(wire, "here", false));
+            clients.iter_mut().for_each(|wire| expect_page(wire, "here"));
         }
     }
 
