@@ -99,6 +99,7 @@ backends! {
             let service = Service::new(activated(place.launch(), &socket).start());
             assert_eq!(service.address(), address);
             ping(&early, b"early");
+            drop(early);
             ping(&connect(address), b"later");
         }
         drop(socket);
