@@ -206,6 +206,12 @@ impl Core {
             timer: None,
             span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
         });
+        if self.phase != Phase::Serving
+            && let Some(seat) = self.sessions.get_mut(key)
+        {
+            // It was accepted before the listener could stop.
+            seat.session.drain(now);
+        }
         self.dirty.push(key);
     }
 
@@ -428,7 +434,7 @@ impl Core {
             let keys: Vec<Key> = self.sessions.keys().collect();
             for key in keys {
                 if let Some(seat) = self.sessions.get_mut(key) {
-                    seat.session.drain();
+                    seat.session.drain(now);
                 }
                 self.touch(key);
             }

@@ -114,7 +114,9 @@ trait Task: fmt::Debug {
     fn on_ready(&mut self) {}
 
     /// Notes that the server is stopping: what is under way may be finished, nothing new begun.
-    fn drain(&mut self) {}
+    fn drain(&mut self, now: Time) {
+        let _ = now;
+    }
 
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
@@ -183,8 +185,8 @@ impl Session {
     }
 
     /// Notes that the server is stopping.
-    pub fn drain(&mut self) {
-        self.task.drain();
+    pub fn drain(&mut self, now: Time) {
+        self.task.drain(now);
     }
 
     /// Ends the session from outside, whatever it is doing; the next pump acts on it.

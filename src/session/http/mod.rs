@@ -77,7 +77,7 @@ pub struct Http {
     requests: u32,
     /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
     has_said_last: bool,
-    is_draining: bool,
+    draining_since: Option<Time>,
     clock: Clock,
     deadline: Option<Time>,
 }
@@ -138,7 +138,7 @@ impl Http {
             state: State::Head,
             requests: 0,
             has_said_last: false,
-            is_draining: false,
+            draining_since: None,
             clock: Clock::new(now),
             deadline: None,
         }
@@ -170,7 +170,7 @@ impl Http {
             return Step::Wait;
         }
         if self.inbox.is_empty() {
-            if client.reader.end().is_some() || (self.is_draining && self.requests > 0) {
+            if client.reader.end().is_some() {
                 self.state = State::Ending;
                 return Step::Again;
             }
@@ -197,7 +197,7 @@ impl Http {
                     self.front = self.door.front();
                 }
                 let requests = self.requests.saturating_add(1);
-                let is_last = cx.limits.http.requests_max == requests || self.is_draining;
+                let is_last = cx.limits.http.requests_max == requests || self.draining_since.is_some();
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
                 let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last };
                 match arrival.judge(&self.front, &head, cx) {
@@ -462,8 +462,8 @@ impl Task for Http {
         }
     }
 
-    fn drain(&mut self) {
-        self.is_draining = true;
+    fn drain(&mut self, now: Time) {
+        self.draining_since = Some(now);
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
@@ -482,7 +482,7 @@ impl Task for Http {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
             self.clock.tick(self.phase(client), client, cx.now);
-            self.deadline = self.clock.limit(&cx.limits.http, self.is_draining);
+            self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
