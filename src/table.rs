@@ -5,6 +5,7 @@
 //! tables dense and cache-friendly; generations are not, until 2³² insertions later.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use slab::Slab;
 
@@ -12,12 +13,18 @@ use slab::Slab;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     index: u32,
-    generation: u32,
+    // An `Option<Key>` takes no more room than a `Key`.
+    generation: NonZeroU32,
 }
 
 impl Key {
     /// The key with exactly these parts, as [`Key::index`] and [`Key::generation`] gave them.
     pub const fn from_parts(index: u32, generation: u32) -> Self {
+        let generation = match NonZeroU32::new(generation) {
+            Some(generation) => generation,
+            // No table gives it.
+            None => NonZeroU32::MAX,
+        };
         Self { index, generation }
     }
 
@@ -28,7 +35,7 @@ impl Key {
 
     /// Distinguishes the successive owners of one index.
     pub const fn generation(self) -> u32 {
-        self.generation
+        self.generation.get()
     }
 }
 
@@ -47,8 +54,8 @@ impl fmt::Display for Key {
 /// A dense table of `T` with generation-checked keys.
 #[derive(Debug)]
 pub struct Table<T> {
-    entries: Slab<(u32, T)>,
-    next_generation: u32,
+    entries: Slab<(NonZeroU32, T)>,
+    next_generation: NonZeroU32,
 }
 
 impl<T> Default for Table<T> {
@@ -60,7 +67,7 @@ impl<T> Default for Table<T> {
 impl<T> Table<T> {
     /// An empty table; allocates nothing until the first insertion.
     pub const fn new() -> Self {
-        Self { entries: Slab::new(), next_generation: 0 }
+        Self { entries: Slab::new(), next_generation: NonZeroU32::MIN }
     }
 
     /// Adds an entry and returns its key.
@@ -79,7 +86,7 @@ impl<T> Table<T> {
         let vacant = self.entries.vacant_entry();
         let index = u32::try_from(vacant.key()).expect("a table is bounded far below 2^32 entries");
         let generation = self.next_generation;
-        self.next_generation = generation.wrapping_add(1);
+        self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let key = Key { index, generation };
         vacant.insert((generation, build(key)));
         key

@@ -41,6 +41,7 @@ macro_rules! suite {
                     a_cancelled_listener_can_be_used_again,
                     several_drivers_accept_from_one_unix_socket,
                     a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket,
+                    a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten,
                     thousands_of_sockets_are_served,
                 ];
                 receive: [

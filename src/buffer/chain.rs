@@ -4,8 +4,8 @@ use smallvec::SmallVec;
 
 use super::Chunk;
 
-/// So many chunks fit without an allocation: a head and a body.
-const INLINE_CHUNKS: usize = 2;
+/// So many chunks fit without an allocation: an answer from the cache is one, and every idle connection has a chain.
+const INLINE_CHUNKS: usize = 1;
 
 /// Chunks in the order in which their bytes are to be sent. Empty chunks are not kept.
 #[derive(Clone, Debug, Default)]

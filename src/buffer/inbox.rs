@@ -3,91 +3,111 @@
 //! A head that came in one piece is read where it was received. Only what came in several is gathered
 //! in memory of its own, so that a peer who sends a byte a minute holds those bytes, not a buffer for each.
 
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
 use super::{Buffer, Chunk};
 
-/// A gathering that has grown beyond this is not kept for the next head.
-const KEPT_BYTES_MAX: usize = 2 << 10;
-
-/// Received bytes in the order in which they came.
+/// Received bytes in the order in which they came. While there are none, it holds no memory.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    /// These come first; read up to `read`.
-    gathered: Vec<u8>,
+    /// These come first; never empty.
+    gathered: Option<Box<Gathered>>,
+    /// Most of what comes is looked at before more comes.
+    buffers: SmallVec<[Buffer; 1]>,
+}
+
+/// Bytes that have left their buffers to wait for more.
+#[derive(Debug, Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// So many of them are done with; not all.
     read: usize,
-    buffers: VecDeque<Buffer>,
+}
+
+impl Gathered {
+    fn unread(&self) -> &[u8] {
+        self.bytes.get(self.read..).unwrap_or_default()
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.read);
+        self.read = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
 }
 
 impl Inbox {
     /// Takes bytes in.
     pub fn push(&mut self, buffer: Buffer) {
-        self.buffers.push_back(buffer);
+        self.buffers.push(buffer);
     }
 
     /// The first bytes that lie together; empty only if there are none at all.
     pub fn bytes(&self) -> &[u8] {
-        if self.read < self.gathered.len() {
-            &self.gathered[self.read..]
-        } else {
-            self.buffers.front().map_or(&[], |buffer| buffer)
+        match &self.gathered {
+            Some(gathered) => gathered.unread(),
+            None => self.buffers.first().map_or(&[], |buffer| buffer),
         }
     }
 
     /// Drops the first `count` bytes of [`Inbox::bytes`].
     pub fn consume(&mut self, count: usize) {
-        if self.read < self.gathered.len() {
-            self.read += count;
-            if self.read >= self.gathered.len() {
-                self.read = 0;
-                self.gathered.clear();
-                self.gathered.shrink_to(KEPT_BYTES_MAX);
+        if let Some(gathered) = &mut self.gathered {
+            gathered.read += count;
+            if gathered.unread().is_empty() {
+                self.gathered = None;
             }
-        } else if let Some(front) = self.buffers.front_mut() {
+        } else if let Some(front) = self.buffers.first_mut() {
             front.advance(count.min(front.len()));
             if front.is_empty() {
-                self.buffers.pop_front();
+                self.pop_front();
             }
         }
     }
 
     /// Moves the first `count` bytes of [`Inbox::bytes`] out, without copying those that still lie where they arrived.
     pub fn take(&mut self, count: usize) -> Chunk {
-        if self.read < self.gathered.len() {
-            let bytes = self.bytes();
+        if let Some(gathered) = &self.gathered {
+            let bytes = gathered.unread();
             let chunk = Chunk::shared(&bytes[..count.min(bytes.len())]);
             self.consume(count);
             return chunk;
         }
-        match self.buffers.front_mut() {
+        match self.buffers.first_mut() {
             Some(front) if count < front.len() => Chunk::Pool(front.split_to(count)),
-            Some(_) => self.pop().map_or(Chunk::Static(&[]), Chunk::Pool),
-            None => Chunk::Static(&[]),
+            Some(_) | None => self.pop_front().map_or(Chunk::Static(&[]), Chunk::Pool),
         }
     }
 
     /// Moves the first buffer out; only where nothing is gathered.
     pub fn pop(&mut self) -> Option<Buffer> {
-        debug_assert!(self.gathered.is_empty(), "bytes are gathered before the first buffer");
-        self.buffers.pop_front()
+        debug_assert!(self.gathered.is_none(), "bytes are gathered before the first buffer");
+        self.pop_front()
+    }
+
+    fn pop_front(&mut self) -> Option<Buffer> {
+        let first = (!self.buffers.is_empty()).then(|| self.buffers.remove(0));
+        if self.buffers.is_empty() {
+            self.buffers.shrink_to_fit();
+        }
+        first
     }
 
     /// Lays the next buffer's bytes beside the first ones, which are not enough. `false`: there are no more.
     ///
     /// Then what is there has left its buffer, to wait for the rest.
     pub fn gather(&mut self) -> bool {
-        if self.gathered.is_empty() {
-            let Some(first) = self.buffers.pop_front() else { return false };
-            self.gathered.extend_from_slice(&first);
+        if self.gathered.is_none() {
+            let Some(first) = self.pop_front() else { return false };
+            self.gathered = Some(Box::new(Gathered { bytes: first.to_vec(), read: 0 }));
         }
-        match self.buffers.pop_front() {
-            Some(next) => {
-                self.gathered.drain(..self.read);
-                self.read = 0;
-                self.gathered.extend_from_slice(&next);
+        match (&mut self.gathered, self.buffers.first()) {
+            (Some(gathered), Some(next)) => {
+                gathered.append(next);
+                self.pop_front();
                 true
             }
-            None => false,
+            (_, _) => false,
         }
     }
 
@@ -97,11 +117,11 @@ impl Inbox {
         if self.buffers.is_empty() {
             return;
         }
-        self.gathered.drain(..self.read);
-        self.read = 0;
+        let gathered = self.gathered.get_or_insert_default();
         for buffer in self.buffers.drain(..) {
-            self.gathered.extend_from_slice(&buffer);
+            gathered.append(&buffer);
         }
+        self.buffers.shrink_to_fit();
     }
 
     /// Drops everything.
@@ -116,7 +136,7 @@ impl Inbox {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.gathered.capacity() + self.waiting_memory()
+        self.gathered.as_ref().map_or(0, |gathered| gathered.bytes.capacity()) + self.waiting_memory()
     }
 
     /// Bytes of memory that nobody has looked at yet. What is gathered does not count: it waits for more to come,

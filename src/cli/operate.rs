@@ -10,9 +10,9 @@ use super::banner;
 use super::failure::Failure;
 use crate::config::units::Period;
 use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
-use crate::core::{Operator, Server, StartError};
+use crate::core::{DrainCause, Operator, RunError, Server, StartError};
 use crate::driver::probe::Selection;
-use crate::driver::{Address, limits};
+use crate::driver::{Address, limits, signals};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::{self, LogFormat};
 
@@ -33,6 +33,9 @@ pub fn operate(
     let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
     let drain_timeout = Period(config.limits.drain_timeout);
+    if reload.is_some() {
+        signals::take_hangup().map_err(|error| Failure::Run(RunError::Supervise(error)))?;
+    }
     let server = Server::start(config)?;
     tell_choice(&server);
     let speaks = !log.quiet && log.log_format == LogFormat::Human;
@@ -58,8 +61,12 @@ struct Console {
 }
 
 impl Operator for Console {
-    fn on_drain(&mut self, connections: usize) {
-        tell_manager(&[NotifyState::Stopping]);
+    fn on_drain(&mut self, connections: usize, cause: DrainCause) {
+        match cause {
+            DrainCause::Stopped => tell_manager(&[NotifyState::Stopping]),
+            // The service does not stop: the other process has said that it is the service now.
+            DrainCause::Replaced => {}
+        }
         if self.speaks && connections > 0 {
             // The log tells it too; who cannot read this has chosen so.
             let _ = writeln!(
@@ -70,23 +77,33 @@ impl Operator for Console {
         }
     }
 
-    fn can_reload(&self) -> bool {
-        self.reload.is_some()
-    }
-
     fn reload(&mut self) -> Option<ServerConfig> {
         let reload = self.reload.as_mut()?;
+        tell_reloading();
         let config = reload().and_then(|mut config| prepare(&mut config, self.descriptors).map(|()| config));
         config
-            .inspect_err(|failure| tracing::error!("the configuration is refused, and nothing has changed: {failure}"))
+            .inspect_err(|failure| {
+                tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
+                tell_manager(&[NotifyState::Ready]);
+            })
             .ok()
     }
 
     fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         match result {
             Ok(addresses) => tracing::info!(listeners = addresses.len(), "the configuration was reloaded"),
-            Err(error) => tracing::error!(%error, "the configuration is refused, and nothing has changed"),
+            Err(error) => tracing::warn!(%error, "the configuration is refused, and nothing has changed"),
         }
+        tell_manager(&[NotifyState::Ready]);
+    }
+}
+
+/// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
+/// (systemd.service(5), `Type=notify-reload`).
+fn tell_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
     }
 }
 

@@ -166,6 +166,7 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
             head: HeadLimits { head_bytes_max: options.http.head_size.0, ..HeadLimits::default() },
             head_timeout: options.http.head_timeout.0,
             keep_alive_timeout: options.http.keep_alive_timeout.0,
+            drain_idle_timeout: options.http.drain_idle_timeout.0,
             send_timeout: options.http.send_timeout.0,
             body_timeout: options.http.body_timeout.0,
             requests_max: options.http.max_requests,

@@ -249,6 +249,8 @@ pub struct HttpLimits {
     pub head_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Duration,
+    /// How long it may wait for it once the server is stopping: a request that comes within is answered, as the last.
+    pub drain_idle_timeout: Duration,
     /// How long a client may take nothing of an answer.
     pub send_timeout: Duration,
     /// How long the body of a request that nobody wants may take, from the answer to its end.
@@ -265,6 +267,7 @@ impl Default for HttpLimits {
             head: HeadLimits::default(),
             head_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(75),
+            drain_idle_timeout: Duration::from_secs(2),
             send_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
             discard_bytes_max: 256 << 10,

@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, UringConfig};
-use crate::session::{Ending, Template};
+use crate::session::{Ending, Farewell, Template};
 use crate::upstream::{Group, GroupConfig};
 
 /// Why a client's connection failed.
@@ -26,12 +26,12 @@ pub enum ClientError {
     #[error("the event loop failed: {0}")]
     Driver(#[from] io::Error),
     /// The connection did not come about, or broke.
-    #[error("{upstream}: {ending}")]
+    #[error("{upstream}: {farewell}")]
     Connection {
         /// Where to.
         upstream: UpstreamAddress,
         /// Why.
-        ending: Ending,
+        farewell: Farewell,
     },
 }
 
@@ -71,8 +71,8 @@ fn join(
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();
     let core = Worker::new(driver, core, inbox, drain_timeout).run()?;
-    match core.last_ending() {
-        Some(Ending::Done) | None => Ok(()),
-        Some(ending) => Err(ClientError::Connection { upstream, ending }),
+    match core.farewell() {
+        Some(Farewell { ending: Ending::Done, .. }) | None => Ok(()),
+        Some(farewell) => Err(ClientError::Connection { upstream, farewell }),
     }
 }

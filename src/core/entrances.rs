@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use socket2::SockRef;
+
 use super::inherit::{Handed, Inherited};
 use super::listen;
 use super::server::StartError;
@@ -177,7 +179,13 @@ fn take_over(handed: Vec<Handed>) -> Option<Bound> {
             .ok(),
         Address::Unix(_) | Address::Inet(_) => None,
     };
-    let sockets = handed.into_iter().map(|handed| handed.socket).collect();
+    let sockets: Vec<OwnedFd> = handed.into_iter().map(|handed| handed.socket).collect();
+    for socket in sockets.iter().filter(|_| matches!(address, Address::Inet(_))) {
+        // Whoever made it may not have known.
+        if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
+            tracing::warn!(%address, %error, "small answers may wait for acknowledgements");
+        }
+    }
     Some(Bound { address, sockets, file: file.map(Arc::new) })
 }
 

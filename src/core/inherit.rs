@@ -157,6 +157,7 @@ impl Origin {
             .env(READY, is_ready.as_raw_fd().to_string())
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDNAMES")
             .spawn()?;
         Ok(Successor { child, ready: File::from(OwnedFd::from(ready)) })
     }

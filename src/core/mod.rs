@@ -17,7 +17,7 @@ mod thread;
 mod wheel;
 mod worker;
 
-pub use server::{Operator, RunError, Server, StartError, Stop};
+pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
 pub use state::{Census, Core, EntranceId, Violation};
 pub use wheel::{TimerId, Wheel};
 pub use worker::{Duties, Message, Worker};

@@ -39,14 +39,10 @@ pub struct Server {
 /// Whoever runs a server, and is asked or told what only they can know or need to know.
 pub trait Operator {
     /// The server stops; so many connections are still live.
-    fn on_drain(&mut self, connections: usize);
+    fn on_drain(&mut self, connections: usize, cause: DrainCause);
 
-    /// Whether [`Operator::reload`] gives anything. If not, SIGHUP keeps its usual meaning.
-    fn can_reload(&self) -> bool {
-        false
-    }
-
-    /// SIGHUP has come: the configuration as it is to be from now on; `None`: nothing changes.
+    /// SIGHUP has come, which it does if [`signals::take_hangup`] was called: the configuration as it is to be from now on;
+    /// `None`: nothing changes.
     fn reload(&mut self) -> Option<ServerConfig> {
         None
     }
@@ -58,9 +54,18 @@ pub trait Operator {
 }
 
 impl<F: FnMut(usize)> Operator for F {
-    fn on_drain(&mut self, connections: usize) {
+    fn on_drain(&mut self, connections: usize, _: DrainCause) {
         self(connections);
     }
+}
+
+/// Why a server drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainCause {
+    /// A signal or a [`Stop`] asked for it, or a worker has ended.
+    Stopped,
+    /// Another process has taken its place; the service goes on.
+    Replaced,
 }
 
 /// Whether another process is about to take this one's place.
@@ -239,14 +244,14 @@ impl Server {
                 if successor.wait_until_ready() {
                     succession.is_done.store(true, Ordering::Release);
                 } else {
-                    tracing::error!("the new process ended before it served; this one goes on");
+                    tracing::warn!("the new process ended before it served; this one goes on");
                     succession.is_underway.store(false, Ordering::Release);
                 }
                 supervisor.wake();
             })
         });
         if let Err(error) = started {
-            tracing::error!(%error, "no new process could be started; this one goes on");
+            tracing::warn!(%error, "no new process could be started; this one goes on");
             self.succession.is_underway.store(false, Ordering::Release);
         }
     }
@@ -277,9 +282,6 @@ impl Server {
     /// # Errors
     /// What ended a worker before that.
     pub fn run(mut self, mut operator: impl Operator) -> Result<(), RunError> {
-        if operator.can_reload() {
-            self.signals.take_hangup().map_err(RunError::Supervise)?;
-        }
         let mut is_draining = false;
         loop {
             let asked = signals::take_asked();
@@ -294,13 +296,13 @@ impl Server {
                 self.start_successor();
             }
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
-            let is_over =
-                self.succession.is_done.load(Ordering::Acquire) || self.workers.iter().any(WorkerHandle::has_ended);
-            if !is_draining && (is_asked || is_over) {
+            let is_broken = self.workers.iter().any(WorkerHandle::has_ended);
+            let is_replaced = self.succession.is_done.load(Ordering::Acquire);
+            if !is_draining && (is_asked || is_broken || is_replaced) {
                 is_draining = true;
                 let connections = self.connections();
-                tracing::info!(connections, signal = self.signals.received(), "draining");
-                operator.on_drain(connections);
+                tracing::info!(connections, signal = self.signals.received(), is_replaced, "draining");
+                operator.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
                 self.drain();
             }
             if self.workers.iter().all(WorkerHandle::has_ended) {

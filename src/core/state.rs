@@ -20,7 +20,7 @@ use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
-use crate::session::{Context, Ending, SESSION, Session, Slot, Template};
+use crate::session::{Context, Ending, Farewell, SESSION, Session, Slot, Template};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Counting, Gauges};
@@ -50,7 +50,7 @@ pub struct Core {
     unix_seconds: u64,
     date: DateLine,
     boundaries: Boundaries,
-    last_ending: Option<Ending>,
+    farewell: Option<Farewell>,
     counting: Counting,
 }
 
@@ -154,7 +154,7 @@ impl Core {
             sessions: Table::new(),
             timers: Wheel::new(),
             dirty: Vec::new(),
-            last_ending: None,
+            farewell: None,
             counting: Counting::alone(),
         }
     }
@@ -217,6 +217,12 @@ impl Core {
             timer: None,
             span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
         });
+        if self.phase != Phase::Serving
+            && let Some(seat) = self.sessions.get_mut(key)
+        {
+            // It was accepted before the listener could stop.
+            seat.session.drain(now);
+        }
         self.dirty.push(key);
     }
 
@@ -378,6 +384,7 @@ impl Core {
         seat.session.pump(&mut Context {
             ops: &mut self.ops,
             now,
+            session: key,
             peer: seat.session.peer(),
             limits: &self.limits,
             store: &mut self.store,
@@ -389,8 +396,7 @@ impl Core {
         });
         let ended = seat.session.ended();
         if let Some(ending) = ended {
-            seat.session.log_end(ending, now);
-            self.last_ending = Some(ending);
+            self.farewell = Some(seat.session.log_end(ending, now));
         }
         drop(entered);
         match ended {
@@ -446,7 +452,7 @@ impl Core {
             let keys: Vec<Key> = self.sessions.keys().collect();
             for key in keys {
                 if let Some(seat) = self.sessions.get_mut(key) {
-                    seat.session.drain();
+                    seat.session.drain(now);
                 }
                 self.touch(key);
             }
@@ -509,8 +515,8 @@ impl Core {
     }
 
     /// How the session that ended last did end.
-    pub const fn last_ending(&self) -> Option<Ending> {
-        self.last_ending
+    pub const fn farewell(&self) -> Option<Farewell> {
+        self.farewell
     }
 
     /// How much there is of everything.

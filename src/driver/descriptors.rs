@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::sys;
 
-/// Takes over a listening socket that this process was started with.
+/// Takes over a listening socket that this process was started with. Whether it waits is left as it is, since whoever else has
+/// the socket would feel a change; the driver that adopts it sees to that.
 ///
 /// # Errors
 /// It is not one: not open, not a socket, or not listening.
@@ -19,10 +20,7 @@ pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
     if is_listening == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} is not a listening socket")));
     }
-    let socket = inherit(fd)?;
-    // Whoever made it may not have known.
-    socket2::SockRef::from(&socket).set_nonblocking(true)?;
-    Ok(socket)
+    inherit(fd)
 }
 
 /// Takes over the end of a pipe that this process was started with.

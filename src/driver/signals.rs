@@ -33,6 +33,17 @@ pub fn ask_to_reload(process: i32) -> io::Result<()> {
     sys::check(unsafe { libc::kill(process, libc::SIGHUP) }).map(drop)
 }
 
+/// Has SIGHUP ask for the configuration to be read anew, from now on: to be called before anybody can know of this process,
+/// since what the signal does otherwise is to end it.
+///
+/// # Errors
+/// What `sigaction(2)` says.
+pub fn take_hangup() -> io::Result<()> {
+    let action = ours();
+    // SAFETY: the structure is live.
+    sys::check(unsafe { libc::sigaction(libc::SIGHUP, &raw const action, std::ptr::null_mut()) }).map(drop)
+}
+
 /// What has been asked for since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -68,16 +79,6 @@ impl StopSignals {
             sys::check(unsafe { libc::sigaction(*signal, action, previous) })?;
         }
         Ok(Self { previous, _waker: waker })
-    }
-
-    /// Handles SIGHUP too, from now on.
-    ///
-    /// # Errors
-    /// What `sigaction(2)` says.
-    pub fn take_hangup(&self) -> io::Result<()> {
-        let action = ours();
-        // SAFETY: the structure is live.
-        sys::check(unsafe { libc::sigaction(libc::SIGHUP, &raw const action, std::ptr::null_mut()) }).map(drop)
     }
 
     /// The signal that came, if one did.

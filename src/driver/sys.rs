@@ -182,6 +182,12 @@ pub(super) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
 }
 
+/// Wakes everybody who waits on a listening socket, whichever process they are in, and does nothing else: there is no sending
+/// half to be shut down (`inet_shutdown` and `unix_shutdown` in the kernel only tell the sleepers to look again).
+pub(super) fn wake_waiters(listener: BorrowedFd<'_>) -> io::Result<()> {
+    shutdown_write(listener)
+}
+
 /// Makes every call on the socket return at once, `sendfile(2)` too, which has no flag for that.
 pub(super) fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).set_nonblocking(true)

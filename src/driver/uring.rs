@@ -54,6 +54,7 @@ pub use self::detect::kernel_features;
 use self::flight::{Flights, Work};
 use self::offloaded::Answer;
 use self::ring::Ring;
+use self::send::SpareSends;
 use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
 use super::offload::Offload;
@@ -99,6 +100,7 @@ pub struct Uring {
     sockets: Table<Endpoint>,
     files: Table<Arc<OwnedFd>>,
     flights: Flights,
+    spare_sends: SpareSends,
     /// Operations that can go on without waiting.
     ready: VecDeque<OpId>,
     /// Receives that wait for a buffer, first come, first served.
@@ -176,6 +178,7 @@ impl Uring {
             sockets: Table::new(),
             files: Table::new(),
             flights: Flights::default(),
+            spare_sends: SpareSends::default(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             paused: Paused::default(),
@@ -388,12 +391,15 @@ impl Uring {
                         endpoint.receiving = None;
                     }
                 }
-                Work::Send { socket: key, .. } => self.release_sender(key),
+                Work::Send(sending) => {
+                    self.release_sender(sending.socket);
+                    self.spare_sends.put_back(sending);
+                }
                 Work::SendFile(transfer) => self.release_sender(transfer.socket),
                 Work::Connect(_)
                 | Work::ConnectLater
                 | Work::Open { .. }
-                | Work::Read { .. }
+                | Work::Read(_)
                 | Work::Offloaded
                 | Work::Close => {}
             }
@@ -482,11 +488,11 @@ impl Uring {
         match &flight.work {
             Work::Accept { .. } => self.on_accept(id, result, flags),
             Work::Recv { .. } => self.on_recv(id, result, flags),
-            Work::Send { .. } => self.on_send(id, result),
+            Work::Send(_) => self.on_send(id, result),
             Work::SendFile(_) => self.on_send_file(id, result),
             Work::Connect(_) => self.on_connect(id, result),
             Work::Open { .. } => self.on_open(id, result),
-            Work::Read { .. } => self.on_read(id, result),
+            Work::Read(_) => self.on_read(id, result),
             Work::Close => {
                 self.on_descriptor_closed();
                 self.finish(id, Outcome::Done);
@@ -550,11 +556,11 @@ impl Uring {
                 }
             }
             Work::Accept { .. } | Work::Open { .. } => drop(sys::adopt_result(result)),
-            Work::Send { .. }
+            Work::Send(_)
             | Work::SendFile(_)
             | Work::Connect(_)
             | Work::ConnectLater
-            | Work::Read { .. }
+            | Work::Read(_)
             | Work::Offloaded
             | Work::Close => {}
         }

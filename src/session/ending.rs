@@ -1,5 +1,7 @@
 //! How a session ends: what is told to the peers, and to the log.
 
+use std::fmt;
+
 use crate::driver::Fault;
 use crate::tcp::Manner;
 use crate::upstream::Unreachable;
@@ -26,8 +28,8 @@ pub enum Ending {
     #[error("the upstream fell silent in the middle of its answer")]
     UpstreamSilent,
     /// No upstream could be connected to.
-    #[error("upstream unreachable: {0}")]
-    UpstreamUnreachable(Unreachable),
+    #[error("upstream unreachable")]
+    UpstreamUnreachable,
     /// The file cannot be opened, or is not one that has bytes to send.
     #[error("file refused: {0}")]
     FileRefused(Fault),
@@ -42,11 +44,29 @@ pub enum Ending {
     Drained,
 }
 
+/// An ending with what is known beyond it, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// How it ended.
+    pub ending: Ending,
+    /// Why no upstream could be had, if that was it.
+    pub failure: Option<Unreachable>,
+}
+
+impl fmt::Display for Farewell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.failure {
+            Some(failure) => write!(f, "{}: {failure}", self.ending),
+            None => self.ending.fmt(f),
+        }
+    }
+}
+
 impl Ending {
     /// How the peers are told: a reset where bytes are missing, so that nobody takes a part for the whole.
     pub const fn manner(self) -> Manner {
         match self {
-            Self::Done | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
+            Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
             Self::ClientLost(_)
             | Self::ClientLeft
             | Self::UpstreamLost(_)
@@ -64,7 +84,7 @@ impl Ending {
             Self::Done | Self::ClientLeft | Self::Idle | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             Self::AnswerTruncated | Self::UpstreamSilent => true,
-            Self::UpstreamLost(_) | Self::UpstreamUnreachable(_) | Self::FileRefused(_) | Self::FileLost(_) => true,
+            Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
         }
     }
 }

@@ -22,7 +22,7 @@ mod tunnel;
 use std::fmt;
 
 pub use deliver::Content;
-pub use ending::Ending;
+pub use ending::{Ending, Farewell};
 pub use slot::{SESSION, Slot};
 pub use template::Template;
 
@@ -35,7 +35,7 @@ use crate::http::DateLine;
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
 use crate::telemetry::metrics::Counting;
-use crate::upstream::Links;
+use crate::upstream::{Links, Unreachable};
 
 /// What a machine acts with: where operations go, what time it is, what the bounds are.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub ops: &'a mut Ops,
     /// The time of this turn.
     pub now: Time,
+    /// Which session it is.
+    pub session: Key,
     /// Who is at the client's end.
     pub peer: Peer,
     /// The configured bounds.
@@ -93,6 +95,11 @@ trait Task: fmt::Debug {
         None
     }
 
+    /// Why there is no upstream, if none could be had, for logs.
+    fn failure(&self) -> Option<Unreachable> {
+        None
+    }
+
     /// Takes bytes from the client.
     fn on_received(&mut self, buffer: Buffer);
 
@@ -107,7 +114,9 @@ trait Task: fmt::Debug {
     fn on_ready(&mut self) {}
 
     /// Notes that the server is stopping: what is under way may be finished, nothing new begun.
-    fn drain(&mut self) {}
+    fn drain(&mut self, now: Time) {
+        let _ = now;
+    }
 
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
@@ -176,8 +185,8 @@ impl Session {
     }
 
     /// Notes that the server is stopping.
-    pub fn drain(&mut self) {
-        self.task.drain();
+    pub fn drain(&mut self, now: Time) {
+        self.task.drain(now);
     }
 
     /// Ends the session from outside, whatever it is doing; the next pump acts on it.
@@ -242,17 +251,19 @@ impl Session {
         self.task.memory_max(limits)
     }
 
-    /// Writes the one record of this connection.
-    pub fn log_end(&self, ending: Ending, now: Time) {
+    /// Writes the one record of this connection, and returns its last words.
+    pub fn log_end(&self, ending: Ending, now: Time) -> Farewell {
+        let farewell = Farewell { ending, failure: self.task.failure() };
         let received = self.client.reader.received_bytes();
         let sent = self.client.writer.sent_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);
         let upstream = self.task.upstream().map(tracing::field::display);
         if ending.is_worth_a_warning() {
-            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, %ending, "connection ended");
+            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, ending = %farewell, "connection ended");
         } else {
-            tracing::info!(service, %peer, upstream, received, sent, duration_ms, %ending, "connection ended");
+            tracing::info!(service, %peer, upstream, received, sent, duration_ms, ending = %farewell, "connection ended");
         }
+        farewell
     }
 }

@@ -18,7 +18,7 @@ use crate::driver::{Peer, Time};
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
-use crate::upstream::{Attempt, Group, Progress, Release, Rules};
+use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -52,6 +52,10 @@ impl Task for Proxy {
         self.attempt.upstream().map(|upstream| upstream.address())
     }
 
+    fn failure(&self) -> Option<Unreachable> {
+        self.attempt.failure()
+    }
+
     fn on_received(&mut self, buffer: Buffer) {
         self.tunnel.push_to_upstream(buffer);
     }
@@ -59,8 +63,8 @@ impl Task for Proxy {
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
         let progress = self.attempt.pump(cx.links, cx.now, cx.ops);
         self.deadline = self.attempt.deadline(cx.links);
-        if let Progress::Failed(why) = progress {
-            return Some(Ending::UpstreamUnreachable(why));
+        if let Progress::Failed(_) = progress {
+            return Some(Ending::UpstreamUnreachable);
         }
         let Some((upstream, received)) = self.attempt.connection(cx.links) else {
             self.tunnel.keep(&mut client.reader, cx.ops);

@@ -45,7 +45,7 @@ impl Template {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), peer, limits)),
-            Self::Http(door) => Box::new(Http::new(session, Rc::clone(door), now)),
+            Self::Http(door) => Box::new(Http::new(Rc::clone(door), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

@@ -16,8 +16,7 @@ use crate::driver::{Op, OpId, Ops, Outcome, Socket, Token};
 /// A connected socket.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Socket,
-    close_token: Token,
+    close_slot: u8,
     life: Life,
     /// The receiving half.
     pub reader: Reader,
@@ -42,7 +41,7 @@ pub enum Manner {
     Reset,
 }
 
-/// The tokens of a connection's three slots.
+/// The tokens of a connection's three slots, which are of one machine.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionTokens {
     /// Outcomes of `Recv`.
@@ -57,8 +56,7 @@ impl Connection {
     /// A connection over a socket that was accepted or connected just now.
     pub const fn new(socket: Socket, tokens: ConnectionTokens) -> Self {
         Self {
-            socket,
-            close_token: tokens.close,
+            close_slot: tokens.close.slot,
             life: Life::Open,
             reader: Reader::new(socket, tokens.recv),
             writer: Writer::new(socket, tokens.send),
@@ -80,10 +78,10 @@ impl Connection {
             && self.writer.is_at_rest()
         {
             let op = match manner {
-                Manner::Orderly => Op::Close { socket: self.socket },
-                Manner::Reset => Op::Reset { socket: self.socket },
+                Manner::Orderly => Op::Close { socket: self.reader.socket },
+                Manner::Reset => Op::Reset { socket: self.reader.socket },
             };
-            self.life = Life::Closing(ops.submit(self.close_token, op));
+            self.life = Life::Closing(ops.submit(self.close_token(), op));
         }
     }
 
@@ -91,8 +89,12 @@ impl Connection {
     pub fn on_closed(&mut self, outcome: Outcome) {
         match (self.life, outcome) {
             (Life::Closing(_), Outcome::Done) => self.life = Life::Closed,
-            (life, outcome) => super::unexpected("connection", &life, &outcome, self.close_token),
+            (life, outcome) => super::unexpected("connection", &life, &outcome, self.close_token()),
         }
+    }
+
+    const fn close_token(&self) -> Token {
+        Token { slot: self.close_slot, ..self.reader.token }
     }
 
     /// Whether the descriptor is closed and nothing is in flight.

@@ -18,8 +18,8 @@ use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 /// The receiving half of a connection.
 #[derive(Debug)]
 pub struct Reader {
-    socket: Socket,
-    token: Token,
+    pub(super) socket: Socket,
+    pub(super) token: Token,
     state: State,
     received_bytes: u64,
 }

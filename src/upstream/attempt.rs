@@ -41,9 +41,18 @@ pub struct Attempt {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    Picking { after: Option<ConnectError> },
-    Queued { since: Time },
-    Linked { member: MemberId, link: Key },
+    Picking {
+        after: Option<ConnectError>,
+    },
+    Queued {
+        since: Time,
+    },
+    Linked {
+        member: MemberId,
+        link: Key,
+    },
+    /// No upstream could be had.
+    Failed(Unreachable),
     Over,
 }
 
@@ -130,7 +139,7 @@ impl Attempt {
                         None => return Progress::Wait,
                     }
                 }
-                State::Over => return Progress::Wait,
+                State::Failed(_) | State::Over => return Progress::Wait,
             }
         }
     }
@@ -195,7 +204,7 @@ impl Attempt {
         if let State::Queued { .. } = self.state {
             self.leave_queue();
         }
-        self.state = State::Over;
+        self.state = State::Failed(why);
         Progress::Failed(why)
     }
 
@@ -256,7 +265,7 @@ impl Attempt {
     fn linked<'l>(&self, links: &'l mut Links) -> Option<&'l mut Link> {
         match self.state {
             State::Linked { link, .. } => links.get_mut(link),
-            State::Picking { .. } | State::Queued { .. } | State::Over => None,
+            State::Picking { .. } | State::Queued { .. } | State::Failed(_) | State::Over => None,
         }
     }
 
@@ -269,7 +278,7 @@ impl Attempt {
     pub const fn member(&self) -> Option<MemberId> {
         match self.state {
             State::Linked { member, .. } => Some(member),
-            State::Picking { .. } | State::Queued { .. } | State::Over => None,
+            State::Picking { .. } | State::Queued { .. } | State::Failed(_) | State::Over => None,
         }
     }
 
@@ -288,12 +297,20 @@ impl Attempt {
         match self.state {
             State::Queued { since } => self.group.wait_deadline(since),
             State::Linked { .. } => self.linked(links)?.deadline(),
-            State::Picking { .. } | State::Over => None,
+            State::Picking { .. } | State::Failed(_) | State::Over => None,
         }
     }
 
     /// Whether nothing is being used any more.
-    pub fn is_over(&self) -> bool {
-        self.state == State::Over
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Failed(_) | State::Over)
+    }
+
+    /// Why no upstream could be had, if none could.
+    pub const fn failure(&self) -> Option<Unreachable> {
+        match self.state {
+            State::Failed(why) => Some(why),
+            State::Picking { .. } | State::Queued { .. } | State::Linked { .. } | State::Over => None,
+        }
     }
 }

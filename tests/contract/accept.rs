@@ -1,7 +1,8 @@
 //! Listening: every connection, with its peer, whoever stops and starts again.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -110,6 +111,43 @@ pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: Kind>(cas
         });
         second.close(accepted[0]);
     }
+    first.finish();
+    second.cancel_and_close(accept, other);
+    second.finish();
+}
+
+pub fn a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten<K: Kind>(case: &Case<K>) {
+    let (unix, path, _folder) = unix_listener();
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    tcp.set_nonblocking(true).expect("a live socket");
+    let address = tcp.local_addr().expect("it is bound");
+    forgets_nobody(case, unix.into(), || UnixStream::connect(&path).expect("room in the backlog"));
+    forgets_nobody(case, tcp.into(), || connect(address));
+}
+
+fn forgets_nobody<K: Kind, C>(case: &Case<K>, listener: OwnedFd, connect: impl Fn() -> C) {
+    let (mut first, mut second) = (case.rig(), case.rig());
+    let one = first.adopt(listener.try_clone().expect("a descriptor"));
+    let other = second.adopt(listener);
+    let stopped = first.submit(Op::Accept { listener: one });
+    first.turn(Some(Duration::ZERO));
+    let accept = second.submit(Op::Accept { listener: other });
+    second.turn(Some(Duration::ZERO));
+    // The kernel may wake only the first for it, who never looks.
+    let _client = connect();
+    first.cancel(stopped);
+    match first.take_accepted(stopped).pop() {
+        Some(socket) => first.close(socket),
+        None => {
+            let mut accepted = Vec::new();
+            second.until("a connection", |rig| {
+                accepted.extend(rig.take_accepted(accept));
+                !accepted.is_empty()
+            });
+            second.close(accepted[0]);
+        }
+    }
+    first.close(one);
     first.finish();
     second.cancel_and_close(accept, other);
     second.finish();

@@ -111,13 +111,22 @@ impl Site {
         let text = || String::from_utf8_lossy(&request[..request.len().min(200)]).into_owned();
         let response = wire.read(is_head).unwrap_or_else(|| panic!("no answer to {:?}", text()));
         if response.is_last() {
-            wire.send(PROBE_REQUEST);
+            // Who has said that this was the last may find the connection closed, and nothing to send to.
+            if !has_said_last(request) {
+                wire.send(PROBE_REQUEST);
+            }
             wire.expect_end();
             return (response, Fate::Closed);
         }
         expect_probe(&mut wire);
         (response, Fate::Kept)
     }
+}
+
+/// Whether the client itself declared the request its last (RFC 9112, 9.6).
+fn has_said_last(request: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(request).to_ascii_lowercase();
+    head.contains("http/1.0\r\n") || head.contains("close")
 }
 
 /// Asks for the probe, and checks that the connection still carries a request and its answer.

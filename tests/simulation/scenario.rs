@@ -250,6 +250,8 @@ fn limits(stop: Stop, faults: &Faults, rng: &mut Rng) -> Limits {
         http: HttpLimits {
             head_timeout: time_limit(is_patient, rng),
             keep_alive_timeout: time_limit(is_patient, rng),
+            // Drawn from nothing, so that seeds keep their meaning.
+            drain_idle_timeout: Duration::from_millis(connect_ms / 4),
             send_timeout: time_limit(is_patient, rng),
             body_timeout: time_limit(is_patient, rng),
             ..HttpLimits::default()

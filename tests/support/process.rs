@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 /// Signals that are sent to the program under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    Hangup,
     Interrupt,
     Terminate,
     User1,
@@ -16,6 +17,7 @@ impl Signal {
     /// Its number, as in signal(7).
     pub const fn number(self) -> i32 {
         match self {
+            Self::Hangup => 1,
             Self::Interrupt => 2,
             Self::Terminate => 15,
             Self::User1 => 10,

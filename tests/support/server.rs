@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
@@ -20,6 +21,7 @@ pub struct Launch {
     flags: Vec<String>,
     folder: Option<PathBuf>,
     listeners: usize,
+    input: Option<OwnedFd>,
 }
 
 impl Launch {
@@ -31,6 +33,7 @@ impl Launch {
             flags: backend.flags(),
             folder: None,
             listeners: 1,
+            input: None,
         }
     }
 
@@ -79,6 +82,13 @@ impl Launch {
     #[must_use]
     pub fn listening_on(mut self, listeners: usize) -> Self {
         self.listeners = listeners;
+        self
+    }
+
+    /// Starts it with this as standard input, a server only.
+    #[must_use]
+    pub fn with_input(mut self, input: impl Into<OwnedFd>) -> Self {
+        self.input = Some(input.into());
         self
     }
 
@@ -134,6 +144,9 @@ impl Launch {
         }
         let mut command = self.command();
         command.stdout(Stdio::null());
+        if let Some(input) = self.input.take() {
+            command.stdin(input);
+        }
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
         let mut xps = Xps { process, log, addresses: Vec::new(), paths: Vec::new(), ended: None };

@@ -1,4 +1,8 @@
 //! `Accept`: connections as they arrive, and the pause when a limit is reached.
+//!
+//! Several rings may wait on one socket: workers that share a unix socket, a process and its successor. The kernel wakes only
+//! the first of them for a connection (`EPOLLEXCLUSIVE`, which the ring sets for accepting), and a cancel may overtake that
+//! wake-up. The connection would then lie in the backlog, and those who could take it would sleep. So whoever stops wakes them.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -67,6 +71,7 @@ impl Uring {
                         self.counters.accept_pauses += 1;
                         self.paused.accepts.push(id);
                         self.paused.until = Some(self.now() + PAUSE);
+                        self.wake_fellow_listeners(id);
                         return;
                     }
                 }
@@ -81,11 +86,22 @@ impl Uring {
         }
         if !cqueue::more(flags) {
             if self.is_cancelled(id) {
+                self.wake_fellow_listeners(id);
                 self.finish(id, Outcome::Cancelled);
             } else {
                 self.counters.rearms += u64::from(self.features.has(Feature::AcceptMultishot));
                 self.arm_accept(id);
             }
+        }
+    }
+
+    /// Has everybody else who waits on the listening socket look for what came meanwhile.
+    fn wake_fellow_listeners(&mut self, id: OpId) {
+        let Some(Work::Accept { listener }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
+        if let Some(endpoint) = self.sockets.get(*listener)
+            && let Err(error) = sys::wake_waiters(endpoint.socket.as_fd())
+        {
+            tracing::debug!(op = %id, %error, "others who accept on the same socket were not woken");
         }
     }
 

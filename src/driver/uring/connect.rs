@@ -32,7 +32,7 @@ impl Uring {
             Some(name) => opcode::Connect::new(descriptor, name.as_ptr().cast(), name.len()).build(),
             None => opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build(),
         };
-        self.flights.insert(id, Work::Connect(attempt));
+        self.flights.insert(id, Work::Connect(Box::new(attempt)));
         // SAFETY: the boxed address belongs to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
@@ -40,7 +40,7 @@ impl Uring {
     pub(super) fn on_connect(&mut self, id: OpId, result: i32) {
         let Some(mut flight) = self.flights.remove(id) else { return };
         let Work::Connect(attempt) = std::mem::replace(&mut flight.work, Work::Offloaded) else { return };
-        let Attempt { socket, address, name } = attempt;
+        let Attempt { socket, address, name } = *attempt;
         let connected = match (result, name) {
             (0.., Some(_)) => Ok(()),
             (0.., None) => sys::connect_result(socket.as_fd()),

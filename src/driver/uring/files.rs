@@ -1,7 +1,7 @@
 //! `Open` and `Read`, through the ring.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::types::OpenHow;
@@ -10,16 +10,34 @@ use io_uring::{opcode, types};
 use super::{Uring, Work};
 use crate::driver::{Fault, Feature, File, OpId, Outcome, Root, sys};
 
+/// An open in flight.
+#[derive(Debug)]
+pub(super) struct Opening {
+    root: Arc<Root>,
+    path: CString,
+    how: OpenHow,
+}
+
+/// A read in flight.
+#[derive(Debug)]
+pub(super) struct Reading {
+    file: Arc<OwnedFd>,
+    bytes: Vec<u8>,
+    filled: usize,
+    offset: u64,
+}
+
 impl Uring {
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         if !self.features.has(Feature::RingOpen) {
             return self.open_off_the_loop(id, root, path);
         }
-        let how = Box::new(OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE));
-        let entry =
-            opcode::OpenAt2::new(types::Fd(root.directory().as_raw_fd()), path.as_ptr(), &raw const *how).build();
-        self.flights.insert(id, Work::Open { _held: (root, path, how) });
-        // SAFETY: path and box belong to the flight, which lives until the completion.
+        let how = OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE);
+        let opening = Box::new(Opening { root, path, how });
+        let descriptor = types::Fd(opening.root.directory().as_raw_fd());
+        let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
+        self.flights.insert(id, Work::Open { _held: opening });
+        // SAFETY: path and manner belong to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 
@@ -37,13 +55,15 @@ impl Uring {
 
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        self.flights.insert(id, Work::Read { file, bytes: vec![0; length], filled: 0, offset });
+        let reading = Reading { file, bytes: vec![0; length], filled: 0, offset };
+        self.flights.insert(id, Work::Read(Box::new(reading)));
         self.submit_read(id);
     }
 
     fn submit_read(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Read { file, bytes, filled, offset } = &mut flight.work else { return };
+        let Work::Read(reading) = &mut flight.work else { return };
+        let Reading { file, bytes, filled, offset } = &mut **reading;
         let rest = &mut bytes[*filled..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
@@ -56,7 +76,8 @@ impl Uring {
     pub(super) fn on_read(&mut self, id: OpId, result: i32) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let is_cancelled = flight.is_cancelled;
-        let Work::Read { bytes, filled, .. } = &mut flight.work else { return };
+        let Work::Read(reading) = &mut flight.work else { return };
+        let Reading { bytes, filled, .. } = &mut **reading;
         match usize::try_from(result) {
             Ok(count) => {
                 *filled += count;

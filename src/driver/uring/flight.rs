@@ -1,17 +1,11 @@
 //! The operations in flight, and all memory that the kernel may touch for them.
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
-use io_uring::types::OpenHow;
-
 use super::connect::Attempt;
+use super::files::{Opening, Reading};
 use super::receive::Arming;
-use super::send::Message;
+use super::send::Sending;
 use super::send_file::Transfer;
-use crate::buffer::Chain;
-use crate::driver::{OpId, Root};
+use crate::driver::OpId;
 use crate::table::Key;
 
 /// One operation from its start to its final outcome.
@@ -35,28 +29,17 @@ pub(super) enum Work {
         socket: Key,
         arming: Arming,
     },
-    Send {
-        socket: Key,
-        /// What the kernel has not taken yet.
-        chain: Chain,
-        /// The header of a send of several pieces; boxed, since the kernel reads it where it is.
-        message: Option<Box<Message>>,
-    },
-    /// Boxed, since most flights are of receives and should be small.
+    // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
+    Send(Box<Sending>),
     SendFile(Box<Transfer>),
-    Connect(Attempt),
+    Connect(Box<Attempt>),
     /// It waits for room in a backlog.
     ConnectLater,
     Open {
-        /// Held for the kernel, which reads path and box where they are, and opens beneath the root.
-        _held: (Arc<Root>, CString, Box<OpenHow>),
+        /// Held for the kernel, which reads path and manner where they are, and opens beneath the root.
+        _held: Box<Opening>,
     },
-    Read {
-        file: Arc<OwnedFd>,
-        bytes: Vec<u8>,
-        filled: usize,
-        offset: u64,
-    },
+    Read(Box<Reading>),
     /// On another thread.
     Offloaded,
     Close,

@@ -8,6 +8,7 @@ use super::{Uring, Work};
 use crate::buffer::Chain;
 use crate::driver::sys::{self, GATHER_MAX};
 use crate::driver::{Fault, OpId, Outcome, Socket};
+use crate::table::Key;
 
 /// The header of a send of several pieces, and the pieces. The kernel reads both where they are.
 pub(super) struct Message {
@@ -34,6 +35,46 @@ impl Message {
     }
 }
 
+/// A send in flight. What is done with one is used for the next.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) socket: Key,
+    /// What the kernel has not taken yet.
+    chain: Chain,
+    message: Option<Box<Message>>,
+}
+
+/// Sends that are not in flight, kept so that a send need not ask for memory.
+#[derive(Debug, Default)]
+pub(super) struct SpareSends {
+    // Boxed as in flight: there the kernel, and here the allocator, is spared the move.
+    #[expect(clippy::vec_box, reason = "they go back into flights as they are")]
+    spare: Vec<Box<Sending>>,
+}
+
+/// More than are in flight at once on a busy worker: most are done as soon as they are asked for.
+const SPARE_SENDS_MAX: usize = 128;
+
+impl SpareSends {
+    fn take(&mut self, socket: Key, chain: Chain) -> Box<Sending> {
+        match self.spare.pop() {
+            Some(mut sending) => {
+                sending.socket = socket;
+                sending.chain = chain;
+                sending
+            }
+            None => Box::new(Sending { socket, chain, message: None }),
+        }
+    }
+
+    pub(super) fn put_back(&mut self, mut sending: Box<Sending>) {
+        if self.spare.len() < SPARE_SENDS_MAX {
+            sending.chain = Chain::new();
+            self.spare.push(sending);
+        }
+    }
+}
+
 impl Uring {
     pub(super) fn start_send(&mut self, id: OpId, socket: Socket, chain: Chain) {
         debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
@@ -42,13 +83,15 @@ impl Uring {
             return self.reject(id, libc::EBUSY);
         }
         endpoint.sending = Some(id);
-        self.flights.insert(id, Work::Send { socket: socket.0, chain, message: None });
+        let sending = self.spare_sends.take(socket.0, chain);
+        self.flights.insert(id, Work::Send(sending));
         self.submit_send(id);
     }
 
     fn submit_send(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Send { socket, chain, message } = &mut flight.work else { return };
+        let Work::Send(sending) = &mut flight.work else { return };
+        let Sending { socket, chain, message } = &mut **sending;
         let Some(endpoint) = self.sockets.get(*socket) else { return };
         let descriptor = types::Fd(endpoint.socket.as_raw_fd());
         let entry = match chain.chunks() {
@@ -69,7 +112,8 @@ impl Uring {
     pub(super) fn on_send(&mut self, id: OpId, result: i32) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let is_cancelled = flight.is_cancelled;
-        let Work::Send { chain, .. } = &mut flight.work else { return };
+        let Work::Send(sending) = &mut flight.work else { return };
+        let Sending { chain, .. } = &mut **sending;
         match usize::try_from(result) {
             Ok(count) => {
                 chain.advance(count.min(chain.len()));

@@ -11,13 +11,11 @@ use crate::file::store::Inquiry;
 use crate::http::redirect::Template;
 use crate::http::{BodyReader, Expect, Refusal, RequestHead, Status};
 use crate::session::Context;
-use crate::table::Key;
 use crate::telemetry::access::Draft;
 use crate::telemetry::metrics;
 
 /// What is known of a request beside its head.
 pub(super) struct Arrival {
-    pub(super) session: Key,
     /// When it was first looked at.
     pub(super) since: Time,
     /// Whether client and limits allow another request after it.
@@ -51,12 +49,10 @@ impl Arrival {
                 Handler::Site(site) => (site, Matter::Files),
                 Handler::Redirect(status, template) => (&front.fallback, Matter::Redirect(*status, template)),
                 Handler::Metrics => (&front.fallback, Matter::Metrics),
-                Handler::Forward(forwarding) => {
-                    match Forward::new(forwarding, self.session, head, self.keep_alive, cx) {
-                        Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
-                        Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
-                    }
-                }
+                Handler::Forward(forwarding) => match Forward::new(forwarding, head, self.keep_alive, cx) {
+                    Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
+                    Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
+                },
             },
             Ok(None) => (&front.fallback, Matter::Refusal(Refusal::new(Status::NOT_FOUND, "nothing is served here"))),
             Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
@@ -80,7 +76,7 @@ impl Arrival {
             site,
             head,
             keep_alive: self.keep_alive && is_body_read,
-            inquiry: Inquiry { waiter: self.session, now: cx.now, since: self.since },
+            inquiry: Inquiry { waiter: cx.session, now: cx.now, since: self.since },
             unix_seconds: cx.unix_seconds,
             date: cx.date,
             store: cx.store,

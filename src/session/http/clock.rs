@@ -6,9 +6,6 @@ use crate::config::HttpLimits;
 use crate::driver::Time;
 use crate::tcp::Connection;
 
-/// How old a connection must be for a stop to take it for one that will never ask.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
-
 /// Since when the connection is in its present phase, or made progress in it.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -59,22 +56,40 @@ impl Clock {
         (self.phase, self.moved) = (phase, moved);
     }
 
-    /// When the phase will have taken too long.
-    pub(super) fn limit(&self, limits: &HttpLimits, is_draining: bool) -> Option<Time> {
+    /// When the phase will have taken too long. `draining_since`: when the server began to stop, if it does.
+    ///
+    /// A client may be sending its next request at this very moment, so a stop does not close idle connections at once: what
+    /// comes a moment later is answered, as the connection's last. Browsers connect in advance, and such a connection must
+    /// not hold up the stop either.
+    pub(super) fn limit(&self, limits: &HttpLimits, draining_since: Option<Time>) -> Option<Time> {
+        let usual = self.usual_limit(limits);
+        let at_stop = match self.phase {
+            Phase::First | Phase::Idle => {
+                draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout))
+            }
+            Phase::Head | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => None,
+        };
+        [usual, at_stop].into_iter().flatten().min()
+    }
+
+    fn usual_limit(&self, limits: &HttpLimits) -> Option<Time> {
         let allowed = match self.phase {
-            // Browsers connect in advance; such a connection must not hold up a stop.
-            Phase::First if is_draining => FIRST_REQUEST_GRACE,
             Phase::First | Phase::Head => limits.head_timeout,
             Phase::Idle => limits.keep_alive_timeout,
             Phase::Body | Phase::Upload => limits.body_timeout,
             Phase::Answer => limits.send_timeout,
             Phase::Ours => return None,
         };
-        (!allowed.is_zero()).then(|| self.since + allowed)
+        after(self.since, allowed)
     }
 
     /// What it is the clock of.
     pub(super) const fn phase(&self) -> Phase {
         self.phase
     }
+}
+
+/// No time is no limit.
+fn after(since: Time, allowed: Duration) -> Option<Time> {
+    (!allowed.is_zero()).then(|| since + allowed)
 }

@@ -29,7 +29,6 @@ use crate::http::forward::{
 };
 use crate::http::{BodyReader, BodyWriter, Expect, Known, Method, PageType, Refusal, RequestHead, Status, Version};
 use crate::session::{Context, Ending};
-use crate::table::Key;
 use crate::tcp::{Connection, End, Manner};
 use crate::telemetry::access::Draft;
 use crate::upstream::group::{Choice, Verdict};
@@ -120,7 +119,6 @@ impl Forward {
     /// It is not one that can be forwarded.
     pub(super) fn new(
         route: &Rc<Forwarding>,
-        session: Key,
         head: &RequestHead<'_>,
         keep_alive: bool,
         cx: &Context<'_>,
@@ -139,7 +137,7 @@ impl Forward {
         write_request(head, &route.request, &context, &mut out);
         Ok(Self {
             route: Rc::clone(route),
-            attempt: Attempt::new(Rc::clone(&route.group), session, choice, route.rules),
+            attempt: Attempt::new(Rc::clone(&route.group), cx.session, choice, route.rules),
             asked: Asked {
                 since: cx.now,
                 version: head.version,

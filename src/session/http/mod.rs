@@ -47,8 +47,7 @@ use crate::file::multipart::Piece;
 use crate::file::store::Content;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{Refusal, Status};
-use crate::table::Key;
+use crate::http::{BodyReader, Refusal, Status};
 use crate::tcp::{Connection, End, Manner};
 use crate::upstream::group::Verdict;
 use crate::upstream::{Attempt, Release};
@@ -69,7 +68,6 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 /// One connection that speaks HTTP.
 #[derive(Debug)]
 pub struct Http {
-    session: Key,
     door: Rc<Door>,
     /// The front that the present request found, or the last one did.
     front: Rc<Front>,
@@ -77,7 +75,9 @@ pub struct Http {
     outbox: Chain,
     state: State,
     requests: u32,
-    is_draining: bool,
+    /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
+    has_said_last: bool,
+    draining_since: Option<Time>,
     clock: Clock,
     deadline: Option<Time>,
 }
@@ -129,16 +129,16 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(session: Key, door: Rc<Door>, now: Time) -> Self {
+    pub(super) fn new(door: Rc<Door>, now: Time) -> Self {
         Self {
-            session,
             front: door.front(),
             door,
             inbox: Inbox::default(),
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
-            is_draining: false,
+            has_said_last: false,
+            draining_since: None,
             clock: Clock::new(now),
             deadline: None,
         }
@@ -170,7 +170,7 @@ impl Http {
             return Step::Wait;
         }
         if self.inbox.is_empty() {
-            if client.reader.end().is_some() || (self.is_draining && self.requests > 0) {
+            if client.reader.end().is_some() {
                 self.state = State::Ending;
                 return Step::Again;
             }
@@ -197,8 +197,9 @@ impl Http {
                     self.front = self.door.front();
                 }
                 let requests = self.requests.saturating_add(1);
-                let is_last = cx.limits.http.requests_max == requests || self.is_draining;
-                let arrival = Arrival { session: self.session, since, keep_alive: head.keep_alive && !is_last };
+                let is_last = cx.limits.http.requests_max == requests || self.draining_since.is_some();
+                self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
+                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
                         self.state = State::Asking { since, has_come: false };
@@ -383,6 +384,9 @@ impl Http {
 
     /// Tells the client that there is no more, after everything is sent.
     fn end(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+        if self.is_leaving() {
+            return Step::Wait;
+        }
         self.inbox.clear();
         if self.outbox.is_empty() && client.writer.is_idle() {
             client.writer.finish(cx.ops);
@@ -391,6 +395,11 @@ impl Http {
             self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
         }
         Step::Wait
+    }
+
+    /// Whether the connection may be closed as soon as everything is sent: nothing that arrives could make that a reset.
+    fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Ending) && self.has_said_last && self.inbox.is_empty()
     }
 
     /// Bytes of memory that wait to be read.
@@ -453,8 +462,8 @@ impl Task for Http {
         }
     }
 
-    fn drain(&mut self) {
-        self.is_draining = true;
+    fn drain(&mut self, now: Time) {
+        self.draining_since = Some(now);
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
@@ -473,7 +482,7 @@ impl Task for Http {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
             self.clock.tick(self.phase(client), client, cx.now);
-            self.deadline = self.clock.limit(&cx.limits.http, self.is_draining);
+            self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
@@ -484,8 +493,10 @@ impl Task for Http {
         if let State::Upgraded(_) = self.state {
             return self.tunnel(client, cx);
         }
-        client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        let is_leaving = self.is_leaving();
+        client.reader.want(!is_leaving && self.held_back() < INBOX_BYTES_MAX, cx.ops);
         match self.state {
+            State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
             State::Cut(ending) => Some(ending),
             _ => None,

@@ -72,6 +72,8 @@ pub struct HttpLimits {
     pub head_timeout: Period,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Period,
+    /// How long it may wait for it once the server is stopping. A request that comes within is answered, as the last.
+    pub drain_idle_timeout: Period,
     /// How long a client may take nothing of an answer.
     pub send_timeout: Period,
     /// How long the body of a request that nobody wants may take.
@@ -143,6 +145,7 @@ impl From<&config::Limits> for Limits {
             head: HeadLimits { head_bytes_max, request_line_bytes_max, fields_max },
             head_timeout,
             keep_alive_timeout,
+            drain_idle_timeout,
             send_timeout,
             body_timeout,
             discard_bytes_max,
@@ -164,6 +167,7 @@ impl From<&config::Limits> for Limits {
                 fields_max,
                 head_timeout: Period(head_timeout),
                 keep_alive_timeout: Period(keep_alive_timeout),
+                drain_idle_timeout: Period(drain_idle_timeout),
                 send_timeout: Period(send_timeout),
                 body_timeout: Period(body_timeout),
                 discard_bytes_max: Size(usize::try_from(discard_bytes_max).unwrap_or(usize::MAX)),
@@ -206,6 +210,7 @@ impl From<&Limits> for config::Limits {
                 },
                 head_timeout: http.head_timeout.0,
                 keep_alive_timeout: http.keep_alive_timeout.0,
+                drain_idle_timeout: http.drain_idle_timeout.0,
                 send_timeout: http.send_timeout.0,
                 body_timeout: http.body_timeout.0,
                 discard_bytes_max: http.discard_bytes_max.0 as u64,

@@ -1,0 +1,14 @@
+//! `xps run`: a configuration file, and what happens to a server over its life: it is checked, reloaded, replaced, and
+//! looked after by a service manager.
+
+mod check;
+mod load;
+mod place;
+mod reload;
+mod replace;
+#[path = "../support/mod.rs"]
+mod support;
+mod systemd;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../http/wire.rs"]
+mod wire;
