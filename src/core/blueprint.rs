@@ -4,6 +4,7 @@
 //! to other threads; there each worker builds a [`Template`] of its own, whose parts its sessions share.
 
 use std::ffi::CString;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,10 @@ enum HandlerBlueprint {
 pub(super) struct Builder {
     /// How many folders have been given a number, which tells them apart in the worker's store.
     places: u16,
-    groups: u64,
+    groups: Vec<Rc<Group>>,
+    /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
+    seeds: RandomState,
+    groups_made: u64,
 }
 
 impl Blueprint {
@@ -166,8 +170,15 @@ impl Builder {
     }
 
     fn group(&mut self, config: GroupConfig) -> Rc<Group> {
-        self.groups += 1;
-        Group::new(config, self.groups)
+        self.groups_made += 1;
+        let group = Group::new(config, self.seeds.hash_one(self.groups_made));
+        self.groups.push(Rc::clone(&group));
+        group
+    }
+
+    /// The groups of the templates built since this was asked last.
+    pub(super) fn take_groups(&mut self) -> Vec<Rc<Group>> {
+        std::mem::take(&mut self.groups)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::session::{Context, Ending, Farewell, SESSION, Session, Slot, Template
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Counting, Gauges};
-use crate::upstream::{LINK, Links};
+use crate::upstream::{Group, LINK, Links, WATCH, Watches};
 
 /// The kind that marks a listener's tokens.
 const LISTENER: u8 = 0;
@@ -42,6 +42,7 @@ pub struct Core {
     dirty: Vec<Key>,
     store: Store,
     links: Links,
+    watches: Watches,
     /// When idle links are to be looked through, if it is armed.
     link_expiry: Option<TimerId>,
     /// When the store is to be swept, if it is armed.
@@ -109,6 +110,8 @@ pub struct Census {
     pub operations: usize,
     /// Connections to upstreams, idle ones included.
     pub links: usize,
+    /// Upstreams and names that are watched.
+    pub watches: usize,
     /// Armed timers.
     pub timers: usize,
 }
@@ -140,6 +143,7 @@ impl Core {
             store: Store::new(limits.store),
             limits,
             links: Links::default(),
+            watches: Watches::default(),
             link_expiry: None,
             sweep: None,
             unix_seconds: 0,
@@ -187,6 +191,13 @@ impl Core {
         self.pump_listeners();
     }
 
+    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more.
+    pub fn watch(&mut self, groups: &[Rc<Group>], now: Time) {
+        if self.phase == Phase::Serving {
+            self.watches.replace(groups, now);
+        }
+    }
+
     /// The bounds that hold from now on; receive buffers stay as they are.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -231,7 +242,8 @@ impl Core {
         if !self.dirty.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.next_deadline().map(|deadline| deadline.since(now))
+        let deadlines = [self.timers.next_deadline(), self.watches.next_deadline()];
+        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
 
     /// Takes in what a turn of the driver brought, and acts on it.
@@ -255,6 +267,7 @@ impl Core {
         }
         // Pumping makes nothing dirty; only the vector's memory goes back.
         self.dirty = dirty;
+        self.watches.pump(now, &mut self.links, &self.counting, &mut self.ops);
         for key in self.links.take_woken() {
             self.touch(key);
         }
@@ -264,11 +277,14 @@ impl Core {
         self.arm_sweep();
         self.arm_link_expiry();
         self.settle_phase();
+        let upstreams = self.watches.standing();
         self.counting.set(Gauges {
             connections: self.sessions.len(),
             upstream_connections: self.links.len(),
             upstream_connections_idle: self.links.idle(),
             operations: self.ops.in_flight(),
+            upstreams_up: upstreams.up,
+            upstreams_down: upstreams.down,
         });
     }
 
@@ -284,6 +300,7 @@ impl Core {
             SESSION => self.on_session_outcome(token, outcome, now),
             STORE => self.store.on_outcome(token.machine, outcome, now),
             LINK => self.on_link_outcome(token, outcome, now),
+            WATCH => self.watches.on_outcome(token, outcome, now),
             kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
         }
     }
@@ -431,6 +448,7 @@ impl Core {
             let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, Due::DrainDeadline));
             self.phase = Phase::Draining { deadline };
             self.links.drain();
+            self.watches.end();
             let keys: Vec<Key> = self.sessions.keys().collect();
             for key in keys {
                 if let Some(seat) = self.sessions.get_mut(key) {
@@ -449,6 +467,7 @@ impl Core {
             && self.listeners.is_empty()
             && self.sessions.is_empty()
             && self.links.is_empty()
+            && self.watches.is_empty()
             && self.store_is_at_rest()
         {
             if let Some(timer) = deadline {
@@ -507,6 +526,7 @@ impl Core {
             sessions: self.sessions.len(),
             operations: self.ops.in_flight(),
             links: self.links.len(),
+            watches: self.watches.len(),
             timers: self.timers.len(),
         }
     }
@@ -523,6 +543,7 @@ impl Core {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
                 LISTENER if self.listeners.contains(token.machine) => {}
                 STORE if self.store.has_job(token.machine) => {}
+                WATCH if self.watches.contains(token.machine) => {}
                 LINK if self.links.contains(token.machine) => in_flight.extend(self.links.owner(token.machine)),
                 _ => return Err(Violation::Orphan(token)),
             }

@@ -89,6 +89,7 @@ impl<D: KernelDriver> Worker<D> {
                 self.core.add_listener(id, self.driver.adopt(socket), template.clone());
             }
         }
+        self.core.watch(&self.builder.take_groups(), self.driver.now());
     }
 
     fn take_messages(&mut self, now: Time) {

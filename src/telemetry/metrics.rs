@@ -28,6 +28,10 @@ pub struct WorkerMetrics {
     /// By the status's first digit, 1 to 5.
     answers: [AtomicU64; 5],
     refusals: AtomicU64,
+    upstreams_up: AtomicU64,
+    upstreams_down: AtomicU64,
+    checks_passed: AtomicU64,
+    checks_failed: AtomicU64,
 }
 
 /// How much there is of everything at one moment.
@@ -41,6 +45,10 @@ pub struct Gauges {
     pub upstream_connections_idle: usize,
     /// Operations in flight.
     pub operations: usize,
+    /// Upstreams that are checked, and up.
+    pub upstreams_up: usize,
+    /// Upstreams that are checked, and down.
+    pub upstreams_down: usize,
 }
 
 /// One worker's place among the counters of all.
@@ -92,6 +100,16 @@ impl Metrics {
         let idle = sum(|worker| &worker.upstream_connections_idle);
         let samples = [("{state=\"used\"}", all.saturating_sub(idle)), ("{state=\"idle\"}", idle)];
         family("xps_upstream_connections", "gauge", "Connections to upstreams.", &samples);
+        let states = [
+            ("{state=\"up\"}", sum(|worker| &worker.upstreams_up)),
+            ("{state=\"down\"}", sum(|worker| &worker.upstreams_down)),
+        ];
+        family("xps_upstreams", "gauge", "Upstreams with health checks, as each worker finds them.", &states);
+        let results = [
+            ("{result=\"passed\"}", sum(|worker| &worker.checks_passed)),
+            ("{result=\"failed\"}", sum(|worker| &worker.checks_failed)),
+        ];
+        family("xps_health_checks_total", "counter", "Health checks of upstreams.", &results);
         let operations = sum(|worker| &worker.operations);
         family("xps_operations", "gauge", "Operations that the kernel is carrying out.", &[("", operations)]);
         text
@@ -140,6 +158,13 @@ impl Counting {
         }
     }
 
+    /// An upstream was checked.
+    pub fn checked(&self, has_passed: bool) {
+        if let Some(own) = self.own() {
+            add_one(if has_passed { &own.checks_passed } else { &own.checks_failed });
+        }
+    }
+
     /// How much there is of everything now.
     pub fn set(&self, gauges: Gauges) {
         if let Some(own) = self.own() {
@@ -147,6 +172,8 @@ impl Counting {
             own.upstream_connections.store(gauges.upstream_connections as u64, Ordering::Relaxed);
             own.upstream_connections_idle.store(gauges.upstream_connections_idle as u64, Ordering::Relaxed);
             own.operations.store(gauges.operations as u64, Ordering::Relaxed);
+            own.upstreams_up.store(gauges.upstreams_up as u64, Ordering::Relaxed);
+            own.upstreams_down.store(gauges.upstreams_down as u64, Ordering::Relaxed);
         }
     }
 }
@@ -174,7 +201,11 @@ mod tests {
                 upstream_connections: 5,
                 upstream_connections_idle: 1,
                 operations: 7,
+                upstreams_up: 2,
+                upstreams_down: 1,
             });
+            counting.checked(true);
+            counting.checked(false);
         }
         let text = metrics.text();
         for line in [
@@ -186,6 +217,10 @@ mod tests {
             "xps_http_answers_total{class=\"5xx\"} 0",
             "xps_upstream_connections{state=\"used\"} 8",
             "xps_operations 14",
+            "xps_upstreams{state=\"up\"} 4",
+            "xps_upstreams{state=\"down\"} 2",
+            "xps_health_checks_total{result=\"passed\"} 2",
+            "xps_health_checks_total{result=\"failed\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

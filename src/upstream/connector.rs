@@ -12,6 +12,8 @@
 //!                      Failed(error)
 //! ```
 //!
+//! A look-up that fails is no end where an earlier one has found addresses: they are tried then.
+//!
 //! Cancelled by its owner, it goes through `Unwanted` to `Done`, or to `Connected` if the cancel lost the race.
 //!
 //! It does not know what the connection is for.
@@ -21,7 +23,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Upstream, Whereabouts};
+use super::Upstream;
+use super::whereabouts::{Name, Whereabouts};
 use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
 
 /// One attempt to reach an upstream, over all of its addresses.
@@ -121,7 +124,7 @@ impl Connector {
             (State::Resolving { .. } | State::Overdue(None), Outcome::Resolved(addresses)) => {
                 State::Next(Candidates::new(self.upstream.remember(addresses, now), self.upstream.preferred.get()))
             }
-            (State::Resolving { .. }, Outcome::Failed(fault)) => State::Failed(ConnectError::Resolve(fault)),
+            (State::Resolving { .. }, Outcome::Failed(fault)) => self.unresolved(ConnectError::Resolve(fault), now),
             (
                 State::Connecting { candidates, .. }
                 | State::Overdue(Some(candidates))
@@ -133,14 +136,14 @@ impl Connector {
             }
             (State::Connecting { candidates, .. }, Outcome::Failed(fault)) => {
                 let address = candidates.address().inet();
-                candidates.next(ConnectError::Refused { address, fault })
+                self.next(candidates, ConnectError::Refused { address, fault }, now)
             }
             (State::Overdue(None), Outcome::Failed(_) | Outcome::Cancelled) => {
-                State::Failed(ConnectError::ResolveTimedOut)
+                self.unresolved(ConnectError::ResolveTimedOut, now)
             }
             (State::Overdue(Some(candidates)), Outcome::Failed(_) | Outcome::Cancelled) => {
                 let address = candidates.address().inet();
-                candidates.next(ConnectError::TimedOut(address))
+                self.next(candidates, ConnectError::TimedOut(address), now)
             }
             (State::Unwanted(_), Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => State::Done,
             (state, outcome) => {
@@ -153,9 +156,9 @@ impl Connector {
     /// Emits what is wanted now: resolve, connect, give up on what has taken too long.
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
         if let State::Start = self.state {
-            self.state = match self.upstream.whereabouts(now) {
+            self.state = match self.upstream.whereabouts() {
                 Whereabouts::Known(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
-                Whereabouts::Named { host, port } => {
+                Whereabouts::Named(Name { host, port }) => {
                     let id = ops.submit(self.tokens.resolve, Op::Resolve { host, port });
                     State::Resolving { id, deadline: self.deadline_from(now) }
                 }
@@ -262,6 +265,25 @@ impl Connector {
         }
     }
 
+    /// After a look-up's failure: the addresses of an earlier one, or the end.
+    fn unresolved(&self, error: ConnectError, now: Time) -> State {
+        match self.upstream.keep(&error, now) {
+            Some(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
+            None => State::Failed(error),
+        }
+    }
+
+    /// After an address's failure: the next one, or the end.
+    fn next(&self, candidates: Candidates, error: ConnectError, now: Time) -> State {
+        match candidates.next() {
+            Some(candidates) => State::Next(candidates),
+            None => {
+                self.upstream.doubt(now);
+                State::Failed(error)
+            }
+        }
+    }
+
     fn deadline_from(&self, now: Time) -> Option<Time> {
         (!self.connect_timeout.is_zero()).then(|| now + self.connect_timeout)
     }
@@ -280,9 +302,9 @@ impl Candidates {
         &self.addresses[self.index()]
     }
 
-    /// After this address's failure: the next one, or the end.
-    fn next(mut self, error: ConnectError) -> State {
+    /// The next address, if there is one.
+    fn next(mut self) -> Option<Self> {
         self.tried += 1;
-        if self.tried < self.addresses.len() { State::Next(self) } else { State::Failed(error) }
+        (self.tried < self.addresses.len()).then_some(self)
     }
 }

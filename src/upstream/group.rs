@@ -32,8 +32,12 @@ mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
-pub use config::{GroupConfig, HashSource, MEMBERS_MAX, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
+pub use config::{
+    CheckConfig, CheckKind, GroupConfig, HashSource, MEMBERS_MAX, MemberConfig, PassiveHealth, Policy, QueueConfig,
+    ResolveInterval, SlowStart,
+};
 pub use health::{CheckCounter, Verdict};
 pub use tried::Tried;
 
@@ -56,6 +60,8 @@ pub struct Group {
     queue_config: QueueConfig,
     queue: RefCell<Queue>,
     chance: RefCell<Chance>,
+    checks: Option<Rc<CheckConfig>>,
+    resolve: ResolveInterval,
 }
 
 /// Names a member by its place in the configuration.
@@ -101,7 +107,7 @@ pub struct MemberStatus {
 impl Group {
     /// A group with every member up. `seed` decides what is left to chance; workers should have different ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
-        let GroupConfig { members: configs, policy, mut passive, slow_start, queue } = config;
+        let GroupConfig { members: configs, policy, mut passive, slow_start, queue, checks, resolve } = config;
         if configs.len() == 1 {
             // Better a request that may fail than one that fails for certain.
             passive.failures = 0;
@@ -118,6 +124,8 @@ impl Group {
             queue_config: queue,
             queue: RefCell::new(Queue::new(queue.waiting_max)),
             chance: RefCell::new(Chance::new(seed)),
+            checks: checks.map(Rc::new),
+            resolve,
         })
     }
 
@@ -132,6 +140,22 @@ impl Group {
     /// The policy, which says what [`Choice`] a request should bring.
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How the members are to be checked; whoever does it reports to [`Group::set_checked`].
+    pub const fn checks(&self) -> Option<&Rc<CheckConfig>> {
+        self.checks.as_ref()
+    }
+
+    /// How often the names of the members are to be looked up.
+    pub const fn resolve_interval(&self) -> ResolveInterval {
+        self.resolve
+    }
+
+    /// A time below `end`, left to chance.
+    pub fn draw(&self, end: Duration) -> Duration {
+        let nanos = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.chance.borrow_mut().below(nanos))
     }
 
     /// How many members there are.
@@ -193,7 +217,8 @@ impl Group {
         self.on_verdict(member, verdict, now);
     }
 
-    /// What active checks say, after [`CheckCounter`]. Every member is up until told otherwise.
+    /// What active checks say, after [`CheckCounter`]. Every member is up until told otherwise. Who checks knows why, and
+    /// logs it.
     pub fn set_checked(&self, member: MemberId, is_up: bool, now: Time) {
         self.update(member, now, |health, _| health.on_checked(is_up, now));
     }
@@ -324,7 +349,7 @@ fn report(member: &Member, change: Change) {
             tracing::debug!(%upstream, back_off_ms = back_off.as_millis() as u64, "upstream still down: its trial failed");
         }
         Change::TrialSucceeded => tracing::info!(%upstream, "upstream up: it answers again"),
-        Change::ChecksFailed => tracing::info!(%upstream, "upstream down: its checks fail"),
-        Change::ChecksPassed => tracing::info!(%upstream, "upstream up: its checks pass"),
+        // Who has checked it has said so, with the reason.
+        Change::ChecksFailed | Change::ChecksPassed => {}
     }
 }

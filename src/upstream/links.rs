@@ -48,6 +48,8 @@ pub struct Link {
     /// What has arrived and not been read.
     pub inbox: Inbox,
     upstream: Rc<Upstream>,
+    /// Where it leads, once it is connected.
+    address: Option<Address>,
     state: State,
     /// How many requests it has carried before this one.
     uses: u32,
@@ -128,6 +130,7 @@ impl Links {
             Link {
                 inbox: Inbox::default(),
                 upstream: Rc::clone(upstream),
+                address: None,
                 state: State::Reaching { owner, connector },
                 uses: 0,
             }
@@ -310,7 +313,7 @@ impl Link {
                 return Reach::Failed(error);
             }
             if let Some((socket, address)) = connector.take() {
-                self.connected(key, socket, &address);
+                self.connected(key, socket, address);
             }
         }
         match &mut self.state {
@@ -321,8 +324,9 @@ impl Link {
         }
     }
 
-    fn connected(&mut self, key: Key, socket: Socket, address: &Address) {
+    fn connected(&mut self, key: Key, socket: Socket, address: Address) {
         tracing::debug!(%address, "upstream connected");
+        self.address = Some(address);
         if let State::Reaching { owner, .. } = self.take_state() {
             self.state = State::InUse { owner, connection: Connection::new(socket, connection_tokens(key)) };
         }
@@ -363,6 +367,7 @@ impl Link {
             && connection.writer.is_idle()
             && connection.reader.is_receiving()
             && self.inbox.is_empty()
+            && self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
             && self.upstream.idle.borrow().len() < keep_alive.idle_max
     }
 

@@ -3,70 +3,53 @@
 //! * [`Group`] is the upstreams that serve the same: which one is next, which are down, who waits.
 //! * [`Attempt`] is one session's way to one of them.
 //! * [`Links`] are a worker's connections to upstreams, in use and idle.
+//! * [`Watches`] are what a worker does with upstreams whether or not there are requests: health checks, and looking names
+//!   up again.
 //! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`: it remembers what the name resolved to and which of
 //!   the addresses answered last. One per worker and listener, shared by the sessions.
 //! * [`Connector`] brings one connection about: resolve, connect, try the next address.
 
 mod attempt;
+mod check;
 mod connector;
 pub mod group;
 mod links;
+mod lookup;
+mod watch;
+mod whereabouts;
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
 pub use attempt::{Attempt, Progress, Rules, Unreachable};
 pub use connector::{ConnectError, Connector, ConnectorTokens};
 pub use group::{Group, GroupConfig};
 pub use links::{KeepAlive, LINK, Link, Links, Reach, Release};
+pub use watch::{Standing, WATCH, Watches};
 
+use self::whereabouts::{Name, Place, Whereabouts};
 use crate::config::UpstreamAddress;
 use crate::driver::{Address, Time};
 use crate::table::Key;
-
-/// How long an answer of the resolver is used. Short, since `getaddrinfo(3)` does not tell the
-/// record's own time to live, and a changed record should be noticed.
-const RESOLVED_FRESH: Duration = Duration::from_secs(10);
 
 /// One configured upstream.
 #[derive(Debug)]
 pub struct Upstream {
     address: UpstreamAddress,
-    resolved: RefCell<Option<Resolved>>,
+    place: Place,
     /// Where in the list of addresses to begin: with the one that answered last.
     preferred: Cell<usize>,
     /// Its links that wait to be used again, the one used last at the end.
     idle: RefCell<Vec<Key>>,
 }
 
-/// What is known of where an upstream is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Whereabouts {
-    /// Its addresses, at least one.
-    Known(Rc<[Address]>),
-    /// Only its name.
-    Named { host: Arc<str>, port: u16 },
-}
-
-#[derive(Debug)]
-struct Resolved {
-    addresses: Rc<[Address]>,
-    /// `None`: an address in text never becomes stale.
-    until: Option<Time>,
-}
-
 impl Upstream {
     /// An upstream that nobody has asked for yet. An address in text, or a path, needs no resolving.
     pub fn new(address: UpstreamAddress) -> Rc<Self> {
-        let fixed = match &address {
-            UpstreamAddress::Tcp { host, port } => host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, *port)),
-            UpstreamAddress::Unix(_) => None,
-        };
-        let resolved = fixed.map(|address| Resolved { addresses: Rc::new([address.into()]), until: None });
-        Rc::new(Self { address, resolved: RefCell::new(resolved), preferred: Cell::new(0), idle: RefCell::default() })
+        let place = Place::of(&address);
+        Rc::new(Self { address, place, preferred: Cell::new(0), idle: RefCell::default() })
     }
 
     /// Where it was configured to be.
@@ -74,56 +57,42 @@ impl Upstream {
         &self.address
     }
 
+    /// What to look up now and then, if it has a name.
+    const fn name(&self) -> Option<&Name> {
+        self.place.name()
+    }
+
     /// Where it is, unless that must be looked up (again).
-    fn whereabouts(&self, now: Time) -> Whereabouts {
-        match (&self.address, &*self.resolved.borrow()) {
-            (UpstreamAddress::Unix(path), _) => Whereabouts::Known(Rc::new([path.clone().into()])),
-            (_, Some(Resolved { addresses, until })) if until.is_none_or(|until| now < until) => {
-                Whereabouts::Known(Rc::clone(addresses))
-            }
-            (UpstreamAddress::Tcp { host, port }, _) => Whereabouts::Named { host: Arc::clone(host), port: *port },
-        }
+    fn whereabouts(&self) -> Whereabouts {
+        self.place.whereabouts()
     }
 
     fn forget_idle(&self, link: Key) {
         self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 
+    /// Whether a connection to there may wait to be used again: its name may lead elsewhere by now.
+    fn is_at(&self, address: &Address) -> bool {
+        self.place.includes(address)
+    }
+
+    /// Its name was looked up.
     fn remember(&self, addresses: Vec<SocketAddr>, now: Time) -> Rc<[Address]> {
         let addresses: Rc<[Address]> = addresses.into_iter().map(Address::from).collect();
-        let resolved = Resolved { addresses: Rc::clone(&addresses), until: Some(now + RESOLVED_FRESH) };
-        self.resolved.replace(Some(resolved));
+        if let Some(before) = self.place.found(Rc::clone(&addresses), now) {
+            tracing::info!(upstream = %self.address, ?before, after = ?addresses, "the upstream's name leads elsewhere");
+            self.preferred.set(0);
+        }
         addresses
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::driver::UnixPath;
-
-    #[test]
-    fn an_address_in_text_is_known_at_once_and_for_ever() {
-        let upstream = Upstream::new("[::1]:3000".parse().unwrap());
-        let address: SocketAddr = "[::1]:3000".parse().unwrap();
-        let whereabouts = upstream.whereabouts(Time::ZERO + Duration::from_secs(1 << 30));
-        assert_eq!(whereabouts, Whereabouts::Known(Rc::new([address.into()])));
+    /// Its name could not be looked up. Gives the addresses that it had before, to be used all the same.
+    fn keep(&self, why: &dyn Display, now: Time) -> Option<Rc<[Address]>> {
+        self.place.not_found(&self.address, why, now)
     }
 
-    #[test]
-    fn a_path_is_known_without_a_look_up() {
-        let path = UnixPath::new("/run/app.sock").unwrap();
-        let upstream = Upstream::new(UpstreamAddress::Unix(path.clone()));
-        assert_eq!(upstream.whereabouts(Time::ZERO), Whereabouts::Known(Rc::new([path.into()])));
-    }
-
-    #[test]
-    fn a_name_is_looked_up_again_after_a_while() {
-        let upstream = Upstream::new("localhost:3000".parse().unwrap());
-        let named = Whereabouts::Named { host: "localhost".into(), port: 3000 };
-        assert_eq!(upstream.whereabouts(Time::ZERO), named);
-        let known = upstream.remember(vec!["127.0.0.1:3000".parse().unwrap()], Time::ZERO);
-        assert_eq!(upstream.whereabouts(Time::ZERO + RESOLVED_FRESH / 2), Whereabouts::Known(known));
-        assert_eq!(upstream.whereabouts(Time::ZERO + RESOLVED_FRESH), named);
+    /// None of its addresses took a connection: its name should be looked up before the next one.
+    fn doubt(&self, now: Time) {
+        self.place.doubt(now);
     }
 }

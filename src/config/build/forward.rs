@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{BuildError, Builder, refused};
 use crate::config::file::{
-    Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing, ProxyOptions, Route, Token,
-    Via,
+    ActiveCheck, CheckKind as Asked, Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule,
+    LoadBalancing, ProxyOptions, Route, Token, Via,
 };
 use crate::config::{ForwardConfig, Limits, UpstreamAddress};
 use crate::http::forward::{
@@ -14,7 +14,10 @@ use crate::http::forward::{
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::upstream::KeepAlive;
-use crate::upstream::group::{GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, SlowStart};
+use crate::upstream::group::{
+    CheckConfig, CheckKind, GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, ResolveInterval,
+    SlowStart,
+};
 
 impl Builder {
     /// How requests are passed on.
@@ -103,6 +106,8 @@ impl Builder {
             },
             slow_start: SlowStart(options.health_check.passive.slow_start.0),
             queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
+            checks: options.health_check.active.as_ref().map(checks),
+            resolve: ResolveInterval(options.resolve_interval.0),
         })
     }
 
@@ -111,6 +116,19 @@ impl Builder {
             UpstreamAddress::Tcp { .. } => address.clone(),
             UpstreamAddress::Unix(path) => UpstreamAddress::Unix(self.socket(path.as_ref())?),
         })
+    }
+}
+
+fn checks(active: &ActiveCheck) -> CheckConfig {
+    CheckConfig {
+        kind: match active.kind {
+            Asked::Tcp => CheckKind::Connect,
+            Asked::Http => CheckKind::Http { target: active.path.0.clone() },
+        },
+        interval: active.interval.0,
+        timeout: active.timeout.0,
+        rise: active.rise,
+        fall: active.fall,
     }
 }
 

@@ -20,6 +20,10 @@ pub struct GroupConfig {
     pub slow_start: SlowStart,
     /// Where requests wait while all members are at their limit of connections.
     pub queue: QueueConfig,
+    /// How members are asked whether they are up; `None`: they are not asked.
+    pub checks: Option<CheckConfig>,
+    /// How often the names of members are looked up again.
+    pub resolve: ResolveInterval,
 }
 
 impl GroupConfig {
@@ -122,5 +126,43 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self { waiting_max: 1024, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// How members are asked whether they are up. Each worker asks for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckConfig {
+    /// What a member has to do.
+    pub kind: CheckKind,
+    /// From the beginning of one check to that of the next; a tenth more or less, so that checks spread.
+    pub interval: Duration,
+    /// How long each step of a check may take: looking the name up, connecting to an address, the answer.
+    pub timeout: Duration,
+    /// So many checks passed in a row bring a member up that checks have taken down.
+    pub rise: u32,
+    /// So many failed ones in a row take it down.
+    pub fall: u32,
+}
+
+/// What a member has to do to pass a check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// Take a connection.
+    Connect,
+    /// Answer a GET request with 2xx or 3xx.
+    Http {
+        /// The request's target, in origin form (RFC 9112, 3.2.1).
+        target: String,
+    },
+}
+
+/// How often the names of members are looked up again; zero: never. Connections that there are go on whatever is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolveInterval(pub Duration);
+
+impl Default for ResolveInterval {
+    /// 10 s: `getaddrinfo(3)` does not tell the record's own time to live, and a changed record should be noticed.
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
     }
 }

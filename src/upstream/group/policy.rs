@@ -95,7 +95,7 @@ impl Chance {
     }
 
     /// A number below `end`; zero if `end` is zero.
-    const fn below(&mut self, end: u64) -> u64 {
+    pub(super) const fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         // The product's upper half: no division, and a bias that nobody could measure.
         ((hash::mix(self.0) as u128 * end as u128) >> 64) as u64

@@ -1,0 +1,224 @@
+//! Where an upstream is: its fixed address, or what its name led to when it was last looked up.
+//!
+//! An answer of the resolver stays in use until there is a newer one: who looks names up again and when is not known
+//! here, only what follows from it.
+//!
+//! ```text
+//!             found                     all addresses fail, not looked up just now
+//!   Unknown ────────► Known ─────────────────────────────────────────────► Known, doubted
+//!                     ▲ ▲ └───┐ found: newer addresses                       │
+//!                     │ └─────┘ not found: the same addresses                │
+//!                     └──────────────────────────────────────────────────────┘ found, not found
+//! ```
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::UpstreamAddress;
+use crate::driver::{Address, Time};
+
+/// A name is not looked up anew for the sake of failed connections when that was done so recently.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
+
+/// What is known of where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// Its addresses, at least one.
+    Known(Rc<[Address]>),
+    /// Only its name, or addresses that are worth little: it should be looked up.
+    Named(Name),
+}
+
+/// What the resolver is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+}
+
+/// Where one upstream is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// An address in text, or a path.
+    Fixed(Rc<[Address]>),
+    Named {
+        name: Name,
+        known: RefCell<Option<Known>>,
+    },
+}
+
+/// What the resolver said last.
+#[derive(Debug)]
+pub(super) struct Known {
+    addresses: Rc<[Address]>,
+    looked_up: Time,
+    /// No connection to any of them came about.
+    is_doubted: bool,
+    /// The last look-up failed, so that they are those of an earlier one.
+    is_outdated: bool,
+}
+
+impl Place {
+    pub(super) fn of(address: &UpstreamAddress) -> Self {
+        match address {
+            UpstreamAddress::Unix(path) => Self::Fixed(Rc::new([path.clone().into()])),
+            UpstreamAddress::Tcp { host, port } => match host.parse::<IpAddr>() {
+                Ok(ip) => Self::Fixed(Rc::new([SocketAddr::new(ip, *port).into()])),
+                Err(_) => {
+                    let name = Name { host: Arc::clone(host), port: *port };
+                    Self::Named { name, known: RefCell::default() }
+                }
+            },
+        }
+    }
+
+    /// What to look up, if that can tell anything new.
+    pub(super) const fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Named { name, .. } => Some(name),
+        }
+    }
+
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        match self {
+            Self::Fixed(addresses) => Whereabouts::Known(Rc::clone(addresses)),
+            Self::Named { name, known } => match &*known.borrow() {
+                Some(Known { addresses, is_doubted: false, .. }) => Whereabouts::Known(Rc::clone(addresses)),
+                Some(Known { is_doubted: true, .. }) | None => Whereabouts::Named(name.clone()),
+            },
+        }
+    }
+
+    /// Whether new connections may go to this address, as far as is known.
+    pub(super) fn includes(&self, address: &Address) -> bool {
+        match self {
+            Self::Fixed(addresses) => addresses.contains(address),
+            Self::Named { known, .. } => known.borrow().as_ref().is_some_and(|known| known.addresses.contains(address)),
+        }
+    }
+
+    /// The name was looked up. Says which addresses it had before, if they were others.
+    pub(super) fn found(&self, addresses: Rc<[Address]>, now: Time) -> Option<Rc<[Address]>> {
+        let Self::Named { known, .. } = self else { return None };
+        let newer = Known { addresses: Rc::clone(&addresses), looked_up: now, is_doubted: false, is_outdated: false };
+        let before = known.replace(Some(newer))?.addresses;
+        // Name servers turn the order round; that is no change.
+        let is_same = before.len() == addresses.len() && before.iter().all(|address| addresses.contains(address));
+        (!is_same).then_some(before)
+    }
+
+    /// The name could not be looked up. Gives the addresses to use all the same, if there are any.
+    pub(super) fn not_found(&self, name: &dyn Display, why: &dyn Display, now: Time) -> Option<Rc<[Address]>> {
+        let Self::Named { known, .. } = self else { return None };
+        let mut known = known.borrow_mut();
+        let Some(known) = known.as_mut() else {
+            tracing::debug!(upstream = %name, reason = %why, "the upstream's name cannot be looked up");
+            return None;
+        };
+        if std::mem::replace(&mut known.is_outdated, true) {
+            tracing::debug!(upstream = %name, reason = %why, "the upstream's name still cannot be looked up");
+        } else {
+            tracing::warn!(upstream = %name, reason = %why, "the upstream's name cannot be looked up: its old addresses are kept");
+        }
+        known.is_doubted = false;
+        known.looked_up = now;
+        Some(Rc::clone(&known.addresses))
+    }
+
+    /// No address took a connection: the name may lead elsewhere now.
+    pub(super) fn doubt(&self, now: Time) {
+        if let Self::Named { known, .. } = self
+            && let Some(known) = known.borrow_mut().as_mut()
+            && known.looked_up + DOUBT_AFTER <= now
+        {
+            known.is_doubted = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::UnixPath;
+
+    fn addresses(texts: &[&str]) -> Rc<[Address]> {
+        texts.iter().map(|text| Address::from(text.parse::<SocketAddr>().unwrap())).collect()
+    }
+
+    fn app() -> Name {
+        Name { host: "app".into(), port: 3000 }
+    }
+
+    fn named() -> Place {
+        Place::of(&"app:3000".parse().unwrap())
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn an_address_in_text_is_known_at_once_and_never_looked_up() {
+        let place = Place::of(&"[::1]:3000".parse().unwrap());
+        place.doubt(at(1 << 40));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(addresses(&["[::1]:3000"])));
+        assert_eq!(place.name(), None);
+    }
+
+    #[test]
+    fn a_path_is_known_without_a_look_up() {
+        let path = UnixPath::new("/run/app.sock").unwrap();
+        let place = Place::of(&UpstreamAddress::Unix(path.clone()));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(Rc::new([path.into()])));
+        assert_eq!(place.name(), None);
+    }
+
+    #[test]
+    fn what_a_name_led_to_is_used_until_it_leads_elsewhere() {
+        let place = named();
+        assert_eq!(place.whereabouts(), Whereabouts::Named(app()));
+        let (first, second) = (addresses(&["10.0.0.1:3000", "10.0.0.2:3000"]), addresses(&["10.0.0.3:3000"]));
+        assert_eq!(place.found(Rc::clone(&first), at(0)), None);
+        assert_eq!(place.whereabouts(), Whereabouts::Known(Rc::clone(&first)));
+        assert_eq!(place.found(Rc::clone(&second), at(1)), Some(Rc::clone(&first)));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(Rc::clone(&second)));
+        assert!(place.includes(&second[0]) && !place.includes(&first[0]));
+    }
+
+    #[test]
+    fn the_same_addresses_in_another_order_are_no_change() {
+        let place = named();
+        place.found(addresses(&["10.0.0.1:3000", "10.0.0.2:3000"]), at(0));
+        assert_eq!(place.found(addresses(&["10.0.0.2:3000", "10.0.0.1:3000"]), at(1)), None);
+    }
+
+    #[test]
+    fn a_failed_look_up_keeps_the_old_addresses() {
+        let place = named();
+        assert_eq!(place.not_found(&"app:3000", &"no answer", at(0)), None);
+        let first = addresses(&["10.0.0.1:3000"]);
+        place.found(Rc::clone(&first), at(0));
+        assert_eq!(place.not_found(&"app:3000", &"no answer", at(1)), Some(Rc::clone(&first)));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(first));
+    }
+
+    #[test]
+    fn addresses_that_fail_are_looked_up_again_but_not_at_once() {
+        let place = named();
+        let first = addresses(&["10.0.0.1:3000"]);
+        place.found(Rc::clone(&first), at(0));
+        place.doubt(at(999));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(Rc::clone(&first)));
+        place.doubt(at(1000));
+        assert_eq!(place.whereabouts(), Whereabouts::Named(app()));
+        // Nothing better is found: they are used again, and for a while not doubted.
+        place.not_found(&"app:3000", &"no answer", at(1001));
+        place.doubt(at(1500));
+        assert_eq!(place.whereabouts(), Whereabouts::Known(first));
+    }
+}
