@@ -51,6 +51,7 @@ fn pass_on(head: &RequestHead<'_>) {
     let upgrade = upgrade_to_forward(head);
     let context = RequestContext {
         client: None,
+        client_is_trusted: false,
         scheme: "http",
         upstream_authority: &upstream_authority,
         framing: head.framing,

@@ -8,21 +8,24 @@
 //! | [`driver`] | the contract between machines and the kernel, on one page |
 //! | [`tcp`] | one socket's life, and the flow between two |
 //! | [`session`] | what a connection is for |
+//! | [`admission`] | who may come in, and how often |
 //! | [`core`] | one worker's state, its loop, and the server of many workers |
 //!
 //! A server in a program of one's own:
 //!
 //! ```no_run
+//! use xps::admission::AdmissionConfig;
 //! use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
 //! use xps::core::Server;
 //! use xps::driver::FeatureSet;
 //!
 //! let server = Server::start(ServerConfig {
-//!     listeners: vec![ListenerConfig { address: ListenAddress::Inet(([127, 0, 0, 1], 0).into()), service: Service::Echo }],
+//!     listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), Service::Echo)],
 //!     workers: 1,
 //!     pin_workers: false,
 //!     backend: BackendChoice::Auto,
 //!     uring_off: FeatureSet::NONE,
+//!     admission: AdmissionConfig::default(),
 //!     limits: Limits::default(),
 //! })?;
 //! println!("echo on {}, by {}", server.addresses()[0], server.selection().backend.name());
@@ -33,6 +36,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod buffer;
 pub mod cli;
 pub mod config;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use xps::admission::AdmissionConfig;
 use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
 use xps::core::{RunError, Server, StartError, Stop};
 use xps::driver::FeatureSet;
@@ -27,11 +28,12 @@ impl InProcess {
     /// Starts a server. `None`, after saying so, if this machine does not have the driver.
     pub fn start(backend: BackendChoice, service: Service) -> Option<Self> {
         let config = ServerConfig {
-            listeners: vec![ListenerConfig { address: ListenAddress::Inet((Ipv4Addr::LOCALHOST, 0).into()), service }],
+            listeners: vec![ListenerConfig::new(ListenAddress::Inet((Ipv4Addr::LOCALHOST, 0).into()), service)],
             workers: 1,
             pin_workers: false,
             backend,
             uring_off: FeatureSet::default(),
+            admission: AdmissionConfig::default(),
             limits: Limits::default(),
         };
         let server = match Server::start(config) {

@@ -20,8 +20,7 @@ const PUBLIC: &str = "public";
 
 /// Four services on the ports that the original's road ends with.
 pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let listener =
-        |port, service| ListenerConfig { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service };
+    let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
     let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };

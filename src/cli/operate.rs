@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
         let listen = |texts: &[&str]| {
-            let listener = |text: &&str| ListenerConfig { address: text.parse().unwrap(), service: Service::Echo };
+            let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), Service::Echo);
             refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
         };
         assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));

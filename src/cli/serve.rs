@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::failure::Failure;
 use super::operate::operate;
+use crate::admission::AdmissionConfig;
 use crate::buffer::PoolConfig;
 use crate::config::file::FileMode;
 use crate::config::units::Size;
@@ -119,7 +120,7 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
 }
 
 fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
-    listen.iter().map(|address| ListenerConfig { address: address.clone(), service: service.clone() }).collect()
+    listen.iter().map(|address| ListenerConfig::new(address.clone(), service.clone())).collect()
 }
 
 /// Starts a server with these listeners and options, and serves until it is stopped. `hints` are lines for the banner.
@@ -136,6 +137,7 @@ pub fn serve(
         pin_workers: options.pin_workers,
         backend: options.backend.into(),
         uring_off: options.uring_off.iter().copied().collect(),
+        admission: AdmissionConfig::default(),
         limits: limits_of(options),
     };
     operate(config, log, hints, None)

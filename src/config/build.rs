@@ -14,6 +14,7 @@ use super::{
     FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig, ServerConfig, Service,
     SiteConfig,
 };
+use crate::admission::{Access, AdmissionConfig, Network, RateConfig};
 use crate::driver::{InvalidUnixPath, UnixPath};
 use crate::http::Status;
 use crate::http::forward::BadRule;
@@ -77,7 +78,8 @@ impl Builder {
                 match server.protocol {
                     Protocol::Tcp => {
                         let service = self.tcp_service(server, &limits)?;
-                        listeners.push(ListenerConfig { address: self.place(&listener.place)?, service });
+                        let (address, access) = (self.place(&listener.place)?, access(server));
+                        listeners.push(ListenerConfig { address, access, service });
                     }
                     Protocol::Http => match fronts.iter_mut().find(|(other, _)| other.place == listener.place) {
                         Some((_, servers)) => servers.push(server),
@@ -88,7 +90,7 @@ impl Builder {
         }
         for (listener, servers) in fronts {
             let service = self.http_service(file, &servers, &limits)?;
-            listeners.push(ListenerConfig { address: self.place(&listener.place)?, service });
+            listeners.push(ListenerConfig::new(self.place(&listener.place)?, service));
         }
         Ok(ServerConfig {
             listeners,
@@ -96,6 +98,7 @@ impl Builder {
             pin_workers: file.pin_workers,
             backend: file.backend.into(),
             uring_off: file.uring_off.iter().map(|feature| feature.0).collect(),
+            admission: admission(file),
             limits,
         })
     }
@@ -148,9 +151,10 @@ impl Builder {
             let mut routes = Vec::with_capacity(server.routes.len());
             for route in &server.routes {
                 let handler = self.handler(route, server_name.as_deref(), limits)?;
-                routes.push(RouteConfig { prefix: route.req_path.0.clone(), handler });
+                let access = networks(&route.ip_whitelist, &route.ip_blacklist);
+                routes.push(RouteConfig { prefix: route.req_path.0.clone(), access, handler });
             }
-            hosts.push(HostConfig { names: names.collect(), routes });
+            hosts.push(HostConfig { names: names.collect(), access: access(server), routes });
         }
         let first = servers.first();
         let target = first.and_then(|server| server.access_log.as_ref()).unwrap_or(&file.access_log);
@@ -205,6 +209,24 @@ impl Builder {
                 .collect(),
         }
     }
+}
+
+fn admission(file: &File) -> AdmissionConfig {
+    let rate = |per_second| RateConfig { per_second, burst: if file.burst == 0 { per_second } else { file.burst } };
+    AdmissionConfig {
+        connections_max: file.max_connections,
+        connections_per_address: file.connections_per_address,
+        rate: (file.requests_per_second > 0).then(|| rate(file.requests_per_second)),
+        trusted: file.trusted_proxies.iter().copied().collect(),
+    }
+}
+
+fn access(server: &Server) -> Access {
+    networks(&server.ip_whitelist, &server.ip_blacklist)
+}
+
+fn networks(allow: &[Network], deny: &[Network]) -> Access {
+    Access { allow: allow.iter().copied().collect(), deny: deny.iter().copied().collect() }
 }
 
 fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
+use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub backend: BackendChoice,
     /// Optional io_uring features not to use even where the kernel has them.
     pub uring_off: FeatureSet,
+    /// Who may come in, and how often.
+    pub admission: AdmissionConfig,
     /// The bounds of everything.
     pub limits: Limits,
 }
@@ -41,8 +44,17 @@ pub struct ServerConfig {
 pub struct ListenerConfig {
     /// Where to listen.
     pub address: ListenAddress,
+    /// Who may connect.
+    pub access: Access,
     /// What a connection to it is for.
     pub service: Service,
+}
+
+impl ListenerConfig {
+    /// A listener for everybody.
+    pub fn new(address: ListenAddress, service: Service) -> Self {
+        Self { address, access: Access::default(), service }
+    }
 }
 
 /// What a connection is for.
@@ -108,6 +120,8 @@ pub struct FrontConfig {
 pub struct HostConfig {
     /// Names in lower case, without ports; `*.example.org` is any name beneath. May be empty for the only host.
     pub names: Vec<String>,
+    /// Who may see any of it.
+    pub access: Access,
     /// The routes; the longest prefix that fits holds.
     pub routes: Vec<RouteConfig>,
 }
@@ -117,6 +131,8 @@ pub struct HostConfig {
 pub struct RouteConfig {
     /// As in `/api`: decoded, with a slash in front.
     pub prefix: String,
+    /// Who may see it.
+    pub access: Access,
     /// What answers.
     pub handler: HandlerConfig,
 }
@@ -142,8 +158,8 @@ pub enum HandlerConfig {
 impl FrontConfig {
     /// One handler for everything.
     pub fn of(handler: HandlerConfig, server_name: Option<String>) -> Self {
-        let routes = vec![RouteConfig { prefix: "/".to_owned(), handler }];
-        Self { server_name, hosts: vec![HostConfig { names: Vec::new(), routes }] }
+        let routes = vec![RouteConfig { prefix: "/".to_owned(), access: Access::default(), handler }];
+        Self { server_name, hosts: vec![HostConfig { names: Vec::new(), access: Access::default(), routes }] }
     }
 
     /// One folder for everything.

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::server::StartError;
+use crate::admission::Access;
 use crate::config::{ForwardConfig, FrontConfig, HandlerConfig, Service, SiteConfig};
 use crate::driver::Root;
 use crate::file::store::Place;
@@ -43,7 +44,8 @@ pub(super) struct FrontBlueprint {
 #[derive(Clone, Debug)]
 struct HostBlueprint {
     names: Vec<String>,
-    routes: Vec<(Vec<u8>, HandlerBlueprint)>,
+    access: Access,
+    routes: Vec<(Vec<u8>, Access, HandlerBlueprint)>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,9 +89,9 @@ impl FrontBlueprint {
             let mut routes = Vec::with_capacity(host.routes.len());
             for route in &host.routes {
                 let prefix = route.prefix.trim_matches('/').as_bytes().to_vec();
-                routes.push((prefix, HandlerBlueprint::new(&route.handler)?));
+                routes.push((prefix, route.access.clone(), HandlerBlueprint::new(&route.handler)?));
             }
-            hosts.push(HostBlueprint { names: host.names.clone(), routes });
+            hosts.push(HostBlueprint { names: host.names.clone(), access: host.access.clone(), routes });
         }
         Ok(Self { server_name: config.server_name.clone(), hosts, access })
     }
@@ -127,12 +129,12 @@ impl Builder {
         Front::new(hosts, Rc::new(Site::nothing(server_name)), access)
     }
 
-    fn host(&mut self, HostBlueprint { names, routes }: HostBlueprint) -> Host {
-        let mut route = |(prefix, handler): (Vec<u8>, _)| {
+    fn host(&mut self, HostBlueprint { names, access, routes }: HostBlueprint) -> Host {
+        let mut route = |(prefix, access, handler): (Vec<u8>, _, _)| {
             let handler = self.handler(handler, &prefix);
-            Route { prefix, handler }
+            Route { prefix, access, handler }
         };
-        Host { names, routes: routes.into_iter().map(&mut route).collect() }
+        Host { names, access, routes: routes.into_iter().map(&mut route).collect() }
     }
 
     fn handler(&mut self, blueprint: HandlerBlueprint, prefix: &[u8]) -> Handler {

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::mpsc;
 
 use super::state::Core;
@@ -66,7 +67,8 @@ fn join(
     let mut core = Core::new(limits);
     let socket = driver.adopt(stream);
     let now = driver.now();
-    core.add_session(socket, Peer::Local, &Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0)), now);
+    let relay = Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0));
+    core.add_session(socket, Peer::Local, &Rc::new(relay.into()), now);
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();

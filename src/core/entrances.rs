@@ -209,18 +209,20 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::admission::AdmissionConfig;
     use crate::config::{BackendChoice, Limits, ListenerConfig, Service};
     use crate::driver::{FeatureSet, UnixPath};
 
     fn config(paths: &[&UnixPath]) -> ServerConfig {
         let address = |path: &&UnixPath| ListenAddress::Unix { path: (*path).clone(), mode: None };
-        let listener = |path| ListenerConfig { address: address(path), service: Service::Echo };
+        let listener = |path| ListenerConfig::new(address(path), Service::Echo);
         ServerConfig {
             listeners: paths.iter().map(listener).collect(),
             workers: 2,
             pin_workers: false,
             backend: BackendChoice::Epoll,
             uring_off: FeatureSet::NONE,
+            admission: AdmissionConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -16,6 +16,7 @@ use super::entrances::Entrances;
 use super::inherit::{self, Inherited, Origin};
 use super::thread::{WorkerHandle, WorkerPlan};
 use super::worker::{Duties, Entrance, Message};
+use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
@@ -27,6 +28,7 @@ use crate::telemetry::metrics::{Counting, Metrics};
 pub struct Server {
     addresses: Vec<Address>,
     entrances: Entrances,
+    admission: Arc<Admission>,
     selection: Selection,
     workers: Vec<WorkerHandle>,
     stop: Stop,
@@ -151,6 +153,7 @@ impl Server {
         let mut server = Self {
             addresses: Vec::new(),
             entrances: Entrances::default(),
+            admission: Arc::default(),
             selection,
             workers: Vec::new(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
@@ -184,15 +187,19 @@ impl Server {
         let blueprints =
             config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
         let change = self.entrances.prepare(config, workers, inherited)?;
-        let duties = || Duties { limits: config.limits.clone(), entrances: Vec::new() };
+        let admission = Admission::succeeding(&self.admission, &config.admission);
+        let duties =
+            || Duties { limits: config.limits.clone(), admission: Arc::clone(&admission), entrances: Vec::new() };
         let mut all: Vec<Duties> = (0..workers).map(|_| duties()).collect();
-        for ((id, shares), blueprint) in self.entrances.commit(change).into_iter().zip(blueprints) {
+        let shares = self.entrances.commit(change);
+        for (((id, shares), blueprint), listener) in shares.into_iter().zip(blueprints).zip(&config.listeners) {
             let mut shares = shares.into_iter();
             for duties in &mut all {
-                let sockets = shares.next().unwrap_or_default();
-                duties.entrances.push(Entrance { id, sockets, blueprint: blueprint.clone() });
+                let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
+                duties.entrances.push(Entrance { id, sockets, access, blueprint: blueprint.clone() });
             }
         }
+        self.admission = admission;
         self.addresses = self.entrances.addresses();
         Ok(all)
     }

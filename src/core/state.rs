@@ -12,15 +12,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::wheel::{TimerId, Wheel};
+use crate::admission::Admission;
 use crate::config::Limits;
 use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
-use crate::session::{Context, Ending, Farewell, SESSION, Session, Slot, Template};
+use crate::session::{Context, Ending, Farewell, Reception, SESSION, Session, Slot};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Counting, Gauges};
@@ -34,6 +36,7 @@ const LISTENER: u8 = 0;
 pub struct Core {
     ops: Ops,
     limits: Limits,
+    admission: Arc<Admission>,
     phase: Phase,
     listeners: Table<Entrance>,
     sessions: Table<Seat>,
@@ -59,7 +62,7 @@ pub struct Core {
 struct Entrance {
     id: EntranceId,
     listener: Listener,
-    template: Rc<Template>,
+    reception: Rc<Reception>,
 }
 
 /// Names an address that is listened on, across changes of what it is for.
@@ -142,6 +145,7 @@ impl Core {
             ops: Ops::new(),
             store: Store::new(limits.store),
             limits,
+            admission: Arc::default(),
             links: Links::default(),
             watches: Watches::default(),
             link_expiry: None,
@@ -160,21 +164,21 @@ impl Core {
     }
 
     /// Accepts on this socket from now on, and serves each connection as the template says.
-    pub fn add_listener(&mut self, id: EntranceId, socket: Socket, template: Template) {
+    pub fn add_listener(&mut self, id: EntranceId, socket: Socket, reception: Reception) {
         let key = self.listeners.insert_with(|machine| Entrance {
             id,
             listener: Listener::new(socket, Token { machine, kind: LISTENER, slot: 0 }),
-            template: Rc::new(template),
+            reception: Rc::new(reception),
         });
         tracing::debug!(listener = %key, ?socket, "listener added");
         self.pump_listeners();
     }
 
     /// From now on what comes through this entrance is for something else.
-    pub fn replace(&mut self, id: EntranceId, newer: &Template) {
+    pub fn replace(&mut self, id: EntranceId, newer: &Reception) {
         self.listeners.retain(|_, entrance| {
             if entrance.id == id {
-                entrance.template = Rc::new(entrance.template.replaced_by(newer.clone()));
+                entrance.reception = Rc::new(entrance.reception.replaced_by(newer.clone()));
             }
             true
         });
@@ -203,16 +207,21 @@ impl Core {
         self.limits = limits;
     }
 
+    /// Who lets connections in from now on.
+    pub fn admit_by(&mut self, admission: Arc<Admission>) {
+        self.admission = admission;
+    }
+
     /// Where it counts from now on, for whoever watches.
     pub fn count_at(&mut self, counting: Counting) {
         self.counting = counting;
     }
 
     /// Serves a connection that came about elsewhere.
-    pub fn add_session(&mut self, socket: Socket, peer: Peer, template: &Template, now: Time) {
-        let limits = &self.limits;
+    pub fn add_session(&mut self, socket: Socket, peer: Peer, reception: &Rc<Reception>, now: Time) {
+        let (limits, admission) = (&self.limits, &*self.admission);
         let key = self.sessions.insert_with(|key| Seat {
-            session: Session::new(key, socket, peer, template, now, limits),
+            session: Session::new(key, socket, peer, reception, admission, now, limits),
             is_dirty: true,
             timer: None,
             span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
@@ -310,9 +319,9 @@ impl Core {
         match entrance.listener.on_outcome(outcome) {
             Ok(None) => {}
             Ok(Some((socket, peer))) => {
-                let template = Rc::clone(&entrance.template);
+                let reception = Rc::clone(&entrance.reception);
                 self.counting.accepted();
-                self.add_session(socket, peer, &template, now);
+                self.add_session(socket, peer, &reception, now);
             }
             Err(fault) => tracing::error!(%fault, "a listener failed and accepts no more"),
         }
@@ -387,6 +396,7 @@ impl Core {
             session: key,
             peer: seat.session.peer(),
             limits: &self.limits,
+            admission: &self.admission,
             store: &mut self.store,
             links: &mut self.links,
             unix_seconds: self.unix_seconds,
@@ -431,7 +441,7 @@ impl Core {
 
     /// Accept while there is room; close what is not wanted any more.
     fn pump_listeners(&mut self) {
-        let has_room = self.sessions.len() < self.limits.connections_max;
+        let has_room = self.sessions.len() < self.limits.connections_max && self.admission.has_room();
         let is_draining = self.phase != Phase::Serving;
         self.listeners.retain(|_, entrance| {
             if is_draining {

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::blueprint::{Blueprint, Builder};
 use super::state::{Core, EntranceId};
+use crate::admission::{Access, Admission};
 use crate::config::Limits;
 use crate::driver::{Completion, Driver, KernelDriver, Time, unix_seconds};
+use crate::session::Reception;
 
 /// How often memory that receive buffers no longer need is handed back, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,6 +29,7 @@ pub enum Message {
 #[derive(Debug)]
 pub struct Duties {
     pub(super) limits: Limits,
+    pub(super) admission: Arc<Admission>,
     pub(super) entrances: Vec<Entrance>,
 }
 
@@ -34,6 +38,7 @@ pub struct Duties {
 pub(super) struct Entrance {
     pub(super) id: EntranceId,
     pub(super) sockets: Vec<OwnedFd>,
+    pub(super) access: Access,
     pub(super) blueprint: Blueprint,
 }
 
@@ -77,16 +82,18 @@ impl<D: KernelDriver> Worker<D> {
 
     /// Takes its duties up, or changes them.
     pub(super) fn serve(&mut self, duties: Duties) {
-        let Duties { limits, entrances } = duties;
+        let Duties { limits, admission, entrances } = duties;
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
+        admission.enlist(self.driver.waker());
+        self.core.admit_by(admission);
         let ids: Vec<EntranceId> = entrances.iter().map(|entrance| entrance.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for Entrance { id, sockets, blueprint } in entrances {
-            let template = self.builder.template(blueprint);
-            self.core.replace(id, &template);
+        for Entrance { id, sockets, access, blueprint } in entrances {
+            let reception = Reception { access, template: self.builder.template(blueprint) };
+            self.core.replace(id, &reception);
             for socket in sockets {
-                self.core.add_listener(id, self.driver.adopt(socket), template.clone());
+                self.core.add_listener(id, self.driver.adopt(socket), reception.clone());
             }
         }
         self.core.watch(&self.builder.take_groups(), self.driver.now());

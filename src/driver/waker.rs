@@ -29,6 +29,11 @@ impl Waker {
         let _ = (&*self.0).write_all(&1_u64.to_ne_bytes());
     }
 
+    /// Whether both wake the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Waits until it is used, then makes it fresh again: for a thread that waits for nothing else.
     ///
     /// # Errors

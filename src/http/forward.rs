@@ -25,7 +25,9 @@
 //! let rules = RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() };
 //! let upstream_authority = &Authority::new("127.0.0.1:3000")?;
 //! let framing = head.framing;
-//! let context = RequestContext { client: None, scheme: "http", upstream_authority, framing, upgrade: None };
+//! let context = RequestContext {
+//!     client: None, client_is_trusted: false, scheme: "http", upstream_authority, framing, upgrade: None,
+//! };
 //! let mut out = Vec::new();
 //! write_request(&head, &rules, &context, &mut out);
 //! assert_eq!(out, b"GET /a HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n");

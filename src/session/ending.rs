@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::admission::Denied;
 use crate::driver::Fault;
 use crate::tcp::Manner;
 use crate::upstream::Unreachable;
@@ -12,6 +13,9 @@ pub enum Ending {
     /// Everything was delivered, and everybody said that they are done.
     #[error("done")]
     Done,
+    /// The connection was not wanted.
+    #[error("not let in: {0}")]
+    Denied(Denied),
     /// The client went away.
     #[error("client lost: {0}")]
     ClientLost(Fault),
@@ -67,7 +71,8 @@ impl Ending {
     pub const fn manner(self) -> Manner {
         match self {
             Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
-            Self::ClientLost(_)
+            Self::Denied(_)
+            | Self::ClientLost(_)
             | Self::ClientLeft
             | Self::UpstreamLost(_)
             | Self::AnswerTruncated
@@ -81,7 +86,7 @@ impl Ending {
     /// goes away is part of any server's day.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
-            Self::Done | Self::ClientLeft | Self::Idle | Self::Drained => false,
+            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             Self::AnswerTruncated | Self::UpstreamSilent => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,

@@ -14,18 +14,22 @@ mod echo;
 mod ending;
 pub mod http;
 mod proxy;
+mod reception;
 mod reverse;
 mod slot;
 mod template;
 mod tunnel;
 
 use std::fmt;
+use std::rc::Rc;
 
 pub use deliver::Content;
 pub use ending::{Ending, Farewell};
+pub use reception::Reception;
 pub use slot::{SESSION, Slot};
 pub use template::Template;
 
+use crate::admission::{Admission, Ticket};
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
@@ -50,6 +54,8 @@ pub struct Context<'a> {
     pub peer: Peer,
     /// The configured bounds.
     pub limits: &'a Limits,
+    /// Who may come in, and how often.
+    pub admission: &'a Admission,
     /// The files at hand.
     pub store: &'a mut Store,
     /// The connections to upstreams.
@@ -73,6 +79,8 @@ pub struct Session {
     life: Life,
     client: Connection,
     task: Box<dyn Task>,
+    /// Its place among the connections that are counted.
+    _ticket: Option<Box<Ticket>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,14 +152,27 @@ trait Task: fmt::Debug {
 
 impl Session {
     /// A session over a connected socket. It does nothing before its first pump.
-    pub fn new(key: Key, socket: Socket, peer: Peer, template: &Template, now: Time, limits: &Limits) -> Self {
+    pub fn new(
+        key: Key,
+        socket: Socket,
+        peer: Peer,
+        reception: &Rc<Reception>,
+        admission: &Admission,
+        now: Time,
+        limits: &Limits,
+    ) -> Self {
+        let (ticket, life) = match admission.enter(peer, &reception.access) {
+            Ok(ticket) => (ticket, Life::Open),
+            Err(denied) => (None, Life::Closing(Ending::Denied(denied))),
+        };
         Self {
             peer,
             opened: now,
             last_activity: now,
-            life: Life::Open,
+            life,
             client: Connection::new(socket, slot::client_tokens(key)),
-            task: template.task(key, peer, now, limits),
+            task: reception.template.task(key, peer, now, limits),
+            _ticket: ticket,
         }
     }
 

@@ -71,13 +71,13 @@ impl World {
         }
         let mut core = Core::new(scenario.limits.clone());
         let proxy = forwarding_template(&scenario.forwarding, &mut sim);
-        core.add_listener(EntranceId(0), sim.listener(PROXY_ADDRESS), proxy);
+        core.add_listener(EntranceId(0), sim.listener(PROXY_ADDRESS), proxy.into());
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
             let address = match template(&client.service, number, &mut sim) {
                 Some(template) => {
                     let address = listener_address(number);
-                    core.add_listener(EntranceId(0), sim.listener(address), template);
+                    core.add_listener(EntranceId(0), sim.listener(address), template.into());
                     address
                 }
                 None => PROXY_ADDRESS,

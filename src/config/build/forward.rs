@@ -66,7 +66,7 @@ impl Builder {
                     Forwarded::Replace => ForwardedRule::Replace,
                     Forwarded::Off => ForwardedRule::Off,
                 },
-                forwarded_field: false,
+                forwarded_field: options.forwarded_field,
                 via,
                 fields: field_rules(&options.request_headers)?,
                 path,

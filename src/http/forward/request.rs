@@ -46,10 +46,10 @@ pub enum HostRule {
 /// What becomes of `X-Forwarded-For`, `-Proto` and `-Host`, and of `Forwarded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedRule {
-    /// For clients that are proxies and trusted: what they say is kept. Theirs and the client's address become one
-    /// `X-Forwarded-For`; `-Proto` and `-Host` are added where they are missing.
+    /// What clients say that are proxies and trusted is kept. Theirs and the client's address become one
+    /// `X-Forwarded-For`; `-Proto` and `-Host` are added where they are missing. For all others as `Replace`.
     Append,
-    /// For all others: whatever they say of it, in any `X-Forwarded-` field or `X-Real-IP` as well, is dropped.
+    /// Whatever clients say of it, in any `X-Forwarded-` field or `X-Real-IP` as well, is dropped.
     #[default]
     Replace,
     /// What the client says is passed on, and nothing is added.
@@ -78,6 +78,8 @@ pub enum PathRule {
 pub struct RequestContext<'a> {
     /// The client's address; `None` if it has none, as on a Unix socket.
     pub client: Option<IpAddr>,
+    /// Whether it is a proxy that is believed when it says for whom it comes.
+    pub client_is_trusted: bool,
     /// `http` or `https`: how the client came.
     pub scheme: &'static str,
     /// The upstream's own name.
@@ -115,7 +117,11 @@ pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &Req
     };
     push_line(out, b"Host", host.as_bytes());
 
-    let passage = Passage { head, rules, options: ConnectionOptions::new(&head.fields) };
+    let forwarded = match rules.forwarded {
+        ForwardedRule::Append if !context.client_is_trusted => ForwardedRule::Replace,
+        rule => rule,
+    };
+    let passage = Passage { head, rules, forwarded, options: ConnectionOptions::new(&head.fields) };
     for field in head.fields.iter().filter(|field| passage.is_open(field)) {
         push_line(out, field.name, field.value);
     }
@@ -128,7 +134,7 @@ pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &Req
         out.extend_from_slice(b"Connection: upgrade\r\n");
         push_line(out, b"Upgrade", protocols);
     }
-    Origin { head, rules, context }.push_lines(out);
+    Origin { head, rules, forwarded, context }.push_lines(out);
     if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
         push_via(out, head.version, via);
     }
@@ -169,6 +175,7 @@ fn push_path(out: &mut Vec<u8>, path: &str, rule: &PathRule) {
 struct Passage<'h, 'b> {
     head: &'h RequestHead<'b>,
     rules: &'h RequestRules,
+    forwarded: ForwardedRule,
     options: ConnectionOptions<'h, 'b>,
 }
 
@@ -178,14 +185,14 @@ impl Passage<'_, '_> {
             Some(known) => known.is_hop_by_hop() || self.is_written_here(known),
             None => {
                 self.options.name(field.name)
-                    || (self.rules.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
+                    || (self.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
             }
         };
         !is_dropped && !self.rules.fields.replace(field.name)
     }
 
     fn is_written_here(&self, known: Known) -> bool {
-        let is_hearsay = match self.rules.forwarded {
+        let is_hearsay = match self.forwarded {
             ForwardedRule::Append => known == Known::XForwardedFor,
             ForwardedRule::Replace => tells_origin(known),
             ForwardedRule::Off => false,
@@ -207,12 +214,13 @@ const fn tells_origin(known: Known) -> bool {
 struct Origin<'h, 'b> {
     head: &'h RequestHead<'b>,
     rules: &'h RequestRules,
+    forwarded: ForwardedRule,
     context: &'h RequestContext<'h>,
 }
 
 impl Origin<'_, '_> {
     fn push_lines(&self, out: &mut Vec<u8>) {
-        let is_appended = match self.rules.forwarded {
+        let is_appended = match self.forwarded {
             ForwardedRule::Append => true,
             ForwardedRule::Replace => false,
             ForwardedRule::Off => return,

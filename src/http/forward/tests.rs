@@ -36,6 +36,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
     let head = request(text);
     let context = RequestContext {
         client: client.map(|client| client.parse::<IpAddr>().unwrap()),
+        client_is_trusted: true,
         scheme: "http",
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
@@ -140,6 +141,25 @@ fn row_60_what_others_say_of_their_origin_is_dropped() {
         X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n";
     assert_eq!(lines(fields, &RequestRules::default()), expected);
     assert_eq!(lines(fields, &plain()), fields, "off");
+}
+
+#[test]
+fn row_60_only_trusted_clients_are_believed() {
+    let rules = RequestRules { forwarded: ForwardedRule::Append, forwarded_field: true, ..RequestRules::default() };
+    let head = request("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: a\r\nForwarded: for=a\r\nX-Real-IP: a\r\n\r\n");
+    let context = RequestContext {
+        client: CLIENT.parse().ok(),
+        client_is_trusted: false,
+        scheme: "http",
+        upstream_authority: &Authority::new("upstream:3000").unwrap(),
+        framing: head.framing,
+        upgrade: None,
+    };
+    let mut out = Vec::new();
+    write_request(&head, &rules, &context, &mut out);
+    let expected = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\
+        X-Forwarded-Host: h\r\nForwarded: for=192.0.2.1;host=\"h\";proto=http\r\n\r\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
 #[test]

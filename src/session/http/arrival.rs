@@ -9,10 +9,13 @@ use super::unwanted::Unwanted;
 use crate::driver::Time;
 use crate::file::store::Inquiry;
 use crate::http::redirect::Template;
-use crate::http::{BodyReader, Expect, Refusal, RequestHead, Status};
+use crate::http::{BodyReader, Expect, Known, Refusal, RequestHead, Status};
 use crate::session::Context;
 use crate::telemetry::access::Draft;
 use crate::telemetry::metrics;
+
+/// What a visitor is told who asks too often; that it may do so again in a second goes with the status.
+const TOO_SOON: Refusal = Refusal::new(Status::TOO_MANY_REQUESTS, "you ask too often");
 
 /// What is known of a request beside its head.
 pub(super) struct Arrival {
@@ -20,6 +23,8 @@ pub(super) struct Arrival {
     pub(super) since: Time,
     /// Whether client and limits allow another request after it.
     pub(super) keep_alive: bool,
+    /// Whether it was not looked at before.
+    pub(super) is_new: bool,
 }
 
 /// What a request leads to.
@@ -43,13 +48,17 @@ enum Matter<'a> {
 impl Arrival {
     /// Finds what answers the request, and has it answer.
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
-        let draft = front.access.as_ref().map(|log| log.begin(cx.peer, head, cx.unix_seconds));
-        let (site, matter) = match front.route(head) {
+        let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
+        let draft = front.access.as_ref().map(|log| log.begin(visitor, head, cx.unix_seconds));
+        if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
+            return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);
+        }
+        let (site, matter) = match front.route(head, visitor) {
             Ok(Some(route)) => match &route.handler {
                 Handler::Site(site) => (site, Matter::Files),
                 Handler::Redirect(status, template) => (&front.fallback, Matter::Redirect(*status, template)),
                 Handler::Metrics => (&front.fallback, Matter::Metrics),
-                Handler::Forward(forwarding) => match Forward::new(forwarding, head, self.keep_alive, cx) {
+                Handler::Forward(forwarding) => match Forward::new(forwarding, head, visitor, self.keep_alive, cx) {
                     Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
                     Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
                 },

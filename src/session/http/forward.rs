@@ -22,7 +22,7 @@ use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
-use crate::driver::Time;
+use crate::driver::{Peer, Time};
 use crate::http::answer::{self, AnswerFraming, Parsed};
 use crate::http::forward::{
     HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
@@ -120,15 +120,17 @@ impl Forward {
     pub(super) fn new(
         route: &Rc<Forwarding>,
         head: &RequestHead<'_>,
+        visitor: Peer,
         keep_alive: bool,
         cx: &Context<'_>,
     ) -> Result<Self, Refusal> {
         check(head, route)?;
-        let choice = choice_of(head, cx.peer.ip(), &route.group);
+        let choice = choice_of(head, visitor.ip(), &route.group);
         let upgrade = if route.upgrades { upgrade_to_forward(head) } else { None };
         let mut out = Vec::new();
         let context = RequestContext {
             client: cx.peer.ip(),
+            client_is_trusted: cx.admission.is_trusted(cx.peer),
             scheme: "http",
             upstream_authority: &route.authority,
             framing: head.framing,

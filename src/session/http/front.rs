@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Site;
+use crate::admission::Access;
+use crate::driver::Peer;
 use crate::http::forward::{Authority, RequestRules, ResponseRules};
 use crate::http::path::DecodedPath;
 use crate::http::redirect::{Template, without_port};
@@ -47,7 +49,7 @@ pub struct Front {
     pub fallback: Rc<Site>,
     /// Where requests are recorded.
     pub access: Option<AccessLog>,
-    /// Whether the first route of the first host is all there is, and takes everything.
+    /// Whether the first route of the first host is all there is, and takes everything of everybody.
     is_single: bool,
 }
 
@@ -56,6 +58,8 @@ pub struct Front {
 pub struct Host {
     /// Names in lower case, without ports; `*.example.org` is any name beneath.
     pub names: Vec<String>,
+    /// Who may see any of it.
+    pub access: Access,
     /// The routes.
     pub routes: Vec<Route>,
 }
@@ -65,6 +69,8 @@ pub struct Host {
 pub struct Route {
     /// Decoded and normalised; empty for everything.
     pub prefix: Vec<u8>,
+    /// Who may see it.
+    pub access: Access,
     /// What answers.
     pub handler: Handler,
 }
@@ -112,7 +118,10 @@ impl Front {
             host.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         }
         let is_single = match hosts.as_slice() {
-            [host] => matches!(host.routes.as_slice(), [route] if route.prefix.is_empty()),
+            [host] => {
+                let is_open = |route: &Route| route.prefix.is_empty() && route.access.is_open();
+                host.access.is_open() && matches!(host.routes.as_slice(), [route] if is_open(route))
+            }
             _ => false,
         };
         Self { hosts, fallback, access, is_single }
@@ -120,15 +129,15 @@ impl Front {
 
     /// A front with one handler for everything.
     pub fn of(handler: Handler, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
-        let routes = vec![Route { prefix: Vec::new(), handler }];
-        Self::new(vec![Host { names: Vec::new(), routes }], fallback, access)
+        let routes = vec![Route { prefix: Vec::new(), access: Access::default(), handler }];
+        Self::new(vec![Host { names: Vec::new(), access: Access::default(), routes }], fallback, access)
     }
 
-    /// The route for a request; `None` if there is none.
+    /// The route for a visitor's request; `None` if there is none.
     ///
     /// # Errors
-    /// The path cannot be decoded.
-    pub fn route(&self, head: &RequestHead<'_>) -> Result<Option<&Route>, Refusal> {
+    /// The path cannot be decoded, or what is there is not for this visitor.
+    pub fn route(&self, head: &RequestHead<'_>, visitor: Peer) -> Result<Option<&Route>, Refusal> {
         let host = match self.hosts.as_slice() {
             [] => return Ok(None),
             [only] => only,
@@ -137,10 +146,15 @@ impl Front {
         if self.is_single {
             return Ok(host.routes.first());
         }
-        match head.target.path() {
-            Some(raw) => Ok(host.route(&path::decode(raw)?)),
+        let route = match head.target.path() {
+            Some(raw) => host.route(&path::decode(raw)?),
             // `OPTIONS *` is about the server as a whole.
-            None => Ok(host.routes.last()),
+            None => host.routes.last(),
+        };
+        if host.access.admits(visitor) && route.is_none_or(|route| route.access.admits(visitor)) {
+            Ok(route)
+        } else {
+            Err(Refusal::new(Status::FORBIDDEN, "this is not for your address"))
         }
     }
 

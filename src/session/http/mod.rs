@@ -193,13 +193,14 @@ impl Http {
                 Step::Wait
             }
             Ok(Parsed::Complete { head, length }) => {
-                if let State::Head = self.state {
+                let is_new = matches!(self.state, State::Head);
+                if is_new {
                     self.front = self.door.front();
                 }
                 let requests = self.requests.saturating_add(1);
                 let is_last = cx.limits.http.requests_max == requests || self.draining_since.is_some();
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last };
+                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last, is_new };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
                         self.state = State::Asking { since, has_come: false };

@@ -32,6 +32,8 @@ pub struct ProxyOptions {
     pub replace_prefix: Option<PathPrefix>,
     /// What becomes of `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`.
     pub forwarded: Forwarded,
+    /// `Forwarded` (RFC 7239) tells of the client, too, unless `forwarded` is `off`.
+    pub forwarded_field: bool,
     /// The name under which xps adds itself to `Via`, or `off`.
     pub via: Via,
     /// Connections may change to another protocol, such as WebSocket.
@@ -53,6 +55,7 @@ impl Default for ProxyOptions {
             strip_prefix: None,
             replace_prefix: None,
             forwarded: Forwarded::Append,
+            forwarded_field: false,
             via: Via::As(Token("xps".into())),
             upgrade: true,
             request_headers: FieldRules::default(),

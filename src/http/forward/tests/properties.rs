@@ -161,6 +161,7 @@ proptest! {
         fields in fields(),
         rules in request_rules(),
         client in prop::option::of(any::<IpAddr>()),
+        client_is_trusted in any::<bool>(),
     ) {
         let version = if is_http11 { "1.1" } else { "1.0" };
         let start = format!("POST {target} HTTP/{version}\r\nHost: original\r\n");
@@ -172,8 +173,14 @@ proptest! {
         };
         let upgrade = upgrade_to_forward(&head);
         let upstream = Authority::new("upstream").unwrap();
-        let context =
-            RequestContext { client, scheme: "https", upstream_authority: &upstream, framing: head.framing, upgrade };
+        let context = RequestContext {
+            client,
+            client_is_trusted,
+            scheme: "https",
+            upstream_authority: &upstream,
+            framing: head.framing,
+            upgrade,
+        };
         let mut out = Vec::new();
         write_request(&head, &rules, &context, &mut out);
         let Some(sent) = parse_request(&out) else { panic!("\"{}\"", out.escape_ascii()) };
@@ -204,7 +211,7 @@ proptest! {
         let head = parse_request(&bytes).unwrap();
         let upstream = Authority::new("upstream").unwrap();
         let context =
-            RequestContext { client: None, scheme: "http", upstream_authority: &upstream, framing: head.framing, upgrade: None };
+            RequestContext { client: None, client_is_trusted: false, scheme: "http", upstream_authority: &upstream, framing: head.framing, upgrade: None };
         let mut out = Vec::new();
         write_request(&head, &plain(), &context, &mut out);
         let sent = parse_request(&out).unwrap();

@@ -14,7 +14,7 @@ impl Exchange<'_> {
         self.keep_alive &= refusal.status != Status::BAD_REQUEST;
         let field = match refusal.status {
             Status::METHOD_NOT_ALLOWED => Some(("Allow", ALLOWED)),
-            Status::SERVICE_UNAVAILABLE => Some(("Retry-After", "1")),
+            Status::SERVICE_UNAVAILABLE | Status::TOO_MANY_REQUESTS => Some(("Retry-After", "1")),
             _ => None,
         };
         self.error(refusal.status, Some(refusal.reason), field)

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::TextError;
+use crate::admission::Network;
 use crate::config::UpstreamAddress;
 
 /// Where an upstream is: `host:port` or `unix:/path`.
@@ -56,15 +57,6 @@ impl fmt::Display for ListenHost {
     }
 }
 
-/// All addresses that begin alike: `10.0.0.0/8`, or a single one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network {
-    /// Its first address.
-    pub address: IpAddr,
-    /// How many bits of that are common to all; 32 or 128 for a single address.
-    pub prefix_length: u8,
-}
-
 impl FromStr for Network {
     type Err = TextError;
 
@@ -83,8 +75,8 @@ impl FromStr for Network {
             Some(_) => return Err(malformed()),
             None => bits,
         };
-        let network = Self { address: first_of(address, prefix_length), prefix_length };
-        if network.address == address {
+        let network = Self::around(address, prefix_length).ok_or_else(malformed)?;
+        if network.address() == address {
             Ok(network)
         } else {
             Err(TextError::new(format!("this is an address within a network, which is {network}")))
@@ -92,22 +84,13 @@ impl FromStr for Network {
     }
 }
 
-/// The address with all bits after `prefix_length` cleared.
-fn first_of(address: IpAddr, prefix_length: u8) -> IpAddr {
-    let rest = u32::from(prefix_length);
-    match address {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !u32::MAX.checked_shr(rest).unwrap_or(0)).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::MAX.checked_shr(rest).unwrap_or(0)).into(),
-    }
-}
-
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = if self.address.is_ipv4() { 32 } else { 128 };
-        if self.prefix_length == bits {
-            self.address.fmt(f)
+        let bits = if self.address().is_ipv4() { 32 } else { 128 };
+        if self.prefix_length() == bits {
+            self.address().fmt(f)
         } else {
-            write!(f, "{}/{}", self.address, self.prefix_length)
+            write!(f, "{}/{}", self.address(), self.prefix_length())
         }
     }
 }
@@ -188,7 +171,7 @@ mod tests {
             [("10.0.0.0/8", 8), ("127.0.0.1", 32), ("0.0.0.0/0", 0), ("::/0", 0), ("fe80::/10", 10), ("::1", 128)];
         for (text, prefix_length) in cases {
             let network: Network = text.parse().unwrap();
-            assert_eq!((network.prefix_length, network.to_string().as_str()), (prefix_length, text));
+            assert_eq!((network.prefix_length(), network.to_string().as_str()), (prefix_length, text));
         }
         for text in ["10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/+8", "10.0.0.0/", "example.org"] {
             assert!(text.parse::<Network>().is_err(), "{text}");

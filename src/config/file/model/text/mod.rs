@@ -15,12 +15,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::address::{Endpoint, Hostname, ListenHost, Network};
+pub use self::address::{Endpoint, Hostname, ListenHost};
 pub use self::http::{
     ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName, Token,
     Via,
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
+pub use crate::admission::Network;
 use crate::config::units::{Period, Size};
 
 /// The text cannot be understood; what would be.

@@ -1,0 +1,197 @@
+//! Who may come in, and how often: the one place where all workers of a server look.
+//!
+//! * [`Access`] is whom a listener, a server or a route lets in.
+//! * [`Crowd`] counts the connections there are, of all addresses and of each.
+//! * [`Rate`] bounds how often an address may ask.
+//! * [`Admission`] is what is configured of these for the whole server, and which proxies are believed when they say
+//!   for whom they come.
+//!
+//! It does not know what is asked for, nor what those who are turned away are told.
+
+mod access;
+mod crowd;
+mod network;
+mod rate;
+mod visitor;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+pub use access::Access;
+pub use crowd::{Crowd, Ticket};
+pub use network::{Network, Networks};
+pub use rate::{Rate, RateConfig};
+pub use visitor::visitor;
+
+use crate::driver::{Peer, Time, Waker};
+
+/// What bounds everybody together, and each address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// Connections at a time, of all workers together; more wait in the kernel. 0: no limit.
+    pub connections_max: u32,
+    /// Connections at a time from one address; 0: no limit.
+    pub connections_per_address: u32,
+    /// How often an address may ask; `None`: as often as it likes.
+    pub rate: Option<RateConfig>,
+    /// Proxies that are believed when they say for whom they come. Once there are any, the peers of unix sockets are, too.
+    pub trusted: Networks,
+}
+
+/// The doorkeeper of all workers.
+#[derive(Debug, Default)]
+pub struct Admission {
+    config: AdmissionConfig,
+    crowd: Arc<Crowd>,
+    rate: Option<Arc<Rate>>,
+}
+
+/// Why a connection is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Its address is one that is not let in.
+    #[error("its address is not let in")]
+    Address,
+    /// Its address has as many connections as one may have.
+    #[error("its address has too many connections")]
+    Crowded,
+}
+
+impl Admission {
+    /// The successor of `earlier`, by another configuration. Who is in stays counted, and who has asked too often is not
+    /// forgotten unless the rate is another one.
+    pub fn succeeding(earlier: &Self, config: &AdmissionConfig) -> Arc<Self> {
+        let rate = match (&config.rate, &earlier.rate) {
+            (Some(wanted), Some(rate)) if rate.config() == *wanted => Some(Arc::clone(rate)),
+            (Some(wanted), _) => Some(Arc::new(Rate::new(*wanted))),
+            (None, _) => None,
+        };
+        let crowd = Arc::clone(&earlier.crowd);
+        crowd.set_max(config.connections_max as usize);
+        Arc::new(Self { config: config.clone(), crowd, rate })
+    }
+
+    /// Whether one more connection may be accepted now.
+    pub fn has_room(&self) -> bool {
+        self.crowd.has_room()
+    }
+
+    /// From now on this worker is woken when there is no room for connections any more, and when there is again.
+    pub fn enlist(&self, worker: Waker) {
+        self.crowd.enlist(worker);
+    }
+
+    /// Lets a connection in. It counts for as long as the ticket lives; without limits there is none.
+    ///
+    /// Connections of trusted proxies carry many clients, so there may be any number of them from one address.
+    ///
+    /// # Errors
+    /// It is not wanted.
+    pub fn enter(&self, peer: Peer, access: &Access) -> Result<Option<Box<Ticket>>, Denied> {
+        if !access.admits(peer) {
+            return Err(Denied::Address);
+        }
+        let AdmissionConfig { connections_max, connections_per_address, .. } = self.config;
+        if connections_max == 0 && connections_per_address == 0 {
+            return Ok(None);
+        }
+        let address = match connections_per_address {
+            0 => None,
+            _ => peer.ip().filter(|_| !self.is_trusted(peer)).map(Subscriber::of),
+        };
+        let ticket = self.crowd.enter(address, connections_per_address).ok_or(Denied::Crowded)?;
+        Ok(Some(Box::new(ticket)))
+    }
+
+    /// Whether a request of this visitor comes too soon after others. The next one would not after a second at most.
+    pub fn is_too_soon(&self, visitor: Peer, now: Time) -> bool {
+        match (&self.rate, visitor.ip()) {
+            (Some(rate), Some(address)) => !rate.take(Subscriber::of(address), now),
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// Whether a peer is believed when it says for whom it comes.
+    pub fn is_trusted(&self, peer: Peer) -> bool {
+        match peer {
+            _ if self.config.trusted.is_empty() => false,
+            Peer::Inet(address) => self.config.trusted.contains(address.ip()),
+            Peer::Local => true,
+            Peer::Gone => false,
+        }
+    }
+
+    /// For whom a request comes, by the addresses that its `X-Forwarded-For` fields list, from first to last.
+    pub fn visitor<'v>(&self, peer: Peer, forwarded_for: impl Iterator<Item = &'v [u8]>) -> Peer {
+        if self.is_trusted(peer) { visitor(peer, forwarded_for, &self.config.trusted) } else { peer }
+    }
+}
+
+/// Who is counted as one: an IPv4 address, or the /64 network of an IPv6 address, since that is what a subscriber is given
+/// (RFC 6177, 2), who could otherwise come from 2⁶⁴ addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subscriber(IpAddr);
+
+impl Subscriber {
+    /// Whose address this is.
+    pub fn of(address: IpAddr) -> Self {
+        const NETWORK: u128 = !(u64::MAX as u128);
+        match address.to_canonical() {
+            address @ IpAddr::V4(_) => Self(address),
+            IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() & NETWORK).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::Inet(text.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_of_one_subscriber_are_counted_as_one() {
+        let subscriber = |text: &str| Subscriber::of(text.parse().unwrap());
+        assert_eq!(subscriber("2001:db8:1:2::3"), subscriber("2001:db8:1:2:ffff::"));
+        assert_ne!(subscriber("2001:db8:1:2::3"), subscriber("2001:db8:1:3::3"));
+        assert_ne!(subscriber("192.0.2.1"), subscriber("192.0.2.2"));
+        assert_eq!(subscriber("::ffff:192.0.2.1"), subscriber("192.0.2.1"));
+    }
+
+    #[test]
+    fn connections_of_an_address_are_bounded_unless_it_is_a_trusted_proxy() {
+        let trusted = Networks::from_iter(["10.0.0.0/8".parse().unwrap()]);
+        let config = AdmissionConfig { connections_per_address: 2, trusted, ..AdmissionConfig::default() };
+        let admission = Admission::succeeding(&Admission::default(), &config);
+        let enter = |text| admission.enter(peer(text), &Access::default());
+        let tickets: Vec<_> = (0..2).map(|_| enter("192.0.2.1:80").unwrap()).collect();
+        assert_eq!(enter("192.0.2.1:81").unwrap_err(), Denied::Crowded);
+        assert!(enter("192.0.2.2:80").is_ok());
+        let proxies: Vec<_> = (0..5).map(|_| enter("10.0.0.1:80").unwrap()).collect();
+        drop((tickets, proxies));
+        assert!(enter("192.0.2.1:81").is_ok());
+    }
+
+    #[test]
+    fn who_is_in_stays_counted_under_another_configuration() {
+        let config =
+            |connections_per_address| AdmissionConfig { connections_per_address, ..AdmissionConfig::default() };
+        let earlier = Admission::succeeding(&Admission::default(), &config(2));
+        let _ticket = earlier.enter(peer("192.0.2.1:80"), &Access::default()).unwrap();
+        let later = Admission::succeeding(&earlier, &config(1));
+        assert_eq!(later.enter(peer("192.0.2.1:81"), &Access::default()).unwrap_err(), Denied::Crowded);
+    }
+
+    #[test]
+    fn there_is_room_again_when_somebody_leaves() {
+        let config = AdmissionConfig { connections_max: 1, ..AdmissionConfig::default() };
+        let admission = Admission::succeeding(&Admission::default(), &config);
+        assert!(admission.has_room());
+        let ticket = admission.enter(Peer::Local, &Access::default()).unwrap();
+        assert!(!admission.has_room());
+        drop(ticket);
+        assert!(admission.has_room());
+    }
+}
