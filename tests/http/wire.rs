@@ -52,7 +52,12 @@ impl Wire {
     /// Connects.
     #[track_caller]
     pub fn to(address: SocketAddr) -> Self {
-        let stream = connect(address);
+        Self::over(connect(address))
+    }
+
+    /// Over a connection that is there.
+    #[track_caller]
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP has it");
         Self { stream, buffer: Vec::new() }
     }
