@@ -87,7 +87,7 @@ impl Admission {
     ///
     /// # Errors
     /// It is not wanted.
-    pub fn enter(&self, peer: Peer, access: &Access) -> Result<Option<Box<Ticket>>, Denied> {
+    pub fn enter(&self, peer: Peer, access: &Access) -> Result<Option<Ticket>, Denied> {
         if !access.admits(peer) {
             return Err(Denied::Address);
         }
@@ -99,8 +99,7 @@ impl Admission {
             0 => None,
             _ => peer.ip().filter(|_| !self.is_trusted(peer)).map(Subscriber::of),
         };
-        let ticket = self.crowd.enter(address, connections_per_address).ok_or(Denied::Crowded)?;
-        Ok(Some(Box::new(ticket)))
+        self.crowd.enter(address, connections_per_address).map(Some).ok_or(Denied::Crowded)
     }
 
     /// Whether a request of this visitor comes too soon after others. The next one would not after a second at most.

@@ -79,7 +79,8 @@ impl Builder {
                     Protocol::Tcp => {
                         let service = self.tcp_service(server, &limits)?;
                         let (address, access) = (self.place(&listener.place)?, access(server));
-                        listeners.push(ListenerConfig { address, access, service });
+                        let expects_proxy_header = listener.accept_proxy_protocol;
+                        listeners.push(ListenerConfig { address, access, expects_proxy_header, service });
                     }
                     Protocol::Http => match fronts.iter_mut().find(|(other, _)| other.place == listener.place) {
                         Some((_, servers)) => servers.push(server),
@@ -90,7 +91,9 @@ impl Builder {
         }
         for (listener, servers) in fronts {
             let service = self.http_service(file, &servers, &limits)?;
-            listeners.push(ListenerConfig::new(self.place(&listener.place)?, service));
+            let expects_proxy_header = listener.accept_proxy_protocol;
+            let address = self.place(&listener.place)?;
+            listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
         }
         Ok(ServerConfig {
             listeners,

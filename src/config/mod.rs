@@ -46,6 +46,8 @@ pub struct ListenerConfig {
     pub address: ListenAddress,
     /// Who may connect.
     pub access: Access,
+    /// Connections begin with a header of the PROXY protocol.
+    pub expects_proxy_header: bool,
     /// What a connection to it is for.
     pub service: Service,
 }
@@ -53,7 +55,7 @@ pub struct ListenerConfig {
 impl ListenerConfig {
     /// A listener for everybody.
     pub fn new(address: ListenAddress, service: Service) -> Self {
-        Self { address, access: Access::default(), service }
+        Self { address, access: Access::default(), expects_proxy_header: false, service }
     }
 }
 

@@ -196,7 +196,8 @@ impl Server {
             let mut shares = shares.into_iter();
             for duties in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
-                duties.entrances.push(Entrance { id, sockets, access, blueprint: blueprint.clone() });
+                let (expects_proxy_header, blueprint) = (listener.expects_proxy_header, blueprint.clone());
+                duties.entrances.push(Entrance { id, sockets, access, expects_proxy_header, blueprint });
             }
         }
         self.admission = admission;

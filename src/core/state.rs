@@ -395,6 +395,7 @@ impl Core {
             now,
             session: key,
             peer: seat.session.peer(),
+            local: seat.session.local(),
             limits: &self.limits,
             admission: &self.admission,
             store: &mut self.store,

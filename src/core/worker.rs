@@ -39,6 +39,7 @@ pub(super) struct Entrance {
     pub(super) id: EntranceId,
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) access: Access,
+    pub(super) expects_proxy_header: bool,
     pub(super) blueprint: Blueprint,
 }
 
@@ -89,8 +90,8 @@ impl<D: KernelDriver> Worker<D> {
         self.core.admit_by(admission);
         let ids: Vec<EntranceId> = entrances.iter().map(|entrance| entrance.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for Entrance { id, sockets, access, blueprint } in entrances {
-            let reception = Reception { access, template: self.builder.template(blueprint) };
+        for Entrance { id, sockets, access, expects_proxy_header, blueprint } in entrances {
+            let reception = Reception { access, expects_proxy_header, template: self.builder.template(blueprint) };
             self.core.replace(id, &reception);
             for socket in sockets {
                 self.core.add_listener(id, self.driver.adopt(socket), reception.clone());

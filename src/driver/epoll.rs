@@ -201,6 +201,7 @@ impl Epoll {
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
             Op::List { root, path } => self.start_list(id, root, path),
             Op::Compute(computation) => self.start_compute(id, computation),
+            Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
@@ -232,6 +233,14 @@ impl Epoll {
         endpoint.output = output;
         self.outbox.enter(id, Place::Output(socket.0));
         self.queue(socket.0);
+    }
+
+    fn tell_local_address(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        self.counters.submissions += 1;
+        let outcome = sys::local_address(endpoint.descriptor())
+            .map_or_else(|error| Outcome::Failed(Fault::from_io(&error)), Outcome::Local);
+        self.outbox.push(id, outcome);
     }
 
     fn shut_down(&mut self, id: OpId, socket: Socket) {

@@ -24,6 +24,7 @@
 //! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
 //! | `Compute` | a function | `Computed` or `Cancelled` |
+//! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
 //! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
 //!

@@ -158,6 +158,11 @@ pub enum Op {
     },
     /// Compute something that takes long, off the loop.
     Compute(Computation),
+    /// Tell the address at this end of a connection, at once. It may be in flight while the socket is closed.
+    LocalAddress {
+        /// A connected socket.
+        socket: Socket,
+    },
     /// End the sending half: the peer sees the end of input, receiving goes on.
     Shutdown {
         /// A connected socket with nothing being sent.
@@ -266,6 +271,7 @@ impl Op {
             Self::Read { .. } => "read",
             Self::List { .. } => "list",
             Self::Compute(_) => "compute",
+            Self::LocalAddress { .. } => "local_address",
             Self::Shutdown { .. } => "shutdown",
             Self::Close { .. } => "close",
             Self::Reset { .. } => "reset",

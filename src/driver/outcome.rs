@@ -45,6 +45,8 @@ pub enum Outcome {
     Listed(Vec<FolderEntry>),
     /// `Compute` is done.
     Computed(Vec<u8>),
+    /// `LocalAddress`: this, or none on a unix socket.
+    Local(Option<SocketAddr>),
     /// `Shutdown`, `Close` or `CloseFile` is done.
     Done,
     /// A cancel won the race. Of a `Send`, some bytes may have gone out.
@@ -66,6 +68,7 @@ impl Outcome {
             | Self::Read(_)
             | Self::Listed(_)
             | Self::Computed(_)
+            | Self::Local(_)
             | Self::Done
             | Self::Cancelled
             | Self::Failed(_) => true,
@@ -86,6 +89,7 @@ impl Outcome {
             Self::Read(_) => "read",
             Self::Listed(_) => "listed",
             Self::Computed(_) => "computed",
+            Self::Local(_) => "local",
             Self::Done => "done",
             Self::Cancelled => "cancelled",
             Self::Failed(_) => "failed",

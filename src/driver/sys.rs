@@ -78,6 +78,11 @@ pub(super) fn peer_of(socket: BorrowedFd<'_>) -> Peer {
     }
 }
 
+/// The address at this end of a connected socket (`getsockname(2)`); none if it is not one of the internet.
+pub(super) fn local_address(socket: BorrowedFd<'_>) -> io::Result<Option<std::net::SocketAddr>> {
+    Ok(socket2::SockRef::from(&socket).local_addr()?.as_socket())
+}
+
 /// `recv(2)` without waiting.
 pub(super) fn recv(socket: BorrowedFd<'_>, memory: &mut [u8]) -> io::Result<usize> {
     // SAFETY: pointer and length are those of a live exclusive slice.

@@ -270,11 +270,19 @@ impl Uring {
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
             Op::List { root, path } => self.start_list(id, root, path),
             Op::Compute(computation) => self.start_compute(id, computation),
+            Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
             Op::CloseFile { file } => self.close_file(id, file),
         }
+    }
+
+    fn tell_local_address(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        let outcome = sys::local_address(endpoint.socket.as_fd())
+            .map_or_else(|error| Outcome::Failed(Fault::from_io(&error)), Outcome::Local);
+        self.emit(id, outcome);
     }
 
     fn shut_down(&mut self, id: OpId, socket: Socket) {

@@ -16,6 +16,9 @@ pub enum Ending {
     /// The connection was not wanted.
     #[error("not let in: {0}")]
     Denied(Denied),
+    /// The proxy did not say on whose behalf it comes.
+    #[error("no header of the PROXY protocol")]
+    NotIntroduced,
     /// The client went away.
     #[error("client lost: {0}")]
     ClientLost(Fault),
@@ -72,6 +75,7 @@ impl Ending {
         match self {
             Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
             Self::Denied(_)
+            | Self::NotIntroduced
             | Self::ClientLost(_)
             | Self::ClientLeft
             | Self::UpstreamLost(_)
@@ -88,7 +92,7 @@ impl Ending {
         match self {
             Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
-            Self::AnswerTruncated | Self::UpstreamSilent => true,
+            Self::NotIntroduced | Self::AnswerTruncated | Self::UpstreamSilent => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
         }
     }

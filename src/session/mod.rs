@@ -8,11 +8,14 @@
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
 //! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
+//!
+//! Where a proxy is to say first on whose behalf it comes, an [`introduction`] precedes the task.
 
 mod deliver;
 mod echo;
 mod ending;
 pub mod http;
+mod introduction;
 mod proxy;
 mod reception;
 mod reverse;
@@ -21,6 +24,7 @@ mod template;
 mod tunnel;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use deliver::Content;
@@ -29,7 +33,9 @@ pub use reception::Reception;
 pub use slot::{SESSION, Slot};
 pub use template::Template;
 
-use crate::admission::{Admission, Ticket};
+use self::introduction::{Introduced, Introduction};
+use self::template::Ends;
+use crate::admission::{Access, Admission, Ticket};
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
@@ -52,6 +58,8 @@ pub struct Context<'a> {
     pub session: Key,
     /// Who is at the client's end.
     pub peer: Peer,
+    /// The address at this end, if it was asked for.
+    pub local: Option<SocketAddr>,
     /// The configured bounds.
     pub limits: &'a Limits,
     /// Who may come in, and how often.
@@ -79,8 +87,16 @@ pub struct Session {
     life: Life,
     client: Connection,
     task: Box<dyn Task>,
+    particulars: Option<Box<Particulars>>,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+struct Particulars {
     /// Its place among the connections that are counted.
-    _ticket: Option<Box<Ticket>>,
+    _ticket: Option<Ticket>,
+    /// Its own address, if it was asked for.
+    local: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,6 +142,11 @@ trait Task: fmt::Debug {
         let _ = now;
     }
 
+    /// What is known of the connection so that it can be served, from a task that has found that out and nothing else.
+    fn introduced(&mut self) -> Option<Introduced> {
+        None
+    }
+
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
 
@@ -161,9 +182,17 @@ impl Session {
         now: Time,
         limits: &Limits,
     ) -> Self {
-        let (ticket, life) = match admission.enter(peer, &reception.access) {
+        let introduction = Introduction::of(reception, now, limits);
+        // For whom it comes is not known before it is introduced; only the proxy's connections are counted until then.
+        let everybody = Access::default();
+        let access = if introduction.is_some() { &everybody } else { &reception.access };
+        let (ticket, life) = match admission.enter(peer, access) {
             Ok(ticket) => (ticket, Life::Open),
             Err(denied) => (None, Life::Closing(Ending::Denied(denied))),
+        };
+        let task: Box<dyn Task> = match introduction {
+            Some(introduction) => Box::new(introduction),
+            None => reception.template.task(key, Ends { peer, local: None }, now, limits),
         };
         Self {
             peer,
@@ -171,8 +200,8 @@ impl Session {
             last_activity: now,
             life,
             client: Connection::new(socket, slot::client_tokens(key)),
-            task: reception.template.task(key, peer, now, limits),
-            _ticket: ticket,
+            task,
+            particulars: ticket.map(|ticket| Box::new(Particulars { _ticket: Some(ticket), local: None })),
         }
     }
 
@@ -191,7 +220,7 @@ impl Session {
             }
             Slot::ClientSend => self.client.writer.on_outcome(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
-            Slot::File => self.task.on_outcome(slot, outcome, now),
+            Slot::File | Slot::LocalAddress => self.task.on_outcome(slot, outcome, now),
         }
     }
 
@@ -220,7 +249,12 @@ impl Session {
     /// Emits what is wanted now and not yet under way.
     pub fn pump(&mut self, cx: &mut Context<'_>) {
         if self.life == Life::Open {
-            let over = self.task.pump(&mut self.client, cx);
+            let mut over = self.task.pump(&mut self.client, cx);
+            if over.is_none()
+                && let Some(introduced) = self.task.introduced()
+            {
+                over = self.serve(introduced, cx);
+            }
             let idle = || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| Ending::Idle);
             if let Some(ending) = over.or_else(idle) {
                 tracing::debug!(%ending, "closing");
@@ -235,6 +269,33 @@ impl Session {
                 self.life = Life::Closed(ending);
             }
         }
+    }
+
+    /// Begins with what the connection is for. `Some`: it is over already.
+    fn serve(&mut self, introduced: Introduced, cx: &mut Context<'_>) -> Option<Ending> {
+        let Introduced { reception, ends, local, received, draining_since } = introduced;
+        let mut local = local;
+        if let Some(ends) = ends.filter(|_| cx.admission.is_trusted(self.peer)) {
+            tracing::debug!(proxy = %self.peer, client = %ends.client, "introduced");
+            self.peer = Peer::Inet(ends.client);
+            local = Some(ends.server);
+        }
+        // The proxy's own place is another one's now.
+        self.particulars = None;
+        let ticket = match cx.admission.enter(self.peer, &reception.access) {
+            Ok(ticket) => ticket,
+            Err(denied) => return Some(Ending::Denied(denied)),
+        };
+        if ticket.is_some() || local.is_some() {
+            self.particulars = Some(Box::new(Particulars { _ticket: ticket, local }));
+        }
+        (cx.peer, cx.local) = (self.peer, local);
+        self.task = reception.template.task(cx.session, Ends { peer: self.peer, local }, cx.now, cx.limits);
+        received.into_iter().for_each(|buffer| self.task.on_received(buffer));
+        if let Some(since) = draining_since {
+            self.task.drain(since);
+        }
+        self.task.pump(&mut self.client, cx)
     }
 
     /// When to pump at the latest. `None` while closing: every operation in flight was cancelled and comes back soon.
@@ -260,6 +321,11 @@ impl Session {
     /// Who is at the client's end.
     pub const fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// The address at this end, if it was asked for.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.particulars.as_ref().and_then(|particulars| particulars.local)
     }
 
     /// Bytes of buffer memory held for this connection, both directions.

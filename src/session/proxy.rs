@@ -10,13 +10,14 @@
 
 use std::rc::Rc;
 
+use super::template::Ends;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chunk};
 use crate::config::{Limits, UpstreamAddress};
-use crate::driver::{Peer, Time};
+use crate::driver::Time;
 use crate::table::Key;
-use crate::tcp::{Connection, End, Manner};
+use crate::tcp::{Connection, End, Manner, proxy_header};
 use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
 use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
 
@@ -28,18 +29,18 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(session: Key, group: Rc<Group>, peer: Peer, limits: &Limits) -> Self {
-        let choice = match (group.policy(), peer.ip()) {
+    pub(super) fn new(session: Key, group: Rc<Group>, ends: Ends, limits: &Limits) -> Self {
+        let choice = match (group.policy(), ends.peer.ip()) {
             (Policy::Hash(HashSource::Client), Some(client)) => Choice::Hash(hash::of_client(client)),
             // Of bytes nothing else is known.
             _ => Choice::Any,
         };
         let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
-        Self {
-            attempt: Attempt::new(group, session, choice, rules),
-            tunnel: Tunnel::new(limits.pipe_bytes_max),
-            deadline: None,
+        let mut tunnel = Tunnel::new(limits.pipe_bytes_max);
+        if let Some(version) = group.announces() {
+            tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
         }
+        Self { attempt: Attempt::new(group, session, choice, rules), tunnel, deadline: None }
     }
 }
 

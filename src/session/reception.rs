@@ -8,6 +8,8 @@ use crate::admission::Access;
 pub struct Reception {
     /// Who may connect.
     pub access: Access,
+    /// A connection begins with a header of the PROXY protocol.
+    pub expects_proxy_header: bool,
     /// What for.
     pub template: Template,
 }
@@ -15,7 +17,7 @@ pub struct Reception {
 impl From<Template> for Reception {
     /// For everybody.
     fn from(template: Template) -> Self {
-        Self { access: Access::default(), template }
+        Self { access: Access::default(), expects_proxy_header: false, template }
     }
 }
 

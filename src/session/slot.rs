@@ -19,10 +19,12 @@ pub enum Slot {
     ClientClose,
     /// Opening or closing the file.
     File,
+    /// Asking for the client's connection's own address.
+    LocalAddress,
 }
 
 impl Slot {
-    const ALL: [Self; 4] = [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File];
+    const ALL: [Self; 5] = [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File, Self::LocalAddress];
 
     /// The slot that a token names.
     pub fn of(token: Token) -> Option<Self> {
@@ -53,6 +55,6 @@ mod tests {
         for slot in Slot::ALL {
             assert_eq!(Slot::of(slot.token(Key::from_parts(7, 8))), Some(slot));
         }
-        assert_eq!(Slot::of(Token { machine: Key::from_parts(0, 0), kind: SESSION, slot: 4 }), None);
+        assert_eq!(Slot::of(Token { machine: Key::from_parts(0, 0), kind: SESSION, slot: 5 }), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What new sessions of one listener are made from.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use super::Task;
@@ -11,6 +12,7 @@ use super::reverse::Reverse;
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
 use crate::table::Key;
+use crate::tcp::proxy_header;
 use crate::upstream::Group;
 
 /// What the sessions of one listener are for, with what they share.
@@ -28,6 +30,27 @@ pub enum Template {
     Http(Rc<Door>),
 }
 
+/// Both ends of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: Peer,
+    /// The address at this end, if it was asked for.
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl Ends {
+    /// What an upstream is told of them. A local address that nobody asked for is left open.
+    pub(super) fn announced(self) -> Option<proxy_header::Ends> {
+        match self.peer {
+            Peer::Inet(client) => {
+                let server = self.local.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+                Some(proxy_header::Ends { client, server })
+            }
+            Peer::Local | Peer::Gone => None,
+        }
+    }
+}
+
 impl Template {
     /// Puts `newer` in its place, for sessions to come and, where they look it up anew, for those that are there.
     pub fn replaced_by(&self, newer: Self) -> Self {
@@ -40,11 +63,20 @@ impl Template {
         }
     }
 
-    pub(super) fn task(&self, session: Key, peer: Peer, now: Time, limits: &Limits) -> Box<dyn Task> {
+    /// Whether upstreams are told to which address a connection came.
+    pub fn wants_local_address(&self) -> bool {
+        match self {
+            Self::Proxy(group) => group.announces().is_some(),
+            Self::Http(door) => door.front().announces(),
+            Self::Echo | Self::Reverse | Self::Deliver(_) => false,
+        }
+    }
+
+    pub(super) fn task(&self, session: Key, ends: Ends, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new(limits)),
             Self::Reverse => Box::new(Reverse::new(limits)),
-            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), peer, limits)),
+            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), ends, limits)),
             Self::Http(door) => Box::new(Http::new(Rc::clone(door), now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }

@@ -63,6 +63,11 @@ impl Connection {
         }
     }
 
+    /// The socket, for asking something of it.
+    pub const fn socket(&self) -> Socket {
+        self.reader.socket
+    }
+
     /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
     /// The manner of the first call counts; but where bytes are cut off in the middle of a send, the peer sees a
     /// reset in any case.

@@ -3,6 +3,7 @@
 //! * [`Listener`] accepts.
 //! * [`Connection`] is a connected socket: a [`Reader`] and a [`Writer`], which move independently (so
 //!   half-close is natural), and a closing protocol that joins both before the descriptor goes.
+//! * [`proxy_header`] is what a proxy may say before anything else: on whose behalf it comes.
 //! * [`Pipe`] holds bytes on their way from a reader to a writer, within a bound; [`relay`] moves them.
 //!
 //! These machines know operations and outcomes. They do not know what a connection is for.
@@ -10,6 +11,7 @@
 mod connection;
 mod listener;
 mod pipe;
+pub mod proxy_header;
 mod reader;
 mod writer;
 

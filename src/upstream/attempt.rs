@@ -99,17 +99,9 @@ impl Attempt {
         let tries_left = if rules.tries_max == 0 { group.len() as u32 } else { rules.tries_max };
         let Rules { connect_timeout, .. } = rules;
         let state = State::Picking { after: None };
-        Self {
-            group,
-            session,
-            choice,
-            tried: Tried::default(),
-            tries_left,
-            connect_timeout,
-            fresh: false,
-            last: None,
-            state,
-        }
+        // What was announced on another's connection is not this session's client.
+        let fresh = group.announces().is_some();
+        Self { group, session, choice, tried: Tried::default(), tries_left, connect_timeout, fresh, last: None, state }
     }
 
     /// Goes on, and says how far it is.
@@ -237,6 +229,10 @@ impl Attempt {
 
     fn settle(&mut self, release: Release, verdict: Verdict, links: &mut Links, now: Time) {
         if let State::Linked { member, link } = self.state {
+            let release = match release {
+                Release::Keep(_) if self.group.announces().is_some() => Release::Close(Manner::Orderly),
+                release => release,
+            };
             links.release(link, release, now);
             self.group.end(member, verdict, now);
             self.wake_waiting(links);

@@ -29,7 +29,7 @@ use crate::driver::{Fault, Ops, Outcome, Time, Token};
 use crate::http::answer::{Parsed, parse};
 use crate::http::{HeadLimits, Status};
 use crate::table::Key;
-use crate::tcp::{Connection, ConnectionTokens, End, Manner};
+use crate::tcp::{Connection, ConnectionTokens, End, Manner, proxy_header};
 
 /// The machine that checks one member.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Check {
         counter: CheckCounter,
         first: Time,
     ) -> Self {
-        let request = request(&config.kind, &group.upstream(member).address().authority());
+        let request = request(&config.kind, &group, member);
         Self { group, member, config, request, counter, next: Some(first), state: State::Idle }
     }
 
@@ -258,15 +258,19 @@ pub(super) fn spread(interval: Duration, group: &Group) -> Duration {
 /// However short an interval is said to be, there is some time between two checks.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-fn request(kind: &CheckKind, authority: &str) -> Arc<[u8]> {
+fn request(kind: &CheckKind, group: &Group, member: MemberId) -> Arc<[u8]> {
     match kind {
         CheckKind::Connect => Arc::new([]),
         CheckKind::Http { target } => {
             let version = env!("CARGO_PKG_VERSION");
+            let authority = group.upstream(member).address().authority();
+            // A check comes on nobody's behalf.
+            let mut request = group.announces().map_or_else(Vec::new, |version| proxy_header::header(version, None));
             let head = format!(
                 "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: xps/{version} (health check)\r\nConnection: close\r\n\r\n"
             );
-            head.into_bytes().into()
+            request.extend_from_slice(head.as_bytes());
+            request.into()
         }
     }
 }

@@ -49,6 +49,7 @@ use self::rank::{Rank, Survey};
 use super::Upstream;
 use crate::driver::Time;
 use crate::table::Key;
+use crate::tcp::proxy_header::ProxyVersion;
 
 /// Several upstreams that serve the same. See the module's page.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub struct Group {
     chance: RefCell<Chance>,
     checks: Option<Rc<CheckConfig>>,
     resolve: ResolveInterval,
+    announce: Option<ProxyVersion>,
 }
 
 /// Names a member by its place in the configuration.
@@ -107,7 +109,8 @@ pub struct MemberStatus {
 impl Group {
     /// A group with every member up. `seed` decides what is left to chance; workers should have different ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
-        let GroupConfig { members: configs, policy, mut passive, slow_start, queue, checks, resolve } = config;
+        let GroupConfig { members: configs, policy, mut passive, slow_start, queue, checks, resolve, announce } =
+            config;
         if configs.len() == 1 {
             // Better a request that may fail than one that fails for certain.
             passive.failures = 0;
@@ -126,6 +129,7 @@ impl Group {
             chance: RefCell::new(Chance::new(seed)),
             checks: checks.map(Rc::new),
             resolve,
+            announce,
         })
     }
 
@@ -150,6 +154,11 @@ impl Group {
     /// How often the names of the members are to be looked up.
     pub const fn resolve_interval(&self) -> ResolveInterval {
         self.resolve
+    }
+
+    /// Whether connections begin with a header of the PROXY protocol, and of which version.
+    pub const fn announces(&self) -> Option<ProxyVersion> {
+        self.announce
     }
 
     /// A time below `end`, left to chance.

@@ -40,6 +40,21 @@ pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
+pub fn a_connection_has_an_address_of_its_own<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, far) = rig.connection();
+    let far_end = far.peer_addr().expect("connected");
+    let outcome = rig.run(Op::LocalAddress { socket });
+    assert!(matches!(outcome, Outcome::Local(Some(address)) if address == far_end), "{outcome:?}");
+    rig.close(socket);
+    let (near, _far) = UnixStream::pair().expect("a descriptor");
+    let socket = rig.adopt(near);
+    let outcome = rig.run(Op::LocalAddress { socket });
+    assert!(matches!(outcome, Outcome::Local(None)), "{outcome:?}");
+    rig.close(socket);
+    rig.finish();
+}
+
 pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();

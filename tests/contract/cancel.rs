@@ -138,6 +138,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
             Op::List { root: Arc::clone(&root), path: c".".into() },
             Op::Resolve { host: "localhost".into(), port: 1 },
             Op::Compute(Computation::new(Vec::new)),
+            Op::LocalAddress { socket },
             Op::Shutdown { socket },
         ]
         .map(|op| rig.submit(op));
@@ -160,6 +161,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
                 | Outcome::Read(_)
                 | Outcome::Listed(_)
                 | Outcome::Computed(_)
+                | Outcome::Local(_)
                 | Outcome::Done
                 | Outcome::Cancelled => {}
             }

@@ -294,6 +294,7 @@ fn is_legal(name: &str, outcome: &Outcome) -> bool {
         "read" => (matches!(outcome, Outcome::Read(_)), true, true),
         "list" => (matches!(outcome, Outcome::Listed(_)), true, true),
         "compute" => (matches!(outcome, Outcome::Computed(_)), true, false),
+        "local_address" => (matches!(outcome, Outcome::Local(_)), false, true),
         "shutdown" => (matches!(outcome, Outcome::Done), false, true),
         "close" | "reset" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
         other => panic!("the contract has a new operation, {other}: give it a row here"),

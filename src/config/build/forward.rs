@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::{BuildError, Builder, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule,
-    LoadBalancing, ProxyOptions, Route, Token, Via,
+    LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, Via,
 };
 use crate::config::{ForwardConfig, Limits, UpstreamAddress};
 use crate::http::forward::{
     Authority, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules, ResponseRules,
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
+use crate::tcp::proxy_header::ProxyVersion;
 use crate::upstream::KeepAlive;
 use crate::upstream::group::{
     CheckConfig, CheckKind, GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, ResolveInterval,
@@ -108,6 +109,10 @@ impl Builder {
             queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
             checks: options.health_check.active.as_ref().map(checks),
             resolve: ResolveInterval(options.resolve_interval.0),
+            announce: options.send_proxy_protocol.map(|version| match version {
+                ProxyProtocol::V1 => ProxyVersion::V1,
+                ProxyProtocol::V2 => ProxyVersion::V2,
+            }),
         })
     }
 

@@ -43,6 +43,7 @@ impl Sim {
             | Outcome::Read(_)
             | Outcome::Listed(_)
             | Outcome::Computed(_)
+            | Outcome::Local(_)
             | Outcome::Done
             | Outcome::Cancelled
             | Outcome::Failed(Fault::FileTruncated) => 0,
@@ -208,6 +209,7 @@ impl Sim {
             // It waits for its moment, not for room.
             Op::Shutdown { .. } => return false,
             Op::Accept { .. }
+            | Op::LocalAddress { .. }
             | Op::Recv { .. }
             | Op::Connect { .. }
             | Op::Resolve { .. }
@@ -331,7 +333,11 @@ impl Sim {
                 }
             }
             // These end by themselves at once.
-            Op::Shutdown { .. } | Op::Close { .. } | Op::Reset { .. } | Op::CloseFile { .. } => {}
+            Op::LocalAddress { .. }
+            | Op::Shutdown { .. }
+            | Op::Close { .. }
+            | Op::Reset { .. }
+            | Op::CloseFile { .. } => {}
         }
     }
 
@@ -372,6 +378,7 @@ impl Sim {
                 None => Outcome::Failed(Fault::Os(libc::EBADF)),
             },
             (Op::List { path, .. }, None) => self.files.list(&path).map_or_else(Outcome::Failed, Outcome::Listed),
+            (Op::LocalAddress { .. }, None) => Outcome::Local(Some(LOOPBACK)),
             (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
             (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. }, None) => return,
         };

@@ -106,7 +106,7 @@ impl Sim {
                 }
                 Ok(Way::Soon)
             }
-            Op::List { .. } | Op::Compute(_) => Ok(Way::Soon),
+            Op::List { .. } | Op::Compute(_) | Op::LocalAddress { .. } => Ok(Way::Soon),
             Op::Close { socket } | Op::Reset { socket } => self.admit_close(socket.0),
             Op::CloseFile { file } => match self.open_files.get_mut(file.0) {
                 None => Err(("no such file", libc::EBADF)),
@@ -223,6 +223,7 @@ impl fmt::Display for Subject<'_> {
             Op::Accept { listener } => write!(f, "{listener:?}"),
             Op::Recv { socket }
             | Op::Send { socket, .. }
+            | Op::LocalAddress { socket }
             | Op::Shutdown { socket }
             | Op::Close { socket }
             | Op::Reset { socket } => write!(f, "{socket:?}"),
@@ -250,6 +251,7 @@ fn size(op: &Op) -> u64 {
         | Op::Open { .. }
         | Op::List { .. }
         | Op::Compute(_)
+        | Op::LocalAddress { .. }
         | Op::Shutdown { .. }
         | Op::Close { .. }
         | Op::Reset { .. }

@@ -28,8 +28,9 @@ use crate::http::forward::{
     HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
 };
 use crate::http::{BodyReader, BodyWriter, Expect, Known, Method, PageType, Refusal, RequestHead, Status, Version};
+use crate::session::template::Ends;
 use crate::session::{Context, Ending};
-use crate::tcp::{Connection, End, Manner};
+use crate::tcp::{Connection, End, Manner, proxy_header};
 use crate::telemetry::access::Draft;
 use crate::upstream::group::{Choice, Verdict};
 use crate::upstream::{Attempt, Progress, Release, Unreachable};
@@ -254,6 +255,10 @@ impl Forward {
         let mut chain = Chain::new();
         if is_first {
             self.stage = Stage::Asked;
+            if let Some(version) = self.route.group.announces() {
+                let ends = Ends { peer: cx.peer, local: cx.local };
+                chain.push(Chunk::shared(proxy_header::header(version, ends.announced())));
+            }
             push_head(&mut chain, &self.head, &self.route.request.host, &self.attempt);
         }
         self.upload.fill(&mut chain, inbox, self.route.body_bytes_max, cx.now)?;

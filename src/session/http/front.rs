@@ -51,6 +51,7 @@ pub struct Front {
     pub access: Option<AccessLog>,
     /// Whether the first route of the first host is all there is, and takes everything of everybody.
     is_single: bool,
+    announces: bool,
 }
 
 /// One or several host names, and the routes beneath them.
@@ -86,6 +87,15 @@ pub enum Handler {
     Redirect(Status, Rc<Template>),
     /// What the server counts.
     Metrics,
+}
+
+impl Handler {
+    fn announces(&self) -> bool {
+        match self {
+            Self::Forward(forwarding) => forwarding.group.announces().is_some(),
+            Self::Site(_) | Self::Redirect(..) | Self::Metrics => false,
+        }
+    }
 }
 
 /// How requests are forwarded to upstreams.
@@ -124,13 +134,19 @@ impl Front {
             }
             _ => false,
         };
-        Self { hosts, fallback, access, is_single }
+        let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.handler.announces());
+        Self { hosts, fallback, access, is_single, announces }
     }
 
     /// A front with one handler for everything.
     pub fn of(handler: Handler, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
         let routes = vec![Route { prefix: Vec::new(), access: Access::default(), handler }];
         Self::new(vec![Host { names: Vec::new(), access: Access::default(), routes }], fallback, access)
+    }
+
+    /// Whether connections to upstreams begin with a header that tells of the client's.
+    pub const fn announces(&self) -> bool {
+        self.announces
     }
 
     /// The route for a visitor's request; `None` if there is none.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::UpstreamAddress;
+use crate::tcp::proxy_header::ProxyVersion;
 
 /// The most members of one group: what a [`MemberId`](super::MemberId) can name.
 pub const MEMBERS_MAX: usize = u16::MAX as usize;
@@ -24,6 +25,8 @@ pub struct GroupConfig {
     pub checks: Option<CheckConfig>,
     /// How often the names of members are looked up again.
     pub resolve: ResolveInterval,
+    /// Connections begin with a header of the PROXY protocol, and none carries requests of two clients.
+    pub announce: Option<ProxyVersion>,
 }
 
 impl GroupConfig {
