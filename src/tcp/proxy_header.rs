@@ -79,7 +79,8 @@ pub fn header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
 /// Whether it may become a header: who does not speak the protocol is to be told at its first bytes.
 fn begins_one(bytes: &[u8]) -> bool {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
-    begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n")
+    let is_whole_line = bytes.contains(&b'\n');
+    (begins(b"PROXY ") && !is_whole_line) || begins(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
 impl Ends {
@@ -166,7 +167,14 @@ mod tests {
 
     #[test]
     fn whoever_does_not_speak_it_is_told_at_once() {
-        for bytes in [&b"G"[..], b"GET / HTTP/1.1\r\n", b"PROXX", b"\r\n\r\nx", b"PROXY TCP4 1.2.3.4 x 1 2\r\n"] {
+        for bytes in [
+            &b"G"[..],
+            b"GET / HTTP/1.1\r\n",
+            b"PROXX",
+            b"\r\n\r\nx",
+            b"PROXY TCP4 1.2.3.4 x 1 2\r\n",
+            b"PROXY TCP4 me\r\n",
+        ] {
             assert_eq!(parse(bytes), Err(Malformed), "{}", bytes.escape_ascii());
         }
         let mut endless = b"PROXY TCP4 1.2.3.4".to_vec();
