@@ -1,4 +1,4 @@
-//! `xps`: a TCP server and reverse proxy driven by io_uring completions.
+//! `xps`: a web server, reverse proxy and load balancer driven by io_uring completions.
 //!
 //! The whole server is a pure function of completions. State machines that never call the kernel
 //! are handed outcomes and answer with operations; a [`driver`] carries operations out.

@@ -5,15 +5,17 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 15] = [
+const MACHINES: [(&str, &str); 17] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
+    ("Introduction", "src/session/introduction.rs"),
     ("Connection", "src/tcp/connection.rs"),
     ("Reader", "src/tcp/reader.rs"),
     ("Writer", "src/tcp/writer.rs"),
     ("Connector", "src/upstream/connector.rs"),
     ("Link", "src/upstream/links.rs"),
     ("Attempt", "src/upstream/attempt.rs"),
+    ("Health check", "src/upstream/check.rs"),
     ("Member health", "src/upstream/group/health.rs"),
     ("Proxy", "src/session/proxy.rs"),
     ("Deliver", "src/session/deliver.rs"),
@@ -55,6 +57,20 @@ fn the_configuration_reference_is_that_of_the_model() {
     }
     let found = fs::read_to_string(path).unwrap_or_default();
     assert!(found == expected, "{CONFIGURATION} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
+}
+
+#[test]
+fn the_configurations_in_the_documents_are_well() {
+    let mut count = 0;
+    for document in ["README.md", CONFIGURATION, "docs/operation.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        for block in text.split("```jsonc\n").skip(1) {
+            let configuration = block.split("```").next().unwrap_or_default();
+            assert!(xps::config::file::parse(configuration).is_ok(), "{document}: {configuration}");
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "{count} configurations found");
 }
 
 /// The first drawing of the module's comment.

@@ -50,11 +50,13 @@ pub struct File {
     pub backend: Backend,
     /// Optional io_uring features to do without; `xps probe` lists them.
     pub uring_off: Vec<UringFeature>,
-    /// Connections at a time, of all workers together; more wait in the kernel. 0: only `limits.connections_max` holds.
+    /// Connections at a time, of all workers together; more wait in the kernel, but for a few that come in at the very
+    /// moment when the last place is taken. 0: only `limits.connections_max` holds.
     pub max_connections: u32,
-    /// Connections at a time from one address; more are closed. 0: no limit.
+    /// Connections at a time from one address, or from one /64 network of IPv6; more are closed. Proxies that are trusted
+    /// may have any number. 0: no limit.
     pub connections_per_address: u32,
-    /// Requests a second from one address; more are answered with 429. 0: no limit.
+    /// HTTP requests a second from one address, or from one /64 network of IPv6; more are answered with 429. 0: no limit.
     pub requests_per_second: u32,
     /// Requests that an address may make at once before `requests_per_second` holds. 0: as many as that.
     pub burst: u32,
