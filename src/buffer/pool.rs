@@ -44,10 +44,20 @@ pub struct PoolConfig {
     pub large_max: usize,
 }
 
+impl PoolConfig {
+    /// The same, but for large buffers: none is larger than what a connection may hold.
+    #[must_use]
+    pub fn within(self, hold_max: usize) -> Self {
+        let whole_pages = hold_max / PAGE_BYTES * PAGE_BYTES;
+        Self { large_bytes: self.large_bytes.min(whole_pages).max(self.small_bytes), ..self }
+    }
+}
+
 impl Default for PoolConfig {
-    /// 16 KiB and 256 KiB, at most 128 MiB of each.
+    /// 16 KiB and 256 KiB; of 1 GiB at most, seven eighths for small ones, so that each of tens of thousands of connections
+    /// can have one. The memory is taken as it is needed.
     fn default() -> Self {
-        Self { small_bytes: 16 << 10, large_bytes: 256 << 10, small_max: 8192, large_max: 512 }
+        Self { small_bytes: 16 << 10, large_bytes: 256 << 10, small_max: 57_344, large_max: 512 }
     }
 }
 
@@ -201,6 +211,29 @@ impl Pool {
             with_driver: buffers.with_driver.get(),
             leased: buffers.leased.get(),
         }
+    }
+
+    /// How many bytes one connection may hold now: a part of what is left, so that something is left for others however
+    /// many hold all they may (dynamic thresholds: Choudhury and Hahne, *Dynamic Queue Length Thresholds for
+    /// Shared-Memory Packet Switches*, 1998). Never less than a small buffer.
+    ///
+    /// Only a quarter of the pool is shared out like this. The rest is for small buffers of those who could not move on
+    /// without, when that quarter is used up.
+    pub fn share(&self) -> usize {
+        const ORDINARY_PART: usize = 4;
+        const SHARES: usize = 16;
+        let (mut used, mut total) = (0, 0);
+        for class in [&self.0.small, &self.0.large] {
+            used += (class.with_driver.get() + class.leased.get()) * class.size;
+            total += class.max * class.size;
+        }
+        ((total / ORDINARY_PART).saturating_sub(used) / SHARES).max(self.0.small.size)
+    }
+
+    /// Whether so much is in use that a connection should not be given a large buffer, nor several at a time.
+    pub fn is_scarce(&self) -> bool {
+        let share = self.share();
+        share < self.0.large.size || share == self.0.small.size
     }
 
     /// Gives the pages of buffers that have not been needed since the last call back to the

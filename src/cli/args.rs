@@ -408,8 +408,8 @@ pub struct ServerOptions {
     pub line_max: Size,
     /// Memory for the receive buffers of one worker, at most
     ///
-    /// Half is for small buffers, half for large ones, which carry bulk. It is taken as it is needed; when it is used
-    /// up, receivers wait for one another.
+    /// An eighth is for large buffers, which carry bulk. It is taken as it is needed. The more of it slow receivers hold,
+    /// the less each of them may hold, down to one small buffer.
     #[arg(long, global = true, env = "XPS_BUFFERS", value_name = "SIZE", help_heading = "Limits",
           default_value_t = default_buffers(), value_parser = Size::parse_buffers)]
     pub buffers: Size,

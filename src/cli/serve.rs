@@ -178,11 +178,13 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
     }
 }
 
-/// Half of the memory for each size of buffer.
+/// An eighth of the memory for large buffers: without those everything goes on, without small ones nothing.
 fn pool_of(memory: Size) -> PoolConfig {
     let PoolConfig { small_bytes, large_bytes, .. } = PoolConfig::default();
-    let count = |bytes: usize| (memory.0 / 2 / bytes).min(POOL_BUFFERS_MAX);
-    PoolConfig { small_bytes, large_bytes, small_max: count(small_bytes), large_max: count(large_bytes) }
+    let eighth = memory.0 / 8;
+    let count = |memory: usize, bytes: usize| (memory / bytes).min(POOL_BUFFERS_MAX);
+    let (small_max, large_max) = (count(7 * eighth, small_bytes), count(eighth, large_bytes));
+    PoolConfig { small_bytes, large_bytes, small_max, large_max }
 }
 
 /// The pool numbers the buffers of a size in 16 bits.

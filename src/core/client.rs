@@ -47,7 +47,7 @@ pub fn run(
     uring_off: FeatureSet,
     limits: Limits,
 ) -> Result<(), ClientError> {
-    let pool = limits.pool;
+    let pool = limits.pool.within(limits.pipe_bytes_max);
     match probe::choose(backend, uring_off)?.backend {
         Backend::IoUring => {
             let driver = Uring::new(UringConfig { off: uring_off, ..UringConfig::new(pool) })?;

@@ -36,6 +36,8 @@ const LISTENER: u8 = 0;
 pub struct Core {
     ops: Ops,
     limits: Limits,
+    /// Bytes of receive buffers that one connection may hold now.
+    share: usize,
     admission: Arc<Admission>,
     phase: Phase,
     listeners: Table<Entrance>,
@@ -145,6 +147,7 @@ impl Core {
             ops: Ops::new(),
             store: Store::new(limits.store),
             limits,
+            share: usize::MAX,
             admission: Arc::default(),
             links: Links::default(),
             watches: Watches::default(),
@@ -233,6 +236,11 @@ impl Core {
             seat.session.drain(now);
         }
         self.dirty.push(key);
+    }
+
+    /// Tells how many bytes of receive buffers one connection may hold now; to be called before each turn.
+    pub const fn set_share(&mut self, bytes: usize) {
+        self.share = bytes;
     }
 
     /// Tells the time of day, in seconds since 1970; to be called before each turn.
@@ -397,6 +405,7 @@ impl Core {
             peer: seat.session.peer(),
             local: seat.session.local(),
             limits: &self.limits,
+            hold_max: self.limits.pipe_bytes_max.min(self.share),
             admission: &self.admission,
             store: &mut self.store,
             links: &mut self.links,

@@ -73,7 +73,8 @@ impl WorkerPlan {
         {
             tracing::warn!(cpu, %error, "cannot tie the worker to its CPU");
         }
-        let pool = self.duties.limits.pool;
+        let limits = &self.duties.limits;
+        let pool = limits.pool.within(limits.pipe_bytes_max);
         match self.backend {
             Backend::IoUring => {
                 let driver = Uring::new(UringConfig { off: self.uring_off, ..UringConfig::new(pool) });

@@ -74,6 +74,7 @@ impl<D: KernelDriver> Worker<D> {
                 self.take_messages(turn.now);
             }
             self.trim.on_turn(!done.is_empty(), turn.now, &self.driver);
+            self.core.set_share(self.driver.pool().share());
             self.core.set_unix_seconds(unix_seconds());
             self.core.on_turn(turn.now, &mut done);
         }

@@ -2,7 +2,6 @@
 
 use super::{Context, Ending, Task};
 use crate::buffer::Buffer;
-use crate::config::Limits;
 use crate::tcp::{Connection, End, Pipe, relay};
 
 #[derive(Debug)]
@@ -11,8 +10,8 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    pub(super) const fn new(limits: &Limits) -> Self {
-        Self { pipe: Pipe::new(limits.pipe_bytes_max) }
+    pub(super) const fn new() -> Self {
+        Self { pipe: Pipe::new() }
     }
 }
 
@@ -26,7 +25,7 @@ impl Task for Echo {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.ops);
+        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
         ending_of(client)
     }
 

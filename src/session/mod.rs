@@ -62,6 +62,9 @@ pub struct Context<'a> {
     pub local: Option<SocketAddr>,
     /// The configured bounds.
     pub limits: &'a Limits,
+    /// Bytes that each direction may hold now, before its source is paused: the configured bound, or less while many hold
+    /// much.
+    pub hold_max: usize,
     /// Who may come in, and how often.
     pub admission: &'a Admission,
     /// The files at hand.

@@ -36,7 +36,7 @@ impl Proxy {
             _ => Choice::Any,
         };
         let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
-        let mut tunnel = Tunnel::new(limits.pipe_bytes_max);
+        let mut tunnel = Tunnel::new();
         if let Some(version) = group.announces() {
             tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
         }
@@ -68,13 +68,13 @@ impl Task for Proxy {
             return Some(Ending::UpstreamUnreachable);
         }
         let Some((upstream, received)) = self.attempt.connection(cx.links) else {
-            self.tunnel.keep(&mut client.reader, cx.ops);
+            self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
             return match client.reader.end() {
                 Some(End::Failed(fault)) => Some(Ending::ClientLost(fault)),
                 Some(End::Eof) | None => None,
             };
         };
-        self.tunnel.pump(client, upstream, received, cx.ops)
+        self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -27,7 +27,7 @@ struct Lines {
 impl Reverse {
     pub(super) fn new(limits: &Limits) -> Self {
         let lines = Lines { partial: Vec::new(), line_bytes_max: limits.line_bytes_max.max(1) };
-        Self { lines, pipe: Pipe::new(limits.pipe_bytes_max) }
+        Self { lines, pipe: Pipe::new() }
     }
 }
 
@@ -44,7 +44,7 @@ impl Task for Reverse {
         if client.reader.end().is_some() {
             self.lines.finish(&mut |chunk| self.pipe.push(chunk));
         }
-        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.ops);
+        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
         ending_of(client)
     }
 

@@ -74,7 +74,7 @@ impl Template {
 
     pub(super) fn task(&self, session: Key, ends: Ends, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
-            Self::Echo => Box::new(Echo::new(limits)),
+            Self::Echo => Box::new(Echo::new()),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), ends, limits)),
             Self::Http(door) => Box::new(Http::new(Rc::clone(door), now)),

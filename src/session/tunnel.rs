@@ -16,9 +16,9 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// An empty one, each direction bounded.
-    pub(super) const fn new(pipe_bytes_max: usize) -> Self {
-        Self { to_upstream: Pipe::new(pipe_bytes_max), to_client: Pipe::new(pipe_bytes_max) }
+    /// An empty one.
+    pub(super) const fn new() -> Self {
+        Self { to_upstream: Pipe::new(), to_client: Pipe::new() }
     }
 
     /// Takes bytes from the client.
@@ -33,16 +33,17 @@ impl Tunnel {
 
     /// While there is no connection to the upstream: what the client sends is kept, within the bound, and goes out with
     /// the connection's first send.
-    pub(super) fn keep(&self, client: &mut Reader, ops: &mut Ops) {
-        client.want(self.to_upstream.wants_bytes(client.is_receiving()), ops);
+    pub(super) fn keep(&self, client: &mut Reader, hold_max: usize, ops: &mut Ops) {
+        client.want(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 
-    /// Moves bytes both ways. `Some`: both directions have come to an end.
+    /// Moves bytes both ways, and holds about `hold_max` bytes of each at most. `Some`: both directions have come to an end.
     pub(super) fn pump(
         &mut self,
         client: &mut Connection,
         upstream: &mut Connection,
         received: &mut Inbox,
+        hold_max: usize,
         ops: &mut Ops,
     ) -> Option<Ending> {
         while !received.is_empty() {
@@ -57,8 +58,8 @@ impl Tunnel {
             // The upstream takes nothing more, but what it has said may still be on its way.
             self.to_upstream.clear();
         }
-        relay(&mut client.reader, &mut self.to_upstream, &mut upstream.writer, ops);
-        relay(&mut upstream.reader, &mut self.to_client, &mut client.writer, ops);
+        relay(&mut client.reader, &mut self.to_upstream, &mut upstream.writer, hold_max, ops);
+        relay(&mut upstream.reader, &mut self.to_client, &mut client.writer, hold_max, ops);
         self.ending(client, upstream)
     }
 

@@ -5,25 +5,26 @@
 //! pipe is full its source is paused, and TCP's window pushes back on the sender; when it has
 //! drained to half, the source is resumed.
 //!
+//! How much that is is said anew each time: when many connections hold much, each may hold less.
+//!
 //! A pipe emits no operations itself; [`relay`] does, for one direction.
 
 use super::{End, Reader, Writer};
 use crate::buffer::{Chain, Chunk};
 use crate::driver::Ops;
 
-/// A bounded queue of bytes between two halves of connections.
-#[derive(Debug)]
+/// A queue of bytes between two halves of connections.
+#[derive(Debug, Default)]
 pub struct Pipe {
     queued: Chain,
     queued_memory: usize,
     sending_memory: usize,
-    memory_max: usize,
 }
 
 impl Pipe {
-    /// An empty pipe that is full at `memory_max` bytes of memory; allocates nothing.
-    pub const fn new(memory_max: usize) -> Self {
-        Self { queued: Chain::new(), queued_memory: 0, sending_memory: 0, memory_max }
+    /// An empty pipe; allocates nothing.
+    pub const fn new() -> Self {
+        Self { queued: Chain::new(), queued_memory: 0, sending_memory: 0 }
     }
 
     /// Takes bytes in. They are taken also when the pipe is full: they had arrived already.
@@ -65,16 +66,16 @@ impl Pipe {
         self.queued_memory + self.sending_memory
     }
 
-    /// Whether the source should deliver: a source that does may go on until the pipe is full, a
-    /// paused one starts again at half, so that it does not flutter.
-    pub const fn wants_bytes(&self, is_receiving: bool) -> bool {
-        if is_receiving { self.memory() < self.memory_max } else { self.memory() <= self.memory_max / 2 }
+    /// Whether the source should deliver, if the pipe may hold `memory_max` bytes: a source that does may go on until the
+    /// pipe is full, a paused one starts again at half, so that it does not flutter.
+    pub const fn wants_bytes(&self, is_receiving: bool, memory_max: usize) -> bool {
+        if is_receiving { self.memory() < memory_max } else { self.memory() <= memory_max / 2 }
     }
 }
 
-/// Moves bytes one way: sends what is queued, passes the end of input on, pauses and resumes the source.
-/// Idempotent; part of a session's pump.
-pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, ops: &mut Ops) {
+/// Moves bytes one way: sends what is queued, passes the end of input on, pauses and resumes the source, so that the pipe
+/// holds about `memory_max` bytes at most. Idempotent; part of a session's pump.
+pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, memory_max: usize, ops: &mut Ops) {
     if sink.is_idle() {
         pipe.on_sent();
         if !pipe.is_empty() {
@@ -83,7 +84,7 @@ pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, ops: &mut 
             sink.finish(ops);
         }
     }
-    source.want(pipe.wants_bytes(source.is_receiving()), ops);
+    source.want(pipe.wants_bytes(source.is_receiving(), memory_max), ops);
 }
 
 #[cfg(test)]
@@ -93,22 +94,22 @@ mod tests {
 
     #[test]
     fn it_is_full_at_its_bound_and_resumes_at_half() {
-        let mut pipe = Pipe::new(8);
+        let mut pipe = Pipe::new();
         pipe.push(Chunk::shared(*b"123456"));
-        assert!(pipe.wants_bytes(true) && !pipe.wants_bytes(false));
+        assert!(pipe.wants_bytes(true, 8) && !pipe.wants_bytes(false, 8));
         pipe.push(Chunk::shared(*b"78"));
-        assert!(!pipe.wants_bytes(true));
+        assert!(!pipe.wants_bytes(true, 8));
         assert_eq!(pipe.take().to_vec(), b"12345678");
         assert_eq!(pipe.memory(), 8, "what is being sent is still held");
         pipe.on_sent();
-        assert!(pipe.wants_bytes(false));
+        assert!(pipe.wants_bytes(false, 8));
     }
 
     #[test]
     fn an_empty_piece_of_a_large_buffer_holds_nothing() {
         let pool = Pool::new(PoolConfig::default());
         let empty = pool.filled(SizeClass::Small, |_| Ok::<_, ()>(0)).unwrap().unwrap();
-        let mut pipe = Pipe::new(8);
+        let mut pipe = Pipe::new();
         pipe.push(empty);
         assert_eq!(pipe.memory(), 0);
     }

@@ -9,13 +9,13 @@ use crate::table::Key;
 
 /// What one socket may receive before the others get their turn.
 const READS_MAX: usize = 16;
-const READ_BYTES_MAX: usize = 256 << 10;
 
 impl Epoll {
     /// Receives until nothing is left, the quota is spent, or no buffer is free.
     pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
         let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
         let mut bytes = 0;
+        let bytes_max = self.pool.size(SizeClass::Large).min(self.pool.share());
         for _ in 0..READS_MAX {
             self.counters.submissions += 1;
             match receive_once(&self.pool, endpoint) {
@@ -43,7 +43,7 @@ impl Epoll {
                         endpoint.readable = false;
                         return Next::Wait;
                     }
-                    if bytes >= READ_BYTES_MAX {
+                    if bytes >= bytes_max {
                         return Next::Again;
                     }
                 }
@@ -83,12 +83,13 @@ impl Epoll {
     }
 }
 
-/// One receive into a buffer of the wanted size, or a small one if there is none; `None` if there is
+/// One receive into a buffer of the wanted size, or a small one if there is none to spare; `None` if there is
 /// no buffer at all.
 fn receive_once(pool: &Pool, endpoint: &Endpoint) -> Option<io::Result<Buffer>> {
     let fill = |memory: &mut [u8]| sys::recv(endpoint.descriptor(), memory);
     match endpoint.appetite.class() {
         SizeClass::Small => pool.filled(SizeClass::Small, fill),
+        SizeClass::Large if pool.is_scarce() => pool.filled(SizeClass::Small, fill),
         SizeClass::Large => pool.filled(SizeClass::Large, fill).or_else(|| pool.filled(SizeClass::Small, fill)),
     }
 }

@@ -48,7 +48,7 @@ impl Echo {
                 self.sessions.insert_with(|machine| {
                     let token = |slot| Token { machine, kind: SESSION, slot };
                     let tokens = ConnectionTokens { recv: token(RECV), send: token(SEND), close: token(CLOSE) };
-                    (Connection::new(socket, tokens), Pipe::new(PIPE_BYTES_MAX))
+                    (Connection::new(socket, tokens), Pipe::new())
                 });
             }
             return;
@@ -73,7 +73,7 @@ impl Echo {
             if is_broken || connection.writer.is_finished() || !self.is_accepting {
                 connection.close(Manner::Orderly, &mut self.ops);
             } else {
-                relay(&mut connection.reader, pipe, &mut connection.writer, &mut self.ops);
+                relay(&mut connection.reader, pipe, &mut connection.writer, PIPE_BYTES_MAX, &mut self.ops);
             }
             if connection.is_closed() {
                 self.sessions.remove(key);

@@ -8,7 +8,7 @@
 //!               └────────────── messages again ◄──────────────────┘
 //! ```
 //!
-//! Without multishot receives it is `Once(Small)` in place of `Stream`; without buffer rings it waits
+//! While buffers are scarce, and without multishot receives, it is `Once(Small)` in place of `Stream`; without buffer rings it waits
 //! for readiness and then receives into a buffer of the pool.
 
 use std::io;
@@ -55,12 +55,14 @@ impl Uring {
         let Work::Recv { socket, arming } = &mut flight.work else { return };
         let Some(endpoint) = self.sockets.get(*socket) else { return };
         let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let is_scarce = self.pool.is_scarce();
         let entry = match (endpoint.appetite.class(), &self.small, &self.large) {
-            (SizeClass::Large, _, Some(large)) => {
+            (SizeClass::Large, _, Some(large)) if !is_scarce => {
                 *arming = Arming::Once(SizeClass::Large);
                 receive_once(descriptor, self.pool.size(SizeClass::Large), large.group())
             }
-            (_, Some(small), _) if self.features.has(Feature::RecvMultishot) => {
+            // A stream goes on until it is stopped, and may take many buffers until then.
+            (_, Some(small), _) if self.features.has(Feature::RecvMultishot) && !is_scarce => {
                 *arming = Arming::Stream;
                 opcode::RecvMulti::new(descriptor, small.group()).build()
             }
@@ -155,7 +157,7 @@ impl Uring {
         if !is_promoted {
             return;
         }
-        if self.large.as_ref().is_none_or(|large| large.filled() == 0) {
+        if self.pool.is_scarce() || self.large.as_ref().is_none_or(|large| large.filled() == 0) {
             // There are none to be had; it goes on with small ones and may ask again.
             endpoint.appetite = Appetite::default();
             return;
@@ -200,7 +202,7 @@ impl Uring {
             let Some(flight) = self.flights.get_mut(id) else { continue };
             let Work::Recv { socket, arming: Arming::Starving } = flight.work else { continue };
             let Some(endpoint) = self.sockets.get_mut(socket) else { continue };
-            if self.large.as_ref().is_none_or(|large| large.filled() == 0) {
+            if self.pool.is_scarce() || self.large.as_ref().is_none_or(|large| large.filled() == 0) {
                 // Rather small buffers than none, and now: nothing else might end the wait that follows.
                 endpoint.appetite = Appetite::default();
             }

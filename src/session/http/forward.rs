@@ -231,9 +231,12 @@ impl Forward {
         let has_room = has_room(outbox);
         let end = {
             let (upstream, received) = self.attempt.connection(cx.links)?;
-            let limit = cx.limits.pipe_bytes_max;
+            let limit = cx.hold_max;
             let held = received.waiting_memory();
-            let wanted = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
+            // While memory is scarce, nothing is received that would have to wait.
+            let must_wait = limit < cx.limits.pipe_bytes_max && !client.writer.is_idle();
+            let has_space = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
+            let wanted = has_space && !must_wait;
             upstream.reader.want(wanted, cx.ops);
             // What has arrived comes first.
             let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Asked) && has_room);

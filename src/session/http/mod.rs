@@ -246,7 +246,7 @@ impl Http {
                 let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Head) else {
                     return Step::Again;
                 };
-                let mut tunnel = Tunnel::new(cx.limits.pipe_bytes_max);
+                let mut tunnel = Tunnel::new();
                 for chunk in self.outbox.take().chunks() {
                     tunnel.push_to_client(chunk.clone());
                 }
@@ -265,7 +265,7 @@ impl Http {
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
         let (upstream, received) = attempt.connection(cx.links)?;
-        tunnel.pump(client, upstream, received, cx.ops)
+        tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
     }
 
     /// Answers what is not a request, or did not come in time; nothing after it is read.

@@ -29,7 +29,8 @@ pub struct Limits {
     pub connect_timeout: Period,
     /// How long connections may go on after a stop was asked for.
     pub drain_timeout: Period,
-    /// Receive buffers of one worker. The memory is taken as it is needed.
+    /// Receive buffers of one worker. The memory is taken as it is needed. The more of it slow receivers hold, the less each
+    /// of them may hold, down to one small buffer.
     pub pool: PoolLimits,
     /// HTTP connections.
     pub http: HttpLimits,
@@ -44,7 +45,7 @@ pub struct PoolLimits {
     /// Bytes of a small buffer, for messages: whole pages of 4 KiB.
     #[schemars(range(min = 4096), extend("multipleOf" = 4096))]
     pub small_bytes: Size,
-    /// Bytes of a large buffer, for bulk: whole pages of 4 KiB.
+    /// Bytes of a large buffer, for bulk: whole pages of 4 KiB. None is larger than `pipe_bytes_max`.
     #[schemars(range(min = 4096), extend("multipleOf" = 4096))]
     pub large_bytes: Size,
     /// The most small buffers there may be.
