@@ -1,5 +1,6 @@
 //! The command line: one definition for parsing, help, the manual page and completions.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64ValueParser, Resettable};
@@ -32,11 +33,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 /// The commands that `xps man` has a page for.
-pub const DOCUMENTED: [&str; 13] = [
+pub const DOCUMENTED: [&str; 14] = [
     "proxy",
     "serve",
     "run",
     "check",
+    "explain",
     "schema",
     "reload",
     "echo",
@@ -136,6 +138,15 @@ pub enum Command {
         #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
         file: PathBuf,
     },
+
+    /// Say what a configuration file would have done with a request; nothing is contacted
+    ///
+    /// Which listener, server and route take it, who may, and what answers: a file, upstreams with the request they
+    /// would get, another URL. Exit code 1: the request would be refused.
+    #[command(after_help = "Examples:\n  \
+        xps explain xps_config.json GET http://localhost:8001/api/users\n  \
+        xps explain xps_config.json GET http://example.org/ --client 203.0.113.7 --header 'Accept: text/html'")]
+    Explain(ExplainOptions),
 
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:\n  xps schema > xps.schema.json")]
@@ -437,6 +448,25 @@ const CONNECTIONS_MAX: u64 = u32::MAX as u64;
 pub fn default_buffers() -> Size {
     let pool = PoolConfig::default();
     Size(pool.small_bytes * pool.small_max + pool.large_bytes * pool.large_max)
+}
+
+/// A request to explain.
+#[derive(Debug, Args)]
+pub struct ExplainOptions {
+    /// The configuration file
+    pub file: PathBuf,
+    /// The request's method
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// What is asked for: http://HOST:PORT/PATH
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The address that the connection comes from
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub client: IpAddr,
+    /// A field of the request; may be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<Header>,
 }
 
 /// What is written to standard error.

@@ -37,6 +37,12 @@ pub enum Failure {
     /// A configuration file has problems; this is all of them.
     #[error("{0}")]
     Problems(String),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A request that was to be explained would not be served.
+    #[error("{0}")]
+    NotServed(String),
     /// What the configuration file asks for cannot be had here.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -127,6 +133,8 @@ impl Failure {
             | Self::ListedTwice(_)
             | Self::Config { .. }
             | Self::Problems(_)
+            | Self::Usage(_)
+            | Self::NotServed(_)
             | Self::Build(_)
             | Self::Reload { .. }
             | Self::File { .. }
@@ -155,7 +163,12 @@ impl Failure {
             Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 Some("`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes it".to_owned())
             }
-            Self::Config { .. } | Self::Problems(_) | Self::Build(_) | Self::Reload { .. } => None,
+            Self::Config { .. }
+            | Self::Problems(_)
+            | Self::Usage(_)
+            | Self::NotServed(_)
+            | Self::Build(_)
+            | Self::Reload { .. } => None,
             Self::Start(StartError::File { .. } | StartError::Upstream { .. } | StartError::Inherit(_))
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
@@ -177,8 +190,8 @@ impl Failure {
                 BackendChoice::Auto => RUN_TIME,
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
-            Self::Config { .. } | Self::Problems(_) => USAGE,
-            Self::Build(_) | Self::Reload { .. } => RUN_TIME,
+            Self::Config { .. } | Self::Problems(_) | Self::Usage(_) => USAGE,
+            Self::NotServed(_) | Self::Build(_) | Self::Reload { .. } => RUN_TIME,
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }

@@ -4,6 +4,7 @@ mod args;
 mod banner;
 mod connect;
 mod demo;
+mod explain;
 mod failure;
 mod man;
 mod operate;
@@ -60,6 +61,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         None => demo::run(&server, &log),
         Some(Command::Run { file }) => run::run(file, &server, &log),
         Some(Command::Check { file }) => run::check(&file),
+        Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
         Some(Command::Reload { pid }) => signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error }),
         Some(Command::Proxy(options)) => serve::proxy(options, &server, &log),

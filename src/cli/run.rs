@@ -12,10 +12,8 @@ use crate::driver::limits;
 
 /// Serves, and reads the file anew when it is asked to.
 pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Where the process is may change, where the file is may not.
-    let folder = folder.canonicalize().map_err(|error| Failure::Config { path: path.clone(), error })?;
-    let path = folder.join(path.file_name().unwrap_or_default());
+    let (folder, path) = place(&path)?;
     let mut builder = Builder::new(&folder);
     let workers = options.workers;
     let mut load = move || -> Result<ServerConfig, Failure> {
@@ -37,8 +35,16 @@ pub fn check(path: &Path) -> Result<(), Failure> {
     super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
 }
 
+/// The folder that a file is in, and the file, both from the root on.
+pub fn place(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|error| Failure::Config { path: path.to_owned(), error })?;
+    let path = folder.join(path.file_name().unwrap_or_default());
+    Ok((folder, path))
+}
+
 /// Reads a file, or says everything that is wrong with it.
-fn read(path: &Path) -> Result<file::File, Failure> {
+pub fn read(path: &Path) -> Result<file::File, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
     file::parse(&text).map_err(|problems| {
         let name = path.display().to_string();

@@ -3,10 +3,12 @@
 //! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
 //! * [`Worker`] is the loop that joins a core to a driver.
 //! * [`Server`] runs one worker a thread, from binding to the end of the drain.
+//! * [`front_of`] is what an HTTP listener would offer, for whoever only wants to look.
 //! * [`client`] runs one session without a listener.
 
 mod blueprint;
 pub mod client;
+mod dry;
 mod entrances;
 pub mod inherit;
 mod listen;
@@ -17,6 +19,7 @@ mod thread;
 mod wheel;
 mod worker;
 
+pub use dry::front_of;
 pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
 pub use state::{Census, Core, EntranceId, Violation};
 pub use wheel::{TimerId, Wheel};

@@ -154,11 +154,7 @@ impl Front {
     /// # Errors
     /// The path cannot be decoded, or what is there is not for this visitor.
     pub fn route(&self, head: &RequestHead<'_>, visitor: Peer) -> Result<Option<&Route>, Refusal> {
-        let host = match self.hosts.as_slice() {
-            [] => return Ok(None),
-            [only] => only,
-            [first, ..] => head.host.and_then(|name| self.host(name)).unwrap_or(first),
-        };
+        let Some(host) = self.host_for(head) else { return Ok(None) };
         if self.is_single {
             return Ok(host.routes.first());
         }
@@ -171,6 +167,15 @@ impl Front {
             Ok(route)
         } else {
             Err(Refusal::new(Status::FORBIDDEN, "this is not for your address"))
+        }
+    }
+
+    /// The host that a request is for; `None` if there is none at all.
+    pub fn host_for(&self, head: &RequestHead<'_>) -> Option<&Host> {
+        match self.hosts.as_slice() {
+            [] => None,
+            [only] => Some(only),
+            [first, ..] => Some(head.host.and_then(|name| self.host(name)).unwrap_or(first)),
         }
     }
 
