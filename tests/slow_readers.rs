@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use support::environment::{allow_descriptors, report};
 use support::{Backend, Launch, Xps, backends, eventually, is_wrapped, skip};
 
@@ -46,7 +46,7 @@ fn measure(backend: Backend, readers: u64) {
             .flags(["--workers", "1", "--access-log", "off"])
             .in_folder(folder.path())
     };
-    let origin = server(&["serve", ".", "--listen", "127.0.0.1:0"]).start();
+    let origin = server(&["serve", ".", "--listen", "127.0.0.1:0", "--send-timeout", "0"]).start();
     let (upstream, buffers) = (origin.address().to_string(), (readers * BUFFERS_BYTES).to_string());
     let words = [
         "proxy",
@@ -71,6 +71,8 @@ fn measure(backend: Backend, readers: u64) {
     // Others are served meanwhile, and a slow one gets on as soon as it reads.
     download(&proxy);
     for stream in streams.iter().take(1).chain(streams.last()) {
+        // With room for more than a segment at a time, it is slow no more.
+        SockRef::from(stream).set_recv_buffer_size(1 << 20).expect("a socket has it");
         let got = std::io::copy(&mut { stream }, &mut std::io::sink()).expect("the rest of the answer");
         assert!(got > FILE_BYTES, "{got} bytes");
     }

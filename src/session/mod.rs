@@ -9,7 +9,7 @@
 //! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 //!
-//! Where a proxy is to say first on whose behalf it comes, an [`introduction`] precedes the task.
+//! Where a proxy is to say first on whose behalf it comes, an `introduction` precedes the task.
 
 mod deliver;
 mod echo;
