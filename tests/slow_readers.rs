@@ -5,10 +5,9 @@
 mod support;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
 use support::environment::{allow_descriptors, report};
 use support::{Backend, Launch, Xps, backends, eventually, is_wrapped, skip};
 
@@ -63,7 +62,7 @@ fn measure(backend: Backend, readers: u64) {
     let proxy = server(&words).start();
     download(&proxy);
     let before = proxy.usage().rss_bytes;
-    let streams: Vec<TcpStream> = (0..readers).map(|_| ask_slowly(proxy.address())).collect();
+    let streams: Vec<TcpStream> = (0..readers).map(|_| ask_slowly(&proxy)).collect();
     let held = settled(|| proxy.usage().rss_bytes).saturating_sub(before);
     let each = held / readers;
     report(&format!("{readers} slow readers over {backend:?}: {each} bytes of user memory each"));
@@ -71,20 +70,14 @@ fn measure(backend: Backend, readers: u64) {
     // Others are served meanwhile, and a slow one gets on as soon as it reads.
     download(&proxy);
     for stream in streams.iter().take(1).chain(streams.last()) {
-        // With room for more than a segment at a time, it is slow no more.
-        SockRef::from(stream).set_recv_buffer_size(1 << 20).expect("a socket has it");
         let got = std::io::copy(&mut { stream }, &mut std::io::sink()).expect("the rest of the answer");
         assert!(got > FILE_BYTES, "{got} bytes");
     }
 }
 
-/// A connection with a request for the file, whose kernel buffers little.
-fn ask_slowly(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(16 << 10).expect("a socket has it");
-    socket.connect(&address.into()).expect("the server listens");
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::patience())).expect("a socket has it");
+/// A connection with a request for the file, of which nothing is read.
+fn ask_slowly(proxy: &Xps) -> TcpStream {
+    let mut stream = support::connect(proxy.address());
     stream.write_all(REQUEST.as_bytes()).expect("the server takes it");
     // The answer has begun.
     assert_eq!(stream.peek(&mut [0]).expect("an answer"), 1);

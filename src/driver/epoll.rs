@@ -52,6 +52,7 @@ use self::outbox::{Outbox, Place};
 use self::poller::{BELL, Poller, Readiness, WAKER};
 use super::backlog::FullBacklogs;
 use super::offload::Offload;
+use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
     TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
@@ -77,6 +78,7 @@ pub struct Epoll {
     pool: Pool,
     offload: Offload<Answer>,
     sockets: Table<Endpoint>,
+    send_room: SendRoom,
     /// Shared with offload threads that read ahead.
     files: Table<Arc<OwnedFd>>,
     /// Sockets with something to try; each at most once ([`Endpoint::queued`]).
@@ -114,6 +116,7 @@ impl Epoll {
             starving: VecDeque::new(),
             paused: PausedListeners::default(),
             backlogs: FullBacklogs::default(),
+            send_room: SendRoom::of_system(),
             outbox: Outbox::default(),
             skipped_wait: false,
             counters: Counters::default(),

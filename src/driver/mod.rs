@@ -59,6 +59,7 @@ mod ops;
 mod outcome;
 mod page_cache;
 mod resolve;
+mod send_room;
 mod sys;
 mod uring;
 mod waker;

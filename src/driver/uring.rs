@@ -58,6 +58,7 @@ use self::send::SpareSends;
 use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
 use super::offload::Offload;
+use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
     Socket, TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
@@ -98,6 +99,7 @@ pub struct Uring {
     bell: Waker,
     offload: Offload<Answer>,
     sockets: Table<Endpoint>,
+    send_room: SendRoom,
     files: Table<Arc<OwnedFd>>,
     flights: Flights,
     spare_sends: SpareSends,
@@ -183,6 +185,7 @@ impl Uring {
             starving: VecDeque::new(),
             paused: Paused::default(),
             backlogs: FullBacklogs::default(),
+            send_room: SendRoom::of_system(),
             outbox: VecDeque::new(),
             reaped: Vec::new(),
             woken: false,

@@ -1,5 +1,6 @@
 //! `Accept`: connections as they arrive, and the pause when a limit is reached.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{Endpoint, Epoll, Input, Next};
@@ -36,6 +37,7 @@ impl Epoll {
             self.counters.submissions += 1;
             let error = match sys::accept_from(listener.descriptor()) {
                 Ok((socket, peer)) => {
+                    self.send_room.bound(socket.as_fd(), self.sockets.len());
                     let poller = &self.poller;
                     let mut registered = Ok(());
                     let accepted = self.sockets.insert_with(|key| {

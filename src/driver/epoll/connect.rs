@@ -22,6 +22,7 @@ impl Epoll {
             Err(error) => return self.outbox.push(id, Outcome::Failed(Fault::from_io(&error))),
         };
         let is_established = endpoint.is_idle();
+        self.send_room.bound(endpoint.descriptor(), self.sockets.len());
         let poller = &self.poller;
         let mut registered = Ok(());
         // Only now: epoll would report a socket that was never told to connect as hung up.

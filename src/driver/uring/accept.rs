@@ -61,6 +61,7 @@ impl Uring {
         match sys::adopt_result(result) {
             Ok(socket) => {
                 let peer = sys::peer_of(socket.as_fd());
+                self.send_room.bound(socket.as_fd(), self.sockets.len());
                 let socket = self.insert(socket);
                 self.emit(id, Outcome::Accepted { socket, peer });
             }

@@ -48,7 +48,10 @@ impl Uring {
         };
         // From here on the ring works with it.
         let outcome = match connected.and_then(|()| sys::set_blocking(socket.as_fd())) {
-            Ok(()) => Outcome::Connected(self.insert(socket)),
+            Ok(()) => {
+                self.send_room.bound(socket.as_fd(), self.sockets.len());
+                Outcome::Connected(self.insert(socket))
+            }
             Err(error) => {
                 drop(socket);
                 self.on_descriptor_closed();
