@@ -2,7 +2,9 @@
 //! looked after by a service manager.
 
 mod check;
+mod health;
 mod load;
+mod member;
 mod place;
 mod reload;
 mod replace;

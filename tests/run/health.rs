@@ -1,0 +1,173 @@
+//! Upstreams that are killed, fall ill and come back: who gets requests when, and what clients notice of it, which is nothing.
+
+use serde_json::{Value, json};
+
+use crate::load::withstands;
+use crate::member::{HEALTH, Member};
+use crate::place::{Place, Service, routes};
+use crate::support::{Backend, backends, eventually};
+use crate::wire::Wire;
+
+const HERE: &str = "127.0.0.1";
+const PAGE: &str = "the page";
+
+/// A proxy before these, found well or not as `health_check` says; `/metrics` tells.
+fn start(backend: Backend, members: &[Member], health_check: &Value, workers: usize) -> (Place, Service) {
+    let place = Place::new(backend);
+    let upstreams: Vec<Value> = members.iter().map(Member::to_json).collect();
+    let server = routes(
+        HERE,
+        json!([
+            { "req_path": "/", "type": "reverse_proxy", "upstreams": upstreams, "health_check": health_check },
+            { "req_path": "/metrics", "type": "metrics" },
+        ]),
+    );
+    place.configure_with([server], |document| document["workers"] = json!(workers));
+    let service = place.start();
+    (place, service)
+}
+
+/// Quick ones.
+fn active(kind: &str) -> Value {
+    let mut check = json!({ "type": kind, "interval": "20ms", "rise": 2, "fall": 2 });
+    if kind == "http" {
+        check["path"] = json!(HEALTH);
+    }
+    check
+}
+
+/// One request.
+#[track_caller]
+fn ask(service: &Service) {
+    let mut wire = Wire::to(service.address());
+    wire.send("GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let response = wire.response();
+    assert_eq!((response.status, response.text().as_str()), (200, PAGE));
+}
+
+/// How many requests of so many a member gets.
+#[track_caller]
+fn share(service: &Service, member: &Member, requests: u64) -> u64 {
+    let before = member.served();
+    for _ in 0..requests {
+        ask(service);
+    }
+    member.served() - before
+}
+
+/// A figure of the metrics page.
+#[track_caller]
+fn metric(service: &Service, name: &str) -> u64 {
+    let mut wire = Wire::to(service.address());
+    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let text = wire.response().text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::parse);
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).expect("a number")
+}
+
+const UP: &str = "xps_upstreams{state=\"up\"}";
+const DOWN: &str = "xps_upstreams{state=\"down\"}";
+const FAILED: &str = "xps_health_checks_total{result=\"failed\"}";
+const PASSED: &str = "xps_health_checks_total{result=\"passed\"}";
+
+backends! {
+    fn under_load_nobody_notices_that_upstreams_are_killed_and_revived(backend) {
+        let mut members = [PAGE; 3].map(Member::new);
+        let health_check = json!({ "active": active("tcp"), "passive": { "backoff": "20ms", "slow_start": "100ms" } });
+        let (_place, service) = start(backend, &members, &health_check, 2);
+        let pages = [("/page", [PAGE.into(), PAGE.into()])];
+        let total = |members: &[Member]| members.iter().map(Member::served).sum::<u64>();
+        let what = format!("one of three upstreams killed and revived over {backend:?}");
+        withstands(&what, service.address(), &pages, 4, |number| {
+            let victim = number % members.len();
+            members[victim].kill();
+            let before = total(&members);
+            eventually("the others serve", || total(&members) > before + 100);
+            members[victim].revive();
+            let mut last = (members[victim].served(), total(&members));
+            eventually("a fair share of the load again, or nearly", || {
+                let now = (members[victim].served(), total(&members));
+                if now.1 - last.1 < 100 {
+                    std::thread::yield_now();
+                    return false;
+                }
+                let (mine, all) = (now.0 - last.0, now.1 - last.1);
+                last = now;
+                mine * 4 >= all
+            });
+        });
+    }
+
+    fn one_that_says_it_is_unwell_gets_nothing_until_it_is_well_again(backend) {
+        let members = [PAGE; 2].map(Member::new);
+        let health_check = json!({ "active": active("http"), "passive": { "slow_start": "0s" } });
+        let (_place, service) = start(backend, &members, &health_check, 2);
+        assert!(share(&service, &members[0], 40) >= 10);
+        members[0].set_unwell(true);
+        // Each worker finds out for itself.
+        eventually("two workers know", || metric(&service, DOWN) == 2);
+        assert_eq!(share(&service, &members[0], 20), 0);
+        members[0].set_unwell(false);
+        eventually("two workers know that it is well", || metric(&service, UP) == 4);
+        assert!(share(&service, &members[0], 40) >= 10);
+        assert!(metric(&service, FAILED) >= 4);
+    }
+
+    fn one_that_cannot_be_reached_is_found_without_a_request(backend) {
+        let mut members = [PAGE; 2].map(Member::new);
+        let (_place, service) = start(backend, &members, &json!({ "active": active("tcp") }), 1);
+        eventually("checks pass", || metric(&service, PASSED) >= 4);
+        assert_eq!((metric(&service, UP), metric(&service, DOWN)), (2, 0));
+        members[1].kill();
+        eventually("it is known to be down", || metric(&service, DOWN) == 1);
+        members[1].revive();
+        eventually("it is known to be up", || metric(&service, DOWN) == 0);
+    }
+
+    fn one_bad_answer_between_good_ones_decides_nothing(backend) {
+        let members = [PAGE; 1].map(Member::new);
+        let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);
+        for _ in 0..5 {
+            let failed = metric(&service, FAILED);
+            members[0].set_unwell(true);
+            let since = members[0].checked();
+            eventually("an answer", || members[0].checked() > since);
+            members[0].set_unwell(false);
+            eventually("a verdict", || metric(&service, FAILED) > failed);
+            let since = members[0].checked();
+            eventually("good answers", || members[0].checked() > since + 2);
+            if metric(&service, FAILED) == failed + 1 {
+                assert_eq!(service.count("upstream down: its checks fail"), 0);
+                return;
+            }
+            // A second check came before it was well again. Once more.
+        }
+        panic!("five times two checks came within a moment");
+    }
+
+    fn one_that_comes_back_gets_little_at_first(backend) {
+        let members = [PAGE; 2].map(Member::new);
+        let health_check = json!({ "active": active("http"), "passive": { "slow_start": "10m" } });
+        let (_place, service) = start(backend, &members, &health_check, 1);
+        members[0].set_unwell(true);
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        members[0].set_unwell(false);
+        eventually("it is up", || metric(&service, DOWN) == 0);
+        let share = share(&service, &members[0], 100);
+        // A tenth of its weight: one in eleven.
+        assert!((1..=15).contains(&share), "{share} of 100");
+    }
+
+    fn if_all_are_unwell_requests_are_refused_at_once(backend) {
+        let members = [PAGE; 2].map(Member::new);
+        let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);
+        for member in &members {
+            member.set_unwell(true);
+        }
+        eventually("both are down", || metric(&service, DOWN) == 2);
+        let mut wire = Wire::to(service.address());
+        wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.response().status, 503);
+        assert_eq!(members.iter().map(Member::served).sum::<u64>(), 0);
+    }
+}
