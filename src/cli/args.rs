@@ -7,13 +7,14 @@ use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64Va
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::units::Header;
+use super::units::{Header, StatusPage};
 use crate::buffer::PoolConfig;
 use crate::config::file::FileMode;
 use crate::config::units::{Period, Size};
 use crate::config::{HttpLimits, Limits, ListenAddress, UpstreamAddress};
 use crate::driver::Feature;
 use crate::driver::probe::BackendChoice;
+use crate::file::compress;
 use crate::telemetry::access::AccessFormat;
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::upstream::group::{HashSource, Policy};
@@ -271,9 +272,18 @@ pub struct ServeOptions {
     /// Serve this file in place of what does not exist (single-page applications)
     #[arg(long, value_name = "FILE", env = "XPS_FALLBACK")]
     pub fallback: Option<String>,
+    /// Do not follow symbolic links; without this, those that stay in the folder are followed
+    #[arg(long, env = "XPS_NO_SYMLINKS", value_parser = BoolishValueParser::new())]
+    pub no_symlinks: bool,
     /// Do not compress
     #[arg(long, env = "XPS_NO_COMPRESSION", value_parser = BoolishValueParser::new())]
     pub no_compression: bool,
+    /// How hard to compress, 1 to 9; without this, a fast level of each coding
+    #[arg(long, value_name = "LEVEL", env = "XPS_COMPRESSION_LEVEL", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub compression_level: Option<u8>,
+    /// Do not compress smaller files
+    #[arg(long, value_name = "SIZE", env = "XPS_COMPRESSION_MIN_SIZE", default_value_t = Size(compress::SIZE_MIN as usize))]
+    pub compression_min_size: Size,
     /// Do not send FILE.br, FILE.zst or FILE.gz in place of FILE
     #[arg(long, env = "XPS_NO_PRECOMPRESSED")]
     pub no_precompressed: bool,
@@ -286,6 +296,9 @@ pub struct ServeOptions {
     /// Add a field to every answer that is not an error; may be repeated (in the variable: one a line)
     #[arg(long, value_name = "NAME: VALUE", env = "XPS_HEADER", value_delimiter = '\n')]
     pub header: Vec<Header>,
+    /// Send this file in place of the page of an error; may be repeated
+    #[arg(long, value_name = "STATUS=FILE", env = "XPS_ERROR_PAGE", value_delimiter = ',')]
+    pub error_page: Vec<StatusPage>,
     /// The `Server` field; --server-name '' leaves it out
     #[arg(long, value_name = "NAME", env = "XPS_SERVER_NAME", default_value = "xps")]
     pub server_name: String,
@@ -521,10 +534,11 @@ mod tests {
     #[test]
     fn every_option_has_its_environment_variable() {
         let command = Arguments::command();
-        let commands = std::iter::once(&command).chain(command.get_subcommands());
+        // They ask for an answer instead of a server.
+        let serves = |command: &&clap::Command| command.get_name() != "explain";
+        let commands = std::iter::once(&command).chain(command.get_subcommands().filter(serves));
         let options = commands.flat_map(clap::Command::get_arguments).filter_map(|argument| {
             let long = argument.get_long()?;
-            // It asks for an answer instead of a server.
             (long != "version").then_some((argument, long))
         });
         for (argument, long) in options {

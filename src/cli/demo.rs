@@ -7,7 +7,9 @@ use super::args::{LogOptions, ServerOptions};
 use super::banner;
 use super::failure::Failure;
 use super::serve::serve;
-use crate::config::{ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress};
+use crate::config::{
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress,
+};
 use crate::upstream::GroupConfig;
 
 const HTTP_PORT: u16 = 8001;
@@ -26,9 +28,10 @@ pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
+    let http = |handler| Service::Http(FrontConfig::of(handler, AnswerConfig::default(), None));
     let listeners = vec![
-        listener(HTTP_PORT, Service::Http { front: FrontConfig::site(site), access: None }),
-        listener(PROXY_PORT, Service::Http { front: FrontConfig::of(proxy, Some("xps".to_owned())), access: None }),
+        listener(HTTP_PORT, http(HandlerConfig::Site(Box::new(site)))),
+        listener(PROXY_PORT, http(proxy)),
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),
     ];

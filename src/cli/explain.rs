@@ -128,7 +128,7 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
             }
             Service::SendText(_) => "a text is sent".to_owned(),
             Service::SendFile { root, path } => format!("the file {} is sent", root.join(path).display()),
-            Service::Http { .. } => "HTTP".to_owned(),
+            Service::Http(_) => "HTTP".to_owned(),
         },
     );
     Ok(())
@@ -156,7 +156,7 @@ fn explain_http(
         return Err(Failure::NotServed(format!("404: {address} has no server with routes")));
     };
     report.add("server", if host.names.is_empty() { "for every host".to_owned() } else { host.names.join(", ") });
-    let route = match front.route(&head, visitor) {
+    let route = match front.route(host, &head, visitor) {
         Ok(Some(route)) => route,
         Ok(None) => {
             let all: Vec<String> = host.routes.iter().map(prefix).collect();
@@ -166,7 +166,7 @@ fn explain_http(
     };
     report.add("route", format!("{}{}", prefix(route), shorter(host, route)));
     match &route.handler {
-        Handler::Site(site) => files(site, &head, report),
+        Handler::Files => files(&route.site, &head, report),
         Handler::Forward(forwarding) => {
             upstreams(forwarding, report);
             report.then("The upstream gets:", &forwarded(forwarding, &head, peer, &admission));
@@ -273,7 +273,7 @@ fn missing(site: &Site, root: &Path, wanted: &Path, report: &mut Report) -> Resu
 }
 
 fn compression(site: &Site, report: &mut Report) {
-    if site.config.compression {
+    if site.config.compression.is_some() {
         report.add("", "compressed, if the client understands it and it gains by it");
     }
 }

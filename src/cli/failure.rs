@@ -78,6 +78,14 @@ pub enum Failure {
         /// Why not.
         error: io::Error,
     },
+    /// A page in place of one of ours cannot be read.
+    #[error("cannot read the error page {}: {error}", path.display())]
+    ErrorPage {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// A file to send is not in the folder it should be in.
     #[error("{} is not in {}", path.display(), root.display())]
     OutsideRoot {
@@ -140,6 +148,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::AccessLog { .. }
+            | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
             | Self::Output(_)
@@ -175,6 +184,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::AccessLog { .. }
+            | Self::ErrorPage { .. }
             | Self::Output(_)
             | Self::Log(_)
             | Self::Bridge(_) => None,
@@ -204,6 +214,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::AccessLog { .. }
+            | Self::ErrorPage { .. }
             | Self::Output(_)
             | Self::Bridge(_) => RUN_TIME,
         })

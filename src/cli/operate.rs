@@ -30,7 +30,12 @@ pub fn operate(
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
-    let access_logs: Vec<AccessLog> = listeners.iter().filter_map(|listener| listener.service.access_log()).collect();
+    let mut access_logs: Vec<AccessLog> = Vec::new();
+    for log in listeners.iter().flat_map(|listener| listener.service.access_logs()) {
+        if !access_logs.iter().any(|other| other.is_same(log)) {
+            access_logs.push(log.clone());
+        }
+    }
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
     let drain_timeout = Period(config.limits.drain_timeout);
     if reload.is_some() {
@@ -45,8 +50,8 @@ pub fn operate(
     // A process that another one of ours started has to say that the service is this one now.
     tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     server.run(Console { speaks, drain_timeout, descriptors, reload })?;
-    // All listeners of one command share it.
-    if let Some(dropped) = access_logs.first().map(AccessLog::dropped_lines).filter(|dropped| *dropped > 0) {
+    let dropped: usize = access_logs.iter().map(AccessLog::dropped_lines).sum();
+    if dropped > 0 {
         tracing::warn!(dropped, "access log lines were lost in all");
     }
     Ok(())
@@ -149,7 +154,7 @@ fn tell_choice(server: &Server) {
 fn takes_another(service: &Service) -> bool {
     match service {
         Service::TcpProxy(_) | Service::SendFile { .. } => true,
-        Service::Http { front, .. } => {
+        Service::Http(front) => {
             let mut routes = front.hosts.iter().flat_map(|host| &host.routes);
             routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))
         }
@@ -168,7 +173,7 @@ const OWN_DESCRIPTORS: u64 = 24;
 fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
     let serves = |is: fn(&Service) -> bool| listeners.iter().any(|listener| is(&listener.service));
     let for_files =
-        if serves(|service| matches!(service, Service::Http { .. })) { descriptors / OPEN_FILES_SHARE } else { 0 };
+        if serves(|service| matches!(service, Service::Http(_))) { descriptors / OPEN_FILES_SHARE } else { 0 };
     let each = if serves(takes_another) { 2 } else { 1 };
     let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
     limits.connections_max = limits.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX)).max(1);

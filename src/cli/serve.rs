@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::failure::Failure;
 use super::operate::operate;
+use super::units::StatusPage;
 use crate::admission::AdmissionConfig;
 use crate::buffer::PoolConfig;
+use crate::config::build;
 use crate::config::file::FileMode;
 use crate::config::units::Size;
 use crate::config::{
-    ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig, ServerConfig,
-    Service, SiteConfig,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
+    ServerConfig, Service, SiteConfig,
 };
-use crate::driver::limits;
+use crate::driver::{Links, limits};
+use crate::file::compress::Compression;
 use crate::http::HeadLimits;
+use crate::http::error_page::ErrorPages;
 use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::upstream::GroupConfig;
 
@@ -28,8 +32,8 @@ pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) ->
             response_timeout: options.response_timeout.0,
             ..ForwardConfig::new(group)
         };
-        let front = FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), Some("xps".to_owned()));
-        Service::Http { front, access: access_log(&options.access_log, options.access_format)? }
+        let log = access_log(&options.access_log, options.access_format)?;
+        Service::Http(FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), AnswerConfig::default(), log))
     } else {
         Service::TcpProxy(group)
     };
@@ -53,20 +57,40 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, F
 pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let root = options.dir.canonicalize().map_err(|error| Failure::Folder { path: options.dir.clone(), error })?;
     let access = access_log(&options.access_log, options.access_format)?;
+    let compression = Compression {
+        size_min: options.compression_min_size.0 as u64,
+        level: options.compression_level,
+        ..Compression::default()
+    };
     let site = SiteConfig {
         root: Some(root),
         index: options.index,
         listing: !options.no_listing,
         dot_files: options.dot_files,
         fallback: options.fallback,
-        compression: !options.no_compression,
+        links: if options.no_symlinks { Links::Refuse } else { Links::Follow },
+        compression: (!options.no_compression).then_some(compression),
         precompressed: !options.no_precompressed,
-        server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         charset: options.charset,
         cors: options.cors,
-        fields: options.header.into_iter().map(|header| (header.name, header.value)).collect(),
     };
-    serve(each(&options.listen, &Service::Http { front: FrontConfig::site(site), access }), server, log, &[])
+    let answers = AnswerConfig {
+        server_name: Some(options.server_name).filter(|name| !name.is_empty()),
+        fields: options.header.into_iter().map(|header| (header.name, header.value)).collect(),
+        error_pages: error_pages(&options.error_page)?,
+        ..AnswerConfig::default()
+    };
+    let front = FrontConfig::of(HandlerConfig::Site(Box::new(site)), answers, access);
+    serve(each(&options.listen, &Service::Http(front)), server, log, &[])
+}
+
+/// Reads the pages that are sent in place of ours.
+fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
+    let read = |page: &StatusPage| {
+        let failed = |error| Failure::ErrorPage { path: page.path.clone(), error };
+        Ok((page.status, build::error_page(&page.path).map_err(failed)?))
+    };
+    wanted.iter().map(read).collect()
 }
 
 /// Sends back.

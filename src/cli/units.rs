@@ -1,11 +1,12 @@
 //! Addresses and fields as people write them on the command line; sizes and times are [`crate::config::units`].
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::ListenAddress;
 use crate::driver::{InvalidUnixPath, UnixPath};
-use crate::http::token;
+use crate::http::{Status, token};
 
 /// A field of HTTP: `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +17,24 @@ pub struct Header {
     pub value: String,
 }
 
+/// A page for a status: `404=missing.html`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    /// 400 to 599.
+    pub status: Status,
+    /// The file.
+    pub path: PathBuf,
+}
+
 /// The text cannot be understood; what would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentError {
     /// Not a field.
     #[error("not a header: write NAME: VALUE, for example `Cache-Control: max-age=3600`")]
     Header,
+    /// Not a status and a file.
+    #[error("not a page for an error: write STATUS=FILE with a status of 400 to 599, for example `404=missing.html`")]
+    StatusPage,
     /// Not an address.
     #[error(
         "not an address to listen on: write ADDRESS:PORT, for example 127.0.0.1:8080, or only a PORT, or unix:/PATH"
@@ -51,6 +64,19 @@ impl FromStr for ListenAddress {
             _ => return Err(ArgumentError::Address),
         };
         Ok(Self::Inet(SocketAddr::new(IpAddr::V4(ip), port)))
+    }
+}
+
+impl FromStr for StatusPage {
+    type Err = ArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
+        let (status, path) = text.split_once('=').ok_or(ArgumentError::StatusPage)?;
+        let status = status.parse().ok().and_then(Status::from_code).filter(|status| status.is_error());
+        match status {
+            Some(status) if status.code() < 600 && !path.is_empty() => Ok(Self { status, path: path.into() }),
+            Some(_) | None => Err(ArgumentError::StatusPage),
+        }
     }
 }
 

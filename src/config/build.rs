@@ -5,18 +5,25 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 mod forward;
 
-use super::file::{AccessTarget, File, FileOptions, Handler, Listener, Place, Protocol, Route, RouteKind, Server};
+use super::file::{
+    AccessTarget, ErrorStatus, File, FileOptions, Handler, Listener, Place, Protocol, Route, RouteKind, Server,
+    Symlinks,
+};
 use super::{
-    FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig, ServerConfig, Service,
-    SiteConfig,
+    AnswerConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig,
+    ServerConfig, Service, SiteConfig,
 };
 use crate::admission::{Access, AdmissionConfig, Network, RateConfig};
-use crate::driver::{InvalidUnixPath, UnixPath};
+use crate::driver::{InvalidUnixPath, Links, UnixPath};
+use crate::file::compress::Compression;
+use crate::file::media_type::MediaType;
 use crate::http::Status;
+use crate::http::error_page::ErrorPage;
 use crate::http::forward::BadRule;
 use crate::http::redirect::Template;
 use crate::telemetry::access::{AccessFormat, AccessLog};
@@ -27,6 +34,14 @@ pub enum BuildError {
     /// An access log cannot be written.
     #[error("cannot write the access log {}: {error}", path.display())]
     AccessLog {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// An error page cannot be read.
+    #[error("cannot read the error page {}: {error}", path.display())]
+    ErrorPage {
         /// Which.
         path: PathBuf,
         /// Why not.
@@ -90,7 +105,7 @@ impl Builder {
             }
         }
         for (listener, servers) in fronts {
-            let service = self.http_service(file, &servers, &limits)?;
+            let service = Service::Http(self.front(file, &servers, &limits)?);
             let expects_proxy_header = listener.accept_proxy_protocol;
             let address = self.place(&listener.place)?;
             listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
@@ -140,7 +155,7 @@ impl Builder {
         })
     }
 
-    fn http_service(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<Service, BuildError> {
+    fn front(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<FrontConfig, BuildError> {
         let server_name = Some(file.server_name.0.clone()).filter(|name| !name.is_empty());
         let mut hosts = Vec::with_capacity(servers.len());
         // Who names no hosts is for those that nobody names, and stands first.
@@ -153,17 +168,39 @@ impl Builder {
             });
             let mut routes = Vec::with_capacity(server.routes.len());
             for route in &server.routes {
-                let handler = self.handler(route, server_name.as_deref(), limits)?;
-                let access = networks(&route.ip_whitelist, &route.ip_blacklist);
-                routes.push(RouteConfig { prefix: route.req_path.0.clone(), access, handler });
+                routes.push(RouteConfig {
+                    prefix: route.req_path.0.clone(),
+                    access: networks(&route.ip_whitelist, &route.ip_blacklist),
+                    keep_alive: route.keep_alive,
+                    handler: self.handler(route, limits)?,
+                    answers: self.answers(route, server_name.clone())?,
+                });
             }
-            hosts.push(HostConfig { names: names.collect(), access: access(server), routes });
+            let target = server.access_log.as_ref().unwrap_or(&file.access_log);
+            let format = server.access_format.unwrap_or(file.access_format);
+            let access_log = self.access_log(target, format.into())?;
+            hosts.push(HostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
-        let first = servers.first();
-        let target = first.and_then(|server| server.access_log.as_ref()).unwrap_or(&file.access_log);
-        let format = first.and_then(|server| server.access_format).unwrap_or(file.access_format);
-        let access = self.access_log(target, format.into())?;
-        Ok(Service::Http { front: FrontConfig { server_name, hosts }, access })
+        Ok(FrontConfig { answers: AnswerConfig { server_name, ..AnswerConfig::default() }, hosts })
+    }
+
+    /// How xps answers in its own name on a route.
+    fn answers(&self, route: &Route, server_name: Option<String>) -> Result<AnswerConfig, BuildError> {
+        let rules = &route.files.headers;
+        let page = |(status, path): (&ErrorStatus, &PathBuf)| {
+            let path = self.folder.join(path);
+            let page = error_page(&path).map_err(|error| BuildError::ErrorPage { path, error })?;
+            Ok((Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR), page))
+        };
+        Ok(AnswerConfig {
+            server_name,
+            fields: (rules.set.iter().chain(&rules.add))
+                .flat_map(|(name, values)| values.iter().map(|value| (name.0.clone(), value.to_owned())))
+                .collect(),
+            without: rules.remove.iter().map(|name| name.0.clone()).collect(),
+            replaced: rules.remove.iter().chain(rules.set.keys()).map(|name| name.0.clone()).collect(),
+            error_pages: route.error_pages.iter().map(page).collect::<Result<_, BuildError>>()?,
+        })
     }
 
     fn access_log(&mut self, target: &AccessTarget, format: AccessFormat) -> Result<Option<AccessLog>, BuildError> {
@@ -185,33 +222,56 @@ impl Builder {
         }
     }
 
-    fn handler(&self, route: &Route, server_name: Option<&str>, limits: &Limits) -> Result<HandlerConfig, BuildError> {
+    fn handler(&self, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {
         Ok(match route.kind {
-            RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files, server_name))),
+            RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files))),
             RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(self.forward(&route.proxy, route, limits)?)),
             RouteKind::Redirect => redirect(route)?,
             RouteKind::Metrics => HandlerConfig::Metrics,
         })
     }
 
-    fn site(&self, options: &FileOptions, server_name: Option<&str>) -> SiteConfig {
-        let fields = options.headers.set.iter().chain(&options.headers.add);
+    fn site(&self, options: &FileOptions) -> SiteConfig {
         SiteConfig {
             root: options.dir_path.as_ref().map(|path| self.folder.join(path)),
             index: options.index.iter().map(|path| path.0.clone()).collect(),
             listing: options.listing,
             dot_files: options.dot_files,
             fallback: options.fallback.as_ref().map(|path| path.0.clone()),
-            compression: options.compresses(),
+            links: match options.symlinks {
+                Symlinks::Beneath => Links::Follow,
+                Symlinks::Refuse => Links::Refuse,
+            },
+            compression: options.compresses().then(|| compression(options)),
             precompressed: options.precompressed,
-            server_name: server_name.map(str::to_owned),
             charset: options.charset.as_ref().map(|charset| charset.0.clone()),
             cors: options.cors.as_ref().map(|origin| origin.0.clone()),
-            fields: fields
-                .flat_map(|(name, values)| values.iter().map(|value| (name.0.clone(), value.to_owned())))
-                .collect(),
         }
     }
+}
+
+fn compression(options: &FileOptions) -> Compression {
+    Compression {
+        size_min: options.compression_min_size.0 as u64,
+        more_types: options.gzip_mime_types.iter().map(|media_type| media_type.0.clone()).collect(),
+        level: options.compression_level,
+        gzip_level: options.gzip_level(),
+    }
+}
+
+/// The most bytes that an error page may have; it is kept in memory.
+const ERROR_PAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a page that is sent in place of one of ours.
+///
+/// # Errors
+/// It cannot be read, or is larger than 1 MiB.
+pub fn error_page(path: &Path) -> io::Result<ErrorPage> {
+    if path.metadata()?.len() > ERROR_PAGE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an error page has 1 MiB at most"));
+    }
+    let content_type = MediaType::of_name(path.as_os_str().as_bytes()).as_str().to_owned();
+    Ok(ErrorPage { content_type, body: std::fs::read(path)?.into() })
 }
 
 fn admission(file: &File) -> AdmissionConfig {

@@ -11,9 +11,11 @@ use std::time::Duration;
 pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
 use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
-use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
+use crate::driver::{FeatureSet, Links};
+use crate::file::compress::Compression;
 use crate::file::store::StoreLimits;
+use crate::http::error_page::ErrorPages;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::http::redirect::Template;
 use crate::http::{HeadLimits, Status};
@@ -69,12 +71,7 @@ pub enum Service {
     /// Joins the connection to one to an upstream.
     TcpProxy(GroupConfig),
     /// Speaks HTTP/1.1.
-    Http {
-        /// What is offered.
-        front: FrontConfig,
-        /// Where requests are recorded.
-        access: Option<AccessLog>,
-    },
+    Http(FrontConfig),
     /// Sends these bytes, then closes.
     SendText(&'static [u8]),
     /// Sends a file, then closes.
@@ -93,26 +90,27 @@ impl Service {
             Self::Echo => "echo",
             Self::Reverse => "reverse",
             Self::TcpProxy(_) => "tcp_proxy",
-            Self::Http { .. } => "http",
+            Self::Http(_) => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
         }
     }
 
-    /// Where its requests are recorded, if it has any and they are.
-    pub fn access_log(&self) -> Option<AccessLog> {
-        match self {
-            Self::Http { access, .. } => access.clone(),
-            Self::Echo | Self::Reverse | Self::TcpProxy(_) | Self::SendText(_) | Self::SendFile { .. } => None,
-        }
+    /// Where its requests are recorded, as far as it has any and they are.
+    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
+        let hosts = match self {
+            Self::Http(front) => front.hosts.as_slice(),
+            Self::Echo | Self::Reverse | Self::TcpProxy(_) | Self::SendText(_) | Self::SendFile { .. } => &[],
+        };
+        hosts.iter().filter_map(|host| host.access_log.as_ref())
     }
 }
 
 /// What an HTTP listener offers.
 #[derive(Clone, Debug)]
 pub struct FrontConfig {
-    /// The `Server` field of what no route answers; `None`: none.
-    pub server_name: Option<String>,
+    /// How it is answered where there is no route.
+    pub answers: AnswerConfig,
     /// The hosts; the first one also serves names that none of them has. Without any, everything is 404.
     pub hosts: Vec<HostConfig>,
 }
@@ -124,6 +122,8 @@ pub struct HostConfig {
     pub names: Vec<String>,
     /// Who may see any of it.
     pub access: Access,
+    /// Where requests are recorded. What is no request goes where the first host's do.
+    pub access_log: Option<AccessLog>,
     /// The routes; the longest prefix that fits holds.
     pub routes: Vec<RouteConfig>,
 }
@@ -135,8 +135,40 @@ pub struct RouteConfig {
     pub prefix: String,
     /// Who may see it.
     pub access: Access,
+    /// Whether a connection goes on after an answer.
+    pub keep_alive: bool,
     /// What answers.
     pub handler: HandlerConfig,
+    /// How xps answers here in its own name: files, errors, all that no upstream has said.
+    pub answers: AnswerConfig,
+}
+
+/// What the answers have that xps gives in its own name.
+#[derive(Clone, Debug)]
+pub struct AnswerConfig {
+    /// The `Server` field; `None`: none.
+    pub server_name: Option<String>,
+    /// Fields added to every answer that is not an error.
+    pub fields: Vec<(String, String)>,
+    /// Fields left out of errors.
+    pub without: Vec<String>,
+    /// Fields left out of all other answers: the same, and those that `fields` are to replace.
+    pub replaced: Vec<String>,
+    /// Pages in place of ours.
+    pub error_pages: ErrorPages,
+}
+
+impl Default for AnswerConfig {
+    fn default() -> Self {
+        let server_name = Some("xps".to_owned());
+        Self {
+            server_name,
+            fields: Vec::new(),
+            without: Vec::new(),
+            replaced: Vec::new(),
+            error_pages: ErrorPages::default(),
+        }
+    }
 }
 
 /// What answers a request.
@@ -159,15 +191,11 @@ pub enum HandlerConfig {
 
 impl FrontConfig {
     /// One handler for everything.
-    pub fn of(handler: HandlerConfig, server_name: Option<String>) -> Self {
-        let routes = vec![RouteConfig { prefix: "/".to_owned(), access: Access::default(), handler }];
-        Self { server_name, hosts: vec![HostConfig { names: Vec::new(), access: Access::default(), routes }] }
-    }
-
-    /// One folder for everything.
-    pub fn site(site: SiteConfig) -> Self {
-        let server_name = site.server_name.clone();
-        Self::of(HandlerConfig::Site(Box::new(site)), server_name)
+    pub fn of(handler: HandlerConfig, answers: AnswerConfig, access_log: Option<AccessLog>) -> Self {
+        let (prefix, access) = ("/".to_owned(), Access::default());
+        let route = RouteConfig { prefix, access, keep_alive: true, handler, answers: answers.clone() };
+        let host = HostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
+        Self { answers, hosts: vec![host] }
     }
 }
 
@@ -224,19 +252,17 @@ pub struct SiteConfig {
     pub dot_files: bool,
     /// This file, relative to the root, is served in place of what does not exist (single-page applications).
     pub fallback: Option<String>,
-    /// Files that become smaller are sent compressed to clients that understand it.
-    pub compression: bool,
+    /// What becomes of symbolic links.
+    pub links: Links,
+    /// Files that become smaller are sent compressed to clients that understand it; `None`: none are.
+    pub compression: Option<Compression>,
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
     /// clients that understand it.
     pub precompressed: bool,
-    /// The `Server` field; `None`: none.
-    pub server_name: Option<String>,
     /// The charset claimed for text; `None`: the document's own word holds.
     pub charset: Option<String>,
     /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
     pub cors: Option<String>,
-    /// Fields added to every answer that is not an error.
-    pub fields: Vec<(String, String)>,
 }
 
 impl Default for SiteConfig {
@@ -248,12 +274,11 @@ impl Default for SiteConfig {
             listing: false,
             dot_files: false,
             fallback: None,
-            compression: true,
+            links: Links::Follow,
+            compression: Some(Compression::default()),
             precompressed: true,
-            server_name: Some("xps".into()),
             charset: None,
             cors: None,
-            fields: Vec::new(),
         }
     }
 }

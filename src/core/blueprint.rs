@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use super::server::StartError;
 use crate::admission::Access;
-use crate::config::{ForwardConfig, FrontConfig, HandlerConfig, Service, SiteConfig};
+use crate::config::{
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, RouteConfig, Service, SiteConfig,
+};
 use crate::driver::Root;
 use crate::file::store::Place;
 use crate::http::forward::Authority;
@@ -36,16 +38,25 @@ pub(super) enum Blueprint {
 /// What an HTTP listener offers, with its folders open.
 #[derive(Clone, Debug)]
 pub(super) struct FrontBlueprint {
-    server_name: Option<String>,
+    answers: AnswerConfig,
     hosts: Vec<HostBlueprint>,
-    access: Option<AccessLog>,
 }
 
 #[derive(Clone, Debug)]
 struct HostBlueprint {
     names: Vec<String>,
     access: Access,
-    routes: Vec<(Vec<u8>, Access, HandlerBlueprint)>,
+    access_log: Option<AccessLog>,
+    routes: Vec<RouteBlueprint>,
+}
+
+#[derive(Clone, Debug)]
+struct RouteBlueprint {
+    prefix: Vec<u8>,
+    access: Access,
+    keep_alive: bool,
+    handler: HandlerBlueprint,
+    answers: AnswerConfig,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +81,7 @@ pub(super) struct Builder {
 impl Blueprint {
     pub(super) fn new(service: &Service) -> Result<Self, StartError> {
         Ok(match service {
-            Service::Http { front, access } => Self::Http(FrontBlueprint::new(front, access.clone())?),
+            Service::Http(front) => Self::Http(FrontBlueprint::new(front)?),
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(group) => Self::Proxy(group.clone()),
@@ -83,17 +94,29 @@ impl Blueprint {
 }
 
 impl FrontBlueprint {
-    fn new(config: &FrontConfig, access: Option<AccessLog>) -> Result<Self, StartError> {
-        let mut hosts = Vec::with_capacity(config.hosts.len());
-        for host in &config.hosts {
-            let mut routes = Vec::with_capacity(host.routes.len());
-            for route in &host.routes {
-                let prefix = route.prefix.trim_matches('/').as_bytes().to_vec();
-                routes.push((prefix, route.access.clone(), HandlerBlueprint::new(&route.handler)?));
-            }
-            hosts.push(HostBlueprint { names: host.names.clone(), access: host.access.clone(), routes });
-        }
-        Ok(Self { server_name: config.server_name.clone(), hosts, access })
+    fn new(config: &FrontConfig) -> Result<Self, StartError> {
+        let host = |host: &HostConfig| {
+            Ok(HostBlueprint {
+                names: host.names.clone(),
+                access: host.access.clone(),
+                access_log: host.access_log.clone(),
+                routes: host.routes.iter().map(RouteBlueprint::new).collect::<Result<_, StartError>>()?,
+            })
+        };
+        let hosts = config.hosts.iter().map(host).collect::<Result<_, StartError>>()?;
+        Ok(Self { answers: config.answers.clone(), hosts })
+    }
+}
+
+impl RouteBlueprint {
+    fn new(config: &RouteConfig) -> Result<Self, StartError> {
+        Ok(Self {
+            prefix: config.prefix.trim_matches('/').as_bytes().to_vec(),
+            access: config.access.clone(),
+            keep_alive: config.keep_alive,
+            handler: HandlerBlueprint::new(&config.handler)?,
+            answers: config.answers.clone(),
+        })
     }
 }
 
@@ -101,8 +124,9 @@ impl HandlerBlueprint {
     fn new(config: &HandlerConfig) -> Result<Self, StartError> {
         Ok(match config {
             HandlerConfig::Site(site) => {
-                let open =
-                    |path: &PathBuf| Root::open(path).map_err(|source| StartError::File { path: path.clone(), source });
+                let open = |path: &PathBuf| {
+                    Root::open_with(path, site.links).map_err(|source| StartError::File { path: path.clone(), source })
+                };
                 Self::Site(site.root.as_ref().map(open).transpose()?, site.clone())
             }
             HandlerConfig::Redirect { status, url } => Self::Redirect(*status, url.clone()),
@@ -124,21 +148,18 @@ impl Builder {
     }
 
     pub(super) fn front(&mut self, blueprint: FrontBlueprint) -> Front {
-        let FrontBlueprint { server_name, hosts, access } = blueprint;
+        let FrontBlueprint { answers, hosts } = blueprint;
         let hosts = hosts.into_iter().map(|host| self.host(host)).collect();
-        Front::new(hosts, Rc::new(Site::nothing(server_name)), access)
+        Front::new(hosts, Rc::new(Site::nothing(answers)))
     }
 
-    fn host(&mut self, HostBlueprint { names, access, routes }: HostBlueprint) -> Host {
-        let mut route = |(prefix, access, handler): (Vec<u8>, _, _)| {
-            let handler = self.handler(handler, &prefix);
-            Route { prefix, access, handler }
-        };
-        Host { names, access, routes: routes.into_iter().map(&mut route).collect() }
+    fn host(&mut self, HostBlueprint { names, access, access_log, routes }: HostBlueprint) -> Host {
+        Host { names, access, access_log, routes: routes.into_iter().map(|route| self.route(route)).collect() }
     }
 
-    fn handler(&mut self, blueprint: HandlerBlueprint, prefix: &[u8]) -> Handler {
-        match blueprint {
+    fn route(&mut self, blueprint: RouteBlueprint) -> Route {
+        let RouteBlueprint { prefix, access, keep_alive, handler, answers } = blueprint;
+        let (handler, site) = match handler {
             HandlerBlueprint::Site(root, config) => {
                 let source = match root {
                     Some(root) => {
@@ -147,17 +168,22 @@ impl Builder {
                     }
                     None => Source::BuiltIn(WELCOME_PAGES),
                 };
-                Handler::Site(Rc::new(Site::new(source, *config, prefix)))
+                (Handler::Files, Rc::new(Site::new(source, *config, answers, &prefix)))
             }
-            HandlerBlueprint::Redirect(status, url) => Handler::Redirect(status, Rc::new(url)),
-            HandlerBlueprint::Metrics => Handler::Metrics,
+            HandlerBlueprint::Redirect(status, url) => {
+                (Handler::Redirect(status, Rc::new(url)), Rc::new(Site::nothing(answers)))
+            }
+            HandlerBlueprint::Metrics => (Handler::Metrics, Rc::new(Site::nothing(answers))),
             HandlerBlueprint::Forward(config, authority) => {
-                Handler::Forward(Rc::new(self.forwarding(*config, authority)))
+                let site = Rc::new(Site::nothing(answers));
+                let forwarding = self.forwarding(*config, authority, Rc::clone(&site));
+                (Handler::Forward(Rc::new(forwarding)), site)
             }
-        }
+        };
+        Route { prefix, access, keep_alive, handler, site }
     }
 
-    fn forwarding(&mut self, config: ForwardConfig, authority: Authority) -> Forwarding {
+    fn forwarding(&mut self, config: ForwardConfig, authority: Authority, site: Rc<Site>) -> Forwarding {
         Forwarding {
             group: self.group(config.group),
             rules: Rules { tries_max: config.tries_max, connect_timeout: config.connect_timeout },
@@ -168,6 +194,7 @@ impl Builder {
             response_timeout: config.response_timeout,
             upgrades: config.upgrades,
             body_bytes_max: config.body_bytes_max,
+            site,
         }
     }
 

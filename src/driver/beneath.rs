@@ -12,9 +12,10 @@
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::sys::{self, Lookup};
+use super::{Links, Root};
 
 /// The most symbolic links one path may lead through, the kernel's own limit (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -29,7 +30,7 @@ const NAMES_MAX: usize = 4096;
 const ATTEMPTS_MAX: usize = 8;
 
 /// Opens `path` to read. See the module's page.
-pub(super) fn open(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+pub(super) fn open(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -43,7 +44,7 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
 
 /// Opens `path` if the kernel can do so from its caches alone. `None`: it would have to wait, or
 /// cannot tell; then [`open`] is to be called where waiting does no harm.
-pub(super) fn open_cached(root: BorrowedFd<'_>, path: &CStr) -> Option<io::Result<OwnedFd>> {
+pub(super) fn open_cached(root: &Root, path: &CStr) -> Option<io::Result<OwnedFd>> {
     match sys::open_beneath(root, path, Lookup::CachedOnly) {
         // Before Linux 5.12 the kernel does not know `RESOLVE_CACHED` (EINVAL).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => None,
@@ -58,13 +59,13 @@ fn is_unavailable(error: &io::Error) -> bool {
 }
 
 /// What [`open`] does without `openat2(2)`.
-fn walk(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+fn walk(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
     let mut names = VecDeque::new();
     prepend(&mut names, path.to_bytes())?;
     let mut folders: Vec<OwnedFd> = Vec::new();
     let mut links = 0;
     while let Some(name) = names.pop_front() {
-        let here = folders.last().map_or(root, AsFd::as_fd);
+        let here = folders.last().map_or(root.directory().as_fd(), AsFd::as_fd);
         if name.as_bytes() == b"." {
             continue;
         }
@@ -76,6 +77,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
         match sys::file_type(found.as_fd())? {
             libc::S_IFDIR if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
             libc::S_IFDIR => folders.push(found),
+            libc::S_IFLNK if root.links() == Links::Refuse => return Err(errno(libc::ELOOP)),
             libc::S_IFLNK => {
                 links += 1;
                 if links > LINKS_MAX {
@@ -88,7 +90,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
             _ => return Err(errno(libc::ENOTDIR)),
         }
     }
-    sys::open_at(folders.last().map_or(root, AsFd::as_fd), c".", sys::OPEN_FLAGS)
+    sys::open_at(folders.last().map_or(root.directory().as_fd(), AsFd::as_fd), c".", sys::OPEN_FLAGS)
 }
 
 /// Puts the names of a path before those still to be walked. A slash at the end demands a folder,
@@ -114,14 +116,15 @@ fn errno(code: i32) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
     use std::os::unix::fs::symlink;
-    use std::{fs, os::fd::AsFd};
+    use std::sync::Arc;
 
     use super::*;
 
     /// A root with a file, a folder, links of every kind, and a secret beside it.
-    fn tree() -> (tempfile::TempDir, fs::File) {
+    fn tree(links: Links) -> (tempfile::TempDir, Arc<Root>) {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("root");
         fs::create_dir_all(root.join("sub/deep")).unwrap();
@@ -137,8 +140,8 @@ mod tests {
         let fifo = CString::new(root.join("fifo").to_str().unwrap()).unwrap();
         // SAFETY: the path is a live string.
         assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
-        let directory = fs::File::open(root).unwrap();
-        (outer, directory)
+        let root = Root::open_with(&root, links).unwrap();
+        (outer, root)
     }
 
     /// What the file holds, or why it cannot be opened.
@@ -180,31 +183,44 @@ mod tests {
 
     #[test]
     fn the_walk_opens_what_lies_beneath_and_nothing_else() {
-        let (_outer, root) = tree();
+        let (_outer, root) = tree(Links::Follow);
         for (path, expected) in cases() {
-            assert_eq!(read(walk(root.as_fd(), path)), expected.map(str::to_owned), "{path:?}");
+            assert_eq!(read(walk(&root, path)), expected.map(str::to_owned), "{path:?}");
         }
     }
 
     #[test]
     fn the_kernel_and_the_walk_agree() {
-        let (_outer, root) = tree();
+        let (_outer, root) = tree(Links::Follow);
         for (path, expected) in cases() {
-            assert_eq!(read(open(root.as_fd(), path)), expected.map(str::to_owned), "{path:?}");
+            assert_eq!(read(open(&root, path)), expected.map(str::to_owned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_refused_by_either_way() {
+        let (_outer, root) = tree(Links::Refuse);
+        for path in [c"inside", c"inside/leaf", c"sub/up", c"out", c"absolute", c"loop"] {
+            assert_eq!(read(walk(&root, path)), Err(libc::ELOOP), "{path:?}");
+            assert_eq!(read(open(&root, path)), Err(libc::ELOOP), "{path:?}");
+        }
+        for path in [c"file", c"sub/../file", c"./file"] {
+            assert_eq!(read(walk(&root, path)), Ok("file".to_owned()), "{path:?}");
+            assert_eq!(read(open(&root, path)), Ok("file".to_owned()), "{path:?}");
         }
     }
 
     #[test]
     fn a_path_without_end_is_refused() {
-        let (_outer, root) = tree();
+        let (_outer, root) = tree(Links::Follow);
         let long = CString::new("./".repeat(NAMES_MAX + 1)).unwrap();
-        assert_eq!(read(walk(root.as_fd(), &long)), Err(libc::ENAMETOOLONG));
+        assert_eq!(read(walk(&root, &long)), Err(libc::ENAMETOOLONG));
     }
 
     #[test]
     fn a_look_up_from_the_caches_never_leaves_the_root_either() {
-        let (_outer, root) = tree();
-        if let Some(result) = open_cached(root.as_fd(), c"out") {
+        let (_outer, root) = tree(Links::Follow);
+        if let Some(result) = open_cached(&root, c"out") {
             assert_eq!(read(result), Err(libc::EXDEV));
         }
     }

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::{FolderEntry, beneath, sys};
+use super::{FolderEntry, Root, beneath, sys};
 
 /// Everything in the folder at `path` beneath `root`, in no order, with what each name leads to.
-pub(super) fn list(root: BorrowedFd<'_>, path: &CStr) -> io::Result<Vec<FolderEntry>> {
+pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
     let folder = beneath::open(root, path)?;
     // The standard library lists folders by path only; this one leads to the descriptor (proc(5)).
     let by_descriptor = format!("/proc/self/fd/{}", folder.as_raw_fd());
@@ -23,7 +23,7 @@ pub(super) fn list(root: BorrowedFd<'_>, path: &CStr) -> io::Result<Vec<FolderEn
 }
 
 /// What a name leads to. It is opened as a request for it would be, so that what a listing promises can be had.
-fn info_of(root: BorrowedFd<'_>, folder: &CStr, name: &[u8]) -> Option<super::FileInfo> {
+fn info_of(root: &Root, folder: &CStr, name: &[u8]) -> Option<super::FileInfo> {
     let path = std::ffi::CString::new([folder.to_bytes(), b"/", name].concat()).ok()?;
     let file = beneath::open(root, &path).ok()?;
     sys::file_info(file.as_fd()).ok()

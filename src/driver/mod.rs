@@ -77,7 +77,7 @@ use std::time::Duration;
 pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
-pub use ops::{Computation, File, Op, OpId, Ops, Request, Root, Socket, Token};
+pub use ops::{Computation, File, Links, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
 pub use uring::{Uring, UringConfig, kernel_features};

@@ -39,24 +39,48 @@ pub struct Token {
 pub struct Root {
     path: std::path::PathBuf,
     directory: std::fs::File,
+    links: Links,
+}
+
+/// What becomes of symbolic links beneath a [`Root`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// They are followed, as long as they do not lead out of the root.
+    #[default]
+    Follow,
+    /// A path that has one cannot be opened (`ELOOP`).
+    Refuse,
 }
 
 impl Root {
-    /// Opens the folder.
+    /// Opens the folder; links beneath it are followed.
     ///
     /// # Errors
     /// What the system says: it is missing, not a folder, or may not be read.
     pub fn open(path: &std::path::Path) -> std::io::Result<Arc<Self>> {
+        Self::open_with(path, Links::Follow)
+    }
+
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// As [`Root::open`].
+    pub fn open_with(path: &std::path::Path, links: Links) -> std::io::Result<Arc<Self>> {
         let directory = std::fs::File::open(path)?;
         if !directory.metadata()?.is_dir() {
             return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
         }
-        Ok(Arc::new(Self { path: path.to_owned(), directory }))
+        Ok(Arc::new(Self { path: path.to_owned(), directory, links }))
     }
 
     /// The path it was opened by, for messages.
     pub fn path(&self) -> &std::path::Path {
         &self.path
+    }
+
+    /// What becomes of links beneath it.
+    pub const fn links(&self) -> Links {
+        self.links
     }
 
     /// The folder's descriptor.

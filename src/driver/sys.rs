@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use socket2::{SockAddr, Type};
 
-use super::{Address, FileInfo, FileKind, Peer};
+use super::{Address, FileInfo, FileKind, Links, Peer, Root};
 use crate::buffer::Chain;
 
 /// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
@@ -215,22 +215,34 @@ pub(super) enum Lookup {
 /// How every file is opened: to read, and never waiting on a FIFO.
 pub(super) const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
 
-/// How every path is resolved: never out of the root, whatever links or dots it has.
-pub(super) const OPEN_RESOLVE: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+/// How paths are resolved: never out of the root, whatever links or dots they have.
+pub(super) const fn open_resolve(links: Links) -> u64 {
+    let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    match links {
+        Links::Follow => beneath,
+        Links::Refuse => beneath | libc::RESOLVE_NO_SYMLINKS,
+    }
+}
 
 /// Opens a path beneath a folder with `openat2(2)` (Linux 5.6).
-pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &CStr, lookup: Lookup) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(root: &Root, path: &CStr, lookup: Lookup) -> io::Result<OwnedFd> {
     // SAFETY: all zeroes is a valid `open_how`.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = OPEN_FLAGS as u64;
-    how.resolve = OPEN_RESOLVE
+    how.resolve = open_resolve(root.links())
         | match lookup {
             Lookup::CachedOnly => libc::RESOLVE_CACHED,
             Lookup::Full => 0,
         };
     // SAFETY: path and how are live, and the size is the structure's.
     let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+        libc::syscall(
+            libc::SYS_openat2,
+            root.directory().as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
     };
     let fd = check(fd as i32)?;
     // SAFETY: the descriptor is new and nobody else's.

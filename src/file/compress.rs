@@ -98,9 +98,46 @@ impl Level {
     }
 }
 
-/// Whether a file of this type and size is to be compressed on the fly at all.
-pub fn is_worth_trying(media_type: MediaType, size: u64) -> bool {
-    (SIZE_MIN..=SIZE_MAX).contains(&size) && media_type.is_compressible()
+/// What is compressed on the fly, and how hard.
+#[derive(Clone, Debug)]
+pub struct Compression {
+    /// Smaller files are sent as they are.
+    pub size_min: u64,
+    /// Media types that are compressed besides those known to gain by it.
+    pub more_types: Vec<String>,
+    /// How hard, as each coding counts, or as near as it gets; `None`: [`Coding::default_level`].
+    pub level: Option<u8>,
+    /// The same for gzip alone.
+    pub gzip_level: Option<u8>,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { size_min: SIZE_MIN, more_types: Vec::new(), level: None, gzip_level: None }
+    }
+}
+
+impl Compression {
+    /// How hard a coding compresses.
+    pub fn level(&self, coding: Coding) -> Level {
+        let own = if coding == Coding::Gzip { self.gzip_level } else { None };
+        let levels = coding.levels();
+        match own.or(self.level) {
+            Some(level) => Level(level.clamp(*levels.start(), *levels.end())),
+            None => coding.default_level(),
+        }
+    }
+
+    /// Whether files of this type may be compressed.
+    pub fn covers(&self, media_type: MediaType) -> bool {
+        let is_it = |name: &String| name.eq_ignore_ascii_case(media_type.as_str());
+        media_type.is_compressible() || self.more_types.iter().any(is_it)
+    }
+
+    /// Whether a file of this type and size is to be compressed at all.
+    pub fn is_worth_trying(&self, media_type: MediaType, size: u64) -> bool {
+        (self.size_min..=SIZE_MAX).contains(&size) && self.covers(media_type)
+    }
 }
 
 /// Whether a result saves enough, a sixteenth, to be sent instead of the file.
@@ -213,10 +250,21 @@ mod tests {
     #[test]
     fn small_files_and_compressed_ones_are_left_alone() {
         let (html, png) = (MediaType::of_name(b"a.html"), MediaType::of_name(b"a.png"));
-        assert!(is_worth_trying(html, SIZE_MIN) && is_worth_trying(html, SIZE_MAX));
-        assert!(!is_worth_trying(html, SIZE_MIN - 1) && !is_worth_trying(html, SIZE_MAX + 1));
-        assert!(!is_worth_trying(png, SIZE_MIN));
+        let usual = Compression::default();
+        assert!(usual.is_worth_trying(html, SIZE_MIN) && usual.is_worth_trying(html, SIZE_MAX));
+        assert!(!usual.is_worth_trying(html, SIZE_MIN - 1) && !usual.is_worth_trying(html, SIZE_MAX + 1));
+        assert!(!usual.is_worth_trying(png, SIZE_MIN));
+        let eager = Compression { size_min: 1, more_types: vec!["Image/PNG".into()], ..usual };
+        assert!(eager.is_worth_trying(png, 1) && !eager.is_worth_trying(png, 0));
         assert!(!is_worth_sending(1600, 1500) && is_worth_sending(1600, 1499) && !is_worth_sending(0, 0));
+    }
+
+    #[test]
+    fn each_coding_has_a_level_of_its_own() {
+        let hard = Compression { level: Some(200), gzip_level: Some(1), ..Compression::default() };
+        assert_eq!(hard.level(Coding::Gzip), Level(1));
+        assert_eq!(hard.level(Coding::Zstd), Level(19));
+        assert_eq!(Compression::default().level(Coding::Brotli), Coding::Brotli.default_level());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::cache::{self, Cache};
-use super::compress::{self, Coding};
+use super::compress::{self, Coding, Level};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, File, FileInfo, FileKind, FolderEntry, Op, Ops, Outcome, Root, Time, Token};
@@ -162,10 +162,12 @@ enum Step {
     Fetching {
         source: Rc<Resource>,
         coding: Coding,
+        level: Level,
     },
     Fetched {
         source: Rc<Resource>,
         coding: Coding,
+        level: Level,
         bytes: Arc<[u8]>,
     },
     Compressing {
@@ -242,7 +244,7 @@ impl Store {
         &mut self,
         place: &Place,
         path: &CStr,
-        coding: Coding,
+        (coding, level): (Coding, Level),
         source: &Rc<Resource>,
         inquiry: Inquiry,
         ops: &mut Ops,
@@ -258,9 +260,9 @@ impl Store {
         let step = match &source.content {
             Content::Memory(bytes) => {
                 let bytes = Arc::clone(bytes);
-                Step::Fetched { source, coding, bytes }
+                Step::Fetched { source, coding, level, bytes }
             }
-            Content::File(_) if source.info.size <= FETCH_BYTES_MAX => Step::Fetching { source, coding },
+            Content::File(_) if source.info.size <= FETCH_BYTES_MAX => Step::Fetching { source, coding, level },
             Content::File(_) | Content::Folder | Content::Special => return Lookup::Found(Ok(source)),
         };
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, step) {
@@ -285,8 +287,14 @@ impl Store {
             (Step::Opening { previous }, Outcome::Opened(file, info)) => {
                 return self.go_on(Job { key, waiters, step: Step::Opened { previous, file, info } });
             }
-            (Step::Fetching { source, coding }, Outcome::Read(bytes)) if bytes.len() as u64 == source.info.size => {
-                return self.go_on(Job { key, waiters, step: Step::Fetched { source, coding, bytes: bytes.into() } });
+            (Step::Fetching { source, coding, level }, Outcome::Read(bytes))
+                if bytes.len() as u64 == source.info.size =>
+            {
+                return self.go_on(Job {
+                    key,
+                    waiters,
+                    step: Step::Fetched { source, coding, level, bytes: bytes.into() },
+                });
             }
             (Step::Reading { info, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
                 Ok(Found::Resource(Rc::new(Resource::new(info, None, Content::Memory(bytes.into())))))
@@ -439,12 +447,12 @@ impl Store {
 
     fn compress(&mut self, job: Key, ops: &mut Ops) {
         let Some(Job { step, .. }) = self.jobs.get_mut(job) else { return };
-        let Step::Fetched { source, coding, bytes } = step else { return };
-        let (source, coding, bytes) = (Rc::clone(source), *coding, Arc::clone(bytes));
+        let Step::Fetched { source, coding, level, bytes } = step else { return };
+        let (source, coding, level, bytes) = (Rc::clone(source), *coding, *level, Arc::clone(bytes));
         *step = Step::Compressing { source, coding };
         let computation = Computation::new(move || {
             // An empty result is not worth sending, so the file goes out as it is.
-            compress::compress(coding, coding.default_level(), &bytes).unwrap_or_default()
+            compress::compress(coding, level, &bytes).unwrap_or_default()
         });
         ops.submit(token(job), Op::Compute(computation));
     }

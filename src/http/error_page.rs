@@ -3,6 +3,8 @@
 //! It shows the status and one sentence. Nothing that the client sent is ever in it, unless the caller puts it into
 //! `detail`, which is escaped.
 
+use std::sync::Arc;
+
 use super::accept::preferred_type;
 use super::response::push_decimal;
 use super::status::Status;
@@ -36,7 +38,33 @@ impl PageType {
     }
 }
 
-/// Appends the page of `status` to `out`, with one more sentence if there is a `detail`.
+/// Pages that are sent in place of ours.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorPages(Vec<(Status, ErrorPage)>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct ErrorPage {
+    /// For `Content-Type`.
+    pub content_type: String,
+    /// The body.
+    pub body: Arc<[u8]>,
+}
+
+impl ErrorPages {
+    /// The page for this status; `None`: ours.
+    pub fn get(&self, status: Status) -> Option<&ErrorPage> {
+        self.0.iter().find(|(of, _)| *of == status).map(|(_, page)| page)
+    }
+}
+
+impl FromIterator<(Status, ErrorPage)> for ErrorPages {
+    fn from_iter<I: IntoIterator<Item = (Status, ErrorPage)>>(pages: I) -> Self {
+        Self(pages.into_iter().collect())
+    }
+}
+
+/// Appends our page of `status` to `out`, with one more sentence if there is a `detail`.
 pub fn write(out: &mut Vec<u8>, status: Status, detail: Option<&str>, page_type: PageType) {
     match page_type {
         PageType::Html => write_html(out, status, detail),

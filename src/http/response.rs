@@ -22,6 +22,7 @@ use super::token::is_token;
 pub struct ResponseHead<'v> {
     out: &'v mut Vec<u8>,
     status: Status,
+    without: &'v [String],
 }
 
 impl<'v> ResponseHead<'v> {
@@ -35,11 +36,24 @@ impl<'v> ResponseHead<'v> {
         out.push(b' ');
         out.extend_from_slice(status.reason().as_bytes());
         out.extend_from_slice(b"\r\n");
-        Self { out, status }
+        Self { out, status, without: &[] }
     }
 
-    /// Writes any field.
+    /// Leaves these fields out from now on. Nothing keeps those back that say where the message ends, and `Date`.
+    pub fn without(self, fields: &'v [String]) -> Self {
+        Self { without: fields, ..self }
+    }
+
+    /// Writes any field, unless it is left out.
     pub fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        if self.without.iter().any(|field| field.eq_ignore_ascii_case(name)) {
+            return self;
+        }
+        self.extra_field(name, value)
+    }
+
+    /// Writes a field also if it is left out: what it stands there in place of.
+    pub fn extra_field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field's name");
         if is_token(name.as_bytes()) {

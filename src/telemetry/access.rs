@@ -39,7 +39,7 @@ pub enum AccessFormat {
 pub struct AccessLog {
     writer: NonBlocking,
     format: AccessFormat,
-    _guard: Arc<Mutex<WorkerGuard>>,
+    guard: Arc<Mutex<WorkerGuard>>,
 }
 
 impl std::fmt::Debug for AccessLog {
@@ -134,7 +134,12 @@ impl AccessLog {
             NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).lossy(true).finish(output);
         // It was empty.
         let _ = counter.set(writer.error_counter());
-        Self { writer, format, _guard: Arc::new(Mutex::new(guard)) }
+        Self { writer, format, guard: Arc::new(Mutex::new(guard)) }
+    }
+
+    /// Whether both write to the same place.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.guard, &other.guard)
     }
 
     /// Lines that were dropped so far, since the reader was too slow.

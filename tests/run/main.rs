@@ -8,6 +8,7 @@ mod member;
 mod place;
 mod reload;
 mod replace;
+mod routes;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;

@@ -17,11 +17,10 @@ pub const HEALTH: &str = "/health";
 
 #[derive(Debug)]
 pub struct Member {
-    address: SocketAddr,
+    /// Held all the time, so that nobody else gets it.
+    port: ClosedPort,
     /// While it is alive.
     server: Option<Upstream>,
-    /// While it is not: nobody else gets it.
-    port: Option<ClosedPort>,
     shared: Arc<Shared>,
 }
 
@@ -39,12 +38,12 @@ impl Member {
     pub fn new(body: &'static str) -> Self {
         let shared = Arc::new(Shared { body, ..Shared::default() });
         let port = ClosedPort::new();
-        Self { address: port.address(), server: Some(serve(port, &shared)), port: None, shared }
+        Self { server: Some(serve(port.address(), &shared)), port, shared }
     }
 
     /// As the configuration names it.
     pub fn to_json(&self) -> Value {
-        json!(self.address.to_string())
+        json!(self.port.address().to_string())
     }
 
     /// How many requests it has answered, health checks apart.
@@ -65,7 +64,6 @@ impl Member {
     /// Nobody listens any more, and every connection is reset.
     pub fn kill(&mut self) {
         self.server = None;
-        self.port = Some(ClosedPort::at(self.address).expect("the port was ours"));
         for stream in self.shared.streams.lock().expect("no panic holds it").drain(..) {
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             let _ = stream.shutdown(Shutdown::Both);
@@ -74,15 +72,14 @@ impl Member {
 
     /// It listens again.
     pub fn revive(&mut self) {
-        if let Some(port) = self.port.take() {
-            self.server = Some(serve(port, &self.shared));
-        }
+        self.server = Some(serve(self.port.address(), &self.shared));
     }
 }
 
-fn serve(port: ClosedPort, shared: &Arc<Shared>) -> Upstream {
+fn serve(address: SocketAddr, shared: &Arc<Shared>) -> Upstream {
+    let listener = ClosedPort::at(address).expect("the port is ours").listen();
     let shared = Arc::clone(shared);
-    Upstream::on(port.listen(), move |stream, _| {
+    Upstream::on(listener, move |stream, _| {
         if let Ok(clone) = stream.try_clone() {
             shared.streams.lock().expect("no panic holds it").push(clone);
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use xps::buffer::SizeClass;
-use xps::config::{SiteConfig, UpstreamAddress};
+use xps::config::{AnswerConfig, SiteConfig, UpstreamAddress};
 use xps::core::{Census, Core, EntranceId};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
 use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
@@ -193,8 +193,8 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template>
         Service::Http(_) => {
             let root = Root::open(Path::new("/")).expect("there is always a root");
             let place = Place { root, number: number as u16 };
-            let site = Site::new(Source::Folder(place), SiteConfig::default(), b"");
-            Template::Http(Door::new(Front::of(Handler::Site(Rc::new(site)), Rc::new(Site::nothing(None)), None)))
+            let site = Site::new(Source::Folder(place), SiteConfig::default(), AnswerConfig::default(), b"");
+            Template::Http(Door::new(Front::of(Handler::Files, Rc::new(site))))
         }
         Service::Proxy(upstream) => {
             let host = format!("upstream-{number}");
@@ -213,6 +213,7 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         sim.upstream(address, server.behaviour(&forwarding.log));
         addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
     }
+    let site = Rc::new(Site::nothing(AnswerConfig::default()));
     let route = Route {
         group: Group::new(GroupConfig::of(addresses), 0),
         rules: Rules { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
@@ -223,7 +224,7 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         response_timeout: forwarding.response_timeout,
         upgrades: true,
         body_bytes_max: 0,
+        site: Rc::clone(&site),
     };
-    let nothing = Rc::new(Site::nothing(None));
-    Template::Http(Door::new(Front::of(Handler::Forward(Rc::new(route)), nothing, None)))
+    Template::Http(Door::new(Front::of(Handler::Forward(Rc::new(route)), site)))
 }

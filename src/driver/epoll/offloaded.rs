@@ -31,7 +31,7 @@ impl Epoll {
 
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.counters.submissions += 1;
-        if let Some(result) = beneath::open_cached(root.directory().as_fd(), &path) {
+        if let Some(result) = beneath::open_cached(&root, &path) {
             let outcome = self.opened(result.and_then(with_info));
             return self.outbox.push(id, outcome);
         }
@@ -41,7 +41,7 @@ impl Epoll {
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.outbox.enter(id, Place::Offloaded);
         self.offload.run(move || {
-            let result = beneath::open(root.directory().as_fd(), &path).and_then(with_info);
+            let result = beneath::open(&root, &path).and_then(with_info);
             Answer::Opened { id, result }
         });
     }
@@ -64,7 +64,7 @@ impl Epoll {
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.counters.submissions += 1;
         self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || Answer::Listed { id, result: folder::list(root.directory().as_fd(), &path) });
+        self.offload.run(move || Answer::Listed { id, result: folder::list(&root, &path) });
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {

@@ -32,11 +32,11 @@ impl Uring {
         if !self.features.has(Feature::RingOpen) {
             return self.open_off_the_loop(id, root, path);
         }
-        let how = OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::OPEN_RESOLVE);
+        let how = OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::open_resolve(root.links()));
         let opening = Box::new(Opening { root, path, how });
         let descriptor = types::Fd(opening.root.directory().as_raw_fd());
         let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
-        self.flights.insert(id, Work::Open { _held: opening });
+        self.flights.insert(id, Work::Open(opening));
         // SAFETY: path and manner belong to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
@@ -48,9 +48,20 @@ impl Uring {
                 Err(error) => Outcome::Failed(Fault::from_io(&error)),
             },
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && self.is_cancelled(id) => Outcome::Cancelled,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && !self.is_cancelled(id) => {
+                return self.open_again(id);
+            }
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
         };
         self.finish(id, outcome);
+    }
+
+    /// A rename beside the look-up confused it (openat2(2)): it is repeated where waiting does no harm.
+    fn open_again(&mut self, id: OpId) {
+        if let Some(Work::Open(opening)) = self.flights.remove(id).map(|flight| flight.work) {
+            let Opening { root, path, .. } = *opening;
+            self.open_off_the_loop(id, root, path);
+        }
     }
 
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {

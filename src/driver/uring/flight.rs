@@ -35,10 +35,8 @@ pub(super) enum Work {
     Connect(Box<Attempt>),
     /// It waits for room in a backlog.
     ConnectLater,
-    Open {
-        /// Held for the kernel, which reads path and manner where they are, and opens beneath the root.
-        _held: Box<Opening>,
-    },
+    /// Boxed, since the kernel reads path and manner where they are.
+    Open(Box<Opening>),
     Read(Box<Reading>),
     /// On another thread.
     Offloaded,

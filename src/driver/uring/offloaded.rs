@@ -28,7 +28,7 @@ impl Uring {
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.offload(id, move || {
-            let result = beneath::open(root.directory().as_fd(), &path).and_then(|file| {
+            let result = beneath::open(&root, &path).and_then(|file| {
                 let info = sys::file_info(file.as_fd())?;
                 Ok((file, info))
             });
@@ -37,7 +37,7 @@ impl Uring {
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.offload(id, move || Answer::Listed { id, result: folder::list(root.directory().as_fd(), &path) });
+        self.offload(id, move || Answer::Listed { id, result: folder::list(&root, &path) });
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {

@@ -279,10 +279,11 @@ impl Exchange<'_> {
     }
 
     /// The status line and what every answer has.
-    fn begin<'v>(&self, out: &'v mut Vec<u8>, status: Status) -> ResponseHead<'v> {
+    fn begin<'v>(&'v self, out: &'v mut Vec<u8>, status: Status) -> ResponseHead<'v> {
         ResponseHead::new(out, Version::Http11, status)
             .date(self.date)
-            .server(self.site.config.server_name.as_deref())
+            .without(if status.is_error() { &self.site.answers.without } else { &self.site.answers.replaced })
+            .server(self.site.answers.server_name.as_deref())
             .connection(self.keep_alive, self.head.version)
     }
 
@@ -291,8 +292,8 @@ impl Exchange<'_> {
         if let Some(origin) = &self.site.config.cors {
             head = head.field("Access-Control-Allow-Origin", origin);
         }
-        for (name, value) in &self.site.config.fields {
-            head = head.field(name, value);
+        for (name, value) in &self.site.answers.fields {
+            head = head.extra_field(name, value);
         }
         head
     }

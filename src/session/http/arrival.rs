@@ -17,7 +17,11 @@ use crate::telemetry::metrics;
 /// What a visitor is told who asks too often; that it may do so again in a second goes with the status.
 const TOO_SOON: Refusal = Refusal::new(Status::TOO_MANY_REQUESTS, "you ask too often");
 
+/// What a visitor is told for whose request there is no route.
+const NOTHING: Refusal = Refusal::new(Status::NOT_FOUND, "nothing is served here");
+
 /// What is known of a request beside its head.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     /// When it was first looked at.
     pub(super) since: Time,
@@ -49,24 +53,28 @@ impl Arrival {
     /// Finds what answers the request, and has it answer.
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
-        let draft = front.access.as_ref().map(|log| log.begin(visitor, head, cx.unix_seconds));
+        let host = front.host_for(head);
+        let log = host.and_then(|host| host.access_log.as_ref());
+        let draft = log.map(|log| log.begin(visitor, head, cx.unix_seconds));
         if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
             return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);
         }
-        let (site, matter) = match front.route(head, visitor) {
-            Ok(Some(route)) => match &route.handler {
-                Handler::Site(site) => (site, Matter::Files),
-                Handler::Redirect(status, template) => (&front.fallback, Matter::Redirect(*status, template)),
-                Handler::Metrics => (&front.fallback, Matter::Metrics),
-                Handler::Forward(forwarding) => match Forward::new(forwarding, head, visitor, self.keep_alive, cx) {
-                    Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
-                    Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
-                },
-            },
-            Ok(None) => (&front.fallback, Matter::Refusal(Refusal::new(Status::NOT_FOUND, "nothing is served here"))),
-            Err(refusal) => (&front.fallback, Matter::Refusal(refusal)),
+        let route = match host.map_or(Ok(None), |host| front.route(host, head, visitor)) {
+            Ok(Some(route)) => route,
+            Ok(None) => return self.serve(&front.fallback, &Matter::Refusal(NOTHING), head, draft, cx),
+            Err(refusal) => return self.serve(&front.fallback, &Matter::Refusal(refusal), head, draft, cx),
         };
-        self.serve(site, &matter, head, draft, cx)
+        let arrival = Self { keep_alive: self.keep_alive && route.keep_alive, ..*self };
+        let matter = match &route.handler {
+            Handler::Files => Matter::Files,
+            Handler::Redirect(status, template) => Matter::Redirect(*status, template),
+            Handler::Metrics => Matter::Metrics,
+            Handler::Forward(forwarding) => match Forward::new(forwarding, head, visitor, arrival.keep_alive, cx) {
+                Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
+                Err(refusal) => Matter::Refusal(refusal),
+            },
+        };
+        arrival.serve(&route.site, &matter, head, draft, cx)
     }
 
     /// Has the worker itself answer.

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
-use super::answer::{Answer, Client};
+use super::answer::{Answer, Client, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -463,17 +463,16 @@ impl Forward {
         }
     }
 
-    /// Writes an answer down that is not the upstream's.
-    pub(super) fn record_refusal(&mut self, answer: &Answer, cx: &Context<'_>) {
+    /// The answer if no upstream gives one.
+    pub(super) fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) -> Answer {
+        let Asked { version, is_head, page_type, keep_alive, since, .. } = self.asked;
+        let keep_alive = keep_alive && self.upload.body.is_done();
+        let client = Client { version, keep_alive, wants_body: !is_head, page_type };
+        let answer = answer_refusal(&self.route.site, cx.date, refusal, &client);
         if let Some(draft) = self.draft.take() {
-            draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(self.asked.since));
+            draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(since));
         }
-    }
-
-    /// What must be known of the client for an answer that is not the upstream's.
-    pub(super) const fn client(&self) -> Client {
-        let Asked { version, is_head, page_type, keep_alive, .. } = self.asked;
-        Client { version, keep_alive: keep_alive && self.upload.body.is_done(), wants_body: !is_head, page_type }
+        answer
     }
 
     /// Whether the next thing to happen is that the client sends more of its body.

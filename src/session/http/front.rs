@@ -47,8 +47,6 @@ pub struct Front {
     hosts: Vec<Host>,
     /// What answers where no route does: an error, in its way.
     pub fallback: Rc<Site>,
-    /// Where requests are recorded.
-    pub access: Option<AccessLog>,
     /// Whether the first route of the first host is all there is, and takes everything of everybody.
     is_single: bool,
     announces: bool,
@@ -61,6 +59,8 @@ pub struct Host {
     pub names: Vec<String>,
     /// Who may see any of it.
     pub access: Access,
+    /// Where requests are recorded.
+    pub access_log: Option<AccessLog>,
     /// The routes.
     pub routes: Vec<Route>,
 }
@@ -72,15 +72,19 @@ pub struct Route {
     pub prefix: Vec<u8>,
     /// Who may see it.
     pub access: Access,
+    /// Whether a connection goes on after an answer.
+    pub keep_alive: bool,
     /// What answers.
     pub handler: Handler,
+    /// What answers in our own name: the files, or errors in the route's way.
+    pub site: Rc<Site>,
 }
 
 /// What answers a request.
 #[derive(Clone, Debug)]
 pub enum Handler {
-    /// Files.
-    Site(Rc<Site>),
+    /// The route's site.
+    Files,
     /// Upstreams.
     Forward(Rc<Forwarding>),
     /// Another URL, with this status.
@@ -93,7 +97,7 @@ impl Handler {
     fn announces(&self) -> bool {
         match self {
             Self::Forward(forwarding) => forwarding.group.announces().is_some(),
-            Self::Site(_) | Self::Redirect(..) | Self::Metrics => false,
+            Self::Files | Self::Redirect(..) | Self::Metrics => false,
         }
     }
 }
@@ -119,11 +123,13 @@ pub struct Forwarding {
     pub upgrades: bool,
     /// The longest body of a request that is passed on, in bytes; 0: no limit.
     pub body_bytes_max: u64,
+    /// What answers if no upstream does.
+    pub site: Rc<Site>,
 }
 
 impl Front {
     /// A front. Of two routes that fit, the one with the longer prefix holds.
-    pub fn new(mut hosts: Vec<Host>, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
+    pub fn new(mut hosts: Vec<Host>, fallback: Rc<Site>) -> Self {
         for host in &mut hosts {
             host.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         }
@@ -135,13 +141,20 @@ impl Front {
             _ => false,
         };
         let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.handler.announces());
-        Self { hosts, fallback, access, is_single, announces }
+        Self { hosts, fallback, is_single, announces }
     }
 
     /// A front with one handler for everything.
-    pub fn of(handler: Handler, fallback: Rc<Site>, access: Option<AccessLog>) -> Self {
-        let routes = vec![Route { prefix: Vec::new(), access: Access::default(), handler }];
-        Self::new(vec![Host { names: Vec::new(), access: Access::default(), routes }], fallback, access)
+    pub fn of(handler: Handler, site: Rc<Site>) -> Self {
+        let fallback = Rc::clone(&site);
+        let route = Route { prefix: Vec::new(), access: Access::default(), keep_alive: true, handler, site };
+        let host = Host { names: Vec::new(), access: Access::default(), access_log: None, routes: vec![route] };
+        Self::new(vec![host], fallback)
+    }
+
+    /// Where it is recorded what is no request.
+    pub fn access_log(&self) -> Option<&AccessLog> {
+        self.hosts.first()?.access_log.as_ref()
     }
 
     /// Whether connections to upstreams begin with a header that tells of the client's.
@@ -149,12 +162,16 @@ impl Front {
         self.announces
     }
 
-    /// The route for a visitor's request; `None` if there is none.
+    /// The route of a host for a visitor's request; `None` if there is none.
     ///
     /// # Errors
     /// The path cannot be decoded, or what is there is not for this visitor.
-    pub fn route(&self, head: &RequestHead<'_>, visitor: Peer) -> Result<Option<&Route>, Refusal> {
-        let Some(host) = self.host_for(head) else { return Ok(None) };
+    pub fn route<'f>(
+        &self,
+        host: &'f Host,
+        head: &RequestHead<'_>,
+        visitor: Peer,
+    ) -> Result<Option<&'f Route>, Refusal> {
         if self.is_single {
             return Ok(host.routes.first());
         }

@@ -236,8 +236,7 @@ impl Http {
             }
             Turn::Refused(refusal) => {
                 tracing::debug!(%refusal, "not forwarded");
-                let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &forward.client());
-                forward.record_refusal(&answer, cx);
+                let answer = forward.refuse(refusal, cx);
                 let after = After::new(answer.keep_alive, None);
                 self.take_answer(answer, after, cx);
             }
@@ -272,7 +271,7 @@ impl Http {
     fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) {
         tracing::debug!(%refusal, "refused");
         let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &Client::UNKNOWN);
-        if let Some(log) = &self.front.access {
+        if let Some(log) = self.front.access_log() {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
         cx.counting.refused();

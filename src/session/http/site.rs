@@ -1,8 +1,8 @@
-//! A folder that is served, as the sessions of its listener share it.
+//! What answers in its own name, as the sessions of its listener share it: a folder that is served, or nothing but errors.
 
 use std::ffi::CString;
 
-use crate::config::SiteConfig;
+use crate::config::{AnswerConfig, SiteConfig};
 use crate::file::store::Place;
 
 /// One site.
@@ -12,6 +12,8 @@ pub struct Site {
     pub source: Source,
     /// How they are served.
     pub config: SiteConfig,
+    /// What all answers have.
+    pub answers: AnswerConfig,
     /// The configured names of index files, for look-ups.
     pub index: Vec<CString>,
     /// The prefix of the route that leads here, which is no part of the folder's paths: decoded, without slashes around.
@@ -30,15 +32,15 @@ pub enum Source {
 }
 
 impl Site {
-    /// A site that has nothing, for answers where no route leads anywhere.
-    pub fn nothing(server_name: Option<String>) -> Self {
-        Self::new(Source::BuiltIn(&[]), SiteConfig { server_name, ..SiteConfig::default() }, b"")
+    /// A site that has nothing but these answers.
+    pub fn nothing(answers: AnswerConfig) -> Self {
+        Self::new(Source::BuiltIn(&[]), SiteConfig::default(), answers, b"")
     }
 
     /// A site. Names that no file can have are left out.
-    pub fn new(source: Source, config: SiteConfig, prefix: &[u8]) -> Self {
+    pub fn new(source: Source, config: SiteConfig, answers: AnswerConfig, prefix: &[u8]) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
-        Self { source, config, index, fallback, prefix: prefix.to_vec() }
+        Self { source, config, answers, index, fallback, prefix: prefix.to_vec() }
     }
 }

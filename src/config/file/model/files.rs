@@ -64,7 +64,7 @@ impl Default for FileOptions {
             dot_files: site.dot_files,
             symlinks: Symlinks::Beneath,
             fallback: site.fallback.map(PathBeneath),
-            compression: site.compression,
+            compression: site.compression.is_some(),
             compression_level: None,
             compression_min_size: Size(usize::try_from(compress::SIZE_MIN).unwrap_or(usize::MAX)),
             gzip_enable: None,

@@ -28,7 +28,7 @@ pub use self::text::{
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
 };
-use crate::config::SiteConfig;
+use crate::config::AnswerConfig;
 use crate::driver::probe::BackendChoice;
 
 /// What xps does with each of its ports: servers, their listeners, and what is behind them.
@@ -77,7 +77,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             schema: None,
-            server_name: ServerName(SiteConfig::default().server_name.unwrap_or_default()),
+            server_name: ServerName(AnswerConfig::default().server_name.unwrap_or_default()),
             workers: None,
             pin_workers: false,
             backend: Backend::Auto,

@@ -1,5 +1,7 @@
 //! Answers that are errors: which status a fault becomes, and the page that says so.
 
+use std::borrow::Cow;
+
 use super::{ALLOWED, Answer, Body, Exchange};
 use crate::buffer::Chunk;
 use crate::driver::Fault;
@@ -27,9 +29,10 @@ impl Exchange<'_> {
         if let Some((name, value)) = field {
             head = head.field(name, value);
         }
-        let body_bytes = finish_error(head, status, detail, page_type, self.head.method != Method::Head);
-        out.extend_from_slice(&body_bytes);
-        let body_bytes = body_bytes.len() as u64;
+        let mut page = Page::new(self.site, status, detail, page_type);
+        page.describe(head, self.head.method != Method::Head);
+        out.extend_from_slice(&page.body);
+        let body_bytes = page.body.len() as u64;
         self.answered(status, Chunk::shared(out), Body::Sent, body_bytes)
     }
 }
@@ -54,36 +57,47 @@ pub(in crate::session::http) fn refusal(site: &Site, date: &DateLine, refusal: R
     let mut out = Vec::with_capacity(1024);
     let mut head = ResponseHead::new(&mut out, Version::Http11, refusal.status)
         .date(date)
-        .server(site.config.server_name.as_deref())
+        .without(&site.answers.without)
+        .server(site.answers.server_name.as_deref())
         .connection(client.keep_alive, client.version);
     if refusal.status == Status::SERVICE_UNAVAILABLE {
         head = head.field("Retry-After", "1");
     }
-    let page = finish_error(head, refusal.status, Some(refusal.reason), client.page_type, client.wants_body);
-    out.extend_from_slice(&page);
-    let body_bytes = page.len() as u64;
+    let mut page = Page::new(site, refusal.status, Some(refusal.reason), client.page_type);
+    page.describe(head, client.wants_body);
+    out.extend_from_slice(&page.body);
+    let body_bytes = page.body.len() as u64;
     let bytes = Chunk::shared(out).into();
     Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: client.keep_alive }
 }
 
-/// Ends an error's head and returns its page; empty if none is to be sent.
-fn finish_error(
-    head: ResponseHead<'_>,
-    status: Status,
-    detail: Option<&str>,
-    page_type: PageType,
-    has_body: bool,
-) -> Vec<u8> {
-    let mut page = Vec::with_capacity(768);
-    error_page::write(&mut page, status, detail, page_type);
-    head.field("Content-Type", page_type.content_type())
-        .field("X-Content-Type-Options", "nosniff")
-        .length(page.len() as u64)
-        .end();
-    if !has_body {
-        page.clear();
+/// The body of an answer that is an error.
+struct Page<'s> {
+    content_type: &'s str,
+    body: Cow<'s, [u8]>,
+}
+
+impl<'s> Page<'s> {
+    /// The one that is configured for this status, or else ours.
+    fn new(site: &'s Site, status: Status, detail: Option<&str>, page_type: PageType) -> Self {
+        if let Some(page) = site.answers.error_pages.get(status) {
+            return Self { content_type: &page.content_type, body: Cow::Borrowed(&page.body) };
+        }
+        let mut body = Vec::with_capacity(768);
+        error_page::write(&mut body, status, detail, page_type);
+        Self { content_type: page_type.content_type(), body: Cow::Owned(body) }
     }
-    page
+
+    /// Ends the head, with what it says of the page, which is then forgotten if it is not to be sent.
+    fn describe(&mut self, head: ResponseHead<'_>, is_sent: bool) {
+        head.field("Content-Type", self.content_type)
+            .field("X-Content-Type-Options", "nosniff")
+            .length(self.body.len() as u64)
+            .end();
+        if !is_sent {
+            self.body = Cow::Borrowed(&[]);
+        }
+    }
 }
 
 /// What a failed look-up means to a client.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{Answer, Body, Exchange, Source, Stop};
 use crate::buffer::Chunk;
 use crate::driver::FileKind;
-use crate::file::compress::{self, Coding};
+use crate::file::compress::Coding;
 use crate::file::conditional::{self, Conditions, Verdict};
 use crate::file::media_type::MediaType;
 use crate::file::multipart::Multipart;
@@ -27,7 +27,10 @@ impl Exchange<'_> {
     pub(super) fn file(&mut self, path: &CStr, resource: Rc<Resource>) -> Result<Answer, Stop> {
         let media_type = MediaType::of_name(path.to_bytes());
         let config = &self.site.config;
-        let varies = (config.compression || config.precompressed) && media_type.is_compressible();
+        let varies = match &config.compression {
+            Some(compression) => compression.covers(media_type),
+            None => config.precompressed && media_type.is_compressible(),
+        };
         let plain = Representation { resource, coding: None };
         let Representation { resource, coding } =
             if varies { self.representation(path, plain, media_type)? } else { plain };
@@ -91,12 +94,10 @@ impl Exchange<'_> {
                 }
             }
         }
-        let Some(coding) = codings().next().filter(|_| {
-            self.site.config.compression && compress::is_worth_trying(media_type, plain.resource.info.size)
-        }) else {
-            return Ok(plain);
-        };
-        match self.store.coded(place, path, coding, &plain.resource, self.inquiry, self.ops) {
+        let size = plain.resource.info.size;
+        let compression = self.site.config.compression.as_ref().filter(|how| how.is_worth_trying(media_type, size));
+        let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(plain) };
+        match self.store.coded(place, path, (coding, how.level(coding)), &plain.resource, self.inquiry, self.ops) {
             Lookup::Found(Ok(resource)) => Ok(Representation { coding: resource.coding, resource }),
             Lookup::Found(Err(_)) => Ok(plain),
             Lookup::Pending => Err(Stop::Wait),

@@ -12,7 +12,7 @@ impl Exchange<'_> {
         }
         let mut out = Vec::with_capacity(256);
         let head = self.begin(&mut out, status).field("Location", location);
-        head.length(0).end();
+        self.extend(head).length(0).end();
         self.answered(status, Chunk::shared(out), Body::Sent, 0)
     }
 
@@ -22,11 +22,8 @@ impl Exchange<'_> {
             return self.refuse(refusal);
         }
         let mut out = Vec::with_capacity(256 + text.len());
-        self.begin(&mut out, Status::OK)
-            .field("Content-Type", content_type)
-            .field("Cache-Control", "no-store")
-            .length(text.len() as u64)
-            .end();
+        let head = self.begin(&mut out, Status::OK).field("Content-Type", content_type);
+        self.extend(head.field("Cache-Control", "no-store")).length(text.len() as u64).end();
         let mut body_bytes = 0;
         if self.head.method != Method::Head {
             out.extend_from_slice(text.as_bytes());

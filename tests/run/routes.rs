@@ -1,0 +1,225 @@
+//! What the routes of a configuration file do: which one holds, how it answers in its own name, what it sends.
+
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::place::{Place, Service, routes};
+use crate::reload::{proxied, upstream};
+use crate::support::upstream::ClosedPort;
+use crate::support::{Backend, backends, eventually};
+use crate::wire::{Response, Wire};
+
+const HERE: &str = "127.0.0.1";
+
+/// A GET request with these lines in its head; `Host: h` unless they have one.
+#[track_caller]
+fn get_with(service: &Service, target: &str, lines: &str) -> Response {
+    let host = if lines.contains("Host:") { "" } else { "Host: h\r\n" };
+    let mut wire = Wire::to(service.address());
+    wire.send(format!("GET {target} HTTP/1.1\r\n{host}{lines}\r\n"));
+    wire.response()
+}
+
+#[track_caller]
+fn get(service: &Service, target: &str) -> Response {
+    get_with(service, target, "")
+}
+
+/// A folder `site` with these files, and routes. `{site}` in a route is a `file_serve` of it.
+fn serve(backend: Backend, files: &[(&str, &[u8])], routes_json: Value) -> (Place, Service) {
+    let place = Place::new(backend);
+    place.page("site", "a page");
+    for (name, content) in files {
+        std::fs::write(place.path("site").join(name), content).expect("a temporary file");
+    }
+    place.configure([routes(HERE, routes_json)]);
+    let service = place.start();
+    (place, service)
+}
+
+/// A `file_serve` of the folder with these options.
+fn site(path: &str, options: Value) -> Value {
+    let mut route = json!({ "req_path": path, "type": "file_serve", "dir_path": "site" });
+    if let (Some(route), Value::Object(options)) = (route.as_object_mut(), options) {
+        route.extend(options);
+    }
+    route
+}
+
+/// A text that is worth compressing.
+fn text(bytes: usize) -> Vec<u8> {
+    "A line of text, as there are many.\n".bytes().cycle().take(bytes).collect()
+}
+
+backends! {
+    fn the_longest_prefix_holds(backend) {
+        let (short, long) = (upstream("short"), upstream("long"));
+        let both = json!([proxied("/a", &short), proxied("/a/b", &long), site("/files", json!({}))]);
+        let (_place, service) = serve(backend, &[], both);
+        assert_eq!(get(&service, "/a").text(), "short");
+        assert_eq!(get(&service, "/a/bc").text(), "short");
+        assert_eq!(get(&service, "/a/b").text(), "long");
+        assert_eq!(get(&service, "/a/b/c").text(), "long");
+        assert_eq!(get(&service, "/a/x/../b/c").text(), "long");
+        assert_eq!(get(&service, "/files/page").text(), "a page");
+        assert_eq!(get(&service, "/b").status, 404);
+    }
+
+    fn a_redirect_knows_host_path_and_query(backend) {
+        let to = "https://$host/new$path?$query";
+        let moved = json!({ "req_path": "/old", "type": "redirect", "http_status_code": 308, "redirect_url": to });
+        let (_place, service) = serve(backend, &[], json!([moved]));
+        let response = get_with(&service, "/old/x?a=b", "Host: example.org\r\n");
+        assert_eq!((response.status, response.field("Location")), (308, Some("https://example.org/new/old/x?a=b")));
+        assert!(response.body.is_empty());
+    }
+
+    fn a_host_has_its_own_routes_and_its_own_log(backend) {
+        let place = Place::new(backend);
+        place.page("site", "the first");
+        place.page("other", "the other");
+        let server = |folder: &str, hosts: &[&str], log: &str| {
+            let route = json!({ "req_path": "/", "type": "file_serve", "dir_path": folder });
+            json!({
+                "listeners": [{ "host": HERE, "port": 0 }],
+                "hostnames": hosts,
+                "access_log": log,
+                "routes": [route],
+            })
+        };
+        place.configure([
+            server("site", &["one.example"], "one.log"),
+            server("other", &["two.example", "*.two.example"], "two.log"),
+        ]);
+        let service = place.start();
+        for (host, text) in [
+            ("one.example", "the first"),
+            ("two.example", "the other"),
+            ("a.Two.Example:80", "the other"),
+            ("unknown.example", "the first"),
+        ] {
+            assert_eq!(get_with(&service, "/page", &format!("Host: {host}\r\n")).text(), text, "{host}");
+        }
+        let lines = |log: &str| std::fs::read_to_string(place.path(log)).unwrap_or_default().lines().count();
+        eventually("each request in its host's log", || (lines("one.log"), lines("two.log")) == (2, 2));
+    }
+
+    fn an_error_is_answered_with_the_page_for_it(backend) {
+        let closed = ClosedPort::new();
+        let pages = json!({ "404": "errors/missing.html", "502": "errors/away.json" });
+        let mut away = json!({
+            "req_path": "/away", "type": "reverse_proxy", "upstreams": [closed.address().to_string()],
+        });
+        away["error_pages"] = pages.clone();
+        let place = Place::new(backend);
+        place.page("site", "a page");
+        place.page("errors", "");
+        std::fs::write(place.path("errors/missing.html"), "<h1>not here</h1>").expect("a temporary file");
+        std::fs::write(place.path("errors/away.json"), "{}").expect("a temporary file");
+        place.configure([routes(HERE, json!([site("/", json!({ "error_pages": pages })), away]))]);
+        let service = place.start();
+        let missing = get(&service, "/nothing");
+        assert_eq!((missing.status, missing.text().as_str()), (404, "<h1>not here</h1>"));
+        assert_eq!(missing.field("Content-Type"), Some("text/html"));
+        let away = get(&service, "/away");
+        assert_eq!((away.status, away.text().as_str()), (502, "{}"));
+        assert_eq!(away.field("Content-Type"), Some("application/json"));
+        let mut wire = Wire::to(service.address());
+        wire.send("HEAD /nothing HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.response_to_head().length(), Some(17));
+        wire.send("POST /page HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+        assert!(wire.response().text().contains("405"), "others are answered as ever");
+    }
+
+    fn fields_are_removed_set_and_added(backend) {
+        let rules = json!({
+            "headers": {
+                "remove": ["Last-Modified"],
+                "set": { "Accept-Ranges": "none", "X-Frame-Options": "DENY" },
+                "add": { "Link": ["</a>", "</b>"] },
+            },
+        });
+        let (_place, service) = serve(backend, &[], json!([site("/", rules)]));
+        let response = get(&service, "/page");
+        assert_eq!(response.field("Last-Modified"), None);
+        assert_eq!(response.field("Accept-Ranges"), Some("none"));
+        assert_eq!(response.field("X-Frame-Options"), Some("DENY"));
+        let links: Vec<_> = response.fields.iter().filter(|(name, _)| name == "Link").collect();
+        assert_eq!(links.len(), 2, "{response:?}");
+        let missing = get(&service, "/nothing");
+        assert_eq!((missing.field("X-Frame-Options"), missing.status), (None, 404));
+    }
+
+    fn links_are_followed_or_refused(backend) {
+        let both = json!([site("/follow", json!({})), site("/refuse", json!({ "symlinks": "refuse" }))]);
+        let (place, service) = serve(backend, &[], both);
+        symlink("page", place.path("site/link")).expect("a link");
+        assert_eq!(get(&service, "/follow/link").text(), "a page");
+        assert_eq!(get(&service, "/refuse/page").text(), "a page");
+        assert_eq!(get(&service, "/refuse/link").status, 403);
+        let listing = |target| get_with(&service, target, "Accept: application/json\r\n").text();
+        assert!(listing("/follow/").contains("link"));
+        assert!(!listing("/refuse/").contains("link"));
+    }
+
+    fn what_is_compressed_and_how_hard_can_be_said(backend) {
+        let all = json!([
+            site("/usual", json!({})),
+            site("/never", json!({ "compression": false })),
+            site("/large", json!({ "compression_min_size": "64k" })),
+            site("/more", json!({ "gzip_mime_types": ["application/octet-stream"] })),
+            site("/hard", json!({ "gzip_level": 9 })),
+            site("/fast", json!({ "compression_level": 1 })),
+        ]);
+        let content = text(20_000);
+        let files: [(&str, &[u8]); 2] = [("text.txt", &content), ("text.bin", &content)];
+        let (_place, service) = serve(backend, &files, all);
+        let coding = |target| {
+            let response = get_with(&service, target, "Accept-Encoding: gzip\r\n");
+            (response.field("Content-Encoding").map(str::to_owned), response.body.len())
+        };
+        let is_coded = |target| coding(target).0.as_deref() == Some("gzip");
+        assert!(is_coded("/usual/text.txt") && !is_coded("/usual/text.bin"));
+        assert!(!is_coded("/never/text.txt"));
+        assert!(!is_coded("/large/text.txt"));
+        assert!(is_coded("/more/text.txt") && is_coded("/more/text.bin"));
+        assert!(coding("/hard/text.txt").1 < coding("/fast/text.txt").1);
+    }
+
+    fn a_route_may_close_after_each_answer(backend) {
+        let origin = upstream("from upstream");
+        let mut proxied = proxied("/proxied", &origin);
+        proxied["keep_alive"] = json!(false);
+        let all = json!([site("/", json!({})), site("/once", json!({ "keep_alive": false })), proxied]);
+        let (_place, service) = serve(backend, &[], all);
+        for (target, body, is_last) in
+            [("/page", "a page", false), ("/once/page", "a page", true), ("/proxied", "from upstream", true)]
+        {
+            let mut wire = Wire::to(service.address());
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let response = wire.response();
+            assert_eq!((response.text().as_str(), response.is_last()), (body, is_last), "{target}");
+            if is_last {
+                wire.expect_end();
+            }
+        }
+    }
+
+    fn counters_are_shown(backend) {
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics", "headers": { "set": { "X-Own": "1" } } });
+        let (_place, service) = serve(backend, &[], json!([site("/", json!({})), metrics]));
+        assert_eq!(get(&service, "/page").status, 200);
+        let response = get(&service, "/metrics");
+        assert_eq!(response.field("X-Own"), Some("1"));
+        assert!(response.text().contains("xps_http_answers_total{class=\"2xx\"} 1\n"), "{}", response.text());
+    }
+
+    fn an_error_page_that_cannot_be_read_is_noticed_before_anything_starts(backend) {
+        let place = Place::new(backend);
+        place.page("site", "a page");
+        place.configure([routes(HERE, json!([site("/", json!({ "error_pages": { "404": "nowhere.html" } }))]))]);
+        let refused = place.launch().try_start().expect_err("there is no such page");
+        assert!(format!("{refused:?}").contains("nowhere.html"), "{refused:?}");
+    }
+}
