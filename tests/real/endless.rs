@@ -16,8 +16,8 @@ const FILE_BYTES: usize = 1_000_003;
 /// What a client reads before it goes.
 const READ_BYTES: usize = 20_000_000;
 
-/// The proxy's memory may differ by so much from one moment to another, one connection's buffers included.
-const GROWTH_BYTES_MAX: u64 = 2 << 20;
+/// The proxy's memory may differ by so much from one moment to another.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 backends! {
     fn the_producer_of_an_endless_answer_sees_that_the_client_has_gone(backend) {
