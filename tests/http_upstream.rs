@@ -5,57 +5,14 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use support::client::read_until_cut;
 use support::environment::{bulk, find_program, is_wrapped};
 use support::files::{assert_stream_is_file, write_sparse};
+use support::python::Python;
 use support::{Content, Launch, assert_same_bytes, backends, connect, skip, was_cut};
-
-/// `python3 -m http.server` over a temporary folder; killed when dropped.
-struct Python {
-    process: Child,
-    address: SocketAddr,
-    folder: tempfile::TempDir,
-}
-
-impl Python {
-    /// Starts it; `None`, visibly, where there is no Python.
-    fn start(test: &str) -> Option<Self> {
-        let Some(python) = find_program("python3") else {
-            skip(test, "python3 is not installed");
-            return None;
-        };
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut process = Command::new(python)
-            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
-            .arg(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python3 starts");
-        let mut greeting = String::new();
-        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        stdout.read_line(&mut greeting).expect("python says where it listens");
-        // "Serving HTTP on 127.0.0.1 port 41233 (http://127.0.0.1:41233/) ..."
-        let port =
-            greeting.split_whitespace().skip_while(|word| *word != "port").nth(1).and_then(|port| port.parse().ok());
-        let port: u16 = port.unwrap_or_else(|| panic!("no port in `{greeting}`"));
-        Some(Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)), folder })
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Asks for a file and reads the head; what follows is the body.
 fn get(address: SocketAddr, name: &str) -> BufReader<TcpStream> {
@@ -134,8 +91,7 @@ backends! {
         let xps = Launch::proxy(backend, python.address).start();
         let mut body = get(xps.address(), "large");
         body.read_exact(&mut [0; 100_000]).expect("the download has begun");
-        python.process.kill().expect("it is still running");
-        python.process.wait().expect("it can be waited for");
+        python.kill();
         let (rest, _reset_or_end) = read_until_cut(body.get_ref());
         assert!((rest.len() as u64) < length / 2, "{} bytes came after the server was gone", rest.len());
         // Refused now, and closed at once.

@@ -2,8 +2,9 @@
 
 use crate::place::{Place, echo, files};
 use crate::support::Backend;
+use crate::support::Launch;
 use crate::support::backends;
-use crate::support::server::{Finished, Launch};
+use crate::support::process::Finished;
 
 /// Three mistakes, in lines 3, 5 and 8.
 const BAD: &str = r#"{

@@ -47,10 +47,22 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Where a program is, if it is installed.
+/// Where a program is, if it is installed. Debian's servers lie in folders that only root's path has.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The same; where it is missing, that is said, and which Debian package has it.
+pub fn require_program(test: &str, name: &str, package: &str) -> Option<PathBuf> {
+    let path = find_program(name);
+    if path.is_none() {
+        skip(test, &format!("{name} is not installed; Debian: apt-get install {package}"));
+    }
+    path
 }
 
 /// Lets this process, which has a descriptor for each client it plays, open `wanted` of them.

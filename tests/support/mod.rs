@@ -14,6 +14,8 @@ pub mod environment;
 pub mod files;
 pub mod log;
 pub mod process;
+pub mod program;
+pub mod python;
 pub mod server;
 pub mod upstream;
 

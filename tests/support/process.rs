@@ -1,7 +1,10 @@
-//! A process seen from outside: its memory, processor time and descriptors, and signals to it.
+//! A process seen from outside: its end, its memory, processor time and descriptors, and signals to it.
 
-use std::process::{Child, Command, ExitStatus};
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use super::environment::patience;
 
 /// Signals that are sent to the program under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,48 @@ impl Signal {
         let status = Command::new("sh").args(["-c", &command]).status().expect("sh starts");
         assert!(status.success(), "`{command}` failed: {status}");
     }
+}
+
+/// A program that ended by itself.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: Vec<u8>,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+/// Runs a program to its end with this on standard input. It must end by itself.
+#[track_caller]
+pub fn run_to_end(command: &mut Command, input: &[u8]) -> Finished {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let mut stdin = process.stdin.take().expect("standard input is a pipe");
+    let mut stdout = process.stdout.take().expect("standard output is a pipe");
+    let mut stderr = process.stderr.take().expect("standard error is a pipe");
+    std::thread::scope(|scope| {
+        // The program may end without reading all of it.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        let output = scope.spawn(move || read_all(&mut stdout));
+        let errors = scope.spawn(move || read_all(&mut stderr));
+        let status = wait_for_exit(&mut process, patience());
+        if status.is_none() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let (output, errors) = (output.join().expect("no panic"), errors.join().expect("no panic"));
+        let errors = String::from_utf8_lossy(&errors).into_owned();
+        let status = status.unwrap_or_else(|| panic!("{command:?} did not end in {:?}\n{errors}", patience()));
+        Finished { status, output, errors }
+    })
+}
+
+fn read_all(source: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = source.read_to_end(&mut bytes);
+    bytes
 }
 
 /// Waits for a process to end; `None` when the time is up.

@@ -1,6 +1,5 @@
 //! The program under test: how it is started, watched and ended.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::time::Duration;
 use super::backend::Backend;
 use super::environment::{patience, wrapper};
 use super::log::{Log, Record};
-use super::process::{Signal, Usage, wait_for_exit};
+use super::process::{Finished, Signal, Usage, run_to_end, wait_for_exit};
 
 /// A command line of the program, to be started.
 #[derive(Debug)]
@@ -167,27 +166,9 @@ impl Launch {
     /// Runs it to its end with this on standard input. It must end by itself.
     #[track_caller]
     pub fn run(&self, input: &[u8]) -> Finished {
-        let mut command = self.command();
-        command.stdin(Stdio::piped());
-        let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let mut stdin = process.stdin.take().expect("standard input is a pipe");
-        let mut stdout = process.stdout.take().expect("standard output is a pipe");
-        let mut stderr = process.stderr.take().expect("standard error is a pipe");
-        std::thread::scope(|scope| {
-            // The program may end without reading all of it.
-            scope.spawn(move || drop(stdin.write_all(input)));
-            let output = scope.spawn(move || read_all(&mut stdout));
-            let errors = scope.spawn(move || read_all(&mut stderr));
-            let status = wait_for_exit(&mut process, patience());
-            if status.is_none() {
-                let _ = process.kill();
-            }
-            let (output, errors) = (output.join().expect("no panic"), errors.join().expect("no panic"));
-            let errors = String::from_utf8_lossy(&errors).into_owned();
-            let status = status.unwrap_or_else(|| panic!("{command:?} did not end in {:?}\n{errors}", patience()));
-            assert!(!errors.contains("panicked at"), "{errors}");
-            Finished { status, output, errors }
-        })
+        let finished = run_to_end(&mut self.command(), input);
+        assert!(!finished.errors.contains("panicked at"), "{}", finished.errors);
+        finished
     }
 }
 
@@ -198,17 +179,6 @@ pub struct Refusal {
     pub status: ExitStatus,
     /// What it said.
     pub log: Log,
-}
-
-/// A program that ended by itself.
-#[derive(Debug)]
-pub struct Finished {
-    /// How.
-    pub status: ExitStatus,
-    /// What it wrote to standard output.
-    pub output: Vec<u8>,
-    /// What it wrote to standard error.
-    pub errors: String,
 }
 
 /// A running server. When it is dropped it is asked to end, must do so in order, and must not have
@@ -331,12 +301,6 @@ fn listening(records: &[Record]) -> (Vec<SocketAddr>, Vec<PathBuf>) {
         }
     }
     (addresses, paths)
-}
-
-fn read_all(source: &mut impl std::io::Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _ = source.read_to_end(&mut bytes);
-    bytes
 }
 
 const LOOPBACK: &str = "127.0.0.1:0";

@@ -1,0 +1,19 @@
+//! `xps proxy --http` between programs that other people wrote: their servers behind it, their clients in front of it,
+//! on each back-end.
+//!
+//! The other tests of the proxy play both sides themselves, byte by byte; here nobody has agreed on anything but the
+//! standards. Everything runs on the loopback, on ports of the kernel's choice. What is missing is skipped, visibly.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod curl;
+mod gateway;
+mod haproxy;
+mod nginx;
+mod script;
+
+mod clients;
+mod endless;
+mod upstreams;
+mod websocket;
