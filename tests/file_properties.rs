@@ -1,4 +1,4 @@
-//! The properties that the fuzz targets check, for a bounded number of inputs.
+//! The properties that the fuzz targets check, for a bounded number of inputs: 2,000 each, or `XPS_PROPERTY_CASES`.
 
 #[path = "../fuzz/file_properties.rs"]
 mod properties;
@@ -12,6 +12,10 @@ const DATES: [&str; 5] = [
     "Sun Nov  6 08:49:37 1994",
     "Sun, 31 Feb 2094 08:49:37 GMT",
 ];
+
+fn cases() -> u32 {
+    std::env::var("XPS_PROPERTY_CASES").map_or(2000, |number| number.parse().expect("XPS_PROPERTY_CASES is a number"))
+}
 
 /// A value of a conditional field, or nearly one.
 fn any_value() -> impl Strategy<Value = Vec<u8>> {
@@ -47,7 +51,7 @@ fn any_range() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_range_selects_what_a_plain_reading_selects(size in any::<u64>(), value in any_range()) {

@@ -1,5 +1,7 @@
 //! The properties of the fuzz targets, for a bounded number of random inputs: plain ones, and ones put together from
 //! pieces that mean something to HTTP, which get further into the code.
+//!
+//! `XPS_PROPERTY_CASES=10000000 cargo test --release --test http_properties` tries so many of each instead of 2,000.
 
 #[path = "../fuzz/properties.rs"]
 mod properties;
@@ -9,6 +11,10 @@ use proptest::prelude::*;
 use xps::http::chunked::{LAST_CHUNK, SizeLine};
 use xps::http::path::{decode, encode_path};
 use xps::http::request::{HeadLimits, Parsed, parse};
+
+fn cases() -> u32 {
+    std::env::var("XPS_PROPERTY_CASES").map_or(2000, |number| number.parse().expect("XPS_PROPERTY_CASES is a number"))
+}
 
 /// Pieces strung together.
 fn assembled(pieces: &'static [&'static [u8]], count: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -102,7 +108,7 @@ const ACCEPT_PIECES: &[&[u8]] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes_are_refused_or_read_without_panic(bytes in vec(any::<u8>(), 0..400)) {
