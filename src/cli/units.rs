@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn pages_for_errors() {
+        let page = |status, path: &str| StatusPage { status, path: path.into() };
+        assert_eq!("404=a=b.html".parse(), Ok(page(Status::NOT_FOUND, "a=b.html")));
+        for text in ["", "404", "404=", "=a", "200=a", "600=a", "x=a"] {
+            assert_eq!(text.parse::<StatusPage>(), Err(ArgumentError::StatusPage), "{text}");
+        }
+    }
+
+    #[test]
     fn addresses() {
         let cases = [
             ("127.0.0.1:80", "127.0.0.1:80"),

@@ -123,6 +123,14 @@ impl Writer {
         }
     }
 
+    /// Bytes it was given so far.
+    pub const fn given_bytes(&self) -> u64 {
+        match self.state {
+            State::Sending { left_bytes, .. } => self.sent_bytes + left_bytes,
+            State::Idle | State::Finishing(_) | State::Finished | State::Failed(_) => self.sent_bytes,
+        }
+    }
+
     /// Bytes the kernel has taken so far.
     pub const fn sent_bytes(&self) -> u64 {
         self.sent_bytes

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::site::{PROBE_REQUEST, Site, expect_probe};
+use crate::support::client::reset;
+use crate::support::files::write_sparse;
 use crate::support::process::Signal;
 use crate::support::{backends, eventually};
 
@@ -66,6 +68,34 @@ backends! {
         let text = fs::read_to_string(folder.path().join("access.log")).expect("it is there");
         let first: serde_json::Value = text.lines().nth(1).and_then(|line| serde_json::from_str(line).ok()).expect("JSON");
         assert_eq!((&first["target"], &first["agent"]), (&"/none\"x\\y".into(), &"a\tb\"c\\\u{e9}".into()));
+    }
+
+    fn a_download_is_recorded_at_its_end_with_what_was_sent_of_it(backend) {
+        const SIZE: u64 = 64 << 20;
+        const TAKEN: usize = 1 << 20;
+        let folder = tempfile::tempdir().expect("a folder");
+        let site = logging(backend, folder.path(), "json");
+        write_sparse(&site.path("large"), SIZE);
+        let log = folder.path().join("access.log");
+        let whole = site.get("/large");
+        assert_eq!(whole.body.len() as u64, SIZE);
+        let mut wire = site.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        wire.head_only();
+        wire.take(TAKEN);
+        assert_eq!(lines(&log, 1).len(), 1, "it is not over yet");
+        reset(wire.stream);
+        let entries: Vec<serde_json::Value> =
+            lines(&log, 2).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!((&entries[0]["bytes"], &entries[0]["status"]), (&SIZE.into(), &200.into()));
+        let cut = entries[1]["bytes"].as_u64().expect("a number");
+        assert!((TAKEN as u64..SIZE).contains(&cut), "{cut} bytes");
+        let ranges = site.get_with("/large", "Range: bytes=0-9,100000-200000\r\n");
+        let listing = site.get("/");
+        let entries: Vec<serde_json::Value> =
+            lines(&log, 4).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(entries[2]["bytes"], ranges.body.len());
+        assert_eq!(entries[3]["bytes"], listing.body.len());
     }
 
     fn sigusr1_opens_the_file_anew(backend) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::site::{Site, expect_probe};
@@ -188,6 +189,25 @@ backends! {
     }
 
     /// A file that is written to while it is read into memory must not stay there longer than the validity time.
+    fn the_command_line_says_how_errors_links_and_compression_are(backend) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let page = folder.path().join("missing.html");
+        fs::write(&page, "<h1>not here</h1>").expect("a file");
+        let error_page = format!("404={}", page.display());
+        let flags =
+            ["--error-page", &error_page, "--no-symlinks", "--compression-min-size", "1k", "--compression-level", "9"];
+        let site = Site::new(backend, &flags);
+        symlink("probe", site.path("link")).expect("a link");
+        site.write("a.txt", "text ".repeat(250));
+        site.write("b.txt", "text ".repeat(200));
+        assert_eq!((site.get("/link").status, site.get("/probe").status), (403, 200));
+        let missing = site.get("/missing");
+        assert_eq!((missing.status, missing.text().as_str()), (404, "<h1>not here</h1>"));
+        assert!(site.get("/link").text().contains("403 Forbidden"), "the others are ours");
+        let coding = |target| site.get_with(target, "Accept-Encoding: gzip\r\n").field("Content-Encoding").map(str::to_owned);
+        assert_eq!((coding("/a.txt").as_deref(), coding("/b.txt")), (Some("gzip"), None));
+    }
+
     fn a_file_rewritten_in_place_is_seen_soon(backend) {
         let site = Site::new(backend, &[]);
         site.write("file", "old content");

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use self::error::refusal_of;
 pub(super) use self::error::{Client, refusal};
+use super::record::Record;
 use super::site::{Site, Source};
 use crate::buffer::{Chain, Chunk};
 use crate::driver::{FileKind, Ops};
@@ -46,10 +47,12 @@ pub(super) struct Answer {
     pub(super) bytes: Chain,
     /// What follows.
     pub(super) body: Body,
-    /// Bytes of the body that are sent, as far as known, for the log.
+    /// Bytes of the body that is in memory, for the log.
     pub(super) body_bytes: u64,
     /// Whether the connection goes on after it.
     pub(super) keep_alive: bool,
+    /// The line of the access log, unless it is written already.
+    pub(super) record: Option<Box<Record>>,
 }
 
 /// A body that is not in memory as a whole.
@@ -299,7 +302,7 @@ impl Exchange<'_> {
     }
 
     fn answered(&self, status: Status, bytes: impl Into<Chain>, body: Body, body_bytes: u64) -> Answer {
-        Answer { status, bytes: bytes.into(), body, body_bytes, keep_alive: self.keep_alive }
+        Answer { status, bytes: bytes.into(), body, body_bytes, keep_alive: self.keep_alive, record: None }
     }
 }
 

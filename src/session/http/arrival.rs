@@ -1,9 +1,10 @@
 //! A request has arrived: which route it takes, and what that leads to.
 
 use super::After;
-use super::answer::{Answer, Exchange};
+use super::answer::{Answer, Body, Exchange};
 use super::forward::Forward;
 use super::front::{Front, Handler};
+use super::record::Record;
 use super::site::Site;
 use super::unwanted::Unwanted;
 use crate::driver::Time;
@@ -100,7 +101,7 @@ impl Arrival {
             boundaries: cx.boundaries,
             ops: cx.ops,
         };
-        let answer = match matter {
+        let mut answer = match matter {
             Matter::Files => match exchange.answer() {
                 Some(answer) => answer,
                 None => return Judgement::Wait,
@@ -110,8 +111,12 @@ impl Arrival {
             Matter::Refusal(refusal) => exchange.refuse(*refusal),
         };
         tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");
-        if let Some(draft) = draft {
-            draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(self.since));
+        match (draft, &answer.body) {
+            (None, _) => {}
+            (Some(draft), Body::Sent) => {
+                draft.finish(answer.status.code(), answer.body_bytes, cx.now.since(self.since));
+            }
+            (Some(draft), _) => answer.record = Some(Box::new(Record::new(draft, answer.status, self.since))),
         }
         let after = After::new(answer.keep_alive, body);
         Judgement::Answer(answer, after)

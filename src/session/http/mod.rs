@@ -21,6 +21,7 @@ mod choice;
 mod clock;
 mod forward;
 mod front;
+mod record;
 mod site;
 mod unwanted;
 mod welcome;
@@ -36,6 +37,7 @@ use self::answer::{Answer, Body, Client};
 use self::arrival::{Arrival, Judgement};
 use self::clock::{Clock, Phase};
 use self::forward::{Forward, Turn};
+use self::record::Record;
 use self::unwanted::Unwanted;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
@@ -93,7 +95,7 @@ enum State {
     /// Both sides speak another protocol.
     Upgraded(Box<(Attempt, Tunnel)>),
     /// A body is being sent that is not in memory as a whole.
-    Sending { body: Body, next_piece: usize, after: After },
+    Sending { body: Body, next_piece: usize, after: After, record: Option<Box<Record>> },
     /// The body of a request is read and thrown away.
     Discarding(Unwanted),
     /// What is in the outbox is the last.
@@ -208,7 +210,7 @@ impl Http {
                     }
                     Judgement::Answer(answer, after) => {
                         self.inbox.consume(length);
-                        self.take_answer(answer, after, cx);
+                        self.take_answer(answer, after, client, cx);
                     }
                     Judgement::Forward(forward) => {
                         self.inbox.consume(length);
@@ -219,7 +221,7 @@ impl Http {
                 Step::Again
             }
             Err(refusal) => {
-                self.refuse(refusal, cx);
+                self.refuse(refusal, client, cx);
                 Step::Again
             }
         }
@@ -238,7 +240,7 @@ impl Http {
                 tracing::debug!(%refusal, "not forwarded");
                 let answer = forward.refuse(refusal, cx);
                 let after = After::new(answer.keep_alive, None);
-                self.take_answer(answer, after, cx);
+                self.take_answer(answer, after, client, cx);
             }
             Turn::Cut(ending) => self.state = State::Cut(ending),
             Turn::Upgraded => {
@@ -268,24 +270,27 @@ impl Http {
     }
 
     /// Answers what is not a request, or did not come in time; nothing after it is read.
-    fn refuse(&mut self, refusal: Refusal, cx: &Context<'_>) {
+    fn refuse(&mut self, refusal: Refusal, client: &Connection, cx: &Context<'_>) {
         tracing::debug!(%refusal, "refused");
         let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &Client::UNKNOWN);
         if let Some(log) = self.front.access_log() {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
         cx.counting.refused();
-        self.take_answer(answer, After::End, cx);
+        self.take_answer(answer, After::End, client, cx);
     }
 
-    fn take_answer(&mut self, answer: Answer, after: After, cx: &Context<'_>) {
+    fn take_answer(&mut self, mut answer: Answer, after: After, client: &Connection, cx: &Context<'_>) {
         cx.counting.answered(answer.status.code());
+        if let (Some(record), Some(head)) = (&mut answer.record, answer.bytes.chunks().first()) {
+            record.begin(client.writer.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
+        }
         for chunk in answer.bytes.chunks() {
             self.outbox.push(chunk.clone());
         }
         match answer.body {
             Body::Sent => self.go_on(after),
-            body => self.state = State::Sending { body, next_piece: 0, after },
+            body => self.state = State::Sending { body, next_piece: 0, after, record: answer.record },
         }
     }
 
@@ -304,9 +309,9 @@ impl Http {
             return Step::Wait;
         }
         let (resource, span) = match body {
-            Body::Sent => return self.finish_body(),
+            Body::Sent => return self.finish_body(client, cx.now),
             Body::Part(resource, span) if *next_piece == 0 => (resource, *span),
-            Body::Part(..) => return self.finish_body(),
+            Body::Part(..) => return self.finish_body(client, cx.now),
             Body::Parts(resource, plan) => match plan.piece(*next_piece) {
                 Some(Piece::Text(text)) => {
                     self.outbox.push(Chunk::shared(text));
@@ -314,7 +319,7 @@ impl Http {
                     return Step::Again;
                 }
                 Some(Piece::File(span)) => (resource, span),
-                None => return self.finish_body(),
+                None => return self.finish_body(client, cx.now),
             },
             Body::Listing { stream, is_chunked } => {
                 let mut piece = Vec::new();
@@ -328,7 +333,7 @@ impl Http {
                     (false, _) => self.outbox.push(Chunk::shared(piece)),
                 }
                 if !has_more {
-                    return self.finish_body();
+                    return self.finish_body(client, cx.now);
                 }
                 client.writer.send(self.outbox.take(), cx.ops);
                 return Step::Wait;
@@ -352,8 +357,12 @@ impl Http {
         }
     }
 
-    fn finish_body(&mut self) -> Step {
-        if let State::Sending { after, .. } = std::mem::replace(&mut self.state, State::Head) {
+    fn finish_body(&mut self, client: &Connection, now: Time) -> Step {
+        if let State::Sending { after, record, .. } = std::mem::replace(&mut self.state, State::Head) {
+            if let Some(mut record) = record {
+                record.note(client.writer.given_bytes() + self.outbox.len() as u64);
+                record.finish(now);
+            }
             self.go_on(after);
         }
         Step::Again
@@ -434,10 +443,10 @@ impl Http {
     }
 
     /// Acts on a phase that took too long.
-    fn on_too_slow(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+    fn on_too_slow(&mut self, client: &Connection, cx: &mut Context<'_>) -> Option<Ending> {
         match self.clock.phase() {
             Phase::Head => {
-                self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), cx);
+                self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), client, cx);
                 None
             }
             Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => {
@@ -467,6 +476,9 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+        if let State::Sending { record: Some(record), .. } = &mut self.state {
+            record.note(client.writer.sent_bytes());
+        }
         if let Some(fault) = client.writer.fault() {
             return Some(match fault {
                 Fault::FileTruncated => Ending::FileLost(fault),
@@ -486,7 +498,7 @@ impl Task for Http {
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
-            if let Some(ending) = self.on_too_slow(cx) {
+            if let Some(ending) = self.on_too_slow(client, cx) {
                 return Some(ending);
             }
         }
@@ -519,6 +531,11 @@ impl Task for Http {
         };
         if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
             attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
+        }
+        if let State::Sending { record, .. } = &mut self.state
+            && let Some(record) = record.take()
+        {
+            record.finish(cx.now);
         }
         if client_is_closed {
             // The file that was being sent may be closed now, if nobody else holds it.

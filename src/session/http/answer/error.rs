@@ -68,7 +68,7 @@ pub(in crate::session::http) fn refusal(site: &Site, date: &DateLine, refusal: R
     out.extend_from_slice(&page.body);
     let body_bytes = page.body.len() as u64;
     let bytes = Chunk::shared(out).into();
-    Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: client.keep_alive }
+    Answer { status: refusal.status, bytes, body: Body::Sent, body_bytes, keep_alive: client.keep_alive, record: None }
 }
 
 /// The body of an answer that is an error.
