@@ -4,6 +4,7 @@
 //! always the same. Every answer's status and length is checked; those that the scenario names are
 //! compared with what was to be sent.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpStream};
@@ -25,6 +26,9 @@ pub struct Task {
     pub port: u16,
     /// How long to measure, after warming up.
     pub measured: Duration,
+    /// Exchanges to begin each second, whether or not others are under way; `None`: each connection begins one when it
+    /// has completed the last.
+    pub rate: Option<u32>,
     /// Whose processor time to read. The generator adds itself.
     pub groups: Groups,
 }
@@ -65,8 +69,10 @@ struct Connection {
     reader: Reader,
     /// Answers still to come. When there are none, a client that reconnects awaits the connection's end.
     unanswered: usize,
-    /// When it last began to ask.
+    /// When it last began to ask, or should have.
     started: Instant,
+    /// When it should have begun exchanges that it is too busy for.
+    overdue: VecDeque<Instant>,
     /// How often it asked and had everything.
     completed: u64,
 }
@@ -86,12 +92,30 @@ struct Shared {
     ending: bool,
     /// Connections that have not completed what they asked first or, in the end, last.
     awaited: usize,
+    /// Exchanges begin at their time, not when others are complete.
+    is_paced: bool,
+    /// From when on, unless it has not begun, or is over.
+    pace: Option<Pace>,
+}
+
+/// When exchanges are to begin, and on which connection: each in its turn.
+struct Pace {
+    start: Instant,
+    interval: Duration,
+    begun: u32,
+}
+
+impl Pace {
+    /// The next one's time.
+    fn next(&self) -> Instant {
+        self.start + self.interval * self.begun
+    }
 }
 
 /// Drives the server and measures it.
 pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     task.groups.peers.push(std::process::id());
-    let mut shared = Shared::new(scenario, task.port)?;
+    let mut shared = Shared::new(scenario, task.port, task.rate.is_some())?;
     let mut connections =
         (0..scenario.connections).map(|token| Connection::open(token, &shared)).collect::<io::Result<Vec<_>>>()?;
     for connection in &mut connections {
@@ -100,6 +124,11 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     let begin = Instant::now();
     while shared.awaited > 0 || begin.elapsed() < WARM_UP {
         shared.check_patience(begin)?;
+        if shared.awaited == 0
+            && let (Some(rate), None) = (task.rate, &shared.pace)
+        {
+            shared.pace = Some(Pace { start: Instant::now(), interval: Duration::from_secs(1) / rate, begun: 0 });
+        }
         turn(&mut connections, &mut shared)?;
     }
     shared.latencies = Histogram::default();
@@ -120,6 +149,11 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     let end = Instant::now();
     shared.ending = true;
     shared.awaited = connections.len();
+    if shared.pace.take().is_some() {
+        for connection in connections.iter_mut().filter(|connection| connection.unanswered == 0) {
+            connection.ask(&shared)?;
+        }
+    }
     while shared.awaited > 0 {
         shared.check_patience(end)?;
         turn(&mut connections, &mut shared)?;
@@ -128,16 +162,40 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
 }
 
 fn turn(connections: &mut [Connection], shared: &mut Shared) -> io::Result<()> {
+    let wait = shared.pace.as_ref().map_or(STALL_MAX, |pace| pace.next().saturating_duration_since(Instant::now()));
     let mut any = false;
-    for token in shared.poll.wait(Some(STALL_MAX))? {
+    for token in shared.poll.wait(Some(wait))? {
         any = true;
         connections[token].on_readable(shared)?;
     }
-    if any { Ok(()) } else { Err(io::Error::other(format!("no answer for {STALL_MAX:?}"))) }
+    if shared.is_paced {
+        begin_due(connections, shared)
+    } else if any {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("no answer for {STALL_MAX:?}")))
+    }
+}
+
+/// Begins what is due, or notes that it is.
+fn begin_due(connections: &mut [Connection], shared: &mut Shared) -> io::Result<()> {
+    while let Some(pace) = shared.pace.as_mut().filter(|pace| pace.next() <= Instant::now()) {
+        let (due, turn) = (pace.next(), pace.begun as usize % connections.len());
+        pace.begun += 1;
+        let connection = &mut connections[turn];
+        if connection.unanswered > 0 {
+            connection.overdue.push_back(due);
+        } else {
+            connection.ask(shared)?;
+            // Waiting for its turn is part of what it takes.
+            connection.started = due;
+        }
+    }
+    Ok(())
 }
 
 impl Shared {
-    fn new(scenario: &Scenario, port: u16) -> io::Result<Self> {
+    fn new(scenario: &Scenario, port: u16, is_paced: bool) -> io::Result<Self> {
         let etag = match scenario.pattern {
             Pattern::NotModified => {
                 let whole = probe::exchange(scenario, port, STALL_MAX)?;
@@ -157,6 +215,8 @@ impl Shared {
             bytes: 0,
             ending: false,
             awaited: scenario.connections,
+            is_paced,
+            pace: None,
         })
     }
 
@@ -171,7 +231,15 @@ impl Shared {
 impl Connection {
     fn open(token: usize, shared: &Shared) -> io::Result<Self> {
         let socket = connect(token, shared)?;
-        Ok(Self { token, socket, reader: Reader::new(), unanswered: 0, started: Instant::now(), completed: 0 })
+        Ok(Self {
+            token,
+            socket,
+            reader: Reader::new(),
+            unanswered: 0,
+            started: Instant::now(),
+            overdue: VecDeque::new(),
+            completed: 0,
+        })
     }
 
     fn ask(&mut self, shared: &Shared) -> io::Result<()> {
@@ -180,6 +248,15 @@ impl Connection {
         // Everything before was answered, so the socket's buffer is empty.
         let sent = self.socket.write(&shared.segment)?;
         if sent == shared.segment.len() { Ok(()) } else { Err(io::Error::other("a request did not fit the socket")) }
+    }
+
+    /// Asks what should have been asked while it was busy.
+    fn ask_overdue(&mut self, shared: &Shared) -> io::Result<()> {
+        if let Some(due) = self.overdue.pop_front() {
+            self.ask(shared)?;
+            self.started = due;
+        }
+        Ok(())
     }
 
     fn on_readable(&mut self, shared: &mut Shared) -> io::Result<()> {
@@ -209,10 +286,11 @@ impl Connection {
         }
         match shared.scenario.pattern {
             Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified if self.unanswered == 0 => {
-                if self.count(shared) {
-                    self.ask(shared)?;
+                match (self.count(shared), shared.is_paced) {
+                    (false, _) => Ok(()),
+                    (true, false) => self.ask(shared),
+                    (true, true) => self.ask_overdue(shared),
                 }
-                Ok(())
             }
             Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified | Pattern::Reconnect => Ok(()),
         }

@@ -35,11 +35,16 @@ impl Poll {
 
     /// Waits for events, at most so long; returns their tokens.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = usize> + use<>> {
-        let timeout_ms = timeout.map_or(-1, |timeout| timeout.as_millis().min(60_000) as i32);
-        // SAFETY: pointer and length are those of a live exclusive vector.
-        let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS_MAX as i32, timeout_ms)
-        };
+        // To the nanosecond: a paced load waits for microseconds.
+        let timeout = timeout.map(|timeout| libc::timespec {
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let events = self.events.as_mut_ptr();
+        // SAFETY: pointer and length are those of a live exclusive vector; the time-out outlives the call, or is null.
+        let count =
+            unsafe { libc::epoll_pwait2(self.epoll.as_raw_fd(), events, EVENTS_MAX as i32, timeout, std::ptr::null()) };
         let count = match check(count) {
             Ok(count) => count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -40,6 +40,8 @@ pub struct Bench {
     pub measured: Duration,
     /// Who generates the load.
     pub load: Load,
+    /// Exchanges to begin each second; `None`: as many as can be.
+    pub rate: Option<u32>,
 }
 
 /// Why a run gave no figures.
@@ -87,6 +89,7 @@ impl Bench {
         let task = Task {
             port: setup.port,
             measured: self.measured,
+            rate: self.rate,
             groups: Groups { server: pids, peers: vec![origin.id()] },
         };
         let measured = match self.load {
@@ -174,6 +177,7 @@ fn to_json(task: &Task) -> Value {
     json!({
         "port": task.port,
         "measured_ns": ns(task.measured),
+        "rate": task.rate,
         "server": task.groups.server,
         "peers": task.groups.peers,
     })
@@ -188,6 +192,7 @@ pub fn task_of(text: &str) -> Option<Task> {
     Some(Task {
         port: u16::try_from(value["port"].as_u64()?).ok()?,
         measured: Duration::from_nanos(value["measured_ns"].as_u64()?),
+        rate: value["rate"].as_u64().and_then(|rate| u32::try_from(rate).ok()),
         groups: Groups { server: pids("server")?, peers: pids("peers")? },
     })
 }
