@@ -190,12 +190,15 @@ impl Forwarding {
         })
     }
 
-    /// With servers of which nothing worse can be said than that their connections end between requests.
+    /// With servers of which nothing worse can be said than that their connections end between requests. A reset is worse:
+    /// it destroys what is still on its way of the answer before it.
     pub fn is_fickle_at_worst(&self) -> bool {
         self.origins.iter().all(|server| match server {
-            Server::Answers(habits) => {
-                habits.iter().all(|habit| habit.cut.is_none() && !habit.is_early && habit.then != Then::Chatter)
-            }
+            Server::Answers(habits) => habits.iter().all(|habit| {
+                habit.cut.is_none()
+                    && !habit.is_early
+                    && !matches!(habit.then, Then::Chatter | Then::Fail(Fault::Reset, _))
+            }),
             Server::Refuses | Server::Vanishes => false,
         })
     }

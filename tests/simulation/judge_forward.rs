@@ -20,6 +20,7 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
     let must_be_whole = is_undisturbed && forwarding.is_reliable();
     let mut rest = peer.received();
     let mut answered = 0;
+    let mut is_cut_short = false;
     for ask in asks {
         let about = |what: String| format!("{:?} /{}: {what}", ask.method, ask.id);
         let Some(answer) = read_answer(ask, rest, peer.saw_eof()).map_err(about)? else { break };
@@ -33,13 +34,15 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
         }
         answered += 1;
         if answer.is_last {
+            // Whoever is answered while it still sends its body is told that there will be no further answers.
+            is_cut_short = ask.body.is_some() && answered < asks.len() && was_answered_early(ask, forwarding);
             break;
         }
         if answered == asks.len() && patient && !rest.is_empty() {
             return Err(format!("{} bytes after the last answer", rest.len()));
         }
     }
-    if must_be_whole {
+    if must_be_whole && !is_cut_short {
         if answered < asks.len() {
             return Err(format!("{answered} answers to {} requests", asks.len()));
         }
@@ -50,7 +53,7 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
     if patient && peer.end().is_none() {
         return Err(format!("has not ended at {:?}", sim.now()));
     }
-    Ok(must_be_whole)
+    Ok(must_be_whole && !is_cut_short)
 }
 
 /// What the servers got: requests of the run, their bodies as they were sent, and each that must not be repeated once.
@@ -145,6 +148,11 @@ fn judge_answer<'e>(
         return Err(format!("took {} bytes of {} for the whole", answer.body.len(), expected.len()));
     }
     Ok(())
+}
+
+/// Whether a server answered before it had read the request's body.
+fn was_answered_early(ask: &Ask, forwarding: &Forwarding) -> bool {
+    forwarding.log.borrow().iter().any(|exchange| exchange.id == Some(ask.id) && exchange.habit.is_early)
 }
 
 /// Whether nothing of the world's stood between the proxy and its servers.

@@ -215,7 +215,9 @@ fn steps(exchange: &Exchange, rng: &mut Rng) -> Vec<Step> {
     if !habit.is_early {
         head += &format!("X-Body: {}\r\n", Origin::digest(&exchange.body));
     }
-    if habit.then == Then::CloseAsAnnounced {
+    let is_head = exchange.start.starts_with("HEAD ");
+    // An answer without a body does not show that it ends with the connection.
+    if habit.then == Then::CloseAsAnnounced || (is_head && habit.framing == Framing::UntilClose) {
         head += "Connection: close\r\n";
     }
     let body = Origin::answer(id, length);
@@ -227,7 +229,7 @@ fn steps(exchange: &Exchange, rng: &mut Rng) -> Vec<Step> {
     head += &line;
     head += "\r\n";
     let mut bytes = head.clone().into_bytes();
-    if !exchange.start.starts_with("HEAD ") {
+    if !is_head {
         bytes.extend(body);
     }
     let fault = match habit.cut {

@@ -35,7 +35,7 @@ use crate::telemetry::access::Draft;
 use crate::upstream::group::{Choice, Verdict};
 use crate::upstream::{Attempt, Progress, Release, Unreachable};
 
-/// A client that ends its side so soon after its request has only said that there is no other; later, it has left.
+/// A client that ends its side so soon after its last byte has only said that there is no other request; later, it has left.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One request that is being forwarded.
@@ -82,8 +82,10 @@ struct Upload {
     bytes: u64,
     /// Something of it has left the inbox, so it cannot be sent again.
     has_begun: bool,
-    /// When the last of it did so far, or the head before it.
+    /// When the client was last heard of: something of its body was taken, or it sent something, be it its next request.
     latest: Time,
+    /// The bytes that it had sent then, on its connection.
+    received_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl Forward {
                 bytes: 0,
                 has_begun: false,
                 latest: cx.now,
+                received_bytes: 0,
             },
             stage: Stage::Reaching,
             has_heard: false,
@@ -414,6 +417,11 @@ impl Forward {
 
     /// Whether the client has gone, or ended its side in the middle of its request.
     fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
+        let received_bytes = client.reader.received_bytes();
+        if received_bytes != self.upload.received_bytes {
+            self.upload.received_bytes = received_bytes;
+            self.upload.latest = now;
+        }
         if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
             return false;
         }
