@@ -422,12 +422,15 @@ impl Forward {
             self.upload.received_bytes = received_bytes;
             self.upload.latest = now;
         }
-        if client.reader.end() != Some(End::Eof) || self.asked.is_half_closed {
+        if client.reader.end() != Some(End::Eof) {
             return false;
         }
         let is_answered = matches!(self.stage, Stage::Answering { .. });
-        if !is_answered && !self.upload.body.is_done() {
-            return inbox.is_empty();
+        if !is_answered && !self.upload.body.is_done() && inbox.is_empty() {
+            return true;
+        }
+        if self.asked.is_half_closed {
+            return false;
         }
         self.asked.is_half_closed = true;
         now.since(self.upload.latest) > HALF_CLOSE_GRACE
