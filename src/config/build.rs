@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 mod forward;
 
 use super::file::{
-    AccessTarget, ErrorStatus, File, FileOptions, Handler, Listener, Place, Protocol, Route, RouteKind, Server,
-    Symlinks,
+    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Listener, Place, Protocol, Route, RouteKind,
+    Server, Symlinks,
 };
 use super::{
     AnswerConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig,
@@ -162,14 +162,11 @@ impl Builder {
         let (nameless, named): (Vec<&Server>, Vec<&Server>) =
             servers.iter().partition(|server| server.hostnames.is_empty());
         for server in nameless.into_iter().chain(named) {
-            let names = server.hostnames.iter().map(|host| match host.is_wildcard {
-                true => format!("*.{}", host.name),
-                false => host.name.clone(),
-            });
+            let names = server.hostnames.iter().map(Hostname::to_string);
             let mut routes = Vec::with_capacity(server.routes.len());
             for route in &server.routes {
                 routes.push(RouteConfig {
-                    prefix: route.req_path.0.clone(),
+                    prefix: route.req_path.0.decoded().to_vec(),
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
                     handler: self.handler(route, limits)?,
@@ -302,3 +299,6 @@ fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
 fn refused(text: &str, bad: BadRule) -> BuildError {
     BuildError::Text { text: text.to_owned(), reason: bad.reason }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,8 +131,8 @@ pub struct HostConfig {
 /// What answers for the paths beneath a prefix.
 #[derive(Clone, Debug)]
 pub struct RouteConfig {
-    /// As in `/api`: decoded, with a slash in front.
-    pub prefix: String,
+    /// Decoded and normalised, without slashes around it; empty for everything.
+    pub prefix: Vec<u8>,
     /// Who may see it.
     pub access: Access,
     /// Whether a connection goes on after an answer.
@@ -192,7 +192,7 @@ pub enum HandlerConfig {
 impl FrontConfig {
     /// One handler for everything.
     pub fn of(handler: HandlerConfig, answers: AnswerConfig, access_log: Option<AccessLog>) -> Self {
-        let (prefix, access) = ("/".to_owned(), Access::default());
+        let (prefix, access) = (Vec::new(), Access::default());
         let route = RouteConfig { prefix, access, keep_alive: true, handler, answers: answers.clone() };
         let host = HostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
         Self { answers, hosts: vec![host] }

@@ -111,7 +111,7 @@ impl FrontBlueprint {
 impl RouteBlueprint {
     fn new(config: &RouteConfig) -> Result<Self, StartError> {
         Ok(Self {
-            prefix: config.prefix.trim_matches('/').as_bytes().to_vec(),
+            prefix: config.prefix.clone(),
             access: config.access.clone(),
             keep_alive: config.keep_alive,
             handler: HandlerBlueprint::new(&config.handler)?,

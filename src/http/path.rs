@@ -75,6 +75,13 @@ pub fn encode_path(path: &[u8], is_folder: bool, out: &mut Vec<u8>) {
     }
 }
 
+/// What of a path is left beneath a prefix, both decoded and normalised: nothing for the prefix itself, else what follows
+/// it. `None` if the path does not begin with it, segment by segment: `/api` is not the start of `/apis`.
+pub fn rest_beneath<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(prefix)?;
+    (prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
+}
+
 /// Appends one segment, escaped; a slash in it too.
 pub fn encode_segment(segment: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
@@ -222,6 +229,14 @@ mod tests {
         assert_eq!(decoded("/"), "/");
         assert_eq!(decoded("/a/"), "a/");
         assert_eq!(decoded("/a%2f"), "a/");
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let is_beneath = |raw, prefix: &str| rest_beneath(decode(raw).unwrap().as_bytes(), prefix.as_bytes()).is_some();
+        assert!(is_beneath("/api", "api") && is_beneath("/api/x", "api") && is_beneath("/x", ""));
+        assert!(is_beneath("/%61pi/x", "api") && is_beneath("/b/../api/x", "api"));
+        assert!(!is_beneath("/apix", "api") && !is_beneath("/", "api"));
     }
 
     #[test]

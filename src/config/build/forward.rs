@@ -10,7 +10,7 @@ use crate::config::file::{
 };
 use crate::config::{ForwardConfig, Limits, UpstreamAddress};
 use crate::http::forward::{
-    Authority, FieldLine, FieldName, ForwardedRule, PathPrefix, PathRule, Pseudonym, RequestRules, ResponseRules,
+    Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestRules, ResponseRules,
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
@@ -28,14 +28,12 @@ impl Builder {
         route: &Route,
         limits: &Limits,
     ) -> Result<ForwardConfig, BuildError> {
-        let prefix = |text: &str| PathPrefix::new(text).map_err(|bad| refused(text, bad));
         let path = match (&options.strip_prefix, &options.replace_prefix) {
             (None, None) => PathRule::Keep,
-            (Some(strip), None) => PathRule::Strip(prefix(&strip.0)?),
-            (strip, Some(with)) => PathRule::Replace {
-                prefix: prefix(&strip.as_ref().unwrap_or(&route.req_path).0)?,
-                with: prefix(&with.0)?,
-            },
+            (Some(strip), None) => PathRule::Strip(strip.0.clone()),
+            (strip, Some(with)) => {
+                PathRule::Replace { prefix: strip.as_ref().unwrap_or(&route.req_path).0.clone(), with: with.0.clone() }
+            }
         };
         let host = match &options.host {
             HostRule::Keep => ForwardHost::Keep,

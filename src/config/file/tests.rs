@@ -263,6 +263,14 @@ fn routes_without_what_they_need_are_told() {
                 "{ \"req_path\": \"/\", \"type\": \"metrics\" },\n{ \"req_path\": \"/\", \"type\": \"metrics\" }",
                 "3:15: there is a route for `/` already, on line 2",
             ),
+            (
+                "{ \"req_path\": \"/a b\", \"type\": \"metrics\" }",
+                "2:15: `req_path`, `/a b`: in a path a space is written %20",
+            ),
+            (
+                "{ \"req_path\": \"/a/b\", \"type\": \"metrics\" },\n{ \"req_path\": \"/%61//b/\", \"type\": \"metrics\" }",
+                "3:15: there is a route for `/%61//b/` already, on line 2",
+            ),
         ],
         with_routes,
     );
@@ -291,6 +299,10 @@ fn options_that_mean_nothing_are_told() {
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "Content-Length": "5" } } }"#,
                 "2:81: `Content-Length` is xps's own to say",
+            ),
+            (
+                r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a:1"], "request_headers": { "set": { "host": "a" } } }"#,
+                "2:97: `host` is xps's own to say (a proxy has an option `host`)",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "A B": "5" } } }"#,

@@ -9,6 +9,7 @@ use super::{ConnectionOptions, is_x_forwarded, push_via};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
 use crate::http::head::Version;
+use crate::http::path;
 use crate::http::request::RequestHead;
 use crate::http::response::{CHUNKED_LINE, push_decimal, push_length, push_line};
 use crate::http::target::Target;
@@ -56,7 +57,9 @@ pub enum ForwardedRule {
     Off,
 }
 
-/// What becomes of the path. It is never decoded; where the prefix is spelled otherwise in the request, the path stays.
+/// What becomes of the path. What follows the prefix is passed on as it came; only where the prefix is spelled otherwise
+/// in the request, as in `/%61pi` or `/x/../api`, it is decoded, normalised and escaped anew. Else a client could have its
+/// requests taken for this prefix and passed on unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PathRule {
     /// Nothing.
@@ -162,12 +165,29 @@ fn push_path(out: &mut Vec<u8>, path: &str, rule: &PathRule) {
         PathRule::Strip(prefix) => (prefix, ""),
         PathRule::Replace { prefix, with } => (prefix, with.as_str()),
     };
-    let Some(rest) = prefix.rest_of(path) else { return out.extend_from_slice(path.as_bytes()) };
+    let Some(rest) = prefix.rest_of(path) else { return push_respelled(out, path, prefix, with) };
     out.extend_from_slice(with.as_bytes());
     if with.is_empty() || !rest.is_empty() {
         // One slash only: what follows two at the start of a target could be taken for a host.
         out.push(b'/');
         out.extend_from_slice(rest.trim_start_matches('/').as_bytes());
+    }
+}
+
+/// Writes a path that does not begin with the prefix as it is spelled.
+fn push_respelled(out: &mut Vec<u8>, path: &str, prefix: &PathPrefix, with: &str) {
+    let decoded = path::decode(path).ok();
+    let rest = decoded.as_ref().and_then(|decoded| {
+        Some((path::rest_beneath(decoded.as_bytes(), prefix.decoded())?, decoded.ends_with_slash()))
+    });
+    match rest {
+        Some((rest, is_folder)) => {
+            out.extend_from_slice(with.as_bytes());
+            if with.is_empty() || is_folder || !rest.is_empty() {
+                path::encode_path(rest, is_folder, out);
+            }
+        }
+        None => out.extend_from_slice(path.as_bytes()),
     }
 }
 
@@ -184,7 +204,8 @@ impl Passage<'_, '_> {
         let is_dropped = match Known::recognise(field.name) {
             Some(known) => known.is_hop_by_hop() || self.is_written_here(known),
             None => {
-                self.options.name(field.name)
+                is_for_proxies(field.name)
+                    || self.options.name(field.name)
                     || (self.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
             }
         };
@@ -201,6 +222,14 @@ impl Passage<'_, '_> {
         let is_vain = known == Known::Expect && self.head.version == Version::Http10;
         is_hearsay || is_vain || matches!(known, Known::Host | Known::ContentLength)
     }
+}
+
+/// Whether a field is meant for proxies, `Proxy-…`, or is `Proxy`, which no client has a reason to send and which
+/// programs behind a gateway take for the proxy that they should use themselves (CVE-2016-5385).
+fn is_for_proxies(name: &[u8]) -> bool {
+    const START: &[u8] = b"proxy";
+    let is_so_called = name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START));
+    is_so_called && matches!(name.get(START.len()), None | Some(b'-'))
 }
 
 const fn tells_origin(known: Known) -> bool {

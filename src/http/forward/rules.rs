@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::http::fields::Known;
+use crate::http::path;
 use crate::http::response::push_line;
 use crate::http::target::{check_authority, check_path};
 use crate::http::token::is_token;
@@ -51,9 +52,15 @@ pub struct Authority(Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pseudonym(Box<str>);
 
-/// The start of a path, in whole segments: begins with a slash, holds no query, its escapes are left as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathPrefix(Box<str>);
+/// The start of a path, in whole segments: begins with a slash, holds no query. It is compared decoded, since that is how
+/// routes are found, and written as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathPrefix {
+    /// Without a slash at its end; what is not ASCII is escaped.
+    written: Box<str>,
+    /// Decoded and normalised, without slashes around it.
+    decoded: Box<[u8]>,
+}
 
 impl FieldRules {
     /// Whether a message's own `name` is not passed on.
@@ -146,21 +153,42 @@ impl Pseudonym {
 impl PathPrefix {
     /// Checks `prefix`. A slash at its end changes nothing: `/a/` is `/a`.
     pub fn new(prefix: &str) -> Result<Self, BadRule> {
-        match check_path(prefix) {
-            Ok(()) => Ok(Self(prefix.trim_end_matches('/').into())),
-            Err(refusal) => Err(BadRule { reason: refusal.reason }),
+        let mut written = String::with_capacity(prefix.len());
+        for character in prefix.chars() {
+            match character.is_ascii() {
+                true => written.push(character),
+                false => {
+                    let mut escaped = Vec::new();
+                    path::encode_segment(character.encode_utf8(&mut [0; 4]).as_bytes(), &mut escaped);
+                    written.extend(escaped.into_iter().map(char::from));
+                }
+            }
         }
+        let decoded = check_path(&written).and_then(|()| path::decode(&written));
+        let decoded = decoded.map_err(|refusal| BadRule { reason: refusal.reason })?;
+        let length = written.trim_end_matches('/').len();
+        written.truncate(length);
+        Ok(Self { written: written.into(), decoded: decoded.as_bytes().into() })
     }
 
     /// Without a slash at its end; empty for the prefix of all paths.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.written
     }
 
-    /// What follows it in `path`: nothing, or what begins with a slash. `None` if `path` does not begin with it, segment
-    /// by segment and octet by octet: `/a` is a prefix of `/a/b` and `/a`, not of `/ab` or `/%61`.
-    pub fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
-        path.strip_prefix(&*self.0).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// Decoded and normalised, without slashes around it; empty for the prefix of all paths.
+    pub fn decoded(&self) -> &[u8] {
+        &self.decoded
+    }
+
+    /// What follows it in `path`, as it came: nothing, or what begins with a slash. `None` if `path` does not begin with
+    /// it, segment by segment and octet by octet, or leads out of it again: `/a` is a prefix of `/a/b` and `/a`, not of
+    /// `/ab`, `/%61` or `/a/..`.
+    pub(super) fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let rest = path.strip_prefix(&*self.written).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+        // Only dots, and what may be dots or slashes in disguise, lead out.
+        let is_plain = !rest.as_bytes().windows(2).any(|pair| pair == b".." || pair == b"%2");
+        (is_plain || path::decode(rest).is_ok()).then_some(rest)
     }
 }
 
@@ -213,11 +241,30 @@ mod tests {
         for other in ["/ab", "/A/b", "/%61/b", "//a/b", "/"] {
             assert_eq!(rest("/a", other), None, "{other}");
         }
+        for out in ["/a/..", "/a/../b", "/a/%2e./b", "/a/.%2E/b", "/a/x%2f..%2f..%2fb"] {
+            assert_eq!(rest("/a", out), None, "{out}");
+        }
+        for within in ["/a/b/../c", "/a/b%2fc", "/a/..b"] {
+            assert_eq!(rest("/a", within), within.strip_prefix("/a"), "{within}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_written_escaped_and_compared_decoded() {
+        let is_beneath = |prefix: &str, path| {
+            let path = path::decode(path).unwrap();
+            path::rest_beneath(path.as_bytes(), PathPrefix::new(prefix).unwrap().decoded()).is_some()
+        };
+        for (prefix, path) in [("/grün", "/gr%C3%BCn/x"), ("/a%20b", "/%61%20b/x"), ("/a//b/", "/a/./b/x")] {
+            assert!(is_beneath(prefix, path), "{prefix}");
+        }
+        assert!(is_beneath("/", "/x") && !is_beneath("/a", "/ab"));
+        assert_eq!(PathPrefix::new("/grün/").unwrap().as_str(), "/gr%C3%BCn");
     }
 
     #[test]
     fn prefixes_are_paths() {
-        for bad in ["", "a", "a/b", "/a?b", "/a#b", "/a b", "/%", "/%zz", "/%00", "/\u{e9}"] {
+        for bad in ["", "a", "a/b", "/a?b", "/a#b", "/a b", "/%", "/%zz", "/%00", "/..", "/a/%2e%2e/..", "/a\u{a0}\n"] {
             assert!(PathPrefix::new(bad).is_err(), "{bad:?}");
         }
     }

@@ -260,8 +260,7 @@ fn paths_lose_or_change_their_prefix() {
     for (from, to) in [("/api/x?/api/y", "/x?/api/y"), ("/api", "/"), ("/api?q", "/?q"), ("/api/", "/"), ("/x", "/x")] {
         assert_eq!(target(strip(), from), to, "{from}");
     }
-    for (from, to) in [("/apix", "/apix"), ("/%61pi/x", "/%61pi/x"), ("/api/%2e%2e/x", "/%2e%2e/x"), ("/api//h", "/h")]
-    {
+    for (from, to) in [("/apix", "/apix"), ("/api//h", "/h"), ("/api/a%2fb/%7e", "/a%2fb/%7e")] {
         assert_eq!(target(strip(), from), to, "{from}");
     }
     let replace = || PathRule::Replace { prefix: prefix("/api/"), with: prefix("/v2/") };
@@ -273,6 +272,31 @@ fn paths_lose_or_change_their_prefix() {
     assert_eq!(target(under(), "/x"), "/v2/x");
     assert_eq!(target(under(), "/"), "/v2/");
     assert_eq!(target(PathRule::Keep, "/a//b/../%2f?"), "/a//b/../%2f?");
+    // However a client spells what is taken for the prefix, it gives way.
+    for (from, to) in [
+        ("/%61pi/x", "/x"),
+        ("/x/../api/y?q", "/y?q"),
+        ("//api/y/", "/y/"),
+        ("/./api", "/"),
+        ("/api%2fa%20b%2f%2fc", "/a%20b/c"),
+        ("/%61pi/%0d%0aX:%20y", "/%0D%0AX:%20y"),
+    ] {
+        assert_eq!(target(strip(), from), to, "{from}");
+    }
+    assert_eq!(target(replace(), "/%61pi"), "/v2");
+    assert_eq!(target(replace(), "/%61pi/"), "/v2/");
+    assert_eq!(target(replace(), "/api/../api/x"), "/v2/x");
+    assert_eq!(target(under(), "/%2e%2e"), "/%2e%2e", "what leads above the root was taken for nothing");
+    // What leads out of the prefix is not beneath it.
+    for out in ["/api/%2e%2e/x", "/api/../x", "/api/..%2fx"] {
+        assert_eq!(target(strip(), out), out);
+    }
+}
+
+#[test]
+fn row_59_what_is_for_proxies_goes_no_further() {
+    let fields = "Proxy: http://evil.example\r\nproxy-foo: a\r\nPROXY-Connection: keep-alive\r\nProxied: b\r\n";
+    assert_eq!(lines(fields, &plain()), "Proxied: b\r\n");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use jsonc_parser::ast::{Object, Value};
 
 use super::report::{Report, is_missing};
 use crate::config::file::keys_of;
-use crate::config::file::model::{Hostname, Protocol, TcpOptions};
+use crate::config::file::model::{Hostname, PathPrefix, Protocol, TcpOptions};
 use crate::config::file::tree::{get, list, text};
 
 /// Reports what does not go together.
@@ -63,13 +63,16 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
             seen.insert(name, line);
         }
     }
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    // However they are spelled, two routes for one path are one too many.
+    let mut seen: HashMap<Box<[u8]>, usize> = HashMap::new();
     for route in list(server, "routes").iter().filter_map(Value::as_object) {
-        if let (Some(prefix), Some(place)) = (text(route, "req_path"), get(route, "req_path")) {
-            if let Some(first) = seen.get(prefix) {
-                report.add(&place.value, format!("there is a route for `{prefix}` already, on line {first}"));
+        if let (Some(text), Some(place)) = (text(route, "req_path"), get(route, "req_path"))
+            && let Ok(PathPrefix(prefix)) = text.parse::<PathPrefix>()
+        {
+            if let Some(first) = seen.get(prefix.decoded()) {
+                report.add(&place.value, format!("there is a route for `{text}` already, on line {first}"));
             } else {
-                seen.insert(prefix, report.line(place));
+                seen.insert(prefix.decoded().into(), report.line(place));
             }
         }
         route::check(route, report);

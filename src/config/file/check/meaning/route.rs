@@ -5,8 +5,11 @@ use jsonc_parser::ast::{Object, Value};
 use super::group;
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::keys_of;
-use crate::config::file::model::{FileOptions, ProxyOptions, RouteKind};
+use crate::config::file::model::{FileOptions, PathPrefix, ProxyOptions, RouteKind};
 use crate::config::file::tree::{get, list, text};
+use crate::http::forward::FieldName;
+use crate::http::path::rest_beneath;
+use crate::http::token::is_token;
 
 /// Reports what is amiss with one route.
 pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
@@ -39,8 +42,10 @@ fn files(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
 
 fn proxy(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
     group::check(route, place, group::Over::Http, report);
-    let (Some(prefix), Some(stripped)) = (text(route, "req_path"), text(route, "strip_prefix")) else { return };
-    if !prefix.starts_with(stripped) && !stripped.starts_with(prefix) {
+    let prefix = |key| text(route, key)?.parse::<PathPrefix>().ok();
+    let (Some(prefix), Some(stripped)) = (prefix("req_path"), prefix("strip_prefix")) else { return };
+    let begins = |path: &PathPrefix, start: &PathPrefix| rest_beneath(path.0.decoded(), start.0.decoded()).is_some();
+    if !begins(&prefix, &stripped) && !begins(&stripped, &prefix) {
         let Some(property) = get(route, "strip_prefix") else { return };
         report.add(&property.value, format!("no path beneath `{prefix}` begins so"));
     }
@@ -83,21 +88,23 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
     }
 }
 
-/// Fields that say how a message is framed or what becomes of the connection: xps writes them itself.
-const OWN_FIELDS: [&str; 8] =
-    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
-
+/// Fields that say how a message is framed, what becomes of the connection or who is asked: xps writes them itself.
 fn check_fields(rules: &Object<'_>, report: &mut Report<'_, '_>) {
-    let is_own = |name: &str| OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name));
+    // Of what is no name at all the shape tells.
+    let is_own = |name: &str| is_token(name.as_bytes()) && FieldName::new(name).is_err();
+    let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "a proxy has an option `host`".to_owned());
+    let own = |name: &str| (format!("`{name}` is xps's own to say"), hint(name));
     for part in ["set", "add"] {
         let Some(fields) = get(rules, part).and_then(|property| property.value.as_object()) else { continue };
         for field in fields.properties.iter().filter(|field| is_own(field.name.as_str())) {
-            report.add(field, format!("`{}` is xps's own to say", field.name.as_str()));
+            let (message, hint) = own(field.name.as_str());
+            report.add_with_hint(field, message, hint);
         }
     }
     for value in list(rules, "remove") {
         if let Some(literal) = value.as_string_lit().filter(|literal| is_own(&literal.value)) {
-            report.add(value, format!("`{}` is xps's own to say", literal.value));
+            let (message, hint) = own(&literal.value);
+            report.add_with_hint(value, message, hint);
         }
     }
 }

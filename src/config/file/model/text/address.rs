@@ -112,9 +112,7 @@ impl FromStr for Hostname {
     fn from_str(text: &str) -> Result<Self, TextError> {
         let malformed = || TextError::new("not a host name: write one such as example.org, *.example.org or localhost");
         let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => {
-                (name, Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(malformed)?))
-            }
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port_of(port).ok_or_else(malformed)?)),
             Some(_) | None => (text, None),
         };
         let (name, is_wildcard) = name.strip_prefix("*.").map_or((name, false), |name| (name, true));
@@ -135,6 +133,12 @@ impl fmt::Display for Hostname {
         f.write_str(&self.name)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
+}
+
+/// A TCP port, not 0: digits only, though a number may be read from a sign, too.
+pub(super) fn port_of(digits: &str) -> Option<u16> {
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|port| is_number && *port != 0)
 }
 
 /// Whether it looks like a name that one may look up: RFC 1123, 2.1, and the underscore that is seen within networks.
@@ -186,7 +190,7 @@ mod tests {
             assert_eq!(text.parse::<Hostname>().map(|name| name.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("Example.ORG.".parse::<Hostname>().map(|name| name.to_string()), Ok("example.org".to_owned()));
-        for text in ["*", "a..b", "-a", "a b", "https://a", "a:0", "a:http", "*.[::1]", "[::1", "a/b"] {
+        for text in ["*", "a..b", "-a", "a b", "https://a", "a:0", "a:+80", "a:http", "*.[::1]", "[::1", "a/b"] {
             assert!(text.parse::<Hostname>().is_err(), "{text}");
         }
     }

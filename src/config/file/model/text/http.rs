@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::TextError;
-use super::address::is_domain;
+use super::address::{is_domain, port_of};
+use crate::http::forward;
 use crate::http::token::is_token;
 
 /// Types that hold a text as it was written.
@@ -18,7 +19,7 @@ macro_rules! shown_as_written {
     )* };
 }
 
-shown_as_written!(Token, FieldValue, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName);
+shown_as_written!(Token, FieldValue, MediaType, Origin, RedirectUrl, RequestTarget, ServerName);
 
 /// A token of HTTP (RFC 9110, 5.6.2), such as the name of a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +132,7 @@ impl FromStr for Origin {
 
 /// Where a route begins: a path with a slash at its begin, without `?` and `#`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PathPrefix(pub String);
+pub struct PathPrefix(pub forward::PathPrefix);
 
 impl FromStr for PathPrefix {
     type Err = TextError;
@@ -141,8 +142,18 @@ impl FromStr for PathPrefix {
             return Err(TextError::new("a path begins with `/`"));
         }
         match text.chars().find(|&character| !is_path_character(character)) {
+            Some(' ') => Err(TextError::new("in a path a space is written %20")),
             Some(character) => Err(TextError::new(format!("a path has no `{}`", character.escape_default()))),
-            None => Ok(Self(text.to_owned())),
+            None => forward::PathPrefix::new(text).map(Self).map_err(|bad| TextError::new(bad.reason)),
+        }
+    }
+}
+
+impl fmt::Display for PathPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_str() {
+            "" => f.write_str("/"),
+            prefix => f.write_str(prefix),
         }
     }
 }
@@ -216,7 +227,7 @@ fn is_scheme(text: &str) -> bool {
 
 fn is_authority(text: &str) -> bool {
     let host = match text.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => host,
+        Some((host, port)) if port_of(port).is_some() => host,
         Some(_) | None => text,
     };
     let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -308,7 +319,7 @@ mod tests {
         for text in ["/", "/api", "/api/", "/grün", "/a%20b"] {
             assert!(text.parse::<PathPrefix>().is_ok(), "{text}");
         }
-        for text in ["", "api", "/a?b", "/a#b", "/a b", "/a\n"] {
+        for text in ["", "api", "/a?b", "/a#b", "/a b", "/a\n", "/a%zz", "/%", "/a%00", "/..", "/a/%2e%2e/.."] {
             assert!(text.parse::<PathPrefix>().is_err(), "{text}");
         }
     }
@@ -317,7 +328,9 @@ mod tests {
     fn values_cannot_smuggle_a_line() {
         assert!("a\r\nSet-Cookie: x".parse::<FieldValue>().is_err());
         assert!("Bad Name".parse::<Token>().is_err());
-        assert!("evil.example/path".parse::<HostRule>().is_err());
+        for bad in ["evil.example/path", "a:+80", "a:0", "[::1%25lo]:80"] {
+            assert!(bad.parse::<HostRule>().is_err(), "{bad}");
+        }
         assert!("https://example.org/".parse::<Origin>().is_err());
     }
 }

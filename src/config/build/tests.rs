@@ -1,0 +1,107 @@
+//! What the checks let pass can be built.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::file;
+
+/// A document with every text of a proxy's and a redirect's that something is made of, each in its own way.
+fn document(change: impl FnOnce(&mut Value)) -> Value {
+    let mut document = json!({
+        "access_log": "off",
+        "servers": [{
+            "listeners": [{ "port": 8080 }],
+            "hostnames": [],
+            "routes": [
+                {
+                    "req_path": "/api",
+                    "type": "reverse_proxy",
+                    "upstreams": ["127.0.0.1:3000"],
+                    "request_headers": { "set": {}, "add": {}, "remove": [] },
+                    "response_headers": { "set": {}, "add": {}, "remove": [] },
+                },
+                { "req_path": "/old", "type": "redirect", "redirect_url": "/new" },
+            ],
+        }],
+    });
+    change(&mut document);
+    document
+}
+
+/// Where a text is put.
+type Place = fn(&mut Value, &str);
+
+const PLACES: [(&str, Place); 14] = [
+    ("req_path", |document, text| proxy(document)["req_path"] = json!(text)),
+    ("strip_prefix", |document, text| {
+        proxy(document)["req_path"] = json!("/");
+        proxy(document)["strip_prefix"] = json!(text);
+    }),
+    ("replace_prefix", |document, text| proxy(document)["replace_prefix"] = json!(text)),
+    ("req_path and replace_prefix", |document, text| {
+        proxy(document)["req_path"] = json!(text);
+        proxy(document)["replace_prefix"] = json!("/");
+    }),
+    ("set", |document, text| proxy(document)["request_headers"]["set"] = json!({ text: "a" })),
+    ("add", |document, text| proxy(document)["response_headers"]["add"] = json!({ text: ["a", "b"] })),
+    ("remove", |document, text| proxy(document)["request_headers"]["remove"] = json!([text])),
+    ("a value", |document, text| proxy(document)["request_headers"]["set"] = json!({ "X": text })),
+    ("values", |document, text| proxy(document)["response_headers"]["add"] = json!({ "X": [text] })),
+    ("host", |document, text| proxy(document)["host"] = json!(text)),
+    ("via", |document, text| proxy(document)["via"] = json!(text)),
+    ("upstreams", |document, text| proxy(document)["upstreams"] = json!([text])),
+    ("hostnames", |document, text| document["servers"][0]["hostnames"] = json!([text])),
+    ("redirect_url", |document, text| document["servers"][0]["routes"][1]["redirect_url"] = json!(text)),
+];
+
+fn proxy(document: &mut Value) -> &mut Value {
+    &mut document["servers"][0]["routes"][0]
+}
+
+/// Whether the checks let this text pass there. If so, it is built, and an upstream's name can stand in a request.
+#[track_caller]
+fn passes((name, put): (&str, Place), text: &str) -> bool {
+    let document = document(|document| put(document, text)).to_string();
+    let Ok(file) = file::parse(&document) else { return false };
+    let built = Builder::new(Path::new("/")).server(&file, 1);
+    let config = built.unwrap_or_else(|error| panic!("{name}: {text:?} passes the checks: {error}"));
+    let front = crate::core::front_of(&config.listeners[0].service);
+    assert!(front.is_ok(), "{name}: {text:?} passes the checks: {:?}", front.err());
+    true
+}
+
+#[test]
+fn what_is_refused_is_refused_by_the_checks() {
+    for bad in ["Host", "proxy-authorization", "Proxy-Authenticate", "Proxy-Authentication-Info", "TE", "a b", ""] {
+        for place in PLACES.into_iter().filter(|(name, _)| ["set", "add", "remove"].contains(name)) {
+            assert!(!passes(place, bad), "{}: {bad}", place.0);
+        }
+    }
+    for bad in ["/a%zz", "/%", "/a%00", "/..", "/a b", "/a?", "a", "/a\u{7f}", ""] {
+        for place in PLACES.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
+            assert!(!passes(place, bad), "{}: {bad}", place.0);
+        }
+    }
+}
+
+#[test]
+fn what_is_odd_and_well_is_built() {
+    for good in ["/gr\u{fc}n", "/a%20b", "/a//b/", "/x/../y", "/%C3%BC", "/a|b"] {
+        for place in PLACES.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
+            assert!(passes(place, good), "{}: {good}", place.0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_passes_the_checks_can_be_built(
+        place in 0..PLACES.len(),
+        text in "(/|unix:|https://|\\*\\.|)[a-zA-Zé0-9%/ .:$?#+\\[\\]_\t\u{a0}-]{0,12}(:80|)",
+    ) {
+        passes(PLACES[place], &text);
+    }
+}
