@@ -118,7 +118,8 @@ pub struct FrontConfig {
 /// Host names, and what is served under them.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// Names in lower case, without ports; `*.example.org` is any name beneath. May be empty for the only host.
+    /// Names in lower case; `*.example.org` is any name beneath, a port behind one means that port only. None: this host is
+    /// for everybody whom no other one has.
     pub names: Vec<String>,
     /// Who may see any of it.
     pub access: Access,

@@ -97,12 +97,68 @@ backends! {
             ("one.example", "the first"),
             ("two.example", "the other"),
             ("a.Two.Example:80", "the other"),
-            ("unknown.example", "the first"),
+            ("one.example.:8080", "the first"),
         ] {
             assert_eq!(get_with(&service, "/page", &format!("Host: {host}\r\n")).text(), text, "{host}");
         }
+        assert_eq!(get_with(&service, "/page", "Host: unknown.example\r\n").status, 404);
         let lines = |log: &str| std::fs::read_to_string(place.path(log)).unwrap_or_default().lines().count();
-        eventually("each request in its host's log", || (lines("one.log"), lines("two.log")) == (2, 2));
+        eventually("each request in its host's log", || (lines("one.log"), lines("two.log")) == (3, 2));
+    }
+
+    fn the_most_exact_host_name_decides_and_then_the_server_without_names(backend) {
+        let place = Place::new(backend);
+        let server = |folder: &str, hosts: &[&str]| {
+            place.page(folder, folder);
+            let mut server = routes(HERE, json!([{ "req_path": "/", "type": "file_serve", "dir_path": folder }]));
+            server["hostnames"] = json!(hosts);
+            server
+        };
+        let named = [
+            server("wide", &["*.example"]),
+            server("narrow", &["*.b.example"]),
+            server("exact", &["a.b.example"]),
+            server("port", &["a.b.example:81"]),
+        ];
+        let ask = |service: &Service, host: &str| {
+            let response = get_with(service, "/page", &format!("Host: {host}\r\n"));
+            if response.status == 200 { response.text() } else { response.status.to_string() }
+        };
+        let common = [
+            ("x.example", "wide"),
+            ("x.b.example", "narrow"),
+            ("A.B.example", "exact"),
+            ("a.b.example:8080", "exact"),
+            ("a.b.example:81", "port"),
+        ];
+        place.configure(named.clone());
+        let service = place.start();
+        for (host, folder) in common.into_iter().chain([("example", "404"), ("h", "404")]) {
+            assert_eq!(ask(&service, host), folder, "{host}");
+        }
+        place.configure(named.into_iter().chain([server("others", &[])]));
+        service.reload();
+        for (host, folder) in common.into_iter().chain([("example", "others"), ("h", "others")]) {
+            eventually(&format!("{host} is answered by {folder}"), || ask(&service, host) == folder);
+        }
+        place.configure([server("only", &["only.example"])]);
+        service.reload();
+        eventually("the only server answers for its name", || ask(&service, "only.example") == "only");
+        eventually("and for no other", || ask(&service, "h") == "404");
+    }
+
+    fn routes_are_found_however_their_path_is_spelled(backend) {
+        let all = json!([
+            site("/a%20b", json!({})),
+            site("/gr\u{fc}n", json!({})),
+            site("/c//d/", json!({})),
+            { "req_path": "/", "type": "redirect", "redirect_url": "/nowhere" },
+        ]);
+        let (_place, service) = serve(backend, &[], all);
+        for target in ["/a%20b/page", "/%61%20b/page", "/gr%C3%BCn/page", "/c/d/page", "/c//d/page", "/x/../c/d/page"] {
+            assert_eq!(get(&service, target).text(), "a page", "{target}");
+        }
+        assert_eq!(get(&service, "/c/page").status, 302);
     }
 
     fn an_error_is_answered_with_the_page_for_it(backend) {

@@ -55,7 +55,8 @@ impl Arrival {
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = front.host_for(head);
-        let log = host.and_then(|host| host.access_log.as_ref());
+        // For whom nobody answers is recorded where it is recorded what is no request.
+        let log = host.map_or_else(|| front.access_log(), |host| host.access_log.as_ref());
         let draft = log.map(|log| log.begin(visitor, head, cx.unix_seconds));
         if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
             return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);

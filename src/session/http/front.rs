@@ -8,11 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Site;
+use super::hosts::Hosts;
 use crate::admission::Access;
 use crate::driver::Peer;
 use crate::http::forward::{Authority, RequestRules, ResponseRules};
 use crate::http::path::DecodedPath;
-use crate::http::redirect::{Template, without_port};
+use crate::http::redirect::Template;
 use crate::http::{Refusal, RequestHead, Status, path};
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{Group, KeepAlive, Rules};
@@ -43,8 +44,9 @@ impl Door {
 /// What a listener offers.
 #[derive(Debug)]
 pub struct Front {
-    /// The hosts; the first one also serves names that none of them has.
     hosts: Vec<Host>,
+    /// Which of them is meant.
+    names: Hosts,
     /// What answers where no route does: an error, in its way.
     pub fallback: Rc<Site>,
     /// Whether the first route of the first host is all there is, and takes everything of everybody.
@@ -55,7 +57,8 @@ pub struct Front {
 /// One or several host names, and the routes beneath them.
 #[derive(Debug)]
 pub struct Host {
-    /// Names in lower case, without ports; `*.example.org` is any name beneath.
+    /// Names in lower case; `*.example.org` is any name beneath, a port behind one means that port only. None: this host is
+    /// for everybody whom no other one has.
     pub names: Vec<String>,
     /// Who may see any of it.
     pub access: Access,
@@ -141,7 +144,8 @@ impl Front {
             _ => false,
         };
         let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.handler.announces());
-        Self { hosts, fallback, is_single, announces }
+        let names = Hosts::new(hosts.iter().map(|host| host.names.as_slice()));
+        Self { hosts, names, fallback, is_single, announces }
     }
 
     /// A front with one handler for everything.
@@ -187,61 +191,14 @@ impl Front {
         }
     }
 
-    /// The host that a request is for; `None` if there is none at all.
+    /// The host that a request is for; `None` if nobody here answers for that name.
     pub fn host_for(&self, head: &RequestHead<'_>) -> Option<&Host> {
-        match self.hosts.as_slice() {
-            [] => None,
-            [only] => Some(only),
-            [first, ..] => Some(head.host.and_then(|name| self.host(name)).unwrap_or(first)),
-        }
-    }
-
-    fn host(&self, authority: &str) -> Option<&Host> {
-        let name = without_port(authority);
-        self.hosts.iter().find(|host| host.names.iter().any(|pattern| is_match(pattern, name)))
+        self.names.find(head.host).and_then(|host| self.hosts.get(host))
     }
 }
 
 impl Host {
     fn route(&self, path: &DecodedPath) -> Option<&Route> {
-        self.routes.iter().find(|route| is_beneath(path, &route.prefix))
-    }
-}
-
-/// Whether a path is a prefix's own, or lies beneath it: `/api` and `/api/x`, not `/apix`.
-fn is_beneath(path: &DecodedPath, prefix: &[u8]) -> bool {
-    match path.as_bytes().strip_prefix(prefix) {
-        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/"),
-        None => false,
-    }
-}
-
-fn is_match(pattern: &str, name: &str) -> bool {
-    match pattern.strip_prefix('*') {
-        Some(suffix) => {
-            name.len() > suffix.len()
-                && name.get(name.len() - suffix.len()..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-        }
-        None => pattern.eq_ignore_ascii_case(name),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_at_a_segment() {
-        let is_beneath = |raw, prefix: &str| is_beneath(&path::decode(raw).unwrap(), prefix.as_bytes());
-        assert!(is_beneath("/api", "api") && is_beneath("/api/x", "api") && is_beneath("/x", ""));
-        assert!(is_beneath("/%61pi/x", "api") && is_beneath("/b/../api/x", "api"));
-        assert!(!is_beneath("/apix", "api") && !is_beneath("/", "api"));
-    }
-
-    #[test]
-    fn hosts_are_matched_without_case_and_port() {
-        assert!(is_match("example.org", without_port("Example.org:8001")));
-        assert!(is_match("*.example.org", "a.EXAMPLE.org") && !is_match("*.example.org", "example.org"));
-        assert!(!is_match("example.org", "example.com"));
+        self.routes.iter().find(|route| path::rest_beneath(path.as_bytes(), &route.prefix).is_some())
     }
 }

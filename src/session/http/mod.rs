@@ -21,6 +21,7 @@ mod choice;
 mod clock;
 mod forward;
 mod front;
+mod hosts;
 mod record;
 mod site;
 mod unwanted;

@@ -105,8 +105,8 @@ pub struct Server {
     pub listeners: Vec<Listener>,
     /// What its connections speak.
     pub protocol: Protocol,
-    /// The hosts that it answers for, `*.example.org` for all beneath one. None: every host that no other server on the
-    /// same listener names.
+    /// The hosts that it answers for, `*.example.org` for all beneath one; with a port, as in `example.org:81`, only if the
+    /// request names that port, too. None: every host that no other server on the same listener names.
     pub hostnames: Vec<Hostname>,
     /// What is behind which path. The longest `req_path` that fits decides; what fits none is answered with 404.
     pub routes: Vec<Route>,
