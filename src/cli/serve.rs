@@ -187,6 +187,7 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
         idle_timeout: options.idle_timeout.0,
         connect_timeout: options.connect_timeout.0,
         drain_timeout: options.drain_timeout.0,
+        replace_timeout: Limits::default().replace_timeout,
         pool: pool_of(options.buffers),
         http: HttpLimits {
             head: HeadLimits { head_bytes_max: options.http.head_size.0, ..HeadLimits::default() },

@@ -339,6 +339,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long live connections may go on after a stop was asked for.
     pub drain_timeout: Duration,
+    /// How long a process that is to take this one's place may take until it serves; then it is killed.
+    pub replace_timeout: Duration,
     /// Receive buffers of one worker.
     pub pool: PoolConfig,
     /// HTTP connections.
@@ -357,6 +359,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
+            replace_timeout: Duration::from_secs(60),
             pool: PoolConfig::default(),
             http: HttpLimits::default(),
             store: StoreLimits::default(),

@@ -11,6 +11,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
@@ -126,6 +129,17 @@ pub struct Successor {
     ready: File,
 }
 
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It serves.
+    Serves,
+    /// It ended by itself before it did.
+    Ended,
+    /// It took too long, and was killed.
+    Killed,
+}
+
 impl Origin {
     /// This process's.
     ///
@@ -169,13 +183,39 @@ impl Successor {
         self.child.id()
     }
 
-    /// Waits until it serves; `false`: it ended without.
-    pub fn wait_until_ready(mut self) -> bool {
-        let is_ready = self.ready.read_exact(&mut [0]).is_ok();
-        if !is_ready {
-            // It has closed the pipe, so it is about to end; then it must not stay a zombie.
-            let _ = self.child.wait();
+    /// Waits until it serves, for so long at most; zero: for as long as it takes.
+    pub fn wait_until_ready(mut self, timeout: Duration) -> Outcome {
+        // A pipe cannot be read for a while only; but whoever waits for who reads it can end the process, and with that
+        // the pipe.
+        let (tell, told) = mpsc::channel();
+        let mut ready = self.ready;
+        let reader = thread::Builder::new().name("xps-ready".to_owned()).spawn(move || {
+            // If nobody waits any more, it need not be told.
+            let _ = tell.send(ready.read_exact(&mut [0]).is_ok());
+        });
+        let is_ready = match (reader, timeout.is_zero()) {
+            (Ok(_), true) => told.recv().ok(),
+            (Ok(_), false) => match told.recv_timeout(timeout) {
+                Ok(is_ready) => Some(is_ready),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => Some(false),
+            },
+            // Without a thread it could not be heard.
+            (Err(_), _) => None,
+        };
+        match is_ready {
+            Some(true) => Outcome::Serves,
+            Some(false) => {
+                // It has closed the pipe, so it is about to end; then it must not stay a zombie.
+                let _ = self.child.wait();
+                Outcome::Ended
+            }
+            None => {
+                // That it has ended already is no fault.
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                Outcome::Killed
+            }
         }
-        is_ready
     }
 }

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::blueprint::Blueprint;
 use super::entrances::Entrances;
-use super::inherit::{self, Inherited, Origin};
+use super::inherit::{self, Inherited, Origin, Outcome};
 use super::thread::{WorkerHandle, WorkerPlan};
 use super::worker::{Duties, Entrance, Message};
 use crate::admission::Admission;
@@ -35,6 +36,7 @@ pub struct Server {
     signals: StopSignals,
     origin: io::Result<Origin>,
     succession: Arc<Succession>,
+    replace_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -160,6 +162,7 @@ impl Server {
             signals,
             origin,
             succession: Arc::default(),
+            replace_timeout: config.limits.replace_timeout,
             metrics: Metrics::new(config.workers),
         };
         let duties = server.prepare(&config, config.workers, &mut inherited)?;
@@ -201,6 +204,7 @@ impl Server {
             }
         }
         self.admission = admission;
+        self.replace_timeout = config.limits.replace_timeout;
         self.addresses = self.entrances.addresses();
         Ok(all)
     }
@@ -246,13 +250,22 @@ impl Server {
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let (succession, supervisor) = (Arc::clone(&self.succession), self.stop.supervisor.clone());
+        let timeout = self.replace_timeout;
         let started = successor.and_then(|successor| {
             tracing::info!(process = successor.id(), "a new process takes over");
             thread::Builder::new().name("xps-successor".to_owned()).spawn(move || {
-                if successor.wait_until_ready() {
-                    succession.is_done.store(true, Ordering::Release);
-                } else {
-                    tracing::warn!("the new process ended before it served; this one goes on");
+                let outcome = successor.wait_until_ready(timeout);
+                match outcome {
+                    Outcome::Serves => succession.is_done.store(true, Ordering::Release),
+                    Outcome::Ended => tracing::warn!("the new process ended before it served; this one goes on"),
+                    Outcome::Killed => {
+                        tracing::warn!(
+                            ?timeout,
+                            "the new process did not come to serve and was killed; this one goes on"
+                        );
+                    }
+                }
+                if outcome != Outcome::Serves {
                     succession.is_underway.store(false, Ordering::Release);
                 }
                 supervisor.wake();

@@ -140,6 +140,60 @@ backends! {
         expect_page(&mut Wire::to(service.address()), "here");
     }
 
+    fn a_new_process_that_hangs_is_killed_and_the_next_one_may_try(backend) {
+        let place = Place::new(backend);
+        place.page("files", "here");
+        place.configure_with([files(HERE, "files")], |document| {
+            document["limits"]["replace_timeout"] = json!("300ms");
+        });
+        let mut service = place.start();
+        let mut wire = Wire::to(service.address());
+        expect_page(&mut wire, "here");
+        let good = std::fs::read_to_string(place.file()).expect("it was written");
+        // Nobody ever writes to it, so whoever opens it to read waits.
+        std::fs::remove_file(place.file()).expect("it was written");
+        let made = std::process::Command::new("mkfifo").arg(place.file()).status().expect("mkfifo starts");
+        assert!(made.success());
+        for _ in 0..2 {
+            let begun = service.first.log().clone();
+            let seen = service.count("a new process takes over");
+            service.until_told("the new process did not come to serve and was killed; this one goes on", || {
+                service.signal(Signal::User2);
+            });
+            let started = begun.records().iter().filter(|record| record.message() == "a new process takes over")
+                .nth(seen).and_then(|record| record.number("process")).expect("its number");
+            assert!(!is_alive(started), "it was killed");
+            expect_page(&mut wire, "here");
+            expect_page(&mut Wire::to(service.address()), "here");
+        }
+        place.write(&good);
+        service.replace();
+        expect_last_page(&mut wire, "here");
+        assert_eq!(service.first.wait().code(), Some(0));
+        expect_page(&mut Wire::to(service.address()), "here");
+    }
+
+    fn an_upgraded_connection_outlives_the_replacement(backend) {
+        let place = Place::new(backend);
+        let origin = upstream("a page");
+        place.configure([routes(HERE, json!([proxied("/", &origin)]))]);
+        let mut service = place.start();
+        let mut upgraded = Wire::to(service.address());
+        upgraded.send("GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        assert_eq!(upgraded.response().status, 101);
+        upgraded.send("before");
+        assert_eq!(upgraded.take(6), b"before");
+        service.replace();
+        for _ in 0..3 {
+            expect_page(&mut Wire::to(service.address()), "a page");
+            upgraded.send("after");
+            assert_eq!(upgraded.take(5), b"after");
+        }
+        assert!(service.first.is_running(), "it has a connection");
+        drop(upgraded);
+        assert_eq!(service.first.wait().code(), Some(0));
+    }
+
     fn the_number_of_workers_may_change(backend) {
         let place = Place::new(backend);
         place.page("files", "here");

@@ -29,6 +29,9 @@ pub struct Limits {
     pub connect_timeout: Period,
     /// How long connections may go on after a stop was asked for.
     pub drain_timeout: Period,
+    /// How long a new process that is to take this one's place may take until it serves. Then it is killed, and this one goes
+    /// on.
+    pub replace_timeout: Period,
     /// Receive buffers of one worker. The memory is taken as it is needed. The more of it slow receivers hold, the less each
     /// of them may hold, down to one small buffer.
     pub pool: PoolLimits,
@@ -138,6 +141,7 @@ impl From<&config::Limits> for Limits {
             idle_timeout,
             connect_timeout,
             drain_timeout,
+            replace_timeout,
             pool: PoolConfig { small_bytes, large_bytes, small_max, large_max },
             http,
             store,
@@ -161,6 +165,7 @@ impl From<&config::Limits> for Limits {
             idle_timeout: Period(idle_timeout),
             connect_timeout: Period(connect_timeout),
             drain_timeout: Period(drain_timeout),
+            replace_timeout: Period(replace_timeout),
             pool: PoolLimits { small_bytes: Size(small_bytes), large_bytes: Size(large_bytes), small_max, large_max },
             http: HttpLimits {
                 head_bytes_max: Size(head_bytes_max),
@@ -197,6 +202,7 @@ impl From<&Limits> for config::Limits {
             idle_timeout: limits.idle_timeout.0,
             connect_timeout: limits.connect_timeout.0,
             drain_timeout: limits.drain_timeout.0,
+            replace_timeout: limits.replace_timeout.0,
             pool: PoolConfig {
                 small_bytes: pool.small_bytes.0,
                 large_bytes: pool.large_bytes.0,
