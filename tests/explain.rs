@@ -22,15 +22,19 @@ fn place() -> TempDir {
                 "listeners": [{ "host": "127.0.0.1", "port": 8001 }],
                 "hostnames": ["example.org"],
                 "routes": [
-                    { "req_path": "/", "type": "file_serve", "dir_path": "site", "listing": false },
+                    { "req_path": "/", "type": "file_serve", "dir_path": "site", "listing": false,
+                      "headers": { "set": { "X-Own": "1" } } },
                     { "req_path": "/api", "type": "reverse_proxy", "upstreams": ["127.0.0.1:3000", "127.0.0.1:3001"],
-                      "load_balancing": "ip_hash", "strip_prefix": "/api", "ip_blacklist": ["192.0.2.0/24"] },
+                      "load_balancing": "ip_hash", "strip_prefix": "/api", "ip_blacklist": ["192.0.2.0/24"],
+                      "max_body_size": "1k", "response_headers": { "remove": ["X-Inner"], "set": { "X-Own": "2" } } },
                     { "req_path": "/old", "type": "redirect", "redirect_url": "http://$host/page?$query" },
                 ],
             },
             { "listeners": [{ "host": "127.0.0.1", "port": 8001 }],
               "routes": [{ "req_path": "/metrics", "type": "metrics" }] },
             { "listeners": [{ "host": "127.0.0.1", "port": 8004 }], "protocol": "tcp", "handler": "echo" },
+            { "listeners": [{ "host": "127.0.0.1", "port": 8005 }], "protocol": "tcp", "handler": "tcp_proxy",
+              "upstreams": ["127.0.0.1:1", "127.0.0.1:2"], "load_balancing": "least_conn", "ip_whitelist": ["127.0.0.0/8"] },
         ],
     });
     std::fs::write(folder.path().join("xps.json"), document.to_string()).expect("a temporary file");
@@ -50,8 +54,9 @@ fn explain(folder: &Path, words: &[&str]) -> (i32, String, String) {
 fn a_file_is_named_with_the_way_that_leads_to_it() {
     let folder = place();
     let (code, text, _) = explain(folder.path(), &["GET", "http://example.org:8001/page"]);
+    let (text, answer) = text.split_once("\nThe client gets:\n").expect("what the client gets");
     assert_eq!(
-        (code, text.as_str()),
+        (code, text),
         (
             0,
             "\
@@ -68,6 +73,9 @@ to        the file ROOT/site/page, 6 bytes
 "
         )
     );
+    for line in ["HTTP/1.1 200 OK", "Content-Length: 6", "X-Own: 1", "Server: xps"] {
+        assert!(answer.contains(&format!("  {line}\n")), "{answer}");
+    }
     assert!(!folder.path().join("access.log").exists(), "nothing is opened for writing");
     let (code, text, _) = explain(folder.path(), &["GET", "http://example.org:8001/"]);
     assert!(code == 0 && text.contains("the file ROOT/site/index.html"), "{text}");
@@ -90,8 +98,12 @@ client    198.51.100.7, says 127.0.0.1
 limits    10 requests a second from one address, 10 at once
 server    example.org
 route     /api, rather than /
+          not for 192.0.2.0/24
 to        one of 127.0.0.1:3000, 127.0.0.1:3001, by the client's address
 tries     3; connecting 5s, silence 60s
+body      at most 1024 bytes, else 413
+answers   without X-Inner
+          X-Own: 2
 
 The upstream gets:
   POST /users?a=b HTTP/1.1
@@ -117,6 +129,9 @@ fn redirects_counters_and_tcp_servers_are_told() {
     assert!(code == 0 && text.contains("server    for every host") && text.contains("the server's counters"), "{text}");
     let (code, text, _) = explain(folder.path(), &["GET", "http://localhost:8004/"]);
     assert!(code == 0 && text.contains("whatever comes is sent back"), "{text}");
+    let (code, text, _) = explain(folder.path(), &["GET", "http://localhost:8005/"]);
+    let parts = ["only for 127.0.0.0/8", "relayed to one of 127.0.0.1:1, 127.0.0.1:2, the one with the fewest"];
+    assert!(code == 0 && parts.iter().all(|part| text.contains(part)), "{text}");
 }
 
 #[test]

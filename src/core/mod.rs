@@ -3,7 +3,7 @@
 //! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
 //! * [`Worker`] is the loop that joins a core to a driver.
 //! * [`Server`] runs one worker a thread, from binding to the end of the drain.
-//! * [`front_of`] is what an HTTP listener would offer, for whoever only wants to look.
+//! * [`front_of`] is what an HTTP listener would offer, and [`rehearse`] what it would answer, for whoever only wants to look.
 //! * [`client`] runs one session without a listener.
 
 mod blueprint;
@@ -19,7 +19,7 @@ mod thread;
 mod wheel;
 mod worker;
 
-pub use dry::front_of;
+pub use dry::{front_of, rehearse};
 pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
 pub use state::{Census, Core, EntranceId, Violation};
 pub use wheel::{TimerId, Wheel};

@@ -2,6 +2,7 @@
 //! looked after by a service manager.
 
 mod check;
+mod explain;
 mod health;
 mod load;
 mod member;

@@ -551,7 +551,7 @@ fn has_room(outbox: &Chain) -> bool {
 }
 
 /// Whether a request may be forwarded at all.
-fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {
+pub(super) fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {
     let length = BodyReader::from(head.framing).data_left().unwrap_or(0);
     match head.method {
         Method::Connect | Method::Trace => {

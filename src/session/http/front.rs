@@ -130,6 +130,16 @@ pub struct Forwarding {
     pub site: Rc<Site>,
 }
 
+impl Forwarding {
+    /// Whether a request may be forwarded at all.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check(&self, head: &RequestHead<'_>) -> Result<(), Refusal> {
+        super::forward::check(head, self)
+    }
+}
+
 impl Front {
     /// A front. Of two routes that fit, the one with the longer prefix holds.
     pub fn new(mut hosts: Vec<Host>, fallback: Rc<Site>) -> Self {

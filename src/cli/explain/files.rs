@@ -1,0 +1,73 @@
+//! Which file it is that a client would get. Whether it gets one the rehearsal has told; here it is given its name.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::answer::Answer;
+use super::refused;
+use super::report::Report;
+use crate::cli::failure::Failure;
+use crate::http::{DecodedPath, RequestHead, path};
+use crate::session::http::{Site, Source};
+
+/// Tells what becomes of a request for a file.
+pub(super) fn explain(
+    site: &Site,
+    head: &RequestHead<'_>,
+    answer: &Answer,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let Source::Folder(_) = site.source else {
+        report.add("to", "the pages of the program itself");
+        return answer.plainly(report);
+    };
+    let root = site.config.root.as_deref().unwrap_or(Path::new(""));
+    report.add("folder", root.display().to_string());
+    let decoded = path::decode(head.target.path().unwrap_or("/")).map_err(refused)?;
+    let beneath = decoded.beneath(&site.prefix).to_bytes();
+    let wanted = if beneath == b"." { root.to_owned() } else { root.join(OsStr::from_bytes(beneath)) };
+    match answer.status {
+        404 if is_hidden(&decoded) && !site.config.dot_files => {
+            Err(answer.failure("files whose name begins with a dot are not served"))
+        }
+        404 if wanted.is_file() => Err(answer.failure(&format!("{} is no folder", wanted.display()))),
+        404 => Err(answer.failure(&format!("there is no {}", wanted.display()))),
+        403 if wanted.is_dir() && !site.config.listing => {
+            Err(answer.failure("there is no index file, and folders are not listed"))
+        }
+        403 => Err(answer.failure(&format!("{} may not be read, or a link leads to it", wanted.display()))),
+        200 | 206 | 304 => {
+            report.add("to", name(site, root, &wanted, decoded.ends_with_slash()));
+            if site.config.compression.is_some() {
+                report.add("", "compressed, if the client understands it and it gains by it");
+            }
+            Ok(())
+        }
+        _ => answer.plainly(report),
+    }
+}
+
+/// Whether it is not served for its name, unless the site says so (RFC 8615).
+fn is_hidden(path: &DecodedPath) -> bool {
+    path.has_dot_segment() && path.segments().next() != Some(b".well-known")
+}
+
+/// What is sent, given that something is.
+fn name(site: &Site, root: &Path, wanted: &Path, is_folder: bool) -> String {
+    let file = |path: &Path| match path.metadata() {
+        Ok(found) => format!("the file {}, {} bytes", path.display(), found.len()),
+        Err(_) => format!("the file {}", path.display()),
+    };
+    let index = || site.config.index.iter().map(|name| wanted.join(name)).find(|path| path.is_file());
+    match (wanted.is_dir(), is_folder, &site.config.fallback) {
+        (true, true, _) => {
+            index().map_or_else(|| format!("a list of what is in {}", wanted.display()), |index| file(&index))
+        }
+        (false, false, _) if wanted.is_file() => file(wanted),
+        (_, _, Some(fallback)) => {
+            format!("{}, since there is none at {}", file(&root.join(fallback)), wanted.display())
+        }
+        (_, _, None) => file(wanted),
+    }
+}

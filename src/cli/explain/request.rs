@@ -1,0 +1,65 @@
+//! The request that is to be explained, as a client would send it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::cli::args::ExplainOptions;
+use crate::cli::failure::Failure;
+use crate::config::ListenAddress;
+use crate::http::redirect::without_port;
+
+/// What is asked.
+pub(super) struct Request {
+    pub(super) line: String,
+    /// As a client would send it.
+    pub(super) head: String,
+    host: String,
+    port: u16,
+    pub(super) client: IpAddr,
+}
+
+impl Request {
+    pub(super) fn of(options: &ExplainOptions) -> Result<Self, Failure> {
+        let bad = |reason: &str| Failure::Usage(format!("`{}` cannot be explained: {reason}", options.url));
+        let rest = options.url.strip_prefix("http://").ok_or_else(|| bad("write http://HOST:PORT/PATH"))?;
+        let (authority, target) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| bad("what follows the colon is no port"))?)
+            }
+            Some(_) | None => (authority, 80),
+        };
+        // Only this method asks for a host (RFC 9112, 3.2.3).
+        let target = if options.method == "CONNECT" { format!("{}:{port}", without_port(authority)) } else { target };
+        let mut head = format!("{} {target} HTTP/1.1\r\nHost: {authority}\r\n", options.method);
+        for header in &options.header {
+            // Writing to a string cannot fail, here and below.
+            let _ = write!(head, "{}: {}\r\n", header.name, header.value);
+        }
+        head.push_str("\r\n");
+        Ok(Self {
+            line: format!("{} {}", options.method, options.url),
+            head,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            client: options.client,
+        })
+    }
+
+    /// Whether a connection to the URL's host would arrive at this address.
+    pub(super) fn reaches(&self, address: &ListenAddress) -> bool {
+        match address.inet() {
+            Some(address) if address.port() != self.port => false,
+            Some(address) => match self.host.parse::<IpAddr>() {
+                Ok(wanted) => address.ip().is_unspecified() || address.ip() == wanted,
+                // Where a name leads is not looked up.
+                Err(_) => true,
+            },
+            None => false,
+        }
+    }
+}

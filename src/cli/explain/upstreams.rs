@@ -1,0 +1,65 @@
+//! What is told of upstreams, and what one of them would get.
+
+use super::report::Report;
+use crate::admission::Admission;
+use crate::driver::Peer;
+use crate::http::RequestHead;
+use crate::http::forward::{RequestContext, upgrade_to_forward, write_request};
+use crate::session::http::Forwarding;
+use crate::upstream::group::{CheckKind, HashSource, Policy};
+
+pub(super) fn upstreams(forwarding: &Forwarding, report: &mut Report) {
+    let group = &forwarding.group;
+    let members: Vec<String> = group.ids().map(|id| group.upstream(id).address().to_string()).collect();
+    match members.as_slice() {
+        [only] => report.add("to", format!("the upstream {only}")),
+        several => report.add("to", format!("one of {}, {}", several.join(", "), policy(group.policy()))),
+    }
+    if let Some(checks) = group.checks() {
+        let how = match &checks.kind {
+            CheckKind::Connect => "by connecting".to_owned(),
+            CheckKind::Http { target } => format!("by GET {target}"),
+        };
+        report.add("", format!("checked every {:?} {how}", checks.interval));
+    }
+    let tries = if forwarding.rules.tries_max == 0 { members.len() as u32 } else { forwarding.rules.tries_max };
+    let timeout = forwarding.response_timeout;
+    let answer = if timeout.is_zero() { "without limit".to_owned() } else { format!("{timeout:?}") };
+    report.add("tries", format!("{tries}; connecting {:?}, silence {answer}", forwarding.rules.connect_timeout));
+    if forwarding.body_bytes_max != 0 {
+        report.add("body", format!("at most {} bytes, else 413", forwarding.body_bytes_max));
+    }
+    let rules = &forwarding.response.fields;
+    let removed = rules.remove.iter().map(|name| format!("without {}", name.as_str()));
+    let set = rules.set.iter().map(|line| format!("{}: {}", line.name().as_str(), line.value()));
+    let added = rules.add.iter().map(|line| format!("more {}: {}", line.name().as_str(), line.value()));
+    for (index, change) in removed.chain(set).chain(added).enumerate() {
+        report.add(if index == 0 { "answers" } else { "" }, change);
+    }
+}
+
+pub(super) fn policy(policy: &Policy) -> String {
+    match policy {
+        Policy::RoundRobin => "in turn".to_owned(),
+        Policy::LeastConnections => "the one with the fewest requests".to_owned(),
+        Policy::RandomOfTwo => "the less loaded of two drawn".to_owned(),
+        Policy::Hash(HashSource::Client) => "by the client's address".to_owned(),
+        Policy::Hash(HashSource::Header(name)) => format!("by the field {name}"),
+        Policy::Hash(HashSource::Path) => "by the path".to_owned(),
+        Policy::Sticky { cookie } => format!("by the cookie {cookie}"),
+    }
+}
+
+pub(super) fn forwarded(forwarding: &Forwarding, head: &RequestHead<'_>, peer: Peer, admission: &Admission) -> String {
+    let context = RequestContext {
+        client: peer.ip(),
+        client_is_trusted: admission.is_trusted(peer),
+        scheme: "http",
+        upstream_authority: &forwarding.authority,
+        framing: head.framing,
+        upgrade: upgrade_to_forward(head).filter(|_| forwarding.upgrades),
+    };
+    let mut out = Vec::new();
+    write_request(head, &forwarding.request, &context, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
