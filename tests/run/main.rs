@@ -1,12 +1,17 @@
 //! `xps run`: a configuration file, and what happens to a server over its life: it is checked, reloaded, replaced, and
 //! looked after by a service manager.
 
+mod balance;
 mod check;
 mod explain;
 mod health;
 mod load;
 mod member;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../http_proxy/origin.rs"]
+mod origin;
 mod place;
+mod proxied;
 mod reload;
 mod replace;
 mod routes;
