@@ -258,7 +258,7 @@ mod dual_stack {
     //! A name with two addresses, of which one answers.
 
     use super::*;
-    use support::environment::find_program;
+    use support::hosts::Hosts;
     use support::skip;
 
     backends! {
@@ -276,26 +276,13 @@ mod dual_stack {
         let Some((listener, _refusing)) = port_of_one_family(open, refusing) else {
             return skip(test, "this machine lacks ::1 or 127.0.0.1");
         };
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let hosts = folder.path().join("hosts");
-        std::fs::write(&hosts, "127.0.0.1 dual.test\n::1 dual.test\n").expect("a temporary file");
-        let script = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
-        let namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
-        let works = find_program("unshare").is_some()
-            && std::process::Command::new(namespace[0])
-                .args(&namespace[1..])
-                .args(["getent", "ahosts", "dual.test"])
-                .output()
-                .is_ok_and(|output| {
-                    let addresses = String::from_utf8_lossy(&output.stdout).into_owned();
-                    addresses.contains("127.0.0.1") && addresses.contains("::1")
-                });
-        if !works {
-            return skip(test, "no mount namespace, or its hosts file is not asked");
+        let hosts = Hosts::new("127.0.0.1 dual.test\n::1 dual.test\n");
+        if let Some(why) = hosts.obstacle("dual.test", &["127.0.0.1", "::1"]) {
+            return skip(test, why);
         }
         let name = format!("dual.test:{}", listener.local_addr().expect("it has an address").port());
         let _upstream = Upstream::on(listener, |stream, _| echo(&stream));
-        let xps = Launch::proxy(backend, name).through(namespace).start();
+        let xps = Launch::proxy(backend, name).through(hosts.namespace()).start();
         for _ in 0..3 {
             assert_eq!(ask(xps.address(), b"either will do"), b"either will do");
         }

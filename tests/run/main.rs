@@ -7,6 +7,7 @@ mod explain;
 mod health;
 mod load;
 mod member;
+mod names;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../http_proxy/origin.rs"]
 mod origin;

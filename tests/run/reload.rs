@@ -33,8 +33,13 @@ fn page(wire: &mut Wire) -> String {
 
 /// An upstream that answers each request with this, and speaks as an echo when it is asked to upgrade.
 pub fn upstream(body: &'static str) -> Upstream {
+    upstream_on(TcpListener::bind((HERE, 0)).expect("loopback has a free port"), body)
+}
+
+/// The same, on a listener of the caller's.
+pub fn upstream_on(listener: TcpListener, body: &'static str) -> Upstream {
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    Upstream::new(move |stream, _| {
+    Upstream::on(listener, move |stream, _| {
         let mut requests = BufReader::new(&stream);
         while let Some(head) = head(&mut requests) {
             let is_upgrade = head.contains("Upgrade: ");

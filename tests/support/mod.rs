@@ -12,6 +12,7 @@ pub mod client;
 pub mod content;
 pub mod environment;
 pub mod files;
+pub mod hosts;
 pub mod log;
 pub mod process;
 pub mod program;
