@@ -12,7 +12,22 @@ use support::environment::find_program;
 use support::process::{Signal, wait_for_exit};
 use support::{Backend, Launch, patience, skip};
 
-const COMMANDS: [&str; 9] = ["proxy", "serve", "echo", "reverse", "send", "connect", "probe", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "run",
+    "check",
+    "explain",
+    "schema",
+    "reload",
+    "proxy",
+    "serve",
+    "echo",
+    "reverse",
+    "send",
+    "connect",
+    "probe",
+    "completions",
+    "man",
+];
 
 const USAGE: i32 = 2;
 const BACKEND_UNAVAILABLE: i32 = 4;
