@@ -220,8 +220,13 @@ fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
 /// The file is opened anew for each connection, so it may change; but it should be there now.
 fn file_content(root: &Path, path: &Path) -> io::Result<Content> {
     let opened = Root::open(root)?;
-    if !root.join(path).metadata()?.is_file() {
+    let file = root.join(path);
+    if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // Every connection would meet it; better it is said now.
+    if !file.canonicalize()?.starts_with(root.canonicalize()?) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is not in {}", root.display())));
     }
     Ok(Content::File { root: opened, path: CString::new(path.as_os_str().as_bytes())? })
 }

@@ -2,6 +2,7 @@
 //! looked after by a service manager.
 
 mod balance;
+mod bounds;
 mod check;
 mod explain;
 mod health;
@@ -19,6 +20,7 @@ mod routes;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+mod unix;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../http/wire.rs"]
 mod wire;
