@@ -143,7 +143,8 @@ pub enum Command {
     /// Say what a configuration file would have done with a request; nothing is contacted
     ///
     /// Which listener, server and route take it, who may, and what answers: a file, upstreams with the request they
-    /// would get, another URL. Exit code 1: the request would be refused.
+    /// would get, another URL; and the head of the answer, where it is not an upstream's. Exit code 1: the request would
+    /// be refused.
     #[command(after_help = "Examples:\n  \
         xps explain xps_config.json GET http://localhost:8001/api/users\n  \
         xps explain xps_config.json GET http://example.org/ --client 203.0.113.7 --header 'Accept: text/html'")]

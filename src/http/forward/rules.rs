@@ -168,6 +168,14 @@ impl PathPrefix {
         let decoded = decoded.map_err(|refusal| BadRule { reason: refusal.reason })?;
         let length = written.trim_end_matches('/').len();
         written.truncate(length);
+        // Requests spell their paths in the normal way, so it is compared with that.
+        if written.split('/').skip(1).count() != decoded.segments().count() {
+            let mut normal = Vec::new();
+            if !decoded.is_root() {
+                path::encode_path(decoded.as_bytes(), false, &mut normal);
+            }
+            written = normal.into_iter().map(char::from).collect();
+        }
         Ok(Self { written: written.into(), decoded: decoded.as_bytes().into() })
     }
 
@@ -259,7 +267,16 @@ mod tests {
             assert!(is_beneath(prefix, path), "{prefix}");
         }
         assert!(is_beneath("/", "/x") && !is_beneath("/a", "/ab"));
-        assert_eq!(PathPrefix::new("/grün/").unwrap().as_str(), "/gr%C3%BCn");
+        for (given, written) in [
+            ("/grün/", "/gr%C3%BCn"),
+            ("/a//b/../c/", "/a/c"),
+            ("/a%2Fb%7c", "/a/b%7C"),
+            ("//", ""),
+            ("/.", ""),
+            ("/a/..", ""),
+        ] {
+            assert_eq!(PathPrefix::new(given).unwrap().as_str(), written);
+        }
     }
 
     #[test]

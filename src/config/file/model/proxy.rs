@@ -26,7 +26,8 @@ pub struct ProxyOptions {
     /// The `Host` field that upstreams see: `keep` for the client's, `upstream` for the upstream's address, or any other
     /// host.
     pub host: HostRule,
-    /// This is taken away from the path's begin.
+    /// This is taken away from the path's begin. What follows stays as it came, but where the request spells the begin
+    /// otherwise the whole path is decoded, normalised and escaped anew.
     pub strip_prefix: Option<PathPrefix>,
     /// This is put in the place of `strip_prefix`, or, without that, of `req_path`.
     pub replace_prefix: Option<PathPrefix>,

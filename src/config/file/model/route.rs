@@ -14,7 +14,8 @@ use super::text::{ErrorStatus, Network, PathPrefix, RedirectUrl};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct Route {
-    /// The path, and all beneath it: `/api` is for `/api` and `/api/users`, not for `/apis`.
+    /// The path, and all beneath it: `/api` is for `/api` and `/api/users`, not for `/apis`. However a request spells it, as
+    /// in `/%61pi` or `//x/../api`, is all the same.
     pub req_path: PathPrefix,
     /// What is done with requests for it.
     #[serde(rename = "type")]
