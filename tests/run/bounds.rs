@@ -69,7 +69,7 @@ backends! {
     }
 
     fn slow_heads_and_idle_connections_end(backend) {
-        let limits = json!({ "http": { "head_timeout": "200ms", "keep_alive_timeout": "100ms" } });
+        let limits = json!({ "http": { "head_timeout": "1s", "keep_alive_timeout": "500ms" } });
         let (_place, service) = start(backend, files(HERE, "site"), limits);
         let mut slow = Wire::to(service.address());
         slow.send("GET /page HTTP/1.1\r\nHo");
@@ -93,7 +93,7 @@ backends! {
     }
 
     fn a_silent_connection_is_closed(backend) {
-        let (_place, service) = start(backend, echo(HERE), json!({ "idle_timeout": "200ms" }));
+        let (_place, service) = start(backend, echo(HERE), json!({ "idle_timeout": "1s" }));
         let stream = connect(service.address());
         ping(&stream, b"hello");
         assert!(was_cut(&stream));

@@ -1,6 +1,7 @@
 //! SIGUSR2: a new process takes the place of the old one, and nobody outside notices.
 
 use std::net::TcpStream;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -14,6 +15,7 @@ use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
 const THERE: &str = "127.0.0.2";
+const KILLED: &str = "the new process did not come to serve and was killed; this one goes on";
 
 #[track_caller]
 fn get(wire: &mut Wire) -> Response {
@@ -143,30 +145,30 @@ backends! {
     fn a_new_process_that_hangs_is_killed_and_the_next_one_may_try(backend) {
         let place = Place::new(backend);
         place.page("files", "here");
-        place.configure_with([files(HERE, "files")], |document| {
-            document["limits"]["replace_timeout"] = json!("300ms");
-        });
+        let configure = |timeout: &str| {
+            place.configure_with([files(HERE, "files")], |document| {
+                document["limits"]["replace_timeout"] = json!(timeout);
+            });
+        };
+        configure("200ms");
         let mut service = place.start();
         let mut wire = Wire::to(service.address());
         expect_page(&mut wire, "here");
-        let good = std::fs::read_to_string(place.file()).expect("it was written");
-        // Nobody ever writes to it, so whoever opens it to read waits.
-        std::fs::remove_file(place.file()).expect("it was written");
-        let made = std::process::Command::new("mkfifo").arg(place.file()).status().expect("mkfifo starts");
-        assert!(made.success());
-        for _ in 0..2 {
-            let begun = service.first.log().clone();
-            let seen = service.count("a new process takes over");
-            service.until_told("the new process did not come to serve and was killed; this one goes on", || {
-                service.signal(Signal::User2);
-            });
-            let started = begun.records().iter().filter(|record| record.message() == "a new process takes over")
-                .nth(seen).and_then(|record| record.number("process")).expect("its number");
-            assert!(!is_alive(started), "it was killed");
+        for number in 1..=2 {
+            // Nobody ever writes to it, so whoever opens it to read waits.
+            std::fs::remove_file(place.file()).expect("it was written");
+            let made = Command::new("mkfifo").arg(place.file()).status().expect("mkfifo starts");
+            assert!(made.success());
+            let begun = service.until_told("a new process takes over", || service.signal(Signal::User2));
+            let process = begun.number("process").expect("its number");
+            wait_for_end(process);
+            eventually("that is told", || service.count(KILLED) == number);
             expect_page(&mut wire, "here");
             expect_page(&mut Wire::to(service.address()), "here");
         }
-        place.write(&good);
+        // One that only needs its time gets it.
+        configure("25s");
+        service.reload();
         service.replace();
         expect_last_page(&mut wire, "here");
         assert_eq!(service.first.wait().code(), Some(0));
