@@ -15,10 +15,9 @@ use self::request::Request;
 use self::upstreams::{forwarded, policy, upstreams};
 use super::args::ExplainOptions;
 use super::failure::Failure;
-use super::run::{place, read};
+use super::run::{place, read, without_logs};
 use crate::admission::{Access, Admission};
 use crate::config::build::Builder;
-use crate::config::file::{AccessTarget, File};
 use crate::config::{ListenerConfig, ServerConfig, Service};
 use crate::core;
 use crate::driver::Peer;
@@ -37,14 +36,6 @@ pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let verdict = explain(&config, &request, &mut report);
     super::print(report.text(&request).as_bytes())?;
     verdict
-}
-
-/// Logs are neither opened nor made.
-fn without_logs(file: &mut File) {
-    file.access_log = AccessTarget::Off;
-    for server in &mut file.servers {
-        server.access_log = None;
-    }
 }
 
 fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Result<(), Failure> {

@@ -27,12 +27,24 @@ pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(
     operate(config, log, &[], Some(Box::new(load)))
 }
 
-/// Says what is wrong with a file, if anything is.
+/// Says what is wrong with a file, if anything is. Nothing that it names is looked for.
 pub fn check(path: &Path) -> Result<(), Failure> {
-    let file = read(path)?;
+    let mut file = read(path)?;
+    let (folder, _) = place(path)?;
+    without_logs(&mut file);
+    file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
+    Builder::new(&folder).server(&file, 1)?;
     let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
     let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
     super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
+}
+
+/// Has logs neither opened nor made.
+pub fn without_logs(file: &mut file::File) {
+    file.access_log = file::AccessTarget::Off;
+    for server in &mut file.servers {
+        server.access_log = None;
+    }
 }
 
 /// The folder that a file is in, and the file, both from the root on.

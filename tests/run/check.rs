@@ -55,6 +55,28 @@ fn all_that_is_wrong_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn what_only_the_files_folder_makes_too_long_is_noticed() {
+    let place = Place::new(Backend::Epoll);
+    let name = format!("{}.sock", "a".repeat(90));
+    place.write(&format!(r#"{{ "servers": [{{ "listeners": [{{ "unix": "{name}" }}] }}] }}"#));
+    let finished = check(&place, &[]);
+    assert_ne!(finished.status.code(), Some(0));
+    assert!(finished.errors.contains(&name), "{}", finished.errors);
+}
+
+#[test]
+fn what_a_file_names_need_not_be_there() {
+    let place = Place::new(Backend::Epoll);
+    let mut server = files("127.0.0.1", "missing");
+    server["routes"][0]["error_pages"] = serde_json::json!({ "404": "missing.html" });
+    server["access_log"] = serde_json::json!("missing/access.log");
+    place.configure([server]);
+    let finished = check(&place, &[]);
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
+    assert!(!place.path("missing").exists());
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_mistake_with_words() {
     let place = Place::new(Backend::Epoll);
     let finished = check(&place, &["nowhere.json"]);
