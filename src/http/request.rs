@@ -241,7 +241,7 @@ fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Resul
 fn expect(version: Version, fields: &Fields<'_>) -> Expect {
     let mut expect = Expect::None;
     // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
-    if version == Version::Http11 {
+    if version == Version::Http11 && fields.known(Known::Expect).is_some() {
         for element in fields.all_known(Known::Expect).flat_map(list) {
             match (expect, element.eq_ignore_ascii_case(b"100-continue")) {
                 (Expect::None | Expect::Continue, true) => expect = Expect::Continue,

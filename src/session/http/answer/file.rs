@@ -25,7 +25,7 @@ struct Representation {
 
 impl Exchange<'_> {
     pub(super) fn file(&mut self, path: &CStr, resource: Rc<Resource>) -> Result<Answer, Stop> {
-        let media_type = MediaType::of_name(path.to_bytes());
+        let media_type = resource.media_type(path.to_bytes());
         let config = &self.site.config;
         let varies = match &config.compression {
             Some(compression) => compression.covers(media_type),
