@@ -233,7 +233,7 @@ fn files(site: &Site, head: &RequestHead<'_>, report: &mut Report) -> Result<(),
     };
     let root = site.config.root.as_deref().unwrap_or(Path::new(""));
     report.add("folder", root.display().to_string());
-    if decoded.has_dot_segment() && !site.config.dot_files {
+    if site.hides(&decoded) {
         return Err(Failure::NotServed("404: files whose name begins with a dot are not served".to_owned()));
     }
     let beneath = decoded.beneath(&site.prefix).to_bytes();

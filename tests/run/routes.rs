@@ -75,6 +75,27 @@ backends! {
         assert!(response.body.is_empty());
     }
 
+    fn a_route_s_own_prefix_may_begin_with_a_dot(backend) {
+        let both = json!([site("/.assets", json!({})), site("/a/.b", json!({})), site("/", json!({}))]);
+        let (place, service) = serve(backend, &[(".hidden", b"secret")], both);
+        std::fs::create_dir(place.path("site/.assets")).expect("a folder");
+        std::fs::write(place.path("site/.assets/page"), "another").expect("a file");
+        for (target, status) in [
+            ("/.assets/page", 200),
+            ("/.assets/", 200),
+            ("/.assets", 301),
+            ("/a/.b/page", 200),
+            ("/.assets/.hidden", 404),
+            ("/.assets/.assets/page", 404),
+            ("/a/.b/.hidden", 404),
+            ("/.hidden", 404),
+            ("/a/.c", 404),
+        ] {
+            assert_eq!(get(&service, target).status, status, "{target}");
+        }
+        assert_eq!(get(&service, "/.assets/page").text(), "a page");
+    }
+
     fn a_host_has_its_own_routes_and_its_own_log(backend) {
         let place = Place::new(backend);
         place.page("site", "the first");

@@ -119,7 +119,7 @@ impl Exchange<'_> {
     fn get(&mut self) -> Result<Answer, Stop> {
         let raw = self.head.target.path().ok_or(Refusal::bad_request("this target has no path"))?;
         let path = path::decode(raw)?;
-        if !self.site.config.dot_files && is_hidden(&path) {
+        if self.site.hides(&path) {
             return Err(not_found());
         }
         match &self.site.source {
@@ -308,15 +308,6 @@ impl Exchange<'_> {
 
 fn not_found() -> Stop {
     Refusal::new(Status::NOT_FOUND, "there is nothing here").into()
-}
-
-/// Whether a path leads to or through a dot file. What `.well-known` holds is meant for everybody (RFC 8615).
-fn is_hidden(path: &DecodedPath) -> bool {
-    path.has_dot_segment()
-        && path
-            .segments()
-            .enumerate()
-            .any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
 }
 
 /// A name in a folder.
