@@ -174,7 +174,10 @@ fn explain_http(
         }
         Handler::Redirect(status, template) => {
             report.add("to", format!("{} {}", status.code(), status.reason()));
-            report.add("", format!("Location: {}", String::from_utf8_lossy(&template.expand(&head))));
+            let Some(location) = template.expand(&head) else {
+                return Err(Failure::NotServed("400: there is no Host to be redirected at".to_owned()));
+            };
+            report.add("", format!("Location: {}", String::from_utf8_lossy(&location)));
             Ok(())
         }
         Handler::Metrics => {
