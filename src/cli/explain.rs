@@ -174,7 +174,10 @@ fn explain_http(
         }
         Handler::Redirect(status, template) => {
             report.add("to", format!("{} {}", status.code(), status.reason()));
-            report.add("", format!("Location: {}", String::from_utf8_lossy(&template.expand(&head))));
+            let Some(location) = template.expand(&head) else {
+                return Err(Failure::NotServed("400: there is no Host to be redirected at".to_owned()));
+            };
+            report.add("", format!("Location: {}", String::from_utf8_lossy(&location)));
             Ok(())
         }
         Handler::Metrics => {
@@ -233,7 +236,7 @@ fn files(site: &Site, head: &RequestHead<'_>, report: &mut Report) -> Result<(),
     };
     let root = site.config.root.as_deref().unwrap_or(Path::new(""));
     report.add("folder", root.display().to_string());
-    if decoded.has_dot_segment() && !site.config.dot_files {
+    if site.hides(&decoded) {
         return Err(Failure::NotServed("404: files whose name begins with a dot are not served".to_owned()));
     }
     let beneath = decoded.beneath(&site.prefix).to_bytes();

@@ -115,6 +115,16 @@ fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
     *first == b'\n' || torn != 0
 }
 
+/// Fields that say how a message is framed or what becomes of the connection.
+const OWN_FIELDS: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Whether a field says how a message is framed or what becomes of the connection: those are written by whoever sends the
+/// message, and are nobody else's to say.
+pub fn is_own(field: &str) -> bool {
+    OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(field))
+}
+
 /// Whether the sender would go on with this connection (RFC 9112, 9.3).
 pub(super) fn keep_alive(version: Version, fields: &Fields<'_>) -> bool {
     if fields.known(Known::Connection).is_none() {

@@ -38,7 +38,7 @@ impl Exchange<'_> {
         {
             return Ok(answer);
         }
-        let validators = Validators::new(&resource.info, coding, self.unix_seconds);
+        let validators = Validators::new(&resource.info, coding, self.unix_seconds).of_several(varies);
         let fields = &self.head.fields;
         let (if_match, if_none_match) = (joined(fields, Known::IfMatch), joined(fields, Known::IfNoneMatch));
         let conditions = Conditions {
@@ -61,6 +61,8 @@ impl Exchange<'_> {
         let described = Described { resource: &resource, coding, validators: &validators, media_type, varies };
         Ok(match range::select(range, size) {
             Selection::Whole => self.whole(&described),
+            // The parts would be coded, but the body that they are in is not: there is no field that says so.
+            Selection::Several(_) if coding.is_some() => self.whole(&described),
             Selection::One(span) => self.part(&described, span, size),
             Selection::Several(spans) => {
                 let mut content_type = Vec::new();
@@ -207,6 +209,8 @@ impl Exchange<'_> {
         let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
         self.validate(head, described)
             .field("Content-Type", plan.content_type().as_bytes())
+            .field("X-Content-Type-Options", "nosniff")
+            .field("Accept-Ranges", "bytes")
             .length(plan.content_length())
             .end();
         let body_bytes = plan.content_length();

@@ -7,6 +7,7 @@ use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::keys_of;
 use crate::config::file::model::{FileOptions, ProxyOptions, RouteKind};
 use crate::config::file::tree::{get, list, text};
+use crate::http::is_own;
 
 /// Reports what is amiss with one route.
 pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
@@ -83,12 +84,7 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
     }
 }
 
-/// Fields that say how a message is framed or what becomes of the connection: xps writes them itself.
-const OWN_FIELDS: [&str; 8] =
-    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
-
 fn check_fields(rules: &Object<'_>, report: &mut Report<'_, '_>) {
-    let is_own = |name: &str| OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name));
     for part in ["set", "add"] {
         let Some(fields) = get(rules, part).and_then(|property| property.value.as_object()) else { continue };
         for field in fields.properties.iter().filter(|field| is_own(field.name.as_str())) {
