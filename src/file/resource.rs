@@ -23,8 +23,8 @@ pub struct Resource {
     pub content: Content,
     /// What its name says it is.
     media_type: OnceCell<MediaType>,
-    /// Room for whoever serves it: the whole of it.
-    pub prepared: RefCell<Option<Prepared>>,
+    /// Room for whoever serves it: the whole of it, on a connection that ends after it, and on one that goes on.
+    pub prepared: RefCell<[Option<Prepared>; 2]>,
     /// The same: that it has not been modified, to those who name exactly this tag.
     pub not_modified: RefCell<Option<(EntityTag, Prepared)>>,
 }
@@ -70,7 +70,7 @@ impl Resource {
             coding,
             content,
             media_type: OnceCell::new(),
-            prepared: RefCell::new(None),
+            prepared: RefCell::default(),
             not_modified: RefCell::new(None),
         }
     }
