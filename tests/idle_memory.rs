@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
 use support::client::ping;
@@ -12,42 +14,63 @@ use support::{Backend, Launch, backends, connect, is_wrapped, skip};
 
 backends! {
     fn an_idle_connection_costs_little_memory(backend) {
-        if is_wrapped() {
-            return skip("an_idle_connection_costs_little_memory", "a wrapper's memory is in the way");
-        }
-        measure(backend);
+        measure("echo", Launch::echo(backend), backend, ping);
+    }
+
+    fn an_idle_http_connection_costs_little_memory(backend) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("small"), [b'x'; 612]).expect("a file in it");
+        let root = folder.path().to_str().expect("a path of text");
+        let serve = Launch::new(backend, ["serve", root, "--listen", "127.0.0.1:0", "--access-log", "off"]);
+        measure("HTTP", serve, backend, |stream, _| get_small(stream));
     }
 }
 
 /// One measurement at a time: the connections of all count against this process's descriptors.
 static TURN: Mutex<()> = Mutex::new(());
 
-fn measure(backend: Backend) {
+/// Measures what connections cost that `use_once` has used.
+fn measure(what: &str, launch: Launch, backend: Backend, use_once: fn(&TcpStream, &[u8])) {
+    if is_wrapped() {
+        return skip(what, "a wrapper's memory is in the way");
+    }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let connections = std::env::var("XPS_IDLE_CONNECTIONS")
         .map_or(2000, |number| number.parse::<u64>().expect("XPS_IDLE_CONNECTIONS is a number"));
     // The server, too, inherits what is allowed here.
     if !allow_descriptors(connections + 200) {
-        return skip("an_idle_connection_costs_little_memory", "too few descriptors are allowed");
+        return skip(what, "too few descriptors are allowed");
     }
-    let xps = Launch::echo(backend).flags(["--workers", "1"]).start();
+    let xps = launch.flags(["--workers", "1"]).start();
     // What is made at first need, and buffers for a burst, are not the connections' doing.
     let warm: Vec<_> = (0..100).map(|_| connect(xps.address())).collect();
-    warm.iter().for_each(|stream| ping(stream, &[7; 10_000]));
+    warm.iter().for_each(|stream| use_once(stream, &[7; 10_000]));
     drop(warm);
     let before = xps.usage().rss_bytes;
     let streams: Vec<_> = (0..connections)
         .map(|_| {
             let stream = connect(xps.address());
             // Each has been used, so each has given its buffers back.
-            ping(&stream, b"now idle");
+            use_once(&stream, b"now idle");
             stream
         })
         .collect();
     let each = xps.usage().rss_bytes.saturating_sub(before) / connections;
-    report(&format!("{connections} idle connections over {backend:?}: {each} bytes of user memory each"));
+    report(&format!("{connections} idle {what} connections over {backend:?}: {each} bytes of user memory each"));
     assert!(each <= BYTES_MAX, "{each} bytes each, {BYTES_MAX} at most");
-    streams.iter().step_by(100).for_each(|stream| ping(stream, b"and awake again"));
+    streams.iter().step_by(100).for_each(|stream| use_once(stream, b"and awake again"));
+}
+
+/// Asks for the small file, and reads the answer to its end.
+fn get_small(mut stream: &TcpStream) {
+    stream.write_all(b"GET /small HTTP/1.1\r\nHost: idle.test\r\n\r\n").expect("the server listens");
+    let mut answer = Vec::new();
+    while !answer.ends_with(&[b'x'; 612]) {
+        let mut piece = [0; 4096];
+        let count = std::io::Read::read(&mut stream, &mut piece).expect("an answer");
+        assert!(count > 0, "an end instead of the rest of an answer");
+        answer.extend_from_slice(&piece[..count]);
+    }
 }
 
 /// The aim is 1 KiB; a debug build carries checks along.

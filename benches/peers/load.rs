@@ -29,6 +29,8 @@ pub struct Task {
     /// Exchanges to begin each second, whether or not others are under way; `None`: each connection begins one when it
     /// has completed the last.
     pub rate: Option<u32>,
+    /// Connections beside the scenario's that are used once and then stay open.
+    pub idle: u32,
     /// Whose processor time to read. The generator adds itself.
     pub groups: Groups,
 }
@@ -115,6 +117,9 @@ impl Pace {
 /// Drives the server and measures it.
 pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     task.groups.peers.push(std::process::id());
+    let _idle = (0..task.idle)
+        .map(|_| probe::used(scenario, task.port, STALL_MAX).map(|(socket, _)| socket))
+        .collect::<io::Result<Vec<_>>>()?;
     let mut shared = Shared::new(scenario, task.port, task.rate.is_some())?;
     let mut connections =
         (0..scenario.connections).map(|token| Connection::open(token, &shared)).collect::<io::Result<Vec<_>>>()?;

@@ -61,6 +61,9 @@ struct Options {
     /// when an exchange was to begin.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rate: Option<u32>,
+    /// Keep so many more connections open, each used once: what they cost those that are busy.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    idle: u32,
     /// The xps binary to measure, instead of the one that cargo built with the benchmark.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_xps"))]
     xps: PathBuf,
@@ -113,6 +116,9 @@ fn compare(options: &Options) -> Result<(), String> {
     if options.load == Load::Wrk && options.rate.is_some() {
         return Err("wrk knows no rate".to_owned());
     }
+    if options.load == Load::Wrk && options.idle > 0 {
+        return Err("wrk keeps no idle connections".to_owned());
+    }
     processes::catch_interrupts();
     let processors = Processors::choose();
     eprintln!("{}", headline(&processors));
@@ -124,6 +130,7 @@ fn compare(options: &Options) -> Result<(), String> {
         measured: Duration::from_secs(options.seconds.into()),
         load: options.load,
         rate: options.rate,
+        idle: options.idle,
     };
     let mut results = Vec::new();
     for scenario in SCENARIOS.iter().filter(|scenario| options.wants(scenario)) {

@@ -1,4 +1,5 @@
-//! One exchange at leisure, on a connection of its own: whether a server is up, and what it calls its file.
+//! One exchange at leisure, on a connection of its own: whether a server is up, what it calls its file, and connections
+//! that then stay idle.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -9,6 +10,11 @@ use crate::scenario::Scenario;
 
 /// Asks for the whole body and checks it. Waits at most so long for each piece.
 pub fn exchange(scenario: &Scenario, port: u16, patience: Duration) -> io::Result<Expected> {
+    used(scenario, port, patience).map(|(_, expected)| expected)
+}
+
+/// The same, and the connection on which it was done.
+pub fn used(scenario: &Scenario, port: u16, patience: Duration) -> io::Result<(TcpStream, Expected)> {
     let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     socket.set_read_timeout(Some(patience))?;
     socket.write_all(&scenario.request())?;
@@ -22,7 +28,7 @@ pub fn exchange(scenario: &Scenario, port: u16, patience: Duration) -> io::Resul
         }
         let read = reader.read(&memory[..count], &mut expected, true)?;
         match (read.is_end, read.bytes == count) {
-            (true, true) => return Ok(expected),
+            (true, true) => return Ok((socket, expected)),
             (true, false) => return Err(io::Error::other("more bytes than the answer has")),
             (false, _) => {}
         }

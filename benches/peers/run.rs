@@ -42,6 +42,8 @@ pub struct Bench {
     pub load: Load,
     /// Exchanges to begin each second; `None`: as many as can be.
     pub rate: Option<u32>,
+    /// Connections beside the scenario's that are used once and then stay open.
+    pub idle: u32,
 }
 
 /// Why a run gave no figures.
@@ -64,6 +66,9 @@ const START_MAX: Duration = Duration::from_secs(5);
 /// How often to try. Foreign servers offer no event to wait for.
 const START_POLL: Duration = Duration::from_millis(20);
 
+/// Connections that servers are told to expect, beyond idle ones: more than any scenario has.
+const SPARE_CONNECTIONS: u32 = 4096;
+
 impl Bench {
     /// Starts everything, measures, ends everything.
     pub fn run(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
@@ -81,6 +86,7 @@ impl Bench {
             documents: &self.documents,
             port: free_port()?,
             origin: origin_port,
+            connections: self.idle + SPARE_CONNECTIONS,
             xps: &self.xps,
         };
         let process = self.start_server(server, scenario, &setup)?;
@@ -90,6 +96,7 @@ impl Bench {
             port: setup.port,
             measured: self.measured,
             rate: self.rate,
+            idle: self.idle,
             groups: Groups { server: pids, peers: vec![origin.id()] },
         };
         let measured = match self.load {
@@ -178,6 +185,7 @@ fn to_json(task: &Task) -> Value {
         "port": task.port,
         "measured_ns": ns(task.measured),
         "rate": task.rate,
+        "idle": task.idle,
         "server": task.groups.server,
         "peers": task.groups.peers,
     })
@@ -193,6 +201,7 @@ pub fn task_of(text: &str) -> Option<Task> {
         port: u16::try_from(value["port"].as_u64()?).ok()?,
         measured: Duration::from_nanos(value["measured_ns"].as_u64()?),
         rate: value["rate"].as_u64().and_then(|rate| u32::try_from(rate).ok()),
+        idle: u32::try_from(value["idle"].as_u64()?).ok()?,
         groups: Groups { server: pids("server")?, peers: pids("peers")? },
     })
 }

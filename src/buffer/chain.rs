@@ -50,6 +50,12 @@ impl Chain {
     /// If there are fewer.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.bytes, "advance by {count} of {}", self.bytes);
+        if count == self.bytes {
+            // What a send that was taken whole does.
+            self.chunks.clear();
+            self.bytes = 0;
+            return;
+        }
         let mut rest = count;
         let mut spent = 0;
         for chunk in &mut self.chunks {

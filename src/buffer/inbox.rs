@@ -86,11 +86,14 @@ impl Inbox {
     }
 
     fn pop_front(&mut self) -> Option<Buffer> {
-        let first = (!self.buffers.is_empty()).then(|| self.buffers.remove(0));
-        if self.buffers.is_empty() {
+        if self.buffers.len() > 1 {
+            return Some(self.buffers.remove(0));
+        }
+        let last = self.buffers.pop();
+        if self.buffers.spilled() {
             self.buffers.shrink_to_fit();
         }
-        first
+        last
     }
 
     /// Lays the next buffer's bytes beside the first ones, which are not enough. `false`: there are no more.
@@ -131,7 +134,7 @@ impl Inbox {
 
     /// Whether there is nothing to be read.
     pub fn is_empty(&self) -> bool {
-        self.bytes().is_empty()
+        self.gathered.is_none() && self.buffers.first().is_none_or(|buffer| buffer.len() == 0)
     }
 
     /// Bytes of memory held.

@@ -106,7 +106,8 @@ struct Shared {
 struct Class {
     size: usize,
     max: usize,
-    per_segment: usize,
+    /// Buffers in a segment, as a power of two: finding a buffer takes no division.
+    per_segment_log2: u32,
     segments: RefCell<Vec<Mapping>>,
     /// Leases on each buffer; 0: free or with the driver.
     leases: RefCell<Vec<u32>>,
@@ -269,7 +270,7 @@ impl Class {
         Self {
             size,
             max,
-            per_segment: (SEGMENT_BYTES / size).max(1),
+            per_segment_log2: (SEGMENT_BYTES / size).max(1).ilog2(),
             segments: RefCell::default(),
             leases: RefCell::default(),
             free: RefCell::default(),
@@ -281,12 +282,19 @@ impl Class {
     }
 
     fn address(&self, index: u16) -> NonNull<u8> {
-        let index = usize::from(index);
-        assert!(index < self.leases.borrow().len(), "buffer {index} was never made");
-        let segments = self.segments.borrow();
-        let offset = index % self.per_segment * self.size;
-        // SAFETY: every segment is `per_segment * size` bytes long, and the buffer exists.
-        unsafe { segments[index / self.per_segment].start().add(offset) }
+        debug_assert!(usize::from(index) < self.leases.borrow().len(), "buffer {index} was never made");
+        let (segment, offset) = self.place(usize::from(index));
+        // SAFETY: the segment exists, and each holds `per_segment` buffers.
+        unsafe { self.segments.borrow()[segment].start().add(offset) }
+    }
+
+    const fn per_segment(&self) -> usize {
+        1 << self.per_segment_log2
+    }
+
+    /// In which segment a buffer is, and where in it.
+    const fn place(&self, index: usize) -> (usize, usize) {
+        (index >> self.per_segment_log2, (index & (self.per_segment() - 1)) * self.size)
     }
 
     fn pop_free(&self) -> Option<u16> {
@@ -303,11 +311,11 @@ impl Class {
     fn grow(&self, free: &mut Vec<u16>) -> Option<()> {
         let mut leases = self.leases.borrow_mut();
         let made = leases.len();
-        let more = self.per_segment.min(self.max - made);
+        let more = self.per_segment().min(self.max - made);
         if more == 0 {
             return None;
         }
-        match Mapping::new(self.per_segment * self.size) {
+        match Mapping::new(self.per_segment() * self.size) {
             Ok(segment) => self.segments.borrow_mut().push(segment),
             Err(error) => {
                 tracing::warn!(%error, buffers = made, size = self.size, "no memory for more receive buffers");
@@ -324,8 +332,8 @@ impl Class {
         let free = self.free.borrow();
         let cold = self.free_low.get().min(free.len());
         for &index in free.get(self.trimmed.get()..cold).unwrap_or_default() {
-            let index = usize::from(index);
-            self.segments.borrow()[index / self.per_segment].discard(index % self.per_segment * self.size, self.size);
+            let (segment, offset) = self.place(usize::from(index));
+            self.segments.borrow()[segment].discard(offset, self.size);
         }
         self.trimmed.set(self.trimmed.get().max(cold));
         self.free_low.set(free.len());
@@ -341,6 +349,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// How many bytes there are.
+    #[expect(clippy::len_without_is_empty, reason = "a slice has it")]
+    pub const fn len(&self) -> usize {
+        self.length as usize
+    }
+
     /// Drops the first `count` bytes from the lease.
     ///
     /// # Panics

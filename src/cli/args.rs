@@ -7,7 +7,7 @@ use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64Va
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::units::{Header, StatusPage};
+use super::units::{AnswerHeader, Header, StatusPage};
 use crate::buffer::PoolConfig;
 use crate::config::file::FileMode;
 use crate::config::units::{Period, Size};
@@ -294,9 +294,9 @@ pub struct ServeOptions {
     /// The origin whose scripts may read the files: `*`, or one like https://example.org
     #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
     pub cors: Option<String>,
-    /// Add a field to every answer that is not an error; may be repeated (in the variable: one a line)
+    /// Add a field to every answer that is not an error, in place of the server's own; may be repeated (in the variable: one a line)
     #[arg(long, value_name = "NAME: VALUE", env = "XPS_HEADER", value_delimiter = '\n')]
-    pub header: Vec<Header>,
+    pub header: Vec<AnswerHeader>,
     /// Send this file in place of the page of an error; may be repeated
     #[arg(long, value_name = "STATUS=FILE", env = "XPS_ERROR_PAGE", value_delimiter = ',')]
     pub error_page: Vec<StatusPage>,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::config::ListenAddress;
 use crate::driver::{InvalidUnixPath, UnixPath};
-use crate::http::{Status, token};
+use crate::http::{Status, is_own, token};
 
 /// A field of HTTP: `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub struct Header {
     /// Without white space around it.
     pub value: String,
 }
+
+/// A field that may be added to an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerHeader(pub Header);
 
 /// A page for a status: `404=missing.html`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,11 @@ pub enum ArgumentError {
     /// Not a field.
     #[error("not a header: write NAME: VALUE, for example `Cache-Control: max-age=3600`")]
     Header,
+    /// A field that is not for others to set.
+    #[error(
+        "this field says how the answer is framed, when it was made or what becomes of the connection: xps's own to say"
+    )]
+    OwnField,
     /// Not a status and a file.
     #[error("not a page for an error: write STATUS=FILE with a status of 400 to 599, for example `404=missing.html`")]
     StatusPage,
@@ -93,6 +102,18 @@ impl FromStr for Header {
     }
 }
 
+impl FromStr for AnswerHeader {
+    type Err = ArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
+        let header: Header = text.parse()?;
+        if is_own(&header.name) || header.name.eq_ignore_ascii_case("Date") {
+            return Err(ArgumentError::OwnField);
+        }
+        Ok(Self(header))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +133,20 @@ mod tests {
         assert_eq!("404=a=b.html".parse(), Ok(page(Status::NOT_FOUND, "a=b.html")));
         for text in ["", "404", "404=", "=a", "200=a", "600=a", "x=a"] {
             assert_eq!(text.parse::<StatusPage>(), Err(ArgumentError::StatusPage), "{text}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        let header = |name: &str, value: &str| Header { name: name.to_owned(), value: value.to_owned() };
+        assert_eq!("Cache-Control: max-age=60 ".parse(), Ok(header("Cache-Control", "max-age=60")));
+        assert_eq!("X:".parse(), Ok(header("X", "")));
+        for text in ["", "X", ": a", "X : a", "X: a\r\nY: b"] {
+            assert_eq!(text.parse::<Header>(), Err(ArgumentError::Header), "{text}");
+        }
+        for text in ["content-length: 5", "Transfer-Encoding: chunked", "Connection: close", "Date: now"] {
+            assert_eq!(text.parse::<AnswerHeader>(), Err(ArgumentError::OwnField), "{text}");
+            assert!(text.parse::<Header>().is_ok(), "a request may have it: {text}");
         }
     }
 

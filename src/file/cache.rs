@@ -196,6 +196,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
     where
         K: Borrow<Q>,
     {
+        if self.table.is_empty() {
+            // Hashing is what a look-up costs; of faults there are usually none.
+            return None;
+        }
         let hash = self.hasher.hash_one(key);
         self.table.find(hash, |index| self.nodes[*index as usize].key.borrow() == key).copied()
     }

@@ -1,12 +1,15 @@
 //! What a file is, as far as its name tells: `Content-Type`, and whether compressing it pays.
 
 /// A media type without parameters, such as `text/html`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MediaType(&'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaType {
+    name: &'static str,
+    is_compressible: bool,
+}
 
 impl MediaType {
     /// Of what nothing is known (RFC 9110, 8.3): browsers offer to save it.
-    pub const UNKNOWN: Self = Self("application/octet-stream");
+    pub const UNKNOWN: Self = Self { name: "application/octet-stream", is_compressible: false };
 
     /// The media type of a file with this name or path, by what follows the last dot.
     pub fn of_name(name: &[u8]) -> Self {
@@ -19,56 +22,64 @@ impl MediaType {
         }
         // The registry has one type for scripts since RFC 9239.
         if extension.eq_ignore_ascii_case("mjs") {
-            return Self("text/javascript");
+            return Self::new("text/javascript");
         }
-        mime_guess::from_ext(extension).first_raw().map_or(Self::UNKNOWN, Self)
+        mime_guess::from_ext(extension).first_raw().map_or(Self::UNKNOWN, Self::new)
+    }
+
+    fn new(name: &'static str) -> Self {
+        Self { name, is_compressible: is_compressible(name) }
     }
 
     /// The name, such as `text/html`.
     pub const fn as_str(self) -> &'static str {
-        self.0
+        self.name
     }
 
     /// Whether a charset parameter means something for it.
     pub fn is_text(self) -> bool {
-        self.0.starts_with("text/") || matches!(self.0, "application/javascript" | "application/xml")
+        self.name.starts_with("text/") || matches!(self.name, "application/javascript" | "application/xml")
     }
 
     /// Whether its files usually become much smaller. Images, films, archives and WOFF fonts are compressed already.
-    pub fn is_compressible(self) -> bool {
-        let Some((family, subtype)) = self.0.split_once('/') else { return false };
-        if family == "text" || subtype.ends_with("+xml") || subtype.ends_with("+json") {
-            return true;
-        }
-        match family {
-            "application" => matches!(
-                subtype,
-                "javascript"
-                    | "json"
-                    | "xml"
-                    | "wasm"
-                    | "rtf"
-                    | "sql"
-                    | "x-sh"
-                    | "x-tar"
-                    | "x-tex"
-                    | "postscript"
-                    | "vnd.ms-fontobject"
-            ),
-            "font" => matches!(subtype, "ttf" | "otf" | "collection"),
-            "image" => matches!(subtype, "bmp" | "x-icon" | "vnd.microsoft.icon"),
-            _ => false,
-        }
+    pub const fn is_compressible(self) -> bool {
+        self.is_compressible
     }
 
     /// Appends the value of `Content-Type`. `charset` is for text only; without one none is claimed, and the document's own
     /// word holds.
     pub fn write(self, charset: Option<&str>, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_bytes());
+        out.extend_from_slice(self.name.as_bytes());
         if let Some(charset) = charset.filter(|_| self.is_text()) {
             out.extend_from_slice(b"; charset=");
             out.extend_from_slice(charset.as_bytes());
         }
+    }
+}
+
+fn is_compressible(name: &str) -> bool {
+    let Some((family, subtype)) = name.split_once('/') else { return false };
+    if family == "text" || subtype.ends_with("+xml") || subtype.ends_with("+json") {
+        return true;
+    }
+    match family {
+        "application" => matches!(
+            subtype,
+            "javascript"
+                | "json"
+                | "xml"
+                | "wasm"
+                | "rtf"
+                | "sql"
+                | "x-sh"
+                | "x-tar"
+                | "x-tex"
+                | "postscript"
+                | "vnd.ms-fontobject"
+        ),
+        "font" => matches!(subtype, "ttf" | "otf" | "collection"),
+        "image" => matches!(subtype, "bmp" | "x-icon" | "vnd.microsoft.icon"),
+        _ => false,
     }
 }
 

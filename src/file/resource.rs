@@ -2,11 +2,12 @@
 //!
 //! A resource is shared by whoever serves it. It does not know its path, nor how long it is true.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::compress::Coding;
+use super::media_type::MediaType;
 use super::validator::EntityTag;
 use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
@@ -20,8 +21,10 @@ pub struct Resource {
     pub coding: Option<Coding>,
     /// The bytes, or where they are.
     pub content: Content,
-    /// Room for whoever serves it: the whole of it.
-    pub prepared: RefCell<Option<Prepared>>,
+    /// What its name says it is.
+    media_type: OnceCell<MediaType>,
+    /// Room for whoever serves it: the whole of it, on a connection that ends after it, and on one that goes on.
+    pub prepared: RefCell<[Option<Prepared>; 2]>,
     /// The same: that it has not been modified, to those who name exactly this tag.
     pub not_modified: RefCell<Option<(EntityTag, Prepared)>>,
 }
@@ -62,7 +65,19 @@ pub(super) type Released = Rc<RefCell<Vec<File>>>;
 
 impl Resource {
     pub(super) fn new(info: FileInfo, coding: Option<Coding>, content: Content) -> Self {
-        Self { info, coding, content, prepared: RefCell::new(None), not_modified: RefCell::new(None) }
+        Self {
+            info,
+            coding,
+            content,
+            media_type: OnceCell::new(),
+            prepared: RefCell::default(),
+            not_modified: RefCell::new(None),
+        }
+    }
+
+    /// What it is, by the name under which it was found: looked up once, since the registry is large.
+    pub fn media_type(&self, path: &[u8]) -> MediaType {
+        *self.media_type.get_or_init(|| MediaType::of_name(path))
     }
 
     /// Bytes of the content.

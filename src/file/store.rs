@@ -527,11 +527,11 @@ impl Found {
         matches!(self, Self::Resource(resource) if matches!(resource.content, Content::File(_)))
     }
 
-    /// Bytes of memory, about: of a small file twice its size, since it is kept as a response, too.
+    /// Bytes of memory, about: of a small file three times its size, since it is kept as responses, too.
     fn memory(&self) -> usize {
         match self {
             Self::Resource(resource) => match &resource.content {
-                Content::Memory(bytes) => 512 + 2 * bytes.len(),
+                Content::Memory(bytes) => 512 + 3 * bytes.len(),
                 Content::File(_) | Content::Folder | Content::Special => 512,
             },
             Self::Folder(entries) => entries.iter().map(|entry| 96 + entry.name.len()).sum(),

@@ -41,6 +41,13 @@ impl Validators {
         }
     }
 
+    /// The same, if `varies`, of a file that is sent in several representations: all have its date, so that the date says
+    /// nothing of which one a client has.
+    #[must_use]
+    pub const fn of_several(self, varies: bool) -> Self {
+        Self { is_date_strong: self.is_date_strong && !varies, ..self }
+    }
+
     /// The entity tag.
     pub const fn tag(&self) -> &EntityTag {
         &self.tag
@@ -51,7 +58,8 @@ impl Validators {
         self.modified_s
     }
 
-    /// Whether the date names one version only (RFC 9110, 8.8.2.2), so that ranges may rely on it.
+    /// Whether the date names one version only (RFC 9110, 8.8.2.2), and of that one representation, so that ranges may
+    /// rely on it.
     pub const fn is_date_strong(&self) -> bool {
         self.is_date_strong
     }
@@ -160,5 +168,11 @@ mod tests {
         };
         let now = NOW_S as i64;
         assert_eq!([strong(now - 1), strong(now), strong(now + 1)], [true, false, false]);
+    }
+
+    #[test]
+    fn a_date_that_several_representations_share_is_not_strong() {
+        let strong = |varies| Validators::new(&INFO, None, NOW_S).of_several(varies).is_date_strong();
+        assert_eq!([strong(false), strong(true)], [true, false]);
     }
 }

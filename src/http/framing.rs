@@ -59,6 +59,9 @@ pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Re
 
 /// The framing that a head's fields declare, for requests and answers alike; nothing may be said twice.
 pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, Refusal> {
+    if fields.known(Known::ContentLength).is_none() && fields.known(Known::TransferEncoding).is_none() {
+        return Ok(BodyFraming::None);
+    }
     let has_codings = fields.known(Known::TransferEncoding).is_some();
     if has_codings && version == Version::Http10 {
         return Err(Refusal::bad_request("HTTP/1.0 has no Transfer-Encoding"));

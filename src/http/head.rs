@@ -109,13 +109,27 @@ const fn field_refusal(error: httparse::Error) -> Refusal {
 ///
 /// Written without branches so that the compiler can look at many bytes at once.
 fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
-    let starts_with_lf = bytes.first() == Some(&b'\n');
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    pairs.fold(starts_with_lf, |found, (&byte, &next)| found | ((byte == b'\r') != (next == b'\n')))
+    let [first, rest @ ..] = bytes else { return false };
+    let is_torn = |byte: u8, next: u8| u8::from(byte == b'\r') ^ u8::from(next == b'\n');
+    let torn = bytes.iter().zip(rest).fold(0, |torn, (&byte, &next)| torn | is_torn(byte, next));
+    *first == b'\n' || torn != 0
+}
+
+/// Fields that say how a message is framed or what becomes of the connection.
+const OWN_FIELDS: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Whether a field says how a message is framed or what becomes of the connection: those are written by whoever sends the
+/// message, and are nobody else's to say.
+pub fn is_own(field: &str) -> bool {
+    OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(field))
 }
 
 /// Whether the sender would go on with this connection (RFC 9112, 9.3).
 pub(super) fn keep_alive(version: Version, fields: &Fields<'_>) -> bool {
+    if fields.known(Known::Connection).is_none() {
+        return version == Version::Http11;
+    }
     let names = |wanted: &[u8]| connection_tokens(fields).any(|token| token.eq_ignore_ascii_case(wanted));
     match version {
         Version::Http11 => !names(b"close"),

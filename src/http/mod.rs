@@ -56,7 +56,7 @@ pub use date::DateLine;
 pub use error_page::PageType;
 pub use fields::{Field, Fields, Known};
 pub use framing::BodyFraming;
-pub use head::{HeadLimits, Version};
+pub use head::{HeadLimits, Version, is_own};
 pub use method::Method;
 pub use path::{DecodedPath, encode_path};
 pub use request::{Expect, Parsed, RequestHead};

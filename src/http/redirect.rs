@@ -45,19 +45,22 @@ impl Template {
     /// The URL for a request. The path and the query are escaped as they came; the host is without its port. Where there is
     /// no query, a question mark before it goes, too.
     ///
-    /// A URL that begins with the path never names another host: of several slashes at its start one is left.
-    pub fn expand(&self, head: &RequestHead<'_>) -> Vec<u8> {
+    /// A URL that begins with the path never names another host: of several slashes at its start one is left, and of
+    /// backslashes, which browsers take for slashes.
+    ///
+    /// `None` if the URL wants the host and the request has none, as HTTP/1.0 permits.
+    pub fn expand(&self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
         let mut url = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => url.extend_from_slice(text.as_bytes()),
-                Part::Host => url.extend_from_slice(without_port(head.host.unwrap_or_default()).as_bytes()),
+                Part::Host => url.extend_from_slice(without_port(head.host?).as_bytes()),
                 Part::Path => {
                     let path = head.target.path().unwrap_or("/");
                     if url.is_empty() || url.ends_with(b"/") {
                         // What precedes has the slash, or there must be no more than one.
                         url.extend(url.is_empty().then_some(b'/'));
-                        url.extend_from_slice(path.trim_start_matches('/').as_bytes());
+                        url.extend_from_slice(path.trim_start_matches(['/', '\\']).as_bytes());
                     } else {
                         url.extend_from_slice(path.as_bytes());
                     }
@@ -71,7 +74,7 @@ impl Template {
                 },
             }
         }
-        url
+        Some(url)
     }
 }
 
@@ -95,12 +98,22 @@ mod tests {
     use crate::http::HeadLimits;
     use crate::http::request::{Parsed, parse};
 
-    fn expanded(template: &str, target: &str) -> String {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: example.org:8080\r\n\r\n");
+    fn expanded_for(template: &str, request: &str) -> Option<String> {
         let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
-            panic!("{target} is no target");
+            panic!("{request} is no request");
         };
-        String::from_utf8(Template::parse(template).unwrap().expand(&head)).unwrap()
+        Template::parse(template).unwrap().expand(&head).map(|url| String::from_utf8(url).unwrap())
+    }
+
+    fn expanded(template: &str, target: &str) -> String {
+        expanded_for(template, &format!("GET {target} HTTP/1.1\r\nHost: example.org:8080\r\n\r\n")).unwrap()
+    }
+
+    #[test]
+    fn there_is_no_url_without_a_host_where_one_is_wanted() {
+        let request = "GET /a HTTP/1.0\r\n\r\n";
+        assert_eq!(expanded_for("https://$host$path", request), None);
+        assert_eq!(expanded_for("/new$path", request).as_deref(), Some("/new/a"));
     }
 
     #[test]
@@ -115,6 +128,8 @@ mod tests {
     fn row_77_a_path_is_never_another_host() {
         assert_eq!(expanded("$path", "//evil.example/x"), "/evil.example/x");
         assert_eq!(expanded("/$path", "//evil.example"), "/evil.example");
+        assert_eq!(expanded("$path", "/\\evil.example/x"), "/evil.example/x");
+        assert_eq!(expanded("/$path", "/\\/\\evil.example"), "/evil.example");
     }
 
     #[test]

@@ -119,6 +119,12 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Ref
     })
 }
 
+/// Whether bytes that [`parse`] refused, or that are no whole head, begin as a HEAD request does, so that whoever sent them
+/// does not expect the answer to have a body.
+pub fn begins_as_head(bytes: &[u8]) -> bool {
+    matches!(skip_leading_lines(bytes), Ok(Some(line_at)) if bytes[line_at..].starts_with(b"HEAD "))
+}
+
 /// Of a head without an end in `window`: whether it may still come.
 fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, Refusal> {
     if window.len() < head_bytes_max {
@@ -241,7 +247,7 @@ fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Resul
 fn expect(version: Version, fields: &Fields<'_>) -> Expect {
     let mut expect = Expect::None;
     // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
-    if version == Version::Http11 {
+    if version == Version::Http11 && fields.known(Known::Expect).is_some() {
         for element in fields.all_known(Known::Expect).flat_map(list) {
             match (expect, element.eq_ignore_ascii_case(b"100-continue")) {
                 (Expect::None | Expect::Continue, true) => expect = Expect::Continue,

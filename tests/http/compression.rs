@@ -99,6 +99,39 @@ backends! {
         assert_eq!(response.field("Content-Range"), Some(&*format!("bytes 5-9/{}", coded.body.len())));
     }
 
+    /// A body of several parts has no field that says how the parts are coded.
+    fn row_57_several_ranges_of_a_compressed_file_are_all_of_it(backend) {
+        let site = Site::new(backend, &[]);
+        for (name, size) in [("small.txt", 5000), ("large.txt", 300_000)] {
+            site.write(name, text(size));
+            let ask = |lines: &str| site.get_with(&format!("/{name}"), &format!("Range: bytes=0-1,4-5\r\n{lines}"));
+            let coded = ask("Accept-Encoding: gzip\r\n");
+            assert_eq!((coded.status, coded.field("Content-Encoding")), (200, Some("gzip")), "{name}");
+            assert!(decoded(&coded) == text(size), "{name}");
+            let plain = ask("");
+            assert_eq!((plain.status, plain.field("Content-Encoding")), (206, None), "{name}");
+        }
+    }
+
+    /// The forms of a file share its date, so that a date does not say of which form a client has a part.
+    fn rows_52_and_57_a_date_does_not_let_a_part_be_put_to_one_of_another_form(backend) {
+        let site = Site::of(backend, &[], |root| {
+            for name in ["a.txt", "a.png"] {
+                fs::write(root.join(name), text(5000)).expect("a file");
+                set_age(&root.join(name), 1000);
+            }
+        });
+        let date = site.get("/a.txt").field("Last-Modified").expect("a date").to_owned();
+        let lines = format!("Range: bytes=100-\r\nIf-Range: {date}\r\n");
+        for codings in ["", "Accept-Encoding: gzip\r\n"] {
+            let response = site.get_with("/a.txt", &format!("{lines}{codings}"));
+            assert!(response.status == 200 && decoded(&response) == text(5000), "{codings}: {response:?}");
+        }
+        let only_form = site.get("/a.png").field("Last-Modified").expect("a date").to_owned();
+        let lines = format!("Range: bytes=100-\r\nIf-Range: {only_form}\r\n");
+        assert_eq!(site.get_with("/a.png", &lines).status, 206);
+    }
+
     fn row_57_what_is_compressed_already_or_switched_off_is_left_alone(backend) {
         let site = Site::new(backend, &[]);
         for name in ["a.png", "a.zip", "a.gz", "a.mp4", "a.woff2"] {

@@ -54,6 +54,13 @@ backends! {
             wire.send("GET");
             assert_eq!(wire.response().status, 408);
         });
+        // As far as it goes it is a HEAD, and whoever sent it expects no body.
+        let mut wire = site.wire();
+        takes_a_short_time("half a HEAD", || {
+            wire.send("HEAD /probe HT");
+            assert_eq!(wire.response_to_head().status, 408);
+            wire.expect_end();
+        });
     }
 
     fn row_1_a_client_that_asks_nothing_is_let_go(backend) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::site::{Site, expect_probe};
 use crate::support::client::read_until_cut;
 use crate::support::files::{assert_stream_is_file, write_sparse};
-use crate::support::{Content, assert_same_bytes, backends, eventually, is_wrapped, skip};
+use crate::support::{Content, Launch, assert_same_bytes, backends, eventually, is_wrapped, skip};
 
 backends! {
     fn row_53_every_size_around_a_boundary_is_whole(backend) {
@@ -166,7 +166,7 @@ backends! {
             assert!(response.field("Date").is_some());
         }
         let site = Site::of(backend, &["--charset", "utf-8", "--cors", "*", "--server-name", "", "--header", "X-One: 1", "--header",
-            "Cache-Control: max-age=60"], fill);
+            "Cache-Control: max-age=60", "--header", "Vary: X-Two"], fill);
         assert_eq!(site.get("/a.txt").field("Content-Type"), Some("text/plain; charset=utf-8"));
         assert_eq!(site.get("/a.png").field("Content-Type"), Some("image/png"));
         for (method, target) in [("GET", "/a.txt"), ("HEAD", "/a.txt"), ("GET", "/folder"), ("GET", "/folder/"), ("OPTIONS", "/a.txt")] {
@@ -175,8 +175,53 @@ backends! {
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{method} {target}");
             assert_eq!(response.field("Server"), None, "{method} {target}");
         }
+        // In place of the server's own; what answers depend on is only added to.
+        for target in ["/a.txt", "/folder/"] {
+            let response = site.get(target);
+            assert_eq!(response.field("Cache-Control"), Some("max-age=60"), "{target}");
+            assert_eq!(response.fields.iter().filter(|(name, _)| name == "Vary").count(), 2, "{response:?}");
+        }
         let error = site.get("/missing");
         assert_eq!((error.status, error.field("X-One"), error.field("Server")), (404, None, None));
+        let site = Site::of(backend, &["--header", "Content-Type: text/x", "--header", "Set-Cookie: a", "--header", "Set-Cookie: b"], fill);
+        let response = site.get("/a.txt");
+        assert_eq!(response.field("Content-Type"), Some("text/x"));
+        assert_eq!(response.fields.iter().filter(|(name, _)| name == "Set-Cookie").count(), 2);
+    }
+
+    fn fields_that_frame_an_answer_cannot_be_set(backend) {
+        for field in ["Content-Length: 5", "transfer-encoding: chunked", "Connection: close", "Upgrade: x", "Date: now"] {
+            let finished = Launch::new(backend, ["serve", ".", "--header", field]).run(b"");
+            assert_eq!(finished.status.code(), Some(2), "{field}: {}", finished.errors);
+            assert!(finished.errors.contains("xps's own to say"), "{field}: {}", finished.errors);
+        }
+    }
+
+    fn scripts_of_other_sites_learn_what_they_may_do(backend) {
+        for origin in ["*", "https://app.example"] {
+            let site = Site::new(backend, &["--cors", origin]);
+            site.write("a.bin", "content");
+            let asks = "Origin: https://app.example\r\nAccess-Control-Request-Method: GET\r\n\
+                Access-Control-Request-Headers: range, x-own\r\n";
+            let preflight = site.ask("OPTIONS", "/a.bin", asks);
+            assert_eq!(preflight.status, 204, "{origin}");
+            assert_eq!(preflight.field("Access-Control-Allow-Origin"), Some(origin));
+            assert_eq!(preflight.field("Access-Control-Allow-Methods"), Some("GET, HEAD, OPTIONS"));
+            assert_eq!(preflight.field("Access-Control-Allow-Headers"), Some("range, x-own"));
+            assert!(preflight.field("Access-Control-Max-Age").is_some());
+            // The one origin goes with every answer, to whomever: nothing depends on who asks.
+            for lines in ["", "Origin: https://app.example\r\n", "Origin: https://other.example\r\n"] {
+                for (method, target, status) in [("GET", "/a.bin", 200), ("GET", "/missing", 404), ("POST", "/a.bin", 405), ("OPTIONS", "/a.bin", 204)] {
+                    let response = site.ask(method, target, lines);
+                    assert_eq!(response.status, status, "{method} {target}");
+                    assert_eq!(response.field("Access-Control-Allow-Origin"), Some(origin), "{method} {target}");
+                    assert_eq!(response.field("Access-Control-Allow-Methods"), None, "{method} {target}");
+                }
+            }
+        }
+        let site = Site::new(backend, &[]);
+        let preflight = site.ask("OPTIONS", "/probe", "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n");
+        assert!(!preflight.fields.iter().any(|(name, _)| name.starts_with("Access-Control")), "{preflight:?}");
     }
 
     fn error_pages_are_json_for_who_prefers_it(backend) {
@@ -185,7 +230,9 @@ backends! {
         assert_eq!(response.field("Content-Type"), Some("application/json"));
         let page: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
         assert_eq!(page["status"], 404);
-        assert_eq!(site.get("/missing").field("Content-Type"), Some("text/html; charset=utf-8"));
+        let html = site.get("/missing");
+        assert_eq!(html.field("Content-Type"), Some("text/html; charset=utf-8"));
+        assert_eq!((response.field("Vary"), html.field("Vary")), (Some("Accept"), Some("Accept")));
     }
 
     /// A file that is written to while it is read into memory must not stay there longer than the validity time.

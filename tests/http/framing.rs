@@ -345,9 +345,24 @@ backends! {
         let (unmodified, fate) = site.fate(request.as_bytes());
         assert_eq!((unmodified.status, fate, unmodified.body.len()), (304, Kept, 0));
         assert_eq!(unmodified.field("ETag"), Some(tag));
-        for request in ["HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", "HEAD /none HTTP/1.1\r\nHost: h\r\n\r\n", "HEAD /%zz HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        let large = format!("HEAD / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "a".repeat(40_000));
+        for (request, status) in [
+            ("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", 200),
+            ("HEAD /none HTTP/1.1\r\nHost: h\r\n\r\n", 404),
+            // These are refused before they are understood.
+            ("HEAD /%zz HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            ("HEAD / HTTP/1.1\r\n\r\n", 400),
+            ("\r\n\r\nHEAD / HTTP/1.1\r\n\r\n", 400),
+            (&large, 431),
+        ] {
             let (response, _) = site.fate(request.as_bytes());
-            assert!(response.length().is_some_and(|length| length > 0), "{request:?}: {response:?}");
+            assert_eq!(response.status, status, "{}", &request[..request.len().min(100)]);
+            assert!(response.length().is_some_and(|length| length > 0), "{response:?}");
+        }
+        // What only looks like HEAD is answered as what it is.
+        for request in ["HEADER / HTTP/1.1\r\n\r\n", "head / HTTP/1.1\r\n\r\n"] {
+            let (response, _) = site.fate(request.as_bytes());
+            assert!(response.text().contains("400 Bad Request"), "{request:?}: {response:?}");
         }
     }
 

@@ -54,6 +54,18 @@ backends! {
         }
     }
 
+    fn row_47_a_listing_is_sorted_as_asked_for(backend) {
+        let site = Site::of(backend, &[], |root| {
+            fs::create_dir_all(root.join("folder/sub")).expect("a folder");
+            for (name, size) in [("b", 3), ("a", 2000), ("c", 10)] {
+                fs::write(root.join("folder").join(name), vec![b'x'; size]).expect("a file");
+            }
+        });
+        for (query, expected) in [("?sort=size&order=desc", ["sub", "a", "c", "b"]), ("?sort=size", ["sub", "b", "c", "a"]), ("", ["sub", "a", "b", "c"])] {
+            assert_eq!(names(&site.get_with(&format!("/folder/{query}"), JSON).text()), expected, "{query}");
+        }
+    }
+
     fn row_47_a_new_file_is_listed_soon(backend) {
         let site = Site::new(backend, &[]);
         assert_eq!(names(&site.get_with("/", JSON).text()), ["probe"]);

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crate::site::{PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::stays_silent;
 use crate::support::environment::{allow_descriptors, find_program, report};
+use crate::support::files::write_sparse;
 use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, skip};
+use crate::wire::Wire;
 
 /// As many as a test may open without asking for more; the rows' ten thousand are the same code path.
 const CLIENTS: usize = 800;
@@ -118,6 +120,51 @@ backends! {
             assert!(matches!(response.status, 200 | 503), "{response:?}");
         }
         eventually("files can be opened again", || site.get("/large9").status == 200);
+    }
+
+    fn row_44_a_file_that_no_descriptor_is_left_for_is_503_for_a_while(backend) {
+        if is_wrapped() {
+            return skip("row_44, descriptors", "a wrapper needs descriptors itself");
+        }
+        // So many connections are admitted under this limit: each with a file of its own takes more than there are.
+        const ADMITTED: usize = 32;
+        let site = Site::launched(backend, &["--workers", "1"], |launch| launch.with_descriptors_max(64), |root| {
+            for number in 0..ADMITTED {
+                write_sparse(&root.join(format!("large{number}")), 64 << 20);
+            }
+        });
+        let ask = |wire: &mut Wire, number: usize| {
+            wire.send(format!("GET /large{number} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let head = wire.head_only();
+            assert!(matches!(head.status, 200 | 503), "{head:?}");
+            assert_eq!(head.field("Retry-After").is_some(), head.status == 503, "{head:?}");
+            head
+        };
+        let mut wires: Vec<_> = (0..ADMITTED).map(|_| site.wire()).collect();
+        wires.iter_mut().for_each(expect_probe);
+        let mut reading = Vec::new();
+        let mut refused = None;
+        for (number, mut wire) in wires.into_iter().enumerate() {
+            let head = ask(&mut wire, number);
+            if head.status == 200 {
+                // It holds the file, since it reads no more of it.
+                reading.push(wire);
+            } else {
+                wire.take(head.length().expect("a length") as usize);
+                refused = Some((wire, number));
+            }
+        }
+        let (mut wire, number) = refused.expect("one for which no descriptor was left");
+        wire.send("OPTIONS /probe HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.response().status, 204, "what wants no file is answered as ever");
+        drop(reading);
+        eventually("the file", || {
+            let head = ask(&mut wire, number);
+            if head.status == 503 {
+                wire.take(head.length().expect("a length") as usize);
+            }
+            head.status == 200
+        });
     }
 
     fn row_74_connections_beyond_the_limit_wait_their_turn(backend) {

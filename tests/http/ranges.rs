@@ -72,6 +72,8 @@ backends! {
             let spans = [(0, 10), (50, 60), (size - 100, size), (5000, 9000)];
             let response = range(&site, size, &format!("bytes=0-9,50-59, -100,5000-8999,{}-", size + 7));
             assert_eq!((response.status, response.field("Content-Range")), (206, None));
+            assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"), "row 56");
+            assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
             let content_type = response.field("Content-Type").expect("a type");
             let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").expect("parts");
             let mut rest = &response.body[..];

@@ -107,7 +107,7 @@ impl Site {
     pub fn fate(&self, request: &[u8]) -> (Response, Fate) {
         let mut wire = self.wire();
         wire.send(request);
-        let is_head = request.starts_with(b"HEAD ");
+        let is_head = request.trim_ascii_start().starts_with(b"HEAD ");
         let text = || String::from_utf8_lossy(&request[..request.len().min(200)]).into_owned();
         let response = wire.read(is_head).unwrap_or_else(|| panic!("no answer to {:?}", text()));
         if response.is_last() {

@@ -75,6 +75,101 @@ backends! {
         assert!(response.body.is_empty());
     }
 
+    fn rows_26_37_38_and_39_each_kind_of_route_takes_its_methods(backend) {
+        let origin = upstream("from upstream");
+        let redirect = |path: &str, status: u16| {
+            json!({ "req_path": path, "type": "redirect", "http_status_code": status, "redirect_url": "/new" })
+        };
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        let all = json!([redirect("/moved", 308), redirect("/old", 301), metrics, proxied("/proxied", &origin)]);
+        let (_place, service) = serve(backend, &[], all);
+        const READING: &str = "GET, HEAD, OPTIONS";
+        const ALL: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        for (target, methods, status, allow) in [
+            ("/moved", &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "PROPFIND"][..], 308, None),
+            ("/moved", &["OPTIONS"], 204, Some(ALL)),
+            ("/moved", &["TRACE"], 405, Some(ALL)),
+            ("/moved", &["BREW", "get"], 400, None),
+            ("/old", &["GET", "HEAD", "POST", "DELETE"], 301, None),
+            ("/metrics", &["GET", "HEAD"], 200, None),
+            ("/metrics", &["OPTIONS"], 204, Some(READING)),
+            ("/metrics", &["POST", "PUT", "DELETE", "PROPFIND", "TRACE"], 405, Some(READING)),
+            ("/metrics", &["BREW"], 400, None),
+            ("/proxied", &["TRACE"], 405, Some(ALL)),
+        ] {
+            for method in methods {
+                let mut wire = Wire::to(service.address());
+                wire.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"));
+                let response = wire.read(*method == "HEAD").expect("an answer");
+                assert_eq!((response.status, response.field("Allow")), (status, allow), "{method} {target}");
+                assert_eq!(response.field("Location").is_some(), matches!(status, 301 | 308), "{method} {target}");
+                if status == 400 {
+                    wire.expect_end();
+                } else {
+                    wire.send("GET /moved HTTP/1.1\r\nHost: h\r\n\r\n");
+                    assert_eq!(wire.response().status, 308, "the connection goes on after {method} {target}");
+                }
+            }
+        }
+        for target in ["/moved", "/metrics", "/proxied"] {
+            assert_eq!(get_with(&service, target, "Expect: a-miracle\r\n").status, 417, "{target}");
+        }
+    }
+
+    fn rows_77_and_82_a_path_in_a_redirect_names_no_host_and_ends_no_line(backend) {
+        let redirect = json!({ "req_path": "/", "type": "redirect", "redirect_url": "/$path?$query" });
+        let (_place, service) = serve(backend, &[], json!([redirect]));
+        for (target, location) in [
+            ("//evil.example/x", "/evil.example/x"),
+            ("///evil.example", "/evil.example"),
+            // Browsers take it for a slash.
+            ("/\\evil.example", "/evil.example"),
+            ("/%0d%0aSet-Cookie:%20x=y", "/%0d%0aSet-Cookie:%20x=y"),
+            ("/a?b=%0d%0aSet-Cookie:%20x=y", "/a?b=%0d%0aSet-Cookie:%20x=y"),
+        ] {
+            let response = get(&service, target);
+            assert_eq!(response.field("Location"), Some(location), "{target}");
+            assert_eq!(response.field("Set-Cookie"), None, "{target}");
+        }
+    }
+
+    fn a_redirect_to_the_host_wants_one(backend) {
+        let to_host = json!({ "req_path": "/host", "type": "redirect", "redirect_url": "https://$host/" });
+        let to_path = json!({ "req_path": "/path", "type": "redirect", "redirect_url": "/new" });
+        let (_place, service) = serve(backend, &[], json!([to_host, to_path]));
+        for (target, host, status, location) in [
+            ("/host", "", 400, None),
+            ("/host", "Host: h\r\n", 302, Some("https://h/")),
+            ("/path", "", 302, Some("/new")),
+        ] {
+            let mut wire = Wire::to(service.address());
+            wire.send(format!("GET {target} HTTP/1.0\r\n{host}\r\n"));
+            let response = wire.response();
+            assert_eq!((response.status, response.field("Location")), (status, location), "{target}");
+        }
+    }
+
+    fn a_route_s_own_prefix_may_begin_with_a_dot(backend) {
+        let both = json!([site("/.assets", json!({})), site("/a/.b", json!({})), site("/", json!({}))]);
+        let (place, service) = serve(backend, &[(".hidden", b"secret")], both);
+        std::fs::create_dir(place.path("site/.assets")).expect("a folder");
+        std::fs::write(place.path("site/.assets/page"), "another").expect("a file");
+        for (target, status) in [
+            ("/.assets/page", 200),
+            ("/.assets/", 200),
+            ("/.assets", 301),
+            ("/a/.b/page", 200),
+            ("/.assets/.hidden", 404),
+            ("/.assets/.assets/page", 404),
+            ("/a/.b/.hidden", 404),
+            ("/.hidden", 404),
+            ("/a/.c", 404),
+        ] {
+            assert_eq!(get(&service, target).status, status, "{target}");
+        }
+        assert_eq!(get(&service, "/.assets/page").text(), "a page");
+    }
+
     fn a_host_has_its_own_routes_and_its_own_log(backend) {
         let place = Place::new(backend);
         place.page("site", "the first");
@@ -268,6 +363,7 @@ backends! {
         assert_eq!(get(&service, "/page").status, 200);
         let response = get(&service, "/metrics");
         assert_eq!(response.field("X-Own"), Some("1"));
+        assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"), "row 56");
         assert!(response.text().contains("xps_http_answers_total{class=\"2xx\"} 1\n"), "{}", response.text());
     }
 

@@ -9,7 +9,7 @@ use crate::scenario::Service;
 
 /// Writes its configuration, with these additions to `global` and `defaults`.
 pub fn command(setup: &Setup<'_>, tuning: &str, option: &str) -> io::Result<Command> {
-    let Setup { port, origin, .. } = setup;
+    let Setup { port, origin, connections, .. } = setup;
     let mode = match setup.service {
         Service::Relay => "mode tcp",
         // The timeout is that of an idle client's connection.
@@ -19,7 +19,7 @@ pub fn command(setup: &Setup<'_>, tuning: &str, option: &str) -> io::Result<Comm
     let text = format!(
         "global
     nbthread 1
-    maxconn 4096
+    maxconn {connections}
     {tuning}
 
 defaults

@@ -51,6 +51,8 @@ pub struct Setup<'a> {
     pub port: u16,
     /// Where the origin listens.
     pub origin: u16,
+    /// How many connections it must be ready for.
+    pub connections: u32,
     /// The xps binary.
     pub xps: &'a Path,
 }

@@ -16,6 +16,7 @@ pub fn command(setup: &Setup<'_>, directives: &str) -> io::Result<Command> {
         Service::HttpProxy => http_proxy(setup, directives),
     };
     let preamble = preamble(setup.service)?;
+    let connections = setup.connections;
     let text = format!(
         "{preamble}
 daemon off;
@@ -23,7 +24,7 @@ worker_processes 1;
 error_log stderr error;
 pid nginx.pid;
 events {{
-    worker_connections 4096;
+    worker_connections {connections};
 }}
 {service}"
     );

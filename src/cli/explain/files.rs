@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::refused;
 use super::report::Report;
 use crate::cli::failure::Failure;
-use crate::http::{DecodedPath, RequestHead, path};
+use crate::http::{RequestHead, path};
 use crate::session::http::{Site, Source};
 
 /// Tells what becomes of a request for a file.
@@ -28,9 +28,7 @@ pub(super) fn explain(
     let beneath = decoded.beneath(&site.prefix).to_bytes();
     let wanted = if beneath == b"." { root.to_owned() } else { root.join(OsStr::from_bytes(beneath)) };
     match answer.status {
-        404 if is_hidden(&decoded) && !site.config.dot_files => {
-            Err(answer.failure("files whose name begins with a dot are not served"))
-        }
+        404 if site.hides(&decoded) => Err(answer.failure("files whose name begins with a dot are not served")),
         404 if wanted.is_file() => Err(answer.failure(&format!("{} is no folder", wanted.display()))),
         404 => Err(answer.failure(&format!("there is no {}", wanted.display()))),
         403 if wanted.is_dir() && !site.config.listing => {
@@ -46,11 +44,6 @@ pub(super) fn explain(
         }
         _ => answer.plainly(report),
     }
-}
-
-/// Whether it is not served for its name, unless the site says so (RFC 8615).
-fn is_hidden(path: &DecodedPath) -> bool {
-    path.has_dot_segment() && path.segments().next() != Some(b".well-known")
 }
 
 /// What is sent, given that something is.

@@ -175,6 +175,28 @@ fn append(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
+    /// The page's snapshot is without its style, which is to change freely but for this.
+    #[test]
+    fn the_page_follows_the_reader_s_colours_and_fits_narrow_screens() {
+        let mut page = Vec::new();
+        write_head(&Folder::new(b"/"), Sort::default(), &mut page);
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"), "{page}");
+        let (_, narrow) = STYLE.split_once("@media(max-width:").unwrap();
+        assert!(narrow.contains(".t{display:none}"), "the time of day goes: {narrow}");
+        assert!(STYLE.contains("color-scheme:light dark"));
+        let (_, dark) = STYLE.split_once("@media(prefers-color-scheme:dark){:root{").unwrap();
+        let (dark, _) = dark.split_once("}}").unwrap();
+        let (_, light) = STYLE.split_once(":root{").unwrap();
+        let (light, _) = light.split_once('}').unwrap();
+        let names = |colours: &str| -> Vec<String> {
+            let names = colours.split(';').filter_map(|colour| colour.split_once(':')).map(|(name, _)| name.to_owned());
+            names.filter(|name| name.starts_with("--")).collect()
+        };
+        assert!(!names(light).is_empty());
+        assert_eq!(names(dark), names(light), "each colour has its dark counterpart");
+    }
+
     #[test]
     fn sizes_are_rounded_to_what_one_can_grasp() {
         let cases = [

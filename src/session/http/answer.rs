@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod offer;
 mod plain;
 
 use std::ffi::{CStr, CString};
@@ -12,6 +13,7 @@ use std::rc::Rc;
 
 use self::error::refusal_of;
 pub(super) use self::error::{Client, refusal};
+pub(super) use self::offer::Offer;
 use super::record::Record;
 use super::site::{Site, Source};
 use crate::buffer::{Chain, Chunk};
@@ -24,12 +26,13 @@ use crate::file::store::{Content, Inquiry, Lookup, Resource, Store};
 use crate::http::error_page::PageType;
 use crate::http::fields::Known;
 use crate::http::path::{self, DecodedPath};
-use crate::http::{DateLine, Expect, Method, Refusal, RequestHead, ResponseHead, Status, Version};
+use crate::http::{DateLine, Method, Refusal, RequestHead, ResponseHead, Status, Version};
 
 /// Everything an answer is made of.
 pub(super) struct Exchange<'a> {
     pub(super) site: &'a Site,
     pub(super) head: &'a RequestHead<'a>,
+    pub(super) offer: Offer,
     /// Whether the connection is to go on after this exchange, as far as the server is concerned.
     pub(super) keep_alive: bool,
     pub(super) inquiry: Inquiry,
@@ -82,44 +85,23 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// What a site offers.
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
-
 impl Exchange<'_> {
     /// The answer; `None`: it has to wait for the store.
     pub(super) fn answer(&mut self) -> Option<Answer> {
-        match self.serve() {
+        if let Some(answer) = self.answer_anyhow() {
+            return Some(answer);
+        }
+        match self.get() {
             Ok(answer) => Some(answer),
             Err(Stop::Wait) => None,
             Err(Stop::Refuse(refusal)) => Some(self.refuse(refusal)),
         }
     }
 
-    fn serve(&mut self) -> Result<Answer, Stop> {
-        if self.head.expect == Expect::Unknown {
-            return Err(Refusal::new(Status::EXPECTATION_FAILED, "an expectation that cannot be met").into());
-        }
-        match self.head.method {
-            Method::Get | Method::Head => self.get(),
-            Method::Options => Ok(self.options()),
-            method if method.is_registered() => {
-                Err(Refusal::new(Status::METHOD_NOT_ALLOWED, "this resource offers GET and HEAD").into())
-            }
-            _ => Err(Refusal::bad_request("no registry knows this method").into()),
-        }
-    }
-
-    fn options(&self) -> Answer {
-        let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, Status::NO_CONTENT).field("Allow", ALLOWED);
-        self.extend(head).end();
-        self.answered(Status::NO_CONTENT, Chunk::shared(out), Body::Sent, 0)
-    }
-
     fn get(&mut self) -> Result<Answer, Stop> {
         let raw = self.head.target.path().ok_or(Refusal::bad_request("this target has no path"))?;
         let path = path::decode(raw)?;
-        if !self.site.config.dot_files && is_hidden(&path) {
+        if self.site.hides(&path) {
             return Err(not_found());
         }
         match &self.site.source {
@@ -292,9 +274,7 @@ impl Exchange<'_> {
 
     /// Adds what the configuration adds to every answer that is not an error.
     fn extend<'v>(&self, mut head: ResponseHead<'v>) -> ResponseHead<'v> {
-        if let Some(origin) = &self.site.config.cors {
-            head = head.field("Access-Control-Allow-Origin", origin);
-        }
+        head = self.admit_scripts(head);
         for (name, value) in &self.site.answers.fields {
             head = head.extra_field(name, value);
         }
@@ -308,15 +288,6 @@ impl Exchange<'_> {
 
 fn not_found() -> Stop {
     Refusal::new(Status::NOT_FOUND, "there is nothing here").into()
-}
-
-/// Whether a path leads to or through a dot file. What `.well-known` holds is meant for everybody (RFC 8615).
-fn is_hidden(path: &DecodedPath) -> bool {
-    path.has_dot_segment()
-        && path
-            .segments()
-            .enumerate()
-            .any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
 }
 
 /// A name in a folder.

@@ -1,7 +1,7 @@
 //! A request has arrived: which route it takes, and what that leads to.
 
 use super::After;
-use super::answer::{Answer, Body, Exchange};
+use super::answer::{Answer, Body, Exchange, Offer};
 use super::forward::Forward;
 use super::front::{Front, Handler};
 use super::record::Record;
@@ -50,6 +50,17 @@ enum Matter<'a> {
     Refusal(Refusal),
 }
 
+impl Matter<'_> {
+    const fn offer(&self) -> Offer {
+        match self {
+            Self::Files | Self::Metrics => Offer::Reading,
+            Self::Redirect(..) => Offer::Elsewhere,
+            // Of what is refused before it is looked at, only what was to be passed on is refused for its method.
+            Self::Refusal(_) => Offer::Upstreams,
+        }
+    }
+}
+
 impl Arrival {
     /// Finds what answers the request, and has it answer.
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
@@ -94,6 +105,7 @@ impl Arrival {
         let mut exchange = Exchange {
             site,
             head,
+            offer: matter.offer(),
             keep_alive: self.keep_alive && is_body_read,
             inquiry: Inquiry { waiter: cx.session, now: cx.now, since: self.since },
             unix_seconds: cx.unix_seconds,
@@ -107,8 +119,8 @@ impl Arrival {
                 Some(answer) => answer,
                 None => return Judgement::Wait,
             },
-            Matter::Redirect(status, template) => exchange.redirect(*status, &template.expand(head)),
-            Matter::Metrics => exchange.text(metrics::CONTENT_TYPE, &cx.counting.metrics().text()),
+            Matter::Redirect(status, template) => exchange.redirect(*status, template),
+            Matter::Metrics => exchange.text(metrics::CONTENT_TYPE, || cx.counting.metrics().text()),
             Matter::Refusal(refusal) => exchange.refuse(*refusal),
         };
         tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
-use super::answer::{Answer, Client, refusal as answer_refusal};
+use super::answer::{Answer, Client, Offer, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -27,13 +27,13 @@ use crate::http::answer::{self, AnswerFraming, Parsed};
 use crate::http::forward::{
     HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
 };
-use crate::http::{BodyReader, BodyWriter, Expect, Known, Method, PageType, Refusal, RequestHead, Status, Version};
+use crate::http::{BodyReader, BodyWriter, Known, Method, PageType, Refusal, RequestHead, Status, Version};
 use crate::session::template::Ends;
 use crate::session::{Context, Ending};
 use crate::tcp::{Connection, End, Manner, proxy_header};
 use crate::telemetry::access::Draft;
 use crate::upstream::group::{Choice, Verdict};
-use crate::upstream::{Attempt, Progress, Release, Unreachable};
+use crate::upstream::{Attempt, ConnectError, Progress, Release, Unreachable};
 
 /// A client that ends its side so soon after its last byte has only said that there is no other request; later, it has left.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -552,17 +552,9 @@ fn has_room(outbox: &Chain) -> bool {
 
 /// Whether a request may be forwarded at all.
 pub(super) fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Refusal> {
+    Offer::Upstreams.check(head)?;
     let length = BodyReader::from(head.framing).data_left().unwrap_or(0);
-    match head.method {
-        Method::Connect | Method::Trace => {
-            Err(Refusal::new(Status::METHOD_NOT_ALLOWED, "this method is not forwarded"))
-        }
-        _ if head.expect == Expect::Unknown => {
-            Err(Refusal::new(Status::EXPECTATION_FAILED, "an expectation that cannot be met"))
-        }
-        _ if route.body_bytes_max != 0 && length > route.body_bytes_max => Err(TOO_LARGE),
-        _ => Ok(()),
-    }
+    if route.body_bytes_max != 0 && length > route.body_bytes_max { Err(TOO_LARGE) } else { Ok(()) }
 }
 
 /// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
@@ -593,7 +585,6 @@ fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: u
 
 /// What a client is told when no upstream can be had.
 fn refusal_of(why: Unreachable) -> Refusal {
-    use crate::upstream::ConnectError;
     match why {
         Unreachable::Down => Refusal::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
         Unreachable::QueueFull | Unreachable::QueueTimedOut => {

@@ -273,7 +273,8 @@ impl Http {
     /// Answers what is not a request, or did not come in time; nothing after it is read.
     fn refuse(&mut self, refusal: Refusal, client: &Connection, cx: &Context<'_>) {
         tracing::debug!(%refusal, "refused");
-        let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &Client::UNKNOWN);
+        let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
+        let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &client_asked);
         if let Some(log) = self.front.access_log() {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }

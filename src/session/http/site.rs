@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use crate::config::{AnswerConfig, SiteConfig};
 use crate::file::store::Place;
+use crate::http::path::DecodedPath;
 
 /// One site.
 #[derive(Debug)]
@@ -42,5 +43,16 @@ impl Site {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
         Self { source, config, answers, index, fallback, prefix: prefix.to_vec() }
+    }
+
+    /// Whether a path leads to or through a dot file that is not to be seen. The route's own prefix was written down by
+    /// whoever wants it served; what `.well-known` holds is meant for everybody (RFC 8615).
+    pub fn hides(&self, path: &DecodedPath) -> bool {
+        if self.config.dot_files || !path.has_dot_segment() {
+            return false;
+        }
+        let outer = self.prefix.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).count();
+        let mut inner = path.segments().enumerate().skip(outer);
+        inner.any(|(index, segment)| segment.starts_with(b".") && !(index == 0 && segment == b".well-known"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{ALLOWED, Answer, Body, Exchange};
+use super::{Answer, Body, Exchange};
 use crate::buffer::Chunk;
 use crate::driver::Fault;
 use crate::http::error_page::{self, PageType};
@@ -15,7 +15,7 @@ impl Exchange<'_> {
         // Who sends what is no request cannot be trusted to mean the next one.
         self.keep_alive &= refusal.status != Status::BAD_REQUEST;
         let field = match refusal.status {
-            Status::METHOD_NOT_ALLOWED => Some(("Allow", ALLOWED)),
+            Status::METHOD_NOT_ALLOWED => Some(("Allow", self.allowed())),
             Status::SERVICE_UNAVAILABLE | Status::TOO_MANY_REQUESTS => Some(("Retry-After", "1")),
             _ => None,
         };
@@ -25,7 +25,7 @@ impl Exchange<'_> {
     pub(super) fn error(&self, status: Status, detail: Option<&str>, field: Option<(&str, &str)>) -> Answer {
         let mut out = Vec::with_capacity(1024);
         let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
-        let mut head = self.begin(&mut out, status);
+        let mut head = self.admit_scripts(self.begin(&mut out, status));
         if let Some((name, value)) = field {
             head = head.field(name, value);
         }
@@ -74,6 +74,8 @@ pub(in crate::session::http) fn refusal(site: &Site, date: &DateLine, refusal: R
 /// The body of an answer that is an error.
 struct Page<'s> {
     content_type: &'s str,
+    /// Whether its form depends on what the client accepts.
+    varies: bool,
     body: Cow<'s, [u8]>,
 }
 
@@ -81,15 +83,16 @@ impl<'s> Page<'s> {
     /// The one that is configured for this status, or else ours.
     fn new(site: &'s Site, status: Status, detail: Option<&str>, page_type: PageType) -> Self {
         if let Some(page) = site.answers.error_pages.get(status) {
-            return Self { content_type: &page.content_type, body: Cow::Borrowed(&page.body) };
+            return Self { content_type: &page.content_type, varies: false, body: Cow::Borrowed(&page.body) };
         }
         let mut body = Vec::with_capacity(768);
         error_page::write(&mut body, status, detail, page_type);
-        Self { content_type: page_type.content_type(), body: Cow::Owned(body) }
+        Self { content_type: page_type.content_type(), varies: true, body: Cow::Owned(body) }
     }
 
     /// Ends the head, with what it says of the page, which is then forgotten if it is not to be sent.
     fn describe(&mut self, head: ResponseHead<'_>, is_sent: bool) {
+        let head = if self.varies { head.field("Vary", "Accept") } else { head };
         head.field("Content-Type", self.content_type)
             .field("X-Content-Type-Options", "nosniff")
             .length(self.body.len() as u64)

@@ -25,7 +25,7 @@ struct Representation {
 
 impl Exchange<'_> {
     pub(super) fn file(&mut self, path: &CStr, resource: Rc<Resource>) -> Result<Answer, Stop> {
-        let media_type = MediaType::of_name(path.to_bytes());
+        let media_type = resource.media_type(path.to_bytes());
         let config = &self.site.config;
         let varies = match &config.compression {
             Some(compression) => compression.covers(media_type),
@@ -38,7 +38,7 @@ impl Exchange<'_> {
         {
             return Ok(answer);
         }
-        let validators = Validators::new(&resource.info, coding, self.unix_seconds);
+        let validators = Validators::new(&resource.info, coding, self.unix_seconds).of_several(varies);
         let fields = &self.head.fields;
         let (if_match, if_none_match) = (joined(fields, Known::IfMatch), joined(fields, Known::IfNoneMatch));
         let conditions = Conditions {
@@ -61,6 +61,8 @@ impl Exchange<'_> {
         let described = Described { resource: &resource, coding, validators: &validators, media_type, varies };
         Ok(match range::select(range, size) {
             Selection::Whole => self.whole(&described),
+            // The parts would be coded, but the body that they are in is not: there is no field that says so.
+            Selection::Several(_) if coding.is_some() => self.whole(&described),
             Selection::One(span) => self.part(&described, span, size),
             Selection::Several(spans) => {
                 let mut content_type = Vec::new();
@@ -120,9 +122,12 @@ impl Exchange<'_> {
         Ok(is_current.then_some(Representation { resource, coding: Some(coding) }))
     }
 
-    /// Whether the answer is what nearly every client gets: all of it, on a connection that goes on.
+    /// Whether the answer is what nearly every client gets: all of it, with a head that depends on nothing but whether the
+    /// connection goes on.
     fn is_plain_get(&self) -> bool {
-        self.is_usual_get() && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
+        self.is_whole_get()
+            && (self.head.version == Version::Http11 || !self.keep_alive)
+            && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
     }
 
     /// The tag of the version that the client has, if that is all it asks about, on a connection that goes on. Whether it
@@ -130,13 +135,13 @@ impl Exchange<'_> {
     fn tag_of_usual_get(&self) -> Option<&[u8]> {
         let fields = &self.head.fields;
         let tag = fields.known(Known::IfNoneMatch)?;
-        (self.is_usual_get() && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
+        let is_usual = self.is_whole_get() && self.head.version == Version::Http11 && self.keep_alive;
+        (is_usual && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
     }
 
-    fn is_usual_get(&self) -> bool {
+    /// Whether all of it is asked for, unless the client has it already.
+    fn is_whole_get(&self) -> bool {
         self.head.method == Method::Get
-            && self.head.version == Version::Http11
-            && self.keep_alive
             && self.lacks(&[Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange])
     }
 
@@ -161,7 +166,7 @@ impl Exchange<'_> {
         let is_it = |prepared: &&Prepared| {
             prepared.unix_second == self.unix_seconds && prepared.coding == coding && self.is_plain_get()
         };
-        let chunk = prepared.as_ref().filter(is_it)?.response.clone();
+        let chunk = prepared[usize::from(self.keep_alive)].as_ref().filter(is_it)?.response.clone();
         Some(self.answered(Status::OK, chunk, Body::Sent, bytes.len() as u64))
     }
 
@@ -176,11 +181,11 @@ impl Exchange<'_> {
                 out.extend_from_slice(bytes);
                 let chunk = Chunk::shared(out);
                 if self.is_plain_get() {
-                    described.resource.prepared.replace(Some(Prepared {
+                    described.resource.prepared.borrow_mut()[usize::from(self.keep_alive)] = Some(Prepared {
                         unix_second: self.unix_seconds,
                         coding: described.coding,
                         response: chunk.clone(),
-                    }));
+                    });
                 }
                 self.answered(Status::OK, chunk, Body::Sent, size)
             }
@@ -207,6 +212,8 @@ impl Exchange<'_> {
         let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
         self.validate(head, described)
             .field("Content-Type", plan.content_type().as_bytes())
+            .field("X-Content-Type-Options", "nosniff")
+            .field("Accept-Ranges", "bytes")
             .length(plan.content_length())
             .end();
         let body_bytes = plan.content_length();

@@ -8,6 +8,7 @@ use crate::config::file::keys_of;
 use crate::config::file::model::{FileOptions, PathPrefix, ProxyOptions, RouteKind};
 use crate::config::file::tree::{get, list, text};
 use crate::http::forward::FieldName;
+use crate::http::is_own;
 use crate::http::path::rest_beneath;
 use crate::http::token::is_token;
 
@@ -91,7 +92,7 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
 /// Fields that say how a message is framed, what becomes of the connection or who is asked: xps writes them itself.
 fn check_fields(rules: &Object<'_>, report: &mut Report<'_, '_>) {
     // Of what is no name at all the shape tells.
-    let is_own = |name: &str| is_token(name.as_bytes()) && FieldName::new(name).is_err();
+    let is_own = |name: &str| is_own(name) || is_token(name.as_bytes()) && FieldName::new(name).is_err();
     let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "a proxy has an option `host`".to_owned());
     let own = |name: &str| (format!("`{name}` is xps's own to say"), hint(name));
     for part in ["set", "add"] {
