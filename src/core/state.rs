@@ -247,6 +247,7 @@ impl Core {
     pub fn set_unix_seconds(&mut self, unix_seconds: u64) {
         self.unix_seconds = unix_seconds;
         self.date.update(unix_seconds);
+        self.store.set_unix_seconds(unix_seconds);
     }
 
     /// The queue that the driver takes operations from.

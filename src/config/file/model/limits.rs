@@ -101,6 +101,8 @@ pub struct StoreLimits {
     pub open_max: u32,
     /// The most memory that files may hold.
     pub bytes_max: Size,
+    /// The most bytes of files that are being compressed at the same time; beyond that, files are sent as they are.
+    pub coding_bytes_max: Size,
 }
 
 impl Default for Limits {
@@ -152,7 +154,15 @@ impl From<&config::Limits> for Limits {
             discard_bytes_max,
             requests_max,
         } = http;
-        let store::StoreLimits { valid_for, idle_for, small_bytes_max, entries_max, open_max, bytes_max } = store;
+        let store::StoreLimits {
+            valid_for,
+            idle_for,
+            small_bytes_max,
+            entries_max,
+            open_max,
+            bytes_max,
+            coding_bytes_max,
+        } = store;
         Self {
             connections_max,
             pipe_bytes_max: Size(pipe_bytes_max),
@@ -181,6 +191,7 @@ impl From<&config::Limits> for Limits {
                 entries_max,
                 open_max,
                 bytes_max: Size(bytes_max),
+                coding_bytes_max: Size(usize::try_from(coding_bytes_max).unwrap_or(usize::MAX)),
             },
         }
     }
@@ -224,6 +235,7 @@ impl From<&Limits> for config::Limits {
                 entries_max: store.entries_max,
                 open_max: store.open_max,
                 bytes_max: store.bytes_max.0,
+                coding_bytes_max: store.coding_bytes_max.0 as u64,
             },
         }
     }
