@@ -55,8 +55,7 @@ impl Arrival {
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = front.host_for(head);
-        let log = host.and_then(|host| host.access_log.as_ref());
-        let draft = log.map(|log| log.begin(visitor, head, cx.unix_seconds));
+        let draft = draft(front, head, cx);
         if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
             return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);
         }
@@ -121,4 +120,11 @@ impl Arrival {
         let after = After::new(answer.keep_alive, body);
         Judgement::Answer(answer, after)
     }
+}
+
+/// The beginning of the request's line in the access log, if it is to leave one.
+pub(super) fn draft(front: &Front, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<Draft> {
+    let log = front.host_for(head)?.access_log.as_ref()?;
+    let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
+    Some(log.begin(visitor, head, cx.unix_seconds))
 }

@@ -37,7 +37,7 @@ use self::answer::{Answer, Body, Client};
 use self::arrival::{Arrival, Judgement};
 use self::clock::{Clock, Phase};
 use self::forward::{Forward, Turn};
-use self::record::Record;
+use self::record::{Record, Unsent};
 use self::unwanted::Unwanted;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
@@ -82,6 +82,7 @@ pub struct Http {
     draining_since: Option<Time>,
     clock: Clock,
     deadline: Option<Time>,
+    unsent: Unsent,
 }
 
 #[derive(Debug)]
@@ -143,6 +144,7 @@ impl Http {
             draining_since: None,
             clock: Clock::new(now),
             deadline: None,
+            unsent: Unsent::default(),
         }
     }
 
@@ -476,8 +478,9 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        if let State::Sending { record: Some(record), .. } = &mut self.state {
-            record.note(client.writer.sent_bytes());
+        match &mut self.state {
+            State::Sending { record: Some(record), .. } => record.note(client.writer.sent_bytes()),
+            _ => self.unsent.note_sent(client.writer.sent_bytes()),
         }
         if let Some(fault) = client.writer.fault() {
             return Some(match fault {
@@ -493,6 +496,7 @@ impl Task for Http {
             if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending { .. }) {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
+            self.unsent.note_given(client.writer.given_bytes());
             self.clock.tick(self.phase(client), client, cx.now);
             self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
@@ -532,11 +536,7 @@ impl Task for Http {
         if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
             attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
         }
-        if let State::Sending { record, .. } = &mut self.state
-            && let Some(record) = record.take()
-        {
-            record.finish(cx.now);
-        }
+        self.record_end(cx);
         if client_is_closed {
             // The file that was being sent may be closed now, if nobody else holds it.
             self.state = State::Ending;
