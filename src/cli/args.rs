@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::units::{Header, StatusPage};
+use crate::admission::WhenFull;
 use crate::buffer::PoolConfig;
 use crate::config::file::FileMode;
 use crate::config::units::{Period, Size};
@@ -412,10 +413,20 @@ pub struct ServerOptions {
     #[arg(long, global = true, env = "XPS_SOCKET_MODE", value_name = "MODE")]
     pub socket_mode: Option<FileMode>,
 
-    /// Connections one worker serves at a time; more wait in the kernel
+    /// Connections one worker serves at a time
     #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits",
           default_value_t = Limits::default().connections_max, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
     pub max_connections: usize,
+    /// What becomes of more
+    #[arg(
+        long,
+        global = true,
+        env = "XPS_WHEN_FULL",
+        value_name = "WHAT",
+        help_heading = "Limits",
+        default_value = "wait"
+    )]
+    pub when_full: WhenFull,
     /// Connections that may wait to be accepted
     ///
     /// The kernel takes at most net.core.somaxconn; `xps probe` shows it.

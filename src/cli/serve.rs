@@ -161,7 +161,7 @@ pub fn serve(
         pin_workers: options.pin_workers,
         backend: options.backend.into(),
         uring_off: options.uring_off.iter().copied().collect(),
-        admission: AdmissionConfig::default(),
+        admission: AdmissionConfig { when_full: options.when_full, ..AdmissionConfig::default() },
         limits: limits_of(options),
     };
     operate(config, log, hints, None)

@@ -164,6 +164,33 @@ backends! {
         assert_eq!(waiting.response().status, 200);
     }
 
+    fn row_74_connections_beyond_the_limit_are_told_so_where_that_is_configured(backend) {
+        let site = Site::new(backend, &["--workers", "1", "--max-connections", "4", "--when-full", "refuse"]);
+        let mut served: Vec<_> = (0..4).map(|_| site.wire()).collect();
+        for wire in &mut served {
+            expect_probe(wire);
+        }
+        for _ in 0..200 {
+            let refused = site.get("/probe");
+            assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("1")));
+        }
+        assert_eq!(site.head("/probe", "").status, 503);
+        expect_probe(&mut served[3]);
+        // Of those who say nothing some are let in, and the others wait.
+        let silent: Vec<_> = (0..100).map(|_| site.wire()).collect();
+        let ask = || {
+            let mut wire = site.wire();
+            wire.send(PROBE_REQUEST);
+            wire
+        };
+        eventually("others wait", || stays_silent(&ask().stream, Duration::from_millis(200)));
+        let mut waiting = ask();
+        drop(silent);
+        assert_eq!(waiting.response().status, 503);
+        drop(served);
+        eventually("there is room again", || site.get("/probe").status == 200);
+    }
+
     fn row_44_what_the_servers_user_may_not_read_is_forbidden(backend) {
         if find_program("setpriv").is_none() || fs::read("/proc/self/status").is_ok_and(|status| {
             !String::from_utf8_lossy(&status).contains("Uid:\t0\t")

@@ -18,6 +18,9 @@ use crate::telemetry::metrics;
 /// What a visitor is told who asks too often; that it may do so again in a second goes with the status.
 const TOO_SOON: Refusal = Refusal::new(Status::TOO_MANY_REQUESTS, "you ask too often");
 
+/// What a visitor is told who comes when there are as many as there may be.
+const FULL: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too many are here; try again");
+
 /// What a visitor is told for whose request there is no route.
 const NOTHING: Refusal = Refusal::new(Status::NOT_FOUND, "nothing is served here");
 
@@ -30,6 +33,8 @@ pub(super) struct Arrival {
     pub(super) keep_alive: bool,
     /// Whether it was not looked at before.
     pub(super) is_new: bool,
+    /// Whether it came on a connection that is one too many.
+    pub(super) is_surplus: bool,
 }
 
 /// What a request leads to.
@@ -56,6 +61,9 @@ impl Arrival {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = front.host_for(head);
         let draft = draft(front, head, cx);
+        if self.is_surplus {
+            return self.serve(&front.fallback, &Matter::Refusal(FULL), head, draft, cx);
+        }
         if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
             return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);
         }

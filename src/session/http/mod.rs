@@ -77,6 +77,8 @@ pub struct Http {
     outbox: Chain,
     state: State,
     requests: u32,
+    /// There are as many connections as there may be: whatever it asks for, it is told so.
+    is_surplus: bool,
     /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
     has_said_last: bool,
     draining_since: Option<Time>,
@@ -132,7 +134,7 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(door: Rc<Door>, now: Time) -> Self {
+    pub(super) fn new(door: Rc<Door>, is_surplus: bool, now: Time) -> Self {
         Self {
             front: door.front(),
             door,
@@ -140,6 +142,7 @@ impl Http {
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
+            is_surplus,
             has_said_last: false,
             draining_since: None,
             clock: Clock::new(now),
@@ -202,9 +205,11 @@ impl Http {
                     self.front = self.door.front();
                 }
                 let requests = self.requests.saturating_add(1);
-                let is_last = cx.limits.http.requests_max == requests || self.draining_since.is_some();
+                let is_last =
+                    cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_surplus;
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last, is_new };
+                let (keep_alive, is_surplus) = (head.keep_alive && !is_last, self.is_surplus);
+                let arrival = Arrival { since, keep_alive, is_new, is_surplus };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
                         self.state = State::Asking { since, has_come: false };
