@@ -333,6 +333,12 @@ pub struct HttpOptions {
     /// Close a connection whose request's body, which nobody reads, takes longer; 0: never
     #[arg(long, global = true, env = "XPS_BODY_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().body_timeout))]
     pub body_timeout: Period,
+    /// Cut a client off that takes less of its answer each second, on average over --send-timeout; 0: never
+    #[arg(long, global = true, env = "XPS_SEND_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().send_rate_min as usize))]
+    pub send_rate: Size,
+    /// Cut a client off that sends less of a body that is passed on each second, on average over --body-timeout; 0: never
+    #[arg(long, global = true, env = "XPS_UPLOAD_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().upload_rate_min as usize))]
+    pub upload_rate: Size,
     /// Requests on one connection; 0: any number
     #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
     pub max_requests: u32,

@@ -195,6 +195,8 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
             drain_idle_timeout: options.http.drain_idle_timeout.0,
             send_timeout: options.http.send_timeout.0,
             body_timeout: options.http.body_timeout.0,
+            send_rate_min: options.http.send_rate.0 as u64,
+            upload_rate_min: options.http.upload_rate.0 as u64,
             requests_max: options.http.max_requests,
             ..HttpLimits::default()
         },

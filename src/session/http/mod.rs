@@ -441,7 +441,8 @@ impl Http {
             State::Head if self.requests == 0 => Phase::First,
             State::Head => Phase::Idle,
             State::Forwarding(_) if is_sending => Phase::Answer,
-            State::Forwarding(forward) if forward.waits_for_client() => Phase::Upload,
+            // What has come and not been passed on is for the upstream to take.
+            State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => Phase::Upload,
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
             State::Sending { .. } | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
@@ -456,9 +457,9 @@ impl Http {
                 self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), client, cx);
                 None
             }
-            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => {
-                Some(Ending::Idle)
-            }
+            // It must not take what it has for all.
+            Phase::Answer => Some(Ending::TooSlow),
+            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Ours => Some(Ending::Idle),
         }
     }
 }
@@ -502,7 +503,7 @@ impl Task for Http {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
             self.unsent.note_given(client.writer.given_bytes());
-            self.clock.tick(self.phase(client), client, cx.now);
+            self.clock.tick(self.phase(client), client, &cx.limits.http, cx.now);
             self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
