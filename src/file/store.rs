@@ -467,7 +467,7 @@ impl Store {
     fn is_settled(&self, info: &FileInfo) -> bool {
         let second_ns = i128::from(self.unix_seconds) * 1_000_000_000;
         let age_ns = second_ns - i128::from(info.modified_ns);
-        age_ns >= TICK_NS || age_ns < -NOW_NS
+        !(-NOW_NS..TICK_NS).contains(&age_ns)
     }
 
     fn new_listing(&mut self, entries: Vec<crate::driver::FolderEntry>) -> Rc<Listed> {
