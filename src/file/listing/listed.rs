@@ -12,12 +12,16 @@ use crate::driver::FolderEntry;
 pub struct Listed {
     entries: Arc<Vec<FolderEntry>>,
     orders: [OnceCell<Box<[u32]>>; ORDERS],
+    /// Bytes, about, with every order.
+    memory: usize,
 }
 
 impl Listed {
     /// In no order yet.
     pub fn new(entries: Vec<FolderEntry>) -> Self {
-        Self { entries: Arc::new(entries), orders: Default::default() }
+        let each = |entry: &FolderEntry| size_of::<FolderEntry>() + 16 + entry.name.len() + ORDERS * size_of::<u32>();
+        let memory = entries.iter().map(each).sum();
+        Self { entries: Arc::new(entries), orders: Default::default(), memory }
     }
 
     /// What was found in the folder.
@@ -38,9 +42,8 @@ impl Listed {
     }
 
     /// Bytes of memory, about, with every order.
-    pub fn memory(&self) -> usize {
-        let each = |entry: &FolderEntry| size_of::<FolderEntry>() + 16 + entry.name.len() + ORDERS * size_of::<u32>();
-        self.entries.iter().map(each).sum()
+    pub const fn memory(&self) -> usize {
+        self.memory
     }
 
     /// The entry at this place of an order, which is made if it is not there.

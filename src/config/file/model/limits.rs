@@ -83,7 +83,7 @@ pub struct HttpLimits {
     /// How much of an answer a client must take each second, on average over `send_timeout`. 0: any number of bytes.
     pub send_rate_min: Size,
     /// How much of a body that is passed on a client must send each second, on average over `body_timeout`, while that is
-    /// waited for. 0: any number of bytes.
+    /// waited for. 0: any number of bytes, as for bodies that are sent as they come about.
     pub upload_rate_min: Size,
     /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
     pub discard_bytes_max: Size,
