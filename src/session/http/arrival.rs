@@ -132,7 +132,8 @@ impl Arrival {
 
 /// The beginning of the request's line in the access log, if it is to leave one.
 pub(super) fn draft(front: &Front, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<Draft> {
-    let log = front.host_for(head)?.access_log.as_ref()?;
+    // For whom nobody answers is recorded where it is recorded what is no request.
+    let log = front.host_for(head).map_or_else(|| front.access_log(), |host| host.access_log.as_ref())?;
     let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
     Some(log.begin(visitor, head, cx.unix_seconds))
 }
