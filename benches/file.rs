@@ -1,14 +1,15 @@
 //! What a request for a file costs besides the kernel's work: look-up, validators, conditions, ranges.
 
 use std::hint::black_box;
+use std::rc::Rc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use xps::driver::{FileInfo, FileKind, Time};
+use xps::driver::{FileInfo, FileKind, FolderEntry, Time};
 use xps::file::cache::{Cache, Limits, Lookup};
 use xps::file::compress::{Coding, compress};
 use xps::file::conditional::{Conditions, evaluate};
-use xps::file::listing::{Entry, Format, Listing, Options, Sort};
+use xps::file::listing::{Format, Listed, Listing, Options, Sort};
 use xps::file::media_type::MediaType;
 use xps::file::range::select;
 use xps::file::validator::Validators;
@@ -92,16 +93,17 @@ fn fields(criterion: &mut Criterion) {
 fn listing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("listing of 1,000 entries");
     let entries: Vec<_> = (0..1000)
-        .map(|index| Entry {
+        .map(|index| FolderEntry {
             name: format!("picture number {}.jpeg", index * 7919 % 1000).into_bytes(),
-            kind: FileKind::Regular,
-            size: index * 1000,
-            modified_ns: INFO.modified_ns,
+            info: Some(FileInfo { size: index * 1000, ..INFO }),
         })
         .collect();
     for (name, format) in [("HTML", Format::Html), ("JSON", Format::Json)] {
         group.bench_function(name, |bencher| {
-            let render = |entries| Listing::new(b"/a/", entries, Sort::default(), Options::default()).render(format);
+            let render = |entries| {
+                let listed = Rc::new(Listed::new(entries));
+                Listing::new(b"/a/", listed, Sort::default(), Options::default()).render(format)
+            };
             bencher.iter_batched(|| entries.clone(), render, BatchSize::SmallInput);
         });
     }

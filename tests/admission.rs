@@ -223,6 +223,32 @@ backends! {
         }
     }
 
+    fn beyond_the_limit_of_all_connections_one_is_told_so_where_that_is_configured(backend) {
+        let limits = json!({ "max_connections": 2, "when_full": "refuse" });
+        let (_place, service) = serve(backend, json!({}), json!({}), limits);
+        let (mut served, mut refused) = (Vec::new(), 0);
+        while refused < 3 {
+            let mut wire = Wire::over(connect_from(ALICE, service.address()));
+            wire.send(REQUEST);
+            match wire.response() {
+                response if response.status == 200 => served.push(wire),
+                response => {
+                    assert_eq!((response.status, response.field("Retry-After")), (503, Some("1")));
+                    wire.expect_end();
+                    refused += 1;
+                }
+            }
+            assert!(served.len() < 40, "nobody is refused");
+        }
+        assert!(served.len() >= 2);
+        drop(served);
+        eventually("there is room again", || {
+            let mut wire = Wire::over(connect_from(ALICE, service.address()));
+            wire.send(REQUEST);
+            wire.response().status == 200
+        });
+    }
+
     fn a_reload_changes_who_is_let_in_also_on_connections_that_are_there(backend) {
         let (place, service) = serve(backend, json!({}), json!({}), json!({}));
         let mut wire = Wire::over(connect_from(BOB, service.address()));

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use support::client::{echo_content, exchange, expect_content, ping, read_until_cut, reset, send_content};
 use support::environment::bulk;
+use support::log::Record;
 use support::upstream::{ClosedPort, echo};
 use support::{
-    Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, patience, read_rest, was_cut,
+    Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, eventually, patience, read_rest,
+    was_cut,
 };
 
 backends! {
@@ -43,6 +45,27 @@ backends! {
         let upstream = Upstream::echo();
         let xps = Launch::proxy(backend, upstream.address()).flags(["--pipe-size", "64k"]).start();
         echo_content(xps.address(), 3, bulk(16 << 20));
+    }
+
+    fn the_same_warning_again_and_again_is_counted_instead_of_told(backend) {
+        const CLIENTS: u64 = 200;
+        let refusing = ClosedPort::new();
+        let xps = Launch::proxy(backend, refusing.address()).start();
+        for _ in 0..CLIENTS {
+            assert!(was_cut(&connect(xps.address())));
+        }
+        let is_warning = |record: &&Record| record.level() == "WARN" && record.message() == "connection ended";
+        let mut clients = CLIENTS;
+        eventually("each is told, or counted", || {
+            // What was left out is told with what comes later.
+            assert!(was_cut(&connect(xps.address())));
+            clients += 1;
+            let records = xps.log().records();
+            let told = records.iter().filter(is_warning).count() as u64;
+            let left_out = |record: &Record| (record.message() == "repeated, and left out").then(|| record.number("count"));
+            let left_out: u64 = records.iter().filter_map(left_out).flatten().sum();
+            left_out > 0 && told + left_out == clients
+        });
     }
 
     fn many_clients_each_have_an_upstream_connection(backend) {

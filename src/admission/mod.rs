@@ -17,6 +17,8 @@ mod visitor;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use clap::ValueEnum;
+
 pub use access::Access;
 pub use crowd::{Crowd, Ticket};
 pub use network::{Network, Networks};
@@ -28,14 +30,26 @@ use crate::driver::{Peer, Time, Waker};
 /// What bounds everybody together, and each address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionConfig {
-    /// Connections at a time, of all workers together; more wait in the kernel. 0: no limit.
+    /// Connections at a time, of all workers together. 0: no limit.
     pub connections_max: u32,
+    /// What becomes of more, and of more than one worker may have.
+    pub when_full: WhenFull,
     /// Connections at a time from one address; 0: no limit.
     pub connections_per_address: u32,
     /// How often an address may ask; `None`: as often as it likes.
     pub rate: Option<RateConfig>,
     /// Proxies that are believed when they say for whom they come. Once there are any, the peers of unix sockets are, too.
     pub trusted: Networks,
+}
+
+/// What becomes of those who come when there are as many connections as there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum WhenFull {
+    /// They wait in the kernel until there is room
+    #[default]
+    Wait,
+    /// Over HTTP they are answered with 503, and the connection is closed; others wait
+    Refuse,
 }
 
 /// The doorkeeper of all workers.
@@ -74,6 +88,11 @@ impl Admission {
     /// Whether one more connection may be accepted now.
     pub fn has_room(&self) -> bool {
         self.crowd.has_room()
+    }
+
+    /// Whether those for whom there is no room are to be told so.
+    pub fn refuses(&self) -> bool {
+        self.config.when_full == WhenFull::Refuse
     }
 
     /// From now on this worker is woken when there is no room for connections any more, and when there is again.

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::units::{AnswerHeader, Header, StatusPage};
+use crate::admission::WhenFull;
 use crate::buffer::PoolConfig;
 use crate::config::file::FileMode;
 use crate::config::units::{Period, Size};
@@ -333,6 +334,12 @@ pub struct HttpOptions {
     /// Close a connection whose request's body, which nobody reads, takes longer; 0: never
     #[arg(long, global = true, env = "XPS_BODY_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().body_timeout))]
     pub body_timeout: Period,
+    /// Cut a client off that takes less of its answer each second, on average over --send-timeout; 0: never
+    #[arg(long, global = true, env = "XPS_SEND_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().send_rate_min as usize))]
+    pub send_rate: Size,
+    /// Cut a client off that sends less of a body that is passed on each second, on average over --body-timeout; 0: never
+    #[arg(long, global = true, env = "XPS_UPLOAD_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().upload_rate_min as usize))]
+    pub upload_rate: Size,
     /// Requests on one connection; 0: any number
     #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
     pub max_requests: u32,
@@ -413,10 +420,20 @@ pub struct ServerOptions {
     #[arg(long, global = true, env = "XPS_SOCKET_MODE", value_name = "MODE")]
     pub socket_mode: Option<FileMode>,
 
-    /// Connections one worker serves at a time; more wait in the kernel
+    /// Connections one worker serves at a time
     #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits",
           default_value_t = Limits::default().connections_max, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
     pub max_connections: usize,
+    /// What becomes of more
+    #[arg(
+        long,
+        global = true,
+        env = "XPS_WHEN_FULL",
+        value_name = "WHAT",
+        help_heading = "Limits",
+        default_value = "wait"
+    )]
+    pub when_full: WhenFull,
     /// Connections that may wait to be accepted
     ///
     /// The kernel takes at most net.core.somaxconn; `xps probe` shows it.

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::core::Server;
+use crate::driver::Address;
 use crate::driver::limits::kernel_release;
 
 /// Writes the banner: version, driver and why, addresses, hints.
@@ -29,13 +31,34 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
         selection.reason,
     );
     for (address, service) in server.addresses().iter().zip(services) {
-        let _ = writeln!(text, "  {bold}{address}{plain}  {service}");
+        let (place, remark) = place(address, service);
+        let _ = writeln!(text, "  {bold}{place}{plain}  {service}{remark}");
     }
     for hint in hints {
         let _ = writeln!(text, "{hint}");
     }
     text
 }
+
+/// Where to find a service, in the form that can be opened, and what else to say of that.
+fn place(address: &Address, service: &str) -> (String, &'static str) {
+    match address {
+        Address::Inet(address) if service == HTTP => {
+            let (shown, remark) = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => (IpAddr::V4(Ipv4Addr::LOCALHOST), EVERY_ADDRESS),
+                IpAddr::V6(ip) if ip.is_unspecified() => (IpAddr::V6(Ipv6Addr::LOCALHOST), EVERY_ADDRESS),
+                ip => (ip, ""),
+            };
+            (format!("http://{}/", SocketAddr::new(shown, address.port())), remark)
+        }
+        Address::Inet(_) | Address::Unix(_) => (address.to_string(), ""),
+    }
+}
+
+/// The name of the service that browsers can open.
+const HTTP: &str = "http";
+
+const EVERY_ADDRESS: &str = ", on every address";
 
 /// How to start this program again: as it was called if the shell searches the path for it, else by
 /// its whole path, since the next terminal may be in another folder.
@@ -60,7 +83,22 @@ fn colours(output: &impl IsTerminal) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{place, quoted};
+    use crate::driver::Address;
+
+    #[test]
+    fn what_a_browser_can_open_is_shown_so() {
+        let shown = |text: &str, service| {
+            let (place, remark) = place(&Address::Inet(text.parse().unwrap()), service);
+            place + remark
+        };
+        assert_eq!(shown("127.0.0.1:8001", "http"), "http://127.0.0.1:8001/");
+        assert_eq!(shown("0.0.0.0:80", "http"), "http://127.0.0.1:80/, on every address");
+        assert_eq!(shown("[::]:80", "http"), "http://[::1]:80/, on every address");
+        assert_eq!(shown("127.0.0.1:8004", "echo"), "127.0.0.1:8004");
+        let unix = Address::from(crate::driver::UnixPath::new("/run/xps.sock").unwrap());
+        assert_eq!(place(&unix, "http"), (unix.to_string(), ""));
+    }
 
     #[test]
     fn a_path_can_be_pasted_into_a_shell() {

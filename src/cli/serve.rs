@@ -164,7 +164,7 @@ pub fn serve(
         pin_workers: options.pin_workers,
         backend: options.backend.into(),
         uring_off: options.uring_off.iter().copied().collect(),
-        admission: AdmissionConfig::default(),
+        admission: AdmissionConfig { when_full: options.when_full, ..AdmissionConfig::default() },
         limits: limits_of(options),
     };
     operate(config, log, hints, None)
@@ -199,6 +199,8 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
             drain_idle_timeout: options.http.drain_idle_timeout.0,
             send_timeout: options.http.send_timeout.0,
             body_timeout: options.http.body_timeout.0,
+            send_rate_min: options.http.send_rate.0 as u64,
+            upload_rate_min: options.http.upload_rate.0 as u64,
             requests_max: options.http.max_requests,
             ..HttpLimits::default()
         },

@@ -275,6 +275,7 @@ fn admission(file: &File) -> AdmissionConfig {
     let rate = |per_second| RateConfig { per_second, burst: if file.burst == 0 { per_second } else { file.burst } };
     AdmissionConfig {
         connections_max: file.max_connections,
+        when_full: file.when_full.into(),
         connections_per_address: file.connections_per_address,
         rate: (file.requests_per_second > 0).then(|| rate(file.requests_per_second)),
         trusted: file.trusted_proxies.iter().copied().collect(),

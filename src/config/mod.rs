@@ -299,6 +299,11 @@ pub struct HttpLimits {
     pub send_timeout: Duration,
     /// How long the body of a request that nobody wants may take, from the answer to its end.
     pub body_timeout: Duration,
+    /// Bytes of an answer that a client takes each second at least, on average over `send_timeout`; 0: any number.
+    pub send_rate_min: u64,
+    /// Bytes of a request's body that is passed on which a client sends each second at least, on average over
+    /// `body_timeout`; 0: any number.
+    pub upload_rate_min: u64,
     /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
     pub discard_bytes_max: u64,
     /// Requests on one connection; 0: no limit.
@@ -314,6 +319,8 @@ impl Default for HttpLimits {
             drain_idle_timeout: Duration::from_secs(2),
             send_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            send_rate_min: 240,
+            upload_rate_min: 240,
             discard_bytes_max: 256 << 10,
             requests_max: 0,
         }

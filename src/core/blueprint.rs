@@ -70,8 +70,9 @@ enum HandlerBlueprint {
 /// Builds one worker's templates.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
-    /// How many folders have been given a number, which tells them apart in the worker's store.
-    places: u16,
+    /// How many folders have been given a number, which tells them apart in the worker's store; over all reloads, so that
+    /// none is used twice.
+    places: u64,
     groups: Vec<Rc<Group>>,
     /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
     seeds: RandomState,

@@ -7,6 +7,7 @@
 //! * [`client`] runs one session without a listener.
 
 mod blueprint;
+mod census;
 pub mod client;
 mod dry;
 mod entrances;
@@ -19,8 +20,9 @@ mod thread;
 mod wheel;
 mod worker;
 
+pub use census::{Census, Violation};
 pub use dry::{front_of, rehearse};
 pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
-pub use state::{Census, Core, EntranceId, Violation};
+pub use state::{Core, EntranceId};
 pub use wheel::{TimerId, Wheel};
 pub use worker::{Duties, Message, Worker};

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::census::{Census, Violation};
 use super::wheel::{TimerId, Wheel};
 use crate::admission::Admission;
 use crate::config::Limits;
@@ -22,7 +23,7 @@ use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
-use crate::session::{Context, Ending, Farewell, Reception, SESSION, Session, Slot};
+use crate::session::{Accepted, Context, Ending, Farewell, Reception, SESSION, Session, Slot};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Counting, Gauges};
@@ -30,6 +31,9 @@ use crate::upstream::{Group, LINK, Links, WATCH, Watches};
 
 /// The kind that marks a listener's tokens.
 const LISTENER: u8 = 0;
+
+/// So many connections more than there may be are let in to be told so; further ones wait.
+const SURPLUS_MAX: usize = 64;
 
 /// The state of one worker.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub struct Core {
     phase: Phase,
     listeners: Table<Entrance>,
     sessions: Table<Seat>,
+    /// How many of them are there only to be told that there is no room.
+    surplus: usize,
     timers: Wheel<Due>,
     /// Sessions to pump before the turn ends, each once.
     dirty: Vec<Key>,
@@ -104,42 +110,6 @@ enum Due {
     LinkExpiry,
 }
 
-/// How much there is of everything; all zero when a worker has come to rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Listeners not closed yet.
-    pub listeners: usize,
-    /// Sessions, also those that are closing.
-    pub sessions: usize,
-    /// Operations without their final outcome.
-    pub operations: usize,
-    /// Connections to upstreams, idle ones included.
-    pub links: usize,
-    /// Upstreams and names that are watched.
-    pub watches: usize,
-    /// Armed timers.
-    pub timers: usize,
-}
-
-/// An invariant does not hold: a bug of ours, or a driver's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Nothing will ever happen to this session: no operation in flight, no timer.
-    #[error("session {0} waits for something that nobody will deliver")]
-    Forsaken(Key),
-    /// An operation in flight belongs to nobody.
-    #[error("an operation in flight has no owner: {0:?}")]
-    Orphan(Token),
-    /// A session holds more than its bound and what can have been on its way.
-    #[error("session {session} holds {held_bytes} bytes")]
-    Hoarding {
-        /// Which.
-        session: Key,
-        /// Buffer memory, in bytes.
-        held_bytes: usize,
-    },
-}
-
 impl Core {
     /// A core without listeners.
     pub fn new(limits: Limits) -> Self {
@@ -159,6 +129,7 @@ impl Core {
             phase: Phase::Serving,
             listeners: Table::new(),
             sessions: Table::new(),
+            surplus: 0,
             timers: Wheel::new(),
             dirty: Vec::new(),
             farewell: None,
@@ -222,9 +193,12 @@ impl Core {
 
     /// Serves a connection that came about elsewhere.
     pub fn add_session(&mut self, socket: Socket, peer: Peer, reception: &Rc<Reception>, now: Time) {
+        let is_surplus = !self.has_room() && self.admission.refuses() && reception.template.can_refuse();
+        self.surplus += usize::from(is_surplus);
         let (limits, admission) = (&self.limits, &*self.admission);
+        let accepted = Accepted { socket, peer, is_surplus };
         let key = self.sessions.insert_with(|key| Seat {
-            session: Session::new(key, socket, peer, reception, admission, now, limits),
+            session: Session::new(key, accepted, reception, admission, now, limits),
             is_dirty: true,
             timer: None,
             span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
@@ -247,6 +221,7 @@ impl Core {
     pub fn set_unix_seconds(&mut self, unix_seconds: u64) {
         self.unix_seconds = unix_seconds;
         self.date.update(unix_seconds);
+        self.store.set_unix_seconds(unix_seconds);
     }
 
     /// The queue that the driver takes operations from.
@@ -425,6 +400,7 @@ impl Core {
                 if let Some((timer, _)) = seat.timer {
                     self.timers.disarm(timer);
                 }
+                self.surplus -= usize::from(seat.session.is_surplus());
                 self.sessions.remove(key);
             }
         }
@@ -449,15 +425,22 @@ impl Core {
         }
     }
 
-    /// Accept while there is room; close what is not wanted any more.
+    /// Whether another connection can be served.
+    fn has_room(&self) -> bool {
+        self.sessions.len() - self.surplus < self.limits.connections_max && self.admission.has_room()
+    }
+
+    /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
     fn pump_listeners(&mut self) {
-        let has_room = self.sessions.len() < self.limits.connections_max && self.admission.has_room();
+        let has_room = self.has_room();
+        let may_refuse = self.admission.refuses() && self.surplus < SURPLUS_MAX;
         let is_draining = self.phase != Phase::Serving;
         self.listeners.retain(|_, entrance| {
             if is_draining {
                 entrance.listener.close();
             }
-            entrance.listener.pump(has_room, &mut self.ops);
+            let is_wanted = has_room || (may_refuse && entrance.reception.template.can_refuse());
+            entrance.listener.pump(is_wanted, &mut self.ops);
             !entrance.listener.is_closed()
         });
     }

@@ -16,6 +16,14 @@ pub struct Socket(pub(super) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct File(pub(super) Key);
 
+#[cfg(test)]
+impl File {
+    /// One that no driver knows, for tests of machines.
+    pub(crate) const fn of_key(key: Key) -> Self {
+        Self(key)
+    }
+}
+
 /// Names one operation in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpId(Key);

@@ -13,10 +13,6 @@ pub const SIZE_MIN: u64 = 1024;
 /// Above so many bytes a file is not compressed on the fly: the result could not be kept.
 pub const SIZE_MAX: u64 = 8 << 20;
 
-/// From this size on, compressing takes long enough to be done off the loop: at some 50 MiB a second
-/// (`cargo bench --bench file -- coding`) a tenth of a millisecond.
-pub const OFF_LOOP_SIZE_MIN: u64 = 4 << 10;
-
 /// A window that every decoder of the web accepts: RFC 9659 permits 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 

@@ -2,17 +2,21 @@
 //!
 //! It sorts and writes; it reads no folder. Names are bytes: shown as well as they can be, linked exactly. Everything is
 //! linear in the number of entries but the sorting, and a large listing can be had in pieces, so that it never is in memory
-//! as a whole.
+//! as a whole. The entries, and each order of them, are shared by all who are being sent them.
 
 mod escape;
 mod html;
 mod json;
+mod listed;
 mod order;
 mod timestamp;
 
+use std::rc::Rc;
+
+pub use listed::Listed;
 pub use order::{Column, Direction, Sort};
 
-use crate::driver::FileKind;
+use crate::driver::{FileInfo, FileKind};
 
 /// What goes with a page as `Content-Security-Policy`: it has a style of its own and nothing else.
 pub const CONTENT_SECURITY_POLICY: &str =
@@ -21,17 +25,11 @@ pub const CONTENT_SECURITY_POLICY: &str =
 /// About so many bytes are in a piece of a [`Stream`].
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// One name in a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The name, any bytes but `/` and NUL.
-    pub name: Vec<u8>,
-    /// What it is, or, if it is a link, what that leads to.
-    pub kind: FileKind,
-    /// Length in bytes; only a regular file's is shown.
-    pub size: u64,
-    /// Last modification, in nanoseconds since 1970, before it negative.
-    pub modified_ns: i64,
+/// One name in a folder, and what it leads to.
+#[derive(Clone, Copy, Debug)]
+struct Entry<'a> {
+    name: &'a [u8],
+    info: &'a FileInfo,
 }
 
 /// What a listing shows.
@@ -60,27 +58,34 @@ impl Format {
     }
 }
 
-/// A folder's entries in the order in which they are shown.
+/// A folder's listing in one order.
 #[derive(Clone, Debug)]
 pub struct Listing {
     folder: Folder,
-    entries: Vec<Entry>,
+    listed: Rc<Listed>,
     sort: Sort,
+    options: Options,
 }
 
 impl Listing {
-    /// Chooses and sorts. `path` is the folder's in the URL, percent-decoded.
-    pub fn new(path: &[u8], mut entries: Vec<Entry>, sort: Sort, options: Options) -> Self {
-        if !options.shows_dot_files {
-            entries.retain(|entry| !entry.name.starts_with(b"."));
-        }
-        entries.sort_unstable_by(|a, b| sort.compare(a, b));
-        Self { folder: Folder::new(path), entries, sort }
+    /// Chooses an order; sorts, if nobody has yet. `path` is the folder's in the URL, percent-decoded.
+    pub fn new(path: &[u8], listed: Rc<Listed>, sort: Sort, options: Options) -> Self {
+        Self { folder: Folder::new(path), listed, sort, options }
+    }
+
+    /// The entry at this place of the order, unless it is hidden; `None`: there are no more.
+    fn entry(&self, index: usize) -> Option<Option<Entry<'_>>> {
+        let entry = self.listed.entry(self.sort, index)?;
+        Some(Some(entry).filter(|entry| self.options.shows_dot_files || !entry.name.starts_with(b".")))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        (0..).map_while(|index| self.entry(index)).flatten()
     }
 
     /// All of it.
     pub fn render(self, format: Format) -> Vec<u8> {
-        let mut out = Vec::with_capacity(4096 + self.entries.len() * 256);
+        let mut out = Vec::with_capacity(4096 + self.listed.entries().len() * 256);
         let mut stream = self.stream(format);
         while stream.write(usize::MAX, &mut out) {}
         out
@@ -105,7 +110,10 @@ pub struct Stream {
 enum Next {
     Head,
     /// This row and those after it.
-    Rows(usize),
+    Rows {
+        index: usize,
+        is_first: bool,
+    },
     Tail,
     Nothing,
 }
@@ -117,13 +125,14 @@ impl Stream {
             self.next = match self.next {
                 Next::Head => {
                     self.write_head(out);
-                    Next::Rows(0)
+                    Next::Rows { index: 0, is_first: true }
                 }
-                Next::Rows(index) => match self.listing.entries.get(index) {
-                    Some(entry) => {
-                        self.write_row(index, entry, out);
-                        Next::Rows(index + 1)
+                Next::Rows { index, is_first } => match self.listing.entry(index) {
+                    Some(Some(entry)) => {
+                        self.write_row(is_first, entry, out);
+                        Next::Rows { index: index + 1, is_first: false }
                     }
+                    Some(None) => Next::Rows { index: index + 1, is_first },
                     None => Next::Tail,
                 },
                 Next::Tail => {
@@ -145,16 +154,16 @@ impl Stream {
         }
     }
 
-    fn write_row(&self, index: usize, entry: &Entry, out: &mut Vec<u8>) {
+    fn write_row(&self, is_first: bool, entry: Entry<'_>, out: &mut Vec<u8>) {
         match self.format {
             Format::Html => html::write_row(&self.listing.folder, entry, out),
-            Format::Json => json::write_row(&self.listing.folder, index == 0, entry, out),
+            Format::Json => json::write_row(&self.listing.folder, is_first, entry, out),
         }
     }
 
     fn write_tail(&self, out: &mut Vec<u8>) {
         match self.format {
-            Format::Html => html::write_tail(&self.listing.entries, out),
+            Format::Html => html::write_tail(self.listing.entries(), out),
             Format::Json => json::write_tail(out),
         }
     }
@@ -195,10 +204,10 @@ impl Folder {
     }
 
     /// Appends the path of a URL that leads to an entry.
-    fn write_url_of(&self, entry: &Entry, out: &mut Vec<u8>) {
+    fn write_url_of(&self, entry: Entry<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.url);
-        escape::percent_encode(&entry.name, out);
-        if entry.kind == FileKind::Directory {
+        escape::percent_encode(entry.name, out);
+        if entry.info.kind == FileKind::Directory {
             out.push(b'/');
         }
     }

@@ -17,6 +17,8 @@ use crate::driver::{File, FileInfo};
 pub struct Resource {
     /// What `fstat(2)` said when it was opened; of a coded one, what it said of the file.
     pub info: FileInfo,
+    /// Whether its modification was long enough ago when it was read that another would show.
+    pub is_settled: bool,
     /// How the content is coded.
     pub coding: Option<Coding>,
     /// The bytes, or where they are.
@@ -64,15 +66,21 @@ pub struct OpenFile {
 pub(super) type Released = Rc<RefCell<Vec<File>>>;
 
 impl Resource {
-    pub(super) fn new(info: FileInfo, coding: Option<Coding>, content: Content) -> Self {
-        Self {
+    pub(super) fn new(info: FileInfo, is_settled: bool, coding: Option<Coding>, content: Content) -> Rc<Self> {
+        Rc::new(Self {
             info,
+            is_settled,
             coding,
             content,
             media_type: OnceCell::new(),
             prepared: RefCell::default(),
             not_modified: RefCell::new(None),
-        }
+        })
+    }
+
+    /// Whether a file of which this is known now has the bytes that it had.
+    pub(super) fn is_still(&self, info: &FileInfo) -> bool {
+        self.is_settled && self.info == *info
     }
 
     /// What it is, by the name under which it was found: looked up once, since the registry is large.

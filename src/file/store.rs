@@ -6,7 +6,7 @@
 //!      │ Failed               │ small                        ▲
 //!      ▼                      └─────► Reading ───────────────┘ in memory
 //!   told, and known for a while                                ▲
-//!   Listing, Fetching ──► Compressing ─────────────────────────┘
+//!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
 //! ```
 //!
 //! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
@@ -17,53 +17,30 @@
 //! file, unchanged, what is in memory stays. One look-up serves all who wait for it. It does not know
 //! what files are for.
 
+mod job;
+mod key;
+mod limits;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use self::job::{Job, Step};
+use self::key::{Aspect, key_of};
+pub use self::limits::StoreLimits;
 use super::cache::{self, Cache};
 use super::compress::{self, Coding, Level};
+use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
-use crate::driver::{Computation, Fault, File, FileInfo, FileKind, FolderEntry, Op, Ops, Outcome, Root, Time, Token};
+use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Root, Time, Token};
 use crate::table::{Key, Table};
 
 /// The kind that marks the store's tokens.
 pub const STORE: u8 = 2;
-
-/// The bounds of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreLimits {
-    /// For how long a result is used before the path is opened again.
-    pub valid_for: Duration,
-    /// How long after its last use a result is kept; a large file stays open for so long.
-    pub idle_for: Duration,
-    /// Files up to so many bytes are kept in memory, larger ones open.
-    pub small_bytes_max: u64,
-    /// The most results kept.
-    pub entries_max: u32,
-    /// The most files kept open that nobody is being sent: connections need descriptors, too.
-    pub open_max: u32,
-    /// The most bytes of memory that results may hold.
-    pub bytes_max: usize,
-}
-
-impl Default for StoreLimits {
-    fn default() -> Self {
-        Self {
-            valid_for: Duration::from_secs(1),
-            idle_for: Duration::from_secs(20),
-            small_bytes_max: 32 << 10,
-            entries_max: 4096,
-            open_max: 4096,
-            bytes_max: 64 << 20,
-        }
-    }
-}
 
 /// The most failed look-ups that are remembered, apart from the others, so that a client who asks for
 /// what is not there cannot push out what is.
@@ -71,6 +48,23 @@ const FAULTS_MAX: u32 = 512;
 
 /// Files up to so many bytes are read into memory to be compressed.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// Folders with so many names are sorted at once; larger ones off the loop.
+const SORT_AT_ONCE_MAX: usize = 256;
+
+/// Listings that are being sent hold so many times what may be kept, at most, before no folder is listed anew: one that
+/// changes all the time leaves another listing with every client that does not read its own.
+const LISTED_FACTOR: usize = 2;
+
+/// What a listing counts for at least among those that are being sent.
+const LISTED_BYTES_MIN: usize = 4 << 10;
+
+/// A file that was modified less than so long before it was read may have been modified once more since, with nothing to
+/// tell it by: file systems count time in ticks, of at most 10 ms.
+const TICK_NS: i128 = 20_000_000;
+
+/// The time of day is known to the second, and no turn takes another one.
+const NOW_NS: i128 = 2_000_000_000;
 
 /// Idle results are looked for in portions of so many.
 const SWEEP_MAX: usize = 64;
@@ -81,7 +75,7 @@ pub struct Place {
     /// The folder that no path leaves.
     pub root: Arc<Root>,
     /// Distinguishes the same path under different roots.
-    pub number: u16,
+    pub number: u64,
 }
 
 /// The answer of a store.
@@ -121,6 +115,12 @@ pub struct Store {
     open: u32,
     /// Results that are not to be kept, for those who are woken in this turn.
     passing: HashMap<Box<[u8]>, Result<Found, Fault>>,
+    /// Bytes of the files that are being compressed.
+    coding_bytes: u64,
+    /// Listings that somebody may still be sent, kept here or not, and the bytes each holds.
+    listed: Vec<(Weak<Listed>, usize)>,
+    /// Seconds since 1970, at the beginning of this turn.
+    unix_seconds: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -132,60 +132,8 @@ struct Kept {
 #[derive(Clone, Debug)]
 enum Found {
     Resource(Rc<Resource>),
-    Folder(Rc<[FolderEntry]>),
+    Folder(Rc<Listed>),
 }
-
-#[derive(Debug)]
-struct Job {
-    key: Box<[u8]>,
-    waiters: SmallVec<[Key; 2]>,
-    step: Step,
-}
-
-#[derive(Debug)]
-enum Step {
-    Opening {
-        previous: Option<Rc<Resource>>,
-    },
-    Opened {
-        previous: Option<Rc<Resource>>,
-        file: File,
-        info: FileInfo,
-    },
-    /// The file is held open for the kernel, which reads it.
-    Reading {
-        _file: OpenFile,
-        info: FileInfo,
-    },
-    Listing,
-    /// Reading a large file to compress it.
-    Fetching {
-        source: Rc<Resource>,
-        coding: Coding,
-        level: Level,
-    },
-    Fetched {
-        source: Rc<Resource>,
-        coding: Coding,
-        level: Level,
-        bytes: Arc<[u8]>,
-    },
-    Compressing {
-        source: Rc<Resource>,
-        coding: Coding,
-    },
-    Closing,
-}
-
-/// What a key is about, its first byte.
-#[derive(Clone, Copy, Debug)]
-enum Aspect {
-    Plain,
-    Folder,
-    Coded(Coding),
-}
-
-type CacheKey = SmallVec<[u8; 160]>;
 
 impl Store {
     /// A store with nothing in it.
@@ -207,6 +155,9 @@ impl Store {
             woken: Vec::new(),
             open: 0,
             passing: HashMap::new(),
+            coding_bytes: 0,
+            listed: Vec::new(),
+            unix_seconds: 0,
         }
     }
 
@@ -225,18 +176,59 @@ impl Store {
         Lookup::Pending
     }
 
-    /// What lies in a folder.
-    pub fn list(&mut self, place: &Place, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<[FolderEntry]>> {
-        let key = key_of(place, Aspect::Folder, path);
-        match self.at_hand(&key, inquiry) {
-            AtHand::Good(Found::Folder(entries)) => return Lookup::Found(Ok(entries)),
-            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
-            AtHand::Old(_) | AtHand::Good(Found::Resource(_)) | AtHand::Nothing => {}
+    /// What lies in a folder, in this order.
+    pub fn list(
+        &mut self,
+        place: &Place,
+        path: &CStr,
+        sort: Sort,
+        inquiry: Inquiry,
+        ops: &mut Ops,
+    ) -> Lookup<Rc<Listed>> {
+        let sorted = key_of(place, Aspect::Sorted(sort), path);
+        if let Some(Ok(Found::Folder(listed))) = self.passing.get(&sorted[..]) {
+            return Lookup::Found(Ok(Rc::clone(listed)));
         }
-        if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Listing) {
+        let key = key_of(place, Aspect::Folder, path);
+        let previous = match self.at_hand(&key, inquiry) {
+            AtHand::Good(Found::Folder(listed)) => return self.sort(&sorted, listed, sort, inquiry, ops),
+            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
+            AtHand::Old(Found::Folder(listed)) => Some(listed),
+            AtHand::Old(Found::Resource(_)) | AtHand::Good(Found::Resource(_)) | AtHand::Nothing => None,
+        };
+        if !self.under_way.contains_key(&key[..]) && self.listed_bytes() > self.limits.bytes_max * LISTED_FACTOR {
+            return Lookup::Found(Err(Fault::Os(libc::ENOMEM)));
+        }
+        if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Listing { previous }) {
             ops.submit(token(job), Op::List { root: Arc::clone(&place.root), path: CString::from(path) });
         }
         Lookup::Pending
+    }
+
+    /// A listing once it can be read in this order.
+    fn sort(
+        &mut self,
+        key: &[u8],
+        listed: Rc<Listed>,
+        sort: Sort,
+        inquiry: Inquiry,
+        ops: &mut Ops,
+    ) -> Lookup<Rc<Listed>> {
+        if listed.is_sorted(sort) || listed.entries().len() <= SORT_AT_ONCE_MAX {
+            return Lookup::Found(Ok(listed));
+        }
+        let entries = Arc::clone(listed.entries());
+        if let Some(job) = self.join_or_start(key, inquiry.waiter, Step::Sorting { listed, sort }) {
+            let computation = Computation::new(move || sort.order_as_bytes(&entries));
+            ops.submit(token(job), Op::Compute(computation));
+        }
+        Lookup::Pending
+    }
+
+    /// Bytes of all listings that somebody holds.
+    fn listed_bytes(&mut self) -> usize {
+        self.listed.retain(|(listed, _)| listed.strong_count() > 0);
+        self.listed.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// A file's content compressed, or the file as it is where that is not worth it.
@@ -250,13 +242,19 @@ impl Store {
         ops: &mut Ops,
     ) -> Lookup<Rc<Resource>> {
         let key = key_of(place, Aspect::Coded(coding), path);
-        // However old: what was made of the same file's same bytes is the same.
-        if let AtHand::Good(Found::Resource(coded)) | AtHand::Old(Found::Resource(coded)) = self.at_hand(&key, inquiry)
-            && coded.info == source.info
-        {
-            return Lookup::Found(Ok(coded));
+        match self.at_hand(&key, inquiry) {
+            AtHand::Good(Found::Resource(coded)) if coded.info == source.info => return Lookup::Found(Ok(coded)),
+            // However old: what was made of the same file's same bytes is the same.
+            AtHand::Old(Found::Resource(coded)) if coded.is_still(&source.info) => return Lookup::Found(Ok(coded)),
+            // Were it asked for again at once, it would fail again at once, for as long as somebody waits.
+            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
+            AtHand::Good(_) | AtHand::Old(_) | AtHand::Nothing => {}
         }
-        let source = Rc::clone(source);
+        let has_room = self.coding_bytes.saturating_add(source.info.size) <= self.limits.coding_bytes_max;
+        if !has_room && !self.under_way.contains_key(&key[..]) {
+            return Lookup::Found(Ok(Rc::clone(source)));
+        }
+        let (source, size) = (Rc::clone(source), source.info.size);
         let step = match &source.content {
             Content::Memory(bytes) => {
                 let bytes = Arc::clone(bytes);
@@ -266,11 +264,11 @@ impl Store {
             Content::File(_) | Content::Folder | Content::Special => return Lookup::Found(Ok(source)),
         };
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, step) {
+            self.coding_bytes += size;
             match self.jobs.get(job).map(|job| &job.step) {
                 Some(Step::Fetching { source, .. }) => {
                     if let Content::File(open) = &source.content {
-                        let length = source.info.size as usize;
-                        ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length });
+                        ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length: size as usize });
                     }
                 }
                 _ => self.compress(job, ops),
@@ -282,6 +280,7 @@ impl Store {
     /// Records an outcome.
     pub fn on_outcome(&mut self, job: Key, outcome: Outcome, now: Time) {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
+        let coding_bytes = step.coding_bytes();
         let result = match (step, outcome) {
             (Step::Closing, Outcome::Done) => return,
             (Step::Opening { previous }, Outcome::Opened(file, info)) => {
@@ -296,18 +295,30 @@ impl Store {
                     step: Step::Fetched { source, coding, level, bytes: bytes.into() },
                 });
             }
-            (Step::Reading { info, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
-                Ok(Found::Resource(Rc::new(Resource::new(info, None, Content::Memory(bytes.into())))))
+            (Step::Reading { info, is_settled, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
+                Ok(Found::Resource(Resource::new(info, is_settled, None, Content::Memory(bytes.into()))))
             }
             (Step::Compressing { source, coding }, Outcome::Computed(bytes)) => {
                 let is_smaller = compress::is_worth_sending(source.info.size, bytes.len() as u64) && !bytes.is_empty();
                 Ok(Found::Resource(if is_smaller {
-                    Rc::new(Resource::new(source.info, Some(coding), Content::Memory(bytes.into())))
+                    let content = Content::Memory(bytes.into());
+                    Resource::new(source.info, source.is_settled, Some(coding), content)
                 } else {
                     source
                 }))
             }
-            (Step::Listing, Outcome::Listed(entries)) => Ok(Found::Folder(entries.into())),
+            (Step::Listing { previous }, Outcome::Listed(entries)) => Ok(Found::Folder(match previous {
+                // Whoever is being sent it shares it with those who come now.
+                Some(previous) if **previous.entries() == entries => previous,
+                _ => self.new_listing(entries),
+            })),
+            (Step::Sorting { listed, sort }, Outcome::Computed(order)) => {
+                listed.set_order(sort, &order);
+                self.under_way.remove(&key);
+                self.woken.extend(waiters);
+                self.passing.insert(key, Ok(Found::Folder(listed)));
+                return;
+            }
             // It changed between the asking for its size and the reading.
             (Step::Fetching { .. } | Step::Reading { .. }, Outcome::Read(_)) => Err(Fault::FileTruncated),
             (_, Outcome::Failed(fault)) => Err(fault),
@@ -316,6 +327,7 @@ impl Store {
                 Err(Fault::Os(libc::EIO))
             }
         };
+        self.coding_bytes -= coding_bytes;
         self.settle(key, waiters, result, now);
     }
 
@@ -336,6 +348,11 @@ impl Store {
             let job = self.jobs.insert(Job { key: Box::default(), waiters: SmallVec::new(), step: Step::Closing });
             ops.submit(token(job), Op::CloseFile { file });
         }
+    }
+
+    /// Tells the time of day, in seconds since 1970; to be called before each turn.
+    pub const fn set_unix_seconds(&mut self, unix_seconds: u64) {
+        self.unix_seconds = unix_seconds;
     }
 
     /// The sessions that were told to wait, and need not any more.
@@ -426,23 +443,37 @@ impl Store {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let Step::Opened { previous, file, info } = step else { return };
         let open = OpenFile::new(file, Rc::clone(&self.released));
+        let is_settled = self.is_settled(&info);
+        let made = |content| Resource::new(info, is_settled, None, content);
         let resource = match (previous, info.kind) {
-            (Some(previous), _) if previous.info == info => previous,
-            (_, FileKind::Directory) => Rc::new(Resource::new(info, None, Content::Folder)),
-            (_, FileKind::Special) => Rc::new(Resource::new(info, None, Content::Special)),
-            (_, FileKind::Regular) if info.size == 0 => {
-                Rc::new(Resource::new(info, None, Content::Memory(Arc::new([]))))
-            }
+            (Some(previous), _) if previous.is_still(&info) => previous,
+            (_, FileKind::Directory) => made(Content::Folder),
+            (_, FileKind::Special) => made(Content::Special),
+            (_, FileKind::Regular) if info.size == 0 => made(Content::Memory(Arc::new([]))),
             (_, FileKind::Regular) if info.size <= self.limits.small_bytes_max => {
                 let name = key.clone();
-                let job = self.jobs.insert(Job { key, waiters, step: Step::Reading { _file: open, info } });
+                let job = self.jobs.insert(Job { key, waiters, step: Step::Reading { _file: open, info, is_settled } });
                 self.under_way.insert(name, job);
                 ops.submit(token(job), Op::Read { file, offset: 0, length: info.size as usize });
                 return;
             }
-            (_, FileKind::Regular) => Rc::new(Resource::new(info, None, Content::File(open))),
+            (_, FileKind::Regular) => made(Content::File(open)),
         };
         self.settle(key, waiters, Ok(Found::Resource(resource)), now);
+    }
+
+    /// Whether a file that is read from now on shows it when it is modified. A time that is yet to come is as good as one
+    /// long past: it is not the one that the next modification will have.
+    fn is_settled(&self, info: &FileInfo) -> bool {
+        let second_ns = i128::from(self.unix_seconds) * 1_000_000_000;
+        let age_ns = second_ns - i128::from(info.modified_ns);
+        !(-NOW_NS..TICK_NS).contains(&age_ns)
+    }
+
+    fn new_listing(&mut self, entries: Vec<crate::driver::FolderEntry>) -> Rc<Listed> {
+        let listed = Rc::new(Listed::new(entries));
+        self.listed.push((Rc::downgrade(&listed), listed.memory().max(LISTED_BYTES_MIN)));
+        listed
     }
 
     fn compress(&mut self, job: Key, ops: &mut Ops) {
@@ -534,27 +565,13 @@ impl Found {
                 Content::Memory(bytes) => 512 + 3 * bytes.len(),
                 Content::File(_) | Content::Folder | Content::Special => 512,
             },
-            Self::Folder(entries) => entries.iter().map(|entry| 96 + entry.name.len()).sum(),
+            Self::Folder(listed) => listed.memory(),
         }
     }
 }
 
 fn token(job: Key) -> Token {
     Token { machine: job, kind: STORE, slot: 0 }
-}
-
-fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
-    let mut key = CacheKey::new();
-    key.push(match aspect {
-        Aspect::Plain => b'p',
-        Aspect::Folder => b'f',
-        Aspect::Coded(Coding::Gzip) => b'g',
-        Aspect::Coded(Coding::Brotli) => b'b',
-        Aspect::Coded(Coding::Zstd) => b'z',
-    });
-    key.extend_from_slice(&place.number.to_ne_bytes());
-    key.extend_from_slice(path.to_bytes());
-    key
 }
 
 #[cfg(test)]

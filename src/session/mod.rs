@@ -35,7 +35,7 @@ pub use template::Template;
 
 use self::introduction::{Introduced, Introduction};
 use self::template::Ends;
-use crate::admission::{Access, Admission, Ticket};
+use crate::admission::{Access, Admission, Denied, Ticket};
 use crate::buffer::Buffer;
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
@@ -81,6 +81,17 @@ pub struct Context<'a> {
     pub counting: &'a Counting,
 }
 
+/// A connection that has been accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub socket: Socket,
+    /// Who is at its other end.
+    pub peer: Peer,
+    /// There are as many as there may be already: it is to be told so, and nothing else.
+    pub is_surplus: bool,
+}
+
 /// One client's connection and what serves it.
 #[derive(Debug)]
 pub struct Session {
@@ -90,6 +101,7 @@ pub struct Session {
     life: Life,
     client: Connection,
     task: Box<dyn Task>,
+    is_surplus: bool,
     particulars: Option<Box<Particulars>>,
 }
 
@@ -178,24 +190,24 @@ impl Session {
     /// A session over a connected socket. It does nothing before its first pump.
     pub fn new(
         key: Key,
-        socket: Socket,
-        peer: Peer,
+        accepted: Accepted,
         reception: &Rc<Reception>,
         admission: &Admission,
         now: Time,
         limits: &Limits,
     ) -> Self {
+        let Accepted { socket, peer, is_surplus } = accepted;
         let introduction = Introduction::of(reception, now, limits);
         // For whom it comes is not known before it is introduced; only the proxy's connections are counted until then.
         let everybody = Access::default();
         let access = if introduction.is_some() { &everybody } else { &reception.access };
-        let (ticket, life) = match admission.enter(peer, access) {
+        let (ticket, life) = match enter(admission, peer, access, is_surplus) {
             Ok(ticket) => (ticket, Life::Open),
             Err(denied) => (None, Life::Closing(Ending::Denied(denied))),
         };
         let task: Box<dyn Task> = match introduction {
             Some(introduction) => Box::new(introduction),
-            None => reception.template.task(key, Ends { peer, local: None }, now, limits),
+            None => reception.template.task(key, Ends { peer, local: None }, is_surplus, now, limits),
         };
         Self {
             peer,
@@ -204,6 +216,7 @@ impl Session {
             life,
             client: Connection::new(socket, slot::client_tokens(key)),
             task,
+            is_surplus,
             particulars: ticket.map(|ticket| Box::new(Particulars { _ticket: Some(ticket), local: None })),
         }
     }
@@ -285,7 +298,7 @@ impl Session {
         }
         // The proxy's own place is another one's now.
         self.particulars = None;
-        let ticket = match cx.admission.enter(self.peer, &reception.access) {
+        let ticket = match enter(cx.admission, self.peer, &reception.access, self.is_surplus) {
             Ok(ticket) => ticket,
             Err(denied) => return Some(Ending::Denied(denied)),
         };
@@ -293,7 +306,8 @@ impl Session {
             self.particulars = Some(Box::new(Particulars { _ticket: ticket, local }));
         }
         (cx.peer, cx.local) = (self.peer, local);
-        self.task = reception.template.task(cx.session, Ends { peer: self.peer, local }, cx.now, cx.limits);
+        let ends = Ends { peer: self.peer, local };
+        self.task = reception.template.task(cx.session, ends, self.is_surplus, cx.now, cx.limits);
         received.into_iter().for_each(|buffer| self.task.on_received(buffer));
         if let Some(since) = draining_since {
             self.task.drain(since);
@@ -319,6 +333,11 @@ impl Session {
             Life::Closed(ending) => Some(ending),
             Life::Open | Life::Closing(_) => None,
         }
+    }
+
+    /// Whether it is there only to be told that there is no room.
+    pub const fn is_surplus(&self) -> bool {
+        self.is_surplus
     }
 
     /// Who is at the client's end.
@@ -355,5 +374,14 @@ impl Session {
             tracing::info!(service, %peer, upstream, received, sent, duration_ms, ending = %farewell, "connection ended");
         }
         farewell
+    }
+}
+
+/// Lets a connection in. One too many has no place among those that are counted.
+fn enter(admission: &Admission, peer: Peer, access: &Access, is_surplus: bool) -> Result<Option<Ticket>, Denied> {
+    match is_surplus {
+        true if access.admits(peer) => Ok(None),
+        true => Err(Denied::Address),
+        false => admission.enter(peer, access),
     }
 }

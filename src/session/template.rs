@@ -72,12 +72,20 @@ impl Template {
         }
     }
 
-    pub(super) fn task(&self, session: Key, ends: Ends, now: Time, limits: &Limits) -> Box<dyn Task> {
+    /// Whether who comes can be told in its own protocol that there is no room.
+    pub const fn can_refuse(&self) -> bool {
+        match self {
+            Self::Http(_) => true,
+            Self::Echo | Self::Reverse | Self::Proxy(_) | Self::Deliver(_) => false,
+        }
+    }
+
+    pub(super) fn task(&self, session: Key, ends: Ends, is_surplus: bool, now: Time, limits: &Limits) -> Box<dyn Task> {
         match self {
             Self::Echo => Box::new(Echo::new()),
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), ends, limits)),
-            Self::Http(door) => Box::new(Http::new(Rc::clone(door), now)),
+            Self::Http(door) => Box::new(Http::new(Rc::clone(door), is_surplus, now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

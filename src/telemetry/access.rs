@@ -5,11 +5,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::driver::{Peer, signals};
 use crate::http::date::HttpDate;
@@ -20,6 +21,18 @@ use crate::http::{Refusal, RequestHead, Target, Version};
 
 /// Lines that may wait for a slow disk.
 const LINES_WAITING_MAX: usize = 64 << 10;
+
+/// Bytes of lines that may wait for it: a stalled disk costs no more memory than this.
+const BYTES_WAITING_MAX: usize = 32 << 20;
+
+/// Of a target no more is written down than so many bytes, which escaping may make longer.
+const TARGET_BYTES_MAX: usize = 2 << 10;
+
+/// The same of a field's value.
+const FIELD_BYTES_MAX: usize = 1 << 10;
+
+/// What stands for the rest of something too long.
+const ELLIPSIS: &str = "...";
 
 /// Lost lines are told of no more often than this.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +52,39 @@ pub enum AccessFormat {
 pub struct AccessLog {
     writer: NonBlocking,
     format: AccessFormat,
+    waiting: Arc<Waiting>,
     guard: Arc<Mutex<WorkerGuard>>,
+}
+
+/// What waits to be written, and how much did not find room to.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
+    dropped_lines: AtomicUsize,
+}
+
+impl Waiting {
+    /// Takes room for a line, if there is enough.
+    fn take(&self, bytes: usize) -> bool {
+        let lines_before = self.lines.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = lines_before < LINES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
+        if !has_room {
+            self.give_back(1, bytes);
+            self.dropped_lines.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn give_back(&self, lines: usize, bytes: usize) {
+        self.lines.fetch_sub(lines, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn dropped_lines(&self) -> usize {
+        self.dropped_lines.load(Ordering::Relaxed)
+    }
 }
 
 impl std::fmt::Debug for AccessLog {
@@ -128,13 +173,12 @@ impl AccessLog {
     }
 
     fn new(output: impl Write + Send + 'static, format: AccessFormat) -> Self {
-        let counter = Arc::new(OnceLock::new());
-        let output = Complaining { output, counter: Arc::clone(&counter), told: 0, told_at: None };
+        let waiting = Arc::<Waiting>::default();
+        let output = Complaining { output, waiting: Arc::clone(&waiting), told: 0, told_at: None };
+        // Who has taken room finds it: nothing is lost there, but for what tells of its end.
         let (writer, guard) =
-            NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).lossy(true).finish(output);
-        // It was empty.
-        let _ = counter.set(writer.error_counter());
-        Self { writer, format, guard: Arc::new(Mutex::new(guard)) }
+            NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX + 1).lossy(true).finish(output);
+        Self { writer, format, waiting, guard: Arc::new(Mutex::new(guard)) }
     }
 
     /// Whether both write to the same place.
@@ -144,7 +188,7 @@ impl AccessLog {
 
     /// Lines that were dropped so far, since the reader was too slow.
     pub fn dropped_lines(&self) -> usize {
-        self.writer.error_counter().dropped_lines()
+        self.waiting.dropped_lines()
     }
 
     /// Begins to write a request down, as long as its head is there.
@@ -173,8 +217,10 @@ impl AccessLog {
     }
 
     fn write(&self, line: &[u8]) {
-        // It hands the line to its thread, or counts it as dropped.
-        let _ = self.writer.clone().write_all(line);
+        if self.waiting.take(line.len()) {
+            // It hands the line to its thread.
+            let _ = self.writer.clone().write_all(line);
+        }
     }
 }
 
@@ -206,7 +252,9 @@ fn combined(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
     });
     for known in [Known::Referer, Known::UserAgent] {
         after.extend_from_slice(b" \"");
-        push_quoted(after, head.fields.known(known).unwrap_or(b"-"));
+        let (value, rest) = cut(head.fields.known(known).unwrap_or(b"-"), FIELD_BYTES_MAX);
+        push_quoted(after, value);
+        after.extend_from_slice(rest.as_bytes());
         after.push(b'"');
     }
 }
@@ -224,21 +272,37 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
             after.extend_from_slice(b",\"");
             after.extend_from_slice(name.as_bytes());
             after.extend_from_slice(b"\":\"");
+            let (value, rest) = cut(value, FIELD_BYTES_MAX);
             escape_json(&String::from_utf8_lossy(value), after);
+            after.extend_from_slice(rest.as_bytes());
             after.push(b'"');
         }
     }
 }
 
-/// A target as it is written down: path, question mark, query.
-fn target_parts<'b>(target: &Target<'b>) -> [&'b str; 3] {
-    match *target {
-        Target::Asterisk => ["*", "", ""],
-        Target::Authority(authority) => [authority, "", ""],
-        Target::Origin { path, query } | Target::Absolute { path, query, .. } => match query {
-            Some(query) => [path, "?", query],
-            None => [path, "", ""],
-        },
+/// A target as it is written down: path, question mark, query, and what stands for more.
+fn target_parts<'b>(target: &Target<'b>) -> [&'b str; 4] {
+    let (path, query) = match *target {
+        Target::Asterisk => ("*", None),
+        Target::Authority(authority) => (authority, None),
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => (path, query),
+    };
+    let shown = &path[..path.floor_char_boundary(TARGET_BYTES_MAX)];
+    match query {
+        _ if shown.len() < path.len() => [shown, "", "", ELLIPSIS],
+        None => [path, "", "", ""],
+        Some(query) => {
+            let shown = &query[..query.floor_char_boundary(TARGET_BYTES_MAX - path.len())];
+            [path, "?", shown, if shown.len() < query.len() { ELLIPSIS } else { "" }]
+        }
+    }
+}
+
+/// The beginning of something that may be too long, and what stands for the rest.
+fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
+    match text.split_at_checked(bytes_max) {
+        Some((shown, rest)) if !rest.is_empty() => (shown, ELLIPSIS),
+        Some(_) | None => (text, ""),
     }
 }
 
@@ -271,15 +335,14 @@ impl std::fmt::Display for Address {
 /// Writes on, and tells of lines that were lost, whenever more have been.
 struct Complaining<W> {
     output: W,
-    /// Set before the first line comes.
-    counter: Arc<OnceLock<ErrorCounter>>,
+    waiting: Arc<Waiting>,
     told: usize,
     told_at: Option<Instant>,
 }
 
 impl<W> Complaining<W> {
     fn complain(&mut self) {
-        let dropped = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let dropped = self.waiting.dropped_lines();
         let is_soon = self.told_at.is_some_and(|told_at| told_at.elapsed() < COMPLAINT_INTERVAL);
         if dropped > self.told && !is_soon {
             tracing::warn!(dropped, "access log lines were lost: its reader is too slow");
@@ -291,6 +354,12 @@ impl<W> Complaining<W> {
 impl<W: Write> Write for Complaining<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.output.write(bytes);
+        match &written {
+            Ok(count @ 1..) => self.waiting.give_back(usize::from(*count == bytes.len()), *count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The rest of the line is given up.
+            Ok(0) | Err(_) => self.waiting.give_back(1, bytes.len()),
+        }
         self.complain();
         written
     }
@@ -355,6 +424,57 @@ mod tests {
             line(AccessFormat::Combined, request),
             "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
         );
+    }
+
+    /// Else a client could have us hold 128 KiB a request for a disk that stalls.
+    #[test]
+    fn a_line_is_bounded_whatever_is_asked() {
+        let long = "\"".repeat(5000);
+        for target in
+            [format!("/{long}"), format!("/a?{long}"), format!("/{}?{long}", "b".repeat(TARGET_BYTES_MAX - 1))]
+        {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n");
+            let combined = line(AccessFormat::Combined, &request);
+            let fields = TARGET_BYTES_MAX + 2 * FIELD_BYTES_MAX;
+            assert!(combined.len() < 4 * fields + 200, "{}", combined.len());
+            assert_eq!(combined.matches("...").count(), 3);
+            let json = line(AccessFormat::Json, &request);
+            assert!(json.len() < 6 * fields + 200);
+            let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(entry["agent"], format!("{}...", "\"".repeat(FIELD_BYTES_MAX)));
+        }
+    }
+
+    /// A disk that has stalled, until the other end is dropped.
+    struct Stalled(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_wait_for_a_stalled_disk_hold_bounded_memory() {
+        let (resume, stalled) = std::sync::mpsc::channel();
+        let log = AccessLog::new(Stalled(stalled), AccessFormat::Combined);
+        let line = vec![b'x'; 16 << 10];
+        let room = BYTES_WAITING_MAX / line.len();
+        for _ in 0..2 * room {
+            log.write(&line);
+        }
+        assert_eq!(log.dropped_lines(), room);
+        drop(resume);
+        while log.waiting.lines.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        log.write(&line);
+        assert_eq!(log.dropped_lines(), room);
     }
 
     #[test]

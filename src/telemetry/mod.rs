@@ -2,17 +2,21 @@
 
 pub mod access;
 pub mod metrics;
+mod storm;
 
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use serde_json::json;
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::storm::Moderation;
 
 /// Records that may wait for a slow reader of the log; beyond that they are dropped, and nobody waits.
 const RECORDS_WAITING_MAX: usize = 64 << 10;
@@ -77,7 +81,10 @@ pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
     };
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(RECORDS_WAITING_MAX).lossy(true).finish(io::stderr());
-    let registry = tracing_subscriber::registry().with(filter);
+    // Who looks for something wants to see all of it.
+    let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
+    let moderation = (!is_everything_wanted).then(|| Moderation::new(writer.clone(), setup.format));
+    let registry = tracing_subscriber::registry().with(filter).with(moderation);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match setup.format {
         LogFormat::Human => {
@@ -94,15 +101,20 @@ pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
 /// A line such as the JSON log has, for what ends the program: it must be told whatever the log's
 /// level, and also when there is no log yet or no longer.
 pub fn last_record(level: tracing::Level, message: &str, help: Option<&str>) -> String {
-    let mut now = String::new();
-    // Without a time it is still worth reading.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
     let mut fields = json!({ "message": message });
     if let Some(help) = help {
         fields["help"] = help.into();
     }
-    let record = json!({ "timestamp": now, "level": level.as_str(), "fields": fields, "target": "xps::cli" });
+    let record = json!({ "timestamp": timestamp(), "level": level.as_str(), "fields": fields, "target": "xps::cli" });
     format!("{record}\n")
+}
+
+/// The time, as records have it.
+fn timestamp() -> String {
+    let mut now = String::new();
+    // Without a time a record is still worth reading.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
+    now
 }
 
 fn level_name(level: Option<LogLevel>, default: &'static str) -> &'static str {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::site::Site;
+use crate::support::log::Record;
 use crate::support::{backends, eventually};
 use crate::wire::Response;
 
@@ -159,6 +160,29 @@ backends! {
                 decoded(&response) == text(size)
             });
         }
+    }
+
+    /// A server that looks again whenever it has looked in vain does nothing else any more.
+    fn a_file_that_shrinks_before_it_is_compressed_is_refused_once(backend) {
+        let site = Site::new(backend, &["--log-level", "trace"]);
+        site.write("a.txt", text(300_000));
+        assert_eq!(site.get("/a.txt").body.len(), 300_000);
+        fs::File::options().write(true).open(site.path("a.txt")).and_then(|file| file.set_len(50_000)).expect("shorter");
+        let response = accepting(&site, "/a.txt", "gzip");
+        // If this test was held up for a second, it is looked up anew.
+        assert!(response.status == 503 || decoded(&response) == text(50_000), "{response:?}");
+        site.write("last.html", text(2000));
+        site.get("/last.html");
+        let is_read = |record: &Record| record.message() == "submit" && record.text("kind") == Some("read");
+        let reads = site.xps.log().wait_until("the last file is read", |records| {
+            let reads = records.iter().filter(|record| is_read(record)).count();
+            (reads >= 2).then_some(reads)
+        });
+        assert!(reads <= 4, "{reads}");
+        eventually("the file as it is now", || {
+            let response = accepting(&site, "/a.txt", "gzip");
+            response.status == 200 && decoded(&response) == text(50_000)
+        });
     }
 
     fn row_57_neighbours_on_disk_are_taken_instead(backend) {

@@ -1,6 +1,6 @@
 //! A connection's time: slow heads, idle waits, slow readers, the end of the server, and the last answer's safety.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::site::{Fate, PROBE_REQUEST, Site, expect_probe};
@@ -90,6 +90,26 @@ backends! {
                 let _ = wire.stream.write_all(b"x");
             }
         });
+    }
+
+    fn row_89_a_reader_that_takes_too_little_is_cut_off_however_steadily(backend) {
+        const SIZE: u64 = 1 << 30;
+        let site = Site::new(backend, &["--send-timeout", "500ms", "--send-rate", "256m"]);
+        crate::support::files::write_sparse(&site.path("large"), SIZE);
+        let mut wire = site.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        wire.head_only();
+        let mut piece = vec![0; 64 << 10];
+        let taken = loop {
+            match wire.stream.read_exact(&mut piece) {
+                // A few MiB a second.
+                Ok(()) => std::thread::sleep(Duration::from_millis(10)),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(taken.kind(), std::io::ErrorKind::ConnectionReset, "{taken}");
+        let end = site.xps.log().wait_for("the connection's end", |record| record.message() == "connection ended");
+        assert_eq!(end.text("ending"), Some("too slow in taking its answer"));
     }
 
     fn rows_72_and_89_a_reader_that_takes_nothing_is_cut_off(backend) {

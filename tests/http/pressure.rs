@@ -82,6 +82,37 @@ backends! {
         expect_probe(&mut site.wire());
     }
 
+    fn clients_that_read_nothing_of_a_large_listing_share_it(backend) {
+        const NAMES: usize = 10_000;
+        const DEAF: usize = 100;
+        if !allow_descriptors(1000) {
+            return skip("a large listing", "too few descriptors are allowed");
+        }
+        let site = Site::of(backend, &["--workers", "1", "--send-timeout", "0"], |root| {
+            fs::create_dir(root.join("many")).expect("a folder");
+            for number in 0..NAMES {
+                let name = format!("many/a name that is neither short nor very long {number}");
+                fs::write(root.join(name), "").expect("a file");
+            }
+        });
+        assert!(site.get("/many/").body.len() > NAMES * 200);
+        let before = site.xps.usage().rss_bytes;
+        let clients: Vec<TcpStream> = (0..DEAF).map(|number| {
+            let mut client = connect(site.address());
+            let sort = ["name", "size", "modified"][number % 3];
+            write!(client, "GET /many/?sort={sort} HTTP/1.1\r\nHost: h\r\n\r\n").expect("the server takes it");
+            // The answer has begun.
+            assert_eq!(client.peek(&mut [0]).expect("an answer"), 1);
+            client
+        }).collect();
+        expect_probe(&mut site.wire());
+        let grown = site.xps.usage().rss_bytes.saturating_sub(before) / DEAF as u64;
+        report(&format!("{DEAF} listings of {NAMES} names unread over {backend:?}: {} KiB each", grown >> 10));
+        // A piece or two of the page, and nothing of the entries, which are more than 1 MiB.
+        assert!(is_wrapped() || grown < 300 << 10, "{grown} bytes for each client that reads nothing");
+        drop(clients);
+    }
+
     fn rows_44_and_73_without_descriptors_it_answers_503_or_waits_and_recovers(backend) {
         if is_wrapped() {
             return skip("rows_44_and_73", "a wrapper needs descriptors itself");
@@ -178,6 +209,33 @@ backends! {
         assert!(stays_silent(&waiting.stream, Duration::from_millis(300)));
         drop(served);
         assert_eq!(waiting.response().status, 200);
+    }
+
+    fn row_74_connections_beyond_the_limit_are_told_so_where_that_is_configured(backend) {
+        let site = Site::new(backend, &["--workers", "1", "--max-connections", "4", "--when-full", "refuse"]);
+        let mut served: Vec<_> = (0..4).map(|_| site.wire()).collect();
+        for wire in &mut served {
+            expect_probe(wire);
+        }
+        for _ in 0..200 {
+            let refused = site.get("/probe");
+            assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("1")));
+        }
+        assert_eq!(site.head("/probe", "").status, 503);
+        expect_probe(&mut served[3]);
+        // Of those who say nothing some are let in, and the others wait.
+        let silent: Vec<_> = (0..100).map(|_| site.wire()).collect();
+        let ask = || {
+            let mut wire = site.wire();
+            wire.send(PROBE_REQUEST);
+            wire
+        };
+        eventually("others wait", || stays_silent(&ask().stream, Duration::from_millis(200)));
+        let mut waiting = ask();
+        drop(silent);
+        assert_eq!(waiting.response().status, 503);
+        drop(served);
+        eventually("there is room again", || site.get("/probe").status == 200);
     }
 
     fn row_44_what_the_servers_user_may_not_read_is_forbidden(backend) {

@@ -254,6 +254,18 @@ backends! {
         assert_ok(&wire.response());
     }
 
+    fn row_89_a_body_that_comes_in_a_trickle_is_given_up(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &["--body-timeout", "300ms", "--upload-rate", "1m"]);
+        let mut wire = gateway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
+        let mut visit = origin.visit();
+        visit.head();
+        while wire.stream.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        visit.until_end();
+    }
+
     fn row_89_a_client_that_does_not_read_its_answer_is_cut_off(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &["--send-timeout", "300ms"]);

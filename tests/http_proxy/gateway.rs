@@ -24,8 +24,10 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--access-log", "off"];
-        let mut launch = Launch::new(backend, words);
+        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]);
+        if !flags.contains(&"--access-log") {
+            launch = launch.flags(["--access-log", "off"]);
+        }
         if !flags.contains(&"--workers") {
             launch = launch.flags(["--workers", "1"]);
         }

@@ -12,6 +12,7 @@ mod wire;
 mod gateway;
 mod origin;
 
+mod access_log;
 mod answers;
 mod clients;
 mod fields;

@@ -192,7 +192,7 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template>
         }
         Service::Http(_) => {
             let root = Root::open(Path::new("/")).expect("there is always a root");
-            let place = Place { root, number: number as u16 };
+            let place = Place { root, number: number as u64 };
             let site = Site::new(Source::Folder(place), SiteConfig::default(), AnswerConfig::default(), b"");
             Template::Http(Door::new(Front::of(Handler::Files, Rc::new(site))))
         }

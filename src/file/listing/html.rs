@@ -43,11 +43,11 @@ pub(super) fn write_head(folder: &Folder, sort: Sort, out: &mut Vec<u8>) {
     write_parent(folder, out);
 }
 
-pub(super) fn write_row(folder: &Folder, entry: &Entry, out: &mut Vec<u8>) {
-    let is_folder = entry.kind == FileKind::Directory;
+pub(super) fn write_row(folder: &Folder, entry: Entry<'_>, out: &mut Vec<u8>) {
+    let is_folder = entry.info.kind == FileKind::Directory;
     out.extend_from_slice(if is_folder { b"<tr class=\"d\">" } else { b"<tr>" });
     out.extend_from_slice(b"<td class=\"n\">");
-    let is_linked = entry.kind != FileKind::Special;
+    let is_linked = entry.info.kind != FileKind::Special;
     if is_linked {
         out.extend_from_slice(b"<a href=\"");
         folder.write_url_of(entry, out);
@@ -55,7 +55,7 @@ pub(super) fn write_row(folder: &Folder, entry: &Entry, out: &mut Vec<u8>) {
     }
     // A name that is written from right to left must not turn around what stands beside it.
     out.extend_from_slice(b"<bdi>");
-    html_escape(&entry.name, out);
+    html_escape(entry.name, out);
     out.extend_from_slice(b"</bdi>");
     if is_folder {
         out.push(b'/');
@@ -63,24 +63,28 @@ pub(super) fn write_row(folder: &Folder, entry: &Entry, out: &mut Vec<u8>) {
     if is_linked {
         out.extend_from_slice(b"</a>");
     }
-    match entry.kind {
+    match entry.info.kind {
         FileKind::Regular => {
-            let (exact, short) = (grouped(entry.size), rounded(entry.size));
+            let (exact, short) = (grouped(entry.info.size), rounded(entry.info.size));
             append(out, format_args!("</td><td class=\"s\" title=\"{exact} bytes\">{short}</td>"));
         }
         FileKind::Directory | FileKind::Special => append(out, format_args!("</td><td class=\"s\"></td>")),
     }
-    let modified = Timestamp::new(entry.modified_ns).text();
+    let modified = Timestamp::new(entry.info.modified_ns).text();
     let (date, time) = (&modified.as_str()[..10], &modified.as_str()[11..19]);
     append(out, format_args!("<td class=\"m\"><time datetime=\"{modified}\">{date}<span class=\"t\"> {time}</span>"));
     append(out, format_args!("</time></td></tr>\n"));
 }
 
-pub(super) fn write_tail(entries: &[Entry], out: &mut Vec<u8>) {
-    let folders = entries.iter().filter(|entry| entry.kind == FileKind::Directory).count();
-    let files = entries.len() - folders;
-    let sizes = entries.iter().filter(|entry| entry.kind == FileKind::Regular).map(|entry| entry.size);
-    let bytes = sizes.fold(0, u64::saturating_add);
+pub(super) fn write_tail<'a>(entries: impl Iterator<Item = Entry<'a>>, out: &mut Vec<u8>) {
+    let (mut folders, mut files, mut bytes) = (0_usize, 0_usize, 0_u64);
+    for Entry { info, .. } in entries {
+        match info.kind {
+            FileKind::Directory => folders += 1,
+            FileKind::Regular => (files, bytes) = (files + 1, bytes.saturating_add(info.size)),
+            FileKind::Special => files += 1,
+        }
+    }
     let plural = |count| if count == 1 { "" } else { "s" };
     append(out, format_args!("</tbody>\n</table>\n</main>\n<footer>{} folder{}, ", folders, plural(folders)));
     append(out, format_args!("{} file{}, <span title=\"{} bytes\">", files, plural(files), grouped(bytes)));

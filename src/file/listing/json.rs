@@ -19,16 +19,16 @@ pub(super) fn write_head(folder: &Folder, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"entries\":[\n");
 }
 
-pub(super) fn write_row(folder: &Folder, is_first: bool, entry: &Entry, out: &mut Vec<u8>) {
+pub(super) fn write_row(folder: &Folder, is_first: bool, entry: Entry<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if is_first { b"{\"name\":" } else { b",\n{\"name\":" });
-    json_string(&entry.name, out);
-    let kind = match entry.kind {
+    json_string(entry.name, out);
+    let kind = match entry.info.kind {
         FileKind::Regular => "file",
         FileKind::Directory => "folder",
         FileKind::Special => "special",
     };
     append(out, format_args!(",\"type\":\"{kind}\""));
-    match entry.kind {
+    match entry.info.kind {
         FileKind::Regular | FileKind::Directory => {
             out.extend_from_slice(b",\"href\":\"");
             folder.write_url_of(entry, out);
@@ -36,11 +36,11 @@ pub(super) fn write_row(folder: &Folder, is_first: bool, entry: &Entry, out: &mu
         }
         FileKind::Special => {}
     }
-    match entry.kind {
-        FileKind::Regular => append(out, format_args!(",\"size\":{}", entry.size)),
+    match entry.info.kind {
+        FileKind::Regular => append(out, format_args!(",\"size\":{}", entry.info.size)),
         FileKind::Directory | FileKind::Special => {}
     }
-    append(out, format_args!(",\"modified\":\"{}\"}}", Timestamp::new(entry.modified_ns).text()));
+    append(out, format_args!(",\"modified\":\"{}\"}}", Timestamp::new(entry.info.modified_ns).text()));
 }
 
 pub(super) fn write_tail(out: &mut Vec<u8>) {

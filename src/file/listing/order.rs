@@ -3,7 +3,10 @@
 use std::cmp::Ordering;
 
 use super::Entry;
-use crate::driver::FileKind;
+use crate::driver::{FileKind, FolderEntry};
+
+/// How many orders there are.
+pub(super) const ORDERS: usize = 6;
 
 /// By what and which way a listing is sorted. Folders always come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,14 +65,39 @@ impl Sort {
         Self { column, direction }
     }
 
+    /// Distinguishes the orders: less than six.
+    pub const fn number(self) -> usize {
+        2 * self.column as usize + self.direction as usize
+    }
+
+    /// The places of the entries that are shown, in this order. A link that leads nowhere, or out of the root, cannot be had,
+    /// so it is not offered.
+    pub(super) fn order(self, entries: &[FolderEntry]) -> Box<[u32]> {
+        let entry = |index: u32| {
+            let FolderEntry { name, info } = entries.get(index as usize)?;
+            Some(Entry { name, info: info.as_ref()? })
+        };
+        let mut order: Vec<u32> = (0..entries.len() as u32).filter(|index| entry(*index).is_some()).collect();
+        order.sort_unstable_by(|a, b| match (entry(*a), entry(*b)) {
+            (Some(a), Some(b)) => self.compare(a, b),
+            _ => Ordering::Equal,
+        });
+        order.into()
+    }
+
+    /// The same as bytes, for whoever has it made elsewhere: four for each number, as this machine writes them.
+    pub fn order_as_bytes(self, entries: &[FolderEntry]) -> Vec<u8> {
+        self.order(entries).iter().flat_map(|index| index.to_ne_bytes()).collect()
+    }
+
     /// The order of two entries; no two of one folder are equal.
-    pub(super) fn compare(self, a: &Entry, b: &Entry) -> Ordering {
-        let is_folder = |entry: &Entry| entry.kind == FileKind::Directory;
+    fn compare(self, a: Entry<'_>, b: Entry<'_>) -> Ordering {
+        let is_folder = |entry: Entry<'_>| entry.info.kind == FileKind::Directory;
         is_folder(b).cmp(&is_folder(a)).then_with(|| {
             let by_column = match self.column {
                 Column::Name => compare_names(a, b),
                 Column::Size => shown_size(a).cmp(&shown_size(b)),
-                Column::Modified => a.modified_ns.cmp(&b.modified_ns),
+                Column::Modified => a.info.modified_ns.cmp(&b.info.modified_ns),
             };
             let by_column = match self.direction {
                 Direction::Ascending => by_column,
@@ -102,17 +130,11 @@ impl Direction {
 }
 
 /// Only a regular file has a size that is shown.
-fn shown_size(entry: &Entry) -> Option<u64> {
-    (entry.kind == FileKind::Regular).then_some(entry.size)
+fn shown_size(entry: Entry<'_>) -> Option<u64> {
+    (entry.info.kind == FileKind::Regular).then_some(entry.info.size)
 }
 
-fn compare_names(a: &Entry, b: &Entry) -> Ordering {
-    let lower = |entry| Entry::lower_case(entry);
-    lower(a).cmp(lower(b)).then_with(|| a.name.cmp(&b.name))
-}
-
-impl Entry {
-    fn lower_case(&self) -> impl Iterator<Item = u8> {
-        self.name.iter().map(u8::to_ascii_lowercase)
-    }
+fn compare_names(a: Entry<'_>, b: Entry<'_>) -> Ordering {
+    let (lower_a, lower_b) = (a.name.iter().map(u8::to_ascii_lowercase), b.name.iter().map(u8::to_ascii_lowercase));
+    lower_a.cmp(lower_b).then_with(|| a.name.cmp(b.name))
 }

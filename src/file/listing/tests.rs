@@ -1,28 +1,38 @@
 //! Listings: two small ones as they are written, and properties of any.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::driver::FolderEntry;
 
-fn entry(name: impl AsRef<[u8]>, kind: FileKind, size: u64) -> Entry {
-    Entry { name: name.as_ref().to_vec(), kind, size, modified_ns: 1_709_251_199_000_000_000 }
+fn entry_of(name: Vec<u8>, kind: FileKind, size: u64, modified_ns: i64) -> FolderEntry {
+    FolderEntry { name, info: Some(FileInfo { size, modified_ns, kind, inode: 0, device: 0 }) }
 }
 
-fn file(name: impl AsRef<[u8]>, size: u64) -> Entry {
+fn entry(name: impl AsRef<[u8]>, kind: FileKind, size: u64) -> FolderEntry {
+    entry_of(name.as_ref().to_vec(), kind, size, 1_709_251_199_000_000_000)
+}
+
+fn listing(path: &[u8], entries: Vec<FolderEntry>, sort: Sort, options: Options) -> Listing {
+    Listing::new(path, Rc::new(Listed::new(entries)), sort, options)
+}
+
+fn file(name: impl AsRef<[u8]>, size: u64) -> FolderEntry {
     entry(name, FileKind::Regular, size)
 }
 
-fn render(path: &[u8], entries: Vec<Entry>, query: &[u8], format: Format) -> String {
-    let listing = Listing::new(path, entries, Sort::from_query(query), Options::default());
+fn render(path: &[u8], entries: Vec<FolderEntry>, query: &[u8], format: Format) -> String {
+    let listing = listing(path, entries, Sort::from_query(query), Options::default());
     String::from_utf8(listing.render(format)).unwrap()
 }
 
-fn names(entries: Vec<Entry>, query: &[u8], options: Options) -> Vec<String> {
-    let listing = Listing::new(b"/", entries, Sort::from_query(query), options);
-    listing.entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect()
+fn names(entries: Vec<FolderEntry>, query: &[u8], options: Options) -> Vec<String> {
+    let listing = listing(b"/", entries, Sort::from_query(query), options);
+    listing.entries().map(|entry| String::from_utf8_lossy(entry.name).into_owned()).collect()
 }
 
 /// The page but for its style, so that a change of colour does not touch the snapshot.
@@ -104,6 +114,40 @@ fn dot_files_are_shown_only_when_asked_for() {
 }
 
 #[test]
+fn what_leads_nowhere_is_not_shown() {
+    let nowhere = FolderEntry { name: b"a".to_vec(), info: None };
+    let entries = vec![nowhere.clone(), file("b", 1), nowhere];
+    assert_eq!(names(entries, b"", Options::default()), ["b"]);
+}
+
+/// Else each client that reads slowly would hold the whole folder.
+#[test]
+fn two_who_are_sent_a_folder_share_its_entries_and_their_order() {
+    let listed = Rc::new(Listed::new(vec![file("b", 1), file("a", 2)]));
+    let sort = Sort::from_query(b"sort=size");
+    let mut streams = [Format::Html, Format::Json]
+        .map(|format| Listing::new(b"/", Rc::clone(&listed), sort, Options::default()).stream(format));
+    for stream in &mut streams {
+        assert!(stream.next().is_some_and(|piece| !piece.is_empty()));
+        assert!(Rc::ptr_eq(&stream.listing.listed, &listed));
+    }
+    assert!(listed.is_sorted(sort) && !listed.is_sorted(Sort::default()));
+    assert_eq!(std::sync::Arc::strong_count(listed.entries()), 1);
+}
+
+#[test]
+fn an_order_made_elsewhere_is_the_same() {
+    let entries = || vec![file("c", 1), entry("z", FileKind::Directory, 0), file("a", 2), file("b", 0)];
+    for query in [&b""[..], b"order=desc", b"sort=size", b"sort=size&order=desc", b"sort=modified"] {
+        let (sort, here, elsewhere) = (Sort::from_query(query), Listed::new(entries()), Listed::new(entries()));
+        elsewhere.set_order(sort, &sort.order_as_bytes(elsewhere.entries()));
+        for index in 0..4 {
+            assert_eq!(here.entry(sort, index).unwrap().name, elsewhere.entry(sort, index).unwrap().name);
+        }
+    }
+}
+
+#[test]
 fn no_link_leads_to_another_host() {
     for path in [&b"//host/"[..], b"///host//", b"host", b"/host"] {
         let page = render(path, vec![file("x", 1)], b"", Format::Html);
@@ -116,7 +160,7 @@ fn a_hundred_thousand_entries_come_in_pieces_and_in_linear_time() {
     const COUNT: usize = 100_000;
     let entries: Vec<_> = (0..COUNT).map(|index| file(format!("file number {index}.txt"), index as u64)).collect();
     let start = Instant::now();
-    let stream = Listing::new(b"/many/", entries, Sort::default(), Options::default()).stream(Format::Html);
+    let stream = listing(b"/many/", entries, Sort::default(), Options::default()).stream(Format::Html);
     let mut total = 0;
     let mut rows = 0;
     for piece in stream {
@@ -158,14 +202,10 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![proptest::collection::vec(byte, 1..12), "[^/\0]{1,8}".prop_map(String::into_bytes)]
 }
 
-fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
+fn any_entries() -> impl Strategy<Value = Vec<FolderEntry>> {
     let kind = proptest::sample::select(&[FileKind::Regular, FileKind::Directory, FileKind::Special][..]);
-    let entry = (any_name(), kind, any::<u64>(), any::<i64>()).prop_map(|(name, kind, size, modified_ns)| Entry {
-        name,
-        kind,
-        size,
-        modified_ns,
-    });
+    let entry = (any_name(), kind, any::<u64>(), any::<i64>())
+        .prop_map(|(name, kind, size, modified_ns)| entry_of(name, kind, size, modified_ns));
     proptest::collection::vec(entry, 0..12)
 }
 
@@ -178,7 +218,7 @@ proptest! {
     fn every_name_can_be_read_back_from_its_row(name in any_name(), folder in any_name()) {
         let path = [&b"/"[..], &folder, b"/"].concat();
         let options = Options { shows_dot_files: true };
-        let page = Listing::new(&path, vec![file(&name, 1)], Sort::default(), options).render(Format::Html);
+        let page = listing(&path, vec![file(&name, 1)], Sort::default(), options).render(Format::Html);
         let page = String::from_utf8(page).unwrap();
         let row = page.lines().find(|line| line.starts_with("<tr><td")).unwrap();
         let href = row.split('"').nth(3).unwrap();
@@ -199,7 +239,7 @@ proptest! {
                 }
             }
             let path = [&b"/"[..], if rename { b"x" } else { &folder[..] }, b"/"].concat();
-            let listing = Listing::new(&path, entries, Sort::from_query(&query), Options { shows_dot_files: true });
+            let listing = listing(&path, entries, Sort::from_query(&query), Options { shows_dot_files: true });
             String::from_utf8(listing.render(Format::Html)).unwrap()
         };
         let marks = |page: &str| ['<', '>', '"', '\n'].map(|mark| page.matches(mark).count());
@@ -209,17 +249,18 @@ proptest! {
     #[test]
     fn json_is_valid_and_names_every_entry(entries in any_entries(), query in any_query()) {
         let options = Options { shows_dot_files: true };
-        let listing = Listing::new(b"/x/", entries, Sort::from_query(&query), options);
-        let expected = listing.entries.clone();
-        let value: serde_json::Value = serde_json::from_slice(&listing.render(Format::Json)).unwrap();
+        let listing = listing(b"/x/", entries, Sort::from_query(&query), options);
+        let expected: Vec<_> = listing.entries().collect();
+        let value: serde_json::Value = serde_json::from_slice(&listing.clone().render(Format::Json)).unwrap();
         let rows = value["entries"].as_array().unwrap();
         prop_assert_eq!(rows.len(), expected.len());
         for (row, entry) in rows.iter().zip(&expected) {
-            prop_assert_eq!(row["name"].as_str().unwrap(), String::from_utf8_lossy(&entry.name));
-            prop_assert_eq!(row["size"].as_u64(), (entry.kind == FileKind::Regular).then_some(entry.size));
+            prop_assert_eq!(row["name"].as_str().unwrap(), String::from_utf8_lossy(entry.name));
+            let size = (entry.info.kind == FileKind::Regular).then_some(entry.info.size);
+            prop_assert_eq!(row["size"].as_u64(), size);
             if let Some(href) = row["href"].as_str() {
                 let name = percent_decode(href.strip_prefix("/x/").unwrap().trim_end_matches('/'));
-                prop_assert_eq!(&name, &entry.name);
+                prop_assert_eq!(&name, entry.name);
             }
         }
     }
@@ -227,7 +268,7 @@ proptest! {
     #[test]
     fn pieces_of_any_size_make_the_same_page(entries in any_entries(), size in 1..3000_usize, is_json in any::<bool>()) {
         let format = if is_json { Format::Json } else { Format::Html };
-        let listing = Listing::new(b"/", entries, Sort::default(), Options::default());
+        let listing = listing(b"/", entries, Sort::default(), Options::default());
         let whole = listing.clone().render(format);
         let mut stream = listing.stream(format);
         let mut pieces = Vec::new();

@@ -1,47 +1,126 @@
 //! What the store keeps, and what it tells those who wait.
 
+use std::time::Duration;
+
 use super::*;
+use crate::driver::{File, FolderEntry, Request};
 
 struct Bench {
     store: Store,
     ops: Ops,
     place: Place,
     waiter: Key,
+    now: Time,
+    files: Table<()>,
     _folder: tempfile::TempDir,
 }
+
+/// Midday of some day; what was modified long before is settled.
+const NOW_S: u64 = 1_700_000_000;
+const LONG_AGO_NS: i64 = 1_600_000_000_000_000_000;
+
+/// Large enough to be kept open, and worth compressing.
+const INFO: FileInfo =
+    FileInfo { size: 300_000, modified_ns: LONG_AGO_NS, kind: FileKind::Regular, inode: 1, device: 1 };
+const SMALL: FileInfo = FileInfo { size: 5, ..INFO };
 
 impl Bench {
     fn new(limits: StoreLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { root: Root::open(folder.path()).unwrap(), number: 0 };
         let waiter = Table::new().insert(());
-        Self { store: Store::new(limits), ops: Ops::new(), place, waiter, _folder: folder }
+        let mut store = Store::new(limits);
+        store.set_unix_seconds(NOW_S);
+        Self { store, ops: Ops::new(), place, waiter, now: Time::ZERO, files: Table::new(), _folder: folder }
     }
 
+    /// A request that begins now.
     fn inquiry(&self) -> Inquiry {
-        Inquiry { waiter: self.waiter, now: Time::ZERO, since: Time::ZERO }
+        Inquiry { waiter: self.waiter, now: self.now, since: self.now }
     }
 
-    fn list(&mut self) -> Lookup<Rc<[FolderEntry]>> {
-        self.store.list(&self.place, c"many", self.inquiry(), &mut self.ops)
+    fn list(&mut self) -> Lookup<Rc<Listed>> {
+        self.store.list(&self.place, c"many", Sort::default(), self.inquiry(), &mut self.ops)
     }
 
     fn get(&mut self) -> Lookup<Rc<Resource>> {
-        self.store.get(&self.place, c"file", self.inquiry(), &mut self.ops)
+        self.get_path(c"file")
+    }
+
+    fn get_path(&mut self, path: &CStr) -> Lookup<Rc<Resource>> {
+        self.store.get(&self.place, path, self.inquiry(), &mut self.ops)
+    }
+
+    fn coded(&mut self, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
+        self.coded_path(c"file", source)
+    }
+
+    fn coded_path(&mut self, path: &CStr, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
+        let how = (Coding::Gzip, Coding::Gzip.default_level());
+        self.store.coded(&self.place, path, how, source, self.inquiry(), &mut self.ops)
     }
 
     /// Brings the outcome of the only job under way, and returns whether somebody was woken.
     fn bring(&mut self, outcome: Outcome) -> bool {
         let (id, token) = self.ops.iter_in_flight().next().unwrap();
         self.ops.settle(id, true);
-        self.store.on_outcome(token.machine, outcome, Time::ZERO);
-        self.store.pump(Time::ZERO, &mut self.ops);
+        self.store.on_outcome(token.machine, outcome, self.now);
+        self.store.pump(self.now, &mut self.ops);
         self.store.take_woken() == [self.waiter]
     }
 
-    fn end_turn(&mut self) {
-        self.store.pump(Time::ZERO, &mut self.ops);
+    /// Does what is asked to be computed, and brings that.
+    fn compute(&mut self) -> bool {
+        let mut computed = None;
+        for request in self.ops.drain() {
+            if let Request::Start(_, Op::Compute(computation)) = request {
+                computed = Some(computation.run());
+            }
+        }
+        self.bring(Outcome::Computed(computed.expect("something to be computed")))
     }
+
+    /// A file that nobody has opened; closing it is only asked for here.
+    fn opened(&mut self, info: FileInfo) -> Outcome {
+        Outcome::Opened(File::of_key(self.files.insert(())), info)
+    }
+
+    /// What the path leads to, with the file as it is now opened, and read if it is small.
+    fn fetched(&mut self, path: &CStr, info: FileInfo, content: &[u8]) -> Rc<Resource> {
+        assert!(matches!(self.get_path(path), Lookup::Pending));
+        let outcome = self.opened(info);
+        if !self.bring(outcome) {
+            assert!(self.bring(Outcome::Read(content.to_vec())));
+            self.settle_closed();
+        }
+        self.found(path)
+    }
+
+    fn found(&mut self, path: &CStr) -> Rc<Resource> {
+        match self.get_path(path) {
+            Lookup::Found(Ok(resource)) => resource,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Every file that is to be closed is.
+    fn settle_closed(&mut self) -> usize {
+        self.end_turn();
+        let closing: Vec<_> = self.ops.iter_in_flight().collect();
+        for (id, token) in &closing {
+            self.ops.settle(*id, true);
+            self.store.on_outcome(token.machine, Outcome::Done, self.now);
+        }
+        closing.len()
+    }
+
+    fn end_turn(&mut self) {
+        self.store.pump(self.now, &mut self.ops);
+    }
+}
+
+fn entries(count: usize) -> Vec<FolderEntry> {
+    (0..count).map(|number| FolderEntry { name: number.to_string().into_bytes(), info: Some(INFO) }).collect()
 }
 
 /// Were it only dropped, whoever waits would ask for it for ever.
@@ -49,9 +128,8 @@ impl Bench {
 fn a_result_larger_than_all_that_may_be_kept_still_reaches_who_waits_for_it() {
     let mut bench = Bench::new(StoreLimits { bytes_max: 1000, ..StoreLimits::default() });
     assert!(matches!(bench.list(), Lookup::Pending));
-    let entry = |number: usize| FolderEntry { name: number.to_string().into_bytes(), info: None };
-    assert!(bench.bring(Outcome::Listed((0..100).map(entry).collect())));
-    assert!(matches!(bench.list(), Lookup::Found(Ok(entries)) if entries.len() == 100));
+    assert!(bench.bring(Outcome::Listed(entries(100))));
+    assert!(matches!(bench.list(), Lookup::Found(Ok(listed)) if listed.entries().len() == 100));
     bench.end_turn();
     assert!(matches!(bench.list(), Lookup::Pending), "it is not kept for longer than a turn");
 }
@@ -67,4 +145,166 @@ fn running_out_of_descriptors_is_told_and_not_remembered() {
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::ENOENT))));
     bench.end_turn();
     assert!(matches!(bench.get(), Lookup::Found(Err(Fault::Os(libc::ENOENT)))), "what is missing is known for a while");
+}
+
+#[test]
+fn a_large_folder_is_sorted_elsewhere_and_once() {
+    for bytes_max in [64 << 20, 1000] {
+        let mut bench = Bench::new(StoreLimits { bytes_max, ..StoreLimits::default() });
+        assert!(matches!(bench.list(), Lookup::Pending));
+        assert!(bench.bring(Outcome::Listed(entries(SORT_AT_ONCE_MAX + 1))));
+        assert!(matches!(bench.list(), Lookup::Pending), "it is being sorted");
+        assert!(bench.compute());
+        let Lookup::Found(Ok(listed)) = bench.list() else { panic!("it is there, may it be kept or not") };
+        assert!(listed.is_sorted(Sort::default()));
+        if bytes_max > 1000 {
+            bench.end_turn();
+            assert!(matches!(bench.list(), Lookup::Found(Ok(again)) if Rc::ptr_eq(&again, &listed)));
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_as_it_was_is_not_held_twice() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let mut list = |count: usize| {
+        bench.now = bench.now + Duration::from_secs(2);
+        assert!(matches!(bench.list(), Lookup::Pending));
+        assert!(bench.bring(Outcome::Listed(entries(count))));
+        match bench.list() {
+            Lookup::Found(Ok(listed)) => listed,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, second, third) = (list(10), list(10), list(11));
+    assert!(Rc::ptr_eq(&first, &second) && !Rc::ptr_eq(&second, &third));
+}
+
+/// A folder that changes all the time would else be held once for each client that does not read its listing.
+#[test]
+fn listings_that_are_being_sent_hold_bounded_memory() {
+    let mut bench = Bench::new(StoreLimits { bytes_max: 10 * LISTED_BYTES_MIN, ..StoreLimits::default() });
+    let mut sent = Vec::new();
+    let fault = loop {
+        bench.now = bench.now + Duration::from_secs(2);
+        if let Lookup::Found(Err(fault)) = bench.list() {
+            break fault;
+        }
+        assert!(bench.bring(Outcome::Listed(entries(sent.len()))));
+        match bench.list() {
+            Lookup::Found(Ok(listed)) => sent.push(listed),
+            other => panic!("{other:?}"),
+        }
+        assert!(sent.len() < 100);
+    };
+    assert_eq!(fault, Fault::Os(libc::ENOMEM));
+    sent.clear();
+    assert!(matches!(bench.list(), Lookup::Pending), "there is room again");
+}
+
+/// A fault that is kept and not told is looked for again, and again, by a server that does nothing else.
+#[test]
+fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading() {
+    let faults = [
+        (Outcome::Read(vec![0; 50_000]), Fault::FileTruncated),
+        (Outcome::Failed(Fault::Os(libc::EIO)), Fault::Os(libc::EIO)),
+    ];
+    for (outcome, expected) in faults {
+        let mut bench = Bench::new(StoreLimits::default());
+        let source = bench.fetched(c"file", INFO, b"");
+        assert!(matches!(bench.coded(&source), Lookup::Pending));
+        assert!(bench.bring(outcome));
+        for _ in 0..2 {
+            assert!(matches!(bench.coded(&source), Lookup::Found(Err(fault)) if fault == expected));
+            assert_eq!(bench.ops.in_flight(), 0);
+            bench.end_turn();
+        }
+    }
+}
+
+#[test]
+fn what_was_compressed_once_is_at_hand() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let source = bench.fetched(c"file", INFO, b"");
+    assert!(matches!(bench.coded(&source), Lookup::Pending));
+    assert!(!bench.bring(Outcome::Read(vec![b'a'; 300_000])), "it is only read");
+    assert!(bench.compute());
+    for seconds in [0, 10] {
+        bench.now = Time::ZERO + Duration::from_secs(seconds);
+        let Lookup::Found(Ok(coded)) = bench.coded(&source) else { panic!("it is there") };
+        assert_eq!(coded.coding, Some(Coding::Gzip));
+        assert_eq!(bench.ops.in_flight(), 0);
+    }
+    assert_eq!(bench.store.coding_bytes, 0);
+}
+
+/// Each waits with its bytes for one of a few threads.
+#[test]
+fn no_more_is_being_compressed_than_may_be() {
+    let mut bench = Bench::new(StoreLimits { coding_bytes_max: 2 * INFO.size, ..StoreLimits::default() });
+    let source = bench.fetched(c"file", INFO, b"");
+    assert!(matches!(bench.coded_path(c"a", &source), Lookup::Pending));
+    assert!(matches!(bench.coded_path(c"b", &source), Lookup::Pending));
+    assert!(matches!(bench.coded_path(c"c", &source), Lookup::Found(Ok(plain)) if Rc::ptr_eq(&plain, &source)));
+    assert!(matches!(bench.coded_path(c"a", &source), Lookup::Pending), "what is under way is waited for");
+    assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
+    assert!(matches!(bench.coded_path(c"c", &source), Lookup::Pending));
+}
+
+#[test]
+fn a_file_changed_in_the_moment_it_was_read_is_read_again() {
+    let second_ns = NOW_S as i64 * 1_000_000_000;
+    for (modified_ns, is_kept) in [
+        (second_ns - TICK_NS as i64, true),
+        (second_ns - TICK_NS as i64 + 1, false),
+        (second_ns + 999_999_999, false),
+        // Not the time that another modification would have.
+        (second_ns + 3_600_000_000_000, true),
+    ] {
+        let mut bench = Bench::new(StoreLimits::default());
+        let info = FileInfo { modified_ns, ..SMALL };
+        bench.fetched(c"file", info, b"older");
+        bench.now = Time::ZERO + Duration::from_secs(2);
+        bench.store.set_unix_seconds(NOW_S + 2);
+        assert!(matches!(bench.get(), Lookup::Pending));
+        let outcome = bench.opened(info);
+        assert_eq!(bench.bring(outcome), is_kept, "{modified_ns}");
+        if !is_kept {
+            assert!(bench.bring(Outcome::Read(b"newer".to_vec())));
+            let newer = bench.found(c"file");
+            assert!(matches!(&newer.content, Content::Memory(bytes) if &bytes[..] == b"newer"));
+            assert!(newer.is_settled, "once is enough");
+        }
+    }
+}
+
+#[test]
+fn a_store_keeps_no_more_than_it_may() {
+    let paths: Vec<CString> = (0..50).map(|number| CString::new(format!("file{number}")).unwrap()).collect();
+    let few = StoreLimits { entries_max: 10, ..StoreLimits::default() };
+    let light = StoreLimits { bytes_max: 5000, ..StoreLimits::default() };
+    for limits in [few, light] {
+        let mut bench = Bench::new(limits);
+        for path in &paths {
+            bench.fetched(path, SMALL, b"12345");
+            assert!(bench.store.cache.len() <= 10 && bench.store.cache.bytes() <= limits.bytes_max);
+        }
+        assert!(matches!(bench.get_path(&paths[49]), Lookup::Found(Ok(_))));
+        assert!(matches!(bench.get_path(&paths[0]), Lookup::Pending), "the oldest has gone");
+    }
+}
+
+#[test]
+fn a_store_holds_no_more_files_open_than_it_may() {
+    let mut bench = Bench::new(StoreLimits { open_max: 3, ..StoreLimits::default() });
+    let mut closed = 0;
+    for number in 0..10 {
+        bench.fetched(&CString::new(format!("file{number}")).unwrap(), INFO, b"");
+        closed += bench.settle_closed();
+        assert_eq!(bench.store.open, (number + 1).min(3));
+    }
+    assert_eq!(closed, 7);
+    bench.store.clear();
+    assert_eq!(bench.settle_closed(), 3);
+    assert!(bench.store.is_at_rest());
 }

@@ -169,22 +169,12 @@ impl Exchange<'_> {
 
     fn listing(&mut self, path: &DecodedPath) -> Result<Answer, Stop> {
         let Source::Folder(place) = &self.site.source else { return Err(not_found()) };
-        let entries = match self.store.list(place, path.beneath(&self.site.prefix), self.inquiry, self.ops) {
-            Lookup::Found(Ok(entries)) => entries,
+        let sort = Sort::from_query(self.head.target.query().unwrap_or_default().as_bytes());
+        let listed = match self.store.list(place, path.beneath(&self.site.prefix), sort, self.inquiry, self.ops) {
+            Lookup::Found(Ok(listed)) => listed,
             Lookup::Found(Err(fault)) => return Err(refusal_of(fault).into()),
             Lookup::Pending => return Err(Stop::Wait),
         };
-        let shown = entries.iter().filter_map(|entry| {
-            // A link that leads nowhere, or out of the root, cannot be had, so it is not offered.
-            let info = entry.info?;
-            Some(listing::Entry {
-                name: entry.name.clone(),
-                kind: info.kind,
-                size: info.size,
-                modified_ns: info.modified_ns,
-            })
-        });
-        let sort = Sort::from_query(self.head.target.query().unwrap_or_default().as_bytes());
         let options = Options { shows_dot_files: self.site.config.dot_files };
         let format = match PageType::for_accept(self.head.fields.known(Known::Accept)) {
             PageType::Html => Format::Html,
@@ -196,7 +186,7 @@ impl Exchange<'_> {
         if !path.is_root() {
             full_path.push(b'/');
         }
-        let mut stream = Box::new(Listing::new(&full_path, shown.collect(), sort, options).stream(format));
+        let mut stream = Box::new(Listing::new(&full_path, listed, sort, options).stream(format));
         let mut page = Vec::new();
         let has_more = stream.write(listing::PIECE_BYTES, &mut page);
         let mut out = Vec::with_capacity(512);

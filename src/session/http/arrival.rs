@@ -18,6 +18,9 @@ use crate::telemetry::metrics;
 /// What a visitor is told who asks too often; that it may do so again in a second goes with the status.
 const TOO_SOON: Refusal = Refusal::new(Status::TOO_MANY_REQUESTS, "you ask too often");
 
+/// What a visitor is told who comes when there are as many as there may be.
+const FULL: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too many are here; try again");
+
 /// What a visitor is told for whose request there is no route.
 const NOTHING: Refusal = Refusal::new(Status::NOT_FOUND, "nothing is served here");
 
@@ -30,6 +33,8 @@ pub(super) struct Arrival {
     pub(super) keep_alive: bool,
     /// Whether it was not looked at before.
     pub(super) is_new: bool,
+    /// Whether it came on a connection that is one too many.
+    pub(super) is_surplus: bool,
 }
 
 /// What a request leads to.
@@ -66,9 +71,10 @@ impl Arrival {
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = front.host_for(head);
-        // For whom nobody answers is recorded where it is recorded what is no request.
-        let log = host.map_or_else(|| front.access_log(), |host| host.access_log.as_ref());
-        let draft = log.map(|log| log.begin(visitor, head, cx.unix_seconds));
+        let draft = draft(front, head, cx);
+        if self.is_surplus {
+            return self.serve(&front.fallback, &Matter::Refusal(FULL), head, draft, cx);
+        }
         if self.is_new && cx.admission.is_too_soon(visitor, cx.now) {
             return self.serve(&front.fallback, &Matter::Refusal(TOO_SOON), head, draft, cx);
         }
@@ -134,4 +140,12 @@ impl Arrival {
         let after = After::new(answer.keep_alive, body);
         Judgement::Answer(answer, after)
     }
+}
+
+/// The beginning of the request's line in the access log, if it is to leave one.
+pub(super) fn draft(front: &Front, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<Draft> {
+    // For whom nobody answers is recorded where it is recorded what is no request.
+    let log = front.host_for(head).map_or_else(|| front.access_log(), |host| host.access_log.as_ref())?;
+    let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
+    Some(log.begin(visitor, head, cx.unix_seconds))
 }

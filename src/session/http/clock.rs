@@ -13,6 +13,15 @@ pub(super) struct Clock {
     since: Time,
     /// What counts as progress: bytes sent, of an upload bytes received.
     moved: u64,
+    window: Window,
+}
+
+/// The time over which it is averaged how much moves: as long as nothing may move at all.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Time,
+    /// What had moved then.
+    moved: u64,
 }
 
 /// What a connection may be too slow in.
@@ -37,23 +46,45 @@ pub(super) enum Phase {
 impl Clock {
     /// Of a connection that begins now.
     pub(super) const fn new(now: Time) -> Self {
-        Self { phase: Phase::First, since: now, moved: 0 }
+        Self { phase: Phase::First, since: now, moved: 0, window: Window { since: now, moved: 0 } }
     }
 
     /// Starts anew with each phase, and with progress.
-    pub(super) fn tick(&mut self, phase: Phase, client: &Connection, now: Time) {
+    pub(super) fn tick(&mut self, phase: Phase, client: &Connection, limits: &HttpLimits, now: Time) {
         let moved = match phase {
             Phase::Upload => client.reader.received_bytes(),
             Phase::First | Phase::Idle | Phase::Head | Phase::Body | Phase::Answer | Phase::Ours => {
                 client.writer.sent_bytes()
             }
         };
+        self.advance(phase, moved, limits, now);
+    }
+
+    fn advance(&mut self, phase: Phase, moved: u64, limits: &HttpLimits, now: Time) {
         // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
         let is_same = phase == self.phase || (self.phase == Phase::First && phase == Phase::Head);
         if !is_same || moved != self.moved {
             self.since = now;
         }
         (self.phase, self.moved) = (phase, moved);
+        let is_over = || match self.pace(limits) {
+            Some((allowed, least)) => now >= self.window.since + allowed && moved - self.window.moved >= least,
+            None => false,
+        };
+        if !is_same || is_over() {
+            self.window = Window { since: now, moved };
+        }
+    }
+
+    /// How much must move within which time, where that is bounded.
+    fn pace(&self, limits: &HttpLimits) -> Option<(Duration, u64)> {
+        let (rate, allowed) = match self.phase {
+            Phase::Answer => (limits.send_rate_min, limits.send_timeout),
+            Phase::Upload => (limits.upload_rate_min, limits.body_timeout),
+            Phase::First | Phase::Idle | Phase::Head | Phase::Body | Phase::Ours => return None,
+        };
+        let least = u128::from(rate) * allowed.as_millis() / 1000;
+        (rate > 0 && !allowed.is_zero()).then(|| (allowed, u64::try_from(least).unwrap_or(u64::MAX)))
     }
 
     /// When the phase will have taken too long. `draining_since`: when the server began to stop, if it does.
@@ -63,13 +94,14 @@ impl Clock {
     /// not hold up the stop either.
     pub(super) fn limit(&self, limits: &HttpLimits, draining_since: Option<Time>) -> Option<Time> {
         let usual = self.usual_limit(limits);
+        let paced = self.pace(limits).map(|(allowed, _)| self.window.since + allowed);
         let at_stop = match self.phase {
             Phase::First | Phase::Idle => {
                 draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout))
             }
             Phase::Head | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => None,
         };
-        [usual, at_stop].into_iter().flatten().min()
+        [usual, paced, at_stop].into_iter().flatten().min()
     }
 
     fn usual_limit(&self, limits: &HttpLimits) -> Option<Time> {
@@ -92,4 +124,65 @@ impl Clock {
 /// No time is no limit.
 fn after(since: Time, allowed: Duration) -> Option<Time> {
     (!allowed.is_zero()).then(|| since + allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> HttpLimits {
+        HttpLimits {
+            send_timeout: Duration::from_secs(10),
+            send_rate_min: 100,
+            body_timeout: Duration::from_secs(10),
+            upload_rate_min: 100,
+            ..HttpLimits::default()
+        }
+    }
+
+    /// How long a client lasts that moves so many bytes each second, in seconds up to 1000.
+    fn lasts(phase: Phase, limits: &HttpLimits, bytes_of: impl Fn(u64) -> u64) -> u64 {
+        let mut clock = Clock::new(Time::ZERO);
+        clock.advance(phase, 0, limits, Time::ZERO);
+        let mut moved = 0;
+        for second in 1..1000 {
+            moved += bytes_of(second);
+            let now = Time::ZERO + Duration::from_secs(second);
+            clock.advance(phase, moved, limits, now);
+            if clock.limit(limits, None).is_some_and(|limit| limit <= now) {
+                return second;
+            }
+        }
+        1000
+    }
+
+    #[test]
+    fn a_client_that_moves_too_little_is_too_slow_however_steadily() {
+        for phase in [Phase::Answer, Phase::Upload] {
+            assert_eq!(lasts(phase, &limits(), |_| 0), 10);
+            assert_eq!(lasts(phase, &limits(), |_| 99), 10);
+            assert_eq!(lasts(phase, &limits(), |_| 100), 1000);
+            // In bursts: what counts is the average.
+            assert_eq!(lasts(phase, &limits(), |second| if second % 5 == 0 { 500 } else { 0 }), 1000);
+            // Fast, then slow: the second window is not made up for by the first.
+            assert_eq!(lasts(phase, &limits(), |second| if second <= 10 { 1000 } else { 1 }), 20);
+        }
+    }
+
+    #[test]
+    fn without_a_rate_only_silence_is_too_slow() {
+        let limits = HttpLimits { send_rate_min: 0, upload_rate_min: 0, ..limits() };
+        for phase in [Phase::Answer, Phase::Upload] {
+            assert_eq!(lasts(phase, &limits, |_| 1), 1000);
+            assert_eq!(lasts(phase, &limits, |second| u64::from(second < 20)), 29);
+        }
+    }
+
+    #[test]
+    fn nobody_is_to_move_anything_while_we_are_waited_for() {
+        for phase in [Phase::Ours, Phase::Idle, Phase::Head] {
+            let limits = HttpLimits { head_timeout: Duration::ZERO, keep_alive_timeout: Duration::ZERO, ..limits() };
+            assert_eq!(lasts(phase, &limits, |_| 0), 1000);
+        }
+    }
 }

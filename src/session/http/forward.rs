@@ -20,6 +20,7 @@ use super::OUTBOX_BYTES_MAX;
 use super::answer::{Answer, Client, Offer, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
+use super::record::NOT_ANSWERED;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
@@ -469,9 +470,17 @@ impl Forward {
     }
 
     fn record(&mut self, cx: &Context<'_>) {
-        if let (Some(draft), Stage::Answering { status, bytes, .. }) = (self.draft.take(), &self.stage) {
-            draft.finish(status.code(), *bytes, cx.now.since(self.asked.since));
-        }
+        self.record_end(0, cx.now);
+    }
+
+    /// Finishes the line of the access log, if that has not been done. `unsent`: bytes that the client has not taken.
+    pub(super) fn record_end(&mut self, unsent: u64, now: Time) {
+        let Some(draft) = self.draft.take() else { return };
+        let (status, bytes) = match self.stage {
+            Stage::Answering { status, bytes, .. } => (status.code(), bytes.saturating_sub(unsent)),
+            Stage::Reaching | Stage::Asked => (NOT_ANSWERED, 0),
+        };
+        draft.finish(status, bytes, now.since(self.asked.since));
     }
 
     /// The answer if no upstream gives one.

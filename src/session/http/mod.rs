@@ -38,7 +38,7 @@ use self::answer::{Answer, Body, Client};
 use self::arrival::{Arrival, Judgement};
 use self::clock::{Clock, Phase};
 use self::forward::{Forward, Turn};
-use self::record::Record;
+use self::record::{Record, Unsent};
 use self::unwanted::Unwanted;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
@@ -78,11 +78,14 @@ pub struct Http {
     outbox: Chain,
     state: State,
     requests: u32,
+    /// There are as many connections as there may be: whatever it asks for, it is told so.
+    is_surplus: bool,
     /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
     has_said_last: bool,
     draining_since: Option<Time>,
     clock: Clock,
     deadline: Option<Time>,
+    unsent: Unsent,
 }
 
 #[derive(Debug)]
@@ -132,7 +135,7 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(door: Rc<Door>, now: Time) -> Self {
+    pub(super) fn new(door: Rc<Door>, is_surplus: bool, now: Time) -> Self {
         Self {
             front: door.front(),
             door,
@@ -140,10 +143,12 @@ impl Http {
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
+            is_surplus,
             has_said_last: false,
             draining_since: None,
             clock: Clock::new(now),
             deadline: None,
+            unsent: Unsent::default(),
         }
     }
 
@@ -201,9 +206,11 @@ impl Http {
                     self.front = self.door.front();
                 }
                 let requests = self.requests.saturating_add(1);
-                let is_last = cx.limits.http.requests_max == requests || self.draining_since.is_some();
+                let is_last =
+                    cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_surplus;
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let arrival = Arrival { since, keep_alive: head.keep_alive && !is_last, is_new };
+                let (keep_alive, is_surplus) = (head.keep_alive && !is_last, self.is_surplus);
+                let arrival = Arrival { since, keep_alive, is_new, is_surplus };
                 match arrival.judge(&self.front, &head, cx) {
                     Judgement::Wait => {
                         self.state = State::Asking { since, has_come: false };
@@ -436,7 +443,8 @@ impl Http {
             State::Head if self.requests == 0 => Phase::First,
             State::Head => Phase::Idle,
             State::Forwarding(_) if is_sending => Phase::Answer,
-            State::Forwarding(forward) if forward.waits_for_client() => Phase::Upload,
+            // What has come and not been passed on is for the upstream to take.
+            State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => Phase::Upload,
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
             State::Sending { .. } | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
@@ -451,9 +459,9 @@ impl Http {
                 self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), client, cx);
                 None
             }
-            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => {
-                Some(Ending::Idle)
-            }
+            // It must not take what it has for all.
+            Phase::Answer => Some(Ending::TooSlow),
+            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Ours => Some(Ending::Idle),
         }
     }
 }
@@ -478,8 +486,9 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        if let State::Sending { record: Some(record), .. } = &mut self.state {
-            record.note(client.writer.sent_bytes());
+        match &mut self.state {
+            State::Sending { record: Some(record), .. } => record.note(client.writer.sent_bytes()),
+            _ => self.unsent.note_sent(client.writer.sent_bytes()),
         }
         if let Some(fault) = client.writer.fault() {
             return Some(match fault {
@@ -495,7 +504,8 @@ impl Task for Http {
             if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending { .. }) {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
-            self.clock.tick(self.phase(client), client, cx.now);
+            self.unsent.note_given(client.writer.given_bytes());
+            self.clock.tick(self.phase(client), client, &cx.limits.http, cx.now);
             self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
@@ -534,11 +544,7 @@ impl Task for Http {
         if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
             attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
         }
-        if let State::Sending { record, .. } = &mut self.state
-            && let Some(record) = record.take()
-        {
-            record.finish(cx.now);
-        }
+        self.record_end(cx);
         if client_is_closed {
             // The file that was being sent may be closed now, if nobody else holds it.
             self.state = State::Ending;

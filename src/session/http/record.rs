@@ -1,8 +1,16 @@
 //! The line of the access log for an answer whose body is still being sent: how much of it the client got is known at its end.
+//! And what stands in the line of a request whose connection ends before an answer to it.
 
+use super::arrival::draft;
+use super::{Http, State};
 use crate::driver::Time;
 use crate::http::Status;
+use crate::http::request::{self, Parsed};
+use crate::session::Context;
 use crate::telemetry::access::Draft;
+
+/// The status of a request that was not answered, since its connection ended first; other servers write it so, too.
+pub(super) const NOT_ANSWERED: u16 = 499;
 
 /// A line that waits for its answer's end.
 #[derive(Debug)]
@@ -35,5 +43,56 @@ impl Record {
     /// Writes the line. The kernel has taken what is counted; whether the client has, nobody knows.
     pub(super) fn finish(self, now: Time) {
         self.draft.finish(self.status.code(), self.sent.saturating_sub(self.body_at), now.since(self.since));
+    }
+}
+
+/// What the writer had not sent yet when it was last looked at, of what it was given.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    given: u64,
+    sent: u64,
+}
+
+impl Unsent {
+    /// So many bytes of the connection's have been given to the writer.
+    pub(super) const fn note_given(&mut self, given: u64) {
+        self.given = given;
+    }
+
+    /// So many bytes of the connection's have been sent. If it broke, the writer does not know any more what is left.
+    pub(super) const fn note_sent(&mut self, sent: u64) {
+        self.sent = sent;
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.given.saturating_sub(self.sent)
+    }
+}
+
+impl Http {
+    /// Leaves the line of a request in the access log whose answer the end of its connection breaks off, or forestalls.
+    pub(super) fn record_end(&mut self, cx: &Context<'_>) {
+        match &mut self.state {
+            State::Sending { record, .. } => {
+                if let Some(record) = record.take() {
+                    record.finish(cx.now);
+                }
+            }
+            State::Forwarding(forward) => forward.record_end(self.unsent.bytes() + self.outbox.len() as u64, cx.now),
+            State::Asking { since, .. } => {
+                if let Ok(Parsed::Complete { head, .. }) = request::parse(self.inbox.bytes(), &cx.limits.http.head)
+                    && let Some(draft) = draft(&self.front, &head, cx)
+                {
+                    draft.finish(NOT_ANSWERED, 0, cx.now.since(*since));
+                }
+                self.state = State::Ending;
+            }
+            State::Head
+            | State::Upgraded(_)
+            | State::Discarding(_)
+            | State::Ending
+            | State::Cut(_)
+            | State::Lingering { .. } => {}
+        }
     }
 }

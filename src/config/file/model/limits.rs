@@ -80,8 +80,14 @@ pub struct HttpLimits {
     pub drain_idle_timeout: Period,
     /// How long a client may take nothing of an answer.
     pub send_timeout: Period,
-    /// How long the body of a request that nobody wants may take.
+    /// How long the body of a request that nobody wants may take, and how long a client may send nothing of one that is
+    /// passed on.
     pub body_timeout: Period,
+    /// How much of an answer a client must take each second, on average over `send_timeout`. 0: any number of bytes.
+    pub send_rate_min: Size,
+    /// How much of a body that is passed on a client must send each second, on average over `body_timeout`, while that is
+    /// waited for. 0: any number of bytes, as for bodies that are sent as they come about.
+    pub upload_rate_min: Size,
     /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
     pub discard_bytes_max: Size,
     /// Requests on one connection; 0: no limit.
@@ -104,6 +110,8 @@ pub struct StoreLimits {
     pub open_max: u32,
     /// The most memory that files may hold.
     pub bytes_max: Size,
+    /// The most bytes of files that are being compressed at the same time; beyond that, files are sent as they are.
+    pub coding_bytes_max: Size,
 }
 
 impl Default for Limits {
@@ -153,10 +161,20 @@ impl From<&config::Limits> for Limits {
             drain_idle_timeout,
             send_timeout,
             body_timeout,
+            send_rate_min,
+            upload_rate_min,
             discard_bytes_max,
             requests_max,
         } = http;
-        let store::StoreLimits { valid_for, idle_for, small_bytes_max, entries_max, open_max, bytes_max } = store;
+        let store::StoreLimits {
+            valid_for,
+            idle_for,
+            small_bytes_max,
+            entries_max,
+            open_max,
+            bytes_max,
+            coding_bytes_max,
+        } = store;
         Self {
             connections_max,
             pipe_bytes_max: Size(pipe_bytes_max),
@@ -176,6 +194,8 @@ impl From<&config::Limits> for Limits {
                 drain_idle_timeout: Period(drain_idle_timeout),
                 send_timeout: Period(send_timeout),
                 body_timeout: Period(body_timeout),
+                send_rate_min: Size(usize::try_from(send_rate_min).unwrap_or(usize::MAX)),
+                upload_rate_min: Size(usize::try_from(upload_rate_min).unwrap_or(usize::MAX)),
                 discard_bytes_max: Size(usize::try_from(discard_bytes_max).unwrap_or(usize::MAX)),
                 requests_max,
             },
@@ -186,6 +206,7 @@ impl From<&config::Limits> for Limits {
                 entries_max,
                 open_max,
                 bytes_max: Size(bytes_max),
+                coding_bytes_max: Size(usize::try_from(coding_bytes_max).unwrap_or(usize::MAX)),
             },
         }
     }
@@ -220,6 +241,8 @@ impl From<&Limits> for config::Limits {
                 drain_idle_timeout: http.drain_idle_timeout.0,
                 send_timeout: http.send_timeout.0,
                 body_timeout: http.body_timeout.0,
+                send_rate_min: http.send_rate_min.0 as u64,
+                upload_rate_min: http.upload_rate_min.0 as u64,
                 discard_bytes_max: http.discard_bytes_max.0 as u64,
                 requests_max: http.requests_max,
             },
@@ -230,6 +253,7 @@ impl From<&Limits> for config::Limits {
                 entries_max: store.entries_max,
                 open_max: store.open_max,
                 bytes_max: store.bytes_max.0,
+                coding_bytes_max: store.coding_bytes_max.0 as u64,
             },
         }
     }

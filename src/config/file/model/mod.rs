@@ -50,9 +50,11 @@ pub struct File {
     pub backend: Backend,
     /// Optional io_uring features to do without; `xps probe` lists them.
     pub uring_off: Vec<UringFeature>,
-    /// Connections at a time, of all workers together; more wait in the kernel, but for a few that come in at the very
-    /// moment when the last place is taken. 0: only `limits.connections_max` holds.
+    /// Connections at a time, of all workers together, and a few that come in at the very moment when the last place is
+    /// taken. 0: only `limits.connections_max` holds.
     pub max_connections: u32,
+    /// What becomes of those who come when `max_connections` or `limits.connections_max` are there.
+    pub when_full: WhenFull,
     /// Connections at a time from one address, or from one /64 network of IPv6; more are closed. Proxies that are trusted
     /// may have any number. 0: no limit.
     pub connections_per_address: u32,
@@ -83,6 +85,7 @@ impl Default for File {
             backend: Backend::Auto,
             uring_off: Vec::new(),
             max_connections: 0,
+            when_full: WhenFull::Wait,
             connections_per_address: 0,
             requests_per_second: 0,
             burst: 0,
@@ -182,6 +185,26 @@ impl From<Backend> for BackendChoice {
             Backend::Auto => Self::Auto,
             Backend::IoUring => Self::IoUring,
             Backend::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// What becomes of those who come when there are as many connections as there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// They wait in the kernel until there is room.
+    #[default]
+    Wait,
+    /// Over HTTP they are answered with 503, and the connection is closed; others wait.
+    Refuse,
+}
+
+impl From<WhenFull> for crate::admission::WhenFull {
+    fn from(when_full: WhenFull) -> Self {
+        match when_full {
+            WhenFull::Wait => Self::Wait,
+            WhenFull::Refuse => Self::Refuse,
         }
     }
 }

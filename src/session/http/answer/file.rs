@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-use super::{Answer, Body, Exchange, Source, Stop};
+use super::{Answer, Body, Exchange, Source, Stop, refusal_of};
 use crate::buffer::Chunk;
 use crate::driver::FileKind;
 use crate::file::compress::Coding;
@@ -101,7 +101,8 @@ impl Exchange<'_> {
         let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(plain) };
         match self.store.coded(place, path, (coding, how.level(coding)), &plain.resource, self.inquiry, self.ops) {
             Lookup::Found(Ok(resource)) => Ok(Representation { coding: resource.coding, resource }),
-            Lookup::Found(Err(_)) => Ok(plain),
+            // It cannot be read, or is shorter than it was: as it is, too, it would be promised in vain.
+            Lookup::Found(Err(fault)) => Err(refusal_of(fault).into()),
             Lookup::Pending => Err(Stop::Wait),
         }
     }

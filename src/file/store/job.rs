@@ -1,0 +1,78 @@
+//! What the store has under way: who waits for it, and how far it is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{OpenFile, Resource};
+use crate::driver::{File, FileInfo};
+use crate::file::compress::{Coding, Level};
+use crate::file::listing::{Listed, Sort};
+use crate::table::Key;
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) key: Box<[u8]>,
+    pub(super) waiters: SmallVec<[Key; 2]>,
+    pub(super) step: Step,
+}
+
+#[derive(Debug)]
+pub(super) enum Step {
+    Opening {
+        previous: Option<Rc<Resource>>,
+    },
+    Opened {
+        previous: Option<Rc<Resource>>,
+        file: File,
+        info: FileInfo,
+    },
+    /// The file is held open for the kernel, which reads it.
+    Reading {
+        _file: OpenFile,
+        info: FileInfo,
+        is_settled: bool,
+    },
+    Listing {
+        previous: Option<Rc<Listed>>,
+    },
+    Sorting {
+        listed: Rc<Listed>,
+        sort: Sort,
+    },
+    /// Reading a large file to compress it.
+    Fetching {
+        source: Rc<Resource>,
+        coding: Coding,
+        level: Level,
+    },
+    Fetched {
+        source: Rc<Resource>,
+        coding: Coding,
+        level: Level,
+        bytes: Arc<[u8]>,
+    },
+    Compressing {
+        source: Rc<Resource>,
+        coding: Coding,
+    },
+    Closing,
+}
+
+impl Step {
+    /// Bytes of the file that is being compressed, if this is about that.
+    pub(super) fn coding_bytes(&self) -> u64 {
+        match self {
+            Self::Fetching { source, .. } | Self::Fetched { source, .. } | Self::Compressing { source, .. } => {
+                source.info.size
+            }
+            Self::Opening { .. }
+            | Self::Opened { .. }
+            | Self::Reading { .. }
+            | Self::Listing { .. }
+            | Self::Sorting { .. }
+            | Self::Closing => 0,
+        }
+    }
+}
