@@ -3,7 +3,7 @@
 use super::After;
 use super::answer::{Answer, Body, Exchange, Offer};
 use super::forward::Forward;
-use super::front::{Front, Handler};
+use super::front::{Front, Handler, Host};
 use super::record::Record;
 use super::site::Site;
 use super::unwanted::Unwanted;
@@ -12,7 +12,7 @@ use crate::file::store::Inquiry;
 use crate::http::redirect::Template;
 use crate::http::{BodyReader, Expect, Known, Refusal, RequestHead, Status};
 use crate::session::Context;
-use crate::telemetry::access::Draft;
+use crate::telemetry::access::{AccessLog, Draft};
 use crate::telemetry::metrics;
 
 /// What a visitor is told who asks too often; that it may do so again in a second goes with the status.
@@ -71,7 +71,7 @@ impl Arrival {
     pub(super) fn judge(&self, front: &Front, head: &RequestHead<'_>, cx: &mut Context<'_>) -> Judgement {
         let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = front.host_for(head);
-        let draft = draft(front, head, cx);
+        let draft = log_of(front, host).map(|log| log.begin(visitor, head, cx.unix_seconds));
         if self.is_surplus {
             return self.serve(&front.fallback, &Matter::Refusal(FULL), head, draft, cx);
         }
@@ -144,8 +144,12 @@ impl Arrival {
 
 /// The beginning of the request's line in the access log, if it is to leave one.
 pub(super) fn draft(front: &Front, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<Draft> {
-    // For whom nobody answers is recorded where it is recorded what is no request.
-    let log = front.host_for(head).map_or_else(|| front.access_log(), |host| host.access_log.as_ref())?;
+    let log = log_of(front, front.host_for(head))?;
     let visitor = cx.admission.visitor(cx.peer, head.fields.all_known(Known::XForwardedFor));
     Some(log.begin(visitor, head, cx.unix_seconds))
+}
+
+/// Where a host's requests are recorded; those for which there is none, where it is recorded what is no request.
+fn log_of<'f>(front: &'f Front, host: Option<&'f Host>) -> Option<&'f AccessLog> {
+    host.map_or_else(|| front.access_log(), |host| host.access_log.as_ref())
 }
