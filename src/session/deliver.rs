@@ -149,9 +149,9 @@ impl Task for Deliver {
         }
     }
 
-    fn close(&mut self, _manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
         // The kernel may read the file for as long as a send is in flight.
-        if client_is_closed {
+        if client.is_closed() {
             self.file.close(cx.ops);
         }
         self.file.is_closed()

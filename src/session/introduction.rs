@@ -165,8 +165,8 @@ impl Task for Introduction {
         self.deadline
     }
 
-    fn close(&mut self, _manner: crate::tcp::Manner, client_is_closed: bool, _cx: &mut Context<'_>) -> bool {
-        client_is_closed && self.local != Local::Asking
+    fn close(&mut self, _manner: crate::tcp::Manner, client: &Connection, _cx: &mut Context<'_>) -> bool {
+        client.is_closed() && self.local != Local::Asking
     }
 
     fn memory(&self) -> usize {

@@ -171,9 +171,9 @@ trait Task: fmt::Debug {
     }
 
     /// Goes on with closing what the task owns; `true` when nothing is open and nothing in flight.
-    /// `client_is_closed`: the client's connection uses nothing of the task's any more.
-    fn close(&mut self, manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
-        let _ = (manner, client_is_closed, cx);
+    /// Once the client's connection is closed, it uses nothing of the task's any more.
+    fn close(&mut self, manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
+        let _ = (manner, client, cx);
         true
     }
 
@@ -279,9 +279,8 @@ impl Session {
         }
         if let Life::Closing(ending) = self.life {
             self.client.close(ending.manner(), cx.ops);
-            let client_is_closed = self.client.is_closed();
-            let task_is_closed = self.task.close(ending.manner(), client_is_closed, cx);
-            if client_is_closed && task_is_closed {
+            let task_is_closed = self.task.close(ending.manner(), &self.client, cx);
+            if self.client.is_closed() && task_is_closed {
                 self.life = Life::Closed(ending);
             }
         }

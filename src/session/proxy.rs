@@ -81,7 +81,7 @@ impl Task for Proxy {
         self.deadline
     }
 
-    fn close(&mut self, manner: Manner, _client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, manner: Manner, _client: &Connection, cx: &mut Context<'_>) -> bool {
         if !self.attempt.is_over() {
             let verdict = if manner == Manner::Orderly { Verdict::Success } else { Verdict::Neutral };
             self.attempt.finish(Release::Close(manner), verdict, cx.links, cx.now);

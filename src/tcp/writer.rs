@@ -35,8 +35,8 @@ enum State {
     Finishing(OpId),
     /// The peer was told that nothing more will come.
     Finished,
-    /// Sending is over: the connection broke, or what was being sent was cancelled.
-    Failed(Fault),
+    /// Sending is over: the connection broke, or what was being sent was cancelled. So much was not sent.
+    Failed { fault: Fault, left_bytes: u64 },
 }
 
 impl Writer {
@@ -57,9 +57,14 @@ impl Writer {
                 self.sent_bytes += left_bytes;
                 self.state = State::Idle;
             }
-            (State::Sending { .. }, Outcome::Cancelled) => self.state = State::Failed(Fault::Os(libc::ECANCELED)),
+            (State::Sending { left_bytes, .. }, Outcome::Cancelled) => {
+                self.state = State::Failed { fault: Fault::Os(libc::ECANCELED), left_bytes };
+            }
             (State::Finishing(_), Outcome::Done) => self.state = State::Finished,
-            (State::Sending { .. } | State::Finishing(_), Outcome::Failed(fault)) => self.state = State::Failed(fault),
+            (State::Sending { left_bytes, .. }, Outcome::Failed(fault)) => {
+                self.state = State::Failed { fault, left_bytes };
+            }
+            (State::Finishing(_), Outcome::Failed(fault)) => self.state = State::Failed { fault, left_bytes: 0 },
             (state, outcome) => super::unexpected("writer", &state, &outcome, self.token),
         }
     }
@@ -91,7 +96,7 @@ impl Writer {
     pub(super) fn cancel(&self, ops: &mut Ops) {
         match self.state {
             State::Sending { id, .. } | State::Finishing(id) => ops.cancel(id),
-            State::Idle | State::Finished | State::Failed(_) => {}
+            State::Idle | State::Finished | State::Failed { .. } => {}
         }
     }
 
@@ -112,22 +117,27 @@ impl Writer {
 
     /// Whether nothing is in flight.
     pub const fn is_at_rest(&self) -> bool {
-        matches!(self.state, State::Idle | State::Finished | State::Failed(_))
+        matches!(self.state, State::Idle | State::Finished | State::Failed { .. })
     }
 
     /// Why nothing can be sent any more, if the connection broke.
     pub const fn fault(&self) -> Option<Fault> {
         match self.state {
-            State::Failed(fault) => Some(fault),
+            State::Failed { fault, .. } => Some(fault),
             State::Idle | State::Sending { .. } | State::Finishing(_) | State::Finished => None,
         }
     }
 
     /// Bytes it was given so far.
     pub const fn given_bytes(&self) -> u64 {
+        self.sent_bytes + self.unsent_bytes()
+    }
+
+    /// Bytes it was given that the kernel has not taken, and if it broke never will.
+    pub const fn unsent_bytes(&self) -> u64 {
         match self.state {
-            State::Sending { left_bytes, .. } => self.sent_bytes + left_bytes,
-            State::Idle | State::Finishing(_) | State::Finished | State::Failed(_) => self.sent_bytes,
+            State::Sending { left_bytes, .. } | State::Failed { left_bytes, .. } => left_bytes,
+            State::Idle | State::Finishing(_) | State::Finished => 0,
         }
     }
 

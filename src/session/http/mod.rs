@@ -19,6 +19,7 @@ mod answer;
 mod arrival;
 mod choice;
 mod clock;
+mod delivery;
 mod forward;
 mod front;
 mod hosts;
@@ -37,8 +38,8 @@ pub use welcome::WELCOME_PAGES;
 use self::answer::{Answer, Body, Client};
 use self::arrival::{Arrival, Judgement};
 use self::clock::{Clock, Phase};
+use self::delivery::Delivery;
 use self::forward::{Forward, Turn};
-use self::record::{Record, Unsent};
 use self::unwanted::Unwanted;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
@@ -46,8 +47,6 @@ use crate::buffer::{Buffer, Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Fault, Time};
 use crate::file::listing;
-use crate::file::multipart::Piece;
-use crate::file::store::Content;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, Refusal, Status};
@@ -85,7 +84,6 @@ pub struct Http {
     draining_since: Option<Time>,
     clock: Clock,
     deadline: Option<Time>,
-    unsent: Unsent,
 }
 
 #[derive(Debug)]
@@ -99,7 +97,7 @@ enum State {
     /// Both sides speak another protocol.
     Upgraded(Box<(Attempt, Tunnel)>),
     /// A body is being sent that is not in memory as a whole.
-    Sending { body: Body, next_piece: usize, after: After, record: Option<Box<Record>> },
+    Sending(Box<Delivery>),
     /// The body of a request is read and thrown away.
     Discarding(Unwanted),
     /// What is in the outbox is the last.
@@ -148,7 +146,6 @@ impl Http {
             draining_since: None,
             clock: Clock::new(now),
             deadline: None,
-            unsent: Unsent::default(),
         }
     }
 
@@ -158,7 +155,7 @@ impl Http {
             State::Asking { has_come: false, .. } => Step::Wait,
             State::Forwarding(_) => self.forward(client, cx),
             State::Upgraded(_) => Step::Wait,
-            State::Sending { .. } => self.send_body(client, cx),
+            State::Sending(_) => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Ending => self.end(client, cx),
             State::Cut(_) => Step::Wait,
@@ -299,7 +296,7 @@ impl Http {
         }
         match answer.body {
             Body::Sent => self.go_on(after),
-            body => self.state = State::Sending { body, next_piece: 0, after, record: answer.record },
+            body => self.state = State::Sending(Box::new(Delivery::new(body, after, answer.record))),
         }
     }
 
@@ -313,66 +310,16 @@ impl Http {
 
     /// Sends the next piece of a body.
     fn send_body(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
-        let State::Sending { body, next_piece, .. } = &mut self.state else { return Step::Again };
-        if !client.writer.is_idle() {
-            return Step::Wait;
+        let State::Sending(delivery) = &mut self.state else { return Step::Again };
+        match delivery.step(&mut client.writer, &mut self.outbox, cx.ops) {
+            delivery::Progress::Wait => return Step::Wait,
+            delivery::Progress::Again => return Step::Again,
+            delivery::Progress::Over => {
+                delivery.record_end(client.writer.given_bytes() + self.outbox.len() as u64, cx.now)
+            }
         }
-        let (resource, span) = match body {
-            Body::Sent => return self.finish_body(client, cx.now),
-            Body::Part(resource, span) if *next_piece == 0 => (resource, *span),
-            Body::Part(..) => return self.finish_body(client, cx.now),
-            Body::Parts(resource, plan) => match plan.piece(*next_piece) {
-                Some(Piece::Text(text)) => {
-                    self.outbox.push(Chunk::shared(text));
-                    *next_piece += 1;
-                    return Step::Again;
-                }
-                Some(Piece::File(span)) => (resource, span),
-                None => return self.finish_body(client, cx.now),
-            },
-            Body::Listing { stream, is_chunked } => {
-                let mut piece = Vec::new();
-                let has_more = stream.write(listing::PIECE_BYTES, &mut piece);
-                match (*is_chunked, has_more) {
-                    (true, true) => push_chunk(&mut self.outbox, piece),
-                    (true, false) => {
-                        push_chunk(&mut self.outbox, piece);
-                        self.outbox.push(chunked::LAST_CHUNK);
-                    }
-                    (false, _) => self.outbox.push(Chunk::shared(piece)),
-                }
-                if !has_more {
-                    return self.finish_body(client, cx.now);
-                }
-                client.writer.send(self.outbox.take(), cx.ops);
-                return Step::Wait;
-            }
-        };
-        *next_piece += 1;
-        match &resource.content {
-            Content::File(open) => {
-                client.writer.send_file(self.outbox.take(), open.file(), span.offset, span.length, cx.ops);
-                Step::Wait
-            }
-            Content::Memory(bytes) => {
-                // Spans are within the content they were made for.
-                let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
-                if let Some(part) = bytes.get(start..end) {
-                    self.outbox.push(Chunk::shared(part));
-                }
-                Step::Again
-            }
-            Content::Folder | Content::Special => Step::Again,
-        }
-    }
-
-    fn finish_body(&mut self, client: &Connection, now: Time) -> Step {
-        if let State::Sending { after, record, .. } = std::mem::replace(&mut self.state, State::Head) {
-            if let Some(mut record) = record {
-                record.note(client.writer.given_bytes() + self.outbox.len() as u64);
-                record.finish(now);
-            }
-            self.go_on(after);
+        if let State::Sending(delivery) = std::mem::replace(&mut self.state, State::Head) {
+            self.go_on(delivery.into_after());
         }
         Step::Again
     }
@@ -446,7 +393,7 @@ impl Http {
             // What has come and not been passed on is for the upstream to take.
             State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => Phase::Upload,
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
-            State::Sending { .. } | State::Ending => Phase::Answer,
+            State::Sending(_) | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
             State::Lingering { .. } | State::Cut(_) => Phase::Ours,
         }
@@ -486,10 +433,6 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        match &mut self.state {
-            State::Sending { record: Some(record), .. } => record.note(client.writer.sent_bytes()),
-            _ => self.unsent.note_sent(client.writer.sent_bytes()),
-        }
         if let Some(fault) = client.writer.fault() {
             return Some(match fault {
                 Fault::FileTruncated => Ending::FileLost(fault),
@@ -501,10 +444,9 @@ impl Task for Http {
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
-            if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending { .. }) {
+            if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending(_)) {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
-            self.unsent.note_given(client.writer.given_bytes());
             self.clock.tick(self.phase(client), client, &cx.limits.http, cx.now);
             self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
             if self.deadline.is_none_or(|deadline| cx.now < deadline) {
@@ -535,7 +477,7 @@ impl Task for Http {
         }
     }
 
-    fn close(&mut self, manner: Manner, client_is_closed: bool, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
         let attempt = match &mut self.state {
             State::Forwarding(forward) => Some(forward.attempt_mut()),
             State::Upgraded(upgraded) => Some(&mut upgraded.0),
@@ -544,12 +486,12 @@ impl Task for Http {
         if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
             attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
         }
-        self.record_end(cx);
-        if client_is_closed {
+        self.record_end(client, cx);
+        if client.is_closed() {
             // The file that was being sent may be closed now, if nobody else holds it.
             self.state = State::Ending;
         }
-        client_is_closed
+        client.is_closed()
     }
 
     fn memory(&self) -> usize {

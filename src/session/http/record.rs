@@ -7,6 +7,7 @@ use crate::driver::Time;
 use crate::http::Status;
 use crate::http::request::{self, Parsed};
 use crate::session::Context;
+use crate::tcp::Connection;
 use crate::telemetry::access::Draft;
 
 /// The status of a request that was not answered, since its connection ended first; other servers write it so, too.
@@ -20,14 +21,12 @@ pub(super) struct Record {
     since: Time,
     /// Bytes sent on the connection before the body's first.
     body_at: u64,
-    /// Bytes sent on the connection so far.
-    sent: u64,
 }
 
 impl Record {
     /// A line for a request that came at `since`.
     pub(super) const fn new(draft: Draft, status: Status, since: Time) -> Self {
-        Self { draft, status, since, body_at: 0, sent: 0 }
+        Self { draft, status, since, body_at: 0 }
     }
 
     /// The body begins after so many bytes of the connection's.
@@ -35,50 +34,21 @@ impl Record {
         self.body_at = body_at;
     }
 
-    /// So many bytes of the connection's have been sent.
-    pub(super) const fn note(&mut self, sent: u64) {
-        self.sent = sent;
-    }
-
-    /// Writes the line. The kernel has taken what is counted; whether the client has, nobody knows.
-    pub(super) fn finish(self, now: Time) {
-        self.draft.finish(self.status.code(), self.sent.saturating_sub(self.body_at), now.since(self.since));
-    }
-}
-
-/// What the writer had not sent yet when it was last looked at, of what it was given.
-#[derive(Debug, Default)]
-pub(super) struct Unsent {
-    given: u64,
-    sent: u64,
-}
-
-impl Unsent {
-    /// So many bytes of the connection's have been given to the writer.
-    pub(super) const fn note_given(&mut self, given: u64) {
-        self.given = given;
-    }
-
-    /// So many bytes of the connection's have been sent. If it broke, the writer does not know any more what is left.
-    pub(super) const fn note_sent(&mut self, sent: u64) {
-        self.sent = sent;
-    }
-
-    pub(super) const fn bytes(&self) -> u64 {
-        self.given.saturating_sub(self.sent)
+    /// Writes the line, when so many bytes have been sent on the connection. The kernel has taken what is counted; whether
+    /// the client has, nobody knows.
+    pub(super) fn finish(self, sent_bytes: u64, now: Time) {
+        self.draft.finish(self.status.code(), sent_bytes.saturating_sub(self.body_at), now.since(self.since));
     }
 }
 
 impl Http {
     /// Leaves the line of a request in the access log whose answer the end of its connection breaks off, or forestalls.
-    pub(super) fn record_end(&mut self, cx: &Context<'_>) {
+    pub(super) fn record_end(&mut self, client: &Connection, cx: &Context<'_>) {
         match &mut self.state {
-            State::Sending { record, .. } => {
-                if let Some(record) = record.take() {
-                    record.finish(cx.now);
-                }
+            State::Sending(delivery) => delivery.record_end(client.writer.sent_bytes(), cx.now),
+            State::Forwarding(forward) => {
+                forward.record_end(client.writer.unsent_bytes() + self.outbox.len() as u64, cx.now);
             }
-            State::Forwarding(forward) => forward.record_end(self.unsent.bytes() + self.outbox.len() as u64, cx.now),
             State::Asking { since, .. } => {
                 if let Ok(Parsed::Complete { head, .. }) = request::parse(self.inbox.bytes(), &cx.limits.http.head)
                     && let Some(draft) = draft(&self.front, &head, cx)
