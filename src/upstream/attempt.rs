@@ -125,7 +125,8 @@ impl Attempt {
                         Some(Reach::Underway) => return Progress::Wait,
                         Some(Reach::Failed(error)) => {
                             tracing::debug!(upstream = %self.group.upstream(member).address(), %error, "unreachable");
-                            self.settle(Release::Close(Manner::Orderly), Verdict::Failure, links, now);
+                            let verdict = if error.is_shortage() { Verdict::Neutral } else { Verdict::Failure };
+                            self.settle(Release::Close(Manner::Orderly), verdict, links, now);
                             self.state = State::Picking { after: Some(error) };
                         }
                         None => return Progress::Wait,

@@ -15,6 +15,7 @@ mod origin;
 mod answers;
 mod clients;
 mod fields;
+mod pressure;
 mod truncation;
 mod upgrades;
 mod uploads;

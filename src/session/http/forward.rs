@@ -599,6 +599,10 @@ fn refusal_of(why: Unreachable) -> Refusal {
         Unreachable::QueueFull | Unreachable::QueueTimedOut => {
             Refusal::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
         }
+        Unreachable::Connect(error) if error.is_shortage() => Refusal::new(
+            Status::SERVICE_UNAVAILABLE,
+            "there is no room for another connection to an upstream; try again",
+        ),
         Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
             Refusal::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
         }
