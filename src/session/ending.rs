@@ -46,6 +46,9 @@ pub enum Ending {
     /// No byte has moved for the configured time.
     #[error("idle for too long")]
     Idle,
+    /// The same, in the middle of something.
+    #[error("stalled for too long")]
+    Stalled,
     /// The server was stopped, and the connection outlived the time allowed for draining.
     #[error("cut off by the server's stop")]
     Drained,
@@ -82,6 +85,7 @@ impl Ending {
             | Self::AnswerTruncated
             | Self::UpstreamSilent
             | Self::FileLost(_)
+            | Self::Stalled
             | Self::Drained => Manner::Reset,
         }
     }
@@ -90,7 +94,7 @@ impl Ending {
     /// goes away is part of any server's day.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
-            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle | Self::Drained => false,
+            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle | Self::Stalled | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             Self::NotIntroduced | Self::AnswerTruncated | Self::UpstreamSilent => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,

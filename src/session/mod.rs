@@ -153,6 +153,12 @@ trait Task: fmt::Debug {
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
 
+    /// Whether somebody would take a part for the whole if the connection ended in order now, apart from what is being
+    /// sent to the client.
+    fn is_unfinished(&self) -> bool {
+        false
+    }
+
     /// When it wants to be pumped for the time's sake, besides the idle time-out.
     fn deadline(&self) -> Option<Time> {
         None
@@ -260,6 +266,8 @@ impl Session {
             }
             let idle = || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| Ending::Idle);
             if let Some(ending) = over.or_else(idle) {
+                let has_stalled = ending == Ending::Idle && self.task.is_unfinished();
+                let ending = if has_stalled { Ending::Stalled } else { ending };
                 tracing::debug!(%ending, "closing");
                 self.life = Life::Closing(ending);
             }

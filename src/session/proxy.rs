@@ -77,6 +77,10 @@ impl Task for Proxy {
         self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
     }
 
+    fn is_unfinished(&self) -> bool {
+        self.tunnel.memory() > 0
+    }
+
     fn deadline(&self) -> Option<Time> {
         self.deadline
     }

@@ -20,6 +20,7 @@ use super::OUTBOX_BYTES_MAX;
 use super::answer::{Answer, Client, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
+use super::upload::{TOO_LARGE, Upload, push_data};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
@@ -50,6 +51,8 @@ pub(super) struct Forward {
     stage: Stage,
     /// Whether anything of an answer has arrived.
     has_heard: bool,
+    /// Who has to do something before it can go on.
+    awaited: Awaited,
     /// Since when the upstream is silent, and how much it had moved then.
     silence: (Time, u64),
     deadline: Option<Time>,
@@ -74,25 +77,22 @@ struct Asked {
     is_half_closed: bool,
 }
 
-/// The request's body on its way.
-#[derive(Debug)]
-struct Upload {
-    body: BodyReader,
-    writer: BodyWriter,
-    bytes: u64,
-    /// Something of it has left the inbox, so it cannot be sent again.
-    has_begun: bool,
-    /// When the client was last heard of: something of its body was taken, or it sent something, be it its next request.
-    latest: Time,
-    /// The bytes that it had sent then, on its connection.
-    received_bytes: u64,
-}
-
 #[derive(Debug)]
 enum Stage {
     Reaching,
     Asked,
     Answering { body: BodyReader, writer: BodyWriter, is_reusable: bool, keep_alive: bool, status: Status, bytes: u64 },
+}
+
+/// Whose time is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The client's: all that it has sent is out, and more is to come.
+    Client,
+    /// The upstream's: it takes what it is sent, or answers.
+    Upstream,
+    /// Another's: a connection comes about, or the client takes what it was sent.
+    Other,
 }
 
 /// What the connection has to do next.
@@ -155,16 +155,10 @@ impl Forward {
                 is_half_closed: false,
             },
             head: Chunk::shared(out),
-            upload: Upload {
-                body: BodyReader::from(head.framing),
-                writer: BodyWriter::from(head.framing),
-                bytes: 0,
-                has_begun: false,
-                latest: cx.now,
-                received_bytes: 0,
-            },
+            upload: Upload::new(head.framing, cx.now),
             stage: Stage::Reaching,
             has_heard: false,
+            awaited: Awaited::Other,
             silence: (cx.now, 0),
             deadline: None,
             draft: None,
@@ -191,6 +185,7 @@ impl Forward {
             if let Stage::Reaching = self.stage {
                 match self.attempt.pump(cx.links, cx.now, cx.ops) {
                     Progress::Wait => {
+                        self.awaited = Awaited::Other;
                         self.deadline = self.attempt.deadline(cx.links);
                         return Turn::Wait;
                     }
@@ -394,10 +389,14 @@ impl Forward {
     fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> Turn {
         let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
         let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
-        let is_waited_for = match self.stage {
-            Stage::Reaching | Stage::Asked => has_room && (self.upload.body.is_done() || upstream.writer.is_sending()),
-            Stage::Answering { .. } => client.writer.is_idle(),
+        self.awaited = match self.stage {
+            // What had come of the body would be on its way, else.
+            _ if !self.upload.body.is_done() && upstream.writer.is_idle() => Awaited::Client,
+            Stage::Reaching | Stage::Asked if !has_room => Awaited::Other,
+            Stage::Answering { .. } if !client.writer.is_idle() => Awaited::Other,
+            Stage::Reaching | Stage::Asked | Stage::Answering { .. } => Awaited::Upstream,
         };
+        let is_waited_for = self.awaited == Awaited::Upstream;
         if !is_waited_for || moved != self.silence.1 {
             self.silence = (cx.now, moved);
         }
@@ -488,7 +487,12 @@ impl Forward {
 
     /// Whether the next thing to happen is that the client sends more of its body.
     pub(super) const fn waits_for_client(&self) -> bool {
-        matches!(self.stage, Stage::Asked) && !self.upload.body.is_done()
+        matches!(self.awaited, Awaited::Client)
+    }
+
+    /// Whether the client has a part of its answer.
+    pub(super) const fn is_answering(&self) -> bool {
+        matches!(self.stage, Stage::Answering { .. })
     }
 
     /// Whether it has taken its request's whole body.
@@ -522,29 +526,6 @@ impl Forward {
     }
 }
 
-impl Upload {
-    /// Moves what there is of the body to the end of `chain`.
-    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64, now: Time) -> Result<(), Refusal> {
-        while !self.body.is_done() && !inbox.is_empty() {
-            let piece = self.body.next(inbox.bytes())?;
-            self.has_begun = true;
-            self.latest = now;
-            self.bytes += piece.data as u64;
-            if bytes_max != 0 && self.bytes > bytes_max {
-                return Err(TOO_LARGE);
-            }
-            inbox.consume(piece.skip);
-            push_data(chain, self.writer, inbox, piece.data);
-            if piece.is_end {
-                chain.push(self.writer.end());
-            }
-        }
-        Ok(())
-    }
-}
-
-const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
-
 /// Whether more of an answer may be added to what the client has not taken yet.
 fn has_room(outbox: &Chain) -> bool {
     outbox.len() < OUTBOX_BYTES_MAX
@@ -577,18 +558,6 @@ fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt
         }
         _ => chain.push(head.clone()),
     }
-}
-
-/// Moves `bytes` of data from the front of `source` to the end of `chain`, framed as the writer frames.
-fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
-    if bytes == 0 {
-        return;
-    }
-    if let Some(line) = writer.before(bytes as u64) {
-        chain.push(Chunk::shared(line.as_bytes()));
-    }
-    chain.push(source.take(bytes));
-    chain.push(writer.after());
 }
 
 /// What a client is told when no upstream can be had.

@@ -24,6 +24,7 @@ mod front;
 mod record;
 mod site;
 mod unwanted;
+mod upload;
 mod welcome;
 
 use std::rc::Rc;
@@ -520,6 +521,17 @@ impl Task for Http {
             State::Lingering { until, .. } => Some(until),
             State::Forwarding(ref forward) => [forward.deadline(), self.deadline].into_iter().flatten().min(),
             _ => self.deadline,
+        }
+    }
+
+    fn is_unfinished(&self) -> bool {
+        match &self.state {
+            State::Forwarding(forward) => forward.is_answering() || !self.outbox.is_empty(),
+            State::Upgraded(upgraded) => upgraded.1.memory() > 0,
+            State::Sending { .. } | State::Cut(_) => true,
+            State::Head | State::Asking { .. } | State::Discarding(_) | State::Ending | State::Lingering { .. } => {
+                !self.outbox.is_empty()
+            }
         }
     }
 
