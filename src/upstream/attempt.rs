@@ -158,7 +158,7 @@ impl Attempt {
 
     /// Picks a member after having waited; `None`: one is picked.
     fn pick_again(&mut self, since: Time, links: &mut Links, now: Time) -> Option<Progress> {
-        match self.group.pick(self.choice, &self.tried, now) {
+        match self.group.pick_again(self.session, self.choice, &self.tried, now) {
             Pick::Member(member) => {
                 self.leave_queue();
                 self.link(member, links);

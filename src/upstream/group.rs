@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   pick ──► Member(id) ──► connect, send, read … ──► end(id, verdict)         exactly once each
-//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick again    or the queue is full, or give_up(key)
+//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick_again    or the queue is full, or give_up(key)
 //!     └────► Down
 //! ```
 //!
@@ -190,8 +190,24 @@ impl Group {
         Some(MemberStatus { is_up, in_flight: member.in_flight.get(), weight_permille })
     }
 
-    /// Chooses a member for a request and counts it as in flight there.
+    /// Chooses a member for a request and counts it as in flight there. Places that were freed for requests that wait are
+    /// theirs.
     pub fn pick(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
+        let promised = self.queue.borrow().promised();
+        let is_for_others = promised > 0 && self.places(now).is_some_and(|places| places <= promised);
+        if is_for_others { Pick::Busy } else { self.pick_any(choice, tried, now) }
+    }
+
+    /// The same for a request that waits: if it was woken, it has the place that was kept for it.
+    pub fn pick_again(&self, key: Key, choice: Choice, tried: &Tried, now: Time) -> Pick {
+        if self.is_waiting(key) {
+            return self.pick(choice, tried, now);
+        }
+        self.queue.borrow_mut().redeem();
+        self.pick_any(choice, tried, now)
+    }
+
+    fn pick_any(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
         if let Choice::Member(id) = choice
             && !tried.contains(id)
             && self.member(id).is_some_and(|member| member.standing(now) == Standing::Open)
@@ -215,8 +231,8 @@ impl Group {
         // A change has woken as many as there are places, this one among them.
         let has_changed = self.on_verdict(member, verdict, now);
         let frees_a_place = !has_changed && !entry.is_draining();
-        if frees_a_place && self.waiting() > 0 && self.places(now).is_some_and(|places| places > 0) {
-            self.queue.borrow_mut().wake_one();
+        if frees_a_place && self.waiting() > 0 {
+            self.wake(self.places(now).unwrap_or(0));
         }
     }
 
@@ -259,7 +275,7 @@ impl Group {
     }
 
     /// The request no longer wants a place: it waited too long, its client left. Also to be called if it was woken but has
-    /// not picked since, so that the next is woken in its stead. Calling it in vain does no harm.
+    /// not picked since, so that the next is woken in its stead.
     pub fn give_up(&self, key: Key) {
         self.queue.borrow_mut().remove(key);
     }
@@ -313,7 +329,7 @@ impl Group {
         member.health.set(health);
         if !health.is_up() && self.waiting() > 0 {
             // A back-off that ends wakes nobody. If this request was woken, then for another place, which is free still.
-            self.queue.borrow_mut().wake(self.places(now).unwrap_or(0));
+            self.wake(self.places(now).unwrap_or(0));
         }
         Pick::Member(id)
     }
@@ -332,10 +348,17 @@ impl Group {
             report(member, change);
             if self.waiting() > 0 {
                 // If none is up, all should hear of it.
-                self.queue.borrow_mut().wake(self.places(now).unwrap_or(usize::MAX));
+                self.wake(self.places(now).unwrap_or(usize::MAX));
             }
         }
         change.is_some()
+    }
+
+    /// So many places are free: those that nobody was promised are for who has waited longest.
+    fn wake(&self, places: usize) {
+        let mut queue = self.queue.borrow_mut();
+        let places = places.saturating_sub(queue.promised());
+        queue.wake(places);
     }
 
     /// How many requests that have tried nothing yet could be picked for now; `None` if none is up.
