@@ -5,7 +5,11 @@ mod check;
 mod health;
 mod load;
 mod member;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../http_proxy/origin.rs"]
+mod origin;
 mod place;
+mod queue;
 mod reload;
 mod replace;
 mod routes;
