@@ -3,14 +3,14 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::client::{echo_content, exchange, expect_content, ping, read_until_cut, reset, send_content};
 use support::environment::bulk;
-use support::upstream::{ClosedPort, echo};
+use support::upstream::{ClosedPort, echo, fill_backlog};
 use support::{
     Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, patience, read_rest, was_cut,
 };
@@ -206,18 +206,6 @@ backends! {
         }
         ping(&stream, b"and still");
     }
-}
-
-/// Connects until the backlog takes no more, and returns the connections that wait there.
-fn fill_backlog(address: SocketAddr) -> Vec<TcpStream> {
-    let mut waiting = Vec::new();
-    for _ in 0..64 {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            Ok(stream) => waiting.push(stream),
-            Err(_) => return waiting,
-        }
-    }
-    panic!("a backlog of 0 took {} connections", waiting.len());
 }
 
 fn upstream_breaks_off(backend: Backend) {

@@ -30,7 +30,7 @@ use crate::upstream::{Group, GroupConfig, Rules};
 pub(super) enum Blueprint {
     Echo,
     Reverse,
-    Proxy(GroupConfig),
+    Proxy(GroupConfig, Rules),
     Deliver(Content),
     Http(FrontBlueprint),
 }
@@ -84,7 +84,7 @@ impl Blueprint {
             Service::Http(front) => Self::Http(FrontBlueprint::new(front)?),
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
-            Service::TcpProxy(group) => Self::Proxy(group.clone()),
+            Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
             Service::SendText(text) => Self::Deliver(Content::Text(text)),
             Service::SendFile { root, path } => Self::Deliver(
                 file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
@@ -142,7 +142,7 @@ impl Builder {
             Blueprint::Http(front) => Template::Http(Door::new(self.front(front))),
             Blueprint::Echo => Template::Echo,
             Blueprint::Reverse => Template::Reverse,
-            Blueprint::Proxy(group) => Template::Proxy(self.group(group)),
+            Blueprint::Proxy(group, rules) => Template::Proxy(self.group(group), rules),
             Blueprint::Deliver(content) => Template::Deliver(content),
         }
     }

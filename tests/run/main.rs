@@ -10,6 +10,7 @@ mod member;
 mod origin;
 mod place;
 mod queue;
+mod relay;
 mod reload;
 mod replace;
 mod routes;
