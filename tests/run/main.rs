@@ -2,6 +2,7 @@
 //! looked after by a service manager.
 
 mod check;
+mod choice;
 mod health;
 mod load;
 mod member;

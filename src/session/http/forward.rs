@@ -553,7 +553,7 @@ fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt
         // The second line is the `Host` of one of them.
         (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
             chain.push(Chunk::shared(&head[..host_at]));
-            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address()).into_bytes()));
+            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
             chain.push(Chunk::shared(&head[host_end..]));
         }
         _ => chain.push(head.clone()),

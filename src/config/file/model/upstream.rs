@@ -17,7 +17,7 @@ pub struct GroupOptions {
     pub upstreams: Vec<Upstream>,
     /// How an upstream is chosen.
     pub load_balancing: LoadBalancing,
-    /// For `header_hash`: the field whose value decides.
+    /// For `header_hash`: the field whose value decides. Requests without it are sent to each in turn.
     pub hash_header: Option<Token>,
     /// For `sticky_cookie`: the cookie that names the upstream.
     pub cookie_name: Token,
