@@ -23,7 +23,7 @@ use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
 use crate::session::{Content, Template};
 use crate::telemetry::access::AccessLog;
-use crate::upstream::{Group, GroupConfig, Rules};
+use crate::upstream::{Group, GroupConfig, Rules, Upstreams};
 
 /// What a worker needs to make a [`Template`] of its own, in a form that can go to its thread.
 #[derive(Clone, Debug)]
@@ -73,6 +73,7 @@ pub(super) struct Builder {
     /// How many folders have been given a number, which tells them apart in the worker's store.
     places: u16,
     groups: Vec<Rc<Group>>,
+    upstreams: Upstreams,
     /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
     seeds: RandomState,
     groups_made: u64,
@@ -200,14 +201,16 @@ impl Builder {
 
     fn group(&mut self, config: GroupConfig) -> Rc<Group> {
         self.groups_made += 1;
-        let group = Group::new(config, self.seeds.hash_one(self.groups_made));
+        let group = Group::sharing(&mut self.upstreams, config, self.seeds.hash_one(self.groups_made));
         self.groups.push(Rc::clone(&group));
         group
     }
 
-    /// The groups of the templates built since this was asked last.
+    /// The groups of the templates built since this was asked last, which take the place of all before.
     pub(super) fn take_groups(&mut self) -> Vec<Rc<Group>> {
-        std::mem::take(&mut self.groups)
+        let groups = std::mem::take(&mut self.groups);
+        self.upstreams.put_in_force(&groups);
+        groups
     }
 }
 

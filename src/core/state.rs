@@ -198,11 +198,13 @@ impl Core {
         self.pump_listeners();
     }
 
-    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more.
+    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more; idle
+    /// connections to others are closed.
     pub fn watch(&mut self, groups: &[Rc<Group>], now: Time) {
         if self.phase == Phase::Serving {
             self.watches.replace(groups, now);
         }
+        self.links.close_stranded();
     }
 
     /// The bounds that hold from now on; receive buffers stay as they are.

@@ -46,7 +46,7 @@ use self::member::{Member, Standing};
 use self::policy::{Candidate, Chance};
 use self::queue::Queue;
 use self::rank::{Rank, Survey};
-use super::Upstream;
+use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::proxy_header::ProxyVersion;
@@ -109,6 +109,11 @@ pub struct MemberStatus {
 impl Group {
     /// A group with every member up. `seed` decides what is left to chance; workers should have different ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
+        Self::sharing(&mut Upstreams::default(), config, seed)
+    }
+
+    /// The same, with upstreams that other groups have, too, if they have the same address.
+    pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, seed: u64) -> Rc<Self> {
         let GroupConfig { members: configs, policy, mut passive, slow_start, queue, checks, resolve, announce } =
             config;
         if configs.len() == 1 {
@@ -117,7 +122,7 @@ impl Group {
         }
         let members = configs.iter().take(MEMBERS_MAX).enumerate().map(|(index, config)| {
             let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
-            Member::new(config, twins_before as u64)
+            Member::new(config, upstreams.at(&config.address), twins_before as u64)
         });
         Rc::new(Self {
             members: members.collect(),

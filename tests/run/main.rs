@@ -4,6 +4,7 @@
 mod check;
 mod choice;
 mod health;
+mod idle;
 mod load;
 mod member;
 #[allow(dead_code, reason = "other tests use all of it")]
