@@ -72,6 +72,8 @@ enum HandlerBlueprint {
 pub(super) struct Builder {
     /// How many folders have been given a number, which tells them apart in the worker's store.
     places: u16,
+    /// What an upstream may have in all is shared by so many; 0: this is the only one.
+    workers: usize,
     groups: Vec<Rc<Group>>,
     upstreams: Upstreams,
     /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
@@ -199,7 +201,16 @@ impl Builder {
         }
     }
 
-    fn group(&mut self, config: GroupConfig) -> Rc<Group> {
+    /// The worker is one of so many that do the same.
+    pub(super) const fn share_among(&mut self, workers: usize) {
+        self.workers = workers;
+    }
+
+    fn group(&mut self, mut config: GroupConfig) -> Rc<Group> {
+        for member in config.members.iter_mut().filter(|member| member.connections_max > 0) {
+            // Workers know nothing of each other; one that might send none could serve nobody.
+            member.connections_max = (member.connections_max / self.workers.max(1)).max(1);
+        }
         self.groups_made += 1;
         let group = Group::sharing(&mut self.upstreams, config, self.seeds.hash_one(self.groups_made));
         self.groups.push(Rc::clone(&group));

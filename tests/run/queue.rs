@@ -1,5 +1,7 @@
 //! The queue before an upstream that has all the requests it may have: who is served when, and who is not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use crate::origin::{Origin, Visit};
 use crate::place::{Place, Service, routes};
 use crate::support::client::reset;
-use crate::support::{Backend, backends};
+use crate::support::{Backend, Upstream, backends};
 use crate::wire::Wire;
 
 /// A proxy of one worker before an upstream that may have one request at a time.
@@ -134,6 +136,34 @@ backends! {
         narrow.ask(&mut waiting, &["/again"]);
         serve(&mut visit, "/again");
         expect(&mut waiting, "/again");
+    }
+
+    fn workers_share_what_an_upstream_may_have(backend) {
+        let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&most);
+        let upstream = Upstream::new(move |stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Long enough for others to come meanwhile.
+                std::thread::sleep(Duration::from_millis(20));
+                now.fetch_sub(1, Ordering::SeqCst);
+                let body = request.line().to_owned();
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            }
+        });
+        let place = Place::new(backend);
+        let member = json!({ "address": upstream.address().to_string(), "max_connections": 5 });
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": [member] });
+        place.configure_with([routes("127.0.0.1", json!([route]))], |document| document["workers"] = json!(2));
+        let service = place.start();
+        let mut wires: Vec<Wire> = (0..32).map(|_| Wire::to(service.address())).collect();
+        for _ in 0..3 {
+            wires.iter_mut().for_each(|wire| wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+            wires.iter_mut().for_each(|wire| assert_eq!(wire.response().status, 200));
+        }
+        let most = seen.load(Ordering::SeqCst);
+        assert!((2..=4).contains(&most), "{most} at a time, where each worker may have two");
     }
 
     fn who_leaves_the_queue_costs_nobody_its_turn(backend) {

@@ -63,7 +63,8 @@ pub struct Upstream {
     pub weight: u32,
     /// It is used only when no other is well.
     pub backup: bool,
-    /// Connections to it at a time, of all workers together; 0: no limit.
+    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
+    /// 0: no limit.
     pub max_connections: u32,
 }
 
@@ -91,7 +92,8 @@ pub struct DetailedUpstream {
     /// It is used only when no other is well.
     #[serde(default)]
     pub backup: bool,
-    /// Connections to it at a time, of all workers together; 0: no limit.
+    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
+    /// 0: no limit.
     #[serde(default)]
     pub max_connections: u32,
 }
