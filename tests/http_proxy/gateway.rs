@@ -24,17 +24,6 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        Self::launched(backend, upstreams, flags, |launch| launch)
-    }
-
-    /// The same, started as `prepare` says.
-    #[track_caller]
-    pub fn launched(
-        backend: Backend,
-        upstreams: &[SocketAddr],
-        flags: &[&str],
-        prepare: impl FnOnce(Launch) -> Launch,
-    ) -> Self {
         let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--access-log", "off"];
         let mut launch = Launch::new(backend, words);
         if !flags.contains(&"--workers") {
@@ -43,7 +32,7 @@ impl Gateway {
         for upstream in upstreams {
             launch = launch.flag("--upstream").flag(upstream);
         }
-        let xps = prepare(launch.flags(flags.iter().copied())).start();
+        let xps = launch.flags(flags.iter().copied()).start();
         let descriptors = xps.usage().descriptors;
         Self { xps, descriptors }
     }
