@@ -572,7 +572,8 @@ impl Core {
         }
         in_flight.sort_unstable();
         for (key, seat) in self.sessions.iter() {
-            if !seat.is_dirty && seat.timer.is_none() && in_flight.binary_search(&key).is_err() {
+            let is_awaited = seat.timer.is_some() || in_flight.binary_search(&key).is_ok() || seat.session.is_queued();
+            if !seat.is_dirty && !is_awaited {
                 return Err(Violation::Forsaken(key));
             }
             let held_bytes = seat.session.memory() + self.links.memory_of(key);

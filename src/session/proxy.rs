@@ -92,6 +92,10 @@ impl Task for Proxy {
         self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
     }
 
+    fn is_queued(&self) -> bool {
+        self.attempt.is_queued()
+    }
+
     fn is_unfinished(&self) -> bool {
         self.tunnel.memory() > 0
     }

@@ -298,6 +298,11 @@ impl Attempt {
         }
     }
 
+    /// Whether it waits for a place, and has not been woken.
+    pub fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.session)
+    }
+
     /// Whether nothing is being used any more.
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Failed(_) | State::Over)

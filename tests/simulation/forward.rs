@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use xps::driver::sim::{Behaviour, Rng, Step};
 use xps::upstream::KeepAlive;
+use xps::upstream::group::QueueConfig;
 
 use crate::message::chunked;
 use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};
@@ -18,6 +19,10 @@ pub struct Forwarding {
     /// Zero where nothing may depend on time.
     pub response_timeout: Duration,
     pub tries_max: u32,
+    /// Requests that each server may have at a time; 0: no limit.
+    pub places: usize,
+    /// Where the others wait.
+    pub queue: QueueConfig,
     /// What the servers saw, in the order in which they did.
     pub log: Log,
 }
@@ -176,6 +181,15 @@ impl Forwarding {
             },
             response_timeout: if is_patient { Duration::ZERO } else { Duration::from_millis(response_ms) },
             tries_max: rng.below(4) as u32,
+            // Drawn from nothing, so that seeds keep their meaning.
+            places: [0, 0, 1, 2][response_ms as usize % 4],
+            queue: match is_patient {
+                true => QueueConfig { waiting_max: 1000, timeout: Duration::ZERO },
+                false => QueueConfig {
+                    waiting_max: response_ms as usize % 7,
+                    timeout: Duration::from_millis(response_ms / 3),
+                },
+            },
             log: Log::default(),
         }
     }

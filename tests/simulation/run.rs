@@ -214,9 +214,11 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         sim.upstream(address, server.behaviour(&forwarding.log));
         addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
     }
+    let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
+    config.members.iter_mut().for_each(|member| member.connections_max = forwarding.places);
     let site = Rc::new(Site::nothing(AnswerConfig::default()));
     let route = Route {
-        group: Group::new(GroupConfig::of(addresses), 0),
+        group: Group::new(config, 0),
         rules: Rules { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),
         response: ResponseRules::default(),

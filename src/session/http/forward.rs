@@ -490,6 +490,11 @@ impl Forward {
         matches!(self.awaited, Awaited::Client)
     }
 
+    /// Whether it waits for a place at an upstream.
+    pub(super) fn is_queued(&self) -> bool {
+        self.attempt.is_queued()
+    }
+
     /// Whether the client has a part of its answer.
     pub(super) const fn is_answering(&self) -> bool {
         matches!(self.stage, Stage::Answering { .. })

@@ -524,6 +524,10 @@ impl Task for Http {
         }
     }
 
+    fn is_queued(&self) -> bool {
+        matches!(&self.state, State::Forwarding(forward) if forward.is_queued())
+    }
+
     fn is_unfinished(&self) -> bool {
         match &self.state {
             State::Forwarding(forward) => forward.is_answering() || !self.outbox.is_empty(),
