@@ -415,10 +415,11 @@ impl Http {
     /// Bytes of memory that wait to be read.
     ///
     /// Requests behind one that is with an upstream leave the buffers they were received in: its answer must be received
-    /// before they can be read, and if there were no buffer left for it, nothing would ever go on.
+    /// before they can be read, and if there were no buffer left for it, nothing would ever go on. So does a body that waits
+    /// until another request has been answered.
     fn held_back(&mut self) -> usize {
         match &self.state {
-            State::Forwarding(forward) if forward.is_uploaded() => {
+            State::Forwarding(forward) if forward.is_uploaded() || forward.is_queued() => {
                 self.inbox.settle();
                 self.inbox.memory()
             }
