@@ -45,6 +45,8 @@ pub struct Ask {
     pub answer_bytes: usize,
     pub is_http10: bool,
     pub says_close: bool,
+    /// Bytes of another protocol that it wants to speak from then on. What it sends comes back.
+    pub upgrade: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ impl Method {
 
 impl Ask {
     pub fn get(id: u32, answer_bytes: usize) -> Self {
-        Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false }
+        Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false, upgrade: None }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -91,8 +93,11 @@ impl Ask {
         if self.says_close {
             head += "Connection: close\r\n";
         }
+        if self.upgrade.is_some() {
+            head += "Connection: Upgrade\r\nUpgrade: echo\r\n";
+        }
         let body = match &self.body {
-            None => Vec::new(),
+            None => self.upgrade.clone().unwrap_or_default(),
             Some(Body { bytes, chunk_bytes: None }) => {
                 head += &format!("Content-Length: {}\r\n", bytes.len());
                 bytes.clone()
@@ -143,6 +148,10 @@ pub fn asks(client: u8, rng: &mut Rng) -> Vec<Ask> {
         match rng.below(6) {
             0 if !is_chunked => last.is_http10 = true,
             1..3 => last.says_close = true,
+            // Drawn from nothing, so that seeds keep their meaning.
+            _ if last.method == Method::Get && last.answer_bytes % 3 == 0 => {
+                last.upgrade = Some(Rng::new(u64::from(last.id)).bytes(last.answer_bytes));
+            }
             _ => {}
         }
     }
