@@ -3,15 +3,16 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::client::{echo_content, exchange, expect_content, ping, read_until_cut, reset, send_content};
-use support::environment::bulk;
+use support::environment::{bulk, require_program};
 use support::log::Record;
-use support::upstream::{ClosedPort, echo};
+use support::process::allow_more_descriptors;
+use support::upstream::{ClosedPort, echo, fill_backlog};
 use support::{
     Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, eventually, patience, read_rest,
     was_cut,
@@ -207,6 +208,31 @@ backends! {
         }
     }
 
+    fn without_descriptors_connections_live_on_and_afterwards_new_ones_are_relayed(backend) {
+        const NAME: &str = "without_descriptors_connections_live_on_and_afterwards_new_ones_are_relayed";
+        if require_program(NAME, "prlimit", "util-linux").is_none() {
+            return;
+        }
+        let upstreams = [Upstream::echo(), Upstream::echo()];
+        let xps = Launch::proxy(backend, upstreams[0].address())
+            .flag("--upstream")
+            .flag(upstreams[1].address())
+            .flags(["--workers", "1"])
+            .start();
+        let old = connect(xps.address());
+        ping(&old, b"before");
+        // Room for a client, and none for its upstream.
+        allow_more_descriptors(xps.pid(), 1);
+        for _ in 0..10 {
+            assert!(was_cut(&connect(xps.address())));
+            ping(&old, b"meanwhile");
+        }
+        allow_more_descriptors(xps.pid(), 100);
+        let new = [(); 2].map(|()| connect(xps.address()));
+        new.iter().for_each(|stream| ping(stream, b"afterwards"));
+        assert_eq!(xps.log().records().iter().filter(|record| record.message().contains("upstream down")).count(), 0);
+    }
+
     fn a_silent_connection_is_closed_after_the_idle_timeout(backend) {
         let upstream = Upstream::echo();
         let xps = Launch::proxy(backend, upstream.address()).flags(["--idle-timeout", "300ms"]).start();
@@ -229,18 +255,6 @@ backends! {
         }
         ping(&stream, b"and still");
     }
-}
-
-/// Connects until the backlog takes no more, and returns the connections that wait there.
-fn fill_backlog(address: SocketAddr) -> Vec<TcpStream> {
-    let mut waiting = Vec::new();
-    for _ in 0..64 {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            Ok(stream) => waiting.push(stream),
-            Err(_) => return waiting,
-        }
-    }
-    panic!("a backlog of 0 took {} connections", waiting.len());
 }
 
 fn upstream_breaks_off(backend: Backend) {

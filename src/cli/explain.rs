@@ -70,7 +70,7 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
         match &listener.service {
             Service::Echo => "whatever comes is sent back".to_owned(),
             Service::Reverse => "each line is sent back reversed".to_owned(),
-            Service::TcpProxy(group) => {
+            Service::TcpProxy(group, _) => {
                 let members: Vec<String> = group.members.iter().map(|member| member.address.to_string()).collect();
                 match members.as_slice() {
                     [only] => format!("bytes are relayed to {only}"),

@@ -21,7 +21,7 @@ use crate::file::compress::Compression;
 use crate::http::HeadLimits;
 use crate::http::error_page::ErrorPages;
 use crate::telemetry::access::{AccessFormat, AccessLog};
-use crate::upstream::GroupConfig;
+use crate::upstream::{GroupConfig, Rules};
 
 /// Relays to upstreams.
 pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) ->
         let log = access_log(&options.access_log, options.access_format)?;
         Service::Http(FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), AnswerConfig::default(), log))
     } else {
-        Service::TcpProxy(group)
+        Service::TcpProxy(group, Rules { tries_max: 0, connect_timeout: server.connect_timeout.0 })
     };
     serve(each(&options.listen, &service), server, log, &[])
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 mod forward;
 
+use self::forward::rules;
 use super::file::{
     AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Listener, Place, Protocol, Route, RouteKind,
     Server, Symlinks,
@@ -139,7 +140,7 @@ impl Builder {
         let tcp = &server.tcp;
         Ok(match tcp.handler {
             Some(Handler::Reverse) => Service::Reverse,
-            Some(Handler::TcpProxy) => Service::TcpProxy(self.group(&tcp.group)?),
+            Some(Handler::TcpProxy) => Service::TcpProxy(self.group(&tcp.group)?, rules(&tcp.group, limits)),
             Some(Handler::SendFile) => {
                 let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));
                 let folder = file.parent().unwrap_or(&self.folder).to_owned();
@@ -148,10 +149,7 @@ impl Builder {
                 Service::SendFile { root, path }
             }
             // The checks demand a handler.
-            Some(Handler::Echo) | None => {
-                let _ = limits;
-                Service::Echo
-            }
+            Some(Handler::Echo) | None => Service::Echo,
         })
     }
 

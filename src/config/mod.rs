@@ -20,7 +20,7 @@ use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::http::redirect::Template;
 use crate::http::{HeadLimits, Status};
 use crate::telemetry::access::AccessLog;
-use crate::upstream::{GroupConfig, KeepAlive};
+use crate::upstream::{GroupConfig, KeepAlive, Rules};
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub enum Service {
     /// Sends each line back reversed.
     Reverse,
     /// Joins the connection to one to an upstream.
-    TcpProxy(GroupConfig),
+    TcpProxy(GroupConfig, Rules),
     /// Speaks HTTP/1.1.
     Http(FrontConfig),
     /// Sends these bytes, then closes.
@@ -89,7 +89,7 @@ impl Service {
         match self {
             Self::Echo => "echo",
             Self::Reverse => "reverse",
-            Self::TcpProxy(_) => "tcp_proxy",
+            Self::TcpProxy(..) => "tcp_proxy",
             Self::Http(_) => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
@@ -100,7 +100,7 @@ impl Service {
     pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
         let hosts = match self {
             Self::Http(front) => front.hosts.as_slice(),
-            Self::Echo | Self::Reverse | Self::TcpProxy(_) | Self::SendText(_) | Self::SendFile { .. } => &[],
+            Self::Echo | Self::Reverse | Self::TcpProxy(..) | Self::SendText(_) | Self::SendFile { .. } => &[],
         };
         hosts.iter().filter_map(|host| host.access_log.as_ref())
     }

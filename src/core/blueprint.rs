@@ -23,14 +23,14 @@ use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
 use crate::session::{Content, Template};
 use crate::telemetry::access::AccessLog;
-use crate::upstream::{Group, GroupConfig, Rules};
+use crate::upstream::{Group, GroupConfig, Rules, Upstreams};
 
 /// What a worker needs to make a [`Template`] of its own, in a form that can go to its thread.
 #[derive(Clone, Debug)]
 pub(super) enum Blueprint {
     Echo,
     Reverse,
-    Proxy(GroupConfig),
+    Proxy(GroupConfig, Rules),
     Deliver(Content),
     Http(FrontBlueprint),
 }
@@ -73,7 +73,10 @@ pub(super) struct Builder {
     /// How many folders have been given a number, which tells them apart in the worker's store; over all reloads, so that
     /// none is used twice.
     places: u64,
+    /// What an upstream may have in all is shared by so many; 0: this is the only one.
+    workers: usize,
     groups: Vec<Rc<Group>>,
+    upstreams: Upstreams,
     /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
     seeds: RandomState,
     groups_made: u64,
@@ -85,7 +88,7 @@ impl Blueprint {
             Service::Http(front) => Self::Http(FrontBlueprint::new(front)?),
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
-            Service::TcpProxy(group) => Self::Proxy(group.clone()),
+            Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
             Service::SendText(text) => Self::Deliver(Content::Text(text)),
             Service::SendFile { root, path } => Self::Deliver(
                 file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
@@ -143,7 +146,7 @@ impl Builder {
             Blueprint::Http(front) => Template::Http(Door::new(self.front(front))),
             Blueprint::Echo => Template::Echo,
             Blueprint::Reverse => Template::Reverse,
-            Blueprint::Proxy(group) => Template::Proxy(self.group(group)),
+            Blueprint::Proxy(group, rules) => Template::Proxy(self.group(group), rules),
             Blueprint::Deliver(content) => Template::Deliver(content),
         }
     }
@@ -199,16 +202,27 @@ impl Builder {
         }
     }
 
-    fn group(&mut self, config: GroupConfig) -> Rc<Group> {
+    /// The worker is one of so many that do the same.
+    pub(super) const fn share_among(&mut self, workers: usize) {
+        self.workers = workers;
+    }
+
+    fn group(&mut self, mut config: GroupConfig) -> Rc<Group> {
+        for member in config.members.iter_mut().filter(|member| member.connections_max > 0) {
+            // Workers know nothing of each other; one that might send none could serve nobody.
+            member.connections_max = (member.connections_max / self.workers.max(1)).max(1);
+        }
         self.groups_made += 1;
-        let group = Group::new(config, self.seeds.hash_one(self.groups_made));
+        let group = Group::sharing(&mut self.upstreams, config, self.seeds.hash_one(self.groups_made));
         self.groups.push(Rc::clone(&group));
         group
     }
 
-    /// The groups of the templates built since this was asked last.
+    /// The groups of the templates built since this was asked last, which take the place of all before.
     pub(super) fn take_groups(&mut self) -> Vec<Rc<Group>> {
-        std::mem::take(&mut self.groups)
+        let groups = std::mem::take(&mut self.groups);
+        self.upstreams.put_in_force(&groups);
+        groups
     }
 }
 

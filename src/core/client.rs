@@ -15,7 +15,7 @@ use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, UringConfig};
 use crate::session::{Ending, Farewell, Template};
-use crate::upstream::{Group, GroupConfig};
+use crate::upstream::{Group, GroupConfig, Rules};
 
 /// Why a client's connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +64,11 @@ fn join(
     limits: Limits,
 ) -> Result<(), ClientError> {
     let drain_timeout = limits.drain_timeout;
+    let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
     let mut core = Core::new(limits);
     let socket = driver.adopt(stream);
     let now = driver.now();
-    let relay = Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0));
+    let relay = Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0), rules);
     core.add_session(socket, Peer::Local, &Rc::new(relay.into()), now);
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);

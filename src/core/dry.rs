@@ -23,7 +23,7 @@ use crate::session::http::Front;
 pub fn front_of(service: &Service) -> Result<Option<Rc<Front>>, StartError> {
     Ok(match Builder::default().template(Blueprint::new(service)?) {
         Template::Http(door) => Some(door.front()),
-        Template::Echo | Template::Reverse | Template::Proxy(_) | Template::Deliver(_) => None,
+        Template::Echo | Template::Reverse | Template::Proxy(..) | Template::Deliver(_) => None,
     })
 }
 

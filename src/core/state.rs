@@ -169,11 +169,13 @@ impl Core {
         self.pump_listeners();
     }
 
-    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more.
+    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more; idle
+    /// connections to others are closed.
     pub fn watch(&mut self, groups: &[Rc<Group>], now: Time) {
         if self.phase == Phase::Serving {
             self.watches.replace(groups, now);
         }
+        self.links.close_stranded();
     }
 
     /// The bounds that hold from now on; receive buffers stay as they are.
@@ -553,7 +555,8 @@ impl Core {
         }
         in_flight.sort_unstable();
         for (key, seat) in self.sessions.iter() {
-            if !seat.is_dirty && seat.timer.is_none() && in_flight.binary_search(&key).is_err() {
+            let is_awaited = seat.timer.is_some() || in_flight.binary_search(&key).is_ok() || seat.session.is_queued();
+            if !seat.is_dirty && !is_awaited {
                 return Err(Violation::Forsaken(key));
             }
             let held_bytes = seat.session.memory() + self.links.memory_of(key);

@@ -187,6 +187,17 @@ impl Fault {
     pub const fn is_disconnect(self) -> bool {
         matches!(self, Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED))
     }
+
+    /// Whether this machine or process has run out of something, descriptors, ports or memory: it says nothing of the peer.
+    pub const fn is_shortage(self) -> bool {
+        match self {
+            Self::Os(errno) => {
+                matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+            }
+            Self::Resolver(code) => code == libc::EAI_MEMORY,
+            Self::FileTruncated => false,
+        }
+    }
 }
 
 fn describe_errno(errno: i32) -> String {

@@ -49,6 +49,9 @@ pub enum Ending {
     /// The client took nothing of its answer for the configured time, or too little.
     #[error("too slow in taking its answer")]
     TooSlow,
+    /// The same, in the middle of something.
+    #[error("stalled for too long")]
+    Stalled,
     /// The server was stopped, and the connection outlived the time allowed for draining.
     #[error("cut off by the server's stop")]
     Drained,
@@ -86,6 +89,7 @@ impl Ending {
             | Self::UpstreamSilent
             | Self::FileLost(_)
             | Self::TooSlow
+            | Self::Stalled
             | Self::Drained => Manner::Reset,
         }
     }
@@ -94,7 +98,8 @@ impl Ending {
     /// goes away is part of any server's day.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
-            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle | Self::TooSlow | Self::Drained => false,
+            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
+            Self::TooSlow | Self::Stalled | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             Self::NotIntroduced | Self::AnswerTruncated | Self::UpstreamSilent => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,

@@ -165,6 +165,17 @@ trait Task: fmt::Debug {
     /// Emits what is wanted now. `Some`: the session is over.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
 
+    /// Whether it waits for the upstream that another session uses.
+    fn is_queued(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody would take a part for the whole if the connection ended in order now, apart from what is being
+    /// sent to the client.
+    fn is_unfinished(&self) -> bool {
+        false
+    }
+
     /// When it wants to be pumped for the time's sake, besides the idle time-out.
     fn deadline(&self) -> Option<Time> {
         None
@@ -273,6 +284,8 @@ impl Session {
             }
             let idle = || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| Ending::Idle);
             if let Some(ending) = over.or_else(idle) {
+                let has_stalled = ending == Ending::Idle && self.task.is_unfinished();
+                let ending = if has_stalled { Ending::Stalled } else { ending };
                 tracing::debug!(%ending, "closing");
                 self.life = Life::Closing(ending);
             }
@@ -347,6 +360,11 @@ impl Session {
     /// The address at this end, if it was asked for.
     pub fn local(&self) -> Option<SocketAddr> {
         self.particulars.as_ref().and_then(|particulars| particulars.local)
+    }
+
+    /// Whether it waits for an upstream that another session uses, and nothing else need be under way.
+    pub fn is_queued(&self) -> bool {
+        self.life == Life::Open && self.task.is_queued()
     }
 
     /// Bytes of buffer memory held for this connection, both directions.

@@ -7,6 +7,9 @@
 //!      ▼
 //!   unreachable: over
 //! ```
+//!
+//! A connection that comes about speaks for its upstream, and at once: it may last for hours, and who of two that are
+//! silent is to speak first is not known.
 
 use std::rc::Rc;
 
@@ -14,7 +17,7 @@ use super::template::Ends;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
 use crate::buffer::{Buffer, Chunk};
-use crate::config::{Limits, UpstreamAddress};
+use crate::config::UpstreamAddress;
 use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner, proxy_header};
@@ -25,22 +28,29 @@ use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
 pub(super) struct Proxy {
     attempt: Attempt,
     tunnel: Tunnel,
+    stage: Stage,
     deadline: Option<Time>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Reaching,
+    Reached,
+}
+
 impl Proxy {
-    pub(super) fn new(session: Key, group: Rc<Group>, ends: Ends, limits: &Limits) -> Self {
+    pub(super) fn new(session: Key, group: Rc<Group>, rules: Rules, ends: Ends) -> Self {
         let choice = match (group.policy(), ends.peer.ip()) {
             (Policy::Hash(HashSource::Client), Some(client)) => Choice::Hash(hash::of_client(client)),
             // Of bytes nothing else is known.
             _ => Choice::Any,
         };
-        let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
         let mut tunnel = Tunnel::new();
         if let Some(version) = group.announces() {
             tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
         }
-        Self { attempt: Attempt::new(group, session, choice, rules), tunnel, deadline: None }
+        let attempt = Attempt::new(group, session, choice, rules);
+        Self { attempt, tunnel, stage: Stage::Reaching, deadline: None }
     }
 }
 
@@ -64,8 +74,13 @@ impl Task for Proxy {
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
         let progress = self.attempt.pump(cx.links, cx.now, cx.ops);
         self.deadline = self.attempt.deadline(cx.links);
-        if let Progress::Failed(_) = progress {
-            return Some(Ending::UpstreamUnreachable);
+        match (self.stage, progress) {
+            (_, Progress::Failed(_)) => return Some(Ending::UpstreamUnreachable),
+            (Stage::Reaching, Progress::Ready) => {
+                self.stage = Stage::Reached;
+                self.attempt.note_answer(cx.links, cx.now);
+            }
+            (Stage::Reaching, Progress::Wait) | (Stage::Reached, Progress::Ready | Progress::Wait) => {}
         }
         let Some((upstream, received)) = self.attempt.connection(cx.links) else {
             self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
@@ -77,14 +92,21 @@ impl Task for Proxy {
         self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
     }
 
+    fn is_queued(&self) -> bool {
+        self.attempt.is_queued()
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.tunnel.memory() > 0
+    }
+
     fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
     fn close(&mut self, manner: Manner, _client: &Connection, cx: &mut Context<'_>) -> bool {
         if !self.attempt.is_over() {
-            let verdict = if manner == Manner::Orderly { Verdict::Success } else { Verdict::Neutral };
-            self.attempt.finish(Release::Close(manner), verdict, cx.links, cx.now);
+            self.attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
         }
         true
     }

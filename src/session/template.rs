@@ -13,7 +13,7 @@ use crate::config::Limits;
 use crate::driver::{Peer, Time};
 use crate::table::Key;
 use crate::tcp::proxy_header;
-use crate::upstream::Group;
+use crate::upstream::{Group, Rules};
 
 /// What the sessions of one listener are for, with what they share.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub enum Template {
     /// Sends each line back reversed.
     Reverse,
     /// Joins the client to a connection to an upstream.
-    Proxy(Rc<Group>),
+    Proxy(Rc<Group>, Rules),
     /// Sends something, then closes.
     Deliver(Content),
     /// Speaks HTTP/1.1: files, and requests passed on to upstreams.
@@ -66,7 +66,7 @@ impl Template {
     /// Whether upstreams are told to which address a connection came.
     pub fn wants_local_address(&self) -> bool {
         match self {
-            Self::Proxy(group) => group.announces().is_some(),
+            Self::Proxy(group, _) => group.announces().is_some(),
             Self::Http(door) => door.front().announces(),
             Self::Echo | Self::Reverse | Self::Deliver(_) => false,
         }
@@ -76,7 +76,7 @@ impl Template {
     pub const fn can_refuse(&self) -> bool {
         match self {
             Self::Http(_) => true,
-            Self::Echo | Self::Reverse | Self::Proxy(_) | Self::Deliver(_) => false,
+            Self::Echo | Self::Reverse | Self::Proxy(..) | Self::Deliver(_) => false,
         }
     }
 
@@ -84,7 +84,7 @@ impl Template {
         match self {
             Self::Echo => Box::new(Echo::new()),
             Self::Reverse => Box::new(Reverse::new(limits)),
-            Self::Proxy(group) => Box::new(Proxy::new(session, Rc::clone(group), ends, limits)),
+            Self::Proxy(group, rules) => Box::new(Proxy::new(session, Rc::clone(group), *rules, ends)),
             Self::Http(door) => Box::new(Http::new(Rc::clone(door), is_surplus, now)),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }

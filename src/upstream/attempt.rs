@@ -125,7 +125,8 @@ impl Attempt {
                         Some(Reach::Underway) => return Progress::Wait,
                         Some(Reach::Failed(error)) => {
                             tracing::debug!(upstream = %self.group.upstream(member).address(), %error, "unreachable");
-                            self.settle(Release::Close(Manner::Orderly), Verdict::Failure, links, now);
+                            let verdict = if error.is_shortage() { Verdict::Neutral } else { Verdict::Failure };
+                            self.settle(Release::Close(Manner::Orderly), verdict, links, now);
                             self.state = State::Picking { after: Some(error) };
                         }
                         None => return Progress::Wait,
@@ -157,7 +158,7 @@ impl Attempt {
 
     /// Picks a member after having waited; `None`: one is picked.
     fn pick_again(&mut self, since: Time, links: &mut Links, now: Time) -> Option<Progress> {
-        match self.group.pick(self.choice, &self.tried, now) {
+        match self.group.pick_again(self.session, self.choice, &self.tried, now) {
             Pick::Member(member) => {
                 self.leave_queue();
                 self.link(member, links);
@@ -295,6 +296,11 @@ impl Attempt {
             State::Linked { .. } => self.linked(links)?.deadline(),
             State::Picking { .. } | State::Failed(_) | State::Over => None,
         }
+    }
+
+    /// Whether it waits for a place, and has not been woken.
+    pub fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.session)
     }
 
     /// Whether nothing is being used any more.

@@ -156,7 +156,12 @@ impl Check {
         if let State::Reaching(connector) = &mut self.state {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
-                verdict = Some(Err(Complaint::Unreachable(error)));
+                if error.is_shortage() {
+                    // Nobody was asked, so nobody has failed.
+                    tracing::debug!(upstream = %self.group.upstream(self.member).address(), %error, "not checked");
+                } else {
+                    verdict = Some(Err(Complaint::Unreachable(error)));
+                }
                 self.state = State::Idle;
             } else if let Some((socket, _)) = connector.take() {
                 verdict = self.connected(Connection::new(socket, connection_tokens(key)), now, ops);

@@ -102,6 +102,16 @@ pub enum ConnectError {
     TimedOut(Option<SocketAddr>),
 }
 
+impl ConnectError {
+    /// Whether this end was short of something, so that the upstream was not even asked.
+    pub const fn is_shortage(self) -> bool {
+        match self {
+            Self::Resolve(fault) | Self::Refused { fault, .. } => fault.is_shortage(),
+            Self::ResolveTimedOut | Self::TimedOut(_) => false,
+        }
+    }
+}
+
 /// The beginning of a message. Of a path the upstream's own name tells, and that goes before.
 struct Place(Option<SocketAddr>);
 
@@ -278,7 +288,9 @@ impl Connector {
         match candidates.next() {
             Some(candidates) => State::Next(candidates),
             None => {
-                self.upstream.doubt(now);
+                if !error.is_shortage() {
+                    self.upstream.doubt(now);
+                }
                 State::Failed(error)
             }
         }

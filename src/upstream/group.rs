@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   pick ──► Member(id) ──► connect, send, read … ──► end(id, verdict)         exactly once each
-//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick again    or the queue is full, or give_up(key)
+//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick_again    or the queue is full, or give_up(key)
 //!     └────► Down
 //! ```
 //!
@@ -46,7 +46,7 @@ use self::member::{Member, Standing};
 use self::policy::{Candidate, Chance};
 use self::queue::Queue;
 use self::rank::{Rank, Survey};
-use super::Upstream;
+use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::proxy_header::ProxyVersion;
@@ -109,6 +109,11 @@ pub struct MemberStatus {
 impl Group {
     /// A group with every member up. `seed` decides what is left to chance; workers should have different ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
+        Self::sharing(&mut Upstreams::default(), config, seed)
+    }
+
+    /// The same, with upstreams that other groups have, too, if they have the same address.
+    pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, seed: u64) -> Rc<Self> {
         let GroupConfig { members: configs, policy, mut passive, slow_start, queue, checks, resolve, announce } =
             config;
         if configs.len() == 1 {
@@ -117,7 +122,7 @@ impl Group {
         }
         let members = configs.iter().take(MEMBERS_MAX).enumerate().map(|(index, config)| {
             let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
-            Member::new(config, twins_before as u64)
+            Member::new(config, upstreams.at(&config.address), twins_before as u64)
         });
         Rc::new(Self {
             members: members.collect(),
@@ -190,8 +195,24 @@ impl Group {
         Some(MemberStatus { is_up, in_flight: member.in_flight.get(), weight_permille })
     }
 
-    /// Chooses a member for a request and counts it as in flight there.
+    /// Chooses a member for a request and counts it as in flight there. Places that were freed for requests that wait are
+    /// theirs.
     pub fn pick(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
+        let promised = self.queue.borrow().promised();
+        let is_for_others = promised > 0 && self.places(now).is_some_and(|places| places <= promised);
+        if is_for_others { Pick::Busy } else { self.pick_any(choice, tried, now) }
+    }
+
+    /// The same for a request that waits: if it was woken, it has the place that was kept for it.
+    pub fn pick_again(&self, key: Key, choice: Choice, tried: &Tried, now: Time) -> Pick {
+        if self.is_waiting(key) {
+            return self.pick(choice, tried, now);
+        }
+        self.queue.borrow_mut().redeem();
+        self.pick_any(choice, tried, now)
+    }
+
+    fn pick_any(&self, choice: Choice, tried: &Tried, now: Time) -> Pick {
         if let Choice::Member(id) = choice
             && !tried.contains(id)
             && self.member(id).is_some_and(|member| member.standing(now) == Standing::Open)
@@ -215,8 +236,8 @@ impl Group {
         // A change has woken as many as there are places, this one among them.
         let has_changed = self.on_verdict(member, verdict, now);
         let frees_a_place = !has_changed && !entry.is_draining();
-        if frees_a_place && self.waiting() > 0 && self.places(now).is_some_and(|places| places > 0) {
-            self.queue.borrow_mut().wake_one();
+        if frees_a_place && self.waiting() > 0 {
+            self.wake(self.places(now).unwrap_or(0));
         }
     }
 
@@ -259,7 +280,7 @@ impl Group {
     }
 
     /// The request no longer wants a place: it waited too long, its client left. Also to be called if it was woken but has
-    /// not picked since, so that the next is woken in its stead. Calling it in vain does no harm.
+    /// not picked since, so that the next is woken in its stead.
     pub fn give_up(&self, key: Key) {
         self.queue.borrow_mut().remove(key);
     }
@@ -313,7 +334,7 @@ impl Group {
         member.health.set(health);
         if !health.is_up() && self.waiting() > 0 {
             // A back-off that ends wakes nobody. If this request was woken, then for another place, which is free still.
-            self.queue.borrow_mut().wake(self.places(now).unwrap_or(0));
+            self.wake(self.places(now).unwrap_or(0));
         }
         Pick::Member(id)
     }
@@ -332,10 +353,17 @@ impl Group {
             report(member, change);
             if self.waiting() > 0 {
                 // If none is up, all should hear of it.
-                self.queue.borrow_mut().wake(self.places(now).unwrap_or(usize::MAX));
+                self.wake(self.places(now).unwrap_or(usize::MAX));
             }
         }
         change.is_some()
+    }
+
+    /// So many places are free: those that nobody was promised are for who has waited longest.
+    fn wake(&self, places: usize) {
+        let mut queue = self.queue.borrow_mut();
+        let places = places.saturating_sub(queue.promised());
+        queue.wake(places);
     }
 
     /// How many requests that have tried nothing yet could be picked for now; `None` if none is up.

@@ -138,14 +138,21 @@ impl Links {
     }
 
     fn revive(&mut self, upstream: &Upstream, owner: Key) -> Option<Key> {
-        let key = upstream.idle.borrow_mut().pop()?;
-        let link = self.links.get_mut(key)?;
-        if let State::Idle { connection, .. } = link.take_state() {
-            link.state = State::InUse { owner, connection };
-            link.uses = link.uses.saturating_add(1);
-            self.idle -= 1;
+        loop {
+            let key = upstream.idle.borrow_mut().pop()?;
+            let link = self.links.get_mut(key)?;
+            if let State::Idle { connection, .. } = link.take_state() {
+                self.idle -= 1;
+                if link.leads_to_its_upstream() {
+                    link.state = State::InUse { owner, connection };
+                    link.uses = link.uses.saturating_add(1);
+                    return Some(key);
+                }
+                tracing::debug!(upstream = %upstream.address(), "an idle connection leads elsewhere");
+                link.state = State::Closing { manner: Manner::Orderly, connection };
+                self.leaving.push(key);
+            }
         }
-        Some(key)
     }
 
     /// The link, as long as it is not released.
@@ -234,7 +241,7 @@ impl Links {
     pub fn expire(&mut self, now: Time) {
         self.next_expiry = None;
         let mut next: Option<Time> = None;
-        self.close_idle(|until| {
+        self.close_idle(|_, until| {
             let is_over = until <= now;
             if !is_over {
                 next = Some(next.map_or(until, |next| next.min(until)));
@@ -247,10 +254,15 @@ impl Links {
     /// Closes everything idle, and lets nothing become idle from now on.
     pub fn drain(&mut self) {
         self.is_draining = true;
-        self.close_idle(|_| true);
+        self.close_idle(|_, _| true);
     }
 
-    fn close_idle(&mut self, mut is_over: impl FnMut(Time) -> bool) {
+    /// Closes what is idle and leads where no request will go any more.
+    pub fn close_stranded(&mut self) {
+        self.close_idle(|link, _| !link.leads_to_its_upstream());
+    }
+
+    fn close_idle(&mut self, mut is_over: impl FnMut(&Link, Time) -> bool) {
         if self.idle == 0 {
             return;
         }
@@ -258,7 +270,7 @@ impl Links {
         for key in keys {
             let Some(link) = self.links.get_mut(key) else { continue };
             match link.take_state() {
-                State::Idle { until, connection } if is_over(until) => {
+                State::Idle { until, connection } if is_over(link, until) => {
                     link.upstream.forget_idle(key);
                     link.state = State::Closing { manner: Manner::Orderly, connection };
                     self.idle -= 1;
@@ -367,8 +379,13 @@ impl Link {
             && connection.writer.is_idle()
             && connection.reader.is_receiving()
             && self.inbox.is_empty()
-            && self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
+            && self.leads_to_its_upstream()
             && self.upstream.idle.borrow().len() < keep_alive.idle_max
+    }
+
+    /// Whether a new connection could lead to the same address.
+    fn leads_to_its_upstream(&self) -> bool {
+        self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
     }
 
     fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
@@ -415,4 +432,121 @@ impl Link {
 
 const fn connection_tokens(link: Key) -> ConnectionTokens {
     ConnectionTokens { recv: Slot::Recv.token(link), send: Slot::Send.token(link), close: Slot::Close.token(link) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::driver::Driver;
+    use crate::driver::sim::{Behaviour, Faults, Sim};
+    use crate::upstream::{Group, GroupConfig, Upstreams};
+
+    const OWNER: Key = Key::from_parts(7, 0);
+    const KEEP_ALIVE: KeepAlive = KeepAlive { idle_max: 4, idle_timeout: Duration::from_secs(60) };
+
+    /// Links, and a world in which each of these addresses takes connections.
+    struct Rig {
+        sim: Sim,
+        ops: Ops,
+        links: Links,
+    }
+
+    impl Rig {
+        fn new(addresses: &[&str]) -> Self {
+            let mut sim = Sim::new(1, Faults::none());
+            for address in addresses {
+                sim.upstream(socket_address(address), Behaviour::echo());
+            }
+            Self { sim, ops: Ops::new(), links: Links::default() }
+        }
+
+        fn turn(&mut self) {
+            let mut done = Vec::new();
+            self.sim.turn(&mut self.ops, None, &mut done).unwrap();
+            for completion in done {
+                let token = self.ops.settle(completion.id, completion.outcome.is_final()).unwrap();
+                self.links.on_outcome(token, completion.outcome, self.sim.now());
+            }
+            self.links.pump(&mut self.ops);
+        }
+
+        fn acquire(&mut self, upstream: &Rc<Upstream>) -> Key {
+            self.links.acquire(upstream, OWNER, false, Duration::ZERO)
+        }
+
+        /// A new connection that waits to be used again.
+        fn idle(&mut self, upstream: &Rc<Upstream>) -> Key {
+            let key = self.acquire(upstream);
+            for _ in 0..1000 {
+                let now = self.sim.now();
+                if let Reach::Ready(connection) = self.links.get_mut(key).unwrap().reach(key, now, &mut self.ops) {
+                    connection.reader.want(true, &mut self.ops);
+                    self.links.release(key, Release::Keep(KEEP_ALIVE), now);
+                    return key;
+                }
+                self.turn();
+            }
+            panic!("not connected");
+        }
+
+        fn expect_gone(&mut self, key: Key) {
+            for _ in 0..1000 {
+                self.turn();
+                if !self.links.contains(key) {
+                    return;
+                }
+            }
+            panic!("not closed");
+        }
+    }
+
+    fn socket_address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_idle_connection_to_where_a_name_no_longer_leads_is_not_used_again() {
+        let mut rig = Rig::new(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let upstream = Upstream::new("app:80".parse().unwrap());
+        upstream.remember(vec![socket_address("10.0.0.1:80")], rig.sim.now());
+        let old = rig.idle(&upstream);
+        upstream.remember(vec![socket_address("10.0.0.2:80")], rig.sim.now());
+        let new = rig.acquire(&upstream);
+        assert!(new != old && !rig.links.get_mut(new).unwrap().is_reused());
+        assert_eq!(rig.links.idle(), 0);
+        rig.expect_gone(old);
+    }
+
+    #[test]
+    fn groups_share_the_idle_connections_to_one_address() {
+        let mut rig = Rig::new(&["10.0.0.1:80"]);
+        let mut upstreams = Upstreams::default();
+        let config = || GroupConfig::of(["10.0.0.1:80".parse().unwrap()]);
+        let groups = [(); 2].map(|()| Group::sharing(&mut upstreams, config(), 0));
+        let [one, other] = groups.map(|group| Rc::clone(group.upstream(crate::upstream::group::MemberId(0))));
+        let link = rig.idle(&one);
+        assert_eq!(rig.acquire(&other), link);
+    }
+
+    #[test]
+    fn what_leads_to_no_group_in_force_neither_stays_nor_becomes_idle() {
+        let mut rig = Rig::new(&["10.0.0.1:80"]);
+        let mut upstreams = Upstreams::default();
+        let group = Group::sharing(&mut upstreams, GroupConfig::of(["10.0.0.1:80".parse().unwrap()]), 0);
+        let upstream = Rc::clone(group.upstream(crate::upstream::group::MemberId(0)));
+        let in_use = rig.idle(&upstream);
+        assert_eq!(rig.acquire(&upstream), in_use);
+        let stays = rig.idle(&upstream);
+        upstreams.put_in_force(&[Rc::clone(&group)]);
+        rig.links.close_stranded();
+        assert_eq!(rig.links.idle(), 1);
+        upstreams.put_in_force(&[]);
+        rig.links.close_stranded();
+        assert_eq!(rig.links.idle(), 0);
+        rig.links.release(in_use, Release::Keep(KEEP_ALIVE), rig.sim.now());
+        assert_eq!(rig.links.idle(), 0);
+        rig.expect_gone(stays);
+    }
 }

@@ -6,7 +6,7 @@
 //! * [`Watches`] are what a worker does with upstreams whether or not there are requests: health checks, and looking names
 //!   up again.
 //! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`: it remembers what the name resolved to and which of
-//!   the addresses answered last. One per worker and listener, shared by the sessions.
+//!   the addresses answered last. [`Upstreams`] has one for each in a worker, whichever and how many groups it is in.
 //! * [`Connector`] brings one connection about: resolve, connect, try the next address.
 
 mod attempt;
@@ -15,6 +15,7 @@ mod connector;
 pub mod group;
 mod links;
 mod lookup;
+mod upstreams;
 mod watch;
 mod whereabouts;
 
@@ -27,6 +28,7 @@ pub use attempt::{Attempt, Progress, Rules, Unreachable};
 pub use connector::{ConnectError, Connector, ConnectorTokens};
 pub use group::{Group, GroupConfig};
 pub use links::{KeepAlive, LINK, Link, Links, Reach, Release};
+pub use upstreams::Upstreams;
 pub use watch::{Standing, WATCH, Watches};
 
 use self::whereabouts::{Name, Place, Whereabouts};
@@ -43,13 +45,16 @@ pub struct Upstream {
     preferred: Cell<usize>,
     /// Its links that wait to be used again, the one used last at the end.
     idle: RefCell<Vec<Key>>,
+    /// Whether new requests may still come to it.
+    is_in_force: Cell<bool>,
 }
 
 impl Upstream {
     /// An upstream that nobody has asked for yet. An address in text, or a path, needs no resolving.
     pub fn new(address: UpstreamAddress) -> Rc<Self> {
         let place = Place::of(&address);
-        Rc::new(Self { address, place, preferred: Cell::new(0), idle: RefCell::default() })
+        let is_in_force = Cell::new(true);
+        Rc::new(Self { address, place, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
     }
 
     /// Where it was configured to be.
@@ -71,9 +76,10 @@ impl Upstream {
         self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 
-    /// Whether a connection to there may wait to be used again: its name may lead elsewhere by now.
+    /// Whether a connection to there may wait to be used again: its name may lead elsewhere by now, and the configuration
+    /// may know nothing of it any more.
     fn is_at(&self, address: &Address) -> bool {
-        self.place.includes(address)
+        self.is_in_force.get() && self.place.includes(address)
     }
 
     /// Its name was looked up.

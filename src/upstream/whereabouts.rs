@@ -94,10 +94,10 @@ impl Place {
         }
     }
 
-    /// Whether new connections may go to this address, as far as is known.
+    /// Whether new connections may go to this address, as far as is known, of those that once could.
     pub(super) fn includes(&self, address: &Address) -> bool {
         match self {
-            Self::Fixed(addresses) => addresses.contains(address),
+            Self::Fixed(_) => true,
             Self::Named { known, .. } => known.borrow().as_ref().is_some_and(|known| known.addresses.contains(address)),
         }
     }

@@ -16,6 +16,7 @@ mod access_log;
 mod answers;
 mod clients;
 mod fields;
+mod pressure;
 mod truncation;
 mod upgrades;
 mod uploads;

@@ -160,6 +160,20 @@ backends! {
         }
     }
 
+    fn row_63_an_idle_time_out_in_the_middle_of_an_answer_cuts_it(backend) {
+        for (version, framing) in [("1.0", ""), ("1.0", "Transfer-Encoding: chunked\r\n"), ("1.1", "")] {
+            let origin = Origin::new();
+            let gateway = Gateway::new(backend, &origin, &["--idle-timeout", "300ms", "--response-timeout", "0"]);
+            let mut wire = gateway.send(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+            let mut visit = origin.visit();
+            visit.request();
+            visit.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n4\r\nhalf\r\n"));
+            assert_eq!(wire.head_only().status, 200);
+            let (rest, end) = read_until_cut(&wire.stream);
+            assert!(end.is_err() && !rest.ends_with(b"0\r\n\r\n"), "HTTP/{version}, {framing}: an orderly end");
+        }
+    }
+
     fn row_69_what_follows_a_complete_answer_reaches_nobody(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);

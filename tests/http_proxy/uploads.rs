@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use crate::gateway::{Gateway, OK, assert_ok, round_trip};
 use crate::origin::Origin;
-use crate::support::client::flood;
+use crate::support::client::{flood, read_until_cut};
 use crate::support::environment::report;
 use crate::support::{Content, assert_same_bytes, backends, is_wrapped};
 
@@ -135,6 +136,46 @@ backends! {
         assert!(is_held_back, "60 MiB of interim answers to a client that reads nothing");
         let grown = gateway.xps.usage().rss_bytes.saturating_sub(before);
         assert!(is_wrapped() || grown < HELD_BYTES_MAX, "{grown} bytes are held");
+    }
+
+    fn row_89_an_upload_that_the_upstream_is_slow_to_take_is_not_the_clients_delay(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &["--body-timeout", "300ms"]);
+        const LENGTH: usize = 16 << 20;
+        let mut wire = gateway.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        let mut sender = wire.stream.try_clone().expect("a descriptor");
+        std::thread::scope(|scope| {
+            let mut visit = origin.visit();
+            visit.head();
+            let upload = scope.spawn(move || sender.write_all(&vec![0; LENGTH]));
+            // All that is in between has long been full by then.
+            std::thread::sleep(Duration::from_millis(1200));
+            visit.take(LENGTH);
+            visit.send(OK);
+            upload.join().expect("no panic").expect("the proxy takes all of it");
+        });
+        assert_ok(&wire.response());
+    }
+
+    fn row_68_a_client_that_owes_its_body_is_not_the_upstreams_silence(backend) {
+        let origins = [Origin::new(), Origin::new()];
+        let upstreams = [origins[0].address(), origins[1].address()];
+        let gateway = Gateway::of(backend, &upstreams, &["--response-timeout", "300ms", "--body-timeout", "1s"]);
+        // More than the failures in a row that would take an upstream down.
+        let pairs: Vec<_> = (0..8).map(|number| {
+            let mut wire = gateway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf");
+            let mut visit = origins[number % 2].visit();
+            visit.head();
+            visit.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            assert_eq!(wire.head_only().status, 200);
+            (wire, visit, Instant::now())
+        }).collect();
+        for (wire, _visit, since) in &pairs {
+            let (_, end) = read_until_cut(&wire.stream);
+            assert!(end.is_err(), "an orderly end in the middle of an answer");
+            assert!(since.elapsed() >= Duration::from_millis(900), "the client's time is another one");
+        }
+        assert_eq!(gateway.xps.log().records().iter().filter(|record| record.message().contains("upstream down")).count(), 0);
     }
 
     fn row_38_a_client_that_waits_for_a_go_ahead_gets_the_upstreams(backend) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::gateway::{GET, Gateway, OK, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
 use crate::support::client::read_until_cut;
-use crate::support::upstream::ClosedPort;
+use crate::support::upstream::{ClosedPort, fill_backlog};
 use crate::support::{backends, eventually};
 
 /// A first round trip, after which the connection to the upstream is idle.
@@ -51,6 +51,33 @@ backends! {
         wire = gateway.send(POST);
         assert!(matches!(wire.response().status, 502 | 503));
         wire.expect_end();
+    }
+
+    fn row_65_an_upstream_that_takes_no_connection_in_time_is_504(backend) {
+        let port = ClosedPort::new();
+        let address = port.address();
+        let _listener = port.listen_with_backlog(0);
+        let _waiting = fill_backlog(address);
+        let gateway = Gateway::of(backend, &[address], &["--connect-timeout", "300ms"]);
+        let mut wire = gateway.wire();
+        for request in [GET, POST] {
+            let since = Instant::now();
+            wire.send(request);
+            let response = wire.response();
+            assert_eq!(response.status, 504, "{response:?}");
+            assert!(since.elapsed() >= Duration::from_millis(250), "given up after {:?} already", since.elapsed());
+            if response.is_last() {
+                wire = gateway.wire();
+            }
+        }
+        // Where there is another one, it is asked then.
+        let origin = Origin::new();
+        let gateway = Gateway::of(backend, &[address, origin.address()], &["--connect-timeout", "300ms"]);
+        let mut wire = gateway.send(GET);
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send(OK);
+        assert_ok(&wire.response());
     }
 
     fn row_65_an_upstream_that_does_not_answer_is_504(backend) {

@@ -1,11 +1,18 @@
 //! Upstreams that are killed, fall ill and come back: who gets requests when, and what clients notice of it, which is nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::load::withstands;
 use crate::member::{HEALTH, Member};
+use crate::origin::Visit;
 use crate::place::{Place, Service, routes};
-use crate::support::{Backend, backends, eventually};
+use crate::support::environment::require_program;
+use crate::support::process::allow_more_descriptors;
+use crate::support::{Backend, Upstream, backends, eventually};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -58,11 +65,46 @@ fn share(service: &Service, member: &Member, requests: u64) -> u64 {
 /// A figure of the metrics page.
 #[track_caller]
 fn metric(service: &Service, name: &str) -> u64 {
-    let mut wire = Wire::to(service.address());
-    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    metric_over(&mut Wire::to(service.address()), name)
+}
+
+/// The same, over a connection that is there.
+#[track_caller]
+fn metric_over(wire: &mut Wire, name: &str) -> u64 {
+    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
     let text = wire.response().text();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::parse);
     value.unwrap_or_else(|| panic!("no {name} in {text}")).expect("a number")
+}
+
+/// An upstream that answers one request on each connection with the page, or ends it without an answer.
+struct Moody {
+    server: Upstream,
+    is_failing: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Moody {
+    fn new() -> Self {
+        let (is_failing, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (fails, count) = (Arc::clone(&is_failing), Arc::clone(&connections));
+        let server = Upstream::new(move |stream, _| {
+            let mut visit = Visit::new(stream);
+            if visit.try_request().is_some() {
+                count.fetch_add(1, Ordering::SeqCst);
+                if !fails.load(Ordering::SeqCst) {
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", PAGE.len());
+                    visit.send(head + PAGE);
+                }
+            }
+        });
+        Self { server, is_failing, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
 }
 
 const UP: &str = "xps_upstreams{state=\"up\"}";
@@ -122,6 +164,59 @@ backends! {
         eventually("it is known to be down", || metric(&service, DOWN) == 1);
         members[1].revive();
         eventually("it is known to be up", || metric(&service, DOWN) == 0);
+    }
+
+    fn a_check_without_a_descriptor_decides_nothing(backend) {
+        if require_program("a_check_without_a_descriptor_decides_nothing", "prlimit", "util-linux").is_none() {
+            return;
+        }
+        let members = [PAGE; 2].map(Member::new);
+        let (_place, service) = start(backend, &members, &json!({ "active": active("tcp") }), 1);
+        let mut wire = Wire::to(service.address());
+        eventually("checks pass", || metric_over(&mut wire, PASSED) >= 4);
+        allow_more_descriptors(service.first.pid(), 0);
+        // Time for ten checks of each.
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!((metric_over(&mut wire, UP), metric_over(&mut wire, FAILED)), (2, 0));
+        allow_more_descriptors(service.first.pid(), 100);
+        let passed = metric_over(&mut wire, PASSED);
+        eventually("checks pass again", || metric_over(&mut wire, PASSED) >= passed + 2);
+    }
+
+    fn one_that_fails_is_left_alone_for_a_while_and_then_has_its_share(backend) {
+        let (victim, other) = (Moody::new(), Moody::new());
+        let place = Place::new(backend);
+        let upstreams = [&victim, &other].map(|one| one.server.address().to_string());
+        let passive = json!({ "failures": 3, "backoff": "1s", "slow_start": "0s" });
+        let route = json!({
+            "req_path": "/", "type": "reverse_proxy", "upstreams": upstreams, "health_check": { "passive": passive },
+        });
+        place.configure_with([routes(HERE, json!([route]))], |document| document["workers"] = json!(1));
+        let service = place.start();
+        victim.is_failing.store(true, Ordering::SeqCst);
+        let mut since = Instant::now();
+        // Nobody notices: each request is asked of the other one, too.
+        while victim.connections() < 3 {
+            since = Instant::now();
+            ask(&service);
+        }
+        let connections = victim.connections();
+        let mut asked = 0;
+        while since.elapsed() < Duration::from_millis(700) {
+            ask(&service);
+            asked += 1;
+        }
+        let during = victim.connections() - connections;
+        // On a machine that was busy elsewhere the second may be over.
+        assert!(during == 0 || since.elapsed() >= Duration::from_secs(1), "{during} of {asked} during its back-off");
+        victim.is_failing.store(false, Ordering::SeqCst);
+        eventually("it is tried again", || {
+            ask(&service);
+            victim.connections() > connections
+        });
+        let before = victim.connections();
+        (0..20).for_each(|_| ask(&service));
+        assert_eq!(victim.connections() - before, 10, "of 20");
     }
 
     fn one_bad_answer_between_good_ones_decides_nothing(backend) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use xps::driver::sim::{Behaviour, Rng, Step};
 use xps::upstream::KeepAlive;
+use xps::upstream::group::QueueConfig;
 
 use crate::message::chunked;
 use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};
@@ -18,6 +19,10 @@ pub struct Forwarding {
     /// Zero where nothing may depend on time.
     pub response_timeout: Duration,
     pub tries_max: u32,
+    /// Requests that each server may have at a time; 0: no limit.
+    pub places: usize,
+    /// Where the others wait.
+    pub queue: QueueConfig,
     /// What the servers saw, in the order in which they did.
     pub log: Log,
 }
@@ -40,6 +45,8 @@ pub struct Ask {
     pub answer_bytes: usize,
     pub is_http10: bool,
     pub says_close: bool,
+    /// Bytes of another protocol that it wants to speak from then on. What it sends comes back.
+    pub upgrade: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,7 +83,7 @@ impl Method {
 
 impl Ask {
     pub fn get(id: u32, answer_bytes: usize) -> Self {
-        Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false }
+        Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false, upgrade: None }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -86,8 +93,11 @@ impl Ask {
         if self.says_close {
             head += "Connection: close\r\n";
         }
+        if self.upgrade.is_some() {
+            head += "Connection: Upgrade\r\nUpgrade: echo\r\n";
+        }
         let body = match &self.body {
-            None => Vec::new(),
+            None => self.upgrade.clone().unwrap_or_default(),
             Some(Body { bytes, chunk_bytes: None }) => {
                 head += &format!("Content-Length: {}\r\n", bytes.len());
                 bytes.clone()
@@ -138,6 +148,10 @@ pub fn asks(client: u8, rng: &mut Rng) -> Vec<Ask> {
         match rng.below(6) {
             0 if !is_chunked => last.is_http10 = true,
             1..3 => last.says_close = true,
+            // Drawn from nothing, so that seeds keep their meaning.
+            _ if last.method == Method::Get && last.answer_bytes % 3 == 0 => {
+                last.upgrade = Some(Rng::new(u64::from(last.id)).bytes(last.answer_bytes));
+            }
             _ => {}
         }
     }
@@ -176,6 +190,15 @@ impl Forwarding {
             },
             response_timeout: if is_patient { Duration::ZERO } else { Duration::from_millis(response_ms) },
             tries_max: rng.below(4) as u32,
+            // Drawn from nothing, so that seeds keep their meaning.
+            places: [0, 0, 1, 2][response_ms as usize % 4],
+            queue: match is_patient {
+                true => QueueConfig { waiting_max: 1000, timeout: Duration::ZERO },
+                false => QueueConfig {
+                    waiting_max: response_ms as usize % 7,
+                    timeout: Duration::from_millis(response_ms / 3),
+                },
+            },
             log: Log::default(),
         }
     }

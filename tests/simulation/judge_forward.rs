@@ -38,7 +38,8 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
             is_cut_short = ask.body.is_some() && answered < asks.len() && was_answered_early(ask, forwarding);
             break;
         }
-        if answered == asks.len() && patient && !rest.is_empty() {
+        // Without an upgrade, the bytes of the other protocol are one more request, and a bad one.
+        if answered == asks.len() && patient && !rest.is_empty() && ask.upgrade.is_none() {
             return Err(format!("{} bytes after the last answer", rest.len()));
         }
     }
@@ -107,12 +108,19 @@ fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<A
         let status: u16 = status.ok_or_else(|| format!("no status: {:?}", head.start))?;
         start += head.length;
         match status {
+            101 if ask.upgrade.is_some() => break (head, status),
+            101 => return Err("another protocol, which nobody wanted".to_owned()),
             100..200 if ask.is_http10 => return Err(format!("{status} for a client that does not know it")),
             100..200 => {}
             _ => break (head, status),
         }
     };
     let mut body = Vec::new();
+    if let (Some(sent), 101) = (&ask.upgrade, status) {
+        body.extend_from_slice(&bytes[start..]);
+        let is_whole = body.len() == sent.len();
+        return Ok(Some(Answer { status, head, body, length: bytes.len(), is_whole, is_last: true }));
+    }
     let decoder = if ask.method == Method::Head { Some(Decoder::Done) } else { head.framing()? };
     let mut decoder = decoder.unwrap_or(Decoder::UntilClose);
     let length = start + decoder.decode(&bytes[start..], &mut body)?;
@@ -127,6 +135,9 @@ fn judge_answer<'e>(
     may_fail: bool,
     mut exchanges: impl Iterator<Item = &'e Exchange>,
 ) -> Result<(), String> {
+    if let (Some(sent), 101) = (&ask.upgrade, answer.status) {
+        return prefix("what comes back", &answer.body, sent);
+    }
     if answer.status != 200 {
         let is_ours = matches!(answer.status, 408 | 502 | 503 | 504) && answer.head.field("X-Id").is_none();
         return if is_ours && may_fail { Ok(()) } else { Err(format!("{} for 200", answer.status)) };

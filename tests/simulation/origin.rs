@@ -27,6 +27,7 @@ pub type Log = Rc<RefCell<Vec<Exchange>>>;
 pub struct Exchange {
     pub start: String,
     pub id: Option<u32>,
+    pub is_upgrade: bool,
     pub body: Vec<u8>,
     /// Its end was there, too.
     pub is_whole: bool,
@@ -109,6 +110,8 @@ enum State {
         exchange: usize,
         decoder: Decoder,
     },
+    /// It sends back what it hears.
+    Upgraded,
     /// It makes no sense of what it hears any more.
     Lost,
 }
@@ -133,8 +136,15 @@ impl Origin {
 
     fn hear_head(&mut self, unread: &[u8], rng: &mut Rng) -> Option<Move> {
         let habit = self.habits[rng.below(self.habits.len() as u64) as usize];
-        let mut exchange =
-            Exchange { start: String::new(), id: None, body: Vec::new(), is_whole: false, malformed: None, habit };
+        let mut exchange = Exchange {
+            start: String::new(),
+            id: None,
+            is_upgrade: false,
+            body: Vec::new(),
+            is_whole: false,
+            malformed: None,
+            habit,
+        };
         let (decoder, taken) = match read_request(unread, &mut exchange) {
             Ok(None) => return None,
             Ok(Some(read)) => read,
@@ -146,6 +156,16 @@ impl Origin {
             }
         };
         let mut log = self.log.borrow_mut();
+        if let (true, Some(id)) = (exchange.is_upgrade, exchange.id) {
+            exchange.is_whole = true;
+            log.push(exchange);
+            self.state = State::Upgraded;
+            let head = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Id: {id}\r\n\r\n"
+            );
+            let steps = habit.cut.map_or_else(|| sending(head.into_bytes(), habit.pace, rng), |cut| fail(cut.fault));
+            return Some(Move { taken, steps });
+        }
         let steps = if habit.is_early && decoder != Decoder::Done { steps(&exchange, rng) } else { Vec::new() };
         log.push(exchange);
         self.state = State::Body { exchange: log.len() - 1, decoder };
@@ -182,6 +202,8 @@ impl Converse for Origin {
             State::Head if unread.is_empty() => None,
             State::Head => self.hear_head(unread, rng),
             State::Body { .. } => self.hear_body(unread, rng),
+            State::Upgraded if unread.is_empty() => None,
+            State::Upgraded => Some(Move { taken: unread.len(), steps: vec![Step::Send(unread.to_vec())] }),
             State::Lost => None,
         }
     }
@@ -197,6 +219,7 @@ fn read_request(bytes: &[u8], exchange: &mut Exchange) -> Result<Option<(Decoder
     head.start.clone_into(&mut exchange.start);
     exchange.id = Some(target(head.start).ok_or_else(|| format!("not a request of ours: {:?}", head.start))?.0);
     head.field("Host").ok_or("no host")?;
+    exchange.is_upgrade = head.field("Upgrade").is_some();
     Ok(Some((head.framing()?.unwrap_or(Decoder::Done), head.length)))
 }
 

@@ -74,7 +74,7 @@ impl World {
         core.add_listener(EntranceId(0), sim.listener(PROXY_ADDRESS), proxy.into());
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
-            let address = match template(&client.service, number, &mut sim) {
+            let address = match template(&client.service, number, scenario.limits.connect_timeout, &mut sim) {
                 Some(template) => {
                     let address = listener_address(number);
                     core.add_listener(EntranceId(0), sim.listener(address), template.into());
@@ -181,7 +181,7 @@ impl World {
 }
 
 /// What serves a client on a listener of its own.
-fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template> {
+fn template(service: &Service, number: usize, connect_timeout: Duration, sim: &mut Sim) -> Option<Template> {
     Some(match service {
         Service::Echo => Template::Echo,
         Service::Reverse => Template::Reverse,
@@ -200,7 +200,8 @@ fn template(service: &Service, number: usize, sim: &mut Sim) -> Option<Template>
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            Template::Proxy(Group::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0))
+            let rules = Rules { tries_max: 0, connect_timeout };
+            Template::Proxy(Group::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0), rules)
         }
         Service::Forward(_) => return None,
     })
@@ -213,9 +214,11 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         sim.upstream(address, server.behaviour(&forwarding.log));
         addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
     }
+    let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
+    config.members.iter_mut().for_each(|member| member.connections_max = forwarding.places);
     let site = Rc::new(Site::nothing(AnswerConfig::default()));
     let route = Route {
-        group: Group::new(GroupConfig::of(addresses), 0),
+        group: Group::new(config, 0),
         rules: Rules { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),
         response: ResponseRules::default(),

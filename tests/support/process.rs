@@ -123,6 +123,19 @@ impl Usage {
     }
 }
 
+/// Lets a running process open so many descriptors more. An accept of io_uring that waits already has the limit of before.
+#[track_caller]
+pub fn allow_more_descriptors(pid: u32, more: usize) {
+    let names = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let open: Vec<usize> = names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // The limit is on the number of a new one, which is the lowest that is free.
+    let taken_below = |limit: usize| open.iter().filter(|number| **number < limit).count();
+    let limit = (0..).find(|limit| limit + 1 - taken_below(limit + 1) > more).expect("it has not all numbers");
+    let limit = format!("--nofile={limit}:");
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status().expect("prlimit starts");
+    assert!(status.success(), "prlimit {limit}: {status}");
+}
+
 /// The processor time a process uses in one second. The wait is the measurement.
 #[track_caller]
 pub fn cpu_within_a_second(pid: u32) -> Duration {

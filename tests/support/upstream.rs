@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -78,6 +79,18 @@ pub fn echo(mut stream: &TcpStream) {
         }
     }
     let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Connects until the backlog takes no more, and returns the connections that wait there.
+pub fn fill_backlog(address: SocketAddr) -> Vec<TcpStream> {
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            Ok(stream) => waiting.push(stream),
+            Err(_) => return waiting,
+        }
+    }
+    panic!("a backlog of 0 took {} connections", waiting.len());
 }
 
 /// A port that is taken but not listened on: connecting to it is refused, and nobody else gets it.

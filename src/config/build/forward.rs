@@ -14,11 +14,11 @@ use crate::http::forward::{
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
-use crate::upstream::KeepAlive;
 use crate::upstream::group::{
     CheckConfig, CheckKind, GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, ResolveInterval,
     SlowStart,
 };
+use crate::upstream::{KeepAlive, Rules};
 
 impl Builder {
     /// How requests are passed on.
@@ -44,10 +44,10 @@ impl Builder {
             Via::Off => None,
             Via::As(name) => Some(Pseudonym::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
         };
-        let connect_timeout = options.group.connect_timeout.map_or(limits.connect_timeout, |period| period.0);
+        let Rules { tries_max, connect_timeout } = rules(&options.group, limits);
         Ok(ForwardConfig {
             group: self.group(&options.group)?,
-            tries_max: options.group.tries,
+            tries_max,
             connect_timeout,
             response_timeout: options.response_timeout.0,
             keep_alive: KeepAlive {
@@ -119,6 +119,14 @@ impl Builder {
             UpstreamAddress::Tcp { .. } => address.clone(),
             UpstreamAddress::Unix(path) => UpstreamAddress::Unix(self.socket(path.as_ref())?),
         })
+    }
+}
+
+/// How hard is tried to reach one of them.
+pub(super) fn rules(options: &GroupOptions, limits: &Limits) -> Rules {
+    Rules {
+        tries_max: options.tries,
+        connect_timeout: options.connect_timeout.map_or(limits.connect_timeout, |period| period.0),
     }
 }
 

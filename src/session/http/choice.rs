@@ -11,7 +11,9 @@ pub(super) fn choice_of(head: &RequestHead<'_>, client: Option<IpAddr>, group: &
     match group.policy() {
         Policy::RoundRobin | Policy::LeastConnections | Policy::RandomOfTwo => Choice::Any,
         Policy::Hash(HashSource::Client) => client.map_or(Choice::Any, |client| Choice::Hash(hash::of_client(client))),
-        Policy::Hash(HashSource::Header(name)) => Choice::Hash(hash::of_bytes(head.fields.get(name).unwrap_or(b""))),
+        Policy::Hash(HashSource::Header(name)) => {
+            head.fields.get(name).map_or(Choice::Any, |value| Choice::Hash(hash::of_bytes(value)))
+        }
         Policy::Hash(HashSource::Path) => {
             Choice::Hash(hash::of_bytes(head.target.path().unwrap_or_default().as_bytes()))
         }

@@ -21,6 +21,7 @@ use super::answer::{Answer, Client, Offer, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use super::record::NOT_ANSWERED;
+use super::upload::{TOO_LARGE, Upload, push_data};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
@@ -51,6 +52,8 @@ pub(super) struct Forward {
     stage: Stage,
     /// Whether anything of an answer has arrived.
     has_heard: bool,
+    /// Who has to do something before it can go on.
+    awaited: Awaited,
     /// Since when the upstream is silent, and how much it had moved then.
     silence: (Time, u64),
     deadline: Option<Time>,
@@ -75,25 +78,22 @@ struct Asked {
     is_half_closed: bool,
 }
 
-/// The request's body on its way.
-#[derive(Debug)]
-struct Upload {
-    body: BodyReader,
-    writer: BodyWriter,
-    bytes: u64,
-    /// Something of it has left the inbox, so it cannot be sent again.
-    has_begun: bool,
-    /// When the client was last heard of: something of its body was taken, or it sent something, be it its next request.
-    latest: Time,
-    /// The bytes that it had sent then, on its connection.
-    received_bytes: u64,
-}
-
 #[derive(Debug)]
 enum Stage {
     Reaching,
     Asked,
     Answering { body: BodyReader, writer: BodyWriter, is_reusable: bool, keep_alive: bool, status: Status, bytes: u64 },
+}
+
+/// Whose time is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The client's: all that it has sent is out, and more is to come.
+    Client,
+    /// The upstream's: it takes what it is sent, or answers.
+    Upstream,
+    /// Another's: a connection comes about, or the client takes what it was sent.
+    Other,
 }
 
 /// What the connection has to do next.
@@ -156,16 +156,10 @@ impl Forward {
                 is_half_closed: false,
             },
             head: Chunk::shared(out),
-            upload: Upload {
-                body: BodyReader::from(head.framing),
-                writer: BodyWriter::from(head.framing),
-                bytes: 0,
-                has_begun: false,
-                latest: cx.now,
-                received_bytes: 0,
-            },
+            upload: Upload::new(head.framing, cx.now),
             stage: Stage::Reaching,
             has_heard: false,
+            awaited: Awaited::Other,
             silence: (cx.now, 0),
             deadline: None,
             draft: None,
@@ -192,6 +186,7 @@ impl Forward {
             if let Stage::Reaching = self.stage {
                 match self.attempt.pump(cx.links, cx.now, cx.ops) {
                     Progress::Wait => {
+                        self.awaited = Awaited::Other;
                         self.deadline = self.attempt.deadline(cx.links);
                         return Turn::Wait;
                     }
@@ -395,10 +390,14 @@ impl Forward {
     fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> Turn {
         let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
         let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
-        let is_waited_for = match self.stage {
-            Stage::Reaching | Stage::Asked => has_room && (self.upload.body.is_done() || upstream.writer.is_sending()),
-            Stage::Answering { .. } => client.writer.is_idle(),
+        self.awaited = match self.stage {
+            // What had come of the body would be on its way, else.
+            _ if !self.upload.body.is_done() && upstream.writer.is_idle() => Awaited::Client,
+            Stage::Reaching | Stage::Asked if !has_room => Awaited::Other,
+            Stage::Answering { .. } if !client.writer.is_idle() => Awaited::Other,
+            Stage::Reaching | Stage::Asked | Stage::Answering { .. } => Awaited::Upstream,
         };
+        let is_waited_for = self.awaited == Awaited::Upstream;
         if !is_waited_for || moved != self.silence.1 {
             self.silence = (cx.now, moved);
         }
@@ -497,7 +496,17 @@ impl Forward {
 
     /// Whether the next thing to happen is that the client sends more of its body.
     pub(super) const fn waits_for_client(&self) -> bool {
-        matches!(self.stage, Stage::Asked) && !self.upload.body.is_done()
+        matches!(self.awaited, Awaited::Client)
+    }
+
+    /// Whether it waits for a place at an upstream.
+    pub(super) fn is_queued(&self) -> bool {
+        self.attempt.is_queued()
+    }
+
+    /// Whether the client has a part of its answer.
+    pub(super) const fn is_answering(&self) -> bool {
+        matches!(self.stage, Stage::Answering { .. })
     }
 
     /// Whether it has taken its request's whole body.
@@ -531,29 +540,6 @@ impl Forward {
     }
 }
 
-impl Upload {
-    /// Moves what there is of the body to the end of `chain`.
-    fn fill(&mut self, chain: &mut Chain, inbox: &mut Inbox, bytes_max: u64, now: Time) -> Result<(), Refusal> {
-        while !self.body.is_done() && !inbox.is_empty() {
-            let piece = self.body.next(inbox.bytes())?;
-            self.has_begun = true;
-            self.latest = now;
-            self.bytes += piece.data as u64;
-            if bytes_max != 0 && self.bytes > bytes_max {
-                return Err(TOO_LARGE);
-            }
-            inbox.consume(piece.skip);
-            push_data(chain, self.writer, inbox, piece.data);
-            if piece.is_end {
-                chain.push(self.writer.end());
-            }
-        }
-        Ok(())
-    }
-}
-
-const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
-
 /// Whether more of an answer may be added to what the client has not taken yet.
 fn has_room(outbox: &Chain) -> bool {
     outbox.len() < OUTBOX_BYTES_MAX
@@ -573,23 +559,11 @@ fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt
         // The second line is the `Host` of one of them.
         (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
             chain.push(Chunk::shared(&head[..host_at]));
-            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address()).into_bytes()));
+            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
             chain.push(Chunk::shared(&head[host_end..]));
         }
         _ => chain.push(head.clone()),
     }
-}
-
-/// Moves `bytes` of data from the front of `source` to the end of `chain`, framed as the writer frames.
-fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
-    if bytes == 0 {
-        return;
-    }
-    if let Some(line) = writer.before(bytes as u64) {
-        chain.push(Chunk::shared(line.as_bytes()));
-    }
-    chain.push(source.take(bytes));
-    chain.push(writer.after());
 }
 
 /// What a client is told when no upstream can be had.
@@ -599,6 +573,10 @@ fn refusal_of(why: Unreachable) -> Refusal {
         Unreachable::QueueFull | Unreachable::QueueTimedOut => {
             Refusal::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
         }
+        Unreachable::Connect(error) if error.is_shortage() => Refusal::new(
+            Status::SERVICE_UNAVAILABLE,
+            "there is no room for another connection to an upstream; try again",
+        ),
         Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
             Refusal::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
         }

@@ -26,6 +26,7 @@ mod hosts;
 mod record;
 mod site;
 mod unwanted;
+mod upload;
 mod welcome;
 
 use std::rc::Rc;
@@ -370,10 +371,11 @@ impl Http {
     /// Bytes of memory that wait to be read.
     ///
     /// Requests behind one that is with an upstream leave the buffers they were received in: its answer must be received
-    /// before they can be read, and if there were no buffer left for it, nothing would ever go on.
+    /// before they can be read, and if there were no buffer left for it, nothing would ever go on. So does a body that waits
+    /// until another request has been answered.
     fn held_back(&mut self) -> usize {
         match &self.state {
-            State::Forwarding(forward) if forward.is_uploaded() => {
+            State::Forwarding(forward) if forward.is_uploaded() || forward.is_queued() => {
                 self.inbox.settle();
                 self.inbox.memory()
             }
@@ -474,6 +476,21 @@ impl Task for Http {
             State::Lingering { until, .. } => Some(until),
             State::Forwarding(ref forward) => [forward.deadline(), self.deadline].into_iter().flatten().min(),
             _ => self.deadline,
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        matches!(&self.state, State::Forwarding(forward) if forward.is_queued())
+    }
+
+    fn is_unfinished(&self) -> bool {
+        match &self.state {
+            State::Forwarding(forward) => forward.is_answering() || !self.outbox.is_empty(),
+            State::Upgraded(upgraded) => upgraded.1.memory() > 0,
+            State::Sending(_) | State::Cut(_) => true,
+            State::Head | State::Asking { .. } | State::Discarding(_) | State::Ending | State::Lingering { .. } => {
+                !self.outbox.is_empty()
+            }
         }
     }
 

@@ -46,7 +46,8 @@ pub struct MemberConfig {
     pub weight: u32,
     /// It is used only when every member that is not a backup is down.
     pub is_backup: bool,
-    /// Requests that one worker has in flight there at a time; 0: no limit.
+    /// Requests in flight there at a time, of one group; a server's workers have equal shares of it, at least one. 0: no
+    /// limit.
     pub connections_max: usize,
 }
 

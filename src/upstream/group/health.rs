@@ -28,7 +28,7 @@ pub enum Verdict {
     Success,
     /// It refused, did not answer in time, or answered nonsense.
     Failure,
-    /// Nothing: the client left, for example.
+    /// Nothing: the client left, or there was no descriptor for a connection, for example.
     Neutral,
 }
 

@@ -35,10 +35,10 @@ pub(super) enum Standing {
 
 impl Member {
     /// `twins_before`: how many members before it have the same address.
-    pub(super) fn new(config: &MemberConfig, twins_before: u64) -> Self {
+    pub(super) fn new(config: &MemberConfig, upstream: Rc<Upstream>, twins_before: u64) -> Self {
         let seed = hash::seed_of(&config.address, twins_before);
         Self {
-            upstream: Upstream::new(config.address.clone()),
+            upstream,
             tag: format!("{:016x}", hash::mix(seed ^ TAG_SALT)),
             seed,
             is_backup: config.is_backup,

@@ -1,7 +1,8 @@
 //! The requests that wait for a place, oldest first; how many of them may go and try again.
 //!
-//! A place that becomes free wakes one waiter. It is not reserved: whoever asks first has it, and a waiter that comes too
-//! late waits again, with the time at which it began, which puts it back where it was.
+//! A place that becomes free wakes one waiter and is promised to it: who asks for one meanwhile lines up. Should the place
+//! be gone all the same, since its upstream went down, the waiter waits again, with the time at which it began, which puts
+//! it back where it was.
 //!
 //! It does not know the places.
 
@@ -18,12 +19,14 @@ pub(super) struct Queue {
     waiting_max: usize,
     /// How many of the waiters, from the front, may try again. Never more than there are.
     woken: usize,
+    /// How many were told so, and have neither come for their place nor given it up.
+    promised: usize,
 }
 
 impl Queue {
     /// An empty queue; allocates nothing until someone waits.
     pub(super) const fn new(waiting_max: usize) -> Self {
-        Self { waiting: VecDeque::new(), waiting_max, woken: 0 }
+        Self { waiting: VecDeque::new(), waiting_max, woken: 0, promised: 0 }
     }
 
     /// Lines up one that has been waiting since then; false: the queue is full.
@@ -43,16 +46,25 @@ impl Queue {
                 self.waiting.remove(place);
                 self.woken = self.woken.min(self.waiting.len());
             }
-            None => self.wake_one(),
+            None if self.promised > 0 => {
+                self.promised -= 1;
+                self.wake(self.woken.saturating_add(1));
+            }
+            None => {}
         }
     }
 
-    /// One place more is free.
-    pub(super) fn wake_one(&mut self) {
-        self.wake(self.woken.saturating_add(1));
+    /// One that has been woken comes for its place.
+    pub(super) const fn redeem(&mut self) {
+        self.promised = self.promised.saturating_sub(1);
     }
 
-    /// So many places are free in all.
+    /// How many places are kept for those who were woken.
+    pub(super) const fn promised(&self) -> usize {
+        self.promised
+    }
+
+    /// So many places are free that nobody was promised.
     pub(super) fn wake(&mut self, places: usize) {
         self.woken = self.woken.max(places).min(self.waiting.len());
     }
@@ -60,7 +72,9 @@ impl Queue {
     /// The next one to try again.
     pub(super) fn pop_woken(&mut self) -> Option<Key> {
         self.woken = self.woken.checked_sub(1)?;
-        self.waiting.pop_front().map(|(_, key)| key)
+        let (_, key) = self.waiting.pop_front()?;
+        self.promised += 1;
+        Some(key)
     }
 
     /// Whether it waits, and has not been woken yet.
@@ -103,8 +117,7 @@ mod tests {
     fn the_oldest_is_woken_first_and_one_for_each_place() {
         let mut queue = queue_of(3);
         assert!(woken(&mut queue).is_empty());
-        queue.wake_one();
-        queue.wake_one();
+        queue.wake(2);
         assert_eq!(woken(&mut queue), [0, 1]);
         assert_eq!(queue.len(), 1);
     }
@@ -113,7 +126,7 @@ mod tests {
     fn a_full_queue_takes_nobody() {
         let mut queue = queue_of(2);
         assert!(!queue.push(key(9), at(9)));
-        queue.wake_one();
+        queue.wake(1);
         queue.pop_woken();
         assert!(queue.push(key(9), at(9)));
     }
@@ -121,7 +134,7 @@ mod tests {
     #[test]
     fn who_was_woken_in_vain_has_its_old_place() {
         let mut queue = queue_of(3);
-        queue.wake_one();
+        queue.wake(1);
         assert_eq!(woken(&mut queue), [0]);
         assert!(queue.push(key(0), at(0)));
         queue.wake(usize::MAX);
@@ -137,9 +150,24 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_promised_until_its_waiter_comes_or_gives_up() {
+        let mut queue = queue_of(3);
+        queue.wake(2);
+        assert_eq!((woken(&mut queue), queue.promised()), (vec![0, 1], 2));
+        queue.redeem();
+        assert_eq!(queue.promised(), 1);
+        queue.remove(key(1));
+        assert_eq!(queue.promised(), 0);
+        assert_eq!((woken(&mut queue), queue.promised()), (vec![2], 1));
+        queue.remove(key(2));
+        queue.remove(key(2));
+        assert_eq!(queue.promised(), 0);
+    }
+
+    #[test]
     fn a_place_that_the_woken_does_not_want_goes_to_the_next() {
         let mut queue = queue_of(3);
-        queue.wake_one();
+        queue.wake(1);
         assert_eq!(woken(&mut queue), [0]);
         queue.remove(key(0));
         assert_eq!(woken(&mut queue), [1]);
@@ -148,7 +176,7 @@ mod tests {
     #[test]
     fn who_leaves_while_waiting_is_not_woken_and_costs_nobody_its_turn() {
         let mut queue = queue_of(3);
-        queue.wake_one();
+        queue.wake(1);
         queue.remove(key(0));
         assert_eq!(woken(&mut queue), [1]);
         assert_eq!(queue.len(), 1);
@@ -157,7 +185,7 @@ mod tests {
     #[test]
     fn a_place_that_becomes_free_while_nobody_waits_wakes_nobody_later() {
         let mut queue = Queue::new(9);
-        queue.wake_one();
+        queue.wake(1);
         queue.wake(usize::MAX);
         assert!(queue.push(key(0), at(0)));
         assert_eq!(queue.pop_woken(), None);

@@ -340,6 +340,22 @@ fn a_place_that_becomes_free_wakes_the_oldest() {
 }
 
 #[test]
+fn a_place_is_kept_for_the_one_that_was_woken_for_it() {
+    let group = full(9);
+    assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
+    group.end(id(0), Verdict::Success, at(2));
+    assert_eq!(woken(&group), [7]);
+    // Whoever is quicker lines up; so does the next, which was not woken.
+    assert_eq!(group.pick(Choice::Any, &NONE, at(2)), Pick::Busy);
+    assert_eq!(group.pick_again(key(8), Choice::Any, &NONE, at(2)), Pick::Busy);
+    assert_eq!(group.pick_again(key(7), Choice::Any, &NONE, at(2)), Pick::Member(id(0)));
+    group.end(id(0), Verdict::Success, at(3));
+    assert_eq!(woken(&group), [8]);
+    group.give_up(key(8));
+    assert_eq!(take(&group, Choice::Any, at(3)), 0);
+}
+
+#[test]
 fn a_waiter_that_gives_up_is_not_woken() {
     let group = full(9);
     assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(0)));

@@ -17,7 +17,7 @@ pub struct GroupOptions {
     pub upstreams: Vec<Upstream>,
     /// How an upstream is chosen.
     pub load_balancing: LoadBalancing,
-    /// For `header_hash`: the field whose value decides.
+    /// For `header_hash`: the field whose value decides. Requests without it are sent to each in turn.
     pub hash_header: Option<Token>,
     /// For `sticky_cookie`: the cookie that names the upstream.
     pub cookie_name: Token,
@@ -63,7 +63,8 @@ pub struct Upstream {
     pub weight: u32,
     /// It is used only when no other is well.
     pub backup: bool,
-    /// Connections to it at a time, of all workers together; 0: no limit.
+    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
+    /// 0: no limit.
     pub max_connections: u32,
 }
 
@@ -91,7 +92,8 @@ pub struct DetailedUpstream {
     /// It is used only when no other is well.
     #[serde(default)]
     pub backup: bool,
-    /// Connections to it at a time, of all workers together; 0: no limit.
+    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
+    /// 0: no limit.
     #[serde(default)]
     pub max_connections: u32,
 }

@@ -60,7 +60,9 @@ fn sections() -> Vec<Section> {
         Section {
             only: Some(proxy),
             without: group.clone(),
-            introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, besides those of [upstreams](#upstreams).",
+            introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, besides those of [upstreams](#upstreams). \
+                           A client that ends its side within a second of its request is answered all the same. One that \
+                           does so later, or in the middle of a body, has left: its request is given up.",
             ..Section::whole("Proxies", "Route")
         },
         Section {

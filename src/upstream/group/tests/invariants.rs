@@ -7,12 +7,30 @@ use super::*;
 /// What may happen to a group. Numbers are reduced to what there is.
 #[derive(Clone, Debug)]
 enum Event {
-    Pick { choice: u8, tried: u8 },
-    End { which: usize, verdict: Verdict },
-    Note { which: usize, verdict: Verdict },
-    Check { member: u16, is_up: bool },
-    GiveUp { which: usize },
-    Pass { millis: u64 },
+    Pick {
+        choice: u8,
+        tried: u8,
+    },
+    End {
+        which: usize,
+        verdict: Verdict,
+    },
+    Note {
+        which: usize,
+        verdict: Verdict,
+    },
+    Check {
+        member: u16,
+        is_up: bool,
+    },
+    GiveUp {
+        which: usize,
+    },
+    /// One that was woken comes for its place.
+    Serve,
+    Pass {
+        millis: u64,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -27,6 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<usize>(), verdict).prop_map(|(which, verdict)| Event::Note { which, verdict }),
         1 => (any::<u16>(), any::<bool>()).prop_map(|(member, is_up)| Event::Check { member, is_up }),
         1 => any::<usize>().prop_map(|which| Event::GiveUp { which }),
+        4 => Just(Event::Serve),
         2 => (0..3000_u64).prop_map(|millis| Event::Pass { millis }),
     ]
 }
@@ -55,6 +74,9 @@ struct Shadowed {
     checked_up: Vec<bool>,
     in_flight: Vec<MemberId>,
     waiting: Vec<Key>,
+    /// Who was woken and has not come yet, and whether all can have a place still as far as health goes.
+    woken: Vec<Key>,
+    is_disturbed: bool,
     keys: u32,
     now: Time,
 }
@@ -69,6 +91,8 @@ impl Shadowed {
             configs,
             in_flight: Vec::new(),
             waiting: Vec::new(),
+            woken: Vec::new(),
+            is_disturbed: false,
             keys: 0,
             now: Time::ZERO,
         }
@@ -98,23 +122,38 @@ impl Shadowed {
                 self.checked_up[usize::from(member.0)] = is_up;
                 self.group.set_checked(member, is_up, self.now);
             }
-            Event::GiveUp { which } if !self.waiting.is_empty() => {
-                let key = self.waiting.remove(which % self.waiting.len());
-                self.group.give_up(key);
+            Event::GiveUp { which } => {
+                let all = self.woken.len() + self.waiting.len();
+                let which = which.checked_rem(all).unwrap_or(0);
+                if which < self.woken.len() {
+                    self.group.give_up(self.woken.remove(which));
+                } else if all > 0 {
+                    self.group.give_up(self.waiting.remove(which - self.woken.len()));
+                }
             }
-            Event::GiveUp { .. } => {}
+            Event::Serve => self.serve(),
             Event::Pass { millis } => self.now = self.now + Duration::from_millis(millis),
         }
-        self.serve_the_woken();
+        while let Some(key) = self.group.take_woken() {
+            assert_eq!(key, self.waiting.remove(0), "woken out of turn");
+            self.woken.push(key);
+        }
+        if self.woken.is_empty() {
+            self.is_disturbed = false;
+        }
+        self.is_disturbed |= self.places() < self.woken.len();
         self.check();
     }
 
     fn pick(&mut self, choice: Choice, tried: &Tried) {
         let usable = |rank| self.group.members().any(|(id, member)| is_of(rank, id, member, tried, self.now));
         let ranks = [Rank::Fresh, Rank::FreshBackup, Rank::Tried, Rank::TriedBackup].map(usable);
+        let places = self.places();
         match self.group.pick(choice, tried, self.now) {
             Pick::Member(id) => {
                 let config = &self.configs[usize::from(id.0)];
+                let is_counted = config.weight > 0 && !self.woken.is_empty();
+                assert!(!is_counted || places > self.woken.len(), "the place was another's");
                 assert!(self.checked_up[usize::from(id.0)]);
                 if choice != Choice::Member(id) {
                     assert!(config.weight > 0);
@@ -136,15 +175,20 @@ impl Shadowed {
         }
     }
 
-    /// Each goes where it can, or leaves.
-    fn serve_the_woken(&mut self) {
-        while let Some(key) = self.group.take_woken() {
-            assert_eq!(key, self.waiting.remove(0), "woken out of turn");
-            match self.group.pick(Choice::Any, &NONE, self.now) {
-                Pick::Member(id) => self.in_flight.push(id),
-                Pick::Busy => panic!("woken in vain"),
-                Pick::Down => {}
-            }
+    fn places(&self) -> usize {
+        self.group.places(self.now).unwrap_or(0)
+    }
+
+    /// One goes where it can, or leaves.
+    fn serve(&mut self) {
+        if self.woken.is_empty() {
+            return;
+        }
+        let key = self.woken.remove(0);
+        match self.group.pick_again(key, Choice::Any, &NONE, self.now) {
+            Pick::Member(id) => self.in_flight.push(id),
+            Pick::Busy => assert!(self.is_disturbed, "woken in vain"),
+            Pick::Down => {}
         }
     }
 
@@ -159,13 +203,17 @@ impl Shadowed {
             return;
         }
         // Nobody waits for what will not come: a request is in flight whose end can wake the next.
-        assert!(self.in_flight.iter().any(|id| self.configs[usize::from(id.0)].weight > 0), "forgotten in the queue");
+        let is_coming = !self.woken.is_empty();
+        let has_end = self.in_flight.iter().any(|id| self.configs[usize::from(id.0)].weight > 0);
+        assert!(is_coming || has_end, "forgotten in the queue");
         let survey = Survey::new(self.group.members(), &NONE, self.now);
         // Only a back-off that has ended in silence gives a place that no event tells of.
         let is_free = |(id, member): (MemberId, &Member)| {
             survey.rank().is_some_and(|rank| rank.is_open(id, member, &NONE, self.now)) && member.health.get().is_up()
         };
-        assert!(!self.group.members().any(is_free), "a place is free while some wait");
+        let free: usize =
+            self.group.members().filter(|member| is_free(*member)).map(|(_, member)| member.places()).sum();
+        assert!(free <= self.woken.len(), "a place is free while some wait");
     }
 }
 

@@ -1,0 +1,183 @@
+//! The queue before an upstream that has all the requests it may have: who is served when, and who is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::origin::{Origin, Visit};
+use crate::place::{Place, Service, routes};
+use crate::support::client::reset;
+use crate::support::{Backend, Upstream, backends};
+use crate::wire::Wire;
+
+/// A proxy of one worker before an upstream that may have one request at a time.
+struct Narrow {
+    origin: Origin,
+    _place: Place,
+    service: Service,
+}
+
+impl Narrow {
+    #[track_caller]
+    fn new(backend: Backend, queue: &Value) -> Self {
+        let origin = Origin::new();
+        let place = Place::new(backend);
+        let upstream = json!({ "address": origin.address().to_string(), "max_connections": 1 });
+        let server = routes(
+            "127.0.0.1",
+            json!([
+                { "req_path": "/", "type": "reverse_proxy", "upstreams": [upstream], "queue": queue },
+                { "req_path": "/metrics", "type": "metrics" },
+            ]),
+        );
+        place.configure_with([server], |document| document["workers"] = json!(1));
+        let service = place.start();
+        Self { origin, _place: place, service }
+    }
+
+    /// A client whose connection is known to be accepted.
+    #[track_caller]
+    fn client(&self) -> Wire {
+        let mut wire = Wire::to(self.service.address());
+        wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.response().status, 200);
+        wire
+    }
+
+    /// Asks for this, and returns when the proxy has seen that: what comes later on another connection is read later.
+    #[track_caller]
+    fn ask(&self, wire: &mut Wire, targets: &[&str]) {
+        let requests: Vec<String> =
+            targets.iter().map(|target| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+        wire.send(requests.concat());
+        self.client();
+    }
+
+    /// A client that has asked for this.
+    #[track_caller]
+    fn asking(&self, targets: &[&str]) -> Wire {
+        let mut wire = self.client();
+        self.ask(&mut wire, targets);
+        wire
+    }
+}
+
+/// Reads the next request, which must be for this, and answers it with its target.
+#[track_caller]
+fn serve(visit: &mut Visit, target: &str) {
+    let request = visit.request();
+    assert_eq!(request.line(), format!("GET {target} HTTP/1.1"));
+    visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+}
+
+#[track_caller]
+fn expect(wire: &mut Wire, target: &str) {
+    let response = wire.response();
+    assert_eq!((response.status, response.text().as_str()), (200, target));
+}
+
+backends! {
+    fn those_who_wait_are_served_as_they_came_one_at_a_time(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut wires: Vec<Wire> = ["/0", "/1", "/2", "/3"].iter().map(|target| narrow.asking(&[target])).collect();
+        let mut visit = narrow.origin.visit();
+        for (wire, target) in wires.iter_mut().zip(["/0", "/1", "/2", "/3"]) {
+            serve(&mut visit, target);
+            expect(wire, target);
+        }
+        assert!(visit.is_silent());
+        narrow.origin.expect_no_visit();
+    }
+
+    fn who_pipelines_does_not_overtake_those_who_wait(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut greedy = narrow.asking(&["/greedy/0", "/greedy/1", "/greedy/2"]);
+        let mut first = narrow.asking(&["/first"]);
+        let mut second = narrow.asking(&["/second"]);
+        let mut visit = narrow.origin.visit();
+        for target in ["/greedy/0", "/first", "/second", "/greedy/1", "/greedy/2"] {
+            serve(&mut visit, target);
+        }
+        (0..3).for_each(|number| expect(&mut greedy, &format!("/greedy/{number}")));
+        expect(&mut first, "/first");
+        expect(&mut second, "/second");
+    }
+
+    fn a_full_queue_is_503_at_once(backend) {
+        let narrow = Narrow::new(backend, &json!({ "max": 1, "timeout": "0s" }));
+        let mut served = narrow.asking(&["/served"]);
+        let mut waiting = narrow.asking(&["/waiting"]);
+        let mut refused = narrow.asking(&["/refused"]);
+        let response = refused.response();
+        assert_eq!((response.status, response.is_last()), (503, false), "{response:?}");
+        let mut visit = narrow.origin.visit();
+        serve(&mut visit, "/served");
+        expect(&mut served, "/served");
+        narrow.ask(&mut refused, &["/again"]);
+        serve(&mut visit, "/waiting");
+        expect(&mut waiting, "/waiting");
+        serve(&mut visit, "/again");
+        expect(&mut refused, "/again");
+    }
+
+    fn who_waits_for_too_long_hears_503(backend) {
+        let narrow = Narrow::new(backend, &json!({ "timeout": "300ms" }));
+        let mut served = narrow.asking(&["/served"]);
+        let since = Instant::now();
+        let mut waiting = narrow.asking(&["/waiting"]);
+        let response = waiting.response();
+        assert_eq!((response.status, response.is_last()), (503, false), "{response:?}");
+        assert!(since.elapsed() >= Duration::from_millis(300));
+        let mut visit = narrow.origin.visit();
+        serve(&mut visit, "/served");
+        expect(&mut served, "/served");
+        narrow.ask(&mut waiting, &["/again"]);
+        serve(&mut visit, "/again");
+        expect(&mut waiting, "/again");
+    }
+
+    fn workers_share_what_an_upstream_may_have(backend) {
+        let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&most);
+        let upstream = Upstream::new(move |stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Long enough for others to come meanwhile.
+                std::thread::sleep(Duration::from_millis(20));
+                now.fetch_sub(1, Ordering::SeqCst);
+                let body = request.line().to_owned();
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            }
+        });
+        let place = Place::new(backend);
+        let member = json!({ "address": upstream.address().to_string(), "max_connections": 5 });
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": [member] });
+        place.configure_with([routes("127.0.0.1", json!([route]))], |document| document["workers"] = json!(2));
+        let service = place.start();
+        let mut wires: Vec<Wire> = (0..32).map(|_| Wire::to(service.address())).collect();
+        for _ in 0..3 {
+            wires.iter_mut().for_each(|wire| wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+            wires.iter_mut().for_each(|wire| assert_eq!(wire.response().status, 200));
+        }
+        let most = seen.load(Ordering::SeqCst);
+        assert!((2..=4).contains(&most), "{most} at a time, where each worker may have two");
+    }
+
+    fn who_leaves_the_queue_costs_nobody_its_turn(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut served = narrow.asking(&["/served"]);
+        let leaving = narrow.asking(&["/leaving"]);
+        let mut staying = narrow.asking(&["/staying"]);
+        reset(leaving.stream);
+        narrow.client();
+        let mut visit = narrow.origin.visit();
+        serve(&mut visit, "/served");
+        expect(&mut served, "/served");
+        serve(&mut visit, "/staying");
+        expect(&mut staying, "/staying");
+        assert!(visit.is_silent());
+    }
+}
