@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::gateway::{GET, Gateway, OK, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
 use crate::support::client::{read_until_cut, reset};
 use crate::support::process::Signal;
-use crate::support::{Content, Upstream, assert_same_bytes, backends, eventually};
+use crate::support::{Content, Upstream, assert_same_bytes, backends, eventually, patience};
 
 /// How long a client that has ended its side may still be one that only has nothing more to ask.
 const GRACE: Duration = Duration::from_millis(1100);
@@ -260,7 +260,9 @@ backends! {
         let mut wire = gateway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
         let mut visit = origin.visit();
         visit.head();
+        let begun = Instant::now();
         while wire.stream.write_all(b"x").is_ok() {
+            assert!(begun.elapsed() < patience(), "it goes on for ever");
             std::thread::sleep(Duration::from_millis(20));
         }
         visit.until_end();

@@ -37,6 +37,8 @@ pub(super) enum Phase {
     Body,
     /// Sending a body that is passed on: each piece of it.
     Upload,
+    /// The same, while what it has sent is being passed on: its time stands still.
+    Relay,
     /// Taking an answer.
     Answer,
     /// Nothing: it waits for us.
@@ -52,7 +54,7 @@ impl Clock {
     /// Starts anew with each phase, and with progress.
     pub(super) fn tick(&mut self, phase: Phase, client: &Connection, limits: &HttpLimits, now: Time) {
         let moved = match phase {
-            Phase::Upload => client.reader.received_bytes(),
+            Phase::Upload | Phase::Relay => client.reader.received_bytes(),
             Phase::First | Phase::Idle | Phase::Head | Phase::Body | Phase::Answer | Phase::Ours => {
                 client.writer.sent_bytes()
             }
@@ -63,6 +65,12 @@ impl Clock {
     fn advance(&mut self, phase: Phase, moved: u64, limits: &HttpLimits, now: Time) {
         // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
         let is_same = phase == self.phase || (self.phase == Phase::First && phase == Phase::Head);
+        let is_body = |phase: Phase| matches!(phase, Phase::Upload | Phase::Relay);
+        let is_same_window = is_same || (is_body(phase) && is_body(self.phase));
+        if self.phase == Phase::Relay {
+            self.window.since = self.window.since + now.since(self.since);
+            self.since = now;
+        }
         if !is_same || moved != self.moved {
             self.since = now;
         }
@@ -71,7 +79,7 @@ impl Clock {
             Some((allowed, least)) => now >= self.window.since + allowed && moved - self.window.moved >= least,
             None => false,
         };
-        if !is_same || is_over() {
+        if !is_same_window || is_over() {
             self.window = Window { since: now, moved };
         }
     }
@@ -81,7 +89,7 @@ impl Clock {
         let (rate, allowed) = match self.phase {
             Phase::Answer => (limits.send_rate_min, limits.send_timeout),
             Phase::Upload => (limits.upload_rate_min, limits.body_timeout),
-            Phase::First | Phase::Idle | Phase::Head | Phase::Body | Phase::Ours => return None,
+            Phase::First | Phase::Idle | Phase::Head | Phase::Body | Phase::Relay | Phase::Ours => return None,
         };
         let least = u128::from(rate) * allowed.as_millis() / 1000;
         (rate > 0 && !allowed.is_zero()).then(|| (allowed, u64::try_from(least).unwrap_or(u64::MAX)))
@@ -99,7 +107,7 @@ impl Clock {
             Phase::First | Phase::Idle => {
                 draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout))
             }
-            Phase::Head | Phase::Body | Phase::Upload | Phase::Answer | Phase::Ours => None,
+            Phase::Head | Phase::Body | Phase::Upload | Phase::Relay | Phase::Answer | Phase::Ours => None,
         };
         [usual, paced, at_stop].into_iter().flatten().min()
     }
@@ -110,7 +118,7 @@ impl Clock {
             Phase::Idle => limits.keep_alive_timeout,
             Phase::Body | Phase::Upload => limits.body_timeout,
             Phase::Answer => limits.send_timeout,
-            Phase::Ours => return None,
+            Phase::Relay | Phase::Ours => return None,
         };
         after(self.since, allowed)
     }
@@ -167,6 +175,24 @@ mod tests {
             // Fast, then slow: the second window is not made up for by the first.
             assert_eq!(lasts(phase, &limits(), |second| if second <= 10 { 1000 } else { 1 }), 20);
         }
+    }
+
+    #[test]
+    fn a_client_s_time_stands_still_while_its_body_is_passed_on() {
+        let (limits, mut clock) = (limits(), Clock::new(Time::ZERO));
+        let (mut now, mut moved, mut own) = (Time::ZERO, 0, 0);
+        loop {
+            clock.advance(Phase::Upload, moved, &limits, now);
+            assert!(clock.limit(&limits, None).is_some_and(|limit| now < limit), "{own}");
+            (now, own, moved) = (now + Duration::from_secs(1), own + 1, moved + 1);
+            if clock.limit(&limits, None).is_some_and(|limit| limit <= now) {
+                break;
+            }
+            clock.advance(Phase::Relay, moved, &limits, now);
+            assert_eq!(clock.limit(&limits, None), None);
+            now = now + Duration::from_secs(100);
+        }
+        assert_eq!(own, 10, "it has sent a byte a second");
     }
 
     #[test]

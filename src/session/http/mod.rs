@@ -394,6 +394,7 @@ impl Http {
             State::Forwarding(_) if is_sending => Phase::Answer,
             // What has come and not been passed on is for the upstream to take.
             State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => Phase::Upload,
+            State::Forwarding(forward) if !forward.is_uploaded() => Phase::Relay,
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
             State::Sending(_) | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
@@ -410,7 +411,7 @@ impl Http {
             }
             // It must not take what it has for all.
             Phase::Answer => Some(Ending::TooSlow),
-            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Ours => Some(Ending::Idle),
+            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Relay | Phase::Ours => Some(Ending::Idle),
         }
     }
 }
