@@ -40,6 +40,7 @@ macro_rules! suite {
                     every_connection_is_delivered_with_its_peer,
                     a_connection_has_an_address_of_its_own,
                     a_cancelled_listener_can_be_used_again,
+                    no_more_connections_come_than_were_asked_for,
                     several_drivers_accept_from_one_unix_socket,
                     a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket,
                     a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten,

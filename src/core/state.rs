@@ -434,15 +434,19 @@ impl Core {
 
     /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
     fn pump_listeners(&mut self) {
-        let has_room = self.has_room();
-        let may_refuse = self.admission.refuses() && self.surplus < SURPLUS_MAX;
+        let served = self.sessions.len() - self.surplus;
+        let room = if self.has_room() { self.limits.connections_max - served } else { 0 };
+        let surplus = if self.admission.refuses() { SURPLUS_MAX.saturating_sub(self.surplus) } else { 0 };
+        // Each gets its share, so that a burst on all of them stays within the bound; what is left over is asked for anew.
+        let listeners = self.listeners.len().max(1);
+        let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
         let is_draining = self.phase != Phase::Serving;
         self.listeners.retain(|_, entrance| {
             if is_draining {
                 entrance.listener.close();
             }
-            let is_wanted = has_room || (may_refuse && entrance.reception.template.can_refuse());
-            entrance.listener.pump(is_wanted, &mut self.ops);
+            let surplus = if entrance.reception.template.can_refuse() { surplus } else { 0 };
+            entrance.listener.pump(share(room + surplus), &mut self.ops);
             !entrance.listener.is_closed()
         });
     }

@@ -189,7 +189,9 @@ impl KernelDriver for Epoll {
 impl Epoll {
     fn start(&mut self, id: OpId, op: Op) {
         match op {
-            Op::Accept { listener } => self.start_input(id, listener, Input::Accept { id, paused: false }),
+            Op::Accept { listener, most } => {
+                self.start_input(id, listener, Input::Accept { id, left: most, paused: false });
+            }
             Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id }),
             Op::Send { socket, chain } => {
                 debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
@@ -396,7 +398,7 @@ impl Epoll {
     fn serve_input(&mut self, key: Key) -> Next {
         let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
         match endpoint.input {
-            Input::Accept { id, paused: false } if endpoint.readable => self.accept(key, id),
+            Input::Accept { id, paused: false, .. } if endpoint.readable => self.accept(key, id),
             Input::Recv { id } if endpoint.readable && !endpoint.starving => self.receive(key, id),
             Input::Idle | Input::Accept { .. } | Input::Recv { .. } => Next::Wait,
         }

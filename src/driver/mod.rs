@@ -14,7 +14,7 @@
 //!
 //! | [`Op`] | a machine asks | [`Outcome`]s, the last one final |
 //! |---|---|---|
-//! | `Accept` | a listener, until stopped | `Accepted`…, then `Cancelled` or `Failed` |
+//! | `Accept` | a listener, until stopped or so many came | `Accepted`…, then `Cancelled` or `Failed` |
 //! | `Recv` | a socket, until stopped | `Received`…, then `Eof`, `Cancelled` or `Failed` |
 //! | `Send` | a socket, a chain of chunks | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `SendFile` | a socket, bytes to go before, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |

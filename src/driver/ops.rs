@@ -125,6 +125,8 @@ pub enum Op {
     Accept {
         /// A listening socket.
         listener: Socket,
+        /// So many at most, at least one; then, or when not many are left of them, it ends as if it had been cancelled.
+        most: u32,
     },
     /// Deliver every byte that arrives, until the end, an error or a cancel.
     Recv {

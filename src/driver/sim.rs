@@ -105,6 +105,8 @@ struct Listening {
     address: SocketAddr,
     backlog: VecDeque<WireId>,
     accept: Option<OpId>,
+    /// So many more may come.
+    left: u32,
     is_due: bool,
     is_closing: bool,
 }
@@ -158,7 +160,8 @@ impl Sim {
 
     /// A listening socket for machines to accept from.
     pub fn listener(&mut self, address: SocketAddr) -> Socket {
-        let listening = Listening { address, backlog: VecDeque::new(), accept: None, is_due: false, is_closing: false };
+        let listening =
+            Listening { address, backlog: VecDeque::new(), accept: None, left: 0, is_due: false, is_closing: false };
         Socket(self.sockets.insert(Descriptor::Listener(listening)))
     }
 

@@ -261,7 +261,7 @@ impl KernelDriver for Uring {
 impl Uring {
     fn start(&mut self, id: OpId, op: Op) {
         match op {
-            Op::Accept { listener } => self.start_accept(id, listener),
+            Op::Accept { listener, most } => self.start_accept(id, listener, most),
             Op::Recv { socket } => self.start_recv(id, socket),
             Op::Send { socket, chain } => self.start_send(id, socket, chain),
             Op::SendFile { socket, head, file, offset, length } => {
@@ -397,7 +397,7 @@ impl Uring {
         if let Some(flight) = self.flights.remove(id) {
             debug_assert!(!flight.is_in_kernel, "{id} ends with an entry in the kernel");
             match flight.work {
-                Work::Accept { listener: key } | Work::Recv { socket: key, .. } => {
+                Work::Accept { listener: key, .. } | Work::Recv { socket: key, .. } => {
                     if let Some(endpoint) = self.sockets.get_mut(key) {
                         endpoint.receiving = None;
                     }

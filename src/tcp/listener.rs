@@ -1,7 +1,7 @@
 //! A listening socket.
 //!
 //! ```text
-//!           pump(true)                pump(false)
+//!           pump(room)    all came    pump(0)
 //!   Idle ─────────────► Accepting ────────────────► Stopping
 //!    │ ▲                  │    │                     │   │
 //!    │ └──────────────────┼────┼─────────────────────┘   │
@@ -56,7 +56,8 @@ impl Listener {
                 self.state = State::Broken;
                 return Err(fault);
             }
-            (State::Stopping(_), Outcome::Cancelled) => self.state = State::Idle,
+            // As many came as were asked for, or it was stopped.
+            (State::Accepting(_) | State::Stopping(_), Outcome::Cancelled) => self.state = State::Idle,
             (State::Closing(_), Outcome::Done) => self.state = State::Closed,
             (state, outcome) => super::unexpected("listener", &state, &outcome, self.token),
         }
@@ -68,16 +69,17 @@ impl Listener {
         self.closing = true;
     }
 
-    /// Emits what is wanted now: accept while there is `room`, stop when there is none, close when asked.
-    pub fn pump(&mut self, room: bool, ops: &mut Ops) {
+    /// Emits what is wanted now: accept while there is room for so many, stop when there is none, close when asked.
+    pub fn pump(&mut self, room: u32, ops: &mut Ops) {
         match self.state {
             State::Idle | State::Broken if self.closing => {
                 self.state = State::Closing(ops.submit(self.token, Op::Close { socket: self.socket }));
             }
-            State::Idle if room => {
-                self.state = State::Accepting(ops.submit(self.token, Op::Accept { listener: self.socket }));
+            State::Idle if room > 0 => {
+                let op = Op::Accept { listener: self.socket, most: room };
+                self.state = State::Accepting(ops.submit(self.token, op));
             }
-            State::Accepting(id) if self.closing || !room => {
+            State::Accepting(id) if self.closing || room == 0 => {
                 ops.cancel(id);
                 self.state = State::Stopping(id);
             }

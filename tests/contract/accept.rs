@@ -18,7 +18,7 @@ use crate::support::patience;
 pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     // Some before the driver looks, some after.
     for batch in [3, 1, 20] {
         let clients: Vec<TcpStream> = (0..batch).map(|_| connect(address)).collect();
@@ -58,12 +58,12 @@ pub fn a_connection_has_an_address_of_its_own<K: Kind>(case: &Case<K>) {
 pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let first = rig.submit(Op::Accept { listener });
+    let first = rig.submit(Op::Accept { listener, most: u32::MAX });
     rig.turn(Some(std::time::Duration::ZERO));
     assert!(matches!(rig.cancel(first), Outcome::Cancelled));
     // It waits in the backlog meanwhile.
     let client = connect(address);
-    let second = rig.submit(Op::Accept { listener });
+    let second = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut accepted = Vec::new();
     rig.until("a connection", |rig| {
         accepted.extend(rig.take_accepted(second));
@@ -75,6 +75,30 @@ pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
+pub fn no_more_connections_come_than_were_asked_for<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (listener, address) = rig.listener();
+    // All of them wait in the backlog.
+    let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
+    for most in [3, 1, 6] {
+        let accept = rig.submit(Op::Accept { listener, most });
+        let mut accepted = Vec::new();
+        rig.until("the end", |rig| {
+            accepted.extend(rig.take(accept));
+            accepted.iter().any(Outcome::is_final)
+        });
+        assert!(matches!(accepted.pop(), Some(Outcome::Cancelled)));
+        assert_eq!(accepted.len(), most as usize);
+        for outcome in accepted {
+            let Outcome::Accepted { socket, .. } = outcome else { panic!("{outcome:?}") };
+            rig.close(socket);
+        }
+    }
+    rig.close(listener);
+    drop(clients);
+    rig.finish();
+}
+
 pub fn several_drivers_accept_from_one_unix_socket<K: Kind>(case: &Case<K>) {
     const CLIENTS: usize = 200;
     let (listener, path, _folder) = unix_listener();
@@ -82,7 +106,7 @@ pub fn several_drivers_accept_from_one_unix_socket<K: Kind>(case: &Case<K>) {
     let mut accepts = Vec::new();
     for rig in &mut rigs {
         let listener = rig.adopt(listener.try_clone().expect("a descriptor"));
-        accepts.push((listener, rig.submit(Op::Accept { listener })));
+        accepts.push((listener, rig.submit(Op::Accept { listener, most: u32::MAX })));
         rig.turn(Some(Duration::ZERO));
     }
     let clients: Vec<_> = (0..CLIENTS).map(|_| UnixStream::connect(&path).expect("room in the backlog")).collect();
@@ -112,9 +136,9 @@ pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: Kind>(cas
     let (mut first, mut second) = (case.rig(), case.rig());
     let one = first.adopt(listener.try_clone().expect("a descriptor"));
     let other = second.adopt(listener);
-    let ended = first.submit(Op::Accept { listener: one });
+    let ended = first.submit(Op::Accept { listener: one, most: u32::MAX });
     first.turn(Some(Duration::ZERO));
-    let accept = second.submit(Op::Accept { listener: other });
+    let accept = second.submit(Op::Accept { listener: other, most: u32::MAX });
     second.turn(Some(Duration::ZERO));
     first.cancel_and_close(ended, one);
     for _ in 0..3 {
@@ -144,9 +168,9 @@ fn forgets_nobody<K: Kind, C>(case: &Case<K>, listener: OwnedFd, connect: impl F
     let (mut first, mut second) = (case.rig(), case.rig());
     let one = first.adopt(listener.try_clone().expect("a descriptor"));
     let other = second.adopt(listener);
-    let stopped = first.submit(Op::Accept { listener: one });
+    let stopped = first.submit(Op::Accept { listener: one, most: u32::MAX });
     first.turn(Some(Duration::ZERO));
-    let accept = second.submit(Op::Accept { listener: other });
+    let accept = second.submit(Op::Accept { listener: other, most: u32::MAX });
     second.turn(Some(Duration::ZERO));
     // The kernel may wake only the first for it, who never looks.
     let _client = connect();
@@ -185,7 +209,7 @@ pub fn thousands_of_sockets_are_served<K: Kind>(case: &Case<K>) {
     }
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut clients = Vec::new();
     let mut sockets = Vec::new();
     while clients.len() < count {

@@ -30,7 +30,7 @@ fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>, bytes: &Arc<[u8]>) -> Wai
     let (receiver, receiver_far) = rig.connection();
     let (sender, sender_far) = rig.connection();
     let ids = vec![
-        rig.submit(Op::Accept { listener }),
+        rig.submit(Op::Accept { listener, most: u32::MAX }),
         rig.submit(Op::Recv { socket: receiver }),
         rig.submit(Op::Send { socket: sender, chain: chain_of(Arc::clone(bytes)) }),
     ];
@@ -255,7 +255,7 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
     const LENGTH: usize = 4 << 20;
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut dice = Content::new(14);
     let bytes: Arc<[u8]> = Content::bytes(15, LENGTH).into();
     for _ in 0..20 {

@@ -149,7 +149,7 @@ pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>
     }
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut client = connect(address);
     let mut accepted = Vec::new();
     rig.until("the first connection", |rig| {
@@ -199,7 +199,7 @@ pub fn a_paused_accept_can_be_cancelled<K: Kind>(case: &Case<K>) {
     }
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     rig.turn(Some(Duration::ZERO));
     let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
     drop(hoard.pop());
@@ -210,7 +210,7 @@ pub fn a_paused_accept_can_be_cancelled<K: Kind>(case: &Case<K>) {
     // Longer than the pause: it must not accept for whom has ended.
     rig.turn(Some(Duration::from_millis(150)));
     assert_eq!(rig.open_descriptors(), 1);
-    let accept = rig.submit(Op::Accept { listener });
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut accepted = Vec::new();
     rig.until("who waited in the backlog", |rig| {
         accepted.extend(rig.take_accepted(accept));

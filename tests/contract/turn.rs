@@ -117,7 +117,7 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
         let (receiver, mut receiver_far) = rig.connection();
         let (sender, mut sender_far) = rig.connection();
         let (file_sender, mut file_far) = rig.connection();
-        rig.submit(Op::Accept { listener });
+        rig.submit(Op::Accept { listener, most: u32::MAX });
         rig.submit(Op::Recv { socket: receiver });
         let chain = Chain::from(Chunk::shared(Arc::clone(&bytes)));
         rig.submit(Op::Send { socket: sender, chain });

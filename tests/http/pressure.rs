@@ -10,6 +10,7 @@ use crate::site::{PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::stays_silent;
 use crate::support::environment::{allow_descriptors, find_program, report};
 use crate::support::files::write_sparse;
+use crate::support::process::Signal;
 use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, skip};
 use crate::wire::Wire;
 
@@ -151,6 +152,30 @@ backends! {
             assert!(matches!(response.status, 200 | 503), "{response:?}");
         }
         eventually("files can be opened again", || site.get("/large9").status == 200);
+    }
+
+    fn row_74_a_burst_of_connections_leaves_descriptors_for_files(backend) {
+        if is_wrapped() {
+            return skip("row_74, descriptors", "a wrapper needs descriptors itself");
+        }
+        const LARGE: usize = 50_000;
+        let site = Site::launched(backend, &["--workers", "1"], |launch| launch.with_descriptors_max(64), |root| {
+            fs::write(root.join("large"), vec![b'x'; LARGE]).expect("a file");
+        });
+        // While the server does not run, they all come to wait.
+        site.xps.signal(Signal::Stop);
+        let mut wires: Vec<_> = (0..200).map(|_| site.wire()).collect();
+        site.xps.signal(Signal::Continue);
+        for wire in &mut wires[..20] {
+            expect_probe(wire);
+        }
+        wires[0].send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+        let response = wires[0].response();
+        assert_eq!((response.status, response.body.len()), (200, LARGE));
+        // Who waits is served as soon as others leave.
+        let mut rest = wires.split_off(180);
+        drop(wires);
+        rest.iter_mut().for_each(expect_probe);
     }
 
     fn row_44_a_file_that_no_descriptor_is_left_for_is_503_for_a_while(backend) {

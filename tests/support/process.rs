@@ -14,6 +14,9 @@ pub enum Signal {
     Terminate,
     User1,
     User2,
+    /// SIGSTOP: it does not run until it is told to continue.
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -25,6 +28,8 @@ impl Signal {
             Self::Terminate => 15,
             Self::User1 => 10,
             Self::User2 => 12,
+            Self::Stop => 19,
+            Self::Continue => 18,
         }
     }
 

@@ -48,6 +48,10 @@ impl Epoll {
                     match registered {
                         Ok(()) => {
                             self.outbox.push(id, Outcome::Accepted { socket: Socket(accepted), peer });
+                            if self.is_enough(key) {
+                                self.cancel(id);
+                                return Next::Wait;
+                            }
                             continue;
                         }
                         // The user's limit of watches, or memory: the peer sees a close.
@@ -67,7 +71,7 @@ impl Epoll {
                     return Next::Wait;
                 }
                 Some(code) if is_about_a_limit(code) => {
-                    self.pause(key, id, &error);
+                    self.pause(key, &error);
                     return Next::Wait;
                 }
                 Some(code) if sys::is_about_the_connection(code) => {}
@@ -83,11 +87,20 @@ impl Epoll {
         Next::Again
     }
 
-    fn pause(&mut self, key: Key, id: OpId, error: &std::io::Error) {
+    /// Counts a connection, and says whether it was the last one that was wanted.
+    fn is_enough(&mut self, key: Key) -> bool {
+        let Some(Input::Accept { left, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) else {
+            return true;
+        };
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+
+    fn pause(&mut self, key: Key, error: &std::io::Error) {
         tracing::debug!(listener = %key, %error, "accepting pauses");
         self.counters.accept_pauses += 1;
-        if let Some(listener) = self.sockets.get_mut(key) {
-            listener.input = Input::Accept { id, paused: true };
+        if let Some(Input::Accept { paused, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) {
+            *paused = true;
         }
         self.paused.listeners.push(key);
         self.paused.until = Some(self.now() + PAUSE);

@@ -38,6 +38,8 @@ pub(super) enum Input {
     Idle,
     Accept {
         id: OpId,
+        /// So many more may come.
+        left: u32,
         /// Waits for descriptors or memory, not for readiness.
         paused: bool,
     },

@@ -284,7 +284,21 @@ impl Sim {
             Owner::Socket(_) | Owner::Backlog => Peer::Inet(LOOPBACK),
         };
         self.emit(id, Outcome::Accepted { socket, peer }, done);
+        let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return false };
+        listening.left = listening.left.saturating_sub(1);
+        if listening.left == 0 {
+            self.end_accept(key, id, done);
+            return false;
+        }
         true
+    }
+
+    fn end_accept(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+        if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) {
+            listening.accept = None;
+        }
+        self.land(id);
+        self.emit(id, Outcome::Cancelled, done);
     }
 
     pub(super) fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
@@ -307,15 +321,16 @@ impl Sim {
                     self.end_send(socket.0, id, Outcome::Cancelled, done);
                 }
             }
-            Op::Accept { listener } => {
+            Op::Accept { listener, .. } => {
+                let key = listener.0;
                 for _ in 0..self.rng.below(4) {
-                    self.accept(listener.0, id, done);
+                    if self.flight(id).is_none() || !self.accept(key, id, done) {
+                        break;
+                    }
                 }
-                if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener.0) {
-                    listening.accept = None;
+                if self.flight(id).is_some() {
+                    self.end_accept(key, id, done);
                 }
-                self.land(id);
-                self.emit(id, Outcome::Cancelled, done);
             }
             Op::Connect { .. }
             | Op::Resolve { .. }

@@ -58,7 +58,7 @@ impl Sim {
 
     fn admit(&mut self, id: OpId, op: &Op, doom: &mut Option<Fault>) -> Verdict {
         match *op {
-            Op::Accept { listener } => self.admit_accept(id, listener.0),
+            Op::Accept { listener, most } => self.admit_accept(id, listener.0, most),
             Op::Recv { socket } => self.admit_recv(id, socket.0),
             Op::Send { socket, ref chain } => {
                 if chain.is_empty() {
@@ -120,7 +120,7 @@ impl Sim {
         }
     }
 
-    fn admit_accept(&mut self, id: OpId, key: Key) -> Verdict {
+    fn admit_accept(&mut self, id: OpId, key: Key, most: u32) -> Verdict {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Listener(listening)) if listening.is_closing => Err(("being closed", libc::EBADF)),
             Some(Descriptor::Listener(listening)) if listening.accept.is_some() => {
@@ -128,6 +128,7 @@ impl Sim {
             }
             Some(Descriptor::Listener(listening)) => {
                 listening.accept = Some(id);
+                listening.left = most;
                 self.look_at_accept(key);
                 Ok(Way::Flow)
             }
@@ -220,7 +221,7 @@ struct Subject<'a>(&'a Op);
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Op::Accept { listener } => write!(f, "{listener:?}"),
+            Op::Accept { listener, .. } => write!(f, "{listener:?}"),
             Op::Recv { socket }
             | Op::Send { socket, .. }
             | Op::LocalAddress { socket }

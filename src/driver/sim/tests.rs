@@ -64,7 +64,7 @@ impl Echo {
     }
 
     fn pump(&mut self) {
-        self.listener.pump(self.is_accepting, &mut self.ops);
+        self.listener.pump(if self.is_accepting { u32::MAX } else { 0 }, &mut self.ops);
         let keys: Vec<Key> = self.sessions.keys().collect();
         for key in keys {
             let (connection, pipe) = self.sessions.get_mut(key).unwrap();
@@ -250,7 +250,7 @@ fn breaches_of_the_contract_are_noticed() {
     assert_eq!(breaches(&mut bench, vec![send()]), 0);
     assert_eq!(breaches(&mut bench, vec![send(), send()]), 1);
     assert_eq!(breaches(&mut bench, vec![Op::Send { socket, chain: Chain::new() }]), 1);
-    assert_eq!(breaches(&mut bench, vec![Op::Accept { listener: socket }]), 1);
+    assert_eq!(breaches(&mut bench, vec![Op::Accept { listener: socket, most: u32::MAX }]), 1);
     assert_eq!(breaches(&mut bench, vec![Op::Recv { socket }, Op::Recv { socket }]), 1);
     assert_eq!(breaches(&mut bench, vec![Op::Close { socket }]), 1, "the receive is still in flight");
     let other = bench.connected(ADDRESS);
@@ -332,7 +332,7 @@ fn machines_can_connect_to_their_own_listener() {
     let mut bench = Bench::new(Sim::new(1, Faults::none()));
     let listener = bench.sim.listener(ADDRESS);
     let caller = bench.connected(ADDRESS);
-    let accept = bench.submit(Op::Accept { listener });
+    let accept = bench.submit(Op::Accept { listener, most: u32::MAX });
     let callee = match &bench.outcomes(Duration::from_secs(1))[..] {
         [Outcome::Accepted { socket, .. }] => *socket,
         outcomes => panic!("{outcomes:?}"),

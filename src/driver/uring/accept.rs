@@ -17,6 +17,10 @@ use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Socket, Time, sys};
 /// The limit may be the machine's, and then nothing here tells when it is over.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// With fewer left to come they are accepted one by one: a multishot accept takes all who wait at once, wanted or not. More
+/// than usually come in one turn, so that a server near its limit stays within it.
+const MULTISHOT_LEFT_MIN: u32 = 1024;
+
 /// Accepts that wait for descriptors or memory.
 #[derive(Debug, Default)]
 pub(super) struct Paused {
@@ -32,21 +36,22 @@ impl Paused {
 }
 
 impl Uring {
-    pub(super) fn start_accept(&mut self, id: OpId, listener: Socket) {
+    pub(super) fn start_accept(&mut self, id: OpId, listener: Socket, most: u32) {
         let Some(endpoint) = self.sockets.get_mut(listener.0) else { return self.reject(id, libc::EBADF) };
         if endpoint.receiving.is_some() {
             return self.reject(id, libc::EBUSY);
         }
         endpoint.receiving = Some(id);
-        self.flights.insert(id, Work::Accept { listener: listener.0 });
+        self.flights.insert(id, Work::Accept { listener: listener.0, left: most });
         self.arm_accept(id);
     }
 
     fn arm_accept(&mut self, id: OpId) {
-        let Some(Work::Accept { listener }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
+        let is_multishot = self.is_multishot(id);
+        let Some(Work::Accept { listener, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
         let Some(endpoint) = self.sockets.get(*listener) else { return };
         let descriptor = types::Fd(endpoint.socket.as_raw_fd());
-        let entry = if self.features.has(Feature::AcceptMultishot) {
+        let entry = if is_multishot {
             opcode::AcceptMulti::new(descriptor).flags(libc::SOCK_CLOEXEC).build()
         } else {
             opcode::Accept::new(descriptor, std::ptr::null_mut(), std::ptr::null_mut())
@@ -57,6 +62,13 @@ impl Uring {
         unsafe { self.submit(id, entry) };
     }
 
+    /// Whether one entry is to accept them all.
+    fn is_multishot(&mut self, id: OpId) -> bool {
+        let work = self.flights.get_mut(id).map(|flight| &flight.work);
+        let is_many = matches!(work, Some(Work::Accept { left, .. }) if *left > MULTISHOT_LEFT_MIN);
+        is_many && self.features.has(Feature::AcceptMultishot)
+    }
+
     pub(super) fn on_accept(&mut self, id: OpId, result: i32, flags: u32) {
         match sys::adopt_result(result) {
             Ok(socket) => {
@@ -64,6 +76,7 @@ impl Uring {
                 self.send_room.bound(socket.as_fd(), self.sockets.len());
                 let socket = self.insert(socket);
                 self.emit(id, Outcome::Accepted { socket, peer });
+                self.count_accepted(id, cqueue::more(flags));
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EPERM) => {
@@ -90,15 +103,31 @@ impl Uring {
                 self.wake_fellow_listeners(id);
                 self.finish(id, Outcome::Cancelled);
             } else {
-                self.counters.rearms += u64::from(self.features.has(Feature::AcceptMultishot));
+                self.counters.rearms += u64::from(self.is_multishot(id));
                 self.arm_accept(id);
+            }
+        }
+    }
+
+    /// Counts a connection; if enough have come, or so few are left that they are to be taken one by one, it ends.
+    fn count_accepted(&mut self, id: OpId, is_multishot: bool) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Accept { left, .. } = &mut flight.work else { return };
+        *left = left.saturating_sub(1);
+        let left_min = if is_multishot { MULTISHOT_LEFT_MIN } else { 0 };
+        if *left <= left_min && !flight.is_cancelled {
+            flight.is_cancelled = true;
+            if is_multishot {
+                let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(super::CANCEL);
+                // SAFETY: the entry points to nothing.
+                unsafe { self.push(entry) };
             }
         }
     }
 
     /// Has everybody else who waits on the listening socket look for what came meanwhile.
     fn wake_fellow_listeners(&mut self, id: OpId) {
-        let Some(Work::Accept { listener }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
+        let Some(Work::Accept { listener, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
         if let Some(endpoint) = self.sockets.get(*listener)
             && let Err(error) = sys::wake_waiters(endpoint.socket.as_fd())
         {

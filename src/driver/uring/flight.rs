@@ -24,6 +24,8 @@ pub(super) struct Flight {
 pub(super) enum Work {
     Accept {
         listener: Key,
+        /// So many more may come.
+        left: u32,
     },
     Recv {
         socket: Key,
