@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::{Context, Ending, Slot, Task};
 use crate::buffer::{Buffer, Chain};
+use crate::config::Limits;
 use crate::driver::{Fault, FileKind, Outcome, Root, Time};
 use crate::file::FileHandle;
 use crate::table::Key;
@@ -142,7 +143,7 @@ impl Task for Deliver {
         None
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, _limits: &Limits) -> Option<Time> {
         match self.state {
             State::Lingering { until } => Some(until),
             State::Start | State::Opening | State::Sending => None,

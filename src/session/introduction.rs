@@ -161,7 +161,7 @@ impl Task for Introduction {
         })
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, _limits: &Limits) -> Option<Time> {
         self.deadline
     }
 

@@ -177,7 +177,8 @@ trait Task: fmt::Debug {
     }
 
     /// When it wants to be pumped for the time's sake, besides the idle time-out.
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let _ = limits;
         None
     }
 
@@ -332,7 +333,7 @@ impl Session {
         if self.life != Life::Open {
             return None;
         }
-        [self.idle_deadline(limits), self.task.deadline()].into_iter().flatten().min()
+        [self.idle_deadline(limits), self.task.deadline(limits)].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self, limits: &Limits) -> Option<Time> {

@@ -17,7 +17,7 @@ use super::template::Ends;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
 use crate::buffer::{Buffer, Chunk};
-use crate::config::UpstreamAddress;
+use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::{Connection, End, Manner, proxy_header};
@@ -100,7 +100,7 @@ impl Task for Proxy {
         self.tunnel.memory() > 0
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, _limits: &Limits) -> Option<Time> {
         self.deadline
     }
 

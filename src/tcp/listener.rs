@@ -1,11 +1,11 @@
 //! A listening socket.
 //!
 //! ```text
-//!           pump(room)    all came    pump(0)
+//!           pump(room)                pump(0)
 //!   Idle ─────────────► Accepting ────────────────► Stopping
-//!    │ ▲                  │    │                     │   │
-//!    │ └──────────────────┼────┼─────────────────────┘   │
-//!    │ close              │    │ Failed    Cancelled     │ Failed
+//!    │ ▲                │ │    │                     │   │
+//!    │ └────────────────┴─┼────┼─────────────────────┘   │
+//!    │ close   Cancelled  │    │ Failed    Cancelled     │ Failed
 //!    ▼                    ▼    ▼                         │
 //!   Closing ◄──────── (Accepted) Broken ◄────────────────┘
 //!    │ Done
@@ -13,7 +13,8 @@
 //!   Closed
 //! ```
 //!
-//! It owns the `Accept` subscription and hands each connection on. It does not know what they are for.
+//! It owns the `Accept` subscription and hands each connection on. The subscription is for as many as there is room for, and
+//! made anew when they have come. It does not know what they are for.
 
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Peer, Socket, Token};
 

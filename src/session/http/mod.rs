@@ -84,7 +84,6 @@ pub struct Http {
     has_said_last: bool,
     draining_since: Option<Time>,
     clock: Clock,
-    deadline: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -146,7 +145,6 @@ impl Http {
             has_said_last: false,
             draining_since: None,
             clock: Clock::new(now),
-            deadline: None,
         }
     }
 
@@ -451,8 +449,8 @@ impl Task for Http {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
             self.clock.tick(self.phase(client), client, &cx.limits.http, cx.now);
-            self.deadline = self.clock.limit(&cx.limits.http, self.draining_since);
-            if self.deadline.is_none_or(|deadline| cx.now < deadline) {
+            let deadline = self.clock.limit(&cx.limits.http, self.draining_since);
+            if deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
             if let Some(ending) = self.on_too_slow(client, cx) {
@@ -472,11 +470,12 @@ impl Task for Http {
         }
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let client = self.clock.limit(&limits.http, self.draining_since);
         match self.state {
             State::Lingering { until, .. } => Some(until),
-            State::Forwarding(ref forward) => [forward.deadline(), self.deadline].into_iter().flatten().min(),
-            _ => self.deadline,
+            State::Forwarding(ref forward) => [forward.deadline(), client].into_iter().flatten().min(),
+            _ => client,
         }
     }
 
