@@ -68,6 +68,7 @@ impl Clock {
         let is_body = |phase: Phase| matches!(phase, Phase::Upload | Phase::Relay);
         let is_same_window = is_same || (is_body(phase) && is_body(self.phase));
         if self.phase == Phase::Relay {
+            // What has passed since the last look is not the client's: the window moves along.
             self.window.since = self.window.since + now.since(self.since);
             self.since = now;
         }
