@@ -10,6 +10,7 @@ use std::process::Command;
 
 use crate::site::Site;
 use crate::support::{Backend, backends, skip};
+use xps::driver::sim::Rng;
 
 /// What lies beside the root, and must never be seen.
 const SECRET: &str = "what lies outside";
@@ -50,7 +51,58 @@ fn tree(root: &Path) {
     symlink("/", root.join("slash")).expect("a link");
 }
 
+/// What random paths are made of: names that are there, links that lead astray, and ways to say "up".
+const PIECES: &[&str] = &[
+    "..",
+    "%2e%2e",
+    "..%2f..",
+    "%252e%252e",
+    ".",
+    "",
+    "sub",
+    "deep",
+    "folder",
+    "file",
+    "leaf",
+    "up",
+    "out",
+    "out-folder",
+    "outside",
+    "secret",
+    "twice",
+    "absolute",
+    "slash",
+    "etc",
+    "passwd",
+    "loop",
+    "dangling",
+    "root",
+    ".hidden",
+    ".git",
+    "config",
+    "..;",
+    "%2f",
+    "proc",
+    "self",
+    "environ",
+];
+
 backends! {
+    fn row_40_no_path_of_random_pieces_leads_out_of_the_root(backend) {
+        let site = Site::of(backend, &[], tree);
+        let mut found = 0;
+        for seed in 0..1500 {
+            let mut rng = Rng::new(seed);
+            let pieces: Vec<_> = (0..rng.range(1, 8)).map(|_| PIECES[rng.below(PIECES.len() as u64) as usize]).collect();
+            let target = format!("/{}", pieces.join("/"));
+            let response = site.get(&target);
+            let text = response.text();
+            assert!(!text.contains(SECRET) && !text.contains("root:"), "{target}: {text}");
+            found += u32::from(response.status == 200);
+        }
+        assert!(found > 20, "{found} paths led to something");
+    }
+
     fn rows_40_77_78_and_88_nothing_outside_the_root_is_ever_served(backend) {
         let site = Site::of(backend, &["--dot-files"], tree);
         let ups = [
