@@ -70,14 +70,18 @@ backends! {
     }
 
     fn row_1_an_idle_connection_is_closed(backend) {
-        let site = Site::new(backend, &["--keep-alive-timeout", SHORT]);
+        let site = Site::new(backend, &["--keep-alive-timeout", "2s"]);
         let mut wire = site.wire();
-        for _ in 0..3 {
+        let since = Instant::now();
+        // In all longer than it may be idle, each time much shorter.
+        while since.elapsed() < Duration::from_secs(3) {
             expect_probe(&mut wire);
             std::thread::sleep(Duration::from_millis(150));
         }
         expect_probe(&mut wire);
-        takes_a_short_time("idleness", || wire.expect_end());
+        let since = Instant::now();
+        wire.expect_end();
+        assert!(since.elapsed() >= Duration::from_millis(1900), "closed after {:?}", since.elapsed());
     }
 
     fn row_20_a_body_that_drips_is_not_waited_for(backend) {
@@ -113,7 +117,7 @@ backends! {
     }
 
     fn rows_72_and_89_a_reader_that_takes_nothing_is_cut_off(backend) {
-        let site = Site::new(backend, &["--send-timeout", "1s"]);
+        let site = Site::new(backend, &["--send-timeout", "3s"]);
         site.write("large", Content::bytes(1, LARGE_BYTES));
         let mut wire = site.wire();
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -125,11 +129,11 @@ backends! {
         let mut wire = site.wire();
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
         wire.head_only();
-        for _ in 0..8 {
+        for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(200));
-            wire.take(4 << 20);
+            wire.take(1 << 20);
         }
-        wire.take(LARGE_BYTES - (32 << 20));
+        wire.take(LARGE_BYTES - (20 << 20));
         expect_probe(&mut wire);
     }
 

@@ -112,6 +112,7 @@ backends! {
         place.write("{\n  \"servers\": [{ \"listeners\": [{ \"prot\": 1 }] }]\n}");
         place.page("one", "the first");
         const REFUSED: &str = "the configuration is refused, and nothing has changed";
+        const RELOADED: &str = "the configuration was reloaded";
         let refused = service.first.log().clone();
         service.signal(Signal::Hangup);
         let record = refused.wait_for("the refusal", |record| record.message().starts_with(REFUSED));
@@ -127,9 +128,15 @@ backends! {
         assert!(record.text("error").is_some_and(|error| error.contains(&format!("{THERE}:{port}"))), "{record}");
         assert_eq!(page(&mut Wire::to(service.address())), "200 the first");
         assert_eq!(page(&mut wire), "200 the first");
-        // And then it can.
+        // And then it can, once no child that another test has just forked holds a copy of the socket any more.
         drop(taken);
-        service.reload();
+        eventually("the file is put into practice", || {
+            let told = || service.count(REFUSED) + service.count(RELOADED);
+            let before = told();
+            service.signal(Signal::Hangup);
+            eventually("what came of the reload", || told() > before);
+            service.count(RELOADED) > 0
+        });
         eventually("the new page", || page(&mut wire) == "200 two");
         ping(&connect((THERE.parse::<std::net::IpAddr>().expect("an address"), port).into()), b"hello");
     }
