@@ -67,6 +67,9 @@ struct Options {
     /// The xps binary to measure, instead of the one that cargo built with the benchmark.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_xps"))]
     xps: PathBuf,
+    /// Another xps binary to compare with, in the same rounds: `baseline-io_uring` and `baseline-epoll` in the tables.
+    #[arg(long)]
+    baseline: Option<PathBuf>,
     /// Print every run and the medians as JSON, instead of tables.
     #[arg(long)]
     json: bool,
@@ -125,6 +128,7 @@ fn compare(options: &Options) -> Result<(), String> {
     let documents = documents::write().map_err(|error| format!("cannot write the files to serve: {error}"))?;
     let bench = Bench {
         xps: options.xps.clone(),
+        baseline: options.baseline.clone(),
         documents: documents.path().to_owned(),
         processors,
         measured: Duration::from_secs(options.seconds.into()),
@@ -169,8 +173,9 @@ fn rounds(bench: &Bench, scenario: &'static Scenario, options: &Options) -> Resu
     let mut all: Vec<Series> = SERVERS
         .iter()
         .filter(|server| (server.fits)(scenario) && chosen(&options.server, server.name))
-        .map(|server| {
-            let absence = server.missing(scenario, &bench.xps).map(Absence::Missing);
+        .filter_map(|server| Some((server, bench.xps_of(server)?)))
+        .map(|(server, xps)| {
+            let absence = server.missing(scenario, xps).map(Absence::Missing);
             if let Some(absence) = &absence {
                 eprintln!("{} {}: {absence}", scenario.name, server.name);
             }
@@ -207,7 +212,7 @@ impl Series {
     /// What is not there is skipped; that xps, being there, does not run is a failure.
     fn failure(&self, scenario: &Scenario) -> Option<String> {
         match (self.server.product, self.absence.as_ref()?) {
-            (Product::XpsUring | Product::XpsEpoll, failed @ Absence::Failed(_)) => {
+            (Product::XpsUring | Product::XpsEpoll | Product::Baseline, failed @ Absence::Failed(_)) => {
                 Some(format!("{} {}: {failed}", scenario.name, self.server.name))
             }
             (_, Absence::Missing(_)) | (Product::Haproxy | Product::Nginx, Absence::Failed(_)) => None,

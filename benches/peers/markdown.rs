@@ -42,7 +42,7 @@ fn ours(all: &[Series]) -> impl Iterator<Item = &Series> {
 fn is_ours(series: &Series) -> bool {
     match series.server.product {
         Product::XpsUring | Product::XpsEpoll => true,
-        Product::Haproxy | Product::Nginx => false,
+        Product::Baseline | Product::Haproxy | Product::Nginx => false,
     }
 }
 
@@ -58,7 +58,7 @@ fn relations(scenario: &Scenario, all: &[Series]) -> String {
             if std::ptr::eq(own, baseline) {
                 row.extend([String::new(), String::new()]);
             } else {
-                row.push(with_range(own.ratio(baseline, server_us)));
+                row.push(with_interval(own.ratio(baseline, server_us)));
                 row.push(figure(own.ratio(baseline, machine_us).median));
             }
         }
@@ -141,8 +141,14 @@ fn aligned(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn with_range(Spread { median, least, most }: Spread) -> String {
+fn with_range(Spread { median, least, most, .. }: Spread) -> String {
     format!("{} ({} to {})", figure(median), figure(least), figure(most))
+}
+
+/// With the 95 % interval, where there is one.
+fn with_interval(spread: Spread) -> String {
+    let (least, most) = spread.interval.unwrap_or((spread.least, spread.most));
+    with_range(Spread { least, most, ..spread })
 }
 
 /// Three or four digits that matter.
@@ -163,6 +169,6 @@ peers µs    processor time of load generator and origin per exchange
 machine µs  time in which any processor was not idle, per exchange: also what the kernel did for nobody
 busy %      part of one processor that the server used
 others %    part of one processor used by none of these: the kernel's threads, and whatever disturbs
-a ÷ b       server time of a in that of b: made within each round, their median, the least and the most;
-            'machine': the same of the whole machine's time
+a ÷ b       server time of a in that of b: made within each round, their median and its 95 % interval, or of fewer
+            than 6 rounds the least and the most; 'machine': the same of the whole machine's time
 ";

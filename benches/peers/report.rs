@@ -36,6 +36,9 @@ pub struct Spread {
     pub median: f64,
     pub least: f64,
     pub most: f64,
+    /// Where the true median lies with a probability of 95 %, whatever the distribution; of fewer than 6 values nothing
+    /// can be said.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// A column of figures, one a round.
@@ -127,13 +130,31 @@ impl Spread {
     fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let (Some(&least), Some(&most)) = (values.first(), values.last()) else {
-            return Self { median: f64::NAN, least: f64::NAN, most: f64::NAN };
+            return Self { median: f64::NAN, least: f64::NAN, most: f64::NAN, interval: None };
         };
         let middle = values.len() / 2;
         let median = match values.len() % 2 {
             1 => values[middle],
             _ => f64::midpoint(values[middle - 1], values[middle]),
         };
-        Self { median, least, most }
+        let interval = rank_of_interval(values.len()).map(|rank| (values[rank], values[values.len() - 1 - rank]));
+        Self { median, least, most, interval }
     }
+}
+
+/// Which of the sorted values bound the 95 % interval of the median, counted from 0 at either end: the highest rank that
+/// fewer than 2.5 % of all samples have more values beyond, by the binomial distribution.
+fn rank_of_interval(count: usize) -> Option<usize> {
+    let mut ways = 0.5_f64.powi(i32::try_from(count).ok()?);
+    let mut beyond = 0.0;
+    let mut rank = None;
+    for number in 0..count / 2 {
+        beyond += ways;
+        if beyond > 0.025 {
+            break;
+        }
+        rank = Some(number);
+        ways *= (count - number) as f64 / (number + 1) as f64;
+    }
+    rank
 }

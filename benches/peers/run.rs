@@ -15,7 +15,7 @@ use crate::load::{Measured, Task};
 use crate::probe;
 use crate::processes::{Guarded, Processors, interrupted, tie};
 use crate::scenario::Scenario;
-use crate::servers::{Server, Setup};
+use crate::servers::{Product, Server, Setup};
 use crate::wrk;
 
 /// Who generates the load.
@@ -32,6 +32,8 @@ pub enum Load {
 pub struct Bench {
     /// The xps binary.
     pub xps: PathBuf,
+    /// Another one to compare with.
+    pub baseline: Option<PathBuf>,
     /// The folder that servers of files serve.
     pub documents: PathBuf,
     /// Which processors to use.
@@ -70,6 +72,14 @@ const START_POLL: Duration = Duration::from_millis(20);
 const SPARE_CONNECTIONS: u32 = 4096;
 
 impl Bench {
+    /// The xps binary that a row of the table means, or that servers beside it are measured with; `None`: there is none.
+    pub fn xps_of(&self, server: &Server) -> Option<&Path> {
+        match server.product {
+            Product::Baseline => self.baseline.as_deref(),
+            Product::XpsUring | Product::XpsEpoll | Product::Haproxy | Product::Nginx => Some(&self.xps),
+        }
+    }
+
     /// Starts everything, measures, ends everything.
     pub fn run(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
         let result = self.run_guarded(server, scenario);
@@ -87,7 +97,7 @@ impl Bench {
             port: free_port()?,
             origin: origin_port,
             connections: self.idle + SPARE_CONNECTIONS,
-            xps: &self.xps,
+            xps: self.xps_of(server).unwrap_or(&self.xps),
         };
         let process = self.start_server(server, scenario, &setup)?;
         let mut pids = children_of(process.id());

@@ -33,6 +33,8 @@ pub enum Product {
     XpsUring,
     /// Ours on epoll: the same machines, another driver.
     XpsEpoll,
+    /// Another build of ours, on either.
+    Baseline,
     /// haproxy.org
     Haproxy,
     /// nginx.org
@@ -66,6 +68,18 @@ pub const SERVERS: &[Server] = &[
         command: |setup| xps::command(setup, "io_uring"),
     },
     Server { name: "xps-epoll", product: Product::XpsEpoll, fits: any, command: |setup| xps::command(setup, "epoll") },
+    Server {
+        name: "baseline-io_uring",
+        product: Product::Baseline,
+        fits: any,
+        command: |setup| xps::command(setup, "io_uring"),
+    },
+    Server {
+        name: "baseline-epoll",
+        product: Product::Baseline,
+        fits: any,
+        command: |setup| xps::command(setup, "epoll"),
+    },
     Server {
         name: "haproxy",
         product: Product::Haproxy,
@@ -104,7 +118,7 @@ impl Server {
     /// Why it cannot take part, if it cannot: what is missing and how to get it.
     pub fn missing(&self, scenario: &Scenario, xps: &Path) -> Option<String> {
         match self.product {
-            Product::XpsUring | Product::XpsEpoll => xps::missing(scenario.service, xps),
+            Product::XpsUring | Product::XpsEpoll | Product::Baseline => xps::missing(scenario.service, xps),
             Product::Haproxy => haproxy::missing(),
             Product::Nginx => nginx::missing(scenario.service),
         }
