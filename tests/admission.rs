@@ -105,6 +105,28 @@ backends! {
         assert!(was_cut(&connect_from(BOB, service.address())));
     }
 
+    fn a_network_of_ipv4_that_is_written_as_ipv6_is_one_of_ipv4_in_every_list(backend) {
+        let server = json!({ "ip_whitelist": ["::ffff:127.0.0.0/104"], "ip_blacklist": ["::ffff:127.0.2.0/120"] });
+        let route = json!({ "ip_blacklist": ["::ffff:127.0.3.3"] });
+        let all = json!({ "trusted_proxies": ["::ffff:127.0.1.1/128"], "connections_per_address": 1 });
+        let (place, service) = serve(backend, server, route, all);
+        assert_eq!([get(ALICE, &service, ""), get(BOB, &service, "")].map(|response| response.status), [200, 403]);
+        assert_eq!(get([127, 0, 3, 3], &service, "").status, 403);
+        // A trusted proxy is believed, and may have more connections than others.
+        let _open = Wire::over(connect_from(ALICE, service.address()));
+        assert_eq!(get(ALICE, &service, "X-Forwarded-For: 127.0.2.9\r\n").status, 403);
+        assert_eq!(get(ALICE, &service, "X-Forwarded-For: 127.0.4.4\r\n").status, 200);
+
+        let mut echo = place::echo(SERVER);
+        merge(&mut echo, json!({ "ip_blacklist": ["::ffff:127.0.2.2"] }));
+        let other = Place::new(backend);
+        other.configure([echo]);
+        let service = other.start();
+        ping(&connect_from(ALICE, service.address()), b"who is there");
+        assert!(was_cut(&connect_from(BOB, service.address())));
+        drop(place);
+    }
+
     fn only_trusted_proxies_say_for_whom_they_come(backend) {
         let (place, service) = serve(
             backend,

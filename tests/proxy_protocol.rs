@@ -104,6 +104,16 @@ backends! {
         });
     }
 
+    fn networks_of_ipv4_that_are_written_as_ipv6_are_of_ipv4(backend) {
+        let server = closed_to(place::files(SERVER, "site"), "::ffff:192.0.2.0/120");
+        let (_place, service) = run(backend, server, "::ffff:127.0.0.0/104");
+        let mapped = b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 4711 443\r\n";
+        for header in [V1, V2, mapped] {
+            assert_eq!(status(service.address(), &[header]), 403, "{}", header.escape_ascii());
+        }
+        assert_eq!(status(service.address(), &[b"PROXY TCP4 192.0.3.7 198.51.100.1 4711 443\r\n"]), 200);
+    }
+
     fn a_proxy_that_speaks_for_itself_is_who_it_is(backend) {
         let (_place, service) = run(backend, closed_to(place::files(SERVER, "site"), "127.0.0.0/8"), "127.0.0.1");
         let local = [V2_SIGNATURE, b"\x20\0\0\0"].concat();

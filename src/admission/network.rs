@@ -1,6 +1,13 @@
 //! [`Network`]: addresses that begin alike.
+//!
+//! Addresses of IPv4 that are written as IPv6 (`::ffff:a.b.c.d`, RFC 4291, 2.5.5.2) are addresses of IPv4 here, and a
+//! network of them is a network of IPv4: `::ffff:10.0.0.0/104` is `10.0.0.0/8`. So a list cannot miss a client because of
+//! the family of the socket it came through, or of the notation that the list was written in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How many bits are common to all IPv4 addresses that are written as IPv6.
+const MAPPED_PREFIX_LENGTH: u8 = 96;
 
 /// All addresses that begin alike: `10.0.0.0/8`, or a single one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +23,17 @@ pub struct Network {
 pub struct Networks(Box<[Network]>);
 
 impl Network {
-    /// The network in which this address lies. `None`: no address has so many bits.
+    /// The network in which this address lies; that of an IPv4 address written as IPv6 is one of IPv4. `None`: no address
+    /// has so many bits, or so few that the network would hold a part of IPv4 and a part of IPv6.
     pub fn around(address: IpAddr, prefix_length: u8) -> Option<Self> {
+        let (address, prefix_length) = match address {
+            IpAddr::V6(ip) => match (ip.to_ipv4_mapped(), prefix_length.checked_sub(MAPPED_PREFIX_LENGTH)) {
+                (Some(ip), Some(length)) => (ip.into(), length),
+                (Some(_), None) => return None,
+                (None, _) => (address, prefix_length),
+            },
+            IpAddr::V4(_) => (address, prefix_length),
+        };
         let rest = u32::from(prefix_length);
         let address: IpAddr = match address {
             IpAddr::V4(_) if rest > Ipv4Addr::BITS => return None,
@@ -92,5 +108,36 @@ mod tests {
     #[test]
     fn an_ipv4_address_in_the_clothes_of_ipv6_is_one() {
         assert!(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn a_network_written_as_mapped_ipv6_is_one_of_ipv4() {
+        for (mapped, plain) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:c000:200/120", "192.0.2.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(mapped.parse::<Network>(), plain.parse::<Network>(), "{mapped}");
+        }
+        for address in ["10.1.2.3", "::ffff:10.1.2.3"] {
+            assert!(contains("::ffff:10.0.0.0/104", address), "{address}");
+        }
+        assert!(!contains("::ffff:10.0.0.0/104", "11.0.0.0") && !contains("::ffff:0:0/96", "::1"));
+        // Not those that only look like it: the deprecated ::a.b.c.d, and ranges for translation.
+        assert!(!contains("::10.0.0.0/104", "10.1.2.3") && !contains("64:ff9b::/96", "10.1.2.3"));
+    }
+
+    #[test]
+    fn no_network_holds_parts_of_both_families() {
+        for bits in 0..MAPPED_PREFIX_LENGTH {
+            assert_eq!(Network::around("::ffff:10.0.0.0".parse().unwrap(), bits), None, "{bits}");
+        }
+        let error = "::ffff:0:0/95".parse::<Network>().unwrap_err().to_string();
+        assert!(error.contains("at least 96 bits"), "{error}");
+        assert_eq!("::fffe:0:0/95".parse::<Network>().unwrap_err().to_string(), error);
+        let error = "::ffff:10.1.2.3/104".parse::<Network>().unwrap_err().to_string();
+        assert_eq!(error, "this is an address within a network, which is 10.0.0.0/8");
     }
 }

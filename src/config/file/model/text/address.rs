@@ -75,13 +75,31 @@ impl FromStr for Network {
             Some(_) => return Err(malformed()),
             None => bits,
         };
+        if address.is_ipv6() && splits_mapped(address, prefix_length) {
+            return Err(TextError::new(
+                "an IPv4 network that is written as IPv6 has at least 96 bits: write it as IPv4, for example 10.0.0.0/8",
+            ));
+        }
         let network = Self::around(address, prefix_length).ok_or_else(malformed)?;
-        if network.address() == address {
+        if network.address() == address.to_canonical() {
             Ok(network)
         } else {
             Err(TextError::new(format!("this is an address within a network, which is {network}")))
         }
     }
+}
+
+/// Whether a network of IPv6 would hold the IPv4 addresses that are written as IPv6 and some others, but is not one of
+/// those that begin with zeros alone, as `::/0`, which are common and mean IPv6 only.
+fn splits_mapped(address: IpAddr, prefix_length: u8) -> bool {
+    const ZERO_BITS: u8 = 80;
+    const MAPPED_BITS: u8 = 96;
+    let IpAddr::V6(address) = address else { return false };
+    let other_bits = 128 - u32::from(prefix_length);
+    let start = |address: Ipv6Addr| address.to_bits().checked_shr(other_bits).unwrap_or(0);
+    let is_around = start(address) == start(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+    let is_mapped = address.to_ipv4_mapped().is_some();
+    (ZERO_BITS + 1..MAPPED_BITS).contains(&prefix_length) && is_around || prefix_length <= ZERO_BITS && is_mapped
 }
 
 impl fmt::Display for Network {

@@ -95,7 +95,7 @@ texts! {
     Hostname, "host-name", "example.org", "a name or an address; `*.` in front means all beneath it; a port may follow";
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
     MediaType, "media-type", "text/x-c", "`type/subtype`";
-    Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits";
+    Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` all of IPv6, but no IPv4";
     Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*` or `null`";
     PathBeneath, "path-beneath", "index.html", "a path without `/` at its begin and without `..`";
     PathPrefix, "path-prefix", "/api", "a path with `/` at its begin";
