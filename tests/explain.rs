@@ -146,6 +146,8 @@ fn what_would_be_refused_is_a_failure_that_says_why() {
     assert!(refused(&["GET", "http://other.org:8001/page"]).contains("404: no route fits; there are /metrics"));
     let denied = ["GET", "http://example.org:8001/api", "--client", "192.0.2.7"];
     assert!(refused(&denied).contains("403: this is not for your address"));
+    let ambiguous = refused(&["GET", "http://example.org:8001/api/..%5cold"]);
+    assert!(ambiguous.contains("400: the path is ambiguous"), "{ambiguous}");
     assert!(refused(&["GET", "http://example.org:9999/"]).contains("nobody listens there"));
     assert!(refused(&["GET", "http://example.org:8001/%zz"]).contains("400: "));
     let (code, _, complaint) = explain(folder.path(), &["GET", "ftp://example.org/"]);

@@ -2,11 +2,15 @@
 //!
 //! Decoded once, then normalised: whatever spelling a client chose, one resource has one path. What is no longer there
 //! after that is an escape, an empty segment, `.` or `..`, so that no path leads above its root. Symbolic links are the
-//! kernel's concern, existence the file system's.
+//! kernel's concern, existence the file system's. How others read the same path is `readings`' concern.
+
+mod readings;
 
 use std::ffi::{CStr, CString};
 
 use smallvec::SmallVec;
+
+pub use readings::is_read_alike;
 
 use super::status::Refusal;
 use super::token::hex_value;

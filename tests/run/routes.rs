@@ -4,10 +4,11 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
+use crate::origin::Visit;
 use crate::place::{Place, Service, routes};
 use crate::reload::{proxied, upstream};
 use crate::support::upstream::ClosedPort;
-use crate::support::{Backend, backends, eventually};
+use crate::support::{Backend, Upstream, backends, eventually};
 use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
@@ -61,9 +62,57 @@ backends! {
         assert_eq!(get(&service, "/a/bc").text(), "short");
         assert_eq!(get(&service, "/a/b").text(), "long");
         assert_eq!(get(&service, "/a/b/c").text(), "long");
-        assert_eq!(get(&service, "/a/x/../b/c").text(), "long");
+        // For a server that does not resolve dots it would be beneath /a.
+        assert_eq!(get(&service, "/a/x/../b/c").status, 400);
+        assert_eq!(get(&service, "/a/b/x/../c").text(), "long");
         assert_eq!(get(&service, "/files/page").text(), "a page");
         assert_eq!(get(&service, "/b").status, 404);
+    }
+
+    fn a_path_is_passed_on_as_it_came_only_if_every_server_reads_it_as_the_same_routes(backend) {
+        let echo = Upstream::new(|stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                let target = request.line().split(' ').nth(1).unwrap_or_default().to_owned();
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+            }
+        });
+        let closed = |mut route: Value| {
+            route["ip_blacklist"] = json!(["127.0.0.0/8"]);
+            route
+        };
+        let stripped = |mut route: Value| {
+            route["replace_prefix"] = json!("/inner");
+            route
+        };
+        let (_place, service) = serve(backend, &[], json!([
+            proxied("/", &echo), closed(proxied("/admin", &echo)), proxied("/public", &echo),
+            stripped(proxied("/app", &echo)), site("/files", json!({})),
+        ]));
+        // What is passed on, and to whom it leads, are the same.
+        for target in [
+            "/group%2Fproject/-/tree", "/public/group%2fproject", "/public/a//b/../c", "/public/a;v=1/b", r"/public/a\b",
+            "/public/%252F", "/100%25", "/publicity/%2F", "/%C3%BC%20x/%2F", "/public/a%5Cb?x=/../admin",
+        ] {
+            let response = get(&service, target);
+            assert_eq!((response.status, response.text().as_str()), (200, target));
+        }
+        for target in [
+            "/admin/..%2fpublic", "/admin;x/../y", "/admin;x/y", "/;/admin", "/public/..;/admin", "/public/%2e%2e%2fx",
+            "/public/..%5cadmin/x", r"/public\..\admin", "/public/%252e%252e/admin", "//public/x", "/%70ublic/x",
+            "/public/..", "/..;/x", "/app/..;/x", "/app/..%5cx", "/app/%252e%252e/x",
+        ] {
+            assert_eq!(get(&service, target).status, 400, "{target}");
+        }
+        for target in ["/admin/x", "//admin/x", "/public/../admin", "/%61dmin/x"] {
+            assert_eq!(get(&service, target).status, 403, "{target}");
+        }
+        // What is escaped anew may be spelled in any way.
+        for (target, inner) in [("/app/a%2Fb", "/inner/a%2Fb"), ("/%61pp/x", "/inner/x"), ("//app/x%20y", "/inner/x%20y")] {
+            assert_eq!(get(&service, target).text(), inner, "{target}");
+        }
+        // Files are sent by the path that was judged.
+        assert_eq!(get(&service, "/public/..%2ffiles/page").text(), "a page");
     }
 
     fn a_redirect_knows_host_path_and_query(backend) {

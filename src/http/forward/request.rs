@@ -76,6 +76,21 @@ pub enum PathRule {
     },
 }
 
+impl PathRule {
+    /// The prefix that is taken away, if one is.
+    pub const fn prefix(&self) -> Option<&PathPrefix> {
+        match self {
+            Self::Keep => None,
+            Self::Strip(prefix) | Self::Replace { prefix, .. } => Some(prefix),
+        }
+    }
+
+    /// Whether what is sent of a path is as it came, and not escaped anew.
+    pub fn keeps_spelling_of(&self, path: &str) -> bool {
+        self.prefix().is_none_or(|prefix| prefix.rest_of(path).is_some())
+    }
+}
+
 /// What is not in the head that came.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {

@@ -11,8 +11,8 @@ use super::Site;
 use super::hosts::Hosts;
 use crate::admission::Access;
 use crate::driver::Peer;
-use crate::http::forward::{Authority, RequestRules, ResponseRules};
-use crate::http::path::DecodedPath;
+use crate::http::forward::{Authority, PathRule, RequestRules, ResponseRules};
+use crate::http::path::{DecodedPath, is_read_alike};
 use crate::http::redirect::Template;
 use crate::http::{Refusal, RequestHead, Status, path};
 use crate::telemetry::access::AccessLog;
@@ -97,6 +97,11 @@ pub enum Handler {
 }
 
 impl Handler {
+    /// Whether what is sent to upstreams must stay beneath a prefix.
+    fn replaces_prefix(&self) -> bool {
+        matches!(self, Self::Forward(forwarding) if forwarding.request.path != PathRule::Keep)
+    }
+
     fn announces(&self) -> bool {
         match self {
             Self::Forward(forwarding) => forwarding.group.announces().is_some(),
@@ -131,6 +136,22 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
+    /// Whether every server that may read this path takes it for one of this route, whatever it decodes and resolves: what
+    /// is judged here is what is asked for there. `decoded` is the path as it is read here.
+    fn is_unambiguous(&self, host: &Host, raw: &str, decoded: &DecodedPath) -> bool {
+        let rule = &self.request.path;
+        let route_of = |path: &[u8]| {
+            let is_beneath = rule.prefix().map(|prefix| path::rest_beneath(path, prefix.decoded()).is_some());
+            (host.route(path).map(std::ptr::from_ref), is_beneath)
+        };
+        if rule.keeps_spelling_of(raw) {
+            return is_read_alike(raw.as_bytes(), route_of);
+        }
+        let mut respelled = Vec::new();
+        path::encode_path(decoded.as_bytes(), decoded.ends_with_slash(), &mut respelled);
+        is_read_alike(&respelled, route_of)
+    }
+
     /// Whether a request may be forwarded at all.
     ///
     /// # Errors
@@ -148,7 +169,9 @@ impl Front {
         }
         let is_single = match hosts.as_slice() {
             [host] => {
-                let is_open = |route: &Route| route.prefix.is_empty() && route.access.is_open();
+                let is_open = |route: &Route| {
+                    route.prefix.is_empty() && route.access.is_open() && !route.handler.replaces_prefix()
+                };
                 host.access.is_open() && matches!(host.routes.as_slice(), [route] if is_open(route))
             }
             _ => false,
@@ -179,7 +202,8 @@ impl Front {
     /// The route of a host for a visitor's request; `None` if there is none.
     ///
     /// # Errors
-    /// The path cannot be decoded, or what is there is not for this visitor.
+    /// The path cannot be decoded, what is there is not for this visitor, or an upstream could read the path as that of
+    /// another route.
     pub fn route<'f>(
         &self,
         host: &'f Host,
@@ -189,16 +213,21 @@ impl Front {
         if self.is_single {
             return Ok(host.routes.first());
         }
-        let route = match head.target.path() {
-            Some(raw) => host.route(&path::decode(raw)?),
+        let path = head.target.path().map(|raw| Ok((raw, path::decode(raw)?))).transpose()?;
+        let route = match &path {
+            Some((_, decoded)) => host.route(decoded.as_bytes()),
             // `OPTIONS *` is about the server as a whole.
             None => host.routes.last(),
         };
-        if host.access.admits(visitor) && route.is_none_or(|route| route.access.admits(visitor)) {
-            Ok(route)
-        } else {
-            Err(Refusal::new(Status::FORBIDDEN, "this is not for your address"))
+        if !host.access.admits(visitor) || !route.is_none_or(|route| route.access.admits(visitor)) {
+            return Err(Refusal::new(Status::FORBIDDEN, "this is not for your address"));
         }
+        if let (Some(Route { handler: Handler::Forward(forwarding), .. }), Some((raw, decoded))) = (route, &path)
+            && !forwarding.is_unambiguous(host, raw, decoded)
+        {
+            return Err(Refusal::bad_request("the path is ambiguous: servers may decode it to that of another route"));
+        }
+        Ok(route)
     }
 
     /// The host that a request is for; `None` if nobody here answers for that name.
@@ -208,7 +237,7 @@ impl Front {
 }
 
 impl Host {
-    fn route(&self, path: &DecodedPath) -> Option<&Route> {
-        self.routes.iter().find(|route| path::rest_beneath(path.as_bytes(), &route.prefix).is_some())
+    fn route(&self, path: &[u8]) -> Option<&Route> {
+        self.routes.iter().find(|route| path::rest_beneath(path, &route.prefix).is_some())
     }
 }

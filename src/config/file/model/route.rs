@@ -14,8 +14,9 @@ use super::text::{ErrorStatus, Network, PathPrefix, RedirectUrl};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct Route {
-    /// The path, and all beneath it: `/api` is for `/api` and `/api/users`, not for `/apis`. However a request spells it, as
-    /// in `/%61pi` or `//x/../api`, is all the same.
+    /// The path, and all beneath it: `/api` is for `/api` and `/api/users`, not for `/apis`. It is compared decoded and
+    /// resolved: `/%61pi` and `//x/../api` are `/api`. What `reverse_proxy` would pass on as it came must be the same for
+    /// every reader, see [proxies](#proxies).
     pub req_path: PathPrefix,
     /// What is done with requests for it.
     #[serde(rename = "type")]

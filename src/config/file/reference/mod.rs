@@ -62,7 +62,14 @@ fn sections() -> Vec<Section> {
             without: group.clone(),
             introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, besides those of [upstreams](#upstreams). \
                            A client that ends its side within a second of its request is answered all the same. One that \
-                           does so later, or in the middle of a body, has left: its request is given up.",
+                           does so later, or in the middle of a body, has left: its request is given up.\n\n\
+                           A path is passed on as it came, `%2F` and all, if every server would find the same route (and so \
+                           the same lists) for it; else the answer is 400. Servers differ in whether they decode escapes \
+                           (not, in segments that were split before, before they split, or twice), take `\\` for a slash, \
+                           drop `;parameters`, drop empty segments, and resolve `.` and `..`; what is above the root for one \
+                           of them is refused, too. So `/group%2Fproject` passes, and with routes for `/admin` and `/` \
+                           `/admin/..%2fx`, `/admin;x/y` and `/x/..;/admin` do not. Servers that ignore more, such as the case \
+                           of letters or dots at a name's end, should have all routes of a host to themselves.",
             ..Section::whole("Proxies", "Route")
         },
         Section {
