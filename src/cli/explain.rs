@@ -21,6 +21,7 @@ use crate::config::build::Builder;
 use crate::config::{ListenerConfig, ServerConfig, Service};
 use crate::core;
 use crate::driver::Peer;
+use crate::http::forward::forwards_left;
 use crate::http::request::{Parsed, parse};
 use crate::http::{Known, Refusal};
 use crate::session::http::{Front, Handler, Host, Route};
@@ -121,7 +122,9 @@ fn explain_http(
     };
     report.add("route", format!("{}{}", prefix(route), shorter(host, route)));
     access(&route.access, report);
-    if let Handler::Forward(forwarding) = &route.handler {
+    if let Handler::Forward(forwarding) = &route.handler
+        && forwards_left(&head) != Some(0)
+    {
         forwarding.check(&head).map_err(refused)?;
         upstreams(forwarding, report);
         report.then("The upstream gets:", &forwarded(forwarding, &head, peer, &admission));

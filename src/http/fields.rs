@@ -169,7 +169,8 @@ macro_rules! known {
         }
 
         impl Known {
-            const ALL: &[Self] = &[$($(Self::$name),+),+];
+            /// All there are.
+            pub const ALL: &[Self] = &[$($(Self::$name),+),+];
             const COUNT: usize = Self::ALL.len();
 
             /// The known field that `name` is, in any case. Few names share a length, so few are compared.
@@ -205,6 +206,7 @@ known! {
     8: IfMatch "If-Match" IfRange "If-Range";
     9: Forwarded "Forwarded" XRealIp "X-Real-IP";
     10: Connection "Connection" KeepAlive "Keep-Alive" SetCookie "Set-Cookie" UserAgent "User-Agent";
+    12: MaxForwards "Max-Forwards";
     13: Authorization "Authorization" IfNoneMatch "If-None-Match";
     14: ContentLength "Content-Length";
     15: AcceptEncoding "Accept-Encoding" XForwardedFor "X-Forwarded-For";

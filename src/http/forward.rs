@@ -41,7 +41,10 @@ mod request;
 mod response;
 mod rules;
 
-pub use request::{ForwardedRule, HostRule, PathRule, RequestContext, RequestRules, upgrade_to_forward, write_request};
+pub use request::{
+    ForwardedRule, HostRule, PathRule, RequestContext, RequestRules, UnderscoreRule, forwards_left, upgrade_to_forward,
+    write_request,
+};
 pub use response::{ResponseContext, ResponseRules, write_response};
 pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix, Pseudonym};
 
@@ -76,10 +79,19 @@ impl<'h, 'b> ConnectionOptions<'h, 'b> {
     }
 }
 
-/// Whether `name` is one of the many in which proxies tell where a request comes from.
+/// How the many fields begin in which proxies tell where a request comes from.
+const X_FORWARDED: &[u8] = b"X-Forwarded-";
+
+/// Whether `name` is one of these.
 fn is_x_forwarded(name: &[u8]) -> bool {
-    const PREFIX: &[u8] = b"X-Forwarded-";
-    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    name.get(..X_FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(X_FORWARDED))
+}
+
+/// Whether two names are one for a program that makes them names of variables (RFC 3875, 4.1.18): in any case, and with one
+/// character for all that are no letters or digits. By the letter that is done to `-` only; some do it to all.
+fn folds_alike(one: &[u8], other: &[u8]) -> bool {
+    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
 }
 
 /// Writes `Via` for a message that came in `version`.

@@ -239,7 +239,9 @@ fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Resul
         None => return Err(Refusal::bad_request("there is no Host")),
     };
     match target {
-        Target::Absolute { authority, .. } | Target::Authority(authority) => Ok(Some(authority)),
+        Target::Absolute { authority, .. } | Target::Authority(authority) | Target::AsteriskOf(authority) => {
+            Ok(Some(authority))
+        }
         Target::Origin { .. } | Target::Asterisk => Ok(field),
     }
 }

@@ -31,6 +31,8 @@ pub enum Target<'b> {
     Authority(&'b str),
     /// `*`, only with `OPTIONS`.
     Asterisk,
+    /// `http://authority`, only with `OPTIONS` and without path and query: the `*` of this host (RFC 9112, 3.2.4).
+    AsteriskOf(&'b str),
 }
 
 impl<'b> Target<'b> {
@@ -38,7 +40,7 @@ impl<'b> Target<'b> {
     pub const fn path(&self) -> Option<&'b str> {
         match *self {
             Self::Origin { path, .. } | Self::Absolute { path, .. } => Some(path),
-            Self::Authority(_) | Self::Asterisk => None,
+            Self::Authority(_) | Self::Asterisk | Self::AsteriskOf(_) => None,
         }
     }
 
@@ -46,7 +48,7 @@ impl<'b> Target<'b> {
     pub const fn query(&self) -> Option<&'b str> {
         match *self {
             Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
-            Self::Authority(_) | Self::Asterisk => None,
+            Self::Authority(_) | Self::Asterisk | Self::AsteriskOf(_) => None,
         }
     }
 
@@ -60,7 +62,7 @@ impl<'b> Target<'b> {
             }
             (Method::Options, b"*") => Ok(Self::Asterisk),
             (_, b"*") => Err(Refusal::bad_request("the target * is for OPTIONS only")),
-            (..) => absolute_form(target),
+            (..) => absolute_form(method, target),
         }
     }
 }
@@ -124,7 +126,7 @@ fn authority_form(target: &str) -> Result<Target<'_>, Refusal> {
     }
 }
 
-fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
+fn absolute_form<'b>(method: Method<'_>, target: &'b str) -> Result<Target<'b>, Refusal> {
     let (scheme, rest) =
         target.split_once("://").ok_or(Refusal::bad_request("the target is neither a path nor a URL"))?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -133,7 +135,11 @@ fn absolute_form(target: &str) -> Result<Target<'_>, Refusal> {
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     check_authority(authority.as_bytes())?;
     let (path, query) = path_and_query(rest)?;
-    Ok(Target::Absolute { authority, path: if path.is_empty() { "/" } else { path }, query })
+    Ok(match (path, query) {
+        ("", None) if method == Method::Options => Target::AsteriskOf(authority),
+        ("", _) => Target::Absolute { authority, path: "/", query },
+        _ => Target::Absolute { authority, path, query },
+    })
 }
 
 fn path_and_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
@@ -243,6 +249,13 @@ mod tests {
     fn row_31_asterisk_form_only_with_options() {
         assert_eq!(Target::parse(Method::Options, "*"), Ok(Target::Asterisk));
         assert!(get("*").is_err());
+        let options = |target| Target::parse(Method::Options, target);
+        assert_eq!(options("http://h:1"), Ok(Target::AsteriskOf("h:1")));
+        for (target, path, query) in
+            [("http://h/", "/", None), ("http://h?q", "/", Some("q")), ("http://h?", "/", Some(""))]
+        {
+            assert_eq!(options(target), Ok(Target::Absolute { authority: "h", path, query }), "{target}");
+        }
         assert!(Target::parse(Method::Options, "**").is_err());
     }
 

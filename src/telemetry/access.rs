@@ -283,7 +283,7 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
 /// A target as it is written down: path, question mark, query, and what stands for more.
 fn target_parts<'b>(target: &Target<'b>) -> [&'b str; 4] {
     let (path, query) = match *target {
-        Target::Asterisk => ("*", None),
+        Target::Asterisk | Target::AsteriskOf(_) => ("*", None),
         Target::Authority(authority) => (authority, None),
         Target::Origin { path, query } | Target::Absolute { path, query, .. } => (path, query),
     };

@@ -77,6 +77,35 @@ backends! {
         }
     }
 
+    fn names_that_applications_take_for_those_of_guarded_fields_do_not_get_through(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let received = forwarded(&gateway, &origin, "POST / HTTP/1.1\r\nHost: h\r\nX_Real_IP: 10.0.0.1\r\n\
+            X_Forwarded_For: 10.0.0.1\r\nx_forwarded_proto: https\r\nTransfer_Encoding: chunked\r\nContent_Length: 1\r\n\
+            Content-Length: 3\r\nX_Mine: 1\r\nProxy: http://evil.example\r\nProxy-Status: 2\r\n\r\nabc");
+        let names = received.lines.iter().filter_map(|line| Some(line.split_once(": ")?.0));
+        let names: Vec<&str> = names.collect();
+        assert_eq!(names, ["Host", "X_Mine", "Proxy-Status", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto",
+            "X-Forwarded-Host", "Via"]);
+        assert_eq!(received.body, b"abc");
+    }
+
+    fn options_is_for_the_last_who_may_pass_it_on(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let received = forwarded(&gateway, &origin, "OPTIONS http://named HTTP/1.1\r\nHost: h\r\nMax-Forwards: 1\r\n\r\n");
+        assert_eq!((received.line(), received.values("Host")), ("OPTIONS * HTTP/1.1", vec!["named"]));
+        assert_eq!(received.values("Max-Forwards"), ["0"]);
+        for target in ["*", "/", "http://named"] {
+            let mut wire = gateway.send(format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n"));
+            let response = wire.response();
+            assert_eq!((response.status, response.is_last()), (204, false), "{response:?}");
+            assert!(response.field("Allow").is_some_and(|methods| methods.contains("OPTIONS")), "{response:?}");
+        }
+        assert_eq!(gateway.send("TRACE / HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n").response().status, 405);
+        origin.expect_no_visit();
+    }
+
     fn row_60_a_request_of_http_1_0_is_forwarded_as_1_1_with_a_host(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);

@@ -115,6 +115,28 @@ backends! {
         assert_eq!(get(&service, "/public/..%2ffiles/page").text(), "a page");
     }
 
+    fn fields_with_underscores_are_dropped_where_they_are_in_disguise_or_that_is_configured(backend) {
+        let echo = Upstream::new(|stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                let names: Vec<_> = request.lines[1..].iter().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+                let names = names.join(" ");
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{names}", names.len()));
+            }
+        });
+        let mut some = proxied("/some", &echo);
+        some["forwarded"] = json!("off");
+        some["via"] = json!("off");
+        some["request_headers"] = json!({ "set": { "X-Tenant": "ours" }, "remove": ["X-Inner"] });
+        let mut none = some.clone();
+        none["req_path"] = json!("/none");
+        none["underscore_fields"] = json!("drop");
+        let (_place, service) = serve(backend, &[], json!([some, none]));
+        let fields = "X_Tenant: theirs\r\nx_inner: 1\r\nX_Other: 2\r\nX_Real_IP: 3\r\nContent_Length: 4\r\nX-Other: 5\r\n";
+        assert_eq!(get_with(&service, "/some", fields).text(), "Host X_Other X_Real_IP X-Other X-Tenant");
+        assert_eq!(get_with(&service, "/none", fields).text(), "Host X-Other X-Tenant");
+    }
+
     fn a_redirect_knows_host_path_and_query(backend) {
         let to = "https://$host/new$path?$query";
         let moved = json!({ "req_path": "/old", "type": "redirect", "http_status_code": 308, "redirect_url": to });

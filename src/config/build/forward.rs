@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{BuildError, Builder, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule,
-    LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, Via,
+    LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, Via,
 };
 use crate::config::{ForwardConfig, Limits, UpstreamAddress};
 use crate::http::forward::{
-    Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestRules, ResponseRules,
+    Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestRules, ResponseRules, UnderscoreRule,
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
@@ -68,6 +68,10 @@ impl Builder {
                 forwarded_field: options.forwarded_field,
                 via,
                 fields: field_rules(&options.request_headers)?,
+                underscores: match options.underscore_fields {
+                    UnderscoreFields::Pass => UnderscoreRule::Pass,
+                    UnderscoreFields::Drop => UnderscoreRule::Drop,
+                },
                 path,
             },
             response: ResponseRules { fields: field_rules(&options.response_headers)?, via: None },

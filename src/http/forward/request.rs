@@ -5,10 +5,11 @@ use std::mem;
 use std::net::IpAddr;
 
 use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
-use super::{ConnectionOptions, is_x_forwarded, push_via};
+use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded, push_via};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
 use crate::http::head::Version;
+use crate::http::method::Method;
 use crate::http::path;
 use crate::http::request::RequestHead;
 use crate::http::response::{CHUNKED_LINE, push_decimal, push_length, push_line};
@@ -28,6 +29,8 @@ pub struct RequestRules {
     pub via: Option<Pseudonym>,
     /// Fields that are set, added and removed.
     pub fields: FieldRules,
+    /// What becomes of fields with an underscore in their name.
+    pub underscores: UnderscoreRule,
     /// What becomes of the path.
     pub path: PathRule,
 }
@@ -55,6 +58,18 @@ pub enum ForwardedRule {
     Replace,
     /// What the client says is passed on, and nothing is added.
     Off,
+}
+
+/// What becomes of fields with an underscore in their name. Programs behind CGI and its successors see `X_Real_IP` and
+/// `X-Real-IP` as one, `HTTP_X_REAL_IP` (RFC 3875, 4.1.18). So one that they would take for a field that is the proxy's to
+/// write, or that a rule sets or removes, is never passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnderscoreRule {
+    /// All others are passed on.
+    #[default]
+    Pass,
+    /// They are dropped.
+    Drop,
 }
 
 /// What becomes of the path. What follows the prefix is passed on as it came; only where the prefix is spelled otherwise
@@ -143,6 +158,11 @@ pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &Req
     for field in head.fields.iter().filter(|field| passage.is_open(field)) {
         push_line(out, field.name, field.value);
     }
+    if let Some(forwards) = forwards_left(head).filter(|_| !rules.fields.replace(b"Max-Forwards")) {
+        out.extend_from_slice(b"Max-Forwards: ");
+        push_decimal(out, forwards.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
     match context.framing {
         BodyFraming::None => {}
         BodyFraming::Length(length) => push_length(out, length),
@@ -170,7 +190,8 @@ fn push_target(out: &mut Vec<u8>, target: &Target<'_>, rule: &PathRule) {
             }
         }
         Target::Authority(authority) => out.extend_from_slice(authority.as_bytes()),
-        Target::Asterisk => out.push(b'*'),
+        // The last proxy on the way must say it so (RFC 9112, 3.2.4), and this may be the last.
+        Target::Asterisk | Target::AsteriskOf(_) => out.push(b'*'),
     }
 }
 
@@ -219,12 +240,28 @@ impl Passage<'_, '_> {
         let is_dropped = match Known::recognise(field.name) {
             Some(known) => known.is_hop_by_hop() || self.is_written_here(known),
             None => {
-                is_for_proxies(field.name)
+                field.name.eq_ignore_ascii_case(b"Proxy")
                     || self.options.name(field.name)
                     || (self.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
+                    || self.is_disguised(field.name)
             }
         };
-        !is_dropped && !self.rules.fields.replace(field.name)
+        !is_dropped && !self.rules.fields.replace_alike(field.name)
+    }
+
+    /// Whether a program that makes one character of all but letters and digits would take this name for that of a field
+    /// which is not the client's to write.
+    fn is_disguised(&self, name: &[u8]) -> bool {
+        if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
+            return false;
+        }
+        let is_off = self.forwarded == ForwardedRule::Off;
+        let is_ours =
+            |known: Known| known.is_hop_by_hop() || known == Known::ContentLength || (tells_origin(known) && !is_off);
+        let is_alike = |known: &&Known| folds_alike(name, known.as_str().as_bytes());
+        (self.rules.underscores == UnderscoreRule::Drop && name.contains(&b'_'))
+            || Known::ALL.iter().find(is_alike).is_some_and(|known| is_ours(*known))
+            || (!is_off && name.get(..X_FORWARDED.len()).is_some_and(|start| folds_alike(start, X_FORWARDED)))
     }
 
     fn is_written_here(&self, known: Known) -> bool {
@@ -235,16 +272,25 @@ impl Passage<'_, '_> {
         };
         // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
         let is_vain = known == Known::Expect && self.head.version == Version::Http10;
-        is_hearsay || is_vain || matches!(known, Known::Host | Known::ContentLength)
+        let is_counted_down = known == Known::MaxForwards && forwards_left(self.head).is_some();
+        is_hearsay || is_vain || is_counted_down || matches!(known, Known::Host | Known::ContentLength)
     }
 }
 
-/// Whether a field is meant for proxies, `Proxy-…`, or is `Proxy`, which no client has a reason to send and which
-/// programs behind a gateway take for the proxy that they should use themselves (CVE-2016-5385).
-fn is_for_proxies(name: &[u8]) -> bool {
-    const START: &[u8] = b"proxy";
-    let is_so_called = name.get(..START.len()).is_some_and(|start| start.eq_ignore_ascii_case(START));
-    is_so_called && matches!(name.get(START.len()), None | Some(b'-'))
+/// How many more times a request may be passed on; `None`: as often as one likes. Only OPTIONS is counted (RFC 9110,
+/// 7.6.2), as TRACE is not passed on at all. What is no number counts nothing.
+pub fn forwards_left(head: &RequestHead<'_>) -> Option<u64> {
+    if head.method != Method::Options {
+        return None;
+    }
+    let number = |value: &[u8]| {
+        let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let digits = value.iter().map(|digit| u64::from(digit - b'0'));
+        is_number.then(|| digits.fold(0u64, |number, digit| number.saturating_mul(10).saturating_add(digit)))
+    };
+    let mut values = head.fields.all_known(Known::MaxForwards).map(number);
+    let first = values.next()??;
+    values.try_fold(first, |least, value| Some(least.min(value?)))
 }
 
 const fn tells_origin(known: Known) -> bool {

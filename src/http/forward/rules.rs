@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::folds_alike;
 use crate::http::fields::Known;
 use crate::http::path;
 use crate::http::response::push_line;
@@ -66,6 +67,12 @@ impl FieldRules {
     /// Whether a message's own `name` is not passed on.
     pub(super) fn replace(&self, name: &[u8]) -> bool {
         let is_it = |other: &FieldName| other.0.as_bytes().eq_ignore_ascii_case(name);
+        self.remove.iter().any(is_it) || self.set.iter().any(|line| is_it(&line.name))
+    }
+
+    /// The same, also if a program behind the proxy could only take it for such a field, see [`folds_alike`].
+    pub(super) fn replace_alike(&self, name: &[u8]) -> bool {
+        let is_it = |other: &FieldName| folds_alike(other.0.as_bytes(), name);
         self.remove.iter().any(is_it) || self.set.iter().any(|line| is_it(&line.name))
     }
 

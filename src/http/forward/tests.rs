@@ -295,8 +295,73 @@ fn paths_lose_or_change_their_prefix() {
 
 #[test]
 fn row_59_what_is_for_proxies_goes_no_further() {
-    let fields = "Proxy: http://evil.example\r\nproxy-foo: a\r\nPROXY-Connection: keep-alive\r\nProxied: b\r\n";
-    assert_eq!(lines(fields, &plain()), "Proxied: b\r\n");
+    let fields = "Proxy: http://evil.example\r\nPROXY-Connection: keep-alive\r\nProxy-Authorization: a\r\n\
+        proxy-authenticate: a\r\nProxy-Authentication-Info: a\r\n";
+    assert_eq!(lines(fields, &plain()), "");
+    let others = "Proxied: b\r\nproxy-foo: a\r\nProxy-Status: x; received-status=200\r\nProxy-Features: c\r\n";
+    assert_eq!(lines(others, &plain()), others);
+    assert_eq!(
+        answered(&dated("200 OK", &format!("Content-Length: 0\r\n{others}"))),
+        dated("200 OK", &format!("{others}Content-Length: 0\r\n"))
+    );
+}
+
+#[test]
+fn names_that_programs_take_for_those_of_fields_that_are_not_the_clients_are_dropped() {
+    let disguised = "X_Real_IP: a\r\nx_forwarded_for: a\r\nX_Forwarded-Proto: https\r\nX-Forwarded_Port: 1\r\n\
+        X.Forwarded.Host: a\r\n";
+    let framing = "Content_Length: 7\r\ntransfer_encoding: chunked\r\nTransfer-Encoding_: x\r\nProxy_Connection: close\r\n\
+        Keep_Alive: a\r\nProxy_Authorization: a\r\n";
+    let others = "Transfer-Encoding_: x\r\nUser_Agent: a\r\n_: b\r\nX_Tenant: c\r\nX-Tenant: d\r\nX!Own: e\r\n";
+    let added = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n";
+    for forwarded in [ForwardedRule::Append, ForwardedRule::Replace] {
+        let rules = RequestRules { forwarded, ..RequestRules::default() };
+        assert_eq!(
+            lines(&format!("{disguised}{framing}{others}"), &rules),
+            format!("Transfer-Encoding_: x\r\n{others}{added}")
+        );
+    }
+    // What is believed undisguised need not be kept from anyone.
+    let kept = format!("{disguised}Transfer-Encoding_: x\r\n{others}");
+    assert_eq!(lines(&format!("{disguised}{framing}{others}"), &plain()), kept);
+
+    let fields = FieldRules {
+        set: vec![FieldLine::new("X-Tenant", "ours").unwrap()],
+        add: vec![],
+        remove: vec![FieldName::new("user-agent").unwrap(), FieldName::new("x_own").unwrap()],
+    };
+    let rules = RequestRules { fields, ..plain() };
+    assert_eq!(lines(others, &rules), "Transfer-Encoding_: x\r\n_: b\r\nX-Tenant: ours\r\n");
+    let rules = RequestRules { underscores: UnderscoreRule::Drop, ..plain() };
+    assert_eq!(lines(others, &rules), "X-Tenant: d\r\nX!Own: e\r\n");
+}
+
+#[test]
+fn options_is_passed_on_as_often_as_it_may_be() {
+    let options = |fields: &str, rules: &RequestRules| {
+        let text = forwarded(&format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), rules);
+        text.strip_prefix("OPTIONS / HTTP/1.1\r\nHost: h\r\n").unwrap().strip_suffix("\r\n").unwrap().to_owned()
+    };
+    for (sent, got) in [
+        ("Max-Forwards: 10\r\n", "Max-Forwards: 9\r\n"),
+        ("max-forwards: 1\r\nMax-Forwards: 5\r\n", "Max-Forwards: 0\r\n"),
+        ("Max-Forwards: 99999999999999999999999\r\n", "Max-Forwards: 18446744073709551614\r\n"),
+        ("Max-Forwards: -1\r\n", "Max-Forwards: -1\r\n"),
+        ("Max-Forwards:\r\n", "Max-Forwards: \r\n"),
+    ] {
+        assert_eq!(options(sent, &plain()), got);
+    }
+    assert_eq!(lines("Max-Forwards: 10\r\n", &plain()), "Max-Forwards: 10\r\n", "GET is not counted");
+    let fields = FieldRules { remove: vec![FieldName::new("Max-Forwards").unwrap()], ..FieldRules::default() };
+    assert_eq!(options("Max-Forwards: 10\r\n", &RequestRules { fields, ..plain() }), "");
+    assert!(
+        forwarded("OPTIONS http://named HTTP/1.1\r\nHost: h\r\n\r\n", &plain())
+            .starts_with("OPTIONS * HTTP/1.1\r\nHost: named\r\n")
+    );
+    assert!(
+        forwarded("OPTIONS http://named?q HTTP/1.1\r\nHost: h\r\n\r\n", &plain())
+            .starts_with("OPTIONS /?q HTTP/1.1\r\n")
+    );
 }
 
 #[test]

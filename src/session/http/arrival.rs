@@ -9,6 +9,7 @@ use super::site::Site;
 use super::unwanted::Unwanted;
 use crate::driver::Time;
 use crate::file::store::Inquiry;
+use crate::http::forward::forwards_left;
 use crate::http::redirect::Template;
 use crate::http::{BodyReader, Expect, Known, Refusal, RequestHead, Status};
 use crate::session::Context;
@@ -52,6 +53,8 @@ enum Matter<'a> {
     Files,
     Redirect(Status, &'a Template),
     Metrics,
+    /// What upstreams may be asked for, since they may not be asked themselves.
+    Options,
     Refusal(Refusal),
 }
 
@@ -61,7 +64,7 @@ impl Matter<'_> {
             Self::Files | Self::Metrics => Offer::Reading,
             Self::Redirect(..) => Offer::Elsewhere,
             // Of what is refused before it is looked at, only what was to be passed on is refused for its method.
-            Self::Refusal(_) => Offer::Upstreams,
+            Self::Options | Self::Refusal(_) => Offer::Upstreams,
         }
     }
 }
@@ -88,6 +91,7 @@ impl Arrival {
             Handler::Files => Matter::Files,
             Handler::Redirect(status, template) => Matter::Redirect(*status, template),
             Handler::Metrics => Matter::Metrics,
+            Handler::Forward(_) if forwards_left(head) == Some(0) => Matter::Options,
             Handler::Forward(forwarding) => match Forward::new(forwarding, head, visitor, arrival.keep_alive, cx) {
                 Ok(forward) => return Judgement::Forward(Box::new(forward.recorded_in(draft))),
                 Err(refusal) => Matter::Refusal(refusal),
@@ -127,6 +131,7 @@ impl Arrival {
             },
             Matter::Redirect(status, template) => exchange.redirect(*status, template),
             Matter::Metrics => exchange.text(metrics::CONTENT_TYPE, || cx.counting.metrics().text()),
+            Matter::Options => exchange.options(),
             Matter::Refusal(refusal) => exchange.refuse(*refusal),
         };
         tracing::debug!(method = head.method.as_str(), status = answer.status.code(), "request");

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::files::{FieldRules, FieldValues, FileOptions, Symlinks};
 pub use self::limits::{HttpLimits, Limits, PoolLimits, StoreLimits};
 pub use self::listener::{Listener, ListenerForm, Place};
-pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol};
+pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
     AccessTarget, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,

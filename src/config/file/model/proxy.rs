@@ -35,6 +35,10 @@ pub struct ProxyOptions {
     pub forwarded: Forwarded,
     /// `Forwarded` (RFC 7239) tells of the client, too, unless `forwarded` is `off`.
     pub forwarded_field: bool,
+    /// What becomes of fields with `_` in their name. Applications behind CGI, FastCGI or WSGI cannot tell `X_Real_IP` from
+    /// `X-Real-IP`. So one that they would take for a field of the connection or the framing, for one of those that tell of
+    /// the client (unless `forwarded` is `off`), or for one that `request_headers` sets or removes, is never passed on.
+    pub underscore_fields: UnderscoreFields,
     /// The name under which xps adds itself to `Via`, or `off`.
     pub via: Via,
     /// Connections may change to another protocol, such as WebSocket.
@@ -57,6 +61,7 @@ impl Default for ProxyOptions {
             replace_prefix: None,
             forwarded: Forwarded::Append,
             forwarded_field: false,
+            underscore_fields: UnderscoreFields::Pass,
             via: Via::As(Token("xps".into())),
             upgrade: true,
             request_headers: FieldRules::default(),
@@ -92,6 +97,17 @@ pub enum Forwarded {
     Replace,
     /// They are passed on as they are.
     Off,
+}
+
+/// What becomes of the other fields with `_` in their name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnderscoreFields {
+    /// All others are passed on.
+    #[default]
+    Pass,
+    /// No field with `_` in its name is passed on.
+    Drop,
 }
 
 /// A version of the PROXY protocol.

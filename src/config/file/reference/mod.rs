@@ -69,7 +69,11 @@ fn sections() -> Vec<Section> {
                            drop `;parameters`, drop empty segments, and resolve `.` and `..`; what is above the root for one \
                            of them is refused, too. So `/group%2Fproject` passes, and with routes for `/admin` and `/` \
                            `/admin/..%2fx`, `/admin;x/y` and `/x/..;/admin` do not. Servers that ignore more, such as the case \
-                           of letters or dots at a name's end, should have all routes of a host to themselves.",
+                           of letters or dots at a name's end, should have all routes of a host to themselves.\n\n\
+                           Of the fields whose name begins with `Proxy-`, those end here that are for the next proxy only: \
+                           `Proxy-Connection`, `Proxy-Authorization`, `Proxy-Authenticate` and `Proxy-Authentication-Info`; so \
+                           does `Proxy`, which CGI programs take for `HTTP_PROXY`. `Max-Forwards` is obeyed for OPTIONS: at 0 \
+                           xps answers itself.",
             ..Section::whole("Proxies", "Route")
         },
         Section {

@@ -113,6 +113,7 @@ fn request_rules() -> impl Strategy<Value = RequestRules> {
         forwarded_field,
         via,
         fields,
+        underscores: UnderscoreRule::Pass,
         path,
     })
 }

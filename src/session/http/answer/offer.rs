@@ -49,13 +49,17 @@ const PREFLIGHT_AGE_S: &str = "3600";
 impl Exchange<'_> {
     /// The answer to what has the same one whatever is there.
     pub(super) fn answer_anyhow(&mut self) -> Option<Answer> {
-        if let Err(refusal) = self.offer.check(self.head) {
-            return Some(self.refuse(refusal));
+        match self.head.method {
+            Method::Options => Some(self.options()),
+            _ => self.offer.check(self.head).err().map(|refusal| self.refuse(refusal)),
         }
-        (self.head.method == Method::Options).then(|| self.options())
     }
 
-    fn options(&self) -> Answer {
+    /// The answer to OPTIONS.
+    pub(in crate::session::http) fn options(&mut self) -> Answer {
+        if let Err(refusal) = self.offer.check(self.head) {
+            return self.refuse(refusal);
+        }
         let mut out = Vec::with_capacity(256);
         let head = self.begin(&mut out, Status::NO_CONTENT).field("Allow", self.allowed());
         self.extend(self.permit(head)).end();
