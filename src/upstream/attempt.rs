@@ -9,7 +9,8 @@
 //!   Queued ──► too many, or for too long: failed
 //! ```
 //!
-//! It settles with the group and gives the link back, once, whichever way the session ends. It does not know what the
+//! It settles with the group and gives the link back, once, whichever way the session ends. Of all that it tries, one
+//! failure counts: else one request could take several members out. It does not know what the
 //! connection is for, nor whether a lost request may be sent again: that is the session's to say.
 
 use std::rc::Rc;
@@ -36,6 +37,9 @@ pub struct Attempt {
     fresh: bool,
     /// The member that was picked last.
     last: Option<MemberId>,
+    /// A failure has been counted against a member. Others that it is tried at afterwards may fail for the same reason, its
+    /// own: so there is no second one.
+    has_counted: bool,
     state: State,
 }
 
@@ -79,7 +83,7 @@ pub enum Progress {
 /// Why no upstream could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// Health checks say that none is up.
+    /// Health checks, or the operator, say that none is up.
     #[error("no upstream is up")]
     Down,
     /// All are at their limit, and too many wait already.
@@ -101,7 +105,8 @@ impl Attempt {
         let state = State::Picking { after: None };
         // What was announced on another's connection is not this session's client.
         let fresh = group.announces().is_some();
-        Self { group, session, choice, tried: Tried::default(), tries_left, connect_timeout, fresh, last: None, state }
+        let (tried, last, has_counted) = (Tried::default(), None, false);
+        Self { group, session, choice, tried, tries_left, connect_timeout, fresh, last, has_counted, state }
     }
 
     /// Goes on, and says how far it is.
@@ -233,6 +238,10 @@ impl Attempt {
             let release = match release {
                 Release::Keep(_) if self.group.announces().is_some() => Release::Close(Manner::Orderly),
                 release => release,
+            };
+            let verdict = match verdict {
+                Verdict::Failure if std::mem::replace(&mut self.has_counted, true) => Verdict::Neutral,
+                verdict => verdict,
             };
             links.release(link, release, now);
             self.group.end(member, verdict, now);

@@ -16,6 +16,10 @@
 //! Members that the request has tried come last. A member at its limit of connections takes nothing; while it is up,
 //! requests rather wait than go to a backup.
 //!
+//! Requests that fail never take out all: a client may be able to make them fail at will. When no member is up, the least
+//! bad of those that only such failures took out is used: one that the request has not tried, with the fewest requests in
+//! flight, whose back-off ends first. [`Pick::Down`] is left for checks and the operator to decide.
+//!
 //! It does no I/O and reads no clock: time is given, and chance comes from a seed, so that a simulation can repeat it.
 
 mod config;
@@ -91,7 +95,7 @@ pub enum Pick {
     Member(MemberId),
     /// Some are up, but all that may be used are at their limit of connections.
     Busy,
-    /// None is up.
+    /// None is up, by what the checks or the operator say.
     Down,
 }
 
@@ -223,6 +227,18 @@ impl Group {
         match survey.rank().and_then(|rank| self.choose(rank, choice, tried, now)) {
             Some(id) => self.begin(id, now),
             None if survey.is_any_up() => Pick::Busy,
+            None => self.pick_least_bad(tried, now),
+        }
+    }
+
+    /// None is up; but what only failed requests say of a member is not enough to ask nobody.
+    fn pick_least_bad(&self, tried: &Tried, now: Time) -> Pick {
+        let all = self.members().filter_map(|(id, member)| Some((id, member, member.down_until()?)));
+        let open = all.clone().filter(|(_, member, _)| member.room() > 0);
+        let best = open.min_by_key(|(id, member, until)| (tried.contains(*id), member.in_flight.get(), *until));
+        match best {
+            Some((id, ..)) => self.begin(id, now),
+            None if all.count() > 0 => Pick::Busy,
             None => Pick::Down,
         }
     }
@@ -366,11 +382,15 @@ impl Group {
         queue.wake(places);
     }
 
-    /// How many requests that have tried nothing yet could be picked for now; `None` if none is up.
+    /// How many requests that have tried nothing yet could be picked for now; `None` if none is up, nor could be tried.
     fn places(&self, now: Time) -> Option<usize> {
         let none_tried = Tried::new();
         let survey = Survey::new(self.members(), &none_tried, now);
-        let Some(rank) = survey.rank() else { return survey.is_any_up().then_some(0) };
+        let Some(rank) = survey.rank() else {
+            let down = self.members().filter(|(_, member)| member.down_until().is_some());
+            let room = down.map(|(_, member)| member.room()).reduce(usize::saturating_add);
+            return if survey.is_any_up() { Some(0) } else { room };
+        };
         let open = self.members().filter(|(id, member)| rank.is_open(*id, member, &none_tried, now));
         Some(open.fold(0, |places: usize, (_, member)| places.saturating_add(member.places())))
     }

@@ -219,6 +219,47 @@ backends! {
         assert_eq!(victim.connections() - before, 10, "of 20");
     }
 
+    fn one_client_cannot_take_all_out_by_requests_that_fail(backend) {
+        // Each ends the connection where it is asked for something bad, and passes its checks.
+        let fatal = || Upstream::new(|stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                if request.line().contains("/bad") {
+                    return;
+                }
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PAGE}", PAGE.len()));
+            }
+        });
+        let upstreams = [fatal(), fatal(), fatal()];
+        let addresses: Vec<String> = upstreams.iter().map(|upstream| upstream.address().to_string()).collect();
+        let checks = json!({ "active": active("http"), "passive": { "failures": 1, "backoff": "1h" } });
+        let place = Place::new(backend);
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": addresses, "health_check": checks });
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        place.configure_with([routes(HERE, json!([route, metrics]))], |document| document["workers"] = json!(1));
+        let service = place.start();
+        let bad = || {
+            let mut wire = Wire::to(service.address());
+            wire.send("GET /bad HTTP/1.1\r\nHost: h\r\n\r\n");
+            wire.response().status
+        };
+        eventually("checks pass", || metric(&service, PASSED) >= 6);
+        // It is tried at all three, and counts at one.
+        let down = || service.count("upstream down: requests fail");
+        for number in 1..=3 {
+            assert_eq!(bad(), 502);
+            eventually("it is logged which one is down", || down() == number);
+        }
+        assert_eq!(bad(), 502);
+        (0..10).for_each(|_| ask(&service));
+        assert_eq!(down(), 3);
+        for _ in 0..20 {
+            assert_eq!(bad(), 502);
+            ask(&service);
+        }
+        assert_eq!(metric(&service, DOWN), 0, "by the checks");
+    }
+
     fn one_bad_answer_between_good_ones_decides_nothing(backend) {
         let members = [PAGE; 1].map(Member::new);
         let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);

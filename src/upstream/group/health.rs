@@ -8,11 +8,14 @@
 //!       └───────────────────────────────────────────────────────────────┘ Success: slow start
 //!
 //!      any ──── checks fail ───► CheckedDown ──── checks pass ───► Up: slow start
+//!
+//!      BackOff ──── begin, no member is up ───► BackOff, asked ──── Success ───► Up: slow start
 //! ```
 //!
 //! A verdict does not say which request it comes from, and requests that began before the member went down end whenever
 //! they end. In `BackOff` they change nothing. In `Trial` the first verdict decides, whoever's it is: a member that
-//! answers anyone is alive, and one that fails anyone is not to be hurried back.
+//! answers anyone is alive, and one that fails anyone is not to be hurried back. So it is in `BackOff` once the member has
+//! been asked although its back-off was not over, because no other was up; but then a failure does not double the back-off.
 //!
 //! It does not know the member, its load, or who asks.
 
@@ -40,8 +43,8 @@ pub(super) struct Health(State);
 enum State {
     /// Takes requests; `failures` in a row so far. Its share grows from `back_since` on, if it was down before.
     Up { failures: u32, back_since: Option<Time> },
-    /// Left alone until then.
-    BackOff { until: Time, back_off: Duration },
+    /// Left alone until then, unless no member is up; `is_asked`: a request went there all the same.
+    BackOff { until: Time, back_off: Duration, is_asked: bool },
     /// One request tries it. Without a verdict until then, another one may.
     Trial { until: Time, back_off: Duration },
     /// The checks say that it is down.
@@ -92,6 +95,14 @@ impl Health {
         }
     }
 
+    /// When its back-off or trial is over, whoever else is up; `None`: that is not why it is down, or it is not.
+    pub(super) const fn down_until(&self) -> Option<Time> {
+        match self.0 {
+            State::BackOff { until, .. } | State::Trial { until, .. } => Some(until),
+            State::Up { .. } | State::CheckedDown => None,
+        }
+    }
+
     /// The part of its weight that counts now, in thousandths. All of it for a trial, since that is one request anyway.
     pub(super) fn share(&self, slow_start: SlowStart, now: Time) -> u64 {
         match self.0 {
@@ -109,9 +120,11 @@ impl Health {
         }
     }
 
-    /// A request goes there. To a member that is not up, it is the trial.
+    /// A request goes there. To a member that is not up, it is the trial; but not before its time.
     pub(super) fn begin(&mut self, passive: &PassiveHealth, now: Time) {
         self.0 = match self.0 {
+            State::BackOff { until, back_off, .. } if until > now => State::BackOff { until, back_off, is_asked: true },
+            state @ State::Trial { until, .. } if until > now => state,
             State::BackOff { back_off, .. } | State::Trial { back_off, .. } => {
                 State::Trial { until: now + passive.back_off_max, back_off }
             }
@@ -135,22 +148,31 @@ impl Health {
                     (State::Up { failures, back_since }, None)
                 } else {
                     let back_off = passive.back_off.min(passive.back_off_max);
-                    (State::BackOff { until: now + back_off, back_off }, Some(Change::Failed { failures, back_off }))
+                    let state = State::BackOff { until: now + back_off, back_off, is_asked: false };
+                    (state, Some(Change::Failed { failures, back_off }))
                 }
             }
-            (State::Trial { .. }, Verdict::Success) => {
+            (State::Trial { .. } | State::BackOff { is_asked: true, .. }, Verdict::Success) => {
                 (State::Up { failures: 0, back_since: Some(now) }, Some(Change::TrialSucceeded))
             }
             (State::Trial { back_off, .. }, Verdict::Failure) => {
                 let back_off = back_off.saturating_mul(2).min(passive.back_off_max);
-                (State::BackOff { until: now + back_off, back_off }, Some(Change::TrialFailed { back_off }))
+                let state = State::BackOff { until: now + back_off, back_off, is_asked: false };
+                (state, Some(Change::TrialFailed { back_off }))
+            }
+            // The others come first then.
+            (State::BackOff { back_off, is_asked: true, .. }, Verdict::Failure) => {
+                (State::BackOff { until: now + back_off, back_off, is_asked: true }, None)
             }
             // Nobody is left who could be trying it, so the next may.
             (State::Trial { back_off, .. }, Verdict::Neutral) if in_flight == 0 => {
-                (State::BackOff { until: now, back_off }, None)
+                (State::BackOff { until: now, back_off, is_asked: false }, None)
             }
-            (state @ (State::Up { .. } | State::Trial { .. }), Verdict::Neutral)
-            | (state @ (State::BackOff { .. } | State::CheckedDown), _) => (state, None),
+            (
+                state @ (State::Up { .. } | State::Trial { .. } | State::BackOff { is_asked: true, .. }),
+                Verdict::Neutral,
+            )
+            | (state @ (State::BackOff { is_asked: false, .. } | State::CheckedDown), _) => (state, None),
         };
         self.0 = state;
         change
@@ -343,6 +365,27 @@ mod tests {
             assert_eq!(subject.0.on_verdict(verdict, 1, &PASSIVE, at(0)), None);
         }
         assert!(!subject.is_usable(0) && subject.is_usable(1));
+    }
+
+    #[test]
+    fn one_that_is_asked_before_its_time_comes_back_with_an_answer_and_is_not_left_alone_for_longer() {
+        let mut subject = Subject::down(0);
+        let half_a_second = at(0) + Duration::from_millis(500);
+        subject.0.begin(&PASSIVE, half_a_second);
+        assert!(!subject.0.is_usable(half_a_second), "it is not up yet for those who have another");
+        assert_eq!(subject.0.on_verdict(Verdict::Failure, 0, &PASSIVE, half_a_second), None);
+        assert_eq!(subject.0.down_until(), Some(half_a_second + Duration::from_secs(1)), "not doubled");
+        assert_eq!(subject.0.on_verdict(Verdict::Neutral, 0, &PASSIVE, at(1)), None);
+        assert_eq!(subject.0.on_verdict(Verdict::Success, 0, &PASSIVE, at(1)), Some(Change::TrialSucceeded));
+        assert!(subject.0.is_up());
+    }
+
+    #[test]
+    fn a_trial_that_another_request_joins_is_not_prolonged() {
+        let mut subject = Subject::down(0);
+        subject.0.begin(&PASSIVE, at(1));
+        subject.0.begin(&PASSIVE, at(30));
+        assert_eq!(subject.0.down_until(), Some(at(61)));
     }
 
     #[test]

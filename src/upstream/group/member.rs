@@ -67,11 +67,20 @@ impl Member {
 
     /// How many requests more it may have in flight: no more than one, if that is to try it.
     pub(super) fn places(&self) -> usize {
-        let places = match self.connections_max {
+        if self.health.get().is_up() { self.room() } else { self.room().min(1) }
+    }
+
+    /// The same, whether it is up or not.
+    pub(super) const fn room(&self) -> usize {
+        match self.connections_max {
             0 => usize::MAX,
             most => most.saturating_sub(self.in_flight.get()),
-        };
-        if self.health.get().is_up() { places } else { places.min(1) }
+        }
+    }
+
+    /// Whether it is down only since requests have failed, and until when it is left alone while another is up.
+    pub(super) fn down_until(&self) -> Option<Time> {
+        self.health.get().down_until().filter(|_| !self.is_draining())
     }
 
     /// Its weight as it counts now, in thousandths.

@@ -265,6 +265,64 @@ fn the_only_member_is_never_taken_out_by_failures_but_by_checks() {
     assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
 }
 
+/// Takes all down by failures, one after the other.
+fn fail_all(group: &Group) {
+    for index in 0..group.members.len() as u16 {
+        fail(group, index, at(0));
+    }
+}
+
+#[test]
+fn failures_never_take_out_all_and_the_least_bad_is_tried() {
+    let group = group(&[1, 1, 1], Policy::RoundRobin);
+    let millis = |millis| at(0) + Duration::from_millis(millis);
+    for index in [1, 0, 2] {
+        fail(&group, index, millis(u64::from(index != 1) * 10 + u64::from(index == 2) * 10));
+    }
+    // The one whose back-off ends first; then the others, since that one has failed again.
+    let turns: Vec<u16> = (0..6)
+        .map(|step| {
+            let now = millis(100 + step);
+            let index = take(&group, Choice::Any, now);
+            group.end(id(index), Verdict::Failure, now);
+            index
+        })
+        .collect();
+    assert_eq!(turns, [1, 0, 2, 1, 0, 2]);
+    assert_eq!(group.pick(Choice::Any, &tried(&[0, 1]), millis(200)), Pick::Member(id(2)), "what was not tried yet");
+    // Several at a time are spread.
+    let taken: Vec<u16> = (0..5).map(|_| take(&group, Choice::Any, millis(200))).collect();
+    assert_eq!(taken, [1, 0, 1, 0, 2]);
+    // One answer, and it is up.
+    group.end(id(0), Verdict::Success, millis(200));
+    assert!(group.status(id(0), millis(200)).unwrap().is_up);
+    assert!((0..5).all(|_| take(&group, Choice::Any, millis(200)) == 0));
+}
+
+#[test]
+fn what_checks_or_the_operator_have_taken_out_is_not_tried() {
+    let group = group(&[1, 1, 0], Policy::RoundRobin);
+    fail_all(&group);
+    group.set_checked(id(0), false, at(0));
+    assert!((0..5).all(|_| take(&group, Choice::Any, at(0)) == 1));
+    group.set_checked(id(1), false, at(0));
+    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+}
+
+#[test]
+fn limits_hold_also_where_all_have_failed() {
+    let mut config = config(&[1, 1]);
+    config.members.iter_mut().for_each(|member| member.connections_max = 1);
+    let group = Group::new(config, 0);
+    fail_all(&group);
+    assert_eq!((take(&group, Choice::Any, at(0)), take(&group, Choice::Any, at(0))), (0, 1));
+    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Busy);
+    assert!(group.wait(key(7), at(0)));
+    group.end(id(1), Verdict::Failure, at(0));
+    assert_eq!(woken(&group), [7]);
+    assert_eq!(group.pick_again(key(7), Choice::Any, &NONE, at(0)), Pick::Member(id(1)));
+}
+
 #[test]
 fn a_group_without_members_is_down() {
     assert_eq!(group(&[], Policy::RandomOfTwo).pick(Choice::Hash(1), &NONE, at(0)), Pick::Down);
@@ -282,8 +340,7 @@ fn backups_are_used_when_every_other_member_is_down() {
     fail(&group, 1, at(0));
     assert_eq!(shares(&group, requests(10), at(0)), [0, 0, 5, 5]);
     fail(&group, 2, at(0));
-    fail(&group, 3, at(0));
-    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    group.set_checked(id(3), false, at(0));
     // The others are tried first.
     assert!(take(&group, Choice::Any, at(1)) < 2);
 }

@@ -193,11 +193,13 @@ pub enum CheckKind {
     Http,
 }
 
-/// What is concluded from failed requests.
+/// What is concluded from failed requests. Clients may know requests that fail at will, so these never take out all.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PassiveCheck {
-    /// After so many failures in a row an upstream is left alone. 0: never.
+    /// After so many failures in a row an upstream is left alone. A request counts once, at however many upstreams it fails.
+    /// While no other is up, those that were left alone are tried all the same, the least bad first: only `active` checks
+    /// take out all. 0: never.
     pub failures: u32,
     /// For how long; doubled each time that it fails again.
     pub backoff: Period,
