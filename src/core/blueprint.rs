@@ -75,6 +75,8 @@ pub(super) struct Builder {
     places: u64,
     /// What an upstream may have in all is shared by so many; 0: this is the only one.
     workers: usize,
+    /// Which of them this is.
+    number: usize,
     groups: Vec<Rc<Group>>,
     upstreams: Upstreams,
     /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
@@ -202,9 +204,9 @@ impl Builder {
         }
     }
 
-    /// The worker is one of so many that do the same.
-    pub(super) const fn share_among(&mut self, workers: usize) {
-        self.workers = workers;
+    /// This is worker `number` of so many that do the same.
+    pub(super) const fn share_among(&mut self, number: usize, workers: usize) {
+        (self.number, self.workers) = (number, workers);
     }
 
     fn group(&mut self, mut config: GroupConfig) -> Rc<Group> {
@@ -214,6 +216,7 @@ impl Builder {
         }
         self.groups_made += 1;
         let group = Group::sharing(&mut self.upstreams, config, self.seeds.hash_one(self.groups_made));
+        group.start_apart(self.number, self.workers);
         self.groups.push(Rc::clone(&group));
         group
     }

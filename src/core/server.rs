@@ -191,13 +191,14 @@ impl Server {
             config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
         let change = self.entrances.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
-        let duties = || Duties {
+        let duties = |number| Duties {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
+            number,
             workers,
             entrances: Vec::new(),
         };
-        let mut all: Vec<Duties> = (0..workers).map(|_| duties()).collect();
+        let mut all: Vec<Duties> = (0..workers).map(duties).collect();
         let shares = self.entrances.commit(change);
         for (((id, shares), blueprint), listener) in shares.into_iter().zip(blueprints).zip(&config.listeners) {
             let mut shares = shares.into_iter();

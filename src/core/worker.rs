@@ -30,7 +30,8 @@ pub enum Message {
 pub struct Duties {
     pub(super) limits: Limits,
     pub(super) admission: Arc<Admission>,
-    /// How many workers do the same.
+    /// Which worker this is, of how many that do the same.
+    pub(super) number: usize,
     pub(super) workers: usize,
     pub(super) entrances: Vec<Entrance>,
 }
@@ -86,8 +87,8 @@ impl<D: KernelDriver> Worker<D> {
 
     /// Takes its duties up, or changes them.
     pub(super) fn serve(&mut self, duties: Duties) {
-        let Duties { limits, admission, workers, entrances } = duties;
-        self.builder.share_among(workers);
+        let Duties { limits, admission, number, workers, entrances } = duties;
+        self.builder.share_among(number, workers);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
         admission.enlist(self.driver.waker());

@@ -142,6 +142,19 @@ impl Group {
         })
     }
 
+    /// Says that the group is that of one of several workers, so that they do not all begin with the same member.
+    pub fn start_apart(&self, number: usize, workers: usize) {
+        for is_backup in [false, true] {
+            let candidates =
+                self.members().filter(|(_, member)| member.is_backup == is_backup && !member.is_draining());
+            let candidates = candidates.map(|(id, member)| {
+                let weight = member.weight(self.slow_start, Time::ZERO);
+                Candidate { id, member, weight }
+            });
+            policy::start_apart(candidates, number as u64, workers as u64);
+        }
+    }
+
     /// The member's upstream.
     ///
     /// # Panics

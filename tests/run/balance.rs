@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::member::Member;
 use crate::place::{Place, Service, routes};
+use crate::support::log::Record;
 use crate::support::{Backend, Launch, Upstream, Xps, ask, backends, eventually, patience};
 use crate::wire::{Response, Wire};
 
@@ -146,7 +147,53 @@ fn expect_least_loaded(patient: &Patient, address: std::net::SocketAddr) {
     }
 }
 
+/// The number of the worker that served the connection from there.
+#[track_caller]
+fn worker_of(service: &Service, client: std::net::SocketAddr) -> u64 {
+    let record = service.first.log().wait_for("the connection's end", |record| {
+        record.message() == "connection ended" && record.text("peer") == Some(client.to_string().as_str())
+    });
+    let Record::Json(value) = record else { panic!("the log is JSON") };
+    value["span"]["number"].as_u64().expect("a worker's number")
+}
+
 backends! {
+    fn workers_begin_at_different_upstreams_also_after_a_reload(backend) {
+        const WORKERS: usize = 4;
+        let place = Place::new(backend);
+        let configure = |members: &[Member; WORKERS]| {
+            let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": plain(members) });
+            place.configure_with([routes(HERE, json!([route]))], |document| document["workers"] = json!(WORKERS));
+        };
+        let before = ["a", "b", "c", "d"].map(Member::new);
+        configure(&before);
+        let service = place.start();
+        // Whose turn is first, of each worker; the kernel chooses the worker.
+        let firsts = |names: [&str; WORKERS]| {
+            let mut firsts = BTreeMap::new();
+            for _ in 0..2000 {
+                let mut wire = Wire::to(service.address());
+                let client = wire.stream.local_addr().expect("connected");
+                wire.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+                let name = wire.response().text();
+                drop(wire);
+                // A worker may not have heard of the reload.
+                if names.contains(&name.as_str()) {
+                    firsts.entry(worker_of(&service, client)).or_insert(name);
+                }
+                if firsts.len() == WORKERS {
+                    break;
+                }
+            }
+            firsts.into_values().collect::<BTreeSet<_>>()
+        };
+        assert_eq!(firsts(["a", "b", "c", "d"]).len(), WORKERS);
+        let after = ["e", "f", "g", "h"].map(Member::new);
+        configure(&after);
+        service.reload();
+        assert_eq!(firsts(["e", "f", "g", "h"]).len(), WORKERS);
+    }
+
     fn in_turn_each_has_as_many_as_the_others(backend) {
         let members = members();
         let (_place, service) = start(backend, plain(&members), json!({}));

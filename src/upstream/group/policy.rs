@@ -45,6 +45,30 @@ pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -
     Some(best.id)
 }
 
+/// Takes turns for requests that do not come, so that workers that each do the same begin at other places, evenly spread
+/// over a round: a few requests are spread, too, though each worker sees but one of them.
+pub(super) fn start_apart<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone, number: u64, workers: u64) {
+    /// Of one worker, in all, where a round is long: members times turns.
+    const STEPS_MAX: u64 = 1 << 20;
+    let (mut count, mut total, mut divisor) = (0, 0, 0);
+    for Candidate { weight, .. } in candidates.clone() {
+        (count, total, divisor) = (count + 1, total + weight, greatest_common_divisor(divisor, weight));
+    }
+    let Some(round) = total.checked_div(divisor) else { return };
+    let workers = workers.max(1);
+    let stride = (round / workers).min(STEPS_MAX / count / workers).max(1);
+    for _ in 0..number * stride % round {
+        round_robin(candidates.clone());
+    }
+}
+
+const fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
+    while let Some(rest) = one.checked_rem(other) {
+        (one, other) = (other, rest);
+    }
+    one
+}
+
 /// The least loaded; of equals, as in round robin.
 pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<MemberId> {
     let least = candidates.clone().min_by(Candidate::by_load)?;

@@ -86,6 +86,36 @@ fn a_heavy_members_turns_are_spread_evenly() {
 }
 
 #[test]
+fn workers_begin_at_places_that_are_spread_over_a_round() {
+    let firsts = |weights: &[u32], policy: Policy, workers: usize| -> Vec<u16> {
+        let first = |number| {
+            let group = group(weights, policy.clone());
+            group.start_apart(number, workers);
+            visit(&group, Choice::Any, at(0))
+        };
+        (0..workers).map(first).collect()
+    };
+    for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::Sticky { cookie: "to".into() }] {
+        assert_eq!(firsts(&[1; 4], policy.clone(), 4), [0, 1, 2, 3], "{policy:?}");
+        assert_eq!(firsts(&[1; 3], policy.clone(), 5), [0, 1, 2, 0, 1], "{policy:?}");
+        assert_eq!(firsts(&[7; 8], policy.clone(), 2), [0, 4], "{policy:?}");
+    }
+    // As the first seven requests of one worker.
+    assert_eq!(firsts(&[5, 1, 1], Policy::RoundRobin, 7), [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(firsts(&[5, 1, 1, 0], Policy::RoundRobin, 4), [0, 0, 1, 0]);
+    assert_eq!(firsts(&[65535, 1], Policy::RoundRobin, 2), [0, 1]);
+    assert_eq!(group(&[], Policy::RoundRobin).pick(Choice::Any, &NONE, at(0)), Pick::Down);
+}
+
+#[test]
+fn a_place_to_begin_at_is_found_soon_whatever_the_weights() {
+    let weights: Vec<u32> = (0..5000).map(|index| 60_000 + index).collect();
+    group(&weights, Policy::RoundRobin).start_apart(63, 64);
+    group(&[], Policy::RoundRobin).start_apart(1, 2);
+    group(&[0, 0], Policy::RoundRobin).start_apart(1, 2);
+}
+
+#[test]
 fn the_policies_that_weigh_all_spread_by_weight() {
     let hashed = Policy::Hash(HashSource::Path);
     for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::RandomOfTwo] {

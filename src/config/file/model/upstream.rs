@@ -117,7 +117,7 @@ impl From<UpstreamForm> for Upstream {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {
-    /// In turn, each as often as the others.
+    /// In turn, each as often as the others. Each worker has turns of its own; they begin at different upstreams.
     #[default]
     RoundRobin,
     /// In turn, each as often as its `weight` says.
