@@ -101,7 +101,9 @@ impl Ending {
             Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
             Self::TooSlow | Self::Stalled | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
-            Self::NotIntroduced | Self::AnswerTruncated | Self::UpstreamSilent => true,
+            // Said already, with upstream and reason.
+            Self::AnswerTruncated | Self::UpstreamSilent => false,
+            Self::NotIntroduced => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
         }
     }

@@ -14,6 +14,7 @@ mod origin;
 
 mod access_log;
 mod answers;
+mod causes;
 mod clients;
 mod fields;
 mod pressure;

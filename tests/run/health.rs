@@ -294,6 +294,21 @@ backends! {
         assert!((1..=15).contains(&share), "{share} of 100");
     }
 
+    fn an_upstream_without_an_address_is_named_in_the_log(backend) {
+        let place = Place::new(backend);
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": ["nobody.invalid:80"] });
+        place.configure([routes(HERE, json!([route]))]);
+        let service = place.start();
+        let mut wire = Wire::to(service.address());
+        wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+        // Without a network the name server may not answer at all.
+        let status = wire.response().status;
+        assert!(matches!(status, 502 | 504), "{status}");
+        let record = service.first.log().wait_for("a warning", |record| record.message() == "upstream request failed");
+        assert_eq!((record.level(), record.text("upstream")), ("WARN", Some("nobody.invalid:80")));
+        assert_eq!(record.number("status"), Some(u64::from(status)));
+    }
+
     fn if_all_are_unwell_requests_are_refused_at_once(backend) {
         let members = [PAGE; 2].map(Member::new);
         let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);
@@ -304,6 +319,11 @@ backends! {
         let mut wire = Wire::to(service.address());
         wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(wire.response().status, 503);
+        service.first.log().wait_for("a warning", |record| {
+            record.level() == "WARN"
+                && record.message() == "upstream request failed"
+                && record.text("reason") == Some("no upstream is up")
+        });
         assert_eq!(members.iter().map(Member::served).sum::<u64>(), 0);
     }
 }

@@ -37,6 +37,17 @@ impl Narrow {
         Self { origin, _place: place, service }
     }
 
+    /// The log says why a request was refused.
+    #[track_caller]
+    fn expect_warning(&self, reason: &str) {
+        self.service.first.log().wait_for(reason, |record| {
+            record.level() == "WARN"
+                && record.message() == "upstream request failed"
+                && record.number("status") == Some(503)
+                && record.text("reason").is_some_and(|text| text.contains(reason))
+        });
+    }
+
     /// A client whose connection is known to be accepted.
     #[track_caller]
     fn client(&self) -> Wire {
@@ -112,6 +123,7 @@ backends! {
         let mut refused = narrow.asking(&["/refused"]);
         let response = refused.response();
         assert_eq!((response.status, response.is_last()), (503, false), "{response:?}");
+        narrow.expect_warning("the queue is full");
         let mut visit = narrow.origin.visit();
         serve(&mut visit, "/served");
         expect(&mut served, "/served");
@@ -129,6 +141,7 @@ backends! {
         let mut waiting = narrow.asking(&["/waiting"]);
         let response = waiting.response();
         assert_eq!((response.status, response.is_last()), (503, false), "{response:?}");
+        narrow.expect_warning("busy for too long");
         assert!(since.elapsed() >= Duration::from_millis(300));
         let mut visit = narrow.origin.visit();
         serve(&mut visit, "/served");

@@ -22,6 +22,7 @@ use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use super::record::NOT_ANSWERED;
 use super::upload::{TOO_LARGE, Upload, push_data};
+use super::upstream_failure::{Lost, refusal_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
@@ -35,7 +36,7 @@ use crate::session::{Context, Ending};
 use crate::tcp::{Connection, End, Manner, proxy_header};
 use crate::telemetry::access::Draft;
 use crate::upstream::group::{Choice, Verdict};
-use crate::upstream::{Attempt, ConnectError, Progress, Release, Unreachable};
+use crate::upstream::{Attempt, Progress, Release, Unreachable};
 
 /// A client that ends its side so soon after its last byte has only said that there is no other request; later, it has left.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -190,7 +191,13 @@ impl Forward {
                         self.deadline = self.attempt.deadline(cx.links);
                         return Turn::Wait;
                     }
-                    Progress::Failed(why) => return Turn::Refused(refusal_of(why)),
+                    Progress::Failed(why) => {
+                        let refusal = refusal_of(why);
+                        let upstream =
+                            matches!(why, Unreachable::Connect(_)).then(|| self.attempt.upstream()).flatten();
+                        report(upstream, Some(refusal.status), &why);
+                        return Turn::Refused(refusal);
+                    }
                     Progress::Ready => self.silence = (cx.now, 0),
                 }
             }
@@ -284,7 +291,7 @@ impl Forward {
         let parsed = match answer::parse(received.bytes(), self.asked.is_head, &cx.limits.http.head) {
             Ok(parsed) => parsed,
             Err(bad) => {
-                tracing::warn!(%bad, "refused");
+                report(self.attempt.upstream(), Some(Status::BAD_GATEWAY), &bad);
                 return Some(self.give_up(Refusal::new(Status::BAD_GATEWAY, bad.reason), Verdict::Failure, cx));
             }
         };
@@ -303,7 +310,8 @@ impl Forward {
             return None;
         }
         if head.status == Status::SWITCHING_PROTOCOLS && !self.asked.wants_upgrade {
-            let refusal = Refusal::new(Status::BAD_GATEWAY, "the upstream changed a protocol that nobody asked it to");
+            let refusal = Refusal::new(Status::BAD_GATEWAY, "upstream sent 101 without an upgrade request");
+            report(self.attempt.upstream(), Some(refusal.status), &refusal.reason);
             return Some(self.give_up(refusal, Verdict::Failure, cx));
         }
         let to = self.asked.version;
@@ -354,7 +362,7 @@ impl Forward {
                 None
             }
             Err(refusal) => {
-                tracing::warn!(%refusal, "the upstream's answer is not framed as it said");
+                report(self.attempt.upstream(), None, &format_args!("malformed response body: {}", refusal.reason));
                 Some(self.cut(Ending::AnswerTruncated, Verdict::Failure, cx))
             }
         }
@@ -368,6 +376,7 @@ impl Forward {
                     outbox.push(writer.end());
                     return Some(self.finish(cx));
                 }
+                report(self.attempt.upstream(), None, &Lost { end, when: "before the end of the response body" });
                 Some(match end {
                     End::Eof => self.cut(Ending::AnswerTruncated, Verdict::Failure, cx),
                     End::Failed(fault) => self.cut(Ending::UpstreamLost(fault), Verdict::Failure, cx),
@@ -381,6 +390,8 @@ impl Forward {
                     return None;
                 }
                 let refusal = Refusal::new(Status::BAD_GATEWAY, "the upstream ended the connection without an answer");
+                let when = if self.has_heard { "in the middle of the response head" } else { "before a response" };
+                report(self.attempt.upstream(), Some(refusal.status), &Lost { end, when });
                 Some(self.give_up(refusal, Verdict::Failure, cx))
             }
         }
@@ -409,9 +420,16 @@ impl Forward {
         match self.stage {
             Stage::Reaching | Stage::Asked => {
                 let refusal = Refusal::new(Status::GATEWAY_TIMEOUT, "the upstream did not answer in time");
+                let reason = format_args!("no response within {timeout:?} (response_timeout)");
+                report(self.attempt.upstream(), Some(refusal.status), &reason);
                 self.give_up(refusal, Verdict::Failure, cx)
             }
-            Stage::Answering { .. } => self.cut(Ending::UpstreamSilent, Verdict::Failure, cx),
+            Stage::Answering { .. } => {
+                let reason =
+                    format_args!("silent for {timeout:?} in the middle of the response body (response_timeout)");
+                report(self.attempt.upstream(), None, &reason);
+                self.cut(Ending::UpstreamSilent, Verdict::Failure, cx)
+            }
         }
     }
 
@@ -563,25 +581,5 @@ fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt
             chain.push(Chunk::shared(&head[host_end..]));
         }
         _ => chain.push(head.clone()),
-    }
-}
-
-/// What a client is told when no upstream can be had.
-fn refusal_of(why: Unreachable) -> Refusal {
-    match why {
-        Unreachable::Down => Refusal::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
-        Unreachable::QueueFull | Unreachable::QueueTimedOut => {
-            Refusal::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
-        }
-        Unreachable::Connect(error) if error.is_shortage() => Refusal::new(
-            Status::SERVICE_UNAVAILABLE,
-            "there is no room for another connection to an upstream; try again",
-        ),
-        Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
-            Refusal::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
-        }
-        Unreachable::Connect(ConnectError::Refused { .. } | ConnectError::Resolve(_)) => {
-            Refusal::new(Status::BAD_GATEWAY, "no upstream took the connection")
-        }
     }
 }

@@ -27,6 +27,7 @@ mod record;
 mod site;
 mod unwanted;
 mod upload;
+mod upstream_failure;
 mod welcome;
 
 use std::rc::Rc;
