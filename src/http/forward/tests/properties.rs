@@ -13,6 +13,7 @@ const NAMES: &[&str] = &[
     "Authorization",
     "CONNECTION",
     "Connection",
+    "Content_Length",
     "Cookie",
     "Date",
     "Expect",
@@ -32,6 +33,7 @@ const NAMES: &[&str] = &[
     "X-Forwarded-Host",
     "X-Forwarded-Port",
     "X-Real-IP",
+    "X_Forwarded_For",
     "Y",
     "te",
     "x",
@@ -125,9 +127,9 @@ fn end_to_end<'b>(fields: &Fields<'b>, others: &[&str]) -> Vec<Field<'b>> {
     let options: Vec<&str> = connection.iter().flat_map(|value| value.split(',')).map(str::trim).collect();
     let is_kept = |field: &Field<'_>| {
         let name = lower(field.name);
-        let can_be_named = ["x", "y", "z", "server"].contains(&&*name);
+        let can_be_named = ["x", "y", "z", "server", "x_forwarded_for"].contains(&&*name);
         let is_named = can_be_named && options.contains(&&*name);
-        let is_ours = HOP_BY_HOP.contains(&&*name) || ["host", "content-length"].contains(&&*name);
+        let is_ours = HOP_BY_HOP.contains(&&*name) || ["host", "content-length", "content_length"].contains(&&*name);
         !is_named && !is_ours && !others.contains(&&*name)
     };
     fields.iter().filter(is_kept).collect()
@@ -196,12 +198,14 @@ proptest! {
         prop_assert_eq!(hop_by_hop(&sent.fields), expected);
 
         let mut others = vec!["via", "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"];
-        others.extend(["x-forwarded-host", "x-forwarded-port", "new", "date", "cookie"]);
+        others.extend(["x-forwarded-host", "x-forwarded-port", "new", "date", "cookie", "x_forwarded_for"]);
         others.extend((!is_http11).then_some("expect"));
         // What the rules may touch is looked at in what is left over: `X` as far as they do not.
         others.extend(rules_name(&rules.fields, "X").then_some("x"));
         prop_assert_eq!(end_to_end(&sent.fields, &others), end_to_end(&head.fields, &others));
+        prop_assert_eq!(sent.fields.all("content_length").count(), 0);
         if rules.forwarded != ForwardedRule::Off {
+            prop_assert_eq!(sent.fields.all("x_forwarded_for").count(), 0);
             prop_assert!(sent.fields.all("x-forwarded-for").count() <= 1 + rules.fields.set.len() + rules.fields.add.len());
         }
     }
