@@ -145,7 +145,7 @@ impl Forwarding {
             (host.route(path).map(std::ptr::from_ref), is_beneath)
         };
         if rule.keeps_spelling_of(raw) {
-            return is_read_alike(raw.as_bytes(), route_of);
+            return decoded.is_plain(raw) || is_read_alike(raw.as_bytes(), route_of);
         }
         let mut respelled = Vec::new();
         path::encode_path(decoded.as_bytes(), decoded.ends_with_slash(), &mut respelled);

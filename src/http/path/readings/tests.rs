@@ -204,6 +204,16 @@ proptest! {
     }
 
     #[test]
+    fn what_is_plain_at_a_glance_has_one_reading(pieces in vec(prop::sample::select(PIECES), 0..6)) {
+        let raw = format!("/{}", pieces.concat());
+        let Ok(path) = decode(&raw) else { return Ok(()) };
+        let is_one = Features::of(raw.as_bytes()) == Features::default();
+        prop_assert!(is_one || !path.is_plain(&raw), "{}", raw);
+        // The other way round it misses those with escapes that all must decode.
+        prop_assert!(!is_one || path.is_plain(&raw) || raw.contains('%'), "{}", raw);
+    }
+
+    #[test]
     fn a_path_of_names_passes_whatever_the_routes(names in vec("[a-z0-9._~-]{0,2}[a-z]", 0..6)) {
         let raw = format!("/{}", names.join("/"));
         prop_assert!(is_alike(&["", "a", "b", "a/b"], &raw));
