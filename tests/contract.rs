@@ -13,6 +13,7 @@ mod contract {
     pub mod files;
     pub mod kind;
     pub mod limits;
+    pub mod offload;
     pub mod queues;
     pub mod receive;
     pub mod rig;
@@ -26,7 +27,7 @@ mod support;
 use xps::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
-use contract::{accept, cancel, connect, files, kind, limits, receive, rig, send, send_file, storm, turn};
+use contract::{accept, cancel, connect, files, kind, limits, offload, receive, rig, send, send_file, storm, turn};
 
 /// The cases. One that is forgotten here is dead code, and the compiler says so.
 macro_rules! suite {
@@ -113,6 +114,15 @@ macro_rules! suite {
                     without_descriptors_accepting_pauses_and_recovers,
                     a_paused_accept_can_be_cancelled,
                     a_connect_without_descriptors_is_a_fault,
+                ];
+                offload: [
+                    no_kind_of_work_holds_up_another,
+                    look_ups_of_one_name_are_one,
+                    a_look_up_that_was_given_up_serves_the_next,
+                    what_is_cancelled_leaves_the_queue,
+                    a_full_queue_refuses_and_recovers,
+                    small_computations_do_not_wait_for_large_ones,
+                    threads_without_work_end,
                 ];
                 turn: [
                     an_idle_turn_lasts_as_long_as_asked,

@@ -12,7 +12,7 @@ pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
 use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 pub use crate::driver::probe::BackendChoice;
-use crate::driver::{FeatureSet, Links};
+use crate::driver::{FeatureSet, Links, OffloadLimits};
 use crate::file::compress::Compression;
 use crate::file::store::StoreLimits;
 use crate::http::error_page::ErrorPages;
@@ -354,6 +354,8 @@ pub struct Limits {
     pub http: HttpLimits,
     /// Files that one worker has at hand.
     pub store: StoreLimits,
+    /// Threads for look-ups, disk and computation, of all workers together.
+    pub offload: OffloadLimits,
 }
 
 impl Default for Limits {
@@ -370,6 +372,7 @@ impl Default for Limits {
             pool: PoolConfig::default(),
             http: HttpLimits::default(),
             store: StoreLimits::default(),
+            offload: OffloadLimits::default(),
         }
     }
 }

@@ -53,7 +53,9 @@ pub fn run(
             let driver = Uring::new(UringConfig { off: uring_off, ..UringConfig::new(pool) })?;
             join(driver, stream.into(), upstream, limits)
         }
-        Backend::Epoll => join(Epoll::new(EpollConfig { pool })?, stream.into(), upstream, limits),
+        Backend::Epoll => {
+            join(Epoll::new(EpollConfig { pool, ..EpollConfig::default() })?, stream.into(), upstream, limits)
+        }
     }
 }
 

@@ -52,7 +52,8 @@ fn run(
     limits: Limits,
 ) -> io::Result<Vec<u8>> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut driver = Epoll::new(EpollConfig { pool: limits.pool.within(limits.pipe_bytes_max) })?;
+    let mut driver =
+        Epoll::new(EpollConfig { pool: limits.pool.within(limits.pipe_bytes_max), ..EpollConfig::default() })?;
     let drain_timeout = limits.drain_timeout;
     let mut core = Core::new(limits);
     core.admit_by(admission);

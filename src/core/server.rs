@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
-use crate::driver::{Address, FeatureSet, Waker, affinity};
+use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
 use crate::telemetry::metrics::{Counting, Metrics};
 
 /// Running workers.
@@ -30,6 +30,8 @@ pub struct Server {
     addresses: Vec<Address>,
     entrances: Entrances,
     admission: Arc<Admission>,
+    /// Threads that all workers share.
+    offload: Offload,
     selection: Selection,
     workers: Vec<WorkerHandle>,
     stop: Stop,
@@ -156,6 +158,7 @@ impl Server {
             addresses: Vec::new(),
             entrances: Entrances::default(),
             admission: Arc::default(),
+            offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
@@ -219,7 +222,8 @@ impl Server {
         for (number, duties) in duties.into_iter().enumerate() {
             let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
             let counting = Counting::new(Arc::clone(&self.metrics), number);
-            let plan = WorkerPlan { number, backend: self.selection.backend, uring_off, cpu, duties, counting };
+            let (backend, offload) = (self.selection.backend, self.offload.clone());
+            let plan = WorkerPlan { number, backend, uring_off, offload, cpu, duties, counting };
             self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
         }
         Ok(())
@@ -241,6 +245,7 @@ impl Server {
         for (worker, duties) in self.workers.iter().zip(duties) {
             worker.tell(Message::Serve(Box::new(duties)));
         }
+        self.offload.set_limits(config.limits.offload);
         self.tell_addresses(config);
         Ok(())
     }

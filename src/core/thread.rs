@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use super::state::Core;
 use super::worker::{Duties, Message, Worker};
 use crate::driver::probe::Backend;
-use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Uring, UringConfig, Waker, affinity};
+use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, Uring, UringConfig, Waker, affinity};
 use crate::telemetry::metrics::Counting;
 
 /// A running worker, as its supervisor sees it.
@@ -40,6 +40,7 @@ pub(super) struct WorkerPlan {
     pub(super) number: usize,
     pub(super) backend: Backend,
     pub(super) uring_off: FeatureSet,
+    pub(super) offload: Offload,
     pub(super) cpu: Option<usize>,
     pub(super) duties: Duties,
     pub(super) counting: Counting,
@@ -77,10 +78,14 @@ impl WorkerPlan {
         let pool = limits.pool.within(limits.pipe_bytes_max);
         match self.backend {
             Backend::IoUring => {
-                let driver = Uring::new(UringConfig { off: self.uring_off, ..UringConfig::new(pool) });
+                let (off, offload) = (self.uring_off, self.offload.clone());
+                let driver = Uring::new(UringConfig { off, offload, ..UringConfig::new(pool) });
                 self.serve(driver, ready, inbox)
             }
-            Backend::Epoll => self.serve(Epoll::new(EpollConfig { pool }), ready, inbox),
+            Backend::Epoll => {
+                let offload = self.offload.clone();
+                self.serve(Epoll::new(EpollConfig { pool, offload }), ready, inbox)
+            }
         }
     }
 

@@ -51,7 +51,7 @@ use self::offloaded::Answer;
 use self::outbox::{Outbox, Place};
 use self::poller::{BELL, Poller, Readiness, WAKER};
 use super::backlog::FullBacklogs;
-use super::offload::Offload;
+use super::offload::{Offload, OffloadClient};
 use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
@@ -61,10 +61,12 @@ use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
 
 /// How an [`Epoll`] is made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EpollConfig {
     /// The receive buffers.
     pub pool: PoolConfig,
+    /// The threads for what must not hold up the loop; shared by all drivers of a process.
+    pub offload: Offload,
 }
 
 /// Carries operations out by non-blocking system calls and edge-triggered epoll, where io_uring is
@@ -76,7 +78,7 @@ pub struct Epoll {
     /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
     bell: Waker,
     pool: Pool,
-    offload: Offload<Answer>,
+    offload: OffloadClient<Answer>,
     sockets: Table<Endpoint>,
     send_room: SendRoom,
     /// Shared with offload threads that read ahead.
@@ -106,7 +108,7 @@ impl Epoll {
         poller.add_waker(bell.descriptor(), BELL)?;
         Ok(Self {
             poller,
-            offload: Offload::new(bell.clone()),
+            offload: OffloadClient::new(config.offload, bell.clone()),
             waker,
             bell,
             pool: Pool::new(config.pool),
@@ -298,11 +300,18 @@ impl Epoll {
                 match output {
                     // Nobody has heard of a socket that is still connecting.
                     Some(Output::Connect { .. }) => self.abandon(key),
-                    Some(Output::Send { .. } | Output::SendFile(_) | Output::Idle) | None => {}
+                    Some(Output::SendFile(transfer)) => {
+                        if let Some(ticket) = transfer.warming() {
+                            self.offload.cancel(ticket);
+                        }
+                    }
+                    Some(Output::Send { .. } | Output::Idle) | None => {}
                 }
             }
-            // Its answer, or its next attempt, will find nobody and be dropped.
-            Place::Offloaded | Place::Backlog => {}
+            // If it runs already, its result is dropped when it comes.
+            Place::Offloaded(ticket) => self.offload.cancel(ticket),
+            // The same of its next attempt.
+            Place::Backlog => {}
         }
         self.outbox.finish(id, Outcome::Cancelled);
     }
@@ -409,7 +418,7 @@ impl Epoll {
         match endpoint.output {
             Output::Connect { id } if endpoint.writable => self.finish_connect(key, id),
             Output::Send { id, .. } if endpoint.writable => self.send(key, id),
-            Output::SendFile(ref transfer) if endpoint.writable && !transfer.is_warming() => self.send_file(key),
+            Output::SendFile(ref transfer) if endpoint.writable && transfer.warming().is_none() => self.send_file(key),
             Output::Idle | Output::Connect { .. } | Output::Send { .. } | Output::SendFile(_) => Next::Wait,
         }
     }

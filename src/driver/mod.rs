@@ -23,7 +23,7 @@
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
 //! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
-//! | `Compute` | a function | `Computed` or `Cancelled` |
+//! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
 //! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
@@ -78,6 +78,7 @@ use std::time::Duration;
 pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
+pub use offload::{Offload, OffloadLimits};
 pub use ops::{Computation, File, Links, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
@@ -127,6 +128,9 @@ pub struct Turn {
     /// Another thread used the waker: look at the messages.
     pub woken: bool,
 }
+
+/// A `Read` of more than so much is carried out off the loop even if the page cache has it: copying takes some milliseconds.
+const READ_AT_ONCE_MAX: usize = 1 << 20;
 
 /// The most completions one turn hands out, so that timers and messages get their turn too.
 pub const TURN_COMPLETIONS_MAX: usize = 4096;

@@ -98,17 +98,30 @@ impl Root {
 }
 
 /// Something that takes long and needs nothing but what it owns.
-pub struct Computation(Box<dyn FnOnce() -> Vec<u8> + Send>);
+pub struct Computation {
+    function: Box<dyn FnOnce() -> Vec<u8> + Send>,
+    bytes: usize,
+}
 
 impl Computation {
     /// Wraps a function; it must neither wait nor panic.
     pub fn new(function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
-        Self(Box::new(function))
+        Self::of(0, function)
+    }
+
+    /// Wraps a function that works on `bytes` of input: small computations do not wait for large ones.
+    pub fn of(bytes: usize, function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
+        Self { function: Box::new(function), bytes }
+    }
+
+    /// For drivers: how many bytes it works on.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// For drivers: does it.
     pub fn run(self) -> Vec<u8> {
-        (self.0)()
+        (self.function)()
     }
 }
 

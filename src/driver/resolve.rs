@@ -15,17 +15,24 @@ use super::Fault;
 /// The most addresses of one name that are worth trying.
 const ADDRESSES_MAX: usize = 64;
 
-/// Every address of `host`, at least one, in the order in which to try them (RFC 6724, as the
-/// system is configured). An address in text is its own only address.
-pub(super) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
+/// An address in text: there is nothing to look up.
+pub(super) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
+    host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port))
+}
+
+/// The same addresses with this port.
+pub(super) fn with_port(mut addresses: Vec<SocketAddr>, port: u16) -> Vec<SocketAddr> {
+    addresses.iter_mut().for_each(|address| address.set_port(port));
+    addresses
+}
+
+/// Every address of `host`, at least one, with port 0, in the order in which to try them (RFC 6724, as the system is
+/// configured).
+pub(super) fn resolve(host: &str) -> Result<Vec<SocketAddr>, Fault> {
     let name = CString::new(host).map_err(|_| Fault::Resolver(libc::EAI_NONAME))?;
     let answer = Answer::ask(&name)?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for mut address in answer.addresses() {
-        address.set_port(port);
+    for address in answer.addresses() {
         // A host that several lines of /etc/hosts name can come twice.
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -95,19 +102,20 @@ mod tests {
 
     #[test]
     fn an_address_in_text_is_itself() {
-        assert_eq!(resolve("127.0.0.1", 80), Ok(vec![SocketAddr::from(([127, 0, 0, 1], 80))]));
-        assert_eq!(resolve("::1", 81), Ok(vec!["[::1]:81".parse().unwrap()]));
+        assert_eq!(literal("127.0.0.1", 80), Some(SocketAddr::from(([127, 0, 0, 1], 80))));
+        assert_eq!(literal("::1", 81), Some("[::1]:81".parse().unwrap()));
+        assert_eq!(literal("localhost", 81), None);
     }
 
     #[test]
     fn localhost_is_a_loopback_address_with_the_port_asked_for() {
-        let addresses = resolve("localhost", 8080).unwrap();
+        let addresses = with_port(resolve("localhost").unwrap(), 8080);
         assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 8080), "{addresses:?}");
     }
 
     #[test]
     fn names_that_cannot_be_are_faults_of_the_resolver() {
-        assert_eq!(resolve("nul\0byte", 80), Err(Fault::Resolver(libc::EAI_NONAME)));
-        assert!(matches!(resolve("", 80), Err(Fault::Resolver(_) | Fault::Os(_))));
+        assert_eq!(resolve("nul\0byte"), Err(Fault::Resolver(libc::EAI_NONAME)));
+        assert!(matches!(resolve(""), Err(Fault::Resolver(_) | Fault::Os(_))));
     }
 }

@@ -39,6 +39,15 @@ pub(super) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Has the scheduler prefer everything else to the calling thread, the more so the greater `nice` is. On Linux the value
+/// belongs to the thread, against what POSIX says (setpriority(2)).
+pub(super) fn lower_thread_priority(nice: i32) -> io::Result<()> {
+    // SAFETY: no pointers are passed, and the call always succeeds.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS as _, thread as libc::id_t, nice) }).map(drop)
+}
+
 /// `accept4(2)` as in [`accept`], with the peer's address from the same call.
 pub(super) fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
     // SAFETY: the closure passes on the storage and its length, and the kernel fills both in.

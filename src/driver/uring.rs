@@ -57,7 +57,7 @@ use self::ring::Ring;
 use self::send::SpareSends;
 use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
-use super::offload::Offload;
+use super::offload::{Offload, OffloadClient};
 use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
@@ -67,10 +67,12 @@ use crate::buffer::{Pool, PoolConfig, SizeClass};
 use crate::table::{Key, Table};
 
 /// How a [`Uring`] is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UringConfig {
     /// The receive buffers.
     pub pool: PoolConfig,
+    /// The threads for what must not hold up the loop; shared by all drivers of a process.
+    pub offload: Offload,
     /// Optional features not to use even where the kernel has them.
     pub off: FeatureSet,
     /// Room for submissions. More than this in one turn take several system calls.
@@ -81,8 +83,9 @@ pub struct UringConfig {
 
 impl UringConfig {
     /// Sizes that suit a server.
-    pub const fn new(pool: PoolConfig) -> Self {
-        Self { pool, off: FeatureSet::NONE, sq_entries: 1024, cq_entries: 16_384 }
+    pub fn new(pool: PoolConfig) -> Self {
+        let offload = Offload::default();
+        Self { pool, offload, off: FeatureSet::NONE, sq_entries: 1024, cq_entries: 16_384 }
     }
 }
 
@@ -97,7 +100,7 @@ pub struct Uring {
     waker: Waker,
     /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
     bell: Waker,
-    offload: Offload<Answer>,
+    offload: OffloadClient<Answer>,
     sockets: Table<Endpoint>,
     send_room: SendRoom,
     files: Table<Arc<OwnedFd>>,
@@ -174,7 +177,7 @@ impl Uring {
             pool: Pool::new(config.pool),
             small,
             large,
-            offload: Offload::new(bell.clone()),
+            offload: OffloadClient::new(config.offload, bell.clone()),
             waker,
             bell,
             sockets: Table::new(),
@@ -347,7 +350,11 @@ impl Uring {
             return;
         }
         flight.is_cancelled = true;
-        if flight.is_in_kernel {
+        if let Work::Offloaded(ticket) = flight.work {
+            // If it runs already, its result is dropped when it comes.
+            self.offload.cancel(ticket);
+            self.finish(id, Outcome::Cancelled);
+        } else if flight.is_in_kernel {
             let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
             // SAFETY: the entry points to nothing.
             unsafe { self.push(entry) };
@@ -411,7 +418,7 @@ impl Uring {
                 | Work::ConnectLater
                 | Work::Open { .. }
                 | Work::Read(_)
-                | Work::Offloaded
+                | Work::Offloaded(_)
                 | Work::Close => {}
             }
         }
@@ -508,7 +515,7 @@ impl Uring {
                 self.on_descriptor_closed();
                 self.finish(id, Outcome::Done);
             }
-            Work::ConnectLater | Work::Offloaded => {
+            Work::ConnectLater | Work::Offloaded(_) => {
                 debug_assert!(false, "{id} is not in the kernel and has a completion")
             }
         }
@@ -572,7 +579,7 @@ impl Uring {
             | Work::Connect(_)
             | Work::ConnectLater
             | Work::Read(_)
-            | Work::Offloaded
+            | Work::Offloaded(_)
             | Work::Close => {}
         }
         if !cqueue::more(flags) {

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use self::job::{Job, Step};
+use self::job::{Input, Job, Step};
 use self::key::{Aspect, key_of};
 pub use self::limits::StoreLimits;
 use super::cache::{self, Cache};
@@ -219,7 +219,8 @@ impl Store {
         }
         let entries = Arc::clone(listed.entries());
         if let Some(job) = self.join_or_start(key, inquiry.waiter, Step::Sorting { listed, sort }) {
-            let computation = Computation::new(move || sort.order_as_bytes(&entries));
+            let bytes = entries.len() * size_of::<crate::driver::FolderEntry>();
+            let computation = Computation::of(bytes, move || sort.order_as_bytes(&entries));
             ops.submit(token(job), Op::Compute(computation));
         }
         Lookup::Pending
@@ -257,8 +258,8 @@ impl Store {
         let (source, size) = (Rc::clone(source), source.info.size);
         let step = match &source.content {
             Content::Memory(bytes) => {
-                let bytes = Arc::clone(bytes);
-                Step::Fetched { source, coding, level, bytes }
+                let input = Input::Shared(Arc::clone(bytes));
+                Step::Fetched { source, coding, level, input }
             }
             Content::File(_) if source.info.size <= FETCH_BYTES_MAX => Step::Fetching { source, coding, level },
             Content::File(_) | Content::Folder | Content::Special => return Lookup::Found(Ok(source)),
@@ -292,7 +293,7 @@ impl Store {
                 return self.go_on(Job {
                     key,
                     waiters,
-                    step: Step::Fetched { source, coding, level, bytes: bytes.into() },
+                    step: Step::Fetched { source, coding, level, input: Input::Own(bytes) },
                 });
             }
             (Step::Reading { info, is_settled, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
@@ -306,6 +307,14 @@ impl Store {
                 } else {
                     source
                 }))
+            }
+            // There is no thread for it, or too much else to compute: the file goes out as it is, and is not remembered so.
+            (Step::Compressing { source, .. }, Outcome::Failed(_)) => {
+                self.coding_bytes -= coding_bytes;
+                self.under_way.remove(&key);
+                self.woken.extend(waiters);
+                self.passing.insert(key, Ok(Found::Resource(source)));
+                return;
             }
             (Step::Listing { previous }, Outcome::Listed(entries)) => Ok(Found::Folder(match previous {
                 // Whoever is being sent it shares it with those who come now.
@@ -478,12 +487,12 @@ impl Store {
 
     fn compress(&mut self, job: Key, ops: &mut Ops) {
         let Some(Job { step, .. }) = self.jobs.get_mut(job) else { return };
-        let Step::Fetched { source, coding, level, bytes } = step else { return };
-        let (source, coding, level, bytes) = (Rc::clone(source), *coding, *level, Arc::clone(bytes));
-        *step = Step::Compressing { source, coding };
-        let computation = Computation::new(move || {
+        let Step::Fetched { source, coding, .. } = step else { return };
+        let compressing = Step::Compressing { source: Rc::clone(source), coding: *coding };
+        let Step::Fetched { coding, level, input, .. } = std::mem::replace(step, compressing) else { return };
+        let computation = Computation::of(input.len(), move || {
             // An empty result is not worth sending, so the file goes out as it is.
-            compress::compress(coding, level, &bytes).unwrap_or_default()
+            compress::compress(coding, level, &input).unwrap_or_default()
         });
         ops.submit(token(job), Op::Compute(computation));
     }

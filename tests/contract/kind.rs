@@ -4,7 +4,9 @@ use std::io;
 use std::process::{Command, Stdio};
 
 use xps::buffer::PoolConfig;
-use xps::driver::{Epoll, EpollConfig, Feature, FeatureSet, KernelDriver, Uring, UringConfig, kernel_features};
+use xps::driver::{
+    Epoll, EpollConfig, Feature, FeatureSet, KernelDriver, Offload, Uring, UringConfig, kernel_features,
+};
 
 use crate::rig::Rig;
 use crate::support::environment::{bulk, skip};
@@ -13,7 +15,7 @@ use crate::support::environment::{bulk, skip};
 pub trait Kind: Copy + Send + 'static {
     type Driver: KernelDriver;
 
-    fn driver(self, pool: PoolConfig) -> io::Result<Self::Driver>;
+    fn driver(self, pool: PoolConfig, offload: Offload) -> io::Result<Self::Driver>;
 
     /// Whether sockets that carry bulk get large buffers.
     fn has_large_buffers(self) -> bool;
@@ -37,8 +39,8 @@ impl OnUring {
 impl Kind for OnUring {
     type Driver = Uring;
 
-    fn driver(self, pool: PoolConfig) -> io::Result<Uring> {
-        Uring::new(UringConfig { off: self.off, ..UringConfig::new(pool) })
+    fn driver(self, pool: PoolConfig, offload: Offload) -> io::Result<Uring> {
+        Uring::new(UringConfig { off: self.off, offload, ..UringConfig::new(pool) })
     }
 
     fn has_large_buffers(self) -> bool {
@@ -47,7 +49,7 @@ impl Kind for OnUring {
     }
 
     fn obstacle(self) -> Option<io::Error> {
-        self.driver(PoolConfig::default()).err()
+        self.driver(PoolConfig::default(), Offload::default()).err()
     }
 }
 
@@ -58,8 +60,8 @@ pub struct OnEpoll;
 impl Kind for OnEpoll {
     type Driver = Epoll;
 
-    fn driver(self, pool: PoolConfig) -> io::Result<Epoll> {
-        Epoll::new(EpollConfig { pool })
+    fn driver(self, pool: PoolConfig, offload: Offload) -> io::Result<Epoll> {
+        Epoll::new(EpollConfig { pool, offload })
     }
 
     fn has_large_buffers(self) -> bool {
@@ -86,7 +88,12 @@ impl<K: Kind> Case<K> {
     }
 
     pub fn rig_with(&self, pool: PoolConfig) -> Rig<K::Driver> {
-        Rig::new(self.kind.driver(pool).expect("a driver"))
+        Rig::new(self.kind.driver(pool, Offload::default()).expect("a driver"))
+    }
+
+    /// A driver whose work off the loop is done there.
+    pub fn rig_with_offload(&self, offload: Offload) -> Rig<K::Driver> {
+        Rig::new(self.kind.driver(PoolConfig::default(), offload).expect("a driver"))
     }
 
     /// So much of something; less where a driver runs the suite once more without one of its features.

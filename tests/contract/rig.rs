@@ -293,7 +293,7 @@ fn is_legal(name: &str, outcome: &Outcome) -> bool {
         "open" => (matches!(outcome, Outcome::Opened(..)), true, true),
         "read" => (matches!(outcome, Outcome::Read(_)), true, true),
         "list" => (matches!(outcome, Outcome::Listed(_)), true, true),
-        "compute" => (matches!(outcome, Outcome::Computed(_)), true, false),
+        "compute" => (matches!(outcome, Outcome::Computed(_)), true, true),
         "local_address" => (matches!(outcome, Outcome::Local(_)), false, true),
         "shutdown" => (matches!(outcome, Outcome::Done), false, true),
         "close" | "reset" | "close_file" => (matches!(outcome, Outcome::Done), false, false),

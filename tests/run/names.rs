@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::place::{Place, Service, routes};
 use crate::reload::upstream_on;
 use crate::support::client::ping;
-use crate::support::hosts::Hosts;
+use crate::support::hosts::{Hosts, SilentNameServer};
 use crate::support::upstream::echo;
-use crate::support::{Upstream, ask, backends, connect, eventually, skip};
+use crate::support::{Upstream, ask, backends, connect, eventually, patience, skip};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -35,6 +35,42 @@ fn named(listener: &TcpListener) -> String {
 }
 
 backends! {
+    fn a_name_that_is_never_answered_holds_up_nothing_else(backend) {
+        const SILENT: &str = "never-answered.test";
+        let server = match SilentNameServer::new() {
+            Ok(server) => server,
+            Err(error) => return skip("a_name_that_is_never_answered", &error.to_string()),
+        };
+        if let Some(why) = server.obstacle(SILENT) {
+            return skip("a_name_that_is_never_answered", why);
+        }
+        let place = Place::new(backend);
+        place.page("folder", "here");
+        let upstream = format!("{SILENT}:80");
+        place.configure([routes(HERE, json!([
+            { "req_path": "/", "type": "file_serve", "dir_path": "folder", "listing": true },
+            { "req_path": "/silent", "type": "reverse_proxy", "upstreams": [upstream], "resolve_interval": "0" },
+        ]))]);
+        let service = Service::new(place.launch().through(server.namespace()).start());
+        let here = service.address();
+        // Everybody asks and leaves.
+        for _ in 0..40 {
+            let mut wire = Wire::to(here);
+            wire.send("GET /silent/ HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        assert!(server.is_asked(patience()), "the name is looked up");
+        for _ in 0..8 {
+            let mut wire = Wire::to(here);
+            wire.send("GET / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n");
+            let response = wire.response();
+            assert_eq!(response.status, 200, "{response:?}");
+            assert!(response.text().contains("page"), "{response:?}");
+        }
+        // Once for each type of address, however many asked.
+        let more = std::iter::from_fn(|| server.is_asked(std::time::Duration::from_millis(100)).then_some(())).count();
+        assert!(more <= 1, "{more} more questions");
+    }
+
     fn a_name_that_leads_elsewhere_moves_new_requests_and_leaves_what_is_under_way(backend) {
         let hosts = Hosts::new(&format!("{HERE} {NAME}\n"));
         if let Some(why) = hosts.obstacle(NAME, &[HERE]) {

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use super::{Epoll, Place};
 use crate::driver::folder::{self, read_fully};
-use crate::driver::{Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, resolve, sys};
+use crate::driver::offload::{LaneKind, Ticket};
+use crate::driver::{
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, resolve, sys,
+};
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
 /// it a file that was opened in vain.
@@ -25,8 +28,14 @@ pub(super) enum Answer {
 impl Epoll {
     pub(super) fn start_resolve(&mut self, id: OpId, host: Arc<str>, port: u16) {
         self.counters.submissions += 1;
-        self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || Answer::Resolved { id, result: resolve::resolve(&host, port) });
+        if let Some(address) = resolve::literal(&host, port) {
+            return self.outbox.push(id, Outcome::Resolved(vec![address]));
+        }
+        let ticket = self.offload.resolve(&host, move |found| {
+            let result = found.map(|addresses| resolve::with_port(addresses, port));
+            Answer::Resolved { id, result }
+        });
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
@@ -39,38 +48,51 @@ impl Epoll {
     }
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || {
+        let ticket = self.offload.run(LaneKind::Disk, 0, move || {
             let result = beneath::open(&root, &path).and_then(with_info);
             Answer::Opened { id, result }
         });
+        self.offloaded(id, ticket);
     }
 
-    /// Reads at once what the page cache has; the rest, from the beginning, off the loop.
+    /// Reads at once what the page cache has, unless it is much; the rest, from the beginning, off the loop.
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
         self.counters.submissions += 1;
         let mut bytes = vec![0; length];
-        if let Ok(count) = sys::read_cached_at(file.as_fd(), &mut bytes, offset)
+        if length <= READ_AT_ONCE_MAX
+            && let Ok(count) = sys::read_cached_at(file.as_fd(), &mut bytes, offset)
             && count == length
         {
             return self.outbox.push(id, Outcome::Read(bytes));
         }
         let file = Arc::clone(file);
-        self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || Answer::Read { id, result: read_fully(file.as_fd(), bytes, offset) });
+        let task = move || Answer::Read { id, result: read_fully(file.as_fd(), bytes, offset) };
+        let ticket = self.offload.run(LaneKind::Disk, 0, task);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.counters.submissions += 1;
-        self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || Answer::Listed { id, result: folder::list(&root, &path) });
+        let task = move || Answer::Listed { id, result: folder::list(&root, &path) };
+        let ticket = self.offload.run(LaneKind::Disk, 0, task);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
         self.counters.submissions += 1;
-        self.outbox.enter(id, Place::Offloaded);
-        self.offload.run(move || Answer::Computed { id, bytes: computation.run() });
+        let task_bytes = computation.bytes();
+        let task = move || Answer::Computed { id, bytes: computation.run() };
+        let ticket = self.offload.run(LaneKind::Computation, task_bytes, task);
+        self.offloaded(id, ticket);
+    }
+
+    /// Notes where an operation waits for its answer; one that found no place there has failed.
+    fn offloaded(&mut self, id: OpId, ticket: Result<Ticket, Fault>) {
+        match ticket {
+            Ok(ticket) => self.outbox.enter(id, Place::Offloaded(ticket)),
+            Err(fault) => self.outbox.push(id, Outcome::Failed(fault)),
+        }
     }
 
     /// Takes what the threads have ready.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::driver::offload::Ticket;
 use crate::driver::{Completion, OpId, Outcome};
 use crate::table::Key;
 
@@ -15,8 +16,8 @@ pub(super) enum Place {
     Input(Key),
     /// In the sending direction of this socket.
     Output(Key),
-    /// On another thread.
-    Offloaded,
+    /// On another thread, or in the queue for one.
+    Offloaded(Ticket),
     /// Among the connects that wait for room in a backlog.
     Backlog,
 }

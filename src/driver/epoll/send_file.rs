@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::{Answer, Epoll, Next, Output};
 use crate::buffer::Chain;
+use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::page_cache::{PROBE_BYTES, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
@@ -35,13 +36,13 @@ pub(super) struct Transfer {
     left: u64,
     /// The file is believed to be in the page cache up to here.
     cached_until: u64,
-    /// A thread is reading the next piece.
-    is_warming: bool,
+    /// A thread is reading the next piece, or will.
+    warming: Option<Ticket>,
 }
 
 impl Transfer {
-    pub(super) const fn is_warming(&self) -> bool {
-        self.is_warming
+    pub(super) const fn warming(&self) -> Option<Ticket> {
+        self.warming
     }
 
     /// The bytes to be sent next, as a range: where it ends.
@@ -66,7 +67,7 @@ impl Epoll {
             return self.outbox.push(id, Outcome::Failed(Fault::FileTruncated));
         }
         let file = Arc::clone(file);
-        let transfer = Transfer { id, head, file, offset, left: length, cached_until: offset, is_warming: false };
+        let transfer = Transfer { id, head, file, offset, left: length, cached_until: offset, warming: None };
         self.start_output(id, socket, Output::SendFile(Box::new(transfer)));
     }
 
@@ -102,14 +103,17 @@ impl Epoll {
             if transfer.offset >= transfer.cached_until {
                 let end = transfer.piece_end();
                 if !is_range_cached(transfer.file.as_fd(), transfer.offset, end) {
-                    transfer.is_warming = true;
                     let (file, offset) = (Arc::clone(&transfer.file), transfer.offset);
-                    self.offload.run(move || {
+                    let ticket = self.offload.run(LaneKind::Disk, 0, move || {
                         warm(file.as_fd(), offset, end);
                         Answer::Warmed { id, until: end }
                     });
-                    next = Next::Wait;
-                    break;
+                    // Where no thread is to be had, the loop waits for the disk: better than to break off.
+                    if let Ok(ticket) = ticket {
+                        transfer.warming = Some(ticket);
+                        next = Next::Wait;
+                        break;
+                    }
                 }
                 transfer.cached_until = end;
             }
@@ -160,7 +164,7 @@ impl Epoll {
         if let Some(endpoint) = self.sockets.get_mut(key)
             && let Output::SendFile(transfer) = &mut endpoint.output
         {
-            transfer.is_warming = false;
+            transfer.warming = None;
             transfer.cached_until = until;
             self.queue(key);
         }

@@ -39,7 +39,7 @@ impl Uring {
 
     pub(super) fn on_connect(&mut self, id: OpId, result: i32) {
         let Some(mut flight) = self.flights.remove(id) else { return };
-        let Work::Connect(attempt) = std::mem::replace(&mut flight.work, Work::Offloaded) else { return };
+        let Work::Connect(attempt) = std::mem::replace(&mut flight.work, Work::ConnectLater) else { return };
         let Attempt { socket, address, name } = *attempt;
         let connected = match (result, name) {
             (0.., Some(_)) => Ok(()),

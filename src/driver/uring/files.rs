@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::types::OpenHow;
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 
 use super::{Uring, Work};
-use crate::driver::{Fault, Feature, File, OpId, Outcome, Root, sys};
+use crate::driver::{Fault, Feature, File, OpId, Outcome, READ_AT_ONCE_MAX, Root, sys};
 
 /// An open in flight.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ impl Uring {
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
             .offset(*offset + *filled as u64)
             .build();
+        // The ring copies what the page cache has while it is entered, unless it is told not to.
+        let entry = if rest.len() > READ_AT_ONCE_MAX { entry.flags(squeue::Flags::ASYNC) } else { entry };
         // SAFETY: the memory belongs to the flight, which lives until the completion and does not touch it before.
         unsafe { self.submit(id, entry) };
     }

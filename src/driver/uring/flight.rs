@@ -6,6 +6,7 @@ use super::receive::Arming;
 use super::send::Sending;
 use super::send_file::Transfer;
 use crate::driver::OpId;
+use crate::driver::offload::Ticket;
 use crate::table::Key;
 
 /// One operation from its start to its final outcome.
@@ -40,8 +41,8 @@ pub(super) enum Work {
     /// Boxed, since the kernel reads path and manner where they are.
     Open(Box<Opening>),
     Read(Box<Reading>),
-    /// On another thread.
-    Offloaded,
+    /// On another thread, or in the queue for one.
+    Offloaded(Ticket),
     Close,
 }
 

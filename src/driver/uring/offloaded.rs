@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Uring, Work};
+use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
     Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, resolve, sys,
 };
@@ -23,11 +24,18 @@ pub(super) enum Answer {
 
 impl Uring {
     pub(super) fn start_resolve(&mut self, id: OpId, host: Arc<str>, port: u16) {
-        self.offload(id, move || Answer::Resolved { id, result: resolve::resolve(&host, port) });
+        if let Some(address) = resolve::literal(&host, port) {
+            return self.emit(id, Outcome::Resolved(vec![address]));
+        }
+        let ticket = self.offload.resolve(&host, move |found| {
+            let result = found.map(|addresses| resolve::with_port(addresses, port));
+            Answer::Resolved { id, result }
+        });
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.offload(id, move || {
+        self.offload(id, LaneKind::Disk, 0, move || {
             let result = beneath::open(&root, &path).and_then(|file| {
                 let info = sys::file_info(file.as_fd())?;
                 Ok((file, info))
@@ -37,16 +45,25 @@ impl Uring {
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.offload(id, move || Answer::Listed { id, result: folder::list(&root, &path) });
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Listed { id, result: folder::list(&root, &path) });
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
-        self.offload(id, move || Answer::Computed { id, bytes: computation.run() });
+        let bytes = computation.bytes();
+        self.offload(id, LaneKind::Computation, bytes, move || Answer::Computed { id, bytes: computation.run() });
     }
 
-    fn offload(&mut self, id: OpId, task: impl FnOnce() -> Answer + Send + 'static) {
-        self.flights.insert(id, Work::Offloaded);
-        self.offload.run(task);
+    fn offload(&mut self, id: OpId, lane: LaneKind, bytes: usize, task: impl FnOnce() -> Answer + Send + 'static) {
+        let ticket = self.offload.run(lane, bytes, task);
+        self.offloaded(id, ticket);
+    }
+
+    /// Notes where an operation waits for its answer; one that found no place there has failed.
+    fn offloaded(&mut self, id: OpId, ticket: Result<Ticket, Fault>) {
+        match ticket {
+            Ok(ticket) => self.flights.insert(id, Work::Offloaded(ticket)),
+            Err(fault) => self.emit(id, Outcome::Failed(fault)),
+        }
     }
 
     /// Takes what the threads have ready.

@@ -51,13 +51,33 @@ pub(super) enum Step {
         source: Rc<Resource>,
         coding: Coding,
         level: Level,
-        bytes: Arc<[u8]>,
+        input: Input,
     },
     Compressing {
         source: Rc<Resource>,
         coding: Coding,
     },
     Closing,
+}
+
+/// What is to be compressed: some megabytes, which the loop must not copy.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// The content of a file at hand.
+    Shared(Arc<[u8]>),
+    /// Read for this alone.
+    Own(Vec<u8>),
+}
+
+impl std::ops::Deref for Input {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
 }
 
 impl Step {

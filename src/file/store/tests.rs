@@ -238,6 +238,20 @@ fn what_was_compressed_once_is_at_hand() {
     assert_eq!(bench.store.coding_bytes, 0);
 }
 
+#[test]
+fn what_no_thread_can_be_had_for_goes_out_as_it_is_and_is_tried_again() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let source = bench.fetched(c"file", INFO, b"");
+    for _ in 0..2 {
+        assert!(matches!(bench.coded(&source), Lookup::Pending));
+        assert!(!bench.bring(Outcome::Read(vec![b'a'; 300_000])), "it is only read");
+        assert!(bench.bring(Outcome::Failed(Fault::Os(libc::ENOBUFS))));
+        assert!(matches!(bench.coded(&source), Lookup::Found(Ok(plain)) if Rc::ptr_eq(&plain, &source)));
+        assert_eq!(bench.store.coding_bytes, 0);
+        bench.end_turn();
+    }
+}
+
 /// Each waits with its bytes for one of a few threads.
 #[test]
 fn no_more_is_being_compressed_than_may_be() {

@@ -80,6 +80,7 @@ pub(super) fn home(definition: &str) -> String {
         "HttpLimits" => "limits.http",
         "PoolLimits" => "limits.pool",
         "StoreLimits" => "limits.store",
+        "OffloadLimits" => "limits.offload",
         "HealthCheck" => "health_check",
         "ActiveCheck" => "health_check.active",
         "PassiveCheck" => "health_check.passive",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buffer::PoolConfig;
 use crate::config::units::{Period, Size};
-use crate::{config, file::store, http::HeadLimits};
+use crate::{config, driver, file::store, http::HeadLimits};
 
 /// The bounds of one worker and of each of its connections. A time of 0 means: no limit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,8 @@ pub struct Limits {
     pub http: HttpLimits,
     /// Files that one worker has at hand.
     pub store: StoreLimits,
+    /// The threads beside the workers.
+    pub offload: OffloadLimits,
 }
 
 /// The receive buffers of one worker.
@@ -114,6 +116,27 @@ pub struct StoreLimits {
     pub coding_bytes_max: Size,
 }
 
+/// The threads for what would hold up connections: one lane for each kind of work, shared by all workers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OffloadLimits {
+    /// The most names that are looked up at the same time. Requests for a name that is being looked up share the answer.
+    #[schemars(range(min = 1, max = 1024))]
+    pub names_threads: usize,
+    /// The most files and folders that are read at the same time where the system would make a worker wait.
+    #[schemars(range(min = 1, max = 1024))]
+    pub disk_threads: usize,
+    /// The most compressions and sorts at the same time, with lower priority than everything else. All but one may be of
+    /// large files. 0: as many as there are processors, at least 2.
+    #[schemars(range(min = 0, max = 1024))]
+    pub computation_threads: usize,
+    /// Tasks that may wait for a thread of their kind; a further one fails.
+    #[schemars(range(min = 1))]
+    pub queue_max: usize,
+    /// How long a thread without work is kept.
+    pub idle_for: Period,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::from(&config::Limits::default())
@@ -138,6 +161,12 @@ impl Default for StoreLimits {
     }
 }
 
+impl Default for OffloadLimits {
+    fn default() -> Self {
+        Limits::default().offload
+    }
+}
+
 impl From<&config::Limits> for Limits {
     /// Names every one of them, so that none can be forgotten here.
     fn from(limits: &config::Limits) -> Self {
@@ -153,6 +182,8 @@ impl From<&config::Limits> for Limits {
             pool: PoolConfig { small_bytes, large_bytes, small_max, large_max },
             http,
             store,
+            offload:
+                driver::OffloadLimits { names_threads, disk_threads, computation_threads, queue_max, idle_for: ends_after },
         } = *limits;
         let config::HttpLimits {
             head: HeadLimits { head_bytes_max, request_line_bytes_max, fields_max },
@@ -208,13 +239,20 @@ impl From<&config::Limits> for Limits {
                 bytes_max: Size(bytes_max),
                 coding_bytes_max: Size(usize::try_from(coding_bytes_max).unwrap_or(usize::MAX)),
             },
+            offload: OffloadLimits {
+                names_threads,
+                disk_threads,
+                computation_threads,
+                queue_max,
+                idle_for: Period(ends_after),
+            },
         }
     }
 }
 
 impl From<&Limits> for config::Limits {
     fn from(limits: &Limits) -> Self {
-        let Limits { pool, http, store, .. } = limits;
+        let Limits { pool, http, store, offload, .. } = limits;
         Self {
             connections_max: limits.connections_max,
             pipe_bytes_max: limits.pipe_bytes_max.0,
@@ -254,6 +292,13 @@ impl From<&Limits> for config::Limits {
                 open_max: store.open_max,
                 bytes_max: store.bytes_max.0,
                 coding_bytes_max: store.coding_bytes_max.0 as u64,
+            },
+            offload: driver::OffloadLimits {
+                names_threads: offload.names_threads,
+                disk_threads: offload.disk_threads,
+                computation_threads: offload.computation_threads,
+                queue_max: offload.queue_max,
+                idle_for: offload.idle_for.0,
             },
         }
     }

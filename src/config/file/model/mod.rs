@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::files::{FieldRules, FieldValues, FileOptions, Symlinks};
-pub use self::limits::{HttpLimits, Limits, PoolLimits, StoreLimits};
+pub use self::limits::{HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{Listener, ListenerForm, Place};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};

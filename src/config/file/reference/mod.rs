@@ -103,6 +103,7 @@ fn sections() -> Vec<Section> {
         Section::whole("Limits of the buffers", "PoolLimits"),
         Section::whole("Limits of HTTP", "HttpLimits"),
         Section::whole("Limits of the files at hand", "StoreLimits"),
+        Section::whole("Limits of the threads beside the workers", "OffloadLimits"),
     ]
 }
 
