@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -13,8 +14,10 @@ use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service
 use crate::core::{DrainCause, Operator, RunError, Server, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
-use crate::telemetry::access::AccessLog;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, access};
+
+/// How long the end of the program waits for the disks that access logs are on.
+const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the configuration anew.
 pub type Reload = Box<dyn FnMut() -> Result<ServerConfig, Failure>>;
@@ -30,12 +33,6 @@ pub fn operate(
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
-    let mut access_logs: Vec<AccessLog> = Vec::new();
-    for log in listeners.iter().flat_map(|listener| listener.service.access_logs()) {
-        if !access_logs.iter().any(|other| other.is_same(log)) {
-            access_logs.push(log.clone());
-        }
-    }
     let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
     let drain_timeout = Period(config.limits.drain_timeout);
     if reload.is_some() {
@@ -50,9 +47,10 @@ pub fn operate(
     // A process that another one of ours started has to say that the service is this one now.
     tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     server.run(Console { speaks, drain_timeout, descriptors, reload })?;
-    let dropped: usize = access_logs.iter().map(AccessLog::dropped_lines).sum();
-    if dropped > 0 {
-        tracing::warn!(dropped, "access log lines were lost in all");
+    // The workers that used them have ended.
+    let lost = access::finish(ACCESS_LOG_TIMEOUT);
+    if lost > 0 {
+        tracing::warn!(dropped = lost, "access log lines were lost in all");
     }
     Ok(())
 }

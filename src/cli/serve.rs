@@ -44,7 +44,10 @@ pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) ->
 fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, Failure> {
     match wanted {
         "off" => Ok(None),
-        "-" => Ok(Some(AccessLog::to_stdout(format))),
+        "-" => {
+            let failed = |error| Failure::AccessLog { path: "-".into(), error };
+            AccessLog::to_stdout(format).map(Some).map_err(failed)
+        }
         path => {
             let path = Path::new(path);
             let failed = |error| Failure::AccessLog { path: path.to_owned(), error };

@@ -27,7 +27,7 @@ use crate::http::Status;
 use crate::http::error_page::ErrorPage;
 use crate::http::forward::BadRule;
 use crate::http::redirect::Template;
-use crate::telemetry::access::{AccessFormat, AccessLog};
+use crate::telemetry::access::{AccessFormat, AccessLog, WeakAccessLog};
 
 /// Why a document that is well cannot be put into practice here.
 #[derive(Debug, thiserror::Error)]
@@ -66,19 +66,19 @@ pub enum BuildError {
     },
 }
 
-/// Builds what a server is told. The access logs it has opened stay open for the next time.
+/// Builds what a server is told. An access log that is open, and named again, goes on as it is.
 #[derive(Debug)]
 pub struct Builder {
     /// Where relative paths begin: the file's folder.
     folder: PathBuf,
-    logs: HashMap<(PathBuf, AccessFormat), AccessLog>,
-    stdout: HashMap<AccessFormat, AccessLog>,
+    /// The logs that are still in use; without a path, standard output.
+    logs: HashMap<(Option<PathBuf>, AccessFormat), WeakAccessLog>,
 }
 
 impl Builder {
     /// Relative paths begin at `folder`.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), logs: HashMap::new(), stdout: HashMap::new() }
+        Self { folder: folder.to_owned(), logs: HashMap::new() }
     }
 
     /// What a server is told; `workers` where the document does not say how many.
@@ -199,22 +199,26 @@ impl Builder {
     }
 
     fn access_log(&mut self, target: &AccessTarget, format: AccessFormat) -> Result<Option<AccessLog>, BuildError> {
-        match target {
-            AccessTarget::Off => Ok(None),
-            AccessTarget::Stdout => {
-                Ok(Some(self.stdout.entry(format).or_insert_with(|| AccessLog::to_stdout(format)).clone()))
-            }
-            AccessTarget::File(path) => {
-                let path = self.folder.join(path);
-                if let Some(log) = self.logs.get(&(path.clone(), format)) {
-                    return Ok(Some(log.clone()));
-                }
-                let log = AccessLog::to_file(&path, format)
-                    .map_err(|error| BuildError::AccessLog { path: path.clone(), error })?;
-                self.logs.insert((path, format), log.clone());
-                Ok(Some(log))
-            }
+        let path = match target {
+            AccessTarget::Off => return Ok(None),
+            AccessTarget::Stdout => None,
+            AccessTarget::File(path) => Some(self.folder.join(path)),
+        };
+        let key = (path, format);
+        if let Some(log) = self.logs.get(&key).and_then(WeakAccessLog::upgrade) {
+            return Ok(Some(log));
         }
+        let opened = match &key.0 {
+            None => AccessLog::to_stdout(format),
+            Some(path) => AccessLog::to_file(path, format),
+        };
+        let log = opened.map_err(|error| BuildError::AccessLog {
+            path: key.0.clone().unwrap_or_else(|| PathBuf::from("-")),
+            error,
+        })?;
+        self.logs.retain(|_, log| log.upgrade().is_some());
+        self.logs.insert(key, log.downgrade());
+        Ok(Some(log))
     }
 
     fn handler(&self, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {

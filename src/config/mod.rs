@@ -95,15 +95,6 @@ impl Service {
             Self::SendFile { .. } => "send_file",
         }
     }
-
-    /// Where its requests are recorded, as far as it has any and they are.
-    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
-        let hosts = match self {
-            Self::Http(front) => front.hosts.as_slice(),
-            Self::Echo | Self::Reverse | Self::TcpProxy(..) | Self::SendText(_) | Self::SendFile { .. } => &[],
-        };
-        hosts.iter().filter_map(|host| host.access_log.as_ref())
-    }
 }
 
 /// What an HTTP listener offers.

@@ -1,29 +1,25 @@
 //! The access log: one line for each request, written off the loop.
 //!
-//! A reader that is too slow loses lines, which are counted and told; it never holds up a request.
+//! A disk that is too slow or full loses lines, which are counted and told; it never holds up a request. A log whose last
+//! user is gone is closed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use clap::ValueEnum;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use super::line_writer::{self, Event, LineWriter, Output, remedy};
 use crate::driver::{Peer, signals};
 use crate::http::date::HttpDate;
 use crate::http::error_page::escape_json;
 use crate::http::fields::Known;
 use crate::http::response::push_decimal;
 use crate::http::{Refusal, RequestHead, Target, Version};
-
-/// Lines that may wait for a slow disk.
-const LINES_WAITING_MAX: usize = 64 << 10;
-
-/// Bytes of lines that may wait for it: a stalled disk costs no more memory than this.
-const BYTES_WAITING_MAX: usize = 32 << 20;
 
 /// Of a target no more is written down than so many bytes, which escaping may make longer.
 const TARGET_BYTES_MAX: usize = 2 << 10;
@@ -33,9 +29,6 @@ const FIELD_BYTES_MAX: usize = 1 << 10;
 
 /// What stands for the rest of something too long.
 const ELLIPSIS: &str = "...";
-
-/// Lost lines are told of no more often than this.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How requests are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
@@ -47,49 +40,24 @@ pub enum AccessFormat {
     Json,
 }
 
-/// Where requests are written down. Cheap to clone; one for each worker.
-#[derive(Clone)]
-pub struct AccessLog {
-    writer: NonBlocking,
+/// Where requests are written down. Cheap to clone; it is closed with the last clone.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: LineWriter,
     format: AccessFormat,
-    waiting: Arc<Waiting>,
-    guard: Arc<Mutex<WorkerGuard>>,
 }
 
-/// What waits to be written, and how much did not find room to.
-#[derive(Debug, Default)]
-struct Waiting {
-    lines: AtomicUsize,
-    bytes: AtomicUsize,
-    dropped_lines: AtomicUsize,
-}
+/// Finds a log again while it is in use.
+#[derive(Clone, Debug)]
+pub struct WeakAccessLog(Weak<Inner>);
 
-impl Waiting {
-    /// Takes room for a line, if there is enough.
-    fn take(&self, bytes: usize) -> bool {
-        let lines_before = self.lines.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = lines_before < LINES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
-        if !has_room {
-            self.give_back(1, bytes);
-            self.dropped_lines.fetch_add(1, Ordering::Relaxed);
-        }
-        has_room
-    }
-
-    fn give_back(&self, lines: usize, bytes: usize) {
-        self.lines.fetch_sub(lines, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn dropped_lines(&self) -> usize {
-        self.dropped_lines.load(Ordering::Relaxed)
-    }
-}
-
-impl std::fmt::Debug for AccessLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccessLog").field("format", &self.format).finish_non_exhaustive()
+impl WeakAccessLog {
+    /// The log, if it is still there.
+    pub fn upgrade(&self) -> Option<AccessLog> {
+        self.0.upgrade().map(AccessLog)
     }
 }
 
@@ -104,7 +72,7 @@ impl Draft {
     /// Writes it down, with the answer's status, the bytes of its body, and the time from the head's arrival.
     pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
         let Self { log, request } = self;
-        log.write(&request.line(log.format, status, body_bytes, duration));
+        log.write(request.line(log.0.format, status, body_bytes, duration));
     }
 }
 
@@ -160,47 +128,45 @@ impl Written {
 
 impl AccessLog {
     /// A log on standard output.
-    pub fn to_stdout(format: AccessFormat) -> Self {
-        Self::new(io::stdout(), format)
+    ///
+    /// # Errors
+    /// There may be no further descriptor or thread.
+    pub fn to_stdout(format: AccessFormat) -> io::Result<Self> {
+        Self::new(duplicate(io::stdout().as_fd())?, "standard output", format)
     }
 
     /// A log in a file, which is appended to, and opened anew after SIGUSR1.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// It cannot be opened, or there may be no further thread.
     pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
-        Ok(Self::new(Reopening::new(path)?, format))
+        Self::new(Reopening::new(path)?, &path.display().to_string(), format)
     }
 
-    fn new(output: impl Write + Send + 'static, format: AccessFormat) -> Self {
-        let waiting = Arc::<Waiting>::default();
-        let output = Complaining { output, waiting: Arc::clone(&waiting), told: 0, told_at: None };
-        // Who has taken room finds it: nothing is lost there, but for what tells of its end.
-        let (writer, guard) =
-            NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX + 1).lossy(true).finish(output);
-        Self { writer, format, waiting, guard: Arc::new(Mutex::new(guard)) }
+    fn new(output: impl Output, name: &str, format: AccessFormat) -> io::Result<Self> {
+        let name = name.to_owned();
+        let tell = Box::new(move |event: Event<'_>| {
+            tell(&name, &event);
+            None
+        });
+        Ok(Self(Arc::new(Inner { writer: LineWriter::start("xps-access-log", output, tell, &LOST)?, format })))
     }
 
-    /// Whether both write to the same place.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.guard, &other.guard)
-    }
-
-    /// Lines that were dropped so far, since the reader was too slow.
-    pub fn dropped_lines(&self) -> usize {
-        self.waiting.dropped_lines()
+    /// What finds it again, and does not keep it open.
+    pub fn downgrade(&self) -> WeakAccessLog {
+        WeakAccessLog(Arc::downgrade(&self.0))
     }
 
     /// Begins to write a request down, as long as its head is there.
     pub fn begin(&self, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> Draft {
-        Draft { log: self.clone(), request: Written::new(self.format, peer, head, unix_seconds) }
+        Draft { log: self.clone(), request: Written::new(self.0.format, peer, head, unix_seconds) }
     }
 
     /// Writes bytes down that were not a request.
     pub fn record_refusal(&self, peer: Peer, refusal: Refusal, body_bytes: u64, unix_seconds: u64) {
         let mut line = Vec::with_capacity(128);
         let (code, peer) = (refusal.status.code(), Address(peer));
-        match self.format {
+        match self.0.format {
             AccessFormat::Combined => {
                 begin_combined(&mut line, peer, unix_seconds);
                 // Writing to a vector cannot fail, here and below.
@@ -213,16 +179,43 @@ impl AccessLog {
                 line.extend_from_slice(b"\"}\n");
             }
         }
-        self.write(&line);
+        self.write(line);
     }
 
-    fn write(&self, line: &[u8]) {
-        if self.waiting.take(line.len()) {
-            // It hands the line to its thread.
-            let _ = self.writer.clone().write_all(line);
-        }
+    fn write(&self, line: Vec<u8>) {
+        self.0.writer.line(line);
     }
 }
+
+/// A stream without the standard library's buffer, which would keep what could not be written.
+fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
+    stream.try_clone_to_owned().map(File::from)
+}
+
+/// Says what becomes of lines, in the program's own log.
+fn tell(path: &str, event: &Event<'_>) {
+    match event {
+        Event::TooSlow { lost } => {
+            tracing::warn!(path, dropped = lost, "access log lines were lost: its reader is too slow")
+        }
+        Event::Failing { error, lost } => {
+            let remedy = remedy(error);
+            tracing::warn!(path, %error, lost, remedy, "the access log cannot be written, and loses lines until it can");
+        }
+        Event::Recovered { lost } => tracing::warn!(path, lost, "the access log is written again; lines were lost"),
+    }
+}
+
+/// At the end of the program: waits, at most for `timeout`, until every access log that is no longer in use is written.
+/// Returns how many lines all access logs have lost.
+pub(crate) fn finish(timeout: Duration) -> usize {
+    // The program's own log goes on.
+    line_writer::wait_for_others(1, timeout);
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Lines lost so far, of all access logs.
+static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Up to the quote before the request line.
 fn begin_combined(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
@@ -332,43 +325,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Writes on, and tells of lines that were lost, whenever more have been.
-struct Complaining<W> {
-    output: W,
-    waiting: Arc<Waiting>,
-    told: usize,
-    told_at: Option<Instant>,
-}
-
-impl<W> Complaining<W> {
-    fn complain(&mut self) {
-        let dropped = self.waiting.dropped_lines();
-        let is_soon = self.told_at.is_some_and(|told_at| told_at.elapsed() < COMPLAINT_INTERVAL);
-        if dropped > self.told && !is_soon {
-            tracing::warn!(dropped, "access log lines were lost: its reader is too slow");
-            (self.told, self.told_at) = (dropped, Some(Instant::now()));
-        }
-    }
-}
-
-impl<W: Write> Write for Complaining<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.output.write(bytes);
-        match &written {
-            Ok(count @ 1..) => self.waiting.give_back(usize::from(*count == bytes.len()), *count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The rest of the line is given up.
-            Ok(0) | Err(_) => self.waiting.give_back(1, bytes.len()),
-        }
-        self.complain();
-        written
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
-    }
-}
-
 /// A file that is opened anew when it was moved away and SIGUSR1 said so.
 struct Reopening {
     path: PathBuf,
@@ -384,27 +340,32 @@ impl Reopening {
     }
 }
 
-impl Write for Reopening {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.opened_at != signals::reopen_requests() {
-            match Self::new(&self.path) {
-                Ok(reopened) => *self = reopened,
-                Err(error) => {
-                    self.opened_at = signals::reopen_requests();
-                    tracing::warn!(path = %self.path.display(), %error, "cannot reopen the access log");
-                }
+impl Output for Reopening {
+    fn renew(&mut self) -> bool {
+        if self.opened_at == signals::reopen_requests() {
+            return false;
+        }
+        match Self::new(&self.path) {
+            Ok(reopened) => {
+                *self = reopened;
+                true
+            }
+            Err(error) => {
+                self.opened_at = signals::reopen_requests();
+                tracing::warn!(path = %self.path.display(), %error, "cannot reopen the access log");
+                false
             }
         }
-        self.file.write(bytes)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::line_writer::BYTES_WAITING_MAX;
     use super::*;
     use crate::http::request::{HeadLimits, Parsed, parse};
 
@@ -462,19 +423,19 @@ mod tests {
     #[test]
     fn lines_that_wait_for_a_stalled_disk_hold_bounded_memory() {
         let (resume, stalled) = std::sync::mpsc::channel();
-        let log = AccessLog::new(Stalled(stalled), AccessFormat::Combined);
+        let log = AccessLog::new(Stalled(stalled), "stalled", AccessFormat::Combined).unwrap();
         let line = vec![b'x'; 16 << 10];
         let room = BYTES_WAITING_MAX / line.len();
         for _ in 0..2 * room {
-            log.write(&line);
+            log.write(line.clone());
         }
-        assert_eq!(log.dropped_lines(), room);
+        assert_eq!(log.0.writer.lost(), room);
         drop(resume);
-        while log.waiting.lines.load(Ordering::Relaxed) > 0 {
+        while !log.0.writer.is_at_rest() {
             std::thread::yield_now();
         }
-        log.write(&line);
-        assert_eq!(log.dropped_lines(), room);
+        log.write(line);
+        assert_eq!(log.0.writer.lost(), room);
     }
 
     #[test]

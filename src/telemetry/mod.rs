@@ -1,25 +1,31 @@
 //! The log: levels, formats, and a writer that never holds up a worker.
 
 pub mod access;
+mod line_writer;
 pub mod metrics;
 mod storm;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::json;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::line_writer::{Event, LineWriter};
 use self::storm::Moderation;
 
-/// Records that may wait for a slow reader of the log; beyond that they are dropped, and nobody waits.
-const RECORDS_WAITING_MAX: usize = 64 << 10;
+/// How long the end of the program waits for a slow reader of its log.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Lines of the log that were lost so far.
+static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// The levels of the log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -73,19 +79,22 @@ impl Setup {
 ///
 /// # Errors
 /// `XPS_LOG` cannot be understood, or a log was begun before.
-pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
+pub fn start(setup: Setup) -> Result<LogGuard, String> {
     let filter = match std::env::var("XPS_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
             .map_err(|error| format!("XPS_LOG: {error}; write levels such as `debug` or `xps::tcp=trace,info`"))?,
         Ok(_) | Err(_) => EnvFilter::new(setup.level),
     };
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(RECORDS_WAITING_MAX).lossy(true).finish(io::stderr());
+    let format = setup.format;
+    let tell = Box::new(move |event: Event<'_>| told_of(&event, format));
+    let writer = LineWriter::start("xps-log", io::stderr(), tell, &LOST)
+        .map_err(|error| format!("no thread can be started for the log: {error}; raise the limit of tasks"))?;
     // Who looks for something wants to see all of it.
     let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
     let moderation = (!is_everything_wanted).then(|| Moderation::new(writer.clone(), setup.format));
     let registry = tracing_subscriber::registry().with(filter).with(moderation);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let guard = LogGuard(writer.clone());
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || Record(writer.clone()));
     match setup.format {
         LogFormat::Human => {
             let is_colourful =
@@ -96,6 +105,51 @@ pub fn start(setup: Setup) -> Result<WorkerGuard, String> {
     }
     .map_err(|error| error.to_string())?;
     Ok(guard)
+}
+
+/// Has the log written to its end when it is dropped.
+#[derive(Debug)]
+pub struct LogGuard(LineWriter);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// A record that is being written down.
+struct Record(LineWriter);
+
+impl Write for Record {
+    /// The subscriber writes each record at once.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.line(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the log reports about itself; failures only afterwards, when it can be written again.
+fn told_of(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
+    let (lost, reason) = match event {
+        Event::TooSlow { lost } => (*lost, "its reader is too slow"),
+        Event::Recovered { lost } => (*lost, "it could not be written"),
+        Event::Failing { .. } => return None,
+    };
+    let message = format!("lines of this log were lost: {reason}");
+    let line = match format {
+        LogFormat::Human => format!("{}  WARN {message} lost={lost}\n", timestamp()),
+        LogFormat::Json => {
+            let fields = json!({ "message": message, "lost": lost });
+            let (level, target) = (tracing::Level::WARN.as_str(), module_path!());
+            let record = json!({ "timestamp": timestamp(), "level": level, "fields": fields, "target": target });
+            format!("{record}\n")
+        }
+    };
+    Some(line.into_bytes())
 }
 
 /// A line such as the JSON log has, for what ends the program: it must be told whatever the log's

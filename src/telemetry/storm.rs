@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,9 +13,9 @@ use serde_json::json;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::line_writer::LineWriter;
 use super::{LogFormat, timestamp};
 
 /// The same warning is told so often in an interval.
@@ -28,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Leaves out what repeats too often.
 #[derive(Debug)]
 pub(super) struct Moderation {
-    writer: NonBlocking,
+    writer: LineWriter,
     format: LogFormat,
     began: Instant,
     repeats: Mutex<Repeats<Identifier>>,
@@ -37,7 +36,7 @@ pub(super) struct Moderation {
 }
 
 impl Moderation {
-    pub(super) fn new(writer: NonBlocking, format: LogFormat) -> Self {
+    pub(super) fn new(writer: LineWriter, format: LogFormat) -> Self {
         let (began, repeats) = (Instant::now(), Mutex::default());
         Self { writer, format, began, repeats, is_behind: AtomicBool::new(false) }
     }
@@ -56,7 +55,7 @@ impl Moderation {
                 }
             };
             // It hands the line to its thread, or drops it.
-            let _ = self.writer.clone().write_all(line.as_bytes());
+            self.writer.line(line.into_bytes());
         }
     }
 }

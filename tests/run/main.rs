@@ -8,6 +8,7 @@ mod choice;
 mod explain;
 mod health;
 mod idle;
+mod leaks;
 mod load;
 mod member;
 mod names;

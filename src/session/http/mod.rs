@@ -72,9 +72,8 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 /// One connection that speaks HTTP.
 #[derive(Debug)]
 pub struct Http {
+    /// Where each request finds its front. Between requests none is held: it would keep an old configuration alive.
     door: Rc<Door>,
-    /// The front that the present request found, or the last one did.
-    front: Rc<Front>,
     inbox: Inbox,
     outbox: Chain,
     state: State,
@@ -91,8 +90,8 @@ pub struct Http {
 enum State {
     /// Waiting for a head, or for the rest of one.
     Head,
-    /// The head is there; the store looks something up for it.
-    Asking { since: Time, has_come: bool },
+    /// The head is there; the store looks something up for it, as the front that it found has it.
+    Asking { since: Time, has_come: bool, front: Rc<Front> },
     /// The request is with an upstream.
     Forwarding(Box<Forward>),
     /// Both sides speak another protocol.
@@ -136,7 +135,6 @@ enum Step {
 impl Http {
     pub(super) fn new(door: Rc<Door>, is_surplus: bool, now: Time) -> Self {
         Self {
-            front: door.front(),
             door,
             inbox: Inbox::default(),
             outbox: Chain::new(),
@@ -199,18 +197,19 @@ impl Http {
             }
             Ok(Parsed::Complete { head, length }) => {
                 let is_new = matches!(self.state, State::Head);
-                if is_new {
-                    self.front = self.door.front();
-                }
+                let front = match &self.state {
+                    State::Asking { front, .. } => Rc::clone(front),
+                    _ => self.door.front(),
+                };
                 let requests = self.requests.saturating_add(1);
                 let is_last =
                     cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_surplus;
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
                 let (keep_alive, is_surplus) = (head.keep_alive && !is_last, self.is_surplus);
                 let arrival = Arrival { since, keep_alive, is_new, is_surplus };
-                match arrival.judge(&self.front, &head, cx) {
+                match arrival.judge(&front, &head, cx) {
                     Judgement::Wait => {
-                        self.state = State::Asking { since, has_come: false };
+                        self.state = State::Asking { since, has_come: false, front };
                         return Step::Wait;
                     }
                     Judgement::Answer(answer, after) => {
@@ -278,8 +277,9 @@ impl Http {
     fn refuse(&mut self, refusal: Refusal, client: &Connection, cx: &Context<'_>) {
         tracing::debug!(%refusal, "refused");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
-        let answer = answer::refusal(&self.front.fallback, cx.date, refusal, &client_asked);
-        if let Some(log) = self.front.access_log() {
+        let front = self.door.front();
+        let answer = answer::refusal(&front.fallback, cx.date, refusal, &client_asked);
+        if let Some(log) = front.access_log() {
             log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
         }
         cx.counting.refused();

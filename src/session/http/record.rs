@@ -49,9 +49,9 @@ impl Http {
             State::Forwarding(forward) => {
                 forward.record_end(client.writer.unsent_bytes() + self.outbox.len() as u64, cx.now);
             }
-            State::Asking { since, .. } => {
+            State::Asking { since, front, .. } => {
                 if let Ok(Parsed::Complete { head, .. }) = request::parse(self.inbox.bytes(), &cx.limits.http.head)
-                    && let Some(draft) = draft(&self.front, &head, cx)
+                    && let Some(draft) = draft(front, &head, cx)
                 {
                     draft.finish(NOT_ANSWERED, 0, cx.now.since(*since));
                 }
