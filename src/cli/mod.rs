@@ -27,6 +27,7 @@ use crate::driver::{FeatureSet, signals};
 
 /// Does what the process's arguments ask for; the code to exit with.
 pub fn run() -> ExitCode {
+    signals::ignore_file_size_limit();
     let parsed = args::definition().try_get_matches().and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
     let arguments = match parsed {
         Ok(arguments) => arguments,

@@ -166,6 +166,9 @@ const OPEN_FILES_SHARE: u64 = 8;
 /// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
 const OWN_DESCRIPTORS: u64 = 24;
 
+/// A limit of descriptors that leaves room for fewer is worth a word.
+const FEW_CONNECTIONS: usize = 64;
+
 /// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
 /// whose file or upstream cannot be opened.
 fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
@@ -174,7 +177,12 @@ fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mu
         if serves(|service| matches!(service, Service::Http(_))) { descriptors / OPEN_FILES_SHARE } else { 0 };
     let each = if serves(takes_another) { 2 } else { 1 };
     let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
-    limits.connections_max = limits.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX)).max(1);
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX).max(1);
+    if connections < FEW_CONNECTIONS.min(limits.connections_max) {
+        let remedy = "raise it (ulimit -n, LimitNOFILE=), or have fewer workers";
+        tracing::warn!(connections, remedy, "the limit of descriptors leaves each worker room for few connections");
+    }
+    limits.connections_max = limits.connections_max.min(connections);
     limits.store.open_max = limits.store.open_max.min(u32::try_from(for_files).unwrap_or(u32::MAX));
 }
 

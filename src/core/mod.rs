@@ -11,6 +11,7 @@ mod census;
 pub mod client;
 mod dry;
 mod entrances;
+mod full;
 pub mod inherit;
 mod listen;
 mod server;

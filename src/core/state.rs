@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::census::{Census, Violation};
+use super::full::FullNotice;
 use super::wheel::{TimerId, Wheel};
 use crate::admission::Admission;
 use crate::config::Limits;
@@ -63,6 +64,9 @@ pub struct Core {
     boundaries: Boundaries,
     farewell: Option<Farewell>,
     counting: Counting,
+    /// Listeners have no room for a further connection.
+    is_full: bool,
+    full: FullNotice,
 }
 
 /// A listener and what its connections are for.
@@ -134,6 +138,8 @@ impl Core {
             dirty: Vec::new(),
             farewell: None,
             counting: Counting::alone(),
+            is_full: false,
+            full: FullNotice::default(),
         }
     }
 
@@ -271,6 +277,9 @@ impl Core {
         self.arm_sweep();
         self.arm_link_expiry();
         self.settle_phase();
+        if self.is_full {
+            self.full.tell(self.sessions.len() - self.surplus, &self.admission, now);
+        }
         let upstreams = self.watches.standing();
         self.counting.set(Gauges {
             connections: self.sessions.len(),
@@ -441,6 +450,7 @@ impl Core {
         let listeners = self.listeners.len().max(1);
         let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
         let is_draining = self.phase != Phase::Serving;
+        self.is_full = room == 0 && !is_draining && !self.listeners.is_empty();
         self.listeners.retain(|_, entrance| {
             if is_draining {
                 entrance.listener.close();

@@ -60,6 +60,7 @@ mod outcome;
 mod page_cache;
 mod resolve;
 mod send_room;
+mod shortage;
 mod sys;
 mod uring;
 mod waker;

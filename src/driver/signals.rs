@@ -44,6 +44,16 @@ pub fn take_hangup() -> io::Result<()> {
     sys::check(unsafe { libc::sigaction(libc::SIGHUP, &raw const action, std::ptr::null_mut()) }).map(drop)
 }
 
+/// Has a write beyond the limit of file size (`RLIMIT_FSIZE`) fail with `EFBIG` from now on, instead of ending the process:
+/// a log that has grown too large must not end the server.
+pub fn ignore_file_size_limit() {
+    // SAFETY: all zeroes is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_IGN;
+    // SAFETY: the structure is live; the call cannot fail for a signal that there is and that may be ignored.
+    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut()) };
+}
+
 /// What has been asked for since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {

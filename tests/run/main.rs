@@ -6,6 +6,7 @@ mod bounds;
 mod check;
 mod choice;
 mod explain;
+mod full;
 mod health;
 mod idle;
 mod leaks;

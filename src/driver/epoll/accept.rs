@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{Endpoint, Epoll, Input, Next};
-use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, sys};
+use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, shortage, sys};
 use crate::table::Key;
 
 /// So many connections one listener may deliver before the other sockets get their turn.
@@ -97,7 +97,7 @@ impl Epoll {
     }
 
     fn pause(&mut self, key: Key, error: &std::io::Error) {
-        tracing::debug!(listener = %key, %error, "accepting pauses");
+        shortage::tell_accept_paused(error);
         self.counters.accept_pauses += 1;
         if let Some(Input::Accept { paused, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) {
             *paused = true;

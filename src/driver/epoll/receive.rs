@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Endpoint, Epoll, Input, Next};
 use crate::buffer::{Buffer, Pool, SizeClass};
-use crate::driver::{Fault, OpId, Outcome, sys};
+use crate::driver::{Fault, OpId, Outcome, shortage, sys};
 use crate::table::Key;
 
 /// What one socket may receive before the others get their turn.
@@ -21,6 +21,7 @@ impl Epoll {
             match receive_once(&self.pool, endpoint) {
                 None => {
                     self.counters.buffers_exhausted += 1;
+                    shortage::tell_no_buffer();
                     endpoint.starving = true;
                     self.starving.push_back(key);
                     return Next::Wait;

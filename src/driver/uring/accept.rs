@@ -10,7 +10,7 @@ use std::time::Duration;
 use io_uring::{cqueue, opcode, types};
 
 use super::{Uring, Work};
-use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Socket, Time, sys};
+use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Socket, Time, shortage, sys};
 
 /// How long accepting pauses after it ran into a limit, unless a descriptor is closed before.
 ///
@@ -81,7 +81,7 @@ impl Uring {
             Err(error) => match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EPERM) => {
                     if !cqueue::more(flags) && !self.is_cancelled(id) {
-                        tracing::debug!(op = %id, %error, "accepting pauses");
+                        shortage::tell_accept_paused(&error);
                         self.counters.accept_pauses += 1;
                         self.paused.accepts.push(id);
                         self.paused.until = Some(self.now() + PAUSE);

@@ -18,7 +18,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{Appetite, Uring, Work};
 use crate::buffer::{Buffer, SizeClass};
-use crate::driver::{Fault, Feature, OpId, Outcome, Socket, sys};
+use crate::driver::{Fault, Feature, OpId, Outcome, Socket, shortage, sys};
 
 /// What one socket may receive directly before the others get their turn.
 const DIRECT_READS_MAX: usize = 16;
@@ -221,6 +221,7 @@ impl Uring {
                 self.arm_recv(id);
             } else {
                 self.starving.push_back(id);
+                shortage::tell_no_buffer();
             }
         }
     }

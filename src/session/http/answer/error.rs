@@ -114,7 +114,7 @@ pub(super) fn refusal_of(fault: Fault) -> Refusal {
             Refusal::new(Status::FORBIDDEN, "this may not be read")
         }
         // EAGAIN: a rename beside the look-up confused it again and again (openat2(2)).
-        Fault::Os(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => {
+        Fault::Os(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN) => {
             Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again")
         }
         Fault::FileTruncated => Refusal::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; try again"),

@@ -1,0 +1,36 @@
+//! The warning that a connection limit is reached. A client that waits for room looks like one that waits for a response, so
+//! the log says what it waits for. It does not know how connections are counted.
+
+use std::time::Duration;
+
+use crate::admission::Admission;
+use crate::driver::Time;
+
+/// A worker gives the warning at most once in this time.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// When the warning was given last.
+#[derive(Debug, Default)]
+pub(super) struct FullNotice(Option<Time>);
+
+impl FullNotice {
+    /// Warns that this worker, with its `connections`, has room for no further one.
+    pub(super) fn tell(&mut self, connections: usize, admission: &Admission, now: Time) {
+        if self.0.is_some_and(|told| now.since(told) < TELL_INTERVAL) {
+            return;
+        }
+        self.0 = Some(now);
+        let further = if admission.refuses() { "HTTP clients get 503, others wait" } else { "they wait in the kernel" };
+        if admission.has_room() {
+            let remedy = "raise limits.connections_max (--max-connections), or the limit of descriptors (ulimit -n, LimitNOFILE=)";
+            tracing::warn!(connections, further, remedy, "connection limit of this worker reached");
+        } else {
+            tracing::warn!(
+                connections,
+                further,
+                remedy = "raise max_connections",
+                "connection limit of the server reached"
+            );
+        }
+    }
+}
