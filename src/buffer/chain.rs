@@ -1,32 +1,84 @@
 //! A sequence of chunks: what a `Send` carries and what a pipe holds.
+//!
+//! A peer chooses in which pieces it sends, so the cost of a piece is bounded: from a few chunks on, small pieces are copied
+//! together instead of each becoming an entry of its own that holds a whole receive buffer. Large pieces are never copied.
 
 use smallvec::SmallVec;
 
-use super::Chunk;
+use super::{Buffer, Chunk};
 
 /// So many chunks fit without an allocation: an answer from the cache is one, and every idle connection has a chain.
 const INLINE_CHUNKS: usize = 1;
+
+/// Pieces below this size are copied together once a chain has [`CHUNKS_APART_MAX`] chunks.
+pub const SMALL_PIECE_BYTES: usize = 1024;
+
+/// The most chunks that are kept apart whatever their size: few enough for one call to the kernel to take them all.
+const CHUNKS_APART_MAX: usize = 16;
+
+/// The most bytes that are copied into one chunk.
+const GATHERED_BYTES_MAX: usize = 16 * 1024;
 
 /// Chunks in the order in which their bytes are to be sent. Empty chunks are not kept.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     chunks: SmallVec<[Chunk; INLINE_CHUNKS]>,
+    /// Chunks at the front that are spent: they hold nothing, and are removed many at a time, so that a receiver that takes
+    /// little at a time does not cost a move of all the rest each time.
+    spent: usize,
     bytes: usize,
 }
 
 impl Chain {
     /// An empty chain; allocates nothing.
     pub const fn new() -> Self {
-        Self { chunks: SmallVec::new_const(), bytes: 0 }
+        Self { chunks: SmallVec::new_const(), spent: 0, bytes: 0 }
     }
 
     /// Adds a chunk at the end; an empty one is dropped.
     pub fn push(&mut self, chunk: impl Into<Chunk>) {
+        self.push_counted(chunk);
+    }
+
+    /// [`Chain::push`]; returns how many bytes of memory more the chain holds then.
+    pub fn push_counted(&mut self, chunk: impl Into<Chunk>) -> usize {
         let chunk = chunk.into();
-        if !chunk.is_empty() {
-            self.bytes += chunk.len();
-            self.chunks.push(chunk);
+        if chunk.is_empty() {
+            return 0;
         }
+        if chunk.len() < SMALL_PIECE_BYTES && self.gathers() {
+            return self.append_counted(&chunk);
+        }
+        let memory = chunk.memory();
+        self.bytes += chunk.len();
+        self.chunks.push(chunk);
+        memory
+    }
+
+    /// Adds a copy of a small piece at the end, beside the piece before it if that was copied, too.
+    pub fn append(&mut self, piece: &[u8]) {
+        self.append_counted(piece);
+    }
+
+    fn append_counted(&mut self, piece: &[u8]) -> usize {
+        self.bytes += piece.len();
+        if let Some(Chunk::Gathered(last)) = self.chunks.last_mut()
+            && last.filled_bytes() + piece.len() <= GATHERED_BYTES_MAX
+        {
+            return last.append(piece);
+        }
+        if piece.is_empty() {
+            return 0;
+        }
+        let chunk = Chunk::gathered(piece);
+        let memory = chunk.memory() + size_of::<Chunk>();
+        self.chunks.push(chunk);
+        memory
+    }
+
+    /// Whether a small piece is copied: after others that were, or where there are many chunks already.
+    fn gathers(&self) -> bool {
+        self.chunks.len() - self.spent >= CHUNKS_APART_MAX || matches!(self.chunks.last(), Some(Chunk::Gathered(_)))
     }
 
     /// Bytes in all chunks together.
@@ -39,9 +91,27 @@ impl Chain {
         self.bytes == 0
     }
 
+    /// Bytes of memory that the chain holds: buffers, copies, and its own entries. Walks through it.
+    pub fn memory(&self) -> usize {
+        let mut bytes = if self.chunks.spilled() { self.chunks.capacity() * size_of::<Chunk>() } else { 0 };
+        let mut latest: Option<&Buffer> = None;
+        for chunk in self.chunks() {
+            match (chunk, latest) {
+                // A buffer cut into pieces is held once.
+                (Chunk::Pool(buffer), Some(other)) if buffer.shares_memory_with(other) => {}
+                (Chunk::Pool(buffer), _) => {
+                    bytes += chunk.memory();
+                    latest = Some(buffer);
+                }
+                (Chunk::Shared { .. } | Chunk::Static(_) | Chunk::Gathered(_), _) => bytes += chunk.memory(),
+            }
+        }
+        bytes
+    }
+
     /// The chunks, in order; none is empty.
     pub fn chunks(&self) -> &[Chunk] {
-        &self.chunks
+        self.chunks.get(self.spent..).unwrap_or_default()
     }
 
     /// Drops the first `count` bytes, and the chunks that this empties.
@@ -53,21 +123,27 @@ impl Chain {
         if count == self.bytes {
             // What a send that was taken whole does.
             self.chunks.clear();
+            self.spent = 0;
             self.bytes = 0;
             return;
         }
         let mut rest = count;
-        let mut spent = 0;
-        for chunk in &mut self.chunks {
+        for chunk in self.chunks.iter_mut().skip(self.spent) {
             if rest < chunk.len() {
                 chunk.advance(rest);
                 break;
             }
             rest -= chunk.len();
-            spent += 1;
+            // What it held may be used again at once.
+            *chunk = Chunk::Static(&[]);
+            self.spent += 1;
         }
-        self.chunks.drain(..spent);
         self.bytes -= count;
+        // At most as many are moved as were spent.
+        if self.spent * 2 >= self.chunks.len() {
+            self.chunks.drain(..self.spent);
+            self.spent = 0;
+        }
     }
 
     /// Moves everything out, leaving the chain empty.
@@ -78,7 +154,7 @@ impl Chain {
 
     /// A copy of all bytes in one piece, for tests and logs.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect()
+        self.chunks().iter().flat_map(|chunk| chunk.iter().copied()).collect()
     }
 }
 
@@ -92,7 +168,10 @@ impl<T: Into<Chunk>> From<T> for Chain {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
 
     #[test]
     fn advancing_drops_bytes_across_chunks() {
@@ -115,5 +194,85 @@ mod tests {
         let mut chain = Chain::from(&b"bytes"[..]);
         assert_eq!(chain.take().len(), 5);
         assert!(chain.is_empty());
+    }
+
+    /// A chain of `count` pieces of `size` bytes each in a receive buffer of its own, as a peer that drips makes it.
+    fn dripped(count: usize, size: usize) -> (Chain, Vec<u8>) {
+        let pool = Pool::new(PoolConfig::default());
+        let (mut chain, mut bytes) = (Chain::new(), Vec::new());
+        for number in 0..count {
+            let piece = vec![number as u8; size];
+            let fill = |memory: &mut [u8]| {
+                memory[..size].copy_from_slice(&piece);
+                Ok::<_, Infallible>(size)
+            };
+            chain.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
+            bytes.extend(piece);
+        }
+        (chain, bytes)
+    }
+
+    #[test]
+    fn small_pieces_are_copied_together_from_some_chunks_on() {
+        const COUNT: usize = 100_000;
+        let (chain, bytes) = dripped(COUNT, 1);
+        assert_eq!(chain.to_vec(), bytes);
+        let entries = CHUNKS_APART_MAX + COUNT.div_ceil(GATHERED_BYTES_MAX);
+        assert!(chain.chunks().len() <= entries, "{} entries", chain.chunks().len());
+        let memory = CHUNKS_APART_MAX * (16 << 10) + 3 * COUNT;
+        assert!(chain.memory() <= memory, "{} bytes of memory", chain.memory());
+    }
+
+    #[test]
+    fn large_pieces_and_the_first_few_small_ones_are_never_copied() {
+        let (chain, _) = dripped(CHUNKS_APART_MAX, 1);
+        assert!(chain.chunks().iter().all(|chunk| matches!(chunk, Chunk::Pool(_))));
+        let (chain, _) = dripped(100, SMALL_PIECE_BYTES);
+        assert_eq!(chain.chunks().len(), 100);
+        assert!(chain.chunks().iter().all(|chunk| matches!(chunk, Chunk::Pool(_))));
+    }
+
+    #[test]
+    fn what_follows_a_copy_joins_it_and_can_be_sent_byte_by_byte() {
+        let mut chain = Chain::new();
+        for piece in [&b"5\r\n"[..], b"hello", b"\r\n", b""] {
+            chain.append(piece);
+        }
+        chain.push(&b"0\r\n\r\n"[..]);
+        assert_eq!((chain.chunks().len(), chain.len()), (1, 15));
+        let mut sent = Vec::new();
+        while !chain.is_empty() {
+            sent.push(chain.chunks()[0][0]);
+            chain.advance(1);
+        }
+        assert_eq!(sent, b"5\r\nhello\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_buffer_cut_into_pieces_is_counted_once() {
+        let (mut whole, _) = dripped(1, 5000);
+        let Chunk::Pool(mut buffer) = whole.take().chunks()[0].clone() else { panic!("a buffer") };
+        let mut chain = Chain::new();
+        chain.push(buffer.split_to(2000));
+        chain.push(&b"\r\n"[..]);
+        chain.push(buffer);
+        let entries = chain.chunks.capacity() * size_of::<Chunk>();
+        assert_eq!(chain.memory(), (16 << 10) + entries);
+    }
+
+    /// The work of taking a chain piece by piece grows with its length, not with its square: entries are moved at most as
+    /// often as entries were spent.
+    #[test]
+    fn advancing_moves_no_more_entries_than_it_spends() {
+        const COUNT: usize = 4096;
+        let (mut chain, _) = dripped(COUNT, SMALL_PIECE_BYTES);
+        let mut moved = 0;
+        while chain.len() > SMALL_PIECE_BYTES {
+            let before = chain.chunks.len();
+            chain.advance(SMALL_PIECE_BYTES);
+            let after = chain.chunks.len();
+            moved += if after < before { after } else { 0 };
+        }
+        assert!(moved <= COUNT, "{moved} entries moved for {COUNT} spent");
     }
 }

@@ -21,6 +21,33 @@ pub enum Chunk {
     },
     /// Bytes of the program itself.
     Static(&'static [u8]),
+    /// Small pieces, copied together.
+    Gathered(Box<Gathered>),
+}
+
+/// Bytes of several small pieces in one piece of memory, to which more may be added.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    bytes: Vec<u8>,
+    /// So many of them are done with.
+    start: usize,
+}
+
+impl Gathered {
+    /// The least memory it takes: with little less, few pieces would fit.
+    const CAPACITY_MIN: usize = 256;
+
+    /// Adds a copy of `piece`; returns how many bytes of memory more it holds.
+    pub(super) fn append(&mut self, piece: &[u8]) -> usize {
+        let before = self.bytes.capacity();
+        self.bytes.extend_from_slice(piece);
+        self.bytes.capacity() - before
+    }
+
+    /// Bytes that were copied, those that are done with included.
+    pub(super) const fn filled_bytes(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl Chunk {
@@ -34,6 +61,13 @@ impl Chunk {
         Self::Shared { bytes, start: 0, length }
     }
 
+    /// A chunk with a copy of a piece, to which others can be added.
+    pub(super) fn gathered(piece: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(piece.len().max(Gathered::CAPACITY_MIN));
+        bytes.extend_from_slice(piece);
+        Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
+    }
+
     /// Bytes of memory that this chunk keeps from being used for something else: of a pool buffer the
     /// whole, of the program's own bytes none.
     pub fn memory(&self) -> usize {
@@ -41,6 +75,7 @@ impl Chunk {
             Self::Pool(buffer) => buffer.capacity(),
             Self::Shared { length, .. } => *length as usize,
             Self::Static(_) => 0,
+            Self::Gathered(gathered) => gathered.bytes.capacity() + size_of::<Gathered>(),
         }
     }
 
@@ -57,6 +92,7 @@ impl Chunk {
                 *length -= count as u32;
             }
             Self::Static(bytes) => *bytes = &bytes[count..],
+            Self::Gathered(gathered) => gathered.start += count,
         }
     }
 }
@@ -69,6 +105,7 @@ impl Deref for Chunk {
             Self::Pool(buffer) => buffer,
             Self::Shared { bytes, start, length } => &bytes[*start as usize..][..*length as usize],
             Self::Static(bytes) => bytes,
+            Self::Gathered(gathered) => &gathered.bytes[gathered.start..],
         }
     }
 }

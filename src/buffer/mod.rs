@@ -2,7 +2,7 @@
 //!
 //! * [`Pool`] owns the memory that receives go into, in two sizes. An idle connection holds none of it.
 //! * [`Buffer`] is a lease on a piece of it, returned to the pool when the last lease is dropped.
-//! * [`Chunk`] is a piece of something to send: a leased buffer, shared memory, or static bytes.
+//! * [`Chunk`] is a piece of something to send: a leased buffer, shared memory, static bytes, or small pieces copied together.
 //! * [`Inbox`] holds what has been received and not been read yet.
 //! * [`Chain`] is a sequence of chunks: what one `Send` carries.
 //!
@@ -15,7 +15,7 @@ mod inbox;
 mod memory;
 mod pool;
 
-pub use chain::Chain;
-pub use chunk::Chunk;
+pub use chain::{Chain, SMALL_PIECE_BYTES};
+pub use chunk::{Chunk, Gathered};
 pub use inbox::Inbox;
 pub use pool::{Buffer, BufferId, Pool, PoolConfig, PoolUsage, SizeClass};

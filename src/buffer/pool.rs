@@ -398,6 +398,11 @@ impl Buffer {
         self.pool.class(self.id.class).size
     }
 
+    /// Whether both are leases on one buffer.
+    pub fn shares_memory_with(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.pool, &other.pool) && self.id == other.id
+    }
+
     fn start(&self) -> NonNull<u8> {
         // SAFETY: offset is at most the buffer's size.
         unsafe { self.pool.class(self.id.class).address(self.id.index).add(self.offset as usize) }

@@ -243,6 +243,15 @@ impl Sim {
         self.flights.iter().flatten().count()
     }
 
+    /// The most memory that what is being sent on one socket holds.
+    pub fn sending_memory_max(&self) -> usize {
+        let memory = |flight: &Flight| match &flight.op {
+            Op::Send { chain, .. } | Op::SendFile { head: chain, .. } => chain.memory(),
+            _ => 0,
+        };
+        self.flights.iter().flatten().map(memory).max().unwrap_or_default()
+    }
+
     /// Equal for two runs in which the same happened.
     pub const fn fingerprint(&self) -> u64 {
         self.trace.fingerprint()

@@ -29,12 +29,9 @@ impl Pipe {
 
     /// Takes bytes in. They are taken also when the pipe is full: they had arrived already.
     pub fn push(&mut self, chunk: impl Into<Chunk>) {
-        let chunk = chunk.into();
-        // An empty one is dropped at once and holds nothing, however large its buffer is.
-        if !chunk.is_empty() {
-            self.queued_memory += chunk.memory();
-            self.queued.push(chunk);
-        }
+        // An empty one is dropped at once and holds nothing, however large its buffer is; a small one may be copied beside
+        // others.
+        self.queued_memory += self.queued.push_counted(chunk);
     }
 
     /// Moves everything queued out, to be sent. It counts as held until [`Pipe::on_sent`].

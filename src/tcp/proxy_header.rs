@@ -10,6 +10,9 @@ use proxy_header::{Error, ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 /// The longest header that is read: far more than proxies send, and too little to fill memory with.
 pub const HEADER_BYTES_MAX: usize = 4096;
 
+/// The longest line of version 1 with its CRLF, as its specification says.
+const LINE_BYTES_MAX: usize = 107;
+
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyVersion {
@@ -79,8 +82,9 @@ pub fn header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
 /// Whether it may become a header: who does not speak the protocol is to be told at its first bytes.
 fn begins_one(bytes: &[u8]) -> bool {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
-    let is_whole_line = bytes.contains(&b'\n');
-    (begins(b"PROXY ") && !is_whole_line) || begins(b"\r\n\r\n\0\r\nQUIT\n")
+    // Looked at again with each byte that comes, so as little as possible.
+    let may_be_line = || bytes.len() < LINE_BYTES_MAX && !bytes.contains(&b'\n');
+    (begins(b"PROXY ") && may_be_line()) || begins(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
 impl Ends {
@@ -178,7 +182,7 @@ mod tests {
             assert_eq!(parse(bytes), Err(Malformed), "{}", bytes.escape_ascii());
         }
         let mut endless = b"PROXY TCP4 1.2.3.4".to_vec();
-        endless.resize(HEADER_BYTES_MAX, b'1');
+        endless.resize(LINE_BYTES_MAX, b'1');
         assert_eq!(parse(&endless), Err(Malformed));
         let mut huge = header(ProxyVersion::V2, None);
         huge[14] = 0xff;

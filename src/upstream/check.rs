@@ -282,7 +282,7 @@ fn request(kind: &CheckKind, group: &Group, member: MemberId) -> Arc<[u8]> {
 
 /// What the answer shows so far; `None`: nothing yet.
 fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option<Result<(), Complaint>> {
-    loop {
+    while inbox.may_hold_head() {
         match parse(inbox.bytes(), false, &HeadLimits::default()) {
             Ok(Parsed::Complete { head, length })
                 if head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS =>

@@ -1,20 +1,26 @@
 //! Requests' bodies on their way to the upstream.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::gateway::{Gateway, OK, assert_ok, round_trip};
 use crate::origin::Origin;
 use crate::support::client::{flood, read_until_cut};
-use crate::support::environment::report;
-use crate::support::{Content, assert_same_bytes, backends, is_wrapped};
+use crate::support::environment::{allow_descriptors, report};
+use crate::support::{Content, assert_same_bytes, backends, is_wrapped, skip};
 
 /// The start of a request with a body of chunks.
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// What a connection may cost while one side sends and the other does not read: a pipe, and buffers on their way.
 const HELD_BYTES_MAX: u64 = 4 << 20;
+
+/// Connections with bodies in chunks of one byte.
+const ONE_BYTE_CHUNKS_COUNT: u64 = 30;
+
+/// What each of them may hold: what one direction of a connection may, and buffers on their way.
+const ONE_BYTE_CHUNKS_HELD_MAX: u64 = 3 << 19;
 
 backends! {
     fn row_61_a_sized_body_streams(backend) {
@@ -121,6 +127,74 @@ backends! {
             assert_ne!(got, 0, "an end after {} bytes", expected.position());
             expected.expect(&bytes[..got]);
         }
+    }
+
+    fn row_61_uploads_in_one_byte_chunks_hold_no_more_memory_than_others(backend) {
+        if !allow_descriptors(400) {
+            return skip("row_61", "too few descriptors are allowed");
+        }
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let idle = round_trip_on(&gateway, &origin);
+        let before = gateway.xps.usage().rss_bytes;
+        let uploads: Vec<_> = (0..ONE_BYTE_CHUNKS_COUNT).map(|_| gateway.send(CHUNKED)).collect();
+        // The first has taken the connection that was idle.
+        let visits: Vec<_> = uploads.iter().skip(1).map(|_| origin.visit()).collect();
+        std::thread::scope(|scope| {
+            for upload in &uploads {
+                scope.spawn(|| fill_with_one_byte_chunks(&upload.stream));
+            }
+        });
+        let grown = gateway.xps.usage().rss_bytes.saturating_sub(before) / ONE_BYTE_CHUNKS_COUNT;
+        report(&format!("an upload in one-byte chunks that is not read, over {backend:?}: {} KiB", grown >> 10));
+        assert!(is_wrapped() || grown < ONE_BYTE_CHUNKS_HELD_MAX, "{grown} bytes are held for each upload");
+        drop((uploads, visits, idle));
+    }
+
+    fn row_61_downloads_in_one_byte_chunks_hold_no_more_memory_than_others(backend) {
+        if !allow_descriptors(400) {
+            return skip("row_61", "too few descriptors are allowed");
+        }
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let before = gateway.xps.usage().rss_bytes;
+        let downloads: Vec<_> =
+            (0..ONE_BYTE_CHUNKS_COUNT).map(|_| gateway.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+        let mut visits: Vec<_> = downloads.iter().map(|_| origin.visit()).collect();
+        std::thread::scope(|scope| {
+            for visit in &mut visits {
+                scope.spawn(|| {
+                    visit.request();
+                    visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    fill_with_one_byte_chunks(&visit.stream);
+                });
+            }
+        });
+        let grown = gateway.xps.usage().rss_bytes.saturating_sub(before) / ONE_BYTE_CHUNKS_COUNT;
+        report(&format!("a download in one-byte chunks that is not read, over {backend:?}: {} KiB", grown >> 10));
+        assert!(is_wrapped() || grown < ONE_BYTE_CHUNKS_HELD_MAX, "{grown} bytes are held for each download");
+    }
+
+    fn row_61_bodies_in_one_byte_chunks_arrive_whole(backend) {
+        const LENGTH: usize = 100_000;
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let content = Content::bytes(612, LENGTH);
+        let chunks: Vec<u8> =
+            content.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).chain(*b"0\r\n\r\n").collect();
+        let mut wire = gateway.send(CHUNKED);
+        let mut sink = wire.stream.try_clone().expect("a descriptor");
+        let chunks = chunks.as_slice();
+        std::thread::scope(|scope| {
+            scope.spawn(move || sink.write_all(chunks).expect("it is taken"));
+            let mut visit = origin.visit();
+            assert_same_bytes(&visit.request().body, &content);
+            scope.spawn(move || {
+                visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                visit.send(chunks);
+            });
+            assert_same_bytes(&wire.response().body, &content);
+        });
     }
 
     fn row_61_interim_answers_without_end_hold_bounded_memory(backend) {
@@ -294,4 +368,13 @@ fn round_trip_on(gateway: &Gateway, origin: &Origin) -> crate::origin::Visit {
     visit.send(OK);
     assert_ok(&wire.response());
     visit
+}
+
+/// Sends chunks of one byte until the other end takes nothing more for a while.
+fn fill_with_one_byte_chunks(mut stream: &TcpStream) {
+    stream.set_write_timeout(Some(Duration::from_secs(1))).expect("not zero");
+    let chunks = b"1\r\nx\r\n".repeat(10_000);
+    // What was written of a piece is not known when it fails: nothing is sent after that.
+    let is_held_back = (0..1000).any(|_| stream.write_all(&chunks).is_err());
+    assert!(is_held_back, "60 MB were taken");
 }

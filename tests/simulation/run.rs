@@ -40,6 +40,10 @@ const TURNS_MAX: usize = 2_000_000;
 /// Pieces that may still arrive on a socket after its pause was asked for, beyond those of one turn.
 const PIECES_AFTER_PAUSE: usize = 8;
 
+/// The most memory that one send may hold, beyond what one direction of a connection may: answers that wait to be sent, and
+/// the last of them.
+const SENDING_BYTES_MAX: usize = 512 << 10;
+
 /// Runs a scenario, perhaps with a planted bug. A panic is an alarm like any other.
 pub fn run(scenario: Scenario, sabotage: Option<(Sabotage, u32)>) -> Report {
     let run = AssertUnwindSafe(|| World::new(&scenario, sabotage).run(&scenario));
@@ -133,6 +137,10 @@ impl World {
             self.core.on_turn(turn.now, &mut done);
             if let Err(violation) = self.core.check_invariants(self.slack_bytes) {
                 return self.alarms.push(violation.to_string());
+            }
+            let sending = self.sim.sending_memory_max();
+            if sending > SENDING_BYTES_MAX + scenario.limits.pipe_bytes_max + self.slack_bytes {
+                return self.alarms.push(format!("a send holds {sending} bytes"));
             }
         }
         self.alarms.push("it does not come to an end".to_owned());

@@ -288,6 +288,9 @@ impl Forward {
             return Some(Turn::Wait);
         }
         self.has_heard = true;
+        if !received.may_hold_head() {
+            return Some(Turn::Wait);
+        }
         let parsed = match answer::parse(received.bytes(), self.asked.is_head, &cx.limits.http.head) {
             Ok(parsed) => parsed,
             Err(bad) => {
@@ -554,7 +557,7 @@ impl Forward {
 
     /// The most that may wait for it in the inbox and in its link.
     pub(super) const fn memory_max(limits: &Limits) -> usize {
-        2 * limits.pipe_bytes_max + 2 * limits.http.head.head_bytes_max
+        2 * limits.pipe_bytes_max + Inbox::gathered_memory_max(limits.http.head.head_bytes_max)
     }
 }
 

@@ -183,17 +183,15 @@ impl Http {
             State::Asking { since, .. } => since,
             _ => cx.now,
         };
+        if !self.inbox.may_hold_head() {
+            return self.on_partial_head(client);
+        }
         match request::parse(self.inbox.bytes(), &cx.limits.http.head) {
             Ok(Parsed::Partial) => {
                 if self.inbox.gather() {
                     return Step::Again;
                 }
-                if client.reader.end().is_some() {
-                    // Half a request is none.
-                    self.state = State::Ending;
-                    return Step::Again;
-                }
-                Step::Wait
+                self.on_partial_head(client)
             }
             Ok(Parsed::Complete { head, length }) => {
                 let is_new = matches!(self.state, State::Head);
@@ -229,6 +227,16 @@ impl Http {
                 Step::Again
             }
         }
+    }
+
+    /// The rest of a head has to come first.
+    fn on_partial_head(&mut self, client: &Connection) -> Step {
+        if client.reader.end().is_some() {
+            // Half a request is none.
+            self.state = State::Ending;
+            return Step::Again;
+        }
+        Step::Wait
     }
 
     /// Goes on with a request that is with an upstream.
@@ -518,7 +526,7 @@ impl Task for Http {
             State::Upgraded(upgraded) => upgraded.1.memory(),
             _ => 0,
         };
-        self.inbox.memory() + self.outbox.chunks().iter().map(Chunk::memory).sum::<usize>() + passing
+        self.inbox.memory() + self.outbox.memory() + passing
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
@@ -528,10 +536,9 @@ impl Task for Http {
     }
 }
 
-/// What waits to be read, and beside it the largest head or what waited behind a request that was forwarded, gathered
-/// in a vector that grows by doubling.
+/// What waits to be read, and beside it the largest head or what waited behind a request that was forwarded, gathered.
 const fn inbox_memory_max(limits: &Limits) -> usize {
-    INBOX_BYTES_MAX + 2 * limits.http.head.head_bytes_max + 2 * INBOX_BYTES_MAX
+    INBOX_BYTES_MAX + Inbox::gathered_memory_max(limits.http.head.head_bytes_max + INBOX_BYTES_MAX)
 }
 
 /// Appends bytes as one chunk of the chunked coding.
@@ -539,7 +546,7 @@ fn push_chunk(chain: &mut Chain, bytes: Vec<u8>) {
     if bytes.is_empty() {
         return;
     }
-    chain.push(Chunk::shared(SizeLine::new(bytes.len() as u64).as_bytes()));
+    chain.append(SizeLine::new(bytes.len() as u64).as_bytes());
     chain.push(Chunk::shared(bytes));
     chain.push(chunked::CHUNK_END);
 }

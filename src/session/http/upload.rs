@@ -2,8 +2,9 @@
 //!
 //! It does not know where either of them is, nor how long they take.
 
-use crate::buffer::{Chain, Chunk, Inbox};
+use crate::buffer::{Chain, Inbox, SMALL_PIECE_BYTES};
 use crate::driver::Time;
+use crate::http::chunked::SizeLine;
 use crate::http::{BodyFraming, BodyReader, BodyWriter, Refusal, Status};
 
 /// The request's body on its way.
@@ -63,13 +64,79 @@ impl Upload {
 }
 
 /// Moves `bytes` of data from the front of `source` to the end of `chain`, framed as the writer frames.
+///
+/// In how small pieces a body comes is its sender's choice: small ones are copied together with their framing.
 pub(super) fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
     if bytes == 0 {
         return;
     }
-    if let Some(line) = writer.before(bytes as u64) {
-        chain.push(Chunk::shared(line.as_bytes()));
+    let line = writer.before(bytes as u64);
+    let is_all = source.bytes().len() == bytes;
+    if bytes < SMALL_PIECE_BYTES && (line.is_some() || !is_all) {
+        chain.append(line.as_ref().map_or(&[], SizeLine::as_bytes));
+        chain.append(&source.bytes()[..bytes]);
+        chain.append(writer.after());
+        source.consume(bytes);
+        return;
+    }
+    if let Some(line) = line {
+        chain.append(line.as_bytes());
     }
     chain.push(source.take(bytes));
     chain.push(writer.after());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
+
+    /// What is held of a body of `length` bytes in chunks of one byte, received in large buffers: entries, memory, and all
+    /// that leaves.
+    fn one_byte_chunks(length: usize, writer: BodyWriter) -> Chain {
+        let pool = Pool::new(PoolConfig::default());
+        let mut inbox = Inbox::default();
+        let bytes = b"1\r\nx\r\n".repeat(length);
+        for piece in bytes.chunks(pool.size(SizeClass::Large)) {
+            let fill = |memory: &mut [u8]| {
+                memory[..piece.len()].copy_from_slice(piece);
+                Ok::<_, std::convert::Infallible>(piece.len())
+            };
+            inbox.push(pool.filled(SizeClass::Large, fill).unwrap().unwrap());
+        }
+        let mut upload = Upload::new(BodyFraming::Chunked, Time::ZERO);
+        upload.writer = writer;
+        let mut chain = Chain::new();
+        upload.fill(&mut chain, &mut inbox, 0, Time::ZERO).unwrap();
+        chain
+    }
+
+    #[test]
+    fn a_body_in_one_byte_chunks_becomes_few_entries_and_holds_about_its_own_bytes() {
+        const LENGTH: usize = 100_000;
+        for writer in [BodyWriter::Chunked, BodyWriter::Plain] {
+            let chain = one_byte_chunks(LENGTH, writer);
+            let expected =
+                if writer == BodyWriter::Chunked { b"1\r\nx\r\n".repeat(LENGTH) } else { vec![b'x'; LENGTH] };
+            assert!(chain.to_vec() == expected, "{writer:?}");
+            assert!(chain.chunks().len() <= 50, "{} entries, {writer:?}", chain.chunks().len());
+            assert!(chain.memory() <= 3 * expected.len(), "{} bytes of memory, {writer:?}", chain.memory());
+        }
+    }
+
+    #[test]
+    fn large_chunks_leave_in_the_memory_they_were_received_in() {
+        let pool = Pool::new(PoolConfig::default());
+        let mut inbox = Inbox::default();
+        let bytes = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat().repeat(3);
+        let fill = |memory: &mut [u8]| {
+            memory[..bytes.len()].copy_from_slice(&bytes);
+            Ok::<_, std::convert::Infallible>(bytes.len())
+        };
+        inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
+        let mut chain = Chain::new();
+        Upload::new(BodyFraming::Chunked, Time::ZERO).fill(&mut chain, &mut inbox, 0, Time::ZERO).unwrap();
+        assert_eq!(chain.chunks().iter().filter(|chunk| matches!(chunk, crate::buffer::Chunk::Pool(_))).count(), 3);
+        assert!(chain.to_vec() == bytes);
+    }
 }
