@@ -159,7 +159,7 @@ fn a_wrong_command_suggests_the_right_one() {
 
 #[test]
 fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["proxy"], "--upstream"),
         (&["proxy", "--upstream", "localhost"], "no port"),
         (&["proxy", "--upstream", "::1:3000"], "brackets"),
@@ -173,7 +173,9 @@ fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
         (&["echo", "--buffers", "1m"], "4m"),
         (&["echo", "--idle-timeout", "soon"], "30s"),
         (&["echo", "--log-level", "loud"], "debug"),
+        (&["echo", "--buffers", "18g"], "17g"),
         (&["serve", "--head-size", "0"], "at least 1"),
+        (&["serve", "--head-size", "65537"], "at most 64k: positions in a head are 16 bits"),
     ];
     for (arguments, hint) in cases {
         let words = complaint(xps([]).args(arguments), USAGE);

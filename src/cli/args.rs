@@ -316,8 +316,8 @@ pub struct ServeOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpOptions {
-    /// Refuse a request whose head is larger
-    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max), value_parser = Size::parse_positive)]
+    /// Refuse a request whose head is larger; 64k at most
+    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max), value_parser = Size::parse_head)]
     pub head_size: Size,
     /// Refuse a request whose head takes longer; 0: never
     #[arg(long, global = true, env = "XPS_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().head_timeout))]

@@ -211,12 +211,13 @@ pub fn limits_of(options: &ServerOptions) -> Limits {
     }
 }
 
-/// An eighth of the memory for large buffers: without those everything goes on, without small ones nothing.
+/// An eighth of the memory for large buffers: without those everything goes on, without small ones nothing. More where there
+/// are as many small ones as there can be.
 fn pool_of(memory: Size) -> PoolConfig {
     let PoolConfig { small_bytes, large_bytes, .. } = PoolConfig::default();
-    let eighth = memory.0 / 8;
     let count = |memory: usize, bytes: usize| (memory / bytes).min(POOL_BUFFERS_MAX);
-    let (small_max, large_max) = (count(7 * eighth, small_bytes), count(eighth, large_bytes));
+    let small_max = count(7 * (memory.0 / 8), small_bytes);
+    let large_max = count(memory.0 - small_max * small_bytes, large_bytes);
     PoolConfig { small_bytes, large_bytes, small_max, large_max }
 }
 
@@ -227,7 +228,7 @@ const POOL_BUFFERS_MAX: usize = 1 << 16;
 mod tests {
     use super::*;
     use crate::cli::args;
-    use crate::config::units::BUFFERS_BYTES_MIN;
+    use crate::config::units::{BUFFERS_BYTES_MAX, BUFFERS_BYTES_MIN};
 
     #[test]
     fn the_memory_that_is_asked_for_by_default_is_the_pool_s_own() {
@@ -238,7 +239,12 @@ mod tests {
     fn the_least_and_the_most_memory_make_pools_within_their_bounds() {
         let least = pool_of(Size(BUFFERS_BYTES_MIN));
         assert!(least.small_max > 0 && least.large_max > 0, "{least:?}");
-        let most = pool_of(Size(usize::MAX));
+        let most = pool_of(Size(BUFFERS_BYTES_MAX));
         assert_eq!((most.small_max, most.large_max), (POOL_BUFFERS_MAX, POOL_BUFFERS_MAX));
+        for memory in [64 << 20, 3 << 30, BUFFERS_BYTES_MAX] {
+            let pool = pool_of(Size(memory));
+            let unused = memory - pool.small_max * pool.small_bytes - pool.large_max * pool.large_bytes;
+            assert!(unused < pool.large_bytes, "{unused} of {memory} bytes are cut off");
+        }
     }
 }

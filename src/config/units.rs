@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::http::request::HEAD_BYTES_CEILING;
+
 /// A number of bytes: `65536`, `64k`, `64KiB`, `1m`, `2g`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
@@ -17,17 +19,30 @@ impl Size {
         text.parse().and_then(|size: Self| if size.0 == 0 { Err(UnitError::Zero) } else { Ok(size) })
     }
 
+    /// For clap: the largest head of a request.
+    ///
+    /// # Errors
+    /// It is not a size, or not from 1 to [`HEAD_BYTES_CEILING`].
+    pub fn parse_head(text: &str) -> Result<Self, UnitError> {
+        Self::parse_positive(text)
+            .and_then(|size| if size.0 > HEAD_BYTES_CEILING { Err(UnitError::Head) } else { Ok(size) })
+    }
+
     /// For clap: the memory of a pool of buffers.
     ///
     /// # Errors
-    /// It is not a size, or below [`BUFFERS_BYTES_MIN`].
+    /// It is not a size, or not from [`BUFFERS_BYTES_MIN`] to [`BUFFERS_BYTES_MAX`].
     pub fn parse_buffers(text: &str) -> Result<Self, UnitError> {
-        text.parse().and_then(|size: Self| if size.0 < BUFFERS_BYTES_MIN { Err(UnitError::Buffers) } else { Ok(size) })
+        let is_possible = |size: Self| (BUFFERS_BYTES_MIN..=BUFFERS_BYTES_MAX).contains(&size.0);
+        text.parse().and_then(|size| if is_possible(size) { Ok(size) } else { Err(UnitError::Buffers) })
     }
 }
 
 /// With less than this, a few receivers of bulk would have all of the buffers.
 pub const BUFFERS_BYTES_MIN: usize = 4 << 20;
+
+/// The pool numbers the buffers of each size in 16 bits: 1 GiB of small ones of 16 KiB, 16 GiB of large ones of 256 KiB.
+pub const BUFFERS_BYTES_MAX: usize = 17 << 30;
 
 /// A span of time: `250ms`, `30s`, `5m`, `1m30s`, `2h`, `1d`; a bare number counts seconds; `0` means without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +57,11 @@ pub enum UnitError {
     /// Nothing fits into zero bytes.
     #[error("must be at least 1")]
     Zero,
-    /// Too few buffers.
-    #[error("must be at least 4m")]
+    /// Too large a head.
+    #[error("must be at most 64k: positions in a head are 16 bits")]
+    Head,
+    /// Too few buffers, or too many.
+    #[error("must be from 4m to 17g: buffers are numbered in 16 bits")]
     Buffers,
     /// Not a time.
     #[error("not a time: write a number with ms, s, m, h or d, for example 30s")]
@@ -146,6 +164,10 @@ mod tests {
         assert_eq!(Size(256 << 10).to_string(), "256k");
         assert_eq!(Size::parse_positive("0k"), Err(UnitError::Zero));
         assert_eq!(Size::parse_buffers("1m"), Err(UnitError::Buffers));
+        assert_eq!(Size::parse_buffers("18g"), Err(UnitError::Buffers));
+        assert_eq!(Size::parse_buffers("17g"), Ok(Size(BUFFERS_BYTES_MAX)));
+        assert_eq!(Size::parse_head("64k"), Ok(Size(HEAD_BYTES_CEILING)));
+        assert_eq!((Size::parse_head("65537"), Size::parse_head("0")), (Err(UnitError::Head), Err(UnitError::Zero)));
         assert_eq!(Size::parse_buffers("4m"), Ok(Size(BUFFERS_BYTES_MIN)));
     }
 

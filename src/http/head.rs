@@ -7,8 +7,8 @@ use super::fields::{Fields, Known};
 use super::status::{Refusal, Status};
 use super::token::list;
 
-/// The most that `head_bytes_max` can be: places in a head are kept in 16 bits.
-pub const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
+/// The most that `head_bytes_max` can be: positions in a head are kept in 16 bits.
+pub const HEAD_BYTES_CEILING: usize = 1 << 16;
 
 /// The most that `fields_max` can be.
 pub const FIELDS_CEILING: usize = 100;
@@ -19,11 +19,11 @@ pub(super) const FIELDS_USUAL: usize = 32;
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// The whole head, empty lines before it included; at most [`HEAD_BYTES_CEILING`], larger values mean that.
+    /// The whole head, empty lines before it included; at most [`HEAD_BYTES_CEILING`]; the configuration refuses more.
     pub head_bytes_max: usize,
     /// The first line with its CRLF: the request line, or an answer's status line.
     pub request_line_bytes_max: usize,
-    /// Field lines; at most [`FIELDS_CEILING`], larger values mean that.
+    /// Field lines; at most [`FIELDS_CEILING`]; the configuration refuses more.
     pub fields_max: usize,
 }
 

@@ -65,14 +65,15 @@ pub struct PoolLimits {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpLimits {
-    /// The largest head of a request; a larger one is refused with 431.
-    #[schemars(range(min = 1))]
+    /// The largest head of a request; a larger one is refused with 431. At most 64k: positions in a head are 16 bits. Heads
+    /// of upstreams' answers have the same limits; a larger one is answered with 502.
+    #[schemars(range(min = 1, max = 65_536))]
     pub head_bytes_max: Size,
-    /// The longest request line; a longer one is refused with 414.
-    #[schemars(range(min = 1))]
+    /// The longest request line; a longer one is refused with 414. At most 64k, as for the head that it is in.
+    #[schemars(range(min = 1, max = 65_536))]
     pub request_line_bytes_max: Size,
-    /// The most fields of a head.
-    #[schemars(range(min = 1))]
+    /// The most fields of a head; 100 at most.
+    #[schemars(range(min = 1, max = 100))]
     pub fields_max: usize,
     /// How long a head may take.
     pub head_timeout: Period,
@@ -307,11 +308,21 @@ impl From<&Limits> for config::Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request::{FIELDS_CEILING, HEAD_BYTES_CEILING};
 
     #[test]
     fn the_servers_own_bounds_survive_the_way_through_the_document() {
         let there = Limits::default();
         let back = config::Limits::from(&there);
         assert_eq!(format!("{back:?}"), format!("{:?}", config::Limits::default()));
+    }
+
+    #[test]
+    fn the_most_that_the_schema_admits_is_what_the_parser_can_keep() {
+        let http = &crate::config::file::SCHEMA["$defs"]["HttpLimits"]["properties"];
+        let most = |key: &str| http[key]["maximum"].as_u64();
+        assert_eq!(most("head_bytes_max"), Some(HEAD_BYTES_CEILING as u64));
+        assert_eq!(most("request_line_bytes_max"), Some(HEAD_BYTES_CEILING as u64));
+        assert_eq!(most("fields_max"), Some(FIELDS_CEILING as u64));
     }
 }
