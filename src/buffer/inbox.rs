@@ -15,7 +15,10 @@ pub struct Inbox {
     /// Most of what comes is looked at before more comes.
     front: Option<Buffer>,
     /// What came after `front`; there only when that is.
-    #[expect(clippy::box_collection, reason = "every idle connection has an inbox, and seldom anything behind the first")]
+    #[expect(
+        clippy::box_collection,
+        reason = "every idle connection has an inbox, and seldom anything behind the first"
+    )]
     behind: Option<Box<VecDeque<Buffer>>>,
     /// Bytes of memory that `front` and `behind` hold. Kept, since it is asked for much more often than it changes.
     waiting_memory: usize,

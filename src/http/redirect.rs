@@ -42,7 +42,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The URL for a request. The path and the query are escaped as they came; the host is without its port. Where there is
+    /// The URL for a request. The path and the query are escaped as they came, and what is not ASCII is; the host is without its port. Where there is
     /// no query, a question mark before it goes, too.
     ///
     /// A URL that begins with the path never names another host: of several slashes at its start one is left, and of
@@ -66,7 +66,7 @@ impl Template {
                     }
                 }
                 Part::Query => match head.target.query() {
-                    Some(query) => url.extend_from_slice(query.as_bytes()),
+                    Some(query) => push_query(query, &mut url),
                     None if url.ends_with(b"?") => {
                         url.pop();
                     }
@@ -75,6 +75,19 @@ impl Template {
             }
         }
         Some(url)
+    }
+}
+
+/// Appends a request's query as it may stand in a URL of ours: as it came, but for octets beyond ASCII. They are escaped, as
+/// a client would do that follows it.
+pub fn push_query(query: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in query {
+        if byte.is_ascii() {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
     }
 }
 
@@ -122,6 +135,12 @@ mod tests {
         assert_eq!(expanded("https://$host$path?$query", "/a"), "https://example.org/a");
         assert_eq!(expanded("/new$path", "/old"), "/new/old");
         assert_eq!(expanded("https://new.example/", "/old"), "https://new.example/");
+    }
+
+    #[test]
+    fn row_33_a_query_is_passed_on_as_it_came_but_for_what_is_not_ascii() {
+        assert_eq!(expanded("$path?$query", "/a?q=100%&x=%2f"), "/a?q=100%&x=%2f");
+        assert_eq!(expanded("$path?$query", "/a?q=\u{2019}"), "/a?q=%E2%80%99");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::head::{AsciiStr, connection_tokens, field_lines, is_prefix_of_form, k
 pub use super::head::{FIELDS_CEILING, HEAD_BYTES_CEILING, HeadLimits, Version};
 use super::method::Method;
 use super::status::{Refusal, Status};
-use super::target::{Target, check_authority, is_target_byte};
+use super::target::{Target, UNESCAPED, check_authority, target_length};
 use super::token::{is_token_byte, list};
 
 /// Empty lines before a request line that are skipped (RFC 9112, 2.2).
@@ -166,7 +166,7 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
     let Some((method, rest)) = method(window)? else { return Ok(None) };
     let Some((target, rest)) = target(rest)? else { return Ok(None) };
     let Some((major, version)) = version(rest)? else { return Ok(None) };
-    if method == "PRI" && target == "*" {
+    if method == "PRI" && target == b"*" {
         return Err(Refusal::bad_request("this is HTTP/2, which is not spoken here"));
     }
     if major != 1 {
@@ -194,15 +194,14 @@ fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, Refusal> {
 }
 
 /// The target, and what follows the space after it.
-fn target(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, Refusal> {
-    let length = bytes.iter().position(|&byte| !is_target_byte(byte)).unwrap_or(bytes.len());
-    match (bytes[..length].as_ascii_str(), &bytes[length..]) {
-        (Some(_), []) => Ok(None),
-        (Some(target), [b' ', rest @ ..]) if length > 0 => Ok(Some((target, rest))),
-        (_, [b' ', ..]) => Err(Refusal::bad_request("there is more than one space after the method")),
+fn target(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Refusal> {
+    match bytes.split_at(target_length(bytes)) {
+        (_, []) => Ok(None),
+        (target @ [_, ..], [b' ', rest @ ..]) => Ok(Some((target, rest))),
+        ([], [b' ', ..]) => Err(Refusal::bad_request("there is more than one space after the method")),
         (_, [b'\r' | b'\n', ..]) => Err(Refusal::bad_request("the request line has no version")),
         (_, [b'#', ..]) => Err(Refusal::bad_request("the target has a fragment")),
-        (..) => Err(Refusal::bad_request("the target has an octet that must be escaped")),
+        (..) => Err(Refusal::bad_request(UNESCAPED)),
     }
 }
 

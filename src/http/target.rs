@@ -1,9 +1,11 @@
 //! The request target in its four forms (RFC 9112, 3.2), and authorities.
 //!
 //! A target is checked octet by octet and then split, never decoded: decoding is [`super::path`]'s. Octets that
-//! RFC 3986 wants escaped but browsers send as they are (`|`, `[`, `^`, …) pass; controls, spaces, a fragment and
-//! what is not ASCII do not. Which form may go with which method is decided here too.
+//! RFC 3986 wants escaped but browsers send as they are (`|`, `[`, `^`, …) pass; controls, spaces, a fragment and in a
+//! path what is not ASCII do not. A query is opaque: a percent sign in it need not begin an escape, and octets beyond ASCII
+//! pass, since browsers and links send both. Which form may go with which method is decided here too.
 
+use super::head::AsciiStr;
 use super::method::Method;
 use super::status::Refusal;
 use super::token::hex_value;
@@ -15,8 +17,8 @@ pub enum Target<'b> {
     Origin {
         /// Begins with a slash.
         path: &'b str,
-        /// What follows the first question mark.
-        query: Option<&'b str>,
+        /// What follows the first question mark, as it came.
+        query: Option<&'b [u8]>,
     },
     /// `http://authority/path?query`
     Absolute {
@@ -24,8 +26,8 @@ pub enum Target<'b> {
         authority: &'b str,
         /// Begins with a slash; `/` when the target has none.
         path: &'b str,
-        /// What follows the first question mark.
-        query: Option<&'b str>,
+        /// What follows the first question mark, as it came.
+        query: Option<&'b [u8]>,
     },
     /// `host:port`, only with `CONNECT`.
     Authority(&'b str),
@@ -44,26 +46,49 @@ impl<'b> Target<'b> {
         }
     }
 
-    /// The query without its question mark, where there is one.
-    pub const fn query(&self) -> Option<&'b str> {
+    /// The query without its question mark, where there is one: any octets but controls, spaces and `#`.
+    pub const fn query(&self) -> Option<&'b [u8]> {
         match *self {
             Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
             Self::Authority(_) | Self::Asterisk | Self::AsteriskOf(_) => None,
         }
     }
 
-    /// Splits and checks `target`, all of whose bytes are [`is_target_byte`].
-    pub(super) fn parse(method: Method<'_>, target: &'b str) -> Result<Self, Refusal> {
-        match (method, target.as_bytes()) {
-            (Method::Connect, _) => authority_form(target),
-            (_, [b'/', ..]) => {
-                let (path, query) = path_and_query(target)?;
-                Ok(Self::Origin { path, query })
+    /// Splits and checks `target`, which is as long as [`target_length`] says.
+    pub(super) fn parse(method: Method<'_>, target: &'b [u8]) -> Result<Self, Refusal> {
+        let (before, query) = match target.iter().position(|&byte| byte == b'?') {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        };
+        // Octets beyond ASCII are in the query only.
+        let before = before.as_ascii_str().ok_or(Refusal::bad_request(UNESCAPED))?;
+        match (method, before.as_bytes(), query) {
+            (Method::Connect, _, None) => authority_form(before),
+            (Method::Connect, _, Some(_)) => Err(Refusal::bad_request("the target of CONNECT has a query")),
+            (_, [b'/', ..], _) => {
+                check_escapes(before)?;
+                Ok(Self::Origin { path: before, query })
             }
-            (Method::Options, b"*") => Ok(Self::Asterisk),
-            (_, b"*") => Err(Refusal::bad_request("the target * is for OPTIONS only")),
-            (..) => absolute_form(method, target),
+            (Method::Options, b"*", None) => Ok(Self::Asterisk),
+            (_, b"*", _) => Err(Refusal::bad_request("the target * is for OPTIONS only")),
+            (..) => absolute_form(method, before, query),
         }
+    }
+}
+
+/// Why a target is refused that has such an octet.
+pub(super) const UNESCAPED: &str = "the target has an octet that must be escaped";
+
+/// How many bytes at the start of `bytes` may be of a target: up to a space, a control, a fragment, or before the query an
+/// octet beyond ASCII.
+pub(super) fn target_length(bytes: &[u8]) -> usize {
+    let length = bytes.iter().position(|&byte| !is_target_byte(byte)).unwrap_or(bytes.len());
+    let (before, rest) = bytes.split_at(length);
+    match rest {
+        [first, ..] if !first.is_ascii() && before.contains(&b'?') => {
+            length + rest.iter().position(|&byte| byte < 0x80 && !is_target_byte(byte)).unwrap_or(rest.len())
+        }
+        _ => length,
     }
 }
 
@@ -87,7 +112,7 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
         name => {
             let length = name.iter().position(|&byte| byte == b':').unwrap_or(name.len());
             let name = &name[..length];
-            if name.is_empty() || !name.iter().all(|&byte| HOST[usize::from(byte)]) || !escapes_are_valid(name, true) {
+            if name.is_empty() || !name.iter().all(|&byte| HOST[usize::from(byte)]) || !escapes_are_valid(name) {
                 return Err(MALFORMED);
             }
             length
@@ -103,7 +128,7 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
 /// Checks a path as it stands in a target: begins with a slash, has no query, and octets and escapes are permitted ones.
 pub fn check_path(path: &str) -> Result<(), Refusal> {
     let is_path_byte = |byte: u8| is_target_byte(byte) && byte != b'?';
-    if !path.starts_with('/') || !path.bytes().all(is_path_byte) || !escapes_are_valid(path.as_bytes(), true) {
+    if !path.starts_with('/') || !path.bytes().all(is_path_byte) || !escapes_are_valid(path.as_bytes()) {
         return Err(Refusal::bad_request("the path is malformed"));
     }
     Ok(())
@@ -126,15 +151,15 @@ fn authority_form(target: &str) -> Result<Target<'_>, Refusal> {
     }
 }
 
-fn absolute_form<'b>(method: Method<'_>, target: &'b str) -> Result<Target<'b>, Refusal> {
+fn absolute_form<'b>(method: Method<'_>, target: &'b str, query: Option<&'b [u8]>) -> Result<Target<'b>, Refusal> {
     let (scheme, rest) =
         target.split_once("://").ok_or(Refusal::bad_request("the target is neither a path nor a URL"))?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(Refusal::bad_request("the target's scheme is not http"));
     }
-    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     check_authority(authority.as_bytes())?;
-    let (path, query) = path_and_query(rest)?;
+    check_escapes(path)?;
     Ok(match (path, query) {
         ("", None) if method == Method::Options => Target::AsteriskOf(authority),
         ("", _) => Target::Absolute { authority, path: "/", query },
@@ -142,26 +167,20 @@ fn absolute_form<'b>(method: Method<'_>, target: &'b str) -> Result<Target<'b>, 
     })
 }
 
-fn path_and_query(target: &str) -> Result<(&str, Option<&str>), Refusal> {
-    let (path, query) = match target.bytes().position(|byte| byte == b'?') {
-        Some(at) => (&target[..at], Some(&target[at + 1..])),
-        None => (target, None),
-    };
-    // A query may carry any octets, NUL too; a path names something, and no name holds a NUL.
-    if !escapes_are_valid(path.as_bytes(), true)
-        || !query.is_none_or(|query| escapes_are_valid(query.as_bytes(), false))
-    {
-        return Err(Refusal::bad_request("a percent sign in the target is not followed by two digits, or by 00"));
+/// A path names something, so its escapes are ones, and none of them is NUL, which no name holds.
+fn check_escapes(path: &str) -> Result<(), Refusal> {
+    if escapes_are_valid(path.as_bytes()) {
+        return Ok(());
     }
-    Ok((path, query))
+    Err(Refusal::bad_request("a percent sign in the path is not followed by two digits, or by 00"))
 }
 
-/// Whether each percent sign begins an escape, and if `no_nul`, none of NUL.
-fn escapes_are_valid(mut bytes: &[u8], no_nul: bool) -> bool {
+/// Whether each percent sign begins an escape, and none of NUL.
+fn escapes_are_valid(mut bytes: &[u8]) -> bool {
     while let Some(at) = bytes.iter().position(|&byte| byte == b'%') {
         match bytes[at + 1..] {
             [high, low, ..] if hex_value(high).is_some() && hex_value(low).is_some() => {
-                if no_nul && (high, low) == (b'0', b'0') {
+                if (high, low) == (b'0', b'0') {
                     return false;
                 }
             }
@@ -203,7 +222,7 @@ mod tests {
     use super::*;
 
     fn get(target: &str) -> Result<Target<'_>, Refusal> {
-        Target::parse(Method::Get, target)
+        Target::parse(Method::Get, target.as_bytes())
     }
 
     #[test]
@@ -226,9 +245,9 @@ mod tests {
     fn row_29_absolute_form() {
         let absolute = |authority, path, query| Ok(Target::Absolute { authority, path, query });
         assert_eq!(get("http://h/p"), absolute("h", "/p", None));
-        assert_eq!(get("HTTPS://h:1/p?q?r"), absolute("h:1", "/p", Some("q?r")));
+        assert_eq!(get("HTTPS://h:1/p?q?r"), absolute("h:1", "/p", Some(&b"q?r"[..])));
         assert_eq!(get("http://h"), absolute("h", "/", None));
-        assert_eq!(get("http://h?q"), absolute("h", "/", Some("q")));
+        assert_eq!(get("http://h?q"), absolute("h", "/", Some(&b"q"[..])));
         for bad in ["http:///p", "http://", "ftp://h/", "http:/h", "http://u@h/", "://h/", "h/p", "p", "http://h:x/"] {
             assert!(get(bad).is_err(), "{bad}");
         }
@@ -236,10 +255,10 @@ mod tests {
 
     #[test]
     fn row_30_authority_form_only_with_connect() {
-        let connect = |target| Target::parse(Method::Connect, target);
+        let connect = |target: &'static str| Target::parse(Method::Connect, target.as_bytes());
         assert_eq!(connect("h:443"), Ok(Target::Authority("h:443")));
         assert_eq!(connect("[::1]:443"), Ok(Target::Authority("[::1]:443")));
-        for bad in ["h", "[::1]", "/", "http://h/", "*", "h:"] {
+        for bad in ["h", "[::1]", "/", "http://h/", "*", "h:", "h:1?q"] {
             assert!(connect(bad).is_err(), "{bad}");
         }
         assert!(get("h:443").is_err());
@@ -247,16 +266,17 @@ mod tests {
 
     #[test]
     fn row_31_asterisk_form_only_with_options() {
-        assert_eq!(Target::parse(Method::Options, "*"), Ok(Target::Asterisk));
+        assert_eq!(Target::parse(Method::Options, b"*"), Ok(Target::Asterisk));
         assert!(get("*").is_err());
-        let options = |target| Target::parse(Method::Options, target);
+        let options = |target: &'static str| Target::parse(Method::Options, target.as_bytes());
         assert_eq!(options("http://h:1"), Ok(Target::AsteriskOf("h:1")));
         for (target, path, query) in
-            [("http://h/", "/", None), ("http://h?q", "/", Some("q")), ("http://h?", "/", Some(""))]
+            [("http://h/", "/", None), ("http://h?q", "/", Some(&b"q"[..])), ("http://h?", "/", Some(b""))]
         {
             assert_eq!(options(target), Ok(Target::Absolute { authority: "h", path, query }), "{target}");
         }
-        assert!(Target::parse(Method::Options, "**").is_err());
+        assert!(Target::parse(Method::Options, b"**").is_err());
+        assert!(Target::parse(Method::Options, b"*?q").is_err());
     }
 
     #[test]
@@ -269,12 +289,32 @@ mod tests {
 
     #[test]
     fn row_33_34_escapes() {
-        for bad in ["/%", "/%4", "/%zz", "/%4g", "/a%00", "/%%41", "/p?%", "/p?a=%zz", "http://h/%0"] {
+        for bad in ["/%", "/%4", "/%zz", "/%4g", "/a%00", "/%%41", "/%?%41", "http://h/%0"] {
             assert!(get(bad).is_err(), "{bad}");
         }
-        for good in ["/%41", "/%7E%2f", "/p?%00", "/?", "/%25"] {
+        for good in ["/%41", "/%7E%2f", "/p?%00", "/?", "/%25", "/p?%", "/p?q=100%", "/p?a=%zz", "http://h?%"] {
             assert!(get(good).is_ok(), "{good}");
         }
-        assert_eq!(get("/p?"), Ok(Target::Origin { path: "/p", query: Some("") }));
+        assert_eq!(get("/p?"), Ok(Target::Origin { path: "/p", query: Some(b"") }));
+    }
+
+    #[test]
+    fn row_33_a_query_is_opaque_and_a_path_is_not() {
+        let query = "/p?q=\u{2019}%".as_bytes();
+        assert_eq!(target_length(query), query.len());
+        assert_eq!(Target::parse(Method::Get, query), Ok(Target::Origin { path: "/p", query: Some(&query[3..]) }));
+        assert_eq!(target_length(b"/p?\xff\xfe? HTTP"), 6, "whatever its octets mean");
+        for (bytes, length) in [
+            (&b"/p\xc3\xa9?q"[..], 2),
+            (b"http://h\xff/?q", 8),
+            (b"/?\xc3 \xa9", 3),
+            (b"/?\xc3#x", 3),
+            (b"/?\xc3\0", 3),
+            (b"/?\xc3\x7f", 3),
+            (b"/?\xc3\r\n", 3),
+            (b"/?#\xc3", 2),
+        ] {
+            assert_eq!(target_length(bytes), length, "{}", bytes.escape_ascii());
+        }
     }
 }

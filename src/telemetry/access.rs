@@ -237,7 +237,7 @@ fn combined(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
     before.extend_from_slice(head.method.as_str().as_bytes());
     before.push(b' ');
     for part in target_parts(&head.target) {
-        push_quoted(before, part.as_bytes());
+        push_quoted(before, part);
     }
     before.extend_from_slice(match head.version {
         Version::Http10 => b" HTTP/1.0\" ",
@@ -257,7 +257,7 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
     escape_json(head.method.as_str(), before);
     before.extend_from_slice(b"\",\"target\":\"");
     for part in target_parts(&head.target) {
-        escape_json(part, before);
+        escape_json(&String::from_utf8_lossy(part), before);
     }
     before.extend_from_slice(b"\",\"status\":");
     for (name, known) in [("host", Known::Host), ("referer", Known::Referer), ("agent", Known::UserAgent)] {
@@ -274,19 +274,19 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
 }
 
 /// A target as it is written down: path, question mark, query, and what stands for more.
-fn target_parts<'b>(target: &Target<'b>) -> [&'b str; 4] {
+fn target_parts<'b>(target: &Target<'b>) -> [&'b [u8]; 4] {
     let (path, query) = match *target {
         Target::Asterisk | Target::AsteriskOf(_) => ("*", None),
         Target::Authority(authority) => (authority, None),
         Target::Origin { path, query } | Target::Absolute { path, query, .. } => (path, query),
     };
-    let shown = &path[..path.floor_char_boundary(TARGET_BYTES_MAX)];
-    match query {
-        _ if shown.len() < path.len() => [shown, "", "", ELLIPSIS],
-        None => [path, "", "", ""],
-        Some(query) => {
-            let shown = &query[..query.floor_char_boundary(TARGET_BYTES_MAX - path.len())];
-            [path, "?", shown, if shown.len() < query.len() { ELLIPSIS } else { "" }]
+    let path = path.as_bytes();
+    match (cut(path, TARGET_BYTES_MAX), query) {
+        ((shown, rest @ ELLIPSIS), _) => [shown, b"", b"", rest.as_bytes()],
+        (_, None) => [path, b"", b"", b""],
+        (_, Some(query)) => {
+            let (shown, rest) = cut(query, TARGET_BYTES_MAX - path.len());
+            [path, b"?", shown, rest.as_bytes()]
         }
     }
 }
@@ -404,6 +404,14 @@ mod tests {
             let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
             assert_eq!(entry["agent"], format!("{}...", "\"".repeat(FIELD_BYTES_MAX)));
         }
+    }
+
+    #[test]
+    fn row_33_octets_beyond_ascii_in_a_query_are_escaped() {
+        let request = "GET /a?q=\u{2019}% HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert!(line(AccessFormat::Combined, request).contains("\"GET /a?q=\\xE2\\x80\\x99% HTTP/1.1\""));
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(entry["target"], "/a?q=\u{2019}%");
     }
 
     /// A disk that has stalled, until the other end is dropped.

@@ -310,6 +310,26 @@ backends! {
         assert_eq!((head.status, head.field("Location")), (301, Some("/sub/")));
     }
 
+    fn row_33_a_query_is_opaque_and_a_path_is_not(backend) {
+        let site = Site::of(backend, &[], tree);
+        for query in ["q=100%", "q=20%+tax+rate", "%", "%zz", "%00", "q=\u{2019}", "sort=size&x=%\u{fc}"] {
+            assert_eq!(site.get(&format!("/file?{query}")).text(), "file", "{query}");
+            assert_eq!(site.get(&format!("http://h/file?{query}")).text(), "file", "{query}");
+            assert_eq!(site.get(&format!("/sub/?{query}")).status, 200, "{query}");
+        }
+        for (query, location) in [("q=100%", "/sub/?q=100%"), ("q=\u{2019}%2f", "/sub/?q=%E2%80%99%2f")] {
+            assert_eq!(site.get(&format!("/sub?{query}")).field("Location"), Some(location));
+        }
+        let status = |target: &[u8]| site.fate(&[b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat()).0.status;
+        assert_eq!(status(b"/file?\xff\xfe\x80"), 200, "whatever its octets mean");
+        for target in [
+            &b"/file?a\xc3 b"[..], b"/file?a\tb", b"/file?a\0", b"/file?\xc3\xa9\x7f", b"/file?\xc3\xa9#x", b"/file?a#x",
+            b"/fil\xc3\xa9?q", b"/\xc3\xa9", b"/file%?q", b"/%zz", b"http://h\xc3\xa9/?q",
+        ] {
+            assert_eq!(status(target), 400, "{}", target.escape_ascii());
+        }
+    }
+
     fn row_46_index_files_then_the_listing_then_403(backend) {
         let fill = |root: &Path| {
             for folder in ["both", "second", "none", "wrong/index.html"] {

@@ -123,6 +123,23 @@ backends! {
         assert_eq!(received.values("Host"), ["named"]);
     }
 
+    fn row_33_a_query_is_passed_on_as_it_came(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for query in ["q=100%", "q=20%+tax+rate", "q=\u{2019}", "a=%2F&b=%zz?c"] {
+            for start in ["", "http://named"] {
+                let received =
+                    forwarded(&gateway, &origin, &format!("GET {start}/s?{query} HTTP/1.1\r\nHost: h\r\n\r\n"));
+                assert_eq!(received.line(), format!("GET /s?{query} HTTP/1.1"));
+            }
+        }
+        for target in ["/s?a\u{e9} b", "/s?\u{e9}#x", "/s?\u{e9}\u{7f}", "/\u{e9}?q", "/%?q"] {
+            let response = gateway.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).response();
+            assert_eq!(response.status, 400, "{target:?}");
+        }
+        origin.expect_no_visit();
+    }
+
     fn row_26_a_method_that_nobody_knows_is_the_upstreams_affair(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);

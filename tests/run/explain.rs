@@ -12,7 +12,7 @@ use crate::wire::Wire;
 const HERE: &str = "127.0.0.1";
 
 /// Method, target, and further lines of the head.
-const REQUESTS: [(&str, &str, &[&str]); 46] = [
+const REQUESTS: [(&str, &str, &[&str]); 49] = [
     ("GET", "/", &[]),
     ("GET", "/page", &[]),
     ("HEAD", "/page", &[]),
@@ -24,6 +24,9 @@ const REQUESTS: [(&str, &str, &[&str]); 46] = [
     ("CONNECT", "", &[]),
     ("GET", "/page/", &[]),
     ("GET", "/%70age?query", &[]),
+    ("GET", "/page?q=100%", &[]),
+    ("GET", "/folder?q=\u{2019}%", &[]),
+    ("GET", "/old?q=\u{2019}%", &[]),
     ("GET", "/folder", &[]),
     ("GET", "/folder/", &[]),
     ("GET", "/indexed", &[]),
@@ -90,7 +93,7 @@ fn place(backend: Backend, port: u16, upstream: &Value) -> (Place, Value) {
             site("/closed", json!({ "listing": false })),
             site("/app", json!({ "fallback": "page" })),
             site("/private", json!({ "ip_whitelist": ["192.0.2.1"] })),
-            { "req_path": "/old", "type": "redirect", "redirect_url": "https://$host$path" },
+            { "req_path": "/old", "type": "redirect", "redirect_url": "https://$host$path?$query" },
             { "req_path": "/metrics", "type": "metrics" },
             api,
         ],

@@ -212,10 +212,7 @@ fn wrong_values_are_told() {
                 r#""limits": { "pipe_bytes_max": 99999999999999999999 }"#,
                 "2:31: `pipe_bytes_max` wants digits only, and not so many of them",
             ),
-            (
-                r#""limits": { "http": { "head_bytes_max": "65k" } }"#,
-                "2:41: `head_bytes_max` wants from 1 to 65536",
-            ),
+            (r#""limits": { "http": { "head_bytes_max": "65k" } }"#, "2:41: `head_bytes_max` wants from 1 to 65536"),
             (r#""limits": { "http": { "fields_max": 101 } }"#, "2:37: `fields_max` wants from 1 to 100"),
             (
                 r#""limits": { "http": { "request_line_bytes_max": 65537 } }"#,

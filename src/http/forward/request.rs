@@ -136,7 +136,7 @@ pub fn upgrade_to_forward<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
 pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &RequestContext<'_>, out: &mut Vec<u8>) {
     /// More than what is added in all but unusual cases.
     const ADDED_BYTES: usize = 512;
-    let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, str::len);
+    let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, <[u8]>::len);
     out.reserve(head.fields.line_bytes() + target_bytes + ADDED_BYTES);
 
     out.extend_from_slice(head.method.as_str().as_bytes());
@@ -186,7 +186,7 @@ fn push_target(out: &mut Vec<u8>, target: &Target<'_>, rule: &PathRule) {
             push_path(out, path, rule);
             if let Some(query) = query {
                 out.push(b'?');
-                out.extend_from_slice(query.as_bytes());
+                out.extend_from_slice(query);
             }
         }
         Target::Authority(authority) => out.extend_from_slice(authority.as_bytes()),

@@ -40,7 +40,7 @@ fn with_target(target: &str) -> String {
 fn a_usual_request() {
     let head = head("GET /a%20b?c=d HTTP/1.1\r\nHost: example.org:8080\r\nuser-agent:\tx y \t\r\nAccept:\r\n\r\n");
     assert_eq!(head.method, Method::Get);
-    assert_eq!(head.target, Target::Origin { path: "/a%20b", query: Some("c=d") });
+    assert_eq!(head.target, Target::Origin { path: "/a%20b", query: Some(b"c=d") });
     assert_eq!((head.version, head.host), (Version::Http11, Some("example.org:8080")));
     assert_eq!((head.framing, head.keep_alive, head.expect), (BodyFraming::None, true, Expect::None));
     assert_eq!(head.fields.known(Known::UserAgent), Some(&b"x y"[..]));

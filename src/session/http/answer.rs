@@ -26,6 +26,7 @@ use crate::file::store::{Content, Inquiry, Lookup, Resource, Store};
 use crate::http::error_page::PageType;
 use crate::http::fields::Known;
 use crate::http::path::{self, DecodedPath};
+use crate::http::redirect::push_query;
 use crate::http::{DateLine, Method, Refusal, RequestHead, ResponseHead, Status, Version};
 
 /// Everything an answer is made of.
@@ -159,7 +160,7 @@ impl Exchange<'_> {
         path::encode_path(path.as_bytes(), true, &mut location);
         if let Some(query) = self.head.target.query() {
             location.push(b'?');
-            location.extend_from_slice(query.as_bytes());
+            push_query(query, &mut location);
         }
         let mut out = Vec::with_capacity(256);
         let head = self.begin(&mut out, Status::MOVED_PERMANENTLY).field("Location", &location);
@@ -169,7 +170,7 @@ impl Exchange<'_> {
 
     fn listing(&mut self, path: &DecodedPath) -> Result<Answer, Stop> {
         let Source::Folder(place) = &self.site.source else { return Err(not_found()) };
-        let sort = Sort::from_query(self.head.target.query().unwrap_or_default().as_bytes());
+        let sort = Sort::from_query(self.head.target.query().unwrap_or_default());
         let listed = match self.store.list(place, path.beneath(&self.site.prefix), sort, self.inquiry, self.ops) {
             Lookup::Found(Ok(listed)) => listed,
             Lookup::Found(Err(fault)) => return Err(refusal_of(fault).into()),

@@ -171,8 +171,12 @@ impl FromStr for RequestTarget {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if !text.starts_with('/') {
-            Err(TextError::new("a path begins with `/`"))
-        } else if text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+            return Err(TextError::new("a path begins with `/`"));
+        }
+        // What follows is opaque.
+        let path = text.split('?').next().unwrap_or(text);
+        let is_wrong = |byte: u8| byte.is_ascii() && !byte.is_ascii_graphic() || byte == b'#';
+        if !path.is_ascii() || text.bytes().any(is_wrong) {
             Err(TextError::new("a path has no spaces, no control characters, no `#`, and others only as %XX"))
         } else {
             Ok(Self(text.to_owned()))
