@@ -1,7 +1,8 @@
 //! The head of an upstream's answer, from the bytes as they arrived.
 //!
-//! [`parse`] is asked anew whenever bytes have been added, as that of [`super::request`] is, and is as strict: an answer
-//! whose end a client could see elsewhere than we do is not passed on. It does not know connections, what is answered
+//! [`parse`] is asked anew whenever bytes have been added, as that of [`super::request`] is. An answer whose end a client
+//! could see elsewhere than we do is not passed on. Where a request would be refused for a form that only another server
+//! could misread, an answer is not, since it is written anew for the client: lines may end in LF alone. It does not know connections, what is answered
 //! in the upstream's place, or whether an upgrade was asked for.
 
 use std::fmt;
@@ -9,7 +10,7 @@ use std::fmt;
 use super::fields::Fields;
 use super::framing::{self, BodyFraming};
 use super::head::{
-    HEAD_BYTES_CEILING, HeadLimits, Version, connection_tokens, field_lines, is_prefix_of_form, keep_alive,
+    HEAD_BYTES_CEILING, HeadLimits, LineEnds, Version, connection_tokens, field_lines, is_prefix_of_form, keep_alive,
 };
 use super::status::{Refusal, Status};
 
@@ -99,7 +100,7 @@ pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) ->
     };
     // Filled in place and moved once: it is most of what a head is.
     let mut fields = Fields::default();
-    let length = field_lines(&window[fields_at..], limits.fields_max, &mut fields)?;
+    let length = field_lines(&window[fields_at..], limits.fields_max, LineEnds::CrlfOrLf, &mut fields)?;
     let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
 
     // Also where there is no body: a doubtful length would be passed on as the one there would be.
@@ -134,7 +135,7 @@ struct StatusLine<'b> {
 /// How a status line begins; `d` stands for a digit.
 const STATUS_FORM: &[u8; 12] = b"HTTP/d.d ddd";
 
-/// The status line at the start of `bytes` and its length with its CRLF; `None` if it is not complete.
+/// The status line at the start of `bytes` and its length with its end; `None` if it is not complete.
 fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadAnswer> {
     if !is_prefix_of_form(bytes, STATUS_FORM) {
         return Err(BadAnswer { reason: "it does not begin with a status line" });
@@ -147,25 +148,26 @@ fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadAnswe
     let version = if *minor == b'0' { Version::Http10 } else { Version::Http11 };
     let code = [hundreds, tens, ones].iter().fold(0, |code, &digit| code * 10 + u16::from(digit - b'0'));
     let status = Status::from_code(code).ok_or(BadAnswer { reason: "the status is below 100" })?;
-    let Some(reason) = reason(rest)? else { return Ok(None) };
+    let Some((reason, end)) = reason(rest)? else { return Ok(None) };
     // The space may not be left out, but is where there is no phrase.
-    let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + 2;
+    let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + end;
     Ok(Some((StatusLine { version, status, reason }, length)))
 }
 
-/// The phrase after the status.
-fn reason(rest: &[u8]) -> Result<Option<&[u8]>, BadAnswer> {
+/// The phrase after the status, and how many bytes the end of the line has.
+fn reason(rest: &[u8]) -> Result<Option<(&[u8], usize)>, BadAnswer> {
     let text = match rest {
         [] => return Ok(None),
         [b' ', text @ ..] => text,
-        [b'\r', ..] => rest,
+        [b'\r' | b'\n', ..] => rest,
         [_, ..] => return Err(BadAnswer { reason: "the status has more than three digits" }),
     };
     let length = text.iter().position(|&byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or(text.len());
     match &text[length..] {
         [] | [b'\r'] => Ok(None),
-        [b'\r', b'\n', ..] => Ok(Some(&text[..length])),
-        [b'\r' | b'\n', ..] => Err(BadAnswer { reason: "a line does not end in CRLF" }),
+        [b'\r', b'\n', ..] => Ok(Some((&text[..length], 2))),
+        [b'\n', ..] => Ok(Some((&text[..length], 1))),
+        [b'\r', ..] => Err(BadAnswer { reason: "a CR stands before something other than LF" }),
         [_, ..] => Err(BadAnswer { reason: "the status line has a control character" }),
     }
 }

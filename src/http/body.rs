@@ -109,7 +109,7 @@ impl From<AnswerFraming> for BodyReader {
         match framing {
             AnswerFraming::None => Self::EMPTY,
             AnswerFraming::Length(length) => Self::Length(length),
-            AnswerFraming::Chunked => Self::Chunked(Box::default()),
+            AnswerFraming::Chunked => Self::Chunked(Box::new(Decoder::of_answer())),
             AnswerFraming::UntilClose => Self::UntilClose,
         }
     }

@@ -8,7 +8,8 @@
 //!                               Trailers ────────────────────────► Done
 //! ```
 //!
-//! The decoder is shown bytes as they arrive, cut anywhere, and holds none of them. Extensions and trailers are checked and
+//! The decoder is shown bytes as they arrive, cut anywhere, and holds none of them. It is strict with requests; in an answer a
+//! size may have blanks behind it. Extensions and trailers are checked and
 //! dropped: nothing that arrives after the head can change what the head said. It does not know what the data is.
 
 use super::status::{Refusal, Status};
@@ -84,6 +85,9 @@ pub struct Decoder {
     /// What all lines had too much so far, less the data.
     overhead_bytes: u64,
     trailer_fields: u32,
+    /// Blanks may stand between a size and the end of its line: a form that many servers send, and that only in a request
+    /// could be an attack (RFC 9112, 7.1.1).
+    permits_blanks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +122,14 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// At the start of a body.
+    /// At the start of a request's body.
     pub const fn new(limits: ChunkLimits) -> Self {
-        Self { state: START, limits, line_bytes: 0, overhead_bytes: 0, trailer_fields: 0 }
+        Self { state: START, limits, line_bytes: 0, overhead_bytes: 0, trailer_fields: 0, permits_blanks: false }
+    }
+
+    /// At the start of an answer's body.
+    pub fn of_answer() -> Self {
+        Self { permits_blanks: true, ..Self::default() }
     }
 
     /// Whether the body has ended. Nothing is consumed from then on.
@@ -158,6 +167,7 @@ impl Decoder {
             (State::Size { value, any }, _) => self.size(value, any, byte),
             (State::SizeBlank(value), b' ' | b'\t') => self.overhead(State::SizeBlank(value)),
             (State::SizeBlank(value), b';') => self.overhead(State::Extension(value)),
+            (State::SizeBlank(value), b'\r') if self.permits_blanks => Ok(State::SizeLf(value)),
             (State::Extension(value), b'\r') => Ok(State::SizeLf(value)),
             (State::Extension(value), b'\t' | 0x20..=0x7e | 0x80..) => self.overhead(State::Extension(value)),
             (State::SizeLf(value), b'\n') => {
@@ -306,6 +316,27 @@ mod tests {
         assert_eq!(body(b"FFFFFFFFFFFFFFFFF"), Err(400));
         assert_eq!(body(b"FFFFFFFFFFFFFFFF\r\nabc"), Ok(None));
         assert_eq!(body(b"0000000000000000003\r\nabc\r\n0\r\n\r\n"), Ok(Some((b"abc".to_vec(), 31))));
+    }
+
+    #[test]
+    fn row_15_in_an_answer_blanks_may_follow_a_size() {
+        let body = b"3 \r\nabc\r\n2\t \t\r\nde\r\n0  \r\n\r\n";
+        let (mut decoder, mut data, mut at) = (Decoder::of_answer(), Vec::new(), 0);
+        while !decoder.is_done() {
+            match decoder.decode(&body[at..]).unwrap() {
+                Step::Data { skip, length } => {
+                    data.extend_from_slice(&body[at + skip..][..length]);
+                    at += skip + length;
+                }
+                Step::More => panic!("it is complete"),
+                Step::End { consumed } => at += consumed,
+            }
+        }
+        assert_eq!((&data[..], at), (&b"abcde"[..], body.len()));
+        for bad in [" 3\r\n", "3 3\r\n", "3 \n", "3 \r3", " \r\n", "3\n", "3 x\r\n"] {
+            assert!(Decoder::of_answer().decode(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(Decoder::of_answer().decode(&[b"3".as_slice(), &[b' '; 5000]].concat()).is_err(), "they are bounded");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the heads of requests and of answers have in common: limits, versions, field lines.
 //!
-//! Field lines are found by `httparse`, with a check that every line ends in CRLF and no CR or LF stands elsewhere. First
+//! Field lines are found by `httparse`, with a check that every line ends as it must and no CR or LF stands elsewhere. First
 //! lines are not known here, nor what any field means beyond `Connection`.
 
 use super::fields::{Fields, Known};
@@ -34,6 +34,15 @@ impl Default for HeadLimits {
     }
 }
 
+/// How the lines of a head end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineEnds {
+    /// In CRLF: a request's, which another server could read otherwise.
+    Crlf,
+    /// In CRLF or in LF, each as it likes (RFC 9112, 2.2): an answer's. It is written anew for the client.
+    CrlfOrLf,
+}
+
 /// The protocol's version. A higher minor version is answered as 1.1 (RFC 9110, 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -54,6 +63,7 @@ pub(super) fn is_prefix_of_form(bytes: &[u8], form: &[u8]) -> bool {
 pub(super) fn field_lines<'b>(
     bytes: &'b [u8],
     fields_max: usize,
+    ends: LineEnds,
     fields: &mut Fields<'b>,
 ) -> Result<Option<usize>, Refusal> {
     let fields_max = fields_max.min(FIELDS_CEILING);
@@ -64,10 +74,14 @@ pub(super) fn field_lines<'b>(
         result => result,
     };
     let length = length.map_err(field_refusal)?;
-    if has_lone_cr_or_lf(&bytes[..length.unwrap_or(bytes.len())]) {
-        return Err(Refusal::bad_request("a line does not end in CRLF"));
+    let head = &bytes[..length.unwrap_or(bytes.len())];
+    match ends {
+        LineEnds::Crlf if has_lone_cr_or_lf(head) => Err(Refusal::bad_request("a line does not end in CRLF")),
+        LineEnds::CrlfOrLf if has_lone_cr(head) => {
+            Err(Refusal::bad_request("a CR stands before something other than LF"))
+        }
+        LineEnds::Crlf | LineEnds::CrlfOrLf => Ok(length),
     }
-    Ok(length)
 }
 
 /// A head with unusually many lines: apart, because so much room on the stack takes time to prepare.
@@ -113,6 +127,11 @@ fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
     let is_torn = |byte: u8, next: u8| u8::from(byte == b'\r') ^ u8::from(next == b'\n');
     let torn = bytes.iter().zip(rest).fold(0, |torn, (&byte, &next)| torn | is_torn(byte, next));
     *first == b'\n' || torn != 0
+}
+
+/// Whether a CR stands in `bytes` before something other than LF; one at the very end is not judged.
+fn has_lone_cr(bytes: &[u8]) -> bool {
+    bytes.windows(2).fold(false, |found, pair| found | ((pair[0] == b'\r') & (pair[1] != b'\n')))
 }
 
 /// Fields that say how a message is framed or what becomes of the connection.

@@ -9,7 +9,7 @@
 
 use super::fields::{Fields, Known};
 use super::framing::{self, BodyFraming};
-use super::head::{AsciiStr, connection_tokens, field_lines, is_prefix_of_form, keep_alive};
+use super::head::{AsciiStr, LineEnds, connection_tokens, field_lines, is_prefix_of_form, keep_alive};
 pub use super::head::{FIELDS_CEILING, HEAD_BYTES_CEILING, HeadLimits, Version};
 use super::method::Method;
 use super::status::{Refusal, Status};
@@ -105,7 +105,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Ref
     let fields_at = line_at + line_length;
     // Filled in place and moved once: it is most of what a head is.
     let mut fields = Fields::default();
-    let length = field_lines(&window[fields_at..], limits.fields_max, &mut fields)?;
+    let length = field_lines(&window[fields_at..], limits.fields_max, LineEnds::Crlf, &mut fields)?;
     let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
 
     let host = host(&target, version, &fields)?;

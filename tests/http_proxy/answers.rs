@@ -170,6 +170,35 @@ backends! {
         }
     }
 
+    fn rows_4_and_15_what_only_a_request_may_not_have_reaches_the_client_in_proper_form(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (version, chunked) in [("1.1", true), ("1.0", false)] {
+            for answer in [
+                "HTTP/1.1 200 OK\nX: y\nTransfer-Encoding: chunked\n\n2 \r\non\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nX: y\nTransfer-Encoding: chunked\r\n\n2\t \r\non\r\n0 \r\n\r\n",
+                "HTTP/1.1 200\nX: y\r\nContent-Length: 2\n\r\non",
+            ] {
+                for is_dripped in [false, true] {
+                    let mut wire = gateway.send(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+                    let mut visit = origin.visit();
+                    visit.request();
+                    if is_dripped { drip(&mut visit, answer) } else { visit.send(answer) }
+                    // The client of the tests knows no other line ends, nor blanks after a size.
+                    let response = wire.response();
+                    assert_eq!((response.status, response.text().as_str()), (200, "on"), "{answer:?}");
+                    assert_eq!(response.field("X"), Some("y"));
+                    let is_chunked = response.field("Transfer-Encoding").is_some();
+                    assert_eq!(is_chunked, chunked && answer.contains("chunked"), "{answer:?}");
+                    drop((wire, visit));
+                }
+            }
+        }
+        let mut wire = gateway.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\non\r\n");
+        assert_eq!(wire.response().status, 400, "a request may not have them");
+        assert_eq!(gateway.send("GET / HTTP/1.1\nHost: h\n\n").response().status, 400);
+    }
+
     fn row_22_answers_without_a_body_end_with_their_head(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);

@@ -64,7 +64,10 @@ backends! {
         for answer in [
             "", "H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
             "SSH-2.0-OpenSSH\r\n", "HTTP/2.0 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "HTTP/1.1 099 Low\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: a\rb\nContent-Length: 0\n\n", "HTTP/1.1 099 Low\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: a\n b\nContent-Length: 0\n\n",
+            "HTTP/1.1 200 OK\nContent-Length: 2\nTransfer-Encoding: chunked\n\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
             "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok",
@@ -77,6 +80,18 @@ backends! {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         ] {
             expect_bad_gateway(&gateway, &origin, answer.as_bytes());
+        }
+    }
+
+    fn row_63_the_log_says_why_an_answer_was_refused(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (lines, reason) in [
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "chunked is applied more than once"),
+            ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "there are both Transfer-Encoding and Content-Length"),
+        ] {
+            expect_bad_gateway(&gateway, &origin, format!("HTTP/1.1 200 OK\r\n{lines}\r\n").as_bytes());
+            gateway.xps.log().wait_for(reason, |record| record.level() == "WARN" && format!("{record:?}").contains(reason));
         }
     }
 

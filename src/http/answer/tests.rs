@@ -72,7 +72,30 @@ fn status_lines() {
     }
     assert_bad("\r\nHTTP/1.1 200 OK\r\n\r\n");
     assert_bad("HTTP/1.1 200 a\rb\r\n\r\n");
-    assert_bad("HTTP/1.1 200 OK\n\n");
+}
+
+#[test]
+fn row_4_lines_may_end_in_lf_alone_and_each_as_it_likes() {
+    let lines = ["HTTP/1.1 200 OK", "Content-Length: 2", "X:", ""];
+    for ends in 0..1 << lines.len() {
+        let end = |number| if ends >> number & 1 == 0 { "\r\n" } else { "\n" };
+        let text: String = lines.iter().enumerate().map(|(number, line)| [line, end(number)].concat()).collect();
+        let head = head(&text);
+        assert_eq!(
+            (head.reason, head.framing, head.fields.len()),
+            (&b"OK"[..], AnswerFraming::Length(2), 2),
+            "{text:?}"
+        );
+        assert!(head.fields.iter().all(|field| !field.value.contains(&b'\r')));
+        for cut in 0..text.len() {
+            assert_eq!(parsed(&text.as_bytes()[..cut]), Ok(Parsed::Partial), "{text:?}");
+        }
+    }
+    assert_eq!(head("HTTP/1.1 200\n\n").reason, b"");
+    for bad in ["X: y\r\r\n", "X: a\rb\n", "\rX: y\n", "X: y\n\tz\n", "X: y\n\r", "\r\r\n"] {
+        assert_bad(format!("HTTP/1.1 200 OK\n{bad}Y: z\n\n"));
+    }
+    assert_bad("HTTP/1.1 200 OK\r\r\n\r\n");
 }
 
 #[test]
@@ -151,7 +174,7 @@ fn row_83_transfer_encoding_is_exact() {
 #[test]
 fn row_86_folded_lines_and_white_space_before_a_colon_are_bad() {
     let bad = ["X: y\r\n z\r\n", "X: y\r\n\tz\r\n", " X: y\r\n", "X : y\r\n", "X\t: y\r\n", "Content-Length : 5\r\n"];
-    for bad in bad.into_iter().chain([": y\r\n", "X\r\n", "X y\r\n", "X: \0\r\n", "X: y\n", "X: a\rb\r\n"]) {
+    for bad in bad.into_iter().chain([": y\r\n", "X\r\n", "X y\r\n", "X: \0\r\n", "X: y\n z\n", "X: a\rb\r\n"]) {
         assert_bad(ok_with(bad));
     }
 }
