@@ -366,7 +366,7 @@ pub struct ProxyOptions {
     /// How they are recorded
     #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
     pub access_format: AccessFormat,
-    /// With --http: how long an upstream may be silent while it is waited for; 0: no limit
+    /// With --http: how long an upstream may be silent while it is waited for, or not begin its answer; 0: no limit
     #[arg(long, value_name = "TIME", env = "XPS_RESPONSE_TIMEOUT", default_value = "60s")]
     pub response_timeout: Period,
 }

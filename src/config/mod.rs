@@ -299,6 +299,8 @@ pub struct HttpLimits {
     pub discard_bytes_max: u64,
     /// Requests on one connection; 0: no limit.
     pub requests_max: u32,
+    /// Interim responses (1xx) of an upstream to one request.
+    pub interim_responses_max: u32,
 }
 
 impl Default for HttpLimits {
@@ -314,6 +316,7 @@ impl Default for HttpLimits {
             upload_rate_min: 240,
             discard_bytes_max: 256 << 10,
             requests_max: 0,
+            interim_responses_max: 100,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How answers are framed on their way to the client.
 
+use std::io::Write;
 use std::net::Shutdown;
+use std::time::Duration;
 
 use crate::gateway::{GET, Gateway, OK, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
@@ -225,6 +227,57 @@ backends! {
             round_trip(&mut wire, &mut visit);
         }
         origin.expect_no_visit();
+    }
+
+    fn row_64_interim_answers_are_bounded_in_number(backend) {
+        const MOST: usize = 100;
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+        for (version, count) in [("1.1", MOST), ("1.0", MOST), ("1.1", MOST + 1), ("1.0", MOST + 1)] {
+            let mut wire = gateway.send(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+            let mut visit = origin.visit();
+            visit.request();
+            visit.send(interim.repeat(count));
+            if count <= MOST {
+                visit.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+            }
+            let passed = if version == "1.1" { MOST } else { 0 };
+            assert!((0..passed).all(|_| wire.response().status == 102), "HTTP/{version}, {count}");
+            let response = wire.response();
+            assert_eq!(response.status, if count <= MOST { 200 } else { 502 }, "HTTP/{version}, {count}");
+            visit.until_end();
+        }
+    }
+
+    fn row_64_interim_answers_do_not_put_the_answer_off(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &["--response-timeout", "500ms"]);
+        for (version, piece) in [
+            ("1.1", "HTTP/1.1 102 Processing\r\n\r\n"),
+            ("1.0", "HTTP/1.1 102 Processing\r\n\r\n"),
+            // Nor does a head that comes byte by byte.
+            ("1.1", "H"),
+        ] {
+            let mut wire = gateway.send(format!("GET / HTTP/{version}\r\nHost: h\r\n\r\n"));
+            let mut visit = origin.visit();
+            visit.request();
+            let dripping = std::thread::spawn(move || {
+                let mut head = "HTTP/1.1 200 OK\r\nX: ".bytes().chain(std::iter::repeat(b'x'));
+                loop {
+                    let next = [head.next().unwrap_or(b'x')];
+                    let piece = if piece.len() == 1 { &next[..] } else { piece.as_bytes() };
+                    if visit.stream.write_all(piece).is_err() {
+                        return;
+                    }
+                    // Well below the time-out, and far from the most that there may be in it.
+                    std::thread::sleep(Duration::from_millis(30));
+                }
+            });
+            let last = std::iter::repeat_with(|| wire.response().status).find(|status| *status != 102);
+            assert_eq!(last, Some(504), "HTTP/{version}, {piece:?}");
+            dripping.join().expect("no panic");
+        }
     }
 
     fn row_64_interim_answers_reach_clients_of_1_1_only(backend) {

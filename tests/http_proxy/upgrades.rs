@@ -14,6 +14,12 @@ const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// The head of a request to switch that has a body.
+fn with_body(framing: &str) -> String {
+    let (line, fields) = REQUEST.split_once("\r\n").expect("a request line");
+    format!("{}\r\n{framing}\r\n{fields}", line.replace("GET", "POST"))
+}
+
 /// A client and an upstream that speak another protocol through the proxy.
 #[track_caller]
 fn upgraded(gateway: &Gateway, origin: &Origin) -> (Wire, Visit) {
@@ -96,6 +102,46 @@ backends! {
                 });
             }
         });
+    }
+
+    fn row_64_a_101_before_the_request_is_complete_is_refused(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (framing, begun, sent, rest) in [
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n", "5\r\nhello\r\n", "5\r\nagain\r\n0\r\n\r\n"),
+            ("Transfer-Encoding: chunked", "5\r\nhel", "3\r\nhel\r\n", "lo\r\n0\r\n\r\n"),
+            ("Content-Length: 10", "hello", "hello", "again"),
+        ] {
+            let mut wire = gateway.send(with_body(framing));
+            wire.send(begun);
+            let mut visit = origin.visit();
+            visit.head();
+            assert_eq!(visit.take(sent.len()), sent.as_bytes());
+            visit.send(SWITCH);
+            let response = wire.response();
+            assert_eq!((response.status, response.is_last()), (502, true), "{framing}, {begun:?}");
+            // It may be closed already.
+            let _ = wire.stream.write_all(rest.as_bytes());
+            assert!(visit.until_end().is_empty(), "nothing of the rest goes where another protocol is spoken");
+        }
+    }
+
+    fn row_64_a_101_after_a_complete_body_switches_right_behind_it(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        for (framing, body) in
+            [("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"), ("Content-Length: 5", "hello")]
+        {
+            let mut wire = gateway.send(with_body(framing));
+            wire.send(format!("{body}5\r\nhasty"));
+            let mut visit = origin.visit();
+            assert_eq!(visit.request().body, b"hello");
+            visit.send(SWITCH);
+            assert_eq!(wire.response().status, 101, "{framing}");
+            assert_eq!(visit.take(8), b"5\r\nhasty", "{framing}");
+            visit.send("as it is");
+            assert_eq!(wire.take(8), b"as it is", "{framing}");
+        }
     }
 
     fn row_64_an_upstream_that_declines_answers_as_ever(backend) {

@@ -53,6 +53,8 @@ pub(super) struct Forward {
     stage: Stage,
     /// Whether anything of an answer has arrived.
     has_heard: bool,
+    /// Interim answers (1xx) so far.
+    interim: u32,
     /// Who has to do something before it can go on.
     awaited: Awaited,
     /// Since when the upstream is silent, and how much it had moved then.
@@ -160,6 +162,7 @@ impl Forward {
             upload: Upload::new(head.framing, cx.now),
             stage: Stage::Reaching,
             has_heard: false,
+            interim: 0,
             awaited: Awaited::Other,
             silence: (cx.now, 0),
             deadline: None,
@@ -303,6 +306,12 @@ impl Forward {
         };
         let is_interim = head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS;
         if is_interim {
+            self.interim += 1;
+            if self.interim > cx.limits.http.interim_responses_max {
+                let refusal = Refusal::new(Status::BAD_GATEWAY, "the upstream sent too many interim responses");
+                report(self.attempt.upstream(), Some(refusal.status), &refusal.reason);
+                return Some(self.give_up(refusal, Verdict::Failure, cx));
+            }
             if self.asked.version == Version::Http11 {
                 let context = ResponseContext { to: Version::Http11, framing: head.framing, keep_alive: true, date };
                 let mut out = Vec::new();
@@ -312,8 +321,10 @@ impl Forward {
             received.consume(length);
             return None;
         }
-        if head.status == Status::SWITCHING_PROTOCOLS && !self.asked.wants_upgrade {
-            let refusal = Refusal::new(Status::BAD_GATEWAY, "upstream sent 101 without an upgrade request");
+        if head.status == Status::SWITCHING_PROTOCOLS
+            && let Some(reason) = self.objection_to_switch()
+        {
+            let refusal = Refusal::new(Status::BAD_GATEWAY, reason);
             report(self.attempt.upstream(), Some(refusal.status), &refusal.reason);
             return Some(self.give_up(refusal, Verdict::Failure, cx));
         }
@@ -341,6 +352,18 @@ impl Forward {
         if status == Status::SWITCHING_PROTOCOLS {
             self.record(cx);
             return Some(Turn::Upgraded);
+        }
+        None
+    }
+
+    /// Why the protocol cannot be switched, if it cannot.
+    const fn objection_to_switch(&self) -> Option<&'static str> {
+        if !self.asked.wants_upgrade {
+            return Some("the upstream sent 101 without an upgrade request");
+        }
+        // What is left of the body is framed as HTTP, and would be taken for the other protocol (RFC 9110, 7.8).
+        if !self.upload.body.is_done() {
+            return Some("the upstream sent 101 before the request's body was complete");
         }
         None
     }
@@ -403,7 +426,11 @@ impl Forward {
     /// Notes for how long the upstream has been silent while it was waited for.
     fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> Turn {
         let Some((upstream, _)) = self.attempt.connection(cx.links) else { return Turn::Wait };
-        let moved = upstream.reader.received_bytes() + upstream.writer.sent_bytes();
+        let moved = match self.stage {
+            // Neither an interim answer nor a part of a head is the answer that is waited for.
+            Stage::Reaching | Stage::Asked => upstream.writer.sent_bytes(),
+            Stage::Answering { .. } => upstream.reader.received_bytes() + upstream.writer.sent_bytes(),
+        };
         self.awaited = match self.stage {
             // What had come of the body would be on its way, else.
             _ if !self.upload.body.is_done() && upstream.writer.is_idle() => Awaited::Client,

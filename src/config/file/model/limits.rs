@@ -95,6 +95,8 @@ pub struct HttpLimits {
     pub discard_bytes_max: Size,
     /// Requests on one connection; 0: no limit.
     pub requests_max: u32,
+    /// Interim responses (1xx) of an upstream to one request; more are answered with 502.
+    pub interim_responses_max: u32,
 }
 
 /// The bounds of the files that one worker has at hand.
@@ -197,6 +199,7 @@ impl From<&config::Limits> for Limits {
             upload_rate_min,
             discard_bytes_max,
             requests_max,
+            interim_responses_max,
         } = http;
         let store::StoreLimits {
             valid_for,
@@ -230,6 +233,7 @@ impl From<&config::Limits> for Limits {
                 upload_rate_min: Size(usize::try_from(upload_rate_min).unwrap_or(usize::MAX)),
                 discard_bytes_max: Size(usize::try_from(discard_bytes_max).unwrap_or(usize::MAX)),
                 requests_max,
+                interim_responses_max,
             },
             store: StoreLimits {
                 valid_for: Period(valid_for),
@@ -284,6 +288,7 @@ impl From<&Limits> for config::Limits {
                 upload_rate_min: http.upload_rate_min.0 as u64,
                 discard_bytes_max: http.discard_bytes_max.0 as u64,
                 requests_max: http.requests_max,
+                interim_responses_max: http.interim_responses_max,
             },
             store: store::StoreLimits {
                 valid_for: store.valid_for.0,

@@ -19,7 +19,8 @@ pub struct ProxyOptions {
     pub group: GroupOptions,
     /// Idle connections to upstreams that are kept for further requests.
     pub keepalive: Keepalive,
-    /// How long an upstream may take nothing of a request, or send nothing of its answer. 0: no limit.
+    /// How long an upstream may take nothing of a request, not begin its answer, or send nothing of it. Interim answers (1xx)
+    /// do not begin it. 0: no limit.
     pub response_timeout: Period,
     /// The largest body of a request; a larger one is refused with 413. 0: no limit.
     pub max_body_size: Size,
