@@ -77,11 +77,9 @@ pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) ->
         charset: options.charset,
         cors: options.cors,
     };
-    // Not doubled, but for the one whose lines add up: caches must still hear what an answer depends on.
-    let replaces = |name: &&str| !name.eq_ignore_ascii_case("Vary");
     let answers = AnswerConfig {
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
-        replaced: options.header.iter().map(|header| header.0.name.as_str()).filter(replaces).map(Into::into).collect(),
+        replaced: options.header.iter().map(|header| header.0.name.clone()).collect(),
         fields: options.header.into_iter().map(|header| (header.0.name, header.0.value)).collect(),
         error_pages: error_pages(&options.error_page)?,
         ..AnswerConfig::default()

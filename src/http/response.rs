@@ -6,7 +6,7 @@
 use super::date::DateLine;
 use super::head::Version;
 use super::status::Status;
-use super::token::is_token;
+use super::token::{is_token, list};
 
 /// Writes a head.
 ///
@@ -23,7 +23,15 @@ pub struct ResponseHead<'v> {
     out: &'v mut Vec<u8>,
     status: Status,
     without: &'v [String],
+    /// What the answer depends on, until a configured `Vary` that stands in the place of ours takes it in.
+    vary: &'static str,
+    /// Which of [`OWN_FIELDS`] were written: a bit each.
+    own: u8,
 }
+
+/// Fields that say what the body is or what the status means, where they are written by [`ResponseHead::own_field`]: a
+/// configured one in their place would make the answer another.
+const OWN_FIELDS: [&str; 5] = ["Allow", "Content-Encoding", "Content-Range", "Content-Type", "Location"];
 
 impl<'v> ResponseHead<'v> {
     /// Writes the status line.
@@ -36,7 +44,7 @@ impl<'v> ResponseHead<'v> {
         out.push(b' ');
         out.extend_from_slice(status.reason().as_bytes());
         out.extend_from_slice(b"\r\n");
-        Self { out, status, without: &[] }
+        Self { out, status, without: &[], vary: "", own: 0 }
     }
 
     /// Leaves these fields out from now on. Nothing keeps those back that say where the message ends, and `Date`.
@@ -46,15 +54,41 @@ impl<'v> ResponseHead<'v> {
 
     /// Writes any field, unless it is left out.
     pub fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        if self.without.iter().any(|field| field.eq_ignore_ascii_case(name)) {
-            return self;
-        }
-        self.extra_field(name, value)
+        if self.leaves_out(name) { self } else { self.write(name, value.as_ref()) }
     }
 
-    /// Writes a field also if it is left out: what it stands there in place of.
-    pub fn extra_field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    /// Writes one of [`OWN_FIELDS`]: nothing keeps it back, and none of that name is written after it.
+    pub fn own_field(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
+        debug_assert_ne!(own_bit(name), 0, "{name} is not one of them");
+        self.own |= own_bit(name);
+        self.write(name, value.as_ref())
+    }
+
+    /// Writes `Vary` with this member. If it is left out for a configured one, that takes the member in.
+    pub fn vary(self, member: &'static str) -> Self {
+        if self.leaves_out("Vary") { Self { vary: member, ..self } } else { self.write("Vary", member.as_bytes()) }
+    }
+
+    fn leaves_out(&self, name: &str) -> bool {
+        self.without.iter().any(|field| field.eq_ignore_ascii_case(name))
+    }
+
+    /// Writes a configured field, also if it is left out: what it stands there in place of.
+    pub fn extra_field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
+        if self.own != 0 && self.own & own_bit(name) != 0 {
+            return self;
+        }
+        if !self.vary.is_empty() && name.eq_ignore_ascii_case("Vary") {
+            let member = std::mem::take(&mut self.vary);
+            if !names_member(value, member) {
+                return self.write(name, &[value, b", ", member.as_bytes()].concat());
+            }
+        }
+        self.write(name, value)
+    }
+
+    fn write(self, name: &str, value: &[u8]) -> Self {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field's name");
         if is_token(name.as_bytes()) {
             let value_at = self.out.len() + name.len() + 2;
@@ -106,6 +140,16 @@ impl<'v> ResponseHead<'v> {
     pub fn end(self) {
         self.out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The bit of one of [`OWN_FIELDS`]; 0 of any other.
+fn own_bit(name: &str) -> u8 {
+    OWN_FIELDS.iter().position(|own| own.eq_ignore_ascii_case(name)).map_or(0, |index| 1 << index)
+}
+
+/// Whether a `Vary` says that the answer depends on this field, or on anything.
+pub(super) fn names_member(vary: &[u8], member: &str) -> bool {
+    list(vary).any(|name| name == b"*" || name.eq_ignore_ascii_case(member.as_bytes()))
 }
 
 /// The field that says that the body is chunked.
@@ -201,6 +245,44 @@ mod tests {
         assert_eq!(connection(true, Version::Http11), "HTTP/1.1 200 OK\r\n\r\n");
         assert!(connection(true, Version::Http10).contains("\r\nConnection: keep-alive\r\n"));
         assert!(connection(false, Version::Http10).contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn row_55_a_configured_vary_takes_our_member_in() {
+        let replaced = ["vary".to_owned()];
+        let with = |configured: &[&str]| {
+            let head = |head: ResponseHead<'_>| {
+                let mut head = head.without(&replaced).vary("Accept-Encoding");
+                for value in configured {
+                    head = head.extra_field("Vary", value);
+                }
+                // What borrows the list may not leave.
+                head.end();
+            };
+            let mut out = Vec::new();
+            head(ResponseHead::new(&mut out, Version::Http11, Status::OK));
+            String::from_utf8(out).unwrap().replace("HTTP/1.1 200 OK\r\n", "").replace("\r\n", "|")
+        };
+        assert_eq!(with(&["Origin"]), "Vary: Origin, Accept-Encoding||");
+        assert_eq!(with(&["accept-encoding, Origin"]), "Vary: accept-encoding, Origin||");
+        assert_eq!(with(&["*"]), "Vary: *||");
+        assert_eq!(with(&["A", "B"]), "Vary: A, Accept-Encoding|Vary: B||");
+        assert_eq!(with(&[]), "|", "it was left out for good");
+        assert_eq!(written(|head| head.vary("Accept"), Status::OK), "HTTP/1.1 200 OK\r\nVary: Accept\r\n\r\n");
+    }
+
+    #[test]
+    fn what_says_what_the_body_is_cannot_be_replaced() {
+        let replaced = ["content-encoding".to_owned(), "X".to_owned()];
+        let mut out = Vec::new();
+        ResponseHead::new(&mut out, Version::Http11, Status::OK)
+            .without(&replaced)
+            .own_field("Content-Encoding", "gzip")
+            .extra_field("content-encoding", "x")
+            .extra_field("Content-Type", "a/b")
+            .end();
+        let head = String::from_utf8(out).unwrap();
+        assert_eq!(head, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: a/b\r\n\r\n");
     }
 
     #[test]

@@ -175,11 +175,17 @@ backends! {
             assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"), "{method} {target}");
             assert_eq!(response.field("Server"), None, "{method} {target}");
         }
-        // In place of the server's own; what answers depend on is only added to.
+        // In place of the server's own; what answers depend on is merged in.
         for target in ["/a.txt", "/folder/"] {
             let response = site.get(target);
             assert_eq!(response.field("Cache-Control"), Some("max-age=60"), "{target}");
-            assert_eq!(response.fields.iter().filter(|(name, _)| name == "Vary").count(), 2, "{response:?}");
+            let vary = if target == "/a.txt" { "X-Two, Accept-Encoding" } else { "X-Two, Accept" };
+            assert_eq!(response.field("Vary"), Some(vary), "{target}");
+        }
+        assert_eq!(site.get("/a.png").field("Vary"), Some("X-Two"));
+        for (configured, sent) in [("*", "*"), ("accept-encoding", "accept-encoding"), ("A, ACCEPT-ENCODING", "A, ACCEPT-ENCODING")] {
+            let site = Site::of(backend, &["--header", &format!("vary: {configured}")], fill);
+            assert_eq!(site.get("/a.txt").field("Vary"), Some(sent));
         }
         let error = site.get("/missing");
         assert_eq!((error.status, error.field("X-One"), error.field("Server")), (404, None, None));

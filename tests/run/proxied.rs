@@ -252,6 +252,26 @@ backends! {
         assert_eq!(added.collect::<Vec<_>>(), ["0", "1", "2"]);
     }
 
+    fn row_55_a_vary_that_is_set_keeps_that_codings_vary(backend) {
+        let origin = Origin::new();
+        let rules = json!({ "response_headers": { "set": { "Vary": "Origin" } } });
+        let (_place, service) = start(backend, vec![base("/", &origin, &rules)]);
+        for (lines, expected) in [
+            ("Vary: accept-encoding, Cookie\r\n", &["Accept-Encoding", "Origin"][..]),
+            ("Vary: Cookie\r\n", &["Origin"]),
+            ("", &["Origin"]),
+        ] {
+            let mut client = Wire::to(service.address());
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            let mut visit = origin.visit();
+            visit.head();
+            visit.send(format!("HTTP/1.1 200 OK\r\n{lines}Connection: close\r\nContent-Length: 0\r\n\r\n"));
+            let response = client.response();
+            let vary = response.fields.iter().filter(|(name, _)| name == "Vary").map(|(_, value)| value.as_str());
+            assert_eq!(vary.collect::<Vec<_>>(), expected, "{lines:?}");
+        }
+    }
+
     fn a_body_that_says_it_is_too_large_reaches_no_upstream(backend) {
         let origin = Origin::new();
         let (_place, service) = start(backend, vec![base("/", &origin, &json!({ "max_body_size": 10 }))]);

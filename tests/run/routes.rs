@@ -373,6 +373,63 @@ backends! {
         assert_eq!((missing.field("X-Frame-Options"), missing.status), (None, 404));
     }
 
+    fn row_55_a_vary_that_is_set_keeps_what_the_answer_depends_on(backend) {
+        let content = text(20_000);
+        let set = |value: Value| json!({ "headers": { "set": { "vary": value } } });
+        let all = json!([
+            site("/one", set(json!("Origin"))),
+            site("/several", set(json!(["Origin", "Cookie"]))),
+            site("/any", set(json!("*"))),
+            site("/named", set(json!("ACCEPT-ENCODING, Origin"))),
+            site("/plain", json!({ "headers": { "set": { "Vary": "Origin" } }, "compression": false, "precompressed": false })),
+        ]);
+        let (_place, service) = serve(backend, &[("text.txt", &content)], all);
+        for (route, expected) in [
+            ("/one", &["Origin, Accept-Encoding"][..]),
+            ("/several", &["Origin, Accept-Encoding", "Cookie"]),
+            ("/any", &["*"]),
+            ("/named", &["ACCEPT-ENCODING, Origin"]),
+            ("/plain", &["Origin"]),
+        ] {
+            let lines = |response: &Response| -> Vec<String> {
+                let lines = response.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("vary"));
+                lines.map(|(_, value)| value.clone()).collect()
+            };
+            let target = format!("{route}/text.txt");
+            let coded = get_with(&service, &target, "Accept-Encoding: gzip\r\n");
+            assert_eq!(coded.field("Content-Encoding").is_some(), route != "/plain");
+            assert_eq!(lines(&coded), expected, "{route}, coded");
+            let whole = get(&service, &target);
+            assert_eq!(lines(&whole), expected, "{route}");
+            let tag = format!("If-None-Match: {}\r\n", whole.field("ETag").expect("a tag"));
+            let not_modified = get_with(&service, &target, &tag);
+            assert_eq!((not_modified.status, lines(&not_modified)), (304, expected.iter().map(|&line| line.into()).collect()));
+        }
+    }
+
+    fn what_says_what_a_body_is_cannot_be_set_to_something_else(backend) {
+        let rules = json!({ "headers": {
+            "remove": ["Location", "Allow"],
+            "set": { "Content-Type": "text/x", "Content-Encoding": "x", "Content-Range": "x" },
+        } });
+        let content = text(20_000);
+        let (place, service) = serve(backend, &[("text.txt", &content)], json!([site("/", rules)]));
+        std::fs::create_dir(place.path("site/folder")).expect("a folder");
+        let coded = get_with(&service, "/text.txt", "Accept-Encoding: gzip\r\n");
+        assert_eq!((coded.field("Content-Encoding"), coded.field("Content-Type")), (Some("gzip"), Some("text/x")));
+        let part = get_with(&service, "/text.txt", "Range: bytes=0-1\r\n");
+        assert_eq!((part.field("Content-Range"), part.field("Content-Type")), (Some("bytes 0-1/20000"), Some("text/x")));
+        let parts = get_with(&service, "/text.txt", "Range: bytes=0-1,5-6\r\n");
+        assert!(parts.field("Content-Type").is_some_and(|value| value.starts_with("multipart/byteranges; boundary=")));
+        let none = get_with(&service, "/text.txt", "Range: bytes=99999-\r\n");
+        assert_eq!((none.status, none.field("Content-Range")), (416, Some("bytes */20000")));
+        assert_eq!(get(&service, "/folder").field("Location"), Some("/folder/"));
+        let mut wire = Wire::to(service.address());
+        wire.send("POST /text.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+        let refused = wire.response();
+        assert!(refused.status == 405 && refused.field("Allow").is_some(), "{refused:?}");
+    }
+
     fn links_are_followed_or_refused(backend) {
         let both = json!([site("/follow", json!({})), site("/refuse", json!({ "symlinks": "refuse" }))]);
         let (place, service) = serve(backend, &[], both);

@@ -303,6 +303,10 @@ fn options_that_mean_nothing_are_told() {
                 "2:67: `headers` means nothing to a `reverse_proxy` route; it is for `file_serve` (`response_headers` is meant for that)",
             ),
             (
+                r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "date": "x" } } }"#,
+                "2:81: `date` is xps's own to say",
+            ),
+            (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "Content-Length": "5" } } }"#,
                 "2:81: `Content-Length` is xps's own to say",
             ),

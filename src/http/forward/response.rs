@@ -7,7 +7,7 @@ use crate::http::date::DateLine;
 use crate::http::fields::{Field, Known};
 use crate::http::framing::content_length;
 use crate::http::head::Version;
-use crate::http::response::{CHUNKED_LINE, connection_line, push_length, push_line};
+use crate::http::response::{CHUNKED_LINE, connection_line, names_member, push_length, push_line};
 use crate::http::status::Status;
 
 /// How answers are changed on their way; by default as little as a proxy may.
@@ -81,9 +81,22 @@ pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &Re
         if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
             push_via(out, head.version, via);
         }
+        if loses_coding(&rules.fields, head) {
+            push_line(out, b"Vary", b"Accept-Encoding");
+        }
         rules.fields.push_lines(out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether the answer depends on the codings that the client accepts, and a `Vary` that is set does not say so. A cache would
+/// send a coded body to a client that cannot read it then.
+fn loses_coding(rules: &FieldRules, head: &AnswerHead<'_>) -> bool {
+    const MEMBER: &str = "Accept-Encoding";
+    let mut set = rules.set.iter().filter(|line| line.name().as_str().eq_ignore_ascii_case("Vary")).peekable();
+    set.peek().is_some()
+        && !set.any(|line| names_member(line.value().as_bytes(), MEMBER))
+        && head.fields.all("Vary").any(|value| names_member(value, MEMBER))
 }
 
 fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &FieldRules) -> bool {

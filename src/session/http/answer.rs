@@ -163,7 +163,7 @@ impl Exchange<'_> {
             push_query(query, &mut location);
         }
         let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, Status::MOVED_PERMANENTLY).field("Location", &location);
+        let head = self.begin(&mut out, Status::MOVED_PERMANENTLY).own_field("Location", &location);
         self.extend(head).length(0).end();
         self.answered(Status::MOVED_PERMANENTLY, Chunk::shared(out), Body::Sent, 0)
     }
@@ -198,7 +198,7 @@ impl Exchange<'_> {
             .begin(&mut out, Status::OK)
             .field("Content-Type", format.content_type())
             .field("X-Content-Type-Options", "nosniff")
-            .field("Vary", "Accept")
+            .vary("Accept")
             .field("Cache-Control", "no-cache")
             .field("Content-Security-Policy", listing::CONTENT_SECURITY_POLICY);
         let head = self.extend(head);

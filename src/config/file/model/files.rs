@@ -105,7 +105,9 @@ pub enum Symlinks {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FieldRules {
-    /// Fields to give this value, in place of any they have.
+    /// Fields to give this value, in place of any they have. A `Vary` keeps what an answer depends on: `Accept-Encoding` where
+    /// codings vary, `Accept` for listings. What says what the body is (`Content-Encoding`, `Content-Range`, the type of
+    /// several ranges) and where a redirect leads stays as it is.
     #[schemars(extend("propertyNames" = { "format": "token" }))]
     pub set: BTreeMap<Token, FieldValues>,
     /// Fields to add to any there are.

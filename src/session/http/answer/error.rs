@@ -22,12 +22,16 @@ impl Exchange<'_> {
         self.error(refusal.status, Some(refusal.reason), field)
     }
 
-    pub(super) fn error(&self, status: Status, detail: Option<&str>, field: Option<(&str, &str)>) -> Answer {
+    pub(super) fn error(&self, status: Status, detail: Option<&str>, field: Option<(&'static str, &str)>) -> Answer {
         let mut out = Vec::with_capacity(1024);
         let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
         let mut head = self.admit_scripts(self.begin(&mut out, status));
         if let Some((name, value)) = field {
-            head = head.field(name, value);
+            head = match name {
+                // The status means nothing without them.
+                "Allow" | "Content-Range" => head.own_field(name, value),
+                _ => head.field(name, value),
+            };
         }
         let mut page = Page::new(self.site, status, detail, page_type);
         page.describe(head, self.head.method != Method::Head);
@@ -92,7 +96,7 @@ impl<'s> Page<'s> {
 
     /// Ends the head, with what it says of the page, which is then forgotten if it is not to be sent.
     fn describe(&mut self, head: ResponseHead<'_>, is_sent: bool) {
-        let head = if self.varies { head.field("Vary", "Accept") } else { head };
+        let head = if self.varies { head.vary("Accept") } else { head };
         head.field("Content-Type", self.content_type)
             .field("X-Content-Type-Options", "nosniff")
             .length(self.body.len() as u64)

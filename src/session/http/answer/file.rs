@@ -200,10 +200,9 @@ impl Exchange<'_> {
 
     fn part(&self, described: &Described<'_>, span: Span, size: u64) -> Answer {
         let mut out = Vec::with_capacity(512);
-        self.describe(self.begin(&mut out, Status::PARTIAL_CONTENT), described)
-            .field("Content-Range", span.content_range(size).as_bytes())
-            .length(span.length)
-            .end();
+        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let head = head.own_field("Content-Range", span.content_range(size).as_bytes());
+        self.describe(head, described).length(span.length).end();
         let body = Body::Part(Rc::clone(described.resource), span);
         self.answered(Status::PARTIAL_CONTENT, Chunk::shared(out), body, span.length)
     }
@@ -211,8 +210,8 @@ impl Exchange<'_> {
     fn parts(&self, described: &Described<'_>, plan: Multipart) -> Answer {
         let mut out = Vec::with_capacity(512);
         let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let head = head.own_field("Content-Type", plan.content_type().as_bytes());
         self.validate(head, described)
-            .field("Content-Type", plan.content_type().as_bytes())
             .field("X-Content-Type-Options", "nosniff")
             .field("Accept-Ranges", "bytes")
             .length(plan.content_length())
@@ -252,13 +251,17 @@ impl Exchange<'_> {
             .field("Last-Modified", described.validators.last_modified().as_bytes())
             .field("ETag", described.validators.tag().as_bytes());
         if described.varies {
-            head = head.field("Vary", "Accept-Encoding");
+            head = head.vary("Accept-Encoding");
         }
         self.extend(head)
     }
 
     /// The fields that say what a file is, and which version.
     fn describe<'v>(&self, head: ResponseHead<'v>, described: &Described<'_>) -> ResponseHead<'v> {
+        let head = match described.coding {
+            Some(coding) => head.own_field("Content-Encoding", coding.name()),
+            None => head,
+        };
         let head = self.validate(head, described);
         let head = match (&self.site.config.charset, described.media_type.is_text()) {
             (Some(charset), true) => {
@@ -266,11 +269,7 @@ impl Exchange<'_> {
             }
             _ => head.field("Content-Type", described.media_type.as_str()),
         };
-        let head = head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes");
-        match described.coding {
-            Some(coding) => head.field("Content-Encoding", coding.name()),
-            None => head,
-        }
+        head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes")
     }
 }
 

@@ -61,7 +61,7 @@ impl Exchange<'_> {
             return self.refuse(refusal);
         }
         let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, Status::NO_CONTENT).field("Allow", self.allowed());
+        let head = self.begin(&mut out, Status::NO_CONTENT).own_field("Allow", self.allowed());
         self.extend(self.permit(head)).end();
         self.answered(Status::NO_CONTENT, Chunk::shared(out), Body::Sent, 0)
     }

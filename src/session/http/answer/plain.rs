@@ -15,7 +15,7 @@ impl Exchange<'_> {
             return self.refuse(Refusal::bad_request("there is no Host to be redirected at"));
         };
         let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, status).field("Location", &location);
+        let head = self.begin(&mut out, status).own_field("Location", &location);
         self.extend(head).length(0).end();
         self.answered(status, Chunk::shared(out), Body::Sent, 0)
     }

@@ -16,7 +16,7 @@ use crate::http::token::is_token;
 pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in ["headers", "request_headers", "response_headers"] {
         if let Some(rules) = get(route, key).and_then(|property| property.value.as_object()) {
-            check_fields(rules, report);
+            check_fields(rules, key == "headers", report);
         }
     }
     let Some(kind) = text(route, "type").and_then(RouteKind::named) else { return };
@@ -89,10 +89,15 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
     }
 }
 
-/// Fields that say how a message is framed, what becomes of the connection or who is asked: xps writes them itself.
-fn check_fields(rules: &Object<'_>, report: &mut Report<'_, '_>) {
+/// Fields that say how a message is framed, what becomes of the connection or who is asked, and in responses of our own when
+/// they were made: xps writes them itself.
+fn check_fields(rules: &Object<'_>, of_own_responses: bool, report: &mut Report<'_, '_>) {
     // Of what is no name at all the shape tells.
-    let is_own = |name: &str| is_own(name) || is_token(name.as_bytes()) && FieldName::new(name).is_err();
+    let is_own = |name: &str| {
+        is_own(name)
+            || is_token(name.as_bytes()) && FieldName::new(name).is_err()
+            || of_own_responses && name.eq_ignore_ascii_case("date")
+    };
     let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "a proxy has an option `host`".to_owned());
     let own = |name: &str| (format!("`{name}` is xps's own to say"), hint(name));
     for part in ["set", "add"] {
