@@ -193,8 +193,11 @@ fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, Refusal> {
     }
 }
 
+/// A part of a line, and what follows it.
+type Split<'b> = (&'b [u8], &'b [u8]);
+
 /// The target, and what follows the space after it.
-fn target(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Refusal> {
+fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, Refusal> {
     match bytes.split_at(target_length(bytes)) {
         (_, []) => Ok(None),
         (target @ [_, ..], [b' ', rest @ ..]) => Ok(Some((target, rest))),

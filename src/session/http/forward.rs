@@ -21,15 +21,13 @@ use super::answer::{Answer, Client, Offer, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use super::record::NOT_ANSWERED;
-use super::upload::{TOO_LARGE, Upload, push_data};
+use super::upload::{TOO_LARGE, Upload, push_data, push_head};
 use super::upstream_failure::{Lost, refusal_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
 use crate::http::answer::{self, AnswerFraming, Parsed};
-use crate::http::forward::{
-    HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
-};
+use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
 use crate::http::{BodyReader, BodyWriter, Known, Method, PageType, Refusal, RequestHead, Status, Version};
 use crate::session::template::Ends;
 use crate::session::{Context, Ending};
@@ -598,18 +596,4 @@ pub(super) fn check(head: &RequestHead<'_>, route: &Forwarding) -> Result<(), Re
     Offer::Upstreams.check(head)?;
     let length = BodyReader::from(head.framing).data_left().unwrap_or(0);
     if route.body_bytes_max != 0 && length > route.body_bytes_max { Err(TOO_LARGE) } else { Ok(()) }
-}
-
-/// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
-fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt) {
-    let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
-    match (rule, line_ends.next(), line_ends.next(), attempt.upstream()) {
-        // The second line is the `Host` of one of them.
-        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
-            chain.push(Chunk::shared(&head[..host_at]));
-            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
-            chain.push(Chunk::shared(&head[host_end..]));
-        }
-        _ => chain.push(head.clone()),
-    }
 }

@@ -1,11 +1,13 @@
-//! A request's body on its way from a client to an upstream.
+//! A request's head and body on their way from a client to an upstream.
 //!
 //! It does not know where either of them is, nor how long they take.
 
-use crate::buffer::{Chain, Inbox, SMALL_PIECE_BYTES};
+use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
 use crate::driver::Time;
 use crate::http::chunked::SizeLine;
+use crate::http::forward::HostRule;
 use crate::http::{BodyFraming, BodyReader, BodyWriter, Refusal, Status};
+use crate::upstream::Attempt;
 
 /// The request's body on its way.
 #[derive(Debug)]
@@ -60,6 +62,20 @@ impl Upload {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
+pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt) {
+    let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
+    match (rule, line_ends.next(), line_ends.next(), attempt.upstream()) {
+        // The second line is the `Host` of one of them.
+        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
+            chain.push(Chunk::shared(&head[..host_at]));
+            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
+            chain.push(Chunk::shared(&head[host_end..]));
+        }
+        _ => chain.push(head.clone()),
     }
 }
 
@@ -136,7 +152,7 @@ mod tests {
         inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
         let mut chain = Chain::new();
         Upload::new(BodyFraming::Chunked, Time::ZERO).fill(&mut chain, &mut inbox, 0, Time::ZERO).unwrap();
-        assert_eq!(chain.chunks().iter().filter(|chunk| matches!(chunk, crate::buffer::Chunk::Pool(_))).count(), 3);
+        assert_eq!(chain.chunks().iter().filter(|chunk| matches!(chunk, Chunk::Pool(_))).count(), 3);
         assert!(chain.to_vec() == bytes);
     }
 }
