@@ -100,6 +100,7 @@ impl Chunk {
 impl Deref for Chunk {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match self {
             Self::Pool(buffer) => buffer,

@@ -86,6 +86,7 @@ fn may_end_head(bytes: &[u8], from: usize) -> bool {
 
 impl Inbox {
     /// Takes bytes in.
+    #[inline]
     pub fn push(&mut self, buffer: Buffer) {
         self.waiting_memory += buffer.capacity();
         if self.front.is_none() {
@@ -96,6 +97,7 @@ impl Inbox {
     }
 
     /// The first bytes that lie together; empty only if there are none at all.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.gathered {
             Some(gathered) => gathered.unread(),
@@ -105,6 +107,7 @@ impl Inbox {
 
     /// Whether [`Inbox::bytes`] may be a whole head: not if they were not the last time, and what has been added since makes
     /// no difference.
+    #[inline]
     pub fn may_hold_head(&mut self) -> bool {
         match &self.gathered {
             Some(gathered) if gathered.is_partial => self.gather(),
@@ -113,6 +116,7 @@ impl Inbox {
     }
 
     /// Drops the first `count` bytes of [`Inbox::bytes`].
+    #[inline]
     pub fn consume(&mut self, count: usize) {
         if let Some(gathered) = &mut self.gathered {
             gathered.consume(count);
@@ -147,6 +151,7 @@ impl Inbox {
         self.pop_front()
     }
 
+    #[inline]
     fn pop_front(&mut self) -> Option<Buffer> {
         let first = self.front.take()?;
         self.waiting_memory -= first.capacity();
@@ -201,6 +206,7 @@ impl Inbox {
     }
 
     /// Whether there is nothing to be read.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.gathered.is_none() && self.front.as_ref().is_none_or(|buffer| buffer.len() == 0)
     }

@@ -55,6 +55,7 @@ impl<'b> Target<'b> {
     }
 
     /// Splits and checks `target`, which is as long as [`target_length`] says.
+    #[inline]
     pub(super) fn parse(method: Method<'_>, target: &'b [u8]) -> Result<Self, Refusal> {
         let (before, query) = match target.iter().position(|&byte| byte == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
@@ -81,6 +82,7 @@ pub(super) const UNESCAPED: &str = "the target has an octet that must be escaped
 
 /// How many bytes at the start of `bytes` may be of a target: up to a space, a control, a fragment, or before the query an
 /// octet beyond ASCII.
+#[inline]
 pub(super) fn target_length(bytes: &[u8]) -> usize {
     let length = bytes.iter().position(|&byte| !is_target_byte(byte)).unwrap_or(bytes.len());
     let (before, rest) = bytes.split_at(length);
