@@ -142,7 +142,7 @@ pub enum RunError {
 
 impl Server {
     /// Binds every address, or takes over sockets that were handed to this process; starts the workers, and returns when all
-    /// of them accept. From before that on, and until the server is gone, the process's SIGTERM, SIGINT, SIGUSR1 and
+    /// of them are about to accept. From before that on, and until the server is gone, the process's SIGTERM, SIGINT, SIGUSR1 and
     /// SIGUSR2 are its own.
     ///
     /// # Errors
@@ -219,12 +219,16 @@ impl Server {
 
     fn start_workers(&mut self, duties: Vec<Duties>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
         let cpus = if pin { affinity::allowed_cpus()? } else { Vec::new() };
-        for (number, duties) in duties.into_iter().enumerate() {
+        for (number, duties) in duties.iter().enumerate() {
             let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
             let counting = Counting::new(Arc::clone(&self.metrics), number);
-            let (backend, offload) = (self.selection.backend, self.offload.clone());
-            let plan = WorkerPlan { number, backend, uring_off, offload, cpu, duties, counting };
+            let (backend, offload, limits) = (self.selection.backend, self.offload.clone(), duties.limits.clone());
+            let plan = WorkerPlan { number, backend, uring_off, offload, cpu, limits, counting };
             self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
+        }
+        // Only now: were one of them not to be had, what the others have accepted would be lost to who else listens.
+        for (worker, duties) in self.workers.iter().zip(duties) {
+            worker.tell(Message::Serve(Box::new(duties)));
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::state::Core;
-use super::worker::{Duties, Message, Worker};
+use super::worker::{Message, Worker};
+use crate::config::Limits;
 use crate::driver::probe::Backend;
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, Uring, UringConfig, Waker, affinity};
 use crate::telemetry::metrics::Counting;
@@ -42,7 +43,7 @@ pub(super) struct WorkerPlan {
     pub(super) uring_off: FeatureSet,
     pub(super) offload: Offload,
     pub(super) cpu: Option<usize>,
-    pub(super) duties: Duties,
+    pub(super) limits: Limits,
     pub(super) counting: Counting,
 }
 
@@ -50,7 +51,8 @@ pub(super) struct WorkerPlan {
 type Ready = io::Result<Waker>;
 
 impl WorkerPlan {
-    /// Starts the thread and waits until it accepts. `supervisor` is used when it ends.
+    /// Starts the thread and waits until it is set up. It accepts when it is told what to serve. `supervisor` is used when
+    /// it ends.
     pub(super) fn spawn(self, supervisor: Waker) -> io::Result<WorkerHandle> {
         let (ready, is_ready) = mpsc::channel::<Ready>();
         let (messages, inbox) = mpsc::channel();
@@ -74,8 +76,7 @@ impl WorkerPlan {
         {
             tracing::warn!(cpu, %error, "cannot tie the worker to its CPU");
         }
-        let limits = &self.duties.limits;
-        let pool = limits.pool.within(limits.pipe_bytes_max);
+        let pool = self.limits.pool.within(self.limits.pipe_bytes_max);
         match self.backend {
             Backend::IoUring => {
                 let (off, offload) = (self.uring_off, self.offload.clone());
@@ -104,10 +105,10 @@ impl WorkerPlan {
             }
         };
         let waker = driver.waker();
-        let mut core = Core::new(self.duties.limits.clone());
+        let drain_timeout = self.limits.drain_timeout;
+        let mut core = Core::new(self.limits);
         core.count_at(self.counting);
-        let mut worker = Worker::new(driver, core, inbox, self.duties.limits.drain_timeout);
-        worker.serve(self.duties);
+        let worker = Worker::new(driver, core, inbox, drain_timeout);
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
         worker.run().map(drop)
