@@ -45,6 +45,9 @@ macro_rules! suite {
                     several_drivers_accept_from_one_unix_socket,
                     a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket,
                     a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten,
+                    a_listener_stays_non_blocking_for_those_who_share_it,
+                    drivers_of_both_kinds_share_a_listener_and_lose_nothing,
+                    a_listener_that_listens_no_more_is_a_fault,
                     thousands_of_sockets_are_served,
                 ];
                 receive: [
@@ -163,6 +166,7 @@ suite!(epoll, OnEpoll, thorough: true);
 suite!(without_defer_taskrun, OnUring::without(Feature::DeferTaskrun), thorough: false);
 suite!(without_no_sqarray, OnUring::without(Feature::NoSqArray), thorough: false);
 suite!(without_registered_ring, OnUring::without(Feature::RegisteredRing), thorough: false);
+suite!(without_accept_poll_first, OnUring::without(Feature::AcceptPollFirst), thorough: false);
 suite!(without_accept_multishot, OnUring::without(Feature::AcceptMultishot), thorough: false);
 suite!(without_recv_multishot, OnUring::without(Feature::RecvMultishot), thorough: false);
 suite!(without_buffer_ring, OnUring::without(Feature::BufferRing), thorough: false);

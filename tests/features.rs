@@ -31,6 +31,7 @@ without! {
     defer_taskrun: DeferTaskrun,
     no_sqarray: NoSqArray,
     registered_ring: RegisteredRing,
+    accept_poll_first: AcceptPollFirst,
     accept_multishot: AcceptMultishot,
     recv_multishot: RecvMultishot,
     buffer_ring: BufferRing,

@@ -1,12 +1,13 @@
 //! Descriptors that pass from one program to the next.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::sys;
 
-/// Takes over a listening socket that this process was started with. Whether it waits is left as it is, since whoever else has
-/// the socket would feel a change; the driver that adopts it sees to that.
+/// Takes over a listening socket that this process was started with, and has it not wait (`O_NONBLOCK`), which is the one thing
+/// that is changed of what others may share. Both drivers need that: a connection that has gone before it is accepted would
+/// else have the whole worker wait for the next one. It is never taken back.
 ///
 /// # Errors
 /// It is not one: not open, not a socket, or not listening.
@@ -20,7 +21,9 @@ pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
     if is_listening == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} is not a listening socket")));
     }
-    inherit(fd)
+    let listener = inherit(fd)?;
+    sys::set_nonblocking(listener.as_fd())?;
+    Ok(listener)
 }
 
 /// Takes over the end of a pipe that this process was started with.

@@ -192,7 +192,7 @@ impl Epoll {
     fn start(&mut self, id: OpId, op: Op) {
         match op {
             Op::Accept { listener, most } => {
-                self.start_input(id, listener, Input::Accept { id, left: most, paused: false });
+                self.start_input(id, listener, Input::Accept { id, left: most, failures: 0, paused: false });
             }
             Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id }),
             Op::Send { socket, chain } => {

@@ -15,7 +15,11 @@ pub enum Feature {
     NoSqArray,
     /// `IORING_REGISTER_RING_FDS` (Linux 5.18): saves looking the ring up at each enter.
     RegisteredRing,
-    /// `IORING_ACCEPT_MULTISHOT` (Linux 5.19): one submission accepts many. Without it: one each.
+    /// `IORING_ACCEPT_POLL_FIRST` (Linux 6.10): accepting waits for readiness, however the listener is set. Without it:
+    /// a poll, then `accept4(2)`.
+    AcceptPollFirst,
+    /// `IORING_ACCEPT_MULTISHOT` (Linux 5.19): one submission accepts many; needs `accept-poll-first`. Without it: one
+    /// each.
     AcceptMultishot,
     /// `IORING_RECV_MULTISHOT` (Linux 6.0): one submission receives many times; needs `buffer-ring`.
     RecvMultishot,
@@ -34,10 +38,11 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DeferTaskrun,
         Self::NoSqArray,
         Self::RegisteredRing,
+        Self::AcceptPollFirst,
         Self::AcceptMultishot,
         Self::RecvMultishot,
         Self::BufferRing,
@@ -53,6 +58,7 @@ impl Feature {
             Self::DeferTaskrun => "defer-taskrun",
             Self::NoSqArray => "no-sqarray",
             Self::RegisteredRing => "registered-ring",
+            Self::AcceptPollFirst => "accept-poll-first",
             Self::AcceptMultishot => "accept-multishot",
             Self::RecvMultishot => "recv-multishot",
             Self::BufferRing => "buffer-ring",

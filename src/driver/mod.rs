@@ -45,6 +45,9 @@
 //!    `Close` and `Reset` are asked only when nothing else is in flight on that descriptor. (Asserted.)
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
+//! 9. What other processes may share is left as it is: a listener stays non-blocking (`O_NONBLOCK`), whoever made it. An
+//!    `Accept` fails only for what is wrong with the listener itself; what is wrong with one connection, or at the
+//!    moment, is passed over or waited for (`errno.rs`).
 
 mod address;
 pub mod affinity;
@@ -52,6 +55,7 @@ mod appetite;
 mod backlog;
 mod beneath;
 mod epoll;
+mod errno;
 mod feature;
 mod folder;
 mod offload;
@@ -115,6 +119,9 @@ pub trait Driver {
 /// What the drivers that stand on a real kernel offer beyond the contract.
 pub trait KernelDriver: Driver {
     /// Takes over a socket that was made elsewhere: a bound listener, or one end of a socket pair.
+    ///
+    /// A listener may be shared with other processes, so it is to be non-blocking already, and stays so (promise 9). Of a
+    /// connected socket, which is this process's alone, the driver decides that.
     fn adopt(&mut self, socket: OwnedFd) -> Socket;
 
     /// What other threads use to end a wait.

@@ -48,35 +48,28 @@ pub(super) fn lower_thread_priority(nice: i32) -> io::Result<()> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS as _, thread as libc::id_t, nice) }).map(drop)
 }
 
-/// `accept4(2)` as in [`accept`], with the peer's address from the same call.
-pub(super) fn accept_from(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
+/// Whether calls on a new socket may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// For the ring, which does the waiting.
+    Allowed,
+    /// They return at once (`O_NONBLOCK`).
+    Never,
+}
+
+/// `accept4(2)` on a listener that does not wait, with the peer's address from the same call.
+pub(super) fn accept_from(listener: BorrowedFd<'_>, waiting: Waiting) -> io::Result<(OwnedFd, Peer)> {
+    let flags = match waiting {
+        Waiting::Allowed => libc::SOCK_CLOEXEC,
+        Waiting::Never => libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+    };
     // SAFETY: the closure passes on the storage and its length, and the kernel fills both in.
     let (fd, address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            check(libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags))
-        })
+        SockAddr::try_init(|storage, length| check(libc::accept4(listener.as_raw_fd(), storage.cast(), length, flags)))
     }?;
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok((socket, address.as_socket().map_or(Peer::Local, Peer::Inet)))
-}
-
-/// Errors that `accept` passes on from a connection that failed while it waited in the backlog
-/// (accept(2)): the next one may be fine.
-pub(super) const fn is_about_the_connection(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::ECONNABORTED
-            | libc::EINTR
-            | libc::EPROTO
-            | libc::ENETDOWN
-            | libc::ENETUNREACH
-            | libc::ENOPROTOOPT
-            | libc::EHOSTDOWN
-            | libc::EHOSTUNREACH
-            | libc::ENONET
-    )
 }
 
 /// Who is at the other end of a connected socket (`getpeername(2)`).
@@ -200,6 +193,11 @@ pub(super) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// half to be shut down (`inet_shutdown` and `unix_shutdown` in the kernel only tell the sleepers to look again).
 pub(super) fn wake_waiters(listener: BorrowedFd<'_>) -> io::Result<()> {
     shutdown_write(listener)
+}
+
+/// Whether it is a listener. What cannot tell is not.
+pub(super) fn is_listener(socket: BorrowedFd<'_>) -> bool {
+    socket2::SockRef::from(&socket).is_listener().unwrap_or(false)
 }
 
 /// Makes every call on the socket return at once, `sendfile(2)` too, which has no flag for that.

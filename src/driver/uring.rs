@@ -24,9 +24,9 @@
 //! * A receive that finds no buffer has ended: it waits in line for one (`receive.rs`).
 //! * Every multishot operation may end with any completion: each is asked whether more will come.
 //! * A cancel may lose its race: an operation ends with its own last completion, never with the cancel's.
-//! * Sockets are left blocking, since the ring gives up at once on a non-blocking one; the direct
-//!   calls ask not to wait each time, and `sendfile(2)`, which has no such flag, gets a moment of it
-//!   (`send_file.rs`).
+//! * Connected sockets are left blocking, since the ring gives up at once on a non-blocking one; the
+//!   direct calls ask not to wait each time, and `sendfile(2)`, which has no such flag, gets a moment of
+//!   it (`send_file.rs`). They are this process's alone. Listeners are not, and stay non-blocking (`accept.rs`).
 
 mod accept;
 mod buffer_ring;
@@ -166,6 +166,9 @@ impl Uring {
         let large = (features.has(Feature::BufferRing) && features.has(Feature::LargeBuffers))
             .then(|| BufferRing::new(&ring.submitter(), LARGE_GROUP, SizeClass::Large, LARGE_CAPACITY, LARGE_TARGET))
             .transpose()?;
+        if !features.has(Feature::AcceptPollFirst) {
+            features = features.without(Feature::AcceptMultishot);
+        }
         if small.is_none() {
             features = features.without(Feature::RecvMultishot).without(Feature::LargeBuffers);
         }
@@ -248,9 +251,12 @@ impl Driver for Uring {
 
 impl KernelDriver for Uring {
     fn adopt(&mut self, socket: OwnedFd) -> Socket {
-        if let Err(error) = sys::set_blocking(socket.as_fd()) {
+        // A listener may be shared with other processes, which rely on its not waiting; the ring copes (`accept.rs`).
+        let is_listener = sys::is_listener(socket.as_fd());
+        let set = if is_listener { sys::set_nonblocking } else { sys::set_blocking };
+        if let Err(error) = set(socket.as_fd()) {
             // The ring's operations on it will fail at once instead of waiting, and say so.
-            tracing::error!(%error, "cannot make an adopted socket blocking");
+            tracing::error!(%error, is_listener, "cannot set whether calls on an adopted socket wait");
         }
         self.insert(socket)
     }

@@ -1,17 +1,18 @@
 //! Listening: every connection, with its peer, whoever stops and starts again.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xps::driver::{Op, Outcome, Peer};
+use xps::buffer::PoolConfig;
+use xps::driver::{Fault, KernelDriver, Offload, Op, OpId, Outcome, Peer};
 
-use crate::kind::{Case, Kind};
-use crate::rig::{chain_of, connect};
+use crate::kind::{Case, Kind, OnEpoll};
+use crate::rig::{Rig, chain_of, connect};
 use crate::support::environment::{allow_descriptors, skip};
 use crate::support::patience;
 
@@ -200,6 +201,113 @@ fn unix_listener() -> (UnixListener, PathBuf, TempDir) {
     socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
     listener.set_nonblocking(true).expect("a live socket");
     (listener, path, folder)
+}
+
+pub fn a_listener_stays_non_blocking_for_those_who_share_it<K: Kind>(case: &Case<K>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a live socket");
+    let address = listener.local_addr().expect("it is bound");
+    let mut rig = case.rig();
+    let theirs = rig.adopt(listener.try_clone().expect("a descriptor"));
+    assert!(is_nonblocking(&listener), "adopted");
+    // Many at once, and one by one.
+    for most in [u32::MAX, 1] {
+        let accept = rig.submit(Op::Accept { listener: theirs, most });
+        rig.turn(Some(Duration::ZERO));
+        assert!(is_nonblocking(&listener), "accepting");
+        let _client = connect(address);
+        let mut accepted = Vec::new();
+        rig.until("a connection", |rig| {
+            accepted.extend(rig.take(accept));
+            !accepted.is_empty()
+        });
+        let Outcome::Accepted { socket, .. } = accepted.remove(0) else { panic!("{accepted:?}") };
+        rig.close(socket);
+        if most == u32::MAX {
+            assert!(matches!(rig.cancel(accept), Outcome::Cancelled));
+        } else if accepted.is_empty() {
+            assert!(matches!(rig.end_of(accept), Outcome::Cancelled));
+        }
+    }
+    rig.close(theirs);
+    assert!(is_nonblocking(&listener), "closed");
+    rig.finish();
+    assert!(is_nonblocking(&listener), "the driver is gone");
+}
+
+/// What everybody who shares the socket sees: `O_NONBLOCK` is the open file description's (proc(5)).
+fn is_nonblocking(listener: &TcpListener) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", listener.as_raw_fd())).expect("it is open");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("proc(5) promises flags");
+    let flags = i32::from_str_radix(flags.trim(), 8).expect("octal");
+    flags & libc::O_NONBLOCK != 0
+}
+
+pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: Kind>(case: &Case<K>) {
+    const CLIENTS: usize = 120;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
+    listener.set_nonblocking(true).expect("a live socket");
+    let address = listener.local_addr().expect("it is bound");
+    let copy = || listener.try_clone().expect("a descriptor");
+    let (mut first, mut second) =
+        (case.rig(), Rig::new(OnEpoll.driver(PoolConfig::default(), Offload::default()).expect("a driver")));
+    // What the one does last to the socket, the other has to live with.
+    let other = second.adopt(copy());
+    let one = first.adopt(copy());
+    let first_accept = first.submit(Op::Accept { listener: one, most: u32::MAX });
+    let second_accept = second.submit(Op::Accept { listener: other, most: u32::MAX });
+    let mut clients = Vec::new();
+    let mut count = 0;
+    let deadline = Instant::now() + patience();
+    while count < CLIENTS {
+        assert!(Instant::now() < deadline, "{count} of {CLIENTS} connections");
+        if clients.len() < CLIENTS {
+            clients.extend((0..3).map(|_| connect(address)));
+        }
+        // A third party, who must never be kept waiting.
+        assert!(is_nonblocking(&listener));
+        match listener.accept() {
+            Ok(_) => count += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        count += accepted_by(&mut first, first_accept) + accepted_by(&mut second, second_accept);
+    }
+    assert_eq!(count, CLIENTS);
+    first.cancel_and_close(first_accept, one);
+    first.finish();
+    // The one that is left serves on alone.
+    let _last = connect(address);
+    let mut accepted = Vec::new();
+    second.until("a connection", |rig| {
+        accepted.extend(rig.take_accepted(second_accept));
+        !accepted.is_empty()
+    });
+    second.close(accepted[0]);
+    second.cancel_and_close(second_accept, other);
+    second.finish();
+}
+
+fn accepted_by<D: KernelDriver>(rig: &mut Rig<D>, accept: OpId) -> usize {
+    rig.turn(Some(Duration::from_millis(1)));
+    let sockets = rig.take_accepted(accept);
+    sockets.iter().for_each(|socket| rig.close(*socket));
+    sockets.len()
+}
+
+pub fn a_listener_that_listens_no_more_is_a_fault<K: Kind>(case: &Case<K>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a live socket");
+    let mut rig = case.rig();
+    let theirs = rig.adopt(listener.try_clone().expect("a descriptor"));
+    let accept = rig.submit(Op::Accept { listener: theirs, most: u32::MAX });
+    rig.turn(Some(Duration::ZERO));
+    // Whoever shares a listener can end it for all.
+    socket2::SockRef::from(&listener).shutdown(Shutdown::Both).expect("a listener");
+    let outcome = rig.end_of(accept);
+    assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::EINVAL))), "{outcome:?}");
+    rig.close(theirs);
+    rig.finish();
 }
 
 pub fn thousands_of_sockets_are_served<K: Kind>(case: &Case<K>) {

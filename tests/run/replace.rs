@@ -10,11 +10,12 @@ use crate::place::{Place, Service, echo, files, is_alive, routes, wait_for_end};
 use crate::reload::{proxied, upstream};
 use crate::support::client::ping;
 use crate::support::process::Signal;
-use crate::support::{Content, assert_same_bytes, backends, connect, eventually};
+use crate::support::{Backend, Content, assert_same_bytes, backends, connect, eventually, skip};
 use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
 const THERE: &str = "127.0.0.2";
+const ENDED: &str = "the new process ended before it served; this one goes on";
 const KILLED: &str = "the new process did not come to serve and was killed; this one goes on";
 
 #[track_caller]
@@ -129,7 +130,7 @@ backends! {
         for bad in [r#"{ "servers": 1 }"#.to_owned(), json!({ "servers": [missing] }).to_string()] {
             let good = std::fs::read_to_string(place.file()).expect("it was written");
             place.write(&bad);
-            service.until_told("the new process ended before it served; this one goes on", || service.signal(Signal::User2));
+            service.until_told(ENDED, || service.signal(Signal::User2));
             for _ in 0..20 {
                 expect_page(&mut Wire::to(service.address()), "here");
             }
@@ -255,4 +256,64 @@ backends! {
         });
         assert_eq!(service.first.wait().code(), Some(0));
     }
+
+    fn under_load_the_back_end_may_change(backend) {
+        if !has_both(backend) {
+            return skip("under_load_the_back_end_may_change", "io_uring is unavailable");
+        }
+        let place = Place::new(backend);
+        let small = vec![b'1'; 100];
+        place.page("files", &small);
+        let configure = |name: &str| {
+            place.configure_with([files(HERE, "files")], |document| document["backend"] = json!(name));
+        };
+        let (own, other) = if backend == Backend::Epoll { ("epoll", "io_uring") } else { ("io_uring", "epoll") };
+        configure(own);
+        let mut service = Service::new(place.launch().as_configured().start());
+        let pages = [("/page", [small.clone(), small])];
+        let address = service.address();
+        // Each pair: to the other, on it, back, and on this one.
+        let next = [other, other, own, own];
+        withstands("replacement by another back-end", address, &pages, 4, |round| {
+            configure(next[round % next.len()]);
+            let old = service.pid();
+            service.replace();
+            wait_for_end(old);
+        });
+        assert_eq!(service.first.wait().code(), Some(0));
+    }
+
+    fn under_load_a_replacement_by_another_back_end_may_fail(backend) {
+        if !has_both(backend) {
+            return skip("under_load_a_replacement_by_another_back_end_may_fail", "io_uring is unavailable");
+        }
+        let place = Place::new(backend);
+        let small = vec![b'1'; 100];
+        place.page("files", &small);
+        let configure = |name: &str, workers: u32| {
+            place.configure_with([files(HERE, "files")], |document| {
+                document["backend"] = json!(name);
+                document["workers"] = json!(workers);
+            });
+        };
+        let (own, other) = if backend == Backend::Epoll { ("epoll", "io_uring") } else { ("io_uring", "epoll") };
+        configure(own, 2);
+        // Some workers of the new process have the listeners when there are no descriptors for the rest of them.
+        let launch = place.launch().as_configured().with_descriptors_max(160);
+        let service = Service::new(launch.start());
+        let pages = [("/page", [small.clone(), small])];
+        let address = service.address();
+        withstands("replacement that fails", address, &pages, 4, |round| {
+            configure([other, own][round % 2], 64);
+            service.until_told(ENDED, || service.signal(Signal::User2));
+        });
+        // Not only those who came meanwhile: whoever comes is served at once.
+        for _ in 0..20 {
+            expect_page(&mut Wire::to(address), &"1".repeat(100));
+        }
+    }
+}
+
+fn has_both(backend: Backend) -> bool {
+    backend != Backend::Epoll || Backend::IoUring.is_available()
 }

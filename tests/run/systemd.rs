@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -107,6 +108,26 @@ backends! {
         eventually("the socket is gone", || TcpStream::connect(address).is_err());
     }
 
+    fn a_socket_of_the_manager_s_does_not_wait_while_it_is_used_and_afterwards(backend) {
+        let place = Place::new(backend);
+        let socket = TcpListener::bind((HERE, 0)).expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        place.configure([echo_at(address)]);
+        // A manager hands over sockets of either kind.
+        for is_nonblocking in [true, false] {
+            socket.set_nonblocking(is_nonblocking).expect("a live socket");
+            let mut service = Service::new(activated(place.launch(), &socket).start());
+            ping(&connect(address), b"hello");
+            expect_nonblocking(&socket);
+            service.replace();
+            assert_eq!(service.first.wait().code(), Some(0));
+            ping(&connect(address), b"hello");
+            expect_nonblocking(&socket);
+            drop(service);
+            expect_nonblocking(&socket);
+        }
+    }
+
     fn a_successor_gets_the_manager_s_sockets(backend) {
         let place = Place::new(backend);
         let socket = TcpListener::bind((HERE, 0)).expect("a free port");
@@ -160,6 +181,16 @@ backends! {
         service.signal(Signal::Terminate);
         manager.expect(&[("STOPPING", "1")]);
     }
+}
+
+/// Whether calls on a socket wait is the same for everybody who shares it (`O_NONBLOCK`; proc(5)).
+#[track_caller]
+fn expect_nonblocking(socket: &TcpListener) {
+    const O_NONBLOCK: i32 = 0o4000;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", socket.as_raw_fd())).expect("it is open");
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("proc(5) promises flags");
+    let flags = i32::from_str_radix(flags.trim(), 8).expect("octal");
+    assert_ne!(flags & O_NONBLOCK, 0, "{info}");
 }
 
 /// The unit files as they are, but for where the program is.

@@ -37,6 +37,11 @@ impl Backend {
         }
     }
 
+    /// Whether it can be used here.
+    pub fn is_available(self) -> bool {
+        self.obstacle().is_none()
+    }
+
     /// Why it cannot be used here, if so.
     fn obstacle(self) -> Option<&'static str> {
         match self {

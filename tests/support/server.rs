@@ -56,6 +56,13 @@ impl Launch {
         Self::new(backend, ["send"]).flag(file.display()).flags(["--listen", LOOPBACK])
     }
 
+    /// Leaves the choice of the back-end to a configuration file.
+    #[must_use]
+    pub fn as_configured(mut self) -> Self {
+        self.flags.clear();
+        self
+    }
+
     /// Adds one word to the command line.
     #[must_use]
     pub fn flag(mut self, word: impl ToString) -> Self {

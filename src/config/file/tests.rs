@@ -225,7 +225,7 @@ fn wrong_values_are_told() {
             ),
             (
                 r#""uring_off": ["sendfile"]"#,
-                "2:15: an element of `uring_off`, `sendfile`: no such feature; the features are defer-taskrun, no-sqarray, registered-ring, accept-multishot, recv-multishot, buffer-ring, large-buffers, ring-open, ring-close, ring-connect",
+                "2:15: an element of `uring_off`, `sendfile`: no such feature; the features are defer-taskrun, no-sqarray, registered-ring, accept-poll-first, accept-multishot, recv-multishot, buffer-ring, large-buffers, ring-open, ring-close, ring-connect",
             ),
             (r#""burst": 5"#, "2:1: `burst` means nothing without `requests_per_second`"),
             (

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{Endpoint, Epoll, Input, Next};
+use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, shortage, sys};
 use crate::table::Key;
 
@@ -35,7 +36,7 @@ impl Epoll {
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = self.sockets.get_mut(key) else { return Next::Wait };
             self.counters.submissions += 1;
-            let error = match sys::accept_from(listener.descriptor()) {
+            let error = match sys::accept_from(listener.descriptor(), sys::Waiting::Never) {
                 Ok((socket, peer)) => {
                     self.send_room.bound(socket.as_fd(), self.sockets.len());
                     let poller = &self.poller;
@@ -63,19 +64,21 @@ impl Epoll {
                 }
                 Err(error) => error,
             };
-            match error.raw_os_error() {
-                Some(libc::EAGAIN) => {
-                    if let Some(listener) = self.sockets.get_mut(key) {
-                        listener.readable = false;
-                    }
-                    return Next::Wait;
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            if code == libc::EAGAIN {
+                if let Some(listener) = self.sockets.get_mut(key) {
+                    listener.readable = false;
                 }
-                Some(code) if is_about_a_limit(code) => {
+                return Next::Wait;
+            }
+            tracing::debug!(listener = %key, %error, "a connection could not be accepted");
+            match errno::of_accept(code) {
+                Kind::Connection if !self.is_one_failure_too_many(key) => {}
+                Kind::Connection | Kind::Moment => {
                     self.pause(key, &error);
                     return Next::Wait;
                 }
-                Some(code) if sys::is_about_the_connection(code) => {}
-                _ => {
+                Kind::Final => {
                     if let Some(listener) = self.sockets.get_mut(key) {
                         listener.input = Input::Idle;
                     }
@@ -89,11 +92,22 @@ impl Epoll {
 
     /// Counts a connection, and says whether it was the last one that was wanted.
     fn is_enough(&mut self, key: Key) -> bool {
-        let Some(Input::Accept { left, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) else {
+        let Some(Input::Accept { left, failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input)
+        else {
             return true;
         };
+        *failures = 0;
         *left = left.saturating_sub(1);
         *left == 0
+    }
+
+    /// Counts a connection that had failed before it was accepted.
+    fn is_one_failure_too_many(&mut self, key: Key) -> bool {
+        let Some(Input::Accept { failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) else {
+            return true;
+        };
+        *failures += 1;
+        *failures >= errno::FAILURES_MAX
     }
 
     fn pause(&mut self, key: Key, error: &std::io::Error) {
@@ -125,10 +139,4 @@ impl Epoll {
             self.resume_listeners();
         }
     }
-}
-
-/// What may be otherwise after a while. `EPERM` too: a policy that forbids accepting leaves the
-/// connection where it is, and trying again at once would spin.
-const fn is_about_a_limit(errno: i32) -> bool {
-    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC | libc::EPERM)
 }

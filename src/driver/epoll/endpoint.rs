@@ -40,6 +40,8 @@ pub(super) enum Input {
         id: OpId,
         /// So many more may come.
         left: u32,
+        /// Connections in a row that had failed before they were accepted.
+        failures: u32,
         /// Waits for descriptors or memory, not for readiness.
         paused: bool,
     },

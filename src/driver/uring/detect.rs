@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use super::accept;
 use super::buffer_ring::BufferRing;
 use crate::buffer::{Pool, PoolConfig, SizeClass};
 use crate::driver::{Feature, FeatureSet};
@@ -34,8 +35,8 @@ pub fn kernel_features() -> FeatureSet {
             }
         }
     }
-    if accepts_many().unwrap_or(false) {
-        features = features.with(Feature::AcceptMultishot);
+    for feature in accepting().unwrap_or(FeatureSet::NONE).iter() {
+        features = features.with(feature);
     }
     for feature in receiving().unwrap_or(FeatureSet::NONE).iter() {
         features = features.with(feature);
@@ -43,12 +44,23 @@ pub fn kernel_features() -> FeatureSet {
     features
 }
 
-/// Tries a multishot accept: a kernel without it refuses the entry at once.
-fn accepts_many() -> io::Result<bool> {
+/// Tries accepts that poll first, on a listener that does not wait: a kernel without them refuses the entry at once.
+fn accepting() -> io::Result<FeatureSet> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).build();
+    listener.set_nonblocking(true)?;
+    let listener = types::Fd(listener.as_raw_fd());
     let mut ring = IoUring::new(PROBE_ENTRIES)?;
-    Ok(refusal(&mut ring, entry)? != Some(libc::EINVAL))
+    let mut waits = |is_multishot| -> io::Result<bool> {
+        Ok(refusal(&mut ring, accept::trial(listener, is_multishot))? == Some(libc::ECANCELED))
+    };
+    let mut features = FeatureSet::NONE;
+    if waits(false)? {
+        features = features.with(Feature::AcceptPollFirst);
+        if waits(true)? {
+            features = features.with(Feature::AcceptMultishot);
+        }
+    }
+    Ok(features)
 }
 
 /// Tries a buffer ring, and a multishot receive from it.

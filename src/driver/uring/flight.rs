@@ -27,6 +27,8 @@ pub(super) enum Work {
         listener: Key,
         /// So many more may come.
         left: u32,
+        /// Connections in a row that had failed before they were accepted.
+        failures: u32,
     },
     Recv {
         socket: Key,
