@@ -331,7 +331,7 @@ impl Server {
                 self.start_successor();
             }
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
-            let is_broken = self.workers.iter().any(WorkerHandle::has_ended);
+            let is_broken = self.workers.iter().any(WorkerHandle::is_broken);
             let is_replaced = self.succession.is_done.load(Ordering::Acquire);
             if !is_draining && (is_asked || is_broken || is_replaced) {
                 is_draining = true;

@@ -20,7 +20,7 @@ use super::full::FullNotice;
 use super::wheel::{TimerId, Wheel};
 use crate::admission::Admission;
 use crate::config::Limits;
-use crate::driver::{Completion, Ops, Outcome, Peer, Socket, Time, Token};
+use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
@@ -63,6 +63,8 @@ pub struct Core {
     date: DateLine,
     boundaries: Boundaries,
     farewell: Option<Farewell>,
+    /// Why a listener accepts no more, of which nobody has been told.
+    broken: Option<Fault>,
     counting: Counting,
     /// Listeners have no room for a further connection.
     is_full: bool,
@@ -137,6 +139,7 @@ impl Core {
             timers: Wheel::new(),
             dirty: Vec::new(),
             farewell: None,
+            broken: None,
             counting: Counting::alone(),
             is_full: false,
             full: FullNotice::default(),
@@ -317,7 +320,13 @@ impl Core {
                 self.counting.accepted();
                 self.add_session(socket, peer, &reception, now);
             }
-            Err(fault) => tracing::error!(%fault, "a listener failed and accepts no more"),
+            Err(fault) => {
+                // Not our own bug: somebody who shares the socket has ended it, or a filter forbids accepting.
+                tracing::warn!(%fault, "a listener failed and accepts no more");
+                if self.phase == Phase::Serving {
+                    self.broken = Some(fault);
+                }
+            }
         }
     }
 
@@ -526,6 +535,12 @@ impl Core {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
+    }
+
+    /// Why a listener has failed for good since this was last asked, if one has. Its address would be mute from now on, so
+    /// this worker is to end.
+    pub const fn take_broken(&mut self) -> Option<Fault> {
+        self.broken.take()
     }
 
     /// Whether it was told to drain and nothing is left.

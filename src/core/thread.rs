@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::state::Core;
-use super::worker::{Message, Worker};
+use super::worker::{Alarm, Message, Worker};
 use crate::config::Limits;
 use crate::driver::probe::Backend;
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, Uring, UringConfig, Waker, affinity};
@@ -20,6 +20,7 @@ pub(super) struct WorkerHandle {
     pub(super) messages: Sender<Message>,
     pub(super) waker: Waker,
     pub(super) has_ended: Arc<AtomicBool>,
+    pub(super) is_failing: Arc<AtomicBool>,
 }
 
 impl WorkerHandle {
@@ -33,6 +34,11 @@ impl WorkerHandle {
     /// Whether its thread has ended, or is about to.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Whether it has ended, or will with an error.
+    pub(super) fn is_broken(&self) -> bool {
+        self.has_ended() || self.is_failing.load(Ordering::Acquire)
     }
 }
 
@@ -57,19 +63,21 @@ impl WorkerPlan {
         let (ready, is_ready) = mpsc::channel::<Ready>();
         let (messages, inbox) = mpsc::channel();
         let has_ended = Arc::new(AtomicBool::new(false));
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let alarm = Alarm { is_failing: Arc::clone(&is_failing), supervisor: supervisor.clone() };
         let obituary = Obituary { has_ended: Arc::clone(&has_ended), supervisor };
         let thread = thread::Builder::new().name(format!("xps-worker-{}", self.number)).spawn(move || {
             let _obituary = obituary;
-            self.run(&ready, inbox)
+            self.run(&ready, inbox, alarm)
         })?;
         match is_ready.recv() {
-            Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, has_ended }),
+            Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, has_ended, is_failing }),
             Ok(Err(error)) => Err(error),
             Err(mpsc::RecvError) => Err(io::Error::other("the worker ended while it was being set up")),
         }
     }
 
-    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>) -> io::Result<()> {
+    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, alarm: Alarm) -> io::Result<()> {
         let _entered = tracing::info_span!("worker", number = self.number).entered();
         if let Some(cpu) = self.cpu
             && let Err(error) = affinity::pin_thread(cpu)
@@ -81,11 +89,11 @@ impl WorkerPlan {
             Backend::IoUring => {
                 let (off, offload) = (self.uring_off, self.offload.clone());
                 let driver = Uring::new(UringConfig { off, offload, ..UringConfig::new(pool) });
-                self.serve(driver, ready, inbox)
+                self.serve(driver, ready, inbox, alarm)
             }
             Backend::Epoll => {
                 let offload = self.offload.clone();
-                self.serve(Epoll::new(EpollConfig { pool, offload }), ready, inbox)
+                self.serve(Epoll::new(EpollConfig { pool, offload }), ready, inbox, alarm)
             }
         }
     }
@@ -95,6 +103,7 @@ impl WorkerPlan {
         driver: io::Result<D>,
         ready: &Sender<Ready>,
         inbox: Receiver<Message>,
+        alarm: Alarm,
     ) -> io::Result<()> {
         let driver = match driver {
             Ok(driver) => driver,
@@ -108,7 +117,8 @@ impl WorkerPlan {
         let drain_timeout = self.limits.drain_timeout;
         let mut core = Core::new(self.limits);
         core.count_at(self.counting);
-        let worker = Worker::new(driver, core, inbox, drain_timeout);
+        let mut worker = Worker::new(driver, core, inbox, drain_timeout);
+        worker.raise_at(alarm);
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
         worker.run().map(drop)

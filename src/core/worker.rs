@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::blueprint::{Blueprint, Builder};
 use super::state::{Core, EntranceId};
 use crate::admission::{Access, Admission};
 use crate::config::Limits;
-use crate::driver::{Completion, Driver, KernelDriver, Time, unix_seconds};
+use crate::driver::{Completion, Driver, KernelDriver, Time, Waker, unix_seconds};
 use crate::session::Reception;
 
 /// How often memory that receive buffers no longer need is handed back, while there is traffic.
@@ -55,20 +56,43 @@ pub struct Worker<D> {
     drain_timeout: Duration,
     trim: Trim,
     builder: Builder,
+    alarm: Option<Alarm>,
+}
+
+/// Tells the supervisor that a worker is about to end with an error, before it has: its connections may take a while.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    pub(super) is_failing: Arc<AtomicBool>,
+    pub(super) supervisor: Waker,
+}
+
+impl Alarm {
+    fn raise(&self) {
+        self.is_failing.store(true, Ordering::Release);
+        self.supervisor.wake();
+    }
 }
 
 impl<D: KernelDriver> Worker<D> {
     /// Joins the two.
     pub fn new(driver: D, core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
-        Self { driver, core, messages, drain_timeout, trim: Trim::NotNeeded, builder: Builder::default() }
+        let (trim, builder) = (Trim::NotNeeded, Builder::default());
+        Self { driver, core, messages, drain_timeout, trim, builder, alarm: None }
+    }
+
+    /// Has the supervisor told when this worker fails.
+    pub(super) fn raise_at(&mut self, alarm: Alarm) {
+        self.alarm = Some(alarm);
     }
 
     /// Serves until it is told to drain and nothing is left. Returns the core, at rest.
     ///
     /// # Errors
-    /// The kernel refuses the ring or the epoll instance itself.
+    /// The kernel refuses the ring or the epoll instance itself; or a listener failed for good, and the others have been
+    /// drained since.
     pub fn run(mut self) -> io::Result<Core> {
         let mut done: Vec<Completion> = Vec::new();
+        let mut broken = None;
         while !self.core.is_finished() {
             let now = self.driver.now();
             let wait = [self.core.wait(now), self.trim.wait(now)].into_iter().flatten().min();
@@ -80,9 +104,22 @@ impl<D: KernelDriver> Worker<D> {
             self.core.set_share(self.driver.pool().share());
             self.core.set_unix_seconds(unix_seconds());
             self.core.on_turn(turn.now, &mut done);
+            if let Some(fault) = self.core.take_broken() {
+                broken.get_or_insert(fault);
+                self.alarm.iter().for_each(Alarm::raise);
+                self.drain(turn.now);
+            }
         }
         tracing::debug!(counters = ?self.driver.counters(), "worker at rest");
-        Ok(self.core)
+        match broken {
+            Some(fault) => Err(io::Error::other(format!("a listener accepts no more: {fault}"))),
+            None => Ok(self.core),
+        }
+    }
+
+    fn drain(&mut self, now: Time) {
+        let timeout = Some(self.drain_timeout).filter(|timeout| !timeout.is_zero());
+        self.core.drain(now, timeout);
     }
 
     /// Takes its duties up, or changes them.
@@ -110,8 +147,7 @@ impl<D: KernelDriver> Worker<D> {
             match message {
                 Message::Drain => {
                     tracing::debug!("told to drain");
-                    let timeout = Some(self.drain_timeout).filter(|timeout| !timeout.is_zero());
-                    self.core.drain(now, timeout);
+                    self.drain(now);
                 }
                 Message::Serve(duties) => self.serve(*duties),
             }

@@ -105,6 +105,12 @@ fn kind_of(call: Call, errno: i32) -> Kind {
     TABLE.iter().find(|row| (row.0, row.1) == (call, errno)).map_or(Moment, |row| row.2)
 }
 
+/// Whether a file may be had if it is asked for once more, by a thread that may wait: the error is of the moment, and not
+/// that of a limit, which another attempt meets as well.
+pub(super) fn is_worth_another_try(errno: i32) -> bool {
+    of_file(errno) == Moment && !matches!(errno, libc::EMFILE | libc::ENFILE)
+}
+
 /// Whether `sendfile(2)`, or another call that only saves a copy, is refused here as such, by a filter or by what the
 /// file lies on, so that reading and sending may still do.
 pub(super) const fn is_unsupported(errno: i32) -> bool {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::errno;
 use super::ops::{File, OpId, Socket};
 use crate::buffer::Buffer;
 
@@ -188,11 +189,26 @@ impl Fault {
         matches!(self, Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED))
     }
 
-    /// Whether this machine or process has run out of something, descriptors, ports or memory: it says nothing of the peer.
+    /// Whether a file that could not be had may be had the next moment: nothing to be remembered.
+    pub fn is_momentary(self) -> bool {
+        match self {
+            Self::Os(code) => errno::of_file(code) == errno::Kind::Moment,
+            // It is being changed.
+            Self::FileTruncated => true,
+            Self::Resolver(code) => matches!(code, libc::EAI_AGAIN | libc::EAI_MEMORY),
+        }
+    }
+
+    /// Whether this machine or process has run out of something, descriptors, ports, memory or threads: it says nothing of
+    /// the peer.
     pub const fn is_shortage(self) -> bool {
         match self {
             Self::Os(errno) => {
-                matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL)
+                matches!(
+                    errno,
+                    // ECANCELED, which no machine has asked for: the kernel could start no thread.
+                    libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::ECANCELED
+                )
             }
             Self::Resolver(code) => code == libc::EAI_MEMORY,
             Self::FileTruncated => false,

@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, Type};
 
@@ -99,6 +99,13 @@ pub(super) fn send(socket: BorrowedFd<'_>, chain: &Chain) -> io::Result<usize> {
 /// [`send`], where more follows at once: the last segment waits for it (`MSG_MORE`).
 pub(super) fn send_before_more(socket: BorrowedFd<'_>, chain: &Chain) -> io::Result<usize> {
     send_with(socket, chain, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE)
+}
+
+/// Sends the beginning of these bytes without waiting; returns how many the kernel took.
+pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: pointer and length are those of a live slice.
+    check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
 }
 
 fn send_with(socket: BorrowedFd<'_>, chain: &Chain, flags: i32) -> io::Result<usize> {
@@ -306,6 +313,15 @@ pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
         inode: stat.st_ino,
         device: stat.st_dev,
     })
+}
+
+/// Closes a descriptor that an io_uring operation was to close and did not: some file systems flush, which takes one of the
+/// kernel's threads, and there was none. Then the caller waits for the flush: better than never closing it.
+pub(super) fn close_if_left(descriptor: RawFd, result: i32) {
+    if result == -libc::ECANCELED {
+        // SAFETY: the operation owned it, and has ended without touching it.
+        drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    }
 }
 
 /// The descriptor that an io_uring operation returned, or its error.

@@ -338,8 +338,9 @@ impl Uring {
 
     fn close_descriptor(&mut self, id: OpId, descriptor: OwnedFd) {
         if self.features.has(Feature::RingClose) {
-            let entry = opcode::Close::new(types::Fd(descriptor.into_raw_fd())).build();
-            self.flights.insert(id, Work::Close);
+            let descriptor = descriptor.into_raw_fd();
+            let entry = opcode::Close::new(types::Fd(descriptor)).build();
+            self.flights.insert(id, Work::Close(descriptor));
             // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
             unsafe { self.submit(id, entry) };
         } else {
@@ -351,7 +352,7 @@ impl Uring {
 
     fn cancel(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        if matches!(flight.work, Work::Close) {
+        if matches!(flight.work, Work::Close(_)) {
             // It ends soon by itself, and a close that the kernel gave up would leave the descriptor open.
             return;
         }
@@ -365,6 +366,11 @@ impl Uring {
             // SAFETY: the entry points to nothing.
             unsafe { self.push(entry) };
         } else {
+            if let Work::SendFile(transfer) = &flight.work
+                && let Some(ticket) = transfer.warming()
+            {
+                self.offload.cancel(ticket);
+            }
             self.finish(id, Outcome::Cancelled);
         }
     }
@@ -425,7 +431,7 @@ impl Uring {
                 | Work::Open { .. }
                 | Work::Read(_)
                 | Work::Offloaded(_)
-                | Work::Close => {}
+                | Work::Close(_) => {}
             }
         }
         self.emit(id, outcome);
@@ -517,7 +523,8 @@ impl Uring {
             Work::Connect(_) => self.on_connect(id, result),
             Work::Open { .. } => self.on_open(id, result),
             Work::Read(_) => self.on_read(id, result),
-            Work::Close => {
+            Work::Close(descriptor) => {
+                sys::close_if_left(*descriptor, result);
                 self.on_descriptor_closed();
                 self.finish(id, Outcome::Done);
             }
@@ -579,14 +586,15 @@ impl Uring {
                     self.take_buffer(id, index, 0);
                 }
             }
+            Work::Accept { .. } if !self.features.has(Feature::AcceptPollFirst) => {}
             Work::Accept { .. } | Work::Open { .. } => drop(sys::adopt_result(result)),
+            Work::Close(descriptor) => sys::close_if_left(*descriptor, result),
             Work::Send(_)
             | Work::SendFile(_)
             | Work::Connect(_)
             | Work::ConnectLater
             | Work::Read(_)
-            | Work::Offloaded(_)
-            | Work::Close => {}
+            | Work::Offloaded(_) => {}
         }
         if !cqueue::more(flags) {
             self.flights.leave_kernel(id);

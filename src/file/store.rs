@@ -29,7 +29,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use self::job::{Input, Job, Step};
-use self::key::{Aspect, key_of};
+use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
 use super::cache::{self, Cache};
 use super::compress::{self, Coding, Level};
@@ -507,13 +507,17 @@ impl Store {
                 self.keep(key, found, now);
             }
             Err(fault) => {
-                let kept = self.cache.remove(&key);
-                self.let_go(kept);
                 if matches!(fault, Fault::Os(libc::EMFILE | libc::ENFILE)) {
-                    // Files at hand must not be why others cannot be opened; and the next attempt may well succeed.
+                    // Files at hand must not be why others cannot be opened.
                     self.close_down_to(0);
+                }
+                if fault.is_momentary() {
+                    // Told to those who wait, and not remembered: the next attempt may well succeed.
+                    tracing::warn!(path = %path_of(&key).escape_ascii(), %fault, "a file cannot be had at the moment");
                     self.passing.insert(key, Err(fault));
                 } else {
+                    let kept = self.cache.remove(&key);
+                    self.let_go(kept);
                     let bytes = key.len();
                     self.faults.insert(key, (fault, now), bytes, now, &mut Vec::new());
                 }

@@ -269,7 +269,7 @@ backends! {
         };
         let (own, other) = if backend == Backend::Epoll { ("epoll", "io_uring") } else { ("io_uring", "epoll") };
         configure(own);
-        let mut service = Service::new(place.launch().as_configured().start());
+        let mut service = Service::new(place.launch().without_flags().start());
         let pages = [("/page", [small.clone(), small])];
         let address = service.address();
         // Each pair: to the other, on it, back, and on this one.
@@ -299,7 +299,7 @@ backends! {
         let (own, other) = if backend == Backend::Epoll { ("epoll", "io_uring") } else { ("io_uring", "epoll") };
         configure(own, 2);
         // Some workers of the new process have the listeners when there are no descriptors for the rest of them.
-        let launch = place.launch().as_configured().with_descriptors_max(160);
+        let launch = place.launch().without_flags().with_descriptors_max(160);
         let service = Service::new(launch.start());
         let pages = [("/page", [small.clone(), small])];
         let address = service.address();

@@ -12,12 +12,14 @@ pub mod client;
 pub mod content;
 pub mod environment;
 pub mod files;
+pub mod filter;
 pub mod hosts;
 pub mod log;
 pub mod process;
 pub mod program;
 pub mod python;
 pub mod server;
+pub mod unprivileged;
 pub mod upstream;
 
 pub use backend::Backend;

@@ -56,9 +56,9 @@ impl Launch {
         Self::new(backend, ["send"]).flag(file.display()).flags(["--listen", LOOPBACK])
     }
 
-    /// Leaves the choice of the back-end to a configuration file.
+    /// Gives no back-end on the command line: a configuration file, or the program, chooses.
     #[must_use]
-    pub fn as_configured(mut self) -> Self {
+    pub fn without_flags(mut self) -> Self {
         self.flags.clear();
         self
     }

@@ -10,7 +10,8 @@ use super::{Epoll, Place};
 use crate::driver::folder::{self, read_fully};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, resolve, sys,
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, errno, resolve,
+    sys,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
@@ -40,7 +41,10 @@ impl Epoll {
 
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
         self.counters.submissions += 1;
-        if let Some(result) = beneath::open_cached(&root, &path) {
+        let is_final = |error: &io::Error| !error.raw_os_error().is_some_and(errno::is_worth_another_try);
+        if let Some(result) = beneath::open_cached(&root, &path)
+            && result.as_ref().err().is_none_or(is_final)
+        {
             let outcome = self.opened(result.and_then(with_info));
             return self.outbox.push(id, outcome);
         }

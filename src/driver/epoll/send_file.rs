@@ -9,13 +9,13 @@
 //! `SIGPIPE` from their start.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::{Answer, Epoll, Next, Output};
 use crate::buffer::Chain;
 use crate::driver::offload::{LaneKind, Ticket};
-use crate::driver::page_cache::{PROBE_BYTES, is_range_cached};
+use crate::driver::page_cache::{Way, is_range_cached, warm};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
@@ -34,6 +34,7 @@ pub(super) struct Transfer {
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
+    way: Way,
     /// The file is believed to be in the page cache up to here.
     cached_until: u64,
     /// A thread is reading the next piece, or will.
@@ -67,7 +68,8 @@ impl Epoll {
             return self.outbox.push(id, Outcome::Failed(Fault::FileTruncated));
         }
         let file = Arc::clone(file);
-        let transfer = Transfer { id, head, file, offset, left: length, cached_until: offset, warming: None };
+        let (way, cached_until) = (Way::Direct, offset);
+        let transfer = Transfer { id, head, file, offset, left: length, way, cached_until, warming: None };
         self.start_output(id, socket, Output::SendFile(Box::new(transfer)));
     }
 
@@ -119,7 +121,8 @@ impl Epoll {
             }
             let length = transfer.cached_until - transfer.offset;
             self.counters.submissions += 1;
-            match sys::send_file(endpoint.descriptor(), transfer.file.as_fd(), transfer.offset, length as usize) {
+            let (file, offset) = (transfer.file.as_fd(), transfer.offset);
+            match transfer.way.send(endpoint.descriptor(), file, offset, length as usize) {
                 Ok(0) => {
                     fault = Some(Fault::FileTruncated);
                     break;
@@ -167,22 +170,6 @@ impl Epoll {
             transfer.warming = None;
             transfer.cached_until = until;
             self.queue(key);
-        }
-    }
-}
-
-/// Reads a range so that it is in the page cache. Whatever goes wrong will go wrong again, and
-/// be reported, when the range is sent.
-fn warm(file: BorrowedFd<'_>, start: u64, end: u64) {
-    let mut scratch = vec![0; PROBE_BYTES as usize];
-    let mut offset = start;
-    while offset < end {
-        let length = (end - offset).min(PROBE_BYTES) as usize;
-        match sys::read_at(file, &mut scratch[..length], offset) {
-            Ok(0) => return,
-            Ok(count) => offset += count as u64,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
         }
     }
 }

@@ -8,7 +8,7 @@ use io_uring::types::OpenHow;
 use io_uring::{opcode, squeue, types};
 
 use super::{Uring, Work};
-use crate::driver::{Fault, Feature, File, OpId, Outcome, READ_AT_ONCE_MAX, Root, sys};
+use crate::driver::{Fault, Feature, File, OpId, Outcome, READ_AT_ONCE_MAX, Root, errno, sys};
 
 /// An open in flight.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Uring {
                 Err(error) => Outcome::Failed(Fault::from_io(&error)),
             },
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && self.is_cancelled(id) => Outcome::Cancelled,
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && !self.is_cancelled(id) => {
+            Err(error) if error.raw_os_error().is_some_and(errno::is_worth_another_try) && !self.is_cancelled(id) => {
                 return self.open_again(id);
             }
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
@@ -56,7 +56,8 @@ impl Uring {
         self.finish(id, outcome);
     }
 
-    /// A rename beside the look-up confused it (openat2(2)): it is repeated where waiting does no harm.
+    /// It may succeed where waiting does no harm: a rename beside the look-up confused it (`EAGAIN`, openat2(2)), or the
+    /// kernel could start no thread for it (`ECANCELED`, which nobody has asked for).
     fn open_again(&mut self, id: OpId) {
         if let Some(Work::Open(opening)) = self.flights.remove(id).map(|flight| flight.work) {
             let Opening { root, path, .. } = *opening;
@@ -90,7 +91,7 @@ impl Uring {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let is_cancelled = flight.is_cancelled;
         let Work::Read(reading) = &mut flight.work else { return };
-        let Reading { bytes, filled, .. } = &mut **reading;
+        let Reading { file, bytes, filled, offset } = &mut **reading;
         match usize::try_from(result) {
             Ok(count) => {
                 *filled += count;
@@ -104,6 +105,11 @@ impl Uring {
             Err(_) => match -result {
                 libc::ECANCELED if is_cancelled => self.finish(id, Outcome::Cancelled),
                 libc::EINTR | libc::EAGAIN => self.submit_read(id),
+                code if errno::is_worth_another_try(code) && !is_cancelled => {
+                    let (file, bytes, offset) = (Arc::clone(file), std::mem::take(bytes), *offset);
+                    drop(self.flights.remove(id));
+                    self.read_off_the_loop(id, file, bytes, offset);
+                }
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
         }

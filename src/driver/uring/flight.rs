@@ -1,5 +1,7 @@
 //! The operations in flight, and all memory that the kernel may touch for them.
 
+use std::os::fd::RawFd;
+
 use super::connect::Attempt;
 use super::files::{Opening, Reading};
 use super::receive::Arming;
@@ -45,7 +47,8 @@ pub(super) enum Work {
     Read(Box<Reading>),
     /// On another thread, or in the queue for one.
     Offloaded(Ticket),
-    Close,
+    /// The descriptor is the entry's to close.
+    Close(RawFd),
 }
 
 /// Every operation in flight, by its dense index.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Uring, Work};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, resolve, sys,
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, page_cache, resolve, sys,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
@@ -18,6 +18,8 @@ use crate::driver::{
 pub(super) enum Answer {
     Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
     Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
+    Read { id: OpId, result: io::Result<Vec<u8>> },
+    Warmed { id: OpId, until: u64 },
     Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
     Computed { id: OpId, bytes: Vec<u8> },
 }
@@ -42,6 +44,26 @@ impl Uring {
             });
             Answer::Opened { id, result }
         });
+    }
+
+    pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, bytes: Vec<u8>, offset: u64) {
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Read {
+            id,
+            result: folder::read_fully(file.as_fd(), bytes, offset),
+        });
+    }
+
+    /// Brings a piece of a file into the page cache for a transfer, which keeps its flight.
+    pub(super) fn warm_off_the_loop(
+        &mut self,
+        id: OpId,
+        file: Arc<OwnedFd>,
+        (start, until): (u64, u64),
+    ) -> Result<Ticket, Fault> {
+        self.offload.run(LaneKind::Disk, 0, move || {
+            page_cache::warm(file.as_fd(), start, until);
+            Answer::Warmed { id, until }
+        })
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
@@ -74,6 +96,11 @@ impl Uring {
                     self.answer(id, result.map_or_else(Outcome::Failed, Outcome::Resolved));
                 }
                 Answer::Opened { id, result } => self.answer_open(id, result),
+                Answer::Read { id, result } => {
+                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
+                    self.answer(id, result.map_or_else(failed, Outcome::Read));
+                }
+                Answer::Warmed { id, until } => self.on_warmed(id, until),
                 Answer::Listed { id, result } => {
                     let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
                     self.answer(id, result.map_or_else(failed, Outcome::Listed));

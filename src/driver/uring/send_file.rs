@@ -20,7 +20,8 @@ use io_uring::{opcode, types};
 
 use super::{Uring, Work};
 use crate::buffer::Chain;
-use crate::driver::page_cache::is_range_cached;
+use crate::driver::offload::Ticket;
+use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
@@ -42,6 +43,7 @@ pub(super) struct Transfer {
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
+    way: Way,
     /// The file is believed to be in the page cache up to here.
     cached_until: u64,
     waits_for: WaitsFor,
@@ -56,6 +58,8 @@ enum WaitsFor {
     Room,
     /// The kernel's reading into this memory, which is what brings the file into the cache.
     Warming(Vec<u8>),
+    /// A thread off the loop, which does the same.
+    Thread(Ticket),
 }
 
 impl Uring {
@@ -84,6 +88,7 @@ impl Uring {
             file,
             offset,
             left: length,
+            way: Way::Direct,
             cached_until: offset,
             waits_for: WaitsFor::Turn,
         };
@@ -144,12 +149,40 @@ impl Uring {
         match std::mem::replace(&mut transfer.waits_for, WaitsFor::Turn) {
             // A piece that was read is sent without asking again, or a cache that forgets quickly would keep the
             // transfer from ever getting on. What went wrong goes wrong again, and is reported, when it is sent.
-            WaitsFor::Warming(memory) => transfer.cached_until = transfer.offset + memory.len() as u64,
+            WaitsFor::Warming(memory) => {
+                let end = transfer.offset + memory.len() as u64;
+                if result == -libc::ECANCELED {
+                    let (file, start) = (Arc::clone(&transfer.file), transfer.offset);
+                    return self.warm_otherwise(id, file, (start, end));
+                }
+                transfer.cached_until = end;
+            }
             WaitsFor::Room if result < 0 && result != -libc::EINTR && result != -libc::EAGAIN => {
                 return self.finish(id, Outcome::Failed(Fault::Os(-result)));
             }
-            WaitsFor::Room | WaitsFor::Turn => {}
+            WaitsFor::Room | WaitsFor::Turn | WaitsFor::Thread(_) => {}
         }
+        self.ready.push_back(id);
+    }
+
+    /// The kernel had no thread to read a piece: one of ours waits for the disk, or, where none is to be had either, the loop.
+    fn warm_otherwise(&mut self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) {
+        match self.warm_off_the_loop(id, file, (start, end)) {
+            Ok(ticket) => {
+                let Some(flight) = self.flights.get_mut(id) else { return };
+                let Work::SendFile(transfer) = &mut flight.work else { return };
+                transfer.waits_for = WaitsFor::Thread(ticket);
+            }
+            Err(_) => self.on_warmed(id, end),
+        }
+    }
+
+    /// A piece was read, as far as it could be.
+    pub(super) fn on_warmed(&mut self, id: OpId, until: u64) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut flight.work else { return };
+        transfer.cached_until = until;
+        transfer.waits_for = WaitsFor::Turn;
         self.ready.push_back(id);
     }
 }
@@ -162,6 +195,14 @@ enum Step {
 }
 
 impl Transfer {
+    /// What a thread off the loop is to do for it.
+    pub(super) const fn warming(&self) -> Option<Ticket> {
+        match self.waits_for {
+            WaitsFor::Thread(ticket) => Some(ticket),
+            WaitsFor::Turn | WaitsFor::Room | WaitsFor::Warming(_) => None,
+        }
+    }
+
     fn left_bytes(&self) -> u64 {
         self.left + self.head.len() as u64
     }
@@ -198,7 +239,7 @@ impl Transfer {
                 self.cached_until = end;
             }
             let length = (self.cached_until - self.offset).min(self.left);
-            match sys::send_file(socket, self.file.as_fd(), self.offset, length as usize) {
+            match self.way.send(socket, self.file.as_fd(), self.offset, length as usize) {
                 Ok(0) => return Err(Fault::FileTruncated),
                 Ok(count) => {
                     self.offset += count as u64;

@@ -34,3 +34,8 @@ pub(super) fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
     key.extend_from_slice(path.to_bytes());
     key
 }
+
+/// The path in a key.
+pub(super) fn path_of(key: &[u8]) -> &[u8] {
+    key.get(1 + size_of::<u64>()..).unwrap_or_default()
+}

@@ -202,6 +202,30 @@ fn listings_that_are_being_sent_hold_bounded_memory() {
     assert!(matches!(bench.list(), Lookup::Pending), "there is room again");
 }
 
+#[test]
+fn what_is_of_the_moment_is_told_and_not_remembered() {
+    let os = Fault::Os;
+    let faults = [libc::EIO, libc::EINTR, libc::ENOMEM, libc::ESTALE, libc::ECANCELED, libc::ENFILE].map(os);
+    for fault in faults.into_iter().chain([Fault::FileTruncated]) {
+        let mut bench = Bench::new(StoreLimits::default());
+        assert!(matches!(bench.get(), Lookup::Pending));
+        assert!(bench.bring(Outcome::Failed(fault)));
+        assert!(matches!(bench.get(), Lookup::Found(Err(told)) if told == fault), "who waited is told: {fault}");
+        bench.end_turn();
+        assert!(matches!(bench.get(), Lookup::Pending), "the next one has another attempt: {fault}");
+        let outcome = bench.opened(INFO);
+        assert!(bench.bring(outcome));
+        bench.found(c"file");
+        // A fault later on is of that moment, too.
+        bench.now = bench.now + Duration::from_secs(60);
+        assert!(matches!(bench.get(), Lookup::Pending));
+        assert!(bench.bring(Outcome::Failed(fault)));
+        assert!(matches!(bench.get(), Lookup::Found(Err(_))));
+        bench.end_turn();
+        assert!(matches!(bench.get(), Lookup::Pending));
+    }
+}
+
 /// A fault that is kept and not told is looked for again, and again, by a server that does nothing else.
 #[test]
 fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading() {
@@ -217,8 +241,10 @@ fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading
         for _ in 0..2 {
             assert!(matches!(bench.coded(&source), Lookup::Found(Err(fault)) if fault == expected));
             assert_eq!(bench.ops.in_flight(), 0);
-            bench.end_turn();
         }
+        // It is of that moment: only who asks in another turn has another attempt.
+        bench.end_turn();
+        assert!(matches!(bench.coded(&source), Lookup::Pending));
     }
 }
 

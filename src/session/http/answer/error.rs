@@ -118,9 +118,16 @@ pub(super) fn refusal_of(fault: Fault) -> Refusal {
             Refusal::new(Status::FORBIDDEN, "this may not be read")
         }
         // EAGAIN: a rename beside the look-up confused it again and again (openat2(2)).
-        Fault::Os(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN) => {
-            Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again")
-        }
+        Fault::Os(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EAGAIN
+            | libc::EINTR
+            | libc::ESTALE
+            | libc::ECANCELED,
+        ) => Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again"),
         Fault::FileTruncated => Refusal::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; try again"),
         Fault::Os(_) | Fault::Resolver(_) => Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file cannot be read"),
     }
