@@ -8,9 +8,9 @@ use std::process::Stdio;
 
 use assert_cmd::Command;
 use serde_json::Value;
-use support::environment::find_program;
+use support::filter::denying;
 use support::process::{Signal, wait_for_exit};
-use support::{Backend, Launch, patience, skip};
+use support::{Backend, Launch, patience};
 
 const COMMANDS: [&str; 14] = [
     "run",
@@ -300,33 +300,19 @@ fn until_it_listens_then_stop(launch: &Launch) -> (String, String) {
     (output, String::from_utf8(words).expect("text"))
 }
 
-/// Starts a program under a filter that refuses `io_uring_setup` (number 425 everywhere), as container runtimes do.
-const UNDER_A_FILTER: &str = "\
-import ctypes, os, struct, sys
-errno = int(sys.argv[1])
-rules = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x50000 | errno), (0x06, 0, 0, 0x7fff0000)]
-code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
-program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(rules), ctypes.addressof(code)))
-prctl = ctypes.CDLL(None, use_errno=True).prctl
-prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-if prctl(38, 1, 0, 0, 0) != 0 or prctl(22, 2, ctypes.addressof(program), 0, 0) != 0:
-    sys.exit('no filter: ' + os.strerror(ctypes.get_errno()))
-os.execv(sys.argv[2], sys.argv[2:])
-";
+/// The call that container runtimes refuse; the same number everywhere.
+const IO_URING_SETUP: i64 = 425;
 
-const EPERM: &str = "1";
-const ENOMEM: &str = "12";
-const ENOSYS: &str = "38";
+const EPERM: i32 = 1;
+const ENOMEM: i32 = 12;
+const ENOSYS: i32 = 38;
 
 /// `None`, said aloud, where no filter can be set up.
-fn refused_with(errno: &str, test: &str) -> Option<Command> {
-    let Some(python) = find_program("python3") else {
-        skip(test, "python3 is not installed");
-        return None;
-    };
-    let mut command = Command::new(python);
+fn refused_with(errno: i32, test: &str) -> Option<Command> {
+    let words = denying(&[IO_URING_SETUP], errno, test)?;
+    let mut command = Command::new(&words[0]);
     without_settings(&mut command);
-    command.args(["-c", UNDER_A_FILTER, errno, env!("CARGO_BIN_EXE_xps")]);
+    command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_xps"));
     Some(command)
 }
 
@@ -362,10 +348,13 @@ fn a_kernel_without_io_uring_is_not_taken_for_a_filter_unless_it_must_be_one() {
 }
 
 #[test]
-fn auto_does_not_fall_back_from_a_lack_of_memory() {
-    let Some(mut command) = refused_with(ENOMEM, "auto_does_not_fall_back_from_a_lack_of_memory") else { return };
-    assert_contains(&complaint(command.args(["echo", "127.0.0.1:0"]), 1), &["RLIMIT_MEMLOCK", "help: ulimit -l"]);
+fn auto_falls_back_from_a_lack_of_memory_and_says_what_to_do() {
+    let Some(mut command) = refused_with(ENOMEM, "auto_falls_back_from_a_lack_of_memory") else { return };
+    let report: Value = serde_json::from_str(&output(command.args(["probe", "--json"]))).expect("JSON");
+    assert_eq!(report["auto"]["backend"], "epoll");
+    assert_contains(report["auto"]["reason"].as_str().expect("a reason"), &["ENOMEM", "RLIMIT_MEMLOCK"]);
+    assert_contains(report["auto"]["remedy"].as_str().expect("a remedy"), &["ulimit -l", "LimitMEMLOCK"]);
     let Some(mut command) = refused_with(ENOMEM, "io_uring demanded without memory") else { return };
     let words = complaint(command.args(["echo", "127.0.0.1:0", "--backend", "io_uring"]), BACKEND_UNAVAILABLE);
-    assert_contains(&words, &["RLIMIT_MEMLOCK"]);
+    assert_contains(&words, &["RLIMIT_MEMLOCK", "help: ulimit -l"]);
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use xps::driver::Feature;
 
@@ -18,6 +19,10 @@ use support::unprivileged::Nobody;
 use support::{Backend, Content, Launch, ask, assert_same_bytes, backends, connect, read_rest, skip};
 
 const ANY: &str = "127.0.0.1:0";
+
+/// `io_uring_enter`; the same number everywhere.
+const IO_URING_ENTER: i64 = 426;
+const IO_URING_REGISTER: i64 = 427;
 
 /// Has the first accepts fail with an error, though somebody waits: `FAIL_TIMES` with `FAIL_ERRNO`.
 const FAILING_ACCEPT: &str = r#"
@@ -159,4 +164,102 @@ backends! {
 fn request(xps: &support::Xps, target: &str) -> String {
     let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     String::from_utf8(ask(xps.address(), request.as_bytes())).expect("text")
+}
+
+/// What `xps probe` says with these words before it.
+fn probe(before: Vec<String>, workers: u32) -> Value {
+    let workers = workers.to_string();
+    let finished = Launch::new(Backend::Epoll, ["probe", "--json", "--workers", &workers])
+        .without_flags()
+        .through(before)
+        .run(b"");
+    serde_json::from_slice(&finished.output).unwrap_or_else(|_| panic!("no JSON: {}", finished.errors))
+}
+
+/// A server that chooses by itself, and what it says of that.
+fn started_by_itself(before: Vec<String>, workers: u32) -> (support::Xps, String, String) {
+    let xps = Launch::echo(Backend::Epoll).without_flags().flag("--workers").flag(workers).through(before).start();
+    let record = xps.log().wait_until("the choice", |records| {
+        records.iter().find(|record| record.message().starts_with("started")).cloned()
+    });
+    let text = |field| record.text(field).unwrap_or_default().to_owned();
+    let (backend, reason) = (text("backend"), text("reason"));
+    (xps, backend, reason)
+}
+
+#[test]
+fn a_ring_that_may_be_made_but_not_used_is_no_ring() {
+    let test = "a_ring_that_may_be_made_but_not_used_is_no_ring";
+    let enter = (IO_URING_ENTER, "io_uring_enter");
+    let register = (IO_URING_REGISTER, "io_uring_register");
+    for ((call, name), errno) in [(enter, libc::EPERM), (enter, libc::ENOSYS), (register, libc::EPERM)] {
+        let Some(filter) = denying(&[call], errno, test) else { return };
+        let report = probe(filter.clone(), 2);
+        assert_eq!(report["auto"]["backend"], "epoll", "{report}");
+        assert_eq!(report["io_uring"]["available"], false);
+        let why = report["io_uring"]["reason"].as_str().expect("a reason");
+        if !why.contains("io_uring is switched off") && !why.contains("no io_uring") {
+            assert!(why.contains("seccomp") && why.contains(name), "{why}");
+        }
+        let (xps, backend, reason) = started_by_itself(filter.clone(), 2);
+        assert_eq!((backend.as_str(), reason.as_str()), ("epoll", why));
+        ping(&connect(xps.address()), b"hello");
+        let demanded = Launch::echo(Backend::IoUring).through(filter).run(b"");
+        assert_eq!(demanded.status.code(), Some(4), "{}", demanded.errors);
+        assert!(demanded.errors.contains(why) && demanded.errors.contains("help: "), "{}", demanded.errors);
+    }
+}
+
+#[test]
+fn with_little_memory_to_lock_the_server_starts_and_all_tell_one_story() {
+    let test = "with_little_memory_to_lock_the_server_starts_and_all_tell_one_story";
+    let Some(nobody) = Nobody::new(test) else { return };
+    let counts = !probe(nobody.words_with("-l 0"), 1)["io_uring"]["available"].as_bool().expect("known");
+    // In KiB: the least that systems allow, and systemd's default.
+    for (limit, workers) in [(64, 1), (64, 2), (64, 24), (8192, 24), (8192, 2)] {
+        // Each time another user: what a process had is counted for a moment after its end.
+        let before = || Nobody::new(test).expect("there was one before").words_with(&format!("-l {limit}"));
+        let report = probe(before(), workers);
+        let (told, why) = (&report["auto"]["backend"], &report["auto"]["reason"]);
+        let (xps, backend, reason) = started_by_itself(before(), workers);
+        assert_eq!((told.as_str(), why.as_str()), (Some(backend.as_str()), Some(reason.as_str())), "{limit} {workers}");
+        for _ in 0..2 * workers {
+            ping(&connect(xps.address()), b"hello");
+        }
+        if counts {
+            let expected = if limit == 64 && workers == 24 { "epoll" } else { "io_uring" };
+            assert_eq!(backend, expected, "{limit} {workers}: {reason}");
+            assert_eq!(reason.contains("RLIMIT_MEMLOCK"), (limit, workers) != (8192, 2), "{reason}");
+        }
+        if backend == "epoll" {
+            let remedy = report["auto"]["remedy"].as_str().expect("a remedy");
+            assert!(remedy.contains("ulimit -l"), "{remedy}");
+        } else {
+            assert_eq!(report["io_uring"]["rings"]["number"], workers);
+        }
+    }
+    let version =
+        |limit: &str| Launch::new(Backend::Epoll, ["-V"]).without_flags().through(nobody.words_with(limit)).run(b"");
+    let version = String::from_utf8(version("-l 0").output).expect("text");
+    assert_eq!(version.contains("epoll (cannot create io_uring: ENOMEM"), counts, "{version}");
+    if counts {
+        let demanded = Launch::echo(Backend::IoUring).through(nobody.words_with("-l 0")).run(b"");
+        assert_eq!(demanded.status.code(), Some(4), "{}", demanded.errors);
+        assert!(demanded.errors.contains("RLIMIT_MEMLOCK") && demanded.errors.contains("help: ulimit -l"));
+    }
+}
+
+#[test]
+fn a_restart_does_not_fail_for_the_memory_of_the_process_before() {
+    let Some(nobody) = Nobody::new("a_restart_does_not_fail_for_the_memory_of_the_process_before") else { return };
+    // In KiB: twice what two workers have is more.
+    let before = || nobody.words_with("-l 1024");
+    let usual = probe(before(), 2)["auto"]["backend"].as_str().expect("one").to_owned();
+    for _ in 0..5 {
+        let (xps, backend, reason) = started_by_itself(before(), 2);
+        assert_eq!(backend, usual, "{reason}");
+        ping(&connect(xps.address()), b"hello");
+        // At once, as a service manager would.
+        drop(xps);
+    }
 }

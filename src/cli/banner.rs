@@ -30,6 +30,9 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
         if selection.is_fallback { ", since" } else { ":" },
         selection.reason,
     );
+    if let Some(remedy) = selection.remedy {
+        let _ = writeln!(text, "  help: {remedy}");
+    }
     for (address, service) in server.addresses().iter().zip(services) {
         let (place, remark) = place(address, service);
         let _ = writeln!(text, "  {bold}{place}{plain}  {service}{remark}");

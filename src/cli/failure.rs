@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn a_demanded_back_end_that_is_unavailable_has_a_code_of_its_own_whatever_the_reason() {
-        for unavailable in [Unavailable::NotInKernel, Unavailable::Seccomp, Unavailable::LockedMemory] {
+        for unavailable in
+            [Unavailable::NotInKernel, Unavailable::Seccomp { call: "io_uring_setup" }, Unavailable::LockedMemory]
+        {
             let code = code_of(unavailable, BackendChoice::IoUring);
             assert_eq!(shown(code), shown(ExitCode::from(4)));
         }

@@ -21,7 +21,7 @@ use clap::FromArgMatches;
 use self::args::{Arguments, Command};
 use self::failure::Failure;
 use crate::config::{self, BackendChoice};
-use crate::driver::limits::kernel_release;
+use crate::driver::limits::{kernel_release, usable_cpus};
 use crate::driver::probe::choose;
 use crate::driver::{FeatureSet, signals};
 
@@ -82,7 +82,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn version_text() -> String {
-    let backend = match choose(BackendChoice::Auto, FeatureSet::NONE) {
+    let backend = match choose(BackendChoice::Auto, FeatureSet::NONE, usable_cpus()) {
         Ok(selection) => format!("{} ({})", selection.backend.name(), selection.reason),
         Err(unavailable) => format!("none ({unavailable})"),
     };

@@ -139,10 +139,10 @@ fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
 
 /// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
 fn tell_choice(server: &Server) {
-    let Selection { backend, reason, is_fallback } = server.selection();
+    let Selection { backend, reason, is_fallback, remedy, .. } = server.selection();
     let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
     if *is_fallback {
-        tracing::warn!(backend, reason, workers, version, "started without io_uring");
+        tracing::warn!(backend, reason, remedy, workers, version, "started without io_uring");
     } else {
         tracing::info!(backend, reason, workers, version, "started");
     }

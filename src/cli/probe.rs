@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::args::ServerOptions;
 use super::failure::Failure;
 use crate::driver::limits::{self, ResourceLimit};
-use crate::driver::probe::{self, BackendChoice, Circumstances, Selection, Unavailable};
-use crate::driver::{Feature, FeatureSet, kernel_features};
+use crate::driver::probe::{self, Available, Circumstances, Selection, Unavailable};
+use crate::driver::{Feature, FeatureSet, RingSize};
 
 /// Fewer descriptors than this are worth a word: two for each proxied connection.
 const DESCRIPTORS_WANTED: u64 = 65_536;
@@ -23,7 +23,8 @@ const PORTS_WANTED: usize = 20_000;
 struct Report {
     kernel: String,
     circumstances: Circumstances,
-    io_uring: Result<FeatureSet, Unavailable>,
+    workers: usize,
+    io_uring: Result<Available, Unavailable>,
     choice: Result<Selection, Unavailable>,
     cpus: usize,
     cgroup_quota: Option<f64>,
@@ -41,17 +42,21 @@ struct Advice {
 
 /// Prints the report.
 pub fn run(json: bool, options: &ServerOptions) -> Result<(), Failure> {
-    let report = Report::collect(options.uring_off.iter().copied().collect());
+    let workers = options.workers.map_or_else(limits::usable_cpus, usize::from);
+    let report = Report::collect(options.uring_off.iter().copied().collect(), workers);
     super::print(if json { format!("{:#}\n", report.to_json()) } else { report.to_text() }.as_bytes())
 }
 
 impl Report {
-    fn collect(off: FeatureSet) -> Self {
+    fn collect(off: FeatureSet, workers: usize) -> Self {
+        // Once, so that it is one story.
+        let io_uring = probe::availability(off, workers);
         Self {
             kernel: limits::kernel_release(),
             circumstances: Circumstances::observe(),
-            io_uring: probe::availability().map(|()| kernel_features()),
-            choice: probe::choose(BackendChoice::Auto, off),
+            workers,
+            choice: probe::choose_by(io_uring.clone(), off, workers),
+            io_uring,
             cpus: limits::usable_cpus(),
             cgroup_quota: limits::cgroup_quota(),
             descriptors: limits::descriptors().ok(),
@@ -65,6 +70,15 @@ impl Report {
         let mut advice = Vec::new();
         if let Err(unavailable) = &self.io_uring {
             advice.push(Advice { what: unavailable.to_string(), fix: unavailable.remedy().to_owned() });
+        }
+        if let Ok(Available { size, .. }) = self.io_uring
+            && size != RingSize::FULL
+        {
+            let (is, wanted) = (size.completions, RingSize::FULL.completions);
+            advice.push(Advice {
+                what: format!("rings of {is} completions instead of {wanted}, as far as memory may be locked"),
+                fix: Unavailable::LockedMemory.remedy().to_owned(),
+            });
         }
         if let Some(hard) = self.descriptors.and_then(|limit| limit.hard)
             && hard < DESCRIPTORS_WANTED
@@ -108,8 +122,10 @@ impl Report {
         writeln!(text, "kernel        {}", self.kernel)?;
         match &self.io_uring {
             Err(unavailable) => writeln!(text, "io_uring      unavailable: {unavailable}")?,
-            Ok(features) => {
+            Ok(Available { features, size }) => {
+                let (workers, each) = (self.workers, size.locked_bytes() >> 10);
                 writeln!(text, "io_uring      available")?;
+                writeln!(text, "  rings              {workers}, of {} completions, {each} KiB each", size.completions)?;
                 for feature in Feature::ALL {
                     writeln!(text, "  {:<18} {}", feature.name(), if features.has(feature) { "yes" } else { "no" })?;
                 }
@@ -134,8 +150,14 @@ impl Report {
 
     fn to_json(&self) -> Value {
         let io_uring = match &self.io_uring {
-            Ok(features) => json!({
+            Ok(Available { features, size }) => json!({
                 "available": true,
+                "rings": {
+                    "number": self.workers,
+                    "submissions": size.submissions,
+                    "completions": size.completions,
+                    "locked_bytes_each": size.locked_bytes(),
+                },
                 "features": Feature::ALL.map(|feature| (feature.name().to_owned(), json!(features.has(feature))))
                     .into_iter()
                     .collect::<serde_json::Map<_, _>>(),
@@ -149,6 +171,7 @@ impl Report {
                 "backend": selection.backend.name(),
                 "reason": selection.reason,
                 "fallback": selection.is_fallback,
+                "remedy": selection.remedy,
             }),
             Err(unavailable) => json!({ "backend": null, "reason": unavailable.to_string(), "fallback": false }),
         };

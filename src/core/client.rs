@@ -48,9 +48,11 @@ pub fn run(
     limits: Limits,
 ) -> Result<(), ClientError> {
     let pool = limits.pool.within(limits.pipe_bytes_max);
-    match probe::choose(backend, uring_off)?.backend {
+    let selection = probe::choose(backend, uring_off, 1)?;
+    match selection.backend {
         Backend::IoUring => {
-            let driver = Uring::new(UringConfig { off: uring_off, ..UringConfig::new(pool) })?;
+            let size = selection.ring_size;
+            let driver = Uring::new(UringConfig { off: uring_off, size, ..UringConfig::new(pool) })?;
             join(driver, stream.into(), upstream, limits)
         }
         Backend::Epoll => {

@@ -150,7 +150,7 @@ impl Server {
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let origin = Origin::of_this_process();
         let mut inherited = Inherited::from_environment().map_err(StartError::Inherit)?;
-        let selection = probe::choose(config.backend, config.uring_off)?;
+        let selection = probe::choose(config.backend, config.uring_off, config.workers)?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
         // Before anybody can connect: who sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
@@ -222,8 +222,9 @@ impl Server {
         for (number, duties) in duties.iter().enumerate() {
             let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
             let counting = Counting::new(Arc::clone(&self.metrics), number);
-            let (backend, offload, limits) = (self.selection.backend, self.offload.clone(), duties.limits.clone());
-            let plan = WorkerPlan { number, backend, uring_off, offload, cpu, limits, counting };
+            let (offload, limits) = (self.offload.clone(), duties.limits.clone());
+            let Selection { backend, ring_size, .. } = self.selection;
+            let plan = WorkerPlan { number, backend, uring_off, ring_size, offload, cpu, limits, counting };
             self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
         }
         // Only now: were one of them not to be had, what the others have accepted would be lost to who else listens.

@@ -10,7 +10,9 @@ use super::state::Core;
 use super::worker::{Alarm, Message, Worker};
 use crate::config::Limits;
 use crate::driver::probe::Backend;
-use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, Uring, UringConfig, Waker, affinity};
+use crate::driver::{
+    Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, RingSize, Uring, UringConfig, Waker, affinity,
+};
 use crate::telemetry::metrics::Counting;
 
 /// A running worker, as its supervisor sees it.
@@ -47,6 +49,7 @@ pub(super) struct WorkerPlan {
     pub(super) number: usize,
     pub(super) backend: Backend,
     pub(super) uring_off: FeatureSet,
+    pub(super) ring_size: RingSize,
     pub(super) offload: Offload,
     pub(super) cpu: Option<usize>,
     pub(super) limits: Limits,
@@ -87,8 +90,9 @@ impl WorkerPlan {
         let pool = self.limits.pool.within(self.limits.pipe_bytes_max);
         match self.backend {
             Backend::IoUring => {
-                let (off, offload) = (self.uring_off, self.offload.clone());
-                let driver = Uring::new(UringConfig { off, offload, ..UringConfig::new(pool) });
+                let (off, size, offload) = (self.uring_off, self.ring_size, self.offload.clone());
+                let config = UringConfig { off, size, offload, ..UringConfig::new(pool) };
+                let driver = Uring::new_or_smaller(config);
                 self.serve(driver, ready, inbox, alarm)
             }
             Backend::Epoll => {

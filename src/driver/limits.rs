@@ -26,7 +26,7 @@ pub fn descriptors() -> io::Result<ResourceLimit> {
     get(libc::RLIMIT_NOFILE)
 }
 
-/// Bytes of locked memory. Rings need none since Linux 5.12; a kernel older than that, and registered memory, do.
+/// Bytes of locked memory, of which rings are a part before Linux 5.12 and again since 6.14.
 ///
 /// # Errors
 /// What `getrlimit(2)` says.

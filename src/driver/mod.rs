@@ -87,7 +87,7 @@ pub use offload::{Offload, OffloadLimits};
 pub use ops::{Computation, File, Links, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
-pub use uring::{Uring, UringConfig, kernel_features};
+pub use uring::{RingSize, Uring, UringConfig, kernel_features};
 pub use waker::Waker;
 
 use crate::buffer::Pool;

@@ -6,9 +6,7 @@
 use std::fs;
 use std::io;
 
-use io_uring::{IoUring, opcode};
-
-use super::uring;
+use super::uring::{self, Refused, RingSize, What};
 use super::{Feature, FeatureSet};
 
 /// Which driver to use.
@@ -51,6 +49,16 @@ pub struct Selection {
     pub reason: String,
     /// It is not the one that would have been preferred.
     pub is_fallback: bool,
+    /// What would let the preferred one be used.
+    pub remedy: Option<&'static str>,
+    /// How large the rings of each worker are, with io_uring.
+    pub ring_size: RingSize,
+}
+
+impl Selection {
+    const fn preferred(backend: Backend, reason: String, ring_size: RingSize) -> Self {
+        Self { backend, reason, is_fallback: false, remedy: None, ring_size }
+    }
 }
 
 /// Why io_uring cannot be used.
@@ -66,16 +74,20 @@ pub enum Unavailable {
         setting: u32,
     },
     /// `EPERM` or `EACCES`, and a seccomp filter is in force.
-    #[error("io_uring is blocked by this process's seccomp filter, as in many containers")]
-    Seccomp,
+    #[error("io_uring is blocked by this process's seccomp filter, as in many containers ({call} is denied)")]
+    Seccomp {
+        /// The call that it denies, the first of them.
+        call: &'static str,
+    },
     /// `EPERM` or `EACCES` without a reason to be seen.
     #[error("io_uring is forbidden here ({0})")]
     Forbidden(String),
     /// Something that the driver cannot do without is missing.
     #[error("this kernel's io_uring lacks {0}")]
     Lacks(&'static str),
-    /// `ENOMEM`: it is there, but not enough memory may be locked or had. Never a reason to fall back.
-    #[error("a ring cannot be made: not enough memory may be locked (RLIMIT_MEMLOCK), or had at all")]
+    /// `ENOMEM`: it is there, but not even its smallest rings may be had for all workers. A reason to fall back: epoll
+    /// locks no memory, and a server that serves and warns is of more use than none.
+    #[error("cannot create io_uring: ENOMEM (RLIMIT_MEMLOCK too low, or out of memory)")]
     LockedMemory,
     /// `EMFILE`, `ENFILE`: no descriptor is left for a ring. Never a reason to fall back.
     #[error("a ring cannot be made: no file descriptor is left for it")]
@@ -94,25 +106,30 @@ impl Unavailable {
                 "sysctl kernel.io_uring_disabled=0 (or join the group in kernel.io_uring_group), or `--backend epoll`"
             }
             Self::Disabled { .. } => "sysctl kernel.io_uring_disabled=0, or `--backend epoll`",
-            Self::Seccomp => {
+            Self::Seccomp { .. } => {
                 "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile \
                  (docker run --security-opt seccomp=PROFILE), or `--backend epoll`"
             }
             Self::Forbidden(_) => "look for a security module's denial in the kernel log, or `--backend epoll`",
             Self::LockedMemory => {
                 "ulimit -l unlimited (LimitMEMLOCK=infinity in a unit, docker run --ulimit memlock=-1), \
-                 more memory for the control group, or `--backend epoll`"
+                 fewer --workers, more memory for the control group, or `--backend epoll`"
             }
             Self::Descriptors => "ulimit -n 65536 (LimitNOFILE=65536 in a unit), or `--backend epoll`",
             Self::Resource(_) => "`--backend epoll` does without rings",
         }
     }
 
-    /// Whether `auto` may take epoll instead: io_uring is not to be had, rather than short of something.
+    /// Whether `auto` may take epoll instead: io_uring is not to be had, or short of what epoll does without.
     pub const fn allows_fallback(&self) -> bool {
         match self {
-            Self::NotInKernel | Self::Disabled { .. } | Self::Seccomp | Self::Forbidden(_) | Self::Lacks(_) => true,
-            Self::LockedMemory | Self::Descriptors | Self::Resource(_) => false,
+            Self::NotInKernel
+            | Self::Disabled { .. }
+            | Self::Seccomp { .. }
+            | Self::Forbidden(_)
+            | Self::Lacks(_)
+            | Self::LockedMemory => true,
+            Self::Descriptors | Self::Resource(_) => false,
         }
     }
 }
@@ -142,79 +159,106 @@ impl Circumstances {
     }
 }
 
-/// Chooses the driver.
+/// What this process can have of io_uring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Available {
+    /// The optional features.
+    pub features: FeatureSet,
+    /// The largest rings of which as many as asked for fit.
+    pub size: RingSize,
+}
+
+/// Chooses the driver for so many workers.
 ///
 /// # Errors
-/// io_uring was demanded and is unavailable, or is there but short of a resource.
-pub fn choose(choice: BackendChoice, off: FeatureSet) -> Result<Selection, Unavailable> {
-    let selection = |backend, reason: &str| Selection { backend, reason: reason.into(), is_fallback: false };
+/// io_uring was demanded and is unavailable, or is there but short of a resource that epoll needs as well.
+pub fn choose(choice: BackendChoice, off: FeatureSet, workers: usize) -> Result<Selection, Unavailable> {
     match choice {
-        BackendChoice::Epoll => Ok(selection(Backend::Epoll, "as demanded")),
-        BackendChoice::IoUring => availability().map(|()| selection(Backend::IoUring, "as demanded")),
-        BackendChoice::Auto => match availability() {
-            Ok(()) => {
-                let in_use = uring::kernel_features().minus(off);
-                let missing = FeatureSet::ALL.minus(in_use);
-                let reason = if missing.iter().next().is_none() {
-                    "available, with every optional feature".to_owned()
-                } else {
-                    let names: Vec<_> = missing.iter().map(Feature::name).collect();
-                    format!("available, without {}", names.join(", "))
-                };
-                Ok(selection(Backend::IoUring, &reason))
-            }
-            Err(unavailable) if unavailable.allows_fallback() => {
-                Ok(Selection { backend: Backend::Epoll, reason: unavailable.to_string(), is_fallback: true })
-            }
-            Err(unavailable) => Err(unavailable),
-        },
+        BackendChoice::Epoll => Ok(Selection::preferred(Backend::Epoll, DEMANDED.to_owned(), RingSize::FULL)),
+        BackendChoice::IoUring => availability(off, workers).map(|Available { size, .. }| {
+            Selection::preferred(Backend::IoUring, DEMANDED.to_owned() + &smaller(size, workers), size)
+        }),
+        BackendChoice::Auto => choose_by(availability(off, workers), off, workers),
     }
 }
 
-/// Whether this process can have a ring with everything that the driver cannot do without.
+/// What `auto` chooses where so much is available.
+///
+/// # Errors
+/// io_uring is there but short of a resource that epoll needs as well.
+pub fn choose_by(
+    available: Result<Available, Unavailable>,
+    off: FeatureSet,
+    workers: usize,
+) -> Result<Selection, Unavailable> {
+    match available {
+        Ok(Available { features, size }) => {
+            let missing = FeatureSet::ALL.minus(features.minus(off));
+            let reason = if missing.iter().next().is_none() {
+                "available, with every optional feature".to_owned()
+            } else {
+                let names: Vec<_> = missing.iter().map(Feature::name).collect();
+                format!("available, without {}", names.join(", "))
+            };
+            Ok(Selection::preferred(Backend::IoUring, reason + &smaller(size, workers), size))
+        }
+        Err(unavailable) if unavailable.allows_fallback() => Ok(Selection {
+            backend: Backend::Epoll,
+            reason: unavailable.to_string(),
+            is_fallback: true,
+            remedy: Some(unavailable.remedy()),
+            ring_size: RingSize::FULL,
+        }),
+        Err(unavailable) => Err(unavailable),
+    }
+}
+
+const DEMANDED: &str = "as demanded";
+
+/// What is to be said of rings that are smaller than usual.
+fn smaller(size: RingSize, workers: usize) -> String {
+    if size == RingSize::FULL {
+        return String::new();
+    }
+    let RingSize { submissions, completions, .. } = size;
+    format!(
+        ", with rings of {submissions} and {completions} entries: RLIMIT_MEMLOCK allows no larger ones for {workers} workers"
+    )
+}
+
+/// What this process can have of io_uring, for so many workers at a time, each with everything that the driver cannot do
+/// without.
 ///
 /// # Errors
 /// Why not.
-pub fn availability() -> Result<(), Unavailable> {
-    let ring = IoUring::new(4).map_err(|error| diagnose(&error, Circumstances::observe()))?;
-    let parameters = ring.params();
-    let required = [
-        (parameters.is_feature_nodrop(), "completions that are never dropped (Linux 5.5)"),
-        (parameters.is_feature_fast_poll(), "fast poll (Linux 5.7)"),
-        (parameters.is_feature_ext_arg(), "waiting with a time-out (Linux 5.11)"),
-    ];
-    if let Some((_, what)) = required.iter().find(|(has, _)| !has) {
-        return Err(Unavailable::Lacks(what));
-    }
-    let mut probe = io_uring::Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::Lacks("a list of its operations"))?;
-    let operations = [
-        (opcode::Accept::CODE, "accept"),
-        (opcode::Recv::CODE, "recv"),
-        (opcode::Send::CODE, "send"),
-        (opcode::SendMsg::CODE, "sendmsg"),
-        (opcode::PollAdd::CODE, "poll"),
-        (opcode::Read::CODE, "read"),
-        (opcode::AsyncCancel::CODE, "cancel"),
-    ];
-    match operations.iter().find(|(code, _)| !probe.is_supported(*code)) {
-        Some((_, name)) => Err(Unavailable::Lacks(name)),
-        None => Ok(()),
-    }
+pub fn availability(off: FeatureSet, workers: usize) -> Result<Available, Unavailable> {
+    uring::try_out().map_err(|Refused { what, error }| match what {
+        What::Call(call) => diagnose(call, &error, Circumstances::observe()),
+        What::Lacking(what) => Unavailable::Lacks(what),
+    })?;
+    let features = uring::kernel_features();
+    let size = uring::fitting(workers, FeatureSet::ALL.minus(off), features.minus(off))
+        .map_err(|error| diagnose(SETUP, &error, Circumstances::observe()))?;
+    Ok(Available { features, size })
 }
 
-/// What the refusal of a ring means.
-pub fn diagnose(error: &io::Error, circumstances: Circumstances) -> Unavailable {
+/// The call whose refusal says most.
+const SETUP: &str = "io_uring_setup";
+
+/// What the refusal of a call for a ring means.
+pub fn diagnose(call: &'static str, error: &io::Error, circumstances: Circumstances) -> Unavailable {
     let Circumstances { seccomp_mode, io_uring_disabled } = circumstances;
+    // The setting is of making rings: where one was made, it allows them.
+    let io_uring_disabled = if call == SETUP { io_uring_disabled } else { Some(0) };
     let is_filtered = seccomp_mode == Some(SECCOMP_MODE_FILTER);
     match error.raw_os_error() {
         // Some container runtimes let the filter pretend that the call does not exist. The setting
         // exists only where the call does.
-        Some(libc::ENOSYS) if is_filtered && io_uring_disabled.is_some() => Unavailable::Seccomp,
+        Some(libc::ENOSYS) if is_filtered && io_uring_disabled.is_some() => Unavailable::Seccomp { call },
         Some(libc::ENOSYS) => Unavailable::NotInKernel,
         Some(libc::EPERM | libc::EACCES) => match io_uring_disabled {
             Some(setting @ 1..) => Unavailable::Disabled { setting },
-            Some(0) | None if is_filtered => Unavailable::Seccomp,
+            Some(0) | None if is_filtered => Unavailable::Seccomp { call },
             Some(0) | None => Unavailable::Forbidden(error.to_string()),
         },
         Some(libc::EINVAL) => Unavailable::Lacks("the set-up that this program asks for"),
@@ -232,7 +276,7 @@ mod tests {
     use super::*;
 
     fn diagnosed(errno: i32, seccomp_mode: Option<u32>, io_uring_disabled: Option<u32>) -> Unavailable {
-        diagnose(&io::Error::from_raw_os_error(errno), Circumstances { seccomp_mode, io_uring_disabled })
+        diagnose(SETUP, &io::Error::from_raw_os_error(errno), Circumstances { seccomp_mode, io_uring_disabled })
     }
 
     #[test]
@@ -240,27 +284,39 @@ mod tests {
         assert_eq!(diagnosed(libc::ENOSYS, Some(0), None), Unavailable::NotInKernel);
         assert_eq!(diagnosed(libc::EPERM, Some(2), Some(2)), Unavailable::Disabled { setting: 2 });
         assert_eq!(diagnosed(libc::EPERM, Some(0), Some(1)), Unavailable::Disabled { setting: 1 });
-        assert_eq!(diagnosed(libc::EPERM, Some(2), Some(0)), Unavailable::Seccomp);
-        assert_eq!(diagnosed(libc::EPERM, Some(2), None), Unavailable::Seccomp);
+        assert_eq!(diagnosed(libc::EPERM, Some(2), Some(0)), Unavailable::Seccomp { call: SETUP });
+        assert_eq!(diagnosed(libc::EPERM, Some(2), None), Unavailable::Seccomp { call: SETUP });
         assert!(matches!(diagnosed(libc::EPERM, Some(0), Some(0)), Unavailable::Forbidden(_)));
         assert!(matches!(diagnosed(libc::EACCES, None, None), Unavailable::Forbidden(_)));
     }
 
     #[test]
     fn a_filter_that_denies_the_call_exists_is_seen_through() {
-        assert_eq!(diagnosed(libc::ENOSYS, Some(2), Some(0)), Unavailable::Seccomp);
+        assert_eq!(diagnosed(libc::ENOSYS, Some(2), Some(0)), Unavailable::Seccomp { call: SETUP });
         assert_eq!(diagnosed(libc::ENOSYS, Some(2), None), Unavailable::NotInKernel);
         assert_eq!(diagnosed(libc::ENOSYS, Some(0), Some(0)), Unavailable::NotInKernel);
     }
 
     #[test]
-    fn a_lack_of_resources_is_no_reason_to_fall_back() {
-        for errno in [libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::EFAULT] {
+    fn a_lack_of_what_epoll_needs_as_well_is_no_reason_to_fall_back() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::EFAULT] {
             assert!(!diagnosed(errno, Some(0), Some(0)).allows_fallback());
         }
-        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL] {
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOMEM] {
             assert!(diagnosed(errno, Some(2), Some(0)).allows_fallback());
         }
+    }
+
+    #[test]
+    fn a_call_that_alone_is_denied_is_named_and_no_setting_is_blamed() {
+        let denied = |errno| {
+            let circumstances = Circumstances { seccomp_mode: Some(2), io_uring_disabled: Some(1) };
+            diagnose("io_uring_enter", &io::Error::from_raw_os_error(errno), circumstances)
+        };
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            assert_eq!(denied(errno), Unavailable::Seccomp { call: "io_uring_enter" });
+        }
+        assert!(denied(libc::EPERM).to_string().contains("io_uring_enter is denied"));
     }
 
     #[test]
@@ -272,7 +328,7 @@ mod tests {
 
     #[test]
     fn epoll_is_always_to_be_had() {
-        let selection = choose(BackendChoice::Epoll, FeatureSet::NONE).unwrap();
+        let selection = choose(BackendChoice::Epoll, FeatureSet::NONE, 1).unwrap();
         assert_eq!((selection.backend, selection.is_fallback), (Backend::Epoll, false));
     }
 }

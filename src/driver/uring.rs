@@ -39,6 +39,7 @@ mod receive;
 mod ring;
 mod send;
 mod send_file;
+mod size;
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,10 +52,14 @@ use io_uring::{cqueue, opcode, squeue, types};
 use self::accept::Paused;
 use self::buffer_ring::BufferRing;
 pub use self::detect::kernel_features;
+pub(super) use self::detect::{Refused, What, try_out};
 use self::flight::{Flights, Work};
 use self::offloaded::Answer;
 use self::ring::Ring;
 use self::send::SpareSends;
+pub use self::size::RingSize;
+use self::size::Rings;
+pub(super) use self::size::fitting;
 use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
 use super::offload::{Offload, OffloadClient};
@@ -63,7 +68,7 @@ use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
     Socket, TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
 };
-use crate::buffer::{Pool, PoolConfig, SizeClass};
+use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
 
 /// How a [`Uring`] is made.
@@ -75,17 +80,14 @@ pub struct UringConfig {
     pub offload: Offload,
     /// Optional features not to use even where the kernel has them.
     pub off: FeatureSet,
-    /// Room for submissions. More than this in one turn take several system calls.
-    pub sq_entries: u32,
-    /// Room for completions. What does not fit waits in kernel memory, which costs more.
-    pub cq_entries: u32,
+    /// How large the rings are.
+    pub size: RingSize,
 }
 
 impl UringConfig {
     /// Sizes that suit a server.
     pub fn new(pool: PoolConfig) -> Self {
-        let offload = Offload::default();
-        Self { pool, offload, off: FeatureSet::NONE, sq_entries: 1024, cq_entries: 16_384 }
+        Self { pool, offload: Offload::default(), off: FeatureSet::NONE, size: RingSize::FULL }
     }
 }
 
@@ -136,36 +138,28 @@ const CANCEL: u64 = INTERNAL | 3 << 32;
 const SMALL_GROUP: u16 = 0;
 const LARGE_GROUP: u16 = 1;
 
-/// Room in the rings of buffers, and how much of it is used at first. What was received goes round
-/// these buffers, so few of them are more likely to be in the processor's cache.
-const SMALL_CAPACITY: u16 = 4096;
+/// How much of the rings of buffers is used at first. What was received goes round these buffers, so few
+/// of them are more likely to be in the processor's cache.
 const SMALL_TARGET: u16 = 128;
-const LARGE_CAPACITY: u16 = 256;
 const LARGE_TARGET: u16 = 8;
 
 /// How long dropping a driver waits for the kernel to let go of its memory.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Uring {
-    /// A driver with nothing to do. To be made on the thread that will use it.
+    /// A driver with nothing to do. To be made on the thread that will use it. Memory that others are about to give back is
+    /// waited for, one second at most.
     ///
     /// # Errors
     /// The kernel grants no ring, or a limit was reached.
     pub fn new(config: UringConfig) -> io::Result<Self> {
         let wanted = FeatureSet::ALL.minus(config.off);
-        let ring = Ring::new(config.sq_entries, config.cq_entries, wanted)?;
+        let Rings { ring, small, large } = Rings::patiently(config.size, wanted, kernel_features().minus(config.off))?;
         let set_up = [Feature::DeferTaskrun, Feature::NoSqArray, Feature::RegisteredRing];
         let mut features = kernel_features().minus(config.off);
         for feature in set_up {
             features = if ring.features().has(feature) { features.with(feature) } else { features.without(feature) };
         }
-        let small = features
-            .has(Feature::BufferRing)
-            .then(|| BufferRing::new(&ring.submitter(), SMALL_GROUP, SizeClass::Small, SMALL_CAPACITY, SMALL_TARGET))
-            .transpose()?;
-        let large = (features.has(Feature::BufferRing) && features.has(Feature::LargeBuffers))
-            .then(|| BufferRing::new(&ring.submitter(), LARGE_GROUP, SizeClass::Large, LARGE_CAPACITY, LARGE_TARGET))
-            .transpose()?;
         if !features.has(Feature::AcceptPollFirst) {
             features = features.without(Feature::AcceptMultishot);
         }

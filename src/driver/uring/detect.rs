@@ -4,21 +4,39 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::accept;
 use super::buffer_ring::BufferRing;
+use super::ring::Ring;
+use super::size::{is_out_of_memory, patiently};
 use crate::buffer::{Pool, PoolConfig, SizeClass};
 use crate::driver::{Feature, FeatureSet};
 
 const PROBE_ENTRIES: u32 = 4;
 const PROBE_GROUP: u16 = 0;
 
+/// So often a trial is made that finds no memory.
+const TRIES_MAX: u32 = 10;
+
+/// An operation that does nothing is done at once; so long it is waited for.
+const ENTER_MAX: Duration = Duration::from_secs(5);
+
+/// What the kernel was found to have, once it was found out: it does not change.
+static FOUND: OnceLock<FeatureSet> = OnceLock::new();
+
 /// The optional features that this kernel grants this process. None at all if it grants no ring.
 pub fn kernel_features() -> FeatureSet {
+    // Without memory for a trial nothing was found out, and the next one may have it.
+    FOUND.get().copied().or_else(|| patiently(TRIES_MAX, find).ok()).unwrap_or(FeatureSet::NONE)
+}
+
+fn find() -> io::Result<FeatureSet> {
     let mut features = FeatureSet::NONE;
-    let Ok(ring) = super::ring::Ring::new(PROBE_ENTRIES, PROBE_ENTRIES, FeatureSet::ALL) else { return features };
+    let ring = Ring::new(PROBE_ENTRIES, PROBE_ENTRIES, FeatureSet::ALL)?;
     for feature in ring.features().iter() {
         features = features.with(feature);
     }
@@ -35,23 +53,83 @@ pub fn kernel_features() -> FeatureSet {
             }
         }
     }
-    for feature in accepting().unwrap_or(FeatureSet::NONE).iter() {
-        features = features.with(feature);
+    drop(ring);
+    let mut ring = IoUring::new(PROBE_ENTRIES)?;
+    for trial in [accepting, receiving] {
+        match trial(&mut ring) {
+            Err(error) if is_out_of_memory(&error) => return Err(error),
+            found => features = found.unwrap_or(FeatureSet::NONE).iter().fold(features, FeatureSet::with),
+        }
     }
-    for feature in receiving().unwrap_or(FeatureSet::NONE).iter() {
-        features = features.with(feature);
+    Ok(*FOUND.get_or_init(|| features))
+}
+
+/// Why a ring is of no use, and what was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// The call, or what the kernel lacks.
+    pub what: What,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A system call.
+    Call(&'static str),
+    /// Something that the driver cannot do without.
+    Lacking(&'static str),
+}
+
+/// Makes a ring and uses it, with each of the three calls: one alone may be forbidden.
+pub fn try_out() -> Result<(), Refused> {
+    let refused = |what| move |error| Refused { what: What::Call(what), error };
+    let lacking = |what| Refused { what: What::Lacking(what), error: io::Error::from_raw_os_error(libc::EINVAL) };
+    let ring = patiently(TRIES_MAX, || IoUring::new(PROBE_ENTRIES)).map_err(refused("io_uring_setup"))?;
+    let parameters = ring.params();
+    let required = [
+        (parameters.is_feature_nodrop(), "completions that are never dropped (Linux 5.5)"),
+        (parameters.is_feature_fast_poll(), "fast poll (Linux 5.7)"),
+        (parameters.is_feature_ext_arg(), "waiting with a time-out (Linux 5.11)"),
+    ];
+    if let Some((_, what)) = required.iter().find(|(has, _)| !has) {
+        return Err(lacking(what));
     }
-    features
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(refused("io_uring_register"))?;
+    let operations = [
+        (opcode::Accept::CODE, "accept"),
+        (opcode::Recv::CODE, "recv"),
+        (opcode::Send::CODE, "send"),
+        (opcode::SendMsg::CODE, "sendmsg"),
+        (opcode::PollAdd::CODE, "poll"),
+        (opcode::Read::CODE, "read"),
+        (opcode::AsyncCancel::CODE, "cancel"),
+    ];
+    if let Some((_, name)) = operations.iter().find(|(code, _)| !probe.is_supported(*code)) {
+        return Err(lacking(name));
+    }
+    drop(ring);
+    let mut ring = patiently(TRIES_MAX, || Ring::new(PROBE_ENTRIES, PROBE_ENTRIES, FeatureSet::ALL))
+        .map_err(refused("io_uring_setup"))?;
+    // SAFETY: the entry points to nothing.
+    unsafe { ring.push(opcode::Nop::new().build()) };
+    ring.enter(Some(ENTER_MAX)).map_err(refused("io_uring_enter"))?;
+    if ring.has_completions() {
+        Ok(())
+    } else {
+        Err(lacking("completions: an operation that does nothing did not end"))
+    }
 }
 
 /// Tries accepts that poll first, on a listener that does not wait: a kernel without them refuses the entry at once.
-fn accepting() -> io::Result<FeatureSet> {
+fn accepting(ring: &mut IoUring) -> io::Result<FeatureSet> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
     let listener = types::Fd(listener.as_raw_fd());
-    let mut ring = IoUring::new(PROBE_ENTRIES)?;
     let mut waits = |is_multishot| -> io::Result<bool> {
-        Ok(refusal(&mut ring, accept::trial(listener, is_multishot))? == Some(libc::ECANCELED))
+        Ok(refusal(ring, accept::trial(listener, is_multishot))? == Some(libc::ECANCELED))
     };
     let mut features = FeatureSet::NONE;
     if waits(false)? {
@@ -64,16 +142,13 @@ fn accepting() -> io::Result<FeatureSet> {
 }
 
 /// Tries a buffer ring, and a multishot receive from it.
-fn receiving() -> io::Result<FeatureSet> {
-    let mut ring = IoUring::new(PROBE_ENTRIES)?;
+fn receiving(ring: &mut IoUring) -> io::Result<FeatureSet> {
     let pool = Pool::new(PoolConfig { small_max: 1, large_max: 1, ..PoolConfig::default() });
-    let Ok(mut buffers) = BufferRing::new(&ring.submitter(), PROBE_GROUP, SizeClass::Small, 1, 1) else {
-        return Ok(FeatureSet::NONE);
-    };
+    let mut buffers = BufferRing::new(&ring.submitter(), PROBE_GROUP, SizeClass::Small, 1, 1)?;
     buffers.refill(&pool);
     let (ours, _theirs) = UnixStream::pair()?;
     let entry = opcode::RecvMulti::new(types::Fd(ours.as_raw_fd()), PROBE_GROUP).build();
-    let refused = refusal(&mut ring, entry)?;
+    let refused = refusal(ring, entry)?;
     buffers.close(&ring.submitter(), &pool)?;
     let features = FeatureSet::NONE.with(Feature::BufferRing).with(Feature::LargeBuffers);
     Ok(if refused == Some(libc::EINVAL) { features } else { features.with(Feature::RecvMultishot) })
