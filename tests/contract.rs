@@ -84,6 +84,8 @@ macro_rules! suite {
                     a_file_is_opened_with_what_it_is,
                     nothing_outside_the_root_is_opened,
                     what_is_not_a_file_does_no_harm,
+                    nothing_but_a_regular_file_is_opened,
+                    what_is_known_to_be_a_regular_file_is_opened,
                     a_read_gives_what_the_file_has,
                     a_folder_is_listed,
                     a_computation_comes_back,

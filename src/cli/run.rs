@@ -1,6 +1,7 @@
 //! `xps run` and `xps check`: serving as a configuration file says.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::{LogOptions, ServerOptions};
@@ -16,7 +17,11 @@ pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(
     let (folder, path) = place(&path)?;
     let mut builder = Builder::new(&folder);
     let workers = options.workers;
+    let mut is_running = false;
     let mut load = move || -> Result<ServerConfig, Failure> {
+        if std::mem::replace(&mut is_running, true) {
+            refuse_pipe(&path)?;
+        }
         let mut config = builder.server(&read(&path)?, limits::usable_cpus())?;
         if let Some(workers) = workers {
             config.workers = usize::from(workers);
@@ -25,6 +30,15 @@ pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(
     };
     let config = load()?;
     operate(config, log, &[], Some(Box::new(load)))
+}
+
+/// A pipe has been read to its end at the start. To wait for more would hold up everything else, the end included.
+fn refuse_pipe(path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::Config { path: path.to_owned(), error };
+    if path.metadata().map_err(failed)?.is_file() {
+        return Ok(());
+    }
+    Err(failed(io::Error::other("not a regular file, so it can only be read at the start")))
 }
 
 /// Says what is wrong with a file, if anything is. Nothing that it names is looked for.

@@ -266,7 +266,12 @@ const ERROR_PAGE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// It cannot be read, or is larger than 1 MiB.
 pub fn error_page(path: &Path) -> io::Result<ErrorPage> {
-    if path.metadata()?.len() > ERROR_PAGE_BYTES_MAX {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        // A FIFO would be waited for, and a device may have no end.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if metadata.len() > ERROR_PAGE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an error page has 1 MiB at most"));
     }
     let content_type = MediaType::of_name(path.as_os_str().as_bytes()).as_str().to_owned();

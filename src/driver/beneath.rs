@@ -6,6 +6,11 @@
 //! that `..` is a pop and never the kernel's `..`, and follows a symbolic link by walking its text. What
 //! would leave the root is `EXDEV` either way: `..` above it, an absolute path, an absolute link.
 //!
+//! Only regular files and folders are ever opened. Opening a FIFO wakes its writer, who then dies of SIGPIPE when it is
+//! closed again; opening a device may rewind a tape; an automount point is mounted. So a path is looked at first (`O_PATH`,
+//! which opens nothing), unless the caller knows that it leads to a regular file. If something else takes the file's place
+//! between the look and the opening, it is opened all the same: reopening what was looked at needs `/proc`.
+//!
 //! It waits for the disk, except that opening never waits for a FIFO's other end. What a path from a
 //! request looks like before it gets here, and what may be served, is none of its business.
 
@@ -14,8 +19,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::sys::{self, Lookup};
-use super::{Links, Root};
+use super::sys::{self, FOLDER_FLAGS, LOOK_FLAGS, Lookup, OPEN_FLAGS};
+use super::{FileInfo, FileKind, Links, Root};
 
 /// The most symbolic links one path may lead through, the kernel's own limit (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -29,23 +34,59 @@ const NAMES_MAX: usize = 4096;
 /// How often a look-up is repeated that a rename beside it confused (`EAGAIN`, openat2(2)).
 const ATTEMPTS_MAX: usize = 8;
 
-/// Opens `path` to read. See the module's page.
-pub(super) fn open(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+/// Opens `path` to read, if it leads to a regular file, and says what it leads to. See the module's page.
+pub(super) fn open(root: &Root, path: &CStr, known_regular: bool) -> io::Result<(OwnedFd, FileInfo)> {
+    if !known_regular {
+        let looked_at = with_info(look(root, path)?)?;
+        if looked_at.1.kind != FileKind::Regular {
+            return Ok(looked_at);
+        }
+    }
+    with_info(resolve(root, path, OPEN_FLAGS)?)
+}
+
+/// [`open`], if the kernel can do so from its caches alone. `None`: it would have to wait, or
+/// cannot tell; then [`open`] is to be called where waiting does no harm.
+pub(super) fn open_cached(root: &Root, path: &CStr, known_regular: bool) -> Option<io::Result<(OwnedFd, FileInfo)>> {
+    if !known_regular {
+        match resolve_cached(root, path, LOOK_FLAGS)?.and_then(with_info) {
+            Ok((_, info)) if info.kind == FileKind::Regular => {}
+            looked_at => return Some(looked_at),
+        }
+    }
+    Some(resolve_cached(root, path, OPEN_FLAGS)?.and_then(with_info))
+}
+
+/// What `path` leads to, not opened (`O_PATH`).
+pub(super) fn look(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+    resolve(root, path, LOOK_FLAGS)
+}
+
+/// Opens `path` to list it; `ENOTDIR` if it leads to anything but a folder, which is not opened then.
+pub(super) fn open_folder(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+    resolve(root, path, FOLDER_FLAGS)
+}
+
+/// With what the kernel says of it.
+pub(super) fn with_info(file: OwnedFd) -> io::Result<(OwnedFd, FileInfo)> {
+    let info = sys::file_info(file.as_fd())?;
+    Ok((file, info))
+}
+
+fn resolve(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match sys::open_beneath(root, path, Lookup::Full) {
+        match sys::open_beneath(root, path, flags, Lookup::Full) {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempt < ATTEMPTS_MAX => {}
-            Err(error) if is_unavailable(&error) => return walk(root, path),
+            Err(error) if is_unavailable(&error) => return walk(root, path, flags),
             result => return result,
         }
     }
 }
 
-/// Opens `path` if the kernel can do so from its caches alone. `None`: it would have to wait, or
-/// cannot tell; then [`open`] is to be called where waiting does no harm.
-pub(super) fn open_cached(root: &Root, path: &CStr) -> Option<io::Result<OwnedFd>> {
-    match sys::open_beneath(root, path, Lookup::CachedOnly) {
+fn resolve_cached(root: &Root, path: &CStr, flags: i32) -> Option<io::Result<OwnedFd>> {
+    match sys::open_beneath(root, path, flags, Lookup::CachedOnly) {
         // Before Linux 5.12 the kernel does not know `RESOLVE_CACHED` (EINVAL).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => None,
         Err(error) if is_unavailable(&error) => None,
@@ -58,8 +99,8 @@ fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
-/// What [`open`] does without `openat2(2)`.
-fn walk(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+/// What [`resolve`] does without `openat2(2)`.
+fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     let mut names = VecDeque::new();
     prepend(&mut names, path.to_bytes())?;
     let mut folders: Vec<OwnedFd> = Vec::new();
@@ -73,7 +114,7 @@ fn walk(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
             folders.pop().ok_or_else(|| errno(libc::EXDEV))?;
             continue;
         }
-        let found = sys::open_at(here, &name, libc::O_PATH)?;
+        let found = sys::open_at(here, &name, LOOK_FLAGS)?;
         match sys::file_type(found.as_fd())? {
             libc::S_IFDIR if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
             libc::S_IFDIR => folders.push(found),
@@ -86,11 +127,11 @@ fn walk(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
                 prepend(&mut names, &sys::link_target(found.as_fd())?)?;
             }
             // If a link takes the name's place in between, the kernel refuses with ELOOP.
-            _ if names.is_empty() => return sys::open_at(here, &name, sys::OPEN_FLAGS),
+            _ if names.is_empty() => return sys::open_at(here, &name, flags),
             _ => return Err(errno(libc::ENOTDIR)),
         }
     }
-    sys::open_at(folders.last().map_or(root.directory().as_fd(), AsFd::as_fd), c".", sys::OPEN_FLAGS)
+    sys::open_at(folders.last().map_or(root.directory().as_fd(), AsFd::as_fd), c".", flags)
 }
 
 /// Puts the names of a path before those still to be walked. A slash at the end demands a folder,
@@ -185,7 +226,7 @@ mod tests {
     fn the_walk_opens_what_lies_beneath_and_nothing_else() {
         let (_outer, root) = tree(Links::Follow);
         for (path, expected) in cases() {
-            assert_eq!(read(walk(&root, path)), expected.map(str::to_owned), "{path:?}");
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), expected.map(str::to_owned), "{path:?}");
         }
     }
 
@@ -193,7 +234,7 @@ mod tests {
     fn the_kernel_and_the_walk_agree() {
         let (_outer, root) = tree(Links::Follow);
         for (path, expected) in cases() {
-            assert_eq!(read(open(&root, path)), expected.map(str::to_owned), "{path:?}");
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), expected.map(str::to_owned), "{path:?}");
         }
     }
 
@@ -201,12 +242,12 @@ mod tests {
     fn links_are_refused_by_either_way() {
         let (_outer, root) = tree(Links::Refuse);
         for path in [c"inside", c"inside/leaf", c"sub/up", c"out", c"absolute", c"loop"] {
-            assert_eq!(read(walk(&root, path)), Err(libc::ELOOP), "{path:?}");
-            assert_eq!(read(open(&root, path)), Err(libc::ELOOP), "{path:?}");
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), Err(libc::ELOOP), "{path:?}");
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), Err(libc::ELOOP), "{path:?}");
         }
         for path in [c"file", c"sub/../file", c"./file"] {
-            assert_eq!(read(walk(&root, path)), Ok("file".to_owned()), "{path:?}");
-            assert_eq!(read(open(&root, path)), Ok("file".to_owned()), "{path:?}");
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), Ok("file".to_owned()), "{path:?}");
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), Ok("file".to_owned()), "{path:?}");
         }
     }
 
@@ -214,13 +255,13 @@ mod tests {
     fn a_path_without_end_is_refused() {
         let (_outer, root) = tree(Links::Follow);
         let long = CString::new("./".repeat(NAMES_MAX + 1)).unwrap();
-        assert_eq!(read(walk(&root, &long)), Err(libc::ENAMETOOLONG));
+        assert_eq!(read(walk(&root, &long, OPEN_FLAGS)), Err(libc::ENAMETOOLONG));
     }
 
     #[test]
     fn a_look_up_from_the_caches_never_leaves_the_root_either() {
         let (_outer, root) = tree(Links::Follow);
-        if let Some(result) = open_cached(&root, c"out") {
+        if let Some(result) = resolve_cached(&root, c"out", OPEN_FLAGS) {
             assert_eq!(read(result), Err(libc::EXDEV));
         }
     }

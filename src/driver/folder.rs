@@ -1,32 +1,38 @@
 //! What takes a thread off the loop: listing a folder, reading a file that is not in the cache.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{FolderEntry, Root, beneath, sys};
+use super::sys::FolderStream;
+use super::{FileInfo, FolderEntry, Root, beneath, sys};
 
-/// Everything in the folder at `path` beneath `root`, in no order, with what each name leads to.
+/// Everything in the folder at `path` beneath `root`, in no order, with what each name leads to. Nothing in it is opened:
+/// a FIFO's writer would be woken by it, a device be set going, and an automount point be mounted.
 pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
-    let folder = beneath::open(root, path)?;
-    // The standard library lists folders by path only; this one leads to the descriptor (proc(5)).
-    let by_descriptor = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let mut stream = FolderStream::new(beneath::open_folder(root, path)?)?;
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(Path::new(OsStr::from_bytes(by_descriptor.as_bytes())))? {
-        let name = entry?.file_name().into_vec();
-        let info = info_of(root, path, &name);
-        entries.push(FolderEntry { name, info });
+    while let Some(name) = stream.next()? {
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            entries.push(FolderEntry { name: name.to_bytes().to_vec(), info: None });
+        }
+    }
+    for entry in &mut entries {
+        entry.info = info_of(root, path, stream.folder(), &entry.name);
     }
     Ok(entries)
 }
 
-/// What a name leads to. It is opened as a request for it would be, so that what a listing promises can be had.
-fn info_of(root: &Root, folder: &CStr, name: &[u8]) -> Option<super::FileInfo> {
-    let path = std::ffi::CString::new([folder.to_bytes(), b"/", name].concat()).ok()?;
-    let file = beneath::open(root, &path).ok()?;
-    sys::file_info(file.as_fd()).ok()
+/// What a name leads to. A link is followed as a request for it would be, so that what a listing promises can be had.
+fn info_of(root: &Root, path: &CStr, folder: BorrowedFd<'_>, name: &[u8]) -> Option<FileInfo> {
+    match sys::entry_info(folder, &CString::new(name).ok()?) {
+        Ok(Some(info)) => Some(info),
+        Ok(None) => {
+            let path = CString::new([path.to_bytes(), b"/", name].concat()).ok()?;
+            sys::file_info(beneath::look(root, &path).ok()?.as_fd()).ok()
+        }
+        Err(_) => None,
+    }
 }
 
 /// Fills `bytes` from `offset` on, however long the disk takes; shorter only where the file ends.

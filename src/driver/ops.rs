@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use super::Address;
@@ -74,10 +75,8 @@ impl Root {
     /// # Errors
     /// As [`Root::open`].
     pub fn open_with(path: &std::path::Path, links: Links) -> std::io::Result<Arc<Self>> {
-        let directory = std::fs::File::open(path)?;
-        if !directory.metadata()?.is_dir() {
-            return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
-        }
+        // With `O_DIRECTORY` a FIFO or a device is refused and not opened.
+        let directory = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
         Ok(Arc::new(Self { path: path.to_owned(), directory, links }))
     }
 
@@ -180,12 +179,17 @@ pub enum Op {
         /// Carried into each address.
         port: u16,
     },
-    /// Open a file for reading beneath a root, never outside of it, whatever the path says.
+    /// Open a regular file for reading beneath a root, never outside of it, whatever the path says.
+    ///
+    /// Anything else is only looked at (`O_PATH`): opening a FIFO, a device or an automount point has effects of its own.
+    /// The [`File`] of a folder or a special file can be closed and used for nothing else.
     Open {
         /// Where the path begins.
         root: Arc<Root>,
         /// A relative path.
         path: CString,
+        /// It was a regular file a short time ago: it is opened without being looked at first.
+        known_regular: bool,
     },
     /// Read up to `length` bytes of a file into memory.
     Read {
@@ -196,7 +200,7 @@ pub enum Op {
         /// How many bytes at most; at least one.
         length: usize,
     },
-    /// List a folder beneath a root, off the loop. The answer is in no order.
+    /// List a folder beneath a root, off the loop. The answer is in no order. Nothing in the folder is opened.
     List {
         /// Where the path begins.
         root: Arc<Root>,

@@ -226,8 +226,14 @@ pub(super) enum Lookup {
     Full,
 }
 
-/// How every file is opened: to read, and never waiting on a FIFO.
+/// How a regular file is opened: to read, and never waiting, should it be something else by now.
 pub(super) const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+
+/// How a path is looked at: what it leads to is not opened, and an automount point at its end is not mounted.
+pub(super) const LOOK_FLAGS: i32 = libc::O_PATH | libc::O_CLOEXEC;
+
+/// How a folder is opened to be listed. Anything else is `ENOTDIR` before it is opened.
+pub(super) const FOLDER_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
 
 /// How paths are resolved: never out of the root, whatever links or dots they have.
 pub(super) const fn open_resolve(links: Links) -> u64 {
@@ -239,10 +245,10 @@ pub(super) const fn open_resolve(links: Links) -> u64 {
 }
 
 /// Opens a path beneath a folder with `openat2(2)` (Linux 5.6).
-pub(super) fn open_beneath(root: &Root, path: &CStr, lookup: Lookup) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(root: &Root, path: &CStr, flags: i32, lookup: Lookup) -> io::Result<OwnedFd> {
     // SAFETY: all zeroes is a valid `open_how`.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = OPEN_FLAGS as u64;
+    how.flags = flags as u64;
     how.resolve = open_resolve(root.links())
         | match lookup {
             Lookup::CachedOnly => libc::RESOLVE_CACHED,
@@ -301,8 +307,22 @@ pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
     // SAFETY: the pointer is to writable memory of the right type.
     check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it filled the structure.
+    Ok(info_of(&unsafe { stat.assume_init() }))
+}
+
+/// What a name in a folder is (`fstatat(2)`); nothing is opened, nothing mounted. `None`: a symbolic link.
+pub(super) fn entry_info(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<FileInfo>> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: the name is a live string, and the pointer is to writable memory of the right type.
+    check(unsafe { libc::fstatat(folder.as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), flags) })?;
+    // SAFETY: the call succeeded, so it filled the structure.
     let stat = unsafe { stat.assume_init() };
-    Ok(FileInfo {
+    Ok((stat.st_mode & libc::S_IFMT != libc::S_IFLNK).then(|| info_of(&stat)))
+}
+
+fn info_of(stat: &libc::stat) -> FileInfo {
+    FileInfo {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec),
         kind: match stat.st_mode & libc::S_IFMT {
@@ -312,7 +332,52 @@ pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
         },
         inode: stat.st_ino,
         device: stat.st_dev,
-    })
+    }
+}
+
+/// A folder that is being read, name by name (`readdir(3)`). The standard library reads folders by path only, and the
+/// path of a descriptor needs `/proc`.
+#[derive(Debug)]
+pub(super) struct FolderStream(std::ptr::NonNull<libc::DIR>);
+
+impl FolderStream {
+    /// Reads what this descriptor, opened to read, leads to.
+    pub(super) fn new(folder: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the descriptor is open; if the call succeeds, it belongs to the stream.
+        let stream = std::ptr::NonNull::new(unsafe { libc::fdopendir(folder.as_raw_fd()) });
+        let stream = stream.ok_or_else(io::Error::last_os_error)?;
+        std::mem::forget(folder);
+        Ok(Self(stream))
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream is open, and so is its descriptor for as long as the stream is borrowed.
+        unsafe { BorrowedFd::borrow_raw(libc::dirfd(self.0.as_ptr())) }
+    }
+
+    /// The next name, `.` and `..` among them; `None`: that was all. It is only there until the next call.
+    pub(super) fn next(&mut self) -> io::Result<Option<&CStr>> {
+        // SAFETY: errno is this thread's own. The stream is open, and nobody else has it.
+        let entry = unsafe {
+            *libc::__errno_location() = 0;
+            libc::readdir64(self.0.as_ptr())
+        };
+        if entry.is_null() {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(0) { Ok(None) } else { Err(error) };
+        }
+        // SAFETY: the entry is there until the next call, which the exclusive borrow precludes; its name is a string.
+        // Its address is computed without a reference to the whole entry, which may be shorter than its type.
+        Ok(Some(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }))
+    }
+}
+
+impl Drop for FolderStream {
+    fn drop(&mut self) {
+        // SAFETY: the stream is open, and not used any more.
+        unsafe { libc::closedir(self.0.as_ptr()) };
+    }
 }
 
 /// Closes a descriptor that an io_uring operation was to close and did not: some file systems flush, which takes one of the

@@ -45,7 +45,7 @@ impl FileHandle {
     /// Asks for the file. To be called once.
     pub fn open(&mut self, root: Arc<Root>, path: CString, ops: &mut Ops) {
         debug_assert!(matches!(self.state, State::Idle), "open while {:?}", self.state);
-        self.state = State::Opening(ops.submit(self.token, Op::Open { root, path }));
+        self.state = State::Opening(ops.submit(self.token, Op::Open { root, path, known_regular: false }));
     }
 
     /// Records an outcome.

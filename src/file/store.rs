@@ -170,8 +170,12 @@ impl Store {
             AtHand::Old(Found::Resource(resource)) => Some(resource),
             AtHand::Good(Found::Folder(_)) | AtHand::Old(Found::Folder(_)) | AtHand::Nothing => None,
         };
+        let known_regular = previous.as_ref().is_some_and(|previous| previous.info.kind == FileKind::Regular);
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Opening { previous }) {
-            ops.submit(token(job), Op::Open { root: Arc::clone(&place.root), path: CString::from(path) });
+            ops.submit(
+                token(job),
+                Op::Open { root: Arc::clone(&place.root), path: CString::from(path), known_regular },
+            );
         }
         Lookup::Pending
     }

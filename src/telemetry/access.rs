@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -336,8 +337,24 @@ struct Reopening {
 impl Reopening {
     fn new(path: &Path) -> io::Result<Self> {
         let opened_at = signals::reopen_requests();
-        Ok(Self { path: path.to_owned(), file: OpenOptions::new().create(true).append(true).open(path)?, opened_at })
+        Ok(Self { path: path.to_owned(), file: open(path)?, opened_at })
     }
+}
+
+/// Opens a log to append to it. A FIFO that has no reader would be waited for (fifo(7)): it is an error.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return options.open(path);
+    }
+    let without_waiting = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
+    // Held until it is open for good: its reader would see the end of its input.
+    let _held = without_waiting.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::new(error.kind(), "this FIFO has no reader"),
+        _ => error,
+    })?;
+    options.open(path)
 }
 
 impl Output for Reopening {

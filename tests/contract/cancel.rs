@@ -125,7 +125,9 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
     let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = upstream.local_addr().expect("it is bound");
     let mut rig = case.rig();
-    let Outcome::Opened(file, _) = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into() }) else {
+    let Outcome::Opened(file, _) =
+        rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false })
+    else {
         panic!("the file is there")
     };
     // Cancelled in the turn that starts them, and one and two turns after it.
@@ -133,7 +135,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
         let (socket, far) = rig.connection();
         let ids = [
             Op::Connect { address: address.into() },
-            Op::Open { root: Arc::clone(&root), path: c"file".into() },
+            Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false },
             Op::Read { file, offset: 0, length: 7 },
             Op::List { root: Arc::clone(&root), path: c".".into() },
             Op::Resolve { host: "localhost".into(), port: 1 },

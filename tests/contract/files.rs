@@ -1,17 +1,17 @@
 //! Opening, reading and listing beneath a root, and work off the loop.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, FileKind, KernelDriver, Op, Outcome, Root};
+use xps::driver::{Computation, Fault, FileKind, KernelDriver, Op, Outcome, Root};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;
-use crate::support::Content;
+use crate::support::{Content, WaitingWriter};
 
 /// `outside/secret`, and beside it the root with everything that could lead there.
 fn tree() -> (TempDir, Arc<Root>) {
@@ -35,7 +35,7 @@ fn tree() -> (TempDir, Arc<Root>) {
 
 #[track_caller]
 fn open<D: KernelDriver>(rig: &mut Rig<D>, root: &Arc<Root>, path: &str) -> Outcome {
-    rig.run(Op::Open { root: Arc::clone(root), path: CString::new(path).expect("no NUL") })
+    rig.run(Op::Open { root: Arc::clone(root), path: CString::new(path).expect("no NUL"), known_regular: false })
 }
 
 pub fn a_file_is_opened_with_what_it_is<K: Kind>(case: &Case<K>) {
@@ -90,6 +90,40 @@ pub fn what_is_not_a_file_does_no_harm<K: Kind>(case: &Case<K>) {
         assert_eq!(info.kind, expected, "{path}");
         assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     }
+    rig.finish();
+}
+
+pub fn nothing_but_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
+    let (folder, root) = tree();
+    let writer = WaitingWriter::at(&folder.path().join("root/fifo"));
+    let mut rig = case.rig();
+    for path in ["fifo", "below/../fifo"] {
+        let outcome = open(&mut rig, &root, path);
+        let Outcome::Opened(file, info) = outcome else { panic!("{path}: {outcome:?}") };
+        assert_eq!(info.kind, FileKind::Special);
+        assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+        writer.assert_waits();
+    }
+    let outcome = rig.run(Op::List { root: Arc::clone(&root), path: c".".into() });
+    assert!(matches!(&outcome, Outcome::Listed(entries) if entries.len() == 7), "{outcome:?}");
+    assert!(matches!(rig.run(Op::List { root, path: c"fifo".into() }), Outcome::Failed(Fault::Os(libc::ENOTDIR))));
+    writer.assert_waits();
+    assert_eq!(writer.finish(), WaitingWriter::TEXT);
+    rig.finish();
+}
+
+/// The look is left out, and the file is what it was.
+pub fn what_is_known_to_be_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
+    let (_folder, root) = tree();
+    let mut rig = case.rig();
+    let mut open = |path: &CStr| rig.run(Op::Open { root: Arc::clone(&root), path: path.into(), known_regular: true });
+    let Outcome::Opened(file, info) = open(c"file") else { panic!("the file is there") };
+    assert_eq!((info.size, info.kind), (12, FileKind::Regular));
+    for path in [c"missing", c"outward"] {
+        let outcome = open(path);
+        assert!(matches!(outcome, Outcome::Failed(_)), "{path:?}: {outcome:?}");
+    }
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     rig.finish();
 }
 

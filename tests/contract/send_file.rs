@@ -24,7 +24,7 @@ fn folder(length: usize) -> TempDir {
 #[track_caller]
 fn open<D: KernelDriver>(rig: &mut Rig<D>, folder: &Path) -> File {
     let root = Root::open(folder).expect("the folder is there");
-    match rig.run(Op::Open { root, path: c"file".into() }) {
+    match rig.run(Op::Open { root, path: c"file".into(), known_regular: false }) {
         Outcome::Opened(file, _) => file,
         other => panic!("{other:?}"),
     }

@@ -87,7 +87,7 @@ pub fn more_operations_than_a_turn_hands_out_all_end<K: Kind>(case: &Case<K>) {
     std::fs::write(folder.path().join("file"), "0123456789").expect("room");
     let root = Root::open(folder.path()).expect("it was just made");
     let mut rig = case.rig();
-    let outcome = rig.run(Op::Open { root, path: c"file".into() });
+    let outcome = rig.run(Op::Open { root, path: c"file".into(), known_regular: false });
     let Outcome::Opened(file, _) = outcome else { panic!("{outcome:?}") };
     let reads: Vec<_> = (0..COUNT).map(|_| rig.submit(Op::Read { file, offset: 3, length: 4 })).collect();
     rig.until("every read", |rig| reads.iter().all(|&id| rig.is_over(id)));
@@ -111,7 +111,7 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
     // Once with the operations only queued, once with them under way.
     for is_under_way in [false, true] {
         let mut rig = case.rig();
-        let outcome = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into() });
+        let outcome = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false });
         let Outcome::Opened(file, _) = outcome else { panic!("{outcome:?}") };
         let (listener, address) = rig.listener();
         let (receiver, mut receiver_far) = rig.connection();

@@ -17,5 +17,6 @@ mod paths;
 mod pressure;
 mod ranges;
 mod site;
+mod special;
 mod tools;
 mod wire;

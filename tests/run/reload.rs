@@ -10,7 +10,7 @@ use crate::place::{Place, Service, echo, files, routes};
 use crate::support::client::ping;
 use crate::support::process::Signal;
 use crate::support::server::Launch;
-use crate::support::{Backend, Content, Upstream, assert_same_bytes, backends, connect, eventually};
+use crate::support::{Backend, Content, Upstream, WaitingWriter, assert_same_bytes, backends, connect, eventually};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -194,6 +194,20 @@ backends! {
             service.reload();
             assert_eq!(page(&mut Wire::to(service.address())), "200 one");
         }
+    }
+
+    fn a_file_that_is_a_fifo_now_is_refused_and_not_waited_for(backend) {
+        let place = two_pages(backend);
+        place.configure([files(HERE, "one")]);
+        let service = place.start();
+        std::fs::remove_file(place.file()).expect("it was written");
+        let writer = WaitingWriter::at(&place.file());
+        let refused = service.first.log().clone();
+        service.signal(Signal::Hangup);
+        let record = refused.wait_for("the refusal", |record| record.message().contains("nothing has changed"));
+        assert!(record.message().contains("not a regular file"), "{record}");
+        writer.assert_waits();
+        assert_eq!(page(&mut Wire::to(service.address())), "200 one");
     }
 
     fn under_load_no_request_fails(backend) {

@@ -39,23 +39,17 @@ impl Epoll {
         self.offloaded(id, ticket);
     }
 
-    pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+    pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
         self.counters.submissions += 1;
         let is_final = |error: &io::Error| !error.raw_os_error().is_some_and(errno::is_worth_another_try);
-        if let Some(result) = beneath::open_cached(&root, &path)
+        if let Some(result) = beneath::open_cached(&root, &path, known_regular)
             && result.as_ref().err().is_none_or(is_final)
         {
-            let outcome = self.opened(result.and_then(with_info));
+            let outcome = self.opened(result);
             return self.outbox.push(id, outcome);
         }
-        self.open_off_the_loop(id, root, path);
-    }
-
-    pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        let ticket = self.offload.run(LaneKind::Disk, 0, move || {
-            let result = beneath::open(&root, &path).and_then(with_info);
-            Answer::Opened { id, result }
-        });
+        let open = move || Answer::Opened { id, result: beneath::open(&root, &path, known_regular) };
+        let ticket = self.offload.run(LaneKind::Disk, 0, open);
         self.offloaded(id, ticket);
     }
 
@@ -143,9 +137,4 @@ impl Epoll {
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
         }
     }
-}
-
-fn with_info(file: OwnedFd) -> io::Result<(OwnedFd, FileInfo)> {
-    let info = sys::file_info(file.as_fd())?;
-    Ok((file, info))
 }

@@ -306,7 +306,11 @@ fn files_are_sent_and_truncation_is_told() {
     bench.sim.file("a", vec![b'a'; 10_000]);
     bench.sim.upstream(ADDRESS, Behaviour::Serve(vec![Step::ReadUntilEof]));
     let root = Root::open(std::path::Path::new("/")).unwrap();
-    let open = |bench: &mut Bench| match bench.outcome(Op::Open { root: root.clone(), path: c"a".to_owned() }) {
+    let open = |bench: &mut Bench| match bench.outcome(Op::Open {
+        root: root.clone(),
+        path: c"a".to_owned(),
+        known_regular: false,
+    }) {
         Outcome::Opened(file, info) => (file, info.size),
         outcome => panic!("{outcome:?}"),
     };
@@ -323,7 +327,7 @@ fn files_are_sent_and_truncation_is_told() {
     assert_eq!((bench.sim.open_descriptors(), bench.sim.in_flight()), (0, 0));
     faults.descriptors_max = 0;
     bench.sim.faults = faults;
-    let none_left = bench.outcome(Op::Open { root, path: c"a".to_owned() });
+    let none_left = bench.outcome(Op::Open { root, path: c"a".to_owned(), known_regular: false });
     assert!(matches!(none_left, Outcome::Failed(Fault::Os(libc::EMFILE))), "{none_left:?}");
 }
 

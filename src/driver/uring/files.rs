@@ -8,7 +8,7 @@ use io_uring::types::OpenHow;
 use io_uring::{opcode, squeue, types};
 
 use super::{Uring, Work};
-use crate::driver::{Fault, Feature, File, OpId, Outcome, READ_AT_ONCE_MAX, Root, errno, sys};
+use crate::driver::{Fault, Feature, File, FileKind, OpId, Outcome, READ_AT_ONCE_MAX, Root, errno, sys};
 
 /// An open in flight.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Opening {
     root: Arc<Root>,
     path: CString,
     how: OpenHow,
+    /// Whether it is only being looked at, to be opened if it is a regular file.
+    is_look: bool,
 }
 
 /// A read in flight.
@@ -28,27 +30,41 @@ pub(super) struct Reading {
 }
 
 impl Uring {
-    pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString) {
+    pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
         if !self.features.has(Feature::RingOpen) {
-            return self.open_off_the_loop(id, root, path);
+            return self.open_off_the_loop(id, root, path, known_regular);
         }
-        let how = OpenHow::new().flags(sys::OPEN_FLAGS as u64).resolve(sys::open_resolve(root.links()));
-        let opening = Box::new(Opening { root, path, how });
+        let how = how(&root, if known_regular { sys::OPEN_FLAGS } else { sys::LOOK_FLAGS });
+        let opening = Box::new(Opening { root, path, how, is_look: !known_regular });
+        self.flights.insert(id, Work::Open(opening));
+        self.submit_open(id);
+    }
+
+    fn submit_open(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Open(opening) = &mut flight.work else { return };
         let descriptor = types::Fd(opening.root.directory().as_raw_fd());
         let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
-        self.flights.insert(id, Work::Open(opening));
         // SAFETY: path and manner belong to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 
     pub(super) fn on_open(&mut self, id: OpId, result: i32) {
+        let is_cancelled = self.is_cancelled(id);
         let outcome = match sys::adopt_result(result) {
             Ok(file) => match sys::file_info(file.as_fd()) {
+                Ok(info) if info.kind == FileKind::Regular && self.was_look(id) => {
+                    drop(file);
+                    if !is_cancelled {
+                        return self.submit_open(id);
+                    }
+                    Outcome::Cancelled
+                }
                 Ok(info) => Outcome::Opened(File(self.files.insert(Arc::new(file))), info),
                 Err(error) => Outcome::Failed(Fault::from_io(&error)),
             },
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && self.is_cancelled(id) => Outcome::Cancelled,
-            Err(error) if error.raw_os_error().is_some_and(errno::is_worth_another_try) && !self.is_cancelled(id) => {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && is_cancelled => Outcome::Cancelled,
+            Err(error) if error.raw_os_error().is_some_and(errno::is_worth_another_try) && !is_cancelled => {
                 return self.open_again(id);
             }
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
@@ -56,12 +72,20 @@ impl Uring {
         self.finish(id, outcome);
     }
 
+    /// Whether that was a look; from now on it is the opening.
+    fn was_look(&mut self, id: OpId) -> bool {
+        let Some(flight) = self.flights.get_mut(id) else { return false };
+        let Work::Open(opening) = &mut flight.work else { return false };
+        opening.how = how(&opening.root, sys::OPEN_FLAGS);
+        std::mem::replace(&mut opening.is_look, false)
+    }
+
     /// It may succeed where waiting does no harm: a rename beside the look-up confused it (`EAGAIN`, openat2(2)), or the
     /// kernel could start no thread for it (`ECANCELED`, which nobody has asked for).
     fn open_again(&mut self, id: OpId) {
         if let Some(Work::Open(opening)) = self.flights.remove(id).map(|flight| flight.work) {
-            let Opening { root, path, .. } = *opening;
-            self.open_off_the_loop(id, root, path);
+            let Opening { root, path, is_look, .. } = *opening;
+            self.open_off_the_loop(id, root, path, !is_look);
         }
     }
 
@@ -114,4 +138,8 @@ impl Uring {
             },
         }
     }
+}
+
+fn how(root: &Root, flags: i32) -> OpenHow {
+    OpenHow::new().flags(flags as u64).resolve(sys::open_resolve(root.links()))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Uring, Work};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, page_cache, resolve, sys,
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, page_cache, resolve,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
@@ -36,14 +36,9 @@ impl Uring {
         self.offloaded(id, ticket);
     }
 
-    pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.offload(id, LaneKind::Disk, 0, move || {
-            let result = beneath::open(&root, &path).and_then(|file| {
-                let info = sys::file_info(file.as_fd())?;
-                Ok((file, info))
-            });
-            Answer::Opened { id, result }
-        });
+    pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
+        let open = move || Answer::Opened { id, result: beneath::open(&root, &path, known_regular) };
+        self.offload(id, LaneKind::Disk, 0, open);
     }
 
     pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, bytes: Vec<u8>, offset: u64) {
