@@ -86,6 +86,7 @@ macro_rules! suite {
                     what_is_not_a_file_does_no_harm,
                     nothing_but_a_regular_file_is_opened,
                     what_is_known_to_be_a_regular_file_is_opened,
+                    a_root_is_the_folder_that_its_path_leads_to_now,
                     a_read_gives_what_the_file_has,
                     a_folder_is_listed,
                     a_computation_comes_back,

@@ -3,6 +3,7 @@
 //! A [`Blueprint`] is made once: folders are opened, so that what is missing is noticed before anything starts. It can go
 //! to other threads; there each worker builds a [`Template`] of its own, whose parts its sessions share.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -16,8 +17,8 @@ use crate::admission::Access;
 use crate::config::{
     AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, RouteConfig, Service, SiteConfig,
 };
-use crate::driver::Root;
-use crate::file::store::Place;
+use crate::driver::{Links, Root};
+use crate::file::store::{Place, WeakPlace};
 use crate::http::forward::Authority;
 use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
@@ -31,7 +32,8 @@ pub(super) enum Blueprint {
     Echo,
     Reverse,
     Proxy(GroupConfig, Rules),
-    Deliver(Content),
+    SendText(&'static [u8]),
+    SendFile(Arc<Root>, CString),
     Http(FrontBlueprint),
 }
 
@@ -70,9 +72,10 @@ enum HandlerBlueprint {
 /// Builds one worker's templates.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
-    /// How many folders have been given a number, which tells them apart in the worker's store; over all reloads, so that
-    /// none is used twice.
-    places: u64,
+    /// The folders of the templates that are there, also of those before a reload, so that what is cached of them stays.
+    known_places: HashMap<(Arc<Path>, Links), WeakPlace>,
+    /// Those of the templates built since they were last taken, each with what its path led to.
+    places: Vec<(Place, Arc<Root>)>,
     /// What an upstream may have in all is shared by so many; 0: this is the only one.
     workers: usize,
     /// Which of them this is.
@@ -91,10 +94,12 @@ impl Blueprint {
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
-            Service::SendText(text) => Self::Deliver(Content::Text(text)),
-            Service::SendFile { root, path } => Self::Deliver(
-                file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
-            ),
+            Service::SendText(text) => Self::SendText(text),
+            Service::SendFile { root, path } => {
+                let opened = sent_from(root, path);
+                let (root, path) = opened.map_err(|source| StartError::File { path: root.join(path), source })?;
+                Self::SendFile(root, path)
+            }
         })
     }
 }
@@ -149,7 +154,8 @@ impl Builder {
             Blueprint::Echo => Template::Echo,
             Blueprint::Reverse => Template::Reverse,
             Blueprint::Proxy(group, rules) => Template::Proxy(self.group(group), rules),
-            Blueprint::Deliver(content) => Template::Deliver(content),
+            Blueprint::SendText(text) => Template::Deliver(Content::Text(text)),
+            Blueprint::SendFile(root, path) => Template::Deliver(Content::File { place: self.place(root), path }),
         }
     }
 
@@ -168,10 +174,7 @@ impl Builder {
         let (handler, site) = match handler {
             HandlerBlueprint::Site(root, config) => {
                 let source = match root {
-                    Some(root) => {
-                        self.places += 1;
-                        Source::Folder(Place { root, number: self.places })
-                    }
+                    Some(root) => Source::Folder(self.place(root)),
                     None => Source::BuiltIn(WELCOME_PAGES),
                 };
                 (Handler::Files, Rc::new(Site::new(source, *config, answers, &prefix)))
@@ -202,6 +205,24 @@ impl Builder {
             body_bytes_max: config.body_bytes_max,
             site,
         }
+    }
+
+    /// The place of this folder's path: the same one for each route that has it, and over reloads.
+    fn place(&mut self, root: Arc<Root>) -> Place {
+        let key = (Arc::clone(root.path()), root.links());
+        let place = self.known_places.get(&key).and_then(WeakPlace::upgrade).unwrap_or_else(|| {
+            let place = Place::new(Arc::clone(root.path()), root.links());
+            self.known_places.insert(key, place.downgrade());
+            place
+        });
+        self.places.push((place.clone(), root));
+        place
+    }
+
+    /// The places of the templates built since this was asked last.
+    pub(super) fn take_places(&mut self) -> Vec<(Place, Arc<Root>)> {
+        self.known_places.retain(|_, place| place.upgrade().is_some());
+        std::mem::take(&mut self.places)
     }
 
     /// This is worker `number` of so many that do the same.
@@ -236,7 +257,7 @@ fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
 }
 
 /// The file is opened anew for each connection, so it may change; but it should be there now.
-fn file_content(root: &Path, path: &Path) -> io::Result<Content> {
+fn sent_from(root: &Path, path: &Path) -> io::Result<(Arc<Root>, CString)> {
     let opened = Root::open(root)?;
     let file = root.join(path);
     if !file.metadata()?.is_file() {
@@ -246,5 +267,5 @@ fn file_content(root: &Path, path: &Path) -> io::Result<Content> {
     if !file.canonicalize()?.starts_with(root.canonicalize()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is not in {}", root.display())));
     }
-    Ok(Content::File { root: opened, path: CString::new(path.as_os_str().as_bytes())? })
+    Ok((opened, CString::new(path.as_os_str().as_bytes())?))
 }

@@ -20,9 +20,9 @@ use super::full::FullNotice;
 use super::wheel::{TimerId, Wheel};
 use crate::admission::Admission;
 use crate::config::Limits;
-use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, Token};
+use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Root, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
-use crate::file::store::{STORE, Store};
+use crate::file::store::{Place, STORE, Store};
 use crate::http::DateLine;
 use crate::session::{Accepted, Context, Ending, Farewell, Reception, SESSION, Session, Slot};
 use crate::table::{Key, Table};
@@ -185,6 +185,11 @@ impl Core {
             self.watches.replace(groups, now);
         }
         self.links.close_stranded();
+    }
+
+    /// From now on these folders are served, with what their paths led to a moment ago.
+    pub fn keep_places(&mut self, places: Vec<(Place, Arc<Root>)>, now: Time) {
+        self.store.keep_places(places, now);
     }
 
     /// The bounds that hold from now on; receive buffers stay as they are.

@@ -139,6 +139,7 @@ impl<D: KernelDriver> Worker<D> {
                 self.core.add_listener(id, self.driver.adopt(socket), reception.clone());
             }
         }
+        self.core.keep_places(self.builder.take_places(), self.driver.now());
         self.core.watch(&self.builder.take_groups(), self.driver.now());
     }
 

@@ -204,6 +204,7 @@ impl Epoll {
             }
             Op::Connect { address } => self.start_connect(id, address),
             Op::Resolve { host, port } => self.start_resolve(id, host, port),
+            Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
             Op::List { root, path } => self.start_list(id, root, path),

@@ -20,6 +20,7 @@
 //! | `SendFile` | a socket, bytes to go before, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
 //! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
+//! | `FindRoot` | a path from the top | `Root`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
 //! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
@@ -57,6 +58,7 @@ mod beneath;
 mod epoll;
 mod errno;
 mod feature;
+mod find_root;
 mod folder;
 mod offload;
 mod ops;
@@ -84,7 +86,7 @@ pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use offload::{Offload, OffloadLimits};
-pub use ops::{Computation, File, Links, Op, OpId, Ops, Request, Root, Socket, Token};
+pub use ops::{Computation, File, FolderId, Links, Op, OpId, Ops, Request, Root, Socket, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
 pub use uring::{RingSize, Uring, UringConfig, kernel_features};

@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Address;
@@ -46,13 +47,23 @@ pub struct Token {
 /// A folder below which files are opened, and never outside of it.
 #[derive(Debug)]
 pub struct Root {
-    path: std::path::PathBuf,
+    path: Arc<Path>,
     directory: std::fs::File,
     links: Links,
+    id: FolderId,
+}
+
+/// Tells a folder from all others that exist at the same time. One that is removed while it is held open keeps its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FolderId {
+    /// The file system that it lies on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
 }
 
 /// What becomes of symbolic links beneath a [`Root`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Links {
     /// They are followed, as long as they do not lead out of the root.
     #[default]
@@ -66,7 +77,7 @@ impl Root {
     ///
     /// # Errors
     /// What the system says: it is missing, not a folder, or may not be read.
-    pub fn open(path: &std::path::Path) -> std::io::Result<Arc<Self>> {
+    pub fn open(path: &Path) -> std::io::Result<Arc<Self>> {
         Self::open_with(path, Links::Follow)
     }
 
@@ -74,15 +85,22 @@ impl Root {
     ///
     /// # Errors
     /// As [`Root::open`].
-    pub fn open_with(path: &std::path::Path, links: Links) -> std::io::Result<Arc<Self>> {
+    pub fn open_with(path: &Path, links: Links) -> std::io::Result<Arc<Self>> {
         // With `O_DIRECTORY` a FIFO or a device is refused and not opened.
         let directory = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
-        Ok(Arc::new(Self { path: path.to_owned(), directory, links }))
+        let metadata = directory.metadata()?;
+        let id = FolderId { device: metadata.dev(), inode: metadata.ino() };
+        Ok(Arc::new(Self { path: path.into(), directory, links, id }))
     }
 
-    /// The path it was opened by, for messages.
-    pub fn path(&self) -> &std::path::Path {
+    /// The path it was opened by, which may lead elsewhere by now.
+    pub const fn path(&self) -> &Arc<Path> {
         &self.path
+    }
+
+    /// Which folder it is.
+    pub const fn id(&self) -> FolderId {
+        self.id
     }
 
     /// What becomes of links beneath it.
@@ -178,6 +196,15 @@ pub enum Op {
         host: Arc<str>,
         /// Carried into each address.
         port: u16,
+    },
+    /// Find the folder that a path leads to now.
+    FindRoot {
+        /// A path from the top.
+        path: Arc<Path>,
+        /// What is to become of links beneath it.
+        links: Links,
+        /// What the path led to before: if it still does, this is the outcome, and nothing is opened.
+        present: Option<Arc<Root>>,
     },
     /// Open a regular file for reading beneath a root, never outside of it, whatever the path says.
     ///
@@ -318,6 +345,7 @@ impl Op {
             Self::SendFile { .. } => "send_file",
             Self::Connect { .. } => "connect",
             Self::Resolve { .. } => "resolve",
+            Self::FindRoot { .. } => "find_root",
             Self::Open { .. } => "open",
             Self::Read { .. } => "read",
             Self::List { .. } => "list",

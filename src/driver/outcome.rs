@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::errno;
-use super::ops::{File, OpId, Socket};
+use super::ops::{File, OpId, Root, Socket};
 use crate::buffer::Buffer;
 
 /// One outcome on its way to the machine that asked.
@@ -38,6 +39,8 @@ pub enum Outcome {
     Connected(Socket),
     /// `Resolve` succeeded, with at least one address, in the order to try them.
     Resolved(Vec<SocketAddr>),
+    /// `FindRoot` succeeded.
+    Root(Arc<Root>),
     /// `Open` succeeded.
     Opened(File, FileInfo),
     /// `Read` succeeded; fewer bytes than asked for only where the file ends.
@@ -65,6 +68,7 @@ impl Outcome {
             | Self::Sent
             | Self::Connected(_)
             | Self::Resolved(_)
+            | Self::Root(_)
             | Self::Opened(..)
             | Self::Read(_)
             | Self::Listed(_)
@@ -86,6 +90,7 @@ impl Outcome {
             Self::Sent => "sent",
             Self::Connected(_) => "connected",
             Self::Resolved(_) => "resolved",
+            Self::Root(_) => "root",
             Self::Opened(..) => "opened",
             Self::Read(_) => "read",
             Self::Listed(_) => "listed",
@@ -173,6 +178,9 @@ pub enum Fault {
     /// The file ended before the range that was promised.
     #[error("the file became shorter while it was being sent")]
     FileTruncated,
+    /// The folder that paths begin at cannot be had, for this reason: no driver's word, but that of who keeps roots.
+    #[error("the folder that is served cannot be opened: {}", describe_errno(*.0))]
+    RootLost(i32),
     /// The resolver knows no such name, or could not be asked; its own code (`getaddrinfo(3)`).
     #[error("the name cannot be resolved: {}", resolver_message(*.0))]
     Resolver(i32),
@@ -195,6 +203,8 @@ impl Fault {
             Self::Os(code) => errno::of_file(code) == errno::Kind::Moment,
             // It is being changed.
             Self::FileTruncated => true,
+            // The look at the root is remembered, for a second.
+            Self::RootLost(_) => false,
             Self::Resolver(code) => matches!(code, libc::EAI_AGAIN | libc::EAI_MEMORY),
         }
     }
@@ -211,7 +221,7 @@ impl Fault {
                 )
             }
             Self::Resolver(code) => code == libc::EAI_MEMORY,
-            Self::FileTruncated => false,
+            Self::FileTruncated | Self::RootLost(_) => false,
         }
     }
 }

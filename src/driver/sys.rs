@@ -246,24 +246,26 @@ pub(super) const fn open_resolve(links: Links) -> u64 {
 
 /// Opens a path beneath a folder with `openat2(2)` (Linux 5.6).
 pub(super) fn open_beneath(root: &Root, path: &CStr, flags: i32, lookup: Lookup) -> io::Result<OwnedFd> {
+    let cached = match lookup {
+        Lookup::CachedOnly => libc::RESOLVE_CACHED,
+        Lookup::Full => 0,
+    };
+    openat2(root.directory().as_raw_fd(), path, flags, open_resolve(root.links()) | cached)
+}
+
+/// What any path leads to, not opened, if the kernel has it in its caches (`RESOLVE_CACHED`, Linux 5.12).
+pub(super) fn look_cached(path: &CStr) -> io::Result<OwnedFd> {
+    openat2(libc::AT_FDCWD, path, LOOK_FLAGS, libc::RESOLVE_CACHED)
+}
+
+fn openat2(folder: RawFd, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: all zeroes is a valid `open_how`.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = flags as u64;
-    how.resolve = open_resolve(root.links())
-        | match lookup {
-            Lookup::CachedOnly => libc::RESOLVE_CACHED,
-            Lookup::Full => 0,
-        };
+    how.resolve = resolve;
     // SAFETY: path and how are live, and the size is the structure's.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.directory().as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &raw const how, size_of::<libc::open_how>()) };
     let fd = check(fd as i32)?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -159,6 +159,14 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
+    /// Takes out every value whose key is so; looks at all of them.
+    pub fn remove_if(&mut self, is_gone: impl Fn(&K) -> bool, removed: &mut Vec<V>) {
+        let gone: Vec<u32> =
+            self.nodes.iter().filter(|(_, node)| is_gone(&node.key)).map(|(index, _)| index as u32).collect();
+        removed.extend(gone.into_iter().map(|index| self.take(index).value));
+        self.check();
+    }
+
     /// When [`Cache::sweep`] may have something to do next, unless there is no entry.
     pub fn next_sweep(&self) -> Option<Time> {
         self.oldest.map(|oldest| self.nodes[oldest as usize].used + self.limits.idle_for)

@@ -92,6 +92,11 @@ impl Level {
     pub fn new(coding: Coding, level: u8) -> Option<Self> {
         coding.levels().contains(&level).then_some(Self(level))
     }
+
+    /// The number.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
 }
 
 /// What is compressed on the fly, and how hard.

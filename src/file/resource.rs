@@ -34,6 +34,8 @@ pub struct Resource {
 /// A response, for whoever asks the same in the same second.
 #[derive(Clone, Debug)]
 pub struct Prepared {
+    /// Who has made it: the routes that serve one folder share its files, and each has fields of its own.
+    pub maker: u64,
     /// The second since 1970 within which it may be used.
     pub unix_second: u64,
     /// How it says that the content is coded: a file may be asked for itself, and as its neighbour's coded form.

@@ -9,6 +9,8 @@
 //!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
 //! ```
 //!
+//! Where paths begin is a [`Place`]: which folder that is now is looked at first, once a second at most.
+//!
 //! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
 //! when it has come, and asks anew. So a request that needs several look-ups is one function of what is
 //! at hand, not a machine with a state for each.
@@ -20,6 +22,8 @@
 mod job;
 mod key;
 mod limits;
+mod look;
+mod place;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -31,12 +35,14 @@ use smallvec::SmallVec;
 use self::job::{Input, Job, Step};
 use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
+use self::look::{Places, root_of};
+pub use self::place::{Place, WeakPlace};
 use super::cache::{self, Cache};
 use super::compress::{self, Coding, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
-use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Root, Time, Token};
+use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
 
 /// The kind that marks the store's tokens.
@@ -69,15 +75,6 @@ const NOW_NS: i128 = 2_000_000_000;
 /// Idle results are looked for in portions of so many.
 const SWEEP_MAX: usize = 64;
 
-/// Where paths begin: a root, and its number among the roots of this worker.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The folder that no path leaves.
-    pub root: Arc<Root>,
-    /// Distinguishes the same path under different roots.
-    pub number: u64,
-}
-
 /// The answer of a store.
 #[derive(Debug)]
 pub enum Lookup<T> {
@@ -102,6 +99,7 @@ pub struct Inquiry {
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
+    places: Places,
     cache: Cache<Box<[u8]>, Kept>,
     faults: Cache<Box<[u8]>, (Fault, Time)>,
     jobs: Table<Job>,
@@ -146,6 +144,7 @@ impl Store {
         };
         Self {
             limits,
+            places: Places::default(),
             cache: Cache::new(bounds),
             faults: Cache::new(cache::Limits { entries_max: FAULTS_MAX, bytes_max: limits.bytes_max, ..bounds }),
             jobs: Table::new(),
@@ -163,6 +162,11 @@ impl Store {
 
     /// What a path leads to.
     pub fn get(&mut self, place: &Place, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<Resource>> {
+        if !place.is_good(inquiry.now)
+            && let Some(other) = self.look(place, inquiry, ops)
+        {
+            return other;
+        }
         let key = key_of(place, Aspect::Plain, path);
         let previous = match self.at_hand(&key, inquiry) {
             AtHand::Good(Found::Resource(resource)) => return Lookup::Found(Ok(resource)),
@@ -171,11 +175,12 @@ impl Store {
             AtHand::Good(Found::Folder(_)) | AtHand::Old(Found::Folder(_)) | AtHand::Nothing => None,
         };
         let known_regular = previous.as_ref().is_some_and(|previous| previous.info.kind == FileKind::Regular);
+        let root = match root_of(place) {
+            Ok(root) => root,
+            Err(fault) => return Lookup::Found(Err(fault)),
+        };
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Opening { previous }) {
-            ops.submit(
-                token(job),
-                Op::Open { root: Arc::clone(&place.root), path: CString::from(path), known_regular },
-            );
+            ops.submit(token(job), Op::Open { root, path: CString::from(path), known_regular });
         }
         Lookup::Pending
     }
@@ -189,6 +194,11 @@ impl Store {
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Listed>> {
+        if !place.is_good(inquiry.now)
+            && let Some(other) = self.look(place, inquiry, ops)
+        {
+            return other;
+        }
         let sorted = key_of(place, Aspect::Sorted(sort), path);
         if let Some(Ok(Found::Folder(listed))) = self.passing.get(&sorted[..]) {
             return Lookup::Found(Ok(Rc::clone(listed)));
@@ -203,8 +213,12 @@ impl Store {
         if !self.under_way.contains_key(&key[..]) && self.listed_bytes() > self.limits.bytes_max * LISTED_FACTOR {
             return Lookup::Found(Err(Fault::Os(libc::ENOMEM)));
         }
+        let root = match root_of(place) {
+            Ok(root) => root,
+            Err(fault) => return Lookup::Found(Err(fault)),
+        };
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Listing { previous }) {
-            ops.submit(token(job), Op::List { root: Arc::clone(&place.root), path: CString::from(path) });
+            ops.submit(token(job), Op::List { root, path: CString::from(path) });
         }
         Lookup::Pending
     }
@@ -246,7 +260,12 @@ impl Store {
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Resource>> {
-        let key = key_of(place, Aspect::Coded(coding), path);
+        if !place.is_good(inquiry.now)
+            && let Some(other) = self.look(place, inquiry, ops)
+        {
+            return other;
+        }
+        let key = key_of(place, Aspect::Coded(coding, level), path);
         match self.at_hand(&key, inquiry) {
             AtHand::Good(Found::Resource(coded)) if coded.info == source.info => return Lookup::Found(Ok(coded)),
             // However old: what was made of the same file's same bytes is the same.
@@ -286,6 +305,10 @@ impl Store {
     pub fn on_outcome(&mut self, job: Key, outcome: Outcome, now: Time) {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let coding_bytes = step.coding_bytes();
+        let step = match step {
+            Step::Looking { place } => return self.on_looked(&place, outcome, waiters, now),
+            step => step,
+        };
         let result = match (step, outcome) {
             (Step::Closing, Outcome::Done) => return,
             (Step::Opening { previous }, Outcome::Opened(file, info)) => {
@@ -379,11 +402,14 @@ impl Store {
         self.cache.sweep(now, SWEEP_MAX, &mut evicted);
         self.let_go(evicted);
         self.faults.sweep(now, SWEEP_MAX, &mut Vec::new());
+        if self.next_place_close().is_some_and(|at| at <= now) {
+            self.close_idle_places(now);
+        }
     }
 
     /// When [`Store::sweep`] has something to do.
     pub fn next_sweep(&self) -> Option<Time> {
-        [self.cache.next_sweep(), self.faults.next_sweep()].into_iter().flatten().min()
+        [self.cache.next_sweep(), self.faults.next_sweep(), self.next_place_close()].into_iter().flatten().min()
     }
 
     /// Lets go of everything; the next pump closes what nobody is being sent.

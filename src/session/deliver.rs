@@ -1,23 +1,23 @@
 //! Sends a text or a file to whoever connects, then closes.
 //!
 //! ```text
-//!          open           opened, not empty       sent            told          end of input, or time
-//!   Start ──────► Opening ─────────────────► Sending ───► Ending ──────► Lingering ──────────────────► over
-//!     └── text ──────────────────────────────►▲    └─ refused, client lost: over
+//!              the folder      opened, not empty       sent            told          end of input, or time
+//!   Start ──► Finding ──► Opening ───────────────► Sending ───► Ending ──────► Lingering ──────────────────► over
+//!     └── text ───────────────────────────────────►▲    └─ refused, client lost: over
 //! ```
 //!
 //! It lingers since closing a socket with unread bytes resets it, and a reset may overtake what was
 //! sent last. So it reads, and discards, until the client is done too.
 
 use std::ffi::CString;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Ending, Slot, Task};
 use crate::buffer::{Buffer, Chain};
 use crate::config::Limits;
-use crate::driver::{Fault, FileKind, Outcome, Root, Time};
+use crate::driver::{Fault, FileKind, Outcome, Time};
 use crate::file::FileHandle;
+use crate::file::store::{Inquiry, Lookup, Place};
 use crate::table::Key;
 use crate::tcp::{Connection, Manner};
 
@@ -32,7 +32,7 @@ pub enum Content {
     /// A file's bytes.
     File {
         /// The folder that the path may not leave.
-        root: Arc<Root>,
+        place: Place,
         /// The path in it.
         path: CString,
     },
@@ -48,6 +48,10 @@ pub(super) struct Deliver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
+    /// Which folder it is now is being looked at, for whom came at this moment.
+    Finding {
+        since: Time,
+    },
     Opening,
     /// The bytes, then the end, are the writer's.
     Sending,
@@ -70,10 +74,21 @@ impl Deliver {
                 }
                 State::Sending
             }
-            Content::File { root, path } => {
-                self.file.open(root.clone(), path.clone(), cx.ops);
-                State::Opening
+            Content::File { .. } => State::Finding { since: cx.now },
+        }
+    }
+
+    /// Opens the file as soon as it is known which folder it is in.
+    fn open(&mut self, since: Time, cx: &mut Context<'_>) -> Result<State, Ending> {
+        let Content::File { place, path } = &self.content else { return Ok(State::Sending) };
+        let inquiry = Inquiry { waiter: cx.session, now: cx.now, since };
+        match cx.store.root(place, inquiry, cx.ops) {
+            Lookup::Found(Ok(root)) => {
+                self.file.open(root, path.clone(), cx.ops);
+                Ok(State::Opening)
             }
+            Lookup::Found(Err(fault)) => Err(Ending::FileRefused(fault)),
+            Lookup::Pending => Ok(State::Finding { since }),
         }
     }
 
@@ -116,6 +131,12 @@ impl Task for Deliver {
         if self.state == State::Start {
             self.state = self.start(client, cx);
         }
+        if let State::Finding { since } = self.state {
+            match self.open(since, cx) {
+                Ok(state) => self.state = state,
+                Err(ending) => return Some(ending),
+            }
+        }
         if self.state == State::Opening {
             match self.send_file(client, cx) {
                 Ok(state) => self.state = state,
@@ -130,7 +151,7 @@ impl Task for Deliver {
             } else if let Some(fault) = client.writer.fault() {
                 return Some(match fault {
                     Fault::FileTruncated => Ending::FileLost(fault),
-                    Fault::Os(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
+                    Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
                 });
             }
         }
@@ -146,7 +167,7 @@ impl Task for Deliver {
     fn deadline(&self, _limits: &Limits) -> Option<Time> {
         match self.state {
             State::Lingering { until } => Some(until),
-            State::Start | State::Opening | State::Sending => None,
+            State::Start | State::Finding { .. } | State::Opening | State::Sending => None,
         }
     }
 

@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, Fault, FileKind, KernelDriver, Op, Outcome, Root};
+use xps::driver::{Computation, Fault, FileKind, KernelDriver, Links, Op, Outcome, Root};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;
@@ -109,6 +110,37 @@ pub fn nothing_but_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
     assert!(matches!(rig.run(Op::List { root, path: c"fifo".into() }), Outcome::Failed(Fault::Os(libc::ENOTDIR))));
     writer.assert_waits();
     assert_eq!(writer.finish(), WaitingWriter::TEXT);
+    rig.finish();
+}
+
+pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) {
+    let (folder, _) = tree();
+    let path: Arc<Path> = folder.path().join("current").into();
+    let mut rig = case.rig();
+    let mut find = |present: Option<&Arc<Root>>| {
+        rig.run(Op::FindRoot { path: Arc::clone(&path), links: Links::Refuse, present: present.cloned() })
+    };
+    assert!(matches!(find(None), Outcome::Failed(Fault::Os(libc::ENOENT))));
+    symlink("root/below", &path).expect("a link");
+    let Outcome::Root(first) = find(None) else { panic!("it leads to a folder") };
+    assert_eq!((first.path(), first.links()), (&path, Links::Refuse));
+    for _ in 0..3 {
+        assert!(matches!(find(Some(&first)), Outcome::Root(root) if Arc::ptr_eq(&root, &first)));
+    }
+    fs::remove_file(&path).expect("it was there");
+    symlink("outside", &path).expect("a link");
+    let Outcome::Root(second) = find(Some(&first)) else { panic!("it leads to a folder") };
+    assert_ne!(first.id(), second.id());
+    // Made again, it is another folder: the number of one that is held open is not given out.
+    fs::remove_dir_all(folder.path().join("outside")).expect("it was there");
+    let gone = find(Some(&second));
+    assert!(matches!(gone, Outcome::Failed(Fault::Os(libc::ENOENT))), "{gone:?}");
+    fs::create_dir(folder.path().join("outside")).expect("a new folder");
+    assert!(matches!(find(Some(&second)), Outcome::Root(root) if root.id() != second.id()));
+    fs::remove_dir(folder.path().join("outside")).expect("it was there");
+    fs::write(folder.path().join("outside"), "a file").expect("room");
+    let gone = find(Some(&second));
+    assert!(matches!(gone, Outcome::Failed(Fault::Os(libc::ENOTDIR))), "{gone:?}");
     rig.finish();
 }
 

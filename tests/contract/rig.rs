@@ -290,6 +290,7 @@ fn is_legal(name: &str, outcome: &Outcome) -> bool {
         "send" | "send_file" => (matches!(outcome, Outcome::Progress(1..) | Outcome::Sent), true, true),
         "connect" => (matches!(outcome, Outcome::Connected(_)), true, true),
         "resolve" => (matches!(outcome, Outcome::Resolved(_)), true, true),
+        "find_root" => (matches!(outcome, Outcome::Root(_)), true, true),
         "open" => (matches!(outcome, Outcome::Opened(..)), true, true),
         "read" => (matches!(outcome, Outcome::Read(_)), true, true),
         "list" => (matches!(outcome, Outcome::Listed(_)), true, true),

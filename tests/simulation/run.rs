@@ -10,7 +10,7 @@ use xps::buffer::SizeClass;
 use xps::config::{AnswerConfig, SiteConfig, UpstreamAddress};
 use xps::core::{Census, Core, EntranceId};
 use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
-use xps::driver::{Completion, Counters, Driver, OpId, Root, Time};
+use xps::driver::{Completion, Counters, Driver, Links, OpId, Time};
 use xps::file::store::Place;
 use xps::http::forward::{Authority, RequestRules, ResponseRules};
 use xps::session::http::{Door, Forwarding as Route, Front, Handler, Site, Source};
@@ -188,20 +188,20 @@ impl World {
     }
 }
 
+/// The simulated files lie beneath any root.
+fn root() -> Place {
+    Place::new(Path::new("/").into(), Links::Follow)
+}
+
 /// What serves a client on a listener of its own.
 fn template(service: &Service, number: usize, connect_timeout: Duration, sim: &mut Sim) -> Option<Template> {
     Some(match service {
         Service::Echo => Template::Echo,
         Service::Reverse => Template::Reverse,
         Service::Text => Template::Deliver(Content::Text(TEXT)),
-        Service::File(case) => {
-            let root = Root::open(Path::new("/")).expect("there is always a root");
-            Template::Deliver(Content::File { root, path: case.path().to_owned() })
-        }
+        Service::File(case) => Template::Deliver(Content::File { place: root(), path: case.path().to_owned() }),
         Service::Http(_) => {
-            let root = Root::open(Path::new("/")).expect("there is always a root");
-            let place = Place { root, number: number as u64 };
-            let site = Site::new(Source::Folder(place), SiteConfig::default(), AnswerConfig::default(), b"");
+            let site = Site::new(Source::Folder(root()), SiteConfig::default(), AnswerConfig::default(), b"");
             Template::Http(Door::new(Front::of(Handler::Files, Rc::new(site))))
         }
         Service::Proxy(upstream) => {

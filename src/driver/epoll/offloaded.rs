@@ -4,20 +4,22 @@ use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Epoll, Place};
 use crate::driver::folder::{self, read_fully};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, errno, resolve,
-    sys,
+    Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, errno,
+    find_root, resolve, sys,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
 /// it a file that was opened in vain.
 #[derive(Debug)]
 pub(super) enum Answer {
+    Root { id: OpId, result: io::Result<Arc<Root>> },
     Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
     Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
     Read { id: OpId, result: io::Result<Vec<u8>> },
@@ -37,6 +39,18 @@ impl Epoll {
             Answer::Resolved { id, result }
         });
         self.offloaded(id, ticket);
+    }
+
+    pub(super) fn start_find_root(&mut self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) {
+        self.counters.submissions += 1;
+        match present {
+            Some(root) if find_root::leads_to(&path, &root) => self.outbox.push(id, Outcome::Root(root)),
+            present => {
+                let find = move || Answer::Root { id, result: find_root::find(&path, links, present) };
+                let ticket = self.offload.run(LaneKind::Disk, 0, find);
+                self.offloaded(id, ticket);
+            }
+        }
     }
 
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
@@ -111,6 +125,7 @@ impl Epoll {
                         self.on_descriptor_closed();
                     }
                 }
+                Answer::Root { id, result } => self.answer(id, result, Outcome::Root),
                 Answer::Read { id, result } => self.answer(id, result, Outcome::Read),
                 Answer::Listed { id, result } => self.answer(id, result, Outcome::Listed),
                 Answer::Computed { id, bytes } => self.answer(id, Ok(bytes), Outcome::Computed),

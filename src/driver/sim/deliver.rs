@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::network::{Owner, Readable, Side, WireId, Writable};
 use super::{Descriptor, Event, Flight, Sabotage, Sim, Stream};
 use crate::buffer::{Buffer, SizeClass};
-use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Socket};
+use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Root, Socket};
 use crate::table::Key;
 
 impl Sim {
@@ -33,12 +33,15 @@ impl Sim {
         let size = match &outcome {
             Outcome::Received(buffer) => buffer.len() as u64,
             Outcome::Progress(bytes) => *bytes,
-            Outcome::Failed(Fault::Os(code) | Fault::Resolver(code)) => u64::from(code.unsigned_abs()),
+            Outcome::Failed(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code)) => {
+                u64::from(code.unsigned_abs())
+            }
             Outcome::Accepted { .. }
             | Outcome::Eof
             | Outcome::Sent
             | Outcome::Connected(_)
             | Outcome::Resolved(_)
+            | Outcome::Root(_)
             | Outcome::Opened(..)
             | Outcome::Read(_)
             | Outcome::Listed(_)
@@ -213,6 +216,7 @@ impl Sim {
             | Op::Recv { .. }
             | Op::Connect { .. }
             | Op::Resolve { .. }
+            | Op::FindRoot { .. }
             | Op::Open { .. }
             | Op::Read { .. }
             | Op::List { .. }
@@ -334,6 +338,7 @@ impl Sim {
             }
             Op::Connect { .. }
             | Op::Resolve { .. }
+            | Op::FindRoot { .. }
             | Op::Open { .. }
             | Op::Read { .. }
             | Op::List { .. }
@@ -387,6 +392,12 @@ impl Sim {
             }
             (Op::Connect { address }, None) => self.finish_connect(&address),
             (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
+            (Op::FindRoot { path, links, present }, None) => {
+                match present.map_or_else(|| Root::open_with(&path, links), Ok) {
+                    Ok(root) => Outcome::Root(root),
+                    Err(error) => Outcome::Failed(Fault::from_io(&error)),
+                }
+            }
             (Op::Open { path, .. }, None) => self.finish_open(&path),
             (Op::Read { file, offset, length }, None) => match self.open_files.get(file.0) {
                 Some(open) => Outcome::Read(open.read(offset, length as u64).to_vec()),

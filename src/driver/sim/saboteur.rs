@@ -2,6 +2,8 @@
 //!
 //! It stands where outcomes leave the simulation. Without a plan it lets everything pass.
 
+use std::sync::Arc;
+
 use crate::buffer::{BufferId, Pool};
 use crate::driver::{Completion, OpId, Outcome};
 
@@ -92,6 +94,7 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Sent => Some(Outcome::Sent),
         Outcome::Connected(socket) => Some(Outcome::Connected(*socket)),
         Outcome::Resolved(addresses) => Some(Outcome::Resolved(addresses.clone())),
+        Outcome::Root(root) => Some(Outcome::Root(Arc::clone(root))),
         Outcome::Opened(file, info) => Some(Outcome::Opened(*file, *info)),
         Outcome::Local(address) => Some(Outcome::Local(*address)),
         Outcome::Done => Some(Outcome::Done),

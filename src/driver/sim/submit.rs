@@ -87,7 +87,7 @@ impl Sim {
             Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
             Op::Connect { ref address } => Ok(self.draw_connect(address, doom)),
             Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
-            Op::Open { .. } => {
+            Op::Open { .. } | Op::FindRoot { .. } => {
                 if self.rng.chance(self.faults.open_failures) {
                     self.injected.opens += 1;
                     *doom = Some(Fault::Os(if self.rng.coin() { libc::EACCES } else { libc::EIO }));
@@ -232,6 +232,7 @@ impl fmt::Display for Subject<'_> {
             Op::Connect { address } => write!(f, "{address}"),
             Op::Resolve { host, port } => write!(f, "{host}:{port}"),
             Op::Open { path, .. } | Op::List { path, .. } => write!(f, "{path:?}"),
+            Op::FindRoot { path, .. } => write!(f, "{}", path.display()),
             Op::Read { file, offset, .. } => write!(f, "{file:?} from {offset}"),
             Op::Compute(computation) => write!(f, "{computation:?}"),
             Op::CloseFile { file } => write!(f, "{file:?}"),
@@ -249,6 +250,7 @@ fn size(op: &Op) -> u64 {
         | Op::Recv { .. }
         | Op::Connect { .. }
         | Op::Resolve { .. }
+        | Op::FindRoot { .. }
         | Op::Open { .. }
         | Op::List { .. }
         | Op::Compute(_)

@@ -4,18 +4,19 @@ use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Uring, Work};
 use crate::driver::offload::{LaneKind, Ticket};
-use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, page_cache, resolve,
-};
+use crate::driver::{Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, Root};
+use crate::driver::{beneath, find_root, folder, page_cache, resolve};
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
 /// it a file that was opened in vain.
 #[derive(Debug)]
 pub(super) enum Answer {
+    Root { id: OpId, result: io::Result<Arc<Root>> },
     Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
     Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
     Read { id: OpId, result: io::Result<Vec<u8>> },
@@ -34,6 +35,17 @@ impl Uring {
             Answer::Resolved { id, result }
         });
         self.offloaded(id, ticket);
+    }
+
+    pub(super) fn start_find_root(&mut self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) {
+        match present {
+            // Not through the ring: a direct call that never waits is cheaper than an entry.
+            Some(root) if find_root::leads_to(&path, &root) => self.emit(id, Outcome::Root(root)),
+            present => {
+                let find = move || Answer::Root { id, result: find_root::find(&path, links, present) };
+                self.offload(id, LaneKind::Disk, 0, find);
+            }
+        }
     }
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
@@ -85,6 +97,7 @@ impl Uring {
 
     /// Takes what the threads have ready.
     pub(super) fn collect_answers(&mut self) {
+        let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
         for answer in self.offload.results() {
             match answer {
                 Answer::Resolved { id, result } => {
@@ -92,12 +105,11 @@ impl Uring {
                 }
                 Answer::Opened { id, result } => self.answer_open(id, result),
                 Answer::Read { id, result } => {
-                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
                     self.answer(id, result.map_or_else(failed, Outcome::Read));
                 }
                 Answer::Warmed { id, until } => self.on_warmed(id, until),
+                Answer::Root { id, result } => self.answer(id, result.map_or_else(failed, Outcome::Root)),
                 Answer::Listed { id, result } => {
-                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
                     self.answer(id, result.map_or_else(failed, Outcome::Listed));
                 }
                 Answer::Computed { id, bytes } => self.answer(id, Outcome::Computed(bytes)),

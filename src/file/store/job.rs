@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{OpenFile, Resource};
+use super::{OpenFile, Place, Resource};
 use crate::driver::{File, FileInfo};
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::{Listed, Sort};
@@ -20,6 +20,10 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 pub(super) enum Step {
+    /// Finding out which folder a place is now.
+    Looking {
+        place: Place,
+    },
     Opening {
         previous: Option<Rc<Resource>>,
     },
@@ -87,7 +91,8 @@ impl Step {
             Self::Fetching { source, .. } | Self::Fetched { source, .. } | Self::Compressing { source, .. } => {
                 source.info.size
             }
-            Self::Opening { .. }
+            Self::Looking { .. }
+            | Self::Opening { .. }
             | Self::Opened { .. }
             | Self::Reading { .. }
             | Self::Listing { .. }

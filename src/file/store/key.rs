@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use smallvec::SmallVec;
 
 use super::Place;
-use crate::file::compress::Coding;
+use crate::file::compress::{Coding, Level};
 use crate::file::listing::Sort;
 
 pub(super) type CacheKey = SmallVec<[u8; 160]>;
@@ -15,7 +15,7 @@ pub(super) type CacheKey = SmallVec<[u8; 160]>;
 pub(super) enum Aspect {
     Plain,
     Folder,
-    Coded(Coding),
+    Coded(Coding, Level),
     /// Not kept by itself, only looked for.
     Sorted(Sort),
 }
@@ -25,17 +25,35 @@ pub(super) fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
     key.push(match aspect {
         Aspect::Plain => b'p',
         Aspect::Folder => b'f',
-        Aspect::Coded(Coding::Gzip) => b'g',
-        Aspect::Coded(Coding::Brotli) => b'b',
-        Aspect::Coded(Coding::Zstd) => b'z',
+        Aspect::Coded(Coding::Gzip, _) => b'g',
+        Aspect::Coded(Coding::Brotli, _) => b'b',
+        Aspect::Coded(Coding::Zstd, _) => b'z',
         Aspect::Sorted(sort) => b'0' + sort.number() as u8,
     });
-    key.extend_from_slice(&place.number.to_ne_bytes());
+    key.extend_from_slice(&place.number().to_ne_bytes());
+    if let Aspect::Coded(_, level) = aspect {
+        // Routes of one folder may compress more or less.
+        key.push(level.number());
+    }
     key.extend_from_slice(path.to_bytes());
     key
 }
 
 /// The path in a key.
 pub(super) fn path_of(key: &[u8]) -> &[u8] {
-    key.get(1 + size_of::<u64>()..).unwrap_or_default()
+    let level_bytes = usize::from(matches!(key.first(), Some(b'g' | b'b' | b'z')));
+    key.get(1 + size_of::<u64>() + level_bytes..).unwrap_or_default()
+}
+
+/// What a look at a place is found by among the jobs; no other key begins with it.
+pub(super) fn key_of_look(place: &Place) -> CacheKey {
+    let mut key = CacheKey::new();
+    key.push(b'r');
+    key.extend_from_slice(&place.address().to_ne_bytes());
+    key
+}
+
+/// Whether a key is about something beneath the folder of this number.
+pub(super) fn is_beneath(key: &[u8], number: u64) -> bool {
+    key.get(1..).is_some_and(|rest| rest.starts_with(&number.to_ne_bytes()))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::driver::{File, FolderEntry, Request};
+use crate::driver::{File, FolderEntry, Links, Request, Root};
 
 struct Bench {
     store: Store,
@@ -12,7 +12,11 @@ struct Bench {
     waiter: Key,
     now: Time,
     files: Table<()>,
-    _folder: tempfile::TempDir,
+    /// What the place's path leads to.
+    folder_is: Result<Arc<Root>, i32>,
+    /// How often it was looked at.
+    looks: u32,
+    folder: tempfile::TempDir,
 }
 
 /// Midday of some day; what was modified long before is settled.
@@ -27,11 +31,13 @@ const SMALL: FileInfo = FileInfo { size: 5, ..INFO };
 impl Bench {
     fn new(limits: StoreLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { root: Root::open(folder.path()).unwrap(), number: 0 };
+        let place = Place::new(folder.path().into(), Links::Follow);
         let waiter = Table::new().insert(());
         let mut store = Store::new(limits);
         store.set_unix_seconds(NOW_S);
-        Self { store, ops: Ops::new(), place, waiter, now: Time::ZERO, files: Table::new(), _folder: folder }
+        let folder_is = Ok(Root::open(folder.path()).unwrap());
+        let (ops, now, files) = (Ops::new(), Time::ZERO, Table::new());
+        Self { store, ops, place, waiter, now, files, folder_is, looks: 0, folder }
     }
 
     /// A request that begins now.
@@ -40,6 +46,7 @@ impl Bench {
     }
 
     fn list(&mut self) -> Lookup<Rc<Listed>> {
+        self.look();
         self.store.list(&self.place, c"many", Sort::default(), self.inquiry(), &mut self.ops)
     }
 
@@ -47,7 +54,21 @@ impl Bench {
         self.get_path(c"file")
     }
 
+    /// Has the place looked at if that is due, so that what is asked for next is what the test is about.
+    fn look(&mut self) {
+        if matches!(self.store.root(&self.place, self.inquiry(), &mut self.ops), Lookup::Pending) {
+            let root = self.folder_is.clone();
+            let (id, token) = self.ops.iter_in_flight().last().unwrap();
+            self.ops.settle(id, true);
+            let outcome = root.map_or_else(|errno| Outcome::Failed(Fault::Os(errno)), Outcome::Root);
+            self.store.on_outcome(token.machine, outcome, self.now);
+            self.store.take_woken();
+            self.looks += 1;
+        }
+    }
+
     fn get_path(&mut self, path: &CStr) -> Lookup<Rc<Resource>> {
+        self.look();
         self.store.get(&self.place, path, self.inquiry(), &mut self.ops)
     }
 
@@ -56,6 +77,7 @@ impl Bench {
     }
 
     fn coded_path(&mut self, path: &CStr, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
+        self.look();
         let how = (Coding::Gzip, Coding::Gzip.default_level());
         self.store.coded(&self.place, path, how, source, self.inquiry(), &mut self.ops)
     }
@@ -347,4 +369,110 @@ fn a_store_holds_no_more_files_open_than_it_may() {
     bench.store.clear();
     assert_eq!(bench.settle_closed(), 3);
     assert!(bench.store.is_at_rest());
+}
+
+fn seconds(count: u64) -> Time {
+    Time::ZERO + Duration::from_secs(count)
+}
+
+#[test]
+fn a_place_is_looked_at_once_a_second_while_it_is_asked_for_and_never_when_idle() {
+    let mut bench = Bench::new(StoreLimits::default());
+    bench.fetched(c"file", SMALL, b"12345");
+    for millis in 0..5000 {
+        bench.now = Time::ZERO + Duration::from_millis(millis);
+        bench.look();
+    }
+    assert_eq!(bench.looks, 5);
+    bench.now = seconds(60);
+    bench.store.sweep(bench.now);
+    bench.end_turn();
+    assert_eq!((bench.looks, bench.ops.in_flight()), (5, 0));
+}
+
+#[test]
+fn a_path_that_leads_to_another_folder_is_followed_and_nothing_of_the_old_one_is_kept() {
+    let mut bench = Bench::new(StoreLimits::default());
+    bench.fetched(c"large", INFO, b"");
+    bench.fetched(c"file", SMALL, b"older");
+    let other = tempfile::tempdir().unwrap();
+    bench.folder_is = Ok(Root::open(other.path()).unwrap());
+    bench.now = Time::ZERO + Duration::from_millis(999);
+    assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "it was looked at a moment ago");
+    bench.now = seconds(1);
+    assert!(matches!(bench.get(), Lookup::Pending));
+    assert_eq!((bench.store.cache.len(), bench.store.open), (0, 0));
+    bench.end_turn();
+    assert_eq!(bench.ops.in_flight(), 2, "the large file is closed, the small one opened");
+}
+
+#[test]
+fn a_folder_that_is_gone_is_a_fault_of_its_own_until_it_is_back() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let folder = bench.folder_is.clone();
+    bench.fetched(c"file", SMALL, b"12345");
+    bench.folder_is = Err(libc::ENOENT);
+    for second in [1, 2] {
+        bench.now = seconds(second);
+        for _ in 0..3 {
+            assert!(matches!(bench.get(), Lookup::Found(Err(Fault::RootLost(libc::ENOENT)))));
+            assert!(matches!(bench.list(), Lookup::Found(Err(Fault::RootLost(libc::ENOENT)))));
+        }
+    }
+    assert_eq!(bench.looks, 3, "once a second");
+    bench.folder_is = folder;
+    bench.now = seconds(3);
+    bench.fetched(c"file", SMALL, b"12345");
+}
+
+/// Were descriptors scarce, a folder that is open would else be given up for want of one to look at it with.
+#[test]
+fn a_look_that_fails_for_the_moment_changes_nothing() {
+    let mut bench = Bench::new(StoreLimits::default());
+    bench.fetched(c"file", SMALL, b"12345");
+    for errno in [libc::EMFILE, libc::EIO, libc::ENOMEM] {
+        bench.folder_is = Err(errno);
+        bench.now = bench.now + Duration::from_secs(1);
+        bench.look();
+        assert!(bench.place.is_good(bench.now) && bench.store.cache.len() == 1, "{errno}");
+    }
+}
+
+#[test]
+fn a_folder_that_nobody_asks_for_is_let_go_with_its_files() {
+    let idle_for = Duration::from_secs(20);
+    let mut bench = Bench::new(StoreLimits { idle_for, ..StoreLimits::default() });
+    bench.fetched(c"large", INFO, b"");
+    bench.now = seconds(5);
+    bench.look();
+    assert_eq!(bench.store.next_sweep(), Some(seconds(20)));
+    let root = Arc::downgrade(bench.folder_is.as_ref().unwrap());
+    bench.folder_is = Err(libc::ENOENT);
+    for (second, is_held) in [(20, true), (24, true), (25, false)] {
+        bench.now = seconds(second);
+        bench.store.sweep(bench.now);
+        drop(bench.ops.drain());
+        assert_eq!(root.strong_count() > 0, is_held, "{second}");
+    }
+    assert_eq!((bench.settle_closed(), bench.store.next_sweep()), (1, None));
+    bench.folder_is = Ok(Root::open(bench.folder.path()).unwrap());
+    assert!(matches!(bench.get(), Lookup::Pending), "it is looked for and opened again");
+}
+
+#[test]
+fn a_reload_and_a_second_place_of_the_same_folder_share_what_is_cached() {
+    let mut bench = Bench::new(StoreLimits::default());
+    bench.fetched(c"file", SMALL, b"12345");
+    let root = || Root::open(bench.folder.path()).unwrap();
+    let (again, strict) = (Place::new(bench.folder.path().into(), Links::Follow), root());
+    let other = Place::new(bench.folder.path().into(), Links::Refuse);
+    let refusing = Root::open_with(bench.folder.path(), Links::Refuse).unwrap();
+    let places = vec![(bench.place.clone(), root()), (again.clone(), strict), (other.clone(), refusing)];
+    bench.store.keep_places(places, bench.now);
+    assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "a reload changes nothing");
+    bench.place = again;
+    bench.store.keep_places(Vec::new(), bench.now);
+    assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "the first place is gone, the folder is not");
+    bench.place = other;
+    assert!(matches!(bench.get(), Lookup::Pending), "links are another policy");
 }

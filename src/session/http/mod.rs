@@ -446,7 +446,7 @@ impl Task for Http {
         if let Some(fault) = client.writer.fault() {
             return Some(match fault {
                 Fault::FileTruncated => Ending::FileLost(fault),
-                Fault::Os(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
+                Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
             });
         }
         if let Some(End::Failed(fault)) = client.reader.end() {

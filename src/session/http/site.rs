@@ -1,14 +1,20 @@
 //! What answers in its own name, as the sessions of its listener share it: a folder that is served, or nothing but errors.
 
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{AnswerConfig, SiteConfig};
 use crate::file::store::Place;
 use crate::http::path::DecodedPath;
 
+/// How many there have been.
+static SITES: AtomicU64 = AtomicU64::new(0);
+
 /// One site.
 #[derive(Debug)]
 pub struct Site {
+    /// Tells it from every other one of this process, also from those that were before it.
+    pub number: u64,
     /// Where the bytes come from.
     pub source: Source,
     /// How they are served.
@@ -42,7 +48,8 @@ impl Site {
     pub fn new(source: Source, config: SiteConfig, answers: AnswerConfig, prefix: &[u8]) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
-        Self { source, config, answers, index, fallback, prefix: prefix.to_vec() }
+        let number = SITES.fetch_add(1, Ordering::Relaxed);
+        Self { number, source, config, answers, index, fallback, prefix: prefix.to_vec() }
     }
 
     /// Whether a path leads to or through a dot file that is not to be seen. The route's own prefix was written down by

@@ -129,6 +129,9 @@ pub(super) fn refusal_of(fault: Fault) -> Refusal {
             | libc::ECANCELED,
         ) => Refusal::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again"),
         Fault::FileTruncated => Refusal::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; try again"),
+        Fault::RootLost(_) => {
+            Refusal::new(Status::SERVICE_UNAVAILABLE, "the folder that is served is not there; try again later")
+        }
         Fault::Os(_) | Fault::Resolver(_) => Refusal::new(Status::INTERNAL_SERVER_ERROR, "the file cannot be read"),
     }
 }

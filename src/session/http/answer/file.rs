@@ -154,7 +154,8 @@ impl Exchange<'_> {
     fn prepared_not_modified(&self, resource: &Resource, coding: Option<Coding>) -> Option<Answer> {
         let not_modified = resource.not_modified.borrow();
         let (tag, prepared) = not_modified.as_ref()?;
-        let is_it = prepared.unix_second == self.unix_seconds
+        let is_it = prepared.maker == self.site.number
+            && prepared.unix_second == self.unix_seconds
             && prepared.coding == coding
             && self.tag_of_usual_get() == Some(tag.as_bytes());
         is_it.then(|| self.answered(Status::NOT_MODIFIED, prepared.response.clone(), Body::Sent, 0))
@@ -165,7 +166,10 @@ impl Exchange<'_> {
         let Content::Memory(bytes) = &resource.content else { return None };
         let prepared = resource.prepared.borrow();
         let is_it = |prepared: &&Prepared| {
-            prepared.unix_second == self.unix_seconds && prepared.coding == coding && self.is_plain_get()
+            prepared.maker == self.site.number
+                && prepared.unix_second == self.unix_seconds
+                && prepared.coding == coding
+                && self.is_plain_get()
         };
         let chunk = prepared[usize::from(self.keep_alive)].as_ref().filter(is_it)?.response.clone();
         Some(self.answered(Status::OK, chunk, Body::Sent, bytes.len() as u64))
@@ -183,6 +187,7 @@ impl Exchange<'_> {
                 let chunk = Chunk::shared(out);
                 if self.is_plain_get() {
                     described.resource.prepared.borrow_mut()[usize::from(self.keep_alive)] = Some(Prepared {
+                        maker: self.site.number,
                         unix_second: self.unix_seconds,
                         coding: described.coding,
                         response: chunk.clone(),
@@ -234,7 +239,12 @@ impl Exchange<'_> {
         let response = Chunk::shared(out);
         let tag = *validators.tag();
         if self.tag_of_usual_get() == Some(tag.as_bytes()) {
-            let prepared = Prepared { unix_second: self.unix_seconds, coding, response: response.clone() };
+            let prepared = Prepared {
+                maker: self.site.number,
+                unix_second: self.unix_seconds,
+                coding,
+                response: response.clone(),
+            };
             resource.not_modified.replace(Some((tag, prepared)));
         }
         self.answered(Status::NOT_MODIFIED, response, Body::Sent, 0)
