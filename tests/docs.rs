@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 17] = [
+const MACHINES: [(&str, &str); 18] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Introduction", "src/session/introduction.rs"),
@@ -22,6 +22,7 @@ const MACHINES: [(&str, &str); 17] = [
     ("Http", "src/session/http/mod.rs"),
     ("Forward", "src/session/http/forward.rs"),
     ("Store", "src/file/store.rs"),
+    ("Place", "src/file/store/place.rs"),
     ("FileHandle", "src/file/handle.rs"),
 ];
 

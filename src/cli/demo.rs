@@ -1,7 +1,7 @@
 //! `xps` alone: a demonstration that needs nothing else on the machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::args::{LogOptions, ServerOptions};
 use super::banner;
@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::serve::serve;
 use crate::config::{
     AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress,
+    start,
 };
 use crate::upstream::GroupConfig;
 
@@ -23,7 +24,7 @@ const PUBLIC: &str = "public";
 /// Four services on the ports that the original's road ends with.
 pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
     let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
-    let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
+    let root = start::absolute(Path::new(PUBLIC)).ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);

@@ -160,11 +160,26 @@ fn takes_another(service: &Service) -> bool {
     }
 }
 
+/// How many folders a worker holds open for this.
+fn served_folders(service: &Service) -> usize {
+    match service {
+        Service::Http(front) => {
+            let routes = front.hosts.iter().flat_map(|host| &host.routes);
+            routes.filter(|route| matches!(&route.handler, HandlerConfig::Site(site) if site.root.is_some())).count()
+        }
+        Service::SendFile { .. } => 1,
+        Service::Echo | Service::Reverse | Service::TcpProxy(..) | Service::SendText(_) => 0,
+    }
+}
+
 /// Of all descriptors, files kept open that nobody is being sent may have one in so many.
 const OPEN_FILES_SHARE: u64 = 8;
 
 /// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
 const OWN_DESCRIPTORS: u64 = 24;
+
+/// Of those, so many are for folders that are served. Further ones take their own.
+const OWN_FOLDERS: u64 = 4;
 
 /// A limit of descriptors that leaves room for fewer is worth a word.
 const FEW_CONNECTIONS: usize = 64;
@@ -176,7 +191,9 @@ fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mu
     let for_files =
         if serves(|service| matches!(service, Service::Http(_))) { descriptors / OPEN_FILES_SHARE } else { 0 };
     let each = if serves(takes_another) { 2 } else { 1 };
-    let connections = descriptors.saturating_sub(OWN_DESCRIPTORS + for_files) / each;
+    let folders: usize = listeners.iter().map(|listener| served_folders(&listener.service)).sum();
+    let own = OWN_DESCRIPTORS + (folders as u64).saturating_sub(OWN_FOLDERS);
+    let connections = descriptors.saturating_sub(own + for_files) / each;
     let connections = usize::try_from(connections).unwrap_or(usize::MAX).max(1);
     if connections < FEW_CONNECTIONS.min(limits.connections_max) {
         let remedy = "raise it (ulimit -n, LimitNOFILE=), or have fewer workers";

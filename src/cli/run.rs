@@ -8,12 +8,12 @@ use super::args::{LogOptions, ServerOptions};
 use super::failure::Failure;
 use super::operate::operate;
 use crate::config::build::Builder;
-use crate::config::{ServerConfig, file};
+use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
 
 /// Serves, and reads the file anew when it is asked to.
 pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    // Where the process is may change, where the file is may not.
+    // The way to it, not where that leads now: a link on it may be switched to another release before the next reload.
     let (folder, path) = place(&path)?;
     let mut builder = Builder::new(&folder);
     let workers = options.workers;
@@ -61,12 +61,11 @@ pub fn without_logs(file: &mut file::File) {
     }
 }
 
-/// The folder that a file is in, and the file, both from the root on.
+/// The folder that a file is in, and the file, both from the top and with no link resolved.
 pub fn place(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.canonicalize().map_err(|error| Failure::Config { path: path.to_owned(), error })?;
-    let path = folder.join(path.file_name().unwrap_or_default());
-    Ok((folder, path))
+    let whole = start::absolute(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
+    let folder = whole.parent().unwrap_or(Path::new("/")).to_owned();
+    Ok((folder, whole))
 }
 
 /// Reads a file, or says everything that is wrong with it.

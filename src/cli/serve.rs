@@ -1,7 +1,7 @@
 //! The commands that serve: from options to a running server, and to its end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
 use super::failure::Failure;
@@ -14,7 +14,7 @@ use crate::config::file::FileMode;
 use crate::config::units::Size;
 use crate::config::{
     AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
-    ServerConfig, Service, SiteConfig,
+    ServerConfig, Service, SiteConfig, start,
 };
 use crate::driver::{Links, limits};
 use crate::file::compress::Compression;
@@ -51,14 +51,17 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, F
         path => {
             let path = Path::new(path);
             let failed = |error| Failure::AccessLog { path: path.to_owned(), error };
-            AccessLog::to_file(path, format).map(Some).map_err(failed)
+            let whole = start::absolute(path).map_err(failed)?;
+            AccessLog::to_file(&whole, format).map(Some).map_err(failed)
         }
     }
 }
 
 /// Serves a folder over HTTP.
 pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let root = options.dir.canonicalize().map_err(|error| Failure::Folder { path: options.dir.clone(), error })?;
+    let failed = |error| Failure::Folder { path: options.dir.clone(), error };
+    options.dir.metadata().map_err(failed)?;
+    let root = start::absolute(&options.dir).map_err(failed)?;
     let access = access_log(&options.access_log, options.access_format)?;
     let compression = Compression {
         size_min: options.compression_min_size.0 as u64,
@@ -119,8 +122,8 @@ pub fn send(
     serve(each(listen, &Service::SendFile { root, path }), server, log, &[])
 }
 
-/// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, not here: a
-/// link in the root that leads out of it is not followed.
+/// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, and on the way to
+/// the root when it is looked for, not here: a link in the root that leads out of it is not followed.
 fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
     let failed = |error| Failure::File { path: file.to_owned(), error };
     if !file.metadata().map_err(failed)?.is_file() {
@@ -131,20 +134,32 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
-    let folder = folder.canonicalize().map_err(failed)?;
-    let root = match root {
-        Some(root) => root.canonicalize().map_err(|error| Failure::File { path: root, error })?,
-        None => folder.clone(),
+    let whole_folder = start::absolute(folder).map_err(failed)?;
+    let Some(given) = root else {
+        leads_into(file, &folder.canonicalize().map_err(failed)?)?;
+        return Ok((whole_folder, PathBuf::from(name)));
     };
-    let Ok(path) = folder.join(name).strip_prefix(&root).map(Path::to_owned) else {
-        return Err(Failure::OutsideRoot { path: file.to_owned(), root });
+    let bad_root = |error| Failure::File { path: given.clone(), error };
+    let (root, resolved) = (start::absolute(&given).map_err(bad_root)?, given.canonicalize().map_err(bad_root)?);
+    let path = match whole_folder.join(name).strip_prefix(&root) {
+        Ok(path) if !path.components().any(|part| part == Component::ParentDir) => path.to_owned(),
+        // The two paths lead through different links, or up and down again, to the same folder.
+        Ok(_) | Err(_) => match folder.canonicalize().map_err(failed)?.join(name).strip_prefix(&resolved) {
+            Ok(path) => path.to_owned(),
+            Err(_) => return Err(Failure::OutsideRoot { path: file.to_owned(), root }),
+        },
     };
-    // Every connection would meet it; better it is said now.
-    let target = file.canonicalize().map_err(failed)?;
-    if !target.starts_with(&root) {
-        return Err(Failure::LeadsOut { path: file.to_owned(), target, root });
-    }
+    leads_into(file, &resolved)?;
     Ok((root, path))
+}
+
+/// Every connection would meet a link that leads out of the root; better it is said now.
+fn leads_into(file: &Path, root: &Path) -> Result<(), Failure> {
+    let target = file.canonicalize().map_err(|error| Failure::File { path: file.to_owned(), error })?;
+    if target.starts_with(root) {
+        return Ok(());
+    }
+    Err(Failure::LeadsOut { path: file.to_owned(), target, root: root.to_owned() })
 }
 
 fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {

@@ -3,6 +3,7 @@
 mod address;
 pub mod build;
 pub mod file;
+pub mod start;
 pub mod units;
 
 use std::path::PathBuf;

@@ -5,11 +5,13 @@
 //! `XPS_INHERIT=FD,FD,…`, and `XPS_READY=FD` is a pipe on which it waits for a byte: the successor serves. Those of unix
 //! sockets whose files are the successor's to remove are also in `XPS_INHERIT_FILES`; a manager removes its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::thread;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use socket2::{SockAddr, SockRef};
 
+use crate::config::start;
 use crate::driver::{Address, UnixPath, descriptors};
 
 /// Descriptors of sockets, separated by commas.
@@ -115,11 +118,13 @@ pub fn tell_predecessor() {
     }
 }
 
-/// What starts this program anew, as it was started: taken down before its file may be replaced.
+/// What starts this program again, as it was started: by the same path, which may lead to a newer program by then.
 #[derive(Clone, Debug)]
 pub struct Origin {
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// Where it was started; `None`: that folder was gone by then.
+    folder: Option<PathBuf>,
 }
 
 /// A process that is to take this one's place.
@@ -144,9 +149,11 @@ impl Origin {
     /// This process's.
     ///
     /// # Errors
-    /// `/proc` does not tell.
+    /// Neither the command line nor `/proc` tells where the program is.
     pub fn of_this_process() -> io::Result<Self> {
-        Ok(Self { program: std::env::current_exe()?, arguments: std::env::args_os().skip(1).collect() })
+        let mut arguments = std::env::args_os();
+        let program = program(&arguments.next().unwrap_or_default())?;
+        Ok(Self { program, arguments: arguments.collect(), folder: start::folder().ok() })
     }
 
     /// Starts a process like this one was, and hands it these sockets.
@@ -164,7 +171,12 @@ impl Origin {
             let numbers = sockets.iter().filter(is_in).map(|handed| handed.socket.as_raw_fd().to_string());
             numbers.collect::<Vec<_>>().join(",")
         };
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // Where its way leads now. If it leads nowhere any more, whole paths may still do.
+        if let Some(folder) = self.folder.as_ref().filter(|folder| folder.is_dir()) {
+            command.current_dir(folder).env("PWD", folder);
+        }
+        let child = command
             .args(&self.arguments)
             .env(INHERIT, list(|_| true))
             .env(FILES, list(|handed| handed.has_file))
@@ -175,6 +187,25 @@ impl Origin {
             .spawn()?;
         Ok(Successor { child, ready: File::from(OwnedFd::from(ready)) })
     }
+}
+
+/// The path by which a program was called, from the top, with no link on its way resolved; if that is not this program's,
+/// the path that `/proc` tells, which is the program's own.
+fn program(called: &OsStr) -> io::Result<PathBuf> {
+    let candidates: Vec<PathBuf> = if called.as_bytes().contains(&b'/') {
+        start::absolute(Path::new(called)).into_iter().collect()
+    } else {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).filter_map(|folder| start::absolute(&folder.join(called)).ok()).collect()
+    };
+    let running = Path::new("/proc/self/exe").metadata();
+    let is_running = |path: &PathBuf| match (path.metadata(), &running) {
+        (Ok(found), Ok(running)) => (found.dev(), found.ino()) == (running.dev(), running.ino()),
+        // Without /proc there is nothing to compare it with.
+        (Ok(found), Err(_)) => found.is_file(),
+        (Err(_), _) => false,
+    };
+    candidates.into_iter().find(is_running).map_or_else(std::env::current_exe, Ok)
 }
 
 impl Successor {

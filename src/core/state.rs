@@ -190,6 +190,8 @@ impl Core {
     /// From now on these folders are served, with what their paths led to a moment ago.
     pub fn keep_places(&mut self, places: Vec<(Place, Arc<Root>)>, now: Time) {
         self.store.keep_places(places, now);
+        // A worker that nobody comes to has no turn to do it in.
+        self.arm_sweep();
     }
 
     /// The bounds that hold from now on; receive buffers stay as they are.

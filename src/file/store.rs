@@ -19,6 +19,7 @@
 //! file, unchanged, what is in memory stays. One look-up serves all who wait for it. It does not know
 //! what files are for.
 
+mod found;
 mod job;
 mod key;
 mod limits;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use self::found::{AtHand, Found, Kept};
 use self::job::{Input, Job, Step};
 use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
@@ -121,18 +123,6 @@ pub struct Store {
     unix_seconds: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Kept {
-    found: Found,
-    since: Time,
-}
-
-#[derive(Clone, Debug)]
-enum Found {
-    Resource(Rc<Resource>),
-    Folder(Rc<Listed>),
-}
-
 impl Store {
     /// A store with nothing in it.
     pub fn new(limits: StoreLimits) -> Self {
@@ -162,9 +152,7 @@ impl Store {
 
     /// What a path leads to.
     pub fn get(&mut self, place: &Place, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<Resource>> {
-        if !place.is_good(inquiry.now)
-            && let Some(other) = self.look(place, inquiry, ops)
-        {
+        if let Some(other) = self.enter(place, inquiry, ops) {
             return other;
         }
         let key = key_of(place, Aspect::Plain, path);
@@ -194,9 +182,7 @@ impl Store {
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Listed>> {
-        if !place.is_good(inquiry.now)
-            && let Some(other) = self.look(place, inquiry, ops)
-        {
+        if let Some(other) = self.enter(place, inquiry, ops) {
             return other;
         }
         let sorted = key_of(place, Aspect::Sorted(sort), path);
@@ -260,9 +246,7 @@ impl Store {
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Resource>> {
-        if !place.is_good(inquiry.now)
-            && let Some(other) = self.look(place, inquiry, ops)
-        {
+        if let Some(other) = self.enter(place, inquiry, ops) {
             return other;
         }
         let key = key_of(place, Aspect::Coded(coding, level), path);
@@ -584,32 +568,6 @@ impl Store {
     fn let_go(&mut self, gone: impl IntoIterator<Item = Kept>) {
         let open = gone.into_iter().filter(|kept| kept.found.is_open()).count();
         self.open = self.open.saturating_sub(open as u32);
-    }
-}
-
-/// What is known of a key.
-enum AtHand {
-    Good(Found),
-    Old(Found),
-    Fault(Fault),
-    Nothing,
-}
-
-impl Found {
-    /// Whether it holds a descriptor.
-    fn is_open(&self) -> bool {
-        matches!(self, Self::Resource(resource) if matches!(resource.content, Content::File(_)))
-    }
-
-    /// Bytes of memory, about: of a small file three times its size, since it is kept as responses, too.
-    fn memory(&self) -> usize {
-        match self {
-            Self::Resource(resource) => match &resource.content {
-                Content::Memory(bytes) => 512 + 3 * bytes.len(),
-                Content::File(_) | Content::Folder | Content::Special => 512,
-            },
-            Self::Folder(listed) => listed.memory(),
-        }
     }
 }
 

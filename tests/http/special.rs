@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use crate::site::Site;
-use crate::support::namespace::with_mounts;
+use crate::support::namespace::Mounts;
 use crate::support::{Launch, WaitingWriter, backends, skip};
 
 backends! {
@@ -55,8 +55,8 @@ backends! {
     }
 
     fn a_folder_is_listed_without_proc(backend) {
-        let Some(words) = with_mounts("a_folder_is_listed_without_proc", "mount -t tmpfs none /proc") else { return };
-        let site = Site::launched(backend, &[], |launch| launch.through(words), |_| {});
+        let Some(mounts) = Mounts::made_by("a_folder_is_listed_without_proc", "mount -t tmpfs none /proc") else { return };
+        let site = Site::launched(backend, &[], |launch| launch.through(mounts.words), |_| {});
         let page = site.get("/");
         assert_eq!(page.status, 200);
         assert!(page.text().contains("href=\"/probe\""));

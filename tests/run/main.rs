@@ -22,6 +22,7 @@ mod queue;
 mod relay;
 mod reload;
 mod replace;
+mod roots;
 mod routes;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct StoreLimits {
     /// For how long a result is used before the path is opened again.
     pub valid_for: Duration,
-    /// How long after its last use a result is kept; a large file stays open for so long.
+    /// How long after its last use a result is kept; a large file stays open for so long, and so does a folder that is served.
     pub idle_for: Duration,
     /// Files up to so many bytes are kept in memory, larger ones open.
     pub small_bytes_max: u64,

@@ -38,17 +38,17 @@ impl Store {
 
     /// The folder that the place is now.
     pub fn root(&mut self, place: &Place, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Arc<Root>> {
-        if !place.is_good(inquiry.now)
-            && let Some(other) = self.look(place, inquiry, ops)
-        {
-            return other;
-        }
-        Lookup::Found(root_of(place))
+        self.enter(place, inquiry, ops).unwrap_or_else(|| Lookup::Found(root_of(place)))
     }
 
-    /// Has the place looked at. `None`: it may be used as it is.
+    /// Has the place looked at if that is due. `None`: it may be used as it is.
+    #[inline]
+    pub(super) fn enter<T>(&mut self, place: &Place, inquiry: Inquiry, ops: &mut Ops) -> Option<Lookup<T>> {
+        if place.is_good(inquiry.now) { None } else { self.look(place, inquiry, ops) }
+    }
+
     #[cold]
-    pub(super) fn look<T>(&mut self, place: &Place, inquiry: Inquiry, ops: &mut Ops) -> Option<Lookup<T>> {
+    fn look<T>(&mut self, place: &Place, inquiry: Inquiry, ops: &mut Ops) -> Option<Lookup<T>> {
         self.know(place, inquiry.now);
         let looked_at = place.looked_at();
         let is_new_enough = looked_at.is_some_and(|at| at >= inquiry.since);
@@ -121,12 +121,16 @@ impl Store {
             }
             State::Lost { told_at, .. } if now.since(told_at) < TOLD_INTERVAL => told_at,
             State::Lost { .. } | State::Open(_) | State::Closed => {
-                tracing::warn!(%path, %fault, "the folder that is served is gone: requests for it get 503 until it is back");
+                tracing::warn!(%path, %fault, "cannot open the folder that is served: requests for it get 503");
                 now
             }
         };
         place.settle(State::Lost { errno, told_at }, now);
         self.release_number_of(place);
+        if matches!(errno, libc::EMFILE | libc::ENFILE) {
+            // Files at hand must not be why it cannot be opened.
+            self.close_down_to(0);
+        }
     }
 
     /// Lets go of folders that nobody has asked for, so that what they lie on can be unmounted.
@@ -205,6 +209,13 @@ fn is_same_folder(one: &Place, other: &Place) -> bool {
 const fn is_of_the_moment(errno: i32) -> bool {
     matches!(
         errno,
-        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR | libc::EAGAIN | libc::EIO | libc::ETIMEDOUT
+        libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EINTR
+            | libc::EAGAIN
+            | libc::EIO
+            | libc::ETIMEDOUT
     )
 }

@@ -105,7 +105,7 @@ pub struct HttpLimits {
 pub struct StoreLimits {
     /// For how long a file is used before its path is opened again.
     pub valid_for: Period,
-    /// How long after its last use a file is kept.
+    /// How long after its last use a file is kept, and a served folder held open, the latter for a second at least.
     pub idle_for: Period,
     /// Files up to so many bytes are kept in memory, larger ones open.
     pub small_bytes_max: Size,

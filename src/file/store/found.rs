@@ -1,0 +1,45 @@
+//! What the store has found, and since when that is so.
+
+use std::rc::Rc;
+
+use super::{Content, Resource};
+use crate::driver::{Fault, Time};
+use crate::file::listing::Listed;
+
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) found: Found,
+    pub(super) since: Time,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Resource(Rc<Resource>),
+    Folder(Rc<Listed>),
+}
+
+/// What is known of a key.
+pub(super) enum AtHand {
+    Good(Found),
+    Old(Found),
+    Fault(Fault),
+    Nothing,
+}
+
+impl Found {
+    /// Whether it holds a descriptor.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Resource(resource) if matches!(resource.content, Content::File(_)))
+    }
+
+    /// Bytes of memory, about: of a small file three times its size, since it is kept as responses, too.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Resource(resource) => match &resource.content {
+                Content::Memory(bytes) => 512 + 3 * bytes.len(),
+                Content::File(_) | Content::Folder | Content::Special => 512,
+            },
+            Self::Folder(listed) => listed.memory(),
+        }
+    }
+}
