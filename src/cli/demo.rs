@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::args::{LogOptions, ServerOptions};
-use super::banner;
+use super::args::{AllOptions, LogOptions};
 use super::failure::Failure;
-use super::serve::serve;
+use super::operate::operate;
+use super::serve::config_of;
+use super::{Invocation, banner};
 use crate::config::{
     AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress,
 };
@@ -21,21 +22,24 @@ const ECHO_PORT: u16 = 8004;
 const PUBLIC: &str = "public";
 
 /// Four services on the ports that the original's road ends with.
-pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let mut config = config_of(&[settings]);
     let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
     let root = PathBuf::from(PUBLIC).canonicalize().ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);
-    let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
+    let connect_timeout = config.limits.connect_timeout;
+    let forward = ForwardConfig { connect_timeout, ..ForwardConfig::new(GroupConfig::of([upstream])) };
+    let proxy = HandlerConfig::Forward(Box::new(forward));
     let http = |handler| Service::Http(FrontConfig::of(handler, AnswerConfig::default(), None));
-    let listeners = vec![
+    config.listeners = vec![
         listener(HTTP_PORT, http(HandlerConfig::Site(Box::new(site)))),
         listener(PROXY_PORT, http(proxy)),
         listener(REVERSE_PORT, Service::Reverse),
         listener(ECHO_PORT, Service::Echo),
     ];
-    serve(listeners, server, log, &hints(&banner::program(), files))
+    operate(config, log, &hints(&banner::program(), files), None, invocation)
 }
 
 /// What to paste into another terminal. `xps` is the command that starts this program.

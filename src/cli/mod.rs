@@ -8,39 +8,56 @@ mod explain;
 mod failure;
 mod man;
 mod operate;
+mod overrides;
 mod probe;
 mod run;
 mod serve;
 mod units;
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::FromArgMatches;
-
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, Given};
 use self::failure::Failure;
 use crate::config::{self, BackendChoice};
 use crate::driver::limits::kernel_release;
 use crate::driver::probe::choose;
 use crate::driver::{FeatureSet, signals};
+use crate::telemetry::LogFormat;
+
+/// What a command is told besides its own options, and what it says besides its result.
+#[derive(Debug)]
+struct Invocation {
+    log_format: LogFormat,
+    /// Of its options, those that were given.
+    given: Vec<Given>,
+    /// The back-end that was asked for, once that is known: the code to exit with depends on it.
+    backend: Cell<BackendChoice>,
+}
 
 /// Does what the process's arguments ask for; the code to exit with.
 pub fn run() -> ExitCode {
     signals::ignore_file_size_limit();
-    let parsed = args::definition().try_get_matches().and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
+    let (arguments, given) = match args::parse() {
+        Ok(parsed) => parsed,
         Err(answer) => return show_answer(&answer),
     };
-    let (format, backend) = (arguments.log.log_format, arguments.server.backend.into());
-    match execute(arguments) {
+    let log_format = arguments.log_format;
+    let invocation = Invocation { log_format, given, backend: Cell::new(BackendChoice::Auto) };
+    match execute(arguments, &invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report(format);
-            failure.exit_code(backend)
+            failure.report(log_format);
+            failure.exit_code(invocation.backend.get())
         }
     }
+}
+
+/// The definition of the command line, for tests that go through all of it.
+#[doc(hidden)]
+pub fn definition() -> clap::Command {
+    args::definition()
 }
 
 /// The parser's own answer: help that was asked for, or what is wrong with the arguments.
@@ -53,25 +70,28 @@ fn show_answer(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
 }
 
-fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { command, server, log, version } = arguments;
+fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure> {
+    let Arguments { command, settings, log, version, log_format: _ } = arguments;
     if version {
         return print(version_text().as_bytes());
     }
     match command {
-        None => demo::run(&server, &log),
-        Some(Command::Run { file }) => run::run(file, &server, &log),
-        Some(Command::Check { file }) => run::check(&file),
+        None => demo::run(&settings, &log, invocation),
+        Some(Command::Run(options)) => run::run(options, invocation),
+        Some(Command::Check(options)) => run::check(&options.file),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
-        Some(Command::Reload { pid }) => signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error }),
-        Some(Command::Proxy(options)) => serve::proxy(options, &server, &log),
-        Some(Command::Serve(options)) => serve::files(options, &server, &log),
-        Some(Command::Echo { listen }) => serve::echo(&listen, &server, &log),
-        Some(Command::Reverse { listen }) => serve::reverse(&listen, &server, &log),
-        Some(Command::Send { file, listen, root }) => serve::send(&file, &listen, root, &server, &log),
-        Some(Command::Connect { upstream }) => connect::run(upstream, &server, &log),
-        Some(Command::Probe { json }) => probe::run(json, &server),
+        Some(Command::Reload(options)) => {
+            let pid = options.pid;
+            signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error })
+        }
+        Some(Command::Proxy(options)) => serve::proxy(options, invocation),
+        Some(Command::Serve(options)) => serve::files(options, invocation),
+        Some(Command::Echo(options)) => serve::echo(&options, invocation),
+        Some(Command::Reverse(options)) => serve::reverse(&options, invocation),
+        Some(Command::Send(options)) => serve::send(options, invocation),
+        Some(Command::Connect(options)) => connect::run(options, invocation),
+        Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut args::definition(), "xps", &mut script);

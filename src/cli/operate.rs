@@ -7,8 +7,9 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::args::LogOptions;
-use super::banner;
 use super::failure::Failure;
+use super::overrides::Overrides;
+use super::{Invocation, banner};
 use crate::config::units::Period;
 use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
 use crate::core::{DrainCause, Operator, RunError, Server, StartError};
@@ -28,8 +29,11 @@ pub fn operate(
     log: &LogOptions,
     hints: &[String],
     reload: Option<Reload>,
+    invocation: &Invocation,
 ) -> Result<(), Failure> {
-    let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
+    let _log = telemetry::start(setup).map_err(Failure::Log)?;
+    invocation.backend.set(config.backend);
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
@@ -38,15 +42,18 @@ pub fn operate(
     if reload.is_some() {
         signals::take_hangup().map_err(|error| Failure::Run(RunError::Supervise(error)))?;
     }
+    let overrides = if reload.is_some() { Overrides::of(&invocation.given) } else { Overrides::default() };
     let server = Server::start(config)?;
     tell_choice(&server);
-    let speaks = !log.quiet && log.log_format == LogFormat::Human;
+    overrides.tell();
+    let speaks = !log.quiet && invocation.log_format == LogFormat::Human;
     if speaks {
-        banner::show(&server, &services, hints);
+        let hints: Vec<String> = overrides.lines().chain(hints.iter().cloned()).collect();
+        banner::show(&server, &services, &hints);
     }
     // A process that another one of ours started has to say that the service is this one now.
     tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
-    server.run(Console { speaks, drain_timeout, descriptors, reload })?;
+    server.run(Console { speaks, drain_timeout, descriptors, reload, overrides })?;
     // The workers that used them have ended.
     let lost = access::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
@@ -61,6 +68,7 @@ struct Console {
     drain_timeout: Period,
     descriptors: Option<u64>,
     reload: Option<Reload>,
+    overrides: Overrides,
 }
 
 impl Operator for Console {
@@ -94,7 +102,10 @@ impl Operator for Console {
 
     fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         match result {
-            Ok(addresses) => tracing::info!(listeners = addresses.len(), "the configuration was reloaded"),
+            Ok(addresses) => {
+                tracing::info!(listeners = addresses.len(), "the configuration was reloaded");
+                self.overrides.tell();
+            }
             Err(error) => tracing::warn!(%error, "the configuration is refused, and nothing has changed"),
         }
         tell_manager(&[NotifyState::Ready]);

@@ -3,28 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::args::{LogOptions, ServerOptions};
+use super::Invocation;
+use super::args::{RunOptions, Settings};
 use super::failure::Failure;
 use super::operate::operate;
 use crate::config::build::Builder;
 use crate::config::{ServerConfig, file};
 use crate::driver::limits;
 
-/// Serves, and reads the file anew when it is asked to.
-pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+/// Serves, and reads the file anew when it is asked to. What was given on the command line has the last word each time.
+pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let RunOptions { file, settings, socket, log } = options;
     // Where the process is may change, where the file is may not.
-    let (folder, path) = place(&path)?;
+    let (folder, path) = place(&file)?;
     let mut builder = Builder::new(&folder);
-    let workers = options.workers;
     let mut load = move || -> Result<ServerConfig, Failure> {
-        let mut config = builder.server(&read(&path)?, limits::usable_cpus())?;
-        if let Some(workers) = workers {
-            config.workers = usize::from(workers);
-        }
-        Ok(config)
+        let mut file = read(&path)?;
+        settings.apply(&mut file);
+        socket.apply(&mut file);
+        Ok(builder.server(&file, limits::usable_cpus())?)
     };
     let config = load()?;
-    operate(config, log, &[], Some(Box::new(load)))
+    operate(config, &log, &[], Some(Box::new(load)), invocation)
 }
 
 /// Says what is wrong with a file, if anything is. Nothing that it names is looked for.
