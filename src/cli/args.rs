@@ -208,8 +208,14 @@ pub enum Command {
         xps schema > xps.schema.json")]
     Run(RunOptions),
 
-    /// Say what is wrong with a configuration file, if anything is; nothing is opened or contacted
-    #[command(after_help = "Example:\n  xps check xps_config.json")]
+    /// Say what is wrong with a configuration file, if anything is; nothing is listened on or contacted
+    ///
+    /// First the file itself, with the place of each mistake (exit code 2); then what it names: folders, files, error pages,
+    /// the folders of access logs and unix sockets (exit code 1). What would only not work is a warning. Whether a port is
+    /// free is not looked for, since the server that the file is for may run.
+    #[command(
+        after_help = "Examples:\n  xps check xps_config.json\n  xps check --no-fs xps_config.json        (on a machine that it is not for)"
+    )]
     Check(CheckOptions),
 
     /// Say what a configuration file would have done with a request; nothing is contacted
@@ -228,7 +234,8 @@ pub enum Command {
 
     /// Have a running `xps run` read its configuration file anew
     ///
-    /// What comes of it is in that program's log.
+    /// A process that is not xps, or would die of the signal, is left alone. What comes of it is in that program's log; the
+    /// exit code says only that it was asked.
     #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
     Reload(ReloadOptions),
 
@@ -319,8 +326,8 @@ mod tests {
     #[test]
     fn every_option_has_its_environment_variable() {
         let command = Arguments::command();
-        // They ask for an answer instead of a server.
-        let serves = |command: &&clap::Command| command.get_name() != "explain";
+        // They are asked by hand, and what is forced should be so where it can be seen.
+        let serves = |command: &&clap::Command| !["explain", "reload"].contains(&command.get_name());
         let commands = std::iter::once(&command).chain(command.get_subcommands().filter(serves));
         let options = commands.flat_map(clap::Command::get_arguments).filter_map(|argument| {
             let long = argument.get_long()?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod banner;
+mod check;
 mod connect;
 mod demo;
 mod explain;
@@ -10,6 +11,8 @@ mod man;
 mod operate;
 mod overrides;
 mod probe;
+mod process;
+mod reload;
 mod run;
 mod serve;
 mod units;
@@ -78,13 +81,10 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
     match command {
         None => demo::run(&settings, &log, invocation),
         Some(Command::Run(options)) => run::run(options, invocation),
-        Some(Command::Check(options)) => run::check(&options.file),
+        Some(Command::Check(options)) => check::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
-        Some(Command::Reload(options)) => {
-            let pid = options.pid;
-            signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error })
-        }
+        Some(Command::Reload(options)) => reload::run(&options),
         Some(Command::Proxy(options)) => serve::proxy(options, invocation),
         Some(Command::Serve(options)) => serve::files(options, invocation),
         Some(Command::Echo(options)) => serve::echo(&options, invocation),
@@ -116,4 +116,10 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Says on standard error what is no failure.
+fn warn(warning: &str) {
+    // Without a standard error there is no one to warn.
+    let _ = writeln!(io::stderr(), "xps: warning: {warning}");
 }

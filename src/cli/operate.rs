@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -9,9 +10,10 @@ use sd_notify::NotifyState;
 use super::args::LogOptions;
 use super::failure::Failure;
 use super::overrides::Overrides;
+use super::process::ProcessSettings;
 use super::{Invocation, banner};
 use crate::config::units::Period;
-use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
+use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service, overlap};
 use crate::core::{DrainCause, Operator, RunError, Server, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
@@ -32,7 +34,7 @@ pub fn operate(
     invocation: &Invocation,
 ) -> Result<(), Failure> {
     let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
-    let _log = telemetry::start(setup).map_err(Failure::Log)?;
+    let _log = telemetry::start(setup)?;
     invocation.backend.set(config.backend);
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
@@ -43,6 +45,7 @@ pub fn operate(
         signals::take_hangup().map_err(|error| Failure::Run(RunError::Supervise(error)))?;
     }
     let overrides = if reload.is_some() { Overrides::of(&invocation.given) } else { Overrides::default() };
+    let process = ProcessSettings::of(&config);
     let server = Server::start(config)?;
     tell_choice(&server);
     overrides.tell();
@@ -53,7 +56,7 @@ pub fn operate(
     }
     // A process that another one of ours started has to say that the service is this one now.
     tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
-    server.run(Console { speaks, drain_timeout, descriptors, reload, overrides })?;
+    server.run(Console { speaks, drain_timeout, descriptors, reload, overrides, process })?;
     // The workers that used them have ended.
     let lost = access::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
@@ -69,6 +72,7 @@ struct Console {
     descriptors: Option<u64>,
     reload: Option<Reload>,
     overrides: Overrides,
+    process: ProcessSettings,
 }
 
 impl Operator for Console {
@@ -91,7 +95,13 @@ impl Operator for Console {
     fn reload(&mut self) -> Option<ServerConfig> {
         let reload = self.reload.as_mut()?;
         tell_reloading();
-        let config = reload().and_then(|mut config| prepare(&mut config, self.descriptors).map(|()| config));
+        let config = reload().and_then(|mut config| {
+            self.process.keep(&mut config);
+            prepare(&mut config, self.descriptors).map(|()| config)
+        });
+        if let Ok(config) = &config {
+            self.drain_timeout = Period(config.limits.drain_timeout);
+        }
         config
             .inspect_err(|failure| {
                 tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
@@ -145,7 +155,17 @@ fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
         // Port 0 is a different one each time.
         address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
-    twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
+    if let Some(address) = twice {
+        return Err(Failure::ListedTwice(address));
+    }
+    let all: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address.inet()).collect();
+    for (at, first) in all.iter().enumerate() {
+        if let Some(second) = all[..at].iter().find(|second| overlap(*first, **second)) {
+            let (one, all) = if first.ip().is_unspecified() { (*second, *first) } else { (*first, *second) };
+            return Err(Failure::Overlap { one, all });
+        }
+    }
+    Ok(())
 }
 
 /// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
@@ -225,9 +245,10 @@ mod tests {
             let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), Service::Echo);
             refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
         };
-        assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(matches!(listen(&["8004", ":8004"]), Err(Failure::ListedTwice(_))));
         assert!(matches!(listen(&["unix:/a", "unix:/b", "unix:/a"]), Err(Failure::ListedTwice(_))));
-        assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
+        assert!(matches!(listen(&["8004", "127.0.0.1:8004"]), Err(Failure::Overlap { .. })));
+        assert!(listen(&["127.0.0.1:8004", "127.0.0.2:8004", "8003"]).is_ok());
         assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }
 }

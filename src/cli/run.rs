@@ -1,4 +1,4 @@
-//! `xps run` and `xps check`: serving as a configuration file says.
+//! `xps run`: serving as a configuration file says.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,18 +25,6 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
     };
     let config = load()?;
     operate(config, &log, &[], Some(Box::new(load)), invocation)
-}
-
-/// Says what is wrong with a file, if anything is. Nothing that it names is looked for.
-pub fn check(path: &Path) -> Result<(), Failure> {
-    let mut file = read(path)?;
-    let (folder, _) = place(path)?;
-    without_logs(&mut file);
-    file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
-    Builder::new(&folder).server(&file, 1)?;
-    let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
-    let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
-    super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
 }
 
 /// Has logs neither opened nor made.

@@ -40,6 +40,17 @@ impl ListenAddress {
     }
 }
 
+/// Whether the kernel refuses to let sockets listen on both: the ports are the same, and one address is part of the other.
+///
+/// An IPv6 wildcard leaves IPv4 alone where there is a listener for that.
+pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() == b.port()
+        && a.port() != 0
+        && a_ip.is_ipv4() == b_ip.is_ipv4()
+        && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
+}
+
 impl From<SocketAddr> for ListenAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Inet(address)
@@ -145,6 +156,27 @@ mod tests {
         assert_eq!(parse("[::1]:3000"), Ok(UpstreamAddress::tcp("::1", 3000)));
         assert_eq!(parse("[::1]:3000").unwrap().to_string(), "[::1]:3000");
         assert_eq!(parse("[::1]:3000").unwrap().authority(), "[::1]:3000");
+    }
+
+    #[test]
+    fn an_address_overlaps_those_that_are_part_of_it() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(super::overlap(a, b), super::overlap(b, a));
+            super::overlap(a, b)
+        };
+        for (a, b) in [("127.0.0.1:1", "0.0.0.0:1"), ("[::]:1", "[::1]:1"), ("[::ffff:127.0.0.1]:1", "127.0.0.1:1")] {
+            assert!(overlap(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("127.0.0.1:1", "0.0.0.0:2"),
+            ("127.0.0.1:0", "0.0.0.0:0"),
+            ("0.0.0.0:1", "[::]:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+        ] {
+            assert!(!overlap(a, b), "{a} {b}");
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 
+pub mod access;
 mod address;
 pub mod affinity;
 mod appetite;

@@ -76,7 +76,7 @@ impl Launch {
 
     /// Leaves the back-end and the time to drain to the configuration file, which flags would overrule.
     #[must_use]
-    pub fn as_the_file_says(mut self) -> Self {
+    pub fn told_nothing(mut self) -> Self {
         self.flags.clear();
         self.is_told_nothing = true;
         self

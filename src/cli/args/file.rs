@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
 use super::server::{AllOptions, SocketOptions};
@@ -29,6 +30,9 @@ pub struct CheckOptions {
     /// The file
     #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
     pub file: PathBuf,
+    /// Look at the file alone, not for the folders, files and addresses that it names
+    #[arg(long, env = "XPS_NO_FS", value_parser = BoolishValueParser::new())]
+    pub no_fs: bool,
 }
 
 /// A request to explain.
@@ -56,4 +60,7 @@ pub struct ReloadOptions {
     /// The process's number
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: i32,
+    /// Send the signal without a look at what the process is
+    #[arg(long)]
+    pub force: bool,
 }
