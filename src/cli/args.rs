@@ -114,7 +114,7 @@ pub const DOCUMENTED: [&str; 14] = [
 
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
-/// Without a command it starts a demonstration on ports 8001 to 8004 of this machine and says what to try.
+/// Without a command it starts a demonstration on ports 8001 to 8004 of this machine, or the next free ones, and says what to try.
 #[derive(Debug, Parser)]
 #[command(
     name = "xps",
