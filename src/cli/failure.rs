@@ -1,6 +1,6 @@
 //! Failures as people meet them: what, on what, why, and what to do; and the code to exit with.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -78,6 +78,12 @@ pub enum Failure {
         /// Why not.
         error: io::Error,
     },
+    /// What is to be served is no folder.
+    #[error("cannot serve {}: it is not a folder", path.display())]
+    NotAFolder {
+        /// What it is.
+        path: PathBuf,
+    },
     /// The access log cannot be written.
     #[error("cannot write the access log {}: {error}", path.display())]
     AccessLog {
@@ -118,24 +124,25 @@ pub enum Failure {
     /// The log cannot be set up.
     #[error("the log cannot be set up: {0}")]
     Log(#[from] LogError),
+    /// The threads that every server has cannot be started.
+    #[error("no thread can be started: {0}")]
+    Thread(#[source] io::Error),
     /// Threads or sockets for the terminal cannot be made.
     #[error("cannot join standard input and output to the connection: {0}")]
     Bridge(#[source] io::Error),
 }
 
 impl Failure {
-    /// Writes it to standard error, in the format of the log, so that who reads JSON reads only JSON.
-    pub fn report(&self, format: LogFormat) {
+    /// What to write to standard error, in the format of the log: where JSON is read, only JSON is to be read.
+    pub fn text(&self, format: LogFormat) -> String {
         let (message, help) = (self.to_string(), self.help());
-        let text = match format {
+        match format {
             LogFormat::Human => {
                 let help = help.map_or(String::new(), |help| format!("help: {help}\n"));
                 format!("xps: error: {message}\n{help}")
             }
             LogFormat::Json => telemetry::last_record(self.level(), &message, help.as_deref()),
-        };
-        // Nobody is left to tell that nobody can be told.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        }
     }
 
     /// `error` is for bugs of xps, also where the program cannot go on: who watches for them should not be called for
@@ -157,12 +164,14 @@ impl Failure {
             | Self::Reload(_)
             | Self::File { .. }
             | Self::Folder { .. }
+            | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
             | Self::Output(_)
             | Self::Log(_)
+            | Self::Thread(_)
             | Self::Bridge(_) => tracing::Level::WARN,
         }
     }
@@ -176,6 +185,7 @@ impl Failure {
             Self::Start(StartError::Worker(error))
             | Self::Client(ClientError::Driver(error))
             | Self::Log(LogError::Thread(error))
+            | Self::Thread(error)
             | Self::Bridge(error) => help_to_set_up(error),
             Self::AccessLog { path, error } | Self::Build(BuildError::AccessLog { path, error }) => {
                 help_to_log(path, error)
@@ -187,6 +197,13 @@ impl Failure {
             Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
+            }
+            Self::NotAFolder { path } => Some(help_to_serve(path)),
+            Self::File { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
+                Some(format!("`xps serve {}` serves a folder's files over HTTP", path.display()))
+            }
+            Self::Config { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
+                Some(format!("name the file: {}", path.join("xps_config.json").display()))
             }
             Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 Some("`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes it".to_owned())
@@ -236,9 +253,11 @@ impl Failure {
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
+            | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
             | Self::Output(_)
+            | Self::Thread(_)
             | Self::Bridge(_) => RUN_TIME,
         })
     }
@@ -288,6 +307,15 @@ fn help_to_set_up(error: &io::Error) -> Option<String> {
         Some(_) | None => return None,
     };
     Some(shortage.remedy().to_owned())
+}
+
+/// Who names a file wants it to be had.
+fn help_to_serve(file: &Path) -> String {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (file, folder) = (file.display(), folder.display());
+    format!(
+        "`xps send {file}` sends it to each client that connects; `xps serve {folder}` serves the folder that it is in"
+    )
 }
 
 /// A socket, or a pipe that nobody reads, cannot be opened by its path.

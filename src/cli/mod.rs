@@ -5,6 +5,7 @@ mod banner;
 mod check;
 mod connect;
 mod demo;
+mod errand;
 mod explain;
 mod failure;
 mod man;
@@ -22,6 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use self::args::{Arguments, Command, Given};
+use self::errand::Errands;
 use self::failure::Failure;
 use crate::config::{self, BackendChoice};
 use crate::driver::limits::kernel_release;
@@ -37,6 +39,8 @@ struct Invocation {
     given: Vec<Given>,
     /// The back-end that was asked for, once that is known: the code to exit with depends on it.
     backend: Cell<BackendChoice>,
+    /// It is a server, which ends also if nobody reads what it says.
+    is_server: Cell<bool>,
 }
 
 /// Does what the process's arguments ask for; the code to exit with.
@@ -47,11 +51,17 @@ pub fn run() -> ExitCode {
         Err(answer) => return show_answer(&answer),
     };
     let log_format = arguments.log_format;
-    let invocation = Invocation { log_format, given, backend: Cell::new(BackendChoice::Auto) };
+    let invocation =
+        Invocation { log_format, given, backend: Cell::new(BackendChoice::Auto), is_server: Cell::new(false) };
     match execute(arguments, &invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report(log_format);
+            let text = failure.text(log_format);
+            if invocation.is_server.get() {
+                say_without_waiting(text);
+            } else {
+                say(&text);
+            }
             failure.exit_code(invocation.backend.get())
         }
     }
@@ -120,6 +130,18 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
 
 /// Says on standard error what is no failure.
 fn warn(warning: &str) {
-    // Without a standard error there is no one to warn.
-    let _ = writeln!(io::stderr(), "xps: warning: {warning}");
+    say(&format!("xps: warning: {warning}\n"));
+}
+
+/// Writes to standard error. Where that cannot be done there is no place to say so.
+fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The same, but a reader that does not read is waited for only a moment.
+fn say_without_waiting(text: String) {
+    match Errands::new("xps-last-words") {
+        Ok(errands) => errands.run(move || say(&text)),
+        Err(_) => say(&text),
+    }
 }

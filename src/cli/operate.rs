@@ -1,13 +1,14 @@
 //! Running a server: what its user is told, and what is asked of whoever started it.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use super::args::LogOptions;
+use super::errand::Errands;
 use super::failure::Failure;
 use super::overrides::Overrides;
 use super::process::ProcessSettings;
@@ -36,6 +37,10 @@ pub fn operate(
     let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
     let _log = telemetry::start(setup)?;
     invocation.backend.set(config.backend);
+    invocation.is_server.set(true);
+    let speaks = !log.quiet && invocation.log_format == LogFormat::Human;
+    let terminal = speaks.then(|| Errands::new("xps-terminal")).transpose().map_err(Failure::Thread)?;
+    let manager = Manager::new().map_err(Failure::Thread)?;
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
@@ -49,14 +54,14 @@ pub fn operate(
     let server = Server::start(config)?;
     tell_choice(&server);
     overrides.tell();
-    let speaks = !log.quiet && invocation.log_format == LogFormat::Human;
-    if speaks {
-        let hints: Vec<String> = overrides.lines().chain(hints.iter().cloned()).collect();
-        banner::show(&server, &services, &hints);
-    }
     // A process that another one of ours started has to say that the service is this one now.
-    tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
-    server.run(Console { speaks, drain_timeout, descriptors, reload, overrides, process })?;
+    manager.tell([NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+    if let Some(terminal) = &terminal {
+        let hints: Vec<String> = overrides.lines().chain(hints.iter().cloned()).collect();
+        let banner = banner::banner(&server, &services, &hints);
+        terminal.run(move || super::say(&banner));
+    }
+    server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process })?;
     // The workers that used them have ended.
     let lost = access::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
@@ -67,7 +72,9 @@ pub fn operate(
 
 /// The terminal or the service manager that a server was started from.
 struct Console {
-    speaks: bool,
+    /// Unless nothing is to be said.
+    terminal: Option<Errands>,
+    manager: Manager,
     drain_timeout: Period,
     descriptors: Option<u64>,
     reload: Option<Reload>,
@@ -78,23 +85,23 @@ struct Console {
 impl Operator for Console {
     fn on_drain(&mut self, connections: usize, cause: DrainCause) {
         match cause {
-            DrainCause::Stopped => tell_manager(&[NotifyState::Stopping]),
+            DrainCause::Stopped => self.manager.tell([NotifyState::Stopping]),
             // The service does not stop: the other process has said that it is the service now.
             DrainCause::Replaced => {}
         }
-        if self.speaks && connections > 0 {
-            // The log tells it too; who cannot read this has chosen so.
-            let _ = writeln!(
-                io::stderr(),
-                "xps: draining {connections} connections, at most {}; interrupt again to stop at once",
-                self.drain_timeout
-            );
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| connections > 0) {
+            let drain_timeout = self.drain_timeout;
+            terminal.run(move || {
+                super::say(&format!(
+                    "xps: draining {connections} connections, at most {drain_timeout}; interrupt again to stop at once\n"
+                ));
+            });
         }
     }
 
     fn reload(&mut self) -> Option<ServerConfig> {
         let reload = self.reload.as_mut()?;
-        tell_reloading();
+        self.manager.tell_reloading();
         let config = reload().and_then(|mut config| {
             self.process.keep(&mut config);
             prepare(&mut config, self.descriptors).map(|()| config)
@@ -105,7 +112,7 @@ impl Operator for Console {
         config
             .inspect_err(|failure| {
                 tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
-                tell_manager(&[NotifyState::Ready]);
+                self.manager.tell([NotifyState::Ready]);
             })
             .ok()
     }
@@ -118,23 +125,35 @@ impl Operator for Console {
             }
             Err(error) => tracing::warn!(%error, "the configuration is refused, and nothing has changed"),
         }
-        tell_manager(&[NotifyState::Ready]);
+        self.manager.tell([NotifyState::Ready]);
     }
 }
 
-/// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
-/// (systemd.service(5), `Type=notify-reload`).
-fn tell_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
-    }
-}
+/// The service manager that asked to be told (sd_notify(3)), if one did.
+struct Manager(Option<Errands>);
 
-/// Tells systemd, if it asked to be told (sd_notify(3)).
-fn tell_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager cannot be told");
+impl Manager {
+    fn new() -> io::Result<Self> {
+        std::env::var_os("NOTIFY_SOCKET").map(|_| Errands::new("xps-manager")).transpose().map(Self)
+    }
+
+    fn tell<const N: usize>(&self, states: [NotifyState<'static>; N]) {
+        if let Some(errands) = &self.0 {
+            errands.run(move || {
+                if let Err(error) = sd_notify::notify(&states) {
+                    tracing::warn!(%error, "the service manager cannot be told");
+                }
+            });
+        }
+    }
+
+    /// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
+    /// (systemd.service(5), `Type=notify-reload`).
+    fn tell_reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell([NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
+        }
     }
 }
 

@@ -83,6 +83,9 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, F
 pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failure> {
     let mut config = config_of(&[&options.server, &options.http_limits]);
     let root = options.dir.canonicalize().map_err(|error| Failure::Folder { path: options.dir.clone(), error })?;
+    if !root.is_dir() {
+        return Err(Failure::NotAFolder { path: options.dir });
+    }
     let access = access_log(&options.access_log, options.access_format)?;
     let compression = Compression {
         size_min: options.compression_min_size.0 as u64,
@@ -150,7 +153,12 @@ pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure
 fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
     let failed = |error| Failure::File { path: file.to_owned(), error };
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
+        let is_folder = file.is_dir();
+        return Err(failed(io::Error::from(if is_folder {
+            io::ErrorKind::IsADirectory
+        } else {
+            io::ErrorKind::InvalidInput
+        })));
     }
     let name = file.file_name().ok_or_else(|| failed(io::Error::other("it has no name")))?;
     let folder = match file.parent() {
