@@ -34,9 +34,7 @@ pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> 
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), http_port);
-    let connect_timeout = config.limits.connect_timeout;
-    let forward = ForwardConfig { connect_timeout, ..ForwardConfig::new(GroupConfig::of([upstream])) };
-    let proxy = HandlerConfig::Forward(Box::new(forward));
+    let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let http = |handler| Service::Http(FrontConfig::of(handler, AnswerConfig::default(), None));
     config.listeners = vec![
         listener(http_port, http(HandlerConfig::Site(Box::new(site)))),

@@ -13,14 +13,13 @@ use crate::driver::limits;
 
 /// Serves, and reads the file anew when it is asked to. What was given on the command line has the last word each time.
 pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let RunOptions { file, settings, socket, log } = options;
     // Where the process is may change, where the file is may not.
-    let (folder, path) = place(&file)?;
+    let (folder, path) = place(&options.file)?;
+    let log = options.log.clone();
     let mut builder = Builder::new(&folder);
     let mut load = move || -> Result<ServerConfig, Failure> {
         let mut file = read(&path)?;
-        settings.apply(&mut file);
-        socket.apply(&mut file);
+        options.apply(&mut file);
         Ok(builder.server(&file, limits::usable_cpus())?)
     };
     let config = load()?;

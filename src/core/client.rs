@@ -48,7 +48,9 @@ pub fn run(
     limits: Limits,
 ) -> Result<(), ClientError> {
     let pool = limits.pool.within(limits.pipe_bytes_max);
-    match probe::choose(backend, uring_off)?.backend {
+    let selection = probe::choose(backend, uring_off)?;
+    tracing::debug!(backend = selection.backend.name(), %uring_off, ?pool, "connecting");
+    match selection.backend {
         Backend::IoUring => {
             let driver = Uring::new(UringConfig { off: uring_off, ..UringConfig::new(pool) })?;
             join(driver, stream.into(), upstream, limits)

@@ -76,6 +76,7 @@ impl WorkerPlan {
         }
         let limits = &self.duties.limits;
         let pool = limits.pool.within(limits.pipe_bytes_max);
+        tracing::debug!(backend = self.backend.name(), uring_off = %self.uring_off, ?pool, "worker starts");
         match self.backend {
             Backend::IoUring => {
                 let (off, offload) = (self.uring_off, self.offload.clone());

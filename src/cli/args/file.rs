@@ -7,8 +7,9 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
-use super::server::{AllOptions, SocketOptions};
+use super::server::{AllOptions, ConnectTimeout, Settings, SocketOptions, UploadOptions};
 use crate::cli::units::Header;
+use crate::config::file::File;
 
 /// What to serve by, and what holds in place of the file's word.
 #[derive(Args, Debug)]
@@ -21,7 +22,19 @@ pub struct RunOptions {
     #[command(flatten)]
     pub socket: SocketOptions,
     #[command(flatten)]
+    pub connect: ConnectTimeout,
+    #[command(flatten)]
+    pub upload: UploadOptions,
+    #[command(flatten)]
     pub log: LogOptions,
+}
+
+impl Settings for RunOptions {
+    fn apply(&self, file: &mut File) {
+        let Self { settings, socket, connect, upload, file: _, log: _ } = self;
+        let all: [&dyn Settings; 4] = [settings, socket, connect, upload];
+        all.iter().for_each(|group| group.apply(file));
+    }
 }
 
 /// What to check.

@@ -284,7 +284,7 @@ impl Settings for UploadOptions {
     }
 }
 
-/// All of them: for the servers that do everything.
+/// For servers that have services of every kind, and upstreams that are near.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AllOptions {
     #[command(flatten)]
@@ -294,17 +294,13 @@ pub struct AllOptions {
     #[command(flatten)]
     pub line: LineOptions,
     #[command(flatten)]
-    pub connect: ConnectTimeout,
-    #[command(flatten)]
     pub http: HttpOptions,
-    #[command(flatten)]
-    pub upload: UploadOptions,
 }
 
 impl Settings for AllOptions {
     fn apply(&self, file: &mut File) {
-        let Self { server, pipe, line, connect, http, upload } = self;
-        let all: [&dyn Settings; 6] = [server, pipe, line, connect, http, upload];
+        let Self { server, pipe, line, http } = self;
+        let all: [&dyn Settings; 4] = [server, pipe, line, http];
         all.iter().for_each(|group| group.apply(file));
     }
 }
