@@ -72,8 +72,11 @@ pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
         let message = format!("`{misplaced}` stands before the command: write `xps {name} {misplaced} …`\n");
         return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
     }
-    let given = given::given(matches.subcommand().map_or(&matches, |(_, matches)| matches));
-    Ok((Arguments::from_arg_matches_mut(&mut matches)?, given))
+    let given = match matches.subcommand() {
+        Some((name, matches)) => command.find_subcommand(name).map(|command| given::given(command, matches)),
+        None => Some(given::given(&command, &matches)),
+    };
+    Ok((Arguments::from_arg_matches_mut(&mut matches)?, given.unwrap_or_default()))
 }
 
 /// Without the variables of the options that stand before a command.
@@ -87,7 +90,8 @@ fn without_variables(command: clap::Command) -> clap::Command {
 
 /// An option before the command that is not for all commands: it is the demonstration's, and would be ignored.
 fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
-    let misplaced = given::given(matches).into_iter().filter(|given| !given.is_variable && given.id != "version");
+    let misplaced =
+        given::given(command, matches).into_iter().filter(|given| !given.is_variable && given.id != "version");
     let mut options =
         misplaced.filter_map(|given| command.get_arguments().find(|option| *option.get_id() == *given.id));
     let option = options.find(|option| !option.is_global_set())?;

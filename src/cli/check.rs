@@ -146,7 +146,10 @@ impl Findings {
         let has_index = site.index.iter().any(|name| !is_missing(&root.join(name)));
         if !has_index && !site.listing && site.fallback.is_none() {
             let names = site.index.join(", ");
-            self.warning(format!("{} has no index ({names}), and is not listed: it is 404", root.display()));
+            self.warning(format!(
+                "{} has no index ({names}), and is not listed: it is answered with 403",
+                root.display()
+            ));
         }
     }
 }

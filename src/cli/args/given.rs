@@ -1,7 +1,7 @@
 //! What was given, on the command line or by a variable, as opposed to what holds by default.
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
 
 /// An option that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,17 +12,17 @@ pub struct Given {
     pub is_variable: bool,
 }
 
-/// The options that were given, in the order of their names.
-pub fn given(matches: &ArgMatches) -> Vec<Given> {
-    let mut given: Vec<Given> = (matches.ids())
-        .filter_map(|id| {
-            // A group of options is among the names, too, and has no source.
-            let is_variable = match matches.try_contains_id(id.as_str()).ok().and(matches.value_source(id.as_str()))? {
+/// The arguments of a command that were given, in the order of their names. (The matches name groups of them as well.)
+pub fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
+    let mut given: Vec<Given> = (command.get_arguments())
+        .filter_map(|argument| {
+            let id = argument.get_id().as_str();
+            let is_variable = match matches.try_contains_id(id).ok().and(matches.value_source(id))? {
                 ValueSource::EnvVariable => true,
                 ValueSource::CommandLine => false,
                 _ => return None,
             };
-            Some(Given { id: id.as_str().to_owned(), is_variable })
+            Some(Given { id: id.to_owned(), is_variable })
         })
         .collect();
     given.sort_by(|a, b| a.id.cmp(&b.id));
