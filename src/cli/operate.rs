@@ -51,6 +51,7 @@ pub fn operate(
     }
     let overrides = if reload.is_some() { Overrides::of(&invocation.given) } else { Overrides::default() };
     let process = ProcessSettings::of(&config);
+    signals::keep_to_the_end();
     let server = Server::start(config)?;
     tell_choice(&server);
     overrides.tell();

@@ -188,6 +188,38 @@ backends! {
         eventually("the new page", || page(&mut Wire::to(service.address())) == "200 two");
     }
 
+    fn what_is_given_holds_in_place_of_the_file_also_after_a_reload_and_a_replacement(backend) {
+        let place = two_pages(backend);
+        let configure = |folder| {
+            place.configure_with([files(HERE, folder)], |document| {
+                document["limits"]["http"] = json!({ "head_bytes_max": "32k", "requests_max": 100 });
+            });
+        };
+        configure("one");
+        let launch = place.launch().flags(["--head-size", "1k"]).through(["env", "XPS_MAX_REQUESTS=1"]);
+        let mut service = Service::new(launch.start());
+        let holds = |address, body: &str| {
+            let mut large = Wire::to(address);
+            large.send(format!("GET /page HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "y".repeat(2000)));
+            assert_eq!(large.response().status, 431, "the command line's --head-size");
+            let mut last = Wire::to(address);
+            last.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+            let response = last.response();
+            assert_eq!(response.field("Connection"), Some("close"), "the variable's XPS_MAX_REQUESTS");
+            assert_eq!(response.text(), body);
+        };
+        let address = service.address();
+        holds(address, "one");
+        let told = service.first.log().wait_for("what is overruled", |record| record.message().starts_with("these options"));
+        assert_eq!((told.text("command_line"), told.text("environment")), (Some("head_size"), Some("max_requests")));
+        configure("two");
+        service.reload();
+        eventually("the new page", || page(&mut Wire::to(address)) == "200 two");
+        holds(address, "two");
+        service.replace();
+        holds(address, "two");
+    }
+
     fn what_a_reload_cannot_change_is_said(backend) {
         let place = two_pages(backend);
         place.configure([files(HERE, "one")]);
