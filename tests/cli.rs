@@ -167,9 +167,9 @@ fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
         (&["echo", "--backend", "kqueue"], "io_uring"),
         (&["echo", "--uring-off", "warp-drive"], "recv-multishot"),
         (&["echo", "--workers", "0"], "--workers"),
-        (&["echo", "--max-connections", "0"], "--max-connections"),
+        (&["echo", "--max-connections", "many"], "--max-connections"),
         (&["echo", "--pipe-size", "0"], "at least 1"),
-        (&["echo", "--line-max", "much"], "64k"),
+        (&["reverse", "--line-max", "much"], "64k"),
         (&["echo", "--buffers", "1m"], "4m"),
         (&["echo", "--idle-timeout", "soon"], "30s"),
         (&["echo", "--log-level", "loud"], "debug"),
@@ -181,6 +181,51 @@ fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
         let words = complaint(xps([]).args(arguments), USAGE);
         assert!(words.starts_with("xps: error: ") && words.contains(hint), "{arguments:?}: {words}");
     }
+}
+
+#[test]
+fn an_option_stands_behind_its_command_and_not_where_it_means_nothing() {
+    for command in ["man", "check", "schema", "completions", "explain", "reload", "connect"] {
+        let words = complaint(&mut xps([command, "--workers", "1"]), USAGE);
+        assert_contains(&words, &["--workers"]);
+    }
+    assert_contains(&complaint(&mut xps(["--backend", "epoll", "echo"]), USAGE), &["xps echo --backend"]);
+    let words = complaint(&mut xps(["proxy", "--upstream", "127.0.0.1:1", "--head-timeout", "1s"]), USAGE);
+    assert_contains(&words, &["--head-timeout", "--http"]);
+    // Nor does a variable that is another command's, not even a wrong one.
+    for command in ["schema", "man"] {
+        xps([command]).env("XPS_WORKERS", "none").env("XPS_BACKEND", "none").assert().success();
+    }
+}
+
+#[test]
+fn an_upstream_may_be_a_plain_url_and_what_is_no_upstream_is_named() {
+    let cases = [
+        ("https://app:443", "https:// to upstreams is not supported yet"),
+        ("http://app:80/api", "`/api` has no place here"),
+        ("http://me:secret@app:80", "`me:secret@` has no place here"),
+        ("ws://app:80", "ws:// is not spoken"),
+    ];
+    for (upstream, hint) in cases {
+        assert_contains(&complaint(&mut xps(["proxy", "--upstream", upstream]), USAGE), &[hint]);
+    }
+    let upstream = support::Upstream::echo();
+    let url = format!("http://{}/", upstream.address());
+    let proxy = Launch::proxy(Backend::Epoll, url).start();
+    support::client::ping(&support::connect(proxy.address()), b"hello");
+    proxy.finish();
+}
+
+#[test]
+fn who_takes_a_file_for_a_folder_is_told_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "x").expect("a file");
+    let words = complaint(xps(["serve"]).arg(&file), 1);
+    let (file, folder) = (file.display().to_string(), folder.path().display().to_string());
+    assert_contains(&words, &[&file, "not a folder", &format!("xps send {file}"), &format!("xps serve {folder}")]);
+    assert_contains(&complaint(&mut xps(["send", &folder]), 1), &[&format!("xps serve {folder}")]);
+    assert_contains(&complaint(&mut xps(["run", &folder]), USAGE), &["xps_config.json"]);
 }
 
 #[test]

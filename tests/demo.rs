@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use support::environment::find_program;
@@ -47,12 +47,29 @@ fn the_banner_says_what_to_try() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_with_words() {
-    in_namespace("a_taken_port_is_an_error_with_words", || {
-        let _taken = std::net::TcpListener::bind(at(REVERSE)).expect("a namespace of one's own");
-        let finished = Launch::new(Backend::Epoll, [""; 0]).run(b"");
-        assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
-        assert!(finished.errors.contains(&REVERSE.to_string()), "says which: {}", finished.errors);
+fn where_a_port_is_taken_the_next_free_one_is_used_and_told() {
+    in_namespace("where_a_port_is_taken_the_next_free_one_is_used_and_told", || {
+        // Of the first two, and of what would be next.
+        let _taken = [HTTP, PROXY, 8005].map(|port| TcpListener::bind(at(port)).expect("a namespace of one's own"));
+        let mut process = Launch::new(Backend::Epoll, [""; 0]).command().spawn().expect("the program starts");
+        let (http, proxy) = (8006, 8007);
+        for port in [http, proxy, REVERSE, ECHO] {
+            wait_until_it_listens(port);
+        }
+        assert_eq!(ask(at(ECHO), b"hello"), b"hello", "those that are free are the usual ones");
+        let stream = connect(at(proxy));
+        (&stream).write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").expect("it is read");
+        assert!(read_rest(&stream).starts_with(b"HTTP/1.1 200 OK\r\n"), "the proxy knows where the pages are");
+        Signal::Terminate.send(&process);
+        let status = wait_for_exit(&mut process, patience()).expect("it ends when told to");
+        assert_eq!(status.code(), Some(0));
+        let mut banner = String::new();
+        process.stderr.take().expect("a pipe").read_to_string(&mut banner).expect("text");
+        for told in
+            [format!("{http} in place of {HTTP}, {proxy} in place of {PROXY}"), format!("127.0.0.1:{http}/ in a")]
+        {
+            assert!(banner.contains(&told), "{told}:\n{banner}");
+        }
     });
 }
 
@@ -106,11 +123,13 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn wait_until_all_listen() {
-    for port in [HTTP, PROXY, REVERSE, ECHO] {
-        support::eventually("the port is open", || {
-            TcpStream::connect(at(port)).is_ok_and(|mut stream| stream.write_all(b"").is_ok())
-        });
-    }
+    [HTTP, PROXY, REVERSE, ECHO].into_iter().for_each(wait_until_it_listens);
+}
+
+fn wait_until_it_listens(port: u16) {
+    support::eventually("the port is open", || {
+        TcpStream::connect(at(port)).is_ok_and(|mut stream| stream.write_all(b"").is_ok())
+    });
 }
 
 /// Set inside the namespace. Not `XPS_…`: those are the program's own.

@@ -1,29 +1,47 @@
 //! The command line: one definition for parsing, help, the manual page and completions.
+//!
+//! An option stands in the commands to which it means something, with a variable of its own. The groups that commands share
+//! are in [`server`] and [`log`]; what a single command has is in a file of its own, or beside its like.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod file;
+mod given;
+mod log;
+mod proxy;
+mod serve;
+mod server;
+mod stream;
+mod tools;
 
-use clap::builder::{BoolishValueParser, OsStr, PossibleValuesParser, RangedU64ValueParser, Resettable};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStr, PossibleValuesParser, Resettable};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::units::{AnswerHeader, Header, StatusPage};
-use crate::admission::WhenFull;
-use crate::buffer::PoolConfig;
-use crate::config::file::FileMode;
-use crate::config::units::{Period, Size};
-use crate::config::{HttpLimits, Limits, ListenAddress, UpstreamAddress};
-use crate::driver::Feature;
-use crate::driver::probe::BackendChoice;
-use crate::file::compress;
-use crate::telemetry::access::AccessFormat;
-use crate::telemetry::{LogFormat, LogLevel};
-use crate::upstream::group::{HashSource, Policy};
+pub use self::file::{CheckOptions, ExplainOptions, ReloadOptions, RunOptions};
+pub use self::given::Given;
+pub use self::log::LogOptions;
+pub use self::proxy::{PROXY_HTTP, ProxyOptions};
+pub use self::serve::ServeOptions;
+pub use self::server::{AllOptions, Settings, SocketOptions};
+pub use self::stream::{EchoOptions, ReverseOptions, SendOptions};
+pub use self::tools::{ConnectOptions, ProbeOptions};
+use crate::telemetry::LogFormat;
 
 /// The definition that parsing, help, manual pages and completions are made of. A variable of the
 /// environment that is set to nothing counts as not set, as scripts and unit files expect.
 pub fn definition() -> clap::Command {
-    without_empty_variables(Arguments::command())
+    let command = with_defaults(Arguments::command()).mut_subcommands(|command| {
+        // There the file says what holds where nothing is given.
+        if command.get_name() == "run" { command } else { with_defaults(command) }
+    });
+    without_empty_variables(command)
+}
+
+/// With the defaults of the options that have none of their own.
+fn with_defaults(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| match server::DEFAULTS.iter().find(|(id, _)| argument.get_id() == id) {
+        Some((_, default)) => argument.default_value(default.as_str()),
+        None => argument,
+    })
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -32,6 +50,52 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         if is_empty { argument.env(Resettable::<OsStr>::Reset) } else { argument }
     });
     command.mut_subcommands(without_empty_variables)
+}
+
+/// Reads the process's arguments; and which options of its command were given.
+///
+/// # Errors
+/// What is wrong with them, or help that was asked for.
+pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
+    // The demonstration's variables are no other command's, not even to be found wrong.
+    let mut command = without_variables(definition());
+    let mut matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Ok(matches) if matches.subcommand().is_some() => matches,
+        Ok(_) | Err(_) => {
+            command = definition();
+            command.try_get_matches_from_mut(std::env::args_os())?
+        }
+    };
+    if let Some((name, _)) = matches.subcommand()
+        && let Some(misplaced) = misplaced(&command, &matches)
+    {
+        let message = format!("`{misplaced}` stands before the command: write `xps {name} {misplaced} …`\n");
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+    }
+    let given = match matches.subcommand() {
+        Some((name, matches)) => command.find_subcommand(name).map(|command| given::given(command, matches)),
+        None => Some(given::given(&command, &matches)),
+    };
+    Ok((Arguments::from_arg_matches_mut(&mut matches)?, given.unwrap_or_default()))
+}
+
+/// Without the variables of the options that stand before a command.
+fn without_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(
+        |argument| {
+            if argument.is_global_set() { argument } else { argument.env(Resettable::<OsStr>::Reset) }
+        },
+    )
+}
+
+/// An option before the command that is not for all commands: it is the demonstration's, and would be ignored.
+fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let misplaced =
+        given::given(command, matches).into_iter().filter(|given| !given.is_variable && given.id != "version");
+    let mut options =
+        misplaced.filter_map(|given| command.get_arguments().find(|option| *option.get_id() == *given.id));
+    let option = options.find(|option| !option.is_global_set())?;
+    Some(format!("--{}", option.get_long()?))
 }
 
 /// The commands that `xps man` has a page for.
@@ -54,7 +118,7 @@ pub const DOCUMENTED: [&str; 14] = [
 
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
-/// Without a command it starts a demonstration on ports 8001 to 8004 of this machine and says what to try.
+/// Without a command it starts a demonstration on ports 8001 to 8004 of this machine, or the next free ones, and says what to try.
 #[derive(Debug, Parser)]
 #[command(
     name = "xps",
@@ -68,6 +132,7 @@ pub const DOCUMENTED: [&str; 14] = [
         xps echo 127.0.0.1:8004 --backend epoll --workers 1          one thread, without io_uring\n  \
         xps probe                                                    what is allowed here, and how to allow more\n\n\
         Sizes are numbers with k, m or g (64k, 1m); times are numbers with ms, s, m, h or d (250ms, 30s), and 0 means without limit.\n\n\
+        Options stand behind the command that they are for; those without a command are the demonstration's. \
         Every option can also be set by the environment variable named with it; the command line has the last word, and an empty variable counts as not set. \
         Two variables have no option: XPS_LOG holds directives for single modules (xps::tcp=trace,info) and overrules --log-level; XPS_DEBUG=1 means --log-level debug. \
         NO_COLOR switches colours off.\n\n\
@@ -87,8 +152,22 @@ pub struct Arguments {
     #[arg(short = 'V', long)]
     pub version: bool,
 
+    /// How the log is written, and an error that ends the program
+    ///
+    /// With `json`, everything that a server writes to standard error is one object a line: there is no banner, and an
+    /// error that ends it is a record too.
+    #[arg(
+        long,
+        global = true,
+        env = "XPS_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "human",
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+
     #[command(flatten)]
-    pub server: ServerOptions,
+    pub settings: AllOptions,
 
     #[command(flatten)]
     pub log: LogOptions,
@@ -123,23 +202,25 @@ pub enum Command {
     /// SIGHUP, or `xps reload`, has the file read anew: a bad one changes nothing and says why; a good one holds from the
     /// next request on, and what is under way goes on. SIGUSR2 starts the program anew, with the same listening sockets,
     /// and ends this process once the new one serves.
+    ///
+    /// An option that is given, here or by its variable, holds in place of what the file says, also after a reload and in
+    /// the process that takes over. The banner and the log name those that are.
     #[command(after_help = "Examples:\n  \
         xps run\n  \
         xps check site.json && xps run site.json\n  \
+        xps run site.json --backend epoll --log-level debug\n  \
         xps schema > xps.schema.json")]
-    Run {
-        /// The file
-        #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
-        file: PathBuf,
-    },
+    Run(RunOptions),
 
-    /// Say what is wrong with a configuration file, if anything is; nothing is opened or contacted
-    #[command(after_help = "Example:\n  xps check xps_config.json")]
-    Check {
-        /// The file
-        #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
-        file: PathBuf,
-    },
+    /// Say what is wrong with a configuration file, if anything is; nothing is listened on or contacted
+    ///
+    /// First the file itself, with the place of each mistake (exit code 2); then what it names: folders, files, error pages,
+    /// the folders of access logs and unix sockets (exit code 1). What would only not work is a warning. Whether a port is
+    /// free is not looked for, since the server that the file is for may run.
+    #[command(
+        after_help = "Examples:\n  xps check xps_config.json\n  xps check --no-fs xps_config.json        (on a machine that it is not for)"
+    )]
+    Check(CheckOptions),
 
     /// Say what a configuration file would have done with a request; nothing is contacted
     ///
@@ -157,23 +238,16 @@ pub enum Command {
 
     /// Have a running `xps run` read its configuration file anew
     ///
-    /// What comes of it is in that program's log.
+    /// A process that is not xps, or would die of the signal, is left alone. What comes of it is in that program's log; the
+    /// exit code says only that it was asked.
     #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
-    Reload {
-        /// The process's number
-        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-        pid: i32,
-    },
+    Reload(ReloadOptions),
 
     /// Send back what is received
     #[command(after_help = "Examples:\n  \
         xps echo 127.0.0.1:8004\n  \
         nc 127.0.0.1 8004        (or: xps connect 127.0.0.1:8004)")]
-    Echo {
-        /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
-        #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8004")]
-        listen: Vec<ListenAddress>,
-    },
+    Echo(EchoOptions),
 
     /// Send each line back reversed
     ///
@@ -182,11 +256,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  \
         xps reverse 127.0.0.1:8003\n  \
         echo stressed | nc -N 127.0.0.1 8003")]
-    Reverse {
-        /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
-        #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
-        listen: Vec<ListenAddress>,
-    },
+    Reverse(ReverseOptions),
 
     /// Send a file to whoever connects, then close
     ///
@@ -196,16 +266,7 @@ pub enum Command {
         xps send backup.tar --listen 0.0.0.0:8005\n  \
         nc 192.0.2.7 8005 > backup.tar\n  \
         xps send /srv/files/today/list.txt --root /srv/files")]
-    Send {
-        /// The file
-        file: PathBuf,
-        /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
-        #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8005")]
-        listen: Vec<ListenAddress>,
-        /// The folder that FILE may not leave, not even by a link [default: the folder it is in]
-        #[arg(long, value_name = "DIR", env = "XPS_ROOT")]
-        root: Option<PathBuf>,
-    },
+    Send(SendOptions),
 
     /// Connect to a server: standard input to it, its answer to standard output
     ///
@@ -214,11 +275,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         xps connect 127.0.0.1:8004\n  \
         printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80")]
-    Connect {
-        /// Where to connect to
-        #[arg(value_name = "HOST:PORT|unix:/PATH")]
-        upstream: UpstreamAddress,
-    },
+    Connect(ConnectOptions),
 
     /// Show what this kernel and this process allow, what would be chosen and why, and how to lift each limit
     ///
@@ -228,11 +285,7 @@ pub enum Command {
         xps probe\n  \
         xps probe --json | python3 -m json.tool\n  \
         docker run --rm -v \"$PWD/xps:/xps\" debian /xps probe      (what a container allows)")]
-    Probe {
-        /// As JSON, for programs
-        #[arg(long, env = "XPS_JSON", value_parser = BoolishValueParser::new())]
-        json: bool,
-    },
+    Probe(ProbeOptions),
 
     /// Print a completion script for a shell
     #[command(after_help = "Examples:\n  \
@@ -253,307 +306,32 @@ pub enum Command {
     },
 }
 
-/// What `serve` serves, and how.
-#[derive(Args, Debug)]
-pub struct ServeOptions {
-    /// The folder
-    #[arg(value_name = "DIR", env = "XPS_DIR", default_value = ".")]
-    pub dir: PathBuf,
-    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
-    #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8001")]
-    pub listen: Vec<ListenAddress>,
-    /// Files that stand for their folder, the first that exists
-    #[arg(long, value_name = "NAME,…", env = "XPS_INDEX", value_delimiter = ',', default_value = "index.html")]
-    pub index: Vec<String>,
-    /// Do not list folders without an index file
-    #[arg(long, env = "XPS_NO_LISTING", value_parser = BoolishValueParser::new())]
-    pub no_listing: bool,
-    /// Serve files whose name begins with a dot, too
-    #[arg(long, env = "XPS_DOT_FILES", value_parser = BoolishValueParser::new())]
-    pub dot_files: bool,
-    /// Serve this file in place of what does not exist (single-page applications)
-    #[arg(long, value_name = "FILE", env = "XPS_FALLBACK")]
-    pub fallback: Option<String>,
-    /// Do not follow symbolic links; without this, those that stay in the folder are followed
-    #[arg(long, env = "XPS_NO_SYMLINKS", value_parser = BoolishValueParser::new())]
-    pub no_symlinks: bool,
-    /// Do not compress
-    #[arg(long, env = "XPS_NO_COMPRESSION", value_parser = BoolishValueParser::new())]
-    pub no_compression: bool,
-    /// How hard to compress, 1 to 9; without this, a fast level of each coding
-    #[arg(long, value_name = "LEVEL", env = "XPS_COMPRESSION_LEVEL", value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub compression_level: Option<u8>,
-    /// Do not compress smaller files
-    #[arg(long, value_name = "SIZE", env = "XPS_COMPRESSION_MIN_SIZE", default_value_t = Size(compress::SIZE_MIN as usize))]
-    pub compression_min_size: Size,
-    /// Do not send FILE.br, FILE.zst or FILE.gz in place of FILE
-    #[arg(long, env = "XPS_NO_PRECOMPRESSED")]
-    pub no_precompressed: bool,
-    /// The charset claimed for text; without it the document's own word holds
-    #[arg(long, value_name = "NAME", env = "XPS_CHARSET")]
-    pub charset: Option<String>,
-    /// The origin whose scripts may read the files: `*`, or one like https://example.org
-    #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
-    pub cors: Option<String>,
-    /// Add a field to every answer that is not an error, in place of the server's own; may be repeated (in the variable: one a line)
-    #[arg(long, value_name = "NAME: VALUE", env = "XPS_HEADER", value_delimiter = '\n')]
-    pub header: Vec<AnswerHeader>,
-    /// Send this file in place of the page of an error; may be repeated
-    #[arg(long, value_name = "STATUS=FILE", env = "XPS_ERROR_PAGE", value_delimiter = ',')]
-    pub error_page: Vec<StatusPage>,
-    /// The `Server` field; --server-name '' leaves it out
-    #[arg(long, value_name = "NAME", env = "XPS_SERVER_NAME", default_value = "xps")]
-    pub server_name: String,
-    /// Where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
-    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
-    pub access_log: String,
-    /// How they are recorded
-    #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
-    pub access_format: AccessFormat,
-}
-
-/// How HTTP connections are bounded.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "HTTP")]
-pub struct HttpOptions {
-    /// Refuse a request whose head is larger; 64k at most
-    #[arg(long, global = true, env = "XPS_HEAD_SIZE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().head.head_bytes_max), value_parser = Size::parse_head)]
-    pub head_size: Size,
-    /// Refuse a request whose head takes longer; 0: never
-    #[arg(long, global = true, env = "XPS_HEAD_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().head_timeout))]
-    pub head_timeout: Period,
-    /// Close a connection that asks nothing for so long; 0: never
-    #[arg(long, global = true, env = "XPS_KEEP_ALIVE_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().keep_alive_timeout))]
-    pub keep_alive_timeout: Period,
-    /// Close a connection that asks nothing for so long while the server stops; 0: only when all the time for that is over
-    #[arg(long, global = true, env = "XPS_DRAIN_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().drain_idle_timeout))]
-    pub drain_idle_timeout: Period,
-    /// Cut a client off that takes nothing of its answer for so long; 0: never
-    #[arg(long, global = true, env = "XPS_SEND_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().send_timeout))]
-    pub send_timeout: Period,
-    /// Close a connection whose request's body, which nobody reads, takes longer; 0: never
-    #[arg(long, global = true, env = "XPS_BODY_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().body_timeout))]
-    pub body_timeout: Period,
-    /// Cut a client off that takes less of its answer each second, on average over --send-timeout; 0: never
-    #[arg(long, global = true, env = "XPS_SEND_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().send_rate_min as usize))]
-    pub send_rate: Size,
-    /// Cut a client off that sends less of a body that is passed on each second, on average over --body-timeout; 0: never
-    #[arg(long, global = true, env = "XPS_UPLOAD_RATE", value_name = "SIZE", default_value_t = Size(HttpLimits::default().upload_rate_min as usize))]
-    pub upload_rate: Size,
-    /// Requests on one connection; 0: any number
-    #[arg(long, global = true, env = "XPS_MAX_REQUESTS", value_name = "N", default_value_t = HttpLimits::default().requests_max)]
-    pub max_requests: u32,
-}
-
-/// Where connections or requests are passed on to, and how.
-#[derive(Args, Debug)]
-pub struct ProxyOptions {
-    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
-    #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
-    pub listen: Vec<ListenAddress>,
-    /// Where to connect to: a name or an address, and a port; or a unix socket; may be repeated
-    #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
-    pub upstream: Vec<UpstreamAddress>,
-    /// How an upstream is chosen
-    #[arg(long, value_name = "POLICY", env = "XPS_BALANCE", default_value = "round-robin")]
-    pub balance: Balance,
-    /// Pass on HTTP requests, each by itself
-    #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]
-    pub http: bool,
-    /// With --http: where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
-    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
-    pub access_log: String,
-    /// How they are recorded
-    #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
-    pub access_format: AccessFormat,
-    /// With --http: how long an upstream may be silent while it is waited for, or not begin its answer; 0: no limit
-    #[arg(long, value_name = "TIME", env = "XPS_RESPONSE_TIMEOUT", default_value = "60s")]
-    pub response_timeout: Period,
-}
-
-/// How an upstream is chosen.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Balance {
-    /// In turn
-    RoundRobin,
-    /// The one with the fewest requests under way
-    LeastConn,
-    /// The less loaded of two that are drawn
-    RandomTwo,
-    /// By the client's address: always the same one, as long as it is well
-    IpHash,
-}
-
-impl From<Balance> for Policy {
-    fn from(balance: Balance) -> Self {
-        match balance {
-            Balance::RoundRobin => Self::RoundRobin,
-            Balance::LeastConn => Self::LeastConnections,
-            Balance::RandomTwo => Self::RandomOfTwo,
-            Balance::IpHash => Self::Hash(HashSource::Client),
-        }
-    }
-}
-
-/// How a server runs.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Server")]
-pub struct ServerOptions {
-    /// How to talk to the kernel
-    #[arg(long, global = true, env = "XPS_BACKEND", value_name = "NAME", default_value = "auto")]
-    pub backend: BackendName,
-    /// Do without these optional io_uring features; `xps probe` lists them
-    ///
-    /// For measuring what each is worth, and for stepping around a kernel's bug: every one has a fallback.
-    #[arg(long, global = true, env = "XPS_URING_OFF", value_name = "NAME,…", value_delimiter = ',')]
-    pub uring_off: Vec<Feature>,
-    /// Worker threads [default: the processors this process may use]
-    ///
-    /// Each has its own ring, buffers and connections; the kernel spreads new connections over them. The default counts
-    /// the processors of the affinity mask, or fewer if the control group has a quota.
-    #[arg(long, global = true, env = "XPS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: Option<u16>,
-    /// Tie each worker to a processor
-    #[arg(long, global = true, env = "XPS_PIN_WORKERS", value_parser = BoolishValueParser::new())]
-    pub pin_workers: bool,
-    /// Who may connect to unix sockets, as permissions of their files in octal [default: what the umask leaves]
-    #[arg(long, global = true, env = "XPS_SOCKET_MODE", value_name = "MODE")]
-    pub socket_mode: Option<FileMode>,
-
-    /// Connections one worker serves at a time
-    #[arg(long, global = true, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits",
-          default_value_t = Limits::default().connections_max, value_parser = RangedU64ValueParser::<usize>::new().range(1..=CONNECTIONS_MAX))]
-    pub max_connections: usize,
-    /// What becomes of more
-    #[arg(
-        long,
-        global = true,
-        env = "XPS_WHEN_FULL",
-        value_name = "WHAT",
-        help_heading = "Limits",
-        default_value = "wait"
-    )]
-    pub when_full: WhenFull,
-    /// Connections that may wait to be accepted
-    ///
-    /// The kernel takes at most net.core.somaxconn; `xps probe` shows it.
-    #[arg(long, global = true, env = "XPS_BACKLOG", value_name = "N", help_heading = "Limits",
-          default_value_t = Limits::default().backlog, value_parser = clap::value_parser!(i32).range(1..))]
-    pub backlog: i32,
-    /// Bytes one direction of a connection may hold while its receiver is slow
-    #[arg(long, global = true, env = "XPS_PIPE_SIZE", value_name = "SIZE", help_heading = "Limits",
-          default_value_t = Size(Limits::default().pipe_bytes_max), value_parser = Size::parse_positive)]
-    pub pipe_size: Size,
-    /// The longest line `reverse` keeps in one piece
-    #[arg(long, global = true, env = "XPS_LINE_MAX", value_name = "SIZE", help_heading = "Limits",
-          default_value_t = Size(Limits::default().line_bytes_max), value_parser = Size::parse_positive)]
-    pub line_max: Size,
-    /// Memory for the receive buffers of one worker, at most
-    ///
-    /// An eighth is for large buffers, which carry bulk. It is taken as it is needed. The more of it slow receivers hold,
-    /// the less each of them may hold, down to one small buffer.
-    #[arg(long, global = true, env = "XPS_BUFFERS", value_name = "SIZE", help_heading = "Limits",
-          default_value_t = default_buffers(), value_parser = Size::parse_buffers)]
-    pub buffers: Size,
-
-    /// Close a connection on which no byte moves for so long; 0: never
-    #[arg(long, global = true, env = "XPS_IDLE_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
-          default_value_t = Period(Limits::default().idle_timeout))]
-    pub idle_timeout: Period,
-    /// Give up connecting to an upstream's address after so long; 0: never
-    #[arg(long, global = true, env = "XPS_CONNECT_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
-          default_value_t = Period(Limits::default().connect_timeout))]
-    pub connect_timeout: Period,
-    #[command(flatten)]
-    pub http: HttpOptions,
-    /// How long connections may go on after a stop was asked for; 0: for ever
-    #[arg(long, global = true, env = "XPS_DRAIN_TIMEOUT", value_name = "TIME", help_heading = "Time-outs",
-          default_value_t = Period(Limits::default().drain_timeout))]
-    pub drain_timeout: Period,
-}
-
-/// Connections are numbered in 32 bits.
-const CONNECTIONS_MAX: u64 = u32::MAX as u64;
-
-/// The pool's own bounds, in bytes.
-pub fn default_buffers() -> Size {
-    let pool = PoolConfig::default();
-    Size(pool.small_bytes * pool.small_max + pool.large_bytes * pool.large_max)
-}
-
-/// A request to explain.
-#[derive(Debug, Args)]
-pub struct ExplainOptions {
-    /// The configuration file
-    pub file: PathBuf,
-    /// The request's method
-    #[arg(value_name = "METHOD")]
-    pub method: String,
-    /// What is asked for: http://HOST:PORT/PATH
-    #[arg(value_name = "URL")]
-    pub url: String,
-    /// The address that the connection comes from
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub client: IpAddr,
-    /// A field of the request; may be repeated
-    #[arg(long, value_name = "NAME: VALUE")]
-    pub header: Vec<Header>,
-}
-
-/// What is written to standard error.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Log")]
-pub struct LogOptions {
-    /// The least important level written [default: info, for servers]
-    #[arg(long, global = true, env = "XPS_LOG_LEVEL", value_name = "LEVEL")]
-    pub log_level: Option<LogLevel>,
-    /// How it is written
-    ///
-    /// With `json`, everything that a server writes to standard error is one object a line: there is no banner, and an
-    /// error that ends it is a record too.
-    #[arg(long, global = true, env = "XPS_LOG_FORMAT", value_name = "FORMAT", default_value = "human")]
-    pub log_format: LogFormat,
-    /// No banner
-    #[arg(short, long, global = true, env = "XPS_QUIET", value_parser = BoolishValueParser::new())]
-    pub quiet: bool,
-}
-
-/// [`BackendChoice`], by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum BackendName {
-    /// io_uring where it is available, else epoll, saying why
-    Auto,
-    /// io_uring or nothing
-    #[value(name = "io_uring", alias = "io-uring", alias = "uring")]
-    IoUring,
-    /// epoll
-    Epoll,
-}
-
-impl From<BackendName> for BackendChoice {
-    fn from(name: BackendName) -> Self {
-        match name {
-            BackendName::Auto => Self::Auto,
-            BackendName::IoUring => Self::IoUring,
-            BackendName::Epoll => Self::Epoll,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_definition_is_sound() {
-        Arguments::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_default_is_that_of_an_option_and_only_run_has_none() {
+        let command = definition();
+        let has = |command: &clap::Command, id: &str| {
+            command.get_arguments().any(|option| option.get_id() == id && !option.get_default_values().is_empty())
+        };
+        for (id, _) in server::DEFAULTS.iter() {
+            assert!(command.get_subcommands().any(|command| has(command, id)), "{id}");
+            assert!(!has(command.find_subcommand("run").unwrap(), id), "{id}");
+        }
     }
 
     #[test]
     fn every_option_has_its_environment_variable() {
         let command = Arguments::command();
-        // They ask for an answer instead of a server.
-        let serves = |command: &&clap::Command| command.get_name() != "explain";
+        // They are asked by hand, and what is forced should be so where it can be seen.
+        let serves = |command: &&clap::Command| !["explain", "reload"].contains(&command.get_name());
         let commands = std::iter::once(&command).chain(command.get_subcommands().filter(serves));
         let options = commands.flat_map(clap::Command::get_arguments).filter_map(|argument| {
             let long = argument.get_long()?;

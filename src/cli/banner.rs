@@ -1,19 +1,17 @@
 //! What a server says when it is ready, on standard error.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::core::Server;
 use crate::driver::Address;
 use crate::driver::limits::kernel_release;
 
-/// Writes the banner: version, driver and why, addresses, hints.
-pub fn show(server: &Server, services: &[&str], hints: &[String]) {
-    let mut output = io::stderr().lock();
-    let bold = if colours(&output) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    // A banner that nobody can read is no failure.
-    let _ = output.write_all(text(server, services, hints, bold).as_bytes());
+/// The banner for standard error: version, driver and why, addresses, hints.
+pub fn banner(server: &Server, services: &[&str], hints: &[String]) -> String {
+    let bold = if colours(&io::stderr()) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    text(server, services, hints, bold)
 }
 
 fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&str, &str)) -> String {

@@ -5,10 +5,11 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use super::args::{LogOptions, ServerOptions};
+use super::Invocation;
+use super::args::ConnectOptions;
 use super::failure::Failure;
-use super::serve::limits_of;
-use crate::config::UpstreamAddress;
+use super::serve::config_of;
+use crate::config::ServerConfig;
 use crate::core::client;
 use crate::telemetry;
 
@@ -16,8 +17,12 @@ use crate::telemetry;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Connects, and returns when the server has ended its side and everything of it is written.
-pub fn run(upstream: UpstreamAddress, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let _log = telemetry::start(telemetry::Setup::for_clients(log.log_level, log.log_format)).map_err(Failure::Log)?;
+pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let ConnectOptions { upstream, backend, pipe, timeout, log } = options;
+    let ServerConfig { backend, uring_off, limits, .. } = config_of(&[&backend, &pipe, &timeout]);
+    invocation.backend.set(backend);
+    let setup = telemetry::Setup::for_clients(log.log_level, invocation.log_format);
+    let _log = telemetry::start(setup)?;
     let (ours, theirs) = UnixStream::pair().map_err(Failure::Bridge)?;
     let input = ours.try_clone().map_err(Failure::Bridge)?;
     // Not joined: it may wait for a terminal for ever. The process's end is its end.
@@ -26,8 +31,7 @@ pub fn run(upstream: UpstreamAddress, options: &ServerOptions, log: &LogOptions)
         .name("xps-output".into())
         .spawn(move || receive_output(ours))
         .map_err(Failure::Bridge)?;
-    let (backend, off) = (options.backend.into(), options.uring_off.iter().copied().collect());
-    let ended = client::run(theirs, upstream, backend, off, limits_of(options));
+    let ended = client::run(theirs, upstream, backend, uring_off, limits);
     let written = output.join().unwrap_or_else(|_| Err(io::Error::other("the output thread panicked")));
     ended?;
     written.map_err(Failure::Output)

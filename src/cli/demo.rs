@@ -1,58 +1,111 @@
 //! `xps` alone: a demonstration that needs nothing else on the machine.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-use super::args::{LogOptions, ServerOptions};
-use super::banner;
+use super::args::{AllOptions, LogOptions};
 use super::failure::Failure;
-use super::serve::serve;
+use super::operate::operate;
+use super::serve::config_of;
+use super::{Invocation, banner};
 use crate::config::{
     AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress,
     start,
 };
+use crate::core::inherit;
 use crate::upstream::GroupConfig;
 
-const HTTP_PORT: u16 = 8001;
-const PROXY_PORT: u16 = 8002;
-const REVERSE_PORT: u16 = 8003;
-const ECHO_PORT: u16 = 8004;
+/// The ports that the original's road ends with: of HTTP, the proxy, the reverse and the echo service.
+const PORTS: [u16; 4] = [8001, 8002, 8003, 8004];
+
+/// Where one of them is taken, this many after it are tried.
+const PORTS_TRIED: u16 = 100;
 
 /// What port 8001 serves if it is there.
 const PUBLIC: &str = "public";
 
-/// Four services on the ports that the original's road ends with.
-pub fn run(server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+/// Four services on the ports that the original's road ends with, or the next that are free.
+pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let mut config = config_of(&[settings]);
+    let ports = ports(&inherit::handed_addresses());
+    let [http_port, proxy_port, reverse_port, echo_port] = ports;
     let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
     let root = start::absolute(Path::new(PUBLIC)).ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
     let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
-    let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), HTTP_PORT);
+    let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), http_port);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let http = |handler| Service::Http(FrontConfig::of(handler, AnswerConfig::default(), None));
-    let listeners = vec![
-        listener(HTTP_PORT, http(HandlerConfig::Site(Box::new(site)))),
-        listener(PROXY_PORT, http(proxy)),
-        listener(REVERSE_PORT, Service::Reverse),
-        listener(ECHO_PORT, Service::Echo),
+    config.listeners = vec![
+        listener(http_port, http(HandlerConfig::Site(Box::new(site)))),
+        listener(proxy_port, http(proxy)),
+        listener(reverse_port, Service::Reverse),
+        listener(echo_port, Service::Echo),
     ];
-    serve(listeners, server, log, &hints(&banner::program(), files))
+    let hints: Vec<String> = elsewhere(ports).into_iter().chain(hints(&banner::program(), files, ports)).collect();
+    operate(config, log, &hints, None, invocation)
+}
+
+/// The ports to listen on: the usual ones, or where one is taken, the next that is free; those of the predecessor, if there is
+/// one. Another program may still take one before it is listened on; then the start fails, and says so.
+fn ports(handed: &[SocketAddr]) -> [u16; 4] {
+    if let [http, proxy, reverse, echo] = handed {
+        return [http, proxy, reverse, echo].map(SocketAddr::port);
+    }
+    let is_free = |port: u16| match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::AddrInUse,
+    };
+    let mut chosen = PORTS;
+    for at in 0..chosen.len() {
+        let usual = PORTS[at];
+        let is_ours = |port: u16| port != usual && (PORTS.contains(&port) || chosen[..at].contains(&port));
+        let next = (usual..usual + PORTS_TRIED).find(|port| !is_ours(*port) && is_free(*port));
+        chosen[at] = next.unwrap_or(usual);
+    }
+    chosen
+}
+
+/// Says which ports are not the usual ones. The pages that explain what runs where name those.
+fn elsewhere(ports: [u16; 4]) -> Option<String> {
+    let moved = PORTS.iter().zip(ports).filter(|(usual, port)| **usual != *port);
+    let moved: Vec<String> = moved.map(|(usual, port)| format!("{port} in place of {usual}")).collect();
+    (!moved.is_empty()).then(|| format!("  taken ports: {}", moved.join(", ")))
 }
 
 /// What to paste into another terminal. `xps` is the command that starts this program.
-fn hints(xps: &str, files: &str) -> [String; 12] {
+fn hints(xps: &str, files: &str, [http, proxy, reverse, echo]: [u16; 4]) -> [String; 12] {
     [
         String::new(),
-        format!("Open http://127.0.0.1:{HTTP_PORT}/ in a browser: {files}."),
+        format!("Open http://127.0.0.1:{http}/ in a browser: {files}."),
         "Try, in another terminal:".to_owned(),
-        format!("  curl -i http://127.0.0.1:{PROXY_PORT}/            the same, through an HTTP proxy"),
-        format!("  echo stressed | nc -N 127.0.0.1 {REVERSE_PORT}    each line reversed"),
-        format!("  nc 127.0.0.1 {ECHO_PORT}                       what you type comes back; Ctrl-D or Ctrl-C ends"),
+        format!("  curl -i http://127.0.0.1:{proxy}/            the same, through an HTTP proxy"),
+        format!("  echo stressed | nc -N 127.0.0.1 {reverse}    each line reversed"),
+        format!("  nc 127.0.0.1 {echo}                       what you type comes back; Ctrl-D or Ctrl-C ends"),
         "Or, without nc:".to_owned(),
-        format!("  echo stressed | {xps} connect 127.0.0.1:{REVERSE_PORT}"),
-        format!("  {xps} connect 127.0.0.1:{ECHO_PORT}"),
+        format!("  echo stressed | {xps} connect 127.0.0.1:{reverse}"),
+        format!("  {xps} connect 127.0.0.1:{echo}"),
         String::new(),
         format!("Serve a folder of your own: {xps} serve DIR"),
         format!("Ctrl-C stops. `{xps} --help` shows what else there is."),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_has_the_ports_of_its_predecessor() {
+        let handed = [9001, 9002, 9003, 9004].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        assert_eq!(ports(&handed), [9001, 9002, 9003, 9004]);
+    }
+
+    #[test]
+    fn ports_that_are_not_the_usual_ones_are_named() {
+        assert_eq!(elsewhere(PORTS), None);
+        let told = elsewhere([8001, 8005, 8003, 8006]);
+        assert_eq!(told.as_deref(), Some("  taken ports: 8005 in place of 8002, 8006 in place of 8004"));
+    }
 }

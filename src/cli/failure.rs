@@ -1,15 +1,17 @@
 //! Failures as people meet them: what, on what, why, and what to do; and the code to exit with.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::reload::ReloadError;
 use crate::config::build::BuildError;
 use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
 use crate::driver::Address;
 use crate::driver::probe::{BackendChoice, Unavailable};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogError, LogFormat};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,14 @@ pub enum Failure {
     /// The same address was given twice.
     #[error("{0} is to be listened on twice")]
     ListedTwice(Address),
+    /// An address of every interface, and one of them.
+    #[error("{one} is to be listened on, and so is {all}, which is part of it")]
+    Overlap {
+        /// The address of one interface.
+        one: SocketAddr,
+        /// That of all of them.
+        all: SocketAddr,
+    },
     /// A configuration file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Config {
@@ -46,14 +56,12 @@ pub enum Failure {
     /// What the configuration file asks for cannot be had here.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// A process could not be asked to read its configuration anew.
-    #[error("cannot signal process {pid}: {error}")]
-    Reload {
-        /// Which.
-        pid: i32,
-        /// Why not.
-        error: io::Error,
-    },
+    /// What a configuration file names is not here.
+    #[error("{0}")]
+    NotHere(String),
+    /// A process was not asked to read its configuration anew.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
     /// A file to send is not to be had.
     #[error("cannot send {}: {error}", path.display())]
     File {
@@ -69,6 +77,12 @@ pub enum Failure {
         path: PathBuf,
         /// Why not.
         error: io::Error,
+    },
+    /// What is to be served is no folder.
+    #[error("cannot serve {}: it is not a folder", path.display())]
+    NotAFolder {
+        /// What it is.
+        path: PathBuf,
     },
     /// The access log cannot be written.
     #[error("cannot write the access log {}: {error}", path.display())]
@@ -109,25 +123,26 @@ pub enum Failure {
     Output(#[source] io::Error),
     /// The log cannot be set up.
     #[error("the log cannot be set up: {0}")]
-    Log(String),
+    Log(#[from] LogError),
+    /// The threads that every server has cannot be started.
+    #[error("no thread can be started: {0}")]
+    Thread(#[source] io::Error),
     /// Threads or sockets for the terminal cannot be made.
     #[error("cannot join standard input and output to the connection: {0}")]
     Bridge(#[source] io::Error),
 }
 
 impl Failure {
-    /// Writes it to standard error, in the format of the log, so that who reads JSON reads only JSON.
-    pub fn report(&self, format: LogFormat) {
+    /// What to write to standard error, in the format of the log: where JSON is read, only JSON is to be read.
+    pub fn text(&self, format: LogFormat) -> String {
         let (message, help) = (self.to_string(), self.help());
-        let text = match format {
+        match format {
             LogFormat::Human => {
                 let help = help.map_or(String::new(), |help| format!("help: {help}\n"));
                 format!("xps: error: {message}\n{help}")
             }
             LogFormat::Json => telemetry::last_record(self.level(), &message, help.as_deref()),
-        };
-        // Nobody is left to tell that nobody can be told.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        }
     }
 
     /// `error` is for bugs of xps, also where the program cannot go on: who watches for them should not be called for
@@ -139,20 +154,24 @@ impl Failure {
             | Self::Start(_)
             | Self::Client(_)
             | Self::ListedTwice(_)
+            | Self::Overlap { .. }
             | Self::Config { .. }
             | Self::Problems(_)
             | Self::Usage(_)
             | Self::NotServed(_)
             | Self::Build(_)
-            | Self::Reload { .. }
+            | Self::NotHere(_)
+            | Self::Reload(_)
             | Self::File { .. }
             | Self::Folder { .. }
+            | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
             | Self::Output(_)
             | Self::Log(_)
+            | Self::Thread(_)
             | Self::Bridge(_) => tracing::Level::WARN,
         }
     }
@@ -163,11 +182,28 @@ impl Failure {
                 Some(unavailable.remedy().to_owned())
             }
             Self::Start(StartError::Bind { address, source }) => help_to_bind(address, source),
-            Self::Start(StartError::Worker(error)) | Self::Client(ClientError::Driver(error)) => help_to_set_up(error),
+            Self::Start(StartError::Worker(error))
+            | Self::Client(ClientError::Driver(error))
+            | Self::Log(LogError::Thread(error))
+            | Self::Thread(error)
+            | Self::Bridge(error) => help_to_set_up(error),
+            Self::AccessLog { path, error } | Self::Build(BuildError::AccessLog { path, error }) => {
+                help_to_log(path, error)
+            }
             Self::ListedTwice(_) => Some("name each address once".to_owned()),
+            Self::Overlap { .. } => {
+                Some("the kernel lets only one of them listen: name each address, or only the one for all".to_owned())
+            }
             Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
+            }
+            Self::NotAFolder { path } => Some(help_to_serve(path)),
+            Self::File { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
+                Some(format!("`xps serve {}` serves a folder's files over HTTP", path.display()))
+            }
+            Self::Config { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
+                Some(format!("name the file: {}", path.join("xps_config.json").display()))
             }
             Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 Some("`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes it".to_owned())
@@ -176,18 +212,20 @@ impl Failure {
             | Self::Problems(_)
             | Self::Usage(_)
             | Self::NotServed(_)
-            | Self::Build(_)
-            | Self::Reload { .. } => None,
+            | Self::Build(BuildError::ErrorPage { .. } | BuildError::Socket { .. } | BuildError::Text { .. })
+            | Self::Reload(ReloadError::Signal { .. }) => None,
+            Self::NotHere(_) => Some("`xps check --no-fs` looks at the file alone".to_owned()),
+            Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
+                Some("`xps reload --force` sends it all the same; a process that does not catch it dies".to_owned())
+            }
             Self::Start(StartError::File { .. } | StartError::Upstream { .. } | StartError::Inherit(_))
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
-            | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
             | Self::Output(_)
-            | Self::Log(_)
-            | Self::Bridge(_) => None,
+            | Self::Log(LogError::Directives(_) | LogError::Second(_)) => None,
         }
     }
 
@@ -199,9 +237,11 @@ impl Failure {
                 // Nothing was demanded: a resource ran out.
                 BackendChoice::Auto => RUN_TIME,
             },
-            Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Log(_) => USAGE,
+            Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Overlap { .. } => USAGE,
+            Self::Log(LogError::Directives(_)) => USAGE,
+            Self::Log(LogError::Second(_) | LogError::Thread(_)) => RUN_TIME,
             Self::Config { .. } | Self::Problems(_) | Self::Usage(_) => USAGE,
-            Self::NotServed(_) | Self::Build(_) | Self::Reload { .. } => RUN_TIME,
+            Self::NotServed(_) | Self::Build(_) | Self::NotHere(_) | Self::Reload(_) => RUN_TIME,
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }
@@ -213,9 +253,11 @@ impl Failure {
             | Self::Client(ClientError::Driver(_) | ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
+            | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
             | Self::Output(_)
+            | Self::Thread(_)
             | Self::Bridge(_) => RUN_TIME,
         })
     }
@@ -254,16 +296,40 @@ fn help_to_bind(address: &Address, error: &io::Error) -> Option<String> {
 fn help_to_set_up(error: &io::Error) -> Option<String> {
     let shortage = match error.raw_os_error() {
         Some(libc::ENOMEM) => Unavailable::LockedMemory,
+        Some(libc::EAGAIN) => {
+            return Some(
+                "as many threads as are allowed run already: raise `ulimit -u` (TasksMax= and LimitNPROC= in a unit, \
+                 pids.max of a container), or take fewer --workers"
+                    .to_owned(),
+            );
+        }
         Some(libc::EMFILE | libc::ENFILE) => return Some("ulimit -n 65536 (LimitNOFILE=65536 in a unit)".to_owned()),
         Some(_) | None => return None,
     };
     Some(shortage.remedy().to_owned())
 }
 
+/// Who names a file wants it to be had.
+fn help_to_serve(file: &Path) -> String {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (file, folder) = (file.display(), folder.display());
+    format!(
+        "`xps send {file}` sends it to each client that connects; `xps serve {folder}` serves the folder that it is in"
+    )
+}
+
+/// A socket, or a pipe that nobody reads, cannot be opened by its path.
+fn help_to_log(path: &Path, error: &io::Error) -> Option<String> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => help_to_set_up(error),
+        Some(libc::ENXIO) => Some(format!("`-` is standard output; {} cannot be opened", path.display())),
+        Some(libc::ENOENT) => Some("make the folder that it is to be in".to_owned()),
+        Some(_) | None => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     fn code_of(unavailable: Unavailable, backend: BackendChoice) -> ExitCode {
@@ -302,5 +368,6 @@ mod tests {
         let help = |errno| Failure::Start(StartError::Worker(io::Error::from_raw_os_error(errno))).help();
         assert!(help(libc::EMFILE).is_some_and(|help| help.contains("ulimit -n")));
         assert!(help(libc::ENOMEM).is_some_and(|help| help.contains("ulimit -l")));
+        assert!(help(libc::EAGAIN).is_some_and(|help| help.contains("ulimit -u")));
     }
 }

@@ -2,45 +2,75 @@
 
 mod args;
 mod banner;
+mod check;
 mod connect;
 mod demo;
+mod errand;
 mod explain;
 mod failure;
 mod man;
 mod operate;
+mod overrides;
 mod probe;
+mod process;
+mod reload;
 mod run;
 mod serve;
 mod units;
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::FromArgMatches;
-
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, Given};
+use self::errand::Errands;
 use self::failure::Failure;
 use crate::config::{self, BackendChoice};
 use crate::driver::limits::{kernel_release, usable_cpus};
 use crate::driver::probe::choose;
 use crate::driver::{FeatureSet, signals};
+use crate::telemetry::LogFormat;
+
+/// What a command is told besides its own options, and what it says besides its result.
+#[derive(Debug)]
+struct Invocation {
+    log_format: LogFormat,
+    /// Of its options, those that were given.
+    given: Vec<Given>,
+    /// The back-end that was asked for, once that is known: the code to exit with depends on it.
+    backend: Cell<BackendChoice>,
+    /// It is a server, which ends also if nobody reads what it says.
+    is_server: Cell<bool>,
+}
 
 /// Does what the process's arguments ask for; the code to exit with.
 pub fn run() -> ExitCode {
     signals::ignore_file_size_limit();
-    let parsed = args::definition().try_get_matches().and_then(|mut found| Arguments::from_arg_matches_mut(&mut found));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
+    let (arguments, given) = match args::parse() {
+        Ok(parsed) => parsed,
         Err(answer) => return show_answer(&answer),
     };
-    let (format, backend) = (arguments.log.log_format, arguments.server.backend.into());
-    match execute(arguments) {
+    let log_format = arguments.log_format;
+    let invocation =
+        Invocation { log_format, given, backend: Cell::new(BackendChoice::Auto), is_server: Cell::new(false) };
+    match execute(arguments, &invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.report(format);
-            failure.exit_code(backend)
+            let text = failure.text(log_format);
+            if invocation.is_server.get() {
+                say_without_waiting(text);
+            } else {
+                say(&text);
+            }
+            failure.exit_code(invocation.backend.get())
         }
     }
+}
+
+/// The definition of the command line, for tests that go through all of it.
+#[doc(hidden)]
+pub fn definition() -> clap::Command {
+    args::definition()
 }
 
 /// The parser's own answer: help that was asked for, or what is wrong with the arguments.
@@ -53,25 +83,25 @@ fn show_answer(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
 }
 
-fn execute(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { command, server, log, version } = arguments;
+fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure> {
+    let Arguments { command, settings, log, version, log_format: _ } = arguments;
     if version {
         return print(version_text().as_bytes());
     }
     match command {
-        None => demo::run(&server, &log),
-        Some(Command::Run { file }) => run::run(file, &server, &log),
-        Some(Command::Check { file }) => run::check(&file),
+        None => demo::run(&settings, &log, invocation),
+        Some(Command::Run(options)) => run::run(options, invocation),
+        Some(Command::Check(options)) => check::run(&options),
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
-        Some(Command::Reload { pid }) => signals::ask_to_reload(pid).map_err(|error| Failure::Reload { pid, error }),
-        Some(Command::Proxy(options)) => serve::proxy(options, &server, &log),
-        Some(Command::Serve(options)) => serve::files(options, &server, &log),
-        Some(Command::Echo { listen }) => serve::echo(&listen, &server, &log),
-        Some(Command::Reverse { listen }) => serve::reverse(&listen, &server, &log),
-        Some(Command::Send { file, listen, root }) => serve::send(&file, &listen, root, &server, &log),
-        Some(Command::Connect { upstream }) => connect::run(upstream, &server, &log),
-        Some(Command::Probe { json }) => probe::run(json, &server),
+        Some(Command::Reload(options)) => reload::run(&options),
+        Some(Command::Proxy(options)) => serve::proxy(options, invocation),
+        Some(Command::Serve(options)) => serve::files(options, invocation),
+        Some(Command::Echo(options)) => serve::echo(&options, invocation),
+        Some(Command::Reverse(options)) => serve::reverse(&options, invocation),
+        Some(Command::Send(options)) => serve::send(options, invocation),
+        Some(Command::Connect(options)) => connect::run(options, invocation),
+        Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut args::definition(), "xps", &mut script);
@@ -95,5 +125,23 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     match output.write_all(bytes).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says on standard error what is no failure.
+fn warn(warning: &str) {
+    say(&format!("xps: warning: {warning}\n"));
+}
+
+/// Writes to standard error. Where that cannot be done there is no place to say so.
+fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The same, but a reader that does not read is waited for only a moment.
+fn say_without_waiting(text: String) {
+    match Errands::new("xps-last-words") {
+        Ok(errands) => errands.run(move || say(&text)),
+        Err(_) => say(&text),
     }
 }

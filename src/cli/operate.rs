@@ -1,16 +1,20 @@
 //! Running a server: what its user is told, and what is asked of whoever started it.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use super::args::LogOptions;
-use super::banner;
+use super::errand::Errands;
 use super::failure::Failure;
+use super::overrides::Overrides;
+use super::process::ProcessSettings;
+use super::{Invocation, banner};
 use crate::config::units::Period;
-use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service};
+use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service, overlap};
 use crate::core::{DrainCause, Operator, RunError, Server, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
@@ -28,8 +32,15 @@ pub fn operate(
     log: &LogOptions,
     hints: &[String],
     reload: Option<Reload>,
+    invocation: &Invocation,
 ) -> Result<(), Failure> {
-    let _log = telemetry::start(telemetry::Setup::for_servers(log.log_level, log.log_format)).map_err(Failure::Log)?;
+    let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
+    let _log = telemetry::start(setup)?;
+    invocation.backend.set(config.backend);
+    invocation.is_server.set(true);
+    let speaks = !log.quiet && invocation.log_format == LogFormat::Human;
+    let terminal = speaks.then(|| Errands::new("xps-terminal")).transpose().map_err(Failure::Thread)?;
+    let manager = Manager::new().map_err(Failure::Thread)?;
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
@@ -38,15 +49,20 @@ pub fn operate(
     if reload.is_some() {
         signals::take_hangup().map_err(|error| Failure::Run(RunError::Supervise(error)))?;
     }
+    let overrides = if reload.is_some() { Overrides::of(&invocation.given) } else { Overrides::default() };
+    let process = ProcessSettings::of(&config);
+    signals::keep_to_the_end();
     let server = Server::start(config)?;
     tell_choice(&server);
-    let speaks = !log.quiet && log.log_format == LogFormat::Human;
-    if speaks {
-        banner::show(&server, &services, hints);
-    }
+    overrides.tell();
     // A process that another one of ours started has to say that the service is this one now.
-    tell_manager(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
-    server.run(Console { speaks, drain_timeout, descriptors, reload })?;
+    manager.tell([NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+    if let Some(terminal) = &terminal {
+        let hints: Vec<String> = overrides.lines().chain(hints.iter().cloned()).collect();
+        let banner = banner::banner(&server, &services, &hints);
+        terminal.run(move || super::say(&banner));
+    }
+    server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process })?;
     // The workers that used them have ended.
     let lost = access::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
@@ -57,63 +73,88 @@ pub fn operate(
 
 /// The terminal or the service manager that a server was started from.
 struct Console {
-    speaks: bool,
+    /// Unless nothing is to be said.
+    terminal: Option<Errands>,
+    manager: Manager,
     drain_timeout: Period,
     descriptors: Option<u64>,
     reload: Option<Reload>,
+    overrides: Overrides,
+    process: ProcessSettings,
 }
 
 impl Operator for Console {
     fn on_drain(&mut self, connections: usize, cause: DrainCause) {
         match cause {
-            DrainCause::Stopped => tell_manager(&[NotifyState::Stopping]),
+            DrainCause::Stopped => self.manager.tell([NotifyState::Stopping]),
             // The service does not stop: the other process has said that it is the service now.
             DrainCause::Replaced => {}
         }
-        if self.speaks && connections > 0 {
-            // The log tells it too; who cannot read this has chosen so.
-            let _ = writeln!(
-                io::stderr(),
-                "xps: draining {connections} connections, at most {}; interrupt again to stop at once",
-                self.drain_timeout
-            );
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| connections > 0) {
+            let drain_timeout = self.drain_timeout;
+            terminal.run(move || {
+                super::say(&format!(
+                    "xps: draining {connections} connections, at most {drain_timeout}; interrupt again to stop at once\n"
+                ));
+            });
         }
     }
 
     fn reload(&mut self) -> Option<ServerConfig> {
         let reload = self.reload.as_mut()?;
-        tell_reloading();
-        let config = reload().and_then(|mut config| prepare(&mut config, self.descriptors).map(|()| config));
+        self.manager.tell_reloading();
+        let config = reload().and_then(|mut config| {
+            self.process.keep(&mut config);
+            prepare(&mut config, self.descriptors).map(|()| config)
+        });
+        if let Ok(config) = &config {
+            self.drain_timeout = Period(config.limits.drain_timeout);
+        }
         config
             .inspect_err(|failure| {
                 tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
-                tell_manager(&[NotifyState::Ready]);
+                self.manager.tell([NotifyState::Ready]);
             })
             .ok()
     }
 
     fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         match result {
-            Ok(addresses) => tracing::info!(listeners = addresses.len(), "the configuration was reloaded"),
+            Ok(addresses) => {
+                tracing::info!(listeners = addresses.len(), "the configuration was reloaded");
+                self.overrides.tell();
+            }
             Err(error) => tracing::warn!(%error, "the configuration is refused, and nothing has changed"),
         }
-        tell_manager(&[NotifyState::Ready]);
+        self.manager.tell([NotifyState::Ready]);
     }
 }
 
-/// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
-/// (systemd.service(5), `Type=notify-reload`).
-fn tell_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
-    }
-}
+/// The service manager that asked to be told (sd_notify(3)), if one did.
+struct Manager(Option<Errands>);
 
-/// Tells systemd, if it asked to be told (sd_notify(3)).
-fn tell_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager cannot be told");
+impl Manager {
+    fn new() -> io::Result<Self> {
+        std::env::var_os("NOTIFY_SOCKET").map(|_| Errands::new("xps-manager")).transpose().map(Self)
+    }
+
+    fn tell<const N: usize>(&self, states: [NotifyState<'static>; N]) {
+        if let Some(errands) = &self.0 {
+            errands.run(move || {
+                if let Err(error) = sd_notify::notify(&states) {
+                    tracing::warn!(%error, "the service manager cannot be told");
+                }
+            });
+        }
+    }
+
+    /// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
+    /// (systemd.service(5), `Type=notify-reload`).
+    fn tell_reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell([NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
+        }
     }
 }
 
@@ -134,7 +175,17 @@ fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
         // Port 0 is a different one each time.
         address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
-    twice.map_or(Ok(()), |address| Err(Failure::ListedTwice(address)))
+    if let Some(address) = twice {
+        return Err(Failure::ListedTwice(address));
+    }
+    let all: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address.inet()).collect();
+    for (at, first) in all.iter().enumerate() {
+        if let Some(second) = all[..at].iter().find(|second| overlap(*first, **second)) {
+            let (one, all) = if first.ip().is_unspecified() { (*second, *first) } else { (*first, *second) };
+            return Err(Failure::Overlap { one, all });
+        }
+    }
+    Ok(())
 }
 
 /// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
@@ -231,9 +282,10 @@ mod tests {
             let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), Service::Echo);
             refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
         };
-        assert!(matches!(listen(&["8004", "127.0.0.1:8004", ":8004"]), Err(Failure::ListedTwice(_))));
+        assert!(matches!(listen(&["8004", ":8004"]), Err(Failure::ListedTwice(_))));
         assert!(matches!(listen(&["unix:/a", "unix:/b", "unix:/a"]), Err(Failure::ListedTwice(_))));
-        assert!(listen(&["8004", "127.0.0.1:8004", "8003"]).is_ok());
+        assert!(matches!(listen(&["8004", "127.0.0.1:8004"]), Err(Failure::Overlap { .. })));
+        assert!(listen(&["127.0.0.1:8004", "127.0.0.2:8004", "8003"]).is_ok());
         assert!(listen(&["127.0.0.1:0", "127.0.0.1:0"]).is_ok());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::args::ServerOptions;
+use super::args::ProbeOptions;
 use super::failure::Failure;
 use crate::driver::limits::{self, ResourceLimit};
 use crate::driver::probe::{self, Available, Circumstances, Selection, Unavailable};
@@ -41,10 +41,10 @@ struct Advice {
 }
 
 /// Prints the report.
-pub fn run(json: bool, options: &ServerOptions) -> Result<(), Failure> {
+pub fn run(options: &ProbeOptions) -> Result<(), Failure> {
     let workers = options.workers.map_or_else(limits::usable_cpus, usize::from);
-    let report = Report::collect(options.uring_off.iter().copied().collect(), workers);
-    super::print(if json { format!("{:#}\n", report.to_json()) } else { report.to_text() }.as_bytes())
+    let report = Report::collect(options.uring.uring_off.iter().flatten().copied().collect(), workers);
+    super::print(if options.json { format!("{:#}\n", report.to_json()) } else { report.to_text() }.as_bytes())
 }
 
 impl Report {

@@ -1,35 +1,34 @@
-//! `xps run` and `xps check`: serving as a configuration file says.
+//! `xps run`: serving as a configuration file says.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::args::{LogOptions, ServerOptions};
+use super::Invocation;
+use super::args::{RunOptions, Settings};
 use super::failure::Failure;
 use super::operate::operate;
 use crate::config::build::Builder;
 use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
 
-/// Serves, and reads the file anew when it is asked to.
-pub fn run(path: PathBuf, options: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+/// Serves, and reads the file anew when it is asked to. What was given on the command line has the last word each time.
+pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> {
     // The way to it, not where that leads now: a link on it may be switched to another release before the next reload.
-    let (folder, path) = place(&path)?;
+    let (folder, path) = place(&options.file)?;
+    let log = options.log.clone();
     let mut builder = Builder::new(&folder);
-    let workers = options.workers;
     let mut is_running = false;
     let mut load = move || -> Result<ServerConfig, Failure> {
         if std::mem::replace(&mut is_running, true) {
             refuse_pipe(&path)?;
         }
-        let mut config = builder.server(&read(&path)?, limits::usable_cpus())?;
-        if let Some(workers) = workers {
-            config.workers = usize::from(workers);
-        }
-        Ok(config)
+        let mut file = read(&path)?;
+        options.apply(&mut file);
+        Ok(builder.server(&file, limits::usable_cpus())?)
     };
     let config = load()?;
-    operate(config, log, &[], Some(Box::new(load)))
+    operate(config, &log, &[], Some(Box::new(load)), invocation)
 }
 
 /// A pipe has been read to its end at the start. To wait for more would hold up everything else, the end included.
@@ -39,18 +38,6 @@ fn refuse_pipe(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(failed(io::Error::other("not a regular file, so it can only be read at the start")))
-}
-
-/// Says what is wrong with a file, if anything is. Nothing that it names is looked for.
-pub fn check(path: &Path) -> Result<(), Failure> {
-    let mut file = read(path)?;
-    let (folder, _) = place(path)?;
-    without_logs(&mut file);
-    file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
-    Builder::new(&folder).server(&file, 1)?;
-    let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
-    let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
-    super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
 }
 
 /// Has logs neither opened nor made.

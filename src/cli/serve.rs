@@ -3,41 +3,64 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::args::{LogOptions, ProxyOptions, ServeOptions, ServerOptions};
+use super::Invocation;
+use super::args::{
+    self, EchoOptions, ProxyOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
+};
 use super::failure::Failure;
 use super::operate::operate;
 use super::units::StatusPage;
-use crate::admission::AdmissionConfig;
-use crate::buffer::PoolConfig;
 use crate::config::build;
-use crate::config::file::FileMode;
-use crate::config::units::Size;
+use crate::config::file::File;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
-    ServerConfig, Service, SiteConfig, start,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, ServerConfig, Service,
+    SiteConfig, start,
 };
 use crate::driver::{Links, limits};
 use crate::file::compress::Compression;
-use crate::http::HeadLimits;
 use crate::http::error_page::ErrorPages;
 use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::upstream::{GroupConfig, Rules};
 
 /// Relays to upstreams.
-pub fn proxy(options: ProxyOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    let group = GroupConfig { policy: options.balance.into(), ..GroupConfig::of(options.upstream) };
+pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let ProxyOptions { server, socket, pipe, connect, http_limits, upload, log, .. } = &options;
+    let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
+    let connect_timeout = config.limits.connect_timeout;
+    let group = GroupConfig { policy: options.balance.into(), ..GroupConfig::of(options.upstream.clone()) };
     let service = if options.http {
         let forward = ForwardConfig {
-            connect_timeout: server.connect_timeout.0,
+            connect_timeout,
             response_timeout: options.response_timeout.0,
             ..ForwardConfig::new(group)
         };
         let log = access_log(&options.access_log, options.access_format)?;
         Service::Http(FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), AnswerConfig::default(), log))
     } else {
-        Service::TcpProxy(group, Rules { tries_max: 0, connect_timeout: server.connect_timeout.0 })
+        refuse_options_of_http(invocation)?;
+        Service::TcpProxy(group, Rules { tries_max: 0, connect_timeout })
     };
-    serve(each(&options.listen, &service), server, log, &[])
+    config.listeners = each(&options.listen, socket, &service);
+    operate(config, log, &[], None, invocation)
+}
+
+/// Without `--http` they would be ignored. Those of the environment may be there for others.
+fn refuse_options_of_http(invocation: &Invocation) -> Result<(), Failure> {
+    let mut given = invocation.given.iter().filter(|given| !given.is_variable);
+    match given.find(|given| args::PROXY_HTTP.contains(&given.id.as_str())) {
+        Some(given) => {
+            let option = given.id.replace('_', "-");
+            Err(Failure::Usage(format!("--{option} is for HTTP: without --http, `xps proxy` relays bytes as they are")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What options say, over the defaults, for a command that has no file.
+pub fn config_of(settings: &[&dyn Settings]) -> ServerConfig {
+    let mut file = File::default();
+    settings.iter().for_each(|group| group.apply(&mut file));
+    build::without_listeners(&file, limits::usable_cpus())
 }
 
 /// Where requests are recorded.
@@ -58,9 +81,12 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, F
 }
 
 /// Serves a folder over HTTP.
-pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
+pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let mut config = config_of(&[&options.server, &options.http_limits]);
     let failed = |error| Failure::Folder { path: options.dir.clone(), error };
-    options.dir.metadata().map_err(failed)?;
+    if !options.dir.metadata().map_err(failed)?.is_dir() {
+        return Err(Failure::NotAFolder { path: options.dir });
+    }
     let root = start::absolute(&options.dir).map_err(failed)?;
     let access = access_log(&options.access_log, options.access_format)?;
     let compression = Compression {
@@ -88,7 +114,9 @@ pub fn files(options: ServeOptions, server: &ServerOptions, log: &LogOptions) ->
         ..AnswerConfig::default()
     };
     let front = FrontConfig::of(HandlerConfig::Site(Box::new(site)), answers, access);
-    serve(each(&options.listen, &Service::Http(front)), server, log, &[])
+    let service = Service::Http(front);
+    config.listeners = each(&options.listen, &options.socket, &service);
+    operate(config, &options.log, &[], None, invocation)
 }
 
 /// Reads the pages that are sent in place of ours.
@@ -101,25 +129,25 @@ fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
 }
 
 /// Sends back.
-pub fn echo(listen: &[ListenAddress], server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    serve(each(listen, &Service::Echo), server, log, &[])
+pub fn echo(options: &EchoOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let EchoOptions { listen, server, socket, pipe, log } = options;
+    let listeners = each(listen, socket, &Service::Echo);
+    operate(ServerConfig { listeners, ..config_of(&[server, pipe]) }, log, &[], None, invocation)
 }
 
 /// Sends back reversed.
-pub fn reverse(listen: &[ListenAddress], server: &ServerOptions, log: &LogOptions) -> Result<(), Failure> {
-    serve(each(listen, &Service::Reverse), server, log, &[])
+pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let ReverseOptions { listen, server, socket, pipe, line, log } = options;
+    let listeners = each(listen, socket, &Service::Reverse);
+    operate(ServerConfig { listeners, ..config_of(&[server, pipe, line]) }, log, &[], None, invocation)
 }
 
 /// Sends a file.
-pub fn send(
-    file: &Path,
-    listen: &[ListenAddress],
-    root: Option<PathBuf>,
-    server: &ServerOptions,
-    log: &LogOptions,
-) -> Result<(), Failure> {
-    let (root, path) = beneath(file, root)?;
-    serve(each(listen, &Service::SendFile { root, path }), server, log, &[])
+pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let SendOptions { file, listen, root, server, socket, log } = options;
+    let (root, path) = beneath(&file, root)?;
+    let listeners = each(&listen, &socket, &Service::SendFile { root, path });
+    operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
 }
 
 /// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, and on the way to
@@ -127,7 +155,12 @@ pub fn send(
 fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
     let failed = |error| Failure::File { path: file.to_owned(), error };
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("not a regular file")));
+        let is_folder = file.is_dir();
+        return Err(failed(io::Error::from(if is_folder {
+            io::ErrorKind::IsADirectory
+        } else {
+            io::ErrorKind::InvalidInput
+        })));
     }
     let name = file.file_name().ok_or_else(|| failed(io::Error::other("it has no name")))?;
     let folder = match file.parent() {
@@ -162,102 +195,10 @@ fn leads_into(file: &Path, root: &Path) -> Result<(), Failure> {
     Err(Failure::LeadsOut { path: file.to_owned(), target, root: root.to_owned() })
 }
 
-fn each(listen: &[ListenAddress], service: &Service) -> Vec<ListenerConfig> {
-    listen.iter().map(|address| ListenerConfig::new(address.clone(), service.clone())).collect()
-}
-
-/// Starts a server with these listeners and options, and serves until it is stopped. `hints` are lines for the banner.
-pub fn serve(
-    mut listeners: Vec<ListenerConfig>,
-    options: &ServerOptions,
-    log: &LogOptions,
-    hints: &[String],
-) -> Result<(), Failure> {
-    set_modes(&mut listeners, options.socket_mode);
-    let config = ServerConfig {
-        listeners,
-        workers: options.workers.map_or_else(limits::usable_cpus, usize::from),
-        pin_workers: options.pin_workers,
-        backend: options.backend.into(),
-        uring_off: options.uring_off.iter().copied().collect(),
-        admission: AdmissionConfig { when_full: options.when_full, ..AdmissionConfig::default() },
-        limits: limits_of(options),
+fn each(listen: &[ListenAddress], socket: &SocketOptions, service: &Service) -> Vec<ListenerConfig> {
+    let with_mode = |address: &ListenAddress| match address.clone() {
+        ListenAddress::Unix { path, mode } => ListenAddress::Unix { path, mode: mode.or(socket.socket_mode) },
+        inet @ ListenAddress::Inet(_) => inet,
     };
-    operate(config, log, hints, None)
-}
-
-/// Who may connect to unix sockets.
-fn set_modes(listeners: &mut [ListenerConfig], wanted: Option<FileMode>) {
-    for listener in listeners {
-        match &mut listener.address {
-            ListenAddress::Unix { mode, .. } => *mode = mode.or(wanted),
-            ListenAddress::Inet(_) => {}
-        }
-    }
-}
-
-/// The options' bounds.
-pub fn limits_of(options: &ServerOptions) -> Limits {
-    Limits {
-        connections_max: options.max_connections,
-        pipe_bytes_max: options.pipe_size.0,
-        line_bytes_max: options.line_max.0,
-        backlog: options.backlog,
-        idle_timeout: options.idle_timeout.0,
-        connect_timeout: options.connect_timeout.0,
-        drain_timeout: options.drain_timeout.0,
-        replace_timeout: Limits::default().replace_timeout,
-        pool: pool_of(options.buffers),
-        http: HttpLimits {
-            head: HeadLimits { head_bytes_max: options.http.head_size.0, ..HeadLimits::default() },
-            head_timeout: options.http.head_timeout.0,
-            keep_alive_timeout: options.http.keep_alive_timeout.0,
-            drain_idle_timeout: options.http.drain_idle_timeout.0,
-            send_timeout: options.http.send_timeout.0,
-            body_timeout: options.http.body_timeout.0,
-            send_rate_min: options.http.send_rate.0 as u64,
-            upload_rate_min: options.http.upload_rate.0 as u64,
-            requests_max: options.http.max_requests,
-            ..HttpLimits::default()
-        },
-        ..Limits::default()
-    }
-}
-
-/// An eighth of the memory for large buffers: without those everything goes on, without small ones nothing. More where there
-/// are as many small ones as there can be.
-fn pool_of(memory: Size) -> PoolConfig {
-    let PoolConfig { small_bytes, large_bytes, .. } = PoolConfig::default();
-    let count = |memory: usize, bytes: usize| (memory / bytes).min(POOL_BUFFERS_MAX);
-    let small_max = count(7 * (memory.0 / 8), small_bytes);
-    let large_max = count(memory.0 - small_max * small_bytes, large_bytes);
-    PoolConfig { small_bytes, large_bytes, small_max, large_max }
-}
-
-/// The pool numbers the buffers of a size in 16 bits.
-const POOL_BUFFERS_MAX: usize = 1 << 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::args;
-    use crate::config::units::{BUFFERS_BYTES_MAX, BUFFERS_BYTES_MIN};
-
-    #[test]
-    fn the_memory_that_is_asked_for_by_default_is_the_pool_s_own() {
-        assert_eq!(pool_of(args::default_buffers()), PoolConfig::default());
-    }
-
-    #[test]
-    fn the_least_and_the_most_memory_make_pools_within_their_bounds() {
-        let least = pool_of(Size(BUFFERS_BYTES_MIN));
-        assert!(least.small_max > 0 && least.large_max > 0, "{least:?}");
-        let most = pool_of(Size(BUFFERS_BYTES_MAX));
-        assert_eq!((most.small_max, most.large_max), (POOL_BUFFERS_MAX, POOL_BUFFERS_MAX));
-        for memory in [64 << 20, 3 << 30, BUFFERS_BYTES_MAX] {
-            let pool = pool_of(Size(memory));
-            let unused = memory - pool.small_max * pool.small_bytes - pool.large_max * pool.large_bytes;
-            assert!(unused < pool.large_bytes, "{unused} of {memory} bytes are cut off");
-        }
-    }
+    listen.iter().map(|address| ListenerConfig::new(with_mode(address), service.clone())).collect()
 }

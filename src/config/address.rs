@@ -40,6 +40,17 @@ impl ListenAddress {
     }
 }
 
+/// Whether the kernel refuses to let sockets listen on both: the ports are the same, and one address is part of the other.
+///
+/// An IPv6 wildcard leaves IPv4 alone where there is a listener for that.
+pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() == b.port()
+        && a.port() != 0
+        && a_ip.is_ipv4() == b_ip.is_ipv4()
+        && (a_ip == b_ip || a_ip.is_unspecified() || b_ip.is_unspecified())
+}
+
 impl From<SocketAddr> for ListenAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Inet(address)
@@ -72,6 +83,15 @@ pub enum InvalidUpstreamAddress {
     /// Nothing before the colon.
     #[error("no host: write HOST:PORT, for example localhost:3000")]
     NoHost,
+    /// A URL with another scheme than `http`.
+    #[error("{0}:// is not spoken to upstreams, only http://: write HOST:PORT, for example 127.0.0.1:3000")]
+    Scheme(String),
+    /// A URL with the scheme `https`.
+    #[error("https:// to upstreams is not supported yet: write HOST:PORT of a port that speaks plain HTTP")]
+    Https,
+    /// A URL with more than a host and a port.
+    #[error("`{0}` has no place here: an upstream is a host and a port, for example http://127.0.0.1:3000")]
+    MoreThanHost(String),
     /// Several colons, but no brackets around the address.
     #[error("an IPv6 address wants brackets: [{0}]:PORT")]
     Brackets(String),
@@ -103,6 +123,9 @@ impl FromStr for UpstreamAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(UnixPath::new(path)?));
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return of_url(scheme, rest);
+        }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidUpstreamAddress::NoPort)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(address) => address,
@@ -118,6 +141,26 @@ impl FromStr for UpstreamAddress {
             Err(_) => Err(InvalidUpstreamAddress::NoPort),
         }
     }
+}
+
+/// The upstream of a URL, as other servers and their users write it: `http://HOST[:PORT][/]`.
+fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
+    const HTTP_PORT: &str = ":80";
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => {}
+        "https" => return Err(InvalidUpstreamAddress::Https),
+        scheme => return Err(InvalidUpstreamAddress::Scheme(scheme.to_owned())),
+    }
+    let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, more) = rest.split_at(host_end);
+    if !matches!(more, "" | "/") {
+        return Err(InvalidUpstreamAddress::MoreThanHost(more.to_owned()));
+    }
+    if let Some((user, _)) = host.rsplit_once('@') {
+        return Err(InvalidUpstreamAddress::MoreThanHost(format!("{user}@")));
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    if has_port { host.parse() } else { format!("{host}{HTTP_PORT}").parse() }
 }
 
 impl fmt::Display for UpstreamAddress {
@@ -145,6 +188,44 @@ mod tests {
         assert_eq!(parse("[::1]:3000"), Ok(UpstreamAddress::tcp("::1", 3000)));
         assert_eq!(parse("[::1]:3000").unwrap().to_string(), "[::1]:3000");
         assert_eq!(parse("[::1]:3000").unwrap().authority(), "[::1]:3000");
+    }
+
+    #[test]
+    fn a_plain_url_is_understood_and_one_that_says_more_is_refused_for_what_it_says() {
+        for text in ["http://127.0.0.1:3000", "HTTP://127.0.0.1:3000/"] {
+            assert_eq!(parse(text), Ok(UpstreamAddress::tcp("127.0.0.1", 3000)), "{text}");
+        }
+        assert_eq!(parse("http://[::1]:3000"), Ok(UpstreamAddress::tcp("::1", 3000)));
+        assert_eq!(parse("http://[::1]"), Ok(UpstreamAddress::tcp("::1", 80)));
+        assert_eq!(parse("http://app"), Ok(UpstreamAddress::tcp("app", 80)));
+        assert_eq!(parse("https://app:443"), Err(InvalidUpstreamAddress::Https));
+        assert_eq!(parse("ws://app:80"), Err(InvalidUpstreamAddress::Scheme("ws".into())));
+        for (text, more) in [("http://a:1/api", "/api"), ("http://a:1?x", "?x"), ("http://u:p@a:1", "u:p@")] {
+            assert_eq!(parse(text), Err(InvalidUpstreamAddress::MoreThanHost(more.into())), "{text}");
+        }
+        assert_eq!(parse("http://"), Err(InvalidUpstreamAddress::NoHost));
+        assert_eq!(parse("http://a:0"), Err(InvalidUpstreamAddress::Port("0".into())));
+    }
+
+    #[test]
+    fn an_address_overlaps_those_that_are_part_of_it() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(super::overlap(a, b), super::overlap(b, a));
+            super::overlap(a, b)
+        };
+        for (a, b) in [("127.0.0.1:1", "0.0.0.0:1"), ("[::]:1", "[::1]:1"), ("[::ffff:127.0.0.1]:1", "127.0.0.1:1")] {
+            assert!(overlap(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("127.0.0.1:1", "0.0.0.0:2"),
+            ("127.0.0.1:0", "0.0.0.0:0"),
+            ("0.0.0.0:1", "[::]:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+        ] {
+            assert!(!overlap(a, b), "{a} {b}");
+        }
     }
 
     #[test]

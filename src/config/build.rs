@@ -111,15 +111,7 @@ impl Builder {
             let address = self.place(&listener.place)?;
             listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
         }
-        Ok(ServerConfig {
-            listeners,
-            workers: file.workers.map_or(workers, usize::from),
-            pin_workers: file.pin_workers,
-            backend: file.backend.into(),
-            uring_off: file.uring_off.iter().map(|feature| feature.0).collect(),
-            admission: admission(file),
-            limits,
-        })
+        Ok(ServerConfig { listeners, ..without_listeners(file, workers) })
     }
 
     /// Where a listener is.
@@ -255,6 +247,19 @@ fn compression(options: &FileOptions) -> Compression {
         more_types: options.gzip_mime_types.iter().map(|media_type| media_type.0.clone()).collect(),
         level: options.compression_level,
         gzip_level: options.gzip_level(),
+    }
+}
+
+/// What a document says of the server as a whole; `workers` where it does not say how many.
+pub fn without_listeners(file: &File, workers: usize) -> ServerConfig {
+    ServerConfig {
+        listeners: Vec::new(),
+        workers: file.workers.map_or(workers, usize::from),
+        pin_workers: file.pin_workers,
+        backend: file.backend.into(),
+        uring_off: file.uring_off.iter().map(|feature| feature.0).collect(),
+        admission: admission(file),
+        limits: Limits::from(&file.limits),
     }
 }
 

@@ -9,7 +9,7 @@ pub mod units;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress};
+pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress, overlap};
 use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 pub use crate::driver::probe::BackendChoice;

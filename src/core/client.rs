@@ -49,6 +49,7 @@ pub fn run(
 ) -> Result<(), ClientError> {
     let pool = limits.pool.within(limits.pipe_bytes_max);
     let selection = probe::choose(backend, uring_off, 1)?;
+    tracing::debug!(backend = selection.backend.name(), %uring_off, ?pool, "connecting");
     match selection.backend {
         Backend::IoUring => {
             let size = selection.ring_size;

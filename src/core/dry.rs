@@ -16,6 +16,14 @@ use crate::driver::{Driver, Epoll, EpollConfig, KernelDriver, Peer};
 use crate::session::Template;
 use crate::session::http::Front;
 
+/// Opens what a service needs, as a start would: its folders and files.
+///
+/// # Errors
+/// What is missing.
+pub fn look_for(service: &Service) -> Result<(), StartError> {
+    Blueprint::new(service).map(drop)
+}
+
 /// What an HTTP service offers; `None` for others. Its folders are opened, its upstreams are not contacted.
 ///
 /// # Errors

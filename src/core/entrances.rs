@@ -22,6 +22,8 @@ use crate::driver::Address;
 pub(super) struct Entrances {
     list: Vec<Listening>,
     next_id: u32,
+    /// As it was configured last.
+    backlog: i32,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Entrances {
         workers: usize,
         inherited: &mut Inherited,
     ) -> Result<Change, StartError> {
-        let mut next = Self { list: Vec::new(), next_id: self.next_id };
+        let mut next = Self { list: Vec::new(), next_id: self.next_id, backlog: config.limits.backlog };
         let mut shares = Vec::new();
         let mut here: Vec<&Listening> = self.list.iter().collect();
         for listener in &config.listeners {
@@ -79,8 +81,12 @@ impl Entrances {
 
     /// Makes a prepared change.
     pub(super) fn commit(&mut self, change: Change) -> Vec<(EntranceId, Vec<Vec<OwnedFd>>)> {
+        let has_new_backlog = !self.list.is_empty() && self.backlog != change.next.backlog;
         *self = change.next;
         self.list.iter().for_each(Listening::apply_mode);
+        if has_new_backlog {
+            self.list.iter().for_each(|listening| listening.apply_backlog(self.backlog));
+        }
         change.shares
     }
 
@@ -128,6 +134,15 @@ impl Listening {
         let sockets = self.sockets.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
         let (wanted, address, file) = (self.wanted.clone(), self.address.clone(), self.file.clone());
         Ok(Self { id: self.id, wanted, address, sockets, file })
+    }
+
+    /// Of a socket that was there before, too: listen(2) may be called again, and only changes the length of the queue.
+    fn apply_backlog(&self, backlog: i32) {
+        for socket in &self.sockets {
+            if let Err(error) = SockRef::from(socket).listen(backlog) {
+                tracing::warn!(address = %self.address, %error, "the backlog cannot be changed");
+            }
+        }
     }
 
     /// Of a socket that was there before, only now.
@@ -249,6 +264,38 @@ mod tests {
         assert!(exists(&kept), "connections are still served");
         drop(entrances);
         assert_eq!([&kept, &new].map(exists), [false, false]);
+    }
+
+    #[test]
+    fn another_backlog_is_that_of_the_sockets_that_stay_too() {
+        let folder = TempDir::new().unwrap();
+        let path = UnixPath::new(folder.path().join("path")).unwrap();
+        let name = socket2::SockAddr::unix(&path).unwrap();
+        // So many more can connect while nobody accepts.
+        let connect_all = |waiting: &mut Vec<socket2::Socket>| {
+            let before = waiting.len();
+            loop {
+                let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                if client.connect(&name).is_err() || waiting.len() > 64 {
+                    return waiting.len() - before;
+                }
+                waiting.push(client);
+            }
+        };
+        let with_backlog = |backlog| {
+            let config = config(&[&path]);
+            ServerConfig { limits: Limits { backlog, ..Limits::default() }, ..config }
+        };
+        let mut entrances = Entrances::default();
+        let change = |entrances: &Entrances, backlog| {
+            entrances.prepare(&with_backlog(backlog), 2, &mut Inherited::default()).unwrap()
+        };
+        let _sockets = entrances.commit(change(&entrances, 4));
+        let mut waiting = Vec::new();
+        assert!(connect_all(&mut waiting) < 10);
+        entrances.commit(change(&entrances, 20));
+        assert!(connect_all(&mut waiting) >= 10, "{} wait", waiting.len());
     }
 
     #[test]

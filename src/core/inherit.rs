@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -90,6 +91,18 @@ impl Inherited {
     pub fn left_over(&self) -> impl Iterator<Item = &Address> + '_ {
         self.sockets.iter().map(|handed| &handed.address)
     }
+}
+
+/// Where this process will take over sockets from its predecessor: internet addresses, each once, in the order in which they
+/// were configured there.
+pub fn handed_addresses() -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in named_in(INHERIT).into_iter().filter_map(descriptors::listening_address) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 fn address_of(name: &SockAddr) -> Option<Address> {

@@ -3,7 +3,7 @@
 //! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
 //! * [`Worker`] is the loop that joins a core to a driver.
 //! * [`Server`] runs one worker a thread, from binding to the end of the drain.
-//! * [`front_of`] is what an HTTP listener would offer, and [`rehearse`] what it would answer, for whoever only wants to look.
+//! * [`front_of`] is what an HTTP listener would offer, [`rehearse`] what it would answer, [`look_for`] what it lacks: without a server.
 //! * [`client`] runs one session without a listener.
 
 mod blueprint;
@@ -22,7 +22,7 @@ mod wheel;
 mod worker;
 
 pub use census::{Census, Violation};
-pub use dry::{front_of, rehearse};
+pub use dry::{front_of, look_for, rehearse};
 pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
 pub use state::{Core, EntranceId};
 pub use wheel::{TimerId, Wheel};

@@ -44,7 +44,7 @@ pub struct Server {
 
 /// Whoever runs a server, and is asked or told what only they can know or need to know.
 pub trait Operator {
-    /// The server stops; so many connections are still live.
+    /// The server has begun to stop; this many connections were live. It waits for this call, which must not block.
     fn on_drain(&mut self, connections: usize, cause: DrainCause);
 
     /// SIGHUP has come, which it does if [`signals::take_hangup`] was called: the configuration as it is to be from now on;
@@ -257,6 +257,12 @@ impl Server {
 
     /// Starts a process like this one, with the same listening sockets; once it serves, this one drains.
     fn start_successor(&self) {
+        if std::process::id() == FIRST_PROCESS {
+            return tracing::warn!(
+                "no new process is started: this is process 1, with whose end its container ends (pid_namespaces(7)); \
+                 replace the container, or start xps in it by an init that outlives it"
+            );
+        }
         if self.succession.is_underway.swap(true, Ordering::AcqRel) {
             return tracing::warn!("a new process is being started already");
         }
@@ -338,8 +344,8 @@ impl Server {
                 is_draining = true;
                 let connections = self.connections();
                 tracing::info!(connections, signal = self.signals.received(), is_replaced, "draining");
-                operator.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
                 self.drain();
+                operator.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
             }
             if self.workers.iter().all(WorkerHandle::has_ended) {
                 break;
@@ -376,6 +382,9 @@ impl Server {
         result
     }
 }
+
+/// The first process of a system or a container: when it ends, the kernel ends all others.
+const FIRST_PROCESS: u32 = 1;
 
 impl Stop {
     /// Asks for an orderly stop. Asking twice changes nothing.

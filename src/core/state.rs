@@ -196,6 +196,7 @@ impl Core {
 
     /// The bounds that hold from now on; receive buffers stay as they are.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.store.set_limits(limits.store);
         self.limits = limits;
     }
 

@@ -88,6 +88,7 @@ impl WorkerPlan {
             tracing::warn!(cpu, %error, "cannot tie the worker to its CPU");
         }
         let pool = self.limits.pool.within(self.limits.pipe_bytes_max);
+        tracing::debug!(backend = self.backend.name(), uring_off = %self.uring_off, ?pool, "worker starts");
         match self.backend {
             Backend::IoUring => {
                 let (off, size, offload) = (self.uring_off, self.ring_size, self.offload.clone());

@@ -1,7 +1,10 @@
 //! Descriptors that pass from one program to the next.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use socket2::SockAddr;
 
 use super::sys;
 
@@ -24,6 +27,17 @@ pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
     let listener = inherit(fd)?;
     sys::set_nonblocking(listener.as_fd())?;
     Ok(listener)
+}
+
+/// Where a socket listens that this process was started with, which may not have been taken over yet.
+pub fn listening_address(fd: RawFd) -> Option<SocketAddr> {
+    // SAFETY: the closure passes on the storage and its length, and the kernel fills both in; a descriptor that is not a
+    // socket is an error.
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| sys::check(libc::getsockname(fd, storage.cast(), length)).map(drop))
+    }
+    .ok()?;
+    address.as_socket()
 }
 
 /// Takes over the end of a pipe that this process was started with.

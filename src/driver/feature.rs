@@ -129,6 +129,16 @@ impl FeatureSet {
     }
 }
 
+impl fmt::Display for FeatureSet {
+    /// As `--uring-off` takes them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, feature) in self.iter().enumerate() {
+            write!(f, "{}{feature}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 impl FromIterator<Feature> for FeatureSet {
     fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
         features.into_iter().fold(Self::NONE, Self::with)

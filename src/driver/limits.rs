@@ -50,7 +50,13 @@ pub fn raise_descriptors() -> io::Result<(ResourceLimit, ResourceLimit)> {
     Ok((before, descriptors()?))
 }
 
-fn get(resource: libc::__rlimit_resource_t) -> io::Result<ResourceLimit> {
+/// What `getrlimit(2)` takes: C libraries differ in its type, which only glibc has a name for.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn get(resource: Resource) -> io::Result<ResourceLimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is live.
     sys::check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;

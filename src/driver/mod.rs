@@ -50,6 +50,7 @@
 //!    `Accept` fails only for what is wrong with the listener itself; what is wrong with one connection, or at the
 //!    moment, is passed over or waited for (`errno.rs`).
 
+pub mod access;
 mod address;
 pub mod affinity;
 mod appetite;

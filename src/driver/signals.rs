@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use super::Waker;
 use super::sys;
@@ -15,6 +15,7 @@ static RECEIVED: AtomicI32 = AtomicI32::new(NONE);
 static REOPEN_REQUESTS: AtomicU32 = AtomicU32::new(0);
 static RELOAD_REQUESTS: AtomicU32 = AtomicU32::new(0);
 static UPGRADE_REQUESTS: AtomicU32 = AtomicU32::new(0);
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
 const NONE: i32 = -1;
 
 const SIGNALS: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP];
@@ -103,13 +104,22 @@ pub fn take_asked() -> Asked {
     Asked { reload: is_asked(&RELOAD_REQUESTS), upgrade: is_asked(&UPGRADE_REQUESTS) }
 }
 
+/// Has the signals stay handled when [`StopSignals`] is gone, for a program that ends then: one that comes at the last moment
+/// should not make an orderly end look like a death by a signal.
+pub fn keep_to_the_end() {
+    IS_KEPT.store(true, Ordering::Relaxed);
+}
+
 impl Drop for StopSignals {
     fn drop(&mut self) {
+        WAKER_DESCRIPTOR.store(NONE, Ordering::Relaxed);
+        if IS_KEPT.load(Ordering::Relaxed) {
+            return;
+        }
         for (signal, previous) in SIGNALS.iter().zip(&self.previous) {
             // SAFETY: the structure is live, and was filled by the kernel.
             unsafe { libc::sigaction(*signal, previous, std::ptr::null_mut()) };
         }
-        WAKER_DESCRIPTOR.store(NONE, Ordering::Relaxed);
     }
 }
 

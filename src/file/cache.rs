@@ -124,6 +124,16 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
+    /// Other bounds from now on. What has to go for them is appended to `evicted`, the least recently used first.
+    pub fn set_limits(&mut self, limits: Limits, evicted: &mut Vec<V>) {
+        self.limits = limits;
+        while self.nodes.len() > limits.entries_max as usize || self.bytes > limits.bytes_max {
+            let Some(oldest) = self.oldest else { break };
+            evicted.push(self.take(oldest).value);
+        }
+        self.check();
+    }
+
     /// Makes a value fresh again that was found to be still true. Nothing happens if there is none.
     pub fn renew<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, now: Time)
     where

@@ -126,17 +126,12 @@ pub struct Store {
 impl Store {
     /// A store with nothing in it.
     pub fn new(limits: StoreLimits) -> Self {
-        let bounds = cache::Limits {
-            entries_max: limits.entries_max,
-            bytes_max: limits.bytes_max,
-            valid_for: limits.valid_for,
-            idle_for: limits.idle_for,
-        };
+        let (results, faults) = bounds(limits);
         Self {
             limits,
             places: Places::default(),
-            cache: Cache::new(bounds),
-            faults: Cache::new(cache::Limits { entries_max: FAULTS_MAX, bytes_max: limits.bytes_max, ..bounds }),
+            cache: Cache::new(results),
+            faults: Cache::new(faults),
             jobs: Table::new(),
             under_way: HashMap::new(),
             dirty: Vec::new(),
@@ -148,6 +143,17 @@ impl Store {
             listed: Vec::new(),
             unix_seconds: 0,
         }
+    }
+
+    /// Other bounds from now on.
+    pub fn set_limits(&mut self, limits: StoreLimits) {
+        let (results, faults) = bounds(limits);
+        let mut evicted = Vec::new();
+        self.cache.set_limits(results, &mut evicted);
+        self.let_go(evicted);
+        self.faults.set_limits(faults, &mut Vec::new());
+        self.limits = limits;
+        self.close_down_to(limits.open_max);
     }
 
     /// What a path leads to.
@@ -571,6 +577,12 @@ impl Store {
     }
 }
 
+/// The bounds of what is kept: of results, and of faults.
+fn bounds(limits: StoreLimits) -> (cache::Limits, cache::Limits) {
+    let StoreLimits { entries_max, bytes_max, valid_for, idle_for, .. } = limits;
+    let results = cache::Limits { entries_max, bytes_max, valid_for, idle_for };
+    (results, cache::Limits { entries_max: FAULTS_MAX, ..results })
+}
 fn token(job: Key) -> Token {
     Token { machine: job, kind: STORE, slot: 0 }
 }

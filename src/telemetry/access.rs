@@ -138,10 +138,19 @@ impl AccessLog {
 
     /// A log in a file, which is appended to, and opened anew after SIGUSR1.
     ///
+    /// The names of standard output and standard error mean the descriptors: to open them does not work where they are
+    /// sockets, as under systemd (unix(7), `ENXIO`), and where they are files, the two would write over each other.
+    ///
     /// # Errors
     /// It cannot be opened, or there may be no further thread.
     pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
-        Self::new(Reopening::new(path)?, &path.display().to_string(), format)
+        match path.to_str() {
+            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Self::to_stdout(format),
+            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
+                Self::new(duplicate(io::stderr().as_fd())?, "standard error", format)
+            }
+            Some(_) | None => Self::new(Reopening::new(path)?, &path.display().to_string(), format),
+        }
     }
 
     fn new(output: impl Output, name: &str, format: AccessFormat) -> io::Result<Self> {

@@ -78,17 +78,17 @@ impl Setup {
 /// `XPS_DEBUG=1` means the level `debug`, as in eXpServer.
 ///
 /// # Errors
-/// `XPS_LOG` cannot be understood, or a log was begun before.
-pub fn start(setup: Setup) -> Result<LogGuard, String> {
+/// See [`LogError`].
+pub fn start(setup: Setup) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("XPS_LOG") {
-        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
-            .map_err(|error| format!("XPS_LOG: {error}; write levels such as `debug` or `xps::tcp=trace,info`"))?,
+        Ok(directives) if !directives.is_empty() => {
+            EnvFilter::try_new(directives).map_err(|error| LogError::Directives(error.to_string()))?
+        }
         Ok(_) | Err(_) => EnvFilter::new(setup.level),
     };
     let format = setup.format;
     let tell = Box::new(move |event: Event<'_>| told_of(&event, format));
-    let writer = LineWriter::start("xps-log", io::stderr(), tell, &LOST)
-        .map_err(|error| format!("no thread can be started for the log: {error}; raise the limit of tasks"))?;
+    let writer = LineWriter::start("xps-log", io::stderr(), tell, &LOST).map_err(LogError::Thread)?;
     // Who looks for something wants to see all of it.
     let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
     let moderation = (!is_everything_wanted).then(|| Moderation::new(writer.clone(), setup.format));
@@ -103,7 +103,7 @@ pub fn start(setup: Setup) -> Result<LogGuard, String> {
         }
         LogFormat::Json => registry.with(layer.json()).try_init(),
     }
-    .map_err(|error| error.to_string())?;
+    .map_err(|error| LogError::Second(error.to_string()))?;
     Ok(guard)
 }
 
@@ -150,6 +150,20 @@ fn told_of(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
         }
     };
     Some(line.into_bytes())
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `XPS_LOG` cannot be understood.
+    #[error("XPS_LOG: {0}; write levels such as `debug` or `xps::tcp=trace,info`")]
+    Directives(String),
+    /// A log was begun before.
+    #[error("{0}")]
+    Second(String),
+    /// The thread that writes it cannot be started.
+    #[error("no thread can be started to write it: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// A line such as the JSON log has, for what ends the program: it must be told whatever the log's

@@ -1,6 +1,10 @@
 //! `xps check`, and what `xps run` does with a file that is not well.
 
-use crate::place::{Place, echo, files};
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::place::{Place, echo, files, routes};
 use crate::support::Backend;
 use crate::support::Launch;
 use crate::support::backends;
@@ -68,12 +72,102 @@ fn what_only_the_files_folder_makes_too_long_is_noticed() {
 fn what_a_file_names_need_not_be_there() {
     let place = Place::new(Backend::Epoll);
     let mut server = files("127.0.0.1", "missing");
-    server["routes"][0]["error_pages"] = serde_json::json!({ "404": "missing.html" });
-    server["access_log"] = serde_json::json!("missing/access.log");
+    server["routes"][0]["error_pages"] = json!({ "404": "missing.html" });
+    server["access_log"] = json!("missing/access.log");
     place.configure([server]);
-    let finished = check(&place, &[]);
+    let finished = check(&place, &["--no-fs"]);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
     assert!(!place.path("missing").exists());
+}
+
+#[test]
+fn what_a_file_names_is_looked_for_all_of_it_and_nothing_is_made() {
+    let place = Place::new(Backend::Epoll);
+    place.page("files", "x");
+    let mut server = files("127.0.0.1", "missing");
+    server["routes"][0]["error_pages"] = json!({ "404": "missing.html" });
+    server["access_log"] = json!("no_logs/access.log");
+    let second = routes("127.0.0.2", json!([{ "req_path": "/", "type": "file_serve", "dir_path": "files/page" }]));
+    let send = json!({ "listeners": [{ "host": "127.0.0.3", "port": 0 }], "protocol": "tcp", "handler": "send_file", "file": "gone" });
+    let path = json!({ "listeners": [{ "unix": "no_sockets/x" }], "protocol": "tcp", "handler": "echo" });
+    let taken = json!({ "listeners": [{ "unix": "files/page" }], "protocol": "tcp", "handler": "echo" });
+    place.configure([server, second, send, path, taken]);
+    let finished = check(&place, &[]);
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
+    assert!(finished.output.is_empty());
+    let names = [
+        "/missing: ",
+        "/missing.html: ",
+        "no_logs/access.log: ",
+        "files/page: Not a directory",
+        "/gone: ",
+        "no_sockets/x: ",
+    ];
+    for named in names.into_iter().chain(["not a socket", "--no-fs"]) {
+        assert!(finished.errors.contains(named), "{named} is missing:\n{}", finished.errors);
+    }
+    for folder in ["no_logs", "no_sockets", "missing"] {
+        assert!(!place.path(folder).exists(), "{folder}");
+    }
+}
+
+#[test]
+fn what_is_there_and_would_not_work_is_a_warning() {
+    let place = Place::new(Backend::Epoll);
+    place.page("files", "x");
+    let site = json!({ "req_path": "/", "type": "file_serve", "dir_path": "files", "listing": false, "index": ["start.html"] });
+    let app = json!({ "req_path": "/app", "type": "file_serve", "dir_path": "files", "fallback": "app.html" });
+    // Of a network for documentation (RFC 5737): no machine has it.
+    place.configure([routes("127.0.0.1", json!([site, app])), echo("192.0.2.1")]);
+    let finished = check(&place, &[]);
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
+    for warning in ["no index (start.html)", "files/app.html", "192.0.2.1:0"] {
+        let told = finished.errors.lines().any(|line| line.starts_with("xps: warning: ") && line.contains(warning));
+        assert!(told, "{warning} is missing:\n{}", finished.errors);
+    }
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_found_without_making_one_that_can() {
+    let place = Place::new(Backend::Epoll);
+    place.page("files", "x");
+    let with_log = |path: &str| {
+        let mut server = files("127.0.0.1", "files");
+        server["access_log"] = json!(path);
+        place.configure([server]);
+        check(&place, &[])
+    };
+    assert_eq!(with_log("files/access.log").status.code(), Some(0));
+    assert!(!place.path("files/access.log").exists());
+    assert_eq!(with_log("/dev/stdout").status.code(), Some(0));
+    assert_eq!(with_log("files").status.code(), Some(1), "a folder is no log");
+}
+
+#[test]
+fn addresses_that_overlap_are_a_mistake_and_so_they_are_at_the_start() {
+    let place = Place::new(Backend::Epoll);
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let on =
+        |host: &str| json!({ "listeners": [{ "host": host, "port": port }], "protocol": "tcp", "handler": "echo" });
+    for (one, all) in [("127.0.0.1", "*"), ("*", "127.0.0.1"), ("::1", "::"), ("::ffff:127.0.0.1", "127.0.0.1")] {
+        place.configure([on(one), on(all)]);
+        let finished = check(&place, &[]);
+        assert_eq!(finished.status.code(), Some(2), "{one} {all}: {}", finished.errors);
+        assert!(finished.errors.contains("overlap"), "{one} {all}: {}", finished.errors);
+    }
+    for (one, other) in [("127.0.0.1", "127.0.0.2"), ("*", "::"), ("127.0.0.1", "::")] {
+        place.configure([on(one), on(other)]);
+        let finished = check(&place, &[]);
+        assert_eq!(finished.status.code(), Some(0), "{one} {other}: {}", finished.errors);
+    }
+    for (one, other) in [("./a.sock", "a.sock"), ("x/./b.sock", "x/b.sock")] {
+        let on = |path: &str| json!({ "listeners": [{ "unix": path }], "protocol": "tcp", "handler": "echo" });
+        place.configure([on(one), on(other)]);
+        assert_eq!(check(&place, &["--no-fs"]).status.code(), Some(2), "{one} {other}");
+    }
+    let finished = Launch::new(Backend::Epoll, ["echo", "8", "127.0.0.1:8"]).run(b"");
+    assert_eq!(finished.status.code(), Some(2), "{}", finished.errors);
+    assert!(finished.errors.contains("0.0.0.0:8") && finished.errors.contains("127.0.0.1:8"), "{}", finished.errors);
 }
 
 #[test]

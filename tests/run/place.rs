@@ -75,6 +75,7 @@ impl Place {
     /// `xps run`, which finds the file by itself.
     pub fn launch(&self) -> Launch {
         Launch::new(self.backend, ["run"])
+            .told_nothing()
             .in_folder(self.folder.path())
             // One line a connection is too much under load.
             .through(["env", "RUST_LOG=info,xps::session=warn"])

@@ -2,15 +2,19 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::load::withstands;
 use crate::place::{Place, Service, echo, files, routes};
 use crate::support::client::ping;
-use crate::support::process::Signal;
+use crate::support::process::{Signal, wait_for_exit};
 use crate::support::server::Launch;
-use crate::support::{Backend, Content, Upstream, WaitingWriter, assert_same_bytes, backends, connect, eventually};
+use crate::support::{
+    Backend, Content, Upstream, WaitingWriter, assert_same_bytes, backends, connect, eventually, patience,
+};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -186,6 +190,77 @@ backends! {
         eventually("the new page", || page(&mut Wire::to(service.address())) == "200 two");
     }
 
+    fn what_is_given_holds_in_place_of_the_file_also_after_a_reload_and_a_replacement(backend) {
+        let place = two_pages(backend);
+        let configure = |folder| {
+            place.configure_with([files(HERE, folder)], |document| {
+                document["limits"]["http"] = json!({ "head_bytes_max": "32k", "requests_max": 100 });
+            });
+        };
+        configure("one");
+        let launch = place.launch().flags(["--head-size", "1k"]).through(["env", "XPS_MAX_REQUESTS=1"]);
+        let mut service = Service::new(launch.start());
+        let holds = |address, body: &str| {
+            let mut large = Wire::to(address);
+            large.send(format!("GET /page HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "y".repeat(2000)));
+            assert_eq!(large.response().status, 431, "the command line's --head-size");
+            let mut last = Wire::to(address);
+            last.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+            let response = last.response();
+            assert_eq!(response.field("Connection"), Some("close"), "the variable's XPS_MAX_REQUESTS");
+            assert_eq!(response.text(), body);
+        };
+        let address = service.address();
+        holds(address, "one");
+        let told = service.first.log().wait_for("what is overruled", |record| record.message().starts_with("these options"));
+        assert_eq!((told.text("command_line"), told.text("environment")), (Some("head_size"), Some("max_requests")));
+        configure("two");
+        service.reload();
+        eventually("the new page", || page(&mut Wire::to(address)) == "200 two");
+        holds(address, "two");
+        service.replace();
+        holds(address, "two");
+    }
+
+    fn what_a_reload_cannot_change_is_said(backend) {
+        let place = two_pages(backend);
+        place.configure([files(HERE, "one")]);
+        let service = place.start();
+        let mut wire = Wire::to(service.address());
+        assert_eq!(page(&mut wire), "200 one");
+        let keys = ["workers", "pin_workers", "backend", "uring_off", "limits.pool"];
+        let told = |service: &Service| {
+            let records = service.first.log().records();
+            let keys: Vec<String> = records.iter().filter_map(|record| record.text("key").map(str::to_owned)).collect();
+            keys
+        };
+        place.configure_with([files(HERE, "two")], |document| {
+            document["workers"] = json!(3);
+            document["pin_workers"] = json!(true);
+            document["backend"] = json!("auto");
+            document["uring_off"] = json!(["defer-taskrun"]);
+            document["limits"]["pool"] = json!({ "small_max": 77 });
+        });
+        service.until_told("the configuration was reloaded", || service.signal(Signal::Hangup));
+        assert_eq!(told(&service), keys);
+        let remedy = service.first.log().records().iter().filter(|record| record.message().contains("SIGUSR2")).count();
+        assert_eq!(remedy, keys.len(), "each with what to do");
+        eventually("the rest is taken over", || page(&mut wire) == "200 two");
+        // What is as it was, is not spoken of.
+        place.configure([files(HERE, "one")]);
+        service.until_told("the configuration was reloaded", || service.signal(Signal::Hangup));
+        assert_eq!(told(&service).len(), keys.len());
+    }
+
+    fn xps_reload_leaves_those_alone_that_would_die_of_it(backend) {
+        let xps = Launch::echo(backend).start();
+        let refused = Launch::new(backend, ["reload"]).flag(xps.pid()).run(b"");
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.errors);
+        assert!(refused.errors.contains("no configuration file") && refused.errors.contains("--force"), "{}", refused.errors);
+        ping(&connect(xps.address()), b"still here");
+        xps.finish();
+    }
+
     fn a_hangup_at_the_first_moment_is_a_reload(backend) {
         let place = two_pages(backend);
         place.configure([files(HERE, "one")]);
@@ -232,6 +307,19 @@ backends! {
             service.reload();
         });
     }
+}
+
+#[test]
+fn xps_reload_leaves_other_programs_alone_unless_it_is_forced() {
+    let mut other = Command::new("sleep").arg("600").spawn().expect("sleep is everywhere");
+    let refused = Launch::new(Backend::Epoll, ["reload"]).flag(other.id()).run(b"");
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.errors);
+    assert!(refused.errors.contains("not xps") && refused.errors.contains("sleep"), "{}", refused.errors);
+    assert!(matches!(other.try_wait(), Ok(None)), "it lives");
+    let forced = Launch::new(Backend::Epoll, ["reload", "--force"]).flag(other.id()).run(b"");
+    assert_eq!(forced.status.code(), Some(0), "{}", forced.errors);
+    let status = wait_for_exit(&mut other, patience()).expect("it dies of the signal");
+    assert_eq!(status.signal(), Some(Signal::Hangup.number()));
 }
 
 #[test]

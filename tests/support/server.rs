@@ -18,18 +18,22 @@ pub struct Launch {
     before: Vec<String>,
     arguments: Vec<String>,
     flags: Vec<String>,
+    is_told_nothing: bool,
     folder: Option<PathBuf>,
     listeners: usize,
     input: Option<OwnedFd>,
 }
 
 impl Launch {
-    /// `xps` with these arguments, then the flags that choose the back-end.
+    /// `xps` with these arguments, then the flags that choose the back-end, if the command has one.
     pub fn new<I: IntoIterator<Item: Into<String>>>(backend: Backend, arguments: I) -> Self {
+        let arguments: Vec<String> = arguments.into_iter().map(Into::into).collect();
+        let has_backend = !arguments.first().is_some_and(|command| WITHOUT_BACKEND.contains(&command.as_str()));
         Self {
             before: wrapper(),
-            arguments: arguments.into_iter().map(Into::into).collect(),
-            flags: backend.flags(),
+            arguments,
+            flags: if has_backend { backend.flags() } else { Vec::new() },
+            is_told_nothing: false,
             folder: None,
             listeners: 1,
             input: None,
@@ -74,6 +78,14 @@ impl Launch {
     #[must_use]
     pub fn flags<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
         self.arguments.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Leaves the back-end and the time to drain to the configuration file, which flags would overrule.
+    #[must_use]
+    pub fn told_nothing(mut self) -> Self {
+        self.flags.clear();
+        self.is_told_nothing = true;
         self
     }
 
@@ -145,7 +157,7 @@ impl Launch {
     #[track_caller]
     pub fn try_start(mut self) -> Result<Xps, Refusal> {
         self.flags.extend(["--log-format", "json"].map(str::to_owned));
-        if !self.arguments.iter().any(|word| word == "--drain-timeout") {
+        if !self.is_told_nothing && !self.arguments.iter().any(|word| word == "--drain-timeout") {
             self.flags.extend(["--drain-timeout", "5s"].map(str::to_owned));
         }
         let mut command = self.command();
@@ -309,5 +321,8 @@ fn listening(records: &[Record]) -> (Vec<SocketAddr>, Vec<PathBuf>) {
     }
     (addresses, paths)
 }
+
+/// The commands that drive nothing.
+const WITHOUT_BACKEND: [&str; 8] = ["check", "explain", "schema", "reload", "probe", "completions", "man", "help"];
 
 const LOOPBACK: &str = "127.0.0.1:0";

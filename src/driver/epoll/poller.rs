@@ -110,7 +110,8 @@ impl Poller {
 
     fn wait_ns(&mut self, timeout: Duration) -> io::Result<usize> {
         let timeout = libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            // Its type differs between C libraries; after 68 years it may wake up for nothing.
+            tv_sec: timeout.as_secs().min(i32::MAX as u64) as _,
             tv_nsec: timeout.subsec_nanos().into(),
         };
         // SAFETY: the events are a live exclusive slice of this length, the timeout is a live local,

@@ -30,6 +30,20 @@ fn value(lookup: Lookup<'_, &'static str>) -> Option<&'static str> {
 }
 
 #[test]
+fn tighter_bounds_hand_back_what_was_used_longest_ago() {
+    let limits = Limits { entries_max: 4, bytes_max: 100, valid_for: Duration::MAX / 4, idle_for: Duration::MAX / 4 };
+    let mut cache = Cache::new(limits);
+    let mut evicted = Vec::new();
+    for number in 0..4 {
+        cache.insert(number, number, 20, Time::ZERO, &mut evicted);
+    }
+    cache.set_limits(Limits { entries_max: 3, bytes_max: 40, ..limits }, &mut evicted);
+    assert_eq!(evicted, [0, 1]);
+    cache.set_limits(Limits { entries_max: 0, ..limits }, &mut evicted);
+    assert_eq!(evicted, [0, 1, 2, 3]);
+}
+
+#[test]
 fn an_entry_is_fresh_then_stale_then_fresh_again_when_renewed() {
     let mut cache = cache();
     insert(&mut cache, "a", 1);

@@ -1,6 +1,8 @@
 //! Whether each socket has one owner, and each server on it its own hosts.
 
-use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
 
 use jsonc_parser::ast::{Object, Value};
 
@@ -8,21 +10,60 @@ use super::protocol;
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::model::{Hostname, ListenHost, Protocol};
 use crate::config::file::tree::{get, list, text};
+use crate::config::overlap;
 
 /// Reports listeners that name no place, or one that is taken.
 pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
-    let mut sockets: HashMap<String, Vec<Claim<'_, '_>>> = HashMap::new();
+    let mut sockets: Vec<(Address, Vec<Claim<'_, '_>>)> = Vec::new();
     for server in servers {
         for value in list(server, "listeners") {
             let Some(listener) = value.as_object() else { continue };
             check_form(listener, report);
             let Some(address) = address(listener) else { continue };
             let claim = Claim { server, listener };
-            let claims = sockets.entry(address).or_default();
-            if let Some(complaint) = claims.iter().find_map(|earlier| claim.complaint(earlier, report)) {
-                report.add(value, complaint);
+            if let Some((_, claims)) = sockets.iter_mut().find(|(other, _)| *other == address) {
+                if let Some(complaint) = claims.iter().find_map(|earlier| claim.complaint(earlier, report)) {
+                    report.add(value, complaint);
+                }
+                claims.push(claim);
+                continue;
             }
-            claims.push(claim);
+            let part = sockets.iter().find(|(other, _)| address.overlaps(other));
+            if let Some((other, earlier)) = part.and_then(|(other, claims)| Some((other, claims.first()?))) {
+                let complaint = format!(
+                    "`{address}` and `{other}`, on line {}, overlap: the kernel lets only one of them listen",
+                    report.line(earlier.listener)
+                );
+                let hint =
+                    "name each address, or only the one for all: it can have servers for several hosts".to_owned();
+                report.add_with_hint(value, complaint, hint);
+            }
+            sockets.push((address, vec![claim]));
+        }
+    }
+}
+
+/// Where a listener is, in one form however it is written.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Inet(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Address {
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inet(a), Self::Inet(b)) => overlap(*a, *b),
+            (Self::Inet(_) | Self::Unix(_), _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -53,18 +94,19 @@ fn check_form(listener: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
-/// One form for each address, however it is written; nothing, if it cannot be taken twice.
-fn address(listener: &Object<'_>) -> Option<String> {
+/// Nothing, if it cannot be taken twice.
+fn address(listener: &Object<'_>) -> Option<Address> {
     if let Some(path) = text(listener, "unix") {
-        return Some(format!("unix:{path}"));
+        let named = Path::new(path).components().filter(|component| *component != Component::CurDir);
+        return Some(Address::Unix(named.collect()));
     }
     let port: u16 = get(listener, "port")?.value.as_number_lit()?.value.parse().ok()?;
     let host: ListenHost = match get(listener, "host") {
         Some(_) => text(listener, "host")?.parse().ok()?,
-        None => ListenHost(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        None => ListenHost(Ipv4Addr::UNSPECIFIED.into()),
     };
     // Port 0 is a different one each time.
-    (port != 0).then(|| std::net::SocketAddr::new(host.0, port).to_string())
+    (port != 0).then(|| Address::Inet(SocketAddr::new(host.0, port)))
 }
 
 fn expects_header(listener: &Object<'_>) -> bool {

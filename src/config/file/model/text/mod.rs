@@ -86,8 +86,8 @@ macro_rules! texts {
 }
 
 texts! {
-    AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` for standard output, or a file";
-    Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, or `unix:/path`";
+    AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
     FileMode, "file-mode", "0660", "permissions in octal, in quotes";

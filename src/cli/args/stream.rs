@@ -1,0 +1,62 @@
+//! `xps echo`, `xps reverse` and `xps send`: one service over TCP each.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::log::LogOptions;
+use super::server::{LineOptions, PipeOptions, ServerOptions, SocketOptions};
+use crate::config::ListenAddress;
+
+/// Where to echo, and how.
+#[derive(Args, Debug)]
+pub struct EchoOptions {
+    /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8004")]
+    pub listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    pub server: ServerOptions,
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    #[command(flatten)]
+    pub pipe: PipeOptions,
+    #[command(flatten)]
+    pub log: LogOptions,
+}
+
+/// Where to reverse lines, and how.
+#[derive(Args, Debug)]
+pub struct ReverseOptions {
+    /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
+    pub listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    pub server: ServerOptions,
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    #[command(flatten)]
+    pub pipe: PipeOptions,
+    #[command(flatten)]
+    pub line: LineOptions,
+    #[command(flatten)]
+    pub log: LogOptions,
+}
+
+/// What to send, and where.
+#[derive(Args, Debug)]
+pub struct SendOptions {
+    /// The file
+    pub file: PathBuf,
+    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8005")]
+    pub listen: Vec<ListenAddress>,
+    /// The folder that FILE may not leave, not even by a link [default: the folder it is in]
+    #[arg(long, value_name = "DIR", env = "XPS_ROOT")]
+    pub root: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: ServerOptions,
+    #[command(flatten)]
+    pub socket: SocketOptions,
+    #[command(flatten)]
+    pub log: LogOptions,
+}

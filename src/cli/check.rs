@@ -1,0 +1,188 @@
+//! `xps check`: what is wrong with a configuration file, and with what it names on this machine.
+//!
+//! The file alone is held against its rules by [`file::parse`]; all that is wrong there is told at once, with its place. Then
+//! what only a start would show is looked for: folders and files, and whether logs and sockets could be made. Nothing is made,
+//! and nothing is listened on or contacted.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use super::args::CheckOptions;
+use super::failure::Failure;
+use super::run::{place, read, without_logs};
+use crate::config::build::{self, Builder};
+use crate::config::file::{AccessTarget, File};
+use crate::config::{FrontConfig, HandlerConfig, HostConfig, ListenAddress, ServerConfig, Service, SiteConfig};
+use crate::core;
+use crate::driver::access::{is_missing, may_write};
+use crate::driver::probe::choose;
+
+/// Says what is wrong.
+pub fn run(options: &CheckOptions) -> Result<(), Failure> {
+    let path = &options.file;
+    let mut file = read(path)?;
+    let (folder, _) = place(path)?;
+    let mut findings = Findings::default();
+    if !options.no_fs {
+        findings.logs(&file, &folder);
+        findings.error_pages(&file, &folder);
+    }
+    // They are not to be opened, and were looked for.
+    without_logs(&mut file);
+    file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
+    let config = Builder::new(&folder).server(&file, 1)?;
+    if !options.no_fs {
+        findings.server(&config);
+    }
+    for warning in &findings.warnings {
+        super::warn(&format!("{}: {warning}", path.display()));
+    }
+    if !findings.problems.is_empty() {
+        let name = path.display();
+        let lines: Vec<String> = findings.problems.iter().map(|problem| format!("{name}: {problem}")).collect();
+        return Err(Failure::NotHere(lines.join("\n")));
+    }
+    let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
+    let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
+    super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
+}
+
+/// What a look around has shown.
+#[derive(Debug, Default)]
+struct Findings {
+    /// With these, a server does not start.
+    problems: Vec<String>,
+    /// With these it does, and something does not work.
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn problem(&mut self, problem: String) {
+        // Several routes may name the same folder.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn warning(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn logs(&mut self, file: &File, folder: &Path) {
+        let targets = file.servers.iter().filter_map(|server| server.access_log.as_ref()).chain([&file.access_log]);
+        for target in targets {
+            if let AccessTarget::File(path) = target {
+                let path = folder.join(path);
+                if let Err(error) = could_append(&path) {
+                    self.problem(format!("cannot write the access log {}: {error}", path.display()));
+                }
+            }
+        }
+    }
+
+    fn error_pages(&mut self, file: &File, folder: &Path) {
+        for path in file.servers.iter().flat_map(|server| &server.routes).flat_map(|route| route.error_pages.values()) {
+            let path = folder.join(path);
+            if let Err(error) = build::error_page(&path) {
+                self.problem(format!("cannot read the error page {}: {error}", path.display()));
+            }
+        }
+    }
+
+    fn server(&mut self, config: &ServerConfig) {
+        if let Err(unavailable) = choose(config.backend, config.uring_off, config.workers) {
+            self.warning(format!("{unavailable}"));
+        }
+        for listener in &config.listeners {
+            self.address(&listener.address);
+            for service in parts(&listener.service) {
+                if let Err(error) = core::look_for(&service) {
+                    self.problem(error.to_string());
+                    continue;
+                }
+                if let Some(site) = site(&service) {
+                    self.site(site);
+                }
+            }
+        }
+    }
+
+    /// Not whether it is free: it is not while the server runs that the file is for. Nor who may bind it: a service manager
+    /// may hand it over.
+    fn address(&mut self, address: &ListenAddress) {
+        match address {
+            ListenAddress::Inet(address) => {
+                if let Err(error) = TcpListener::bind((address.ip(), 0)) {
+                    self.warning(format!("cannot listen on {address} here: {error}"));
+                }
+            }
+            ListenAddress::Unix { path, .. } => {
+                let name = path.to_string();
+                let path: &Path = path.as_ref();
+                let problem = match fs::symlink_metadata(path) {
+                    Ok(found) if found.file_type().is_socket() => return,
+                    Ok(_) => Some("there is a file already, and it is not a socket".to_owned()),
+                    Err(_) => may_write(parent(path)).err().map(|error| error.to_string()),
+                };
+                if let Some(problem) = problem {
+                    self.problem(format!("cannot listen on {name}: {problem}"));
+                }
+            }
+        }
+    }
+
+    fn site(&mut self, site: &SiteConfig) {
+        let Some(root) = &site.root else { return };
+        if let Some(fallback) = &site.fallback
+            && is_missing(&root.join(fallback))
+        {
+            self.warning(format!("there is no {} to fall back on", root.join(fallback).display()));
+        }
+        let has_index = site.index.iter().any(|name| !is_missing(&root.join(name)));
+        if !has_index && !site.listing && site.fallback.is_none() {
+            let names = site.index.join(", ");
+            self.warning(format!(
+                "{} has no index ({names}), and is not listed: it is answered with 403",
+                root.display()
+            ));
+        }
+    }
+}
+
+/// A service for each of the routes, so that each is looked at, also after one that fails.
+fn parts(service: &Service) -> Vec<Service> {
+    let Service::Http(front) = service else { return vec![service.clone()] };
+    let alone = |host: &HostConfig, route: usize| {
+        let host = HostConfig { routes: vec![host.routes[route].clone()], ..host.clone() };
+        Service::Http(FrontConfig { hosts: vec![host], ..front.clone() })
+    };
+    front.hosts.iter().flat_map(|host| (0..host.routes.len()).map(move |route| alone(host, route))).collect()
+}
+
+/// The folder that the only route of a service serves.
+fn site(service: &Service) -> Option<&SiteConfig> {
+    let Service::Http(front) = service else { return None };
+    match &front.hosts.first()?.routes.first()?.handler {
+        HandlerConfig::Site(site) => Some(site),
+        HandlerConfig::Forward(_) | HandlerConfig::Redirect { .. } | HandlerConfig::Metrics => None,
+    }
+}
+
+/// Whether a file could be opened to be appended to, or made.
+fn could_append(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        Ok(_) => may_write(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => may_write(parent(path)),
+        Err(error) => Err(error),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

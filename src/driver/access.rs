@@ -1,0 +1,38 @@
+//! What this process may do with a path, asked without doing it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::sys;
+
+/// Whether the file may be written, or files may be made in the folder.
+///
+/// # Errors
+/// What `access(2)` says: it is not there, or may not be written, or is on a file system that is mounted read-only.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // As who it will be done: the effective user, not the real one.
+    // SAFETY: the path is a live string that ends with a zero.
+    sys::check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) }).map(drop)
+}
+
+/// Whether nothing is there, as far as it can be seen.
+pub fn is_missing(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_ours_may_be_written_and_one_that_is_not_there_may_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(may_write(folder.path()).is_ok());
+        let missing = folder.path().join("missing");
+        assert_eq!(may_write(&missing).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(is_missing(&missing) && !is_missing(folder.path()));
+    }
+}

@@ -1,0 +1,179 @@
+//! Every option of every command does something: a table says what, and the definition of the command line is held against it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
+mod effects;
+mod files;
+mod http;
+mod target;
+
+use std::collections::BTreeSet;
+
+use support::{Backend, backends};
+use target::Case;
+
+/// What shows that options do something.
+struct Entry {
+    /// As words of the command line; none: the demonstration.
+    commands: &'static [&'static str],
+    options: &'static [&'static str],
+    /// Runs the program and holds that they do.
+    check: fn(&Case),
+}
+
+const fn entry(commands: &'static [&'static str], options: &'static [&'static str], check: fn(&Case)) -> Entry {
+    Entry { commands, options, check }
+}
+
+const DEMO: &str = "";
+/// The commands that serve.
+const SERVERS: &[&str] = &[DEMO, "echo", "reverse", "send", "serve", "proxy", "run"];
+/// Those with HTTP, and flags that they need for it.
+const HTTP: &[&str] = &[DEMO, "serve", "proxy --http", "run"];
+const UPLOADS: &[&str] = &["proxy --http", "run"];
+const PIPES: &[&str] = &[DEMO, "echo", "reverse", "proxy", "run"];
+const LINES: &[&str] = &[DEMO, "reverse", "run"];
+const SOCKETS: &[&str] = &["echo", "reverse", "send", "serve", "proxy", "run"];
+const LISTEN: &[&str] = &["send", "serve", "proxy"];
+const SERVE: &[&str] = &["serve"];
+const PROXY: &[&str] = &["proxy --http"];
+
+/// What is the same for all that serve.
+const SERVER: &[Entry] = &[
+    entry(SERVERS, &["backend", "workers", "uring-off", "buffers", "log-level"], effects::what_it_starts_with),
+    entry(SERVERS, &["pin-workers"], effects::pin_workers),
+    entry(SOCKETS, &["socket-mode"], effects::socket_mode),
+    entry(SERVERS, &["max-connections"], effects::max_connections),
+    entry(SERVERS, &["backlog"], effects::backlog),
+    entry(SERVERS, &["idle-timeout"], effects::idle_timeout),
+    entry(SERVERS, &["drain-timeout"], effects::drain_timeout),
+    entry(SERVERS, &["quiet"], effects::quiet),
+    entry(LISTEN, &["listen"], effects::listen),
+    entry(&["send"], &["root"], effects::root),
+];
+
+/// What is relayed and connected to.
+const RELAY: &[Entry] = &[
+    entry(PIPES, &["pipe-size"], effects::pipe_size),
+    entry(LINES, &["line-max"], effects::line_max),
+    entry(&["proxy", "run"], &["connect-timeout"], effects::connect_timeout),
+    entry(&["connect"], &["connect-timeout"], answers::connect_timeout),
+    entry(&["connect"], &["backend", "uring-off", "log-level", "pipe-size"], answers::connect_starts_with),
+    entry(PROXY, &["upstream", "http", "balance"], http::balance),
+    entry(PROXY, &["response-timeout"], http::response_timeout),
+    entry(PROXY, &["access-log", "access-format"], http::access_log),
+];
+
+/// How HTTP connections are bounded.
+const LIMITS: &[Entry] = &[
+    entry(HTTP, &["when-full"], http::when_full),
+    entry(HTTP, &["head-size", "max-requests"], http::head_size_and_max_requests),
+    entry(HTTP, &["head-timeout"], http::head_timeout),
+    entry(HTTP, &["keep-alive-timeout"], http::keep_alive_timeout),
+    entry(HTTP, &["drain-idle-timeout"], http::drain_idle_timeout),
+    entry(HTTP, &["send-timeout"], http::send_timeout),
+    entry(HTTP, &["send-rate"], http::send_rate),
+    entry(HTTP, &["body-timeout"], http::body_timeout),
+    entry(UPLOADS, &["upload-rate"], http::upload_rate),
+];
+
+/// What is served of a folder, and how.
+const FILES: &[Entry] = &[
+    entry(SERVE, &["index", "no-listing", "dot-files", "fallback", "no-symlinks"], files::what),
+    entry(SERVE, &["charset", "cors", "header", "error-page", "server-name"], files::fields),
+    entry(
+        SERVE,
+        &["no-compression", "compression-level", "compression-min-size", "no-precompressed"],
+        files::compression,
+    ),
+    entry(SERVE, &["access-log", "access-format"], http::access_log),
+];
+
+/// Commands that answer and end, which drive no back-end.
+const ANSWERS: &[Entry] = &[
+    entry(&["explain"], &["client", "header"], answers::explain),
+    entry(&["probe"], &["json", "uring-off"], answers::probe),
+    entry(&["check"], &["no-fs"], answers::no_fs),
+    entry(&["reload"], &["force"], answers::force),
+    entry(&[DEMO], &["version"], answers::version),
+    entry(
+        &[
+            DEMO,
+            "echo",
+            "reverse",
+            "send",
+            "serve",
+            "proxy",
+            "run",
+            "connect",
+            "check",
+            "explain",
+            "schema",
+            "reload",
+            "probe",
+            "completions",
+            "man",
+        ],
+        &["log-format"],
+        answers::log_format,
+    ),
+];
+
+fn run(entries: &[Entry], backend: Backend) {
+    for Entry { commands, check, .. } in entries {
+        for command in *commands {
+            check(&Case::new(command, backend));
+        }
+    }
+}
+
+backends! {
+    fn options_of_every_server_do_something(backend) {
+        run(SERVER, backend);
+    }
+
+    fn options_of_what_is_relayed_do_something(backend) {
+        run(RELAY, backend);
+    }
+
+    fn limits_of_http_do_something(backend) {
+        run(LIMITS, backend);
+    }
+
+    fn options_of_what_is_served_do_something(backend) {
+        run(FILES, backend);
+    }
+}
+
+#[test]
+fn options_of_commands_that_answer_do_something() {
+    run(ANSWERS, Backend::Epoll);
+}
+
+#[test]
+fn every_option_of_every_command_has_an_entry() {
+    let mut wanted = BTreeSet::new();
+    let mut definition = xps::cli::definition();
+    definition.build();
+    let commands = std::iter::once((DEMO, &definition));
+    for (command, definition) in commands.chain(definition.get_subcommands().map(|sub| (sub.get_name(), sub))) {
+        for option in definition.get_arguments().filter_map(clap::Arg::get_long) {
+            if command != "help" && option != "help" {
+                wanted.insert((command.to_owned(), option.to_owned()));
+            }
+        }
+    }
+    let mut shown = BTreeSet::new();
+    for entry in [SERVER, RELAY, LIMITS, FILES, ANSWERS].into_iter().flatten() {
+        for command in entry.commands {
+            let command = command.split(' ').next().unwrap_or_default();
+            shown.extend(entry.options.iter().map(|option| (command.to_owned(), (*option).to_owned())));
+        }
+    }
+    let without: Vec<_> = wanted.difference(&shown).collect();
+    assert!(without.is_empty(), "nothing shows that these options do something: {without:?}");
+    let gone: Vec<_> = shown.difference(&wanted).collect();
+    assert!(gone.is_empty(), "there are no such options: {gone:?}");
+}
