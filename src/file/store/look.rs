@@ -114,7 +114,7 @@ impl Store {
         };
         let path = place.path().display();
         let told_at = match place.state() {
-            State::Open(root) if is_of_the_moment(errno) => {
+            State::Open(root) if fault.is_momentary() => {
                 tracing::warn!(%path, %fault, "cannot look at the folder that is served, and go on with what it was");
                 place.settle(State::Open(root), now);
                 return;
@@ -203,19 +203,4 @@ pub(super) fn root_of(place: &Place) -> Result<Arc<Root>, Fault> {
 fn is_same_folder(one: &Place, other: &Place) -> bool {
     let id = |place: &Place| place.root().map(|root| root.id());
     one.links() == other.links() && id(one) == id(other)
-}
-
-/// Whether it says nothing of the folder itself.
-const fn is_of_the_moment(errno: i32) -> bool {
-    matches!(
-        errno,
-        libc::EMFILE
-            | libc::ENFILE
-            | libc::ENOMEM
-            | libc::ENOBUFS
-            | libc::EINTR
-            | libc::EAGAIN
-            | libc::EIO
-            | libc::ETIMEDOUT
-    )
 }
