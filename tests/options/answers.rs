@@ -37,6 +37,9 @@ pub fn probe(case: &Case) {
     if report["io_uring"]["available"] == true {
         let without = text(&run(case, &["probe", "--uring-off", "accept-multishot"]));
         assert!(without.contains("without accept-multishot"), "{without}");
+        let of_three = text(&run(case, &["probe", "--json", "--workers", "3"]));
+        let of_three: Value = serde_json::from_str(&of_three).expect("JSON");
+        assert_eq!(of_three["io_uring"]["rings"]["number"], 3, "{of_three}");
     }
 }
 

@@ -94,7 +94,7 @@ const FILES: &[Entry] = &[
 /// Commands that answer and end, which drive no back-end.
 const ANSWERS: &[Entry] = &[
     entry(&["explain"], &["client", "header"], answers::explain),
-    entry(&["probe"], &["json", "uring-off"], answers::probe),
+    entry(&["probe"], &["json", "uring-off", "workers"], answers::probe),
     entry(&["check"], &["no-fs"], answers::no_fs),
     entry(&["reload"], &["force"], answers::force),
     entry(&[DEMO], &["version"], answers::version),
