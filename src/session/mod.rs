@@ -240,13 +240,13 @@ impl Session {
         }
         match slot {
             Slot::ClientRecv => {
-                if let Some(buffer) = self.client.reader.on_outcome(outcome)
+                if let Some(buffer) = self.client.on_received(outcome)
                     && self.life == Life::Open
                 {
                     self.task.on_received(buffer);
                 }
             }
-            Slot::ClientSend => self.client.writer.on_outcome(outcome),
+            Slot::ClientSend => self.client.on_sent(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
             Slot::File | Slot::LocalAddress => self.task.on_outcome(slot, outcome, now),
         }

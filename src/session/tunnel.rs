@@ -5,7 +5,7 @@
 
 use super::Ending;
 use crate::buffer::{Chunk, Inbox};
-use crate::driver::{Fault, Ops};
+use crate::driver::Ops;
 use crate::tcp::{Connection, End, Pipe, Reader, Writer, relay};
 
 /// What is on its way between a client and an upstream.
@@ -49,10 +49,6 @@ impl Tunnel {
         while !received.is_empty() {
             let bytes = received.bytes().len();
             self.to_client.push(received.take(bytes));
-        }
-        if let Some(fault @ Fault::Os(libc::ECONNRESET)) = upstream.writer.fault() {
-            // Had its end of input come before the reset, it would have been EPIPE.
-            upstream.reader.on_reset(fault);
         }
         if upstream.writer.fault().is_some() {
             // The upstream takes nothing more, but what it has said may still be on its way.

@@ -11,7 +11,8 @@
 //! it ended: a cancel may lose the race.
 
 use super::{Reader, Writer};
-use crate::driver::{Op, OpId, Ops, Outcome, Socket, Token};
+use crate::buffer::Buffer;
+use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -66,6 +67,27 @@ impl Connection {
     /// The socket, for asking something of it.
     pub const fn socket(&self) -> Socket {
         self.reader.socket
+    }
+
+    /// Records an outcome of `Recv`; bytes are handed through.
+    pub fn on_received(&mut self, outcome: Outcome) -> Option<Buffer> {
+        let buffer = self.reader.on_outcome(outcome);
+        self.heed_reset();
+        buffer
+    }
+
+    /// Records an outcome of `Send`, `SendFile` or `Shutdown`.
+    pub fn on_sent(&mut self, outcome: Outcome) {
+        self.writer.on_outcome(outcome);
+        self.heed_reset();
+    }
+
+    /// The kernel reports a reset once. When it reported it to a send, the receive sees an end of input that was none:
+    /// had one come before the reset, the send would have seen `EPIPE`.
+    fn heed_reset(&mut self) {
+        if let Some(fault @ Fault::Os(libc::ECONNRESET)) = self.writer.fault() {
+            self.reader.on_reset(fault);
+        }
     }
 
     /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].

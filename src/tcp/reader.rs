@@ -70,7 +70,7 @@ impl Reader {
 
     /// Corrects an end of input. The kernel tells of a reset only once: when a send has heard of it, a
     /// receive is told that the input ended, though bytes may be missing.
-    pub fn on_reset(&mut self, fault: Fault) {
+    pub(super) fn on_reset(&mut self, fault: Fault) {
         if self.state == State::Ended(End::Eof) {
             self.state = State::Ended(End::Failed(fault));
         }

@@ -393,11 +393,11 @@ impl Link {
             State::Reaching { connector, .. } | State::Abandoned(connector) => connector.on_outcome(outcome, now),
             State::InUse { connection, .. } | State::Idle { connection, .. } | State::Closing { connection, .. } => {
                 if token.slot == Slot::Recv as u8 {
-                    if let Some(buffer) = connection.reader.on_outcome(outcome) {
+                    if let Some(buffer) = connection.on_received(outcome) {
                         self.inbox.push(buffer);
                     }
                 } else if token.slot == Slot::Send as u8 {
-                    connection.writer.on_outcome(outcome);
+                    connection.on_sent(outcome);
                 } else {
                     connection.on_closed(outcome);
                 }

@@ -1,8 +1,8 @@
 //! Whole workers in a simulated world: thousands of seeded runs, each with its own clients,
 //! upstreams, files and faults, and each judged to the last byte.
 //!
-//! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_SEED=n` runs that one only, and
-//! `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
+//! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_FIRST=n` with which one it begins,
+//! `XPS_SIM_SEED=n` runs that one only, and `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
 
 mod forward;
 mod judge;
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use forward::{Ask, Body, Forwarding, Method, Server};
+use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::run;
 use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
 use xps::driver::sim::{Behaviour, Sabotage, Step};
@@ -32,11 +34,12 @@ fn every_seed_keeps_every_promise() {
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
         return;
     }
-    let seeds = number("XPS_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let first = number("XPS_SIM_FIRST").unwrap_or(0);
+    let end = first + number("XPS_SIM_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(first);
     let failures: Vec<String> = thread::scope(|scope| {
         let work = || {
-            std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds))
+            std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end))
                 .filter_map(try_seed)
                 .take(3)
                 .collect::<Vec<_>>()
@@ -58,8 +61,10 @@ fn try_seed(seed: u64) -> Option<String> {
 /// Each of them has found something once, in the server or in the judge.
 #[test]
 fn seeds_that_found_something_keep_every_promise() {
-    const SEEDS: &[u64] =
-        &[409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 31940, 33406, 47317];
+    const SEEDS: &[u64] = &[
+        409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 18324, 31940, 33406,
+        47317, 110940, 131646, 135913, 137167,
+    ];
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -108,6 +113,73 @@ fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
         let report = run(Scenario { clients: vec![client], ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
+}
+
+/// The same of a server that answers before it has the whole request: it breaks off its answer, which ends with the
+/// connection, while the proxy still sends it the request's body.
+#[test]
+fn a_reset_that_the_send_of_a_body_hears_of_first_is_no_orderly_end() {
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::UntilClose,
+            pace: Pace::AtOnce,
+            is_early: true,
+            is_announced: false,
+            cut: Some(Cut { place: Place::Body, fault: Fault::Reset }),
+            then: Then::Keep,
+        };
+        let body = Body { bytes: vec![b'x'; 200_000], chunk_bytes: None };
+        let ask = Ask { method: Method::Put, body: Some(body), ..Ask::get(1, 20_000) };
+        let payload = ask.bytes();
+        let client = Client {
+            service: Service::Forward(vec![ask]),
+            after: Duration::ZERO,
+            steps: vec![Step::Send(payload.clone()), Step::ReadUntilEof],
+            payload,
+            is_polite: false,
+        };
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
+        let report = run(Scenario { clients: vec![client], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
+}
+
+/// A client has sent everything and ended its side, and then waits for longer than the grace for ending it: first for a
+/// place at the server, and since its request's body is long, nothing is received meanwhile.
+#[test]
+fn an_end_that_came_while_nothing_was_received_is_no_leaving() {
+    let mut whole = 0;
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::Length,
+            pace: Pace::After(Duration::from_secs(3)),
+            is_early: false,
+            is_announced: false,
+            cut: None,
+            then: Then::Keep,
+        };
+        let client = |ask: Ask, after| {
+            let payload = ask.bytes();
+            Client {
+                service: Service::Forward(vec![ask]),
+                after,
+                steps: vec![Step::Send(payload.clone()), Step::ShutdownWrite, Step::ReadUntilEof],
+                payload,
+                is_polite: true,
+            }
+        };
+        let body = Body { bytes: vec![b'x'; 90_000], chunk_bytes: None };
+        let first = client(Ask::get(1, 100), Duration::ZERO);
+        let second =
+            client(Ask { method: Method::Put, body: Some(body), ..Ask::get(101, 100) }, Duration::from_millis(100));
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], places: 1, ..calm.forwarding };
+        let report = run(Scenario { clients: vec![first, second], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        whole += report.whole;
+    }
+    assert_eq!(whole, 200);
 }
 
 #[test]

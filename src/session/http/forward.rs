@@ -464,7 +464,9 @@ impl Forward {
     /// Whether the client has gone, or ended its side in the middle of its request.
     fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
         let received_bytes = client.reader.received_bytes();
-        if received_bytes != self.upload.received_bytes {
+        // While nothing is received, an end that came in time is not heard.
+        let is_deaf = client.reader.end().is_none() && !client.reader.is_receiving();
+        if received_bytes != self.upload.received_bytes || is_deaf {
             self.upload.received_bytes = received_bytes;
             self.upload.latest = now;
         }
