@@ -14,6 +14,7 @@ mod contract {
     pub mod kind;
     pub mod limits;
     pub mod offload;
+    pub mod pause;
     pub mod queues;
     pub mod receive;
     pub mod rig;
@@ -27,7 +28,9 @@ mod support;
 use xps::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
-use contract::{accept, cancel, connect, files, kind, limits, offload, receive, rig, send, send_file, storm, turn};
+use contract::{
+    accept, cancel, connect, files, kind, limits, offload, pause, receive, rig, send, send_file, storm, turn,
+};
 
 /// The cases. One that is forgotten here is dead code, and the compiler says so.
 macro_rules! suite {
@@ -59,6 +62,13 @@ macro_rules! suite {
                     urgent_data_does_not_hide_what_follows_it,
                     a_reset_fails_a_receive,
                     a_socket_that_is_always_ready_does_not_hold_up_another,
+                ];
+                pause: [
+                    a_paused_receive_goes_on_where_it_was,
+                    a_reset_is_told_while_nothing_is_received,
+                    a_reset_before_the_pause_is_told,
+                    an_end_waits_for_the_receive_to_go_on,
+                    pauses_against_arrivals_lose_no_byte,
                 ];
                 send: [
                     a_big_send_reaches_a_slow_reader_byte_for_byte,

@@ -133,6 +133,8 @@ impl Driver for Epoll {
             match request {
                 Request::Start(id, op) => self.start(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.set_paused(id, true),
+                Request::Resume(id) => self.set_paused(id, false),
             }
         }
         self.feed_starving();
@@ -194,7 +196,7 @@ impl Epoll {
             Op::Accept { listener, most } => {
                 self.start_input(id, listener, Input::Accept { id, left: most, failures: 0, paused: false });
             }
-            Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id }),
+            Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id, paused: false }),
             Op::Send { socket, chain } => {
                 debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
                 self.start_output(id, socket, Output::Send { id, chain });
@@ -409,7 +411,8 @@ impl Epoll {
         let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
         match endpoint.input {
             Input::Accept { id, paused: false, .. } if endpoint.readable => self.accept(key, id),
-            Input::Recv { id } if endpoint.readable && !endpoint.starving => self.receive(key, id),
+            Input::Recv { paused: true, .. } if endpoint.is_over => self.tell_broken(key),
+            Input::Recv { id, paused: false } if endpoint.readable && !endpoint.starving => self.receive(key, id),
             Input::Idle | Input::Accept { .. } | Input::Recv { .. } => Next::Wait,
         }
     }

@@ -15,7 +15,7 @@
 //! | [`Op`] | a machine asks | [`Outcome`]s, the last one final |
 //! |---|---|---|
 //! | `Accept` | a listener, until stopped or so many came | `Accepted`…, then `Cancelled` or `Failed` |
-//! | `Recv` | a socket, until stopped | `Received`…, then `Eof`, `Cancelled` or `Failed` |
+//! | `Recv` | a socket, until stopped | `Received`…, while paused `Broken`; then `Eof`, `Cancelled` or `Failed` |
 //! | `Send` | a socket, a chain of chunks | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `SendFile` | a socket, bytes to go before, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
@@ -49,6 +49,10 @@
 //! 9. What other processes may share is left as it is: a listener stays non-blocking (`O_NONBLOCK`), whoever made it. An
 //!    `Accept` fails only for what is wrong with the listener itself; what is wrong with one connection, or at the
 //!    moment, is passed over or waited for (`errno.rs`).
+//! 10. A `Recv` can be paused and resumed ([`Ops::pause`], [`Ops::resume`]), neither of which is answered. What had
+//!    arrived before the pause is still delivered. While it is paused nothing is received, but an error of the
+//!    connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
+//!    received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is told to nobody else.
 
 mod address;
 pub mod affinity;

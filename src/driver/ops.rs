@@ -158,7 +158,7 @@ pub enum Op {
         /// So many at most, at least one; then, or when not many are left of them, it ends as if it had been cancelled.
         most: u32,
     },
-    /// Deliver every byte that arrives, until the end, an error or a cancel.
+    /// Deliver every byte that arrives, until the end, an error or a cancel. It can be paused.
     Recv {
         /// A connected socket with no other `Recv` in flight.
         socket: Socket,
@@ -272,6 +272,10 @@ pub enum Request {
     Start(OpId, Op),
     /// End this soon. It may have ended already.
     Cancel(OpId),
+    /// Deliver nothing of this `Recv` for now. It may have ended already.
+    Pause(OpId),
+    /// Go on with this `Recv`. It may have ended already.
+    Resume(OpId),
 }
 
 /// The queue from machines to their driver, and the ledger of what is in flight.
@@ -302,6 +306,18 @@ impl Ops {
     pub fn cancel(&mut self, id: OpId) {
         tracing::trace!(op = %id, "cancel");
         self.queue.push(Request::Cancel(id));
+    }
+
+    /// Asks that a `Recv` deliver nothing for now. See promise 10 of [`crate::driver`].
+    pub fn pause(&mut self, id: OpId) {
+        tracing::trace!(op = %id, "pause");
+        self.queue.push(Request::Pause(id));
+    }
+
+    /// Asks that a paused `Recv` go on.
+    pub fn resume(&mut self, id: OpId) {
+        tracing::trace!(op = %id, "resume");
+        self.queue.push(Request::Resume(id));
     }
 
     /// How many operations have had no final outcome yet.

@@ -29,6 +29,8 @@ pub enum Outcome {
     },
     /// `Recv` delivered bytes, at least one; more may follow.
     Received(Buffer),
+    /// `Recv`, while it is paused: the connection broke. What has arrived before that is still there.
+    Broken(Fault),
     /// `Send` or `SendFile` got on by so many bytes; more follows.
     Progress(u64),
     /// `Recv`: the peer will send nothing more.
@@ -63,7 +65,7 @@ impl Outcome {
     /// Whether the operation has ended with this. Exactly one outcome of each operation is final.
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Accepted { .. } | Self::Received(_) | Self::Progress(_) => false,
+            Self::Accepted { .. } | Self::Received(_) | Self::Broken(_) | Self::Progress(_) => false,
             Self::Eof
             | Self::Sent
             | Self::Connected(_)
@@ -85,6 +87,7 @@ impl Outcome {
         match self {
             Self::Accepted { .. } => "accepted",
             Self::Received(_) => "received",
+            Self::Broken(_) => "broken",
             Self::Progress(_) => "progress",
             Self::Eof => "eof",
             Self::Sent => "sent",

@@ -117,6 +117,11 @@ struct Stream {
     side: Side,
     recv: Option<OpId>,
     send: Option<OpId>,
+    /// What machines want of the receive, which takes effect at some moment soon.
+    pause_is_wanted: bool,
+    is_paused: bool,
+    /// The receive was told that the connection broke.
+    is_told: bool,
     recv_is_due: bool,
     send_is_due: bool,
     is_closing: bool,
@@ -378,6 +383,8 @@ impl Driver for Sim {
             match request {
                 Request::Start(id, op) => self.submit(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.pause(id),
+                Request::Resume(id) => self.resume(id),
             }
         }
         let deadline = wait.map(|wait| self.now + wait);

@@ -186,8 +186,8 @@ pub(super) fn connect(socket: BorrowedFd<'_>, address: &Address) -> io::Result<(
     socket2::SockRef::from(&socket).connect(&address.to_sockaddr()?)
 }
 
-/// What became of a connect in progress: `SO_ERROR`, cleared by asking.
-pub(super) fn connect_result(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// What has gone wrong with a socket, or what became of a connect in progress: `SO_ERROR`, cleared by asking.
+pub(super) fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).take_error()?.map_or(Ok(()), Err)
 }
 

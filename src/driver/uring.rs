@@ -209,6 +209,8 @@ impl Driver for Uring {
             match request {
                 Request::Start(id, op) => self.start(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.pause(id),
+                Request::Resume(id) => self.resume(id),
             }
         }
         loop {
@@ -357,9 +359,7 @@ impl Uring {
             self.offload.cancel(ticket);
             self.finish(id, Outcome::Cancelled);
         } else if flight.is_in_kernel {
-            let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
-            // SAFETY: the entry points to nothing.
-            unsafe { self.push(entry) };
+            self.cancel_entry(id);
         } else {
             if let Work::SendFile(transfer) = &flight.work
                 && let Some(ticket) = transfer.warming()
@@ -368,6 +368,13 @@ impl Uring {
             }
             self.finish(id, Outcome::Cancelled);
         }
+    }
+
+    /// Has the kernel end an operation's entry soon, whatever is to become of the operation.
+    fn cancel_entry(&mut self, id: OpId) {
+        let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry) };
     }
 
     /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.

@@ -81,6 +81,13 @@ pub struct Context<'a> {
     pub counting: &'a Counting,
 }
 
+impl Context<'_> {
+    /// The bounds under which a tunnel moves bytes.
+    const fn terms(&self) -> tunnel::Terms {
+        tunnel::Terms { hold_max: self.hold_max, now: self.now, send_timeout: self.limits.http.send_timeout }
+    }
+}
+
 /// A connection that has been accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {

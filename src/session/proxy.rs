@@ -20,7 +20,7 @@ use crate::buffer::{Buffer, Chunk};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
 use crate::table::Key;
-use crate::tcp::{Connection, End, Manner, proxy_header};
+use crate::tcp::{Connection, Manner, proxy_header};
 use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
 use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
 
@@ -82,14 +82,14 @@ impl Task for Proxy {
             }
             (Stage::Reaching, Progress::Wait) | (Stage::Reached, Progress::Ready | Progress::Wait) => {}
         }
+        let terms = cx.terms();
         let Some((upstream, received)) = self.attempt.connection(cx.links) else {
             self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
-            return match client.reader.end() {
-                Some(End::Failed(fault)) => Some(Ending::ClientLost(fault)),
-                Some(End::Eof) | None => None,
-            };
+            return client.reader.fault().map(Ending::ClientLost);
         };
-        self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
+        let ending = self.tunnel.pump(client, upstream, received, terms, cx.ops);
+        self.deadline = [self.deadline, self.tunnel.deadline()].into_iter().flatten().min();
+        ending
     }
 
     fn is_queued(&self) -> bool {

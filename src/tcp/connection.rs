@@ -96,7 +96,7 @@ impl Connection {
     pub fn close(&mut self, manner: Manner, ops: &mut Ops) {
         if self.life == Life::Open {
             let manner = if self.writer.is_sending() { Manner::Reset } else { manner };
-            self.reader.want(false, ops);
+            self.reader.stop(ops);
             self.writer.cancel(ops);
             self.life = Life::Joining(manner);
         }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::origin::{Origin, Visit};
 use crate::place::{Place, Service, routes};
-use crate::support::client::reset;
-use crate::support::{Backend, Upstream, backends};
+use crate::support::client::{flood, reset};
+use crate::support::{Backend, Content, Upstream, backends};
 use crate::wire::Wire;
 
 /// A proxy of one worker before an upstream that may have one request at a time.
@@ -174,6 +174,21 @@ backends! {
         let request = visit.request();
         assert_eq!((request.line(), request.body.len()), ("PUT /waiting HTTP/1.1", body.len()));
         visit.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n/waiting");
+        expect(&mut waiting, "/waiting");
+    }
+
+    /// Nothing of it is received any more, since its upstream takes nothing.
+    fn who_breaks_off_an_upload_that_is_held_up_frees_its_place(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut uploading = narrow.client();
+        uploading.send("PUT /held-up HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
+        let mut held_up = narrow.origin.visit();
+        assert_eq!(held_up.head().line(), "PUT /held-up HTTP/1.1");
+        let sent = flood(&uploading.stream, &mut Content::new(12), 100_000_000);
+        assert!(sent < 100_000_000);
+        let mut waiting = narrow.asking(&["/waiting"]);
+        reset(uploading.stream);
+        serve(&mut narrow.origin.visit(), "/waiting");
         expect(&mut waiting, "/waiting");
     }
 

@@ -18,6 +18,7 @@ impl Sim {
             Event::Accept(key) => self.on_accept(key, done),
             Event::Finish(id) => self.on_finish(id, done),
             Event::Cancel(id) => self.on_cancel(id, done),
+            Event::Pause(id) => self.on_pause(id),
             Event::Reset(wire, side) => self.on_reset(wire, side),
             Event::Truncate(key) => {
                 if let Some(file) = self.open_files.get_mut(key) {
@@ -33,7 +34,8 @@ impl Sim {
         let size = match &outcome {
             Outcome::Received(buffer) => buffer.len() as u64,
             Outcome::Progress(bytes) => *bytes,
-            Outcome::Failed(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code)) => {
+            Outcome::Broken(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code))
+            | Outcome::Failed(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code)) => {
                 u64::from(code.unsigned_abs())
             }
             Outcome::Accepted { .. }
@@ -49,6 +51,7 @@ impl Sim {
             | Outcome::Local(_)
             | Outcome::Done
             | Outcome::Cancelled
+            | Outcome::Broken(Fault::FileTruncated)
             | Outcome::Failed(Fault::FileTruncated) => 0,
         };
         self.trace.op(self.now, "deliver", outcome.name(), id, size, format_args!("{outcome:?}"));
@@ -60,6 +63,9 @@ impl Sim {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         stream.recv_is_due = false;
         let Some(id) = stream.recv else { return };
+        if stream.is_paused {
+            return self.tell_broken(key, id, done);
+        }
         if self.saboteur.deaf == Some(id) {
             return;
         }
@@ -69,6 +75,27 @@ impl Sim {
         }
         if self.receive(key, id, done) {
             self.look_at_recv(key);
+        }
+    }
+
+    fn on_pause(&mut self, id: OpId) {
+        let Some(stream) = self.receiving(id) else { return };
+        stream.is_paused = stream.pause_is_wanted;
+        if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+            self.look_at_recv(socket.0);
+        }
+    }
+
+    /// Tells a paused receive that its connection broke, once.
+    fn tell_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
+        if stream.is_told {
+            return;
+        }
+        if let Some(errno) = self.wires[stream.wire.0].error(stream.side) {
+            stream.is_told = true;
+            self.wires[stream.wire.0].report_reset(stream.side);
+            self.emit(id, Outcome::Broken(Fault::Os(errno)), done);
         }
     }
 
@@ -306,8 +333,18 @@ impl Sim {
     }
 
     pub(super) fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
-        let stream =
-            Stream { wire, side, recv: None, send: None, recv_is_due: false, send_is_due: false, is_closing: false };
+        let stream = Stream {
+            wire,
+            side,
+            recv: None,
+            send: None,
+            pause_is_wanted: false,
+            is_paused: false,
+            is_told: false,
+            recv_is_due: false,
+            send_is_due: false,
+            is_closing: false,
+        };
         Socket(self.sockets.insert(Descriptor::Stream(stream)))
     }
 
@@ -362,7 +399,8 @@ impl Sim {
     }
 
     fn cancel_recv(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
-        if self.saboteur.deaf != Some(id) {
+        let is_paused = self.receiving(id).is_some_and(|stream| stream.is_paused);
+        if self.saboteur.deaf != Some(id) && !is_paused {
             for _ in 0..self.rng.below(4) {
                 if !self.receive(key, id, done) {
                     break;

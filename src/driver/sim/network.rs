@@ -169,6 +169,16 @@ impl Wire {
         self.end_mut(side).is_finished = true;
     }
 
+    /// What has gone wrong with the connection, as far as `side` has not been told.
+    pub(super) const fn error(&self, side: Side) -> Option<i32> {
+        match self.end(side).reset {
+            Reset::Pending => Some(libc::ECONNRESET),
+            // The peer had said all it wanted to say.
+            Reset::AfterEnd => Some(libc::EPIPE),
+            Reset::No | Reset::Reported => None,
+        }
+    }
+
     /// Notes that `side` has been told of the reset.
     pub(super) fn report_reset(&mut self, side: Side) {
         if self.end(side).reset == Reset::Pending {

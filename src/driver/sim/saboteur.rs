@@ -103,6 +103,6 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Read(bytes) => Some(Outcome::Read(bytes.clone())),
         Outcome::Listed(entries) => Some(Outcome::Listed(entries.clone())),
         Outcome::Computed(bytes) => Some(Outcome::Computed(bytes.clone())),
-        Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Progress(_) => None,
+        Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Broken(_) | Outcome::Progress(_) => None,
     }
 }

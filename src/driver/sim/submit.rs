@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Descriptor, Event, Flight, Sim};
+use super::{Descriptor, Event, Flight, Sim, Stream};
 use crate::driver::{Address, Fault, Op, OpId};
 use crate::table::Key;
 
@@ -53,6 +53,34 @@ impl Sim {
             let name = flight.op.name();
             self.trace.op(self.now, "cancel", name, id, 0, format_args!(""));
             self.schedule_soon(Event::Cancel(id));
+        }
+    }
+
+    /// A pause takes effect at some moment soon; until then bytes are delivered.
+    pub(super) fn pause(&mut self, id: OpId) {
+        if let Some(stream) = self.receiving(id) {
+            stream.pause_is_wanted = true;
+            self.trace.op(self.now, "pause", "recv", id, 0, format_args!(""));
+            self.schedule_soon(Event::Pause(id));
+        }
+    }
+
+    pub(super) fn resume(&mut self, id: OpId) {
+        if let Some(stream) = self.receiving(id) {
+            (stream.pause_is_wanted, stream.is_paused) = (false, false);
+            self.trace.op(self.now, "resume", "recv", id, 0, format_args!(""));
+            if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+                self.look_at_recv(socket.0);
+            }
+        }
+    }
+
+    /// The stream of a receive in flight.
+    pub(super) fn receiving(&mut self, id: OpId) -> Option<&mut Stream> {
+        let Op::Recv { socket } = self.flight(id)?.op else { return None };
+        match self.sockets.get_mut(socket.0) {
+            Some(Descriptor::Stream(stream)) => Some(stream),
+            Some(Descriptor::Listener(_)) | None => None,
         }
     }
 
@@ -143,6 +171,7 @@ impl Sim {
             Some(Descriptor::Stream(stream)) if stream.recv.is_some() => Err(("a second recv", libc::EBUSY)),
             Some(Descriptor::Stream(stream)) => {
                 stream.recv = Some(id);
+                (stream.pause_is_wanted, stream.is_paused) = (false, false);
                 self.look_at_recv(key);
                 Ok(Way::Flow)
             }

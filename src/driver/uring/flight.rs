@@ -17,6 +17,8 @@ pub(super) struct Flight {
     id: OpId,
     /// A machine has asked for its end.
     pub(super) is_cancelled: bool,
+    /// A machine wants nothing of this receive for now.
+    pub(super) is_paused: bool,
     /// It has an entry that the kernel has not completed for the last time.
     pub(super) is_in_kernel: bool,
     pub(super) work: Work,
@@ -64,7 +66,8 @@ impl Flights {
             self.flights.resize_with(id.index() + 1, || None);
         }
         debug_assert!(self.flights[id.index()].is_none(), "operation {id} starts twice");
-        self.flights[id.index()] = Some(Flight { id, is_cancelled: false, is_in_kernel: false, work });
+        self.flights[id.index()] =
+            Some(Flight { id, is_cancelled: false, is_paused: false, is_in_kernel: false, work });
     }
 
     pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Flight> {

@@ -52,7 +52,7 @@ use crate::file::listing;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, Refusal, Status};
-use crate::tcp::{Connection, End, Manner};
+use crate::tcp::{Connection, Manner};
 use crate::upstream::group::Verdict;
 use crate::upstream::{Attempt, Release};
 
@@ -277,8 +277,9 @@ impl Http {
             let bytes = self.inbox.bytes().len();
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
+        let terms = cx.terms();
         let (upstream, received) = attempt.connection(cx.links)?;
-        tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
+        tunnel.pump(client, upstream, received, terms, cx.ops)
     }
 
     /// Answers what is not a request, or did not come in time; nothing after it is read.
@@ -449,7 +450,7 @@ impl Task for Http {
                 Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
             });
         }
-        if let Some(End::Failed(fault)) = client.reader.end() {
+        if let Some(fault) = client.reader.fault() {
             return Some(Ending::ClientLost(fault));
         }
         loop {
@@ -470,7 +471,11 @@ impl Task for Http {
             return self.tunnel(client, cx);
         }
         let is_leaving = self.is_leaving();
-        client.reader.want(!is_leaving && self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        if is_leaving {
+            client.reader.stop(cx.ops);
+        } else {
+            client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        }
         match self.state {
             State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
@@ -483,6 +488,7 @@ impl Task for Http {
         let client = self.clock.limit(&limits.http, self.draining_since);
         match self.state {
             State::Lingering { until, .. } => Some(until),
+            State::Upgraded(ref upgraded) => upgraded.1.deadline(),
             State::Forwarding(ref forward) => [forward.deadline(), client].into_iter().flatten().min(),
             _ => client,
         }
