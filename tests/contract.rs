@@ -11,6 +11,7 @@ mod contract {
     pub mod cancel;
     pub mod connect;
     pub mod files;
+    pub mod flush;
     pub mod kind;
     pub mod limits;
     pub mod offload;
@@ -29,7 +30,7 @@ use xps::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
 use contract::{
-    accept, cancel, connect, files, kind, limits, offload, pause, receive, rig, send, send_file, storm, turn,
+    accept, cancel, connect, files, flush, kind, limits, offload, pause, receive, rig, send, send_file, storm, turn,
 };
 
 /// The cases. One that is forgotten here is dead code, and the compiler says so.
@@ -78,6 +79,14 @@ macro_rules! suite {
                     a_reset_during_a_send_fails_it,
                     after_a_shutdown_the_peer_sees_the_end_and_can_still_talk,
                     our_reset_reaches_the_peer,
+                ];
+                flush: [
+                    what_has_arrived_needs_no_waiting,
+                    a_flush_waits_for_a_peer_to_read_and_a_reset_after_it_destroys_nothing,
+                    a_flush_ends_with_the_connection,
+                    a_reset_tells_what_it_destroys,
+                    what_was_sent_on_a_unix_socket_is_the_peer_s,
+                    a_send_that_is_cancelled_at_once_was_tried,
                 ];
                 send_file: [
                     a_file_and_what_goes_before_it_arrive_whole,

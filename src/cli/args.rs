@@ -328,7 +328,7 @@ pub struct HttpOptions {
     /// Close a connection that asks nothing for so long while the server stops; 0: only when all the time for that is over
     #[arg(long, global = true, env = "XPS_DRAIN_IDLE_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().drain_idle_timeout))]
     pub drain_idle_timeout: Period,
-    /// Cut a client off that takes nothing of its answer for so long; 0: never
+    /// Cut a client off that takes nothing of its answer for so long, and either side of a tunnel when the other is gone; 0: never
     #[arg(long, global = true, env = "XPS_SEND_TIMEOUT", value_name = "TIME", default_value_t = Period(HttpLimits::default().send_timeout))]
     pub send_timeout: Period,
     /// Close a connection whose request's body, which nobody reads, takes longer; 0: never

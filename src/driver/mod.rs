@@ -27,7 +27,9 @@
 //! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
-//! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
+//! | `Flush` | a socket, whose peer is to get all that was sent | `Progress`…, then `Done`, `Cancelled` or `Failed` |
+//! | `Close`, `CloseFile` | a descriptor | `Done` |
+//! | `Reset` | a socket | `Reset` |
 //!
 //! # The promises, which one suite of contract tests holds every driver to
 //!
@@ -39,10 +41,10 @@
 //!    delivered, then the operation's own final outcome, whichever way the race went. Cancelling
 //!    an operation that has ended is allowed and does nothing.
 //! 4. `Send` and `SendFile` are all or error. A partial send is reported as `Progress` and
-//!    continued by the driver.
+//!    continued by the driver. One that is cancelled in the turn in which it was submitted has been tried before.
 //! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may touch cannot be freed.
-//! 6. On one socket at most one `Recv` and one `Send`, `SendFile` or `Shutdown` are in flight.
+//! 6. On one socket at most one `Recv` and one `Send`, `SendFile`, `Shutdown` or `Flush` are in flight.
 //!    `Close` and `Reset` are asked only when nothing else is in flight on that descriptor. (Asserted.)
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
@@ -52,7 +54,7 @@
 //! 10. A `Recv` can be paused and resumed ([`Ops::pause`], [`Ops::resume`]), neither of which is answered. What had
 //!    arrived before the pause is still delivered. While it is paused nothing is received, but an error of the
 //!    connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
-//!    received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is told to nobody else.
+//!    received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is not told again.
 
 mod address;
 pub mod affinity;
@@ -63,6 +65,7 @@ mod epoll;
 mod errno;
 mod feature;
 mod find_root;
+mod flush;
 mod folder;
 mod offload;
 mod ops;

@@ -165,7 +165,7 @@ pub enum Op {
     },
     /// Send all of these bytes, in order. The chain is not empty.
     Send {
-        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        /// A connected socket with no other `Send`, `SendFile`, `Shutdown` or `Flush` in flight.
         socket: Socket,
         /// The bytes. The driver holds them until the final outcome.
         chain: Chain,
@@ -173,7 +173,7 @@ pub enum Op {
     /// Send `length` bytes of a file, from `offset`, without passing them through user memory where
     /// that is cheaper. A file that turns out shorter is `Failed` with [`super::Fault::FileTruncated`].
     SendFile {
-        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        /// A connected socket with no other `Send`, `SendFile`, `Shutdown` or `Flush` in flight.
         socket: Socket,
         /// Bytes to send before the file's, sharing segments with them; may be empty.
         head: Chain,
@@ -246,13 +246,18 @@ pub enum Op {
         /// A connected socket with nothing being sent.
         socket: Socket,
     },
+    /// Tell when the peer's kernel has acknowledged everything that was sent, and meanwhile how it gets on.
+    Flush {
+        /// A connected socket with nothing being sent.
+        socket: Socket,
+    },
     /// Close a socket that has nothing in flight.
     Close {
         /// The socket; its name is void from now on.
         socket: Socket,
     },
     /// Close a socket that has nothing in flight so that the peer sees a reset, not an end
-    /// (`SO_LINGER` with zero, socket(7)). Unix sockets know no reset: there the peer sees an end, or a reset if it had
+    /// (`SO_LINGER` with zero, socket(7)). What has not arrived there by then is lost. Unix sockets know no reset: there the peer sees an end, or a reset if it had
     /// sent what nobody read.
     Reset {
         /// The socket; its name is void from now on.
@@ -368,6 +373,7 @@ impl Op {
             Self::Compute(_) => "compute",
             Self::LocalAddress { .. } => "local_address",
             Self::Shutdown { .. } => "shutdown",
+            Self::Flush { .. } => "flush",
             Self::Close { .. } => "close",
             Self::Reset { .. } => "reset",
             Self::CloseFile { .. } => "close_file",

@@ -91,6 +91,8 @@ struct Flight {
     op: Op,
     /// How it is going to fail, if that is decided already.
     doom: Option<super::Fault>,
+    /// A send has been tried, whether or not there was room.
+    is_tried: bool,
 }
 
 /// A socket that machines hold.
@@ -220,6 +222,11 @@ impl Sim {
     /// Whether an injected fault hit this peer's connection.
     pub fn is_faulted(&self, id: PeerId) -> bool {
         self.peers[id.0].wire.is_some_and(|(wire, _)| self.wires[wire.0].faulted)
+    }
+
+    /// How many bytes of what a peer sent were received on the other side of its connection.
+    pub fn taken_from(&self, id: PeerId) -> usize {
+        self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side))
     }
 
     /// Whether every peer is done ([`Peer::is_done`]).

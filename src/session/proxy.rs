@@ -16,13 +16,13 @@ use std::rc::Rc;
 use super::template::Ends;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
-use crate::buffer::{Buffer, Chunk};
+use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
 use crate::table::Key;
-use crate::tcp::{Connection, Manner, proxy_header};
+use crate::tcp::{Connection, proxy_header};
 use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
-use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
+use crate::upstream::{Attempt, Group, Progress, Rules, Unreachable};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -104,9 +104,14 @@ impl Task for Proxy {
         self.deadline
     }
 
-    fn close(&mut self, manner: Manner, _client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn take_unsent(&mut self) -> Chain {
+        self.tunnel.take_unsent()
+    }
+
+    fn close(&mut self, ending: Ending, _client: &Connection, cx: &mut Context<'_>) -> bool {
         if !self.attempt.is_over() {
-            self.attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
+            let release = ending.release(cx.limits.http.send_timeout);
+            self.attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
         }
         true
     }

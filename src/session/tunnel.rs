@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Ending;
-use crate::buffer::{Chunk, Inbox};
+use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Time};
 use crate::tcp::{Connection, End, Pipe, Reader, Writer, relay};
 
@@ -45,6 +45,11 @@ impl Tunnel {
     /// Takes bytes for the client.
     pub(super) fn push_to_client(&mut self, chunk: impl Into<Chunk>) {
         self.to_client.push(chunk);
+    }
+
+    /// What waits to be sent to the client.
+    pub(super) fn take_unsent(&mut self) -> Chain {
+        self.to_client.take()
     }
 
     /// While there is no connection to the upstream: what the client sends is kept, within the bound, and goes out with
@@ -100,7 +105,7 @@ impl Tunnel {
                 is_flushed(&self.to_client, &client.writer).then_some(Ending::UpstreamLost(fault))
             }
             // It had said all it wanted to say, and did not want to hear the rest.
-            Some(End::Eof) => client.writer.is_finished().then_some(Ending::Done),
+            Some(End::Eof) => client.writer.is_finished().then_some(Ending::Unheard),
             None => None,
         }
     }

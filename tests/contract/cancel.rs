@@ -169,6 +169,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
                 | Outcome::Computed(_)
                 | Outcome::Local(_)
                 | Outcome::Done
+                | Outcome::Reset { .. }
                 | Outcome::Cancelled => {}
             }
         }

@@ -93,7 +93,7 @@ pub fn a_reset_before_the_pause_is_told<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-/// An end of input is no error: it waits, and costs nothing, until somebody wants to receive.
+/// An end of input is no error: it waits, and costs nothing, until the receive goes on.
 pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, recv, mut far) = paused(&mut rig);

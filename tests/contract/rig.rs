@@ -316,7 +316,9 @@ fn is_legal(name: &str, outcome: &Outcome) -> bool {
         "compute" => (matches!(outcome, Outcome::Computed(_)), true, true),
         "local_address" => (matches!(outcome, Outcome::Local(_)), false, true),
         "shutdown" => (matches!(outcome, Outcome::Done), false, true),
-        "close" | "reset" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
+        "flush" => (matches!(outcome, Outcome::Progress(1..) | Outcome::Done), true, true),
+        "reset" => (matches!(outcome, Outcome::Reset { .. }), false, false),
+        "close" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
         other => panic!("the contract has a new operation, {other}: give it a row here"),
     };
     own || match outcome {

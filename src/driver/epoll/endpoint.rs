@@ -67,6 +67,9 @@ pub(super) enum Output {
         /// What the kernel has not taken yet.
         chain: Chain,
     },
+    Flush {
+        id: OpId,
+    },
     /// Boxed, since most sockets never send a file and should be small.
     SendFile(Box<Transfer>),
 }

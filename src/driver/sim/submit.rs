@@ -37,7 +37,7 @@ impl Sim {
         if self.flights.len() <= id.index() {
             self.flights.resize_with(id.index() + 1, || None);
         }
-        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom }) {
+        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom, is_tried: false }) {
             self.violate(format!("{id} is submitted while {} is in flight", previous.id));
         }
         match way {
@@ -113,6 +113,7 @@ impl Sim {
                 Ok(way)
             }
             Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
+            Op::Flush { socket } => self.admit_send(id, socket.0),
             Op::Connect { ref address } => Ok(self.draw_connect(address, doom)),
             Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
             Op::Open { .. } | Op::FindRoot { .. } => {
@@ -255,6 +256,7 @@ impl fmt::Display for Subject<'_> {
             | Op::Send { socket, .. }
             | Op::LocalAddress { socket }
             | Op::Shutdown { socket }
+            | Op::Flush { socket }
             | Op::Close { socket }
             | Op::Reset { socket } => write!(f, "{socket:?}"),
             Op::SendFile { socket, file, offset, .. } => write!(f, "{socket:?} {file:?} from {offset}"),
@@ -285,6 +287,7 @@ fn size(op: &Op) -> u64 {
         | Op::Compute(_)
         | Op::LocalAddress { .. }
         | Op::Shutdown { .. }
+        | Op::Flush { .. }
         | Op::Close { .. }
         | Op::Reset { .. }
         | Op::CloseFile { .. } => 0,

@@ -41,6 +41,10 @@ pub(super) enum Work {
     // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
     Send(Box<Sending>),
     SendFile(Box<Transfer>),
+    /// It waits for the peer's acknowledgements.
+    Flush {
+        socket: Key,
+    },
     Connect(Box<Attempt>),
     /// It waits for room in a backlog.
     ConnectLater,
@@ -49,8 +53,11 @@ pub(super) enum Work {
     Read(Box<Reading>),
     /// On another thread, or in the queue for one.
     Offloaded(Ticket),
-    /// The descriptor is the entry's to close.
-    Close(RawFd),
+    /// The descriptor is the entry's to close. The outcome tells, if it is a reset, the bytes lost.
+    Close {
+        descriptor: RawFd,
+        lost: Option<u32>,
+    },
 }
 
 /// Every operation in flight, by its dense index.

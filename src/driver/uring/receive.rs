@@ -126,7 +126,7 @@ impl Uring {
             return self.finish(id, Outcome::Cancelled);
         }
         if self.is_paused(id) {
-            return self.watch_errors(id);
+            return self.watch_soon(id);
         }
         self.counters.rearms += u64::from(arming == Arming::Stream);
         self.arm_recv(id);
@@ -138,7 +138,7 @@ impl Uring {
         flight.is_paused = true;
         match arming {
             Arming::Stream | Arming::Once(_) | Arming::Readiness if flight.is_in_kernel => self.cancel_entry(id),
-            Arming::Starving => self.watch_errors(id),
+            Arming::Starving => self.watch_soon(id),
             // It comes to its end already, and sees then what is wanted.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
             Arming::Watching | Arming::Told => {}
@@ -159,14 +159,37 @@ impl Uring {
         }
     }
 
+    /// Has a paused receive wait for errors before the driver waits next. Most pauses are over by then.
+    fn watch_soon(&mut self, id: OpId) {
+        if let Some(flight) = self.flights.get_mut(id)
+            && let Work::Recv { arming, .. } = &mut flight.work
+        {
+            *arming = Arming::Watching;
+            self.unwatched.push(id);
+        }
+    }
+
+    /// Has those wait for errors that are still paused.
+    pub(super) fn watch_paused(&mut self) {
+        while let Some(id) = self.unwatched.pop() {
+            if let Some(flight) = self.flights.get_mut(id)
+                && let Work::Recv { arming: Arming::Watching, .. } = flight.work
+                && flight.is_paused
+                && !flight.is_in_kernel
+            {
+                self.watch_errors(id);
+            }
+        }
+    }
+
     /// Waits for errors of the connection, and for nothing else.
     ///
     /// The kernel adds the peer's end to whatever is polled for. It is told of once, since the poll goes on.
     fn watch_errors(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { socket, arming } = &mut flight.work else { return };
+        let Work::Recv { socket, arming } = &flight.work else { return };
         let Some(endpoint) = self.sockets.get(*socket) else { return };
-        *arming = Arming::Watching;
+        debug_assert_eq!(*arming, Arming::Watching);
         let entry = opcode::PollAdd::new(types::Fd(endpoint.socket.as_raw_fd()), 0).multi(true).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.submit(id, entry) };
@@ -192,7 +215,7 @@ impl Uring {
             }
             return;
         }
-        self.watch_errors(id);
+        self.watch_soon(id);
     }
 
     fn is_paused(&mut self, id: OpId) -> bool {
@@ -265,7 +288,7 @@ impl Uring {
             ring.widen();
         }
         if self.is_paused(id) {
-            return self.watch_errors(id);
+            return self.watch_soon(id);
         }
         if let Some(flight) = self.flights.get_mut(id)
             && let Work::Recv { arming, .. } = &mut flight.work
