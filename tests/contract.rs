@@ -11,9 +11,11 @@ mod contract {
     pub mod cancel;
     pub mod connect;
     pub mod files;
+    pub mod flush;
     pub mod kind;
     pub mod limits;
     pub mod offload;
+    pub mod pause;
     pub mod queues;
     pub mod receive;
     pub mod rig;
@@ -27,7 +29,9 @@ mod support;
 use xps::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
-use contract::{accept, cancel, connect, files, kind, limits, offload, receive, rig, send, send_file, storm, turn};
+use contract::{
+    accept, cancel, connect, files, flush, kind, limits, offload, pause, receive, rig, send, send_file, storm, turn,
+};
 
 /// The cases. One that is forgotten here is dead code, and the compiler says so.
 macro_rules! suite {
@@ -60,6 +64,13 @@ macro_rules! suite {
                     a_reset_fails_a_receive,
                     a_socket_that_is_always_ready_does_not_hold_up_another,
                 ];
+                pause: [
+                    a_paused_receive_goes_on_where_it_was,
+                    a_reset_is_told_while_nothing_is_received,
+                    a_reset_before_the_pause_is_told,
+                    an_end_waits_for_the_receive_to_go_on,
+                    pauses_against_arrivals_lose_no_byte,
+                ];
                 send: [
                     a_big_send_reaches_a_slow_reader_byte_for_byte,
                     a_chain_of_many_chunks_arrives_in_order,
@@ -68,6 +79,14 @@ macro_rules! suite {
                     a_reset_during_a_send_fails_it,
                     after_a_shutdown_the_peer_sees_the_end_and_can_still_talk,
                     our_reset_reaches_the_peer,
+                ];
+                flush: [
+                    what_has_arrived_needs_no_waiting,
+                    a_flush_waits_for_a_peer_to_read_and_a_reset_after_it_destroys_nothing,
+                    a_flush_ends_with_the_connection,
+                    a_reset_tells_what_it_destroys,
+                    what_was_sent_on_a_unix_socket_is_the_peer_s,
+                    a_send_that_is_cancelled_at_once_was_tried,
                 ];
                 send_file: [
                     a_file_and_what_goes_before_it_arrive_whole,

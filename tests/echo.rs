@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
 
 use support::client::{echo_content, exchange, ping, reset};
 use support::environment::{allow_descriptors, bulk};
+use support::process::Signal;
 use support::{
     Backend, Content, Launch, ask, assert_same_bytes, backends, connect, eventually, patience, read_rest, skip,
 };
@@ -111,6 +114,21 @@ backends! {
         assert_eq!(record.number("sent"), Some(12), "{record}");
         assert!(record.number("duration_ms").is_some_and(|time| u128::from(time) <= patience().as_millis()), "{record}");
         assert!(record.text("ending").is_some(), "{record}");
+    }
+
+    fn what_came_while_the_process_was_stopped_keeps_a_connection_alive(backend) {
+        let xps = Launch::echo(backend).flags(["--idle-timeout", "1s"]).start();
+        let mut streams: Vec<_> = (0..8).map(|_| connect(xps.address())).collect();
+        streams.iter().for_each(|stream| ping(stream, b"before"));
+        xps.signal(Signal::Stop);
+        streams.iter_mut().for_each(|stream| stream.write_all(b"meanwhile").expect("the socket has room"));
+        std::thread::sleep(Duration::from_millis(1500));
+        xps.signal(Signal::Continue);
+        for stream in &mut streams {
+            let mut bytes = [0; 9];
+            stream.read_exact(&mut bytes).expect("the connection is served");
+            assert_eq!(&bytes, b"meanwhile");
+        }
     }
 
     fn a_silent_connection_is_closed_after_the_idle_timeout(backend) {

@@ -287,7 +287,7 @@ pub struct HttpLimits {
     pub keep_alive_timeout: Duration,
     /// How long it may wait for it once the server is stopping: a request that comes within is answered, as the last.
     pub drain_idle_timeout: Duration,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may take nothing of an answer, and either side nothing of what the other had sent before it broke off.
     pub send_timeout: Duration,
     /// How long the body of a request that nobody wants may take, from the answer to its end.
     pub body_timeout: Duration,

@@ -55,8 +55,8 @@ pub struct Core {
     store: Store,
     links: Links,
     watches: Watches,
-    /// When idle links are to be looked through, if it is armed.
-    link_expiry: Option<TimerId>,
+    /// When links are to be looked through, if it is armed.
+    link_expiry: Option<(TimerId, Time)>,
     /// When the store is to be swept, if it is armed.
     sweep: Option<TimerId>,
     unix_seconds: u64,
@@ -112,7 +112,7 @@ enum Due {
     DrainDeadline,
     /// The store lets go of what nobody uses.
     Sweep,
-    /// Links that were idle for too long are closed.
+    /// Links that were idle for too long, or whose bytes do not arrive, are closed.
     LinkExpiry,
 }
 
@@ -378,6 +378,7 @@ impl Core {
             Due::DrainDeadline => {
                 let keys: Vec<Key> = self.sessions.keys().collect();
                 tracing::info!(connections = keys.len(), "the time for draining is over");
+                self.links.cut();
                 for key in keys {
                     if let Some(seat) = self.sessions.get_mut(key) {
                         seat.session.end(Ending::Drained);
@@ -533,15 +534,16 @@ impl Core {
         }
     }
 
-    /// Sees to it that idle links are looked through when one may have waited for too long.
+    /// Sees to it that links are looked through when one may have waited for too long.
     fn arm_link_expiry(&mut self) {
         match (self.links.next_expiry(), self.link_expiry) {
-            (Some(at), None) => self.link_expiry = Some(self.timers.arm(at, Due::LinkExpiry)),
-            (None, Some(timer)) => {
-                self.timers.disarm(timer);
-                self.link_expiry = None;
+            (Some(at), Some((_, armed))) if armed <= at => {}
+            (next, armed) => {
+                if let Some((timer, _)) = armed {
+                    self.timers.disarm(timer);
+                }
+                self.link_expiry = next.map(|at| (self.timers.arm(at, Due::LinkExpiry), at));
             }
-            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

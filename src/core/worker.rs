@@ -96,7 +96,11 @@ impl<D: KernelDriver> Worker<D> {
         while !self.core.is_finished() {
             let now = self.driver.now();
             let wait = [self.core.wait(now), self.trim.wait(now)].into_iter().flatten().min();
-            let turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
+            let mut turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
+            if is_late(wait.map(|wait| now + wait), turn.now) {
+                // What had arrived by now is collected before anything that is due by now is acted on.
+                turn.woken |= self.driver.turn(self.core.ops(), Some(Duration::ZERO), &mut done)?.woken;
+            }
             if turn.woken {
                 self.take_messages(turn.now);
             }
@@ -156,6 +160,17 @@ impl<D: KernelDriver> Worker<D> {
     }
 }
 
+/// Whether a turn that was to end at `due` ended so much later that peers may have done in time what they are waited for.
+///
+/// A driver that waits until a moment looks once more when it has come. But a process that is stopped, or gets no processor,
+/// comes back late and may not have looked since.
+fn is_late(due: Option<Time>, now: Time) -> bool {
+    due.is_some_and(|due| now >= due + LATE)
+}
+
+/// A turn may end so much later than it was asked to.
+const LATE: Duration = Duration::from_millis(1);
+
 /// Hands unused buffer memory back now and then, and never wakes a worker that is quiet: two
 /// intervals after the last traffic (the first may still see buffers in use) it stops.
 #[derive(Clone, Copy, Debug)]
@@ -186,5 +201,19 @@ impl Trim {
                 };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_late_that_ends_well_after_what_it_waited_for() {
+        let due = Time::ZERO + Duration::from_secs(5);
+        assert!(!is_late(Some(due), due + LATE / 2));
+        assert!(is_late(Some(due), due + LATE));
+        // It was to end at no particular moment.
+        assert!(!is_late(None, due));
     }
 }

@@ -51,6 +51,7 @@ use self::offloaded::Answer;
 use self::outbox::{Outbox, Place};
 use self::poller::{BELL, Poller, Readiness, WAKER};
 use super::backlog::FullBacklogs;
+use super::flush::{Flushes, Standing};
 use super::offload::{Offload, OffloadClient};
 use super::send_room::SendRoom;
 use super::{
@@ -89,6 +90,7 @@ pub struct Epoll {
     starving: VecDeque<Key>,
     paused: PausedListeners,
     backlogs: FullBacklogs,
+    flushes: Flushes,
     outbox: Outbox,
     /// The last turn returned without a look at the kernel.
     skipped_wait: bool,
@@ -118,6 +120,7 @@ impl Epoll {
             starving: VecDeque::new(),
             paused: PausedListeners::default(),
             backlogs: FullBacklogs::default(),
+            flushes: Flushes::default(),
             send_room: SendRoom::of_system(),
             outbox: Outbox::default(),
             skipped_wait: false,
@@ -133,6 +136,8 @@ impl Driver for Epoll {
             match request {
                 Request::Start(id, op) => self.start(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.set_paused(id, true),
+                Request::Resume(id) => self.set_paused(id, false),
             }
         }
         self.feed_starving();
@@ -194,7 +199,7 @@ impl Epoll {
             Op::Accept { listener, most } => {
                 self.start_input(id, listener, Input::Accept { id, left: most, failures: 0, paused: false });
             }
-            Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id }),
+            Op::Recv { socket } => self.start_input(id, socket, Input::Recv { id, paused: false }),
             Op::Send { socket, chain } => {
                 debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
                 self.start_output(id, socket, Output::Send { id, chain });
@@ -211,6 +216,7 @@ impl Epoll {
             Op::Compute(computation) => self.start_compute(id, computation),
             Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
+            Op::Flush { socket } => self.start_flush(id, socket),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
             Op::CloseFile { file } => self.close_file(id, file),
@@ -264,19 +270,65 @@ impl Epoll {
         self.outbox.push(id, outcome);
     }
 
+    fn start_flush(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if !matches!(endpoint.output, Output::Idle) {
+            return self.reject(id, libc::EBUSY);
+        }
+        self.counters.submissions += 1;
+        match Standing::of(endpoint.descriptor()) {
+            Standing::Left(left) => {
+                endpoint.output = Output::Flush { id };
+                self.outbox.enter(id, Place::Output(socket.0));
+                self.flushes.add(id, socket.0, left, self.now());
+            }
+            standing @ (Standing::Arrived | Standing::Broken(_)) => {
+                if let Some(outcome) = standing.outcome() {
+                    self.outbox.push(id, outcome);
+                }
+            }
+        }
+    }
+
+    fn ask_for_flushes(&mut self) {
+        let sockets = &self.sockets;
+        let standing_of = |key| {
+            let gone = Standing::Broken(Fault::Os(libc::EBADF));
+            sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.descriptor()))
+        };
+        for (id, key, outcome) in self.flushes.ask(Time::from_nanos(sys::monotonic_ns()), standing_of) {
+            if !outcome.is_final() {
+                self.outbox.push(id, outcome);
+                continue;
+            }
+            if let Some(endpoint) = self.sockets.get_mut(key) {
+                endpoint.output = Output::Idle;
+            }
+            self.outbox.finish(id, outcome);
+        }
+    }
+
     fn close(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        debug_assert!(endpoint.is_idle(), "promise 6: {socket:?} is closed while {endpoint:?}");
-        self.abandon(socket.0);
+        if self.sockets.get(socket.0).is_none() {
+            return self.reject(id, libc::EBADF);
+        }
+        self.let_go(socket);
         self.outbox.push(id, Outcome::Done);
     }
 
     fn reset(&mut self, id: OpId, socket: Socket) {
-        if let Some(endpoint) = self.sockets.get(socket.0) {
-            // A unix socket has no such option, and its close is as abrupt as it gets.
-            let _ = sys::reset_on_close(endpoint.descriptor());
-        }
-        self.close(id, socket);
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        let lost = sys::unacknowledged(endpoint.descriptor()).unwrap_or(0);
+        // A unix socket has no such option, and its close is as abrupt as it gets.
+        let _ = sys::reset_on_close(endpoint.descriptor());
+        self.let_go(socket);
+        self.outbox.push(id, Outcome::Reset { lost });
+    }
+
+    fn let_go(&mut self, socket: Socket) {
+        let is_idle = self.sockets.get(socket.0).is_none_or(Endpoint::is_idle);
+        debug_assert!(is_idle, "promise 6: {socket:?} is closed while {:?}", self.sockets.get(socket.0));
+        self.abandon(socket.0);
     }
 
     fn close_file(&mut self, id: OpId, file: File) {
@@ -289,6 +341,10 @@ impl Epoll {
     }
 
     fn cancel(&mut self, id: OpId) {
+        if let Some(Place::Output(key)) = self.outbox.place_of(id) {
+            // It may have come with this very turn, and is to be tried once (promise 4).
+            self.serve_output(key);
+        }
         let Some(place) = self.outbox.place_of(id) else { return };
         match place {
             Place::Input(key) => {
@@ -306,6 +362,7 @@ impl Epoll {
                             self.offload.cancel(ticket);
                         }
                     }
+                    Some(Output::Flush { id }) => self.flushes.remove(id),
                     Some(Output::Send { .. } | Output::Idle) | None => {}
                 }
             }
@@ -341,7 +398,10 @@ impl Epoll {
     /// used. Does not wait if there is something to do already.
     fn wait(&mut self, deadline: Option<Time>) -> io::Result<bool> {
         let timeout = if self.ready.is_empty() && self.outbox.is_empty() {
-            let until = [deadline, self.paused.until(), self.backlogs.until()].into_iter().flatten().min();
+            let until = [deadline, self.paused.until(), self.backlogs.until(), self.flushes.until()]
+                .into_iter()
+                .flatten()
+                .min();
             until.map(|until| until.since(self.now()))
         } else {
             Some(Duration::ZERO)
@@ -364,6 +424,7 @@ impl Epoll {
             self.resume_listeners();
         }
         self.retry_connects();
+        self.ask_for_flushes();
         Ok(woken)
     }
 
@@ -409,7 +470,8 @@ impl Epoll {
         let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
         match endpoint.input {
             Input::Accept { id, paused: false, .. } if endpoint.readable => self.accept(key, id),
-            Input::Recv { id } if endpoint.readable && !endpoint.starving => self.receive(key, id),
+            Input::Recv { paused: true, .. } if endpoint.is_over => self.tell_broken(key),
+            Input::Recv { id, paused: false } if endpoint.readable && !endpoint.starving => self.receive(key, id),
             Input::Idle | Input::Accept { .. } | Input::Recv { .. } => Next::Wait,
         }
     }
@@ -420,7 +482,15 @@ impl Epoll {
             Output::Connect { id } if endpoint.writable => self.finish_connect(key, id),
             Output::Send { id, .. } if endpoint.writable => self.send(key, id),
             Output::SendFile(ref transfer) if endpoint.writable && transfer.warming().is_none() => self.send_file(key),
-            Output::Idle | Output::Connect { .. } | Output::Send { .. } | Output::SendFile(_) => Next::Wait,
+            Output::Flush { id } if endpoint.is_over => {
+                self.flushes.hasten(id, self.now());
+                Next::Wait
+            }
+            Output::Idle
+            | Output::Connect { .. }
+            | Output::Send { .. }
+            | Output::Flush { .. }
+            | Output::SendFile(_) => Next::Wait,
         }
     }
 }

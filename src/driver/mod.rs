@@ -15,7 +15,7 @@
 //! | [`Op`] | a machine asks | [`Outcome`]s, the last one final |
 //! |---|---|---|
 //! | `Accept` | a listener, until stopped or so many came | `Accepted`…, then `Cancelled` or `Failed` |
-//! | `Recv` | a socket, until stopped | `Received`…, then `Eof`, `Cancelled` or `Failed` |
+//! | `Recv` | a socket, until stopped | `Received`…, while paused `Broken`; then `Eof`, `Cancelled` or `Failed` |
 //! | `Send` | a socket, a chain of chunks | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `SendFile` | a socket, bytes to go before, a range of a file | `Progress`…, then `Sent`, `Cancelled` or `Failed` |
 //! | `Connect` | an address | `Connected`, `Cancelled` or `Failed` |
@@ -27,7 +27,9 @@
 //! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
-//! | `Close`, `Reset`, `CloseFile` | a descriptor | `Done` |
+//! | `Flush` | a socket, whose peer is to get all that was sent | `Progress`…, then `Done`, `Cancelled` or `Failed` |
+//! | `Close`, `CloseFile` | a descriptor | `Done` |
+//! | `Reset` | a socket | `Reset` |
 //!
 //! # The promises, which one suite of contract tests holds every driver to
 //!
@@ -39,16 +41,20 @@
 //!    delivered, then the operation's own final outcome, whichever way the race went. Cancelling
 //!    an operation that has ended is allowed and does nothing.
 //! 4. `Send` and `SendFile` are all or error. A partial send is reported as `Progress` and
-//!    continued by the driver.
+//!    continued by the driver. One that is cancelled in the turn in which it was submitted has been tried before.
 //! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may touch cannot be freed.
-//! 6. On one socket at most one `Recv` and one `Send`, `SendFile` or `Shutdown` are in flight.
+//! 6. On one socket at most one `Recv` and one `Send`, `SendFile`, `Shutdown` or `Flush` are in flight.
 //!    `Close` and `Reset` are asked only when nothing else is in flight on that descriptor. (Asserted.)
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
 //! 8. A turn with nothing to do waits in the kernel and costs no processor time.
 //! 9. What other processes may share is left as it is: a listener stays non-blocking (`O_NONBLOCK`), whoever made it. An
 //!    `Accept` fails only for what is wrong with the listener itself; what is wrong with one connection, or at the
 //!    moment, is passed over or waited for (`errno.rs`).
+//! 10. A `Recv` can be paused and resumed ([`Ops::pause`], [`Ops::resume`]), neither of which is answered. What had
+//!    arrived before the pause is still delivered. While it is paused nothing is received, but an error of the
+//!    connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
+//!    received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is not told again.
 
 pub mod access;
 mod address;
@@ -60,6 +66,7 @@ mod epoll;
 mod errno;
 mod feature;
 mod find_root;
+mod flush;
 mod folder;
 mod offload;
 mod ops;

@@ -158,14 +158,14 @@ pub enum Op {
         /// So many at most, at least one; then, or when not many are left of them, it ends as if it had been cancelled.
         most: u32,
     },
-    /// Deliver every byte that arrives, until the end, an error or a cancel.
+    /// Deliver every byte that arrives, until the end, an error or a cancel. It can be paused.
     Recv {
         /// A connected socket with no other `Recv` in flight.
         socket: Socket,
     },
     /// Send all of these bytes, in order. The chain is not empty.
     Send {
-        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        /// A connected socket with no other `Send`, `SendFile`, `Shutdown` or `Flush` in flight.
         socket: Socket,
         /// The bytes. The driver holds them until the final outcome.
         chain: Chain,
@@ -173,7 +173,7 @@ pub enum Op {
     /// Send `length` bytes of a file, from `offset`, without passing them through user memory where
     /// that is cheaper. A file that turns out shorter is `Failed` with [`super::Fault::FileTruncated`].
     SendFile {
-        /// A connected socket with no other `Send`, `SendFile` or `Shutdown` in flight.
+        /// A connected socket with no other `Send`, `SendFile`, `Shutdown` or `Flush` in flight.
         socket: Socket,
         /// Bytes to send before the file's, sharing segments with them; may be empty.
         head: Chain,
@@ -246,13 +246,18 @@ pub enum Op {
         /// A connected socket with nothing being sent.
         socket: Socket,
     },
+    /// Tell when the peer's kernel has acknowledged everything that was sent, and meanwhile how it gets on.
+    Flush {
+        /// A connected socket with nothing being sent.
+        socket: Socket,
+    },
     /// Close a socket that has nothing in flight.
     Close {
         /// The socket; its name is void from now on.
         socket: Socket,
     },
     /// Close a socket that has nothing in flight so that the peer sees a reset, not an end
-    /// (`SO_LINGER` with zero, socket(7)). Unix sockets know no reset: there the peer sees an end, or a reset if it had
+    /// (`SO_LINGER` with zero, socket(7)). What has not arrived there by then is lost. Unix sockets know no reset: there the peer sees an end, or a reset if it had
     /// sent what nobody read.
     Reset {
         /// The socket; its name is void from now on.
@@ -272,6 +277,10 @@ pub enum Request {
     Start(OpId, Op),
     /// End this soon. It may have ended already.
     Cancel(OpId),
+    /// Deliver nothing of this `Recv` for now. It may have ended already.
+    Pause(OpId),
+    /// Go on with this `Recv`. It may have ended already.
+    Resume(OpId),
 }
 
 /// The queue from machines to their driver, and the ledger of what is in flight.
@@ -302,6 +311,18 @@ impl Ops {
     pub fn cancel(&mut self, id: OpId) {
         tracing::trace!(op = %id, "cancel");
         self.queue.push(Request::Cancel(id));
+    }
+
+    /// Asks that a `Recv` deliver nothing for now. See promise 10 of [`crate::driver`].
+    pub fn pause(&mut self, id: OpId) {
+        tracing::trace!(op = %id, "pause");
+        self.queue.push(Request::Pause(id));
+    }
+
+    /// Asks that a paused `Recv` go on.
+    pub fn resume(&mut self, id: OpId) {
+        tracing::trace!(op = %id, "resume");
+        self.queue.push(Request::Resume(id));
     }
 
     /// How many operations have had no final outcome yet.
@@ -352,6 +373,7 @@ impl Op {
             Self::Compute(_) => "compute",
             Self::LocalAddress { .. } => "local_address",
             Self::Shutdown { .. } => "shutdown",
+            Self::Flush { .. } => "flush",
             Self::Close { .. } => "close",
             Self::Reset { .. } => "reset",
             Self::CloseFile { .. } => "close_file",

@@ -29,7 +29,9 @@ pub enum Outcome {
     },
     /// `Recv` delivered bytes, at least one; more may follow.
     Received(Buffer),
-    /// `Send` or `SendFile` got on by so many bytes; more follows.
+    /// `Recv`, while it is paused: the connection broke. What has arrived before that is still there.
+    Broken(Fault),
+    /// `Send` or `SendFile` got on by this number of bytes, or it was acknowledged during a `Flush`; more follows.
     Progress(u64),
     /// `Recv`: the peer will send nothing more.
     Eof,
@@ -51,8 +53,13 @@ pub enum Outcome {
     Computed(Vec<u8>),
     /// `LocalAddress`: this, or none on a unix socket.
     Local(Option<SocketAddr>),
-    /// `Shutdown`, `Close` or `CloseFile` is done.
+    /// `Shutdown`, `Flush`, `Close` or `CloseFile` is done.
     Done,
+    /// `Reset` is done.
+    Reset {
+        /// Bytes that the kernel had taken and that had not arrived.
+        lost: u64,
+    },
     /// A cancel won the race. Of a `Send`, some bytes may have gone out.
     Cancelled,
     /// It went wrong.
@@ -63,7 +70,7 @@ impl Outcome {
     /// Whether the operation has ended with this. Exactly one outcome of each operation is final.
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Accepted { .. } | Self::Received(_) | Self::Progress(_) => false,
+            Self::Accepted { .. } | Self::Received(_) | Self::Broken(_) | Self::Progress(_) => false,
             Self::Eof
             | Self::Sent
             | Self::Connected(_)
@@ -75,6 +82,7 @@ impl Outcome {
             | Self::Computed(_)
             | Self::Local(_)
             | Self::Done
+            | Self::Reset { .. }
             | Self::Cancelled
             | Self::Failed(_) => true,
         }
@@ -85,6 +93,7 @@ impl Outcome {
         match self {
             Self::Accepted { .. } => "accepted",
             Self::Received(_) => "received",
+            Self::Broken(_) => "broken",
             Self::Progress(_) => "progress",
             Self::Eof => "eof",
             Self::Sent => "sent",
@@ -97,6 +106,7 @@ impl Outcome {
             Self::Computed(_) => "computed",
             Self::Local(_) => "local",
             Self::Done => "done",
+            Self::Reset { .. } => "reset",
             Self::Cancelled => "cancelled",
             Self::Failed(_) => "failed",
         }

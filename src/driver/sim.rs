@@ -91,6 +91,8 @@ struct Flight {
     op: Op,
     /// How it is going to fail, if that is decided already.
     doom: Option<super::Fault>,
+    /// A send has been tried, whether or not there was room.
+    is_tried: bool,
 }
 
 /// A socket that machines hold.
@@ -117,6 +119,11 @@ struct Stream {
     side: Side,
     recv: Option<OpId>,
     send: Option<OpId>,
+    /// What machines want of the receive, which takes effect at some moment soon.
+    pause_is_wanted: bool,
+    is_paused: bool,
+    /// The receive was told that the connection broke.
+    is_told: bool,
     recv_is_due: bool,
     send_is_due: bool,
     is_closing: bool,
@@ -215,6 +222,11 @@ impl Sim {
     /// Whether an injected fault hit this peer's connection.
     pub fn is_faulted(&self, id: PeerId) -> bool {
         self.peers[id.0].wire.is_some_and(|(wire, _)| self.wires[wire.0].faulted)
+    }
+
+    /// How many bytes of what a peer sent were received on the other side of its connection.
+    pub fn taken_from(&self, id: PeerId) -> usize {
+        self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side))
     }
 
     /// Whether every peer is done ([`Peer::is_done`]).
@@ -378,6 +390,8 @@ impl Driver for Sim {
             match request {
                 Request::Start(id, op) => self.submit(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.pause(id),
+                Request::Resume(id) => self.resume(id),
             }
         }
         let deadline = wait.map(|wait| self.now + wait);

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, Type};
 
-use super::{Address, FileInfo, FileKind, Links, Peer, Root};
+use super::{Address, Fault, FileInfo, FileKind, Links, Peer, Root};
 use crate::buffer::Chain;
 
 /// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
@@ -186,8 +186,8 @@ pub(super) fn connect(socket: BorrowedFd<'_>, address: &Address) -> io::Result<(
     socket2::SockRef::from(&socket).connect(&address.to_sockaddr()?)
 }
 
-/// What became of a connect in progress: `SO_ERROR`, cleared by asking.
-pub(super) fn connect_result(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// What has gone wrong with a socket, or what became of a connect in progress: `SO_ERROR`, cleared by asking.
+pub(super) fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).take_error()?.map_or(Ok(()), Err)
 }
 
@@ -210,6 +210,41 @@ pub(super) fn is_listener(socket: BorrowedFd<'_>) -> bool {
 /// Makes every call on the socket return at once, `sendfile(2)` too, which has no flag for that.
 pub(super) fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket2::SockRef::from(&socket).set_nonblocking(true)
+}
+
+/// Bytes sent that the peer's kernel has not acknowledged (`SIOCOUTQ`, tcp(7)). On a unix socket whatever was sent is the
+/// peer's at once.
+pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut domain: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: value and length are live locals of the size that the option has.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DOMAIN,
+            (&raw mut domain).cast(),
+            &raw mut length,
+        )
+    })?;
+    if domain == libc::AF_UNIX {
+        return Ok(0);
+    }
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the request fills in a live local of its type (`SIOCOUTQ` is `TIOCOUTQ`).
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) })?;
+    Ok(u64::try_from(queued).unwrap_or(0))
+}
+
+/// Why nothing can be sent any more, if the connection is broken or over in both directions.
+pub(super) fn broken(socket: BorrowedFd<'_>) -> Option<Fault> {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one live structure; a time-out of zero does not wait.
+    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    if count < 1 {
+        return None;
+    }
+    Some(take_error(socket).err().map_or(Fault::Os(libc::EPIPE), |error| Fault::from_io(&error)))
 }
 
 /// Makes the coming `close(2)` send a reset instead of an end (`SO_LINGER` with zero, socket(7)).

@@ -30,6 +30,7 @@
 
 mod accept;
 mod buffer_ring;
+mod close;
 mod connect;
 mod detect;
 mod files;
@@ -43,7 +44,7 @@ mod size;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,11 +63,12 @@ use self::size::Rings;
 pub(super) use self::size::fitting;
 use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
+use super::flush::Flushes;
 use super::offload::{Offload, OffloadClient};
 use super::send_room::SendRoom;
 use super::{
-    Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
-    Socket, TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
+    Completion, Counters, Driver, Fault, Feature, FeatureSet, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
+    TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
 };
 use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
@@ -112,8 +114,11 @@ pub struct Uring {
     ready: VecDeque<OpId>,
     /// Receives that wait for a buffer, first come, first served.
     starving: VecDeque<OpId>,
+    /// Receives that were paused just now, and wait for nothing yet.
+    unwatched: Vec<OpId>,
     paused: Paused,
     backlogs: FullBacklogs,
+    flushes: Flushes,
     outbox: VecDeque<Completion>,
     reaped: Vec<cqueue::Entry>,
     woken: bool,
@@ -183,8 +188,10 @@ impl Uring {
             spare_sends: SpareSends::default(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
+            unwatched: Vec::new(),
             paused: Paused::default(),
             backlogs: FullBacklogs::default(),
+            flushes: Flushes::default(),
             send_room: SendRoom::of_system(),
             outbox: VecDeque::new(),
             reaped: Vec::new(),
@@ -209,11 +216,14 @@ impl Driver for Uring {
             match request {
                 Request::Start(id, op) => self.start(id, op),
                 Request::Cancel(id) => self.cancel(id),
+                Request::Pause(id) => self.pause(id),
+                Request::Resume(id) => self.resume(id),
             }
         }
         loop {
             self.feed_starving();
             self.serve_ready();
+            self.watch_paused();
             self.enter(deadline)?;
             self.reap();
             if self.woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
@@ -279,6 +289,7 @@ impl Uring {
             Op::Compute(computation) => self.start_compute(id, computation),
             Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
+            Op::Flush { socket } => self.start_flush(id, socket),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
             Op::CloseFile { file } => self.close_file(id, file),
@@ -305,49 +316,14 @@ impl Uring {
         self.emit(id, outcome);
     }
 
-    fn reset(&mut self, id: OpId, socket: Socket) {
-        if let Some(endpoint) = self.sockets.get(socket.0) {
-            // A unix socket has no such option, and its close is as abrupt as it gets.
-            let _ = sys::reset_on_close(endpoint.socket.as_fd());
-        }
-        self.close(id, socket);
-    }
-
-    fn close(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
-        debug_assert!(
-            endpoint.receiving.is_none() && endpoint.sending.is_none(),
-            "promise 6: {socket:?} is closed while {endpoint:?}"
-        );
-        self.close_descriptor(id, endpoint.socket);
-    }
-
-    fn close_file(&mut self, id: OpId, file: File) {
-        match self.files.remove(file.0).map(Arc::try_unwrap) {
-            Some(Ok(descriptor)) => self.close_descriptor(id, descriptor),
-            // A read that was cancelled still holds it, and closes it when it ends.
-            Some(Err(_)) => self.emit(id, Outcome::Done),
-            None => self.reject(id, libc::EBADF),
-        }
-    }
-
-    fn close_descriptor(&mut self, id: OpId, descriptor: OwnedFd) {
-        if self.features.has(Feature::RingClose) {
-            let descriptor = descriptor.into_raw_fd();
-            let entry = opcode::Close::new(types::Fd(descriptor)).build();
-            self.flights.insert(id, Work::Close(descriptor));
-            // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
-            unsafe { self.submit(id, entry) };
-        } else {
-            drop(descriptor);
-            self.on_descriptor_closed();
-            self.emit(id, Outcome::Done);
-        }
-    }
-
     fn cancel(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        if matches!(flight.work, Work::Close(_)) {
+        if matches!(flight.work, Work::SendFile(_)) && !flight.is_in_kernel {
+            // It may have come with this very turn, and is to be tried once (promise 4).
+            self.serve_send_file(id);
+        }
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        if matches!(flight.work, Work::Close { .. }) {
             // It ends soon by itself, and a close that the kernel gave up would leave the descriptor open.
             return;
         }
@@ -357,9 +333,7 @@ impl Uring {
             self.offload.cancel(ticket);
             self.finish(id, Outcome::Cancelled);
         } else if flight.is_in_kernel {
-            let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
-            // SAFETY: the entry points to nothing.
-            unsafe { self.push(entry) };
+            self.cancel_entry(id);
         } else {
             if let Work::SendFile(transfer) = &flight.work
                 && let Some(ticket) = transfer.warming()
@@ -368,6 +342,13 @@ impl Uring {
             }
             self.finish(id, Outcome::Cancelled);
         }
+    }
+
+    /// Has the kernel end an operation's entry soon, whatever is to become of the operation.
+    fn cancel_entry(&mut self, id: OpId) {
+        let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
+        // SAFETY: the entry points to nothing.
+        unsafe { self.push(entry) };
     }
 
     /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.
@@ -421,12 +402,16 @@ impl Uring {
                     self.spare_sends.put_back(sending);
                 }
                 Work::SendFile(transfer) => self.release_sender(transfer.socket),
+                Work::Flush { socket } => {
+                    self.release_sender(socket);
+                    self.flushes.remove(id);
+                }
                 Work::Connect(_)
                 | Work::ConnectLater
                 | Work::Open { .. }
                 | Work::Read(_)
                 | Work::Offloaded(_)
-                | Work::Close(_) => {}
+                | Work::Close { .. } => {}
             }
         }
         self.emit(id, outcome);
@@ -461,7 +446,10 @@ impl Uring {
         let wait = if has_work {
             Some(Duration::ZERO)
         } else {
-            let until = [deadline, self.paused.until(), self.backlogs.until()].into_iter().flatten().min();
+            let until = [deadline, self.paused.until(), self.backlogs.until(), self.flushes.until()]
+                .into_iter()
+                .flatten()
+                .min();
             until.map(|until| until.since(self.now()))
         };
         self.counters.enters += 1;
@@ -471,6 +459,7 @@ impl Uring {
             self.resume_listeners();
         }
         self.retry_connects();
+        self.ask_for_flushes();
         Ok(())
     }
 
@@ -518,12 +507,12 @@ impl Uring {
             Work::Connect(_) => self.on_connect(id, result),
             Work::Open { .. } => self.on_open(id, result),
             Work::Read(_) => self.on_read(id, result),
-            Work::Close(descriptor) => {
+            Work::Close { descriptor, lost } => {
+                let lost = *lost;
                 sys::close_if_left(*descriptor, result);
-                self.on_descriptor_closed();
-                self.finish(id, Outcome::Done);
+                self.on_close(id, lost);
             }
-            Work::ConnectLater | Work::Offloaded(_) => {
+            Work::ConnectLater | Work::Flush { .. } | Work::Offloaded(_) => {
                 debug_assert!(false, "{id} is not in the kernel and has a completion")
             }
         }
@@ -583,11 +572,12 @@ impl Uring {
             }
             Work::Accept { .. } if !self.features.has(Feature::AcceptPollFirst) => {}
             Work::Accept { .. } | Work::Open { .. } => drop(sys::adopt_result(result)),
-            Work::Close(descriptor) => sys::close_if_left(*descriptor, result),
+            Work::Close { descriptor, .. } => sys::close_if_left(*descriptor, result),
             Work::Send(_)
             | Work::SendFile(_)
             | Work::Connect(_)
             | Work::ConnectLater
+            | Work::Flush { .. }
             | Work::Read(_)
             | Work::Offloaded(_) => {}
         }

@@ -19,7 +19,7 @@ use crate::driver::{Fault, FileKind, Outcome, Time};
 use crate::file::FileHandle;
 use crate::file::store::{Inquiry, Lookup, Place};
 use crate::table::Key;
-use crate::tcp::{Connection, Manner};
+use crate::tcp::Connection;
 
 /// How long a client may take to end its side after it was told that there is no more.
 const LINGER: Duration = Duration::from_secs(2);
@@ -171,7 +171,7 @@ impl Task for Deliver {
         }
     }
 
-    fn close(&mut self, _manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: Ending, client: &Connection, cx: &mut Context<'_>) -> bool {
         // The kernel may read the file for as long as a send is in flight.
         if client.is_closed() {
             self.file.close(cx.ops);

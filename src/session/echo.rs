@@ -1,7 +1,7 @@
 //! Sends back what it receives; ends when the client does.
 
 use super::{Context, Ending, Task};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chain};
 use crate::tcp::{Connection, End, Pipe, relay};
 
 #[derive(Debug)]
@@ -27,6 +27,10 @@ impl Task for Echo {
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
         relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
         ending_of(client)
+    }
+
+    fn take_unsent(&mut self) -> Chain {
+        self.pipe.take()
     }
 
     fn memory(&self) -> usize {

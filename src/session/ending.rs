@@ -1,11 +1,12 @@
 //! How a session ends: what is told to the peers, and to the log.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::admission::Denied;
 use crate::driver::Fault;
 use crate::tcp::Manner;
-use crate::upstream::Unreachable;
+use crate::upstream::{Release, Unreachable};
 
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum Ending {
     /// Everything was delivered, and everybody said that they are done.
     #[error("done")]
     Done,
+    /// The upstream had delivered everything, and did not want to hear what the client still had to say.
+    #[error("done, as the upstream would hear no more")]
+    Unheard,
     /// The connection was not wanted.
     #[error("not let in: {0}")]
     Denied(Denied),
@@ -76,21 +80,43 @@ impl fmt::Display for Farewell {
 }
 
 impl Ending {
-    /// How the peers are told: a reset where bytes are missing, so that nobody takes a part for the whole.
+    /// How the client is told: by a reset where bytes are missing, so that it does not take a part for the whole.
+    ///
+    /// | ending | the client's connection | the upstream's, of a tunnel |
+    /// |---|---|---|
+    /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | orderly | orderly |
+    /// | `UpstreamLost`, `AnswerTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset, after all that was sent | reset |
+    /// | `Unheard`: what the client goes on sending would make a close a reset | the same | reset |
+    /// | `ClientLost` | reset: it is broken | reset, after all that was sent |
+    /// | `TooSlow`: it has had its time | reset | reset |
+    /// | `Drained`: there is no more time | reset | reset |
+    /// | `Denied`, `NotIntroduced`: nothing was sent | reset | – |
+    ///
+    /// "After all that was sent" has its limit: no progress for `send_timeout`, and the time for draining. Where the
+    /// protocol itself shows that bytes are missing, the task has ended the connection in order before that
+    /// ([`super::Task::is_told`]). A request that is given up is reset at its upstream at once: its answer is not wanted any more.
     pub const fn manner(self) -> Manner {
         match self {
             Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
-            Self::Denied(_)
-            | Self::NotIntroduced
-            | Self::ClientLost(_)
-            | Self::ClientLeft
+            Self::ClientLeft
+            | Self::Unheard
             | Self::UpstreamLost(_)
             | Self::AnswerTruncated
             | Self::UpstreamSilent
             | Self::FileLost(_)
-            | Self::TooSlow
-            | Self::Stalled
-            | Self::Drained => Manner::Reset,
+            | Self::Stalled => Manner::Delivered,
+            Self::Denied(_) | Self::NotIntroduced | Self::ClientLost(_) | Self::TooSlow | Self::Drained => {
+                Manner::Reset
+            }
+        }
+    }
+
+    /// What becomes of a tunnel's connection to its upstream.
+    pub const fn release(self, send_timeout: Duration) -> Release {
+        match (self, self.manner()) {
+            (_, Manner::Orderly) => Release::Close(Manner::Orderly),
+            (Self::ClientLost(_), _) => Release::Deliver(send_timeout),
+            (_, Manner::Delivered | Manner::Reset) => Release::Close(Manner::Reset),
         }
     }
 
@@ -98,7 +124,7 @@ impl Ending {
     /// goes away is part of any server's day.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
-            Self::Done | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
+            Self::Done | Self::Unheard | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
             Self::TooSlow | Self::Stalled | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             // Said already, with upstream and reason.

@@ -165,7 +165,7 @@ impl Task for Introduction {
         self.deadline
     }
 
-    fn close(&mut self, _manner: crate::tcp::Manner, client: &Connection, _cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: Ending, client: &Connection, _cx: &mut Context<'_>) -> bool {
         client.is_closed() && self.local != Local::Asking
     }
 

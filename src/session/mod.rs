@@ -3,11 +3,15 @@
 //! ```text
 //!          an ending             everything at rest, everything closed
 //!   Open ─────────────► Closing ──────────────────────────────────────► Closed
+//!     │                    ▲ what was sent has arrived, or no more of it for too long
+//!     └───► Delivering ────┘
 //! ```
 //!
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
 //! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
+//!
+//! A session that ends with a reset first delivers what was sent: a reset destroys what is still on its way.
 //!
 //! Where a proxy is to say first on whose behalf it comes, an `introduction` precedes the task.
 
@@ -36,7 +40,7 @@ pub use template::Template;
 use self::introduction::{Introduced, Introduction};
 use self::template::Ends;
 use crate::admission::{Access, Admission, Denied, Ticket};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chain};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::file::multipart::Boundaries;
@@ -81,6 +85,13 @@ pub struct Context<'a> {
     pub counting: &'a Counting,
 }
 
+impl Context<'_> {
+    /// The bounds under which a tunnel moves bytes.
+    const fn terms(&self) -> tunnel::Terms {
+        tunnel::Terms { hold_max: self.hold_max, now: self.now, send_timeout: self.limits.http.send_timeout }
+    }
+}
+
 /// A connection that has been accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
@@ -117,6 +128,8 @@ struct Particulars {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Life {
     Open,
+    /// What was sent is still on its way to the client.
+    Delivering(Ending),
     Closing(Ending),
     Closed(Ending),
 }
@@ -182,10 +195,21 @@ trait Task: fmt::Debug {
         None
     }
 
+    /// What waits to be sent to the client, for the last time it is asked.
+    fn take_unsent(&mut self) -> Chain {
+        Chain::new()
+    }
+
+    /// Whether the client has been told of the end in the protocol's own way, whatever the ending is: its connection is
+    /// closed in order.
+    fn is_told(&self) -> bool {
+        false
+    }
+
     /// Goes on with closing what the task owns; `true` when nothing is open and nothing in flight.
     /// Once the client's connection is closed, it uses nothing of the task's any more.
-    fn close(&mut self, manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
-        let _ = (manner, client, cx);
+    fn close(&mut self, ending: Ending, client: &Connection, cx: &mut Context<'_>) -> bool {
+        let _ = (ending, client, cx);
         true
     }
 
@@ -240,13 +264,13 @@ impl Session {
         }
         match slot {
             Slot::ClientRecv => {
-                if let Some(buffer) = self.client.reader.on_outcome(outcome)
+                if let Some(buffer) = self.client.on_received(outcome)
                     && self.life == Life::Open
                 {
                     self.task.on_received(buffer);
                 }
             }
-            Slot::ClientSend => self.client.writer.on_outcome(outcome),
+            Slot::ClientSend => self.client.on_sent(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
             Slot::File | Slot::LocalAddress => self.task.on_outcome(slot, outcome, now),
         }
@@ -267,10 +291,13 @@ impl Session {
         self.task.drain(now);
     }
 
-    /// Ends the session from outside, whatever it is doing; the next pump acts on it.
+    /// Ends the session from outside, whatever it is doing; the next pump acts on it. What is still on its way to the
+    /// client is waited for no longer.
     pub fn end(&mut self, ending: Ending) {
-        if self.life == Life::Open {
-            self.life = Life::Closing(ending);
+        match self.life {
+            Life::Open => self.life = Life::Closing(ending),
+            Life::Delivering(ending) => self.life = Life::Closing(ending),
+            Life::Closing(_) | Life::Closed(_) => {}
         }
     }
 
@@ -288,16 +315,46 @@ impl Session {
                 let has_stalled = ending == Ending::Idle && self.task.is_unfinished();
                 let ending = if has_stalled { Ending::Stalled } else { ending };
                 tracing::debug!(%ending, "closing");
-                self.life = Life::Closing(ending);
+                self.life = match ending.manner() {
+                    Manner::Delivered if !self.task.is_told() => Life::Delivering(ending),
+                    Manner::Orderly | Manner::Delivered | Manner::Reset => Life::Closing(ending),
+                };
+                self.last_activity = cx.now;
             }
         }
-        if let Life::Closing(ending) = self.life {
-            self.client.close(ending.manner(), cx.ops);
-            let task_is_closed = self.task.close(ending.manner(), &self.client, cx);
+        if let Life::Delivering(ending) = self.life {
+            self.deliver(ending, cx);
+        }
+        if let Life::Closing(ending) | Life::Delivering(ending) = self.life {
+            let manner = match self.life {
+                Life::Delivering(_) => Manner::Delivered,
+                _ if self.task.is_told() => Manner::Orderly,
+                _ if ending.manner() == Manner::Orderly => Manner::Orderly,
+                _ => Manner::Reset,
+            };
+            self.client.close(manner, cx.ops);
+            let task_is_closed = self.task.close(ending, &self.client, cx);
             if self.client.is_closed() && task_is_closed {
                 self.life = Life::Closed(ending);
             }
         }
+    }
+
+    /// Sends what waits to be sent, as long as the client takes it.
+    fn deliver(&mut self, ending: Ending, cx: &mut Context<'_>) {
+        if self.delivery_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
+            self.life = Life::Closing(ending);
+        } else if self.client.writer.is_idle() {
+            let unsent = self.task.take_unsent();
+            if !unsent.is_empty() {
+                self.client.writer.send(unsent, cx.ops);
+            }
+        }
+    }
+
+    fn delivery_deadline(&self, limits: &Limits) -> Option<Time> {
+        let timeout = limits.http.send_timeout;
+        (!timeout.is_zero()).then(|| self.last_activity + timeout)
     }
 
     /// Begins with what the connection is for. `Some`: it is over already.
@@ -330,10 +387,11 @@ impl Session {
 
     /// When to pump at the latest. `None` while closing: every operation in flight was cancelled and comes back soon.
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
-        if self.life != Life::Open {
-            return None;
+        match self.life {
+            Life::Open => [self.idle_deadline(limits), self.task.deadline(limits)].into_iter().flatten().min(),
+            Life::Delivering(_) => self.delivery_deadline(limits),
+            Life::Closing(_) | Life::Closed(_) => None,
         }
-        [self.idle_deadline(limits), self.task.deadline(limits)].into_iter().flatten().min()
     }
 
     fn idle_deadline(&self, limits: &Limits) -> Option<Time> {
@@ -344,7 +402,7 @@ impl Session {
     pub const fn ended(&self) -> Option<Ending> {
         match self.life {
             Life::Closed(ending) => Some(ending),
-            Life::Open | Life::Closing(_) => None,
+            Life::Open | Life::Delivering(_) | Life::Closing(_) => None,
         }
     }
 
@@ -382,7 +440,7 @@ impl Session {
     pub fn log_end(&self, ending: Ending, now: Time) -> Farewell {
         let farewell = Farewell { ending, failure: self.task.failure() };
         let received = self.client.reader.received_bytes();
-        let sent = self.client.writer.sent_bytes();
+        let sent = self.client.delivered_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);
         let upstream = self.task.upstream().map(tracing::field::display);

@@ -16,13 +16,13 @@ use std::rc::Rc;
 use super::template::Ends;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
-use crate::buffer::{Buffer, Chunk};
+use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
 use crate::table::Key;
-use crate::tcp::{Connection, End, Manner, proxy_header};
+use crate::tcp::{Connection, proxy_header};
 use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
-use crate::upstream::{Attempt, Group, Progress, Release, Rules, Unreachable};
+use crate::upstream::{Attempt, Group, Progress, Rules, Unreachable};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -82,14 +82,14 @@ impl Task for Proxy {
             }
             (Stage::Reaching, Progress::Wait) | (Stage::Reached, Progress::Ready | Progress::Wait) => {}
         }
+        let terms = cx.terms();
         let Some((upstream, received)) = self.attempt.connection(cx.links) else {
             self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
-            return match client.reader.end() {
-                Some(End::Failed(fault)) => Some(Ending::ClientLost(fault)),
-                Some(End::Eof) | None => None,
-            };
+            return client.reader.fault().map(Ending::ClientLost);
         };
-        self.tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
+        let ending = self.tunnel.pump(client, upstream, received, terms, cx.ops);
+        self.deadline = [self.deadline, self.tunnel.deadline()].into_iter().flatten().min();
+        ending
     }
 
     fn is_queued(&self) -> bool {
@@ -104,9 +104,14 @@ impl Task for Proxy {
         self.deadline
     }
 
-    fn close(&mut self, manner: Manner, _client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn take_unsent(&mut self) -> Chain {
+        self.tunnel.take_unsent()
+    }
+
+    fn close(&mut self, ending: Ending, _client: &Connection, cx: &mut Context<'_>) -> bool {
         if !self.attempt.is_over() {
-            self.attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
+            let release = ending.release(cx.limits.http.send_timeout);
+            self.attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
         }
         true
     }

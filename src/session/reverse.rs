@@ -6,7 +6,7 @@
 
 use super::echo::ending_of;
 use super::{Context, Ending, Task};
-use crate::buffer::{Buffer, Chunk};
+use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::Limits;
 use crate::tcp::{Connection, Pipe, relay};
 
@@ -46,6 +46,10 @@ impl Task for Reverse {
         }
         relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
         ending_of(client)
+    }
+
+    fn take_unsent(&mut self) -> Chain {
+        self.pipe.take()
     }
 
     fn memory(&self) -> usize {

@@ -3,15 +3,19 @@
 //! ```text
 //!           close                both halves at rest            Done
 //!   Open ──────────► Joining ─────────────────────────► Closing ─────► Closed
-//!          (cancels what is           (closes the
-//!           in flight, once)           descriptor)
+//!     │    (cancels what is  ▲        (closes the
+//!     │     in flight, once) │         descriptor)
+//!     │ close(Delivered)     │ the peer has all of it, or close(Reset)
+//!     └───────► Delivering ──┘
 //! ```
 //!
 //! A descriptor is closed only after every operation on it has had its final outcome, whichever way
-//! it ended: a cancel may lose the race.
+//! it ended: a cancel may lose the race. A reset destroys what is still on its way to the peer; so where that is to
+//! arrive, it is waited for, for as long as its owner likes.
 
 use super::{Reader, Writer};
-use crate::driver::{Op, OpId, Ops, Outcome, Socket, Token};
+use crate::buffer::Buffer;
+use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -27,9 +31,13 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Open,
+    Delivering,
     Joining(Manner),
     Closing(OpId),
-    Closed,
+    Closed {
+        /// Bytes that the kernel had taken and the peer has not got.
+        lost: u32,
+    },
 }
 
 /// How the peer learns that the connection is over.
@@ -37,7 +45,9 @@ enum Life {
 pub enum Manner {
     /// An orderly end: what was sent arrives, then the end of input.
     Orderly,
-    /// A reset: the peer cannot take what it has for the whole.
+    /// The same as [`Manner::Reset`], after everything that was sent has arrived.
+    Delivered,
+    /// A reset: the peer cannot take what it has for the whole. What is still on its way is lost.
     Reset,
 }
 
@@ -68,15 +78,50 @@ impl Connection {
         self.reader.socket
     }
 
+    /// Records an outcome of `Recv`; bytes are handed through.
+    pub fn on_received(&mut self, outcome: Outcome) -> Option<Buffer> {
+        let buffer = self.reader.on_outcome(outcome);
+        self.heed_reset();
+        buffer
+    }
+
+    /// Records an outcome of `Send`, `SendFile` or `Shutdown`.
+    pub fn on_sent(&mut self, outcome: Outcome) {
+        self.writer.on_outcome(outcome);
+        self.heed_reset();
+    }
+
+    /// The kernel reports a reset once. When it reported it to a send, the receive sees an end of input that was none:
+    /// had one come before the reset, the send would have seen `EPIPE`.
+    fn heed_reset(&mut self) {
+        if let Some(fault @ Fault::Os(libc::ECONNRESET)) = self.writer.fault() {
+            self.reader.on_reset(fault);
+        }
+    }
+
     /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
-    /// The manner of the first call counts; but where bytes are cut off in the middle of a send, the peer sees a
-    /// reset in any case.
+    ///
+    /// The manner of the first call counts; but who has waited long enough for [`Manner::Delivered`] says
+    /// [`Manner::Reset`] then, and where bytes are cut off in the middle of a send, the peer sees a reset in any case.
     pub fn close(&mut self, manner: Manner, ops: &mut Ops) {
         if self.life == Life::Open {
-            let manner = if self.writer.is_sending() { Manner::Reset } else { manner };
-            self.reader.want(false, ops);
-            self.writer.cancel(ops);
-            self.life = Life::Joining(manner);
+            self.reader.stop(ops);
+            self.life = match manner {
+                Manner::Delivered => Life::Delivering,
+                Manner::Orderly if !self.writer.is_sending() => Life::Joining(Manner::Orderly),
+                Manner::Orderly | Manner::Reset => Life::Joining(Manner::Reset),
+            };
+            if self.life != Life::Delivering {
+                self.writer.cancel(ops);
+            }
+        }
+        if self.life == Life::Delivering {
+            self.writer.flush(ops);
+            let is_over = self.writer.is_done_flushing();
+            if is_over || manner == Manner::Reset {
+                self.writer.cancel(ops);
+                self.life = Life::Joining(Manner::Reset);
+            }
         }
         if let Life::Joining(manner) = self.life
             && self.reader.is_at_rest()
@@ -84,7 +129,7 @@ impl Connection {
         {
             let op = match manner {
                 Manner::Orderly => Op::Close { socket: self.reader.socket },
-                Manner::Reset => Op::Reset { socket: self.reader.socket },
+                Manner::Delivered | Manner::Reset => Op::Reset { socket: self.reader.socket },
             };
             self.life = Life::Closing(ops.submit(self.close_token(), op));
         }
@@ -93,9 +138,29 @@ impl Connection {
     /// Records the outcome of closing the descriptor.
     pub fn on_closed(&mut self, outcome: Outcome) {
         match (self.life, outcome) {
-            (Life::Closing(_), Outcome::Done) => self.life = Life::Closed,
+            (Life::Closing(_), Outcome::Done) => self.life = Life::Closed { lost: 0 },
+            (Life::Closing(_), Outcome::Reset { lost }) => {
+                self.life = Life::Closed { lost: u32::try_from(lost).unwrap_or(u32::MAX) };
+            }
             (life, outcome) => super::unexpected("connection", &life, &outcome, self.close_token()),
         }
+    }
+
+    /// Bytes that were sent, without those that a reset is known to have destroyed.
+    pub fn delivered_bytes(&self) -> u64 {
+        match self.life {
+            Life::Closed { lost } => self.writer.sent_bytes().saturating_sub(lost.into()),
+            Life::Open | Life::Delivering | Life::Joining(_) | Life::Closing(_) => self.writer.sent_bytes(),
+        }
+    }
+
+    /// Bytes that were to be sent and that the peer is known not to have got.
+    pub const fn undelivered_bytes(&self) -> u64 {
+        let lost = match self.life {
+            Life::Closed { lost } => lost as u64,
+            Life::Open | Life::Delivering | Life::Joining(_) | Life::Closing(_) => 0,
+        };
+        self.writer.unsent_bytes() + lost
     }
 
     const fn close_token(&self) -> Token {
@@ -104,6 +169,6 @@ impl Connection {
 
     /// Whether the descriptor is closed and nothing is in flight.
     pub const fn is_closed(&self) -> bool {
-        matches!(self.life, Life::Closed)
+        matches!(self.life, Life::Closed { .. })
     }
 }

@@ -3,14 +3,17 @@
 //! ```text
 //!          send, send_file             Sent
 //!   Idle ───────────────────► Sending ──────► Idle
-//!    │                           │
-//!    │ finish                    │ Failed, Cancelled
-//!    ▼            Done           ▼
-//!   Finishing ──────► Finished  Failed
-//!        └───────────────────────▲ Failed
+//!    │  │                        │
+//!    │  │ finish                 │ Failed, Cancelled
+//!    │  ▼           Done         ▼
+//!    │ Finishing ─────► Finished  Failed
+//!    │     └──────────────│──────▲▲ Failed, Cancelled
+//!    │ flush              │ flush│
+//!    └────────► Flushing ◄┘ ─────┘
+//!                  └─► Flushed: the peer has all of it
 //! ```
 //!
-//! It owns the one `Send`, `SendFile` or `Shutdown` in flight. It does not queue: who wants to send
+//! It owns the one `Send`, `SendFile`, `Shutdown` or `Flush` in flight. It does not queue: who wants to send
 //! keeps the bytes until the writer is idle.
 
 use crate::buffer::Chain;
@@ -35,6 +38,10 @@ enum State {
     Finishing(OpId),
     /// The peer was told that nothing more will come.
     Finished,
+    /// What was sent is on its way to the peer.
+    Flushing(OpId),
+    /// The peer's kernel has all of it.
+    Flushed,
     /// Sending is over: the connection broke, or what was being sent was cancelled. So much was not sent.
     Failed { fault: Fault, left_bytes: u64 },
 }
@@ -64,7 +71,14 @@ impl Writer {
             (State::Sending { left_bytes, .. }, Outcome::Failed(fault)) => {
                 self.state = State::Failed { fault, left_bytes };
             }
-            (State::Finishing(_), Outcome::Failed(fault)) => self.state = State::Failed { fault, left_bytes: 0 },
+            (State::Flushing(_), Outcome::Progress(_)) => {}
+            (State::Flushing(_), Outcome::Done) => self.state = State::Flushed,
+            (State::Flushing(_), Outcome::Cancelled) => {
+                self.state = State::Failed { fault: Fault::Os(libc::ECANCELED), left_bytes: 0 };
+            }
+            (State::Finishing(_) | State::Flushing(_), Outcome::Failed(fault)) => {
+                self.state = State::Failed { fault, left_bytes: 0 }
+            }
             (state, outcome) => super::unexpected("writer", &state, &outcome, self.token),
         }
     }
@@ -86,17 +100,38 @@ impl Writer {
         self.state = State::Sending { id: ops.submit(self.token, op), left_bytes };
     }
 
-    /// Tells the peer that nothing more will come. The writer is idle.
+    /// Tells the peer that nothing more will come. The writer is idle, or the file that it sent was too short.
     pub fn finish(&mut self, ops: &mut Ops) {
-        debug_assert!(self.is_idle(), "finish while {:?}", self.state);
+        debug_assert!(self.is_idle() || self.lacks_file(), "finish while {:?}", self.state);
         self.state = State::Finishing(ops.submit(self.token, Op::Shutdown { socket: self.socket }));
+    }
+
+    /// Whether it failed for want of a file's bytes: the connection itself stands.
+    pub const fn lacks_file(&self) -> bool {
+        matches!(self.state, State::Failed { fault: Fault::FileTruncated, .. })
+    }
+
+    /// Waits until the peer has what was sent, if that can be told.
+    pub(super) fn flush(&mut self, ops: &mut Ops) {
+        if self.is_idle() || self.is_finished() || self.lacks_file() {
+            self.state = State::Flushing(ops.submit(self.token, Op::Flush { socket: self.socket }));
+        }
+    }
+
+    /// Whether that is over, whichever way.
+    pub(super) const fn is_done_flushing(&self) -> bool {
+        match self.state {
+            State::Flushed => true,
+            State::Failed { fault, .. } => !matches!(fault, Fault::FileTruncated),
+            State::Idle | State::Sending { .. } | State::Finishing(_) | State::Flushing(_) | State::Finished => false,
+        }
     }
 
     /// Gives up what is being sent. To be asked once, when the connection closes.
     pub(super) fn cancel(&self, ops: &mut Ops) {
         match self.state {
-            State::Sending { id, .. } | State::Finishing(id) => ops.cancel(id),
-            State::Idle | State::Finished | State::Failed { .. } => {}
+            State::Sending { id, .. } | State::Finishing(id) | State::Flushing(id) => ops.cancel(id),
+            State::Idle | State::Flushed | State::Finished | State::Failed { .. } => {}
         }
     }
 
@@ -117,14 +152,19 @@ impl Writer {
 
     /// Whether nothing is in flight.
     pub const fn is_at_rest(&self) -> bool {
-        matches!(self.state, State::Idle | State::Finished | State::Failed { .. })
+        matches!(self.state, State::Idle | State::Finished | State::Flushed | State::Failed { .. })
     }
 
     /// Why nothing can be sent any more, if the connection broke.
     pub const fn fault(&self) -> Option<Fault> {
         match self.state {
             State::Failed { fault, .. } => Some(fault),
-            State::Idle | State::Sending { .. } | State::Finishing(_) | State::Finished => None,
+            State::Idle
+            | State::Sending { .. }
+            | State::Finishing(_)
+            | State::Finished
+            | State::Flushing(_)
+            | State::Flushed => None,
         }
     }
 
@@ -137,7 +177,7 @@ impl Writer {
     pub const fn unsent_bytes(&self) -> u64 {
         match self.state {
             State::Sending { left_bytes, .. } | State::Failed { left_bytes, .. } => left_bytes,
-            State::Idle | State::Finishing(_) | State::Finished => 0,
+            State::Idle | State::Finishing(_) | State::Finished | State::Flushing(_) | State::Flushed => 0,
         }
     }
 

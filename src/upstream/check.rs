@@ -313,10 +313,10 @@ fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option
 
 fn on_connection(connection: &mut Connection, token: Token, outcome: Outcome) -> Option<crate::buffer::Buffer> {
     if token.slot == Slot::Recv as u8 {
-        return connection.reader.on_outcome(outcome);
+        return connection.on_received(outcome);
     }
     if token.slot == Slot::Send as u8 {
-        connection.writer.on_outcome(outcome);
+        connection.on_sent(outcome);
     } else {
         connection.on_closed(outcome);
     }

@@ -8,7 +8,8 @@
 //!     │ Failed              │ release(close)                  │
 //!     │  │ release          ▼                                 │
 //!     │  └──────► gone ◄── Closing ◄──────────────────────────┘
-//!     │ release              ▲
+//!     │ release              ▲  ▲ all has arrived, or not for too long
+//!     │                      │  └── Delivering ◄── release(deliver) of one in use
 //!     └──────► Abandoned ────┘ it came about all the same
 //! ```
 //!
@@ -38,6 +39,11 @@ pub struct Links {
     woken: Vec<Key>,
     /// When the first idle one may have waited for too long.
     next_expiry: Option<Time>,
+    /// When the first one may have waited for too long for what was sent on it to arrive.
+    next_delivery: Option<Time>,
+    /// How long that is; zero: however long it takes.
+    delivery_timeout: Duration,
+    delivering: usize,
     idle: usize,
     is_draining: bool,
 }
@@ -57,10 +63,27 @@ pub struct Link {
 
 #[derive(Debug)]
 enum State {
-    Reaching { owner: Key, connector: Connector },
-    InUse { owner: Key, connection: Connection },
-    Idle { until: Time, connection: Connection },
-    Closing { manner: Manner, connection: Connection },
+    Reaching {
+        owner: Key,
+        connector: Connector,
+    },
+    InUse {
+        owner: Key,
+        connection: Connection,
+    },
+    Idle {
+        until: Time,
+        connection: Connection,
+    },
+    Closing {
+        manner: Manner,
+        connection: Connection,
+    },
+    /// What was sent is still on its way.
+    Delivering {
+        until: Option<Time>,
+        connection: Connection,
+    },
     Abandoned(Connector),
     Gone,
 }
@@ -83,6 +106,8 @@ pub enum Release {
     Keep(KeepAlive),
     /// It is closed.
     Close(Manner),
+    /// It is reset, after all that was sent on it has arrived, or has not got on for so long; zero: for however long.
+    Deliver(Duration),
 }
 
 /// How connections wait to be used again.
@@ -174,6 +199,13 @@ impl Links {
                     State::Idle { until, connection }
                 }
                 Release::Keep(_) => State::Closing { manner: Manner::Orderly, connection },
+                Release::Deliver(timeout) => {
+                    self.delivery_timeout = timeout;
+                    self.delivering += 1;
+                    let until = (!timeout.is_zero()).then(|| now + timeout);
+                    self.next_delivery = [self.next_delivery, until].into_iter().flatten().min();
+                    State::Delivering { until, connection }
+                }
                 Release::Close(manner) => State::Closing { manner, connection },
             },
             state => state,
@@ -190,7 +222,14 @@ impl Links {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known link");
             return None;
         };
+        let is_progress = matches!(outcome, Outcome::Progress(_) | Outcome::Sent);
         link.on_outcome(token, outcome, now);
+        if let State::Delivering { until: Some(until), .. } = &mut link.state
+            && is_progress
+        {
+            // The timer fires in vain, and is armed again.
+            *until = now + self.delivery_timeout;
+        }
         if let State::Idle { .. } = link.state {
             // It ended, or said something that nobody had asked for.
             let State::Idle { connection, .. } = link.take_state() else { return None };
@@ -202,7 +241,11 @@ impl Links {
         }
         match link.state {
             State::Reaching { owner, .. } | State::InUse { owner, .. } => Some(owner),
-            State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
+            State::Idle { .. }
+            | State::Closing { .. }
+            | State::Delivering { .. }
+            | State::Abandoned(_)
+            | State::Gone => {
                 self.leaving.push(token.machine);
                 None
             }
@@ -226,6 +269,7 @@ impl Links {
             if let Some(link) = self.links.get_mut(key)
                 && link.leave(key, ops)
             {
+                self.delivering -= usize::from(matches!(link.state, State::Delivering { .. }));
                 self.links.remove(key);
             }
         }
@@ -233,12 +277,16 @@ impl Links {
     }
 
     /// When [`Links::expire`] may find something.
-    pub const fn next_expiry(&self) -> Option<Time> {
-        if self.idle == 0 { None } else { self.next_expiry }
+    pub fn next_expiry(&self) -> Option<Time> {
+        let idle = self.next_expiry.filter(|_| self.idle > 0);
+        [idle, self.next_delivery.filter(|_| self.delivering > 0)].into_iter().flatten().min()
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle, or has been on its way, for too long.
     pub fn expire(&mut self, now: Time) {
+        if self.next_delivery.is_some_and(|next| next <= now) {
+            self.end_deliveries(|until| until.is_some_and(|until| until <= now));
+        }
         self.next_expiry = None;
         let mut next: Option<Time> = None;
         self.close_idle(|_, until| {
@@ -255,6 +303,32 @@ impl Links {
     pub fn drain(&mut self) {
         self.is_draining = true;
         self.close_idle(|_, _| true);
+    }
+
+    /// Waits no longer for anything that is on its way.
+    pub fn cut(&mut self) {
+        self.end_deliveries(|_| true);
+    }
+
+    fn end_deliveries(&mut self, is_over: impl Fn(Option<Time>) -> bool) {
+        self.next_delivery = None;
+        let keys: Vec<Key> = self.links.keys().collect();
+        for key in keys {
+            let Some(link) = self.links.get_mut(key) else { continue };
+            match link.take_state() {
+                State::Delivering { until, connection } if is_over(until) => {
+                    link.state = State::Closing { manner: Manner::Reset, connection };
+                    self.delivering -= 1;
+                    self.leaving.push(key);
+                }
+                state => {
+                    if let State::Delivering { until, .. } = state {
+                        self.next_delivery = [self.next_delivery, until].into_iter().flatten().min();
+                    }
+                    link.state = state;
+                }
+            }
+        }
     }
 
     /// Closes what is idle and leads where no request will go any more.
@@ -305,7 +379,11 @@ impl Links {
     pub fn owner(&self, key: Key) -> Option<Key> {
         match self.links.get(key)?.state {
             State::Reaching { owner, .. } | State::InUse { owner, .. } => Some(owner),
-            State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => None,
+            State::Idle { .. }
+            | State::Closing { .. }
+            | State::Delivering { .. }
+            | State::Abandoned(_)
+            | State::Gone => None,
         }
     }
 
@@ -330,9 +408,12 @@ impl Link {
         }
         match &mut self.state {
             State::InUse { connection, .. } => Reach::Ready(connection),
-            State::Reaching { .. } | State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
-                Reach::Underway
-            }
+            State::Reaching { .. }
+            | State::Idle { .. }
+            | State::Closing { .. }
+            | State::Delivering { .. }
+            | State::Abandoned(_)
+            | State::Gone => Reach::Underway,
         }
     }
 
@@ -348,9 +429,12 @@ impl Link {
     pub const fn connected_parts(&mut self) -> Option<(&mut Connection, &mut Inbox)> {
         match &mut self.state {
             State::InUse { connection, .. } => Some((connection, &mut self.inbox)),
-            State::Reaching { .. } | State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
-                None
-            }
+            State::Reaching { .. }
+            | State::Idle { .. }
+            | State::Closing { .. }
+            | State::Delivering { .. }
+            | State::Abandoned(_)
+            | State::Gone => None,
         }
     }
 
@@ -363,9 +447,12 @@ impl Link {
     pub const fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Reaching { connector, .. } => connector.deadline(),
-            State::InUse { .. } | State::Idle { .. } | State::Closing { .. } | State::Abandoned(_) | State::Gone => {
-                None
-            }
+            State::InUse { .. }
+            | State::Idle { .. }
+            | State::Closing { .. }
+            | State::Delivering { .. }
+            | State::Abandoned(_)
+            | State::Gone => None,
         }
     }
 
@@ -391,13 +478,16 @@ impl Link {
     fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         match &mut self.state {
             State::Reaching { connector, .. } | State::Abandoned(connector) => connector.on_outcome(outcome, now),
-            State::InUse { connection, .. } | State::Idle { connection, .. } | State::Closing { connection, .. } => {
+            State::InUse { connection, .. }
+            | State::Idle { connection, .. }
+            | State::Delivering { connection, .. }
+            | State::Closing { connection, .. } => {
                 if token.slot == Slot::Recv as u8 {
-                    if let Some(buffer) = connection.reader.on_outcome(outcome) {
+                    if let Some(buffer) = connection.on_received(outcome) {
                         self.inbox.push(buffer);
                     }
                 } else if token.slot == Slot::Send as u8 {
-                    connection.writer.on_outcome(outcome);
+                    connection.on_sent(outcome);
                 } else {
                     connection.on_closed(outcome);
                 }
@@ -424,6 +514,11 @@ impl Link {
                 connection.close(*manner, ops);
                 connection.is_closed()
             }
+            State::Delivering { connection, .. } => {
+                self.inbox.clear();
+                connection.close(Manner::Delivered, ops);
+                connection.is_closed()
+            }
             State::Gone => true,
             State::Reaching { .. } | State::InUse { .. } | State::Idle { .. } | State::Abandoned(_) => false,
         }
@@ -435,118 +530,4 @@ const fn connection_tokens(link: Key) -> ConnectionTokens {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-    use crate::driver::Driver;
-    use crate::driver::sim::{Behaviour, Faults, Sim};
-    use crate::upstream::{Group, GroupConfig, Upstreams};
-
-    const OWNER: Key = Key::from_parts(7, 0);
-    const KEEP_ALIVE: KeepAlive = KeepAlive { idle_max: 4, idle_timeout: Duration::from_secs(60) };
-
-    /// Links, and a world in which each of these addresses takes connections.
-    struct Rig {
-        sim: Sim,
-        ops: Ops,
-        links: Links,
-    }
-
-    impl Rig {
-        fn new(addresses: &[&str]) -> Self {
-            let mut sim = Sim::new(1, Faults::none());
-            for address in addresses {
-                sim.upstream(socket_address(address), Behaviour::echo());
-            }
-            Self { sim, ops: Ops::new(), links: Links::default() }
-        }
-
-        fn turn(&mut self) {
-            let mut done = Vec::new();
-            self.sim.turn(&mut self.ops, None, &mut done).unwrap();
-            for completion in done {
-                let token = self.ops.settle(completion.id, completion.outcome.is_final()).unwrap();
-                self.links.on_outcome(token, completion.outcome, self.sim.now());
-            }
-            self.links.pump(&mut self.ops);
-        }
-
-        fn acquire(&mut self, upstream: &Rc<Upstream>) -> Key {
-            self.links.acquire(upstream, OWNER, false, Duration::ZERO)
-        }
-
-        /// A new connection that waits to be used again.
-        fn idle(&mut self, upstream: &Rc<Upstream>) -> Key {
-            let key = self.acquire(upstream);
-            for _ in 0..1000 {
-                let now = self.sim.now();
-                if let Reach::Ready(connection) = self.links.get_mut(key).unwrap().reach(key, now, &mut self.ops) {
-                    connection.reader.want(true, &mut self.ops);
-                    self.links.release(key, Release::Keep(KEEP_ALIVE), now);
-                    return key;
-                }
-                self.turn();
-            }
-            panic!("not connected");
-        }
-
-        fn expect_gone(&mut self, key: Key) {
-            for _ in 0..1000 {
-                self.turn();
-                if !self.links.contains(key) {
-                    return;
-                }
-            }
-            panic!("not closed");
-        }
-    }
-
-    fn socket_address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_idle_connection_to_where_a_name_no_longer_leads_is_not_used_again() {
-        let mut rig = Rig::new(&["10.0.0.1:80", "10.0.0.2:80"]);
-        let upstream = Upstream::new("app:80".parse().unwrap());
-        upstream.remember(vec![socket_address("10.0.0.1:80")], rig.sim.now());
-        let old = rig.idle(&upstream);
-        upstream.remember(vec![socket_address("10.0.0.2:80")], rig.sim.now());
-        let new = rig.acquire(&upstream);
-        assert!(new != old && !rig.links.get_mut(new).unwrap().is_reused());
-        assert_eq!(rig.links.idle(), 0);
-        rig.expect_gone(old);
-    }
-
-    #[test]
-    fn groups_share_the_idle_connections_to_one_address() {
-        let mut rig = Rig::new(&["10.0.0.1:80"]);
-        let mut upstreams = Upstreams::default();
-        let config = || GroupConfig::of(["10.0.0.1:80".parse().unwrap()]);
-        let groups = [(); 2].map(|()| Group::sharing(&mut upstreams, config(), 0));
-        let [one, other] = groups.map(|group| Rc::clone(group.upstream(crate::upstream::group::MemberId(0))));
-        let link = rig.idle(&one);
-        assert_eq!(rig.acquire(&other), link);
-    }
-
-    #[test]
-    fn what_leads_to_no_group_in_force_neither_stays_nor_becomes_idle() {
-        let mut rig = Rig::new(&["10.0.0.1:80"]);
-        let mut upstreams = Upstreams::default();
-        let group = Group::sharing(&mut upstreams, GroupConfig::of(["10.0.0.1:80".parse().unwrap()]), 0);
-        let upstream = Rc::clone(group.upstream(crate::upstream::group::MemberId(0)));
-        let in_use = rig.idle(&upstream);
-        assert_eq!(rig.acquire(&upstream), in_use);
-        let stays = rig.idle(&upstream);
-        upstreams.put_in_force(&[Rc::clone(&group)]);
-        rig.links.close_stranded();
-        assert_eq!(rig.links.idle(), 1);
-        upstreams.put_in_force(&[]);
-        rig.links.close_stranded();
-        assert_eq!(rig.links.idle(), 0);
-        rig.links.release(in_use, Release::Keep(KEEP_ALIVE), rig.sim.now());
-        assert_eq!(rig.links.idle(), 0);
-        rig.expect_gone(stays);
-    }
-}
+mod tests;

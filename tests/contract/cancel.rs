@@ -158,6 +158,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
                 Outcome::Failed(fault) => panic!("{fault:?}"),
                 Outcome::Accepted { .. }
                 | Outcome::Received(_)
+                | Outcome::Broken(_)
                 | Outcome::Progress(_)
                 | Outcome::Eof
                 | Outcome::Sent
@@ -168,6 +169,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
                 | Outcome::Computed(_)
                 | Outcome::Local(_)
                 | Outcome::Done
+                | Outcome::Reset { .. }
                 | Outcome::Cancelled => {}
             }
         }

@@ -74,6 +74,25 @@ impl<D: KernelDriver> Rig<D> {
         self.ops.cancel(id);
     }
 
+    /// Queues a pause.
+    pub fn pause(&mut self, id: OpId) {
+        self.ops.pause(id);
+    }
+
+    /// Queues the end of a pause.
+    pub fn resume(&mut self, id: OpId) {
+        self.ops.resume(id);
+    }
+
+    /// Turns for so long, whatever comes.
+    #[track_caller]
+    pub fn watch(&mut self, duration: Duration) {
+        let end = Instant::now() + duration;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.turn(Some(left));
+        }
+    }
+
     pub fn is_over(&self, id: OpId) -> bool {
         self.ops.owner(id).is_none()
     }
@@ -286,7 +305,7 @@ pub fn progress(outcomes: &[Outcome]) -> u64 {
 fn is_legal(name: &str, outcome: &Outcome) -> bool {
     let (own, may_be_cancelled, may_fail) = match name {
         "accept" => (matches!(outcome, Outcome::Accepted { .. }), true, true),
-        "recv" => (matches!(outcome, Outcome::Received(_) | Outcome::Eof), true, true),
+        "recv" => (matches!(outcome, Outcome::Received(_) | Outcome::Broken(_) | Outcome::Eof), true, true),
         "send" | "send_file" => (matches!(outcome, Outcome::Progress(1..) | Outcome::Sent), true, true),
         "connect" => (matches!(outcome, Outcome::Connected(_)), true, true),
         "resolve" => (matches!(outcome, Outcome::Resolved(_)), true, true),
@@ -297,7 +316,9 @@ fn is_legal(name: &str, outcome: &Outcome) -> bool {
         "compute" => (matches!(outcome, Outcome::Computed(_)), true, true),
         "local_address" => (matches!(outcome, Outcome::Local(_)), false, true),
         "shutdown" => (matches!(outcome, Outcome::Done), false, true),
-        "close" | "reset" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
+        "flush" => (matches!(outcome, Outcome::Progress(1..) | Outcome::Done), true, true),
+        "reset" => (matches!(outcome, Outcome::Reset { .. }), false, false),
+        "close" | "close_file" => (matches!(outcome, Outcome::Done), false, false),
         other => panic!("the contract has a new operation, {other}: give it a row here"),
     };
     own || match outcome {

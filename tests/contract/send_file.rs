@@ -15,14 +15,14 @@ use crate::rig::{Rig, chain_of, progress, reader};
 use crate::support::{Content, assert_same_bytes};
 
 /// A folder with one file of seeded content.
-fn folder(length: usize) -> TempDir {
+pub fn folder(length: usize) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     fs::write(folder.path().join("file"), Content::bytes(9, length)).expect("room on the disk");
     folder
 }
 
 #[track_caller]
-fn open<D: KernelDriver>(rig: &mut Rig<D>, folder: &Path) -> File {
+pub fn open<D: KernelDriver>(rig: &mut Rig<D>, folder: &Path) -> File {
     let root = Root::open(folder).expect("the folder is there");
     match rig.run(Op::Open { root, path: c"file".into(), known_regular: false }) {
         Outcome::Opened(file, _) => file,

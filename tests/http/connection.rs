@@ -7,6 +7,7 @@ use crate::site::{Fate, PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::{read_until_cut, reset};
 use crate::support::process::Signal;
 use crate::support::{Content, backends, connect, eventually};
+use crate::wire::Wire;
 
 /// What a test sets as a time-out, and what it then allows at least, timers being what they are.
 const SHORT: &str = "300ms";
@@ -25,6 +26,27 @@ fn takes_a_short_time(what: &str, act: impl FnOnce()) {
 }
 
 backends! {
+    /// As after SIGSTOP, a frozen container or a machine that slept: the clients were in time.
+    fn what_came_while_the_process_was_stopped_comes_before_the_time_outs(backend) {
+        let site = Site::new(backend, &["--keep-alive-timeout", "1s", "--head-timeout", "1s"]);
+        for _ in 0..3 {
+            let mut idle: Vec<Wire> = (0..8).map(|_| site.wire()).collect();
+            idle.iter_mut().for_each(expect_probe);
+            let mut begun: Vec<Wire> = (0..8).map(|_| site.wire()).collect();
+            begun.iter_mut().for_each(|wire| wire.send("GET /probe HTTP/1.1\r\n"));
+            expect_probe(&mut site.wire());
+            site.xps.signal(Signal::Stop);
+            idle.iter_mut().for_each(|wire| wire.send(PROBE_REQUEST));
+            begun.iter_mut().for_each(|wire| wire.send("Host: h\r\n\r\n"));
+            std::thread::sleep(Duration::from_millis(1500));
+            site.xps.signal(Signal::Continue);
+            for wire in idle.iter_mut().chain(&mut begun) {
+                let response = wire.response();
+                assert_eq!(response.status, 200, "{response:?}");
+            }
+        }
+    }
+
     fn row_1_a_head_that_does_not_come_in_time_is_answered_with_408(backend) {
         let site = Site::new(backend, &["--head-timeout", SHORT]);
         for beginning in ["G", "GET /probe HTTP/1.1\r\nHost: h", "\r\n"] {

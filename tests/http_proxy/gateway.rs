@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::origin::Origin;
+use crate::support::client::read_until_cut;
 use crate::support::{Backend, Launch, Xps};
 use crate::wire::{Response, Wire};
 
@@ -78,4 +79,15 @@ pub fn round_trip(wire: &mut Wire, visit: &mut crate::origin::Visit) {
     visit.request();
     visit.send(OK);
     assert_ok(&wire.response());
+}
+
+/// Reads to the end of an answer that is cut.
+#[track_caller]
+pub fn assert_cut(wire: &mut Wire, head: &Response, answer: &str) {
+    let (rest, end) = read_until_cut(&wire.stream);
+    let rest = [wire.take_buffered(), rest].concat();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "a last chunk, as if it were whole: {answer:?}");
+    assert!(!answer.contains("half") || rest.windows(4).any(|bytes| bytes == b"half"), "{rest:?} of {answer:?}");
+    let is_framed = head.length().is_some() || head.field("Transfer-Encoding").is_some();
+    assert_eq!(end.is_ok(), is_framed, "{end:?} after {answer:?}");
 }

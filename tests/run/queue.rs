@@ -1,5 +1,6 @@
 //! The queue before an upstream that has all the requests it may have: who is served when, and who is not.
 
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::origin::{Origin, Visit};
 use crate::place::{Place, Service, routes};
-use crate::support::client::reset;
-use crate::support::{Backend, Upstream, backends};
+use crate::support::client::{flood, reset};
+use crate::support::{Backend, Content, Upstream, backends};
 use crate::wire::Wire;
 
 /// A proxy of one worker before an upstream that may have one request at a time.
@@ -149,6 +150,46 @@ backends! {
         narrow.ask(&mut waiting, &["/again"]);
         serve(&mut visit, "/again");
         expect(&mut waiting, "/again");
+    }
+
+    /// While a request waits whose body is long, nothing is received, so the client's end is heard late.
+    fn who_has_ended_its_side_while_it_waited_has_not_left(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut served = narrow.asking(&["/served"]);
+        let mut waiting = narrow.client();
+        // Just more than is held back: all of it is received, and then nothing more.
+        let body = vec![b'x'; 70_000];
+        waiting.send(format!("PUT /waiting HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+        waiting.send(&body);
+        narrow.client();
+        waiting.stream.shutdown(Shutdown::Write).expect("the connection is still there");
+        // Longer than the grace for ending it after the last byte.
+        std::thread::sleep(Duration::from_millis(1200));
+        let mut visit = narrow.origin.visit();
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\n/served");
+        expect(&mut served, "/served");
+        // It comes over a connection that has to be made first.
+        let mut visit = narrow.origin.visit();
+        let request = visit.request();
+        assert_eq!((request.line(), request.body.len()), ("PUT /waiting HTTP/1.1", body.len()));
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n/waiting");
+        expect(&mut waiting, "/waiting");
+    }
+
+    /// Nothing of it is received any more, since its upstream takes nothing.
+    fn who_breaks_off_an_upload_that_is_held_up_frees_its_place(backend) {
+        let narrow = Narrow::new(backend, &json!({}));
+        let mut uploading = narrow.client();
+        uploading.send("PUT /held-up HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
+        let mut held_up = narrow.origin.visit();
+        assert_eq!(held_up.head().line(), "PUT /held-up HTTP/1.1");
+        let sent = flood(&uploading.stream, &mut Content::new(12), 100_000_000);
+        assert!(sent < 100_000_000);
+        let mut waiting = narrow.asking(&["/waiting"]);
+        reset(uploading.stream);
+        serve(&mut narrow.origin.visit(), "/waiting");
+        expect(&mut waiting, "/waiting");
     }
 
     fn workers_share_what_an_upstream_may_have(backend) {

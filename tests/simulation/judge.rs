@@ -1,10 +1,11 @@
-//! What every peer should have got, and whether it did.
+//! What every peer should have got, and whether it did. What may be missing, and why, stands in `allowance.rs`.
 
 use xps::driver::Driver;
 use xps::driver::sim::{PeerEnd, PeerId, Sim};
 
+use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};
-use crate::scenario::{Answer, Client, Request, Scenario, Service, Stop, TEXT};
+use crate::scenario::{Answer, Client, Request, Scenario, Service, Stop, TEXT, Upstream};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -33,23 +34,17 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
     let expected = expected(client, scenario.limits.line_bytes_max);
     prefix("received", peer.received(), &expected)?;
     prefix("sent", peer.sent(), &client.payload)?;
-    let mut must_be_whole = client.is_polite && scenario.stop == Stop::WhenDone && !sim.is_faulted(id);
-    let injected = sim.injected();
+    let is_undisturbed = allowance::is_undisturbed(scenario, client, sim, id);
+    let mut must_be_whole = client.is_polite && is_undisturbed;
     match &client.service {
         Service::Echo | Service::Reverse | Service::Text | Service::Http(_) | Service::Forward(_) => {}
-        Service::File(_) => must_be_whole &= injected.opens + injected.descriptors == 0,
+        Service::File(_) => must_be_whole &= !allowance::has_file_trouble(sim),
         Service::Proxy(upstream) => {
             let servers = sim.upstream_peers(upstream.address());
-            must_be_whole &= injected.connects + injected.resolves + injected.descriptors == 0;
-            must_be_whole &= !servers.iter().any(|server| sim.is_faulted(*server));
+            must_be_whole &= !allowance::has_upstream_trouble(sim);
+            must_be_whole &= !Allowance::Faulted.if_so(servers.iter().any(|server| sim.is_faulted(*server)));
             for server in servers {
-                prefix("the upstream received", sim.peer(*server).received(), &client.payload)?;
-                let is_cut = peer.received().len() < expected.len() && peer.end() == Some(PeerEnd::Closed);
-                let is_broken = sim.peer(*server).end() == Some(PeerEnd::BrokeOff);
-                // A time-out of the worker's own may end things in order before it hears of the break.
-                if scenario.stop == Stop::WhenDone && is_broken && is_cut && peer.saw_eof() {
-                    return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
-                }
+                judge_proxied(scenario, client, upstream, sim, (id, *server), expected.len())?;
             }
             if must_be_whole {
                 let [server] = servers else { return Err(format!("{} connections to its upstream", servers.len())) };
@@ -69,6 +64,42 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
     Ok(must_be_whole)
 }
 
+/// What passes between one client and its upstream, whichever of them breaks off.
+fn judge_proxied(
+    scenario: &Scenario,
+    client: &Client,
+    upstream: &Upstream,
+    sim: &Sim,
+    (id, server_id): (PeerId, PeerId),
+    expected_bytes: usize,
+) -> Result<(), String> {
+    let (peer, server) = (sim.peer(id), sim.peer(server_id));
+    prefix("the upstream received", server.received(), &client.payload)?;
+    let is_patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
+    let is_cut = peer.received().len() < expected_bytes && peer.end() == Some(PeerEnd::Closed);
+    if is_patient && server.end() == Some(PeerEnd::BrokeOff) && is_cut && peer.saw_eof() {
+        return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
+    }
+    // What the proxy has received reaches the other side, however the one that sent it ended.
+    let taken = sim.taken_from(server_id);
+    let is_sending = Allowance::HearsInSending.if_so(peer.sent().len() < client.payload.len());
+    if allowance::is_undisturbed(scenario, client, sim, id) && !is_sending && peer.received().len() < taken {
+        return Err(format!(
+            "got {} of {taken} bytes that its upstream had sent before it ended",
+            peer.received().len()
+        ));
+    }
+    let taken = sim.taken_from(id);
+    let is_used = !Allowance::NowhereToGo.if_so(server.received().is_empty());
+    let answers = upstream.answer == Answer::Echo || (1..expected_bytes).contains(&server.sent().len());
+    let is_sending = Allowance::HearsInSending.if_so(answers);
+    let reads_all = upstream.is_polite && !is_sending && !Allowance::Faulted.if_so(sim.is_faulted(server_id));
+    if is_patient && reads_all && is_used && server.received().len() < taken {
+        return Err(format!("its upstream got {} of {taken} bytes that it had sent", server.received().len()));
+    }
+    Ok(())
+}
+
 /// Each request has its answer, in order; where the connection was cut, the last one is a beginning of it.
 fn judge_http(
     scenario: &Scenario,
@@ -79,10 +110,9 @@ fn judge_http(
 ) -> Result<bool, String> {
     let peer = sim.peer(id);
     prefix("sent", peer.sent(), &client.payload)?;
-    let injected = sim.injected();
-    let files_fail = injected.opens + injected.descriptors + injected.truncations > 0;
-    let patient = scenario.stop == Stop::WhenDone;
-    let must_be_whole = client.is_polite && patient && !sim.is_faulted(id) && !files_fail;
+    let files_fail = allowance::has_file_trouble(sim);
+    let patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
+    let must_be_whole = client.is_polite && allowance::is_undisturbed(scenario, client, sim, id) && !files_fail;
     let mut rest = peer.received();
     let mut answered = 0;
     // After a request that is malformed nothing is read as one.
@@ -126,9 +156,8 @@ fn judge_http(
         if answered < requests.len() {
             return Err(format!("{answered} answers to {} requests", requests.len()));
         }
-        // Who goes on sending after a refusal, longer than the server lingers, is reset, with everything in hand.
         let is_in_order =
-            peer.end() == Some(PeerEnd::Closed) || (last.is_some() && peer.end() == Some(PeerEnd::WasReset));
+            peer.end() == Some(PeerEnd::Closed) || allowance::ended_after_refusal(peer.end(), last.is_some());
         if !is_in_order || !peer.saw_eof() {
             return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
         }

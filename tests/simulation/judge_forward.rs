@@ -3,6 +3,7 @@
 use xps::driver::Driver;
 use xps::driver::sim::{PeerEnd, PeerId, Sim};
 
+use crate::allowance::{self, Allowance};
 use crate::forward::{Ask, Forwarding, Method, origin_address};
 use crate::judge::prefix;
 use crate::message::{Decoder, Head};
@@ -14,28 +15,40 @@ use crate::scenario::{Client, Scenario, Service, Stop};
 pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Sim, id: PeerId) -> Result<bool, String> {
     let peer = sim.peer(id);
     prefix("sent", peer.sent(), &client.payload)?;
-    let patient = scenario.stop == Stop::WhenDone;
+    let patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
     let forwarding = &scenario.forwarding;
-    let is_undisturbed = client.is_polite && patient && !sim.is_faulted(id) && origins_are_reachable(forwarding, sim);
+    let reads_all = allowance::is_undisturbed(scenario, client, sim, id);
+    let is_undisturbed = client.is_polite && reads_all && !allowance::origins_are_disturbed(forwarding, sim);
     let must_be_whole = is_undisturbed && forwarding.is_reliable();
     let mut rest = peer.received();
     let mut answered = 0;
     let mut is_cut_short = false;
     for ask in asks {
         let about = |what: String| format!("{:?} /{}: {what}", ask.method, ask.id);
-        let Some(answer) = read_answer(ask, rest, peer.saw_eof()).map_err(about)? else { break };
-        let may_fail = !is_undisturbed || !(forwarding.is_reliable() || is_repeatable(ask, forwarding));
+        let taken = if client.is_polite && reads_all { taken_of(ask, forwarding, sim) } else { None };
+        let Some(answer) = read_answer(ask, rest, peer.saw_eof()).map_err(about)? else {
+            match taken {
+                Some(bytes) => return Err(about(format!("nothing of an answer of which {bytes} bytes had come"))),
+                None => break,
+            }
+        };
+        let may_fail = !is_undisturbed || allowance::may_fail(ask, forwarding);
         let log = forwarding.log.borrow();
         let exchanges = log.iter().filter(|exchange| exchange.id == Some(ask.id));
         judge_answer(ask, &answer, may_fail, exchanges).map_err(about)?;
         rest = &rest[answer.length..];
         if !answer.is_whole {
+            // What had come of it is delivered before the client sees that it is cut.
+            let got = answer.body.len();
+            if let Some(taken) = taken.filter(|taken| got < *taken) {
+                return Err(about(format!("{got} of {taken} bytes that had come of the answer's body")));
+            }
             break;
         }
         answered += 1;
         if answer.is_last {
-            // Whoever is answered while it still sends its body is told that there will be no further answers.
-            is_cut_short = ask.body.is_some() && answered < asks.len() && was_answered_early(ask, forwarding);
+            is_cut_short =
+                ask.body.is_some() && answered < asks.len() && allowance::was_answered_early(ask, forwarding);
             break;
         }
         // Without an upgrade, the bytes of the other protocol are one more request, and a bad one.
@@ -133,7 +146,7 @@ fn judge_answer<'e>(
     ask: &Ask,
     answer: &Answer<'_>,
     may_fail: bool,
-    mut exchanges: impl Iterator<Item = &'e Exchange>,
+    exchanges: impl Iterator<Item = &'e Exchange>,
 ) -> Result<(), String> {
     if let (Some(sent), 101) = (&ask.upgrade, answer.status) {
         return prefix("what comes back", &answer.body, sent);
@@ -152,29 +165,27 @@ fn judge_answer<'e>(
     }
     let expected = if ask.method == Method::Head { Vec::new() } else { Origin::answer(ask.id, ask.answer_bytes) };
     prefix("body", &answer.body, &expected)?;
-    if answer.is_whole
-        && answer.body.len() < expected.len()
-        && !exchanges.any(|exchange| exchange.habit.is_cut_in_silence())
-    {
+    if answer.is_whole && answer.body.len() < expected.len() && !allowance::was_cut_in_silence(exchanges) {
         return Err(format!("took {} bytes of {} for the whole", answer.body.len(), expected.len()));
     }
     Ok(())
 }
 
-/// Whether a server answered before it had read the request's body.
-fn was_answered_early(ask: &Ask, forwarding: &Forwarding) -> bool {
-    forwarding.log.borrow().iter().any(|exchange| exchange.id == Some(ask.id) && exchange.habit.is_early)
-}
-
-/// Whether nothing of the world's stood between the proxy and its servers.
-fn origins_are_reachable(forwarding: &Forwarding, sim: &Sim) -> bool {
-    let injected = sim.injected();
+/// How much of the body of this one's answer the proxy has received; `None`: not even a whole head.
+fn taken_of(ask: &Ask, forwarding: &Forwarding, sim: &Sim) -> Option<usize> {
+    let field = format!("X-Id: {}\r\n", ask.id).into_bytes();
     let mut peers = (0..forwarding.origins.len()).flat_map(|number| sim.upstream_peers(origin_address(number)));
-    injected.connects + injected.resolves + injected.descriptors == 0 && !peers.any(|peer| sim.is_faulted(*peer))
-}
-
-/// Whether the client need not notice that a connection ended which had only been kept: it may be asked again, on
-/// another one.
-fn is_repeatable(ask: &Ask, forwarding: &Forwarding) -> bool {
-    forwarding.is_fickle_at_worst() && ask.method.is_idempotent() && ask.body.is_none()
+    peers.find_map(|peer| {
+        let bytes = &sim.peer(*peer).sent()[..sim.taken_from(*peer)];
+        let field_at = bytes.windows(field.len()).position(|window| window == field)?;
+        let start = bytes[..field_at].windows(9).rposition(|window| window == b"HTTP/1.1 ")?;
+        let head = Head::read(&bytes[start..]).ok()??;
+        let mut decoder = match ask.method {
+            Method::Head => Decoder::Done,
+            _ => head.framing().ok()?.unwrap_or(Decoder::UntilClose),
+        };
+        let mut body = Vec::new();
+        decoder.decode(&bytes[start + head.length..], &mut body).ok()?;
+        Some(body.len())
+    })
 }

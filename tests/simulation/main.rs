@@ -1,9 +1,10 @@
 //! Whole workers in a simulated world: thousands of seeded runs, each with its own clients,
 //! upstreams, files and faults, and each judged to the last byte.
 //!
-//! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_SEED=n` runs that one only, and
-//! `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
+//! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_FIRST=n` with which one it begins,
+//! `XPS_SIM_SEED=n` runs that one only, and `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
 
+mod allowance;
 mod forward;
 mod judge;
 mod judge_forward;
@@ -16,9 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use forward::{Ask, Body, Forwarding, Method, Server};
+use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::run;
 use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
-use xps::driver::sim::{Behaviour, Sabotage, Step};
+use xps::config::Limits;
+use xps::driver::sim::{Behaviour, Chance, Faults, Sabotage, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
@@ -32,11 +36,12 @@ fn every_seed_keeps_every_promise() {
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
         return;
     }
-    let seeds = number("XPS_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let first = number("XPS_SIM_FIRST").unwrap_or(0);
+    let end = first + number("XPS_SIM_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(first);
     let failures: Vec<String> = thread::scope(|scope| {
         let work = || {
-            std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds))
+            std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end))
                 .filter_map(try_seed)
                 .take(3)
                 .collect::<Vec<_>>()
@@ -58,8 +63,10 @@ fn try_seed(seed: u64) -> Option<String> {
 /// Each of them has found something once, in the server or in the judge.
 #[test]
 fn seeds_that_found_something_keep_every_promise() {
-    const SEEDS: &[u64] =
-        &[409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 31940, 33406, 47317];
+    const SEEDS: &[u64] = &[
+        409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 18324, 31940, 33406,
+        47317, 110940, 131646, 135913, 137167,
+    ];
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -74,7 +81,7 @@ fn a_run_can_be_had_again() {
 
 #[test]
 fn the_runs_meet_every_kind_of_trouble() {
-    let reports: Vec<_> = (0..300).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
+    let reports: Vec<_> = (0..500).map(|seed| run(Scenario::new(seed, Mood::Any), None)).collect();
     let sum = |count: fn(&run::Report) -> u64| reports.iter().map(count).sum::<u64>();
     assert!(sum(|report| report.injected.resets) > 20);
     assert!(sum(|report| report.injected.connects) > 5);
@@ -104,10 +111,80 @@ fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
             steps: vec![Step::Send(payload.clone()), Step::ShutdownWrite, Step::ReadUntilEof],
             payload,
             is_polite: false,
+            reads_all: true,
         };
         let report = run(Scenario { clients: vec![client], ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
+}
+
+/// The same of a server that answers before it has the whole request: it breaks off its answer, which ends with the
+/// connection, while the proxy still sends it the request's body.
+#[test]
+fn a_reset_that_the_send_of_a_body_hears_of_first_is_no_orderly_end() {
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::UntilClose,
+            pace: Pace::AtOnce,
+            is_early: true,
+            is_announced: false,
+            cut: Some(Cut { place: Place::Body, fault: Fault::Reset }),
+            then: Then::Keep,
+        };
+        let body = Body { bytes: vec![b'x'; 200_000], chunk_bytes: None };
+        let ask = Ask { method: Method::Put, body: Some(body), ..Ask::get(1, 20_000) };
+        let payload = ask.bytes();
+        let client = Client {
+            service: Service::Forward(vec![ask]),
+            after: Duration::ZERO,
+            steps: vec![Step::Send(payload.clone()), Step::ReadUntilEof],
+            payload,
+            is_polite: false,
+            reads_all: true,
+        };
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
+        let report = run(Scenario { clients: vec![client], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
+}
+
+/// A client has sent everything and ended its side, and then waits for longer than the grace for ending it: first for a
+/// place at the server, and since its request's body is long, nothing is received meanwhile.
+#[test]
+fn an_end_that_came_while_nothing_was_received_is_no_leaving() {
+    let mut whole = 0;
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::Length,
+            pace: Pace::After(Duration::from_secs(3)),
+            is_early: false,
+            is_announced: false,
+            cut: None,
+            then: Then::Keep,
+        };
+        let client = |ask: Ask, after| {
+            let payload = ask.bytes();
+            Client {
+                service: Service::Forward(vec![ask]),
+                after,
+                steps: vec![Step::Send(payload.clone()), Step::ShutdownWrite, Step::ReadUntilEof],
+                payload,
+                is_polite: true,
+                reads_all: true,
+            }
+        };
+        let body = Body { bytes: vec![b'x'; 90_000], chunk_bytes: None };
+        let first = client(Ask::get(1, 100), Duration::ZERO);
+        let second =
+            client(Ask { method: Method::Put, body: Some(body), ..Ask::get(101, 100) }, Duration::from_millis(100));
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], places: 1, ..calm.forwarding };
+        let report = run(Scenario { clients: vec![first, second], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        whole += report.whole;
+    }
+    assert_eq!(whole, 200);
 }
 
 #[test]
@@ -138,6 +215,38 @@ fn a_double_free_is_noticed() {
 #[test]
 fn a_buffer_overwritten_while_leased_is_noticed() {
     assert_noticed(Sabotage::OverwriteLeased);
+}
+
+/// An upstream sends and breaks off, and its client is slow in reading: what was queued for it must not go under with the reset.
+#[test]
+fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..100 {
+        let bytes = vec![b'x'; 200_000];
+        let steps = vec![Step::Send(bytes.clone()), Step::Stall(Duration::from_millis(2)), Step::Reset];
+        let addresses = vec![[198, 51, 100, 1].into()];
+        let behaviour = Behaviour::Serve(steps);
+        let upstream = Upstream { behaviour, addresses, answer: Answer::Bytes(bytes), is_polite: false };
+        let client = Client {
+            service: Service::Proxy(upstream),
+            after: Duration::ZERO,
+            steps: vec![Step::ReadUntilEof],
+            payload: Vec::new(),
+            is_polite: false,
+            reads_all: true,
+        };
+        let calm = Scenario::new(seed, Mood::Calm);
+        let faults = Faults { slow_peers: Chance::per_mille(1000), ..calm.faults };
+        let limits = Limits { pipe_bytes_max: 64 << 10, ..calm.limits };
+        let scenario = |client| Scenario { clients: vec![client], faults, limits, ..calm };
+        let sabotage = (seed % 2 == 0).then_some((Sabotage::HastyFlush, 0));
+        let report = run(scenario(client), sabotage);
+        assert!(report.is_sabotaged || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.is_sabotaged);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    // By chance, what was on its way arrives all the same.
+    assert!(strikes >= 40 && noticed >= strikes / 3, "{noticed} of {strikes} were noticed");
 }
 
 /// Plants the bug in many calm runs: where it struck there is an alarm, and nowhere else.

@@ -49,6 +49,8 @@ pub struct Client {
     pub payload: Vec<u8>,
     /// Whether it sends everything and reads to the end.
     pub is_polite: bool,
+    /// Whether it reads to the end, whatever its upstream does.
+    pub reads_all: bool,
 }
 
 /// What it comes for.
@@ -310,7 +312,7 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
     if let Service::Proxy(upstream) = &service {
         is_polite &= upstream.is_polite;
     }
-    Client { service, after, steps, payload, is_polite }
+    Client { service, after, steps, payload, is_polite, reads_all: !is_rude }
 }
 
 /// Whether the server closes without being told to.

@@ -158,3 +158,32 @@ pub fn is_timeout(error: &io::Error) -> bool {
 /// A flood that takes so long over one write has stopped.
 const STALL: Duration = Duration::from_secs(2);
 const BLOCK_BYTES: usize = 64 << 10;
+
+/// [`connect`] with so small a receive buffer that what is sent waits at the sender until it is read.
+#[track_caller]
+pub fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)
+        .and_then(|socket| {
+            socket.set_recv_buffer_size(8 << 10)?;
+            socket.connect_timeout(&address.into(), patience())?;
+            Ok(socket)
+        })
+        .unwrap_or_else(|error| panic!("{address} does not take a connection: {error}"));
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(patience())).expect("a time-out that is not zero");
+    stream.set_write_timeout(Some(patience())).expect("a time-out that is not zero");
+    stream
+}
+
+/// Waits until the other end's kernel has acknowledged all that was sent over IPv4 (`proc_pid_net(5)`, `tx_queue`).
+#[track_caller]
+pub fn wait_until_acknowledged(stream: &TcpStream) {
+    let port = |address: io::Result<SocketAddr>| format!(":{:04X}", address.expect("it is connected").port());
+    let ends = [port(stream.local_addr()), port(stream.peer_addr())];
+    super::eventually("all is acknowledged", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc is there");
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut own = fields.filter(|fields| fields[1].ends_with(&ends[0]) && fields[2].ends_with(&ends[1]));
+        own.next().is_none_or(|fields| fields[4].starts_with("00000000:"))
+    });
+}

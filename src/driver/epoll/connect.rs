@@ -54,7 +54,7 @@ impl Epoll {
     pub(super) fn finish_connect(&mut self, key: Key, id: OpId) -> Next {
         let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
         endpoint.output = Output::Idle;
-        match sys::connect_result(endpoint.descriptor()) {
+        match sys::take_error(endpoint.descriptor()) {
             Ok(()) => self.outbox.finish(id, Outcome::Connected(Socket(key))),
             Err(error) => {
                 self.abandon(key);

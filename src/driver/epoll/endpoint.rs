@@ -20,6 +20,8 @@ pub(super) struct Endpoint {
     /// still to come. Not so once an end, an error or urgent data was announced: the edge for what
     /// follows the short read has been spent.
     pub(super) short_read_is_last: bool,
+    /// The kernel has announced an error, or that both halves are over.
+    pub(super) is_over: bool,
     /// It is on the driver's ready list.
     pub(super) queued: bool,
     /// It is on the driver's starving list.
@@ -47,6 +49,8 @@ pub(super) enum Input {
     },
     Recv {
         id: OpId,
+        /// Nothing is wanted but news of an error.
+        paused: bool,
     },
 }
 
@@ -62,6 +66,9 @@ pub(super) enum Output {
         id: OpId,
         /// What the kernel has not taken yet.
         chain: Chain,
+    },
+    Flush {
+        id: OpId,
     },
     /// Boxed, since most sockets never send a file and should be small.
     SendFile(Box<Transfer>),
@@ -84,6 +91,7 @@ impl Endpoint {
             readable: true,
             writable: true,
             short_read_is_last: true,
+            is_over: false,
             queued: false,
             starving: false,
             unusable: None,
@@ -111,6 +119,7 @@ impl Endpoint {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;
         self.short_read_is_last &= !readiness.exceptional;
+        self.is_over |= readiness.over;
         (readiness.readable && !matches!(self.input, Input::Idle))
             || (readiness.writable && !matches!(self.output, Output::Idle))
     }

@@ -35,6 +35,8 @@ pub(super) struct Readiness {
     pub(super) writable: bool,
     /// An end, an error or urgent data.
     pub(super) exceptional: bool,
+    /// An error, or the end of both halves.
+    pub(super) over: bool,
 }
 
 impl Poller {
@@ -104,6 +106,7 @@ impl Poller {
             readable: exceptional || has(libc::EPOLLIN),
             writable: over || has(libc::EPOLLOUT),
             exceptional,
+            over,
         };
         (event.u64, readiness)
     }

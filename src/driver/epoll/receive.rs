@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Endpoint, Epoll, Input, Next};
+use super::{Endpoint, Epoll, Input, Next, Place};
 use crate::buffer::{Buffer, Pool, SizeClass};
 use crate::driver::{Fault, OpId, Outcome, shortage, sys};
 use crate::table::Key;
@@ -63,6 +63,30 @@ impl Epoll {
             }
         }
         Next::Again
+    }
+
+    /// Pauses a receive, or has it go on.
+    pub(super) fn set_paused(&mut self, id: OpId, is_paused: bool) {
+        let Some(Place::Input(key)) = self.outbox.place_of(id) else { return };
+        if let Some(endpoint) = self.sockets.get_mut(key)
+            && let Input::Recv { paused, .. } = &mut endpoint.input
+        {
+            *paused = is_paused;
+            self.queue(key);
+        }
+    }
+
+    /// Tells a paused receive of an error, once: asking for it clears it.
+    pub(super) fn tell_broken(&mut self, key: Key) -> Next {
+        if let Some(endpoint) = self.sockets.get_mut(key)
+            && let Input::Recv { id, .. } = endpoint.input
+        {
+            endpoint.is_over = false;
+            if let Err(error) = sys::take_error(endpoint.descriptor()) {
+                self.outbox.push(id, Outcome::Broken(Fault::from_io(&error)));
+            }
+        }
+        Next::Wait
     }
 
     /// Serves those who wait for a buffer, as long as there are buffers.

@@ -18,6 +18,7 @@ impl Sim {
             Event::Accept(key) => self.on_accept(key, done),
             Event::Finish(id) => self.on_finish(id, done),
             Event::Cancel(id) => self.on_cancel(id, done),
+            Event::Pause(id) => self.on_pause(id),
             Event::Reset(wire, side) => self.on_reset(wire, side),
             Event::Truncate(key) => {
                 if let Some(file) = self.open_files.get_mut(key) {
@@ -32,8 +33,9 @@ impl Sim {
     fn emit(&mut self, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         let size = match &outcome {
             Outcome::Received(buffer) => buffer.len() as u64,
-            Outcome::Progress(bytes) => *bytes,
-            Outcome::Failed(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code)) => {
+            Outcome::Progress(bytes) | Outcome::Reset { lost: bytes } => *bytes,
+            Outcome::Broken(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code))
+            | Outcome::Failed(Fault::Os(code) | Fault::RootLost(code) | Fault::Resolver(code)) => {
                 u64::from(code.unsigned_abs())
             }
             Outcome::Accepted { .. }
@@ -49,6 +51,7 @@ impl Sim {
             | Outcome::Local(_)
             | Outcome::Done
             | Outcome::Cancelled
+            | Outcome::Broken(Fault::FileTruncated)
             | Outcome::Failed(Fault::FileTruncated) => 0,
         };
         self.trace.op(self.now, "deliver", outcome.name(), id, size, format_args!("{outcome:?}"));
@@ -60,6 +63,9 @@ impl Sim {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         stream.recv_is_due = false;
         let Some(id) = stream.recv else { return };
+        if stream.is_paused {
+            return self.tell_broken(key, id, done);
+        }
         if self.saboteur.deaf == Some(id) {
             return;
         }
@@ -69,6 +75,27 @@ impl Sim {
         }
         if self.receive(key, id, done) {
             self.look_at_recv(key);
+        }
+    }
+
+    fn on_pause(&mut self, id: OpId) {
+        let Some(stream) = self.receiving(id) else { return };
+        stream.is_paused = stream.pause_is_wanted;
+        if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+            self.look_at_recv(socket.0);
+        }
+    }
+
+    /// Tells a paused receive that its connection broke, once.
+    fn tell_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
+        if stream.is_told {
+            return;
+        }
+        if let Some(errno) = self.wires[stream.wire.0].error(stream.side) {
+            stream.is_told = true;
+            self.wires[stream.wire.0].report_reset(stream.side);
+            self.emit(id, Outcome::Broken(Fault::Os(errno)), done);
         }
     }
 
@@ -153,6 +180,10 @@ impl Sim {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire_id, side) = (stream.wire, stream.side);
         let Some(Some(flight)) = self.flights.get_mut(id.index()) else { return false };
+        flight.is_tried = true;
+        if let Op::Flush { .. } = flight.op {
+            return self.flush(key, id, done);
+        }
         let wire = &mut self.wires[wire_id.0];
         let room = match wire.writable(side) {
             Writable::Room(0) => return false,
@@ -210,7 +241,7 @@ impl Sim {
                 (bytes.len(), *length)
             }
             // It waits for its moment, not for room.
-            Op::Shutdown { .. } => return false,
+            Op::Shutdown { .. } | Op::Flush { .. } => return false,
             Op::Accept { .. }
             | Op::LocalAddress { .. }
             | Op::Recv { .. }
@@ -233,6 +264,28 @@ impl Sim {
             self.emit(id, Outcome::Progress(sent as u64), done);
         }
         left > 0
+    }
+
+    /// Tells how far what was sent is. True if more of it may arrive without anybody's doing.
+    fn flush(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+        let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
+        let (wire, side) = (&mut self.wires[stream.wire.0], stream.side);
+        let arrived = wire.arrive(side, &mut self.rng);
+        let outcome = match wire.writable(side) {
+            _ if wire.unacknowledged(side) == 0 || self.saboteur.strikes(Sabotage::HastyFlush) => Outcome::Done,
+            Writable::Reset => Outcome::Failed(Fault::Os(libc::ECONNRESET)),
+            Writable::Broken if wire.is_reset(side) => Outcome::Failed(Fault::Os(libc::EPIPE)),
+            Writable::Broken | Writable::Room(_) => {
+                let more_may_arrive = wire.may_arrive(side);
+                if arrived > 0 {
+                    self.emit(id, Outcome::Progress(arrived as u64), done);
+                }
+                return more_may_arrive;
+            }
+        };
+        wire.report_reset(side);
+        self.end_send(key, id, outcome, done);
+        false
     }
 
     /// The final outcome of a `Send`, `SendFile` or `Shutdown`.
@@ -306,8 +359,18 @@ impl Sim {
     }
 
     pub(super) fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
-        let stream =
-            Stream { wire, side, recv: None, send: None, recv_is_due: false, send_is_due: false, is_closing: false };
+        let stream = Stream {
+            wire,
+            side,
+            recv: None,
+            send: None,
+            pause_is_wanted: false,
+            is_paused: false,
+            is_told: false,
+            recv_is_due: false,
+            send_is_due: false,
+            is_closing: false,
+        };
         Socket(self.sockets.insert(Descriptor::Stream(stream)))
     }
 
@@ -318,13 +381,14 @@ impl Sim {
             _ if flight.doom.is_some_and(|doom| !matches!(doom, Fault::Os(libc::ETIMEDOUT) | Fault::Resolver(_))) => {}
             Op::Recv { socket } => self.cancel_recv(socket.0, id, done),
             Op::Send { socket, .. } | Op::SendFile { socket, .. } => {
-                if self.rng.coin() {
+                if !flight.is_tried || self.rng.coin() {
                     self.send(socket.0, id, done);
                 }
                 if self.flight(id).is_some() {
                     self.end_send(socket.0, id, Outcome::Cancelled, done);
                 }
             }
+            Op::Flush { socket } => self.end_send(socket.0, id, Outcome::Cancelled, done),
             Op::Accept { listener, .. } => {
                 let key = listener.0;
                 for _ in 0..self.rng.below(4) {
@@ -362,7 +426,8 @@ impl Sim {
     }
 
     fn cancel_recv(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
-        if self.saboteur.deaf != Some(id) {
+        let is_paused = self.receiving(id).is_some_and(|stream| stream.is_paused);
+        if self.saboteur.deaf != Some(id) && !is_paused {
             for _ in 0..self.rng.below(4) {
                 if !self.receive(key, id, done) {
                     break;
@@ -380,11 +445,15 @@ impl Sim {
             self.put_down(file);
         }
         let outcome = match (op, doom) {
-            (Op::Close { .. } | Op::Reset { .. } | Op::CloseFile { .. }, Some(_)) => Outcome::Done,
+            (Op::Close { .. } | Op::CloseFile { .. }, Some(_)) => Outcome::Done,
+            (Op::Reset { .. }, Some(_)) => Outcome::Reset { lost: 0 },
             (_, Some(fault)) => Outcome::Failed(fault),
             (Op::Shutdown { socket }, None) => return self.finish_shutdown(socket.0, id, done),
-            (Op::Close { socket }, None) => self.close(socket.0, false),
-            (Op::Reset { socket }, None) => self.close(socket.0, true),
+            (Op::Close { socket }, None) => {
+                self.close(socket.0, false);
+                Outcome::Done
+            }
+            (Op::Reset { socket }, None) => Outcome::Reset { lost: self.close(socket.0, true) },
             (Op::CloseFile { file }, None) => {
                 self.open_files.remove(file.0);
                 self.descriptor_is_free();
@@ -406,7 +475,9 @@ impl Sim {
             (Op::List { path, .. }, None) => self.files.list(&path).map_or_else(Outcome::Failed, Outcome::Listed),
             (Op::LocalAddress { .. }, None) => Outcome::Local(Some(LOOPBACK)),
             (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
-            (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. }, None) => return,
+            (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. } | Op::Flush { .. }, None) => {
+                return;
+            }
         };
         self.emit(id, outcome, done);
     }
@@ -430,9 +501,12 @@ impl Sim {
         self.emit(id, Outcome::Done, done);
     }
 
-    fn close(&mut self, key: Key, reset: bool) -> Outcome {
+    /// Closes a socket. Returns how many bytes had not arrived.
+    fn close(&mut self, key: Key, reset: bool) -> u64 {
+        let mut lost = 0;
         match self.sockets.remove(key) {
             Some(Descriptor::Stream(Stream { wire, side, .. })) => {
+                lost = self.wires[wire.0].unacknowledged(side) as u64;
                 self.wires[wire.0].close(side, reset, &mut self.rng);
                 self.notify(wire, side.other());
             }
@@ -445,7 +519,7 @@ impl Sim {
             None => {}
         }
         self.descriptor_is_free();
-        Outcome::Done
+        lost
     }
 
     /// Accepting that waited for a descriptor goes on.

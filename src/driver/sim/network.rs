@@ -1,5 +1,9 @@
 //! A TCP connection in memory: two bounded flows of bytes, and what TCP says when an end goes away.
 //!
+//! What an end wrote and the other has not read is first on its way, then in the other's receive buffer. When exactly it
+//! arrives is open until it is asked for: what is not known to have arrived may be lost, if its sender resets the
+//! connection. What has arrived stays readable, whatever happens (Linux keeps the receive queue after a reset).
+//!
 //! It does not know who stands at its ends, beyond their names, nor when anybody looks.
 
 use std::collections::VecDeque;
@@ -45,6 +49,10 @@ struct End {
     owner: Owner,
     /// What this end wrote and the other has not read yet.
     written: VecDeque<u8>,
+    /// So much of it is known to be in the other's receive buffer.
+    arrived: usize,
+    /// So much the other has read.
+    taken: usize,
     capacity: usize,
     /// This end will write nothing more.
     is_finished: bool,
@@ -102,6 +110,8 @@ impl Wire {
         let end = |owner| End {
             owner,
             written: VecDeque::new(),
+            arrived: 0,
+            taken: 0,
             capacity,
             is_finished: false,
             is_closed: false,
@@ -139,6 +149,40 @@ impl Wire {
         let rest = memory.len() - from_front;
         memory[from_front..].copy_from_slice(&back[..rest]);
         written.drain(..memory.len());
+        let other = self.end_mut(side.other());
+        other.arrived = other.arrived.saturating_sub(memory.len());
+        other.taken += memory.len();
+    }
+
+    /// How many bytes that `side` wrote the other end has read.
+    pub(super) const fn taken_from(&self, side: Side) -> usize {
+        self.end(side).taken
+    }
+
+    /// Lets some of what `side` wrote arrive, as far as the other's receive buffer has room; returns how much.
+    pub(super) fn arrive(&mut self, side: Side, rng: &mut Rng) -> usize {
+        let may_arrive = self.arrivable(side);
+        let count = if rng.coin() { may_arrive } else { rng.below(may_arrive as u64 + 1) as usize };
+        self.end_mut(side).arrived += count;
+        count
+    }
+
+    /// Whether more of it may arrive before the other end reads.
+    pub(super) fn may_arrive(&self, side: Side) -> bool {
+        self.arrivable(side) > 0
+    }
+
+    /// The receive buffer is a part of what a direction holds.
+    fn arrivable(&self, side: Side) -> usize {
+        let end = self.end(side);
+        let room = if self.end(side.other()).is_closed { 0 } else { end.capacity.div_ceil(2) };
+        room.min(end.written.len()).saturating_sub(end.arrived)
+    }
+
+    /// Bytes that `side` wrote and that are not known to have arrived.
+    pub(super) fn unacknowledged(&self, side: Side) -> usize {
+        let end = self.end(side);
+        end.written.len() - end.arrived
     }
 
     pub(super) fn writable(&self, side: Side) -> Writable {
@@ -169,6 +213,16 @@ impl Wire {
         self.end_mut(side).is_finished = true;
     }
 
+    /// What has gone wrong with the connection, as far as `side` has not been told.
+    pub(super) const fn error(&self, side: Side) -> Option<i32> {
+        match self.end(side).reset {
+            Reset::Pending => Some(libc::ECONNRESET),
+            // The peer had said all it wanted to say.
+            Reset::AfterEnd => Some(libc::EPIPE),
+            Reset::No | Reset::Reported => None,
+        }
+    }
+
     /// Notes that `side` has been told of the reset.
     pub(super) fn report_reset(&mut self, side: Side) {
         if self.end(side).reset == Reset::Pending {
@@ -180,6 +234,7 @@ impl Wire {
     /// instead of seeing an end (RFC 2525, 2.17): `reset` forces that.
     pub(super) fn close(&mut self, side: Side, reset: bool, rng: &mut Rng) {
         let unread = std::mem::take(&mut self.end_mut(side.other()).written);
+        self.end_mut(side.other()).arrived = 0;
         let own = self.end_mut(side);
         let had_finished = own.is_finished;
         own.is_closed = true;
@@ -189,17 +244,20 @@ impl Wire {
         }
     }
 
-    /// A reset from `side` reaches the other end, and may overtake bytes that were on their way: none,
-    /// all, or some of the last. With them goes the end of input that came after them.
+    /// A reset from `side` reaches the other end, and destroys what was on its way: all of it, none, or some of the last.
+    /// What had arrived stays. With what is lost goes the end of input that came after it.
     fn break_off(&mut self, side: Side, had_finished: bool, rng: &mut Rng) {
-        let written = &mut self.end_mut(side).written;
-        let before = written.len();
-        match rng.below(3) {
-            0 => {}
-            1 => written.clear(),
-            _ => written.truncate(rng.below(before as u64 + 1) as usize),
-        }
-        let is_end_there = had_finished && written.len() == before;
+        let end = self.end_mut(side);
+        let before = end.written.len();
+        let on_its_way = before - end.arrived;
+        let kept = match rng.below(3) {
+            0 => on_its_way,
+            1 => 0,
+            _ => rng.below(on_its_way as u64 + 1) as usize,
+        };
+        end.written.truncate(end.arrived + kept);
+        end.arrived = end.written.len();
+        let is_end_there = had_finished && end.written.len() == before;
         self.end_mut(side.other()).reset = if is_end_there { Reset::AfterEnd } else { Reset::Pending };
     }
 
@@ -242,6 +300,26 @@ mod tests {
         let mut memory = [0; 7];
         wire.read(Side::Callee, &mut memory);
         assert_eq!((&memory, wire.readable(Side::Callee)), (b"6789abc", Readable::Eof));
+    }
+
+    #[test]
+    fn a_reset_destroys_what_was_on_its_way_and_nothing_that_has_arrived() {
+        let mut least = usize::MAX;
+        for seed in 0..50 {
+            let (mut wire, mut rng) = (Wire::new(Owner::Backlog, Owner::Backlog, 8), Rng::new(seed));
+            wire.write(Side::Caller, b"12345678", &mut rng);
+            while wire.may_arrive(Side::Caller) {
+                wire.arrive(Side::Caller, &mut rng);
+            }
+            assert_eq!(wire.unacknowledged(Side::Caller), 4, "the other end does not read");
+            wire.close(Side::Caller, true, &mut rng);
+            let Readable::Bytes(left) = wire.readable(Side::Callee) else { panic!("all of it is gone") };
+            least = least.min(left);
+            let mut memory = vec![0; left];
+            wire.read(Side::Callee, &mut memory);
+            assert_eq!((&memory[..], wire.readable(Side::Callee)), (&b"12345678"[..left], Readable::Reset));
+        }
+        assert_eq!(least, 4);
     }
 
     #[test]

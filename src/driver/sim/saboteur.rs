@@ -20,6 +20,8 @@ pub enum Sabotage {
     ForgetRearm,
     /// A buffer is given back to the pool while it is leased.
     DoubleFree,
+    /// A `Flush` is over though not everything has arrived: the reset after it destroys the rest.
+    HastyFlush,
     /// The kernel goes on writing to a buffer that is leased.
     OverwriteLeased,
 }
@@ -98,11 +100,12 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Opened(file, info) => Some(Outcome::Opened(*file, *info)),
         Outcome::Local(address) => Some(Outcome::Local(*address)),
         Outcome::Done => Some(Outcome::Done),
+        Outcome::Reset { lost } => Some(Outcome::Reset { lost: *lost }),
         Outcome::Cancelled => Some(Outcome::Cancelled),
         Outcome::Failed(fault) => Some(Outcome::Failed(*fault)),
         Outcome::Read(bytes) => Some(Outcome::Read(bytes.clone())),
         Outcome::Listed(entries) => Some(Outcome::Listed(entries.clone())),
         Outcome::Computed(bytes) => Some(Outcome::Computed(bytes.clone())),
-        Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Progress(_) => None,
+        Outcome::Accepted { .. } | Outcome::Received(_) | Outcome::Broken(_) | Outcome::Progress(_) => None,
     }
 }

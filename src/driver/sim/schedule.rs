@@ -25,6 +25,8 @@ pub(super) enum Event {
     Finish(OpId),
     /// A cancel takes effect.
     Cancel(OpId),
+    /// A pause takes effect.
+    Pause(OpId),
     /// The peer at this end loses its nerve.
     Reset(WireId, Side),
     /// A file becomes shorter.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Descriptor, Event, Flight, Sim};
+use super::{Descriptor, Event, Flight, Sim, Stream};
 use crate::driver::{Address, Fault, Op, OpId};
 use crate::table::Key;
 
@@ -37,7 +37,7 @@ impl Sim {
         if self.flights.len() <= id.index() {
             self.flights.resize_with(id.index() + 1, || None);
         }
-        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom }) {
+        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom, is_tried: false }) {
             self.violate(format!("{id} is submitted while {} is in flight", previous.id));
         }
         match way {
@@ -53,6 +53,34 @@ impl Sim {
             let name = flight.op.name();
             self.trace.op(self.now, "cancel", name, id, 0, format_args!(""));
             self.schedule_soon(Event::Cancel(id));
+        }
+    }
+
+    /// A pause takes effect at some moment soon; until then bytes are delivered.
+    pub(super) fn pause(&mut self, id: OpId) {
+        if let Some(stream) = self.receiving(id) {
+            stream.pause_is_wanted = true;
+            self.trace.op(self.now, "pause", "recv", id, 0, format_args!(""));
+            self.schedule_soon(Event::Pause(id));
+        }
+    }
+
+    pub(super) fn resume(&mut self, id: OpId) {
+        if let Some(stream) = self.receiving(id) {
+            (stream.pause_is_wanted, stream.is_paused) = (false, false);
+            self.trace.op(self.now, "resume", "recv", id, 0, format_args!(""));
+            if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+                self.look_at_recv(socket.0);
+            }
+        }
+    }
+
+    /// The stream of a receive in flight.
+    pub(super) fn receiving(&mut self, id: OpId) -> Option<&mut Stream> {
+        let Op::Recv { socket } = self.flight(id)?.op else { return None };
+        match self.sockets.get_mut(socket.0) {
+            Some(Descriptor::Stream(stream)) => Some(stream),
+            Some(Descriptor::Listener(_)) | None => None,
         }
     }
 
@@ -85,6 +113,7 @@ impl Sim {
                 Ok(way)
             }
             Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
+            Op::Flush { socket } => self.admit_send(id, socket.0),
             Op::Connect { ref address } => Ok(self.draw_connect(address, doom)),
             Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
             Op::Open { .. } | Op::FindRoot { .. } => {
@@ -143,6 +172,7 @@ impl Sim {
             Some(Descriptor::Stream(stream)) if stream.recv.is_some() => Err(("a second recv", libc::EBUSY)),
             Some(Descriptor::Stream(stream)) => {
                 stream.recv = Some(id);
+                (stream.pause_is_wanted, stream.is_paused) = (false, false);
                 self.look_at_recv(key);
                 Ok(Way::Flow)
             }
@@ -226,6 +256,7 @@ impl fmt::Display for Subject<'_> {
             | Op::Send { socket, .. }
             | Op::LocalAddress { socket }
             | Op::Shutdown { socket }
+            | Op::Flush { socket }
             | Op::Close { socket }
             | Op::Reset { socket } => write!(f, "{socket:?}"),
             Op::SendFile { socket, file, offset, .. } => write!(f, "{socket:?} {file:?} from {offset}"),
@@ -256,6 +287,7 @@ fn size(op: &Op) -> u64 {
         | Op::Compute(_)
         | Op::LocalAddress { .. }
         | Op::Shutdown { .. }
+        | Op::Flush { .. }
         | Op::Close { .. }
         | Op::Reset { .. }
         | Op::CloseFile { .. } => 0,

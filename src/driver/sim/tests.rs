@@ -295,7 +295,7 @@ fn a_reset_is_told_once() {
     let second = bench.outcome(Op::Send { socket, chain: Chain::from(&b"x"[..]) });
     assert!(matches!(second, Outcome::Failed(Fault::Os(libc::EPIPE))), "{second:?}");
     assert!(matches!(bench.outcome(Op::Recv { socket }), Outcome::Eof));
-    assert!(matches!(bench.outcome(Op::Reset { socket }), Outcome::Done));
+    assert!(matches!(bench.outcome(Op::Reset { socket }), Outcome::Reset { lost: 0 }));
     assert_eq!((bench.sim.open_descriptors(), bench.sim.in_flight()), (0, 0));
 }
 

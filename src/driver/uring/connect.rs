@@ -43,7 +43,7 @@ impl Uring {
         let Attempt { socket, address, name } = *attempt;
         let connected = match (result, name) {
             (0.., Some(_)) => Ok(()),
-            (0.., None) => sys::connect_result(socket.as_fd()),
+            (0.., None) => sys::take_error(socket.as_fd()),
             (error, _) => Err(io::Error::from_raw_os_error(-error)),
         };
         // From here on the ring works with it.

@@ -17,6 +17,8 @@ pub(super) struct Flight {
     id: OpId,
     /// A machine has asked for its end.
     pub(super) is_cancelled: bool,
+    /// A machine wants nothing of this receive for now.
+    pub(super) is_paused: bool,
     /// It has an entry that the kernel has not completed for the last time.
     pub(super) is_in_kernel: bool,
     pub(super) work: Work,
@@ -39,6 +41,10 @@ pub(super) enum Work {
     // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
     Send(Box<Sending>),
     SendFile(Box<Transfer>),
+    /// It waits for the peer's acknowledgements.
+    Flush {
+        socket: Key,
+    },
     Connect(Box<Attempt>),
     /// It waits for room in a backlog.
     ConnectLater,
@@ -47,8 +53,11 @@ pub(super) enum Work {
     Read(Box<Reading>),
     /// On another thread, or in the queue for one.
     Offloaded(Ticket),
-    /// The descriptor is the entry's to close.
-    Close(RawFd),
+    /// The descriptor is the entry's to close. The outcome tells, if it is a reset, the bytes lost.
+    Close {
+        descriptor: RawFd,
+        lost: Option<u32>,
+    },
 }
 
 /// Every operation in flight, by its dense index.
@@ -64,7 +73,8 @@ impl Flights {
             self.flights.resize_with(id.index() + 1, || None);
         }
         debug_assert!(self.flights[id.index()].is_none(), "operation {id} starts twice");
-        self.flights[id.index()] = Some(Flight { id, is_cancelled: false, is_in_kernel: false, work });
+        self.flights[id.index()] =
+            Some(Flight { id, is_cancelled: false, is_paused: false, is_in_kernel: false, work });
     }
 
     pub(super) fn get_mut(&mut self, id: OpId) -> Option<&mut Flight> {

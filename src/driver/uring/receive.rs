@@ -8,6 +8,8 @@
 //!               └────────────── messages again ◄──────────────────┘
 //! ```
 //!
+//! A receive that is paused gives up what it waits with, and polls for errors only (`Watching`) until it is resumed.
+//!
 //! While buffers are scarce, and without multishot receives, it is `Once(Small)` in place of `Stream`; without buffer rings it waits
 //! for readiness and then receives into a buffer of the pool.
 
@@ -36,6 +38,10 @@ pub(super) enum Arming {
     Readiness,
     /// In line for a buffer.
     Starving,
+    /// Paused: a poll for errors.
+    Watching,
+    /// Paused, and the connection is over: there is nothing to wait for.
+    Told,
 }
 
 impl Uring {
@@ -83,8 +89,10 @@ impl Uring {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let Work::Recv { arming, .. } = flight.work else { return };
         let is_last = !cqueue::more(flags);
-        if arming == Arming::Readiness {
-            return self.on_readable(id, result);
+        match arming {
+            Arming::Readiness => return self.on_readable(id, result),
+            Arming::Watching => return self.on_watched(id, result, is_last),
+            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Starving | Arming::Told => {}
         }
         let buffer = cqueue::buffer_select(flags)
             .and_then(|index| self.take_buffer(id, index, usize::try_from(result).unwrap_or(0)));
@@ -117,8 +125,108 @@ impl Uring {
         if self.is_cancelled(id) {
             return self.finish(id, Outcome::Cancelled);
         }
+        if self.is_paused(id) {
+            return self.watch_soon(id);
+        }
         self.counters.rearms += u64::from(arming == Arming::Stream);
         self.arm_recv(id);
+    }
+
+    pub(super) fn pause(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = flight.work else { return };
+        flight.is_paused = true;
+        match arming {
+            Arming::Stream | Arming::Once(_) | Arming::Readiness if flight.is_in_kernel => self.cancel_entry(id),
+            Arming::Starving => self.watch_soon(id),
+            // It comes to its end already, and sees then what is wanted.
+            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
+            Arming::Watching | Arming::Told => {}
+        }
+    }
+
+    pub(super) fn resume(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = flight.work else { return };
+        if !std::mem::replace(&mut flight.is_paused, false) {
+            return;
+        }
+        match arming {
+            Arming::Watching if flight.is_in_kernel => self.cancel_entry(id),
+            Arming::Watching | Arming::Told => self.arm_recv(id),
+            // What it waited with has not ended yet.
+            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness | Arming::Starving => {}
+        }
+    }
+
+    /// Has a paused receive wait for errors before the driver waits next. Most pauses are over by then.
+    fn watch_soon(&mut self, id: OpId) {
+        if let Some(flight) = self.flights.get_mut(id)
+            && let Work::Recv { arming, .. } = &mut flight.work
+        {
+            *arming = Arming::Watching;
+            self.unwatched.push(id);
+        }
+    }
+
+    /// Has those wait for errors that are still paused.
+    pub(super) fn watch_paused(&mut self) {
+        while let Some(id) = self.unwatched.pop() {
+            if let Some(flight) = self.flights.get_mut(id)
+                && let Work::Recv { arming: Arming::Watching, .. } = flight.work
+                && flight.is_paused
+                && !flight.is_in_kernel
+            {
+                self.watch_errors(id);
+            }
+        }
+    }
+
+    /// Waits for errors of the connection, and for nothing else.
+    ///
+    /// The kernel adds the peer's end to whatever is polled for. It is told of once, since the poll goes on.
+    fn watch_errors(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &flight.work else { return };
+        let Some(endpoint) = self.sockets.get(*socket) else { return };
+        debug_assert_eq!(*arming, Arming::Watching);
+        let entry = opcode::PollAdd::new(types::Fd(endpoint.socket.as_raw_fd()), 0).multi(true).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.submit(id, entry) };
+    }
+
+    fn on_watched(&mut self, id: OpId, result: i32, is_last: bool) {
+        let over = i32::from(libc::POLLERR | libc::POLLHUP);
+        let is_over = result > 0 && result & over != 0;
+        if is_over && let Some(fault) = self.error_of(id) {
+            self.emit(id, Outcome::Broken(fault));
+        }
+        if !is_last {
+            return;
+        }
+        if self.is_cancelled(id) || !self.is_paused(id) {
+            return self.go_on(id, Arming::Watching);
+        }
+        if is_over || (result < 0 && result != -libc::ECANCELED) {
+            if let Some(flight) = self.flights.get_mut(id)
+                && let Work::Recv { arming, .. } = &mut flight.work
+            {
+                *arming = Arming::Told;
+            }
+            return;
+        }
+        self.watch_soon(id);
+    }
+
+    fn is_paused(&mut self, id: OpId) -> bool {
+        self.flights.get_mut(id).is_some_and(|flight| flight.is_paused)
+    }
+
+    /// What has gone wrong with a receive's connection; asking clears it.
+    fn error_of(&mut self, id: OpId) -> Option<Fault> {
+        let Work::Recv { socket, .. } = self.flights.get_mut(id)?.work else { return None };
+        let endpoint = self.sockets.get(socket)?;
+        sys::take_error(endpoint.socket.as_fd()).err().map(|error| Fault::from_io(&error))
     }
 
     fn finish_recv(&mut self, id: OpId, outcome: Outcome, is_last: bool) {
@@ -132,7 +240,7 @@ impl Uring {
         let ring = match arming {
             Arming::Once(SizeClass::Large) => self.large.as_mut()?,
             Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut()?,
-            Arming::Readiness | Arming::Starving => return None,
+            Arming::Readiness | Arming::Starving | Arming::Watching | Arming::Told => return None,
         };
         if length == 0 {
             ring.unused(&self.pool, index);
@@ -165,9 +273,7 @@ impl Uring {
         self.counters.promotions += 1;
         if *arming == Arming::Stream && !is_last && !is_cancelled {
             *arming = Arming::Switching;
-            let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(super::CANCEL);
-            // SAFETY: the entry points to nothing.
-            unsafe { self.push(entry) };
+            self.cancel_entry(id);
         }
     }
 
@@ -176,10 +282,13 @@ impl Uring {
         let ring = match arming {
             Arming::Once(SizeClass::Large) => self.large.as_mut(),
             Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut(),
-            Arming::Readiness | Arming::Starving => None,
+            Arming::Readiness | Arming::Starving | Arming::Watching | Arming::Told => None,
         };
         if let Some(ring) = ring {
             ring.widen();
+        }
+        if self.is_paused(id) {
+            return self.watch_soon(id);
         }
         if let Some(flight) = self.flights.get_mut(id)
             && let Work::Recv { arming, .. } = &mut flight.work
@@ -231,8 +340,8 @@ impl Uring {
         if result < 0 && result != -libc::ECANCELED {
             return self.finish(id, Outcome::Failed(Fault::Os(-result)));
         }
-        if self.is_cancelled(id) {
-            return self.finish(id, Outcome::Cancelled);
+        if self.is_cancelled(id) || self.is_paused(id) {
+            return self.go_on(id, Arming::Readiness);
         }
         for _ in 0..DIRECT_READS_MAX {
             let Some(Work::Recv { socket, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };

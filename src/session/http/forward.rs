@@ -21,6 +21,7 @@ use super::answer::{Answer, Client, Offer, refusal as answer_refusal};
 use super::choice::{binding, choice_of};
 use super::front::Forwarding;
 use super::record::NOT_ANSWERED;
+use super::turn::{Awaited, Turn};
 use super::upload::{TOO_LARGE, Upload, push_data, push_head};
 use super::upstream_failure::{Lost, refusal_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -83,38 +84,16 @@ struct Asked {
 enum Stage {
     Reaching,
     Asked,
-    Answering { body: BodyReader, writer: BodyWriter, is_reusable: bool, keep_alive: bool, status: Status, bytes: u64 },
-}
-
-/// Whose time is running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaited {
-    /// The client's: all that it has sent is out, and more is to come.
-    Client,
-    /// The upstream's: it takes what it is sent, or answers.
-    Upstream,
-    /// Another's: a connection comes about, or the client takes what it was sent.
-    Other,
-}
-
-/// What the connection has to do next.
-#[derive(Debug)]
-pub(super) enum Turn {
-    /// Something has to happen first.
-    Wait,
-    /// The answer is in the outbox, to its end.
-    Over {
-        /// Whether another request may follow.
+    Answering {
+        body: BodyReader,
+        writer: BodyWriter,
+        /// The client sees whether it has all of the body.
+        is_framed: bool,
+        is_reusable: bool,
         keep_alive: bool,
-        /// What the client has not sent yet of this one.
-        rest: BodyReader,
+        status: Status,
+        bytes: u64,
     },
-    /// There is no answer, and the client has seen nothing of one.
-    Refused(Refusal),
-    /// The answer broke off.
-    Cut(Ending),
-    /// Both sides speak another protocol from now on.
-    Upgraded,
 }
 
 impl Forward {
@@ -346,7 +325,8 @@ impl Forward {
         tracing::debug!(status = status.code(), "the upstream answers");
         self.attempt.note_answer(cx.links, cx.now);
         cx.counting.answered(status.code());
-        self.stage = Stage::Answering { body, writer, is_reusable, keep_alive, status, bytes: 0 };
+        let is_framed = framing != AnswerFraming::UntilClose;
+        self.stage = Stage::Answering { body, writer, is_framed, is_reusable, keep_alive, status, bytes: 0 };
         if status == Status::SWITCHING_PROTOCOLS {
             self.record(cx);
             return Some(Turn::Upgraded);
@@ -464,7 +444,9 @@ impl Forward {
     /// Whether the client has gone, or ended its side in the middle of its request.
     fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
         let received_bytes = client.reader.received_bytes();
-        if received_bytes != self.upload.received_bytes {
+        // While nothing is received, an end that came in time is not heard.
+        let is_deaf = client.reader.end().is_none() && !client.reader.is_receiving();
+        if received_bytes != self.upload.received_bytes || is_deaf {
             self.upload.received_bytes = received_bytes;
             self.upload.latest = now;
         }
@@ -510,7 +492,6 @@ impl Forward {
 
     fn cut(&mut self, ending: Ending, verdict: Verdict, cx: &mut Context<'_>) -> Turn {
         self.attempt.finish(Release::Close(Manner::Reset), verdict, cx.links, cx.now);
-        self.record(cx);
         Turn::Cut(ending)
     }
 
@@ -548,6 +529,14 @@ impl Forward {
     /// Whether it waits for a place at an upstream.
     pub(super) fn is_queued(&self) -> bool {
         self.attempt.is_queued()
+    }
+
+    /// Whether the client sees that bytes are missing if the connection ends in order now.
+    pub(super) const fn shows_a_cut(&self) -> bool {
+        match self.stage {
+            Stage::Answering { is_framed, .. } => is_framed,
+            Stage::Reaching | Stage::Asked => true,
+        }
     }
 
     /// Whether the client has a part of its answer.

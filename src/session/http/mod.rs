@@ -19,12 +19,14 @@ mod answer;
 mod arrival;
 mod choice;
 mod clock;
+mod cut;
 mod delivery;
 mod forward;
 mod front;
 mod hosts;
 mod record;
 mod site;
+mod turn;
 mod unwanted;
 mod upload;
 mod upstream_failure;
@@ -40,8 +42,10 @@ pub use welcome::WELCOME_PAGES;
 use self::answer::{Answer, Body, Client};
 use self::arrival::{Arrival, Judgement};
 use self::clock::{Clock, Phase};
+use self::cut::Cut;
 use self::delivery::Delivery;
-use self::forward::{Forward, Turn};
+use self::forward::Forward;
+use self::turn::Turn;
 use self::unwanted::Unwanted;
 use super::tunnel::Tunnel;
 use super::{Context, Ending, Task};
@@ -52,7 +56,7 @@ use crate::file::listing;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, Refusal, Status};
-use crate::tcp::{Connection, End, Manner};
+use crate::tcp::{Connection, Manner};
 use crate::upstream::group::Verdict;
 use crate::upstream::{Attempt, Release};
 
@@ -103,7 +107,7 @@ enum State {
     /// What is in the outbox is the last.
     Ending,
     /// An answer broke off, and the client must see that it did.
-    Cut(Ending),
+    Cut(Box<Cut>),
     /// The client was told so; what it still sends is thrown away.
     Lingering { until: Time, latest: Time },
 }
@@ -156,7 +160,7 @@ impl Http {
             State::Sending(_) => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Ending => self.end(client, cx),
-            State::Cut(_) => Step::Wait,
+            State::Cut(_) => self.end_cut(client, cx),
             State::Lingering { until, latest } => {
                 if !self.inbox.is_empty() {
                     self.inbox.clear();
@@ -254,7 +258,12 @@ impl Http {
                 let after = After::new(answer.keep_alive, None);
                 self.take_answer(answer, after, client, cx);
             }
-            Turn::Cut(ending) => self.state = State::Cut(ending),
+            Turn::Cut(ending) => {
+                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Ending) else {
+                    return Step::Again;
+                };
+                self.state = State::Cut(Box::new(Cut::of(ending, forward)));
+            }
             Turn::Upgraded => {
                 let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Head) else {
                     return Step::Again;
@@ -277,8 +286,9 @@ impl Http {
             let bytes = self.inbox.bytes().len();
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
+        let terms = cx.terms();
         let (upstream, received) = attempt.connection(cx.links)?;
-        tunnel.pump(client, upstream, received, cx.hold_max, cx.ops)
+        tunnel.pump(client, upstream, received, terms, cx.ops)
     }
 
     /// Answers what is not a request, or did not come in time; nothing after it is read.
@@ -405,6 +415,7 @@ impl Http {
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
             State::Sending(_) | State::Ending => Phase::Answer,
             State::Discarding(_) => Phase::Body,
+            State::Cut(cut) if !cut.is_told() => Phase::Answer,
             State::Lingering { .. } | State::Cut(_) => Phase::Ours,
         }
     }
@@ -443,13 +454,14 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        if let Some(fault) = client.writer.fault() {
-            return Some(match fault {
-                Fault::FileTruncated => Ending::FileLost(fault),
-                Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => Ending::ClientLost(fault),
-            });
+        match client.writer.fault() {
+            Some(fault @ Fault::FileTruncated) => self.lose_file(fault, client, cx),
+            Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
+                return Some(Ending::ClientLost(fault));
+            }
+            None => {}
         }
-        if let Some(End::Failed(fault)) = client.reader.end() {
+        if let Some(fault) = client.reader.fault() {
             return Some(Ending::ClientLost(fault));
         }
         loop {
@@ -470,11 +482,15 @@ impl Task for Http {
             return self.tunnel(client, cx);
         }
         let is_leaving = self.is_leaving();
-        client.reader.want(!is_leaving && self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        if is_leaving {
+            client.reader.stop(cx.ops);
+        } else {
+            client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
+        }
         match self.state {
             State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
             State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
-            State::Cut(ending) => Some(ending),
+            State::Cut(ref cut) => cut.ending(client, cx.now),
             _ => None,
         }
     }
@@ -483,6 +499,8 @@ impl Task for Http {
         let client = self.clock.limit(&limits.http, self.draining_since);
         match self.state {
             State::Lingering { until, .. } => Some(until),
+            State::Cut(ref cut) => cut.deadline().or(client),
+            State::Upgraded(ref upgraded) => upgraded.1.deadline(),
             State::Forwarding(ref forward) => [forward.deadline(), client].into_iter().flatten().min(),
             _ => client,
         }
@@ -503,17 +521,32 @@ impl Task for Http {
         }
     }
 
-    fn close(&mut self, manner: Manner, client: &Connection, cx: &mut Context<'_>) -> bool {
-        let attempt = match &mut self.state {
-            State::Forwarding(forward) => Some(forward.attempt_mut()),
-            State::Upgraded(upgraded) => Some(&mut upgraded.0),
-            _ => None,
+    fn take_unsent(&mut self) -> Chain {
+        match &mut self.state {
+            State::Upgraded(upgraded) => upgraded.1.take_unsent(),
+            _ => self.outbox.take(),
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        matches!(&self.state, State::Cut(cut) if cut.is_told())
+    }
+
+    fn close(&mut self, ending: Ending, client: &Connection, cx: &mut Context<'_>) -> bool {
+        let (attempt, release) = match &mut self.state {
+            State::Forwarding(forward) => {
+                let is_orderly = ending.manner() == Manner::Orderly;
+                let manner = if is_orderly { Manner::Orderly } else { Manner::Reset };
+                (Some(forward.attempt_mut()), Release::Close(manner))
+            }
+            State::Upgraded(upgraded) => (Some(&mut upgraded.0), ending.release(cx.limits.http.send_timeout)),
+            _ => (None, Release::Close(Manner::Orderly)),
         };
         if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
-            attempt.finish(Release::Close(manner), Verdict::Neutral, cx.links, cx.now);
+            attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
         }
-        self.record_end(client, cx);
         if client.is_closed() {
+            self.record_end(client, cx);
             // The file that was being sent may be closed now, if nobody else holds it.
             self.state = State::Ending;
         }

@@ -45,9 +45,14 @@ impl Http {
     /// Leaves the line of a request in the access log whose answer the end of its connection breaks off, or forestalls.
     pub(super) fn record_end(&mut self, client: &Connection, cx: &Context<'_>) {
         match &mut self.state {
-            State::Sending(delivery) => delivery.record_end(client.writer.sent_bytes(), cx.now),
+            State::Sending(delivery) => delivery.record_end(client.delivered_bytes(), cx.now),
             State::Forwarding(forward) => {
-                forward.record_end(client.writer.unsent_bytes() + self.outbox.len() as u64, cx.now);
+                forward.record_end(client.undelivered_bytes() + self.outbox.len() as u64, cx.now);
+            }
+            State::Cut(cut) => {
+                if let Some(forward) = &mut cut.forward {
+                    forward.record_end(client.undelivered_bytes() + self.outbox.len() as u64, cx.now);
+                }
             }
             State::Asking { since, front, .. } => {
                 if let Ok(Parsed::Complete { head, .. }) = request::parse(self.inbox.bytes(), &cx.limits.http.head)
@@ -57,12 +62,7 @@ impl Http {
                 }
                 self.state = State::Ending;
             }
-            State::Head
-            | State::Upgraded(_)
-            | State::Discarding(_)
-            | State::Ending
-            | State::Cut(_)
-            | State::Lingering { .. } => {}
+            State::Head | State::Upgraded(_) | State::Discarding(_) | State::Ending | State::Lingering { .. } => {}
         }
     }
 }

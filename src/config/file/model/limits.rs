@@ -81,7 +81,7 @@ pub struct HttpLimits {
     pub keep_alive_timeout: Period,
     /// How long it may wait for it once the server is stopping. A request that comes within is answered, as the last.
     pub drain_idle_timeout: Period,
-    /// How long a client may take nothing of an answer.
+    /// How long a client may take nothing of an answer, and either side nothing of what the other had sent before it broke off.
     pub send_timeout: Period,
     /// How long the body of a request that nobody wants may take, and how long a client may send nothing of one that is
     /// passed on.

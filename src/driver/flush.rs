@@ -1,0 +1,158 @@
+//! Sends that wait until the peer's kernel has acknowledged everything.
+//!
+//! No event tells of that, so it is asked again and again, at growing intervals. It costs nothing when no flush waits. How
+//! long that may go on is not its business: a machine may cancel.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::{Fault, OpId, Outcome, Time, sys};
+use crate::table::Key;
+
+/// How long it waits before it asks for the first time, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// How far what was sent on a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// All of it has arrived.
+    Arrived,
+    /// This number of bytes has not.
+    Left(u64),
+    /// They never will.
+    Broken(Fault),
+}
+
+impl Standing {
+    /// Asks the kernel.
+    pub(super) fn of(socket: BorrowedFd<'_>) -> Self {
+        match sys::unacknowledged(socket) {
+            Ok(0) => Self::Arrived,
+            Ok(left) => sys::broken(socket).map_or(Self::Left(left), Self::Broken),
+            Err(error) => Self::Broken(Fault::from_io(&error)),
+        }
+    }
+
+    /// The final outcome, if it is one.
+    pub(super) const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Arrived => Some(Outcome::Done),
+            Self::Left(_) => None,
+            Self::Broken(fault) => Some(Outcome::Failed(fault)),
+        }
+    }
+}
+
+/// Those that wait.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    waiting: Vec<Waiting>,
+    until: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: OpId,
+    socket: Key,
+    left: u64,
+    next: Time,
+    pause: Duration,
+}
+
+impl Flushes {
+    /// Asks again after a while.
+    pub(super) fn add(&mut self, id: OpId, socket: Key, left: u64, now: Time) {
+        let next = now + PAUSE_MIN;
+        self.waiting.push(Waiting { id, socket, left, next, pause: PAUSE_MIN });
+        self.until = Some(self.until.map_or(next, |until| until.min(next)));
+    }
+
+    /// It waits no longer.
+    pub(super) fn remove(&mut self, id: OpId) {
+        self.waiting.retain(|waiting| waiting.id != id);
+        if self.waiting.is_empty() {
+            self.until = None;
+        }
+    }
+
+    /// Something has happened on its socket: it is asked at once.
+    pub(super) fn hasten(&mut self, id: OpId, now: Time) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
+            waiting.next = now;
+            self.until = Some(now);
+        }
+    }
+
+    /// When to ask again, if any waits.
+    pub(super) const fn until(&self) -> Option<Time> {
+        self.until
+    }
+
+    /// Asks for those whose time has come; what there is to be told, of which socket.
+    pub(super) fn ask(&mut self, now: Time, standing_of: impl Fn(Key) -> Standing) -> Vec<(OpId, Key, Outcome)> {
+        let mut told = Vec::new();
+        if self.until.is_none_or(|until| now < until) {
+            return told;
+        }
+        self.waiting.retain_mut(|waiting| {
+            if now < waiting.next {
+                return true;
+            }
+            let standing = standing_of(waiting.socket);
+            if let Standing::Left(left) = standing {
+                if left < waiting.left {
+                    told.push((waiting.id, waiting.socket, Outcome::Progress(waiting.left - left)));
+                }
+                waiting.left = left;
+                waiting.pause = (waiting.pause * 2).min(PAUSE_MAX);
+                waiting.next = now + waiting.pause;
+            }
+            match standing.outcome() {
+                None => true,
+                Some(outcome) => {
+                    told.push((waiting.id, waiting.socket, outcome));
+                    false
+                }
+            }
+        });
+        self.until = self.waiting.iter().map(|waiting| waiting.next).min();
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_asked_at_growing_intervals_and_told_of_progress_and_the_end() {
+        let (id, socket) = (OpId::from_bits(7), Key::from_parts(1, 1));
+        let mut flushes = Flushes::default();
+        flushes.add(id, socket, 100, Time::ZERO);
+        let (mut now, mut asked) = (Time::ZERO, 0);
+        assert!(flushes.ask(now, |_| panic!("too early")).is_empty());
+        while now.as_millis() < 1000 {
+            now = flushes.until().unwrap();
+            assert!(flushes.ask(now, |_| Standing::Left(100)).is_empty());
+            asked += 1;
+        }
+        assert!((20..40).contains(&asked), "{asked} times in a second");
+        let mut at_once = |standing| {
+            flushes.hasten(id, now);
+            flushes.ask(now, move |_| standing)
+        };
+        assert!(matches!(at_once(Standing::Left(60))[..], [(told, _, Outcome::Progress(40))] if told == id));
+        assert!(matches!(at_once(Standing::Arrived)[..], [(told, _, Outcome::Done)] if told == id));
+        assert_eq!(flushes.until(), None);
+    }
+
+    #[test]
+    fn what_was_cancelled_is_not_asked_for() {
+        let mut flushes = Flushes::default();
+        flushes.add(OpId::from_bits(7), Key::from_parts(1, 1), 100, Time::ZERO);
+        flushes.remove(OpId::from_bits(7));
+        assert_eq!(flushes.until(), None);
+        assert!(flushes.ask(Time::ZERO + PAUSE_MAX, |_| panic!("it was cancelled")).is_empty());
+    }
+}

@@ -1,0 +1,98 @@
+//! The end of a socket or file: waiting for what was sent to arrive, resetting, closing.
+
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+
+use io_uring::{opcode, types};
+
+use super::{Uring, Work};
+use crate::driver::flush::Standing;
+use crate::driver::{Driver, Fault, Feature, File, OpId, Outcome, Socket, Time, sys};
+
+impl Uring {
+    pub(super) fn start_flush(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.sending.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        match Standing::of(endpoint.socket.as_fd()) {
+            Standing::Left(left) => {
+                endpoint.sending = Some(id);
+                self.flights.insert(id, Work::Flush { socket: socket.0 });
+                self.flushes.add(id, socket.0, left, self.now());
+            }
+            standing @ (Standing::Arrived | Standing::Broken(_)) => {
+                if let Some(outcome) = standing.outcome() {
+                    self.emit(id, outcome);
+                }
+            }
+        }
+    }
+
+    pub(super) fn ask_for_flushes(&mut self) {
+        let sockets = &self.sockets;
+        let standing_of = |key| {
+            let gone = Standing::Broken(Fault::Os(libc::EBADF));
+            sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.socket.as_fd()))
+        };
+        for (id, _, outcome) in self.flushes.ask(Time::from_nanos(sys::monotonic_ns()), standing_of) {
+            if outcome.is_final() { self.finish(id, outcome) } else { self.emit(id, outcome) }
+        }
+    }
+
+    pub(super) fn reset(&mut self, id: OpId, socket: Socket) {
+        let lost = self.sockets.get(socket.0).map(|endpoint| {
+            let lost = sys::unacknowledged(endpoint.socket.as_fd()).unwrap_or(0);
+            // A unix socket has no such option, and its close is as abrupt as it gets.
+            let _ = sys::reset_on_close(endpoint.socket.as_fd());
+            u32::try_from(lost).unwrap_or(u32::MAX)
+        });
+        self.let_go(id, socket, lost);
+    }
+
+    pub(super) fn close(&mut self, id: OpId, socket: Socket) {
+        self.let_go(id, socket, None);
+    }
+
+    fn let_go(&mut self, id: OpId, socket: Socket, lost: Option<u32>) {
+        let Some(endpoint) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
+        debug_assert!(
+            endpoint.receiving.is_none() && endpoint.sending.is_none(),
+            "promise 6: {socket:?} is closed while {endpoint:?}"
+        );
+        self.close_descriptor(id, endpoint.socket, lost);
+    }
+
+    pub(super) fn close_file(&mut self, id: OpId, file: File) {
+        match self.files.remove(file.0).map(Arc::try_unwrap) {
+            Some(Ok(descriptor)) => self.close_descriptor(id, descriptor, None),
+            // A read that was cancelled still holds it, and closes it when it ends.
+            Some(Err(_)) => self.emit(id, Outcome::Done),
+            None => self.reject(id, libc::EBADF),
+        }
+    }
+
+    fn close_descriptor(&mut self, id: OpId, descriptor: OwnedFd, lost: Option<u32>) {
+        if self.features.has(Feature::RingClose) {
+            let descriptor = descriptor.into_raw_fd();
+            let entry = opcode::Close::new(types::Fd(descriptor)).build();
+            self.flights.insert(id, Work::Close { descriptor, lost });
+            // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
+            unsafe { self.submit(id, entry) };
+        } else {
+            drop(descriptor);
+            self.on_descriptor_closed();
+            self.emit(id, closed(lost));
+        }
+    }
+
+    pub(super) fn on_close(&mut self, id: OpId, lost: Option<u32>) {
+        self.on_descriptor_closed();
+        self.finish(id, closed(lost));
+    }
+}
+
+/// The outcome of closing a descriptor; of a socket that is reset, with the bytes lost.
+fn closed(lost: Option<u32>) -> Outcome {
+    lost.map_or(Outcome::Done, |lost| Outcome::Reset { lost: lost.into() })
+}

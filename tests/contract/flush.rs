@@ -1,0 +1,151 @@
+//! Waiting for what was sent to arrive, and the reset that comes after it, or does not wait.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use xps::driver::{KernelDriver, Op, OpId, Outcome, Socket};
+
+use crate::kind::{Case, Kind};
+use crate::rig::{Rig, chain_of, progress};
+use crate::send_file::{folder, open};
+use crate::support::client::{read_until_cut, reset};
+use crate::support::{Content, assert_same_bytes};
+
+/// How long it is watched that something does not happen.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// More bytes than any socket holds.
+const TOO_MANY: usize = 32 << 20;
+
+/// A connection whose sockets are full, since the peer does not read; and how many bytes the kernel has taken.
+fn full<D: KernelDriver>(rig: &mut Rig<D>, content: &[u8]) -> (Socket, TcpStream, u64) {
+    let (socket, far) = rig.connection();
+    let before = rig.counters().short_sends;
+    let send = rig.submit(Op::Send { socket, chain: chain_of(content) });
+    rig.until("a full socket", |rig| rig.counters().short_sends > before);
+    // What more the kernel takes it takes now: its buffers grow for a while.
+    rig.watch(MOMENT);
+    let outcome = rig.cancel(send);
+    assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+    let taken = progress(&rig.take(send));
+    (socket, far, taken)
+}
+
+#[track_caller]
+fn lost<D: KernelDriver>(rig: &mut Rig<D>, socket: Socket) -> u64 {
+    match rig.run(Op::Reset { socket }) {
+        Outcome::Reset { lost } => lost,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn flush<D: KernelDriver>(rig: &mut Rig<D>, socket: Socket) -> OpId {
+    rig.submit(Op::Flush { socket })
+}
+
+pub fn what_has_arrived_needs_no_waiting<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    assert!(matches!(rig.run(Op::Flush { socket }), Outcome::Done));
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"hello") }), Outcome::Sent));
+    let flush = flush(&mut rig, socket);
+    let outcome = rig.end_of(flush);
+    assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    rig.take(flush);
+    assert_eq!(lost(&mut rig, socket), 0);
+    let mut bytes = [0; 5];
+    far.read_exact(&mut bytes).expect("it has arrived");
+    assert_eq!((&bytes, far.read(&mut [0]).map_err(|error| error.kind())), (b"hello", Err(ErrorKind::ConnectionReset)));
+    rig.finish();
+}
+
+pub fn a_flush_waits_for_a_peer_to_read_and_a_reset_after_it_destroys_nothing<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let content = Content::bytes(4, TOO_MANY);
+    let (socket, far, taken) = full(&mut rig, &content);
+    let flush = flush(&mut rig, socket);
+    let before = rig.counters().enters;
+    rig.watch(MOMENT);
+    assert!(rig.take(flush).is_empty());
+    assert!(rig.counters().enters - before < 40, "{} times for nothing", rig.counters().enters - before);
+    let reader = thread::spawn(move || read_until_cut(&far));
+    let outcome = rig.end_of(flush);
+    assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+    assert!(progress(&rig.take(flush)) <= taken);
+    assert_eq!(lost(&mut rig, socket), 0);
+    let (bytes, end) = reader.join().expect("the reader");
+    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    assert_same_bytes(&bytes, &content[..usize::try_from(taken).expect("it fits")]);
+    rig.finish();
+}
+
+pub fn a_flush_ends_with_the_connection<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, far, _) = full(&mut rig, &Content::bytes(4, TOO_MANY));
+    let flush = flush(&mut rig, socket);
+    rig.turn(Some(Duration::from_millis(5)));
+    reset(far);
+    let outcome = rig.end_of(flush);
+    assert!(matches!(outcome, Outcome::Failed(fault) if fault.is_disconnect()), "{outcome:?}");
+    progress(&rig.take(flush));
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn a_reset_tells_what_it_destroys<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let content = Content::bytes(4, TOO_MANY);
+    let (socket, far, taken) = full(&mut rig, &content);
+    let flush = flush(&mut rig, socket);
+    rig.turn(Some(Duration::from_millis(5)));
+    let outcome = rig.cancel(flush);
+    assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+    progress(&rig.take(flush));
+    let lost = lost(&mut rig, socket);
+    let (bytes, end) = read_until_cut(&far);
+    assert!(end.is_err());
+    assert!(lost > 0 && bytes.len() as u64 <= taken);
+    // What was on its way at that moment may have arrived all the same.
+    assert!(bytes.len() as u64 >= taken - lost, "{} of {taken} bytes, {lost} lost", bytes.len());
+    rig.finish();
+}
+
+pub fn what_was_sent_on_a_unix_socket_is_the_peer_s<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (near, mut far) = UnixStream::pair().expect("two sockets");
+    let socket = rig.adopt(near);
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"hello") }), Outcome::Sent));
+    assert!(matches!(rig.run(Op::Flush { socket }), Outcome::Done));
+    assert_eq!(lost(&mut rig, socket), 0);
+    let mut bytes = Vec::new();
+    far.read_to_end(&mut bytes).expect("unix sockets know no reset");
+    assert_eq!(bytes, b"hello");
+    rig.finish();
+}
+
+pub fn a_send_that_is_cancelled_at_once_was_tried<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let folder = folder(3000);
+    let file = open(&mut rig, folder.path());
+    for _ in 0..20 {
+        let (socket, mut far) = rig.connection();
+        let ops = [
+            Op::Send { socket, chain: chain_of(*b"hello") },
+            Op::SendFile { socket, head: chain_of(*b"hello"), file, offset: 0, length: 3000 },
+        ];
+        for op in ops {
+            let send = rig.submit(op);
+            rig.cancel(send);
+            rig.take(send);
+            let mut bytes = [0; 5];
+            far.read_exact(&mut bytes).expect("it was tried");
+            assert_eq!(&bytes, b"hello");
+        }
+        rig.close(socket);
+    }
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    rig.finish();
+}

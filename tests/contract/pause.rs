@@ -1,0 +1,146 @@
+//! Pausing: nothing is received, and yet an error of the connection is heard of.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xps::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
+
+use crate::kind::{Case, Kind};
+use crate::rig::Rig;
+use crate::support::client::reset;
+use crate::support::{Content, assert_same_bytes};
+
+/// How long it is watched that something does not happen.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// A connection whose receive is paused, and has been for some turns.
+fn paused<D: KernelDriver>(rig: &mut Rig<D>) -> (Socket, OpId, TcpStream) {
+    let (socket, far) = rig.connection();
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    rig.pause(recv);
+    rig.watch(MOMENT / 10);
+    (socket, recv, far)
+}
+
+/// Waits for the news that the connection broke.
+#[track_caller]
+fn expect_broken<D: KernelDriver>(rig: &mut Rig<D>, recv: OpId, errno: i32) {
+    let mut news = Vec::new();
+    rig.until("the news of a reset", |rig| {
+        news.extend(rig.take(recv));
+        !news.is_empty()
+    });
+    assert!(matches!(news[..], [Outcome::Broken(Fault::Os(code))] if code == errno), "{news:?}");
+}
+
+pub fn a_paused_receive_goes_on_where_it_was<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, recv, mut far) = paused(&mut rig);
+    for round in 0..3 {
+        far.write_all(b"while it was paused").expect("the socket has room");
+        rig.watch(MOMENT);
+        assert!(rig.take(recv).is_empty(), "round {round}");
+        rig.resume(recv);
+        assert_eq!(rig.receive(recv, 19), b"while it was paused");
+        rig.pause(recv);
+        rig.watch(MOMENT / 10);
+    }
+    rig.cancel_and_close(recv, socket);
+    rig.finish();
+}
+
+pub fn a_reset_is_told_while_nothing_is_received<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, recv, mut far) = paused(&mut rig);
+    let content = Content::bytes(12, 20_000);
+    far.write_all(&content).expect("the socket has room");
+    reset(far);
+    expect_broken(&mut rig, recv, libc::ECONNRESET);
+    // What had come before is still there.
+    rig.resume(recv);
+    let end = rig.end_of(recv);
+    assert!(matches!(end, Outcome::Eof | Outcome::Failed(_)), "{end:?}");
+    assert_same_bytes(&rig.take_bytes(recv).bytes, &content);
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn a_reset_before_the_pause_is_told<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, far) = rig.connection();
+    reset(far);
+    let recv = rig.submit(Op::Recv { socket });
+    rig.pause(recv);
+    rig.until("the reset", |rig| {
+        let is_told = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Broken(Fault::Os(libc::ECONNRESET)) | Outcome::Failed(Fault::Os(libc::ECONNRESET))
+            )
+        };
+        let news = rig.take(recv);
+        assert!(news.iter().all(is_told), "{news:?}");
+        !news.is_empty()
+    });
+    if !rig.is_over(recv) {
+        let outcome = rig.cancel(recv);
+        assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
+    }
+    rig.close(socket);
+    rig.finish();
+}
+
+/// An end of input is no error: it waits, and costs nothing, until the receive goes on.
+pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, recv, mut far) = paused(&mut rig);
+    far.write_all(b"the last").expect("the socket has room");
+    far.shutdown(Shutdown::Write).expect("it is connected");
+    rig.watch(MOMENT / 2);
+    let before = rig.counters().enters;
+    rig.watch(MOMENT);
+    assert!(rig.take(recv).is_empty());
+    assert!(rig.counters().enters - before < 20, "{} times for nothing", rig.counters().enters - before);
+    // Nor does it hide the error that follows; but that came after everything was said.
+    reset(far);
+    expect_broken(&mut rig, recv, libc::EPIPE);
+    rig.resume(recv);
+    let end = rig.end_of(recv);
+    assert!(matches!(end, Outcome::Eof), "{end:?}");
+    assert_eq!(rig.take_bytes(recv).bytes, b"the last");
+    rig.close(socket);
+    rig.finish();
+}
+
+pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let content = Content::bytes(9, 4 << 20);
+    let whole = content;
+    let bytes = whole.clone();
+    let writer = thread::spawn(move || far.write_all(&bytes).expect("it is read in the end"));
+    let recv = rig.submit(Op::Recv { socket });
+    let mut got = Vec::new();
+    let start = Instant::now();
+    rig.until("every byte and the end", |rig| {
+        // Some in the same turn, some a turn apart.
+        let odd = start.elapsed().subsec_micros() % 3;
+        rig.pause(recv);
+        if odd == 0 {
+            rig.turn(Some(Duration::ZERO));
+        }
+        rig.resume(recv);
+        if odd == 1 {
+            rig.turn(Some(Duration::from_micros(200)));
+        }
+        got.extend(rig.take_bytes(recv).bytes);
+        rig.is_over(recv)
+    });
+    writer.join().expect("the writer");
+    assert_same_bytes(&got, &whole);
+    rig.close(socket);
+    rig.finish();
+}
