@@ -235,7 +235,7 @@ impl Builder {
             },
             compression: options.compresses().then(|| compression(options)),
             precompressed: options.precompressed,
-            charset: options.charset.as_ref().map(|charset| charset.0.clone()),
+            charset: options.charset.clone(),
             cors: options.cors.as_ref().map(|origin| origin.0.clone()),
         }
     }

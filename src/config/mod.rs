@@ -13,6 +13,7 @@ use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 pub use crate::driver::probe::BackendChoice;
 use crate::driver::{FeatureSet, Links, OffloadLimits};
+use crate::file::charset::Charset;
 use crate::file::compress::Compression;
 use crate::file::store::StoreLimits;
 use crate::http::error_page::ErrorPages;
@@ -251,8 +252,8 @@ pub struct SiteConfig {
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
     /// clients that understand it.
     pub precompressed: bool,
-    /// The charset claimed for text; `None`: the document's own word holds.
-    pub charset: Option<String>,
+    /// The charset claimed for text.
+    pub charset: Charset,
     /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
     pub cors: Option<String>,
 }
@@ -269,7 +270,7 @@ impl Default for SiteConfig {
             links: Links::Follow,
             compression: Some(Compression::default()),
             precompressed: true,
-            charset: None,
+            charset: Charset::Auto,
             cors: None,
         }
     }

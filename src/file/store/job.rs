@@ -34,6 +34,10 @@ pub(super) enum Step {
         info: FileInfo,
         is_settled: bool,
     },
+    /// Reading a large file's beginning, to find out its charset.
+    Sampling {
+        resource: Rc<Resource>,
+    },
     Listing {
         previous: Option<Rc<Listed>>,
     },
@@ -90,6 +94,7 @@ impl Step {
             Self::Opening { .. }
             | Self::Opened { .. }
             | Self::Reading { .. }
+            | Self::Sampling { .. }
             | Self::Listing { .. }
             | Self::Sorting { .. }
             | Self::Closing => 0,

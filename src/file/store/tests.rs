@@ -322,3 +322,32 @@ fn a_store_holds_no_more_files_open_than_it_may() {
     assert_eq!(bench.settle_closed(), 3);
     assert!(bench.store.is_at_rest());
 }
+
+#[test]
+fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
+    // Kept, and too large to be kept: then whoever waited must get it all the same.
+    for bytes_max in [64 << 20, 100] {
+        let mut bench = Bench::new(StoreLimits { bytes_max, ..StoreLimits::default() });
+        let source = bench.fetched(c"file", INFO, b"");
+        assert_eq!(source.is_utf8(), None);
+        let ask = |bench: &mut Bench, source: &Rc<Resource>| {
+            bench.store.is_utf8(&bench.place, c"file", source, bench.inquiry(), &mut bench.ops)
+        };
+        assert!(matches!(ask(&mut bench, &source), Lookup::Pending));
+        assert!(matches!(ask(&mut bench, &source), Lookup::Pending), "one reading serves all");
+        assert!(bench.bring(Outcome::Read("é".repeat(30_000).into())));
+        let again = bench.found(c"file");
+        assert!(Rc::ptr_eq(&again, &source));
+        assert!(matches!(ask(&mut bench, &again), Lookup::Found(Ok(true))));
+    }
+}
+
+#[test]
+fn a_beginning_that_cannot_be_read_gets_no_charset_and_is_not_read_again() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let source = bench.fetched(c"file", INFO, b"");
+    let ask = |bench: &mut Bench| bench.store.is_utf8(&bench.place, c"file", &source, bench.inquiry(), &mut bench.ops);
+    assert!(matches!(ask(&mut bench), Lookup::Pending));
+    assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
+    assert!(matches!(ask(&mut bench), Lookup::Found(Ok(false))));
+}

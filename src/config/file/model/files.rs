@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{FieldValue, MediaType, Origin, PathBeneath, Token};
+use super::text::{Charset, FieldValue, MediaType, Origin, PathBeneath, Token};
 use crate::config::SiteConfig;
 use crate::config::units::Size;
 use crate::file::compress;
@@ -45,8 +45,9 @@ pub struct FileOptions {
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
     /// clients that understand it.
     pub precompressed: bool,
-    /// The charset claimed for text. Without it: the document's own word holds.
-    pub charset: Option<Token>,
+    /// The charset claimed for text. `auto`: `utf-8` where the file's first 64 KiB are UTF-8 and not plain ASCII, else none.
+    /// `off`: none, the document's own word holds.
+    pub charset: Charset,
     /// The origin whose scripts may read the files: `*`, or one like `https://example.org`.
     pub cors: Option<Origin>,
     /// Changes to the fields of answers.
@@ -71,7 +72,7 @@ impl Default for FileOptions {
             gzip_level: None,
             gzip_mime_types: Vec::new(),
             precompressed: site.precompressed,
-            charset: None,
+            charset: site.charset,
             cors: None,
             headers: FieldRules::default(),
         }

@@ -22,7 +22,7 @@ pub use self::listener::{Listener, ListenerForm, Place};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
+    AccessTarget, Charset, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
     PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UringFeature, Via,
 };
 pub use self::upstream::{

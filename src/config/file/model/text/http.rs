@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::TextError;
 use super::address::{is_domain, port_of};
+use crate::file::charset::Charset;
 use crate::http::forward;
 use crate::http::token::is_token;
 
@@ -33,6 +34,19 @@ impl FromStr for Token {
             Ok(Self(text.to_owned()))
         } else {
             Err(TextError::new("not a token: letters, digits and -._~!#$%&'*+^`| make one up"))
+        }
+    }
+}
+
+impl FromStr for Charset {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            name if is_token(name.as_bytes()) => Ok(Self::Named(name.to_owned())),
+            _ => Err(TextError::new("not a charset: write auto, off, or a name such as iso-8859-1")),
         }
     }
 }

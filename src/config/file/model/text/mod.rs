@@ -23,6 +23,7 @@ pub use self::http::{
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 pub use crate::admission::Network;
 use crate::config::units::{Period, Size};
+pub use crate::file::charset::Charset;
 
 /// The text cannot be understood; what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +88,7 @@ macro_rules! texts {
 
 texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
     Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
