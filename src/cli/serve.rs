@@ -13,8 +13,8 @@ use super::units::StatusPage;
 use crate::config::build;
 use crate::config::file::File;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, ServerConfig, Service,
-    SiteConfig,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ServerConfig,
+    Service, SiteConfig,
 };
 use crate::driver::{Links, limits};
 use crate::file::compress::Compression;
@@ -102,13 +102,14 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
         compression: (!options.no_compression).then_some(compression),
         precompressed: !options.no_precompressed,
         charset: options.charset,
-        cors: options.cors,
+        ..SiteConfig::default()
     };
     let answers = AnswerConfig {
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         replaced: options.header.iter().map(|header| header.0.name.clone()).collect(),
         fields: options.header.into_iter().map(|header| (header.0.name, header.0.value)).collect(),
         error_pages: error_pages(&options.error_page)?,
+        cors: options.cors,
         ..AnswerConfig::default()
     };
     let front = FrontConfig::of(HandlerConfig::Site(Box::new(site)), answers, access);
@@ -144,7 +145,7 @@ pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), 
 pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure> {
     let SendOptions { file, listen, root, server, socket, log } = options;
     let (root, path) = beneath(&file, root)?;
-    let listeners = each(&listen, &socket, &Service::SendFile { root, path });
+    let listeners = each(&listen, &socket, &Service::SendFile { root, path, on_missing: OnMissing::Refuse });
     operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
 }
 

@@ -15,6 +15,7 @@ pub use crate::driver::probe::BackendChoice;
 use crate::driver::{FeatureSet, Links, OffloadLimits};
 use crate::file::charset::Charset;
 use crate::file::compress::Compression;
+use crate::file::listing;
 use crate::file::store::StoreLimits;
 use crate::http::error_page::ErrorPages;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
@@ -81,7 +82,19 @@ pub enum Service {
         root: PathBuf,
         /// The file, relative to the root.
         path: PathBuf,
+        /// What becomes of one that cannot be sent.
+        on_missing: OnMissing,
     },
+}
+
+/// What becomes of a file that is missing or leads out of its root when the server starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The server does not start.
+    #[default]
+    Refuse,
+    /// Each connection is closed without a byte, for as long as the file cannot be opened.
+    Close,
 }
 
 impl Service {
@@ -149,6 +162,8 @@ pub struct AnswerConfig {
     pub replaced: Vec<String>,
     /// Pages in place of ours.
     pub error_pages: ErrorPages,
+    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
+    pub cors: Option<String>,
 }
 
 impl Default for AnswerConfig {
@@ -160,6 +175,7 @@ impl Default for AnswerConfig {
             without: Vec::new(),
             replaced: Vec::new(),
             error_pages: ErrorPages::default(),
+            cors: None,
         }
     }
 }
@@ -241,6 +257,10 @@ pub struct SiteConfig {
     pub index: Vec<String>,
     /// Folders without such a file are listed.
     pub listing: bool,
+    /// How they are.
+    pub listing_style: listing::Style,
+    /// What other folders without such a file are answered with.
+    pub unlisted: Status,
     /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
     pub dot_files: bool,
     /// This file, relative to the root, is served in place of what does not exist (single-page applications).
@@ -254,8 +274,6 @@ pub struct SiteConfig {
     pub precompressed: bool,
     /// The charset claimed for text.
     pub charset: Charset,
-    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
-    pub cors: Option<String>,
 }
 
 impl Default for SiteConfig {
@@ -265,13 +283,14 @@ impl Default for SiteConfig {
             root: None,
             index: vec!["index.html".into()],
             listing: false,
+            listing_style: listing::Style::Standard,
+            unlisted: Status::FORBIDDEN,
             dot_files: false,
             fallback: None,
             links: Links::Follow,
             compression: Some(Compression::default()),
             precompressed: true,
             charset: Charset::Auto,
-            cors: None,
         }
     }
 }

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use super::server::StartError;
 use crate::admission::Access;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, RouteConfig, Service, SiteConfig,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, OnMissing, RouteConfig, Service, SiteConfig,
 };
-use crate::driver::Root;
+use crate::driver::{Fault, Root};
 use crate::file::store::Place;
 use crate::http::forward::Authority;
 use crate::http::{Status, redirect};
@@ -92,8 +92,9 @@ impl Blueprint {
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
             Service::SendText(text) => Self::Deliver(Content::Text(text)),
-            Service::SendFile { root, path } => Self::Deliver(
-                file_content(root, path).map_err(|source| StartError::File { path: root.join(path), source })?,
+            Service::SendFile { root, path, on_missing } => Self::Deliver(
+                file_content(root, path, *on_missing)
+                    .map_err(|source| StartError::File { path: root.join(path), source })?,
             ),
         })
     }
@@ -236,8 +237,15 @@ fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
 }
 
 /// The file is opened anew for each connection, so it may change; but it should be there now.
-fn file_content(root: &Path, path: &Path) -> io::Result<Content> {
-    let opened = Root::open(root)?;
+fn file_content(root: &Path, path: &Path, on_missing: OnMissing) -> io::Result<Content> {
+    let opened = match (Root::open(root), on_missing) {
+        (Ok(opened), OnMissing::Close) => {
+            let path = CString::new(path.as_os_str().as_bytes())?;
+            return Ok(Content::File { root: opened, path });
+        }
+        (Err(error), OnMissing::Close) => return Ok(Content::Refused(Fault::from_io(&error))),
+        (opened, OnMissing::Refuse) => opened?,
+    };
     let file = root.join(path);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

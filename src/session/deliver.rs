@@ -36,6 +36,8 @@ pub enum Content {
         /// The path in it.
         path: CString,
     },
+    /// Nothing: there was no folder for it to be in when the server started.
+    Refused(Fault),
 }
 
 #[derive(Debug)]
@@ -61,19 +63,20 @@ impl Deliver {
         Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
     }
 
-    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> State {
+    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, Ending> {
         match &self.content {
             Content::Text(text) => {
                 let chain = Chain::from(*text);
                 if !chain.is_empty() {
                     client.writer.send(chain, cx.ops);
                 }
-                State::Sending
+                Ok(State::Sending)
             }
             Content::File { root, path } => {
                 self.file.open(root.clone(), path.clone(), cx.ops);
-                State::Opening
+                Ok(State::Opening)
             }
+            Content::Refused(fault) => Err(Ending::FileRefused(*fault)),
         }
     }
 
@@ -100,7 +103,7 @@ impl Task for Deliver {
     fn name(&self) -> &'static str {
         match self.content {
             Content::Text(_) => "send_text",
-            Content::File { .. } => "send_file",
+            Content::File { .. } | Content::Refused(_) => "send_file",
         }
     }
 
@@ -114,7 +117,10 @@ impl Task for Deliver {
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
         if self.state == State::Start {
-            self.state = self.start(client, cx);
+            match self.start(client, cx) {
+                Ok(state) => self.state = state,
+                Err(ending) => return Some(ending),
+            }
         }
         if self.state == State::Opening {
             match self.send_file(client, cx) {

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use crate::config::{AnswerConfig, SiteConfig};
 use crate::file::store::Place;
+use crate::http::ResponseHead;
 use crate::http::path::DecodedPath;
 
 /// One site.
@@ -43,6 +44,14 @@ impl Site {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
         Self { source, config, answers, index, fallback, prefix: prefix.to_vec() }
+    }
+
+    /// Says whose scripts may read an answer.
+    pub fn admit_scripts<'v>(&self, head: ResponseHead<'v>) -> ResponseHead<'v> {
+        match &self.answers.cors {
+            Some(origin) => head.field("Access-Control-Allow-Origin", origin),
+            None => head,
+        }
     }
 
     /// Whether a path leads to or through a dot file that is not to be seen. The route's own prefix was written down by

@@ -124,7 +124,7 @@ impl FromStr for MediaType {
     }
 }
 
-/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`.
+/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`; nobody's: `off`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub String);
 
@@ -134,13 +134,20 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, TextError> {
         let is_origin = match text.split_once("://") {
             Some((scheme, authority)) => is_scheme(scheme) && is_authority(authority),
-            None => matches!(text, "*" | "null"),
+            None => matches!(text, "*" | "null" | "off"),
         };
         if is_origin {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TextError::new("not an origin: write * or one such as https://example.org, without a path"))
+            Err(TextError::new("not an origin: write *, off, or one such as https://example.org, without a path"))
         }
+    }
+}
+
+impl Origin {
+    /// What stands in the field; none, if that is not to be sent.
+    pub fn field(&self) -> Option<&str> {
+        (self.0 != "off").then_some(&self.0)
     }
 }
 

@@ -98,7 +98,7 @@ texts! {
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
     MediaType, "media-type", "text/x-c", "`type/subtype`";
     Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` all of IPv6, but no IPv4";
-    Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*` or `null`";
+    Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*`, `null`, or `off`";
     PathBeneath, "path-beneath", "index.html", "a path without `/` at its begin and without `..`";
     PathPrefix, "path-prefix", "/api", "a path with `/` at its begin";
     RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are filled in";
