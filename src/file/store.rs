@@ -20,6 +20,7 @@
 mod job;
 mod key;
 mod limits;
+mod sample;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -29,10 +30,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use self::job::{Input, Job, Step};
-use self::key::{Aspect, key_of, plain_key_of};
+use self::key::{Aspect, key_of};
 pub use self::limits::StoreLimits;
 use super::cache::{self, Cache};
-use super::charset;
 use super::compress::{self, Coding, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
@@ -183,29 +183,6 @@ impl Store {
         Lookup::Pending
     }
 
-    /// Whether a file's beginning is UTF-8 and not plain ASCII. Of a file that is not in memory it is read once, and the
-    /// resource remembers it.
-    pub fn is_utf8(
-        &mut self,
-        place: &Place,
-        path: &CStr,
-        resource: &Rc<Resource>,
-        inquiry: Inquiry,
-        ops: &mut Ops,
-    ) -> Lookup<bool> {
-        let open = match (resource.is_utf8(), &resource.content) {
-            (Some(is_utf8), _) => return Lookup::Found(Ok(is_utf8)),
-            (None, Content::File(open)) => open,
-            (None, Content::Memory(_) | Content::Folder | Content::Special) => return Lookup::Found(Ok(false)),
-        };
-        let key = key_of(place, Aspect::Charset, path);
-        if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Sampling { resource: Rc::clone(resource) }) {
-            let length = resource.info.size.min(charset::READ_BYTES as u64) as usize;
-            ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length });
-        }
-        Lookup::Pending
-    }
-
     /// What lies in a folder, in this order.
     pub fn list(
         &mut self,
@@ -347,13 +324,7 @@ impl Store {
                 return;
             }
             (Step::Sampling { resource }, outcome @ (Outcome::Read(_) | Outcome::Failed(_))) => {
-                // What cannot be read gets no charset; that it cannot be sent either shows when it is sent.
-                resource.set_utf8(matches!(outcome, Outcome::Read(bytes) if charset::is_utf8(&bytes)));
-                self.under_way.remove(&key);
-                self.woken.extend(waiters);
-                // Looked up anew it would be another resource, to be read again, if it is too large to be kept.
-                self.passing.insert(plain_key_of(key), Ok(Found::Resource(resource)));
-                return;
+                return self.on_sampled(key, waiters, resource, &outcome);
             }
             (Step::Listing { previous }, Outcome::Listed(entries)) => Ok(Found::Folder(match previous {
                 // Whoever is being sent it shares it with those who come now.
