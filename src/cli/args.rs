@@ -12,6 +12,9 @@ mod server;
 mod stream;
 mod tools;
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use clap::builder::{OsStr, PossibleValuesParser, Resettable};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -59,11 +62,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
     // The demonstration's variables are no other command's, not even to be found wrong.
     let mut command = without_variables(definition());
-    let mut matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+    let words = with_command(&command, std::env::args_os().collect());
+    let mut matches = match command.try_get_matches_from_mut(&words) {
         Ok(matches) if matches.subcommand().is_some() => matches,
         Ok(_) | Err(_) => {
             command = definition();
-            command.try_get_matches_from_mut(std::env::args_os())?
+            command.try_get_matches_from_mut(&words)?
         }
     };
     if let Some((name, _)) = matches.subcommand()
@@ -77,6 +81,22 @@ pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
         None => Some(given::given(&command, &matches)),
     };
     Ok((Arguments::from_arg_matches_mut(&mut matches)?, given.unwrap_or_default()))
+}
+
+/// `xps FILE`, eXpServer's own command line, is `xps run FILE` by its profile. A file that is called like a command is not
+/// meant; one that is not there is, where its name says that it is a file's.
+fn with_command(command: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_file = |word: &OsString| {
+        let path = Path::new(word);
+        let looks_so = || word.as_encoded_bytes().contains(&b'/') || path.extension().is_some_and(|end| end == "json");
+        !word.as_encoded_bytes().starts_with(b"-") && (path.is_file() || looks_so())
+    };
+    let is_command =
+        |word: &OsString| word == "help" || word.to_str().is_some_and(|word| command.find_subcommand(word).is_some());
+    if words.get(1).is_some_and(|word| !is_command(word) && is_file(word)) {
+        words.splice(1..1, ["run", "--profile", "expserver"].map(OsString::from));
+    }
+    words
 }
 
 /// Without the variables of the options that stand before a command.
@@ -119,15 +139,20 @@ pub const DOCUMENTED: [&str; 14] = [
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
 /// Without a command it starts a demonstration on ports 8001 to 8004 of this machine, or the next free ones, and says what to try.
+///
+/// `xps FILE`, with a configuration file in place of a command, is `xps run FILE --profile expserver`: what eXpServer does with
+/// its file.
 #[derive(Debug, Parser)]
 #[command(
     name = "xps",
     disable_version_flag = true,
     max_term_width = 100,
+    override_usage = "xps [OPTIONS] [COMMAND]\n       xps FILE [OPTIONS]",
     after_help = "Every option can also be set by the environment variable named with it.\n\
                   Exit codes: 0 ok, 1 failure at run time, 2 usage, 4 the demanded back-end is unavailable.",
     after_long_help = "Examples:\n  \
         xps                                                          the demonstration\n  \
+        xps xps_config.json                                          serve as this file says, in eXpServer's way\n  \
         xps proxy --listen 8080 --upstream 127.0.0.1:3000            relay port 8080 of every address\n  \
         xps echo 127.0.0.1:8004 --backend epoll --workers 1          one thread, without io_uring\n  \
         xps probe                                                    what is allowed here, and how to allow more\n\n\
@@ -205,6 +230,8 @@ pub enum Command {
     ///
     /// An option that is given, here or by its variable, holds in place of what the file says, also after a reload and in
     /// the process that takes over. The banner and the log name those that are.
+    ///
+    /// `xps FILE` is `xps run FILE --profile expserver`.
     #[command(after_help = "Examples:\n  \
         xps run\n  \
         xps check site.json && xps run site.json\n  \

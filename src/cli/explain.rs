@@ -29,7 +29,7 @@ use crate::session::http::{Front, Handler, Host, Route};
 /// Prints the explanation. Where the request would be refused, that is a failure, too.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let (folder, path) = place(&options.file)?;
-    let mut file = read(&path)?;
+    let mut file = read(&path, options.profile.unwrap_or_default())?;
     without_logs(&mut file);
     let config = Builder::new(&folder).server(&file, 1)?;
     let request = Request::of(options)?;

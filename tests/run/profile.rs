@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::place::{Place, Service, routes};
 use crate::support::client::was_cut;
 use crate::support::upstream::ClosedPort;
-use crate::support::{Backend, Upstream, backends, connect, read_rest};
+use crate::support::{Backend, Launch, Upstream, backends, connect, read_rest};
 use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
@@ -210,6 +210,41 @@ backends! {
             let refusal = place.launch().try_start().expect_err("it does not start");
             assert_eq!(refusal.status.code(), Some(1), "{server}");
         }
+    }
+
+    fn a_file_in_place_of_a_command_is_run_by_the_profile(backend) {
+        let place = site(backend);
+        let front = |document: &mut Value| document["servers"][0]["routes"][0]["index"] = json!([]);
+        place.configure_with([routes(HERE, json!([file_route("/", "site")]))], front);
+        let start = |words: &[&str]| {
+            let launch = Launch::new(backend, words.iter().copied()).in_folder(place.path("").as_path());
+            Service::new(launch.start())
+        };
+        let fields = |service: &Service| {
+            let page = get(service.address(), "/");
+            ["Content-Type", "Server", "Access-Control-Allow-Origin"].map(|name| page.field(name).map(str::to_owned))
+        };
+        let ours = [Some("text/html; charset=utf-8"), Some("xps"), None].map(|field| field.map(str::to_owned));
+        let theirs = [Some("text/html"), Some("eXpServer"), Some("*")].map(|field| field.map(str::to_owned));
+        let from_the_top = place.file();
+        for (words, expected) in [
+            (&["xps_config.json"][..], &theirs), (&[from_the_top.to_str().expect("text")], &theirs), (&["./xps_config.json", "--workers", "1"], &theirs),
+            (&["run", "xps_config.json"], &ours), (&["run"], &ours), (&["run", "--profile", "expserver"], &theirs),
+            (&["xps_config.json", "--profile", "xps"], &ours),
+        ] {
+            let service = start(words);
+            assert_eq!(fields(&service), *expected, "{words:?}");
+        }
+        // What the file itself says, and a reload, do not change which profile was asked for.
+        let service = start(&["xps_config.json"]);
+        service.reload();
+        assert_eq!(fields(&service), theirs);
+        drop(service);
+        place.configure_with([routes(HERE, json!([file_route("/", "site")]))], |document| document["profile"] = json!("xps"));
+        assert_eq!(fields(&start(&["xps_config.json"])), ours);
+        let missing = Launch::new(backend, ["missing.json"]).in_folder(place.path("").as_path()).run(b"");
+        assert_ne!(missing.status.code(), Some(0));
+        assert!(missing.errors.contains("cannot read") && missing.errors.contains("missing.json"), "{}", missing.errors);
     }
 
     /// As a tester does that knows nothing of either: the same targets, directly and through the proxy.

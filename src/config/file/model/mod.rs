@@ -13,6 +13,7 @@ mod upstream;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -151,13 +152,15 @@ pub struct TcpOptions {
 }
 
 /// Which server's behaviour the defaults follow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// Its own.
     #[default]
+    #[value(help = "xps's own")]
     Xps,
     /// eXpServer's, see [the profile `expserver`](#the-profile-expserver).
+    #[value(help = "eXpServer's, see docs/configuration.md")]
     Expserver,
 }
 
