@@ -282,7 +282,8 @@ pub enum Command {
     /// --line-max is reversed in pieces.
     #[command(after_help = "Example:\n  \
         xps reverse 127.0.0.1:8003\n  \
-        echo stressed | nc -N 127.0.0.1 8003")]
+        echo stressed | nc -N 127.0.0.1 8003\n  \
+        xps reverse 127.0.0.1:8080 --once      (ends with its only client)")]
     Reverse(ReverseOptions),
 
     /// Send a file to whoever connects, then close

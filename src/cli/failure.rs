@@ -118,6 +118,9 @@ pub enum Failure {
         /// The folder.
         root: PathBuf,
     },
+    /// The only client that was to be served has left.
+    #[error("the client has left, and --once serves no other")]
+    ClientLeft,
     /// Standard input or output cannot be used.
     #[error("cannot write: {0}")]
     Output(#[source] io::Error),
@@ -169,6 +172,7 @@ impl Failure {
             | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
+            | Self::ClientLeft
             | Self::Output(_)
             | Self::Log(_)
             | Self::Thread(_)
@@ -224,6 +228,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::ErrorPage { .. }
+            | Self::ClientLeft
             | Self::Output(_)
             | Self::Log(LogError::Directives(_) | LogError::Second(_)) => None,
         }
@@ -256,6 +261,7 @@ impl Failure {
             | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
+            | Self::ClientLeft
             | Self::Output(_)
             | Self::Thread(_)
             | Self::Bridge(_) => RUN_TIME,

@@ -8,7 +8,7 @@ use super::args::{
     self, EchoOptions, ProxyOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
 };
 use super::failure::Failure;
-use super::operate::operate;
+use super::operate::{operate, operate_once};
 use super::units::StatusPage;
 use crate::config::build;
 use crate::config::file::File;
@@ -136,9 +136,19 @@ pub fn echo(options: &EchoOptions, invocation: &Invocation) -> Result<(), Failur
 
 /// Sends back reversed.
 pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let ReverseOptions { listen, server, socket, pipe, line, log } = options;
+    let ReverseOptions { listen, once, server, socket, pipe, line, log } = options;
     let listeners = each(listen, socket, &Service::Reverse);
-    operate(ServerConfig { listeners, ..config_of(&[server, pipe, line]) }, log, &[], None, invocation)
+    let config = ServerConfig { listeners, ..config_of(&[server, pipe, line]) };
+    if !*once {
+        return operate(config, log, &[], None, invocation);
+    }
+    if config.listeners.len() > 1 {
+        return Err(Failure::Usage("--once serves one client, so it listens on one address".to_owned()));
+    }
+    match operate_once(config, log, invocation)? {
+        Some(_) => Err(Failure::ClientLeft),
+        None => Ok(()),
+    }
 }
 
 /// Sends a file.

@@ -347,6 +347,8 @@ impl Default for HttpLimits {
 pub struct Limits {
     /// Connections one worker serves at a time; beyond it accepting pauses.
     pub connections_max: usize,
+    /// Connections one worker serves in all; when the last of them has ended, so does the worker. 0: any number.
+    pub connections_total: u64,
     /// Bytes that one direction of a connection may hold before its source is paused. What was
     /// already on its way when the pause was asked for comes on top.
     pub pipe_bytes_max: usize,
@@ -376,6 +378,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 65_536,
+            connections_total: 0,
             pipe_bytes_max: 256 << 10,
             line_bytes_max: 64 << 10,
             backlog: 4096,

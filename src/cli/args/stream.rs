@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
 use super::server::{LineOptions, PipeOptions, ServerOptions, SocketOptions};
@@ -30,6 +31,9 @@ pub struct ReverseOptions {
     /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
     pub listen: Vec<ListenAddress>,
+    /// Serve one client, and exit with code 1 when it leaves, as the first stage of eXpServer does
+    #[arg(long, env = "XPS_ONCE", value_parser = BoolishValueParser::new())]
+    pub once: bool,
     #[command(flatten)]
     pub server: ServerOptions,
     #[command(flatten)]
