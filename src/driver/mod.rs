@@ -22,6 +22,10 @@
 //! | `Resolve` | a host name | `Resolved`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
 //! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
+//! | `Create` | a root, the name of a new file | `Opened`, `Cancelled` or `Failed` |
+//! | `Write` | a file, bytes | `Written`, `Cancelled` or `Failed` |
+//! | `Publish` | a root, a file in it, its name, the name it gets | `Done`, `Cancelled` or `Failed` |
+//! | `Remove` | a root, the name of a file | `Done`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
 //! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
@@ -37,7 +41,7 @@
 //! 3. [`Ops::cancel`] is a request, never answered itself. What had already arrived is still
 //!    delivered, then the operation's own final outcome, whichever way the race went. Cancelling
 //!    an operation that has ended is allowed and does nothing.
-//! 4. `Send` and `SendFile` are all or error. A partial send is reported as `Progress` and
+//! 4. `Send`, `SendFile` and `Write` are all or error. A partial send is reported as `Progress` and
 //!    continued by the driver.
 //! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may touch cannot be freed.
@@ -55,6 +59,7 @@ mod beneath;
 mod epoll;
 mod feature;
 mod folder;
+mod new_file;
 mod offload;
 mod ops;
 mod outcome;

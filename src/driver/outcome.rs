@@ -37,17 +37,19 @@ pub enum Outcome {
     Connected(Socket),
     /// `Resolve` succeeded, with at least one address, in the order to try them.
     Resolved(Vec<SocketAddr>),
-    /// `Open` succeeded.
+    /// `Open` or `Create` succeeded.
     Opened(File, FileInfo),
     /// `Read` succeeded; fewer bytes than asked for only where the file ends.
     Read(Vec<u8>),
+    /// `Write`: all of it is the kernel's.
+    Written,
     /// `List` succeeded: everything in the folder but `.` and `..`.
     Listed(Vec<FolderEntry>),
     /// `Compute` is done.
     Computed(Vec<u8>),
     /// `LocalAddress`: this, or none on a unix socket.
     Local(Option<SocketAddr>),
-    /// `Shutdown`, `Close` or `CloseFile` is done.
+    /// `Shutdown`, `Close`, `CloseFile`, `Publish` or `Remove` is done.
     Done,
     /// A cancel won the race. Of a `Send`, some bytes may have gone out.
     Cancelled,
@@ -66,6 +68,7 @@ impl Outcome {
             | Self::Resolved(_)
             | Self::Opened(..)
             | Self::Read(_)
+            | Self::Written
             | Self::Listed(_)
             | Self::Computed(_)
             | Self::Local(_)
@@ -87,6 +90,7 @@ impl Outcome {
             Self::Resolved(_) => "resolved",
             Self::Opened(..) => "opened",
             Self::Read(_) => "read",
+            Self::Written => "written",
             Self::Listed(_) => "listed",
             Self::Computed(_) => "computed",
             Self::Local(_) => "local",

@@ -94,6 +94,7 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Resolved(addresses) => Some(Outcome::Resolved(addresses.clone())),
         Outcome::Opened(file, info) => Some(Outcome::Opened(*file, *info)),
         Outcome::Local(address) => Some(Outcome::Local(*address)),
+        Outcome::Written => Some(Outcome::Written),
         Outcome::Done => Some(Outcome::Done),
         Outcome::Cancelled => Some(Outcome::Cancelled),
         Outcome::Failed(fault) => Some(Outcome::Failed(*fault)),

@@ -1,7 +1,7 @@
 //! The operations in flight, and all memory that the kernel may touch for them.
 
 use super::connect::Attempt;
-use super::files::{Opening, Reading};
+use super::files::{Opening, Reading, Writing};
 use super::receive::Arming;
 use super::send::Sending;
 use super::send_file::Transfer;
@@ -41,6 +41,7 @@ pub(super) enum Work {
     /// Boxed, since the kernel reads path and manner where they are.
     Open(Box<Opening>),
     Read(Box<Reading>),
+    Write(Box<Writing>),
     /// On another thread, or in the queue for one.
     Offloaded(Ticket),
     Close,

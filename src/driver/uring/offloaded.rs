@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Uring, Work};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, resolve, sys,
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, beneath, folder, new_file, resolve, sys,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
@@ -20,6 +20,7 @@ pub(super) enum Answer {
     Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
     Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
     Computed { id: OpId, bytes: Vec<u8> },
+    Changed { id: OpId, result: io::Result<()> },
 }
 
 impl Uring {
@@ -53,6 +54,35 @@ impl Uring {
         self.offload(id, LaneKind::Computation, bytes, move || Answer::Computed { id, bytes: computation.run() });
     }
 
+    pub(super) fn create_off_the_loop(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.offload(id, LaneKind::Disk, 0, move || {
+            let result = new_file::create(&root, &name).and_then(|file| {
+                let info = sys::file_info(file.as_fd())?;
+                Ok((file, info))
+            });
+            Answer::Opened { id, result }
+        });
+    }
+
+    pub(super) fn start_publish(
+        &mut self,
+        id: OpId,
+        root: Arc<Root>,
+        file: File,
+        (from, to): (CString, CString),
+        replaces: bool,
+    ) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed {
+            id,
+            result: new_file::publish(&root, file.as_fd(), &from, &to, replaces),
+        });
+    }
+
+    pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed { id, result: new_file::remove(&root, &name) });
+    }
+
     fn offload(&mut self, id: OpId, lane: LaneKind, bytes: usize, task: impl FnOnce() -> Answer + Send + 'static) {
         let ticket = self.offload.run(lane, bytes, task);
         self.offloaded(id, ticket);
@@ -79,6 +109,10 @@ impl Uring {
                     self.answer(id, result.map_or_else(failed, Outcome::Listed));
                 }
                 Answer::Computed { id, bytes } => self.answer(id, Outcome::Computed(bytes)),
+                Answer::Changed { id, result } => {
+                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
+                    self.answer(id, result.map_or_else(failed, |()| Outcome::Done));
+                }
             }
         }
     }
