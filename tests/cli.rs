@@ -12,7 +12,7 @@ use support::environment::find_program;
 use support::process::{Signal, wait_for_exit};
 use support::{Backend, Launch, patience, skip};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "check",
     "explain",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 14] = [
     "echo",
     "reverse",
     "send",
+    "receive",
     "connect",
     "probe",
     "completions",

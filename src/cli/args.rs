@@ -25,7 +25,7 @@ pub use self::log::LogOptions;
 pub use self::proxy::{PROXY_HTTP, ProxyOptions};
 pub use self::serve::ServeOptions;
 pub use self::server::{AllOptions, Settings, SocketOptions};
-pub use self::stream::{EchoOptions, ReverseOptions, SendOptions};
+pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
 pub use self::tools::{ConnectOptions, ProbeOptions};
 use crate::telemetry::LogFormat;
 
@@ -119,7 +119,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// The commands that `xps man` has a page for.
-pub const DOCUMENTED: [&str; 14] = [
+pub const DOCUMENTED: [&str; 15] = [
     "proxy",
     "serve",
     "run",
@@ -130,6 +130,7 @@ pub const DOCUMENTED: [&str; 14] = [
     "echo",
     "reverse",
     "send",
+    "receive",
     "connect",
     "probe",
     "completions",
@@ -295,6 +296,17 @@ pub enum Command {
         nc 192.0.2.7 8005 > backup.tar\n  \
         xps send /srv/files/today/list.txt --root /srv/files")]
     Send(SendOptions),
+
+    /// Write what a client sends to a file
+    ///
+    /// One connection is one file: it ends where the client ends its side, and so does the program. The file is written
+    /// under a temporary name beside FILE and gets its own when all of it is on the disk; then the connection is closed.
+    /// Of a connection that breaks off, or when the disk is full, nothing is left, and the exit code is 1.
+    #[command(after_help = "Examples:\n  \
+        xps receive t2.txt --listen 127.0.0.1:8080\n  \
+        nc -N 127.0.0.1 8080 < t1.txt\n  \
+        xps receive incoming.log --keep --listen 0.0.0.0:8006")]
+    Receive(ReceiveOptions),
 
     /// Connect to a server: standard input to it, its answer to standard output
     ///

@@ -81,6 +81,7 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
                 }
             }
             Service::SendText(_) => "a text is sent".to_owned(),
+            Service::Receive { root, name, .. } => format!("what comes is written to {}", root.join(name).display()),
             Service::SendFile { root, path, .. } => format!("the file {} is sent", root.join(path).display()),
             Service::Http(_) => "HTTP".to_owned(),
         },

@@ -233,7 +233,7 @@ fn tell_choice(server: &Server) {
 /// Whether a connection may need a descriptor besides its own: an upstream's, or a file's.
 fn takes_another(service: &Service) -> bool {
     match service {
-        Service::TcpProxy(..) | Service::SendFile { .. } => true,
+        Service::TcpProxy(..) | Service::SendFile { .. } | Service::Receive { .. } => true,
         Service::Http(front) => {
             let mut routes = front.hosts.iter().flat_map(|host| &host.routes);
             routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Invocation;
 use super::args::{
-    self, EchoOptions, ProxyOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
+    self, EchoOptions, ProxyOptions, ReceiveOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
 };
 use super::failure::Failure;
 use super::operate::{operate, operate_once};
@@ -19,6 +19,7 @@ use crate::config::{
 use crate::driver::{Links, limits};
 use crate::file::compress::Compression;
 use crate::http::error_page::ErrorPages;
+use crate::session::{Ending, Farewell, Naming};
 use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::upstream::{GroupConfig, Rules};
 
@@ -157,6 +158,36 @@ pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure
     let (root, path) = beneath(&file, root)?;
     let listeners = each(&listen, &socket, &Service::SendFile { root, path, on_missing: OnMissing::Refuse });
     operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
+}
+
+/// Writes what comes to a file, or several.
+pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let ReceiveOptions { file, listen, keep, force, server, socket, pipe, log } = options;
+    let failed = |reason: io::Error| Failure::NotReceived { path: file.clone(), reason: reason.to_string() };
+    let name = file.file_name().map(PathBuf::from).ok_or_else(|| failed(io::Error::other("it has no name")))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = folder.canonicalize().map_err(failed)?;
+    // Every connection would meet it; better it is said now. A link is not followed, and so not replaced either.
+    match file.symlink_metadata() {
+        Ok(found) if !found.is_file() => return Err(failed(io::Error::other("what is there is no regular file"))),
+        Ok(_) if !force && !keep => return Err(Failure::FileThere(file)),
+        Ok(_) | Err(_) => {}
+    }
+    let service = Service::Receive { root, name, naming: Naming { is_numbered: keep, replaces: force } };
+    let config = ServerConfig { listeners: each(&listen, &socket, &service), ..config_of(&[&server, &pipe]) };
+    if keep {
+        return operate(config, &log, &[], None, invocation);
+    }
+    if config.listeners.len() > 1 {
+        let message = "one connection is taken, so there is one address to listen on; --keep takes more of both";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let reason = match operate_once(config, &log, invocation)? {
+        Some(Farewell { ending: Ending::Done, .. }) => return Ok(()),
+        Some(farewell) => farewell.to_string(),
+        None => "no client came".to_owned(),
+    };
+    Err(Failure::NotReceived { path: file, reason })
 }
 
 /// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, not here: a

@@ -21,6 +21,7 @@ use crate::http::error_page::ErrorPages;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::http::redirect::Template;
 use crate::http::{HeadLimits, Status};
+use crate::session::Naming;
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{GroupConfig, KeepAlive, Rules};
 
@@ -85,6 +86,15 @@ pub enum Service {
         /// What becomes of one that cannot be sent.
         on_missing: OnMissing,
     },
+    /// Writes what comes to files.
+    Receive {
+        /// The folder.
+        root: PathBuf,
+        /// The file's name in it.
+        name: PathBuf,
+        /// Which names further files get.
+        naming: Naming,
+    },
 }
 
 /// What becomes of a file that is missing or leads out of its root when the server starts.
@@ -107,6 +117,7 @@ impl Service {
             Self::Http(_) => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
+            Self::Receive { .. } => "receive",
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::file::store::Place;
 use crate::http::forward::Authority;
 use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
-use crate::session::{Content, Template};
+use crate::session::{Content, Destination, Naming, Template};
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{Group, GroupConfig, Rules, Upstreams};
 
@@ -32,6 +32,7 @@ pub(super) enum Blueprint {
     Reverse,
     Proxy(GroupConfig, Rules),
     Deliver(Content),
+    Receive(Arc<Destination>),
     Http(FrontBlueprint),
 }
 
@@ -91,6 +92,10 @@ impl Blueprint {
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
+            Service::Receive { root, name, naming } => Self::Receive(
+                destination(root, name, *naming)
+                    .map_err(|source| StartError::Receive { path: root.join(name), source })?,
+            ),
             Service::SendText(text) => Self::Deliver(Content::Text(text)),
             Service::SendFile { root, path, on_missing } => Self::Deliver(
                 file_content(root, path, *on_missing)
@@ -151,6 +156,7 @@ impl Builder {
             Blueprint::Reverse => Template::Reverse,
             Blueprint::Proxy(group, rules) => Template::Proxy(self.group(group), rules),
             Blueprint::Deliver(content) => Template::Deliver(content),
+            Blueprint::Receive(destination) => Template::Receive(destination),
         }
     }
 
@@ -234,6 +240,12 @@ impl Builder {
 fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
     let first = group.members.first().map(|member| member.address.authority()).unwrap_or_default();
     Authority::new(&first).map_err(|bad| StartError::Upstream { address: first, reason: bad.reason })
+}
+
+/// Opens the folder that files are written to.
+fn destination(root: &Path, name: &Path, naming: Naming) -> io::Result<Arc<Destination>> {
+    let name = CString::new(name.as_os_str().as_bytes())?;
+    Ok(Destination::new(Root::open(root)?, name, naming))
 }
 
 /// The file is opened anew for each connection, so it may change; but it should be there now.

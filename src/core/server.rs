@@ -116,6 +116,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Files cannot be written where they should be.
+    #[error("cannot receive {}: {source}", path.display())]
+    Receive {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An upstream's name can stand in no request.
     #[error("`{address}` cannot be an upstream: {reason}")]
     Upstream {

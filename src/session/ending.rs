@@ -43,6 +43,9 @@ pub enum Ending {
     /// The file broke off while it was being sent.
     #[error("file lost: {0}")]
     FileLost(Fault),
+    /// What the client sent cannot be written, or the file not be named.
+    #[error("file not written: {0}")]
+    FileUnwritten(Fault),
     /// No byte has moved for the configured time.
     #[error("idle for too long")]
     Idle,
@@ -88,6 +91,7 @@ impl Ending {
             | Self::AnswerTruncated
             | Self::UpstreamSilent
             | Self::FileLost(_)
+            | Self::FileUnwritten(_)
             | Self::TooSlow
             | Self::Stalled
             | Self::Drained => Manner::Reset,
@@ -105,6 +109,7 @@ impl Ending {
             Self::AnswerTruncated | Self::UpstreamSilent => false,
             Self::NotIntroduced => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
+            Self::FileUnwritten(_) => true,
         }
     }
 }

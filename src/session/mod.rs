@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
-//! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
+//! `reverse`, `proxy`, `deliver`, `receive` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 //!
 //! Where a proxy is to say first on whose behalf it comes, an `introduction` precedes the task.
@@ -17,6 +17,7 @@ mod ending;
 pub mod http;
 mod introduction;
 mod proxy;
+mod receive;
 mod reception;
 mod reverse;
 mod slot;
@@ -29,6 +30,7 @@ use std::rc::Rc;
 
 pub use deliver::Content;
 pub use ending::{Ending, Farewell};
+pub use receive::{Destination, Naming};
 pub use reception::Reception;
 pub use slot::{SESSION, Slot};
 pub use template::Template;
