@@ -7,6 +7,7 @@
 //!      ▼                      └─────► Reading ───────────────┘ in memory
 //!   told, and known for a while                                ▲
 //!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
+//!   Sampling: a large text's beginning is read, and the result kept with it
 //! ```
 //!
 //! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
