@@ -62,6 +62,11 @@ fn origin(answer: impl Into<String>) -> Upstream {
     })
 }
 
+/// An origin that tells its name.
+fn named_origin(name: &str) -> Upstream {
+    origin(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{name}", name.len()))
+}
+
 fn read_head(stream: &mut TcpStream) -> bool {
     use std::io::Read;
     let mut head = Vec::new();
@@ -245,6 +250,94 @@ backends! {
         let missing = Launch::new(backend, ["missing.json"]).in_folder(place.path("").as_path()).run(b"");
         assert_ne!(missing.status.code(), Some(0));
         assert!(missing.errors.contains("cannot read") && missing.errors.contains("missing.json"), "{}", missing.errors);
+    }
+
+    /// Each key of the original's configuration, in a file such as its tester writes, and what it means there.
+    fn every_key_of_the_originals_configuration_means_what_it_means_there(backend) {
+        let place = site(backend);
+        std::fs::write(place.path("site/big.h"), "int line;\n".repeat(500)).expect("a temporary file");
+        std::fs::write(place.path("site/big.bin"), "int line;\n".repeat(500)).expect("a temporary file");
+        let (first, second) = (named_origin("first"), named_origin("second"));
+        let both = json!([first.address().to_string(), second.address().to_string()]);
+        let files = |path: &str, more: Value| {
+            let mut route = json!({ "req_path": path, "type": "file_serve", "dir_path": "./site/" });
+            if let (Some(route), Value::Object(more)) = (route.as_object_mut(), more) {
+                route.extend(more);
+            }
+            route
+        };
+        let document = json!({
+            "server_name": "a name of its own",
+            "workers": 2,
+            "servers": [
+                {
+                    "listeners": [{ "host": HERE, "port": 0 }],
+                    "hostnames": ["localhost", "localhost:8001", HERE],
+                    "routes": [
+                        files("/", json!({ "index": ["a.txt"], "gzip_enable": false })),
+                        files("/level-default", json!({ "gzip_enable": true, "gzip_level": -1, "gzip_mime_types": ["text/x-c"] })),
+                        files("/level-9", json!({ "gzip_enable": true, "gzip_level": 9, "gzip_mime_types": ["application/octet-stream"] })),
+                        files("/only", json!({ "ip_whitelist": [HERE] })),
+                        files("/not", json!({ "ip_blacklist": [HERE] })),
+                        files("/both", json!({ "ip_whitelist": [HERE, "10.0.0.1"], "ip_blacklist": [HERE] })),
+                        files("/others", json!({ "ip_whitelist": ["10.0.0.1"] })),
+                        { "req_path": "/moved", "type": "redirect", "http_status_code": 307, "redirect_url": "http://localhost:8002/" },
+                        { "req_path": "/turns", "type": "reverse_proxy", "upstreams": both.clone(), "load_balancing": "round_robin" },
+                        { "req_path": "/default", "type": "reverse_proxy", "upstreams": both.clone() },
+                        { "req_path": "/same", "type": "reverse_proxy", "upstreams": both, "load_balancing": "ip_hash" },
+                    ],
+                },
+                {
+                    "listeners": [{ "host": HERE, "port": 0 }],
+                    "hostnames": ["second.example"],
+                    "routes": [{ "req_path": "/", "type": "redirect", "http_status_code": 302, "redirect_url": "/elsewhere" }],
+                },
+            ],
+        });
+        place.write(&document.to_string());
+        let launch = Launch::new(backend, ["xps_config.json"]).in_folder(place.path("").as_path());
+        let service = Service::new(launch.start());
+        let ask_at = |host: &str, target: &str, lines: &str| {
+            let mut wire = Wire::to(service.address());
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{lines}Connection: close\r\n\r\n"));
+            wire.response()
+        };
+        let ask = |target: &str| ask_at("localhost:8001", target, "");
+        assert_eq!((ask("/").text().as_str(), ask("/").field("Server")), ("Grüße", Some("a name of its own")));
+        for (target, status) in [
+            ("/only/a.txt", 200), ("/not/a.txt", 403), ("/both/a.txt", 403), ("/others/a.txt", 403), ("/moved", 307), ("/moved/on", 307),
+            ("/movedon", 404), ("/test/c.txt", 200),
+        ] {
+            assert_eq!(ask(target).status, status, "{target}");
+        }
+        assert_eq!(ask("/moved").field("Location"), Some("http://localhost:8002/"));
+        assert_eq!(ask_at("second.example", "/", "").field("Location"), Some("/elsewhere"));
+        assert_eq!(ask_at("third.example", "/", "").status, 404);
+        let coding = |target: &str| {
+            let response = ask_at("localhost", target, "Accept-Encoding: gzip\r\n");
+            assert_eq!(response.status, 200, "{target}");
+            response.field("Content-Encoding").map(str::to_owned)
+        };
+        for (target, expected) in [
+            ("/big.h", None), ("/level-default/big.h", Some("gzip")), ("/level-9/big.h", Some("gzip")),
+            ("/level-default/big.bin", None), ("/level-9/big.bin", Some("gzip")),
+        ] {
+            assert_eq!(coding(target).as_deref(), expected, "{target}");
+        }
+        // From which upstream a worker begins is its own affair; over the turns both are asked as often.
+        for path in ["/turns", "/default"] {
+            let mut wire = Wire::to(service.address());
+            let names: Vec<String> = (0..4)
+                .map(|_| {
+                    wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+                    wire.response().text()
+                })
+                .collect();
+            assert_ne!(names[0], names[1], "{path}");
+            assert_eq!(names[..2], names[2..], "{path}");
+        }
+        let same: Vec<String> = (0..6).map(|_| ask("/same").text()).collect();
+        assert!(same.iter().all(|name| *name == same[0]), "{same:?}");
     }
 
     /// As a tester does that knows nothing of either: the same targets, directly and through the proxy.
