@@ -32,6 +32,10 @@ impl Files {
         self.0.insert(path.as_bytes().to_vec(), bytes.into());
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(path, bytes)| (&path[..], &bytes[..]))
+    }
+
     /// Looks a path up as `openat2` does with `RESOLVE_BENEATH`, but refuses every `..`.
     pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
         let path = normalised(path)?;
