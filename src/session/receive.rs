@@ -215,7 +215,12 @@ impl Task for Receive {
             }
             (State::ClosingFile { is_published: false }, Outcome::Done) => State::Removing,
             (State::ClosingFile { is_published: true }, Outcome::Done) => State::Gone,
-            (State::Removing, Outcome::Done | Outcome::Failed(_)) => State::Gone,
+            (State::Removing, Outcome::Done) => State::Gone,
+            (State::Removing, Outcome::Failed(fault)) => {
+                let folder = self.destination.root.path().display();
+                tracing::warn!(%fault, %folder, "a temporary file, .xps-*.part, could not be removed");
+                State::Gone
+            }
             (state, outcome) => {
                 crate::tcp::unexpected("receive", &state, &outcome, self.token);
                 debug_assert!(slot == Slot::File);
