@@ -37,7 +37,7 @@ fn client(sim: &mut Sim, to: SocketAddr, seed: u64, number: u64) -> Client {
     };
     // No two are the same, and none is a beginning of another.
     let payload: Vec<u8> = (0..length).map(|at| (draw(number + 1, at / 8) >> (8 * (at % 8))) as u8).collect();
-    let is_whole = draw(seed, 10 * number + 2) % 4 > 0;
+    let is_whole = !draw(seed, 10 * number + 2).is_multiple_of(4);
     let mut steps = match draw(seed, 10 * number + 3) % 3 {
         0 => vec![Step::SendSlowly { bytes: payload.clone(), piece_bytes: 7_000, every: Duration::from_millis(20) }],
         _ => vec![Step::Send(payload.clone())],
@@ -53,7 +53,7 @@ fn run(seed: u64) -> Vec<String> {
     let faults = if seed.is_multiple_of(4) { Faults::none() } else { Faults::random(seed) };
     let slack_bytes = (faults.batch_max + 8) * faults.pool.large_bytes;
     let mut sim = Sim::new(seed, faults);
-    let is_taken = draw(seed, 1) % 2 == 0;
+    let is_taken = draw(seed, 1).is_multiple_of(2);
     if is_taken {
         sim.file("in", b"from before".to_vec());
     }
