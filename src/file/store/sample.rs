@@ -29,6 +29,9 @@ impl Store {
             (None, Content::Memory(_) | Content::Folder | Content::Special) => return Lookup::Found(Ok(false)),
         };
         let key = key_of(place, Aspect::Charset, path);
+        if let Some(Err(fault)) = self.passing.get(&key[..]) {
+            return Lookup::Found(Err(*fault));
+        }
         if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Sampling { resource: Rc::clone(resource) }) {
             let length = resource.info.size.min(charset::READ_BYTES as u64) as usize;
             ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length });
@@ -36,7 +39,8 @@ impl Store {
         Lookup::Pending
     }
 
-    /// What was read, or not: of that there is no charset. That it cannot be sent either shows when it is sent.
+    /// What was read, or not: then those who wait are told so, and it is not remembered. That it cannot be sent either shows
+    /// when it is sent.
     pub(super) fn on_sampled(
         &mut self,
         key: Box<[u8]>,
@@ -44,7 +48,11 @@ impl Store {
         resource: Rc<Resource>,
         outcome: &Outcome,
     ) {
-        resource.set_utf8(matches!(outcome, Outcome::Read(bytes) if charset::is_utf8(bytes)));
+        match outcome {
+            Outcome::Failed(fault) => drop(self.passing.insert(key.clone(), Err(*fault))),
+            Outcome::Read(bytes) => resource.set_utf8(charset::is_utf8(bytes)),
+            _ => {}
+        }
         self.under_way.remove(&key);
         self.woken.extend(waiters);
         // Looked up anew it would be another resource, to be read again, if it is too large to be kept.

@@ -343,11 +343,13 @@ fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
 }
 
 #[test]
-fn a_beginning_that_cannot_be_read_gets_no_charset_and_is_not_read_again() {
+fn a_beginning_that_cannot_be_read_is_told_to_who_waits_and_not_remembered() {
     let mut bench = Bench::new(StoreLimits::default());
     let source = bench.fetched(c"file", INFO, b"");
     let ask = |bench: &mut Bench| bench.store.is_utf8(&bench.place, c"file", &source, bench.inquiry(), &mut bench.ops);
     assert!(matches!(ask(&mut bench), Lookup::Pending));
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
-    assert!(matches!(ask(&mut bench), Lookup::Found(Ok(false))));
+    assert!(matches!(ask(&mut bench), Lookup::Found(Err(Fault::Os(libc::EIO)))), "it goes out without a charset");
+    bench.end_turn();
+    assert!(matches!(ask(&mut bench), Lookup::Pending), "the next one who asks has another attempt");
 }
