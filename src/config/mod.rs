@@ -385,6 +385,16 @@ pub struct Limits {
     pub offload: OffloadLimits,
 }
 
+impl Limits {
+    /// How many connections a worker may serve yet that has accepted so many; `None`: any number.
+    pub const fn connections_left(&self, accepted: u64) -> Option<u64> {
+        match self.connections_total {
+            0 => None,
+            total => Some(total.saturating_sub(accepted)),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

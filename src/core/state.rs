@@ -281,7 +281,7 @@ impl Core {
         self.links.pump(&mut self.ops);
         self.arm_sweep();
         self.arm_link_expiry();
-        if self.left_to_serve() == Some(0) && self.sessions.is_empty() {
+        if self.limits.connections_left(self.accepted) == Some(0) && self.sessions.is_empty() {
             self.drain(now, None);
         }
         self.settle_phase();
@@ -449,14 +449,6 @@ impl Core {
         self.sessions.len() - self.surplus < self.limits.connections_max && self.admission.has_room()
     }
 
-    /// How many connections may come yet; `None`: any number.
-    const fn left_to_serve(&self) -> Option<u64> {
-        match self.limits.connections_total {
-            0 => None,
-            total => Some(total.saturating_sub(self.accepted)),
-        }
-    }
-
     /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
     fn pump_listeners(&mut self) {
         let served = self.sessions.len() - self.surplus;
@@ -465,7 +457,8 @@ impl Core {
         // Each gets its share, so that a burst on all of them stays within the bound; what is left over is asked for anew.
         let listeners = self.listeners.len().max(1);
         let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
-        let left = self.left_to_serve().map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX));
+        let left =
+            self.limits.connections_left(self.accepted).map_or(u32::MAX, |left| left.try_into().unwrap_or(u32::MAX));
         let is_draining = self.phase != Phase::Serving || left == 0;
         self.is_full = room == 0 && !is_draining && !self.listeners.is_empty();
         self.listeners.retain(|_, entrance| {

@@ -7,7 +7,6 @@
 //!      ▼                      └─────► Reading ───────────────┘ in memory
 //!   told, and known for a while                                ▲
 //!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
-//!   Sampling: a large text's beginning is read, and the result kept with it
 //! ```
 //!
 //! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
@@ -30,7 +29,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use self::job::{Input, Job, Step};
+use self::job::{Input, Job, Step, token};
 use self::key::{Aspect, key_of};
 pub use self::limits::StoreLimits;
 use super::cache::{self, Cache};
@@ -38,7 +37,7 @@ use super::compress::{self, Coding, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
-use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Root, Time, Token};
+use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Root, Time};
 use crate::table::{Key, Table};
 
 /// The kind that marks the store's tokens.
@@ -595,10 +594,6 @@ impl Found {
             Self::Folder(listed) => listed.memory(),
         }
     }
-}
-
-fn token(job: Key) -> Token {
-    Token { machine: job, kind: STORE, slot: 0 }
 }
 
 #[cfg(test)]

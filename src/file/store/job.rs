@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{OpenFile, Resource};
-use crate::driver::{File, FileInfo};
+use super::{OpenFile, Resource, STORE};
+use crate::driver::{File, FileInfo, Token};
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::{Listed, Sort};
 use crate::table::Key;
@@ -100,4 +100,9 @@ impl Step {
             | Self::Closing => 0,
         }
     }
+}
+
+/// What the outcomes of a job's operations carry.
+pub(super) fn token(job: Key) -> Token {
+    Token { machine: job, kind: STORE, slot: 0 }
 }

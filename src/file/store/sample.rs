@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::job::Step;
+use super::job::{Step, token};
 use super::key::{Aspect, key_of, plain_key_of};
-use super::{Content, Found, Inquiry, Lookup, Place, Resource, Store, token};
+use super::{Content, Found, Inquiry, Lookup, Place, Resource, Store};
 use crate::driver::{Op, Ops, Outcome};
 use crate::file::charset;
 use crate::table::Key;
