@@ -12,7 +12,7 @@ use support::filter::denying;
 use support::process::{Signal, wait_for_exit};
 use support::{Backend, Launch, patience};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "check",
     "explain",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 14] = [
     "echo",
     "reverse",
     "send",
+    "receive",
     "connect",
     "probe",
     "completions",

@@ -108,6 +108,10 @@ macro_rules! suite {
                     a_root_is_the_folder_that_its_path_leads_to_now,
                     a_read_gives_what_the_file_has,
                     a_folder_is_listed,
+                    a_new_file_is_written_and_gets_its_name_in_one_step,
+                    a_name_that_is_taken_is_replaced_only_when_that_is_asked_for,
+                    a_new_file_has_a_name_and_no_path,
+                    a_write_that_the_kernel_refuses_is_a_fault,
                     a_computation_comes_back,
                 ];
                 connect: [

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 18] = [
+const MACHINES: [(&str, &str); 19] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Introduction", "src/session/introduction.rs"),
@@ -19,6 +19,7 @@ const MACHINES: [(&str, &str); 18] = [
     ("Member health", "src/upstream/group/health.rs"),
     ("Proxy", "src/session/proxy.rs"),
     ("Deliver", "src/session/deliver.rs"),
+    ("Receive", "src/session/receive.rs"),
     ("Http", "src/session/http/mod.rs"),
     ("Forward", "src/session/http/forward.rs"),
     ("Store", "src/file/store.rs"),

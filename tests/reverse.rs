@@ -144,4 +144,30 @@ backends! {
             }
         });
     }
+
+    /// Stage 1 of the course: the process ends with its only client, with code 1.
+    fn once_serves_one_client_and_exits_with_1_when_it_leaves(backend) {
+        let mut xps = Launch::reverse(backend).flag("--once").start();
+        let stream = connect(xps.address());
+        for (line, answer) in [("stressed\n", "desserts\n"), ("ab\n", "ba\n")] {
+            (&stream).write_all(line.as_bytes()).expect("the server takes it");
+            let mut received = vec![0; answer.len()];
+            std::io::Read::read_exact(&mut &stream, &mut received).expect("an answer");
+            assert_eq!(received, answer.as_bytes());
+        }
+        assert!(xps.is_running());
+        // No other one is served: a second one waits in the backlog, if it gets there, until the process ends.
+        let second = std::net::TcpStream::connect(xps.address());
+        drop(stream);
+        let status = xps.wait();
+        assert_eq!(status.code(), Some(1), "{status}");
+        assert!(second.is_err() || second.is_ok_and(|second| support::was_cut(&second)));
+    }
+
+    fn once_ends_in_order_when_it_is_stopped_before_a_client_comes(backend) {
+        let xps = Launch::reverse(backend).flag("--once").start();
+        xps.finish();
+        let finished = Launch::new(backend, ["reverse", "127.0.0.1:0", "127.0.0.2:0", "--once"]).run(b"");
+        assert_eq!(finished.status.code(), Some(2), "{}", finished.errors);
+    }
 }

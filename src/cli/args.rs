@@ -12,6 +12,9 @@ mod server;
 mod stream;
 mod tools;
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use clap::builder::{OsStr, PossibleValuesParser, Resettable};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -22,7 +25,7 @@ pub use self::log::LogOptions;
 pub use self::proxy::{PROXY_HTTP, ProxyOptions};
 pub use self::serve::ServeOptions;
 pub use self::server::{AllOptions, Settings, SocketOptions};
-pub use self::stream::{EchoOptions, ReverseOptions, SendOptions};
+pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
 pub use self::tools::{ConnectOptions, ProbeOptions};
 use crate::telemetry::LogFormat;
 
@@ -59,11 +62,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
     // The demonstration's variables are no other command's, not even to be found wrong.
     let mut command = without_variables(definition());
-    let mut matches = match command.try_get_matches_from_mut(std::env::args_os()) {
+    let words = with_command(&command, std::env::args_os().collect());
+    let mut matches = match command.try_get_matches_from_mut(&words) {
         Ok(matches) if matches.subcommand().is_some() => matches,
         Ok(_) | Err(_) => {
             command = definition();
-            command.try_get_matches_from_mut(std::env::args_os())?
+            command.try_get_matches_from_mut(&words)?
         }
     };
     if let Some((name, _)) = matches.subcommand()
@@ -77,6 +81,22 @@ pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
         None => Some(given::given(&command, &matches)),
     };
     Ok((Arguments::from_arg_matches_mut(&mut matches)?, given.unwrap_or_default()))
+}
+
+/// `xps FILE`, eXpServer's own command line, is `xps run FILE` by its profile. A file that is called like a command is not
+/// meant; one that is not there is, where its name says that it is a file's.
+fn with_command(command: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_file = |word: &OsString| {
+        let path = Path::new(word);
+        let looks_so = || word.as_encoded_bytes().contains(&b'/') || path.extension().is_some_and(|end| end == "json");
+        !word.as_encoded_bytes().starts_with(b"-") && (path.is_file() || looks_so())
+    };
+    let is_command =
+        |word: &OsString| word == "help" || word.to_str().is_some_and(|word| command.find_subcommand(word).is_some());
+    if words.get(1).is_some_and(|word| !is_command(word) && is_file(word)) {
+        words.splice(1..1, ["run", "--profile", "expserver"].map(OsString::from));
+    }
+    words
 }
 
 /// Without the variables of the options that stand before a command.
@@ -99,7 +119,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// The commands that `xps man` has a page for.
-pub const DOCUMENTED: [&str; 14] = [
+pub const DOCUMENTED: [&str; 15] = [
     "proxy",
     "serve",
     "run",
@@ -110,6 +130,7 @@ pub const DOCUMENTED: [&str; 14] = [
     "echo",
     "reverse",
     "send",
+    "receive",
     "connect",
     "probe",
     "completions",
@@ -119,15 +140,20 @@ pub const DOCUMENTED: [&str; 14] = [
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
 /// Without a command it starts a demonstration on ports 8001 to 8004 of this machine, or the next free ones, and says what to try.
+///
+/// `xps FILE`, with a configuration file in place of a command, is `xps run FILE --profile expserver`: what eXpServer does with
+/// its file.
 #[derive(Debug, Parser)]
 #[command(
     name = "xps",
     disable_version_flag = true,
     max_term_width = 100,
+    override_usage = "xps [OPTIONS] [COMMAND]\n       xps FILE [OPTIONS]",
     after_help = "Every option can also be set by the environment variable named with it.\n\
                   Exit codes: 0 ok, 1 failure at run time, 2 usage, 4 the demanded back-end is unavailable.",
     after_long_help = "Examples:\n  \
         xps                                                          the demonstration\n  \
+        xps xps_config.json                                          serve as this file says, in eXpServer's way\n  \
         xps proxy --listen 8080 --upstream 127.0.0.1:3000            relay port 8080 of every address\n  \
         xps echo 127.0.0.1:8004 --backend epoll --workers 1          one thread, without io_uring\n  \
         xps probe                                                    what is allowed here, and how to allow more\n\n\
@@ -205,6 +231,8 @@ pub enum Command {
     ///
     /// An option that is given, here or by its variable, holds in place of what the file says, also after a reload and in
     /// the process that takes over. The banner and the log name those that are.
+    ///
+    /// `xps FILE` is `xps run FILE --profile expserver`.
     #[command(after_help = "Examples:\n  \
         xps run\n  \
         xps check site.json && xps run site.json\n  \
@@ -255,7 +283,8 @@ pub enum Command {
     /// --line-max is reversed in pieces.
     #[command(after_help = "Example:\n  \
         xps reverse 127.0.0.1:8003\n  \
-        echo stressed | nc -N 127.0.0.1 8003")]
+        echo stressed | nc -N 127.0.0.1 8003\n  \
+        xps reverse 127.0.0.1:8080 --once      (ends with its only client)")]
     Reverse(ReverseOptions),
 
     /// Send a file to whoever connects, then close
@@ -267,6 +296,17 @@ pub enum Command {
         nc 192.0.2.7 8005 > backup.tar\n  \
         xps send /srv/files/today/list.txt --root /srv/files")]
     Send(SendOptions),
+
+    /// Write what a client sends to a file
+    ///
+    /// One connection is one file: it ends where the client ends its side, and so does the program. The file is written
+    /// under a temporary name beside FILE and gets its own when all of it is on the disk; then the connection is closed.
+    /// Of a connection that breaks off, or when the disk is full, nothing is left, and the exit code is 1.
+    #[command(after_help = "Examples:\n  \
+        xps receive t2.txt --listen 127.0.0.1:8080\n  \
+        nc -N 127.0.0.1 8080 < t1.txt\n  \
+        xps receive incoming.log --keep --listen 0.0.0.0:8006")]
+    Receive(ReceiveOptions),
 
     /// Connect to a server: standard input to it, its answer to standard output
     ///

@@ -14,7 +14,7 @@ use super::args::CheckOptions;
 use super::failure::Failure;
 use super::run::{place, read, without_logs};
 use crate::config::build::{self, Builder};
-use crate::config::file::{AccessTarget, File};
+use crate::config::file::{AccessTarget, File, Profile};
 use crate::config::{FrontConfig, HandlerConfig, HostConfig, ListenAddress, ServerConfig, Service, SiteConfig};
 use crate::core;
 use crate::driver::access::{is_missing, may_write};
@@ -23,7 +23,7 @@ use crate::driver::probe::choose;
 /// Says what is wrong.
 pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     let path = &options.file;
-    let mut file = read(path)?;
+    let mut file = read(path, Profile::Xps)?;
     let (folder, _) = place(path)?;
     let mut findings = Findings::default();
     if !options.no_fs {

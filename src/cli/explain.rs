@@ -29,7 +29,7 @@ use crate::session::http::{Front, Handler, Host, Route};
 /// Prints the explanation. Where the request would be refused, that is a failure, too.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let (folder, path) = place(&options.file)?;
-    let mut file = read(&path)?;
+    let mut file = read(&path, options.profile.unwrap_or_default())?;
     without_logs(&mut file);
     let config = Builder::new(&folder).server(&file, 1)?;
     let request = Request::of(options)?;
@@ -81,7 +81,8 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
                 }
             }
             Service::SendText(_) => "a text is sent".to_owned(),
-            Service::SendFile { root, path } => format!("the file {} is sent", root.join(path).display()),
+            Service::Receive { root, name, .. } => format!("what comes is written to {}", root.join(name).display()),
+            Service::SendFile { root, path, .. } => format!("the file {} is sent", root.join(path).display()),
             Service::Http(_) => "HTTP".to_owned(),
         },
     );

@@ -118,6 +118,20 @@ pub enum Failure {
         /// The folder.
         root: PathBuf,
     },
+    /// What was to be written is there already.
+    #[error("{} is there already", .0.display())]
+    FileThere(PathBuf),
+    /// A file was to be received, and was not.
+    #[error("{} was not received: {reason}", path.display())]
+    NotReceived {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The only client that was to be served has left.
+    #[error("the client has left, and --once serves no other")]
+    ClientLeft,
     /// Standard input or output cannot be used.
     #[error("cannot write: {0}")]
     Output(#[source] io::Error),
@@ -169,6 +183,9 @@ impl Failure {
             | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
+            | Self::ClientLeft
+            | Self::NotReceived { .. }
+            | Self::FileThere(_)
             | Self::Output(_)
             | Self::Log(_)
             | Self::Thread(_)
@@ -194,6 +211,7 @@ impl Failure {
             Self::Overlap { .. } => {
                 Some("the kernel lets only one of them listen: name each address, or only the one for all".to_owned())
             }
+            Self::FileThere(_) => Some("--force replaces it; --keep takes the next free name".to_owned()),
             Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
             Self::LeadsOut { target, .. } => {
                 Some(format!("send {} itself, or name a --root that contains both", target.display()))
@@ -218,12 +236,19 @@ impl Failure {
             Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
                 Some("`xps reload --force` sends it all the same; a process that does not catch it dies".to_owned())
             }
-            Self::Start(StartError::File { .. } | StartError::Upstream { .. } | StartError::Inherit(_))
+            Self::Start(
+                StartError::File { .. }
+                | StartError::Receive { .. }
+                | StartError::Upstream { .. }
+                | StartError::Inherit(_),
+            )
             | Self::Run(_)
             | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::ErrorPage { .. }
+            | Self::ClientLeft
+            | Self::NotReceived { .. }
             | Self::Output(_)
             | Self::Log(LogError::Directives(_) | LogError::Second(_)) => None,
         }
@@ -245,6 +270,7 @@ impl Failure {
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }
+                | StartError::Receive { .. }
                 | StartError::Upstream { .. }
                 | StartError::Inherit(_)
                 | StartError::Worker(_),
@@ -256,6 +282,9 @@ impl Failure {
             | Self::NotAFolder { .. }
             | Self::AccessLog { .. }
             | Self::ErrorPage { .. }
+            | Self::ClientLeft
+            | Self::NotReceived { .. }
+            | Self::FileThere(_)
             | Self::Output(_)
             | Self::Thread(_)
             | Self::Bridge(_) => RUN_TIME,

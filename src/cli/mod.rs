@@ -100,6 +100,7 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
         Some(Command::Echo(options)) => serve::echo(&options, invocation),
         Some(Command::Reverse(options)) => serve::reverse(&options, invocation),
         Some(Command::Send(options)) => serve::send(options, invocation),
+        Some(Command::Receive(options)) => serve::receive(options, invocation),
         Some(Command::Connect(options)) => connect::run(options, invocation),
         Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {

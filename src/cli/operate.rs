@@ -1,8 +1,10 @@
 //! Running a server: what its user is told, and what is asked of whoever started it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -18,6 +20,7 @@ use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service
 use crate::core::{DrainCause, Operator, RunError, Server, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
+use crate::session::Farewell;
 use crate::telemetry::{self, LogFormat, access};
 
 /// How long the end of the program waits for the disks that access logs are on.
@@ -28,12 +31,32 @@ pub type Reload = Box<dyn FnMut() -> Result<ServerConfig, Failure>>;
 
 /// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
 pub fn operate(
-    mut config: ServerConfig,
+    config: ServerConfig,
     log: &LogOptions,
     hints: &[String],
     reload: Option<Reload>,
     invocation: &Invocation,
 ) -> Result<(), Failure> {
+    operate_to_end(config, log, hints, reload, invocation).map(drop)
+}
+
+/// Serves one connection; how it ended, if there was one before the server was stopped.
+pub fn operate_once(
+    config: ServerConfig,
+    log: &LogOptions,
+    invocation: &Invocation,
+) -> Result<Option<Farewell>, Failure> {
+    let limits = Limits { connections_total: 1, ..config.limits };
+    operate_to_end(ServerConfig { workers: 1, limits, ..config }, log, &[], None, invocation)
+}
+
+fn operate_to_end(
+    mut config: ServerConfig,
+    log: &LogOptions,
+    hints: &[String],
+    reload: Option<Reload>,
+    invocation: &Invocation,
+) -> Result<Option<Farewell>, Failure> {
     let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
     let _log = telemetry::start(setup)?;
     invocation.backend.set(config.backend);
@@ -62,13 +85,15 @@ pub fn operate(
         let banner = banner::banner(&server, &services, &hints);
         terminal.run(move || super::say(&banner));
     }
-    server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process })?;
+    let last = Rc::default();
+    let shared = Rc::clone(&last);
+    server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process, last: shared })?;
     // The workers that used them have ended.
     let lost = access::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
         tracing::warn!(dropped = lost, "access log lines were lost in all");
     }
-    Ok(())
+    Ok(last.get())
 }
 
 /// The terminal or the service manager that a server was started from.
@@ -81,6 +106,8 @@ struct Console {
     reload: Option<Reload>,
     overrides: Overrides,
     process: ProcessSettings,
+    /// How the session ended that was the last to end.
+    last: Rc<Cell<Option<Farewell>>>,
 }
 
 impl Operator for Console {
@@ -116,6 +143,10 @@ impl Operator for Console {
                 self.manager.tell([NotifyState::Ready]);
             })
             .ok()
+    }
+
+    fn on_ended(&mut self, last: Option<Farewell>) {
+        self.last.set(last);
     }
 
     fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
@@ -202,7 +233,7 @@ fn tell_choice(server: &Server) {
 /// Whether a connection may need a descriptor besides its own: an upstream's, or a file's.
 fn takes_another(service: &Service) -> bool {
     match service {
-        Service::TcpProxy(..) | Service::SendFile { .. } => true,
+        Service::TcpProxy(..) | Service::SendFile { .. } | Service::Receive { .. } => true,
         Service::Http(front) => {
             let mut routes = front.hosts.iter().flat_map(|host| &host.routes);
             routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))
@@ -218,7 +249,7 @@ fn served_folders(service: &Service) -> usize {
             let routes = front.hosts.iter().flat_map(|host| &host.routes);
             routes.filter(|route| matches!(&route.handler, HandlerConfig::Site(site) if site.root.is_some())).count()
         }
-        Service::SendFile { .. } => 1,
+        Service::SendFile { .. } | Service::Receive { .. } => 1,
         Service::Echo | Service::Reverse | Service::TcpProxy(..) | Service::SendText(_) => 0,
     }
 }

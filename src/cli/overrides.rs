@@ -10,7 +10,7 @@ pub struct Overrides {
 }
 
 /// Of the options of `xps run`, those that are about no key of the file.
-const NO_KEYS: [&str; 4] = ["file", "quiet", "log_level", "log_format"];
+const NO_KEYS: [&str; 5] = ["file", "profile", "quiet", "log_level", "log_format"];
 
 impl Overrides {
     /// Those of what was given that a file has keys for.

@@ -9,11 +9,13 @@ use super::args::{RunOptions, Settings};
 use super::failure::Failure;
 use super::operate::operate;
 use crate::config::build::Builder;
+use crate::config::file::Profile;
 use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
 
 /// Serves, and reads the file anew when it is asked to. What was given on the command line has the last word each time.
 pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let profile = options.profile.unwrap_or_default();
     // The way to it, not where that leads now: a link on it may be switched to another release before the next reload.
     let (folder, path) = place(&options.file)?;
     let log = options.log.clone();
@@ -23,7 +25,7 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
         if std::mem::replace(&mut is_running, true) {
             refuse_pipe(&path)?;
         }
-        let mut file = read(&path)?;
+        let mut file = read(&path, profile)?;
         options.apply(&mut file);
         Ok(builder.server(&file, limits::usable_cpus())?)
     };
@@ -55,10 +57,10 @@ pub fn place(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((folder, whole))
 }
 
-/// Reads a file, or says everything that is wrong with it.
-pub fn read(path: &Path) -> Result<file::File, Failure> {
+/// Reads a file, or says everything that is wrong with it. The profile holds where it names none.
+pub fn read(path: &Path, profile: Profile) -> Result<file::File, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
-    file::parse(&text).map_err(|problems| {
+    file::parse_with(&text, profile).map_err(|problems| {
         let name = path.display().to_string();
         let mut all: String = problems.iter().map(|problem| format!("{}\n\n", problem.in_file(&name))).collect();
         let count = problems.len();

@@ -5,20 +5,21 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Invocation;
 use super::args::{
-    self, EchoOptions, ProxyOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
+    self, EchoOptions, ProxyOptions, ReceiveOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
 };
 use super::failure::Failure;
-use super::operate::operate;
+use super::operate::{operate, operate_once};
 use super::units::StatusPage;
 use crate::config::build;
 use crate::config::file::File;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, ServerConfig, Service,
-    SiteConfig, start,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ServerConfig,
+    Service, SiteConfig, start,
 };
 use crate::driver::{Links, limits};
 use crate::file::compress::Compression;
 use crate::http::error_page::ErrorPages;
+use crate::session::{Ending, Farewell, Naming};
 use crate::telemetry::access::{AccessFormat, AccessLog};
 use crate::upstream::{GroupConfig, Rules};
 
@@ -104,13 +105,14 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
         compression: (!options.no_compression).then_some(compression),
         precompressed: !options.no_precompressed,
         charset: options.charset,
-        cors: options.cors,
+        ..SiteConfig::default()
     };
     let answers = AnswerConfig {
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         replaced: options.header.iter().map(|header| header.0.name.clone()).collect(),
         fields: options.header.into_iter().map(|header| (header.0.name, header.0.value)).collect(),
         error_pages: error_pages(&options.error_page)?,
+        cors: options.cors,
         ..AnswerConfig::default()
     };
     let front = FrontConfig::of(HandlerConfig::Site(Box::new(site)), answers, access);
@@ -137,17 +139,57 @@ pub fn echo(options: &EchoOptions, invocation: &Invocation) -> Result<(), Failur
 
 /// Sends back reversed.
 pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let ReverseOptions { listen, server, socket, pipe, line, log } = options;
+    let ReverseOptions { listen, once, server, socket, pipe, line, log } = options;
     let listeners = each(listen, socket, &Service::Reverse);
-    operate(ServerConfig { listeners, ..config_of(&[server, pipe, line]) }, log, &[], None, invocation)
+    let config = ServerConfig { listeners, ..config_of(&[server, pipe, line]) };
+    if !*once {
+        return operate(config, log, &[], None, invocation);
+    }
+    if config.listeners.len() > 1 {
+        return Err(Failure::Usage("--once serves one client, so it listens on one address".to_owned()));
+    }
+    match operate_once(config, log, invocation)? {
+        Some(_) => Err(Failure::ClientLeft),
+        None => Ok(()),
+    }
 }
 
 /// Sends a file.
 pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure> {
     let SendOptions { file, listen, root, server, socket, log } = options;
     let (root, path) = beneath(&file, root)?;
-    let listeners = each(&listen, &socket, &Service::SendFile { root, path });
+    let listeners = each(&listen, &socket, &Service::SendFile { root, path, on_missing: OnMissing::Refuse });
     operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
+}
+
+/// Writes what comes to a file, or several.
+pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), Failure> {
+    let ReceiveOptions { file, listen, keep, force, server, socket, pipe, log } = options;
+    let failed = |reason: io::Error| Failure::NotReceived { path: file.clone(), reason: reason.to_string() };
+    let name = file.file_name().map(PathBuf::from).ok_or_else(|| failed(io::Error::other("it has no name")))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = folder.canonicalize().map_err(failed)?;
+    // Every connection would meet it; better it is said now. A link is not followed, and so not replaced either.
+    match file.symlink_metadata() {
+        Ok(found) if !found.is_file() => return Err(failed(io::Error::other("what is there is no regular file"))),
+        Ok(_) if !force && !keep => return Err(Failure::FileThere(file)),
+        Ok(_) | Err(_) => {}
+    }
+    let service = Service::Receive { root, name, naming: Naming { is_numbered: keep, replaces: force } };
+    let config = ServerConfig { listeners: each(&listen, &socket, &service), ..config_of(&[&server, &pipe]) };
+    if keep {
+        return operate(config, &log, &[], None, invocation);
+    }
+    if config.listeners.len() > 1 {
+        let message = "one connection is taken, so there is one address to listen on; --keep takes more of both";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let reason = match operate_once(config, &log, invocation)? {
+        Some(Farewell { ending: Ending::Done, .. }) => return Ok(()),
+        Some(farewell) => farewell.to_string(),
+        None => "no client came".to_owned(),
+    };
+    Err(Failure::NotReceived { path: file, reason })
 }
 
 /// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, and on the way to

@@ -12,8 +12,8 @@ mod forward;
 
 use self::forward::rules;
 use super::file::{
-    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Listener, Place, Protocol, Route, RouteKind,
-    Server, Symlinks,
+    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Listener, Origin, Place, Protocol, Route,
+    RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
     AnswerConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig,
@@ -138,7 +138,7 @@ impl Builder {
                 let folder = file.parent().unwrap_or(&self.folder).to_owned();
                 let root = tcp.root.as_deref().map_or(folder, |root| self.folder.join(root));
                 let path = file.strip_prefix(&root).map(Path::to_owned).unwrap_or(file);
-                Service::SendFile { root, path }
+                Service::SendFile { root, path, on_missing: tcp.on_missing.into() }
             }
             // The checks demand a handler.
             Some(Handler::Echo) | None => Service::Echo,
@@ -146,7 +146,6 @@ impl Builder {
     }
 
     fn front(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<FrontConfig, BuildError> {
-        let server_name = Some(file.server_name.0.clone()).filter(|name| !name.is_empty());
         let mut hosts = Vec::with_capacity(servers.len());
         // Who names no hosts is for those that nobody names, and stands first.
         let (nameless, named): (Vec<&Server>, Vec<&Server>) =
@@ -159,8 +158,8 @@ impl Builder {
                     prefix: route.req_path.0.decoded().to_vec(),
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
-                    handler: self.handler(route, limits)?,
-                    answers: self.answers(route, server_name.clone())?,
+                    handler: self.handler(file, route, limits)?,
+                    answers: self.answers(file, route)?,
                 });
             }
             let target = server.access_log.as_ref().unwrap_or(&file.access_log);
@@ -168,11 +167,16 @@ impl Builder {
             let access_log = self.access_log(target, format.into())?;
             hosts.push(HostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
-        Ok(FrontConfig { answers: AnswerConfig { server_name, ..AnswerConfig::default() }, hosts })
+        let answers = AnswerConfig {
+            server_name: server_name(file),
+            cors: origin(file.cors.as_ref()),
+            ..AnswerConfig::default()
+        };
+        Ok(FrontConfig { answers, hosts })
     }
 
     /// How xps answers in its own name on a route.
-    fn answers(&self, route: &Route, server_name: Option<String>) -> Result<AnswerConfig, BuildError> {
+    fn answers(&self, file: &File, route: &Route) -> Result<AnswerConfig, BuildError> {
         let rules = &route.files.headers;
         let page = |(status, path): (&ErrorStatus, &PathBuf)| {
             let path = self.folder.join(path);
@@ -180,7 +184,8 @@ impl Builder {
             Ok((Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR), page))
         };
         Ok(AnswerConfig {
-            server_name,
+            server_name: server_name(file),
+            cors: cors(file, route),
             fields: (rules.set.iter().chain(&rules.add))
                 .flat_map(|(name, values)| values.iter().map(|value| (name.0.clone(), value.to_owned())))
                 .collect(),
@@ -213,10 +218,14 @@ impl Builder {
         Ok(Some(log))
     }
 
-    fn handler(&self, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {
+    fn handler(&self, file: &File, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {
         Ok(match route.kind {
             RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files))),
-            RouteKind::ReverseProxy => HandlerConfig::Forward(Box::new(self.forward(&route.proxy, route, limits)?)),
+            RouteKind::ReverseProxy => {
+                let mut forward = self.forward(&route.proxy, route, limits)?;
+                forward.response.cors = cors(file, route);
+                HandlerConfig::Forward(Box::new(forward))
+            }
             RouteKind::Redirect => redirect(route)?,
             RouteKind::Metrics => HandlerConfig::Metrics,
         })
@@ -227,6 +236,11 @@ impl Builder {
             root: options.dir_path.as_ref().map(|path| self.folder.join(path)),
             index: options.index.iter().map(|path| path.0.clone()).collect(),
             listing: options.listing,
+            listing_style: options.listing_style.into(),
+            unlisted: match options.unlisted {
+                Unlisted::Forbidden => Status::FORBIDDEN,
+                Unlisted::NotFound => Status::NOT_FOUND,
+            },
             dot_files: options.dot_files,
             fallback: options.fallback.as_ref().map(|path| path.0.clone()),
             links: match options.symlinks {
@@ -235,10 +249,22 @@ impl Builder {
             },
             compression: options.compresses().then(|| compression(options)),
             precompressed: options.precompressed,
-            charset: options.charset.as_ref().map(|charset| charset.0.clone()),
-            cors: options.cors.as_ref().map(|origin| origin.0.clone()),
+            charset: options.charset.clone(),
         }
     }
+}
+
+fn server_name(file: &File) -> Option<String> {
+    Some(file.server_name.0.clone()).filter(|name| !name.is_empty())
+}
+
+/// Whose scripts may read a route's answers.
+fn cors(file: &File, route: &Route) -> Option<String> {
+    origin(route.files.cors.as_ref().or(file.cors.as_ref()))
+}
+
+fn origin(configured: Option<&Origin>) -> Option<String> {
+    configured.and_then(Origin::field).map(str::to_owned)
 }
 
 fn compression(options: &FileOptions) -> Compression {

@@ -14,12 +14,15 @@ use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 pub use crate::driver::probe::BackendChoice;
 use crate::driver::{FeatureSet, Links, OffloadLimits};
+use crate::file::charset::Charset;
 use crate::file::compress::Compression;
+use crate::file::listing;
 use crate::file::store::StoreLimits;
 use crate::http::error_page::ErrorPages;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::http::redirect::Template;
 use crate::http::{HeadLimits, Status};
+use crate::session::Naming;
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{GroupConfig, KeepAlive, Rules};
 
@@ -81,7 +84,28 @@ pub enum Service {
         root: PathBuf,
         /// The file, relative to the root.
         path: PathBuf,
+        /// What becomes of one that cannot be sent.
+        on_missing: OnMissing,
     },
+    /// Writes what comes to files.
+    Receive {
+        /// The folder.
+        root: PathBuf,
+        /// The file's name in it.
+        name: PathBuf,
+        /// Which names further files get.
+        naming: Naming,
+    },
+}
+
+/// What becomes of a file that is missing or leads out of its root when the server starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The server does not start.
+    #[default]
+    Refuse,
+    /// Each connection is closed without a byte, for as long as the file cannot be opened.
+    Close,
 }
 
 impl Service {
@@ -94,6 +118,7 @@ impl Service {
             Self::Http(_) => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
+            Self::Receive { .. } => "receive",
         }
     }
 }
@@ -149,6 +174,8 @@ pub struct AnswerConfig {
     pub replaced: Vec<String>,
     /// Pages in place of ours.
     pub error_pages: ErrorPages,
+    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
+    pub cors: Option<String>,
 }
 
 impl Default for AnswerConfig {
@@ -160,6 +187,7 @@ impl Default for AnswerConfig {
             without: Vec::new(),
             replaced: Vec::new(),
             error_pages: ErrorPages::default(),
+            cors: None,
         }
     }
 }
@@ -241,6 +269,10 @@ pub struct SiteConfig {
     pub index: Vec<String>,
     /// Folders without such a file are listed.
     pub listing: bool,
+    /// How they are.
+    pub listing_style: listing::Style,
+    /// What other folders without such a file are answered with.
+    pub unlisted: Status,
     /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
     pub dot_files: bool,
     /// This file, relative to the root, is served in place of what does not exist (single-page applications).
@@ -252,10 +284,8 @@ pub struct SiteConfig {
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
     /// clients that understand it.
     pub precompressed: bool,
-    /// The charset claimed for text; `None`: the document's own word holds.
-    pub charset: Option<String>,
-    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
-    pub cors: Option<String>,
+    /// The charset claimed for text.
+    pub charset: Charset,
 }
 
 impl Default for SiteConfig {
@@ -265,13 +295,14 @@ impl Default for SiteConfig {
             root: None,
             index: vec!["index.html".into()],
             listing: false,
+            listing_style: listing::Style::Standard,
+            unlisted: Status::FORBIDDEN,
             dot_files: false,
             fallback: None,
             links: Links::Follow,
             compression: Some(Compression::default()),
             precompressed: true,
-            charset: None,
-            cors: None,
+            charset: Charset::Auto,
         }
     }
 }
@@ -328,6 +359,8 @@ impl Default for HttpLimits {
 pub struct Limits {
     /// Connections one worker serves at a time; beyond it accepting pauses.
     pub connections_max: usize,
+    /// Connections one worker serves in all; when the last of them has ended, so does the worker. 0: any number.
+    pub connections_total: u64,
     /// Bytes that one direction of a connection may hold before its source is paused. What was
     /// already on its way when the pause was asked for comes on top.
     pub pipe_bytes_max: usize,
@@ -353,10 +386,21 @@ pub struct Limits {
     pub offload: OffloadLimits,
 }
 
+impl Limits {
+    /// How many connections a worker may serve yet that has accepted so many; `None`: any number.
+    pub const fn connections_left(&self, accepted: u64) -> Option<u64> {
+        match self.connections_total {
+            0 => None,
+            total => Some(total.saturating_sub(accepted)),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 65_536,
+            connections_total: 0,
             pipe_bytes_max: 256 << 10,
             line_bytes_max: 64 << 10,
             backlog: 4096,

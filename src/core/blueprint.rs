@@ -15,14 +15,14 @@ use std::sync::Arc;
 use super::server::StartError;
 use crate::admission::Access;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, RouteConfig, Service, SiteConfig,
+    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, HostConfig, OnMissing, RouteConfig, Service, SiteConfig,
 };
-use crate::driver::{Links, Root};
+use crate::driver::{Fault, Links, Root};
 use crate::file::store::{Place, WeakPlace};
 use crate::http::forward::Authority;
 use crate::http::{Status, redirect};
 use crate::session::http::{Door, Forwarding, Front, Handler, Host, Route, Site, Source, WELCOME_PAGES};
-use crate::session::{Content, Template};
+use crate::session::{Content, Destination, Naming, Template};
 use crate::telemetry::access::AccessLog;
 use crate::upstream::{Group, GroupConfig, Rules, Upstreams};
 
@@ -34,6 +34,9 @@ pub(super) enum Blueprint {
     Proxy(GroupConfig, Rules),
     SendText(&'static [u8]),
     SendFile(Arc<Root>, CString),
+    /// A file whose folder is not there: each connection is closed.
+    SendNothing(Fault),
+    Receive(Arc<Destination>),
     Http(FrontBlueprint),
 }
 
@@ -94,12 +97,13 @@ impl Blueprint {
             Service::Echo => Self::Echo,
             Service::Reverse => Self::Reverse,
             Service::TcpProxy(group, rules) => Self::Proxy(group.clone(), *rules),
+            Service::Receive { root, name, naming } => Self::Receive(
+                destination(root, name, *naming)
+                    .map_err(|source| StartError::Receive { path: root.join(name), source })?,
+            ),
             Service::SendText(text) => Self::SendText(text),
-            Service::SendFile { root, path } => {
-                let opened = sent_from(root, path);
-                let (root, path) = opened.map_err(|source| StartError::File { path: root.join(path), source })?;
-                Self::SendFile(root, path)
-            }
+            Service::SendFile { root, path, on_missing } => sent_from(root, path, *on_missing)
+                .map_err(|source| StartError::File { path: root.join(path), source })?,
         })
     }
 }
@@ -156,6 +160,8 @@ impl Builder {
             Blueprint::Proxy(group, rules) => Template::Proxy(self.group(group), rules),
             Blueprint::SendText(text) => Template::Deliver(Content::Text(text)),
             Blueprint::SendFile(root, path) => Template::Deliver(Content::File { place: self.place(root), path }),
+            Blueprint::SendNothing(fault) => Template::Deliver(Content::Refused(fault)),
+            Blueprint::Receive(destination) => Template::Receive(destination),
         }
     }
 
@@ -256,9 +262,20 @@ fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
     Authority::new(&first).map_err(|bad| StartError::Upstream { address: first, reason: bad.reason })
 }
 
+/// Opens the folder that files are written to.
+fn destination(root: &Path, name: &Path, naming: Naming) -> io::Result<Arc<Destination>> {
+    let name = CString::new(name.as_os_str().as_bytes())?;
+    Ok(Destination::new(Root::open(root)?, name, naming))
+}
+
 /// The file is opened anew for each connection, so it may change; but it should be there now.
-fn sent_from(root: &Path, path: &Path) -> io::Result<(Arc<Root>, CString)> {
-    let opened = Root::open(root)?;
+fn sent_from(root: &Path, path: &Path, on_missing: OnMissing) -> io::Result<Blueprint> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let opened = match (Root::open(root), on_missing) {
+        (Ok(opened), OnMissing::Close) => return Ok(Blueprint::SendFile(opened, name)),
+        (Err(error), OnMissing::Close) => return Ok(Blueprint::SendNothing(Fault::from_io(&error))),
+        (opened, OnMissing::Refuse) => opened?,
+    };
     let file = root.join(path);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -267,5 +284,5 @@ fn sent_from(root: &Path, path: &Path) -> io::Result<(Arc<Root>, CString)> {
     if !file.canonicalize()?.starts_with(root.canonicalize()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is not in {}", root.display())));
     }
-    Ok((opened, CString::new(path.as_os_str().as_bytes())?))
+    Ok(Blueprint::SendFile(opened, name))
 }

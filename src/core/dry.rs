@@ -31,7 +31,7 @@ pub fn look_for(service: &Service) -> Result<(), StartError> {
 pub fn front_of(service: &Service) -> Result<Option<Rc<Front>>, StartError> {
     Ok(match Builder::default().template(Blueprint::new(service)?) {
         Template::Http(door) => Some(door.front()),
-        Template::Echo | Template::Reverse | Template::Proxy(..) | Template::Deliver(_) => None,
+        Template::Echo | Template::Reverse | Template::Proxy(..) | Template::Deliver(_) | Template::Receive(_) => None,
     })
 }
 

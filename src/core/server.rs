@@ -22,6 +22,7 @@ use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
+use crate::session::Farewell;
 use crate::telemetry::metrics::{Counting, Metrics};
 
 /// Running workers.
@@ -51,6 +52,11 @@ pub trait Operator {
     /// `None`: nothing changes.
     fn reload(&mut self) -> Option<ServerConfig> {
         None
+    }
+
+    /// The server has ended; so did the session that was the last to end, if there was any.
+    fn on_ended(&mut self, last: Option<Farewell>) {
+        let _ = last;
     }
 
     /// What was reloaded is in force, or was refused for this reason and nothing has changed.
@@ -105,6 +111,14 @@ pub enum StartError {
     /// A file to be sent cannot be.
     #[error("cannot send {}: {source}", path.display())]
     File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Files cannot be written where they should be.
+    #[error("cannot receive {}: {source}", path.display())]
+    Receive {
         /// Which.
         path: PathBuf,
         /// What the system said.
@@ -352,7 +366,8 @@ impl Server {
             }
             self.stop.supervisor.wait().map_err(RunError::Supervise)?;
         }
-        self.join()
+        operator.on_ended(self.join()?);
+        Ok(())
     }
 
     fn connections(&self) -> usize {
@@ -370,14 +385,14 @@ impl Server {
     }
 
     /// Waits for the workers; then the files of unix sockets go.
-    fn join(self) -> Result<(), RunError> {
-        let mut result = Ok(());
+    fn join(self) -> Result<Option<Farewell>, RunError> {
+        let mut result = Ok(None);
         for worker in self.workers {
             let ended = match worker.thread.join() {
                 Ok(ended) => ended.map_err(RunError::Worker),
                 Err(_) => Err(RunError::Panicked),
             };
-            result = result.and(ended);
+            result = result.and_then(|last| ended.map(|farewell| farewell.or(last)));
         }
         result
     }

@@ -47,6 +47,8 @@ pub struct Core {
     phase: Phase,
     listeners: Table<Entrance>,
     sessions: Table<Seat>,
+    /// How many there have been.
+    accepted: u64,
     /// How many of them are there only to be told that there is no room.
     surplus: usize,
     timers: Wheel<Due>,
@@ -135,6 +137,7 @@ impl Core {
             phase: Phase::Serving,
             listeners: Table::new(),
             sessions: Table::new(),
+            accepted: 0,
             surplus: 0,
             timers: Wheel::new(),
             dirty: Vec::new(),
@@ -214,6 +217,7 @@ impl Core {
     pub fn add_session(&mut self, socket: Socket, peer: Peer, reception: &Rc<Reception>, now: Time) {
         let is_surplus = !self.has_room() && self.admission.refuses() && reception.template.can_refuse();
         self.surplus += usize::from(is_surplus);
+        self.accepted += 1;
         let (limits, admission) = (&self.limits, &*self.admission);
         let accepted = Accepted { socket, peer, is_surplus };
         let key = self.sessions.insert_with(|key| Seat {
@@ -287,6 +291,9 @@ impl Core {
         self.links.pump(&mut self.ops);
         self.arm_sweep();
         self.arm_link_expiry();
+        if self.limits.connections_left(self.accepted) == Some(0) && self.sessions.is_empty() {
+            self.drain(now, None);
+        }
         self.settle_phase();
         if self.is_full {
             self.full.tell(self.sessions.len() - self.surplus, &self.admission, now);
@@ -467,14 +474,16 @@ impl Core {
         // Each gets its share, so that a burst on all of them stays within the bound; what is left over is asked for anew.
         let listeners = self.listeners.len().max(1);
         let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
-        let is_draining = self.phase != Phase::Serving;
+        let left =
+            self.limits.connections_left(self.accepted).map_or(u32::MAX, |left| left.try_into().unwrap_or(u32::MAX));
+        let is_draining = self.phase != Phase::Serving || left == 0;
         self.is_full = room == 0 && !is_draining && !self.listeners.is_empty();
         self.listeners.retain(|_, entrance| {
             if is_draining {
                 entrance.listener.close();
             }
             let surplus = if entrance.reception.template.can_refuse() { surplus } else { 0 };
-            entrance.listener.pump(share(room + surplus), &mut self.ops);
+            entrance.listener.pump(share(room + surplus).min(left), &mut self.ops);
             !entrance.listener.is_closed()
         });
     }

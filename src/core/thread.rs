@@ -13,12 +13,14 @@ use crate::driver::probe::Backend;
 use crate::driver::{
     Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, RingSize, Uring, UringConfig, Waker, affinity,
 };
+use crate::session::Farewell;
 use crate::telemetry::metrics::Counting;
 
 /// A running worker, as its supervisor sees it.
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
-    pub(super) thread: JoinHandle<io::Result<()>>,
+    /// It returns how the session ended that was the last to end.
+    pub(super) thread: JoinHandle<io::Result<Option<Farewell>>>,
     pub(super) messages: Sender<Message>,
     pub(super) waker: Waker,
     pub(super) has_ended: Arc<AtomicBool>,
@@ -80,7 +82,7 @@ impl WorkerPlan {
         }
     }
 
-    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, alarm: Alarm) -> io::Result<()> {
+    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, alarm: Alarm) -> io::Result<Option<Farewell>> {
         let _entered = tracing::info_span!("worker", number = self.number).entered();
         if let Some(cpu) = self.cpu
             && let Err(error) = affinity::pin_thread(cpu)
@@ -109,13 +111,13 @@ impl WorkerPlan {
         ready: &Sender<Ready>,
         inbox: Receiver<Message>,
         alarm: Alarm,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<Farewell>> {
         let driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
                 // The starter reports it.
                 let _ = ready.send(Err(error));
-                return Ok(());
+                return Ok(None);
             }
         };
         let waker = driver.waker();
@@ -126,7 +128,7 @@ impl WorkerPlan {
         worker.raise_at(alarm);
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
-        worker.run().map(drop)
+        worker.run().map(|core| core.farewell())
     }
 }
 

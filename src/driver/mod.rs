@@ -23,6 +23,10 @@
 //! | `FindRoot` | a path from the top | `Root`, `Cancelled` or `Failed` |
 //! | `Open` | a root, a relative path | `Opened`, `Cancelled` or `Failed` |
 //! | `Read` | a range of a file | `Read`, `Cancelled` or `Failed` |
+//! | `Create` | a root, the name of a new file | `Opened`, `Cancelled` or `Failed` |
+//! | `Write` | a file, bytes | `Written`, `Cancelled` or `Failed` |
+//! | `Publish` | a root, a file in it, its name, the name it gets | `Done`, `Cancelled` or `Failed` |
+//! | `Remove` | a root, the name of a file | `Done`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
 //! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
@@ -40,7 +44,7 @@
 //! 3. [`Ops::cancel`] is a request, never answered itself. What had already arrived is still
 //!    delivered, then the operation's own final outcome, whichever way the race went. Cancelling
 //!    an operation that has ended is allowed and does nothing.
-//! 4. `Send` and `SendFile` are all or error. A partial send is reported as `Progress` and
+//! 4. `Send`, `SendFile` and `Write` are all or error. A partial send is reported as `Progress` and
 //!    continued by the driver. One that is cancelled in the turn in which it was submitted has been tried before.
 //! 5. Ownership travels with the operation: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may touch cannot be freed.
@@ -68,6 +72,7 @@ mod feature;
 mod find_root;
 mod flush;
 mod folder;
+mod new_file;
 mod offload;
 mod ops;
 mod outcome;

@@ -227,6 +227,43 @@ pub enum Op {
         /// How many bytes at most; at least one.
         length: usize,
     },
+    /// Make a file for writing, off the loop. Cancelled, it may have been made all the same.
+    Create {
+        /// The folder.
+        root: Arc<Root>,
+        /// A name in it, no path. One that is taken is a fault (`EEXIST`).
+        name: CString,
+    },
+    /// Write all of these bytes. Cancelled or failed, some may have been written.
+    Write {
+        /// A file that `Create` has made.
+        file: File,
+        /// Where in the file to begin, in bytes.
+        offset: u64,
+        /// The bytes, at least one.
+        bytes: Vec<u8>,
+    },
+    /// Give a file that was written another name, in one step, when its bytes are on the disk; off the loop. Cancelled, it
+    /// may have got it all the same.
+    Publish {
+        /// The folder.
+        root: Arc<Root>,
+        /// The file, which has no `Write` in flight.
+        file: File,
+        /// Its name.
+        from: CString,
+        /// The name it is to have.
+        to: CString,
+        /// What has that name now goes. Otherwise that is a fault (`EEXIST`).
+        replaces: bool,
+    },
+    /// Remove a file from a folder, off the loop. Cancelled, it may be gone all the same.
+    Remove {
+        /// The folder.
+        root: Arc<Root>,
+        /// A name in it, no path.
+        name: CString,
+    },
     /// List a folder beneath a root, off the loop. The answer is in no order. Nothing in the folder is opened.
     List {
         /// Where the path begins.
@@ -369,6 +406,10 @@ impl Op {
             Self::FindRoot { .. } => "find_root",
             Self::Open { .. } => "open",
             Self::Read { .. } => "read",
+            Self::Create { .. } => "create",
+            Self::Write { .. } => "write",
+            Self::Publish { .. } => "publish",
+            Self::Remove { .. } => "remove",
             Self::List { .. } => "list",
             Self::Compute(_) => "compute",
             Self::LocalAddress { .. } => "local_address",

@@ -43,17 +43,19 @@ pub enum Outcome {
     Resolved(Vec<SocketAddr>),
     /// `FindRoot` succeeded.
     Root(Arc<Root>),
-    /// `Open` succeeded.
+    /// `Open` or `Create` succeeded.
     Opened(File, FileInfo),
     /// `Read` succeeded; fewer bytes than asked for only where the file ends.
     Read(Vec<u8>),
+    /// `Write`: all of it is the kernel's.
+    Written,
     /// `List` succeeded: everything in the folder but `.` and `..`.
     Listed(Vec<FolderEntry>),
     /// `Compute` is done.
     Computed(Vec<u8>),
     /// `LocalAddress`: this, or none on a unix socket.
     Local(Option<SocketAddr>),
-    /// `Shutdown`, `Flush`, `Close` or `CloseFile` is done.
+    /// `Shutdown`, `Flush`, `Close`, `CloseFile`, `Publish` or `Remove` is done.
     Done,
     /// `Reset` is done.
     Reset {
@@ -78,6 +80,7 @@ impl Outcome {
             | Self::Root(_)
             | Self::Opened(..)
             | Self::Read(_)
+            | Self::Written
             | Self::Listed(_)
             | Self::Computed(_)
             | Self::Local(_)
@@ -102,6 +105,7 @@ impl Outcome {
             Self::Root(_) => "root",
             Self::Opened(..) => "opened",
             Self::Read(_) => "read",
+            Self::Written => "written",
             Self::Listed(_) => "listed",
             Self::Computed(_) => "computed",
             Self::Local(_) => "local",

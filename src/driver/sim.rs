@@ -204,6 +204,11 @@ impl Sim {
         self.files.add(path, bytes);
     }
 
+    /// Every file there is: its path beneath every root, and its bytes.
+    pub fn files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.files.all()
+    }
+
     /// Plants a bug at the occasion after `occasions` others.
     pub fn sabotage(&mut self, sabotage: Sabotage, occasions: u32) {
         self.saboteur.plan(sabotage, occasions);

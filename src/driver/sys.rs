@@ -170,6 +170,50 @@ pub(super) fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> i
     check_len(unsafe { libc::pread(file.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len(), offset as libc::off_t) })
 }
 
+/// `pwrite(2)`; waits for the disk.
+pub(super) fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    // SAFETY: pointer and length are those of a live slice.
+    check_len(unsafe { libc::pwrite(file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) })
+}
+
+/// Waits until the bytes of a file, or the names of a folder, are on the disk (`fsync(2)`).
+pub(super) fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a live descriptor, and no memory.
+    check(unsafe { libc::fsync(file.as_raw_fd()) }).map(drop)
+}
+
+/// Makes a file for writing that was not there, with the permissions that the umask leaves.
+pub(super) fn create_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    const PERMISSIONS: libc::c_uint = 0o666;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the name is a live string.
+    let fd = check(unsafe { libc::openat(folder.as_raw_fd(), name.as_ptr(), flags, PERMISSIONS) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Renames within a folder; unless it `replaces`, a name that is taken is `EEXIST` (`renameat2(2)`).
+pub(super) fn rename_at(folder: BorrowedFd<'_>, from: &CStr, to: &CStr, replaces: bool) -> io::Result<()> {
+    let folder = folder.as_raw_fd();
+    let flags = if replaces { 0 } else { libc::RENAME_NOREPLACE };
+    // SAFETY: both names are live strings.
+    let result = unsafe { libc::syscall(libc::SYS_renameat2, folder, from.as_ptr(), folder, to.as_ptr(), flags) };
+    check(result as i32).map(drop)
+}
+
+/// Gives a file in a folder another name there, besides the one it has (`linkat(2)`).
+pub(super) fn link_at(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io::Result<()> {
+    let folder = folder.as_raw_fd();
+    // SAFETY: both names are live strings.
+    check(unsafe { libc::linkat(folder, from.as_ptr(), folder, to.as_ptr(), 0) }).map(drop)
+}
+
+/// Removes a name of a file from a folder (`unlinkat(2)`).
+pub(super) fn remove_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // SAFETY: the name is a live string.
+    check(unsafe { libc::unlinkat(folder.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
 /// A new non-blocking stream socket for connecting to `address`; over TCP, with `TCP_NODELAY`.
 pub(super) fn stream_socket(address: &Address) -> io::Result<OwnedFd> {
     let kind = Type::STREAM.nonblocking().cloexec();

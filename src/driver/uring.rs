@@ -285,6 +285,10 @@ impl Uring {
             Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
+            Op::Create { root, name } => self.create_off_the_loop(id, root, name),
+            Op::Write { file, offset, bytes } => self.start_write(id, file, offset, bytes),
+            Op::Publish { root, file, from, to, replaces } => self.start_publish(id, root, file, (from, to), replaces),
+            Op::Remove { root, name } => self.start_remove(id, root, name),
             Op::List { root, path } => self.start_list(id, root, path),
             Op::Compute(computation) => self.start_compute(id, computation),
             Op::LocalAddress { socket } => self.tell_local_address(id, socket),
@@ -410,6 +414,7 @@ impl Uring {
                 | Work::ConnectLater
                 | Work::Open { .. }
                 | Work::Read(_)
+                | Work::Write(_)
                 | Work::Offloaded(_)
                 | Work::Close { .. } => {}
             }
@@ -507,6 +512,7 @@ impl Uring {
             Work::Connect(_) => self.on_connect(id, result),
             Work::Open { .. } => self.on_open(id, result),
             Work::Read(_) => self.on_read(id, result),
+            Work::Write(_) => self.on_write(id, result),
             Work::Close { descriptor, lost } => {
                 let lost = *lost;
                 sys::close_if_left(*descriptor, result);
@@ -579,6 +585,7 @@ impl Uring {
             | Work::ConnectLater
             | Work::Flush { .. }
             | Work::Read(_)
+            | Work::Write(_)
             | Work::Offloaded(_) => {}
         }
         if !cqueue::more(flags) {

@@ -37,12 +37,24 @@ struct Entry<'a> {
 pub struct Options {
     /// Names that begin with a dot, too.
     pub shows_dot_files: bool,
+    /// How it is written.
+    pub style: Style,
+}
+
+/// What differs between listings of xps and those of eXpServer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Links to folders end with a slash, which saves a redirect; a click on a title sorts.
+    #[default]
+    Standard,
+    /// Links to folders have no slash at the end, and the media type is exactly `text/html`.
+    Expserver,
 }
 
 /// How a listing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `text/html; charset=utf-8`: a complete page, which needs no script.
+    /// `text/html`: a complete page, which needs no script.
     Html,
     /// `application/json`: an object with the path and an array of entries.
     Json,
@@ -50,10 +62,12 @@ pub enum Format {
 
 impl Format {
     /// The value of `Content-Type`.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Html => "text/html; charset=utf-8",
-            Self::Json => "application/json",
+    pub const fn content_type(self, style: Style) -> &'static str {
+        match (self, style) {
+            (Self::Html, Style::Standard) => "text/html; charset=utf-8",
+            // The page says it, too.
+            (Self::Html, Style::Expserver) => "text/html",
+            (Self::Json, _) => "application/json",
         }
     }
 }
@@ -70,7 +84,7 @@ pub struct Listing {
 impl Listing {
     /// Chooses an order; sorts, if nobody has yet. `path` is the folder's in the URL, percent-decoded.
     pub fn new(path: &[u8], listed: Rc<Listed>, sort: Sort, options: Options) -> Self {
-        Self { folder: Folder::new(path), listed, sort, options }
+        Self { folder: Folder::new(path, options.style), listed, sort, options }
     }
 
     /// The entry at this place of the order, unless it is hidden; `None`: there are no more.
@@ -187,10 +201,11 @@ struct Folder {
     names: Vec<Vec<u8>>,
     /// The path of a URL, percent-encoded: one slash at each end, none doubled.
     url: Vec<u8>,
+    style: Style,
 }
 
 impl Folder {
-    fn new(path: &[u8]) -> Self {
+    fn new(path: &[u8], style: Style) -> Self {
         // Were empty names kept, a path such as `//host/` would become a link to another host.
         let names: Vec<Vec<u8>> =
             path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
@@ -200,7 +215,7 @@ impl Folder {
             escape::percent_encode(name, &mut url);
             url.push(b'/');
         }
-        Self { names, url }
+        Self { names, url, style }
     }
 
     /// Appends the path of a URL that leads to an entry.
@@ -208,6 +223,13 @@ impl Folder {
         out.extend_from_slice(&self.url);
         escape::percent_encode(entry.name, out);
         if entry.info.kind == FileKind::Directory {
+            self.end_link(out);
+        }
+    }
+
+    /// Appends what a link to a folder ends with, unless it is the topmost.
+    fn end_link(&self, out: &mut Vec<u8>) {
+        if self.style == Style::Standard {
             out.push(b'/');
         }
     }

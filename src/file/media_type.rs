@@ -20,11 +20,8 @@ impl MediaType {
         if dot == 0 {
             return Self::UNKNOWN;
         }
-        // The registry has one type for scripts since RFC 9239.
-        if extension.eq_ignore_ascii_case("mjs") {
-            return Self::new("text/javascript");
-        }
-        mime_guess::from_ext(extension).first_raw().map_or(Self::UNKNOWN, Self::new)
+        let own = OWN.iter().find(|(own, _)| extension.eq_ignore_ascii_case(own)).map(|(_, name)| *name);
+        own.or_else(|| mime_guess::from_ext(extension).first_raw()).map_or(Self::UNKNOWN, Self::new)
     }
 
     fn new(name: &'static str) -> Self {
@@ -56,6 +53,19 @@ impl MediaType {
         }
     }
 }
+
+/// What the registry that is compiled in says otherwise, or does not say.
+const OWN: [(&str, &str); 7] = [
+    // RFC 9239 left one type for scripts.
+    ("mjs", "text/javascript"),
+    // As Apache's mime.types and eXpServer have it.
+    ("c", "text/x-c"),
+    ("cc", "text/x-c"),
+    ("cpp", "text/x-c"),
+    ("cxx", "text/x-c"),
+    ("h", "text/x-c"),
+    ("hh", "text/x-c"),
+];
 
 fn is_compressible(name: &str) -> bool {
     let Some((family, subtype)) = name.split_once('/') else { return false };
@@ -89,12 +99,14 @@ mod tests {
 
     #[test]
     fn the_extension_decides() {
-        let cases: [(&[u8], &str); 22] = [
+        let cases: [(&[u8], &str); 24] = [
             (b"index.html", "text/html"),
             (b"a/b.c/INDEX.HTM", "text/html"),
             (b"style.css", "text/css"),
             (b"app.js", "text/javascript"),
             (b"app.mjs", "text/javascript"),
+            (b"xps.h", "text/x-c"),
+            (b"xps.c", "text/x-c"),
             (b"data.json", "application/json"),
             (b"feed.xml", "text/xml"),
             (b"app.wasm", "application/wasm"),

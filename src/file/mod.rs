@@ -7,13 +7,14 @@
 //! | [`validator`] | which version is it? |
 //! | [`conditional`] | does the client want that version? |
 //! | [`range`], [`multipart`] | which parts of it, and how are several laid out? |
-//! | [`media_type`] | what is it? |
+//! | [`media_type`], [`charset`] | what is it? |
 //! | [`compress`] | can it be made smaller? |
 //! | [`listing`] | what is in the folder? |
 //!
 //! All but the handle are functions of their arguments: no operation, no clock, no message of HTTP, only values of fields.
 
 pub mod cache;
+pub mod charset;
 pub mod compress;
 pub mod conditional;
 mod handle;

@@ -6,6 +6,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::charset;
 use super::compress::Coding;
 use super::media_type::MediaType;
 use super::validator::EntityTag;
@@ -25,6 +26,8 @@ pub struct Resource {
     pub content: Content,
     /// What its name says it is.
     media_type: OnceCell<MediaType>,
+    /// Whether it is text beyond ASCII, in UTF-8; looked at once.
+    utf8: OnceCell<bool>,
     /// Room for whoever serves it: the whole of it, on a connection that ends after it, and on one that goes on.
     pub prepared: RefCell<[Option<Prepared>; 2]>,
     /// The same: that it has not been modified, to those who name exactly this tag.
@@ -75,6 +78,7 @@ impl Resource {
             coding,
             content,
             media_type: OnceCell::new(),
+            utf8: OnceCell::new(),
             prepared: RefCell::default(),
             not_modified: RefCell::new(None),
         })
@@ -88,6 +92,23 @@ impl Resource {
     /// What it is, by the name under which it was found: looked up once, since the registry is large.
     pub fn media_type(&self, path: &[u8]) -> MediaType {
         *self.media_type.get_or_init(|| MediaType::of_name(path))
+    }
+
+    /// Whether its beginning is UTF-8 and not plain ASCII; `None`: it was not looked at yet, see [`Store::is_utf8`].
+    ///
+    /// [`Store::is_utf8`]: super::store::Store::is_utf8
+    pub fn is_utf8(&self) -> Option<bool> {
+        match &self.content {
+            Content::Memory(bytes) => Some(*self.utf8.get_or_init(|| charset::is_utf8(bytes))),
+            Content::File(_) => self.utf8.get().copied(),
+            Content::Folder | Content::Special => Some(false),
+        }
+    }
+
+    /// Records that it is, or is not.
+    pub(super) fn set_utf8(&self, is_utf8: bool) {
+        // Bytes that were looked at twice were the same ones.
+        let _ = self.utf8.set(is_utf8);
     }
 
     /// Bytes of the content.

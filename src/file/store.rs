@@ -25,6 +25,7 @@ mod key;
 mod limits;
 mod look;
 mod place;
+mod sample;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use self::found::{AtHand, Found, Kept};
-use self::job::{Input, Job, Step};
+use self::job::{Input, Job, Step, token};
 use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
 use self::look::{Places, root_of};
@@ -44,7 +45,7 @@ use super::compress::{self, Coding, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
-use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time, Token};
+use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
 use crate::table::{Key, Table};
 
 /// The kind that marks the store's tokens.
@@ -333,6 +334,9 @@ impl Store {
                 self.passing.insert(key, Ok(Found::Resource(source)));
                 return;
             }
+            (Step::Sampling { resource }, outcome @ (Outcome::Read(_) | Outcome::Failed(_))) => {
+                return self.on_sampled(key, waiters, resource, &outcome);
+            }
             (Step::Listing { previous }, Outcome::Listed(entries)) => Ok(Found::Folder(match previous {
                 // Whoever is being sent it shares it with those who come now.
                 Some(previous) if **previous.entries() == entries => previous,
@@ -582,9 +586,6 @@ fn bounds(limits: StoreLimits) -> (cache::Limits, cache::Limits) {
     let StoreLimits { entries_max, bytes_max, valid_for, idle_for, .. } = limits;
     let results = cache::Limits { entries_max, bytes_max, valid_for, idle_for };
     (results, cache::Limits { entries_max: FAULTS_MAX, ..results })
-}
-fn token(job: Key) -> Token {
-    Token { machine: job, kind: STORE, slot: 0 }
 }
 
 #[cfg(test)]

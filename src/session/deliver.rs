@@ -36,6 +36,8 @@ pub enum Content {
         /// The path in it.
         path: CString,
     },
+    /// Nothing: there was no folder for it to be in when the server started.
+    Refused(Fault),
 }
 
 #[derive(Debug)]
@@ -65,16 +67,17 @@ impl Deliver {
         Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
     }
 
-    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> State {
+    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, Ending> {
         match &self.content {
             Content::Text(text) => {
                 let chain = Chain::from(*text);
                 if !chain.is_empty() {
                     client.writer.send(chain, cx.ops);
                 }
-                State::Sending
+                Ok(State::Sending)
             }
-            Content::File { .. } => State::Finding { since: cx.now },
+            Content::File { .. } => Ok(State::Finding { since: cx.now }),
+            Content::Refused(fault) => Err(Ending::FileRefused(*fault)),
         }
     }
 
@@ -115,7 +118,7 @@ impl Task for Deliver {
     fn name(&self) -> &'static str {
         match self.content {
             Content::Text(_) => "send_text",
-            Content::File { .. } => "send_file",
+            Content::File { .. } | Content::Refused(_) => "send_file",
         }
     }
 
@@ -129,7 +132,10 @@ impl Task for Deliver {
 
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
         if self.state == State::Start {
-            self.state = self.start(client, cx);
+            match self.start(client, cx) {
+                Ok(state) => self.state = state,
+                Err(ending) => return Some(ending),
+            }
         }
         if let State::Finding { since } = self.state {
             match self.open(since, cx) {

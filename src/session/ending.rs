@@ -47,6 +47,9 @@ pub enum Ending {
     /// The file broke off while it was being sent.
     #[error("file lost: {0}")]
     FileLost(Fault),
+    /// What the client sent cannot be written, or the file not be named.
+    #[error("file not written: {0}")]
+    FileUnwritten(Fault),
     /// No byte has moved for the configured time.
     #[error("idle for too long")]
     Idle,
@@ -105,9 +108,12 @@ impl Ending {
             | Self::UpstreamSilent
             | Self::FileLost(_)
             | Self::Stalled => Manner::Delivered,
-            Self::Denied(_) | Self::NotIntroduced | Self::ClientLost(_) | Self::TooSlow | Self::Drained => {
-                Manner::Reset
-            }
+            Self::Denied(_)
+            | Self::NotIntroduced
+            | Self::ClientLost(_)
+            | Self::FileUnwritten(_)
+            | Self::TooSlow
+            | Self::Drained => Manner::Reset,
         }
     }
 
@@ -131,6 +137,7 @@ impl Ending {
             Self::AnswerTruncated | Self::UpstreamSilent => false,
             Self::NotIntroduced => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
+            Self::FileUnwritten(_) => true,
         }
     }
 }

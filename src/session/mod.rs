@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
-//! `reverse`, `proxy`, `deliver` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
+//! `reverse`, `proxy`, `deliver`, `receive` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 //!
 //! A session that ends with a reset first delivers what was sent: a reset destroys what is still on its way.
@@ -21,6 +21,7 @@ mod ending;
 pub mod http;
 mod introduction;
 mod proxy;
+mod receive;
 mod reception;
 mod reverse;
 mod slot;
@@ -33,6 +34,7 @@ use std::rc::Rc;
 
 pub use deliver::Content;
 pub use ending::{Ending, Farewell};
+pub use receive::{Destination, Naming};
 pub use reception::Reception;
 pub use slot::{SESSION, Slot};
 pub use template::Template;

@@ -17,7 +17,7 @@ pub enum Slot {
     ClientSend,
     /// The client's `Close`.
     ClientClose,
-    /// Opening or closing the file.
+    /// Opening, writing or closing the file.
     File,
     /// Asking for the client's connection's own address.
     LocalAddress,

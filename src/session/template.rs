@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Task;
 use super::deliver::{Content, Deliver};
 use super::echo::Echo;
 use super::http::{Door, Http};
 use super::proxy::Proxy;
+use super::receive::{Destination, Receive};
 use super::reverse::Reverse;
 use crate::config::Limits;
 use crate::driver::{Peer, Time};
@@ -26,6 +28,8 @@ pub enum Template {
     Proxy(Rc<Group>, Rules),
     /// Sends something, then closes.
     Deliver(Content),
+    /// Writes what comes to files.
+    Receive(Arc<Destination>),
     /// Speaks HTTP/1.1: files, and requests passed on to upstreams.
     Http(Rc<Door>),
 }
@@ -68,7 +72,7 @@ impl Template {
         match self {
             Self::Proxy(group, _) => group.announces().is_some(),
             Self::Http(door) => door.front().announces(),
-            Self::Echo | Self::Reverse | Self::Deliver(_) => false,
+            Self::Echo | Self::Reverse | Self::Deliver(_) | Self::Receive(_) => false,
         }
     }
 
@@ -76,7 +80,7 @@ impl Template {
     pub const fn can_refuse(&self) -> bool {
         match self {
             Self::Http(_) => true,
-            Self::Echo | Self::Reverse | Self::Proxy(..) | Self::Deliver(_) => false,
+            Self::Echo | Self::Reverse | Self::Proxy(..) | Self::Deliver(_) | Self::Receive(_) => false,
         }
     }
 
@@ -86,6 +90,7 @@ impl Template {
             Self::Reverse => Box::new(Reverse::new(limits)),
             Self::Proxy(group, rules) => Box::new(Proxy::new(session, Rc::clone(group), *rules, ends)),
             Self::Http(door) => Box::new(Http::new(Rc::clone(door), is_surplus, now)),
+            Self::Receive(destination) => Box::new(Receive::new(session, Arc::clone(destination))),
             Self::Deliver(content) => Box::new(Deliver::new(session, content.clone())),
         }
     }

@@ -1,5 +1,6 @@
 //! Cancelling: a request that may lose its race, and never loses a byte.
 
+use std::ffi::CString;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
@@ -130,6 +131,9 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
     else {
         panic!("the file is there")
     };
+    let Outcome::Opened(written, _) = rig.run(Op::Create { root: Arc::clone(&root), name: c"written".into() }) else {
+        panic!("there is none of this name")
+    };
     // Cancelled in the turn that starts them, and one and two turns after it.
     for turns in 0..TURNS_MAX {
         let (socket, far) = rig.connection();
@@ -140,6 +144,8 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
             Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false },
             Op::Read { file, offset: 0, length: 7 },
             Op::List { root: Arc::clone(&root), path: c".".into() },
+            Op::Create { root: Arc::clone(&root), name: CString::new(format!("new{turns}")).expect("no NUL") },
+            Op::Write { file: written, offset: 0, bytes: b"content".to_vec() },
             Op::Resolve { host: "localhost".into(), port: 1 },
             Op::Compute(Computation::new(Vec::new)),
             Op::LocalAddress { socket },
@@ -165,6 +171,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
                 | Outcome::Resolved(_)
                 | Outcome::Root(_)
                 | Outcome::Read(_)
+                | Outcome::Written
                 | Outcome::Listed(_)
                 | Outcome::Computed(_)
                 | Outcome::Local(_)
@@ -176,7 +183,9 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
         rig.close(socket);
         drop(far);
     }
-    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    for file in [file, written] {
+        assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    }
     rig.finish();
 }
 

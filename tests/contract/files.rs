@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, Fault, FileKind, KernelDriver, Links, Op, Outcome, Root};
+use xps::driver::{Computation, Fault, File, FileKind, KernelDriver, Links, Op, Outcome, Root};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;
@@ -215,3 +215,92 @@ pub fn a_computation_comes_back<K: Kind>(case: &Case<K>) {
     }
     rig.finish();
 }
+
+#[track_caller]
+fn create<D: KernelDriver>(rig: &mut Rig<D>, root: &Arc<Root>, name: &str) -> File {
+    let outcome = rig.run(Op::Create { root: Arc::clone(root), name: CString::new(name).expect("no NUL") });
+    let Outcome::Opened(file, info) = outcome else { panic!("{name}: {outcome:?}") };
+    assert_eq!((info.size, info.kind), (0, FileKind::Regular));
+    file
+}
+
+fn publish(root: &Arc<Root>, file: File, to: &str, replaces: bool) -> Op {
+    let to = CString::new(to).expect("no NUL");
+    Op::Publish { root: Arc::clone(root), file, from: c"new".into(), to, replaces }
+}
+
+pub fn a_new_file_is_written_and_gets_its_name_in_one_step<K: Kind>(case: &Case<K>) {
+    let (folder, root) = tree();
+    let mut rig = case.rig();
+    let file = create(&mut rig, &root, "new");
+    let content = Content::bytes(11, 3_000_000);
+    // In pieces of every size, and the last one first.
+    let cuts = [0, 1, 4096, 70_001, 1_500_000, content.len()];
+    for pair in cuts.windows(2).rev() {
+        let bytes = content[pair[0]..pair[1]].to_vec();
+        assert!(matches!(rig.run(Op::Write { file, offset: pair[0] as u64, bytes }), Outcome::Written), "{pair:?}");
+    }
+    assert!(!folder.path().join("root/arrived").exists());
+    assert!(matches!(rig.run(publish(&root, file, "arrived", false)), Outcome::Done));
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    assert!(fs::read(folder.path().join("root/arrived")).expect("it is there") == content);
+    assert!(!folder.path().join("root/new").exists());
+    let remove = |name: &str| Op::Remove { root: Arc::clone(&root), name: CString::new(name).expect("no NUL") };
+    assert!(matches!(rig.run(remove("arrived")), Outcome::Done));
+    assert!(!folder.path().join("root/arrived").exists());
+    assert!(matches!(rig.run(remove("arrived")), Outcome::Failed(Fault::Os(ENOENT))));
+    rig.finish();
+}
+
+pub fn a_name_that_is_taken_is_replaced_only_when_that_is_asked_for<K: Kind>(case: &Case<K>) {
+    let (folder, root) = tree();
+    let mut rig = case.rig();
+    for taken in ["file", "below", "outward", "loop"] {
+        let outcome = rig.run(Op::Create { root: Arc::clone(&root), name: CString::new(taken).expect("no NUL") });
+        assert!(matches!(outcome, Outcome::Failed(Fault::Os(EEXIST))), "{taken}: {outcome:?}");
+    }
+    let file = create(&mut rig, &root, "new");
+    assert!(matches!(rig.run(Op::Write { file, offset: 0, bytes: b"newer".to_vec() }), Outcome::Written));
+    for taken in ["file", "outward"] {
+        let outcome = rig.run(publish(&root, file, taken, false));
+        assert!(matches!(outcome, Outcome::Failed(Fault::Os(EEXIST))), "{taken}: {outcome:?}");
+    }
+    assert_eq!(fs::read(folder.path().join("root/file")).expect("it is there"), b"twelve bytes");
+    assert!(matches!(rig.run(publish(&root, file, "file", true)), Outcome::Done));
+    assert_eq!(fs::read(folder.path().join("root/file")).expect("it is there"), b"newer");
+    assert_eq!(fs::read(folder.path().join("outside/secret")).expect("it is there"), b"secret");
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    rig.finish();
+}
+
+pub fn a_new_file_has_a_name_and_no_path<K: Kind>(case: &Case<K>) {
+    let (folder, root) = tree();
+    let mut rig = case.rig();
+    for name in ["", ".", "..", "../x", "below/x", "/tmp/x", "below/folder_outward/x"] {
+        let name = CString::new(name).expect("no NUL");
+        let outcome = rig.run(Op::Create { root: Arc::clone(&root), name: name.clone() });
+        assert!(matches!(outcome, Outcome::Failed(_)), "{name:?}: {outcome:?}");
+        let outcome = rig.run(Op::Remove { root: Arc::clone(&root), name: name.clone() });
+        assert!(matches!(outcome, Outcome::Failed(_)), "{name:?}: {outcome:?}");
+    }
+    assert!(folder.path().join("root/below").exists() && folder.path().join("outside/secret").exists());
+    rig.finish();
+}
+
+pub fn a_write_that_the_kernel_refuses_is_a_fault<K: Kind>(case: &Case<K>) {
+    // Whatever is written there: there is no room for it (full(4)).
+    let root = Root::open(Path::new("/dev")).expect("a folder");
+    let mut rig = case.rig();
+    let Outcome::Opened(file, _) = open(&mut rig, &root, "full") else { return };
+    // It is open to read; writing is refused in one way or the other, and ends.
+    let outcome = rig.run(Op::Write { file, offset: 0, bytes: vec![1; 100_000] });
+    assert!(matches!(outcome, Outcome::Failed(Fault::Os(EBADF | ENOSPC))), "{outcome:?}");
+    assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
+    rig.finish();
+}
+
+/// As errno(3) has them on Linux; the tests need no other part of `libc`.
+const ENOENT: i32 = 2;
+const EBADF: i32 = 9;
+const EEXIST: i32 = 17;
+const ENOSPC: i32 = 28;

@@ -195,6 +195,86 @@ backends! {
         assert_eq!(response.fields.iter().filter(|(name, _)| name == "Set-Cookie").count(), 2);
     }
 
+    fn row_56_text_in_utf_8_says_so_in_every_form_that_it_is_sent_in(backend) {
+        // Beyond ASCII from the beginning, from the last byte that is looked at, and behind it.
+        let begins = |text: &str| format!("{text}{}", "plain text\n".repeat(30_000)).into_bytes();
+        let at = |ascii: usize, text: &str| format!("{}{text}", "a".repeat(ascii)).into_bytes();
+        let latin = |ascii: usize| [&b"a".repeat(ascii)[..], b"Gr\xfc\xdfe", &b"b".repeat(300_000)].concat();
+        let files: [(&str, Vec<u8>, &str); 14] = [
+            ("small.txt", "Grüße\n".into(), "text/plain; charset=utf-8"),
+            ("small.md", "# Übersicht\n".into(), "text/markdown; charset=utf-8"),
+            ("page.html", "<meta charset=\"iso-8859-1\">é".into(), "text/html; charset=utf-8"),
+            ("app.js", "const é = 1".into(), "text/javascript; charset=utf-8"),
+            ("ascii.txt", "plain\n".into(), "text/plain"),
+            ("latin.txt", b"Gr\xfc\xdfe".to_vec(), "text/plain"),
+            ("data.json", "\"é\"".into(), "application/json"),
+            ("empty.txt", Vec::new(), "text/plain"),
+            ("large.txt", begins("Grüße"), "text/plain; charset=utf-8"),
+            ("boundary.txt", at(65_535, "é"), "text/plain; charset=utf-8"),
+            ("emoji.txt", [&at(65_533, "🙂")[..], &begins("")].concat(), "text/plain; charset=utf-8"),
+            ("behind.txt", at(65_536, "é"), "text/plain"),
+            ("large-ascii.txt", begins(""), "text/plain"),
+            ("large-latin.txt", latin(60_000), "text/plain"),
+        ];
+        let site = Site::of(backend, &[], |root| {
+            for (name, content, _) in &files {
+                fs::write(root.join(name), content).expect("a file");
+            }
+            // Whatever is in a neighbour, it is the file that is described.
+            fs::write(root.join("small.md.gz"), "coded").expect("a file");
+        });
+        for (name, content, media_type) in &files {
+            let target = format!("/{name}");
+            for lines in ["", "", "Accept-Encoding: gzip\r\n", "Accept-Encoding: br\r\n"] {
+                assert_eq!(site.get_with(&target, lines).field("Content-Type"), Some(*media_type), "{name} {lines}");
+                assert_eq!(site.head(&target, lines).field("Content-Type"), Some(*media_type), "{name} {lines}");
+            }
+            let plain = site.get(&target);
+            assert!(plain.body == *content, "{name}");
+            if content.len() > 20 {
+                let part = site.get_with(&target, "Range: bytes=0-3\r\n");
+                assert_eq!((part.status, part.field("Content-Type")), (206, Some(*media_type)), "{name}");
+                let parts = site.get_with(&target, "Range: bytes=0-3,8-9\r\n").text();
+                assert_eq!(parts.matches(&format!("Content-Type: {media_type}\r\n")).count(), 2, "{name}");
+            }
+            let tag = plain.field("ETag").expect("a tag");
+            let unmodified = site.get_with(&target, &format!("If-None-Match: {tag}\r\n"));
+            assert_eq!((unmodified.status, unmodified.field("Content-Type")), (304, None), "{name}");
+        }
+        assert_eq!(site.get_with("/small.md", "Accept-Encoding: gzip\r\n").text(), "coded");
+    }
+
+    /// A file that was never sent as a whole: what is asked first, in whatever form, is told the same.
+    fn row_56_the_first_request_for_a_large_text_is_told_its_charset(backend) {
+        let content = format!("é{}", "text ".repeat(100_000));
+        let forms: [(&str, &str, u16); 4] =
+            [("HEAD", "", 200), ("GET", "Range: bytes=9-19\r\n", 206), ("GET", "Accept-Encoding: zstd\r\n", 200), ("GET", "", 200)];
+        let site = Site::new(backend, &[]);
+        for (number, (method, lines, status)) in forms.into_iter().enumerate() {
+            site.write(&format!("{number}.txt"), &content);
+            let response = site.ask(method, &format!("/{number}.txt"), lines);
+            let found = (response.status, response.field("Content-Type"));
+            assert_eq!(found, (status, Some("text/plain; charset=utf-8")), "{method} {lines}");
+        }
+    }
+
+    fn row_56_a_charset_is_claimed_as_configured(backend) {
+        let fill = |root: &std::path::Path| {
+            fs::write(root.join("a.txt"), "é").expect("a file");
+            fs::write(root.join("large.txt"), "é".repeat(100_000)).expect("a file");
+        };
+        for (charset, media_type) in [("off", "text/plain"), ("auto", "text/plain; charset=utf-8"), ("iso-8859-1", "text/plain; charset=iso-8859-1")] {
+            let site = Site::of(backend, &["--charset", charset], fill);
+            for target in ["/a.txt", "/large.txt"] {
+                assert_eq!(site.get(target).field("Content-Type"), Some(media_type), "{charset} {target}");
+                assert_eq!(site.head(target, "").field("Content-Type"), Some(media_type), "{charset} {target}");
+            }
+        }
+        let finished = Launch::new(backend, ["serve", ".", "--charset", "utf 8"]).run(b"");
+        assert_eq!(finished.status.code(), Some(2), "{}", finished.errors);
+        assert!(finished.errors.contains("not a charset"), "{}", finished.errors);
+    }
+
     fn fields_that_frame_an_answer_cannot_be_set(backend) {
         for field in ["Content-Length: 5", "transfer-encoding: chunked", "Connection: close", "Upgrade: x", "Date: now"] {
             let finished = Launch::new(backend, ["serve", ".", "--header", field]).run(b"");

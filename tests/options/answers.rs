@@ -69,7 +69,7 @@ pub fn log_format(case: &Case) {
     let words: &[&str] = match case.command {
         "" => &["--buffers", "4m"],
         "echo" | "reverse" => &[case.command, "unix:/no/such/folder/x"],
-        "send" | "serve" => &[case.command, "/no/such/file"],
+        "send" | "serve" | "receive" => &[case.command, "/no/such/file"],
         "proxy" => &["proxy", "--upstream", "127.0.0.1:1", "--listen", "unix:/no/such/folder/x"],
         "run" | "check" => &[case.command, "/no/such/file"],
         "connect" => &["connect", "unix:/no/such/socket"],

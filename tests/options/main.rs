@@ -4,6 +4,7 @@
 mod support;
 
 mod answers;
+mod course;
 mod effects;
 mod files;
 mod http;
@@ -29,14 +30,17 @@ const fn entry(commands: &'static [&'static str], options: &'static [&'static st
 
 const DEMO: &str = "";
 /// The commands that serve.
-const SERVERS: &[&str] = &[DEMO, "echo", "reverse", "send", "serve", "proxy", "run"];
+const SERVERS: &[&str] = &[DEMO, "echo", "reverse", "send", "receive", "serve", "proxy", "run"];
+/// Those of them that answer, or send without being asked.
+const ANSWERING: &[&str] = &[DEMO, "echo", "reverse", "send", "serve", "proxy", "run"];
 /// Those with HTTP, and flags that they need for it.
 const HTTP: &[&str] = &[DEMO, "serve", "proxy --http", "run"];
 const UPLOADS: &[&str] = &["proxy --http", "run"];
-const PIPES: &[&str] = &[DEMO, "echo", "reverse", "proxy", "run"];
+const PIPES: &[&str] = &[DEMO, "echo", "reverse", "receive", "proxy", "run"];
 const LINES: &[&str] = &[DEMO, "reverse", "run"];
-const SOCKETS: &[&str] = &["echo", "reverse", "send", "serve", "proxy", "run"];
-const LISTEN: &[&str] = &["send", "serve", "proxy"];
+const SOCKETS: &[&str] = &["echo", "reverse", "send", "receive", "serve", "proxy", "run"];
+const LISTEN: &[&str] = &["send", "receive", "serve", "proxy"];
+const RECEIVE: &[&str] = &["receive"];
 const SERVE: &[&str] = &["serve"];
 const PROXY: &[&str] = &["proxy --http"];
 
@@ -45,13 +49,25 @@ const SERVER: &[Entry] = &[
     entry(SERVERS, &["backend", "workers", "uring-off", "buffers", "log-level"], effects::what_it_starts_with),
     entry(SERVERS, &["pin-workers"], effects::pin_workers),
     entry(SOCKETS, &["socket-mode"], effects::socket_mode),
-    entry(SERVERS, &["max-connections"], effects::max_connections),
-    entry(SERVERS, &["backlog"], effects::backlog),
-    entry(SERVERS, &["idle-timeout"], effects::idle_timeout),
-    entry(SERVERS, &["drain-timeout"], effects::drain_timeout),
+    entry(ANSWERING, &["max-connections"], effects::max_connections),
+    entry(ANSWERING, &["backlog"], effects::backlog),
+    entry(ANSWERING, &["idle-timeout"], effects::idle_timeout),
+    entry(ANSWERING, &["drain-timeout"], effects::drain_timeout),
     entry(SERVERS, &["quiet"], effects::quiet),
     entry(LISTEN, &["listen"], effects::listen),
     entry(&["send"], &["root"], effects::root),
+];
+
+/// What came with the course.
+const COURSE: &[Entry] = &[
+    entry(RECEIVE, &["max-connections"], course::receive_max_connections),
+    entry(RECEIVE, &["backlog"], course::receive_backlog),
+    entry(RECEIVE, &["idle-timeout"], course::receive_idle_timeout),
+    entry(RECEIVE, &["drain-timeout"], course::receive_drain_timeout),
+    entry(RECEIVE, &["keep", "force"], course::keep_and_force),
+    entry(&["reverse"], &["once"], course::once),
+    entry(&["run"], &["profile"], course::profile),
+    entry(&["explain"], &["profile"], course::profile_explained),
 ];
 
 /// What is relayed and connected to.
@@ -104,6 +120,7 @@ const ANSWERS: &[Entry] = &[
             "echo",
             "reverse",
             "send",
+            "receive",
             "serve",
             "proxy",
             "run",
@@ -132,6 +149,10 @@ fn run(entries: &[Entry], backend: Backend) {
 backends! {
     fn options_of_every_server_do_something(backend) {
         run(SERVER, backend);
+    }
+
+    fn options_of_the_course_do_something(backend) {
+        run(COURSE, backend);
     }
 
     fn options_of_what_is_relayed_do_something(backend) {
@@ -166,7 +187,7 @@ fn every_option_of_every_command_has_an_entry() {
         }
     }
     let mut shown = BTreeSet::new();
-    for entry in [SERVER, RELAY, LIMITS, FILES, ANSWERS].into_iter().flatten() {
+    for entry in [SERVER, COURSE, RELAY, LIMITS, FILES, ANSWERS].into_iter().flatten() {
         for command in entry.commands {
             let command = command.split(' ').next().unwrap_or_default();
             shown.extend(entry.options.iter().map(|option| (command.to_owned(), (*option).to_owned())));

@@ -62,6 +62,7 @@ impl Case {
         let words: &[&str] = match self.command {
             "echo" | "reverse" => &[self.command, listen],
             "send" => &["send", "public/big", "--listen", listen],
+            "receive" => &["receive", "received", "--keep", "--listen", listen],
             "serve" => &["serve", "public", "--listen", listen, "--access-log", "off"],
             "proxy" if self.is_http => {
                 &["proxy", "--http", "--listen", listen, "--upstream", &upstream, "--access-log", "off"]
@@ -142,6 +143,8 @@ impl Case {
             "echo" => running.stream = first,
             "reverse" => (running.stream, running.reverse) = (first, first),
             "send" => running.download = first,
+            // It answers nothing.
+            "receive" => {}
             "serve" => running.http = first,
             "proxy" if self.is_http => running.proxied = first,
             "proxy" => running.stream = first,

@@ -17,6 +17,7 @@ mod names;
 #[path = "../http_proxy/origin.rs"]
 mod origin;
 mod place;
+mod profile;
 mod proxied;
 mod queue;
 mod relay;

@@ -10,6 +10,7 @@ mod judge;
 mod judge_forward;
 mod message;
 mod origin;
+mod receive;
 mod run;
 mod scenario;
 

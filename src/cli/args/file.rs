@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use super::log::LogOptions;
 use super::server::{AllOptions, ConnectTimeout, Settings, SocketOptions, UploadOptions};
 use crate::cli::units::Header;
-use crate::config::file::File;
+use crate::config::file::{File, Profile};
 
 /// What to serve by, and what holds in place of the file's word.
 #[derive(Args, Debug)]
@@ -17,6 +17,9 @@ pub struct RunOptions {
     /// The file
     #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
     pub file: PathBuf,
+    /// Whose behaviour the defaults follow, where the file names no profile [default: xps]
+    #[arg(long, value_name = "NAME", env = "XPS_PROFILE", overrides_with = "profile")]
+    pub profile: Option<Profile>,
     #[command(flatten)]
     pub settings: AllOptions,
     #[command(flatten)]
@@ -31,7 +34,7 @@ pub struct RunOptions {
 
 impl Settings for RunOptions {
     fn apply(&self, file: &mut File) {
-        let Self { settings, socket, connect, upload, file: _, log: _ } = self;
+        let Self { settings, socket, connect, upload, file: _, profile: _, log: _ } = self;
         let all: [&dyn Settings; 4] = [settings, socket, connect, upload];
         all.iter().for_each(|group| group.apply(file));
     }
@@ -65,6 +68,9 @@ pub struct ExplainOptions {
     /// A field of the request; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<Header>,
+    /// As for `run`: whose behaviour the defaults follow, where the file names no profile [default: xps]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
 }
 
 /// Whom to ask.

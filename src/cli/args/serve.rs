@@ -10,6 +10,7 @@ use super::server::{HttpOptions, ServerOptions, SocketOptions};
 use crate::cli::units::{AnswerHeader, StatusPage};
 use crate::config::ListenAddress;
 use crate::config::units::Size;
+use crate::file::charset::Charset;
 use crate::file::compress;
 use crate::telemetry::access::AccessFormat;
 
@@ -49,9 +50,9 @@ pub struct ServeOptions {
     /// Do not send FILE.br, FILE.zst or FILE.gz in place of FILE
     #[arg(long, env = "XPS_NO_PRECOMPRESSED")]
     pub no_precompressed: bool,
-    /// The charset claimed for text; without it the document's own word holds
-    #[arg(long, value_name = "NAME", env = "XPS_CHARSET")]
-    pub charset: Option<String>,
+    /// The charset claimed for text: a name, `off`, or `auto`, which is utf-8 where a file is UTF-8 and not plain ASCII
+    #[arg(long, value_name = "auto|off|NAME", env = "XPS_CHARSET", default_value_t = Charset::Auto)]
+    pub charset: Charset,
     /// The origin whose scripts may read the files: `*`, or one like https://example.org
     #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
     pub cors: Option<String>,

@@ -28,12 +28,12 @@ pub(super) fn explain(
     let beneath = decoded.beneath(&site.prefix).to_bytes();
     let wanted = if beneath == b"." { root.to_owned() } else { root.join(OsStr::from_bytes(beneath)) };
     match answer.status {
+        403 | 404 if wanted.is_dir() && !site.config.listing && !site.hides(&decoded) => {
+            Err(answer.failure("there is no index file, and folders are not listed"))
+        }
         404 if site.hides(&decoded) => Err(answer.failure("files whose name begins with a dot are not served")),
         404 if wanted.is_file() => Err(answer.failure(&format!("{} is no folder", wanted.display()))),
         404 => Err(answer.failure(&format!("there is no {}", wanted.display()))),
-        403 if wanted.is_dir() && !site.config.listing => {
-            Err(answer.failure("there is no index file, and folders are not listed"))
-        }
         403 => Err(answer.failure(&format!("{} may not be read, or a link leads to it", wanted.display()))),
         200 | 206 | 304 => {
             report.add("to", name(site, root, &wanted, decoded.ends_with_slash()));

@@ -74,7 +74,7 @@ impl Builder {
                 },
                 path,
             },
-            response: ResponseRules { fields: field_rules(&options.response_headers)?, via: None },
+            response: ResponseRules { fields: field_rules(&options.response_headers)?, ..ResponseRules::default() },
             upgrades: options.upgrade,
             body_bytes_max: options.max_body_size.0 as u64,
         })

@@ -14,6 +14,7 @@
 mod check;
 mod model;
 mod problem;
+mod profile;
 mod reference;
 mod tree;
 
@@ -35,6 +36,14 @@ pub use self::reference::{EXAMPLE, reference};
 /// All that is wrong with it, in order of position. Of the faults in its syntax only the first is found, and then
 /// nothing else.
 pub fn parse(text: &str) -> Result<File, Vec<Problem>> {
+    parse_with(text, Profile::Xps)
+}
+
+/// Reads a document; this profile holds where it names none.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(text: &str, profile: Profile) -> Result<File, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(text);
     let tree = tree::parse(text, &source).map_err(|problem| vec![problem])?;
@@ -43,7 +52,9 @@ pub fn parse(text: &str) -> Result<File, Vec<Problem>> {
         return Err(problems);
     }
     // What the checks let pass can be read; should they ever let too much pass, the reader's own words must do.
-    File::deserialize(tree::to_json(&tree)).map_err(|error| {
+    let mut document = tree::to_json(&tree);
+    Profile::of(&document).unwrap_or(profile).apply(&mut document);
+    File::deserialize(document).map_err(|error| {
         let whole: Range<usize> = tree::range(&tree);
         vec![source.problem(whole, error.to_string())]
     })

@@ -12,7 +12,7 @@ use crate::driver::folder::{self, read_fully};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{
     Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, errno,
-    find_root, resolve, sys,
+    find_root, new_file, resolve, sys,
 };
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
@@ -25,6 +25,8 @@ pub(super) enum Answer {
     Read { id: OpId, result: io::Result<Vec<u8>> },
     Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
     Computed { id: OpId, bytes: Vec<u8> },
+    Changed { id: OpId, result: io::Result<()> },
+    Written { id: OpId, result: io::Result<()> },
     Warmed { id: OpId, until: u64 },
 }
 
@@ -107,6 +109,44 @@ impl Epoll {
         }
     }
 
+    pub(super) fn start_create(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.change(id, move || {
+            let result = new_file::create(&root, &name).and_then(beneath::with_info);
+            Answer::Opened { id, result }
+        });
+    }
+
+    pub(super) fn start_write(&mut self, id: OpId, file: File, offset: u64, bytes: Vec<u8>) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.change(id, move || Answer::Written { id, result: new_file::write_fully(file.as_fd(), &bytes, offset) });
+    }
+
+    pub(super) fn start_publish(
+        &mut self,
+        id: OpId,
+        root: Arc<Root>,
+        file: File,
+        (from, to): (CString, CString),
+        replaces: bool,
+    ) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.change(id, move || Answer::Changed {
+            id,
+            result: new_file::publish(&root, file.as_fd(), &from, &to, replaces),
+        });
+    }
+
+    pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.change(id, move || Answer::Changed { id, result: new_file::remove(&root, &name) });
+    }
+
+    /// Runs what changes the disk.
+    fn change(&mut self, id: OpId, task: impl FnOnce() -> Answer + Send + 'static) {
+        self.counters.submissions += 1;
+        let ticket = self.offload.run(LaneKind::Disk, 0, task);
+        self.offloaded(id, ticket);
+    }
+
     /// Takes what the threads have ready.
     pub(super) fn collect_answers(&mut self) {
         for answer in self.offload.results() {
@@ -128,6 +168,8 @@ impl Epoll {
                 Answer::Root { id, result } => self.answer(id, result, Outcome::Root),
                 Answer::Read { id, result } => self.answer(id, result, Outcome::Read),
                 Answer::Listed { id, result } => self.answer(id, result, Outcome::Listed),
+                Answer::Written { id, result } => self.answer(id, result, |()| Outcome::Written),
+                Answer::Changed { id, result } => self.answer(id, result, |()| Outcome::Done),
                 Answer::Computed { id, bytes } => self.answer(id, Ok(bytes), Outcome::Computed),
                 Answer::Warmed { id, until } => {
                     if let Some(Place::Output(key)) = self.outbox.place_of(id) {

@@ -46,6 +46,7 @@ impl Sim {
             | Outcome::Root(_)
             | Outcome::Opened(..)
             | Outcome::Read(_)
+            | Outcome::Written
             | Outcome::Listed(_)
             | Outcome::Computed(_)
             | Outcome::Local(_)
@@ -250,6 +251,10 @@ impl Sim {
             | Op::FindRoot { .. }
             | Op::Open { .. }
             | Op::Read { .. }
+            | Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Publish { .. }
+            | Op::Remove { .. }
             | Op::List { .. }
             | Op::Compute(_)
             | Op::Close { .. }
@@ -405,12 +410,20 @@ impl Sim {
             | Op::FindRoot { .. }
             | Op::Open { .. }
             | Op::Read { .. }
+            | Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Publish { .. }
+            | Op::Remove { .. }
             | Op::List { .. }
             | Op::Compute(_) => {
                 if flight.doom.is_none() && self.rng.coin() {
                     self.on_finish(id, done);
                 } else {
-                    if let Some(Flight { op: Op::Read { file, .. }, .. }) = self.land(id) {
+                    if let Some(Flight {
+                        op: Op::Read { file, .. } | Op::Write { file, .. } | Op::Publish { file, .. },
+                        ..
+                    }) = self.land(id)
+                    {
                         self.put_down(file);
                     }
                     self.emit(id, Outcome::Cancelled, done);
@@ -441,7 +454,7 @@ impl Sim {
 
     fn on_finish(&mut self, id: OpId, done: &mut Vec<Completion>) {
         let Some(Flight { op, doom, .. }) = self.land(id) else { return };
-        if let Op::Read { file, .. } = op {
+        if let Op::Read { file, .. } | Op::Write { file, .. } | Op::Publish { file, .. } = op {
             self.put_down(file);
         }
         let outcome = match (op, doom) {
@@ -472,6 +485,23 @@ impl Sim {
                 Some(open) => Outcome::Read(open.read(offset, length as u64).to_vec()),
                 None => Outcome::Failed(Fault::Os(libc::EBADF)),
             },
+            (Op::Create { name, .. }, None) => self.finish_create(&name),
+            (Op::Write { file, offset, bytes }, None) => match self.open_files.get_mut(file.0) {
+                Some(open) => {
+                    self.files.write(open, offset, &bytes).map_or_else(Outcome::Failed, |()| Outcome::Written)
+                }
+                None => Outcome::Failed(Fault::Os(libc::EBADF)),
+            },
+            (Op::Publish { file, from, to, replaces, .. }, None) => match self.open_files.get_mut(file.0) {
+                Some(open) => {
+                    let renamed = self.files.rename(open, (&from, &to), replaces);
+                    renamed.map_or_else(Outcome::Failed, |()| Outcome::Done)
+                }
+                None => Outcome::Failed(Fault::Os(libc::EBADF)),
+            },
+            (Op::Remove { name, .. }, None) => {
+                self.files.remove(&name).map_or_else(Outcome::Failed, |()| Outcome::Done)
+            }
             (Op::List { path, .. }, None) => self.files.list(&path).map_or_else(Outcome::Failed, Outcome::Listed),
             (Op::LocalAddress { .. }, None) => Outcome::Local(Some(LOOPBACK)),
             (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
@@ -482,7 +512,7 @@ impl Sim {
         self.emit(id, outcome, done);
     }
 
-    /// A read no longer uses the file.
+    /// A read or a write no longer uses the file.
     fn put_down(&mut self, file: crate::driver::File) {
         if let Some(open) = self.open_files.get_mut(file.0) {
             open.users = open.users.saturating_sub(1);

@@ -20,6 +20,8 @@ pub(super) struct OpenFile {
     pub users: usize,
     /// It is being closed.
     pub is_closing: bool,
+    /// By which path it is found, if it was made for writing.
+    written_as: Option<Vec<u8>>,
 }
 
 /// The modification time of every file: some moment in 2001.
@@ -28,6 +30,10 @@ const MODIFIED_NS: i64 = 1_000_000_000_000_000_000;
 impl Files {
     pub(super) fn add(&mut self, path: &str, bytes: Vec<u8>) {
         self.0.insert(path.as_bytes().to_vec(), bytes.into());
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(path, bytes)| (&path[..], &bytes[..]))
     }
 
     /// Looks a path up as `openat2` does with `RESOLVE_BENEATH`, but refuses every `..`.
@@ -44,6 +50,54 @@ impl Files {
             return Ok((OpenFile::new(Arc::new([])), info));
         }
         Err(Fault::Os(libc::ENOENT))
+    }
+
+    /// Makes a file for writing.
+    pub(super) fn create(&mut self, name: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
+        let path = normalised(name)?;
+        if self.0.contains_key(&path) {
+            return Err(Fault::Os(libc::EEXIST));
+        }
+        let bytes: Arc<[u8]> = Arc::new([]);
+        self.0.insert(path.clone(), Arc::clone(&bytes));
+        let info = info_of(FileKind::Regular, 0, inode_of(&path, &bytes));
+        Ok((OpenFile { written_as: Some(path), ..OpenFile::new(bytes) }, info))
+    }
+
+    /// Writes into a file; into one that was removed, too.
+    pub(super) fn write(&mut self, file: &mut OpenFile, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let Some(path) = &file.written_as else { return Err(Fault::Os(libc::EBADF)) };
+        let mut content = file.bytes.to_vec();
+        let end = offset as usize + bytes.len();
+        content.resize(content.len().max(end), 0);
+        content[offset as usize..end].copy_from_slice(bytes);
+        (file.bytes, file.length) = (content.into(), file.length.max(end));
+        if let Some(named) = self.0.get_mut(path) {
+            *named = Arc::clone(&file.bytes);
+        }
+        Ok(())
+    }
+
+    /// Gives a file another name.
+    pub(super) fn rename(
+        &mut self,
+        file: &mut OpenFile,
+        (from, to): (&CStr, &CStr),
+        replaces: bool,
+    ) -> Result<(), Fault> {
+        let (from, to) = (normalised(from)?, normalised(to)?);
+        if !replaces && self.0.contains_key(&to) {
+            return Err(Fault::Os(libc::EEXIST));
+        }
+        let bytes = self.0.remove(&from).ok_or(Fault::Os(libc::ENOENT))?;
+        self.0.insert(to.clone(), bytes);
+        file.written_as = Some(to);
+        Ok(())
+    }
+
+    /// Removes a file.
+    pub(super) fn remove(&mut self, name: &CStr) -> Result<(), Fault> {
+        self.0.remove(&normalised(name)?).map(drop).ok_or(Fault::Os(libc::ENOENT))
     }
 
     /// What lies in a folder.
@@ -96,7 +150,7 @@ fn inode_of(path: &[u8], bytes: &[u8]) -> u64 {
 
 impl OpenFile {
     fn new(bytes: Arc<[u8]>) -> Self {
-        Self { length: bytes.len(), bytes, users: 0, is_closing: false }
+        Self { length: bytes.len(), bytes, users: 0, is_closing: false, written_as: None }
     }
 
     /// What is there from `offset` on, at most `length` bytes; empty beyond the end.

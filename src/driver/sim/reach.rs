@@ -133,6 +133,17 @@ impl Sim {
             Err(fault) => Outcome::Failed(fault),
         }
     }
+
+    pub(super) fn finish_create(&mut self, name: &std::ffi::CStr) -> Outcome {
+        if !self.has_free_descriptor() {
+            self.injected.descriptors += 1;
+            return Outcome::Failed(Fault::Os(libc::EMFILE));
+        }
+        match self.files.create(name) {
+            Ok((file, info)) => Outcome::Opened(File(self.open_files.insert(file)), info),
+            Err(fault) => Outcome::Failed(fault),
+        }
+    }
 }
 
 /// Nobody is there (RFC 5737).

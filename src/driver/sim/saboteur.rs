@@ -99,6 +99,7 @@ fn repeat(outcome: &Outcome) -> Option<Outcome> {
         Outcome::Root(root) => Some(Outcome::Root(Arc::clone(root))),
         Outcome::Opened(file, info) => Some(Outcome::Opened(*file, *info)),
         Outcome::Local(address) => Some(Outcome::Local(*address)),
+        Outcome::Written => Some(Outcome::Written),
         Outcome::Done => Some(Outcome::Done),
         Outcome::Reset { lost } => Some(Outcome::Reset { lost: *lost }),
         Outcome::Cancelled => Some(Outcome::Cancelled),

@@ -123,7 +123,7 @@ impl Sim {
                 }
                 Ok(Way::Soon)
             }
-            Op::Read { file, .. } => {
+            Op::Read { file, .. } | Op::Write { file, .. } | Op::Publish { file, .. } => {
                 match self.open_files.get_mut(file.0) {
                     None => return Err(("no such file", libc::EBADF)),
                     Some(file) if file.is_closing => return Err(("the file is being closed", libc::EBADF)),
@@ -131,11 +131,18 @@ impl Sim {
                 }
                 if self.rng.chance(self.faults.open_failures) {
                     self.injected.opens += 1;
-                    *doom = Some(Fault::Os(libc::EIO));
+                    *doom = Some(Fault::Os(if matches!(op, Op::Write { .. }) { libc::ENOSPC } else { libc::EIO }));
                 }
                 Ok(Way::Soon)
             }
-            Op::List { .. } | Op::Compute(_) | Op::LocalAddress { .. } => Ok(Way::Soon),
+            Op::Create { .. } => {
+                if self.rng.chance(self.faults.open_failures) {
+                    self.injected.opens += 1;
+                    *doom = Some(Fault::Os(libc::EACCES));
+                }
+                Ok(Way::Soon)
+            }
+            Op::Remove { .. } | Op::List { .. } | Op::Compute(_) | Op::LocalAddress { .. } => Ok(Way::Soon),
             Op::Close { socket } | Op::Reset { socket } => self.admit_close(socket.0),
             Op::CloseFile { file } => match self.open_files.get_mut(file.0) {
                 None => Err(("no such file", libc::EBADF)),
@@ -264,7 +271,9 @@ impl fmt::Display for Subject<'_> {
             Op::Resolve { host, port } => write!(f, "{host}:{port}"),
             Op::Open { path, .. } | Op::List { path, .. } => write!(f, "{path:?}"),
             Op::FindRoot { path, .. } => write!(f, "{}", path.display()),
-            Op::Read { file, offset, .. } => write!(f, "{file:?} from {offset}"),
+            Op::Create { name, .. } | Op::Remove { name, .. } => write!(f, "{name:?}"),
+            Op::Publish { from, to, .. } => write!(f, "{from:?} as {to:?}"),
+            Op::Read { file, offset, .. } | Op::Write { file, offset, .. } => write!(f, "{file:?} from {offset}"),
             Op::Compute(computation) => write!(f, "{computation:?}"),
             Op::CloseFile { file } => write!(f, "{file:?}"),
         }
@@ -277,12 +286,16 @@ fn size(op: &Op) -> u64 {
         Op::Send { chain, .. } => chain.len() as u64,
         Op::SendFile { head, length, .. } => head.len() as u64 + *length,
         Op::Read { length, .. } => *length as u64,
+        Op::Write { bytes, .. } => bytes.len() as u64,
         Op::Accept { .. }
         | Op::Recv { .. }
         | Op::Connect { .. }
         | Op::Resolve { .. }
         | Op::FindRoot { .. }
         | Op::Open { .. }
+        | Op::Create { .. }
+        | Op::Publish { .. }
+        | Op::Remove { .. }
         | Op::List { .. }
         | Op::Compute(_)
         | Op::LocalAddress { .. }

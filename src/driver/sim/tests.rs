@@ -1,6 +1,7 @@
 //! The simulation, tested with a small echo server made of the TCP machines.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -346,4 +347,52 @@ fn machines_can_connect_to_their_own_listener() {
     bench.submit(Op::Send { socket: caller, chain: Chain::from(&b"hello"[..]) });
     let outcomes = bench.outcomes(Duration::from_secs(1));
     assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Received(bytes) if &bytes[..] == b"hello")));
+}
+
+/// Carries one operation out in a world without faults.
+fn carried_out(sim: &mut Sim, ops: &mut Ops, op: Op) -> Outcome {
+    let id = ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op);
+    let mut done = Vec::new();
+    for _ in 0..TURNS_MAX {
+        sim.turn(ops, None, &mut done).unwrap();
+        if let Some(at) = done.iter().position(|completion| completion.id == id && completion.outcome.is_final()) {
+            ops.settle(id, true);
+            return done.swap_remove(at).outcome;
+        }
+    }
+    panic!("{id} does not end");
+}
+
+#[test]
+fn a_new_file_is_written_renamed_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::open(folder.path()).unwrap();
+    let (mut sim, mut ops) = (Sim::new(1, Faults::none()), Ops::new());
+    sim.file("taken", b"older".to_vec());
+    let create = |name: &std::ffi::CStr| Op::Create { root: Arc::clone(&root), name: name.into() };
+    let publish = |file, to: &std::ffi::CStr, replaces| Op::Publish {
+        root: Arc::clone(&root),
+        file,
+        from: c"new".into(),
+        to: to.into(),
+        replaces,
+    };
+    let mut run = |op| carried_out(&mut sim, &mut ops, op);
+    assert!(matches!(run(create(c"taken")), Outcome::Failed(Fault::Os(libc::EEXIST))));
+    let Outcome::Opened(file, _) = run(create(c"new")) else { panic!("there is none of this name") };
+    assert!(matches!(run(Op::Write { file, offset: 5, bytes: b"bytes".to_vec() }), Outcome::Written));
+    assert!(matches!(run(Op::Write { file, offset: 0, bytes: b"five ".to_vec() }), Outcome::Written));
+    assert!(matches!(run(publish(file, c"taken", false)), Outcome::Failed(Fault::Os(libc::EEXIST))));
+    assert!(matches!(run(publish(file, c"taken", true)), Outcome::Done));
+    assert!(matches!(run(Op::CloseFile { file }), Outcome::Done));
+    let Outcome::Opened(file, _) =
+        run(Op::Open { root: Arc::clone(&root), path: c"taken".into(), known_regular: false })
+    else {
+        panic!("it has this name now")
+    };
+    assert!(matches!(run(Op::Read { file, offset: 0, length: 100 }), Outcome::Read(bytes) if bytes == b"five bytes"));
+    assert!(matches!(run(Op::CloseFile { file }), Outcome::Done));
+    let remove = || Op::Remove { root: Arc::clone(&root), name: c"taken".into() };
+    assert!(matches!(run(remove()), Outcome::Done));
+    assert!(matches!(run(remove()), Outcome::Failed(Fault::Os(libc::ENOENT))));
 }

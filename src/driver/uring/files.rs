@@ -1,4 +1,4 @@
-//! `Open` and `Read`, through the ring.
+//! `Open`, `Read` and `Write`, through the ring.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,6 +26,15 @@ pub(super) struct Reading {
     file: Arc<OwnedFd>,
     bytes: Vec<u8>,
     filled: usize,
+    offset: u64,
+}
+
+/// A write in flight.
+#[derive(Debug)]
+pub(super) struct Writing {
+    file: Arc<OwnedFd>,
+    bytes: Vec<u8>,
+    written: usize,
     offset: u64,
 }
 
@@ -134,6 +143,47 @@ impl Uring {
                     drop(self.flights.remove(id));
                     self.read_off_the_loop(id, file, bytes, offset);
                 }
+                errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
+            },
+        }
+    }
+
+    pub(super) fn start_write(&mut self, id: OpId, file: File, offset: u64, bytes: Vec<u8>) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.flights.insert(id, Work::Write(Box::new(Writing { file, bytes, written: 0, offset })));
+        self.submit_write(id);
+    }
+
+    fn submit_write(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Write(writing) = &flight.work else { return };
+        let Writing { file, bytes, written, offset } = &**writing;
+        let rest = &bytes[*written..];
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), rest.as_ptr(), length)
+            .offset(*offset + *written as u64)
+            .build();
+        // SAFETY: the memory belongs to the flight, which lives until the completion.
+        unsafe { self.submit(id, entry) };
+    }
+
+    pub(super) fn on_write(&mut self, id: OpId, result: i32) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let is_cancelled = flight.is_cancelled;
+        let Work::Write(writing) = &mut flight.work else { return };
+        match usize::try_from(result) {
+            // Not in write(2)'s power for a regular file; it would be tried for ever.
+            Ok(0) => self.finish(id, Outcome::Failed(Fault::Os(libc::EIO))),
+            Ok(count) => {
+                writing.written += count;
+                if writing.written < writing.bytes.len() {
+                    return self.submit_write(id);
+                }
+                self.finish(id, Outcome::Written);
+            }
+            Err(_) => match -result {
+                libc::ECANCELED if is_cancelled => self.finish(id, Outcome::Cancelled),
+                libc::EINTR | libc::EAGAIN => self.submit_write(id),
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
         }

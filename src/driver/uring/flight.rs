@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::connect::Attempt;
-use super::files::{Opening, Reading};
+use super::files::{Opening, Reading, Writing};
 use super::receive::Arming;
 use super::send::Sending;
 use super::send_file::Transfer;
@@ -51,6 +51,7 @@ pub(super) enum Work {
     /// Boxed, since the kernel reads path and manner where they are.
     Open(Box<Opening>),
     Read(Box<Reading>),
+    Write(Box<Writing>),
     /// On another thread, or in the queue for one.
     Offloaded(Ticket),
     /// The descriptor is the entry's to close. The outcome tells, if it is a reset, the bytes lost.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Uring, Work};
 use crate::driver::offload::{LaneKind, Ticket};
 use crate::driver::{Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, Root};
-use crate::driver::{beneath, find_root, folder, page_cache, resolve};
+use crate::driver::{beneath, find_root, folder, new_file, page_cache, resolve, sys};
 
 /// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
 /// it a file that was opened in vain.
@@ -23,6 +23,7 @@ pub(super) enum Answer {
     Warmed { id: OpId, until: u64 },
     Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
     Computed { id: OpId, bytes: Vec<u8> },
+    Changed { id: OpId, result: io::Result<()> },
 }
 
 impl Uring {
@@ -82,6 +83,35 @@ impl Uring {
         self.offload(id, LaneKind::Computation, bytes, move || Answer::Computed { id, bytes: computation.run() });
     }
 
+    pub(super) fn create_off_the_loop(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.offload(id, LaneKind::Disk, 0, move || {
+            let result = new_file::create(&root, &name).and_then(|file| {
+                let info = sys::file_info(file.as_fd())?;
+                Ok((file, info))
+            });
+            Answer::Opened { id, result }
+        });
+    }
+
+    pub(super) fn start_publish(
+        &mut self,
+        id: OpId,
+        root: Arc<Root>,
+        file: File,
+        (from, to): (CString, CString),
+        replaces: bool,
+    ) {
+        let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed {
+            id,
+            result: new_file::publish(&root, file.as_fd(), &from, &to, replaces),
+        });
+    }
+
+    pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed { id, result: new_file::remove(&root, &name) });
+    }
+
     fn offload(&mut self, id: OpId, lane: LaneKind, bytes: usize, task: impl FnOnce() -> Answer + Send + 'static) {
         let ticket = self.offload.run(lane, bytes, task);
         self.offloaded(id, ticket);
@@ -113,6 +143,10 @@ impl Uring {
                     self.answer(id, result.map_or_else(failed, Outcome::Listed));
                 }
                 Answer::Computed { id, bytes } => self.answer(id, Outcome::Computed(bytes)),
+                Answer::Changed { id, result } => {
+                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
+                    self.answer(id, result.map_or_else(failed, |()| Outcome::Done));
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use super::escape::html_escape;
 use super::order::{Column, Direction, Sort};
 use super::timestamp::Timestamp;
-use super::{Entry, Folder};
+use super::{Entry, Folder, Style};
 use crate::driver::FileKind;
 
 /// Follows the reader's choice of dark or light. On a narrow screen the time of day goes, and long names break.
@@ -36,9 +36,17 @@ pub(super) fn write_head(folder: &Folder, sort: Sort, out: &mut Vec<u8>) {
     append(out, format_args!("</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"));
     write_breadcrumb(folder, out);
     append(out, format_args!("<table>\n<thead>\n<tr>"));
-    write_title(sort, Column::Name, "n", "Name", out);
-    write_title(sort, Column::Size, "s", "Size", out);
-    write_title(sort, Column::Modified, "m", "Modified<span class=\"t\"> (UTC)</span>", out);
+    for (column, class, title) in [
+        (Column::Name, "n", "Name"),
+        (Column::Size, "s", "Size"),
+        (Column::Modified, "m", "Modified<span class=\"t\"> (UTC)</span>"),
+    ] {
+        match folder.style {
+            Style::Standard => write_title(sort, column, class, title, out),
+            // All links in the table lead to what is in the folder.
+            Style::Expserver => append(out, format_args!("<th scope=\"col\" class=\"{class}\">{title}</th>")),
+        }
+    }
     append(out, format_args!("</tr>\n</thead>\n<tbody>\n"));
     write_parent(folder, out);
 }
@@ -94,13 +102,14 @@ pub(super) fn write_tail<'a>(entries: impl Iterator<Item = Entry<'a>>, out: &mut
 /// The path, each folder above linked.
 fn write_breadcrumb(folder: &Folder, out: &mut Vec<u8>) {
     append(out, format_args!("<h1>Index of <a href=\"/\">/</a>"));
-    let mut url = vec![b'/'];
+    let mut url = Vec::new();
     for (index, name) in folder.names.iter().enumerate() {
-        super::escape::percent_encode(name, &mut url);
         url.push(b'/');
+        super::escape::percent_encode(name, &mut url);
         if index + 1 < folder.names.len() {
             out.extend_from_slice(b"<a href=\"");
             out.extend_from_slice(&url);
+            folder.end_link(out);
             out.extend_from_slice(b"\"><bdi>");
             html_escape(name, out);
             out.extend_from_slice(b"</bdi></a>/");
@@ -130,9 +139,13 @@ fn write_title(sort: Sort, column: Column, class: &str, title: &str, out: &mut V
 fn write_parent(folder: &Folder, out: &mut Vec<u8>) {
     let Some((_, above)) = folder.names.split_last() else { return };
     out.extend_from_slice(b"<tr class=\"d\"><td class=\"n\"><a href=\"/");
-    for name in above {
+    for (index, name) in above.iter().enumerate() {
         super::escape::percent_encode(name, out);
-        out.push(b'/');
+        if index + 1 < above.len() {
+            out.push(b'/');
+        } else {
+            folder.end_link(out);
+        }
     }
     out.extend_from_slice(b"\" rel=\"up\">../</a></td><td class=\"s\"></td><td class=\"m\"></td></tr>\n");
 }
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn the_page_follows_the_reader_s_colours_and_fits_narrow_screens() {
         let mut page = Vec::new();
-        write_head(&Folder::new(b"/"), Sort::default(), &mut page);
+        write_head(&Folder::new(b"/", Style::Standard), Sort::default(), &mut page);
         let page = String::from_utf8(page).unwrap();
         assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"), "{page}");
         let (_, narrow) = STYLE.split_once("@media(max-width:").unwrap();

@@ -110,7 +110,7 @@ fn folders_come_first_and_names_ignore_case() {
 fn dot_files_are_shown_only_when_asked_for() {
     let entries = || vec![file(".git", 1), file("a", 1), file("..b", 1)];
     assert_eq!(names(entries(), b"", Options::default()), ["a"]);
-    assert_eq!(names(entries(), b"", Options { shows_dot_files: true }), ["..b", ".git", "a"]);
+    assert_eq!(names(entries(), b"", Options { shows_dot_files: true, ..Options::default() }), ["..b", ".git", "a"]);
 }
 
 #[test]
@@ -217,7 +217,7 @@ proptest! {
     #[test]
     fn every_name_can_be_read_back_from_its_row(name in any_name(), folder in any_name()) {
         let path = [&b"/"[..], &folder, b"/"].concat();
-        let options = Options { shows_dot_files: true };
+        let options = Options { shows_dot_files: true, ..Options::default() };
         let page = listing(&path, vec![file(&name, 1)], Sort::default(), options).render(Format::Html);
         let page = String::from_utf8(page).unwrap();
         let row = page.lines().find(|line| line.starts_with("<tr><td")).unwrap();
@@ -239,7 +239,7 @@ proptest! {
                 }
             }
             let path = [&b"/"[..], if rename { b"x" } else { &folder[..] }, b"/"].concat();
-            let listing = listing(&path, entries, Sort::from_query(&query), Options { shows_dot_files: true });
+            let listing = listing(&path, entries, Sort::from_query(&query), Options { shows_dot_files: true, ..Options::default() });
             String::from_utf8(listing.render(Format::Html)).unwrap()
         };
         let marks = |page: &str| ['<', '>', '"', '\n'].map(|mark| page.matches(mark).count());
@@ -248,7 +248,7 @@ proptest! {
 
     #[test]
     fn json_is_valid_and_names_every_entry(entries in any_entries(), query in any_query()) {
-        let options = Options { shows_dot_files: true };
+        let options = Options { shows_dot_files: true, ..Options::default() };
         let listing = listing(b"/x/", entries, Sort::from_query(&query), options);
         let expected: Vec<_> = listing.entries().collect();
         let value: serde_json::Value = serde_json::from_slice(&listing.clone().render(Format::Json)).unwrap();
@@ -283,4 +283,23 @@ proptest! {
         }
         prop_assert_eq!(pieces, whole);
     }
+}
+
+#[test]
+fn in_the_style_of_expserver_links_to_folders_have_no_slash_at_the_end() {
+    let entries = vec![file("a.txt", 1), entry("sub", FileKind::Directory, 4096)];
+    let options = Options { style: Style::Expserver, ..Options::default() };
+    let links = |path: &[u8]| -> Vec<String> {
+        let page = listing(path, entries.clone(), Sort::default(), options).render(Format::Html);
+        let page = String::from_utf8(page).unwrap();
+        let (_, body) = page.split_once("<body>").unwrap();
+        body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+    };
+    assert_eq!(links(b"/"), ["/", "/sub", "/a.txt"]);
+    assert_eq!(links(b"/x/"), ["/", "/", "/x/sub", "/x/a.txt"]);
+    assert_eq!(links(b"/x/y z/"), ["/", "/x", "/x", "/x/y%20z/sub", "/x/y%20z/a.txt"]);
+    assert_eq!(
+        (Format::Html.content_type(Style::Expserver), Format::Json.content_type(Style::Expserver)),
+        ("text/html", "application/json")
+    );
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{OpenFile, Place, Resource};
-use crate::driver::{File, FileInfo};
+use super::{OpenFile, Place, Resource, STORE};
+use crate::driver::{File, FileInfo, Token};
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::{Listed, Sort};
 use crate::table::Key;
@@ -37,6 +37,10 @@ pub(super) enum Step {
         _file: OpenFile,
         info: FileInfo,
         is_settled: bool,
+    },
+    /// Reading a large file's beginning, to find out its charset.
+    Sampling {
+        resource: Rc<Resource>,
     },
     Listing {
         previous: Option<Rc<Listed>>,
@@ -95,9 +99,15 @@ impl Step {
             | Self::Opening { .. }
             | Self::Opened { .. }
             | Self::Reading { .. }
+            | Self::Sampling { .. }
             | Self::Listing { .. }
             | Self::Sorting { .. }
             | Self::Closing => 0,
         }
     }
+}
+
+/// What the outcomes of a job's operations carry.
+pub(super) fn token(job: Key) -> Token {
+    Token { machine: job, kind: STORE, slot: 0 }
 }

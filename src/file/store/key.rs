@@ -10,12 +10,16 @@ use crate::file::listing::Sort;
 
 pub(super) type CacheKey = SmallVec<[u8; 160]>;
 
+const PLAIN: u8 = b'p';
+
 /// What a key is about, its first byte.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Aspect {
     Plain,
     Folder,
     Coded(Coding, Level),
+    /// Not kept by itself: the resource has it.
+    Charset,
     /// Not kept by itself, only looked for.
     Sorted(Sort),
 }
@@ -23,11 +27,12 @@ pub(super) enum Aspect {
 pub(super) fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
     let mut key = CacheKey::new();
     key.push(match aspect {
-        Aspect::Plain => b'p',
+        Aspect::Plain => PLAIN,
         Aspect::Folder => b'f',
         Aspect::Coded(Coding::Gzip, _) => b'g',
         Aspect::Coded(Coding::Brotli, _) => b'b',
         Aspect::Coded(Coding::Zstd, _) => b'z',
+        Aspect::Charset => b'c',
         Aspect::Sorted(sort) => b'0' + sort.number() as u8,
     });
     key.extend_from_slice(&place.number().to_ne_bytes());
@@ -56,4 +61,12 @@ pub(super) fn key_of_look(place: &Place) -> CacheKey {
 /// Whether a key is about something beneath the folder of this number.
 pub(super) fn is_beneath(key: &[u8], number: u64) -> bool {
     key.get(1..).is_some_and(|rest| rest.starts_with(&number.to_ne_bytes()))
+}
+
+/// The key by which the resource itself is found to which this key's result belongs.
+pub(super) fn plain_key_of(mut key: Box<[u8]>) -> Box<[u8]> {
+    if let Some(aspect) = key.first_mut() {
+        *aspect = PLAIN;
+    }
+    key
 }

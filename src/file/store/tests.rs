@@ -476,3 +476,34 @@ fn a_reload_and_a_second_place_of_the_same_folder_share_what_is_cached() {
     bench.place = other;
     assert!(matches!(bench.get(), Lookup::Pending), "links are another policy");
 }
+
+#[test]
+fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
+    // Kept, and too large to be kept: then whoever waited must get it all the same.
+    for bytes_max in [64 << 20, 100] {
+        let mut bench = Bench::new(StoreLimits { bytes_max, ..StoreLimits::default() });
+        let source = bench.fetched(c"file", INFO, b"");
+        assert_eq!(source.is_utf8(), None);
+        let ask = |bench: &mut Bench, source: &Rc<Resource>| {
+            bench.store.is_utf8(&bench.place, c"file", source, bench.inquiry(), &mut bench.ops)
+        };
+        assert!(matches!(ask(&mut bench, &source), Lookup::Pending));
+        assert!(matches!(ask(&mut bench, &source), Lookup::Pending), "one reading serves all");
+        assert!(bench.bring(Outcome::Read("é".repeat(30_000).into())));
+        let again = bench.found(c"file");
+        assert!(Rc::ptr_eq(&again, &source));
+        assert!(matches!(ask(&mut bench, &again), Lookup::Found(Ok(true))));
+    }
+}
+
+#[test]
+fn a_beginning_that_cannot_be_read_is_told_to_who_waits_and_not_remembered() {
+    let mut bench = Bench::new(StoreLimits::default());
+    let source = bench.fetched(c"file", INFO, b"");
+    let ask = |bench: &mut Bench| bench.store.is_utf8(&bench.place, c"file", &source, bench.inquiry(), &mut bench.ops);
+    assert!(matches!(ask(&mut bench), Lookup::Pending));
+    assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
+    assert!(matches!(ask(&mut bench), Lookup::Found(Err(Fault::Os(libc::EIO)))), "it goes out without a charset");
+    bench.end_turn();
+    assert!(matches!(ask(&mut bench), Lookup::Pending), "the next one who asks has another attempt");
+}

@@ -17,6 +17,8 @@ pub struct ResponseRules {
     pub fields: FieldRules,
     /// `Via` is added under this name (RFC 9110, 7.6.3).
     pub via: Option<Pseudonym>,
+    /// `Access-Control-Allow-Origin`, added where the upstream does not say it itself.
+    pub cors: Option<String>,
 }
 
 /// What is not in the head that came.
@@ -44,6 +46,8 @@ impl AnswerFraming {
         }
     }
 }
+
+const CORS: &str = "Access-Control-Allow-Origin";
 
 /// Appends the head that the client gets to `out`. An interim one (1xx but 101) is for clients of HTTP/1.1 only.
 pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &ResponseContext<'_>, out: &mut Vec<u8>) {
@@ -83,6 +87,12 @@ pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &Re
         }
         if loses_coding(&rules.fields, head) {
             push_line(out, b"Vary", b"Accept-Encoding");
+        }
+        if let Some(origin) = &rules.cors
+            && head.fields.get(CORS).is_none()
+            && !rules.fields.replace(CORS.as_bytes())
+        {
+            push_line(out, CORS.as_bytes(), origin.as_bytes());
         }
         rules.fields.push_lines(out);
     }

@@ -377,7 +377,7 @@ fn configured_fields_are_set_added_and_removed() {
         X-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
     assert_eq!(lines("x-set: a\r\nX-Add: a\r\nCookie: a\r\nX-SET: b\r\n", &rules), expected);
 
-    let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()) };
+    let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()), cors: None };
     let text = answered_to(Version::Http11, &dated("204 x", "X-Set: a\r\nCookie: b\r\n"), &rules);
     let added = "Via: 1.1 xps\r\nX-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
     assert_eq!(text, dated("204 x", added));

@@ -151,7 +151,7 @@ impl Exchange<'_> {
         if self.site.config.listing {
             self.listing(path)
         } else {
-            Err(Refusal::new(Status::FORBIDDEN, "this folder is not listed").into())
+            Err(Refusal::new(self.site.config.unlisted, "this folder is not listed").into())
         }
     }
 
@@ -176,7 +176,7 @@ impl Exchange<'_> {
             Lookup::Found(Err(fault)) => return Err(refusal_of(fault).into()),
             Lookup::Pending => return Err(Stop::Wait),
         };
-        let options = Options { shows_dot_files: self.site.config.dot_files };
+        let options = Options { shows_dot_files: self.site.config.dot_files, style: self.site.config.listing_style };
         let format = match PageType::for_accept(self.head.fields.known(Known::Accept)) {
             PageType::Html => Format::Html,
             PageType::Json => Format::Json,
@@ -196,7 +196,7 @@ impl Exchange<'_> {
         self.keep_alive &= !has_more || is_chunked;
         let head = self
             .begin(&mut out, Status::OK)
-            .field("Content-Type", format.content_type())
+            .field("Content-Type", format.content_type(options.style))
             .field("X-Content-Type-Options", "nosniff")
             .vary("Accept")
             .field("Cache-Control", "no-cache")

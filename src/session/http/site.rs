@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{AnswerConfig, SiteConfig};
 use crate::file::store::Place;
+use crate::http::ResponseHead;
 use crate::http::path::DecodedPath;
 
 /// How many there have been.
@@ -50,6 +51,14 @@ impl Site {
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
         let number = SITES.fetch_add(1, Ordering::Relaxed);
         Self { number, source, config, answers, index, fallback, prefix: prefix.to_vec() }
+    }
+
+    /// Says whose scripts may read an answer.
+    pub fn admit_scripts<'v>(&self, head: ResponseHead<'v>) -> ResponseHead<'v> {
+        match &self.answers.cors {
+            Some(origin) => head.field("Access-Control-Allow-Origin", origin),
+            None => head,
+        }
     }
 
     /// Whether a path leads to or through a dot file that is not to be seen. The route's own prefix was written down by

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{FieldValue, MediaType, Origin, PathBeneath, Token};
+use super::text::{Charset, FieldValue, MediaType, Origin, PathBeneath, Token};
 use crate::config::SiteConfig;
 use crate::config::units::Size;
 use crate::file::compress;
@@ -22,6 +22,10 @@ pub struct FileOptions {
     pub index: Vec<PathBeneath>,
     /// Folders without such a file are listed.
     pub listing: bool,
+    /// How listings are written.
+    pub listing_style: ListingStyle,
+    /// What a folder without such a file is answered with if it is not listed.
+    pub unlisted: Unlisted,
     /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
     pub dot_files: bool,
     /// Whether symbolic links are followed.
@@ -45,9 +49,11 @@ pub struct FileOptions {
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
     /// clients that understand it.
     pub precompressed: bool,
-    /// The charset claimed for text. Without it: the document's own word holds.
-    pub charset: Option<Token>,
-    /// The origin whose scripts may read the files: `*`, or one like `https://example.org`.
+    /// The charset claimed for text. `auto`: `utf-8` where the file's first 64 KiB are UTF-8 and not plain ASCII, else none.
+    /// `off`: none, the document's own word holds.
+    pub charset: Charset,
+    /// The origin whose scripts may read the answers: `*`, one like `https://example.org`, or `off`. Without it: as the
+    /// file's `cors` says.
     pub cors: Option<Origin>,
     /// Changes to the fields of answers.
     pub headers: FieldRules,
@@ -61,6 +67,8 @@ impl Default for FileOptions {
             index: site.index.into_iter().map(PathBeneath).collect(),
             // As `xps serve` does, and eXpServer, whose files are to mean here what they mean there.
             listing: true,
+            listing_style: ListingStyle::Standard,
+            unlisted: Unlisted::Forbidden,
             dot_files: site.dot_files,
             symlinks: Symlinks::Beneath,
             fallback: site.fallback.map(PathBeneath),
@@ -71,7 +79,7 @@ impl Default for FileOptions {
             gzip_level: None,
             gzip_mime_types: Vec::new(),
             precompressed: site.precompressed,
-            charset: None,
+            charset: site.charset,
             cors: None,
             headers: FieldRules::default(),
         }
@@ -88,6 +96,37 @@ impl FileOptions {
     pub fn gzip_level(&self) -> Option<u8> {
         self.gzip_level.and_then(|level| u8::try_from(level).ok()).or(self.compression_level)
     }
+}
+
+/// How listings are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ListingStyle {
+    /// As `text/html; charset=utf-8`; links to folders end with a slash, which saves a redirect.
+    #[default]
+    Standard,
+    /// As `text/html`; links to folders have no slash at the end, titles no links to sort by.
+    Expserver,
+}
+
+impl From<ListingStyle> for crate::file::listing::Style {
+    fn from(style: ListingStyle) -> Self {
+        match style {
+            ListingStyle::Standard => Self::Standard,
+            ListingStyle::Expserver => Self::Expserver,
+        }
+    }
+}
+
+/// What a folder is answered with that has no index file and is not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlisted {
+    /// 403
+    #[default]
+    Forbidden,
+    /// 404
+    NotFound,
 }
 
 /// Whether symbolic links are followed.

@@ -175,6 +175,8 @@ impl From<&config::Limits> for Limits {
     fn from(limits: &config::Limits) -> Self {
         let config::Limits {
             connections_max,
+            // Of servers that end by themselves; one that has a file does not.
+            connections_total: _,
             pipe_bytes_max,
             line_bytes_max,
             backlog,
@@ -260,6 +262,7 @@ impl From<&Limits> for config::Limits {
         let Limits { pool, http, store, offload, .. } = limits;
         Self {
             connections_max: limits.connections_max,
+            connections_total: 0,
             pipe_bytes_max: limits.pipe_bytes_max.0,
             line_bytes_max: limits.line_bytes_max.0,
             backlog: limits.backlog,

@@ -13,16 +13,17 @@ mod upstream;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::files::{FieldRules, FieldValues, FileOptions, Symlinks};
+pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
 pub use self::limits::{HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{Listener, ListenerForm, Place};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
+    AccessTarget, Charset, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
     PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UringFeature, Via,
 };
 pub use self::upstream::{
@@ -39,6 +40,8 @@ pub struct File {
     /// Where the JSON Schema of this file is, for editors. It is not read.
     #[serde(rename = "$schema")]
     pub schema: Option<String>,
+    /// Which server's behaviour the defaults follow.
+    pub profile: Profile,
     /// The `Server` field of answers; empty: none.
     pub server_name: ServerName,
     /// Worker threads. Without it: as many as the process may use processors.
@@ -62,6 +65,9 @@ pub struct File {
     pub requests_per_second: u32,
     /// Requests that an address may make at once before `requests_per_second` holds. 0: as many as that.
     pub burst: u32,
+    /// The origin whose scripts may read answers, all of them: `*`, one like `https://example.org`, or `off`. Of an
+    /// upstream's answer its own word holds. A route may have a `cors` of its own.
+    pub cors: Option<Origin>,
     /// Networks of proxies whose word on the client's address is taken: by the PROXY protocol or `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
     /// Where requests are recorded: `off`, `-` for standard output, or a file.
@@ -79,6 +85,7 @@ impl Default for File {
     fn default() -> Self {
         Self {
             schema: None,
+            profile: Profile::Xps,
             server_name: ServerName(AnswerConfig::default().server_name.unwrap_or_default()),
             workers: None,
             pin_workers: false,
@@ -89,6 +96,7 @@ impl Default for File {
             connections_per_address: 0,
             requests_per_second: 0,
             burst: 0,
+            cors: None,
             trusted_proxies: Vec::new(),
             access_log: AccessTarget::Stdout,
             access_format: AccessFormat::Combined,
@@ -136,9 +144,44 @@ pub struct TcpOptions {
     pub root: Option<PathBuf>,
     /// For `send_file`: the file.
     pub file: Option<PathBuf>,
+    /// For `send_file`: what becomes of a file that is missing, or leads out of `root`.
+    pub on_missing: OnMissing,
     /// For `tcp_proxy`: where connections are relayed to.
     #[serde(flatten)]
     pub group: GroupOptions,
+}
+
+/// Which server's behaviour the defaults follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Its own.
+    #[default]
+    #[value(help = "xps's own")]
+    Xps,
+    /// eXpServer's, see [the profile `expserver`](#the-profile-expserver).
+    #[value(help = "eXpServer's, see docs/configuration.md")]
+    Expserver,
+}
+
+/// What becomes of a file that cannot be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMissing {
+    /// The server does not start.
+    #[default]
+    Refuse,
+    /// The server listens, and closes each connection without a byte.
+    Close,
+}
+
+impl From<OnMissing> for crate::config::OnMissing {
+    fn from(on_missing: OnMissing) -> Self {
+        match on_missing {
+            OnMissing::Refuse => Self::Refuse,
+            OnMissing::Close => Self::Close,
+        }
+    }
 }
 
 /// What is spoken on a server's connections.

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::model::text::KINDS;
 use super::model::{FileOptions, GroupOptions, ProxyOptions, TcpOptions};
-use super::{SCHEMA, keys_of};
+use super::{SCHEMA, keys_of, profile};
 
 /// A document that shows much of what there is.
 pub const EXAMPLE: &str = include_str!("example.json");
@@ -54,7 +54,7 @@ fn sections() -> Vec<Section> {
         Section {
             only: Some(files),
             introduction: "Options of routes with `\"type\": \"file_serve\"`, which wants a `dir_path`. `headers` is for \
-                           redirects and metrics, too.",
+                           redirects and metrics, too, `cors` for all types.",
             ..Section::whole("Files", "Route")
         },
         Section {
@@ -112,6 +112,7 @@ fn write(out: &mut String) -> fmt::Result {
     for section in &sections {
         write_section(section, &sections, out)?;
     }
+    profile::describe(out);
     writeln!(out, "\n## Kinds of values\n")?;
     writeln!(out, "| type | for example | is |\n|---|---|---|")?;
     writeln!(

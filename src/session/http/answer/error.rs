@@ -64,6 +64,7 @@ pub(in crate::session::http) fn refusal(site: &Site, date: &DateLine, refusal: R
         .without(&site.answers.without)
         .server(site.answers.server_name.as_deref())
         .connection(client.keep_alive, client.version);
+    head = site.admit_scripts(head);
     if refusal.status == Status::SERVICE_UNAVAILABLE {
         head = head.field("Retry-After", "1");
     }

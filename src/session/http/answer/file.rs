@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::{Answer, Body, Exchange, Source, Stop, refusal_of};
 use crate::buffer::Chunk;
 use crate::driver::FileKind;
+use crate::file::charset::Charset;
 use crate::file::compress::Coding;
 use crate::file::conditional::{self, Conditions, Verdict};
 use crate::file::media_type::MediaType;
@@ -23,19 +24,20 @@ struct Representation {
     coding: Option<Coding>,
 }
 
-impl Exchange<'_> {
-    pub(super) fn file(&mut self, path: &CStr, resource: Rc<Resource>) -> Result<Answer, Stop> {
-        let media_type = resource.media_type(path.to_bytes());
+impl<'a> Exchange<'a> {
+    pub(super) fn file(&mut self, path: &CStr, plain: Rc<Resource>) -> Result<Answer, Stop> {
+        let media_type = plain.media_type(path.to_bytes());
         let config = &self.site.config;
         let varies = match &config.compression {
             Some(compression) => compression.covers(media_type),
             None => config.precompressed && media_type.is_compressible(),
         };
-        let plain = Representation { resource, coding: None };
-        let Representation { resource, coding } =
-            if varies { self.representation(path, plain, media_type)? } else { plain };
-        if let Some(answer) = self.prepared(&resource, coding).or_else(|| self.prepared_not_modified(&resource, coding))
-        {
+        let chosen = if varies { self.representation(path, &plain, media_type)? } else { None };
+        let (resource, coding) = match &chosen {
+            Some(Representation { resource, coding }) => (resource, *coding),
+            None => (&plain, None),
+        };
+        if let Some(answer) = self.prepared(resource, coding).or_else(|| self.prepared_not_modified(resource, coding)) {
             return Ok(answer);
         }
         let validators = Validators::new(&resource.info, coding, self.unix_seconds).of_several(varies);
@@ -50,15 +52,16 @@ impl Exchange<'_> {
         };
         match conditional::evaluate(&conditions, &validators, true) {
             Verdict::Proceed => {}
-            Verdict::NotModified => return Ok(self.not_modified(&resource, coding, &validators, varies)),
+            Verdict::NotModified => return Ok(self.not_modified(resource, coding, &validators, varies)),
             Verdict::PreconditionFailed => {
                 return Err(Refusal::new(Status::PRECONDITION_FAILED, "this is not the version you mean").into());
             }
         }
+        let charset = self.charset(path, &plain, media_type)?;
         let size = resource.content_bytes();
         let wants_range = self.head.method == Method::Get && conditional::allows_range(&conditions, &validators);
         let range = if wants_range { fields.known(Known::Range) } else { None };
-        let described = Described { resource: &resource, coding, validators: &validators, media_type, varies };
+        let described = Described { resource, coding, validators: &validators, media_type, charset, varies };
         Ok(match range::select(range, size) {
             Selection::Whole => self.whole(&described),
             // The parts would be coded, but the body that they are in is not: there is no field that says so.
@@ -66,7 +69,7 @@ impl Exchange<'_> {
             Selection::One(span) => self.part(&described, span, size),
             Selection::Several(spans) => {
                 let mut content_type = Vec::new();
-                media_type.write(self.site.config.charset.as_deref(), &mut content_type);
+                media_type.write(charset, &mut content_type);
                 let boundary = self.boundaries.next(validators.tag());
                 self.parts(&described, Multipart::new(&spans, size, &content_type, boundary))
             }
@@ -74,16 +77,16 @@ impl Exchange<'_> {
         })
     }
 
-    /// The file as the client likes it best: a neighbour compressed before, compressed now, or as it is.
+    /// What the client likes better than the file as it is: a neighbour compressed before, or the file compressed now.
     fn representation(
         &mut self,
         path: &CStr,
-        plain: Representation,
+        plain: &Rc<Resource>,
         media_type: MediaType,
-    ) -> Result<Representation, Stop> {
-        let Source::Folder(place) = &self.site.source else { return Ok(plain) };
-        if self.head.fields.known(Known::AcceptEncoding).is_none() || plain.resource.content_bytes() == 0 {
-            return Ok(plain);
+    ) -> Result<Option<Representation>, Stop> {
+        let Source::Folder(place) = &self.site.source else { return Ok(None) };
+        if self.head.fields.known(Known::AcceptEncoding).is_none() || plain.content_bytes() == 0 {
+            return Ok(None);
         }
         let wanted = AcceptEncoding::parse(self.head.fields.all_known(Known::AcceptEncoding));
         let preference = wanted.choose(&[accept::Coding::Brotli, accept::Coding::Zstd, accept::Coding::Gzip]);
@@ -91,19 +94,36 @@ impl Exchange<'_> {
         let codings = || preference.as_slice().iter().map_while(|coding| file_coding(*coding));
         if self.site.config.precompressed {
             for coding in codings() {
-                if let Some(neighbour) = self.neighbour(path, coding, &plain.resource)? {
-                    return Ok(neighbour);
+                if let Some(neighbour) = self.neighbour(path, coding, plain)? {
+                    return Ok(Some(neighbour));
                 }
             }
         }
-        let size = plain.resource.info.size;
+        let size = plain.info.size;
         let compression = self.site.config.compression.as_ref().filter(|how| how.is_worth_trying(media_type, size));
-        let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(plain) };
-        match self.store.coded(place, path, (coding, how.level(coding)), &plain.resource, self.inquiry, self.ops) {
-            Lookup::Found(Ok(resource)) => Ok(Representation { coding: resource.coding, resource }),
+        let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(None) };
+        match self.store.coded(place, path, (coding, how.level(coding)), plain, self.inquiry, self.ops) {
+            Lookup::Found(Ok(resource)) => Ok(Some(Representation { coding: resource.coding, resource })),
             // It cannot be read, or is shorter than it was: as it is, too, it would be promised in vain.
             Lookup::Found(Err(fault)) => Err(refusal_of(fault).into()),
             Lookup::Pending => Err(Stop::Wait),
+        }
+    }
+
+    /// The charset to claim: of the file as it is, however it is coded for the client.
+    fn charset(&mut self, path: &CStr, plain: &Rc<Resource>, media_type: MediaType) -> Result<Option<&'a str>, Stop> {
+        let site = self.site;
+        let Source::Folder(place) = &site.source else { return Ok(None) };
+        if !media_type.is_text() {
+            return Ok(None);
+        }
+        match &site.config.charset {
+            Charset::Off => Ok(None),
+            Charset::Named(name) => Ok(Some(name)),
+            Charset::Auto => match self.store.is_utf8(place, path, plain, self.inquiry, self.ops) {
+                Lookup::Found(is_utf8) => Ok(is_utf8.unwrap_or(false).then_some("utf-8")),
+                Lookup::Pending => Err(Stop::Wait),
+            },
         }
     }
 
@@ -234,7 +254,8 @@ impl Exchange<'_> {
         varies: bool,
     ) -> Answer {
         let mut out = Vec::with_capacity(384);
-        let described = Described { resource, coding: None, validators, media_type: MediaType::UNKNOWN, varies };
+        let media_type = MediaType::UNKNOWN;
+        let described = Described { resource, coding: None, validators, media_type, charset: None, varies };
         self.validate(self.begin(&mut out, Status::NOT_MODIFIED), &described).end();
         let response = Chunk::shared(out);
         let tag = *validators.tag();
@@ -273,11 +294,11 @@ impl Exchange<'_> {
             None => head,
         };
         let head = self.validate(head, described);
-        let head = match (&self.site.config.charset, described.media_type.is_text()) {
-            (Some(charset), true) => {
+        let head = match described.charset {
+            Some(charset) => {
                 head.field("Content-Type", format!("{}; charset={charset}", described.media_type.as_str()))
             }
-            _ => head.field("Content-Type", described.media_type.as_str()),
+            None => head.field("Content-Type", described.media_type.as_str()),
         };
         head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes")
     }
@@ -289,6 +310,8 @@ struct Described<'a> {
     coding: Option<Coding>,
     validators: &'a Validators,
     media_type: MediaType,
+    /// None for what is no text.
+    charset: Option<&'a str>,
     varies: bool,
 }
 

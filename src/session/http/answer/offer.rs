@@ -77,7 +77,7 @@ impl Exchange<'_> {
     fn permit<'v>(&self, mut head: ResponseHead<'v>) -> ResponseHead<'v> {
         let fields = &self.head.fields;
         let is_preflight = fields.get("Origin").is_some() && fields.get("Access-Control-Request-Method").is_some();
-        if self.site.config.cors.is_none() || !is_preflight {
+        if self.site.answers.cors.is_none() || !is_preflight {
             return head;
         }
         head = head.field("Access-Control-Allow-Methods", self.allowed());
@@ -89,9 +89,6 @@ impl Exchange<'_> {
 
     /// Says whose scripts may read the answer.
     pub(super) fn admit_scripts<'v>(&self, head: ResponseHead<'v>) -> ResponseHead<'v> {
-        match &self.site.config.cors {
-            Some(origin) => head.field("Access-Control-Allow-Origin", origin),
-            None => head,
-        }
+        self.site.admit_scripts(head)
     }
 }

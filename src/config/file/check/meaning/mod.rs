@@ -104,7 +104,7 @@ fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in keys_of::<TcpOptions>() {
         let home = match key.as_str() {
             "handler" => continue,
-            "root" | "file" => "send_file",
+            "root" | "file" | "on_missing" => "send_file",
             _ => "tcp_proxy",
         };
         if let Some(property) = get(server, &key).filter(|_| home != name) {

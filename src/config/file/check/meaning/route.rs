@@ -79,7 +79,7 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
         let Some(property) = get(route, &key) else { continue };
         let hint = match (key.as_str(), kind) {
             // What xps answers of itself has fields, whatever the answer is.
-            ("headers", RouteKind::Redirect | RouteKind::Metrics) => continue,
+            ("headers", RouteKind::Redirect | RouteKind::Metrics) | ("cors", _) => continue,
             ("headers", RouteKind::ReverseProxy) => Some("`response_headers` is meant for that".to_owned()),
             ("response_headers", _) => Some("`headers` is meant for that".to_owned()),
             _ => None,

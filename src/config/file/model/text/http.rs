@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::TextError;
 use super::address::{is_domain, port_of};
+use crate::file::charset::Charset;
 use crate::http::forward;
 use crate::http::token::is_token;
 
@@ -33,6 +34,19 @@ impl FromStr for Token {
             Ok(Self(text.to_owned()))
         } else {
             Err(TextError::new("not a token: letters, digits and -._~!#$%&'*+^`| make one up"))
+        }
+    }
+}
+
+impl FromStr for Charset {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            name if is_token(name.as_bytes()) => Ok(Self::Named(name.to_owned())),
+            _ => Err(TextError::new("not a charset: write auto, off, or a name such as iso-8859-1")),
         }
     }
 }
@@ -110,7 +124,7 @@ impl FromStr for MediaType {
     }
 }
 
-/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`.
+/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`; nobody's: `off`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub String);
 
@@ -120,13 +134,20 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, TextError> {
         let is_origin = match text.split_once("://") {
             Some((scheme, authority)) => is_scheme(scheme) && is_authority(authority),
-            None => matches!(text, "*" | "null"),
+            None => matches!(text, "*" | "null" | "off"),
         };
         if is_origin {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TextError::new("not an origin: write * or one such as https://example.org, without a path"))
+            Err(TextError::new("not an origin: write *, off, or one such as https://example.org, without a path"))
         }
+    }
+}
+
+impl Origin {
+    /// What stands in the field; none, if that is not to be sent.
+    pub fn field(&self) -> Option<&str> {
+        (self.0 != "off").then_some(&self.0)
     }
 }
 

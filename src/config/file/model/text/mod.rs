@@ -23,6 +23,7 @@ pub use self::http::{
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 pub use crate::admission::Network;
 use crate::config::units::{Period, Size};
+pub use crate::file::charset::Charset;
 
 /// The text cannot be understood; what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +88,7 @@ macro_rules! texts {
 
 texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
     Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
@@ -96,7 +98,7 @@ texts! {
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
     MediaType, "media-type", "text/x-c", "`type/subtype`";
     Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` all of IPv6, but no IPv4";
-    Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*` or `null`";
+    Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*`, `null`, or `off`";
     PathBeneath, "path-beneath", "index.html", "a path without `/` at its begin and without `..`";
     PathPrefix, "path-prefix", "/api", "a path with `/` at its begin";
     RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are filled in";

@@ -1,0 +1,205 @@
+//! Profiles: defaults of a document that follow another server's behaviour.
+//!
+//! A profile is a list of keys and values. Where the document has no such key, it is read as if it had. So the document's
+//! own keys win, and a profile can say nothing that a document could not.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::model::Profile;
+
+/// One key that a profile gives a value.
+struct Member {
+    place: Place,
+    key: &'static str,
+    value: &'static str,
+    /// What follows from it.
+    meaning: &'static str,
+}
+
+/// Where a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Beside `servers`.
+    Document,
+    /// In each server with this `handler`.
+    Handler(&'static str),
+    /// In each route of this `type`.
+    Route(&'static str),
+}
+
+/// What [`Profile::Expserver`] consists of.
+const EXPSERVER: [Member; 6] = [
+    Member { place: Place::Document, key: "server_name", value: "eXpServer", meaning: "`Server: eXpServer`" },
+    Member {
+        place: Place::Document,
+        key: "cors",
+        value: "*",
+        meaning: "`Access-Control-Allow-Origin: *` on every response: files, listings, redirects, errors, and those of \
+                  upstreams that have no such field",
+    },
+    Member {
+        place: Place::Route("file_serve"),
+        key: "charset",
+        value: "off",
+        meaning: "`Content-Type` is the media type and nothing else",
+    },
+    Member {
+        place: Place::Route("file_serve"),
+        key: "listing_style",
+        value: "expserver",
+        meaning: "listings are exactly `text/html`, and their links to folders have no slash at the end",
+    },
+    Member {
+        place: Place::Route("file_serve"),
+        key: "unlisted",
+        value: "not_found",
+        meaning: "404 for a folder without an index file that is not listed either",
+    },
+    Member {
+        place: Place::Handler("send_file"),
+        key: "on_missing",
+        value: "close",
+        meaning: "a file that is missing or outside its root does not keep the server from starting: each connection is \
+                  closed without a byte",
+    },
+];
+
+impl Profile {
+    /// The one that a document names, if it does.
+    pub(super) fn of(document: &Json) -> Option<Self> {
+        Self::deserialize(&document["profile"]).ok()
+    }
+
+    const fn members(self) -> &'static [Member] {
+        match self {
+            Self::Xps => &[],
+            Self::Expserver => &EXPSERVER,
+        }
+    }
+
+    /// Adds the profile's keys to a document that was found to be well, where it has none of its own.
+    pub(super) fn apply(self, document: &mut Json) {
+        for member in self.members() {
+            match member.place {
+                Place::Document => member.add_to(document),
+                Place::Handler(handler) => {
+                    servers(document).filter(|server| server["handler"] == handler).for_each(|it| member.add_to(it));
+                }
+                Place::Route(kind) => {
+                    let routes = servers(document).flat_map(|server| elements(server, "routes"));
+                    routes.filter(|route| route["type"] == kind).for_each(|it| member.add_to(it));
+                }
+            }
+        }
+    }
+}
+
+impl Member {
+    fn add_to(&self, object: &mut Json) {
+        if let Some(members) = object.as_object_mut()
+            // `null` counts as absent, as everywhere.
+            && members.get(self.key).is_none_or(Json::is_null)
+        {
+            members.insert(self.key.to_owned(), json!(self.value));
+        }
+    }
+}
+
+fn servers(document: &mut Json) -> impl Iterator<Item = &mut Json> {
+    elements(document, "servers")
+}
+
+fn elements<'j>(object: &'j mut Json, key: &str) -> impl Iterator<Item = &'j mut Json> {
+    object.get_mut(key).and_then(Json::as_array_mut).into_iter().flatten()
+}
+
+/// The members of each profile, in Markdown, for the reference.
+pub(super) fn describe(out: &mut String) {
+    out.push_str(
+        "\n## The profile `expserver`\n\n\
+         `\"profile\": \"expserver\"`, and `xps FILE` for a file that names no profile, mean these defaults in place of \
+         xps's own. A key that the file has itself wins.\n\n\
+         | where | key | value | so |\n|---|---|---|---|\n",
+    );
+    for Member { place, key, value, meaning } in Profile::Expserver.members() {
+        let place = match place {
+            Place::Document => "beside `servers`".to_owned(),
+            Place::Handler(handler) => format!("servers with `\"handler\": \"{handler}\"`"),
+            Place::Route(kind) => format!("routes with `\"type\": \"{kind}\"`"),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "| {place} | `{key}` | `\"{value}\"` | {meaning} |");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::{File, ListingStyle, OnMissing, Unlisted, parse, parse_with};
+
+    /// A document with a server and a route of each kind that the profile is about, and these keys in them.
+    fn document(top: &str, route: &str, tcp: &str) -> String {
+        format!(
+            r#"{{ {top} "servers": [
+                {{ "listeners": [{{ "port": 1 }}], "routes": [
+                    {{ {route} "req_path": "/", "type": "file_serve", "dir_path": "." }},
+                    {{ "req_path": "/r", "type": "redirect", "redirect_url": "/" }}
+                ] }},
+                {{ {tcp} "listeners": [{{ "port": 2 }}], "protocol": "tcp", "handler": "send_file", "file": "f" }},
+                {{ "listeners": [{{ "port": 3 }}], "protocol": "tcp", "handler": "echo" }}
+            ] }}"#
+        )
+    }
+
+    /// What the profile decides, in the order of its members.
+    fn decided(file: &File) -> (String, Option<String>, String, ListingStyle, Unlisted, OnMissing) {
+        let files = &file.servers[0].routes[0].files;
+        (
+            file.server_name.0.clone(),
+            file.cors.as_ref().map(|origin| origin.0.clone()),
+            files.charset.to_string(),
+            files.listing_style,
+            files.unlisted,
+            file.servers[1].tcp.on_missing,
+        )
+    }
+
+    #[test]
+    fn a_profile_gives_defaults() {
+        let with = parse(&document(r#""profile": "expserver","#, "", "")).unwrap();
+        let expected = ("eXpServer".to_owned(), Some("*".to_owned()), "off".to_owned());
+        let (server_name, cors, charset, style, unlisted, on_missing) = decided(&with);
+        assert_eq!((server_name, cors, charset), expected);
+        assert_eq!((style, unlisted, on_missing), (ListingStyle::Expserver, Unlisted::NotFound, OnMissing::Close));
+        let plain = document("", "", "");
+        assert_eq!(decided(&parse_with(&plain, Profile::Expserver).unwrap()), decided(&with));
+        assert_ne!(decided(&parse(&plain).unwrap()), decided(&with));
+    }
+
+    #[test]
+    fn the_documents_own_keys_win() {
+        let top = r#""server_name": "mine", "cors": "https://example.org","#;
+        let route = r#""charset": "auto", "listing_style": "standard", "unlisted": "forbidden","#;
+        let own = document(top, route, r#""on_missing": "refuse","#);
+        assert_eq!(decided(&parse_with(&own, Profile::Expserver).unwrap()), decided(&parse(&own).unwrap()));
+        let named = document(r#""profile": "xps","#, "", "");
+        let without = parse(&document("", "", "")).unwrap();
+        assert_eq!(decided(&parse_with(&named, Profile::Expserver).unwrap()), decided(&without));
+    }
+
+    #[test]
+    fn each_member_is_a_key_that_a_document_may_have() {
+        for Member { place, key, value, .. } in &EXPSERVER {
+            let member = format!("{}: {},", json!(key), json!(value));
+            let text = match place {
+                Place::Document => document(&member, "", ""),
+                Place::Handler(_) => document("", "", &member),
+                Place::Route(_) => document("", &member, ""),
+            };
+            assert!(parse(&text).is_ok(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Looking at a text file's beginning, which tells its charset.
+
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use super::job::{Step, token};
+use super::key::{Aspect, key_of, plain_key_of};
+use super::{Content, Found, Inquiry, Lookup, Place, Resource, Store};
+use crate::driver::{Op, Ops, Outcome};
+use crate::file::charset;
+use crate::table::Key;
+
+impl Store {
+    /// Whether a file's beginning is UTF-8 and not plain ASCII. Of a file that is not in memory it is read once, and the
+    /// resource remembers it.
+    pub fn is_utf8(
+        &mut self,
+        place: &Place,
+        path: &CStr,
+        resource: &Rc<Resource>,
+        inquiry: Inquiry,
+        ops: &mut Ops,
+    ) -> Lookup<bool> {
+        let open = match (resource.is_utf8(), &resource.content) {
+            (Some(is_utf8), _) => return Lookup::Found(Ok(is_utf8)),
+            (None, Content::File(open)) => open,
+            (None, Content::Memory(_) | Content::Folder | Content::Special) => return Lookup::Found(Ok(false)),
+        };
+        let key = key_of(place, Aspect::Charset, path);
+        if let Some(Err(fault)) = self.passing.get(&key[..]) {
+            return Lookup::Found(Err(*fault));
+        }
+        if let Some(job) = self.join_or_start(&key, inquiry.waiter, Step::Sampling { resource: Rc::clone(resource) }) {
+            let length = resource.info.size.min(charset::READ_BYTES as u64) as usize;
+            ops.submit(token(job), Op::Read { file: open.file(), offset: 0, length });
+        }
+        Lookup::Pending
+    }
+
+    /// What was read, or not: then those who wait are told so, and it is not remembered. That it cannot be sent either shows
+    /// when it is sent.
+    pub(super) fn on_sampled(
+        &mut self,
+        key: Box<[u8]>,
+        waiters: SmallVec<[Key; 2]>,
+        resource: Rc<Resource>,
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Outcome::Failed(fault) => drop(self.passing.insert(key.clone(), Err(*fault))),
+            Outcome::Read(bytes) => resource.set_utf8(charset::is_utf8(bytes)),
+            _ => {}
+        }
+        self.under_way.remove(&key);
+        self.woken.extend(waiters);
+        // Looked up anew it would be another resource, to be read again, if it is too large to be kept.
+        self.passing.insert(plain_key_of(key), Ok(Found::Resource(resource)));
+    }
+}
