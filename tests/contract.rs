@@ -69,7 +69,7 @@ macro_rules! suite {
                     a_reset_is_told_while_nothing_is_received,
                     a_reset_before_the_pause_is_told,
                     an_end_waits_for_the_receive_to_go_on,
-                    pauses_against_arrivals_lose_no_byte,
+                    pauses_against_arrivals_lose_no_byte, a_short_pause_of_bulk_asks_nothing_of_the_kernel,
                 ];
                 send: [
                     a_big_send_reaches_a_slow_reader_byte_for_byte,

@@ -56,9 +56,9 @@
 //!    `Accept` fails only for what is wrong with the listener itself; what is wrong with one connection, or at the
 //!    moment, is passed over or waited for (`errno.rs`).
 //! 10. A `Recv` can be paused and resumed ([`Ops::pause`], [`Ops::resume`]), neither of which is answered. What had
-//!    arrived before the pause is still delivered. While it is paused nothing is received, but an error of the
-//!    connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
-//!    received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is not told again.
+//!     arrived before the pause is still delivered. While it is paused nothing is received, but an error of the
+//!     connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
+//!     received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is not told again.
 
 pub mod access;
 mod address;

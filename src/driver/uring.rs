@@ -114,8 +114,10 @@ pub struct Uring {
     ready: VecDeque<OpId>,
     /// Receives that wait for a buffer, first come, first served.
     starving: VecDeque<OpId>,
-    /// Receives that were paused just now, and wait for nothing yet.
-    unwatched: Vec<OpId>,
+    /// Receives of bulk that are submitted a few at a time, first come, first served.
+    queued_receives: VecDeque<OpId>,
+    /// Receives that were paused lately, and after how many system calls that was.
+    parked: VecDeque<(OpId, u64)>,
     paused: Paused,
     backlogs: FullBacklogs,
     flushes: Flushes,
@@ -188,7 +190,8 @@ impl Uring {
             spare_sends: SpareSends::default(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
-            unwatched: Vec::new(),
+            queued_receives: VecDeque::new(),
+            parked: VecDeque::new(),
             paused: Paused::default(),
             backlogs: FullBacklogs::default(),
             flushes: Flushes::default(),
@@ -222,9 +225,11 @@ impl Driver for Uring {
         }
         loop {
             self.feed_starving();
+            self.arm_queued();
             self.serve_ready();
-            self.watch_paused();
-            self.enter(deadline)?;
+            let may_wait = wait != Some(Duration::ZERO) && !self.has_work();
+            self.watch_parked(may_wait);
+            self.enter(deadline, may_wait)?;
             self.reap();
             if self.woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
                 break;
@@ -443,19 +448,24 @@ impl Uring {
 
 /// The turn's parts.
 impl Uring {
-    fn enter(&mut self, deadline: Option<Time>) -> io::Result<()> {
-        let has_work = !self.outbox.is_empty()
+    /// Whether there is something to do at once, so that the next system call must not wait.
+    fn has_work(&mut self) -> bool {
+        !self.outbox.is_empty()
             || !self.ready.is_empty()
+            || !self.queued_receives.is_empty()
             || self.ring.has_completions()
-            || self.ring.has_overflowed();
-        let wait = if has_work {
-            Some(Duration::ZERO)
-        } else {
+            || self.ring.has_overflowed()
+    }
+
+    fn enter(&mut self, deadline: Option<Time>, may_wait: bool) -> io::Result<()> {
+        let wait = if may_wait {
             let until = [deadline, self.paused.until(), self.backlogs.until(), self.flushes.until()]
                 .into_iter()
                 .flatten()
                 .min();
             until.map(|until| until.since(self.now()))
+        } else {
+            Some(Duration::ZERO)
         };
         self.counters.enters += 1;
         self.ring.enter(wait)?;

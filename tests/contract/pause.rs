@@ -144,3 +144,34 @@ pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
     rig.close(socket);
     rig.finish();
 }
+
+/// A relay pauses its source whenever what it may hold is full, and resumes it as soon as that is sent.
+pub fn a_short_pause_of_bulk_asks_nothing_of_the_kernel<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (socket, mut far) = rig.connection();
+    let content = Content::bytes(10, 32 << 20);
+    let bytes = content.clone();
+    let writer = thread::spawn(move || far.write_all(&bytes).expect("it is read in the end"));
+    let recv = rig.submit(Op::Recv { socket });
+    let (mut got, mut pauses) = (Vec::new(), 0);
+    rig.until("every byte and the end", |rig| {
+        let news = rig.take_bytes(recv).bytes;
+        if !news.is_empty() {
+            got.extend(news);
+            pauses += 1;
+            rig.pause(recv);
+            rig.turn(Some(Duration::ZERO));
+            rig.resume(recv);
+        }
+        rig.is_over(recv)
+    });
+    let counters = rig.counters();
+    if counters.promotions > 0 {
+        // One receive for each pause. The first bytes, which come into small buffers, may cost more.
+        assert!(counters.submissions <= pauses * 3 / 2 + 100, "{pauses} pauses: {counters:?}");
+    }
+    writer.join().expect("the writer");
+    assert_same_bytes(&got, &content);
+    rig.close(socket);
+    rig.finish();
+}

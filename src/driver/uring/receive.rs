@@ -2,16 +2,21 @@
 //!
 //! ```text
 //!             multishot, small buffers                 one at a time, large buffers
-//!   start ──► Stream ──── bulk: cancel ──► Switching ──► Once(Large) ──┐
-//!               ▲  │ no buffer                                │  ▲     │ each completion
-//!               │  └──────► Starving ◄────────────────────────┘  └─────┘
-//!               └────────────── messages again ◄──────────────────┘
+//!   start ──► Stream ──── bulk: cancel ──► Switching ──► Queued ──► Once(Large) ──┐
+//!               ▲  │ no buffer                             │ ▲         │          │ each completion
+//!               │  └──────► Starving ◄─────────────────────┼─┼─────────┘          │
+//!               └────────────── messages again ◄───────────┘ └────────────────────┘
 //! ```
 //!
 //! A receive that is paused gives up what it waits with, and polls for errors only (`Watching`) until it is resumed.
 //!
 //! While buffers are scarce, and without multishot receives, it is `Once(Small)` in place of `Stream`; without buffer rings it waits
 //! for readiness and then receives into a buffer of the pool.
+//!
+//! A receive into a large buffer is queued until the machines have acted on the one before: if its bytes fill what the
+//! connection may hold, the machine stops it before the kernel has heard of it. And at most [`BULK_ARMS_MAX`] of them are
+//! submitted at once, after the sends of the turn, so that bytes leave for their next socket while they are still in the
+//! processor's cache.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -24,6 +29,12 @@ use crate::driver::{Fault, Feature, OpId, Outcome, Socket, shortage, sys};
 
 /// What one socket may receive directly before the others get their turn.
 const DIRECT_READS_MAX: usize = 16;
+
+/// Receives into large buffers that are submitted by one system call: what they bring, 4 MiB, is sent with the next call.
+const BULK_ARMS_MAX: usize = 16;
+
+/// System calls that a pause may last before the connection is watched for errors.
+const PARKED_ENTERS_MAX: u64 = 32;
 
 /// How a receive waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +49,10 @@ pub(super) enum Arming {
     Readiness,
     /// In line for a buffer.
     Starving,
+    /// In line to be submitted, into a large buffer.
+    Queued,
+    /// Paused just now: in line to be watched.
+    Parked,
     /// Paused: a poll for errors.
     Watching,
     /// Paused, and the connection is over: there is nothing to wait for.
@@ -51,8 +66,33 @@ impl Uring {
             return self.reject(id, libc::EBUSY);
         }
         endpoint.receiving = Some(id);
-        self.flights.insert(id, Work::Recv { socket: socket.0, arming: Arming::Starving });
-        self.arm_recv(id);
+        self.flights.insert(id, Work::Recv { socket: socket.0, arming: Arming::Queued });
+        self.queue_or_arm(id);
+    }
+
+    /// Queues a receive of bulk, and submits any other at once.
+    fn queue_or_arm(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &mut flight.work else { return };
+        let Some(endpoint) = self.sockets.get(*socket) else { return };
+        if endpoint.appetite.class() == SizeClass::Large && self.large.is_some() {
+            *arming = Arming::Queued;
+            self.queued_receives.push_back(id);
+        } else {
+            self.arm_recv(id);
+        }
+    }
+
+    /// Submits the receives that have been in the queue for the longest, a few at a time.
+    pub(super) fn arm_queued(&mut self) {
+        for _ in 0..BULK_ARMS_MAX {
+            let Some(id) = self.queued_receives.pop_front() else { return };
+            // One that was stopped meanwhile is gone, and its place in the table may be another one's.
+            let work = self.flights.get_mut(id).map(|flight| &flight.work);
+            if matches!(work, Some(Work::Recv { arming: Arming::Queued, .. })) {
+                self.arm_recv(id);
+            }
+        }
     }
 
     /// Submits the receive that suits the socket now.
@@ -92,7 +132,8 @@ impl Uring {
         match arming {
             Arming::Readiness => return self.on_readable(id, result),
             Arming::Watching => return self.on_watched(id, result, is_last),
-            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Starving | Arming::Told => {}
+            Arming::Stream | Arming::Switching | Arming::Once(_) => {}
+            Arming::Starving | Arming::Queued | Arming::Parked | Arming::Told => {}
         }
         let buffer = cqueue::buffer_select(flags)
             .and_then(|index| self.take_buffer(id, index, usize::try_from(result).unwrap_or(0)));
@@ -126,10 +167,10 @@ impl Uring {
             return self.finish(id, Outcome::Cancelled);
         }
         if self.is_paused(id) {
-            return self.watch_soon(id);
+            return self.park(id);
         }
         self.counters.rearms += u64::from(arming == Arming::Stream);
-        self.arm_recv(id);
+        self.queue_or_arm(id);
     }
 
     pub(super) fn pause(&mut self, id: OpId) {
@@ -138,10 +179,10 @@ impl Uring {
         flight.is_paused = true;
         match arming {
             Arming::Stream | Arming::Once(_) | Arming::Readiness if flight.is_in_kernel => self.cancel_entry(id),
-            Arming::Starving => self.watch_soon(id),
+            Arming::Starving | Arming::Queued => self.park(id),
             // It comes to its end already, and sees then what is wanted.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
-            Arming::Watching | Arming::Told => {}
+            Arming::Parked | Arming::Watching | Arming::Told => {}
         }
     }
 
@@ -153,30 +194,31 @@ impl Uring {
         }
         match arming {
             Arming::Watching if flight.is_in_kernel => self.cancel_entry(id),
-            Arming::Watching | Arming::Told => self.arm_recv(id),
+            Arming::Parked | Arming::Watching | Arming::Told => self.queue_or_arm(id),
             // What it waited with has not ended yet.
-            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness | Arming::Starving => {}
+            Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
+            Arming::Starving | Arming::Queued => {}
         }
     }
 
-    /// Has a paused receive wait for errors before the driver waits next. Most pauses are over by then.
-    fn watch_soon(&mut self, id: OpId) {
-        if let Some(flight) = self.flights.get_mut(id)
-            && let Work::Recv { arming, .. } = &mut flight.work
+    /// Nothing is received for now. A relay that is full resumes as soon as its bytes are sent, so the kernel is bothered
+    /// with a pause only if it lasts.
+    fn park(&mut self, id: OpId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = &mut flight.work else { return };
+        *arming = Arming::Parked;
+        self.parked.push_back((id, self.counters.enters));
+    }
+
+    /// Watches what has been paused for some system calls; all of it if the next one may wait.
+    pub(super) fn watch_parked(&mut self, may_wait: bool) {
+        while let Some(&(id, since)) = self.parked.front()
+            && (may_wait || self.counters.enters - since >= PARKED_ENTERS_MAX)
         {
-            *arming = Arming::Watching;
-            self.unwatched.push(id);
-        }
-    }
-
-    /// Has those wait for errors that are still paused.
-    pub(super) fn watch_paused(&mut self) {
-        while let Some(id) = self.unwatched.pop() {
-            if let Some(flight) = self.flights.get_mut(id)
-                && let Work::Recv { arming: Arming::Watching, .. } = flight.work
-                && flight.is_paused
-                && !flight.is_in_kernel
-            {
+            self.parked.pop_front();
+            // One that was resumed or stopped meanwhile is elsewhere, or gone.
+            let work = self.flights.get_mut(id).map(|flight| &flight.work);
+            if matches!(work, Some(Work::Recv { arming: Arming::Parked, .. })) {
                 self.watch_errors(id);
             }
         }
@@ -187,9 +229,9 @@ impl Uring {
     /// The kernel adds the peer's end to whatever is polled for. It is told of once, since the poll goes on.
     fn watch_errors(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { socket, arming } = &flight.work else { return };
+        let Work::Recv { socket, arming } = &mut flight.work else { return };
         let Some(endpoint) = self.sockets.get(*socket) else { return };
-        debug_assert_eq!(*arming, Arming::Watching);
+        *arming = Arming::Watching;
         let entry = opcode::PollAdd::new(types::Fd(endpoint.socket.as_raw_fd()), 0).multi(true).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.submit(id, entry) };
@@ -215,7 +257,7 @@ impl Uring {
             }
             return;
         }
-        self.watch_soon(id);
+        self.park(id);
     }
 
     fn is_paused(&mut self, id: OpId) -> bool {
@@ -240,7 +282,12 @@ impl Uring {
         let ring = match arming {
             Arming::Once(SizeClass::Large) => self.large.as_mut()?,
             Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut()?,
-            Arming::Readiness | Arming::Starving | Arming::Watching | Arming::Told => return None,
+            Arming::Readiness
+            | Arming::Starving
+            | Arming::Queued
+            | Arming::Parked
+            | Arming::Watching
+            | Arming::Told => return None,
         };
         if length == 0 {
             ring.unused(&self.pool, index);
@@ -282,13 +329,18 @@ impl Uring {
         let ring = match arming {
             Arming::Once(SizeClass::Large) => self.large.as_mut(),
             Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut(),
-            Arming::Readiness | Arming::Starving | Arming::Watching | Arming::Told => None,
+            Arming::Readiness
+            | Arming::Starving
+            | Arming::Queued
+            | Arming::Parked
+            | Arming::Watching
+            | Arming::Told => None,
         };
         if let Some(ring) = ring {
             ring.widen();
         }
         if self.is_paused(id) {
-            return self.watch_soon(id);
+            return self.park(id);
         }
         if let Some(flight) = self.flights.get_mut(id)
             && let Work::Recv { arming, .. } = &mut flight.work
