@@ -234,6 +234,11 @@ impl Sim {
         self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side))
     }
 
+    /// How many bytes there are for a peer to read, at the end of a run: a slow one may not have come to them.
+    pub fn unread_by(&self, id: PeerId) -> usize {
+        self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].unread_by(side))
+    }
+
     /// Whether every peer is done ([`Peer::is_done`]).
     pub fn peers_are_done(&self) -> bool {
         self.peers.iter().all(Peer::is_done)

@@ -81,21 +81,18 @@ fn judge_proxied(
         return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
     }
     // What the proxy has received reaches the other side, however the one that sent it ended.
-    let taken = sim.taken_from(server_id);
+    let (taken, got) = (sim.taken_from(server_id), peer.received().len() + sim.unread_by(id));
     let is_sending = Allowance::HearsInSending.if_so(peer.sent().len() < client.payload.len());
-    if allowance::is_undisturbed(scenario, client, sim, id) && !is_sending && peer.received().len() < taken {
-        return Err(format!(
-            "got {} of {taken} bytes that its upstream had sent before it ended",
-            peer.received().len()
-        ));
+    if allowance::is_undisturbed(scenario, client, sim, id) && !is_sending && got < taken {
+        return Err(format!("got {got} of {taken} bytes that its upstream had sent before it ended"));
     }
-    let taken = sim.taken_from(id);
+    let (taken, got) = (sim.taken_from(id), server.received().len() + sim.unread_by(server_id));
     let is_used = !Allowance::NowhereToGo.if_so(server.received().is_empty());
     let answers = upstream.answer == Answer::Echo || (1..expected_bytes).contains(&server.sent().len());
     let is_sending = Allowance::HearsInSending.if_so(answers);
     let reads_all = upstream.is_polite && !is_sending && !Allowance::Faulted.if_so(sim.is_faulted(server_id));
-    if is_patient && reads_all && is_used && server.received().len() < taken {
-        return Err(format!("its upstream got {} of {taken} bytes that it had sent", server.received().len()));
+    if is_patient && reads_all && is_used && got < taken {
+        return Err(format!("its upstream got {got} of {taken} bytes that it had sent"));
     }
     Ok(())
 }

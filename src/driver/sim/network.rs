@@ -154,6 +154,11 @@ impl Wire {
         other.taken += memory.len();
     }
 
+    /// How many bytes `side` could read.
+    pub(super) fn unread_by(&self, side: Side) -> usize {
+        self.end(side.other()).written.len()
+    }
+
     /// How many bytes that `side` wrote the other end has read.
     pub(super) const fn taken_from(&self, side: Side) -> usize {
         self.end(side).taken
