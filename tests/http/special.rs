@@ -72,7 +72,7 @@ backends! {
         for (words, reason) in [
             (["serve", folder, "--access-log", fifo], "no reader"),
             (["serve", folder, "--error-page", &format!("404={fifo}")], "not a regular file"),
-            (["serve", fifo, "--log-level", "info"], "Not a directory"),
+            (["serve", fifo, "--log-level", "info"], "not a folder"),
             (["send", fifo, "--log-level", "info"], "not a regular file"),
         ] {
             let finished = Launch::new(backend, words).run(b"");

@@ -60,7 +60,6 @@ pub const PROXY_HTTP: [&str; 13] = [
     "head_timeout",
     "keep_alive_timeout",
     "drain_idle_timeout",
-    "send_timeout",
     "body_timeout",
     "send_rate",
     "max_requests",

@@ -234,8 +234,8 @@ pub struct HttpOptions {
     /// Close a connection that sends no request for this long while the server stops; 0: only at the end of --drain-timeout
     #[arg(long, env = "XPS_DRAIN_IDLE_TIMEOUT", value_name = "TIME")]
     pub drain_idle_timeout: Option<Period>,
-    /// Close the connection when the client reads nothing for this long; 0: never
-    #[arg(long, env = "XPS_SEND_TIMEOUT", value_name = "TIME")]
+    /// Close the connection when the client reads nothing for this long; without HTTP, once the other side is gone; 0: never
+    #[arg(long, env = "XPS_SEND_TIMEOUT", value_name = "TIME", help_heading = TIME_OUTS)]
     pub send_timeout: Option<Period>,
     /// Close a connection whose request's body, which is not wanted, takes longer; 0: never
     #[arg(long, env = "XPS_BODY_TIMEOUT", value_name = "TIME")]
