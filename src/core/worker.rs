@@ -95,13 +95,20 @@ impl<D: KernelDriver> Worker<D> {
         let mut broken = None;
         while !self.core.is_finished() {
             let now = self.driver.now();
-            let wait = [self.core.wait(now), self.trim.wait(now)].into_iter().flatten().min();
-            let mut turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
-            if is_late(wait.map(|wait| now + wait), turn.now) {
+            let mut wait = [self.core.wait(now), self.trim.wait(now)].into_iter().flatten().min();
+            let deadline = wait.map(|wait| now + wait);
+            let mut woken = false;
+            // One place that calls it, so that it is compiled into the loop.
+            let turn = loop {
+                let turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
+                woken |= turn.woken;
+                if !is_late(deadline, turn.now) || wait == Some(Duration::ZERO) {
+                    break turn;
+                }
                 // What had arrived by now is collected before anything that is due by now is acted on.
-                turn.woken |= self.driver.turn(self.core.ops(), Some(Duration::ZERO), &mut done)?.woken;
-            }
-            if turn.woken {
+                wait = Some(Duration::ZERO);
+            };
+            if woken {
                 self.take_messages(turn.now);
             }
             self.trim.on_turn(!done.is_empty(), turn.now, &self.driver);

@@ -92,7 +92,15 @@ impl Reader {
     }
 
     /// Says whether bytes are wanted; starts, pauses or resumes the subscription accordingly.
+    #[inline]
     pub fn want(&mut self, wanted: bool, ops: &mut Ops) {
+        // Nearly always nothing changes.
+        if !(wanted && matches!(self.state, State::Receiving(_))) {
+            self.change(wanted, ops);
+        }
+    }
+
+    fn change(&mut self, wanted: bool, ops: &mut Ops) {
         match (self.state, wanted) {
             (State::Idle, true) => {
                 self.state = State::Receiving(ops.submit(self.token, Op::Recv { socket: self.socket }));

@@ -51,7 +51,7 @@ pub struct ProxyOptions {
 }
 
 /// Of these options, those that mean something only with `--http`.
-pub const PROXY_HTTP: [&str; 13] = [
+pub const PROXY_HTTP: [&str; 12] = [
     "access_log",
     "access_format",
     "response_timeout",
