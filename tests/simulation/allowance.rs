@@ -21,7 +21,8 @@ pub enum Allowance {
     UpstreamTrouble,
     /// An upstream of the run breaks off, refuses, or chatters.
     UnreliableUpstream,
-    /// Who goes on sending after a refusal, longer than the server lingers, is reset, with everything in hand.
+    /// Who goes on sending after a refusal, or a body after its answer, longer than the server lingers, is reset, with
+    /// everything in hand.
     SendsAfterRefusal,
     /// Who is answered while it still sends its body is told that there will be no further answers.
     AnsweredEarly,
@@ -86,7 +87,7 @@ pub fn was_cut_in_silence<'e>(mut exchanges: impl Iterator<Item = &'e Exchange>)
     Allowance::CutInSilence.if_so(exchanges.any(|exchange| exchange.habit.is_cut_in_silence()))
 }
 
-/// Whether a connection that was refused something ended as it should.
+/// Whether a connection that was refused something, or is not read any more, ended as it should.
 pub fn ended_after_refusal(end: Option<PeerEnd>, was_refused: bool) -> bool {
     Allowance::SendsAfterRefusal.if_so(was_refused && end == Some(PeerEnd::WasReset))
 }

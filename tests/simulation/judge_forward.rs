@@ -60,7 +60,10 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
         if answered < asks.len() {
             return Err(format!("{answered} answers to {} requests", asks.len()));
         }
-        if peer.end() != Some(PeerEnd::Closed) || !peer.saw_eof() {
+        let is_early = |ask: &Ask| ask.body.is_some() && allowance::was_answered_early(ask, forwarding);
+        let is_in_order = peer.end() == Some(PeerEnd::Closed)
+            || allowance::ended_after_refusal(peer.end(), asks.last().is_some_and(is_early));
+        if !is_in_order || !peer.saw_eof() {
             return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
         }
     }
