@@ -22,13 +22,13 @@ impl FullNotice {
         self.0 = Some(now);
         let further = if admission.refuses() { "HTTP clients get 503, others wait" } else { "they wait in the kernel" };
         if admission.has_room() {
-            let remedy = "raise limits.connections_max (--max-connections), or the limit of descriptors (ulimit -n, LimitNOFILE=)";
+            let remedy = "raise limits.connections_max, or the limit of descriptors (ulimit -n, LimitNOFILE=)";
             tracing::warn!(connections, further, remedy, "connection limit of this worker reached");
         } else {
             tracing::warn!(
                 connections,
                 further,
-                remedy = "raise max_connections",
+                remedy = "raise max_connections (--max-connections)",
                 "connection limit of the server reached"
             );
         }

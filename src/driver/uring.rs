@@ -312,19 +312,6 @@ impl Uring {
         self.emit(id, outcome);
     }
 
-    fn shut_down(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.sending.is_some() {
-            return self.reject(id, libc::EBUSY);
-        }
-        // Directly: the ring would hand it to a kernel worker thread.
-        let outcome = match sys::shutdown_write(endpoint.socket.as_fd()) {
-            Ok(()) => Outcome::Done,
-            Err(error) => Outcome::Failed(Fault::from_io(&error)),
-        };
-        self.emit(id, outcome);
-    }
-
     fn cancel(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         if matches!(flight.work, Work::SendFile(_)) && !flight.is_in_kernel {

@@ -112,7 +112,7 @@ pub fn send_rate(case: &Case) {
                 Ok(0) | Err(_) => break,
                 Ok(got) => taken += got as u64,
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(20));
         }
         assert!(taken < BIG_BYTES, "{}: all of it was sent", case.command);
     }

@@ -150,7 +150,7 @@ backends! {
     fn the_last_place_taken_is_said(backend) {
         let xps = Launch::echo(backend).flags(["--max-connections", "1", "--workers", "1"]).start();
         let first = connect(xps.address());
-        let told = xps.log().wait_for("it is full", |record| record.message() == "connection limit of this worker reached");
+        let told = xps.log().wait_for("it is full", |record| record.message() == "connection limit of the server reached");
         assert_eq!((told.level(), told.number("connections")), ("WARN", Some(1)), "{told}");
         assert!(told.text("remedy").is_some_and(|remedy| remedy.contains("--max-connections")), "{told}");
         drop(first);

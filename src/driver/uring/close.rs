@@ -1,4 +1,4 @@
-//! The end of a socket or file: waiting for what was sent to arrive, resetting, closing.
+//! The end of a socket or file: ending its sending half, waiting for what was sent to arrive, resetting, closing.
 
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -10,6 +10,19 @@ use crate::driver::flush::Standing;
 use crate::driver::{Driver, Fault, Feature, File, OpId, Outcome, Socket, Time, sys};
 
 impl Uring {
+    pub(super) fn shut_down(&mut self, id: OpId, socket: Socket) {
+        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        if endpoint.sending.is_some() {
+            return self.reject(id, libc::EBUSY);
+        }
+        // Directly: the ring would hand it to a kernel worker thread.
+        let outcome = match sys::shutdown_write(endpoint.socket.as_fd()) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(Fault::from_io(&error)),
+        };
+        self.emit(id, outcome);
+    }
+
     pub(super) fn start_flush(&mut self, id: OpId, socket: Socket) {
         let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
         if endpoint.sending.is_some() {
