@@ -41,8 +41,19 @@ pub(super) enum Phase {
     Relay,
     /// Taking an answer.
     Answer,
-    /// Nothing: it waits for us.
+    /// Nothing: it waits for us. Between pieces of an answer its time stands still.
     Ours,
+}
+
+impl Phase {
+    /// Whether the same bytes of the client's are paced in both: then its window goes on from the one to the other.
+    const fn is_paced_with(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Upload | Self::Relay, Self::Upload | Self::Relay)
+                | (Self::Answer | Self::Ours, Self::Answer | Self::Ours)
+        )
+    }
 }
 
 impl Clock {
@@ -65,9 +76,8 @@ impl Clock {
     fn advance(&mut self, phase: Phase, moved: u64, limits: &HttpLimits, now: Time) {
         // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
         let is_same = phase == self.phase || (self.phase == Phase::First && phase == Phase::Head);
-        let is_body = |phase: Phase| matches!(phase, Phase::Upload | Phase::Relay);
-        let is_same_window = is_same || (is_body(phase) && is_body(self.phase));
-        if self.phase == Phase::Relay {
+        let is_same_window = is_same || phase.is_paced_with(self.phase);
+        if matches!(self.phase, Phase::Relay | Phase::Ours) {
             // What has passed since the last look is not the client's: the window moves along.
             self.window.since = self.window.since + now.since(self.since);
             self.since = now;
@@ -178,22 +188,25 @@ mod tests {
         }
     }
 
+    /// A body that is passed on, and an answer that comes in pieces: both are paced over all the client's own time.
     #[test]
-    fn a_client_s_time_stands_still_while_its_body_is_passed_on() {
-        let (limits, mut clock) = (limits(), Clock::new(Time::ZERO));
-        let (mut now, mut moved, mut own) = (Time::ZERO, 0, 0);
-        loop {
-            clock.advance(Phase::Upload, moved, &limits, now);
-            assert!(clock.limit(&limits, None).is_some_and(|limit| now < limit), "{own}");
-            (now, own, moved) = (now + Duration::from_secs(1), own + 1, moved + 1);
-            if clock.limit(&limits, None).is_some_and(|limit| limit <= now) {
-                break;
+    fn a_client_s_time_stands_still_while_it_waits_for_us() {
+        for (own_phase, other) in [(Phase::Upload, Phase::Relay), (Phase::Answer, Phase::Ours)] {
+            let (limits, mut clock) = (limits(), Clock::new(Time::ZERO));
+            let (mut now, mut moved, mut own) = (Time::ZERO, 0, 0);
+            loop {
+                clock.advance(own_phase, moved, &limits, now);
+                assert!(clock.limit(&limits, None).is_some_and(|limit| now < limit), "{own}");
+                (now, own, moved) = (now + Duration::from_secs(1), own + 1, moved + 1);
+                if clock.limit(&limits, None).is_some_and(|limit| limit <= now) {
+                    break;
+                }
+                clock.advance(other, moved, &limits, now);
+                assert_eq!(clock.limit(&limits, None), None);
+                now = now + Duration::from_secs(100);
             }
-            clock.advance(Phase::Relay, moved, &limits, now);
-            assert_eq!(clock.limit(&limits, None), None);
-            now = now + Duration::from_secs(100);
+            assert_eq!(own, 10, "{own_phase:?}: it has moved a byte a second");
         }
-        assert_eq!(own, 10, "it has sent a byte a second");
     }
 
     #[test]
