@@ -10,7 +10,7 @@ use super::{Buffer, Chunk};
 /// So many chunks fit without an allocation: an answer from the cache is one, and every idle connection has a chain.
 const INLINE_CHUNKS: usize = 1;
 
-/// Pieces below this size are copied together once a chain has [`CHUNKS_APART_MAX`] chunks.
+/// Pieces below this size are copied together once a chain has `CHUNKS_APART_MAX` chunks.
 pub const SMALL_PIECE_BYTES: usize = 1024;
 
 /// The most chunks that are kept apart whatever their size: few enough for one call to the kernel to take them all.

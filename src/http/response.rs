@@ -25,7 +25,7 @@ pub struct ResponseHead<'v> {
     without: &'v [String],
     /// What the answer depends on, until a configured `Vary` that stands in the place of ours takes it in.
     vary: &'static str,
-    /// Which of [`OWN_FIELDS`] were written: a bit each.
+    /// Which of `OWN_FIELDS` were written: a bit each.
     own: u8,
 }
 
@@ -57,7 +57,7 @@ impl<'v> ResponseHead<'v> {
         if self.leaves_out(name) { self } else { self.write(name, value.as_ref()) }
     }
 
-    /// Writes one of [`OWN_FIELDS`]: nothing keeps it back, and none of that name is written after it.
+    /// Writes one of `OWN_FIELDS`: nothing keeps it back, and none of that name is written after it.
     pub fn own_field(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         debug_assert_ne!(own_bit(name), 0, "{name} is not one of them");
         self.own |= own_bit(name);
@@ -142,7 +142,7 @@ impl<'v> ResponseHead<'v> {
     }
 }
 
-/// The bit of one of [`OWN_FIELDS`]; 0 of any other.
+/// The bit of one of `OWN_FIELDS`; 0 of any other.
 fn own_bit(name: &str) -> u8 {
     OWN_FIELDS.iter().position(|own| own.eq_ignore_ascii_case(name)).map_or(0, |index| 1 << index)
 }

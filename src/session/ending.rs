@@ -97,7 +97,7 @@ impl Ending {
     ///
     /// "After all that was sent" has its limit: no progress for `send_timeout`, and the time for draining. Where the
     /// protocol itself shows that bytes are missing, the task has ended the connection in order before that
-    /// ([`super::Task::is_told`]). A request that is given up is reset at its upstream at once: its answer is not wanted any more.
+    /// (`Task::is_told`). A request that is given up is reset at its upstream at once: its answer is not wanted any more.
     pub const fn manner(self) -> Manner {
         match self {
             Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => Manner::Orderly,
