@@ -11,7 +11,7 @@
 //! |---|---|
 //! | escapes | not decoded; decoded in segments that were split before; decoded, then split; decoded twice, then split |
 //! | `\` | an ordinary character; a slash |
-//! | `;` and what follows it in a segment | ordinary characters; parameters, dropped |
+//! | `;` and what follows it in a segment | ordinary characters; parameters, dropped; the same before anything is decoded |
 //! | empty segments | kept; dropped |
 //! | `.` and `..` | ordinary segments; resolved, where leading above the root is a reading of its own |
 //!
@@ -126,9 +126,19 @@ impl Features {
 struct Reading {
     escapes: Escapes,
     backslash_is_slash: bool,
-    drops_parameters: bool,
+    parameters: Parameters,
     drops_empty: bool,
     resolves_dots: bool,
+}
+
+/// What becomes of `;` and what follows it in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parameters {
+    /// It is dropped as escapes are decoded.
+    Dropped,
+    /// It is dropped first, so an escape neither begins nor ends it.
+    DroppedFirst,
+    Kept,
 }
 
 /// When escapes are decoded.
@@ -143,16 +153,18 @@ impl Reading {
     /// All that differ for a path with these features.
     fn all(features: Features) -> impl Iterator<Item = Self> + Clone {
         const ALL: [Escapes; 3] = [Escapes::BeforeSplit, Escapes::AfterSplit, Escapes::Never];
+        const PARAMETERS: [Parameters; 3] = [Parameters::Dropped, Parameters::DroppedFirst, Parameters::Kept];
         let both = |has: bool| [true, false].into_iter().take(1 + usize::from(has));
         let escapes = ALL.into_iter().take(if features.escapes { ALL.len() } else { 1 });
         escapes.flat_map(move |escapes| {
             both(features.backslash).flat_map(move |backslash_is_slash| {
-                both(features.parameters).flat_map(move |drops_parameters| {
+                let parameters = PARAMETERS.into_iter().take(if features.parameters { PARAMETERS.len() } else { 1 });
+                parameters.flat_map(move |parameters| {
                     both(features.empty).flat_map(move |drops_empty| {
                         both(features.dots).map(move |resolves_dots| Self {
                             escapes,
                             backslash_is_slash,
-                            drops_parameters,
+                            parameters,
                             drops_empty,
                             resolves_dots,
                         })
@@ -176,6 +188,9 @@ impl Reading {
                 b'\\' => self.backslash_is_slash,
                 _ => false,
             };
+            // Dropped before it was decoded.
+            let is_slash =
+                is_slash && !(is_in_parameters && self.parameters == Parameters::DroppedFirst && escaped.is_some());
             if is_slash {
                 if !self.end_segment(path, &mut segment_at) {
                     return false;
@@ -184,7 +199,7 @@ impl Reading {
                 continue;
             }
             match escaped.unwrap_or(*byte) {
-                b';' if self.drops_parameters => is_in_parameters = true,
+                b';' if self.begins_parameters(escaped) => is_in_parameters = true,
                 _ if is_in_parameters => {}
                 b'/' => path.push(0),
                 byte => path.push(byte),
@@ -193,6 +208,15 @@ impl Reading {
         match &path[segment_at..] {
             b"." | b".." if self.resolves_dots => self.end_segment(path, &mut segment_at),
             _ => true,
+        }
+    }
+
+    /// Whether a semicolon, escaped or not, is the beginning of parameters.
+    fn begins_parameters(self, escaped: Option<u8>) -> bool {
+        match self.parameters {
+            Parameters::Dropped => true,
+            Parameters::DroppedFirst => escaped.is_none(),
+            Parameters::Kept => false,
         }
     }
 
