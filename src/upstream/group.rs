@@ -375,15 +375,17 @@ impl Group {
 
     fn update(&self, id: MemberId, now: Time, change: impl FnOnce(&mut Health, usize) -> Option<Change>) -> bool {
         let Some(member) = self.member(id) else { return false };
-        let mut health = member.health.get();
+        let before = member.health.get();
+        let mut health = before;
         let change = change(&mut health, member.in_flight.get());
         member.health.set(health);
         if let Some(change) = change {
             report(member, change);
-            if self.waiting() > 0 {
-                // If none is up, all should hear of it.
-                self.wake(self.places(now).unwrap_or(usize::MAX));
-            }
+        }
+        // Also what is not worth a report may be why others are asked now: a back-off that begins again lets backups be used.
+        if (change.is_some() || health != before) && self.waiting() > 0 {
+            // If none is up, all should hear of it.
+            self.wake(self.places(now).unwrap_or(usize::MAX));
         }
         change.is_some()
     }

@@ -222,8 +222,29 @@ fn is_of(rank: Rank, id: MemberId, member: &Member, tried: &Tried, now: Time) ->
     Rank::of(id, member, tried) == Some(rank) && member.health.get().is_usable(now)
 }
 
+/// A property found it: the member whose place was waited for failed once more, which let the backup be used, and no
+/// waiter heard of it.
+#[test]
+fn a_back_off_that_begins_again_wakes_those_for_whom_there_is_a_backup() {
+    let member = |index: u16, weight, is_backup, connections_max| MemberConfig {
+        weight,
+        is_backup,
+        connections_max,
+        ..MemberConfig::new(format!("10.0.0.{index}:80").parse().unwrap())
+    };
+    let members = vec![member(0, 1, true, 0), member(1, 1, false, 1), member(2, 0, false, 0), member(3, 0, false, 0)];
+    let pick = |choice| Event::Pick { choice, tried: 0 };
+    let (failure, note) =
+        (|| Event::End { which: 0, verdict: Verdict::Failure }, || Event::Note { which: 0, verdict: Verdict::Failure });
+    let check = |is_up| Event::Check { member: 0, is_up };
+    let mut shadowed = Shadowed::new(members, Policy::RoundRobin);
+    let events = [pick(0), check(false), note(), pick(10), pick(30), failure(), Event::Serve, pick(0), failure()];
+    let more = [Event::Serve, Event::Pass { millis: 1000 }, check(true), pick(0), note()];
+    events.into_iter().chain(more).for_each(|event| shadowed.on_event(event));
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn counts_limits_ranks_and_the_queue_hold_whatever_happens(
