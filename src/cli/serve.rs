@@ -198,11 +198,10 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
     let failed = |error| Failure::File { path: file.to_owned(), error };
     if !file.metadata().map_err(failed)?.is_file() {
         let is_folder = file.is_dir();
-        return Err(failed(io::Error::from(if is_folder {
-            io::ErrorKind::IsADirectory
-        } else {
-            io::ErrorKind::InvalidInput
-        })));
+        return Err(failed(match is_folder {
+            true => io::ErrorKind::IsADirectory.into(),
+            false => io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"),
+        }));
     }
     let name = file.file_name().ok_or_else(|| failed(io::Error::other("it has no name")))?;
     let folder = match file.parent() {
