@@ -11,8 +11,12 @@ use std::time::Duration;
 use support::environment::{allow_descriptors, report};
 use support::{Backend, Launch, Xps, backends, eventually, is_wrapped, skip};
 
-/// Receive buffers that the server may use, for each reader: about what other proxies take.
+/// Receive buffers that a reader may hold: about what other proxies take.
 const BUFFERS_BYTES: u64 = 64 << 10;
+
+/// Receive buffers that the server has, for each reader. With just as many as they may hold, the last reader was now and then
+/// left without one: how many buffers a reader holds when it is paused depends on how much arrived together.
+const POOL_BYTES: u64 = 80 << 10;
 
 /// What a reader may cost beside that: state, heads, and what the allocator keeps.
 const STATE_BYTES: u64 = 16 << 10;
@@ -46,7 +50,7 @@ fn measure(backend: Backend, readers: u64) {
             .in_folder(folder.path())
     };
     let origin = server(&["serve", ".", "--listen", "127.0.0.1:0", "--send-timeout", "0"]).start();
-    let (upstream, buffers) = (origin.address().to_string(), (readers * BUFFERS_BYTES).to_string());
+    let (upstream, buffers) = (origin.address().to_string(), (readers * POOL_BYTES).to_string());
     let words = [
         "proxy",
         "--http",
