@@ -68,6 +68,23 @@ impl Chunk {
         Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
     }
 
+    /// Its length in bytes; cheaper than that of the slice, whose bounds are checked.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Pool(buffer) => buffer.len(),
+            Self::Shared { length, .. } => *length as usize,
+            Self::Static(bytes) => bytes.len(),
+            Self::Gathered(gathered) => gathered.bytes.len() - gathered.start,
+        }
+    }
+
+    /// Whether it has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes of memory that this chunk keeps from being used for something else: of a pool buffer the
     /// whole, of the program's own bytes none.
     pub fn memory(&self) -> usize {

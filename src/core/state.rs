@@ -48,6 +48,8 @@ pub struct Core {
     admission: Arc<Admission>,
     phase: Phase,
     listeners: Table<Entrance>,
+    /// Something has changed by which listeners decide how many connections to accept.
+    listeners_due: bool,
     sessions: Table<Seat>,
     /// How many there have been.
     accepted: u64,
@@ -138,6 +140,7 @@ impl Core {
             boundaries: Boundaries::new(RandomState::new().hash_one(0)),
             phase: Phase::Serving,
             listeners: Table::new(),
+            listeners_due: true,
             sessions: Table::new(),
             accepted: 0,
             surplus: 0,
@@ -156,6 +159,7 @@ impl Core {
         let is_surplus = !self.has_room() && self.admission.refuses() && reception.template.can_refuse();
         self.surplus += usize::from(is_surplus);
         self.accepted += 1;
+        self.listeners_due = true;
         let (limits, admission) = (&self.limits, &*self.admission);
         let accepted = Accepted { socket, peer, is_surplus };
         let key = self.sessions.insert_with(|key| Seat {
@@ -195,8 +199,8 @@ impl Core {
         if !self.dirty.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.timers.next_deadline(), self.watches.next_deadline()];
-        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
+        let deadline = Time::earliest(self.timers.next_deadline(), self.watches.next_deadline());
+        deadline.map(|deadline| deadline.since(now))
     }
 
     /// Takes in what a turn of the driver brought, and acts on it.
@@ -266,6 +270,7 @@ impl Core {
 
     fn on_listener_outcome(&mut self, key: Key, outcome: Outcome, now: Time) {
         let Some(entrance) = self.listeners.get_mut(key) else { return };
+        self.listeners_due = true;
         match entrance.listener.on_outcome(outcome) {
             Ok(None) => {}
             Ok(Some((socket, peer))) => {
@@ -375,6 +380,7 @@ impl Core {
                     self.timers.disarm(timer);
                 }
                 self.surplus -= usize::from(seat.session.is_surplus());
+                self.listeners_due = true;
                 self.sessions.remove(key);
             }
         }
@@ -406,6 +412,7 @@ impl Core {
 
     /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
     fn pump_listeners(&mut self) {
+        self.listeners_due = false;
         let served = self.sessions.len() - self.surplus;
         let room = if self.has_room() { self.limits.connections_max - served } else { 0 };
         let surplus = if self.admission.refuses() { SURPLUS_MAX.saturating_sub(self.surplus) } else { 0 };
@@ -446,7 +453,10 @@ impl Core {
 
     /// Finishes the drain when nothing is left to wait for.
     fn settle_phase(&mut self) {
-        self.pump_listeners();
+        // Of room that another worker has made, this one hears only by being woken for a turn.
+        if self.listeners_due || self.is_full || self.phase != Phase::Serving {
+            self.pump_listeners();
+        }
         if let Phase::Draining { deadline } = self.phase
             && self.listeners.is_empty()
             && self.sessions.is_empty()

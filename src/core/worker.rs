@@ -93,9 +93,12 @@ impl<D: KernelDriver> Worker<D> {
     pub fn run(mut self) -> io::Result<Core> {
         let mut done: Vec<Completion> = Vec::new();
         let mut broken = None;
+        let mut now = self.driver.now();
         while !self.core.is_finished() {
-            let now = self.driver.now();
-            let mut wait = [self.core.wait(now), self.trim.wait(now)].into_iter().flatten().min();
+            let mut wait = match (self.core.wait(now), self.trim.wait(now)) {
+                (Some(core), Some(trim)) => Some(core.min(trim)),
+                (core, trim) => core.or(trim),
+            };
             let deadline = wait.map(|wait| now + wait);
             let mut woken = false;
             // One place that calls it, so that it is compiled into the loop.
@@ -108,17 +111,19 @@ impl<D: KernelDriver> Worker<D> {
                 // What had arrived by now is collected before anything that is due by now is acted on.
                 wait = Some(Duration::ZERO);
             };
+            // What follows takes microseconds; reading the clock for it would cost more than the difference is worth.
+            now = turn.now;
             if woken {
-                self.take_messages(turn.now);
+                self.take_messages(now);
             }
-            self.trim.on_turn(!done.is_empty(), turn.now, &self.driver);
+            self.trim.on_turn(!done.is_empty(), now, &self.driver);
             self.core.set_share(self.driver.pool().share());
             self.core.set_unix_seconds(unix_seconds());
-            self.core.on_turn(turn.now, &mut done);
+            self.core.on_turn(now, &mut done);
             if let Some(fault) = self.core.take_broken() {
                 broken.get_or_insert(fault);
                 self.alarm.iter().for_each(Alarm::raise);
-                self.drain(turn.now);
+                self.drain(now);
             }
         }
         tracing::debug!(counters = ?self.driver.counters(), "worker at rest");

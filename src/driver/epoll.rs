@@ -131,7 +131,8 @@ impl Epoll {
 
 impl Driver for Epoll {
     fn turn(&mut self, ops: &mut Ops, wait: Option<Duration>, done: &mut Vec<Completion>) -> io::Result<Turn> {
-        let deadline = wait.map(|wait| self.now() + wait);
+        let mut now = self.now();
+        let deadline = wait.map(|wait| now + wait);
         for request in ops.drain() {
             match request {
                 Request::Start(id, op) => self.start(id, op),
@@ -146,15 +147,16 @@ impl Driver for Epoll {
         self.skipped_wait = !self.outbox.is_empty() && !self.skipped_wait;
         if !self.skipped_wait {
             loop {
-                woken |= self.wait(deadline)?;
+                woken |= self.wait(deadline, now)?;
                 self.serve_ready();
-                if woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
+                now = self.now();
+                if woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| now >= deadline) {
                     break;
                 }
             }
         }
         self.counters.completions += self.outbox.hand_out(done, TURN_COMPLETIONS_MAX) as u64;
-        Ok(Turn { now: self.now(), woken })
+        Ok(Turn { now, woken })
     }
 
     fn now(&self) -> Time {
@@ -294,13 +296,13 @@ impl Epoll {
         }
     }
 
-    fn ask_for_flushes(&mut self) {
+    fn ask_for_flushes(&mut self, now: Time) {
         let sockets = &self.sockets;
         let standing_of = |key| {
             let gone = Standing::Broken(Fault::Os(libc::EBADF));
             sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.descriptor()))
         };
-        for (id, key, outcome) in self.flushes.ask(Time::from_nanos(sys::monotonic_ns()), standing_of) {
+        for (id, key, outcome) in self.flushes.ask(now, standing_of) {
             if !outcome.is_final() {
                 self.outbox.push(id, outcome);
                 continue;
@@ -400,13 +402,9 @@ impl Epoll {
 impl Epoll {
     /// Waits until something is ready, `deadline` or the end of a pause; says whether the waker was
     /// used. Does not wait if there is something to do already.
-    fn wait(&mut self, deadline: Option<Time>) -> io::Result<bool> {
+    fn wait(&mut self, deadline: Option<Time>, now: Time) -> io::Result<bool> {
         let timeout = if self.ready.is_empty() && self.outbox.is_empty() {
-            let until = [deadline, self.paused.until(), self.backlogs.until(), self.flushes.until()]
-                .into_iter()
-                .flatten()
-                .min();
-            until.map(|until| until.since(self.now()))
+            Time::earliest(deadline, self.next_retry()).map(|until| until.since(now))
         } else {
             Some(Duration::ZERO)
         };
@@ -424,12 +422,25 @@ impl Epoll {
                 data => self.on_readiness(poller::key_of(data), readiness),
             }
         }
-        if self.paused.until().is_some_and(|until| self.now() >= until) {
+        if self.next_retry().is_some() {
+            self.retry();
+        }
+        Ok(woken)
+    }
+
+    /// When something is to be tried again of which no event tells.
+    fn next_retry(&self) -> Option<Time> {
+        Time::earliest(Time::earliest(self.paused.until(), self.backlogs.until()), self.flushes.until())
+    }
+
+    #[cold]
+    fn retry(&mut self) {
+        let now = self.now();
+        if self.paused.until().is_some_and(|until| now >= until) {
             self.resume_listeners();
         }
-        self.retry_connects();
-        self.ask_for_flushes();
-        Ok(woken)
+        self.retry_connects(now);
+        self.ask_for_flushes(now);
     }
 
     fn on_readiness(&mut self, key: Key, readiness: Readiness) {

@@ -214,7 +214,8 @@ impl Uring {
 
 impl Driver for Uring {
     fn turn(&mut self, ops: &mut Ops, wait: Option<Duration>, done: &mut Vec<Completion>) -> io::Result<Turn> {
-        let deadline = wait.map(|wait| self.now() + wait);
+        let mut now = self.now();
+        let deadline = wait.map(|wait| now + wait);
         for request in ops.drain() {
             match request {
                 Request::Start(id, op) => self.start(id, op),
@@ -229,16 +230,17 @@ impl Driver for Uring {
             self.serve_ready();
             let may_wait = wait != Some(Duration::ZERO) && !self.has_work();
             self.watch_parked(may_wait);
-            self.enter(deadline, may_wait)?;
+            self.enter(deadline, now, may_wait)?;
             self.reap();
-            if self.woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| self.now() >= deadline) {
+            now = self.now();
+            if self.woken || !self.outbox.is_empty() || deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
         }
         let count = self.outbox.len().min(TURN_COMPLETIONS_MAX);
         self.counters.completions += count as u64;
         done.extend(self.outbox.drain(..count));
-        Ok(Turn { now: self.now(), woken: std::mem::take(&mut self.woken) })
+        Ok(Turn { now, woken: std::mem::take(&mut self.woken) })
     }
 
     fn now(&self) -> Time {
@@ -444,25 +446,34 @@ impl Uring {
             || self.ring.has_overflowed()
     }
 
-    fn enter(&mut self, deadline: Option<Time>, may_wait: bool) -> io::Result<()> {
+    fn enter(&mut self, deadline: Option<Time>, now: Time, may_wait: bool) -> io::Result<()> {
         let wait = if may_wait {
-            let until = [deadline, self.paused.until(), self.backlogs.until(), self.flushes.until()]
-                .into_iter()
-                .flatten()
-                .min();
-            until.map(|until| until.since(self.now()))
+            Time::earliest(deadline, self.next_retry()).map(|until| until.since(now))
         } else {
             Some(Duration::ZERO)
         };
         self.counters.enters += 1;
         self.ring.enter(wait)?;
         self.counters.overflows += u64::from(self.ring.has_overflowed());
-        if self.paused.until().is_some_and(|until| self.now() >= until) {
+        if self.next_retry().is_some() {
+            self.retry();
+        }
+        Ok(())
+    }
+
+    /// When something is to be tried again of which no event tells.
+    fn next_retry(&self) -> Option<Time> {
+        Time::earliest(Time::earliest(self.paused.until(), self.backlogs.until()), self.flushes.until())
+    }
+
+    #[cold]
+    fn retry(&mut self) {
+        let now = self.now();
+        if self.paused.until().is_some_and(|until| now >= until) {
             self.resume_listeners();
         }
-        self.retry_connects();
-        self.ask_for_flushes();
-        Ok(())
+        self.retry_connects(now);
+        self.ask_for_flushes(now);
     }
 
     fn reap(&mut self) {

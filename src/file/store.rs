@@ -362,7 +362,15 @@ impl Store {
     }
 
     /// Emits what is wanted now: closes what nobody uses, reads and compresses what was opened and read.
+    #[inline]
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
+        // In most turns there is nothing, and it is called twice in each.
+        if !self.dirty.is_empty() || !self.passing.is_empty() || !self.released.borrow().is_empty() {
+            self.act(now, ops);
+        }
+    }
+
+    fn act(&mut self, now: Time, ops: &mut Ops) {
         if self.woken.is_empty() {
             self.passing.clear();
         }
@@ -403,7 +411,8 @@ impl Store {
 
     /// When [`Store::sweep`] has something to do.
     pub fn next_sweep(&self) -> Option<Time> {
-        [self.cache.next_sweep(), self.faults.next_sweep(), self.next_place_close()].into_iter().flatten().min()
+        let cached = Time::earliest(self.cache.next_sweep(), self.faults.next_sweep());
+        Time::earliest(cached, self.next_place_close())
     }
 
     /// Lets go of everything; the next pump closes what nobody is being sent.

@@ -66,11 +66,13 @@ impl Core {
     pub fn set_limits(&mut self, limits: Limits) {
         self.store.set_limits(limits.store);
         self.limits = limits;
+        self.listeners_due = true;
     }
 
     /// Who lets connections in from now on.
     pub fn admit_by(&mut self, admission: Arc<Admission>) {
         self.admission = admission;
+        self.listeners_due = true;
     }
 
     /// Where it counts from now on, for whoever watches.

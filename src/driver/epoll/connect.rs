@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Endpoint, Epoll, Next, Output, Place};
 use crate::driver::backlog::FullBacklogs;
-use crate::driver::{Address, Driver, Fault, OpId, Outcome, Socket, sys};
+use crate::driver::{Address, Driver, Fault, OpId, Outcome, Socket, Time, sys};
 use crate::table::Key;
 
 impl Epoll {
@@ -41,8 +41,8 @@ impl Epoll {
     }
 
     /// Lets those try again who found a backlog full a while ago.
-    pub(super) fn retry_connects(&mut self) {
-        for (id, address) in self.backlogs.take_due(self.now()) {
+    pub(super) fn retry_connects(&mut self, now: Time) {
+        for (id, address) in self.backlogs.take_due(now) {
             // It may have been cancelled meanwhile.
             if self.outbox.place_of(id) == Some(Place::Backlog) {
                 self.outbox.leave(id);

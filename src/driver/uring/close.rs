@@ -42,13 +42,13 @@ impl Uring {
         }
     }
 
-    pub(super) fn ask_for_flushes(&mut self) {
+    pub(super) fn ask_for_flushes(&mut self, now: Time) {
         let sockets = &self.sockets;
         let standing_of = |key| {
             let gone = Standing::Broken(Fault::Os(libc::EBADF));
             sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.socket.as_fd()))
         };
-        for (id, _, outcome) in self.flushes.ask(Time::from_nanos(sys::monotonic_ns()), standing_of) {
+        for (id, _, outcome) in self.flushes.ask(now, standing_of) {
             if outcome.is_final() { self.finish(id, outcome) } else { self.emit(id, outcome) }
         }
     }

@@ -8,7 +8,7 @@ use socket2::SockAddr;
 
 use super::{Uring, Work};
 use crate::driver::backlog::FullBacklogs;
-use crate::driver::{Address, Driver, Fault, Feature, OpId, Outcome, sys};
+use crate::driver::{Address, Driver, Fault, Feature, OpId, Outcome, Time, sys};
 
 /// A connect in flight.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ impl Uring {
     }
 
     /// Lets those try again who found a backlog full a while ago.
-    pub(super) fn retry_connects(&mut self) {
-        for (id, address) in self.backlogs.take_due(self.now()) {
+    pub(super) fn retry_connects(&mut self, now: Time) {
+        for (id, address) in self.backlogs.take_due(now) {
             // It may have been cancelled meanwhile.
             if self.flights.remove(id).is_some() {
                 self.start_connect(id, address);
