@@ -131,7 +131,8 @@ fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
 
 /// Whether a CR stands in `bytes` before something other than LF; one at the very end is not judged.
 fn has_lone_cr(bytes: &[u8]) -> bool {
-    bytes.windows(2).fold(false, |found, pair| found | ((pair[0] == b'\r') & (pair[1] != b'\n')))
+    let is_lone = |byte: u8, next: u8| u8::from(byte == b'\r') & u8::from(next != b'\n');
+    bytes.iter().zip(bytes.iter().skip(1)).fold(0, |found, (&byte, &next)| found | is_lone(byte, next)) != 0
 }
 
 /// Fields that say how a message is framed or what becomes of the connection.

@@ -390,7 +390,7 @@ impl Session {
     /// When to pump at the latest. `None` while closing: every operation in flight was cancelled and comes back soon.
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self.life {
-            Life::Open => [self.idle_deadline(limits), self.task.deadline(limits)].into_iter().flatten().min(),
+            Life::Open => Time::earliest(self.idle_deadline(limits), self.task.deadline(limits)),
             Life::Delivering(_) => self.delivery_deadline(limits),
             Life::Closing(_) | Life::Closed(_) => None,
         }

@@ -88,7 +88,7 @@ impl Task for Proxy {
             return client.reader.fault().map(Ending::ClientLost);
         };
         let ending = self.tunnel.pump(client, upstream, received, terms, cx.ops);
-        self.deadline = [self.deadline, self.tunnel.deadline()].into_iter().flatten().min();
+        self.deadline = Time::earliest(self.deadline, self.tunnel.deadline());
         ending
     }
 

@@ -203,7 +203,7 @@ impl Links {
                     self.delivery_timeout = timeout;
                     self.delivering += 1;
                     let until = (!timeout.is_zero()).then(|| now + timeout);
-                    self.next_delivery = [self.next_delivery, until].into_iter().flatten().min();
+                    self.next_delivery = Time::earliest(self.next_delivery, until);
                     State::Delivering { until, connection }
                 }
                 Release::Close(manner) => State::Closing { manner, connection },
@@ -279,7 +279,7 @@ impl Links {
     /// When [`Links::expire`] may find something.
     pub fn next_expiry(&self) -> Option<Time> {
         let idle = self.next_expiry.filter(|_| self.idle > 0);
-        [idle, self.next_delivery.filter(|_| self.delivering > 0)].into_iter().flatten().min()
+        Time::earliest(idle, self.next_delivery.filter(|_| self.delivering > 0))
     }
 
     /// Closes what has been idle, or has been on its way, for too long.
@@ -323,7 +323,7 @@ impl Links {
                 }
                 state => {
                     if let State::Delivering { until, .. } = state {
-                        self.next_delivery = [self.next_delivery, until].into_iter().flatten().min();
+                        self.next_delivery = Time::earliest(self.next_delivery, until);
                     }
                     link.state = state;
                 }

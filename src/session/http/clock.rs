@@ -120,7 +120,7 @@ impl Clock {
             }
             Phase::Head | Phase::Body | Phase::Upload | Phase::Relay | Phase::Answer | Phase::Ours => None,
         };
-        [usual, paced, at_stop].into_iter().flatten().min()
+        Time::earliest(usual, Time::earliest(paced, at_stop))
     }
 
     fn usual_limit(&self, limits: &HttpLimits) -> Option<Time> {

@@ -501,7 +501,7 @@ impl Task for Http {
             State::Lingering { until, .. } => Some(until),
             State::Cut(ref cut) => cut.deadline().or(client),
             State::Upgraded(ref upgraded) => upgraded.1.deadline(),
-            State::Forwarding(ref forward) => [forward.deadline(), client].into_iter().flatten().min(),
+            State::Forwarding(ref forward) => Time::earliest(forward.deadline(), client),
             _ => client,
         }
     }
