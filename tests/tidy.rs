@@ -119,19 +119,6 @@ fn is_explained(lines: &[&str], index: usize) -> bool {
 }
 
 #[test]
-fn no_file_is_too_long() {
-    const LINES_MAX: usize = 600;
-    let mut offences = Vec::new();
-    for source in sources(&["src", "tests", "benches"]) {
-        let lines = source.text.lines().count();
-        if lines > LINES_MAX {
-            offences.push(format!("{}: {lines} lines, {LINES_MAX} at most", source.path.display()));
-        }
-    }
-    assert_none("files that should be two", &offences);
-}
-
-#[test]
 fn each_file_begins_with_what_it_is() {
     let mut offences = Vec::new();
     for source in sources(&["src", "tests", "benches"]) {

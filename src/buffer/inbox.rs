@@ -14,14 +14,16 @@ pub struct Inbox {
     gathered: Option<Box<Gathered>>,
     /// Most of what comes is looked at before more comes.
     front: Option<Buffer>,
-    /// What came after `front`; there only when that is.
-    #[expect(
-        clippy::box_collection,
-        reason = "every idle connection has an inbox, and seldom anything behind the first"
-    )]
-    behind: Option<Box<VecDeque<Buffer>>>,
-    /// Bytes of memory that `front` and `behind` hold. Kept, since it is asked for much more often than it changes.
-    waiting_memory: usize,
+    /// What came after `front`; there only when that is. Boxed: every idle connection has an inbox, and seldom anything here.
+    behind: Option<Box<Behind>>,
+}
+
+/// Buffers that wait behind the first.
+#[derive(Debug, Default)]
+struct Behind {
+    buffers: VecDeque<Buffer>,
+    /// Bytes of memory that they hold. Kept, since it is asked for much more often than it changes.
+    memory: usize,
 }
 
 /// Bytes that have left their buffers to wait for more.
@@ -88,11 +90,12 @@ impl Inbox {
     /// Takes bytes in.
     #[inline]
     pub fn push(&mut self, buffer: Buffer) {
-        self.waiting_memory += buffer.capacity();
         if self.front.is_none() {
             self.front = Some(buffer);
         } else {
-            self.behind.get_or_insert_default().push_back(buffer);
+            let behind = self.behind.get_or_insert_default();
+            behind.memory += buffer.capacity();
+            behind.buffers.push_back(buffer);
         }
     }
 
@@ -154,10 +157,10 @@ impl Inbox {
     #[inline]
     fn pop_front(&mut self) -> Option<Buffer> {
         let first = self.front.take()?;
-        self.waiting_memory -= first.capacity();
         if let Some(behind) = &mut self.behind {
-            self.front = behind.pop_front();
-            if behind.is_empty() {
+            self.front = behind.buffers.pop_front();
+            behind.memory -= self.front.as_ref().map_or(0, Buffer::capacity);
+            if behind.buffers.is_empty() {
                 self.behind = None;
             }
         }
@@ -213,7 +216,7 @@ impl Inbox {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        let entries = self.behind.as_ref().map_or(0, |behind| behind.capacity() * size_of::<Buffer>());
+        let entries = self.behind.as_ref().map_or(0, |behind| behind.buffers.capacity() * size_of::<Buffer>());
         self.gathered.as_ref().map_or(0, |gathered| gathered.bytes.capacity()) + self.waiting_memory() + entries
     }
 
@@ -225,8 +228,9 @@ impl Inbox {
 
     /// Bytes of memory that nobody has looked at yet. What is gathered does not count: it waits for more to come,
     /// so it must never be the reason to receive nothing, and a head's limit bounds it.
-    pub const fn waiting_memory(&self) -> usize {
-        self.waiting_memory
+    #[inline]
+    pub fn waiting_memory(&self) -> usize {
+        self.front.as_ref().map_or(0, Buffer::capacity) + self.behind.as_ref().map_or(0, |behind| behind.memory)
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::buffer::SizeClass;
 
 /// So many bytes in reads that each filled a small buffer make a socket one that carries bulk.
-const BULK_BYTES: usize = 64 << 10;
+const BULK_BYTES: u32 = 64 << 10;
 
 /// So many reads in a row that a small buffer would have held make it an ordinary one again.
 const SMALL_READS: u8 = 2;
@@ -14,8 +14,8 @@ const SMALL_READS: u8 = 2;
 /// Which size of buffer a socket receives into, by what it received lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Appetite {
-    /// Small buffers; so many bytes came in full ones in a row.
-    Small { full_bytes: usize },
+    /// Small buffers; so many bytes, fewer than [`BULK_BYTES`], came in full ones in a row.
+    Small { full_bytes: u32 },
     /// Large buffers; so many reads in a row would have fitted into small ones.
     Large { small_reads: u8 },
 }
@@ -39,8 +39,8 @@ impl Appetite {
     pub(super) const fn after(self, length: usize, small: usize) -> Self {
         match self {
             Self::Small { .. } if length < small => Self::Small { full_bytes: 0 },
-            Self::Small { full_bytes } if full_bytes + length < BULK_BYTES => {
-                Self::Small { full_bytes: full_bytes + length }
+            Self::Small { full_bytes } if length < (BULK_BYTES - full_bytes) as usize => {
+                Self::Small { full_bytes: full_bytes + length as u32 }
             }
             Self::Small { .. } => Self::Large { small_reads: 0 },
             Self::Large { .. } if length > small => Self::Large { small_reads: 0 },

@@ -326,9 +326,9 @@ impl Uring {
             return;
         }
         flight.is_cancelled = true;
-        if let Work::Offloaded(ticket) = flight.work {
+        if let Work::Offloaded(ticket) = &flight.work {
             // If it runs already, its result is dropped when it comes.
-            self.offload.cancel(ticket);
+            self.offload.cancel(**ticket);
             self.finish(id, Outcome::Cancelled);
         } else if flight.is_in_kernel {
             self.cancel_entry(id);
@@ -390,11 +390,8 @@ impl Uring {
         if let Some(flight) = self.flights.remove(id) {
             debug_assert!(!flight.is_in_kernel, "{id} ends with an entry in the kernel");
             match flight.work {
-                Work::Accept { listener: key, .. } | Work::Recv { socket: key, .. } => {
-                    if let Some(endpoint) = self.sockets.get_mut(key) {
-                        endpoint.receiving = None;
-                    }
-                }
+                Work::Accept(accepting) => self.release_receiver(accepting.listener),
+                Work::Recv { socket, .. } => self.release_receiver(socket),
                 Work::Send(sending) => {
                     self.release_sender(sending.socket);
                     self.spare_sends.put_back(sending);
@@ -414,6 +411,12 @@ impl Uring {
             }
         }
         self.emit(id, outcome);
+    }
+
+    fn release_receiver(&mut self, key: Key) {
+        if let Some(endpoint) = self.sockets.get_mut(key) {
+            endpoint.receiving = None;
+        }
     }
 
     fn release_sender(&mut self, key: Key) {
@@ -513,7 +516,7 @@ impl Uring {
             return;
         };
         match &flight.work {
-            Work::Accept { .. } => self.on_accept(id, result, flags),
+            Work::Accept(_) => self.on_accept(id, result, flags),
             Work::Recv { .. } => self.on_recv(id, result, flags),
             Work::Send(_) => self.on_send(id, result),
             Work::SendFile(_) => self.on_send_file(id, result),
@@ -584,8 +587,8 @@ impl Uring {
                     self.take_buffer(id, index, 0);
                 }
             }
-            Work::Accept { .. } if !self.features.has(Feature::AcceptPollFirst) => {}
-            Work::Accept { .. } | Work::Open { .. } => drop(sys::adopt_result(result)),
+            Work::Accept(_) if !self.features.has(Feature::AcceptPollFirst) => {}
+            Work::Accept(_) | Work::Open { .. } => drop(sys::adopt_result(result)),
             Work::Close { descriptor, .. } => sys::close_if_left(*descriptor, result),
             Work::Send(_)
             | Work::SendFile(_)

@@ -114,17 +114,26 @@ pub struct Session {
     life: Life,
     client: Connection,
     task: Box<dyn Task>,
-    is_surplus: bool,
     particulars: Option<Box<Particulars>>,
 }
 
 /// What few connections have.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Particulars {
     /// Its place among the connections that are counted.
     _ticket: Option<Ticket>,
     /// Its own address, if it was asked for.
     local: Option<SocketAddr>,
+    /// It was accepted beyond the limit, only to be refused.
+    is_surplus: bool,
+}
+
+impl Particulars {
+    /// `None` where there is nothing particular.
+    fn new(ticket: Option<Ticket>, local: Option<SocketAddr>, is_surplus: bool) -> Option<Box<Self>> {
+        let is_needed = ticket.is_some() || local.is_some() || is_surplus;
+        is_needed.then(|| Box::new(Self { _ticket: ticket, local, is_surplus }))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -254,8 +263,7 @@ impl Session {
             life,
             client: Connection::new(socket, slot::client_tokens(key)),
             task,
-            is_surplus,
-            particulars: ticket.map(|ticket| Box::new(Particulars { _ticket: Some(ticket), local: None })),
+            particulars: Particulars::new(ticket, None, is_surplus),
         }
     }
 
@@ -368,18 +376,17 @@ impl Session {
             self.peer = Peer::Inet(ends.client);
             local = Some(ends.server);
         }
+        let is_surplus = self.is_surplus();
         // The proxy's own place is another one's now.
-        self.particulars = None;
-        let ticket = match enter(cx.admission, self.peer, &reception.access, self.is_surplus) {
+        self.particulars = Particulars::new(None, None, is_surplus);
+        let ticket = match enter(cx.admission, self.peer, &reception.access, is_surplus) {
             Ok(ticket) => ticket,
             Err(denied) => return Some(Ending::Denied(denied)),
         };
-        if ticket.is_some() || local.is_some() {
-            self.particulars = Some(Box::new(Particulars { _ticket: ticket, local }));
-        }
+        self.particulars = Particulars::new(ticket, local, is_surplus);
         (cx.peer, cx.local) = (self.peer, local);
         let ends = Ends { peer: self.peer, local };
-        self.task = reception.template.task(cx.session, ends, self.is_surplus, cx.now, cx.limits);
+        self.task = reception.template.task(cx.session, ends, is_surplus, cx.now, cx.limits);
         received.into_iter().for_each(|buffer| self.task.on_received(buffer));
         if let Some(since) = draining_since {
             self.task.drain(since);
@@ -409,8 +416,8 @@ impl Session {
     }
 
     /// Whether it is there only to be told that there is no room.
-    pub const fn is_surplus(&self) -> bool {
-        self.is_surplus
+    pub fn is_surplus(&self) -> bool {
+        self.particulars.as_ref().is_some_and(|particulars| particulars.is_surplus)
     }
 
     /// Who is at the client's end.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -65,6 +65,9 @@ impl fmt::Display for Record {
         }
     }
 }
+
+/// A log that grows is looked at as often as this at least.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Every line so far; the reading goes on until the program closes its standard error.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +135,13 @@ impl Log {
                 drop(lines);
                 panic!("not in the log after {:?}: {what}\n{self}", patience());
             }
-            lines = self.0.grown.wait_timeout(lines, left).unwrap_or_else(|poison| poison.into_inner()).0;
+            // While all records are looked at, none can be added, and a program whose log is not read stops. So the more there
+            // are, the more must have come before they are looked at again, or the longer it must have been.
+            let (enough, look_at) = (lines.records.len() * 17 / 16 + 1, Instant::now() + LOOK_INTERVAL.min(left));
+            while lines.records.len() < enough && !lines.ended && Instant::now() < look_at {
+                let left = look_at.saturating_duration_since(Instant::now());
+                lines = self.0.grown.wait_timeout(lines, left).unwrap_or_else(|poison| poison.into_inner()).0;
+            }
         }
     }
 

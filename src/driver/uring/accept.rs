@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
+use super::flight::Accepting;
 use super::{Uring, Work};
 use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Peer, Socket, Time, shortage, sys};
@@ -73,7 +74,7 @@ impl Uring {
             return self.reject(id, libc::EBUSY);
         }
         endpoint.receiving = Some(id);
-        self.flights.insert(id, Work::Accept { listener: listener.0, left: most, failures: 0 });
+        self.flights.insert(id, Work::Accept(Box::new(Accepting { listener: listener.0, left: most, failures: 0 })));
         self.arm_accept(id);
     }
 
@@ -93,15 +94,21 @@ impl Uring {
         unsafe { self.submit(id, entry) };
     }
 
+    fn accepting(&mut self, id: OpId) -> Option<&mut Accepting> {
+        match &mut self.flights.get_mut(id)?.work {
+            Work::Accept(accepting) => Some(accepting),
+            _ => None,
+        }
+    }
+
     fn listener_of(&mut self, id: OpId) -> Option<types::Fd> {
-        let Work::Accept { listener, .. } = self.flights.get_mut(id)?.work else { return None };
+        let listener = self.accepting(id)?.listener;
         Some(types::Fd(self.sockets.get(listener)?.socket.as_raw_fd()))
     }
 
     /// Whether one entry is to accept them all.
     fn is_multishot(&mut self, id: OpId) -> bool {
-        let work = self.flights.get_mut(id).map(|flight| &flight.work);
-        let is_many = matches!(work, Some(Work::Accept { left, .. }) if *left > MULTISHOT_LEFT_MIN);
+        let is_many = self.accepting(id).is_some_and(|accepting| accepting.left > MULTISHOT_LEFT_MIN);
         is_many && self.features.has(Feature::AcceptMultishot)
     }
 
@@ -134,10 +141,8 @@ impl Uring {
             if next != Next::Arm || self.is_cancelled(id) {
                 break;
             }
-            let Some(Work::Accept { listener, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else {
-                return;
-            };
-            let Some(endpoint) = self.sockets.get(*listener) else { return };
+            let Some(listener) = self.accepting(id).map(|accepting| accepting.listener) else { return };
+            let Some(endpoint) = self.sockets.get(listener) else { return };
             match sys::accept_from(endpoint.socket.as_fd(), sys::Waiting::Allowed) {
                 Ok((socket, peer)) => {
                     self.deliver(id, socket, peer);
@@ -170,12 +175,9 @@ impl Uring {
             Kind::Final => Next::End,
             Kind::Moment => Next::Pause,
             Kind::Connection => {
-                let Some(Work::Accept { failures, .. }) = self.flights.get_mut(id).map(|flight| &mut flight.work)
-                else {
-                    return Next::Arm;
-                };
-                *failures += 1;
-                if *failures < errno::FAILURES_MAX { Next::Arm } else { Next::Pause }
+                let Some(accepting) = self.accepting(id) else { return Next::Arm };
+                accepting.failures += 1;
+                if accepting.failures < errno::FAILURES_MAX { Next::Arm } else { Next::Pause }
             }
         }
     }
@@ -210,11 +212,11 @@ impl Uring {
     /// Counts a connection; if enough have come, or so few are left that they are to be taken one by one, it ends.
     fn count_accepted(&mut self, id: OpId, is_multishot: bool) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Accept { left, failures, .. } = &mut flight.work else { return };
-        *failures = 0;
-        *left = left.saturating_sub(1);
+        let Work::Accept(accepting) = &mut flight.work else { return };
+        accepting.failures = 0;
+        accepting.left = accepting.left.saturating_sub(1);
         let left_min = if is_multishot { MULTISHOT_LEFT_MIN } else { 0 };
-        if *left <= left_min && !flight.is_cancelled {
+        if accepting.left <= left_min && !flight.is_cancelled {
             flight.is_cancelled = true;
             if is_multishot {
                 let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(super::CANCEL);
@@ -226,8 +228,8 @@ impl Uring {
 
     /// Has everybody else who waits on the listening socket look for what came meanwhile.
     fn wake_fellow_listeners(&mut self, id: OpId) {
-        let Some(Work::Accept { listener, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
-        if let Some(endpoint) = self.sockets.get(*listener)
+        let Some(listener) = self.accepting(id).map(|accepting| accepting.listener) else { return };
+        if let Some(endpoint) = self.sockets.get(listener)
             && let Err(error) = sys::wake_waiters(endpoint.socket.as_fd())
         {
             tracing::debug!(op = %id, %error, "others who accept on the same socket were not woken");

@@ -27,18 +27,12 @@ pub(super) struct Flight {
 /// What it takes to carry an operation out.
 #[derive(Debug)]
 pub(super) enum Work {
-    Accept {
-        listener: Key,
-        /// So many more may come.
-        left: u32,
-        /// Connections in a row that had failed before they were accepted.
-        failures: u32,
-    },
+    // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
+    Accept(Box<Accepting>),
     Recv {
         socket: Key,
         arming: Arming,
     },
-    // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
     Send(Box<Sending>),
     SendFile(Box<Transfer>),
     /// It waits for the peer's acknowledgements.
@@ -53,12 +47,22 @@ pub(super) enum Work {
     Read(Box<Reading>),
     Write(Box<Writing>),
     /// On another thread, or in the queue for one.
-    Offloaded(Ticket),
+    Offloaded(Box<Ticket>),
     /// The descriptor is the entry's to close. The outcome tells, if it is a reset, the bytes lost.
     Close {
         descriptor: RawFd,
         lost: Option<u32>,
     },
+}
+
+/// How far an accept is.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) listener: Key,
+    /// Connections that may still come.
+    pub(super) left: u32,
+    /// Connections in a row that had failed before they were accepted.
+    pub(super) failures: u32,
 }
 
 /// Every operation in flight, by its dense index.

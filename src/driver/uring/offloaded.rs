@@ -120,7 +120,7 @@ impl Uring {
     /// Notes where an operation waits for its answer; one that found no place there has failed.
     fn offloaded(&mut self, id: OpId, ticket: Result<Ticket, Fault>) {
         match ticket {
-            Ok(ticket) => self.flights.insert(id, Work::Offloaded(ticket)),
+            Ok(ticket) => self.flights.insert(id, Work::Offloaded(Box::new(ticket))),
             Err(fault) => self.emit(id, Outcome::Failed(fault)),
         }
     }
