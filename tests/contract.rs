@@ -138,6 +138,8 @@ macro_rules! suite {
                 limits: [
                     receivers_without_a_buffer_wait_without_spinning_and_get_theirs,
                     a_receiver_that_waits_for_a_buffer_can_be_cancelled,
+                    of_scarce_buffers_a_receiver_that_is_paused_holds_one,
+                    scarce_buffers_bring_every_byte,
                     without_large_buffers_small_ones_do,
                     bulk_goes_on_when_large_buffers_are_held,
                     without_descriptors_accepting_pauses_and_recovers,

@@ -100,6 +100,8 @@ pub struct Pool(Rc<Shared>);
 struct Shared {
     small: Class,
     large: Class,
+    /// Whether the pool would be scarce with every buffer made so far in use. As long as not, asking costs nothing.
+    may_be_scarce: Cell<bool>,
 }
 
 /// The buffers of one size.
@@ -127,6 +129,12 @@ const SEGMENT_BYTES: usize = 1 << 20;
 /// The unit in which the system takes memory back.
 const PAGE_BYTES: usize = 4096;
 
+/// This part of the pool, one in so many, is shared out among connections that hold more than one small buffer.
+const ORDINARY_PART: usize = 4;
+
+/// A connection may hold one part in so many of what is left of that.
+const SHARES: usize = 16;
+
 /// Buffers are numbered in 16 bits, as the kernel numbers provided buffers.
 const BUFFERS_MAX: usize = 1 << 16;
 
@@ -137,10 +145,13 @@ impl Pool {
     /// If a size is not a whole number of 4 KiB pages, or a limit is above 65,536: the
     /// configuration is checked before it gets here.
     pub fn new(config: PoolConfig) -> Self {
-        Self(Rc::new(Shared {
+        let shared = Shared {
             small: Class::new(config.small_bytes, config.small_max),
             large: Class::new(config.large_bytes, config.large_max),
-        }))
+            may_be_scarce: Cell::new(false),
+        };
+        shared.may_be_scarce.set(shared.is_scarce_with(0));
+        Self(Rc::new(shared))
     }
 
     /// Bytes of a buffer of this class.
@@ -152,7 +163,10 @@ impl Pool {
     /// has no memory.
     pub fn take(&self, class: SizeClass) -> Option<BufferId> {
         let buffers = self.0.class(class);
-        let index = buffers.pop_free()?;
+        let index = match buffers.pop_free() {
+            Some(index) => index,
+            None => self.0.grow(buffers)?,
+        };
         buffers.with_driver.set(buffers.with_driver.get() + 1);
         Some(BufferId { class, index })
     }
@@ -218,23 +232,18 @@ impl Pool {
     /// many hold all they may (dynamic thresholds: Choudhury and Hahne, *Dynamic Queue Length Thresholds for
     /// Shared-Memory Packet Switches*, 1998). Never less than a small buffer.
     ///
-    /// Only a quarter of the pool is shared out like this. The rest is for small buffers of those who could not move on
-    /// without, when that quarter is used up.
+    /// Only a quarter of the pool is shared out like this. The rest is the reserve of those that hold none: small buffers,
+    /// when that quarter is used up.
     pub fn share(&self) -> usize {
-        const ORDINARY_PART: usize = 4;
-        const SHARES: usize = 16;
-        let (mut used, mut total) = (0, 0);
-        for class in [&self.0.small, &self.0.large] {
-            used += (class.with_driver.get() + class.leased.get()) * class.size;
-            total += class.max * class.size;
-        }
-        ((total / ORDINARY_PART).saturating_sub(used) / SHARES).max(self.0.small.size)
+        self.0.share_with(self.0.in_use())
     }
 
-    /// Whether so much is in use that a connection should not be given a large buffer, nor several at a time.
+    /// Whether a connection should not be given a large buffer, nor several at a time: so much is in use that what is left
+    /// is the reserve, or nearly. A driver then gives a socket one small buffer, and the next one not before the machines
+    /// have seen that one, and have stopped receiving if it is all that they may hold.
+    #[inline]
     pub fn is_scarce(&self) -> bool {
-        let share = self.share();
-        share < self.0.large.size || share == self.0.small.size
+        self.0.may_be_scarce.get() && self.0.is_scarce_with(self.0.in_use())
     }
 
     /// Gives the pages of buffers that have not been needed since the last call back to the
@@ -260,6 +269,32 @@ impl Shared {
             SizeClass::Small => &self.small,
             SizeClass::Large => &self.large,
         }
+    }
+
+    /// Makes more buffers of a class that has no free one, and takes one of them.
+    #[cold]
+    fn grow(&self, class: &Class) -> Option<u16> {
+        class.grow()?;
+        let made = |class: &Class| class.leases.borrow().len() * class.size;
+        self.may_be_scarce.set(self.is_scarce_with(made(&self.small) + made(&self.large)));
+        class.pop_free()
+    }
+
+    /// Bytes of buffers that are not free.
+    fn in_use(&self) -> usize {
+        let bytes = |class: &Class| (class.with_driver.get() + class.leased.get()) * class.size;
+        bytes(&self.small) + bytes(&self.large)
+    }
+
+    const fn share_with(&self, in_use: usize) -> usize {
+        let total = self.small.max * self.small.size + self.large.max * self.large.size;
+        let share = (total / ORDINARY_PART).saturating_sub(in_use) / SHARES;
+        if share > self.small.size { share } else { self.small.size }
+    }
+
+    const fn is_scarce_with(&self, in_use: usize) -> bool {
+        let share = self.share_with(in_use);
+        share < self.large.size || share == self.small.size
     }
 }
 
@@ -299,16 +334,13 @@ impl Class {
 
     fn pop_free(&self) -> Option<u16> {
         let mut free = self.free.borrow_mut();
-        if free.is_empty() {
-            self.grow(&mut free)?;
-        }
         let index = free.pop()?;
         self.trimmed.set(self.trimmed.get().min(free.len()));
         self.free_low.set(self.free_low.get().min(free.len()));
         Some(index)
     }
 
-    fn grow(&self, free: &mut Vec<u16>) -> Option<()> {
+    fn grow(&self) -> Option<()> {
         let mut leases = self.leases.borrow_mut();
         let made = leases.len();
         let more = self.per_segment().min(self.max - made);
@@ -324,7 +356,7 @@ impl Class {
         }
         leases.resize(made + more, 0);
         // Reversed, so that the lowest addresses are used first.
-        free.extend((made..made + more).rev().map(|index| index as u16));
+        self.free.borrow_mut().extend((made..made + more).rev().map(|index| index as u16));
         Some(())
     }
 
@@ -500,6 +532,26 @@ mod tests {
         let buffer = filled(&pool, b"still here");
         drop(pool);
         assert_eq!(&buffer[..], b"still here");
+    }
+
+    #[test]
+    fn it_is_scarce_while_all_but_the_reserve_is_in_use() {
+        // Four MiB, a quarter of it to share out.
+        let pool = Pool::new(PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 1023, large_max: 1 });
+        let mut held: Vec<_> = (0..256).map(|_| pool.take(SizeClass::Small).unwrap()).collect();
+        assert!(pool.is_scarce());
+        assert_eq!(pool.share(), 4096, "one small buffer is never refused");
+        for id in held.drain(..200) {
+            pool.give_back(id);
+        }
+        assert!(!pool.is_scarce());
+        assert!(pool.share() > 2 * 4096);
+        held.into_iter().for_each(|id| pool.give_back(id));
+    }
+
+    #[test]
+    fn a_pool_of_few_buffers_is_always_scarce() {
+        assert!(pool(8).is_scarce());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use xps::buffer::PoolConfig;
-use xps::driver::{Fault, KernelDriver, Op, Outcome};
+use xps::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, connect};
@@ -81,6 +81,70 @@ pub fn a_receiver_that_waits_for_a_buffer_can_be_cancelled<K: Kind>(case: &Case<
     assert_eq!(rig.receive(recv, 9), b"and mine?");
     rig.cancel_and_close(recv, hungry);
     rig.cancel_and_close(greedy_recv, greedy);
+    rig.finish();
+}
+
+/// So few that they are scarce from the first one on.
+const SCARCE: PoolConfig = PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 16, large_max: 1 };
+
+pub fn of_scarce_buffers_a_receiver_that_is_paused_holds_one<K: Kind>(case: &Case<K>) {
+    // With two for each there would be none for the last ones.
+    const RECEIVERS: usize = 12;
+    let mut rig = case.rig_with(SCARCE);
+    let content = Content::bytes(25, 8 * SCARCE.small_bytes);
+    let mut peers = Vec::new();
+    let take = |rig: &mut Rig<K::Driver>, peers: &mut Vec<(OpId, Socket, TcpStream, Vec<Outcome>)>| {
+        for (recv, _, _, held) in peers {
+            let news = rig.take(*recv);
+            if !news.is_empty() {
+                rig.pause(*recv);
+                held.extend(news);
+            }
+            assert!(held.len() <= 1, "more than one: {held:?}");
+        }
+    };
+    for _ in 0..RECEIVERS {
+        let (socket, mut far) = rig.connection();
+        far.write_all(&content).expect("room");
+        peers.push((rig.submit(Op::Recv { socket }), socket, far, Vec::new()));
+        rig.turn(Some(Duration::ZERO));
+        take(&mut rig, &mut peers);
+    }
+    rig.until("a buffer for each", |rig| {
+        take(rig, &mut peers);
+        peers.iter().all(|(.., held)| held.len() == 1)
+    });
+    rig.watch(Duration::from_millis(20));
+    assert!(peers.iter().all(|(recv, ..)| rig.take(*recv).is_empty()), "paused");
+    for (recv, socket, _far, held) in peers {
+        let Some(Outcome::Received(first)) = held.into_iter().next() else { panic!("bytes") };
+        let got = first.len();
+        assert_eq!(first[..], content[..got]);
+        drop(first);
+        rig.resume(recv);
+        assert_eq!(rig.receive(recv, content.len() - got), content[got..]);
+        rig.cancel_and_close(recv, socket);
+    }
+    rig.finish();
+}
+
+pub fn scarce_buffers_bring_every_byte<K: Kind>(case: &Case<K>) {
+    let bytes = case.plenty(4 << 20);
+    let mut rig = case.rig_with(SCARCE);
+    let (socket, mut far) = rig.connection();
+    let writer = thread::spawn(move || {
+        far.write_all(&Content::bytes(26, bytes)).expect("a reader");
+        far
+    });
+    let recv = rig.submit(Op::Recv { socket });
+    let mut content = Content::new(26);
+    while content.position() < bytes as u64 {
+        turn_with_bytes(&mut rig);
+        content.expect(&rig.take_bytes(recv).bytes);
+    }
+    drop(writer.join().expect("the writer"));
+    rig.cancel(recv);
+    rig.close(socket);
     rig.finish();
 }
 

@@ -11,20 +11,20 @@ use crate::table::Key;
 const READS_MAX: usize = 16;
 
 impl Epoll {
-    /// Receives until nothing is left, the quota is spent, or no buffer is free.
+    /// Receives until nothing is left, the quota is spent, or no buffer is free. While buffers are scarce, it is one small
+    /// buffer a turn: what a connection may hold is for the machines to say, after each.
     pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
         let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
         let mut bytes = 0;
-        let bytes_max = self.pool.size(SizeClass::Large).min(self.pool.share());
+        let bytes_max = self.pool.size(SizeClass::Large);
+        let is_scarce = self.pool.is_scarce();
         for _ in 0..READS_MAX {
             self.counters.submissions += 1;
             match receive_once(&self.pool, endpoint) {
                 None => {
                     self.counters.buffers_exhausted += 1;
                     shortage::tell_no_buffer();
-                    endpoint.starving = true;
-                    self.starving.push_back(key);
-                    return Next::Wait;
+                    return self.wait_in_line(key);
                 }
                 Some(Ok(buffer)) if buffer.is_empty() => {
                     endpoint.input = Input::Idle;
@@ -42,7 +42,10 @@ impl Epoll {
                     self.outbox.push(id, Outcome::Received(buffer));
                     if is_short && endpoint.short_read_is_last {
                         endpoint.readable = false;
-                        return Next::Wait;
+                        return if is_scarce { self.wait_in_line(key) } else { Next::Wait };
+                    }
+                    if is_scarce {
+                        return self.wait_in_line(key);
                     }
                     if bytes >= bytes_max {
                         return Next::Again;
@@ -63,6 +66,15 @@ impl Epoll {
             }
         }
         Next::Again
+    }
+
+    /// It goes on in another turn, when a buffer is free.
+    fn wait_in_line(&mut self, key: Key) -> Next {
+        if let Some(endpoint) = self.sockets.get_mut(key) {
+            endpoint.starving = true;
+            self.starving.push_back(key);
+        }
+        Next::Wait
     }
 
     /// Pauses a receive, or has it go on.

@@ -11,7 +11,8 @@
 //! A receive that is paused gives up what it waits with, and polls for errors only (`Watching`) until it is resumed.
 //!
 //! While buffers are scarce, and without multishot receives, it is `Once(Small)` in place of `Stream`; without buffer rings it waits
-//! for readiness and then receives into a buffer of the pool.
+//! for readiness and then receives into a buffer of the pool. While they are scarce, each is queued as those into large buffers
+//! are (below), and a stream that receives anything is cancelled: of the last buffers a connection gets one at a time.
 //!
 //! A receive into a large buffer is queued until the machines have acted on the one before: if its bytes fill what the
 //! connection may hold, the machine stops it before the kernel has heard of it. And at most [`BULK_ARMS_MAX`] of them are
@@ -70,12 +71,13 @@ impl Uring {
         self.queue_or_arm(id);
     }
 
-    /// Queues a receive of bulk, and submits any other at once.
+    /// Queues a receive that the machines may not want any more when they have acted on what came before: one of bulk, and
+    /// any while buffers are scarce. Submits any other at once.
     fn queue_or_arm(&mut self, id: OpId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let Work::Recv { socket, arming } = &mut flight.work else { return };
         let Some(endpoint) = self.sockets.get(*socket) else { return };
-        if endpoint.appetite.class() == SizeClass::Large && self.large.is_some() {
+        if endpoint.appetite.class() == SizeClass::Large && self.large.is_some() || self.pool.is_scarce() {
             *arming = Arming::Queued;
             self.queued_receives.push_back(id);
         } else {
@@ -83,15 +85,24 @@ impl Uring {
         }
     }
 
-    /// Submits the receives that have been in the queue for the longest, a few at a time.
+    /// Submits the receives that have been in the queue for the longest, a few into large buffers at a time.
     pub(super) fn arm_queued(&mut self) {
-        for _ in 0..BULK_ARMS_MAX {
-            let Some(id) = self.queued_receives.pop_front() else { return };
+        let mut bulk_left = BULK_ARMS_MAX;
+        while bulk_left > 0
+            && let Some(id) = self.queued_receives.pop_front()
+        {
             // One that was stopped meanwhile is gone, and its place in the table may be another one's.
-            let work = self.flights.get_mut(id).map(|flight| &flight.work);
-            if matches!(work, Some(Work::Recv { arming: Arming::Queued, .. })) {
+            if self.arming_of(id) == Some(Arming::Queued) {
                 self.arm_recv(id);
+                bulk_left -= usize::from(self.arming_of(id) == Some(Arming::Once(SizeClass::Large)));
             }
+        }
+    }
+
+    fn arming_of(&mut self, id: OpId) -> Option<Arming> {
+        match self.flights.get_mut(id)?.work {
+            Work::Recv { arming, .. } => Some(arming),
+            _ => None,
         }
     }
 
@@ -217,8 +228,7 @@ impl Uring {
         {
             self.parked.pop_front();
             // One that was resumed or stopped meanwhile is elsewhere, or gone.
-            let work = self.flights.get_mut(id).map(|flight| &flight.work);
-            if matches!(work, Some(Work::Recv { arming: Arming::Parked, .. })) {
+            if self.arming_of(id) == Some(Arming::Parked) {
                 self.watch_errors(id);
             }
         }
@@ -296,10 +306,11 @@ impl Uring {
         Some(ring.received(&self.pool, index, length))
     }
 
-    /// Notes how much came; a stream that has become bulk is cancelled, to be armed anew with large buffers.
+    /// Notes how much came. A stream that has become bulk is cancelled, to be armed again with large buffers, and any stream
+    /// while buffers are scarce, to be armed again for one at a time.
     fn learn(&mut self, id: OpId, length: usize, is_last: bool) {
         let Some(flight) = self.flights.get_mut(id) else { return };
-        let is_cancelled = flight.is_cancelled;
+        let is_unwanted = flight.is_cancelled || flight.is_paused;
         let Work::Recv { socket, arming } = &mut flight.work else { return };
         if *arming == Arming::Switching {
             // What a stream delivers until it is cancelled fills small buffers, and would seem to ask for them.
@@ -308,17 +319,15 @@ impl Uring {
         let Some(endpoint) = self.sockets.get_mut(*socket) else { return };
         let before = endpoint.appetite.class();
         endpoint.appetite = endpoint.appetite.after(length, self.pool.size(SizeClass::Small));
-        let is_promoted = before == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large;
-        if !is_promoted {
-            return;
-        }
-        if self.pool.is_scarce() || self.large.as_ref().is_none_or(|large| large.filled() == 0) {
+        let mut is_promoted = before == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large;
+        let is_scarce = self.pool.is_scarce();
+        if is_promoted && (is_scarce || self.large.as_ref().is_none_or(|large| large.filled() == 0)) {
             // There are none to be had; it goes on with small ones and may ask again.
             endpoint.appetite = Appetite::default();
-            return;
+            is_promoted = false;
         }
-        self.counters.promotions += 1;
-        if *arming == Arming::Stream && !is_last && !is_cancelled {
+        self.counters.promotions += u64::from(is_promoted);
+        if (is_promoted || is_scarce) && *arming == Arming::Stream && !is_last && !is_unwanted {
             *arming = Arming::Switching;
             self.cancel_entry(id);
         }
@@ -395,7 +404,7 @@ impl Uring {
         if self.is_cancelled(id) || self.is_paused(id) {
             return self.go_on(id, Arming::Readiness);
         }
-        for _ in 0..DIRECT_READS_MAX {
+        for _ in 0..if self.pool.is_scarce() { 1 } else { DIRECT_READS_MAX } {
             let Some(Work::Recv { socket, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
             let Some(endpoint) = self.sockets.get(*socket) else { return };
             let fill = |memory: &mut [u8]| sys::recv(endpoint.socket.as_fd(), memory);
@@ -416,7 +425,7 @@ impl Uring {
                 },
             }
         }
-        self.arm_recv(id);
+        self.queue_or_arm(id);
     }
 }
 

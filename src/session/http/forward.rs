@@ -220,7 +220,8 @@ impl Forward {
             let limit = cx.hold_max;
             let held = received.waiting_memory();
             // While memory is scarce, nothing is received that would have to wait.
-            let must_wait = limit < cx.limits.pipe_bytes_max && !client.writer.is_idle();
+            let is_sending = !client.writer.is_idle() || !outbox.is_empty();
+            let must_wait = limit < cx.limits.pipe_bytes_max && is_sending;
             let has_space = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
             let wanted = has_space && !must_wait;
             upstream.reader.want(wanted, cx.ops);

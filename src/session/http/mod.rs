@@ -485,7 +485,7 @@ impl Task for Http {
         if is_leaving {
             client.reader.stop(cx.ops);
         } else {
-            client.reader.want(self.held_back() < INBOX_BYTES_MAX, cx.ops);
+            client.reader.want(self.held_back() < INBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
         }
         match self.state {
             State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
