@@ -271,6 +271,36 @@ backends! {
         });
     }
 
+    fn beyond_the_limit_that_is_the_answer_whatever_the_request_is(backend) {
+        let limits = json!({ "max_connections": 1, "when_full": "refuse", "limits": { "http": { "head_timeout": "200ms" } } });
+        let (_place, service) = serve(backend, json!({}), json!({}), limits);
+        let open = || Wire::over(connect_from(ALICE, service.address()));
+        // Workers are told that there is no room, and may let a few more in until they are.
+        let mut served = Vec::new();
+        loop {
+            let mut wire = open();
+            wire.send(REQUEST);
+            if wire.response().status == 503 {
+                break;
+            }
+            served.push(wire);
+            assert!(served.len() < 40, "nobody is refused");
+        }
+        let long = "x".repeat(100_000);
+        let too_large = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Long: {long}\r\n\r\n");
+        let too_long = format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n");
+        // The last one is never complete.
+        for head in [&too_large, &too_long, "GET / HTTP/1.1\r\n\r\n", "no request\r\n\r\n", "GET /"] {
+            let mut wire = open();
+            wire.send(head);
+            let response = wire.response();
+            let begins = &head[..head.len().min(20)];
+            assert_eq!((response.status, response.field("Retry-After")), (503, Some("1")), "{begins:?}");
+            wire.expect_end();
+        }
+        assert!(!served.is_empty());
+    }
+
     fn a_reload_changes_who_is_let_in_also_on_connections_that_are_there(backend) {
         let (place, service) = serve(backend, json!({}), json!({}), json!({}));
         let mut wire = Wire::over(connect_from(BOB, service.address()));

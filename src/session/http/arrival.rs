@@ -20,7 +20,7 @@ use crate::telemetry::metrics;
 const TOO_SOON: Refusal = Refusal::new(Status::TOO_MANY_REQUESTS, "you ask too often");
 
 /// What a visitor is told who comes when there are as many as there may be.
-const FULL: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too many are here; try again");
+pub(super) const FULL: Refusal = Refusal::new(Status::SERVICE_UNAVAILABLE, "too many are here; try again");
 
 /// What a visitor is told for whose request there is no route.
 const NOTHING: Refusal = Refusal::new(Status::NOT_FOUND, "nothing is served here");

@@ -291,8 +291,10 @@ impl Http {
         tunnel.pump(client, upstream, received, terms, cx.ops)
     }
 
-    /// Answers what is not a request, or did not come in time; nothing after it is read.
+    /// Answers what is not a request, or did not come in time; nothing after it is read. Where there is no room, that is the
+    /// answer to whatever came.
     fn refuse(&mut self, refusal: Refusal, client: &Connection, cx: &Context<'_>) {
+        let refusal = if self.is_surplus { arrival::FULL } else { refusal };
         tracing::debug!(%refusal, "refused");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
         let front = self.door.front();
