@@ -167,7 +167,8 @@ backends! {
         };
         let before = ["a", "b", "c", "d"].map(Member::new);
         configure(&before);
-        let service = place.start();
+        // The session log says which worker a connection was with.
+        let service = Service::new(place.launch().logging("info").start());
         // Whose turn is first, of each worker; the kernel chooses the worker.
         let firsts = |names: [&str; WORKERS]| {
             let mut firsts = BTreeMap::new();

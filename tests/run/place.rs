@@ -78,7 +78,7 @@ impl Place {
             .told_nothing()
             .in_folder(self.folder.path())
             // One line a connection is too much under load.
-            .through(["env", "RUST_LOG=info,xps::session=warn"])
+            .logging("info,xps::session=warn")
     }
 
     #[track_caller]

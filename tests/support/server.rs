@@ -19,6 +19,7 @@ pub struct Launch {
     arguments: Vec<String>,
     flags: Vec<String>,
     is_told_nothing: bool,
+    log_directives: Option<String>,
     folder: Option<PathBuf>,
     listeners: usize,
     input: Option<OwnedFd>,
@@ -34,6 +35,7 @@ impl Launch {
             arguments,
             flags: if has_backend { backend.flags() } else { Vec::new() },
             is_told_nothing: false,
+            log_directives: None,
             folder: None,
             listeners: 1,
             input: None,
@@ -96,6 +98,13 @@ impl Launch {
         self
     }
 
+    /// Starts it with these directives in `XPS_LOG`; what is said last counts.
+    #[must_use]
+    pub fn logging(mut self, directives: &str) -> Self {
+        self.log_directives = Some(directives.to_owned());
+        self
+    }
+
     /// Waits for so many addresses to listen on; without it, one.
     #[must_use]
     pub fn listening_on(mut self, listeners: usize) -> Self {
@@ -133,6 +142,9 @@ impl Launch {
         command.args(&words[1..]);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"XPS_")) {
             command.env_remove(name);
+        }
+        if let Some(directives) = &self.log_directives {
+            command.env("XPS_LOG", directives);
         }
         command.env("RUST_BACKTRACE", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(folder) = &self.folder {
