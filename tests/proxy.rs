@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use support::client::{echo_content, exchange, expect_content, ping, read_until_cut, reset, send_content};
+use support::client::{echo_content, exchange, expect_content, flood, ping, read_until_cut, reset, send_content};
 use support::environment::{bulk, require_program};
 use support::log::Record;
 use support::process::allow_more_descriptors;
@@ -146,6 +146,26 @@ backends! {
         reset(stream);
         let end = seen.recv_timeout(patience()).expect("the upstream sees an end");
         assert_eq!(end, Err(ErrorKind::ConnectionReset));
+    }
+
+    fn a_reset_after_the_clients_end_reaches_an_upstream_that_is_held_up(backend) {
+        let (tell, told) = mpsc::channel();
+        let upstream = Upstream::new(move |mut stream, _| {
+            assert_eq!(stream.read(&mut [0]).expect("the client's end"), 0);
+            let sent = flood(&stream, &mut Content::new(133), 500_000_000);
+            tell.send(sent).expect("the test waits");
+            stream.set_write_timeout(Some(patience())).expect("a time-out that is not zero");
+            let end = stream.write_all(&[0; 1 << 20]).expect_err("nothing takes it").kind();
+            // What a reset is after the other side's end (`tcp_reset` in the kernel).
+            tell.send(u64::from(end == ErrorKind::BrokenPipe)).expect("the test waits");
+        });
+        let xps = Launch::proxy(backend, upstream.address()).start();
+        let stream = connect(xps.address());
+        stream.shutdown(Shutdown::Write).expect("it is still there");
+        let sent = told.recv_timeout(patience()).expect("the upstream is held up");
+        assert!(sent < 500_000_000, "nothing holds it up");
+        reset(stream);
+        assert_eq!(told.recv_timeout(patience()).expect("the end of the connection"), 1, "a reset");
     }
 
     fn an_end_in_order_is_no_reset(backend) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::gateway::{GET, Gateway, OK, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
-use crate::support::client::{read_until_cut, reset};
+use crate::support::client::{flood, read_until_cut, reset};
 use crate::support::process::Signal;
 use crate::support::{Content, Upstream, assert_same_bytes, backends, eventually, patience};
 
@@ -123,6 +123,22 @@ backends! {
         std::thread::sleep(GRACE);
         drop(wire);
         visit.expect_end();
+        eventually("every connection is closed", || gateway.connections() == 0);
+    }
+
+    fn row_67_a_reset_after_the_clients_end_is_noticed_while_the_answer_is_held_up(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &["--send-timeout", "0", "--response-timeout", "0"]);
+        let wire = gateway.send(GET);
+        wire.stream.shutdown(Shutdown::Write).expect("it is still there");
+        let mut visit = origin.visit();
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        let sent = flood(&visit.stream, &mut Content::new(67), 500_000_000);
+        assert!(sent < 500_000_000, "nothing holds it up");
+        assert_eq!(gateway.connections(), 2);
+        reset(wire.stream);
+        visit.until_end();
         eventually("every connection is closed", || gateway.connections() == 0);
     }
 
