@@ -129,9 +129,52 @@ impl Uring {
             }
             Err(_) => match -result {
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN if is_cancelled => self.finish(id, Outcome::Cancelled),
-                libc::EINTR | libc::EAGAIN => self.submit_send(id),
+                // A cancel that was not asked for says that the kernel had no thread for it, and nothing of the connection.
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.submit_send(id),
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use crate::buffer::{Chain, Chunk, PoolConfig};
+    use crate::driver::uring::UringConfig;
+    use crate::driver::{Driver, KernelDriver, Op, Ops, Outcome, Token, Uring};
+    use crate::table::Key;
+
+    #[test]
+    fn a_send_that_the_kernel_gives_up_by_itself_goes_on() {
+        const BYTES: usize = 4 << 20;
+        let Ok(mut driver) = Uring::new(UringConfig::new(PoolConfig::default())) else {
+            return eprintln!("SKIPPED: a_send_that_the_kernel_gives_up_by_itself_goes_on: no io_uring");
+        };
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let socket = driver.adopt(near.into());
+        let (mut ops, mut done) = (Ops::new(), Vec::new());
+        let chain = Chain::from(Chunk::shared(vec![b'x'; BYTES]));
+        let token = Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 };
+        let id = ops.submit(token, Op::Send { socket, chain });
+        driver.turn(&mut ops, Some(Duration::ZERO), &mut done).unwrap();
+        // Nothing reads, so it waits. This is what the kernel does to an operation that it has no thread for. The first time it
+        // tells how much was sent before.
+        for _ in 0..3 {
+            driver.cancel_entry(id);
+            driver.turn(&mut ops, Some(Duration::ZERO), &mut done).unwrap();
+        }
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; BYTES];
+            far.read_exact(&mut bytes).map(|()| bytes)
+        });
+        while !done.iter().any(|completion| completion.outcome.is_final()) {
+            driver.turn(&mut ops, Some(Duration::from_secs(1)), &mut done).unwrap();
+        }
+        assert!(matches!(done.last().map(|completion| &completion.outcome), Some(Outcome::Sent)), "{done:?}");
+        assert!(reader.join().unwrap().unwrap().iter().all(|byte| *byte == b'x'));
     }
 }
