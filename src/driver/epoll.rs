@@ -47,12 +47,12 @@ use std::time::Duration;
 
 use self::accept::PausedListeners;
 use self::endpoint::{Endpoint, Input, Next, Output};
-use self::offloaded::Answer;
 use self::outbox::{Outbox, Place};
 use self::poller::{BELL, Poller, Readiness, WAKER};
 use super::backlog::FullBacklogs;
 use super::flush::{Flushes, Standing};
 use super::offload::{Offload, OffloadClient};
+use super::offloaded::Answer;
 use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
@@ -210,7 +210,7 @@ impl Epoll {
                 self.start_send_file(id, socket, head, file, (offset, length));
             }
             Op::Connect { address } => self.start_connect(id, address),
-            Op::Resolve { host, port } => self.start_resolve(id, host, port),
+            Op::Resolve { host, port } => self.start_resolve(id, &host, port),
             Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),

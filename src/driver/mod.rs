@@ -74,6 +74,7 @@ mod flush;
 mod folder;
 mod new_file;
 mod offload;
+mod offloaded;
 mod ops;
 mod outcome;
 mod page_cache;

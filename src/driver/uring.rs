@@ -55,7 +55,6 @@ use self::buffer_ring::BufferRing;
 pub use self::detect::kernel_features;
 pub(super) use self::detect::{Refused, What, try_out};
 use self::flight::{Flights, Work};
-use self::offloaded::Answer;
 use self::ring::Ring;
 use self::send::SpareSends;
 pub use self::size::RingSize;
@@ -65,6 +64,7 @@ use super::appetite::Appetite;
 use super::backlog::FullBacklogs;
 use super::flush::Flushes;
 use super::offload::{Offload, OffloadClient};
+use super::offloaded::Answer;
 use super::send_room::SendRoom;
 use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
@@ -288,11 +288,11 @@ impl Uring {
                 self.start_send_file(id, socket, head, file, (offset, length));
             }
             Op::Connect { address } => self.start_connect(id, address),
-            Op::Resolve { host, port } => self.start_resolve(id, host, port),
+            Op::Resolve { host, port } => self.start_resolve(id, &host, port),
             Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
-            Op::Create { root, name } => self.create_off_the_loop(id, root, name),
+            Op::Create { root, name } => self.start_create(id, root, name),
             Op::Write { file, offset, bytes } => self.start_write(id, file, offset, bytes),
             Op::Publish { root, file, from, to, replaces } => self.start_publish(id, root, file, (from, to), replaces),
             Op::Remove { root, name } => self.start_remove(id, root, name),

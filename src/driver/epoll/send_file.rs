@@ -12,10 +12,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{Answer, Epoll, Next, Output};
+use super::{Epoll, Next, Output};
 use crate::buffer::Chain;
-use crate::driver::offload::{LaneKind, Ticket};
-use crate::driver::page_cache::{Way, is_range_cached, warm};
+use crate::driver::offload::Ticket;
+use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
@@ -106,10 +106,7 @@ impl Epoll {
                 let end = transfer.piece_end();
                 if !is_range_cached(transfer.file.as_fd(), transfer.offset, end) {
                     let (file, offset) = (Arc::clone(&transfer.file), transfer.offset);
-                    let ticket = self.offload.run(LaneKind::Disk, 0, move || {
-                        warm(file.as_fd(), offset, end);
-                        Answer::Warmed { id, until: end }
-                    });
+                    let ticket = self.offload.warm(id, file, (offset, end));
                     // Where no thread is to be had, the loop waits for the disk: better than to break off.
                     if let Ok(ticket) = ticket {
                         transfer.warming = Some(ticket);

@@ -184,6 +184,13 @@ impl Uring {
             Err(_) => match -result {
                 libc::ECANCELED if is_cancelled => self.finish(id, Outcome::Cancelled),
                 libc::EINTR | libc::EAGAIN => self.submit_write(id),
+                libc::ECANCELED => {
+                    let file = Arc::clone(&writing.file);
+                    let (bytes, written, offset) =
+                        (std::mem::take(&mut writing.bytes), writing.written, writing.offset);
+                    drop(self.flights.remove(id));
+                    self.write_off_the_loop(id, file, (bytes, written), offset);
+                }
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
         }

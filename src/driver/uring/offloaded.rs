@@ -1,40 +1,21 @@
 //! What waits for a disk or a name server, or takes long, on a thread off the loop.
 
 use std::ffi::CString;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{Uring, Work};
-use crate::driver::offload::{LaneKind, Ticket};
-use crate::driver::{Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, Root};
-use crate::driver::{beneath, find_root, folder, new_file, page_cache, resolve, sys};
-
-/// What a thread off the loop hands back. If nobody waits for it any more, it is dropped, and with
-/// it a file that was opened in vain.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Root { id: OpId, result: io::Result<Arc<Root>> },
-    Resolved { id: OpId, result: Result<Vec<SocketAddr>, Fault> },
-    Opened { id: OpId, result: io::Result<(OwnedFd, FileInfo)> },
-    Read { id: OpId, result: io::Result<Vec<u8>> },
-    Warmed { id: OpId, until: u64 },
-    Listed { id: OpId, result: io::Result<Vec<FolderEntry>> },
-    Computed { id: OpId, bytes: Vec<u8> },
-    Changed { id: OpId, result: io::Result<()> },
-}
+use crate::driver::offload::Ticket;
+use crate::driver::offloaded::{Answer, Answered};
+use crate::driver::{Computation, Fault, File, Links, OpId, Outcome, Root, find_root, resolve};
 
 impl Uring {
-    pub(super) fn start_resolve(&mut self, id: OpId, host: Arc<str>, port: u16) {
-        if let Some(address) = resolve::literal(&host, port) {
+    pub(super) fn start_resolve(&mut self, id: OpId, host: &str, port: u16) {
+        if let Some(address) = resolve::literal(host, port) {
             return self.emit(id, Outcome::Resolved(vec![address]));
         }
-        let ticket = self.offload.resolve(&host, move |found| {
-            let result = found.map(|addresses| resolve::with_port(addresses, port));
-            Answer::Resolved { id, result }
-        });
+        let ticket = self.offload.look_up(id, host, port);
         self.offloaded(id, ticket);
     }
 
@@ -43,54 +24,47 @@ impl Uring {
             // Not through the ring: a direct call that never waits is cheaper than an entry.
             Some(root) if find_root::leads_to(&path, &root) => self.emit(id, Outcome::Root(root)),
             present => {
-                let find = move || Answer::Root { id, result: find_root::find(&path, links, present) };
-                self.offload(id, LaneKind::Disk, 0, find);
+                let ticket = self.offload.find_root(id, path, links, present);
+                self.offloaded(id, ticket);
             }
         }
     }
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
-        let open = move || Answer::Opened { id, result: beneath::open(&root, &path, known_regular) };
-        self.offload(id, LaneKind::Disk, 0, open);
+        let ticket = self.offload.open(id, root, path, known_regular);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, bytes: Vec<u8>, offset: u64) {
-        self.offload(id, LaneKind::Disk, 0, move || Answer::Read {
-            id,
-            result: folder::read_fully(file.as_fd(), bytes, offset),
-        });
+        let ticket = self.offload.read(id, file, bytes, offset);
+        self.offloaded(id, ticket);
     }
 
-    /// Brings a piece of a file into the page cache for a transfer, which keeps its flight.
-    pub(super) fn warm_off_the_loop(
+    /// Writes what a ring's write has not written yet.
+    pub(super) fn write_off_the_loop(
         &mut self,
         id: OpId,
         file: Arc<OwnedFd>,
-        (start, until): (u64, u64),
-    ) -> Result<Ticket, Fault> {
-        self.offload.run(LaneKind::Disk, 0, move || {
-            page_cache::warm(file.as_fd(), start, until);
-            Answer::Warmed { id, until }
-        })
+        (bytes, done): (Vec<u8>, usize),
+        offset: u64,
+    ) {
+        let ticket = self.offload.write(id, file, (bytes, done), offset);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        self.offload(id, LaneKind::Disk, 0, move || Answer::Listed { id, result: folder::list(&root, &path) });
+        let ticket = self.offload.list(id, root, path);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
-        let bytes = computation.bytes();
-        self.offload(id, LaneKind::Computation, bytes, move || Answer::Computed { id, bytes: computation.run() });
+        let ticket = self.offload.compute(id, computation);
+        self.offloaded(id, ticket);
     }
 
-    pub(super) fn create_off_the_loop(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        self.offload(id, LaneKind::Disk, 0, move || {
-            let result = new_file::create(&root, &name).and_then(|file| {
-                let info = sys::file_info(file.as_fd())?;
-                Ok((file, info))
-            });
-            Answer::Opened { id, result }
-        });
+    pub(super) fn start_create(&mut self, id: OpId, root: Arc<Root>, name: CString) {
+        let ticket = self.offload.create(id, root, name);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_publish(
@@ -98,22 +72,16 @@ impl Uring {
         id: OpId,
         root: Arc<Root>,
         file: File,
-        (from, to): (CString, CString),
+        names: (CString, CString),
         replaces: bool,
     ) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed {
-            id,
-            result: new_file::publish(&root, file.as_fd(), &from, &to, replaces),
-        });
+        let ticket = self.offload.publish(id, root, file, names, replaces);
+        self.offloaded(id, ticket);
     }
 
     pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        self.offload(id, LaneKind::Disk, 0, move || Answer::Changed { id, result: new_file::remove(&root, &name) });
-    }
-
-    fn offload(&mut self, id: OpId, lane: LaneKind, bytes: usize, task: impl FnOnce() -> Answer + Send + 'static) {
-        let ticket = self.offload.run(lane, bytes, task);
+        let ticket = self.offload.remove(id, root, name);
         self.offloaded(id, ticket);
     }
 
@@ -127,45 +95,20 @@ impl Uring {
 
     /// Takes what the threads have ready.
     pub(super) fn collect_answers(&mut self) {
-        let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
-        for answer in self.offload.results() {
-            match answer {
-                Answer::Resolved { id, result } => {
-                    self.answer(id, result.map_or_else(Outcome::Failed, Outcome::Resolved));
+        for Answer { id, result } in self.offload.results() {
+            match (result, self.flights.get_mut(id).is_some()) {
+                (Answered::Warmed(until), _) => self.on_warmed(id, until),
+                (result, true) => {
+                    if let Some(outcome) = result.into_outcome(&mut self.files) {
+                        self.finish(id, outcome);
+                    }
                 }
-                Answer::Opened { id, result } => self.answer_open(id, result),
-                Answer::Read { id, result } => {
-                    self.answer(id, result.map_or_else(failed, Outcome::Read));
+                (Answered::Opened(result), false) => {
+                    drop(result);
+                    self.on_descriptor_closed();
                 }
-                Answer::Warmed { id, until } => self.on_warmed(id, until),
-                Answer::Root { id, result } => self.answer(id, result.map_or_else(failed, Outcome::Root)),
-                Answer::Listed { id, result } => {
-                    self.answer(id, result.map_or_else(failed, Outcome::Listed));
-                }
-                Answer::Computed { id, bytes } => self.answer(id, Outcome::Computed(bytes)),
-                Answer::Changed { id, result } => {
-                    let failed = |error: io::Error| Outcome::Failed(Fault::from_io(&error));
-                    self.answer(id, result.map_or_else(failed, |()| Outcome::Done));
-                }
+                (_, false) => {}
             }
         }
-    }
-
-    fn answer(&mut self, id: OpId, outcome: Outcome) {
-        if self.flights.get_mut(id).is_some() {
-            self.finish(id, outcome);
-        }
-    }
-
-    fn answer_open(&mut self, id: OpId, result: io::Result<(OwnedFd, FileInfo)>) {
-        if self.flights.get_mut(id).is_none() {
-            drop(result);
-            return self.on_descriptor_closed();
-        }
-        let outcome = match result {
-            Ok((file, info)) => Outcome::Opened(File(self.files.insert(Arc::new(file))), info),
-            Err(error) => Outcome::Failed(Fault::from_io(&error)),
-        };
-        self.finish(id, outcome);
     }
 }

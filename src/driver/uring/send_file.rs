@@ -167,7 +167,7 @@ impl Uring {
 
     /// The kernel had no thread to read a piece: one of ours waits for the disk, or, where none is to be had either, the loop.
     fn warm_otherwise(&mut self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) {
-        match self.warm_off_the_loop(id, file, (start, end)) {
+        match self.offload.warm(id, file, (start, end)) {
             Ok(ticket) => {
                 let Some(flight) = self.flights.get_mut(id) else { return };
                 let Work::SendFile(transfer) = &mut flight.work else { return };

@@ -1,0 +1,138 @@
+//! What the kernel drivers have done on a thread off the loop, and what comes back from there: the same work for both.
+//!
+//! It does not know which operations a driver brings here, nor where it notes that one waits.
+
+use std::ffi::CString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::offload::{LaneKind, OffloadClient, Ticket};
+use super::{
+    Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, Root, beneath, find_root, folder, new_file,
+    page_cache, resolve,
+};
+use crate::table::Table;
+
+/// What a thread hands back. If its operation has ended meanwhile, it is dropped, and with it a file that was opened in
+/// vain.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) id: OpId,
+    pub(super) result: Answered,
+}
+
+/// The result, by the kind of work.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Root(io::Result<Arc<Root>>),
+    Resolved(Result<Vec<SocketAddr>, Fault>),
+    Opened(io::Result<(OwnedFd, FileInfo)>),
+    Read(io::Result<Vec<u8>>),
+    Listed(io::Result<Vec<FolderEntry>>),
+    Computed(Vec<u8>),
+    Changed(io::Result<()>),
+    Written(io::Result<()>),
+    /// A piece of a file was read into the page cache, up to there, as far as that was possible.
+    Warmed(u64),
+}
+
+impl Answered {
+    /// The final outcome of the operation; none where the work was only a part of it. An open file goes into the table.
+    pub(super) fn into_outcome(self, files: &mut Table<Arc<OwnedFd>>) -> Option<Outcome> {
+        let outcome = match self {
+            Self::Root(result) => result.map(Outcome::Root),
+            Self::Resolved(result) => return Some(result.map_or_else(Outcome::Failed, Outcome::Resolved)),
+            Self::Opened(result) => {
+                result.map(|(file, info)| Outcome::Opened(File(files.insert(Arc::new(file))), info))
+            }
+            Self::Read(result) => result.map(Outcome::Read),
+            Self::Listed(result) => result.map(Outcome::Listed),
+            Self::Computed(bytes) => Ok(Outcome::Computed(bytes)),
+            Self::Changed(result) => result.map(|()| Outcome::Done),
+            Self::Written(result) => result.map(|()| Outcome::Written),
+            Self::Warmed(_) => return None,
+        };
+        Some(outcome.unwrap_or_else(|error| Outcome::Failed(Fault::from_io(&error))))
+    }
+}
+
+/// Where an operation waits, or why it cannot.
+type Offloaded = Result<Ticket, Fault>;
+
+impl OffloadClient<Answer> {
+    pub(super) fn look_up(&self, id: OpId, host: &str, port: u16) -> Offloaded {
+        self.resolve(host, move |found| {
+            let result = Answered::Resolved(found.map(|addresses| resolve::with_port(addresses, port)));
+            Answer { id, result }
+        })
+    }
+
+    pub(super) fn find_root(&self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) -> Offloaded {
+        self.disk(id, move || Answered::Root(find_root::find(&path, links, present)))
+    }
+
+    pub(super) fn open(&self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) -> Offloaded {
+        self.disk(id, move || Answered::Opened(beneath::open(&root, &path, known_regular)))
+    }
+
+    pub(super) fn read(&self, id: OpId, file: Arc<OwnedFd>, memory: Vec<u8>, offset: u64) -> Offloaded {
+        self.disk(id, move || Answered::Read(folder::read_fully(file.as_fd(), memory, offset)))
+    }
+
+    /// Reads a piece of a file so that it is in the page cache.
+    pub(super) fn warm(&self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) -> Offloaded {
+        self.disk(id, move || {
+            page_cache::warm(file.as_fd(), start, end);
+            Answered::Warmed(end)
+        })
+    }
+
+    pub(super) fn list(&self, id: OpId, root: Arc<Root>, path: CString) -> Offloaded {
+        self.disk(id, move || Answered::Listed(folder::list(&root, &path)))
+    }
+
+    pub(super) fn create(&self, id: OpId, root: Arc<Root>, name: CString) -> Offloaded {
+        self.disk(id, move || Answered::Opened(new_file::create(&root, &name).and_then(beneath::with_info)))
+    }
+
+    /// Writes all but the first `done` bytes, which have been written already; `offset` is where the first one belongs.
+    pub(super) fn write(
+        &self,
+        id: OpId,
+        file: Arc<OwnedFd>,
+        (bytes, done): (Vec<u8>, usize),
+        offset: u64,
+    ) -> Offloaded {
+        self.disk(id, move || {
+            let rest = bytes.get(done..).unwrap_or_default();
+            Answered::Written(new_file::write_fully(file.as_fd(), rest, offset + done as u64))
+        })
+    }
+
+    pub(super) fn publish(
+        &self,
+        id: OpId,
+        root: Arc<Root>,
+        file: Arc<OwnedFd>,
+        (from, to): (CString, CString),
+        replaces: bool,
+    ) -> Offloaded {
+        self.disk(id, move || Answered::Changed(new_file::publish(&root, file.as_fd(), &from, &to, replaces)))
+    }
+
+    pub(super) fn remove(&self, id: OpId, root: Arc<Root>, name: CString) -> Offloaded {
+        self.disk(id, move || Answered::Changed(new_file::remove(&root, &name)))
+    }
+
+    pub(super) fn compute(&self, id: OpId, computation: Computation) -> Offloaded {
+        let bytes = computation.bytes();
+        self.run(LaneKind::Computation, bytes, move || Answer { id, result: Answered::Computed(computation.run()) })
+    }
+
+    fn disk(&self, id: OpId, task: impl FnOnce() -> Answered + Send + 'static) -> Offloaded {
+        self.run(LaneKind::Disk, 0, move || Answer { id, result: task() })
+    }
+}
