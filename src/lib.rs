@@ -33,8 +33,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![deny(unsafe_op_in_unsafe_fn)]
-#![warn(missing_docs)]
+// For the library alone, and not for what tests and benchmarks do with it: faults are states or errors, and what is written
+// to the terminal goes through `cli`, which knows what to do when nothing reads it.
+#![warn(
+    clippy::exit,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 
 pub mod admission;
 pub mod buffer;

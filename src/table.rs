@@ -82,6 +82,7 @@ impl<T> Table<T> {
     ///
     /// # Panics
     /// Beyond 2³² − 1 simultaneous entries, which no limit of xps allows.
+    #[expect(clippy::expect_used, reason = "an index that is cut off would lead to another entry")]
     pub fn insert_with(&mut self, build: impl FnOnce(Key) -> T) -> Key {
         let vacant = self.entries.vacant_entry();
         let index = u32::try_from(vacant.key()).expect("a table is bounded far below 2^32 entries");

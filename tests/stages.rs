@@ -153,7 +153,7 @@ fn every_stage_is_tested() {
     assert_eq!(found, STAGES.map(|(name, _)| name));
     for document in ["docs/stages/README.md", "docs/course.md"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect(document);
-        for stage in found.iter() {
+        for stage in &found {
             assert!(text.contains(&format!("{stage})")), "{document} does not lead to {stage}");
         }
     }

@@ -10,15 +10,6 @@ struct Source {
 }
 
 impl Source {
-    fn is_below(&self, folder: &str) -> bool {
-        self.path.starts_with(folder)
-    }
-
-    /// Whether all of it is a test module: `tests.rs`, or a file in a folder `tests`.
-    fn is_test_module(&self) -> bool {
-        self.path.iter().any(|part| part == "tests.rs" || part == "tests")
-    }
-
     /// Each line with its number, code only: what follows `//` is cut off.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or_default()))
@@ -58,64 +49,24 @@ fn assert_none(rule: &str, offences: &[String]) {
     assert!(offences.is_empty(), "{rule}:\n{}", offences.join("\n"));
 }
 
-/// Whether `word` stands in `line` by itself, not as a part of another.
-fn has_word(line: &str, word: &str) -> bool {
-    let is_part = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    line.match_indices(word).any(|(start, _)| {
-        !is_part(line[..start].chars().next_back()) && !is_part(line[start + word.len()..].chars().next())
-    })
-}
+/// Denied for all targets in `Cargo.toml`. In two parts, so that this file does not find itself.
+const LINT: &str = concat!("unsafe", "_code");
 
-/// In two parts, so that this file does not find itself.
-const UNSAFE: &str = concat!("un", "safe");
+/// Where that may be lifted.
+const UNCHECKED: [&str; 3] = ["src/driver/mod.rs", "src/buffer/mod.rs", "benches/peers/main.rs"];
 
 #[test]
 fn the_kernel_and_raw_memory_are_touched_in_two_folders_only() {
     let mut offences = Vec::new();
-    for source in sources(&["src", "tests"]) {
-        if source.is_below("src/driver") || source.is_below("src/buffer") {
+    for source in sources(&["src", "tests", "benches", "examples"]) {
+        if UNCHECKED.iter().any(|path| source.path == Path::new(path)) {
             continue;
         }
-        for (number, line) in source.code().filter(|(_, line)| has_word(line, UNSAFE) && !line.contains('"')) {
+        for (number, line) in source.code().filter(|(_, line)| line.contains(LINT) && !line.contains("forbid(")) {
             offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
         }
     }
-    assert_none("only src/driver, src/buffer and benches may use what the compiler cannot check", &offences);
-}
-
-#[test]
-fn each_unchecked_block_says_why_it_is_sound() {
-    let mut offences = Vec::new();
-    for source in sources(&["src", "benches"]) {
-        let lines: Vec<&str> = source.text.lines().collect();
-        for (number, line) in source.code().filter(|(_, line)| has_word(line, UNSAFE)) {
-            let opens = ["{", "impl", "fn"].iter().any(|next| line.contains(&format!("{UNSAFE} {next}")));
-            if opens && !is_explained(&lines, number - 1) {
-                offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
-            }
-        }
-    }
-    assert_none("a `// SAFETY:` comment (on a function, `# Safety` in its documentation) is missing", &offences);
-}
-
-/// Whether the line, or the comment above the statement that it belongs to, gives the reason.
-fn is_explained(lines: &[&str], index: usize) -> bool {
-    const STATEMENT_LINES_MAX: usize = 3;
-    let gives_reason = |line: &str| line.contains("SAFETY:") || line.contains("# Safety");
-    let mut statement_lines = 0;
-    for line in lines[..=index].iter().rev() {
-        let line = line.trim();
-        if gives_reason(line) {
-            return true;
-        }
-        if !line.starts_with("//") && !line.starts_with("#[") {
-            statement_lines += 1;
-            if statement_lines > STATEMENT_LINES_MAX {
-                return false;
-            }
-        }
-    }
-    false
+    assert_none("only src/driver, src/buffer and the load generator may use what the compiler cannot check", &offences);
 }
 
 #[test]
@@ -127,23 +78,6 @@ fn each_file_begins_with_what_it_is() {
         }
     }
     assert_none("files that do not begin with a `//!` comment", &offences);
-}
-
-#[test]
-fn nothing_outside_tests_gives_up() {
-    let mut offences = Vec::new();
-    for source in sources(&["src"]).iter().filter(|source| !source.is_test_module()) {
-        for (number, line) in source.code_before_tests() {
-            for call in [".unwrap()", "panic!(", "todo!(", "unimplemented!(", "dbg!("] {
-                if line.contains(call) {
-                    offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
-                }
-            }
-        }
-    }
-    // The simulation is a test instrument: its alarms are panics.
-    offences.retain(|offence| !offence.starts_with("src/driver/sim"));
-    assert_none("faults are states or errors; an impossibility is an `expect` that says why", &offences);
 }
 
 #[test]

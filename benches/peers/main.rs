@@ -5,6 +5,8 @@
 //! processor and the load generator and the origin (itself, started again) to another, and
 //! interleaves rounds: A B C, C B A, and so on. What it measures and why: `docs/benchmarks.md`.
 
+#![expect(unsafe_code, reason = "clocks, signals and epoll, as the servers that are measured use them")]
+
 mod answer;
 mod clocks;
 mod documents;

@@ -55,6 +55,7 @@ impl Chunk {
     ///
     /// # Panics
     /// Beyond 4 GiB.
+    #[expect(clippy::expect_used, reason = "no limit of xps allows a piece of this size")]
     pub fn shared(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
         let length = u32::try_from(bytes.len()).expect("a chunk is below 4 GiB");

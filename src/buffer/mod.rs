@@ -9,6 +9,8 @@
 //! This is, with [`crate::driver`], the only place where `unsafe` is allowed: the pool's memory is
 //! written by the kernel while no lease on it exists, and read through leases afterwards.
 
+#![expect(unsafe_code, reason = "the pool's memory is written by the kernel")]
+
 mod chain;
 mod chunk;
 mod inbox;

@@ -60,6 +60,8 @@
 //!     connection, as a reset is one, is told at once: `Broken`, at most once. What arrived before the error can still be
 //!     received, by resuming; then comes `Eof` or `Failed`. An error that a send was told of is not told again.
 
+#![expect(unsafe_code, reason = "system calls, and memory that the kernel writes")]
+
 pub mod access;
 mod address;
 pub mod affinity;

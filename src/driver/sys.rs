@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, Type};
 
@@ -427,7 +427,8 @@ impl FolderStream {
         // SAFETY: the descriptor is open; if the call succeeds, it belongs to the stream.
         let stream = std::ptr::NonNull::new(unsafe { libc::fdopendir(folder.as_raw_fd()) });
         let stream = stream.ok_or_else(io::Error::last_os_error)?;
-        std::mem::forget(folder);
+        // It is closed with the stream.
+        let _ = folder.into_raw_fd();
         Ok(Self(stream))
     }
 

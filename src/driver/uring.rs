@@ -547,6 +547,7 @@ impl Uring {
 impl Drop for Uring {
     /// The kernel may write to buffers and read from chains until the last completion; so everything is cancelled
     /// and waited for.
+    #[expect(clippy::mem_forget, reason = "what the kernel may still write to must not be freed")]
     fn drop(&mut self) {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build().user_data(CANCEL);
         // SAFETY: the entry points to nothing.

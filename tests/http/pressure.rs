@@ -28,7 +28,7 @@ backends! {
         let mut drips: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(site.address())).collect();
         let request = format!("GET /probe HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(100));
         let mut slowest = Duration::ZERO;
-        for byte in request.as_bytes()[..20].iter() {
+        for byte in &request.as_bytes()[..20] {
             for drip in &mut drips {
                 drip.write_all(&[*byte]).expect("the server takes it");
             }

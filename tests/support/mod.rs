@@ -39,7 +39,7 @@ macro_rules! backends {
     ($($(#[$attribute:meta])* fn $name:ident($backend:ident) $body:block)*) => {$(
         $(#[$attribute])*
         mod $name {
-            #[allow(unused_imports)]
+            #[allow(unused_imports, reason = "a case may need nothing from around it")]
             use super::*;
 
             fn case($backend: crate::support::Backend) $body

@@ -308,7 +308,7 @@ fn files_are_sent_and_truncation_is_told() {
     bench.sim.upstream(ADDRESS, Behaviour::Serve(vec![Step::ReadUntilEof]));
     let root = Root::open(std::path::Path::new("/")).unwrap();
     let open = |bench: &mut Bench| match bench.outcome(Op::Open {
-        root: root.clone(),
+        root: Arc::clone(&root),
         path: c"a".to_owned(),
         known_regular: false,
     }) {

@@ -1,5 +1,7 @@
 //! What happened: a line for each step if asked for, and always a fingerprint of all steps.
 
+#![expect(clippy::print_stderr, reason = "a test instrument: a trace is printed where the test's output goes")]
+
 use std::fmt;
 
 use super::rng::mix;
