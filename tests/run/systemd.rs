@@ -200,9 +200,9 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         return skip("systemd_finds_nothing_wrong_with_the_units", "systemd-analyze is not installed");
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd");
     for name in ["xps.service", "xps.socket"] {
-        let unit = std::fs::read_to_string(docs.join(name)).expect("it is there");
+        let unit = std::fs::read_to_string(units.join(name)).expect("it is there");
         assert!(name != "xps.service" || unit.contains(INSTALLED), "{INSTALLED} is not what it starts");
         std::fs::write(folder.path().join(name), unit.replace(INSTALLED, env!("CARGO_BIN_EXE_xps"))).expect("room");
     }
