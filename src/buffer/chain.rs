@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn small_pieces_are_copied_together_from_some_chunks_on() {
-        const COUNT: usize = 100_000;
+        const COUNT: usize = if cfg!(miri) { 3_000 } else { 100_000 };
         let (chain, bytes) = dripped(COUNT, 1);
         assert_eq!(chain.to_vec(), bytes);
         let entries = CHUNKS_APART_MAX + COUNT.div_ceil(GATHERED_BYTES_MAX);

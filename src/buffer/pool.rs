@@ -555,6 +555,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no madvise(2)")]
     fn trimmed_buffers_are_still_usable() {
         let pool = pool(4);
         drop(filled(&pool, b"x"));

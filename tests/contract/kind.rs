@@ -77,7 +77,7 @@ impl Kind for OnEpoll {
 pub struct Case<K> {
     pub kind: K,
     /// The test's name, as the test runner knows it.
-    name: &'static str,
+    name: String,
     is_thorough: bool,
 }
 
@@ -113,7 +113,7 @@ impl<K: Kind> Case<K> {
         let output = Command::new("sh")
             .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
             .arg(program)
-            .args(["--exact", self.name, "--nocapture"])
+            .args(["--exact", &self.name, "--nocapture"])
             .env(CHILD, "1")
             .stdin(Stdio::null())
             .output()
@@ -128,15 +128,15 @@ impl<K: Kind> Case<K> {
 /// Runs a case, or skips it visibly where the driver is missing. With `XPS_REQUIRE_IO_URING=1` a missing one
 /// is a failure: a gate must not pass because it tested nothing.
 pub fn run<K: Kind>(module_path: &'static str, name: &'static str, kind: K, is_thorough: bool, case: fn(&Case<K>)) {
-    let name: &'static str = match module_path.split_once("::") {
-        Some((_, path)) => format!("{path}::{name}").leak(),
-        None => name,
+    let name = match module_path.split_once("::") {
+        Some((_, path)) => format!("{path}::{name}"),
+        None => name.to_owned(),
     };
     match kind.obstacle() {
         None => case(&Case { kind, name, is_thorough }),
         Some(why) if std::env::var("XPS_REQUIRE_IO_URING").is_ok_and(|required| required == "1") => {
             panic!("XPS_REQUIRE_IO_URING is set, and io_uring is unavailable: {why}")
         }
-        Some(why) => skip(name, &why.to_string()),
+        Some(why) => skip(&name, &why.to_string()),
     }
 }

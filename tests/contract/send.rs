@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
@@ -38,22 +39,23 @@ pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
 }
 
 pub fn a_chain_of_many_chunks_arrives_in_order<K: Kind>(case: &Case<K>) {
+    static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| Content::bytes(5, 300_000));
     let mut rig = case.rig();
     // Fewer pieces than one call gathers, just as many, and many more.
     for (piece, length) in [(1000, 5000), (10, 640), (97, 300_000)] {
         let (socket, far) = rig.connection();
         let far = reader(far);
-        let bytes = Content::bytes(5, length);
+        let bytes = &CONTENT[..length];
         let mut chain = Chain::new();
         for (index, piece) in bytes.chunks(piece).enumerate() {
             match index % 2 {
                 0 => chain.push(Chunk::shared(piece)),
-                _ => chain.push(&*piece.to_vec().leak()),
+                _ => chain.push(piece),
             }
         }
         assert!(matches!(rig.run(Op::Send { socket, chain }), Outcome::Sent));
         rig.close(socket);
-        assert_same_bytes(&far.join().expect("the reader"), &bytes);
+        assert_same_bytes(&far.join().expect("the reader"), bytes);
     }
     rig.finish();
 }
