@@ -3,8 +3,13 @@
 //!
 //! `XPS_PROPERTY_CASES=10000000 cargo test --release --test http_properties` tries so many of each instead of 2,000.
 
+#[path = "../fuzz/file_properties.rs"]
+mod file_properties;
 #[path = "../fuzz/properties.rs"]
 mod properties;
+
+use std::fs;
+use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,6 +19,37 @@ use xps::http::request::{HeadLimits, Parsed, parse};
 
 fn cases() -> u32 {
     std::env::var("XPS_PROPERTY_CASES").map_or(2000, |number| number.parse().expect("XPS_PROPERTY_CASES is a number"))
+}
+
+type Property = fn(&[u8]);
+
+/// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
+#[test]
+fn stored_inputs_keep_the_properties() {
+    let targets: [(&str, Property); 7] = [
+        ("accept_encoding", properties::accept_encoding),
+        ("answer", properties::answer),
+        ("chunked", properties::chunked),
+        ("conditional", file_properties::conditional),
+        ("head", properties::head),
+        ("path", properties::path),
+        ("range", file_properties::range),
+    ];
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let names =
+        fs::read_dir(fuzz.join("fuzz_targets")).expect("the targets").map(|entry| entry.expect("a file").path());
+    let mut names: Vec<_> = names.map(|path| path.file_stem().expect("a name").to_owned()).collect();
+    names.sort();
+    assert_eq!(names, targets.map(|(name, _)| name), "each target has its property here");
+    for (name, property) in targets {
+        let folder = fuzz.join("seeds").join(name);
+        let inputs: Vec<_> = fs::read_dir(&folder).expect(name).map(|entry| entry.expect("a file").path()).collect();
+        assert!(!inputs.is_empty(), "{} is empty", folder.display());
+        for input in inputs {
+            println!("{}", input.display());
+            property(&fs::read(&input).expect("a file"));
+        }
+    }
 }
 
 /// Pieces strung together.
