@@ -72,7 +72,7 @@ fn the_kernel_and_raw_memory_are_touched_in_two_folders_only() {
 #[test]
 fn each_file_begins_with_what_it_is() {
     let mut offences = Vec::new();
-    for source in sources(&["src", "tests", "benches"]) {
+    for source in sources(&["src", "tests", "benches", "examples"]) {
         if !source.text.starts_with("//!") {
             offences.push(source.path.display().to_string());
         }
