@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use xps::config::Service;
+use xps::config::ServiceConfig;
 
 use in_process::{BACKENDS, InProcess, exchange};
 
@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 612;
 fn one_connection(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("echo, one connection");
     for (name, backend) in BACKENDS {
-        let Some(server) = InProcess::start(backend, Service::Echo) else { continue };
+        let Some(server) = InProcess::start(backend, ServiceConfig::Echo) else { continue };
         let mut socket = server.connect();
         for size in SIZES {
             let message = vec![b'x'; size];
@@ -47,7 +47,7 @@ fn many_connections(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("echo, 64 connections");
     group.throughput(Throughput::Elements(CONNECTIONS as u64));
     for (name, backend) in BACKENDS {
-        let Some(server) = InProcess::start(backend, Service::Echo) else { continue };
+        let Some(server) = InProcess::start(backend, ServiceConfig::Echo) else { continue };
         let mut sockets: Vec<TcpStream> = (0..CONNECTIONS).map(|_| server.connect()).collect();
         let message = [b'x'; BATCH_BYTES];
         let mut reply = [0; BATCH_BYTES];

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xps::http::request::{HeadLimits, parse};
-use xps::http::{AcceptEncoding, Coding, DateLine, ResponseHead, Status, Version, path};
+use xps::http::{AcceptEncoding, Coding, DateLine, ResponseHeadWriter, Status, Version, path};
 
 /// What the load generator `wrk` sends.
 const WRK: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n\r\n";
@@ -58,7 +58,7 @@ fn parts(criterion: &mut Criterion) {
         let mut out = Vec::with_capacity(1024);
         bencher.iter(|| {
             out.clear();
-            ResponseHead::new(&mut out, Version::Http11, Status::OK)
+            ResponseHeadWriter::new(&mut out, Version::Http11, Status::OK)
                 .date(black_box(&date))
                 .server(Some("xps"))
                 .field("Content-Type", "text/html")

@@ -8,15 +8,15 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use xps::config::{Service, UpstreamAddress};
-use xps::upstream::{GroupConfig, Rules};
+use xps::config::{ServiceConfig, UpstreamAddress};
+use xps::upstream::{ConnectPolicy, GroupConfig};
 
 use in_process::{BACKENDS, InProcess, exchange};
 
 criterion_group!(benches, relay);
 criterion_main!(benches);
 
-const RULES: Rules = Rules { tries_max: 0, connect_timeout: Duration::from_secs(5) };
+const CONNECT_POLICY: ConnectPolicy = ConnectPolicy { tries_max: 0, connect_timeout: Duration::from_secs(5) };
 
 /// Bytes that the upstream is asked for: a small body, a buffer, bulk.
 const SIZES: [usize; 4] = [612, 16 << 10, 1 << 20, 16 << 20];
@@ -26,7 +26,7 @@ fn relay(criterion: &mut Criterion) {
     let upstream = start_upstream().expect("a port of the loopback is free");
     let upstream = UpstreamAddress::tcp(upstream.ip().to_string(), upstream.port());
     for (name, backend) in BACKENDS {
-        let service = Service::TcpProxy(GroupConfig::of([upstream.clone()]), RULES);
+        let service = ServiceConfig::TcpProxy(GroupConfig::of([upstream.clone()]), CONNECT_POLICY);
         let Some(server) = InProcess::start(backend, service) else { continue };
         let mut socket = server.connect();
         for size in SIZES {

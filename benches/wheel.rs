@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use xps::core::Wheel;
+use xps::core::TimerWheel;
 use xps::driver::Time;
 
 /// A keep-alive time-out: armed far ahead, nearly always taken back.
@@ -13,7 +13,7 @@ const FAR: Duration = Duration::from_secs(60);
 fn arm_and_disarm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wheel/arm_and_disarm");
     for others in [0_u64, 10_000, 1_000_000] {
-        let mut wheel = Wheel::new();
+        let mut wheel = TimerWheel::new();
         for number in 0..others {
             wheel.arm(Time::ZERO + FAR + Duration::from_micros(number * 37), number);
         }
@@ -29,7 +29,7 @@ fn arm_and_disarm(criterion: &mut Criterion) {
 
 fn arm_and_expire(criterion: &mut Criterion) {
     let mut now = Time::ZERO;
-    let mut wheel = Wheel::new();
+    let mut wheel = TimerWheel::new();
     criterion.bench_function("wheel/arm_and_expire_after_a_second", |bencher| {
         bencher.iter(|| {
             wheel.arm(now + Duration::from_secs(1), ());

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 
-use xps::admission::AdmissionConfig;
-use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
+use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
 use xps::core::Server;
 use xps::driver::FeatureSet;
+use xps::limit::AdmissionConfig;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start(ServerConfig {
-        listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), Service::Echo)],
+        listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), ServiceConfig::Echo)],
         workers: 1,
         pin_workers: false,
         backend: BackendChoice::Auto,

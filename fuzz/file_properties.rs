@@ -2,7 +2,7 @@
 //! tests in `tests/file_properties.rs` run the same functions; each panics when its property is broken.
 
 use xps::driver::{FileInfo, FileKind};
-use xps::file::conditional::{Conditions, Verdict, allows_range, evaluate};
+use xps::file::conditional::{Conditions, PreconditionResult, allows_range, evaluate};
 use xps::file::multipart::{Boundaries, Multipart, Piece};
 use xps::file::range::{RANGES_MAX, Selection, Span, Spans, select};
 use xps::file::validator::{EntityTag, Validators};
@@ -116,11 +116,11 @@ pub fn conditional(bytes: &[u8]) {
     };
     let is_get = choice >> 5 & 1 == 1;
     match evaluate(&conditions, &validators, is_get) {
-        Verdict::Proceed => {}
-        Verdict::NotModified => {
+        PreconditionResult::Proceed => {}
+        PreconditionResult::NotModified => {
             assert!(is_get && (conditions.if_none_match.is_some() || conditions.if_modified_since.is_some()));
         }
-        Verdict::PreconditionFailed => {
+        PreconditionResult::PreconditionFailed => {
             let has_reason = conditions.if_match.is_some()
                 || conditions.if_unmodified_since.is_some()
                 || conditions.if_none_match.is_some() && !is_get;
@@ -145,17 +145,19 @@ fn with_tag(line: &[u8], validators: &Validators) -> Vec<u8> {
 fn check_value(value: &[u8], validators: &Validators) {
     let none = Conditions::default();
     let verdict = |conditions: &Conditions<'_>| evaluate(conditions, validators, true);
-    let is_strong_match = |list: &[u8]| verdict(&Conditions { if_match: Some(list), ..none }) == Verdict::Proceed;
+    let is_strong_match =
+        |list: &[u8]| verdict(&Conditions { if_match: Some(list), ..none }) == PreconditionResult::Proceed;
     let is_weak_match =
-        |list: &[u8]| verdict(&Conditions { if_none_match: Some(list), ..none }) == Verdict::NotModified;
+        |list: &[u8]| verdict(&Conditions { if_none_match: Some(list), ..none }) == PreconditionResult::NotModified;
     assert!(!is_strong_match(value) || is_weak_match(value), "a strong match is a weak one");
     if std::str::from_utf8(value).map(|text| text.trim_matches([' ', '\t'])) != Ok("*") {
         let longer = [value, b", \"other\""].concat();
         assert_eq!(is_strong_match(value), is_strong_match(&longer), "one more tag changes nothing");
         assert_eq!(is_weak_match(value), is_weak_match(&longer), "one more tag changes nothing");
     }
-    let is_since = verdict(&Conditions { if_modified_since: Some(value), ..none }) == Verdict::NotModified;
-    let is_before = verdict(&Conditions { if_unmodified_since: Some(value), ..none }) == Verdict::PreconditionFailed;
+    let is_since = verdict(&Conditions { if_modified_since: Some(value), ..none }) == PreconditionResult::NotModified;
+    let is_before =
+        verdict(&Conditions { if_unmodified_since: Some(value), ..none }) == PreconditionResult::PreconditionFailed;
     assert!(!(is_since && is_before), "not modified since and modified since");
     if allows_range(&Conditions { if_range: Some(value), ..none }, validators) {
         assert!(is_strong_match(value) || (is_since && !is_before), "neither the tag nor the date");

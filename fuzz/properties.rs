@@ -9,8 +9,8 @@ use xps::http::forward::{
 use xps::http::path::{decode, encode_path};
 use xps::http::request::{HeadLimits, Parsed, RequestHead, parse};
 use xps::http::{
-    AcceptEncoding, AnswerFraming, AnswerHead, BadAnswer, BodyFraming, Coding, DateLine, Known, Refusal, Version,
-    answer, date, preferred_type,
+    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, Known, ResponseFraming, ResponseHead,
+    Version, date, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -69,47 +69,48 @@ fn pass_on(head: &RequestHead<'_>) {
 }
 
 /// The same as [`head`], of an upstream's answer. The first byte decides whether it is to HEAD.
-pub fn answer(bytes: &[u8]) {
+pub fn response_head(bytes: &[u8]) {
     let Some((&seed, bytes)) = bytes.split_first() else { return };
     let to_head = seed % 2 == 1;
     let limits = HeadLimits { head_bytes_max: 4096, request_line_bytes_max: 1024, fields_max: 40 };
-    let whole = answer::parse(bytes, to_head, &limits);
+    let whole = response_head::parse(bytes, to_head, &limits);
     let end = match &whole {
-        Ok(answer::Parsed::Complete { head, length }) => {
+        Ok(response_head::Parsed::Complete { head, length }) => {
             let text = bytes.get(..*length).expect("it is within what came");
             // Lines of an answer may end in LF alone.
             assert!(text.ends_with(b"\n\r\n") || text.ends_with(b"\n\n"));
-            assert_eq!(answer::parse(&bytes[..*length], to_head, &limits), whole, "whatever follows");
+            assert_eq!(response_head::parse(&bytes[..*length], to_head, &limits), whole, "whatever follows");
             for to in [Version::Http10, Version::Http11] {
                 pass_back(head, to_head, to);
             }
             *length
         }
-        Ok(answer::Parsed::Partial) | Err(_) => bytes.len(),
+        Ok(response_head::Parsed::Partial) | Err(_) => bytes.len(),
     };
     let mut is_refused = false;
     for cut in (0..end).step_by(1 + end / CUT_EVERYWHERE_BYTES_MAX) {
-        match (answer::parse(&bytes[..cut], to_head, &limits), &whole) {
-            (Ok(answer::Parsed::Partial), _) => assert!(!is_refused, "refused, then not, at {cut}"),
-            (Err(BadAnswer { .. }), Err(_)) => is_refused = true,
+        match (response_head::parse(&bytes[..cut], to_head, &limits), &whole) {
+            (Ok(response_head::Parsed::Partial), _) => assert!(!is_refused, "refused, then not, at {cut}"),
+            (Err(BadResponse { .. }), Err(_)) => is_refused = true,
             (early, whole) => panic!("{early:?} at {cut}, but {whole:?} in the end"),
         }
     }
 }
 
 /// What a client gets for a head is one too, and says the same in the client's version.
-fn pass_back(head: &AnswerHead<'_>, to_head: bool, to: Version) {
+fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
     let framing = head.framing.for_client(to);
     let context = ResponseContext { to, framing, keep_alive: head.keep_alive, date: &DateLine::new(0) };
     let mut out = Vec::new();
     write_response(head, &ResponseRules::default(), &context, &mut out);
-    let Ok(answer::Parsed::Complete { head: sent, length }) = answer::parse(&out, to_head, &HeadLimits::default())
+    let Ok(response_head::Parsed::Complete { head: sent, length }) =
+        response_head::parse(&out, to_head, &HeadLimits::default())
     else {
         panic!("{}", out.escape_ascii())
     };
     assert_eq!(length, out.len());
     assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
-    assert!(sent.framing != AnswerFraming::UntilClose || !sent.keep_alive);
+    assert!(sent.framing != ResponseFraming::UntilClose || !sent.keep_alive);
     assert!(sent.fields.all_known(Known::SetCookie).eq(head.fields.all_known(Known::SetCookie)));
 }
 
@@ -150,7 +151,7 @@ pub fn chunked(bytes: &[u8]) {
 }
 
 /// The data in `bytes`, given to the decoder in pieces of these sizes in turn, and where the body ended if it did.
-pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>), ErrorResponse> {
     let (mut decoder, mut data, mut at) = (Decoder::default(), Vec::new(), 0);
     let mut sizes = sizes.iter().cycle();
     while at < bytes.len() {

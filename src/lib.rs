@@ -8,19 +8,19 @@
 //! | [`driver`] | the contract between machines and the kernel, on one page |
 //! | [`tcp`] | one socket's life, and the flow between two |
 //! | [`session`] | what a connection is for |
-//! | [`admission`] | who may come in, and how often |
+//! | [`limit`] | who may come in, and how often |
 //! | [`core`] | one worker's state, its loop, and the server of many workers |
 //!
 //! A server in a program of one's own:
 //!
 //! ```no_run
-//! use xps::admission::AdmissionConfig;
-//! use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
+//! use xps::limit::AdmissionConfig;
+//! use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
 //! use xps::core::Server;
 //! use xps::driver::FeatureSet;
 //!
 //! let server = Server::start(ServerConfig {
-//!     listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), Service::Echo)],
+//!     listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), ServiceConfig::Echo)],
 //!     workers: 1,
 //!     pin_workers: false,
 //!     backend: BackendChoice::Auto,
@@ -45,7 +45,6 @@
     clippy::unwrap_used
 )]
 
-pub mod admission;
 pub mod buffer;
 pub mod cli;
 pub mod config;
@@ -53,6 +52,7 @@ pub mod core;
 pub mod driver;
 pub mod file;
 pub mod http;
+pub mod limit;
 pub mod session;
 pub mod table;
 pub mod tcp;

@@ -28,7 +28,7 @@ type Property = fn(&[u8]);
 fn stored_inputs_keep_the_properties() {
     let targets: [(&str, Property); 7] = [
         ("accept_encoding", properties::accept_encoding),
-        ("answer", properties::answer),
+        ("response_head", properties::response_head),
         ("chunked", properties::chunked),
         ("conditional", file_properties::conditional),
         ("head", properties::head),
@@ -162,8 +162,8 @@ proptest! {
 
     #[test]
     fn any_answer_is_the_same_however_it_arrives(bytes in assembled(ANSWER_PIECES, 12), seed: u8) {
-        properties::answer(&[&[seed], &*bytes].concat());
-        properties::answer(&[&[seed], &b"HTTP/1.1 200 OK\r\n"[..], &*bytes, b"\r\n"].concat());
+        properties::response_head(&[&[seed], &*bytes].concat());
+        properties::response_head(&[&[seed], &b"HTTP/1.1 200 OK\r\n"[..], &*bytes, b"\r\n"].concat());
     }
 
     #[test]

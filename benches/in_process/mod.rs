@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xps::admission::AdmissionConfig;
-use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, Service};
+use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
 use xps::core::{RunError, Server, StartError, Stop};
 use xps::driver::FeatureSet;
+use xps::limit::AdmissionConfig;
 
 /// Both drivers, with the names that the command line has for them.
 pub const BACKENDS: [(&str, BackendChoice); 2] =
@@ -26,7 +26,7 @@ const REPLY_MAX: Duration = Duration::from_secs(10);
 
 impl InProcess {
     /// Starts a server. `None`, after saying so, if this machine does not have the driver.
-    pub fn start(backend: BackendChoice, service: Service) -> Option<Self> {
+    pub fn start(backend: BackendChoice, service: ServiceConfig) -> Option<Self> {
         let config = ServerConfig {
             listeners: vec![ListenerConfig::new(ListenAddress::Inet((Ipv4Addr::LOCALHOST, 0).into()), service)],
             workers: 1,

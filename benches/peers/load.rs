@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::answer::{Expected, Reader};
 use crate::clocks::{Groups, Sample, Usage};
 use crate::histogram::Histogram;
 use crate::poll::Poll;
 use crate::probe;
+use crate::response::{Expected, Reader};
 use crate::scenario::{Pattern, Scenario};
 
 /// What to do.

@@ -7,7 +7,6 @@
 
 #![expect(unsafe_code, reason = "clocks, signals and epoll, as the servers that are measured use them")]
 
-mod answer;
 mod clocks;
 mod documents;
 mod histogram;
@@ -18,6 +17,7 @@ mod poll;
 mod probe;
 mod processes;
 mod report;
+mod response;
 mod run;
 mod scenario;
 mod servers;

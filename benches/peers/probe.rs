@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use crate::answer::{Expected, Reader};
+use crate::response::{Expected, Reader};
 use crate::scenario::Scenario;
 
 /// Asks for the whole body and checks it. Waits at most so long for each piece.

@@ -1,6 +1,6 @@
 //! The table of scenarios: what is asked and answered, over how many connections.
 
-use crate::answer::Expected;
+use crate::response::Expected;
 
 /// One kind of exchange. To add one, add a row to [`SCENARIOS`].
 #[derive(Clone, Copy, Debug)]

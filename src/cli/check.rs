@@ -13,9 +13,11 @@ use std::path::Path;
 use super::args::CheckOptions;
 use super::failure::Failure;
 use super::run::{place, read, without_logs};
-use crate::config::build::{self, Builder};
+use crate::config::build::{self, ConfigBuilder};
 use crate::config::file::{AccessTarget, File, Profile};
-use crate::config::{FrontConfig, HandlerConfig, HostConfig, ListenAddress, ServerConfig, Service, SiteConfig};
+use crate::config::{
+    FileRouteConfig, HandlerConfig, ListenAddress, RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
+};
 use crate::core;
 use crate::driver::access::{is_missing, may_write};
 use crate::driver::probe::choose;
@@ -33,7 +35,7 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     // They are not to be opened, and were looked for.
     without_logs(&mut file);
     file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
-    let config = Builder::new(&folder).server(&file, 1)?;
+    let config = ConfigBuilder::new(&folder).server(&file, 1)?;
     if !options.no_fs {
         findings.server(&config);
     }
@@ -105,8 +107,8 @@ impl Findings {
                     self.problem(error.to_string());
                     continue;
                 }
-                if let Some(site) = site(&service) {
-                    self.site(site);
+                if let Some(file_route) = file_route(&service) {
+                    self.file_route(file_route);
                 }
             }
         }
@@ -136,16 +138,16 @@ impl Findings {
         }
     }
 
-    fn site(&mut self, site: &SiteConfig) {
-        let Some(root) = &site.root else { return };
-        if let Some(fallback) = &site.fallback
+    fn file_route(&mut self, file_route: &FileRouteConfig) {
+        let Some(root) = &file_route.root else { return };
+        if let Some(fallback) = &file_route.fallback
             && is_missing(&root.join(fallback))
         {
             self.warning(format!("there is no {} to fall back on", root.join(fallback).display()));
         }
-        let has_index = site.index.iter().any(|name| !is_missing(&root.join(name)));
-        if !has_index && !site.listing && site.fallback.is_none() {
-            let names = site.index.join(", ");
+        let has_index = file_route.index.iter().any(|name| !is_missing(&root.join(name)));
+        if !has_index && !file_route.listing && file_route.fallback.is_none() {
+            let names = file_route.index.join(", ");
             self.warning(format!(
                 "{} has no index ({names}), and is not listed: it is answered with 403",
                 root.display()
@@ -155,20 +157,20 @@ impl Findings {
 }
 
 /// A service for each of the routes, so that each is looked at, also after one that fails.
-fn parts(service: &Service) -> Vec<Service> {
-    let Service::Http(front) = service else { return vec![service.clone()] };
-    let alone = |host: &HostConfig, route: usize| {
-        let host = HostConfig { routes: vec![host.routes[route].clone()], ..host.clone() };
-        Service::Http(FrontConfig { hosts: vec![host], ..front.clone() })
+fn parts(service: &ServiceConfig) -> Vec<ServiceConfig> {
+    let ServiceConfig::Http(router) = service else { return vec![service.clone()] };
+    let alone = |host: &VirtualHostConfig, route: usize| {
+        let host = VirtualHostConfig { routes: vec![host.routes[route].clone()], ..host.clone() };
+        ServiceConfig::Http(RouterConfig { hosts: vec![host], ..router.clone() })
     };
-    front.hosts.iter().flat_map(|host| (0..host.routes.len()).map(move |route| alone(host, route))).collect()
+    router.hosts.iter().flat_map(|host| (0..host.routes.len()).map(move |route| alone(host, route))).collect()
 }
 
 /// The folder that the only route of a service serves.
-fn site(service: &Service) -> Option<&SiteConfig> {
-    let Service::Http(front) = service else { return None };
-    match &front.hosts.first()?.routes.first()?.handler {
-        HandlerConfig::Site(site) => Some(site),
+fn file_route(service: &ServiceConfig) -> Option<&FileRouteConfig> {
+    let ServiceConfig::Http(router) = service else { return None };
+    match &router.hosts.first()?.routes.first()?.handler {
+        HandlerConfig::Files(file_route) => Some(file_route),
         HandlerConfig::Forward(_) | HandlerConfig::Redirect { .. } | HandlerConfig::Metrics => None,
     }
 }

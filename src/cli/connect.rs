@@ -21,7 +21,7 @@ pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failu
     let ConnectOptions { upstream, backend, pipe, timeout, log } = options;
     let ServerConfig { backend, uring_off, limits, .. } = config_of(&[&backend, &pipe, &timeout]);
     invocation.backend.set(backend);
-    let setup = telemetry::Setup::for_clients(log.log_level, invocation.log_format);
+    let setup = telemetry::LogSetup::for_clients(log.log_level, invocation.log_format);
     let _log = telemetry::start(setup)?;
     let (ours, theirs) = UnixStream::pair().map_err(Failure::Bridge)?;
     let input = ours.try_clone().map_err(Failure::Bridge)?;

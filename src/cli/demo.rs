@@ -10,8 +10,8 @@ use super::operate::operate;
 use super::serve::config_of;
 use super::{Invocation, banner};
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenerConfig, Service, SiteConfig, UpstreamAddress,
-    start,
+    FileRouteConfig, ForwardConfig, HandlerConfig, ListenerConfig, ResponseConfig, RouterConfig, ServiceConfig,
+    UpstreamAddress, start,
 };
 use crate::core::inherit;
 use crate::upstream::GroupConfig;
@@ -33,15 +33,15 @@ pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> 
     let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
     let root = start::absolute(Path::new(PUBLIC)).ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
-    let site = SiteConfig { root, listing: true, ..SiteConfig::default() };
+    let file_route = FileRouteConfig { root, listing: true, ..FileRouteConfig::default() };
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), http_port);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
-    let http = |handler| Service::Http(FrontConfig::of(handler, AnswerConfig::default(), None));
+    let http = |handler| ServiceConfig::Http(RouterConfig::of(handler, ResponseConfig::default(), None));
     config.listeners = vec![
-        listener(http_port, http(HandlerConfig::Site(Box::new(site)))),
+        listener(http_port, http(HandlerConfig::Files(Box::new(file_route)))),
         listener(proxy_port, http(proxy)),
-        listener(reverse_port, Service::Reverse),
-        listener(echo_port, Service::Echo),
+        listener(reverse_port, ServiceConfig::Reverse),
+        listener(echo_port, ServiceConfig::Echo),
     ];
     let hints: Vec<String> = elsewhere(ports).into_iter().chain(hints(&banner::program(), files, ports)).collect();
     operate(config, log, &hints, None, invocation)

@@ -1,37 +1,37 @@
 //! `xps explain`: what a server would do with a request, found out by the code that would do it; nothing is contacted.
 
-mod answer;
 mod files;
 mod report;
 mod request;
+mod response;
 mod upstreams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use self::answer::Answer;
 use self::report::Report;
 use self::request::Request;
+use self::response::DryRunResponse;
 use self::upstreams::{forwarded, policy, upstreams};
 use super::args::ExplainOptions;
 use super::failure::Failure;
 use super::run::{place, read, without_logs};
-use crate::admission::{Access, Admission};
-use crate::config::build::Builder;
-use crate::config::{ListenerConfig, ServerConfig, Service};
+use crate::config::build::ConfigBuilder;
+use crate::config::{ListenerConfig, ServerConfig, ServiceConfig};
 use crate::core;
 use crate::driver::Peer;
 use crate::http::forward::forwards_left;
 use crate::http::request::{Parsed, parse};
-use crate::http::{Known, Refusal};
-use crate::session::http::{Front, Handler, Host, Route};
+use crate::http::{ErrorResponse, Known};
+use crate::limit::{Access, Admission};
+use crate::session::http::{Handler, Route, Router, VirtualHost};
 
 /// Prints the explanation. Where the request would be refused, that is a failure, too.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let (folder, path) = place(&options.file)?;
     let mut file = read(&path, options.profile.unwrap_or_default())?;
     without_logs(&mut file);
-    let config = Builder::new(&folder).server(&file, 1)?;
+    let config = ConfigBuilder::new(&folder).server(&file, 1)?;
     let request = Request::of(options)?;
     let mut report = Report::new();
     let verdict = explain(&config, &request, &mut report);
@@ -54,8 +54,8 @@ fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Res
         report.add("", "begins with a header of the PROXY protocol");
     }
     let peer = Peer::Inet(SocketAddr::new(request.client, 0));
-    match core::front_of(service)? {
-        Some(front) => explain_http(config, listener, &front, request, peer, report),
+    match core::router_of(service)? {
+        Some(router) => explain_http(config, listener, &router, request, peer, report),
         None => explain_tcp(listener, peer, report),
     }
 }
@@ -69,21 +69,24 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
     report.add(
         "to",
         match &listener.service {
-            Service::Echo => "whatever comes is sent back".to_owned(),
-            Service::Reverse => "each line is sent back reversed".to_owned(),
-            Service::TcpProxy(group, _) => {
-                let members: Vec<String> = group.members.iter().map(|member| member.address.to_string()).collect();
-                match members.as_slice() {
+            ServiceConfig::Echo => "whatever comes is sent back".to_owned(),
+            ServiceConfig::Reverse => "each line is sent back reversed".to_owned(),
+            ServiceConfig::TcpProxy(group, _) => {
+                let endpoints: Vec<String> =
+                    group.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+                match endpoints.as_slice() {
                     [only] => format!("bytes are relayed to {only}"),
                     several => {
                         format!("bytes are relayed to one of {}, {}", several.join(", "), policy(&group.policy))
                     }
                 }
             }
-            Service::SendText(_) => "a text is sent".to_owned(),
-            Service::Receive { root, name, .. } => format!("what comes is written to {}", root.join(name).display()),
-            Service::SendFile { root, path, .. } => format!("the file {} is sent", root.join(path).display()),
-            Service::Http(_) => "HTTP".to_owned(),
+            ServiceConfig::SendText(_) => "a text is sent".to_owned(),
+            ServiceConfig::Receive { root, name, .. } => {
+                format!("what comes is written to {}", root.join(name).display())
+            }
+            ServiceConfig::SendFile { root, path, .. } => format!("the file {} is sent", root.join(path).display()),
+            ServiceConfig::Http(_) => "HTTP".to_owned(),
         },
     );
     Ok(())
@@ -92,7 +95,7 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
 fn explain_http(
     config: &ServerConfig,
     listener: &ListenerConfig,
-    front: &Front,
+    router: &Router,
     request: &Request,
     peer: Peer,
     report: &mut Report,
@@ -100,54 +103,55 @@ fn explain_http(
     let head = match parse(request.head.as_bytes(), &config.limits.http.head) {
         Ok(Parsed::Complete { head, .. }) => head,
         Ok(Parsed::Partial) => return Err(Failure::NotServed("this is no request".to_owned())),
-        Err(refusal) => return Err(refused(refusal)),
+        Err(error) => return Err(refused(error)),
     };
     let admission = Admission::succeeding(&Admission::default(), &config.admission);
-    let visitor = admission.visitor(peer, head.fields.all_known(Known::XForwardedFor));
-    let is_told = visitor.ip() != peer.ip();
-    report.add("client", if is_told { format!("{}, says {}", shown(visitor), shown(peer)) } else { shown(peer) });
+    let client_address = admission.client_address(peer, head.fields.all_known(Known::XForwardedFor));
+    let is_told = client_address.ip() != peer.ip();
+    report
+        .add("client", if is_told { format!("{}, says {}", shown(client_address), shown(peer)) } else { shown(peer) });
     limits(config, report);
-    let Some(host) = front.host_for(&head) else {
+    let Some(host) = router.host_for(&head) else {
         let name = head.host.unwrap_or("requests without a host");
         return Err(Failure::NotServed(format!("404: no server at {} is for {name}", listener.address.address())));
     };
     report.add("server", if host.names.is_empty() { "for every host".to_owned() } else { host.names.join(", ") });
     access(&host.access, report);
-    let route = match front.route(host, &head, visitor) {
+    let route = match router.route(host, &head, client_address) {
         Ok(Some(route)) => route,
         Ok(None) => {
             let all: Vec<String> = host.routes.iter().map(prefix).collect();
             return Err(Failure::NotServed(format!("404: no route fits; there are {}", all.join(", "))));
         }
-        Err(refusal) => return Err(refused(refusal)),
+        Err(error) => return Err(refused(error)),
     };
     report.add("route", format!("{}{}", prefix(route), shorter(host, route)));
     access(&route.access, report);
-    if let Handler::Forward(forwarding) = &route.handler
+    if let Handler::Forward(proxy_route) = &route.handler
         && forwards_left(&head) != Some(0)
     {
-        forwarding.check(&head).map_err(refused)?;
-        upstreams(forwarding, report);
-        report.then("The upstream gets:", &forwarded(forwarding, &head, peer, &admission));
+        proxy_route.check(&head).map_err(refused)?;
+        upstreams(proxy_route, report);
+        report.then("The upstream gets:", &forwarded(proxy_route, &head, peer, &admission));
         return Ok(());
     }
     let limits = config.limits.clone();
-    let bytes = core::rehearse(&listener.service, request.head.clone().into(), peer, Arc::clone(&admission), limits)?;
-    let answer = Answer::of(&bytes)
+    let bytes = core::dry_run(&listener.service, request.head.clone().into(), peer, Arc::clone(&admission), limits)?;
+    let response = DryRunResponse::of(&bytes)
         .ok_or_else(|| Failure::NotServed("the connection is closed without an answer".to_owned()))?;
-    report.then("The client gets:", &answer.without_date());
+    report.then("The client gets:", &response.without_date());
     match &route.handler {
-        Handler::Files => files::explain(&route.site, &head, &answer, report),
-        Handler::Metrics if answer.status == 200 => {
+        Handler::Files => files::explain(&route.file_route, &head, &response, report),
+        Handler::Metrics if response.status == 200 => {
             report.add("to", "the server's counters");
             Ok(())
         }
-        Handler::Redirect(..) | Handler::Metrics | Handler::Forward(_) => answer.plainly(report),
+        Handler::Redirect(..) | Handler::Metrics | Handler::Forward(_) => response.plainly(report),
     }
 }
 
-fn refused(refusal: Refusal) -> Failure {
-    Failure::NotServed(format!("{}: {}", refusal.status.code(), refusal.reason))
+fn refused(error: ErrorResponse) -> Failure {
+    Failure::NotServed(format!("{}: {}", error.status.code(), error.reason))
 }
 
 fn shown(peer: Peer) -> String {
@@ -157,7 +161,7 @@ fn shown(peer: Peer) -> String {
 /// Who is let in, if not everybody.
 fn access(access: &Access, report: &mut Report) {
     let list =
-        |networks: &crate::admission::Networks| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        |networks: &crate::limit::Networks| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match (access.allow.is_empty(), access.deny.is_empty()) {
         (true, true) => {}
         (true, false) => report.add("", format!("not for {}", list(&access.deny))),
@@ -191,7 +195,7 @@ fn prefix(route: &Route) -> String {
 }
 
 /// The other routes that fit.
-fn shorter(host: &Host, chosen: &Route) -> String {
+fn shorter(host: &VirtualHost, chosen: &Route) -> String {
     let is_shorter = |route: &&Route| {
         let rest = chosen.prefix.strip_prefix(&*route.prefix);
         route.prefix.len() < chosen.prefix.len()

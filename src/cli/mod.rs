@@ -1,11 +1,11 @@
 //! The command line: what is asked for, and how it is told.
 
 mod args;
+mod background;
 mod banner;
 mod check;
 mod connect;
 mod demo;
-mod errand;
 mod explain;
 mod failure;
 mod man;
@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use self::args::{Arguments, Command, Given};
-use self::errand::Errands;
+use self::background::BackgroundTasks;
 use self::failure::Failure;
 use crate::config::{self, BackendChoice};
 use crate::driver::limits::{kernel_release, usable_cpus};
@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
     signals::ignore_file_size_limit();
     let (arguments, given) = match args::parse() {
         Ok(parsed) => parsed,
-        Err(answer) => return show_answer(&answer),
+        Err(error) => return show_error(&error),
     };
     let log_format = arguments.log_format;
     let invocation =
@@ -74,13 +74,13 @@ pub fn definition() -> clap::Command {
 }
 
 /// The parser's own answer: help that was asked for, or what is wrong with the arguments.
-fn show_answer(answer: &clap::Error) -> ExitCode {
+fn show_error(error: &clap::Error) -> ExitCode {
     // Who does not read it has chosen so: `xps --help | head`.
-    if answer.use_stderr() {
+    if error.use_stderr() {
         let _ = write!(io::stderr(), "xps: ");
     }
-    let _ = answer.print();
-    if answer.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
 }
 
 fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure> {
@@ -141,8 +141,8 @@ fn say(text: &str) {
 
 /// The same, but a reader that does not read is waited for only a moment.
 fn say_without_waiting(text: String) {
-    match Errands::new("xps-last-words") {
-        Ok(errands) => errands.run(move || say(&text)),
+    match BackgroundTasks::new("xps-last-words") {
+        Ok(background_tasks) => background_tasks.run(move || say(&text)),
         Err(_) => say(&text),
     }
 }

@@ -10,18 +10,18 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::args::LogOptions;
-use super::errand::Errands;
+use super::background::BackgroundTasks;
 use super::failure::Failure;
 use super::overrides::Overrides;
 use super::process::ProcessSettings;
 use super::{Invocation, banner};
 use crate::config::units::Period;
-use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, Service, overlap};
-use crate::core::{DrainCause, Operator, RunError, Server, StartError};
+use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, ServiceConfig, overlap};
+use crate::core::{DrainCause, RunError, Server, ServerHooks, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
-use crate::session::Farewell;
-use crate::telemetry::{self, LogFormat, access};
+use crate::session::SessionEnd;
+use crate::telemetry::{self, LogFormat, access_log};
 
 /// How long the end of the program waits for the disks that access logs are on.
 const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub fn operate_once(
     config: ServerConfig,
     log: &LogOptions,
     invocation: &Invocation,
-) -> Result<Option<Farewell>, Failure> {
+) -> Result<Option<SessionEnd>, Failure> {
     let limits = Limits { connections_total: 1, ..config.limits };
     operate_to_end(ServerConfig { workers: 1, limits, ..config }, log, &[], None, invocation)
 }
@@ -56,13 +56,13 @@ fn operate_to_end(
     hints: &[String],
     reload: Option<Reload>,
     invocation: &Invocation,
-) -> Result<Option<Farewell>, Failure> {
-    let setup = telemetry::Setup::for_servers(log.level.log_level, invocation.log_format);
+) -> Result<Option<SessionEnd>, Failure> {
+    let setup = telemetry::LogSetup::for_servers(log.level.log_level, invocation.log_format);
     let _log = telemetry::start(setup)?;
     invocation.backend.set(config.backend);
     invocation.is_server.set(true);
     let speaks = !log.quiet && invocation.log_format == LogFormat::Human;
-    let terminal = speaks.then(|| Errands::new("xps-terminal")).transpose().map_err(Failure::Thread)?;
+    let terminal = speaks.then(|| BackgroundTasks::new("xps-terminal")).transpose().map_err(Failure::Thread)?;
     let manager = Manager::new().map_err(Failure::Thread)?;
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
@@ -76,7 +76,7 @@ fn operate_to_end(
     let process = ProcessSettings::of(&config);
     signals::keep_to_the_end();
     let server = Server::start(config)?;
-    tell_choice(&server);
+    log_choice(&server);
     overrides.tell();
     // A process that another one of ours started has to say that the service is this one now.
     manager.tell([NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
@@ -89,7 +89,7 @@ fn operate_to_end(
     let shared = Rc::clone(&last);
     server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process, last: shared })?;
     // The workers that used them have ended.
-    let lost = access::finish(ACCESS_LOG_TIMEOUT);
+    let lost = access_log::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
         tracing::warn!(dropped = lost, "access log lines were lost in all");
     }
@@ -99,7 +99,7 @@ fn operate_to_end(
 /// The terminal or the service manager that a server was started from.
 struct Console {
     /// Unless nothing is to be said.
-    terminal: Option<Errands>,
+    terminal: Option<BackgroundTasks>,
     manager: Manager,
     drain_timeout: Period,
     descriptors: Option<u64>,
@@ -107,10 +107,10 @@ struct Console {
     overrides: Overrides,
     process: ProcessSettings,
     /// How the session ended that was the last to end.
-    last: Rc<Cell<Option<Farewell>>>,
+    last: Rc<Cell<Option<SessionEnd>>>,
 }
 
-impl Operator for Console {
+impl ServerHooks for Console {
     fn on_drain(&mut self, connections: usize, cause: DrainCause) {
         match cause {
             DrainCause::Stopped => self.manager.tell([NotifyState::Stopping]),
@@ -145,7 +145,7 @@ impl Operator for Console {
             .ok()
     }
 
-    fn on_ended(&mut self, last: Option<Farewell>) {
+    fn on_ended(&mut self, last: Option<SessionEnd>) {
         self.last.set(last);
     }
 
@@ -162,16 +162,16 @@ impl Operator for Console {
 }
 
 /// The service manager that asked to be told (sd_notify(3)), if one did.
-struct Manager(Option<Errands>);
+struct Manager(Option<BackgroundTasks>);
 
 impl Manager {
     fn new() -> io::Result<Self> {
-        std::env::var_os("NOTIFY_SOCKET").map(|_| Errands::new("xps-manager")).transpose().map(Self)
+        std::env::var_os("NOTIFY_SOCKET").map(|_| BackgroundTasks::new("xps-manager")).transpose().map(Self)
     }
 
     fn tell<const N: usize>(&self, states: [NotifyState<'static>; N]) {
-        if let Some(errands) = &self.0 {
-            errands.run(move || {
+        if let Some(background_tasks) = &self.0 {
+            background_tasks.run(move || {
                 if let Err(error) = sd_notify::notify(&states) {
                     tracing::warn!(%error, "the service manager cannot be told");
                 }
@@ -220,7 +220,7 @@ fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
 }
 
 /// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
-fn tell_choice(server: &Server) {
+fn log_choice(server: &Server) {
     let Selection { backend, reason, is_fallback, remedy, .. } = server.selection();
     let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
     if *is_fallback {
@@ -231,26 +231,28 @@ fn tell_choice(server: &Server) {
 }
 
 /// Whether a connection may need a descriptor besides its own: an upstream's, or a file's.
-fn takes_another(service: &Service) -> bool {
+fn takes_another(service: &ServiceConfig) -> bool {
     match service {
-        Service::TcpProxy(..) | Service::SendFile { .. } | Service::Receive { .. } => true,
-        Service::Http(front) => {
-            let mut routes = front.hosts.iter().flat_map(|host| &host.routes);
+        ServiceConfig::TcpProxy(..) | ServiceConfig::SendFile { .. } | ServiceConfig::Receive { .. } => true,
+        ServiceConfig::Http(router) => {
+            let mut routes = router.hosts.iter().flat_map(|host| &host.routes);
             routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))
         }
-        Service::Echo | Service::Reverse | Service::SendText(_) => false,
+        ServiceConfig::Echo | ServiceConfig::Reverse | ServiceConfig::SendText(_) => false,
     }
 }
 
 /// How many folders a worker holds open for this.
-fn served_folders(service: &Service) -> usize {
+fn served_folders(service: &ServiceConfig) -> usize {
     match service {
-        Service::Http(front) => {
-            let routes = front.hosts.iter().flat_map(|host| &host.routes);
-            routes.filter(|route| matches!(&route.handler, HandlerConfig::Site(site) if site.root.is_some())).count()
+        ServiceConfig::Http(router) => {
+            let routes = router.hosts.iter().flat_map(|host| &host.routes);
+            routes
+                .filter(|route| matches!(&route.handler, HandlerConfig::Files(file_route) if file_route.root.is_some()))
+                .count()
         }
-        Service::SendFile { .. } | Service::Receive { .. } => 1,
-        Service::Echo | Service::Reverse | Service::TcpProxy(..) | Service::SendText(_) => 0,
+        ServiceConfig::SendFile { .. } | ServiceConfig::Receive { .. } => 1,
+        ServiceConfig::Echo | ServiceConfig::Reverse | ServiceConfig::TcpProxy(..) | ServiceConfig::SendText(_) => 0,
     }
 }
 
@@ -269,9 +271,9 @@ const FEW_CONNECTIONS: usize = 64;
 /// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
 /// whose file or upstream cannot be opened.
 fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
-    let serves = |is: fn(&Service) -> bool| listeners.iter().any(|listener| is(&listener.service));
+    let serves = |is: fn(&ServiceConfig) -> bool| listeners.iter().any(|listener| is(&listener.service));
     let for_files =
-        if serves(|service| matches!(service, Service::Http(_))) { descriptors / OPEN_FILES_SHARE } else { 0 };
+        if serves(|service| matches!(service, ServiceConfig::Http(_))) { descriptors / OPEN_FILES_SHARE } else { 0 };
     let each = if serves(takes_another) { 2 } else { 1 };
     let folders: usize = listeners.iter().map(|listener| served_folders(&listener.service)).sum();
     let own = OWN_DESCRIPTORS + (folders as u64).saturating_sub(OWN_FOLDERS);
@@ -310,7 +312,7 @@ mod tests {
     #[test]
     fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
         let listen = |texts: &[&str]| {
-            let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), Service::Echo);
+            let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), ServiceConfig::Echo);
             refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
         };
         assert!(matches!(listen(&["8004", ":8004"]), Err(Failure::ListedTwice(_))));

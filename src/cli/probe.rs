@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::ProbeOptions;
 use super::failure::Failure;
 use crate::driver::limits::{self, ResourceLimit};
-use crate::driver::probe::{self, Available, Circumstances, Selection, Unavailable};
+use crate::driver::probe::{self, Available, Environment, Selection, Unavailable};
 use crate::driver::{Feature, FeatureSet, RingSize};
 
 /// Fewer descriptors than this are worth a word: two for each proxied connection.
@@ -22,7 +22,7 @@ const PORTS_WANTED: usize = 20_000;
 /// Everything that was found out.
 struct Report {
     kernel: String,
-    circumstances: Circumstances,
+    environment: Environment,
     workers: usize,
     io_uring: Result<Available, Unavailable>,
     choice: Result<Selection, Unavailable>,
@@ -53,7 +53,7 @@ impl Report {
         let io_uring = probe::availability(off, workers);
         Self {
             kernel: limits::kernel_release(),
-            circumstances: Circumstances::observe(),
+            environment: Environment::observe(),
             workers,
             choice: probe::choose_by(io_uring.clone(), off, workers),
             io_uring,
@@ -131,8 +131,8 @@ impl Report {
                 }
             }
         }
-        writeln!(text, "  sysctl setting     {}", disabled_text(self.circumstances.io_uring_disabled))?;
-        writeln!(text, "  seccomp            {}", seccomp_text(self.circumstances.seccomp_mode))?;
+        writeln!(text, "  sysctl setting     {}", disabled_text(self.environment.io_uring_disabled))?;
+        writeln!(text, "  seccomp            {}", seccomp_text(self.environment.seccomp_mode))?;
         writeln!(text, "epoll         available")?;
         let quota = self.cgroup_quota.map_or(String::new(), |cpus| format!(" (control group's quota: {cpus:.2})"));
         writeln!(text, "processors    {}{quota}", self.cpus)?;
@@ -179,8 +179,8 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "kernel": self.kernel,
             "auto": choice,
-            "io_uring_disabled": self.circumstances.io_uring_disabled,
-            "seccomp_mode": self.circumstances.seccomp_mode,
+            "io_uring_disabled": self.environment.io_uring_disabled,
+            "seccomp_mode": self.environment.seccomp_mode,
             "io_uring": io_uring,
             "epoll": { "available": true },
             "limits": {

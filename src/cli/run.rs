@@ -8,7 +8,7 @@ use super::Invocation;
 use super::args::{RunOptions, Settings};
 use super::failure::Failure;
 use super::operate::operate;
-use crate::config::build::Builder;
+use crate::config::build::ConfigBuilder;
 use crate::config::file::Profile;
 use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
@@ -19,7 +19,7 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
     // The way to it, not where that leads now: a link on it may be switched to another release before the next reload.
     let (folder, path) = place(&options.file)?;
     let log = options.log.clone();
-    let mut builder = Builder::new(&folder);
+    let mut builder = ConfigBuilder::new(&folder);
     let mut is_running = false;
     let mut load = move || -> Result<ServerConfig, Failure> {
         if std::mem::replace(&mut is_running, true) {

@@ -13,15 +13,15 @@ use super::units::StatusPage;
 use crate::config::build;
 use crate::config::file::File;
 use crate::config::{
-    AnswerConfig, ForwardConfig, FrontConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ServerConfig,
-    Service, SiteConfig, start,
+    FileRouteConfig, ForwardConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ResponseConfig,
+    RouterConfig, ServerConfig, ServiceConfig, start,
 };
-use crate::driver::{Links, limits};
+use crate::driver::{SymlinkPolicy, limits};
 use crate::file::compress::Compression;
 use crate::http::error_page::ErrorPages;
-use crate::session::{Ending, Farewell, Naming};
-use crate::telemetry::access::{AccessFormat, AccessLog};
-use crate::upstream::{GroupConfig, Rules};
+use crate::session::{CloseReason, Naming, SessionEnd};
+use crate::telemetry::access_log::{AccessFormat, AccessLog};
+use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// Relays to upstreams.
 pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failure> {
@@ -36,10 +36,10 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
             ..ForwardConfig::new(group)
         };
         let log = access_log(&options.access_log, options.access_format)?;
-        Service::Http(FrontConfig::of(HandlerConfig::Forward(Box::new(forward)), AnswerConfig::default(), log))
+        ServiceConfig::Http(RouterConfig::of(HandlerConfig::Forward(Box::new(forward)), ResponseConfig::default(), log))
     } else {
         refuse_options_of_http(invocation)?;
-        Service::TcpProxy(group, Rules { tries_max: 0, connect_timeout })
+        ServiceConfig::TcpProxy(group, ConnectPolicy { tries_max: 0, connect_timeout })
     };
     config.listeners = each(&options.listen, socket, &service);
     operate(config, log, &[], None, invocation)
@@ -95,28 +95,28 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
         level: options.compression_level,
         ..Compression::default()
     };
-    let site = SiteConfig {
+    let file_route = FileRouteConfig {
         root: Some(root),
         index: options.index,
         listing: !options.no_listing,
         dot_files: options.dot_files,
         fallback: options.fallback,
-        links: if options.no_symlinks { Links::Refuse } else { Links::Follow },
+        symlinks: if options.no_symlinks { SymlinkPolicy::Refuse } else { SymlinkPolicy::Follow },
         compression: (!options.no_compression).then_some(compression),
         precompressed: !options.no_precompressed,
         charset: options.charset,
-        ..SiteConfig::default()
+        ..FileRouteConfig::default()
     };
-    let answers = AnswerConfig {
+    let responses = ResponseConfig {
         server_name: Some(options.server_name).filter(|name| !name.is_empty()),
         replaced: options.header.iter().map(|header| header.0.name.clone()).collect(),
         fields: options.header.into_iter().map(|header| (header.0.name, header.0.value)).collect(),
         error_pages: error_pages(&options.error_page)?,
         cors: options.cors,
-        ..AnswerConfig::default()
+        ..ResponseConfig::default()
     };
-    let front = FrontConfig::of(HandlerConfig::Site(Box::new(site)), answers, access);
-    let service = Service::Http(front);
+    let router = RouterConfig::of(HandlerConfig::Files(Box::new(file_route)), responses, access);
+    let service = ServiceConfig::Http(router);
     config.listeners = each(&options.listen, &options.socket, &service);
     operate(config, &options.log, &[], None, invocation)
 }
@@ -133,14 +133,14 @@ fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
 /// Sends back.
 pub fn echo(options: &EchoOptions, invocation: &Invocation) -> Result<(), Failure> {
     let EchoOptions { listen, server, socket, pipe, log } = options;
-    let listeners = each(listen, socket, &Service::Echo);
+    let listeners = each(listen, socket, &ServiceConfig::Echo);
     operate(ServerConfig { listeners, ..config_of(&[server, pipe]) }, log, &[], None, invocation)
 }
 
 /// Sends back reversed.
 pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), Failure> {
     let ReverseOptions { listen, once, server, socket, pipe, line, log } = options;
-    let listeners = each(listen, socket, &Service::Reverse);
+    let listeners = each(listen, socket, &ServiceConfig::Reverse);
     let config = ServerConfig { listeners, ..config_of(&[server, pipe, line]) };
     if !*once {
         return operate(config, log, &[], None, invocation);
@@ -158,7 +158,7 @@ pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), 
 pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure> {
     let SendOptions { file, listen, root, server, socket, log } = options;
     let (root, path) = beneath(&file, root)?;
-    let listeners = each(&listen, &socket, &Service::SendFile { root, path, on_missing: OnMissing::Refuse });
+    let listeners = each(&listen, &socket, &ServiceConfig::SendFile { root, path, on_missing: OnMissing::Refuse });
     operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
 }
 
@@ -175,7 +175,7 @@ pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), F
         Ok(_) if !force && !keep => return Err(Failure::FileThere(file)),
         Ok(_) | Err(_) => {}
     }
-    let service = Service::Receive { root, name, naming: Naming { is_numbered: keep, replaces: force } };
+    let service = ServiceConfig::Receive { root, name, naming: Naming { is_numbered: keep, replaces: force } };
     let config = ServerConfig { listeners: each(&listen, &socket, &service), ..config_of(&[&server, &pipe]) };
     if keep {
         return operate(config, &log, &[], None, invocation);
@@ -185,8 +185,8 @@ pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), F
         return Err(Failure::Usage(message.to_owned()));
     }
     let reason = match operate_once(config, &log, invocation)? {
-        Some(Farewell { ending: Ending::Done, .. }) => return Ok(()),
-        Some(farewell) => farewell.to_string(),
+        Some(SessionEnd { close_reason: CloseReason::Done, .. }) => return Ok(()),
+        Some(session_end) => session_end.to_string(),
         None => "no client came".to_owned(),
     };
     Err(Failure::NotReceived { path: file, reason })
@@ -236,7 +236,7 @@ fn leads_into(file: &Path, root: &Path) -> Result<(), Failure> {
     Err(Failure::LeadsOut { path: file.to_owned(), target, root: root.to_owned() })
 }
 
-fn each(listen: &[ListenAddress], socket: &SocketOptions, service: &Service) -> Vec<ListenerConfig> {
+fn each(listen: &[ListenAddress], socket: &SocketOptions, service: &ServiceConfig) -> Vec<ListenerConfig> {
     let with_mode = |address: &ListenAddress| match address.clone() {
         ListenAddress::Unix { path, mode } => ListenAddress::Unix { path, mode: mode.or(socket.socket_mode) },
         inet @ ListenAddress::Inet(_) => inet,

@@ -19,7 +19,7 @@ pub struct Header {
 
 /// A field that may be added to an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnswerHeader(pub Header);
+pub struct ResponseHeader(pub Header);
 
 /// A page for a status: `404=missing.html`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl FromStr for Header {
     }
 }
 
-impl FromStr for AnswerHeader {
+impl FromStr for ResponseHeader {
     type Err = ArgumentError;
 
     fn from_str(text: &str) -> Result<Self, ArgumentError> {
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(text.parse::<Header>(), Err(ArgumentError::Header), "{text}");
         }
         for text in ["content-length: 5", "Transfer-Encoding: chunked", "Connection: close", "Date: now"] {
-            assert_eq!(text.parse::<AnswerHeader>(), Err(ArgumentError::OwnField), "{text}");
+            assert_eq!(text.parse::<ResponseHeader>(), Err(ArgumentError::OwnField), "{text}");
             assert!(text.parse::<Header>().is_ok(), "a request may have it: {text}");
         }
     }

@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 
 mod forward;
 
-use self::forward::rules;
+use self::forward::connect_policy;
 use super::file::{
-    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Listener, Origin, Place, Protocol, Route,
+    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, ListenTarget, Listener, Origin, Protocol, Route,
     RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
-    AnswerConfig, FrontConfig, HandlerConfig, HostConfig, Limits, ListenAddress, ListenerConfig, RouteConfig,
-    ServerConfig, Service, SiteConfig,
+    FileRouteConfig, HandlerConfig, Limits, ListenAddress, ListenerConfig, ResponseConfig, RouteConfig, RouterConfig,
+    ServerConfig, ServiceConfig, VirtualHostConfig,
 };
-use crate::admission::{Access, AdmissionConfig, Network, RateConfig};
-use crate::driver::{InvalidUnixPath, Links, UnixPath};
+use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
 use crate::file::media_type::MediaType;
 use crate::http::Status;
 use crate::http::error_page::ErrorPage;
 use crate::http::forward::BadRule;
-use crate::http::redirect::Template;
-use crate::telemetry::access::{AccessFormat, AccessLog, WeakAccessLog};
+use crate::http::redirect::RedirectTemplate;
+use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
+use crate::telemetry::access_log::{AccessFormat, AccessLog, WeakAccessLog};
 
 /// Why a document that is well cannot be put into practice here.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +68,14 @@ pub enum BuildError {
 
 /// Builds what a server is told. An access log that is open, and named again, goes on as it is.
 #[derive(Debug)]
-pub struct Builder {
+pub struct ConfigBuilder {
     /// Where relative paths begin: the file's folder.
     folder: PathBuf,
     /// The logs that are still in use; without a path, standard output.
     logs: HashMap<(Option<PathBuf>, AccessFormat), WeakAccessLog>,
 }
 
-impl Builder {
+impl ConfigBuilder {
     /// Relative paths begin at `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), logs: HashMap::new() }
@@ -88,37 +88,39 @@ impl Builder {
     pub fn server(&mut self, file: &File, workers: usize) -> Result<ServerConfig, BuildError> {
         let limits = Limits::from(&file.limits);
         let mut listeners: Vec<ListenerConfig> = Vec::new();
-        let mut fronts: Vec<(&Listener, Vec<&Server>)> = Vec::new();
+        let mut http_listeners: Vec<(&Listener, Vec<&Server>)> = Vec::new();
         for server in &file.servers {
             for listener in &server.listeners {
                 match server.protocol {
                     Protocol::Tcp => {
                         let service = self.tcp_service(server, &limits)?;
-                        let (address, access) = (self.place(&listener.place)?, access(server));
+                        let (address, access) = (self.target(&listener.target)?, access(server));
                         let expects_proxy_header = listener.accept_proxy_protocol;
                         listeners.push(ListenerConfig { address, access, expects_proxy_header, service });
                     }
-                    Protocol::Http => match fronts.iter_mut().find(|(other, _)| other.place == listener.place) {
-                        Some((_, servers)) => servers.push(server),
-                        None => fronts.push((listener, vec![server])),
-                    },
+                    Protocol::Http => {
+                        match http_listeners.iter_mut().find(|(other, _)| other.target == listener.target) {
+                            Some((_, servers)) => servers.push(server),
+                            None => http_listeners.push((listener, vec![server])),
+                        }
+                    }
                 }
             }
         }
-        for (listener, servers) in fronts {
-            let service = Service::Http(self.front(file, &servers, &limits)?);
+        for (listener, servers) in http_listeners {
+            let service = ServiceConfig::Http(self.router(file, &servers, &limits)?);
             let expects_proxy_header = listener.accept_proxy_protocol;
-            let address = self.place(&listener.place)?;
+            let address = self.target(&listener.target)?;
             listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
         }
         Ok(ServerConfig { listeners, ..without_listeners(file, workers) })
     }
 
     /// Where a listener is.
-    fn place(&self, place: &Place) -> Result<ListenAddress, BuildError> {
-        Ok(match place {
-            Place::Tcp(ip, port) => ListenAddress::Inet((*ip, *port).into()),
-            Place::Unix { path, mode } => ListenAddress::Unix { path: self.socket(path)?, mode: *mode },
+    fn target(&self, target: &ListenTarget) -> Result<ListenAddress, BuildError> {
+        Ok(match target {
+            ListenTarget::Tcp(ip, port) => ListenAddress::Inet((*ip, *port).into()),
+            ListenTarget::Unix { path, mode } => ListenAddress::Unix { path: self.socket(path)?, mode: *mode },
         })
     }
 
@@ -128,24 +130,26 @@ impl Builder {
         UnixPath::new(&path).map_err(|error| BuildError::Socket { path, error })
     }
 
-    fn tcp_service(&self, server: &Server, limits: &Limits) -> Result<Service, BuildError> {
+    fn tcp_service(&self, server: &Server, limits: &Limits) -> Result<ServiceConfig, BuildError> {
         let tcp = &server.tcp;
         Ok(match tcp.handler {
-            Some(Handler::Reverse) => Service::Reverse,
-            Some(Handler::TcpProxy) => Service::TcpProxy(self.group(&tcp.group)?, rules(&tcp.group, limits)),
+            Some(Handler::Reverse) => ServiceConfig::Reverse,
+            Some(Handler::TcpProxy) => {
+                ServiceConfig::TcpProxy(self.group(&tcp.group)?, connect_policy(&tcp.group, limits))
+            }
             Some(Handler::SendFile) => {
                 let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));
                 let folder = file.parent().unwrap_or(&self.folder).to_owned();
                 let root = tcp.root.as_deref().map_or(folder, |root| self.folder.join(root));
                 let path = file.strip_prefix(&root).map(Path::to_owned).unwrap_or(file);
-                Service::SendFile { root, path, on_missing: tcp.on_missing.into() }
+                ServiceConfig::SendFile { root, path, on_missing: tcp.on_missing.into() }
             }
             // The checks demand a handler.
-            Some(Handler::Echo) | None => Service::Echo,
+            Some(Handler::Echo) | None => ServiceConfig::Echo,
         })
     }
 
-    fn front(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<FrontConfig, BuildError> {
+    fn router(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<RouterConfig, BuildError> {
         let mut hosts = Vec::with_capacity(servers.len());
         // Who names no hosts is for those that nobody names, and stands first.
         let (nameless, named): (Vec<&Server>, Vec<&Server>) =
@@ -159,31 +163,31 @@ impl Builder {
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
                     handler: self.handler(file, route, limits)?,
-                    answers: self.answers(file, route)?,
+                    responses: self.responses(file, route)?,
                 });
             }
-            let target = server.access_log.as_ref().unwrap_or(&file.access_log);
+            let log_target = server.access_log.as_ref().unwrap_or(&file.access_log);
             let format = server.access_format.unwrap_or(file.access_format);
-            let access_log = self.access_log(target, format.into())?;
-            hosts.push(HostConfig { names: names.collect(), access: access(server), access_log, routes });
+            let access_log = self.access_log(log_target, format.into())?;
+            hosts.push(VirtualHostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
-        let answers = AnswerConfig {
+        let responses = ResponseConfig {
             server_name: server_name(file),
             cors: origin(file.cors.as_ref()),
-            ..AnswerConfig::default()
+            ..ResponseConfig::default()
         };
-        Ok(FrontConfig { answers, hosts })
+        Ok(RouterConfig { responses, hosts })
     }
 
     /// How xps answers in its own name on a route.
-    fn answers(&self, file: &File, route: &Route) -> Result<AnswerConfig, BuildError> {
+    fn responses(&self, file: &File, route: &Route) -> Result<ResponseConfig, BuildError> {
         let rules = &route.files.headers;
         let page = |(status, path): (&ErrorStatus, &PathBuf)| {
             let path = self.folder.join(path);
             let page = error_page(&path).map_err(|error| BuildError::ErrorPage { path, error })?;
             Ok((Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR), page))
         };
-        Ok(AnswerConfig {
+        Ok(ResponseConfig {
             server_name: server_name(file),
             cors: cors(file, route),
             fields: (rules.set.iter().chain(&rules.add))
@@ -220,7 +224,7 @@ impl Builder {
 
     fn handler(&self, file: &File, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {
         Ok(match route.kind {
-            RouteKind::FileServe => HandlerConfig::Site(Box::new(self.site(&route.files))),
+            RouteKind::FileServe => HandlerConfig::Files(Box::new(self.file_route(&route.files))),
             RouteKind::ReverseProxy => {
                 let mut forward = self.forward(&route.proxy, route, limits)?;
                 forward.response.cors = cors(file, route);
@@ -231,8 +235,8 @@ impl Builder {
         })
     }
 
-    fn site(&self, options: &FileOptions) -> SiteConfig {
-        SiteConfig {
+    fn file_route(&self, options: &FileOptions) -> FileRouteConfig {
+        FileRouteConfig {
             root: options.dir_path.as_ref().map(|path| self.folder.join(path)),
             index: options.index.iter().map(|path| path.0.clone()).collect(),
             listing: options.listing,
@@ -243,9 +247,9 @@ impl Builder {
             },
             dot_files: options.dot_files,
             fallback: options.fallback.as_ref().map(|path| path.0.clone()),
-            links: match options.symlinks {
-                Symlinks::Beneath => Links::Follow,
-                Symlinks::Refuse => Links::Refuse,
+            symlinks: match options.symlinks {
+                Symlinks::Beneath => SymlinkPolicy::Follow,
+                Symlinks::Refuse => SymlinkPolicy::Refuse,
             },
             compression: options.compresses().then(|| compression(options)),
             precompressed: options.precompressed,
@@ -330,7 +334,7 @@ fn networks(allow: &[Network], deny: &[Network]) -> Access {
 
 fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
     let text = route.redirect_url.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
-    let url = Template::parse(text).map_err(|_| refused(text, BadRule { reason: "a variable is unknown" }))?;
+    let url = RedirectTemplate::parse(text).map_err(|_| refused(text, BadRule { reason: "a variable is unknown" }))?;
     let status = Status::from_code(route.http_status_code).unwrap_or(Status::FOUND);
     Ok(HandlerConfig::Redirect { status, url })
 }

@@ -10,21 +10,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::address::{InvalidUpstreamAddress, ListenAddress, UpstreamAddress, overlap};
-use crate::admission::{Access, AdmissionConfig};
 use crate::buffer::PoolConfig;
 pub use crate::driver::probe::BackendChoice;
-use crate::driver::{FeatureSet, Links, OffloadLimits};
+use crate::driver::{FeatureSet, OffloadLimits, SymlinkPolicy};
 use crate::file::charset::Charset;
 use crate::file::compress::Compression;
 use crate::file::listing;
 use crate::file::store::StoreLimits;
 use crate::http::error_page::ErrorPages;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
-use crate::http::redirect::Template;
+use crate::http::redirect::RedirectTemplate;
 use crate::http::{HeadLimits, Status};
+use crate::limit::{Access, AdmissionConfig};
 use crate::session::Naming;
-use crate::telemetry::access::AccessLog;
-use crate::upstream::{GroupConfig, KeepAlive, Rules};
+use crate::telemetry::access_log::AccessLog;
+use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 
 /// Everything a server needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -55,27 +55,27 @@ pub struct ListenerConfig {
     /// Connections begin with a header of the PROXY protocol.
     pub expects_proxy_header: bool,
     /// What a connection to it is for.
-    pub service: Service,
+    pub service: ServiceConfig,
 }
 
 impl ListenerConfig {
     /// A listener for everybody.
-    pub fn new(address: ListenAddress, service: Service) -> Self {
+    pub fn new(address: ListenAddress, service: ServiceConfig) -> Self {
         Self { address, access: Access::default(), expects_proxy_header: false, service }
     }
 }
 
 /// What a connection is for.
 #[derive(Clone, Debug)]
-pub enum Service {
+pub enum ServiceConfig {
     /// Sends back what it receives.
     Echo,
     /// Sends each line back reversed.
     Reverse,
     /// Joins the connection to one to an upstream.
-    TcpProxy(GroupConfig, Rules),
+    TcpProxy(GroupConfig, ConnectPolicy),
     /// Speaks HTTP/1.1.
-    Http(FrontConfig),
+    Http(RouterConfig),
     /// Sends these bytes, then closes.
     SendText(&'static [u8]),
     /// Sends a file, then closes.
@@ -108,7 +108,7 @@ pub enum OnMissing {
     Close,
 }
 
-impl Service {
+impl ServiceConfig {
     /// The service's name, for banners and logs.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -125,16 +125,16 @@ impl Service {
 
 /// What an HTTP listener offers.
 #[derive(Clone, Debug)]
-pub struct FrontConfig {
+pub struct RouterConfig {
     /// How it is answered where there is no route.
-    pub answers: AnswerConfig,
+    pub responses: ResponseConfig,
     /// The hosts; the first one also serves names that none of them has. Without any, everything is 404.
-    pub hosts: Vec<HostConfig>,
+    pub hosts: Vec<VirtualHostConfig>,
 }
 
 /// Host names, and what is served under them.
 #[derive(Clone, Debug)]
-pub struct HostConfig {
+pub struct VirtualHostConfig {
     /// Names in lower case; `*.example.org` is any name beneath, a port behind one means that port only. None: this host is
     /// for everybody whom no other one has.
     pub names: Vec<String>,
@@ -153,24 +153,24 @@ pub struct RouteConfig {
     pub prefix: Vec<u8>,
     /// Who may see it.
     pub access: Access,
-    /// Whether a connection goes on after an answer.
+    /// Whether a connection goes on after a response.
     pub keep_alive: bool,
     /// What answers.
     pub handler: HandlerConfig,
     /// How xps answers here in its own name: files, errors, all that no upstream has said.
-    pub answers: AnswerConfig,
+    pub responses: ResponseConfig,
 }
 
-/// What the answers have that xps gives in its own name.
+/// What the responses have that xps gives in its own name.
 #[derive(Clone, Debug)]
-pub struct AnswerConfig {
+pub struct ResponseConfig {
     /// The `Server` field; `None`: none.
     pub server_name: Option<String>,
-    /// Fields added to every answer that is not an error.
+    /// Fields added to every response that is not an error.
     pub fields: Vec<(String, String)>,
     /// Fields left out of errors.
     pub without: Vec<String>,
-    /// Fields left out of all other answers: the same, and those that `fields` are to replace.
+    /// Fields left out of all other responses: the same, and those that `fields` are to replace.
     pub replaced: Vec<String>,
     /// Pages in place of ours.
     pub error_pages: ErrorPages,
@@ -178,7 +178,7 @@ pub struct AnswerConfig {
     pub cors: Option<String>,
 }
 
-impl Default for AnswerConfig {
+impl Default for ResponseConfig {
     fn default() -> Self {
         let server_name = Some("xps".to_owned());
         Self {
@@ -196,7 +196,7 @@ impl Default for AnswerConfig {
 #[derive(Clone, Debug)]
 pub enum HandlerConfig {
     /// Files.
-    Site(Box<SiteConfig>),
+    Files(Box<FileRouteConfig>),
     /// Upstreams.
     Forward(Box<ForwardConfig>),
     /// Another URL.
@@ -204,19 +204,19 @@ pub enum HandlerConfig {
         /// 300 to 399.
         status: Status,
         /// Where to.
-        url: Template,
+        url: RedirectTemplate,
     },
     /// What the server counts.
     Metrics,
 }
 
-impl FrontConfig {
+impl RouterConfig {
     /// One handler for everything.
-    pub fn of(handler: HandlerConfig, answers: AnswerConfig, access_log: Option<AccessLog>) -> Self {
+    pub fn of(handler: HandlerConfig, responses: ResponseConfig, access_log: Option<AccessLog>) -> Self {
         let (prefix, access) = (Vec::new(), Access::default());
-        let route = RouteConfig { prefix, access, keep_alive: true, handler, answers: answers.clone() };
-        let host = HostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
-        Self { answers, hosts: vec![host] }
+        let route = RouteConfig { prefix, access, keep_alive: true, handler, responses: responses.clone() };
+        let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
+        Self { responses, hosts: vec![host] }
     }
 }
 
@@ -235,7 +235,7 @@ pub struct ForwardConfig {
     pub keep_alive: KeepAlive,
     /// What becomes of a request's head.
     pub request: RequestRules,
-    /// What becomes of an answer's head.
+    /// What becomes of a response's head.
     pub response: ResponseRules,
     /// Whether requests to speak another protocol, such as WebSocket, are passed on.
     pub upgrades: bool,
@@ -262,7 +262,7 @@ impl ForwardConfig {
 
 /// A folder that is served, and how.
 #[derive(Clone, Debug)]
-pub struct SiteConfig {
+pub struct FileRouteConfig {
     /// The folder that is served; `None`: the built-in welcome pages.
     pub root: Option<PathBuf>,
     /// Files that stand for their folder, the first that exists.
@@ -278,7 +278,7 @@ pub struct SiteConfig {
     /// This file, relative to the root, is served in place of what does not exist (single-page applications).
     pub fallback: Option<String>,
     /// What becomes of symbolic links.
-    pub links: Links,
+    pub symlinks: SymlinkPolicy,
     /// Files that become smaller are sent compressed to clients that understand it; `None`: none are.
     pub compression: Option<Compression>,
     /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
@@ -288,7 +288,7 @@ pub struct SiteConfig {
     pub charset: Charset,
 }
 
-impl Default for SiteConfig {
+impl Default for FileRouteConfig {
     /// The welcome pages, without listings.
     fn default() -> Self {
         Self {
@@ -299,7 +299,7 @@ impl Default for SiteConfig {
             unlisted: Status::FORBIDDEN,
             dot_files: false,
             fallback: None,
-            links: Links::Follow,
+            symlinks: SymlinkPolicy::Follow,
             compression: Some(Compression::default()),
             precompressed: true,
             charset: Charset::Auto,
@@ -318,11 +318,11 @@ pub struct HttpLimits {
     pub keep_alive_timeout: Duration,
     /// How long it may wait for it once the server is stopping: a request that comes within is answered, as the last.
     pub drain_idle_timeout: Duration,
-    /// How long a client may take nothing of an answer, and either side nothing of what the other had sent before it broke off.
+    /// How long a client may take nothing of a response, and either side nothing of what the other had sent before it broke off.
     pub send_timeout: Duration,
-    /// How long the body of a request that nobody wants may take, from the answer to its end.
+    /// How long the body of a request that nobody wants may take, from the response to its end.
     pub body_timeout: Duration,
-    /// Bytes of an answer that a client takes each second at least, on average over `send_timeout`; 0: any number.
+    /// Bytes of a response that a client takes each second at least, on average over `send_timeout`; 0: any number.
     pub send_rate_min: u64,
     /// Bytes of a request's body that is passed on which a client sends each second at least, on average over
     /// `body_timeout`; 0: any number.

@@ -14,8 +14,8 @@ use super::worker::Worker;
 use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
 use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, UringConfig};
-use crate::session::{Ending, Farewell, Template};
-use crate::upstream::{Group, GroupConfig, Rules};
+use crate::session::{CloseReason, Service, SessionEnd};
+use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
 
 /// Why a client's connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +27,12 @@ pub enum ClientError {
     #[error("the event loop failed: {0}")]
     Driver(#[from] io::Error),
     /// The connection did not come about, or broke.
-    #[error("{upstream}: {farewell}")]
+    #[error("{upstream}: {session_end}")]
     Connection {
         /// Where to.
         upstream: UpstreamAddress,
         /// Why.
-        farewell: Farewell,
+        session_end: SessionEnd,
     },
 }
 
@@ -69,18 +69,18 @@ fn join(
     limits: Limits,
 ) -> Result<(), ClientError> {
     let drain_timeout = limits.drain_timeout;
-    let rules = Rules { tries_max: 0, connect_timeout: limits.connect_timeout };
+    let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout: limits.connect_timeout };
     let mut core = Core::new(limits);
     let socket = driver.adopt(stream);
     let now = driver.now();
-    let relay = Template::Proxy(Group::new(GroupConfig::of([upstream.clone()]), 0), rules);
+    let relay = Service::Proxy(UpstreamGroup::new(GroupConfig::of([upstream.clone()]), 0), connect_policy);
     core.add_session(socket, Peer::Local, &Rc::new(relay.into()), now);
     // With nothing to listen on, the worker is finished when this session is.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();
     let core = Worker::new(driver, core, inbox, drain_timeout).run()?;
-    match core.farewell() {
-        Some(Farewell { ending: Ending::Done, .. }) | None => Ok(()),
-        Some(farewell) => Err(ClientError::Connection { upstream, farewell }),
+    match core.session_end() {
+        Some(SessionEnd { close_reason: CloseReason::Done, .. }) | None => Ok(()),
+        Some(session_end) => Err(ClientError::Connection { upstream, session_end }),
     }
 }

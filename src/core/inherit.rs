@@ -37,13 +37,13 @@ const FIRST_OF_MANAGER: RawFd = 3;
 
 /// The listening sockets that this process was given.
 #[derive(Debug, Default)]
-pub struct Inherited {
-    sockets: Vec<Handed>,
+pub struct InheritedSockets {
+    sockets: Vec<HandedSocket>,
 }
 
 /// A listening socket that is handed over.
 #[derive(Debug)]
-pub struct Handed {
+pub struct HandedSocket {
     /// Where it listens.
     pub address: Address,
     /// The socket.
@@ -52,7 +52,7 @@ pub struct Handed {
     pub has_file: bool,
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// What the environment says. To be called once, before the process opens anything by itself.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Inherited {
         for fd in named_in(INHERIT).into_iter().chain(named_by_manager()) {
             let socket = descriptors::inherit_listener(fd)?;
             match address_of(&SockRef::from(&socket).local_addr()?) {
-                Some(address) => sockets.push(Handed { address, socket, has_file: with_file.contains(&fd) }),
+                Some(address) => sockets.push(HandedSocket { address, socket, has_file: with_file.contains(&fd) }),
                 None => {
                     tracing::warn!(fd, "an inherited socket has neither internet address nor path, and is not used")
                 }
@@ -73,7 +73,7 @@ impl Inherited {
     }
 
     /// The sockets that listen on this address, all on the same; with port 0, on the first that has its host.
-    pub fn take(&mut self, wanted: &Address) -> Vec<Handed> {
+    pub fn take(&mut self, wanted: &Address) -> Vec<HandedSocket> {
         let is_fit = |is: &Address| match (is, wanted) {
             (Address::Inet(is), Address::Inet(wanted)) if wanted.port() == 0 => is.ip() == wanted.ip(),
             _ => is == wanted,
@@ -123,7 +123,7 @@ fn named_by_manager() -> Vec<RawFd> {
 }
 
 /// Tells the predecessor, if there is one, that this process serves.
-pub fn tell_predecessor() {
+pub fn notify_predecessor() {
     let fd = std::env::var(READY).ok().and_then(|fd| fd.parse().ok());
     if let Some(Ok(pipe)) = fd.map(descriptors::inherit_pipe) {
         // If it is gone, it need not know.
@@ -133,7 +133,7 @@ pub fn tell_predecessor() {
 
 /// What starts this program again, as it was started: by the same path, which may lead to a newer program by then.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct Executable {
     program: PathBuf,
     arguments: Vec<OsString>,
     /// Where it was started; `None`: that folder was gone by then.
@@ -142,14 +142,14 @@ pub struct Origin {
 
 /// A process that is to take this one's place.
 #[derive(Debug)]
-pub struct Successor {
+pub struct ReplacementProcess {
     child: Child,
     ready: File,
 }
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReplacementOutcome {
     /// It serves.
     Serves,
     /// It ended by itself before it did.
@@ -158,7 +158,7 @@ pub enum Outcome {
     Killed,
 }
 
-impl Origin {
+impl Executable {
     /// This process's.
     ///
     /// # Errors
@@ -173,14 +173,14 @@ impl Origin {
     ///
     /// # Errors
     /// What starting a process can fail with.
-    pub fn start_successor(&self, sockets: Vec<Handed>) -> io::Result<Successor> {
+    pub fn start_replacement(&self, sockets: Vec<HandedSocket>) -> io::Result<ReplacementProcess> {
         let (ready, is_ready) = io::pipe()?;
         let is_ready = OwnedFd::from(is_ready);
         // They stay open in the successor alone: here they are closed when it has been started.
         for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]) {
             descriptors::keep_on_exec(descriptor)?;
         }
-        let list = |is_in: fn(&&Handed) -> bool| {
+        let list = |is_in: fn(&&HandedSocket) -> bool| {
             let numbers = sockets.iter().filter(is_in).map(|handed| handed.socket.as_raw_fd().to_string());
             numbers.collect::<Vec<_>>().join(",")
         };
@@ -198,7 +198,7 @@ impl Origin {
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
             .spawn()?;
-        Ok(Successor { child, ready: File::from(OwnedFd::from(ready)) })
+        Ok(ReplacementProcess { child, ready: File::from(OwnedFd::from(ready)) })
     }
 }
 
@@ -221,14 +221,14 @@ fn program(called: &OsStr) -> io::Result<PathBuf> {
     candidates.into_iter().find(is_running).map_or_else(std::env::current_exe, Ok)
 }
 
-impl Successor {
+impl ReplacementProcess {
     /// Its process's number.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until it serves, for so long at most; zero: for as long as it takes.
-    pub fn wait_until_ready(mut self, timeout: Duration) -> Outcome {
+    pub fn wait_until_ready(mut self, timeout: Duration) -> ReplacementOutcome {
         // A pipe cannot be read for a while only; but whoever waits for who reads it can end the process, and with that
         // the pipe.
         let (tell, told) = mpsc::channel();
@@ -248,17 +248,17 @@ impl Successor {
             (Err(_), _) => None,
         };
         match is_ready {
-            Some(true) => Outcome::Serves,
+            Some(true) => ReplacementOutcome::Serves,
             Some(false) => {
                 // It has closed the pipe, so it is about to end; then it must not stay a zombie.
                 let _ = self.child.wait();
-                Outcome::Ended
+                ReplacementOutcome::Ended
             }
             None => {
                 // That it has ended already is no fault.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                Outcome::Killed
+                ReplacementOutcome::Killed
             }
         }
     }

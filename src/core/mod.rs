@@ -3,27 +3,27 @@
 //! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
 //! * [`Worker`] is the loop that joins a core to a driver.
 //! * [`Server`] runs one worker a thread, from binding to the end of the drain.
-//! * [`front_of`] is what an HTTP listener would offer, [`rehearse`] what it would answer, [`look_for`] what it lacks: without a server.
+//! * [`router_of`] is what an HTTP listener would offer, [`dry_run`] what it would answer, [`look_for`] what it lacks: without a server.
 //! * [`client`] runs one session without a listener.
 
-mod blueprint;
-mod census;
 pub mod client;
-mod dry;
-mod entrances;
-mod full;
+mod dry_run;
 pub mod inherit;
+mod limit_notice;
 mod listen;
+mod listeners;
+mod live_counts;
 mod server;
+mod service_builder;
 mod socket_file;
 mod state;
 mod thread;
-mod wheel;
+mod timer_wheel;
 mod worker;
 
-pub use census::{Census, Violation};
-pub use dry::{front_of, look_for, rehearse};
-pub use server::{DrainCause, Operator, RunError, Server, StartError, Stop};
-pub use state::{Core, EntranceId};
-pub use wheel::{TimerId, Wheel};
-pub use worker::{Duties, Message, Worker};
+pub use dry_run::{dry_run, look_for, router_of};
+pub use live_counts::{LiveCounts, Violation};
+pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
+pub use state::{Core, ListenerId};
+pub use timer_wheel::{TimerId, TimerWheel};
+pub use worker::{Message, Worker, WorkerPlan};

@@ -12,24 +12,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::blueprint::Blueprint;
-use super::entrances::Entrances;
-use super::inherit::{self, Inherited, Origin, Outcome};
-use super::thread::{WorkerHandle, WorkerPlan};
-use super::worker::{Duties, Entrance, Message};
-use crate::admission::Admission;
+use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
+use super::listeners::Listeners;
+use super::service_builder::ResolvedService;
+use super::thread::{WorkerHandle, WorkerThreadConfig};
+use super::worker::{ListenerPlan, Message, WorkerPlan};
 use crate::config::ServerConfig;
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
-use crate::session::Farewell;
-use crate::telemetry::metrics::{Counting, Metrics};
+use crate::limit::Admission;
+use crate::session::SessionEnd;
+use crate::telemetry::metrics::{Metrics, WorkerCounters};
 
 /// Running workers.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Address>,
-    entrances: Entrances,
+    listeners: Listeners,
     admission: Arc<Admission>,
     /// Threads that all workers share.
     offload: Offload,
@@ -37,14 +37,14 @@ pub struct Server {
     workers: Vec<WorkerHandle>,
     stop: Stop,
     signals: StopSignals,
-    origin: io::Result<Origin>,
-    succession: Arc<Succession>,
+    executable: io::Result<Executable>,
+    replacement: Arc<Replacement>,
     replace_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
 /// Whoever runs a server, and is asked or told what only they can know or need to know.
-pub trait Operator {
+pub trait ServerHooks {
     /// The server has begun to stop; this many connections were live. It waits for this call, which must not block.
     fn on_drain(&mut self, connections: usize, cause: DrainCause);
 
@@ -55,7 +55,7 @@ pub trait Operator {
     }
 
     /// The server has ended; so did the session that was the last to end, if there was any.
-    fn on_ended(&mut self, last: Option<Farewell>) {
+    fn on_ended(&mut self, last: Option<SessionEnd>) {
         let _ = last;
     }
 
@@ -65,7 +65,7 @@ pub trait Operator {
     }
 }
 
-impl<F: FnMut(usize)> Operator for F {
+impl<F: FnMut(usize)> ServerHooks for F {
     fn on_drain(&mut self, connections: usize, _: DrainCause) {
         self(connections);
     }
@@ -82,7 +82,7 @@ pub enum DrainCause {
 
 /// Whether another process is about to take this one's place.
 #[derive(Debug, Default)]
-struct Succession {
+struct Replacement {
     is_underway: AtomicBool,
     is_done: AtomicBool,
 }
@@ -162,38 +162,38 @@ impl Server {
     /// # Errors
     /// Nothing is left running then.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        let origin = Origin::of_this_process();
-        let mut inherited = Inherited::from_environment().map_err(StartError::Inherit)?;
+        let executable = Executable::of_this_process();
+        let mut inherited = InheritedSockets::from_environment().map_err(StartError::Inherit)?;
         let selection = probe::choose(config.backend, config.uring_off, config.workers)?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
         // Before anybody can connect: who sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
         let mut server = Self {
             addresses: Vec::new(),
-            entrances: Entrances::default(),
+            listeners: Listeners::default(),
             admission: Arc::default(),
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
             signals,
-            origin,
-            succession: Arc::default(),
+            executable,
+            replacement: Arc::default(),
             replace_timeout: config.limits.replace_timeout,
             metrics: Metrics::new(config.workers),
         };
-        let duties = server.prepare(&config, config.workers, &mut inherited)?;
+        let plans = server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
             tracing::warn!(%address, "a socket was handed over for an address that is not configured");
         }
-        if let Err(error) = server.start_workers(duties, config.pin_workers, config.uring_off) {
+        if let Err(error) = server.start_workers(plans, config.pin_workers, config.uring_off) {
             server.drain();
             server.join().ok();
             return Err(StartError::Worker(error));
         }
-        server.tell_addresses(&config);
-        inherit::tell_predecessor();
-        server.entrances.own_files();
+        server.log_addresses(&config);
+        inherit::notify_predecessor();
+        server.listeners.own_files();
         Ok(server)
     }
 
@@ -202,53 +202,56 @@ impl Server {
         &mut self,
         config: &ServerConfig,
         workers: usize,
-        inherited: &mut Inherited,
-    ) -> Result<Vec<Duties>, StartError> {
-        let blueprints =
-            config.listeners.iter().map(|listener| Blueprint::new(&listener.service)).collect::<Result<Vec<_>, _>>()?;
-        let change = self.entrances.prepare(config, workers, inherited)?;
+        inherited: &mut InheritedSockets,
+    ) -> Result<Vec<WorkerPlan>, StartError> {
+        let resolved_services = config
+            .listeners
+            .iter()
+            .map(|listener| ResolvedService::new(&listener.service))
+            .collect::<Result<Vec<_>, _>>()?;
+        let change = self.listeners.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
-        let duties = |number| Duties {
+        let plan = |number| WorkerPlan {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
             number,
             workers,
-            entrances: Vec::new(),
+            listeners: Vec::new(),
         };
-        let mut all: Vec<Duties> = (0..workers).map(duties).collect();
-        let shares = self.entrances.commit(change);
-        for (((id, shares), blueprint), listener) in shares.into_iter().zip(blueprints).zip(&config.listeners) {
+        let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
+        let shares = self.listeners.commit(change);
+        for (((id, shares), resolved), listener) in shares.into_iter().zip(resolved_services).zip(&config.listeners) {
             let mut shares = shares.into_iter();
-            for duties in &mut all {
+            for plan in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
-                let (expects_proxy_header, blueprint) = (listener.expects_proxy_header, blueprint.clone());
-                duties.entrances.push(Entrance { id, sockets, access, expects_proxy_header, blueprint });
+                let (expects_proxy_header, resolved) = (listener.expects_proxy_header, resolved.clone());
+                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, resolved });
             }
         }
         self.admission = admission;
         self.replace_timeout = config.limits.replace_timeout;
-        self.addresses = self.entrances.addresses();
+        self.addresses = self.listeners.addresses();
         Ok(all)
     }
 
-    fn start_workers(&mut self, duties: Vec<Duties>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
+    fn start_workers(&mut self, plans: Vec<WorkerPlan>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
         let cpus = if pin { affinity::allowed_cpus()? } else { Vec::new() };
-        for (number, duties) in duties.iter().enumerate() {
+        for (number, plan) in plans.iter().enumerate() {
             let cpu = number.checked_rem(cpus.len()).map(|index| cpus[index]);
-            let counting = Counting::new(Arc::clone(&self.metrics), number);
-            let (offload, limits) = (self.offload.clone(), duties.limits.clone());
+            let counters = WorkerCounters::new(Arc::clone(&self.metrics), number);
+            let (offload, limits) = (self.offload.clone(), plan.limits.clone());
             let Selection { backend, ring_size, .. } = self.selection;
-            let plan = WorkerPlan { number, backend, uring_off, ring_size, offload, cpu, limits, counting };
-            self.workers.push(plan.spawn(self.stop.supervisor.clone())?);
+            let config = WorkerThreadConfig { number, backend, uring_off, ring_size, offload, cpu, limits, counters };
+            self.workers.push(config.spawn(self.stop.supervisor.clone())?);
         }
         // Only now: were one of them not to be had, what the others have accepted would be lost to who else listens.
-        for (worker, duties) in self.workers.iter().zip(duties) {
-            worker.tell(Message::Serve(Box::new(duties)));
+        for (worker, plan) in self.workers.iter().zip(plans) {
+            worker.tell(Message::Serve(Box::new(plan)));
         }
         Ok(())
     }
 
-    fn tell_addresses(&self, config: &ServerConfig) {
+    fn log_addresses(&self, config: &ServerConfig) {
         for (listener, address) in config.listeners.iter().zip(&self.addresses) {
             tracing::info!(%address, service = listener.service.name(), "listening");
         }
@@ -260,55 +263,57 @@ impl Server {
     /// # Errors
     /// Nothing has changed then.
     pub fn reload(&mut self, config: &ServerConfig) -> Result<(), StartError> {
-        let duties = self.prepare(config, self.workers.len(), &mut Inherited::default())?;
-        for (worker, duties) in self.workers.iter().zip(duties) {
-            worker.tell(Message::Serve(Box::new(duties)));
+        let plans = self.prepare(config, self.workers.len(), &mut InheritedSockets::default())?;
+        for (worker, plan) in self.workers.iter().zip(plans) {
+            worker.tell(Message::Serve(Box::new(plan)));
         }
         self.offload.set_limits(config.limits.offload);
-        self.tell_addresses(config);
+        self.log_addresses(config);
         Ok(())
     }
 
     /// Starts a process like this one, with the same listening sockets; once it serves, this one drains.
-    fn start_successor(&self) {
+    fn start_replacement(&self) {
         if std::process::id() == FIRST_PROCESS {
             return tracing::warn!(
                 "no new process is started: this is process 1, with whose end its container ends (pid_namespaces(7)); \
                  replace the container, or start xps in it by an init that outlives it"
             );
         }
-        if self.succession.is_underway.swap(true, Ordering::AcqRel) {
+        if self.replacement.is_underway.swap(true, Ordering::AcqRel) {
             return tracing::warn!("a new process is being started already");
         }
-        let successor = match &self.origin {
-            Ok(origin) => self.entrances.hand_over().and_then(|sockets| origin.start_successor(sockets)),
+        let replacement_process = match &self.executable {
+            Ok(executable) => self.listeners.export_sockets().and_then(|sockets| executable.start_replacement(sockets)),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
-        let (succession, supervisor) = (Arc::clone(&self.succession), self.stop.supervisor.clone());
+        let (replacement, supervisor) = (Arc::clone(&self.replacement), self.stop.supervisor.clone());
         let timeout = self.replace_timeout;
-        let started = successor.and_then(|successor| {
-            tracing::info!(process = successor.id(), "a new process takes over");
+        let started = replacement_process.and_then(|replacement_process| {
+            tracing::info!(process = replacement_process.id(), "a new process takes over");
             thread::Builder::new().name("xps-successor".to_owned()).spawn(move || {
-                let outcome = successor.wait_until_ready(timeout);
+                let outcome = replacement_process.wait_until_ready(timeout);
                 match outcome {
-                    Outcome::Serves => succession.is_done.store(true, Ordering::Release),
-                    Outcome::Ended => tracing::warn!("the new process ended before it served; this one goes on"),
-                    Outcome::Killed => {
+                    ReplacementOutcome::Serves => replacement.is_done.store(true, Ordering::Release),
+                    ReplacementOutcome::Ended => {
+                        tracing::warn!("the new process ended before it served; this one goes on")
+                    }
+                    ReplacementOutcome::Killed => {
                         tracing::warn!(
                             ?timeout,
                             "the new process did not come to serve and was killed; this one goes on"
                         );
                     }
                 }
-                if outcome != Outcome::Serves {
-                    succession.is_underway.store(false, Ordering::Release);
+                if outcome != ReplacementOutcome::Serves {
+                    replacement.is_underway.store(false, Ordering::Release);
                 }
                 supervisor.wake();
             })
         });
         if let Err(error) = started {
             tracing::warn!(%error, "no new process could be started; this one goes on");
-            self.succession.is_underway.store(false, Ordering::Release);
+            self.replacement.is_underway.store(false, Ordering::Release);
         }
     }
 
@@ -337,36 +342,36 @@ impl Server {
     ///
     /// # Errors
     /// What ended a worker before that.
-    pub fn run(mut self, mut operator: impl Operator) -> Result<(), RunError> {
+    pub fn run(mut self, mut hooks: impl ServerHooks) -> Result<(), RunError> {
         let mut is_draining = false;
         loop {
             let asked = signals::take_asked();
             if !is_draining
                 && asked.reload
-                && let Some(config) = operator.reload()
+                && let Some(config) = hooks.reload()
             {
                 let result = self.reload(&config);
-                operator.on_reloaded(result.map(|()| self.addresses.as_slice()));
+                hooks.on_reloaded(result.map(|()| self.addresses.as_slice()));
             }
             if !is_draining && asked.upgrade {
-                self.start_successor();
+                self.start_replacement();
             }
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
             let is_broken = self.workers.iter().any(WorkerHandle::is_broken);
-            let is_replaced = self.succession.is_done.load(Ordering::Acquire);
+            let is_replaced = self.replacement.is_done.load(Ordering::Acquire);
             if !is_draining && (is_asked || is_broken || is_replaced) {
                 is_draining = true;
                 let connections = self.connections();
                 tracing::info!(connections, signal = self.signals.received(), is_replaced, "draining");
                 self.drain();
-                operator.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
+                hooks.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
             }
             if self.workers.iter().all(WorkerHandle::has_ended) {
                 break;
             }
             self.stop.supervisor.wait().map_err(RunError::Supervise)?;
         }
-        operator.on_ended(self.join()?);
+        hooks.on_ended(self.join()?);
         Ok(())
     }
 
@@ -375,9 +380,9 @@ impl Server {
     }
 
     fn drain(&mut self) {
-        self.entrances.close_sockets();
-        if self.succession.is_underway.load(Ordering::Acquire) {
-            self.entrances.disown_files();
+        self.listeners.close_sockets();
+        if self.replacement.is_underway.load(Ordering::Acquire) {
+            self.listeners.disown_files();
         }
         for worker in &self.workers {
             worker.tell(Message::Drain);
@@ -385,14 +390,14 @@ impl Server {
     }
 
     /// Waits for the workers; then the files of unix sockets go.
-    fn join(self) -> Result<Option<Farewell>, RunError> {
+    fn join(self) -> Result<Option<SessionEnd>, RunError> {
         let mut result = Ok(None);
         for worker in self.workers {
             let ended = match worker.thread.join() {
                 Ok(ended) => ended.map_err(RunError::Worker),
                 Err(_) => Err(RunError::Panicked),
             };
-            result = result.and_then(|last| ended.map(|farewell| farewell.or(last)));
+            result = result.and_then(|last| ended.map(|session_end| session_end.or(last)));
         }
         result
     }

@@ -10,33 +10,33 @@
 //!
 //! It does not know which driver runs, nor threads, nor signals.
 
-mod duties;
+mod plan;
 
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::census::{Census, Violation};
-use super::full::FullNotice;
-use super::wheel::{TimerId, Wheel};
-use crate::admission::Admission;
+use super::limit_notice::LimitNotice;
+use super::live_counts::{LiveCounts, Violation};
+use super::timer_wheel::{TimerId, TimerWheel};
 use crate::config::Limits;
 use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::multipart::Boundaries;
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
-use crate::session::{Accepted, Context, Ending, Farewell, Reception, SESSION, Session, Slot};
+use crate::limit::Admission;
+use crate::session::{Accepted, CloseReason, Context, ListenerContext, SESSION, Session, SessionEnd, Slot};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
-use crate::telemetry::metrics::{Counting, Gauges};
-use crate::upstream::{LINK, Links, WATCH, Watches};
+use crate::telemetry::metrics::{Gauges, WorkerCounters};
+use crate::upstream::{HEALTH_MONITOR, HealthMonitor, UPSTREAM_CONNECTION, UpstreamPool};
 
 /// The kind that marks a listener's tokens.
 const LISTENER: u8 = 0;
 
 /// So many connections more than there may be are let in to be told so; further ones wait.
-const SURPLUS_MAX: usize = 64;
+const OVER_LIMIT_MAX: usize = 64;
 
 /// The state of one worker.
 #[derive(Debug)]
@@ -46,52 +46,52 @@ pub struct Core {
     /// Bytes of receive buffers that one connection may hold now.
     share: usize,
     admission: Arc<Admission>,
-    phase: Phase,
-    listeners: Table<Entrance>,
+    phase: WorkerPhase,
+    listeners: Table<ActiveListener>,
     /// Something has changed by which listeners decide how many connections to accept.
     listeners_due: bool,
-    sessions: Table<Seat>,
+    sessions: Table<SessionSlot>,
     /// How many there have been.
     accepted: u64,
     /// How many of them are there only to be told that there is no room.
-    surplus: usize,
-    timers: Wheel<Due>,
+    over_limit: usize,
+    timers: TimerWheel<TimerKind>,
     /// Sessions to pump before the turn ends, each once.
     dirty: Vec<Key>,
     store: Store,
-    links: Links,
-    watches: Watches,
-    /// When links are to be looked through, if it is armed.
-    link_expiry: Option<(TimerId, Time)>,
+    upstream_pool: UpstreamPool,
+    health_monitor: HealthMonitor,
+    /// When connections are to be looked through, if it is armed.
+    upstream_expiry: Option<(TimerId, Time)>,
     /// When the store is to be swept, if it is armed.
     sweep: Option<TimerId>,
     unix_seconds: u64,
     date: DateLine,
     boundaries: Boundaries,
-    farewell: Option<Farewell>,
+    session_end: Option<SessionEnd>,
     /// Why a listener accepts no more, of which nobody has been told.
     broken: Option<Fault>,
-    counting: Counting,
+    counters: WorkerCounters,
     /// Listeners have no room for a further connection.
     is_full: bool,
-    full: FullNotice,
+    limit_notice: LimitNotice,
 }
 
 /// A listener and what its connections are for.
 #[derive(Debug)]
-struct Entrance {
-    id: EntranceId,
+struct ActiveListener {
+    id: ListenerId,
     listener: Listener,
-    reception: Rc<Reception>,
+    context: Rc<ListenerContext>,
 }
 
 /// Names an address that is listened on, across changes of what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EntranceId(pub u32);
+pub struct ListenerId(pub u32);
 
 /// A session with its place in the turn and its timer.
 #[derive(Debug)]
-struct Seat {
+struct SessionSlot {
     session: Session,
     is_dirty: bool,
     timer: Option<(TimerId, Time)>,
@@ -100,7 +100,7 @@ struct Seat {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum WorkerPhase {
     Serving,
     /// No listener accepts any more; the sessions go on to their end, or to the deadline's.
     Draining {
@@ -112,14 +112,14 @@ enum Phase {
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
-enum Due {
+enum TimerKind {
     Session(Key),
     /// Sessions that still live are cut off.
     DrainDeadline,
     /// The store lets go of what nobody uses.
     Sweep,
-    /// Links that were idle for too long, or whose bytes do not arrive, are closed.
-    LinkExpiry,
+    /// Connections that were idle for too long, or whose bytes do not arrive, are closed.
+    UpstreamExpiry,
 }
 
 impl Core {
@@ -131,48 +131,48 @@ impl Core {
             limits,
             share: usize::MAX,
             admission: Arc::default(),
-            links: Links::default(),
-            watches: Watches::default(),
-            link_expiry: None,
+            upstream_pool: UpstreamPool::default(),
+            health_monitor: HealthMonitor::default(),
+            upstream_expiry: None,
             sweep: None,
             unix_seconds: 0,
             date: DateLine::new(0),
             boundaries: Boundaries::new(RandomState::new().hash_one(0)),
-            phase: Phase::Serving,
+            phase: WorkerPhase::Serving,
             listeners: Table::new(),
             listeners_due: true,
             sessions: Table::new(),
             accepted: 0,
-            surplus: 0,
-            timers: Wheel::new(),
+            over_limit: 0,
+            timers: TimerWheel::new(),
             dirty: Vec::new(),
-            farewell: None,
+            session_end: None,
             broken: None,
-            counting: Counting::alone(),
+            counters: WorkerCounters::standalone(),
             is_full: false,
-            full: FullNotice::default(),
+            limit_notice: LimitNotice::default(),
         }
     }
 
     /// Serves a connection that came about elsewhere.
-    pub fn add_session(&mut self, socket: Socket, peer: Peer, reception: &Rc<Reception>, now: Time) {
-        let is_surplus = !self.has_room() && self.admission.refuses() && reception.template.can_refuse();
-        self.surplus += usize::from(is_surplus);
+    pub fn add_session(&mut self, socket: Socket, peer: Peer, context: &Rc<ListenerContext>, now: Time) {
+        let is_over_limit = !self.has_capacity() && self.admission.refuses() && context.service.can_refuse();
+        self.over_limit += usize::from(is_over_limit);
         self.accepted += 1;
         self.listeners_due = true;
         let (limits, admission) = (&self.limits, &*self.admission);
-        let accepted = Accepted { socket, peer, is_surplus };
-        let key = self.sessions.insert_with(|key| Seat {
-            session: Session::new(key, accepted, reception, admission, now, limits),
+        let accepted = Accepted { socket, peer, is_over_limit };
+        let key = self.sessions.insert_with(|key| SessionSlot {
+            session: Session::new(key, accepted, context, admission, now, limits),
             is_dirty: true,
             timer: None,
             span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
         });
-        if self.phase != Phase::Serving
-            && let Some(seat) = self.sessions.get_mut(key)
+        if self.phase != WorkerPhase::Serving
+            && let Some(session_slot) = self.sessions.get_mut(key)
         {
             // It was accepted before the listener could stop.
-            seat.session.drain(now);
+            session_slot.session.drain(now);
         }
         self.dirty.push(key);
     }
@@ -199,7 +199,7 @@ impl Core {
         if !self.dirty.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = Time::earliest(self.timers.next_deadline(), self.watches.next_deadline());
+        let deadline = Time::earliest(self.timers.next_deadline(), self.health_monitor.next_deadline());
         deadline.map(|deadline| deadline.since(now))
     }
 
@@ -213,8 +213,8 @@ impl Core {
         }
         self.store.pump(now, &mut self.ops);
         for key in self.store.take_woken() {
-            if let Some(seat) = self.sessions.get_mut(key) {
-                seat.session.on_ready();
+            if let Some(session_slot) = self.sessions.get_mut(key) {
+                session_slot.session.on_ready();
                 self.touch(key);
             }
         }
@@ -224,27 +224,27 @@ impl Core {
         }
         // Pumping makes nothing dirty; only the vector's memory goes back.
         self.dirty = dirty;
-        self.watches.pump(now, &mut self.links, &self.counting, &mut self.ops);
-        for key in self.links.take_woken() {
+        self.health_monitor.pump(now, &mut self.upstream_pool, &self.counters, &mut self.ops);
+        for key in self.upstream_pool.take_woken() {
             self.touch(key);
         }
-        // A session that has ended may have been the last to hold a file, and may have left a link.
+        // A session that has ended may have been the last to hold a file, and may have left a connection.
         self.store.pump(now, &mut self.ops);
-        self.links.pump(&mut self.ops);
+        self.upstream_pool.pump(&mut self.ops);
         self.arm_sweep();
-        self.arm_link_expiry();
+        self.arm_upstream_expiry();
         if self.limits.connections_left(self.accepted) == Some(0) && self.sessions.is_empty() {
             self.drain(now, None);
         }
         self.settle_phase();
         if self.is_full {
-            self.full.tell(self.sessions.len() - self.surplus, &self.admission, now);
+            self.limit_notice.tell(self.sessions.len() - self.over_limit, &self.admission, now);
         }
-        let upstreams = self.watches.standing();
-        self.counting.set(Gauges {
+        let upstreams = self.health_monitor.upstream_counts();
+        self.counters.set(Gauges {
             connections: self.sessions.len(),
-            upstream_connections: self.links.len(),
-            upstream_connections_idle: self.links.idle(),
+            upstream_connections: self.upstream_pool.len(),
+            upstream_connections_idle: self.upstream_pool.idle(),
             operations: self.ops.in_flight(),
             upstreams_up: upstreams.up,
             upstreams_down: upstreams.down,
@@ -262,26 +262,26 @@ impl Core {
             LISTENER => self.on_listener_outcome(token.machine, outcome, now),
             SESSION => self.on_session_outcome(token, outcome, now),
             STORE => self.store.on_outcome(token.machine, outcome, now),
-            LINK => self.on_link_outcome(token, outcome, now),
-            WATCH => self.watches.on_outcome(token, outcome, now),
+            UPSTREAM_CONNECTION => self.on_upstream_outcome(token, outcome, now),
+            HEALTH_MONITOR => self.health_monitor.on_outcome(token, outcome, now),
             kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
         }
     }
 
     fn on_listener_outcome(&mut self, key: Key, outcome: Outcome, now: Time) {
-        let Some(entrance) = self.listeners.get_mut(key) else { return };
+        let Some(active) = self.listeners.get_mut(key) else { return };
         self.listeners_due = true;
-        match entrance.listener.on_outcome(outcome) {
+        match active.listener.on_outcome(outcome) {
             Ok(None) => {}
             Ok(Some((socket, peer))) => {
-                let reception = Rc::clone(&entrance.reception);
-                self.counting.accepted();
-                self.add_session(socket, peer, &reception, now);
+                let context = Rc::clone(&active.context);
+                self.counters.count_accepted();
+                self.add_session(socket, peer, &context, now);
             }
             Err(fault) => {
                 // Not our own bug: somebody who shares the socket has ended it, or a filter forbids accepting.
                 tracing::warn!(%fault, "a listener failed and accepts no more");
-                if self.phase == Phase::Serving {
+                if self.phase == WorkerPhase::Serving {
                     self.broken = Some(fault);
                 }
             }
@@ -289,49 +289,49 @@ impl Core {
     }
 
     fn on_session_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
-        let (Some(seat), Some(slot)) = (self.sessions.get_mut(token.machine), Slot::of(token)) else {
+        let (Some(session_slot), Some(slot)) = (self.sessions.get_mut(token.machine), Slot::of(token)) else {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known session");
             return;
         };
         {
-            let _entered = seat.span.as_ref().map(|span| span.enter());
-            seat.session.on_outcome(slot, outcome, now);
+            let _entered = session_slot.span.as_ref().map(|span| span.enter());
+            session_slot.session.on_outcome(slot, outcome, now);
         }
         self.touch(token.machine);
     }
 
-    fn on_link_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
-        if let Some(owner) = self.links.on_outcome(token, outcome, now)
-            && let Some(seat) = self.sessions.get_mut(owner)
+    fn on_upstream_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
+        if let Some(owner) = self.upstream_pool.on_outcome(token, outcome, now)
+            && let Some(session_slot) = self.sessions.get_mut(owner)
         {
-            seat.session.on_upstream(now);
+            session_slot.session.on_upstream(now);
             self.touch(owner);
         }
     }
 
-    fn on_due(&mut self, due: Due, now: Time) {
+    fn on_due(&mut self, due: TimerKind, now: Time) {
         match due {
-            Due::Session(key) => {
-                if let Some(seat) = self.sessions.get_mut(key) {
-                    seat.timer = None;
+            TimerKind::Session(key) => {
+                if let Some(session_slot) = self.sessions.get_mut(key) {
+                    session_slot.timer = None;
                     self.touch(key);
                 }
             }
-            Due::Sweep => {
+            TimerKind::Sweep => {
                 self.sweep = None;
                 self.store.sweep(now);
             }
-            Due::LinkExpiry => {
-                self.link_expiry = None;
-                self.links.expire(now);
+            TimerKind::UpstreamExpiry => {
+                self.upstream_expiry = None;
+                self.upstream_pool.expire(now);
             }
-            Due::DrainDeadline => {
+            TimerKind::DrainDeadline => {
                 let keys: Vec<Key> = self.sessions.keys().collect();
                 tracing::info!(connections = keys.len(), "the time for draining is over");
-                self.links.cut();
+                self.upstream_pool.cut();
                 for key in keys {
-                    if let Some(seat) = self.sessions.get_mut(key) {
-                        seat.session.end(Ending::Drained);
+                    if let Some(session_slot) = self.sessions.get_mut(key) {
+                        session_slot.session.end(CloseReason::Drained);
                     }
                     self.touch(key);
                 }
@@ -341,45 +341,45 @@ impl Core {
 
     /// Has a session pumped before the turn ends.
     fn touch(&mut self, key: Key) {
-        if let Some(seat) = self.sessions.get_mut(key)
-            && !std::mem::replace(&mut seat.is_dirty, true)
+        if let Some(session_slot) = self.sessions.get_mut(key)
+            && !std::mem::replace(&mut session_slot.is_dirty, true)
         {
             self.dirty.push(key);
         }
     }
 
     fn pump(&mut self, key: Key, now: Time) {
-        let Some(seat) = self.sessions.get_mut(key) else { return };
-        seat.is_dirty = false;
-        let entered = seat.span.as_ref().map(|span| span.enter());
-        seat.session.pump(&mut Context {
+        let Some(session_slot) = self.sessions.get_mut(key) else { return };
+        session_slot.is_dirty = false;
+        let entered = session_slot.span.as_ref().map(|span| span.enter());
+        session_slot.session.pump(&mut Context {
             ops: &mut self.ops,
             now,
             session: key,
-            peer: seat.session.peer(),
-            local: seat.session.local(),
+            peer: session_slot.session.peer(),
+            local: session_slot.session.local(),
             limits: &self.limits,
             hold_max: self.limits.pipe_bytes_max.min(self.share),
             admission: &self.admission,
             store: &mut self.store,
-            links: &mut self.links,
+            upstream_pool: &mut self.upstream_pool,
             unix_seconds: self.unix_seconds,
             date: &self.date,
             boundaries: &mut self.boundaries,
-            counting: &self.counting,
+            counters: &self.counters,
         });
-        let ended = seat.session.ended();
-        if let Some(ending) = ended {
-            self.farewell = Some(seat.session.log_end(ending, now));
+        let ended = session_slot.session.ended();
+        if let Some(close_reason) = ended {
+            self.session_end = Some(session_slot.session.log_end(close_reason, now));
         }
         drop(entered);
         match ended {
-            None => Self::arm(seat, key, &mut self.timers, &self.limits),
+            None => Self::arm(session_slot, key, &mut self.timers, &self.limits),
             Some(_) => {
-                if let Some((timer, _)) = seat.timer {
+                if let Some((timer, _)) = session_slot.timer {
                     self.timers.disarm(timer);
                 }
-                self.surplus -= usize::from(seat.session.is_surplus());
+                self.over_limit -= usize::from(session_slot.session.is_over_limit());
                 self.listeners_due = true;
                 self.sessions.remove(key);
             }
@@ -388,62 +388,62 @@ impl Core {
 
     /// Sees to it that a timer fires when the session wants, or earlier. Traffic that only moves the
     /// deadline away costs nothing here: the timer fires once in vain and is armed anew.
-    fn arm(seat: &mut Seat, key: Key, timers: &mut Wheel<Due>, limits: &Limits) {
-        match (seat.session.deadline(limits), seat.timer) {
+    fn arm(session_slot: &mut SessionSlot, key: Key, timers: &mut TimerWheel<TimerKind>, limits: &Limits) {
+        match (session_slot.session.deadline(limits), session_slot.timer) {
             (Some(wanted), Some((_, armed))) if armed <= wanted => {}
             (Some(wanted), earlier) => {
                 if let Some((timer, _)) = earlier {
                     timers.disarm(timer);
                 }
-                seat.timer = Some((timers.arm(wanted, Due::Session(key)), wanted));
+                session_slot.timer = Some((timers.arm(wanted, TimerKind::Session(key)), wanted));
             }
             (None, Some((timer, _))) => {
                 timers.disarm(timer);
-                seat.timer = None;
+                session_slot.timer = None;
             }
             (None, None) => {}
         }
     }
 
     /// Whether another connection can be served.
-    fn has_room(&self) -> bool {
-        self.sessions.len() - self.surplus < self.limits.connections_max && self.admission.has_room()
+    fn has_capacity(&self) -> bool {
+        self.sessions.len() - self.over_limit < self.limits.connections_max && self.admission.has_capacity()
     }
 
     /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
     fn pump_listeners(&mut self) {
         self.listeners_due = false;
-        let served = self.sessions.len() - self.surplus;
-        let room = if self.has_room() { self.limits.connections_max - served } else { 0 };
-        let surplus = if self.admission.refuses() { SURPLUS_MAX.saturating_sub(self.surplus) } else { 0 };
+        let served = self.sessions.len() - self.over_limit;
+        let room = if self.has_capacity() { self.limits.connections_max - served } else { 0 };
+        let over_limit = if self.admission.refuses() { OVER_LIMIT_MAX.saturating_sub(self.over_limit) } else { 0 };
         // Each gets its share, so that a burst on all of them stays within the bound; what is left over is asked for anew.
         let listeners = self.listeners.len().max(1);
         let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
         let left =
             self.limits.connections_left(self.accepted).map_or(u32::MAX, |left| left.try_into().unwrap_or(u32::MAX));
-        let is_draining = self.phase != Phase::Serving || left == 0;
+        let is_draining = self.phase != WorkerPhase::Serving || left == 0;
         self.is_full = room == 0 && !is_draining && !self.listeners.is_empty();
-        self.listeners.retain(|_, entrance| {
+        self.listeners.retain(|_, active| {
             if is_draining {
-                entrance.listener.close();
+                active.listener.close();
             }
-            let surplus = if entrance.reception.template.can_refuse() { surplus } else { 0 };
-            entrance.listener.pump(share(room + surplus).min(left), &mut self.ops);
-            !entrance.listener.is_closed()
+            let over_limit = if active.context.service.can_refuse() { over_limit } else { 0 };
+            active.listener.pump(share(room + over_limit).min(left), &mut self.ops);
+            !active.listener.is_closed()
         });
     }
 
     /// Accepts no more. Sessions go on to their end, at most for `timeout` if there is one.
     pub fn drain(&mut self, now: Time, timeout: Option<Duration>) {
-        if self.phase == Phase::Serving {
-            let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, Due::DrainDeadline));
-            self.phase = Phase::Draining { deadline };
-            self.links.drain();
-            self.watches.end();
+        if self.phase == WorkerPhase::Serving {
+            let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, TimerKind::DrainDeadline));
+            self.phase = WorkerPhase::Draining { deadline };
+            self.upstream_pool.drain();
+            self.health_monitor.end();
             let keys: Vec<Key> = self.sessions.keys().collect();
             for key in keys {
-                if let Some(seat) = self.sessions.get_mut(key) {
-                    seat.session.drain(now);
+                if let Some(session_slot) = self.sessions.get_mut(key) {
+                    session_slot.session.drain(now);
                 }
                 self.touch(key);
             }
@@ -454,20 +454,20 @@ impl Core {
     /// Finishes the drain when nothing is left to wait for.
     fn settle_phase(&mut self) {
         // Of room that another worker has made, this one hears only by being woken for a turn.
-        if self.listeners_due || self.is_full || self.phase != Phase::Serving {
+        if self.listeners_due || self.is_full || self.phase != WorkerPhase::Serving {
             self.pump_listeners();
         }
-        if let Phase::Draining { deadline } = self.phase
+        if let WorkerPhase::Draining { deadline } = self.phase
             && self.listeners.is_empty()
             && self.sessions.is_empty()
-            && self.links.is_empty()
-            && self.watches.is_empty()
+            && self.upstream_pool.is_empty()
+            && self.health_monitor.is_empty()
             && self.store_is_at_rest()
         {
             if let Some(timer) = deadline {
                 self.timers.disarm(timer);
             }
-            self.phase = Phase::Finished;
+            self.phase = WorkerPhase::Finished;
         }
     }
 
@@ -487,19 +487,19 @@ impl Core {
         if self.sweep.is_none()
             && let Some(at) = self.store.next_sweep()
         {
-            self.sweep = Some(self.timers.arm(at, Due::Sweep));
+            self.sweep = Some(self.timers.arm(at, TimerKind::Sweep));
         }
     }
 
-    /// Sees to it that links are looked through when one may have waited for too long.
-    fn arm_link_expiry(&mut self) {
-        match (self.links.next_expiry(), self.link_expiry) {
+    /// Sees to it that connections are looked through when one may have waited for too long.
+    fn arm_upstream_expiry(&mut self) {
+        match (self.upstream_pool.next_expiry(), self.upstream_expiry) {
             (Some(at), Some((_, armed))) if armed <= at => {}
             (next, armed) => {
                 if let Some((timer, _)) = armed {
                     self.timers.disarm(timer);
                 }
-                self.link_expiry = next.map(|at| (self.timers.arm(at, Due::LinkExpiry), at));
+                self.upstream_expiry = next.map(|at| (self.timers.arm(at, TimerKind::UpstreamExpiry), at));
             }
         }
     }
@@ -512,22 +512,22 @@ impl Core {
 
     /// Whether it was told to drain and nothing is left.
     pub fn is_finished(&self) -> bool {
-        self.phase == Phase::Finished
+        self.phase == WorkerPhase::Finished
     }
 
     /// How the session that ended last did end.
-    pub const fn farewell(&self) -> Option<Farewell> {
-        self.farewell
+    pub const fn session_end(&self) -> Option<SessionEnd> {
+        self.session_end
     }
 
     /// How much there is of everything.
-    pub fn census(&self) -> Census {
-        Census {
+    pub fn live_counts(&self) -> LiveCounts {
+        LiveCounts {
             listeners: self.listeners.len(),
             sessions: self.sessions.len(),
             operations: self.ops.in_flight(),
-            links: self.links.len(),
-            watches: self.watches.len(),
+            upstream_connections: self.upstream_pool.len(),
+            monitored: self.health_monitor.len(),
             timers: self.timers.len(),
         }
     }
@@ -544,20 +544,24 @@ impl Core {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
                 LISTENER if self.listeners.contains(token.machine) => {}
                 STORE if self.store.has_job(token.machine) => {}
-                WATCH if self.watches.contains(token.machine) => {}
-                LINK if self.links.contains(token.machine) => in_flight.extend(self.links.owner(token.machine)),
+                HEALTH_MONITOR if self.health_monitor.contains(token.machine) => {}
+                UPSTREAM_CONNECTION if self.upstream_pool.contains(token.machine) => {
+                    in_flight.extend(self.upstream_pool.owner(token.machine))
+                }
                 _ => return Err(Violation::Orphan(token)),
             }
         }
         in_flight.sort_unstable();
-        for (key, seat) in self.sessions.iter() {
-            let is_awaited = seat.timer.is_some() || in_flight.binary_search(&key).is_ok() || seat.session.is_queued();
-            if !seat.is_dirty && !is_awaited {
-                return Err(Violation::Forsaken(key));
+        for (key, session_slot) in self.sessions.iter() {
+            let is_awaited = session_slot.timer.is_some()
+                || in_flight.binary_search(&key).is_ok()
+                || session_slot.session.is_queued();
+            if !session_slot.is_dirty && !is_awaited {
+                return Err(Violation::Stalled(key));
             }
-            let held_bytes = seat.session.memory() + self.links.memory_of(key);
-            if held_bytes > seat.session.memory_max(&self.limits) + 2 * slack_bytes {
-                return Err(Violation::Hoarding { session: key, held_bytes });
+            let held_bytes = session_slot.session.memory() + self.upstream_pool.memory_of(key);
+            if held_bytes > session_slot.session.memory_max(&self.limits) + 2 * slack_bytes {
+                return Err(Violation::OverBudget { session: key, held_bytes });
             }
         }
         Ok(())

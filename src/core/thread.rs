@@ -7,20 +7,20 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::state::Core;
-use super::worker::{Alarm, Message, Worker};
+use super::worker::{FailureNotifier, Message, Worker};
 use crate::config::Limits;
 use crate::driver::probe::Backend;
 use crate::driver::{
     Epoll, EpollConfig, FeatureSet, KernelDriver, Offload, RingSize, Uring, UringConfig, Waker, affinity,
 };
-use crate::session::Farewell;
-use crate::telemetry::metrics::Counting;
+use crate::session::SessionEnd;
+use crate::telemetry::metrics::WorkerCounters;
 
 /// A running worker, as its supervisor sees it.
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
     /// It returns how the session ended that was the last to end.
-    pub(super) thread: JoinHandle<io::Result<Option<Farewell>>>,
+    pub(super) thread: JoinHandle<io::Result<Option<SessionEnd>>>,
     pub(super) messages: Sender<Message>,
     pub(super) waker: Waker,
     pub(super) has_ended: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ impl WorkerHandle {
 }
 
 /// Everything a worker's thread begins with.
-pub(super) struct WorkerPlan {
+pub(super) struct WorkerThreadConfig {
     pub(super) number: usize,
     pub(super) backend: Backend,
     pub(super) uring_off: FeatureSet,
@@ -55,13 +55,13 @@ pub(super) struct WorkerPlan {
     pub(super) offload: Offload,
     pub(super) cpu: Option<usize>,
     pub(super) limits: Limits,
-    pub(super) counting: Counting,
+    pub(super) counters: WorkerCounters,
 }
 
 /// What a worker's thread reports when it is set up.
 type Ready = io::Result<Waker>;
 
-impl WorkerPlan {
+impl WorkerThreadConfig {
     /// Starts the thread and waits until it is set up. It accepts when it is told what to serve. `supervisor` is used when
     /// it ends.
     pub(super) fn spawn(self, supervisor: Waker) -> io::Result<WorkerHandle> {
@@ -69,11 +69,11 @@ impl WorkerPlan {
         let (messages, inbox) = mpsc::channel();
         let has_ended = Arc::new(AtomicBool::new(false));
         let is_failing = Arc::new(AtomicBool::new(false));
-        let alarm = Alarm { is_failing: Arc::clone(&is_failing), supervisor: supervisor.clone() };
-        let obituary = Obituary { has_ended: Arc::clone(&has_ended), supervisor };
+        let failure_notifier = FailureNotifier { is_failing: Arc::clone(&is_failing), supervisor: supervisor.clone() };
+        let exit_guard = ThreadExitGuard { has_ended: Arc::clone(&has_ended), supervisor };
         let thread = thread::Builder::new().name(format!("xps-worker-{}", self.number)).spawn(move || {
-            let _obituary = obituary;
-            self.run(&ready, inbox, alarm)
+            let _exit_guard = exit_guard;
+            self.run(&ready, inbox, failure_notifier)
         })?;
         match is_ready.recv() {
             Ok(Ok(waker)) => Ok(WorkerHandle { thread, messages, waker, has_ended, is_failing }),
@@ -82,7 +82,12 @@ impl WorkerPlan {
         }
     }
 
-    fn run(self, ready: &Sender<Ready>, inbox: Receiver<Message>, alarm: Alarm) -> io::Result<Option<Farewell>> {
+    fn run(
+        self,
+        ready: &Sender<Ready>,
+        inbox: Receiver<Message>,
+        failure_notifier: FailureNotifier,
+    ) -> io::Result<Option<SessionEnd>> {
         let _entered = tracing::info_span!("worker", number = self.number).entered();
         if let Some(cpu) = self.cpu
             && let Err(error) = affinity::pin_thread(cpu)
@@ -96,11 +101,11 @@ impl WorkerPlan {
                 let (off, size, offload) = (self.uring_off, self.ring_size, self.offload.clone());
                 let config = UringConfig { off, size, offload, ..UringConfig::new(pool) };
                 let driver = Uring::new_or_smaller(config);
-                self.serve(driver, ready, inbox, alarm)
+                self.serve(driver, ready, inbox, failure_notifier)
             }
             Backend::Epoll => {
                 let offload = self.offload.clone();
-                self.serve(Epoll::new(EpollConfig { pool, offload }), ready, inbox, alarm)
+                self.serve(Epoll::new(EpollConfig { pool, offload }), ready, inbox, failure_notifier)
             }
         }
     }
@@ -110,8 +115,8 @@ impl WorkerPlan {
         driver: io::Result<D>,
         ready: &Sender<Ready>,
         inbox: Receiver<Message>,
-        alarm: Alarm,
-    ) -> io::Result<Option<Farewell>> {
+        failure_notifier: FailureNotifier,
+    ) -> io::Result<Option<SessionEnd>> {
         let driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
@@ -123,22 +128,22 @@ impl WorkerPlan {
         let waker = driver.waker();
         let drain_timeout = self.limits.drain_timeout;
         let mut core = Core::new(self.limits);
-        core.count_at(self.counting);
+        core.set_counters(self.counters);
         let mut worker = Worker::new(driver, core, inbox, drain_timeout);
-        worker.raise_at(alarm);
+        worker.set_failure_notifier(failure_notifier);
         // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
-        worker.run().map(|core| core.farewell())
+        worker.run().map(|core| core.session_end())
     }
 }
 
 /// Tells the supervisor that a thread has ended, also by a panic.
-struct Obituary {
+struct ThreadExitGuard {
     has_ended: Arc<AtomicBool>,
     supervisor: Waker,
 }
 
-impl Drop for Obituary {
+impl Drop for ThreadExitGuard {
     fn drop(&mut self) {
         self.has_ended.store(true, Ordering::Release);
         self.supervisor.wake();

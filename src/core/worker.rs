@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::blueprint::{Blueprint, Builder};
-use super::state::{Core, EntranceId};
-use crate::admission::{Access, Admission};
+use super::service_builder::{ResolvedService, ServiceBuilder};
+use super::state::{Core, ListenerId};
 use crate::config::Limits;
 use crate::driver::{Completion, Driver, KernelDriver, Time, Waker, unix_seconds};
-use crate::session::Reception;
+use crate::limit::{Access, Admission};
+use crate::session::ListenerContext;
 
 /// How often memory that receive buffers no longer need is handed back, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -23,28 +23,28 @@ pub enum Message {
     /// Accept no more; live connections may go on for the configured time.
     Drain,
     /// From now on this is what it does. Live connections go on.
-    Serve(Box<Duties>),
+    Serve(Box<WorkerPlan>),
 }
 
 /// What a worker does.
 #[derive(Debug)]
-pub struct Duties {
+pub struct WorkerPlan {
     pub(super) limits: Limits,
     pub(super) admission: Arc<Admission>,
     /// Which worker this is, of how many that do the same.
     pub(super) number: usize,
     pub(super) workers: usize,
-    pub(super) entrances: Vec<Entrance>,
+    pub(super) listeners: Vec<ListenerPlan>,
 }
 
 /// One address: the sockets to listen on besides those that the worker has already, and what it is for.
 #[derive(Debug)]
-pub(super) struct Entrance {
-    pub(super) id: EntranceId,
+pub(super) struct ListenerPlan {
+    pub(super) id: ListenerId,
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) access: Access,
     pub(super) expects_proxy_header: bool,
-    pub(super) blueprint: Blueprint,
+    pub(super) resolved: ResolvedService,
 }
 
 /// One thread's share of a server.
@@ -55,18 +55,18 @@ pub struct Worker<D> {
     messages: Receiver<Message>,
     drain_timeout: Duration,
     trim: Trim,
-    builder: Builder,
-    alarm: Option<Alarm>,
+    builder: ServiceBuilder,
+    failure_notifier: Option<FailureNotifier>,
 }
 
 /// Tells the supervisor that a worker is about to end with an error, before it has: its connections may take a while.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub(super) struct FailureNotifier {
     pub(super) is_failing: Arc<AtomicBool>,
     pub(super) supervisor: Waker,
 }
 
-impl Alarm {
+impl FailureNotifier {
     fn raise(&self) {
         self.is_failing.store(true, Ordering::Release);
         self.supervisor.wake();
@@ -76,13 +76,13 @@ impl Alarm {
 impl<D: KernelDriver> Worker<D> {
     /// Joins the two.
     pub fn new(driver: D, core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
-        let (trim, builder) = (Trim::NotNeeded, Builder::default());
-        Self { driver, core, messages, drain_timeout, trim, builder, alarm: None }
+        let (trim, builder) = (Trim::NotNeeded, ServiceBuilder::default());
+        Self { driver, core, messages, drain_timeout, trim, builder, failure_notifier: None }
     }
 
     /// Has the supervisor told when this worker fails.
-    pub(super) fn raise_at(&mut self, alarm: Alarm) {
-        self.alarm = Some(alarm);
+    pub(super) fn set_failure_notifier(&mut self, failure_notifier: FailureNotifier) {
+        self.failure_notifier = Some(failure_notifier);
     }
 
     /// Serves until it is told to drain and nothing is left. Returns the core, at rest.
@@ -122,7 +122,7 @@ impl<D: KernelDriver> Worker<D> {
             self.core.on_turn(now, &mut done);
             if let Some(fault) = self.core.take_broken() {
                 broken.get_or_insert(fault);
-                self.alarm.iter().for_each(Alarm::raise);
+                self.failure_notifier.iter().for_each(FailureNotifier::raise);
                 self.drain(now);
             }
         }
@@ -139,24 +139,24 @@ impl<D: KernelDriver> Worker<D> {
     }
 
     /// Takes its duties up, or changes them.
-    pub(super) fn serve(&mut self, duties: Duties) {
-        let Duties { limits, admission, number, workers, entrances } = duties;
+    pub(super) fn serve(&mut self, plan: WorkerPlan) {
+        let WorkerPlan { limits, admission, number, workers, listeners } = plan;
         self.builder.share_among(number, workers);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
-        admission.enlist(self.driver.waker());
+        admission.register_waker(self.driver.waker());
         self.core.admit_by(admission);
-        let ids: Vec<EntranceId> = entrances.iter().map(|entrance| entrance.id).collect();
+        let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for Entrance { id, sockets, access, expects_proxy_header, blueprint } in entrances {
-            let reception = Reception { access, expects_proxy_header, template: self.builder.template(blueprint) };
-            self.core.replace(id, &reception);
+        for ListenerPlan { id, sockets, access, expects_proxy_header, resolved } in listeners {
+            let context = ListenerContext { access, expects_proxy_header, service: self.builder.service(resolved) };
+            self.core.replace(id, &context);
             for socket in sockets {
-                self.core.add_listener(id, self.driver.adopt(socket), reception.clone());
+                self.core.add_listener(id, self.driver.adopt(socket), context.clone());
             }
         }
-        self.core.keep_places(self.builder.take_places(), self.driver.now());
-        self.core.watch(&self.builder.take_groups(), self.driver.now());
+        self.core.keep_root_paths(self.builder.take_root_paths(), self.driver.now());
+        self.core.monitor_upstreams(&self.builder.take_groups(), self.driver.now());
     }
 
     fn take_messages(&mut self, now: Time) {
@@ -166,7 +166,7 @@ impl<D: KernelDriver> Worker<D> {
                     tracing::debug!("told to drain");
                     self.drain(now);
                 }
-                Message::Serve(duties) => self.serve(*duties),
+                Message::Serve(plan) => self.serve(*plan),
             }
         }
     }

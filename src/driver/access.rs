@@ -29,10 +29,10 @@ mod tests {
 
     #[test]
     fn a_folder_of_ours_may_be_written_and_one_that_is_not_there_may_not() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(may_write(folder.path()).is_ok());
-        let missing = folder.path().join("missing");
+        let read_dir = tempfile::tempdir().unwrap();
+        assert!(may_write(read_dir.path()).is_ok());
+        let missing = read_dir.path().join("missing");
         assert_eq!(may_write(&missing).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert!(is_missing(&missing) && !is_missing(folder.path()));
+        assert!(is_missing(&missing) && !is_missing(read_dir.path()));
     }
 }

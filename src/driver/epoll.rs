@@ -31,13 +31,13 @@
 
 mod accept;
 mod connect;
-mod endpoint;
 mod offloaded;
 mod outbox;
 mod poller;
 mod receive;
 mod send;
 mod send_file;
+mod socket_state;
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,14 +46,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::accept::PausedListeners;
-use self::endpoint::{Endpoint, Input, Next, Output};
-use self::outbox::{Outbox, Place};
-use self::poller::{BELL, Poller, Readiness, WAKER};
-use super::backlog::FullBacklogs;
-use super::flush::{Flushes, Standing};
+use self::outbox::{Location, Outbox};
+use self::poller::{OFFLOAD_WAKER, Poller, Readiness, WAKER};
+use self::socket_state::{Input, Next, Output, SocketState};
+use super::flush::{FlushStatus, Flushes};
+use super::notsent_lowat::NotsentLowat;
 use super::offload::{Offload, OffloadClient};
-use super::offloaded::Answer;
-use super::send_room::SendRoom;
+use super::offloaded::OffloadResult;
+use super::unix_connect_retry::UnixConnectRetries;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
     TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
@@ -77,19 +77,19 @@ pub struct Epoll {
     poller: Poller,
     waker: Waker,
     /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
-    bell: Waker,
+    offload_waker: Waker,
     pool: Pool,
-    offload: OffloadClient<Answer>,
-    sockets: Table<Endpoint>,
-    send_room: SendRoom,
+    offload: OffloadClient<OffloadResult>,
+    sockets: Table<SocketState>,
+    notsent_lowat: NotsentLowat,
     /// Shared with offload threads that read ahead.
     files: Table<Arc<OwnedFd>>,
-    /// Sockets with something to try; each at most once ([`Endpoint::queued`]).
+    /// Sockets with something to try; each at most once ([`SocketState::queued`]).
     ready: VecDeque<Key>,
-    /// Sockets that wait for a receive buffer; each at most once ([`Endpoint::starving`]).
+    /// Sockets that wait for a receive buffer; each at most once ([`SocketState::starving`]).
     starving: VecDeque<Key>,
     paused: PausedListeners,
-    backlogs: FullBacklogs,
+    unix_connect_retries: UnixConnectRetries,
     flushes: Flushes,
     outbox: Outbox,
     /// The last turn returned without a look at the kernel.
@@ -105,23 +105,23 @@ impl Epoll {
     pub fn new(config: EpollConfig) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = Waker::new()?;
-        let bell = Waker::new()?;
+        let offload_waker = Waker::new()?;
         poller.add_waker(waker.descriptor(), WAKER)?;
-        poller.add_waker(bell.descriptor(), BELL)?;
+        poller.add_waker(offload_waker.descriptor(), OFFLOAD_WAKER)?;
         Ok(Self {
             poller,
-            offload: OffloadClient::new(config.offload, bell.clone()),
+            offload: OffloadClient::new(config.offload, offload_waker.clone()),
             waker,
-            bell,
+            offload_waker,
             pool: Pool::new(config.pool),
             sockets: Table::new(),
             files: Table::new(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             paused: PausedListeners::default(),
-            backlogs: FullBacklogs::default(),
+            unix_connect_retries: UnixConnectRetries::default(),
             flushes: Flushes::default(),
-            send_room: SendRoom::of_system(),
+            notsent_lowat: NotsentLowat::of_system(),
             outbox: Outbox::default(),
             skipped_wait: false,
             counters: Counters::default(),
@@ -182,10 +182,10 @@ impl KernelDriver for Epoll {
         let poller = &self.poller;
         Socket(self.sockets.insert_with(|key| {
             let registered = nonblocking.and_then(|()| poller.add(socket.as_fd(), key));
-            let mut endpoint = Endpoint::new(socket);
+            let mut state = SocketState::new(socket);
             // There is no way to say no here: the first operation on it will.
-            endpoint.unusable = registered.err().map(|error| Fault::from_io(&error));
-            endpoint
+            state.unusable = registered.err().map(|error| Fault::from_io(&error));
+            state
         }))
     }
 
@@ -211,7 +211,7 @@ impl Epoll {
             }
             Op::Connect { address } => self.start_connect(id, address),
             Op::Resolve { host, port } => self.start_resolve(id, &host, port),
-            Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
+            Op::FindRoot { path, symlinks, present } => self.start_find_root(id, path, symlinks, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
             Op::Create { root, name } => self.start_create(id, root, name),
@@ -230,46 +230,46 @@ impl Epoll {
     }
 
     fn start_input(&mut self, id: OpId, socket: Socket, input: Input) {
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if let Some(fault) = endpoint.unusable {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if let Some(fault) = state.unusable {
             return self.outbox.push(id, Outcome::Failed(fault));
         }
-        if !matches!(endpoint.input, Input::Idle) {
+        if !matches!(state.input, Input::Idle) {
             return self.reject(id, libc::EBUSY);
         }
-        endpoint.input = input;
-        self.outbox.enter(id, Place::Input(socket.0));
+        state.input = input;
+        self.outbox.enter(id, Location::Input(socket.0));
         self.queue(socket.0);
     }
 
     fn start_output(&mut self, id: OpId, socket: Socket, output: Output) {
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if let Some(fault) = endpoint.unusable {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if let Some(fault) = state.unusable {
             return self.outbox.push(id, Outcome::Failed(fault));
         }
-        if !matches!(endpoint.output, Output::Idle) {
+        if !matches!(state.output, Output::Idle) {
             return self.reject(id, libc::EBUSY);
         }
-        endpoint.output = output;
-        self.outbox.enter(id, Place::Output(socket.0));
+        state.output = output;
+        self.outbox.enter(id, Location::Output(socket.0));
         self.queue(socket.0);
     }
 
     fn tell_local_address(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
         self.counters.submissions += 1;
-        let outcome = sys::local_address(endpoint.descriptor())
+        let outcome = sys::local_address(state.descriptor())
             .map_or_else(|error| Outcome::Failed(Fault::from_io(&error)), Outcome::Local);
         self.outbox.push(id, outcome);
     }
 
     fn shut_down(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        if !matches!(endpoint.output, Output::Idle) {
+        let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        if !matches!(state.output, Output::Idle) {
             return self.reject(id, libc::EBUSY);
         }
         self.counters.submissions += 1;
-        let outcome = match sys::shutdown_write(endpoint.descriptor()) {
+        let outcome = match sys::shutdown_write(state.descriptor()) {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
         };
@@ -277,19 +277,19 @@ impl Epoll {
     }
 
     fn start_flush(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if !matches!(endpoint.output, Output::Idle) {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if !matches!(state.output, Output::Idle) {
             return self.reject(id, libc::EBUSY);
         }
         self.counters.submissions += 1;
-        match Standing::of(endpoint.descriptor()) {
-            Standing::Left(left) => {
-                endpoint.output = Output::Flush { id };
-                self.outbox.enter(id, Place::Output(socket.0));
+        match FlushStatus::of(state.descriptor()) {
+            FlushStatus::Left(left) => {
+                state.output = Output::Flush { id };
+                self.outbox.enter(id, Location::Output(socket.0));
                 self.flushes.add(id, socket.0, left, self.now());
             }
-            standing @ (Standing::Arrived | Standing::Broken(_)) => {
-                if let Some(outcome) = standing.outcome() {
+            flush_status @ (FlushStatus::Arrived | FlushStatus::Broken(_)) => {
+                if let Some(outcome) = flush_status.outcome() {
                     self.outbox.push(id, outcome);
                 }
             }
@@ -298,17 +298,17 @@ impl Epoll {
 
     fn ask_for_flushes(&mut self, now: Time) {
         let sockets = &self.sockets;
-        let standing_of = |key| {
-            let gone = Standing::Broken(Fault::Os(libc::EBADF));
-            sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.descriptor()))
+        let flush_status_of = |key| {
+            let gone = FlushStatus::Broken(Fault::Os(libc::EBADF));
+            sockets.get(key).map_or(gone, |state| FlushStatus::of(state.descriptor()))
         };
-        for (id, key, outcome) in self.flushes.ask(now, standing_of) {
+        for (id, key, outcome) in self.flushes.ask(now, flush_status_of) {
             if !outcome.is_final() {
                 self.outbox.push(id, outcome);
                 continue;
             }
-            if let Some(endpoint) = self.sockets.get_mut(key) {
-                endpoint.output = Output::Idle;
+            if let Some(state) = self.sockets.get_mut(key) {
+                state.output = Output::Idle;
             }
             self.outbox.finish(id, outcome);
         }
@@ -323,16 +323,16 @@ impl Epoll {
     }
 
     fn reset(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        let lost = sys::unacknowledged(endpoint.descriptor()).unwrap_or(0);
+        let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        let lost = sys::unacknowledged(state.descriptor()).unwrap_or(0);
         // A unix socket has no such option, and its close is as abrupt as it gets.
-        let _ = sys::reset_on_close(endpoint.descriptor());
+        let _ = sys::reset_on_close(state.descriptor());
         self.let_go(socket);
         self.outbox.push(id, Outcome::Reset { lost });
     }
 
     fn let_go(&mut self, socket: Socket) {
-        let is_idle = self.sockets.get(socket.0).is_none_or(Endpoint::is_idle);
+        let is_idle = self.sockets.get(socket.0).is_none_or(SocketState::is_idle);
         debug_assert!(is_idle, "promise 6: {socket:?} is closed while {:?}", self.sockets.get(socket.0));
         self.abandon(socket.0);
     }
@@ -347,25 +347,25 @@ impl Epoll {
     }
 
     fn cancel(&mut self, id: OpId) {
-        if let Some(Place::Output(key)) = self.outbox.place_of(id) {
+        if let Some(Location::Output(key)) = self.outbox.location_of(id) {
             // It may have come with this very turn, and is to be tried once (promise 4).
             self.serve_output(key);
         }
-        let Some(place) = self.outbox.place_of(id) else { return };
-        match place {
-            Place::Input(key) => {
-                if let Some(endpoint) = self.sockets.get_mut(key) {
-                    endpoint.input = Input::Idle;
+        let Some(location) = self.outbox.location_of(id) else { return };
+        match location {
+            Location::Input(key) => {
+                if let Some(state) = self.sockets.get_mut(key) {
+                    state.input = Input::Idle;
                 }
             }
-            Place::Output(key) => {
-                let output = self.sockets.get_mut(key).map(|endpoint| std::mem::take(&mut endpoint.output));
+            Location::Output(key) => {
+                let output = self.sockets.get_mut(key).map(|state| std::mem::take(&mut state.output));
                 match output {
                     // Nobody has heard of a socket that is still connecting.
                     Some(Output::Connect { .. }) => self.abandon(key),
                     Some(Output::SendFile(transfer)) => {
-                        if let Some(ticket) = transfer.warming() {
-                            self.offload.cancel(ticket);
+                        if let Some(handle) = transfer.warming() {
+                            self.offload.cancel(handle);
                         }
                     }
                     Some(Output::Flush { id }) => self.flushes.remove(id),
@@ -373,9 +373,9 @@ impl Epoll {
                 }
             }
             // If it runs already, its result is dropped when it comes.
-            Place::Offloaded(ticket) => self.offload.cancel(ticket),
+            Location::Offloaded(handle) => self.offload.cancel(handle),
             // The same of its next attempt.
-            Place::Backlog => {}
+            Location::UnixConnectRetry => {}
         }
         self.outbox.finish(id, Outcome::Cancelled);
     }
@@ -389,9 +389,9 @@ impl Epoll {
 
     /// Takes a socket out of epoll, then closes it: an open duplicate would keep the registration.
     fn abandon(&mut self, key: Key) {
-        if let Some(endpoint) = self.sockets.remove(key) {
-            self.poller.remove(endpoint.descriptor());
-            drop(endpoint);
+        if let Some(state) = self.sockets.remove(key) {
+            self.poller.remove(state.descriptor());
+            drop(state);
             self.counters.submissions += 1;
             self.on_descriptor_closed();
         }
@@ -415,9 +415,9 @@ impl Epoll {
             let (data, readiness) = self.poller.event(index);
             match data {
                 WAKER => woken |= self.waker.clear(),
-                BELL => {
-                    self.bell.clear();
-                    self.collect_answers();
+                OFFLOAD_WAKER => {
+                    self.offload_waker.clear();
+                    self.collect_results();
                 }
                 data => self.on_readiness(poller::key_of(data), readiness),
             }
@@ -430,7 +430,7 @@ impl Epoll {
 
     /// When something is to be tried again of which no event tells.
     fn next_retry(&self) -> Option<Time> {
-        Time::earliest(Time::earliest(self.paused.until(), self.backlogs.until()), self.flushes.until())
+        Time::earliest(Time::earliest(self.paused.until(), self.unix_connect_retries.until()), self.flushes.until())
     }
 
     #[cold]
@@ -445,17 +445,17 @@ impl Epoll {
 
     fn on_readiness(&mut self, key: Key, readiness: Readiness) {
         // An event for a socket that was closed meanwhile: its registration went before it did.
-        let Some(endpoint) = self.sockets.get_mut(key) else { return };
-        if endpoint.on_readiness(readiness) {
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        if state.on_readiness(readiness) {
             self.queue(key);
         }
     }
 
     fn queue(&mut self, key: Key) {
-        if let Some(endpoint) = self.sockets.get_mut(key)
-            && !endpoint.queued
+        if let Some(state) = self.sockets.get_mut(key)
+            && !state.queued
         {
-            endpoint.queued = true;
+            state.queued = true;
             self.ready.push_back(key);
         }
     }
@@ -472,8 +472,8 @@ impl Epoll {
     }
 
     fn serve(&mut self, key: Key) {
-        let Some(endpoint) = self.sockets.get_mut(key) else { return };
-        endpoint.queued = false;
+        let Some(state) = self.sockets.get_mut(key) else { return };
+        state.queued = false;
         let input = self.serve_input(key);
         let output = self.serve_output(key);
         if input == Next::Again || output == Next::Again {
@@ -482,22 +482,22 @@ impl Epoll {
     }
 
     fn serve_input(&mut self, key: Key) -> Next {
-        let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
-        match endpoint.input {
-            Input::Accept { id, paused: false, .. } if endpoint.readable => self.accept(key, id),
-            Input::Recv { paused: true, .. } if endpoint.is_over => self.tell_broken(key),
-            Input::Recv { id, paused: false } if endpoint.readable && !endpoint.starving => self.receive(key, id),
+        let Some(state) = self.sockets.get(key) else { return Next::Wait };
+        match state.input {
+            Input::Accept { id, paused: false, .. } if state.readable => self.accept(key, id),
+            Input::Recv { paused: true, .. } if state.is_over => self.report_broken(key),
+            Input::Recv { id, paused: false } if state.readable && !state.starving => self.receive(key, id),
             Input::Idle | Input::Accept { .. } | Input::Recv { .. } => Next::Wait,
         }
     }
 
     fn serve_output(&mut self, key: Key) -> Next {
-        let Some(endpoint) = self.sockets.get(key) else { return Next::Wait };
-        match endpoint.output {
-            Output::Connect { id } if endpoint.writable => self.finish_connect(key, id),
-            Output::Send { id, .. } if endpoint.writable => self.send(key, id),
-            Output::SendFile(ref transfer) if endpoint.writable && transfer.warming().is_none() => self.send_file(key),
-            Output::Flush { id } if endpoint.is_over => {
+        let Some(state) = self.sockets.get(key) else { return Next::Wait };
+        match state.output {
+            Output::Connect { id } if state.writable => self.finish_connect(key, id),
+            Output::Send { id, .. } if state.writable => self.send(key, id),
+            Output::SendFile(ref transfer) if state.writable && transfer.warming().is_none() => self.send_file(key),
+            Output::Flush { id } if state.is_over => {
                 self.flushes.hasten(id, self.now());
                 Next::Wait
             }

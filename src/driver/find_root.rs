@@ -9,17 +9,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{FolderId, Links, Root, sys};
+use super::{FolderId, Root, SymlinkPolicy, sys};
 
 /// What the path leads to: `present`, if it still does. Waits for the disk.
-pub(super) fn find(path: &Path, links: Links, present: Option<Arc<Root>>) -> io::Result<Arc<Root>> {
+pub(super) fn find(path: &Path, symlinks: SymlinkPolicy, present: Option<Arc<Root>>) -> io::Result<Arc<Root>> {
     if let Some(present) = present {
         let metadata = path.metadata()?;
         if present.id() == (FolderId { device: metadata.dev(), inode: metadata.ino() }) {
             return Ok(present);
         }
     }
-    Root::open_with(path, links)
+    Root::open_with(path, symlinks)
 }
 
 /// Whether the path still leads to this folder, as far as the kernel's caches tell. If not, [`find`] is to be called where

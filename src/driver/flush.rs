@@ -15,7 +15,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// How far what was sent on a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum FlushStatus {
     /// All of it has arrived.
     Arrived,
     /// This number of bytes has not.
@@ -24,7 +24,7 @@ pub(super) enum Standing {
     Broken(Fault),
 }
 
-impl Standing {
+impl FlushStatus {
     /// Asks the kernel.
     pub(super) fn of(socket: BorrowedFd<'_>) -> Self {
         match sys::unacknowledged(socket) {
@@ -90,7 +90,7 @@ impl Flushes {
     }
 
     /// Asks for those whose time has come; what there is to be told, of which socket.
-    pub(super) fn ask(&mut self, now: Time, standing_of: impl Fn(Key) -> Standing) -> Vec<(OpId, Key, Outcome)> {
+    pub(super) fn ask(&mut self, now: Time, flush_status_of: impl Fn(Key) -> FlushStatus) -> Vec<(OpId, Key, Outcome)> {
         let mut told = Vec::new();
         if self.until.is_none_or(|until| now < until) {
             return told;
@@ -99,8 +99,8 @@ impl Flushes {
             if now < waiting.next {
                 return true;
             }
-            let standing = standing_of(waiting.socket);
-            if let Standing::Left(left) = standing {
+            let flush_status = flush_status_of(waiting.socket);
+            if let FlushStatus::Left(left) = flush_status {
                 if left < waiting.left {
                     told.push((waiting.id, waiting.socket, Outcome::Progress(waiting.left - left)));
                 }
@@ -108,7 +108,7 @@ impl Flushes {
                 waiting.pause = (waiting.pause * 2).min(PAUSE_MAX);
                 waiting.next = now + waiting.pause;
             }
-            match standing.outcome() {
+            match flush_status.outcome() {
                 None => true,
                 Some(outcome) => {
                     told.push((waiting.id, waiting.socket, outcome));
@@ -134,16 +134,16 @@ mod tests {
         assert!(flushes.ask(now, |_| panic!("too early")).is_empty());
         while now.as_millis() < 1000 {
             now = flushes.until().unwrap();
-            assert!(flushes.ask(now, |_| Standing::Left(100)).is_empty());
+            assert!(flushes.ask(now, |_| FlushStatus::Left(100)).is_empty());
             asked += 1;
         }
         assert!((20..40).contains(&asked), "{asked} times in a second");
-        let mut at_once = |standing| {
+        let mut at_once = |flush_status| {
             flushes.hasten(id, now);
-            flushes.ask(now, move |_| standing)
+            flushes.ask(now, move |_| flush_status)
         };
-        assert!(matches!(at_once(Standing::Left(60))[..], [(told, _, Outcome::Progress(40))] if told == id));
-        assert!(matches!(at_once(Standing::Arrived)[..], [(told, _, Outcome::Done)] if told == id));
+        assert!(matches!(at_once(FlushStatus::Left(60))[..], [(told, _, Outcome::Progress(40))] if told == id));
+        assert!(matches!(at_once(FlushStatus::Arrived)[..], [(told, _, Outcome::Done)] if told == id));
         assert_eq!(flushes.until(), None);
     }
 

@@ -104,7 +104,7 @@ pub(super) enum LaneKind {
 
 /// Names a task that was queued, until it has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ticket {
+pub(super) enum TaskHandle {
     Task(LaneKind, Order),
     /// A request that waits for a name.
     Waiter(u64),
@@ -206,32 +206,32 @@ impl<T: Send + 'static> OffloadClient<T> {
         kind: LaneKind,
         bytes: usize,
         task: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Ticket, Fault> {
+    ) -> Result<TaskHandle, Fault> {
         let inbox = Arc::clone(&self.inbox);
         let shared = &self.offload.0.0;
         let order = Order { is_large: bytes >= LARGE_BYTES_MIN, number: shared.number() };
         let task = Task { client: self.number, run: Box::new(move || inbox.put(task())) };
         shared.submit(kind, order, task)?;
-        Ok(Ticket::Task(kind, order))
+        Ok(TaskHandle::Task(kind, order))
     }
 
     /// Looks a name up, or waits for the look-up of it that is queued or running.
     pub(super) fn resolve(
         &self,
         host: &str,
-        answer: impl FnOnce(Result<Vec<SocketAddr>, Fault>) -> T + Send + 'static,
-    ) -> Result<Ticket, Fault> {
+        complete: impl FnOnce(Result<Vec<SocketAddr>, Fault>) -> T + Send + 'static,
+    ) -> Result<TaskHandle, Fault> {
         let inbox = Arc::clone(&self.inbox);
-        let answer = Box::new(move |found: &Found| inbox.put(answer(found.clone())));
-        self.offload.0.0.look_up(host, self.number, answer).map(Ticket::Waiter)
+        let complete = Box::new(move |found: &Found| inbox.put(complete(found.clone())));
+        self.offload.0.0.look_up(host, self.number, complete).map(TaskHandle::Waiter)
     }
 
     /// A task that is still queued is dropped. One that runs goes on, and its result is for the caller to ignore.
-    pub(super) fn cancel(&self, ticket: Ticket) {
+    pub(super) fn cancel(&self, handle: TaskHandle) {
         let shared = &self.offload.0.0;
-        match ticket {
-            Ticket::Task(kind, order) => drop(shared.lane(kind).withdraw(order)),
-            Ticket::Waiter(waiter) => shared.give_up(waiter),
+        match handle {
+            TaskHandle::Task(kind, order) => drop(shared.lane(kind).withdraw(order)),
+            TaskHandle::Waiter(waiter) => shared.give_up(waiter),
         }
     }
 
@@ -310,7 +310,7 @@ impl Shared {
         Ok(())
     }
 
-    fn look_up(self: &Arc<Self>, host: &str, client: u64, answer: Box<Answer>) -> Result<u64, Fault> {
+    fn look_up(self: &Arc<Self>, host: &str, client: u64, complete: Box<Reply>) -> Result<u64, Fault> {
         let number = self.number();
         // Names differ in letters only (RFC 4343).
         let name: Arc<str> = host.to_ascii_lowercase().into();
@@ -319,19 +319,19 @@ impl Shared {
             let order = Order { is_large: false, number };
             let (shared, asked) = (Arc::clone(self), Arc::clone(&name));
             // It has many owners, and leaves the queue with the last waiter.
-            let task = Task { client: NO_CLIENT, run: Box::new(move || shared.answer(&asked)) };
+            let task = Task { client: NO_CLIENT, run: Box::new(move || shared.complete(&asked)) };
             self.submit(LaneKind::Names, order, task)?;
             lookups.by_name.insert(Arc::clone(&name), Lookup { order, waiters: Vec::new() });
         }
         if let Some(lookup) = lookups.by_name.get_mut(&name) {
-            lookup.waiters.push(Waiter { number, client, answer });
+            lookup.waiters.push(Waiter { number, client, complete });
         }
         lookups.by_waiter.insert(number, name);
         Ok(number)
     }
 
     /// Asks the resolver, and hands the answer to every waiter, also to those that came meanwhile.
-    fn answer(&self, name: &Arc<str>) {
+    fn complete(&self, name: &Arc<str>) {
         let found = catch_unwind(AssertUnwindSafe(|| (self.resolver)(name))).unwrap_or(Err(Fault::Os(libc::EIO)));
         let mut lookups = locked(&self.lookups);
         let waiters = lookups.by_name.remove(name).map(|lookup| lookup.waiters).unwrap_or_default();
@@ -340,7 +340,7 @@ impl Shared {
         }
         drop(lookups);
         for waiter in waiters {
-            (waiter.answer)(&found);
+            (waiter.complete)(&found);
         }
     }
 
@@ -380,7 +380,7 @@ const SHORTAGE: Fault = Fault::Os(libc::ENOBUFS);
 /// The owner of tasks that no single client may take out of the queue.
 const NO_CLIENT: u64 = u64::MAX;
 
-type Answer = dyn FnOnce(&Found) + Send;
+type Reply = dyn FnOnce(&Found) + Send;
 
 /// The names that are being looked up.
 #[derive(Default)]
@@ -397,7 +397,7 @@ struct Lookup {
 struct Waiter {
     number: u64,
     client: u64,
-    answer: Box<Answer>,
+    complete: Box<Reply>,
 }
 
 impl Lookups {

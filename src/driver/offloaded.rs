@@ -9,24 +9,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::offload::{LaneKind, OffloadClient, Ticket};
+use super::offload::{LaneKind, OffloadClient, TaskHandle};
 use super::{
-    Computation, Fault, File, FileInfo, FolderEntry, Links, OpId, Outcome, Root, beneath, find_root, folder, new_file,
-    page_cache, resolve,
+    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, SymlinkPolicy, find_root, new_file,
+    page_cache, read_dir, resolve, resolve_beneath,
 };
 use crate::table::Table;
 
 /// What a thread hands back. If its operation has ended meanwhile, it is dropped, and with it a file that was opened in
 /// vain.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct OffloadResult {
     pub(super) id: OpId,
-    pub(super) result: Answered,
+    pub(super) result: OffloadOutput,
 }
 
 /// The result, by the kind of work.
 #[derive(Debug)]
-pub(super) enum Answered {
+pub(super) enum OffloadOutput {
     Root(io::Result<Arc<Root>>),
     Resolved(Result<Vec<SocketAddr>, Fault>),
     Opened(io::Result<(OwnedFd, FileInfo)>),
@@ -39,7 +39,7 @@ pub(super) enum Answered {
     Warmed(u64),
 }
 
-impl Answered {
+impl OffloadOutput {
     /// The final outcome of the operation; none where the work was only a part of it. An open file goes into the table.
     pub(super) fn into_outcome(self, files: &mut Table<Arc<OwnedFd>>) -> Option<Outcome> {
         let outcome = match self {
@@ -60,42 +60,50 @@ impl Answered {
 }
 
 /// Where an operation waits, or why it cannot.
-type Offloaded = Result<Ticket, Fault>;
+type Offloaded = Result<TaskHandle, Fault>;
 
-impl OffloadClient<Answer> {
+impl OffloadClient<OffloadResult> {
     pub(super) fn look_up(&self, id: OpId, host: &str, port: u16) -> Offloaded {
         self.resolve(host, move |found| {
-            let result = Answered::Resolved(found.map(|addresses| resolve::with_port(addresses, port)));
-            Answer { id, result }
+            let result = OffloadOutput::Resolved(found.map(|addresses| resolve::with_port(addresses, port)));
+            OffloadResult { id, result }
         })
     }
 
-    pub(super) fn find_root(&self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) -> Offloaded {
-        self.disk(id, move || Answered::Root(find_root::find(&path, links, present)))
+    pub(super) fn find_root(
+        &self,
+        id: OpId,
+        path: Arc<Path>,
+        symlinks: SymlinkPolicy,
+        present: Option<Arc<Root>>,
+    ) -> Offloaded {
+        self.disk(id, move || OffloadOutput::Root(find_root::find(&path, symlinks, present)))
     }
 
     pub(super) fn open(&self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) -> Offloaded {
-        self.disk(id, move || Answered::Opened(beneath::open(&root, &path, known_regular)))
+        self.disk(id, move || OffloadOutput::Opened(resolve_beneath::open(&root, &path, known_regular)))
     }
 
     pub(super) fn read(&self, id: OpId, file: Arc<OwnedFd>, memory: Vec<u8>, offset: u64) -> Offloaded {
-        self.disk(id, move || Answered::Read(folder::read_fully(file.as_fd(), memory, offset)))
+        self.disk(id, move || OffloadOutput::Read(read_dir::read_fully(file.as_fd(), memory, offset)))
     }
 
     /// Reads a piece of a file so that it is in the page cache.
     pub(super) fn warm(&self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) -> Offloaded {
         self.disk(id, move || {
             page_cache::warm(file.as_fd(), start, end);
-            Answered::Warmed(end)
+            OffloadOutput::Warmed(end)
         })
     }
 
     pub(super) fn list(&self, id: OpId, root: Arc<Root>, path: CString) -> Offloaded {
-        self.disk(id, move || Answered::Listed(folder::list(&root, &path)))
+        self.disk(id, move || OffloadOutput::Listed(read_dir::list(&root, &path)))
     }
 
     pub(super) fn create(&self, id: OpId, root: Arc<Root>, name: CString) -> Offloaded {
-        self.disk(id, move || Answered::Opened(new_file::create(&root, &name).and_then(beneath::with_info)))
+        self.disk(id, move || {
+            OffloadOutput::Opened(new_file::create(&root, &name).and_then(resolve_beneath::with_info))
+        })
     }
 
     /// Writes all but the first `done` bytes, which have been written already; `offset` is where the first one belongs.
@@ -108,7 +116,7 @@ impl OffloadClient<Answer> {
     ) -> Offloaded {
         self.disk(id, move || {
             let rest = bytes.get(done..).unwrap_or_default();
-            Answered::Written(new_file::write_fully(file.as_fd(), rest, offset + done as u64))
+            OffloadOutput::Written(new_file::write_fully(file.as_fd(), rest, offset + done as u64))
         })
     }
 
@@ -120,19 +128,22 @@ impl OffloadClient<Answer> {
         (from, to): (CString, CString),
         replaces: bool,
     ) -> Offloaded {
-        self.disk(id, move || Answered::Changed(new_file::publish(&root, file.as_fd(), &from, &to, replaces)))
+        self.disk(id, move || OffloadOutput::Changed(new_file::publish(&root, file.as_fd(), &from, &to, replaces)))
     }
 
     pub(super) fn remove(&self, id: OpId, root: Arc<Root>, name: CString) -> Offloaded {
-        self.disk(id, move || Answered::Changed(new_file::remove(&root, &name)))
+        self.disk(id, move || OffloadOutput::Changed(new_file::remove(&root, &name)))
     }
 
     pub(super) fn compute(&self, id: OpId, computation: Computation) -> Offloaded {
         let bytes = computation.bytes();
-        self.run(LaneKind::Computation, bytes, move || Answer { id, result: Answered::Computed(computation.run()) })
+        self.run(LaneKind::Computation, bytes, move || OffloadResult {
+            id,
+            result: OffloadOutput::Computed(computation.run()),
+        })
     }
 
-    fn disk(&self, id: OpId, task: impl FnOnce() -> Answered + Send + 'static) -> Offloaded {
-        self.run(LaneKind::Disk, 0, move || Answer { id, result: task() })
+    fn disk(&self, id: OpId, task: impl FnOnce() -> OffloadOutput + Send + 'static) -> Offloaded {
+        self.run(LaneKind::Disk, 0, move || OffloadResult { id, result: task() })
     }
 }

@@ -49,7 +49,7 @@ pub struct Token {
 pub struct Root {
     path: Arc<Path>,
     directory: std::fs::File,
-    links: Links,
+    symlinks: SymlinkPolicy,
     id: FolderId,
 }
 
@@ -64,7 +64,7 @@ pub struct FolderId {
 
 /// What becomes of symbolic links beneath a [`Root`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Links {
+pub enum SymlinkPolicy {
     /// They are followed, as long as they do not lead out of the root.
     #[default]
     Follow,
@@ -78,19 +78,19 @@ impl Root {
     /// # Errors
     /// What the system says: it is missing, not a folder, or may not be read.
     pub fn open(path: &Path) -> std::io::Result<Arc<Self>> {
-        Self::open_with(path, Links::Follow)
+        Self::open_with(path, SymlinkPolicy::Follow)
     }
 
     /// Opens the folder.
     ///
     /// # Errors
     /// As [`Root::open`].
-    pub fn open_with(path: &Path, links: Links) -> std::io::Result<Arc<Self>> {
+    pub fn open_with(path: &Path, symlinks: SymlinkPolicy) -> std::io::Result<Arc<Self>> {
         // With `O_DIRECTORY` a FIFO or a device is refused and not opened.
         let directory = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
         let metadata = directory.metadata()?;
         let id = FolderId { device: metadata.dev(), inode: metadata.ino() };
-        Ok(Arc::new(Self { path: path.into(), directory, links, id }))
+        Ok(Arc::new(Self { path: path.into(), directory, symlinks, id }))
     }
 
     /// The path it was opened by, which may lead elsewhere by now.
@@ -104,8 +104,8 @@ impl Root {
     }
 
     /// What becomes of links beneath it.
-    pub const fn links(&self) -> Links {
-        self.links
+    pub const fn symlinks(&self) -> SymlinkPolicy {
+        self.symlinks
     }
 
     /// The folder's descriptor.
@@ -202,7 +202,7 @@ pub enum Op {
         /// A path from the top.
         path: Arc<Path>,
         /// What is to become of links beneath it.
-        links: Links,
+        symlinks: SymlinkPolicy,
         /// What the path led to before: if it still does, this is the outcome, and nothing is opened.
         present: Option<Arc<Root>>,
     },

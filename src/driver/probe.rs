@@ -136,7 +136,7 @@ impl Unavailable {
 
 /// What else is known about the process and the system, by which one errno's causes are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
+pub struct Environment {
     /// The process's seccomp mode (`proc(5)`): 0 none, 1 strict, 2 a filter.
     pub seccomp_mode: Option<u32>,
     /// `kernel.io_uring_disabled` (Linux 6.6): 0 for nobody, 1 for those outside of a group, 2 for
@@ -144,7 +144,7 @@ pub struct Circumstances {
     pub io_uring_disabled: Option<u32>,
 }
 
-impl Circumstances {
+impl Environment {
     /// Those of this process, now.
     pub fn observe() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -233,12 +233,12 @@ fn smaller(size: RingSize, workers: usize) -> String {
 /// Why not.
 pub fn availability(off: FeatureSet, workers: usize) -> Result<Available, Unavailable> {
     uring::try_out().map_err(|Refused { what, error }| match what {
-        What::Call(call) => diagnose(call, &error, Circumstances::observe()),
+        What::Call(call) => diagnose(call, &error, Environment::observe()),
         What::Lacking(what) => Unavailable::Lacks(what),
     })?;
     let features = uring::kernel_features();
     let size = uring::fitting(workers, FeatureSet::ALL.minus(off), features.minus(off))
-        .map_err(|error| diagnose(SETUP, &error, Circumstances::observe()))?;
+        .map_err(|error| diagnose(SETUP, &error, Environment::observe()))?;
     Ok(Available { features, size })
 }
 
@@ -246,8 +246,8 @@ pub fn availability(off: FeatureSet, workers: usize) -> Result<Available, Unavai
 const SETUP: &str = "io_uring_setup";
 
 /// What the refusal of a call for a ring means.
-pub fn diagnose(call: &'static str, error: &io::Error, circumstances: Circumstances) -> Unavailable {
-    let Circumstances { seccomp_mode, io_uring_disabled } = circumstances;
+pub fn diagnose(call: &'static str, error: &io::Error, environment: Environment) -> Unavailable {
+    let Environment { seccomp_mode, io_uring_disabled } = environment;
     // The setting is of making rings: where one was made, it allows them.
     let io_uring_disabled = if call == SETUP { io_uring_disabled } else { Some(0) };
     let is_filtered = seccomp_mode == Some(SECCOMP_MODE_FILTER);
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     fn diagnosed(errno: i32, seccomp_mode: Option<u32>, io_uring_disabled: Option<u32>) -> Unavailable {
-        diagnose(SETUP, &io::Error::from_raw_os_error(errno), Circumstances { seccomp_mode, io_uring_disabled })
+        diagnose(SETUP, &io::Error::from_raw_os_error(errno), Environment { seccomp_mode, io_uring_disabled })
     }
 
     #[test]
@@ -310,8 +310,8 @@ mod tests {
     #[test]
     fn a_call_that_alone_is_denied_is_named_and_no_setting_is_blamed() {
         let denied = |errno| {
-            let circumstances = Circumstances { seccomp_mode: Some(2), io_uring_disabled: Some(1) };
-            diagnose("io_uring_enter", &io::Error::from_raw_os_error(errno), circumstances)
+            let environment = Environment { seccomp_mode: Some(2), io_uring_disabled: Some(1) };
+            diagnose("io_uring_enter", &io::Error::from_raw_os_error(errno), environment)
         };
         for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
             assert_eq!(denied(errno), Unavailable::Seccomp { call: "io_uring_enter" });

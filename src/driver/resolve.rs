@@ -30,9 +30,9 @@ pub(super) fn with_port(mut addresses: Vec<SocketAddr>, port: u16) -> Vec<Socket
 /// configured).
 pub(super) fn resolve(host: &str) -> Result<Vec<SocketAddr>, Fault> {
     let name = CString::new(host).map_err(|_| Fault::Resolver(libc::EAI_NONAME))?;
-    let answer = Answer::ask(&name)?;
+    let list = AddrInfoList::ask(&name)?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in answer.addresses() {
+    for address in list.addresses() {
         // A host that several lines of /etc/hosts name can come twice.
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -42,9 +42,9 @@ pub(super) fn resolve(host: &str) -> Result<Vec<SocketAddr>, Fault> {
 }
 
 /// The list that `getaddrinfo(3)` allocated, freed when dropped.
-struct Answer(ptr::NonNull<libc::addrinfo>);
+struct AddrInfoList(ptr::NonNull<libc::addrinfo>);
 
-impl Answer {
+impl AddrInfoList {
     fn ask(name: &CString) -> Result<Self, Fault> {
         // SAFETY: all zeroes are valid hints: any family, no flags, null pointers.
         let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
@@ -74,7 +74,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for AddrInfoList {
     fn drop(&mut self) {
         // SAFETY: `getaddrinfo` made the list, and nothing else refers to it.
         unsafe { libc::freeaddrinfo(self.0.as_ptr()) };

@@ -8,15 +8,15 @@ use std::time::Duration;
 use super::{limits, sys};
 
 /// Each warning is given at most once in this time, for all workers together: they share what is short.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-static ACCEPT_PAUSED: Due = Due::now();
-static NO_BUFFER: Due = Due::now();
+static ACCEPT_PAUSED: WarningTime = WarningTime::now();
+static NO_BUFFER: WarningTime = WarningTime::now();
 
 /// When something may be said again, in nanoseconds of the monotonic clock.
-struct Due(AtomicU64);
+struct WarningTime(AtomicU64);
 
-impl Due {
+impl WarningTime {
     const fn now() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -24,14 +24,14 @@ impl Due {
     /// Whether it is to be said now; then not again for a while.
     fn take(&self) -> bool {
         let (now, due) = (sys::monotonic_ns(), self.0.load(Ordering::Relaxed));
-        let next = now + TELL_INTERVAL.as_nanos() as u64;
+        let next = now + WARN_INTERVAL.as_nanos() as u64;
         // Of several workers one says it.
         now >= due && self.0.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
 /// Accepting pauses, since `accept(2)` failed so.
-pub(super) fn tell_accept_paused(error: &io::Error) {
+pub(super) fn warn_accept_paused(error: &io::Error) {
     tracing::debug!(%error, "accepting pauses");
     if !ACCEPT_PAUSED.take() {
         return;
@@ -45,7 +45,7 @@ pub(super) fn tell_accept_paused(error: &io::Error) {
 }
 
 /// The pool has no receive buffer left, and may make no other.
-pub(super) fn tell_no_buffer() {
+pub(super) fn warn_no_buffer() {
     if NO_BUFFER.take() {
         let remedy = "raise limits.pool.small_max, or lower limits.pipe_bytes_max";
         tracing::warn!(remedy, "receive buffers are used up: connections wait for one");

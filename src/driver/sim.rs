@@ -16,6 +16,7 @@
 //!
 //! With `XPS_SIM_TRACE` set, every step is printed.
 
+mod bug_injector;
 mod converse;
 mod deliver;
 mod faults;
@@ -24,7 +25,6 @@ mod network;
 mod peers;
 mod reach;
 mod rng;
-mod saboteur;
 mod schedule;
 mod submit;
 #[cfg(test)]
@@ -36,19 +36,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use bug_injector::PlantedBug;
 pub use converse::{Converse, Move};
 pub use faults::{Faults, Injected};
 pub use peers::{Behaviour, Peer, PeerEnd, PeerId, Step};
 pub use rng::{Chance, Rng};
-pub use saboteur::Sabotage;
 
 use super::{Address, Completion, Counters, Driver, Op, OpId, Ops, Request, Socket, Time, Turn};
 use crate::buffer::{Pool, SizeClass};
 use crate::table::{Key, Table};
+use bug_injector::BugInjector;
 use files::{Files, OpenFile};
 use network::{Owner, Side, Wire, WireId};
 use peers::Reading;
-use saboteur::Saboteur;
 use schedule::{Event, Schedule};
 use trace::Trace;
 
@@ -63,11 +63,11 @@ pub struct Sim {
     counters: Counters,
     injected: Injected,
     trace: Trace,
-    saboteur: Saboteur,
+    bug_injector: BugInjector,
     violations: Vec<Violation>,
     is_stalled: bool,
     /// Operations in flight, by [`OpId::index`].
-    flights: Vec<Option<Flight>>,
+    in_flight: Vec<Option<OpState>>,
     sockets: Table<Descriptor>,
     open_files: Table<OpenFile>,
     /// Sockets whose `Recv` found no buffer.
@@ -86,7 +86,7 @@ pub struct Violation(String);
 
 /// An operation in flight.
 #[derive(Debug)]
-struct Flight {
+struct OpState {
     id: OpId,
     op: Op,
     /// How it is going to fail, if that is decided already.
@@ -105,7 +105,7 @@ enum Descriptor {
 #[derive(Debug)]
 struct Listening {
     address: SocketAddr,
-    backlog: VecDeque<WireId>,
+    unix_connect_retry: VecDeque<WireId>,
     accept: Option<OpId>,
     /// So many more may come.
     left: u32,
@@ -149,10 +149,10 @@ impl Sim {
             counters: Counters::default(),
             injected: Injected::default(),
             trace: Trace::new(),
-            saboteur: Saboteur::default(),
+            bug_injector: BugInjector::default(),
             violations: Vec::new(),
             is_stalled: false,
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             sockets: Table::new(),
             open_files: Table::new(),
             starved: Vec::new(),
@@ -167,8 +167,14 @@ impl Sim {
 
     /// A listening socket for machines to accept from.
     pub fn listener(&mut self, address: SocketAddr) -> Socket {
-        let listening =
-            Listening { address, backlog: VecDeque::new(), accept: None, left: 0, is_due: false, is_closing: false };
+        let listening = Listening {
+            address,
+            unix_connect_retry: VecDeque::new(),
+            accept: None,
+            left: 0,
+            is_due: false,
+            is_closing: false,
+        };
         Socket(self.sockets.insert(Descriptor::Listener(listening)))
     }
 
@@ -210,13 +216,13 @@ impl Sim {
     }
 
     /// Plants a bug at the occasion after `occasions` others.
-    pub fn sabotage(&mut self, sabotage: Sabotage, occasions: u32) {
-        self.saboteur.plan(sabotage, occasions);
+    pub fn plant_bug(&mut self, planted_bug: PlantedBug, occasions: u32) {
+        self.bug_injector.plan(planted_bug, occasions);
     }
 
     /// Whether the planted bug has happened.
-    pub const fn is_sabotaged(&self) -> bool {
-        self.saboteur.has_struck()
+    pub const fn has_planted_bug(&self) -> bool {
+        self.bug_injector.has_struck()
     }
 
     /// A peer and what it lived through.
@@ -262,16 +268,16 @@ impl Sim {
 
     /// How many operations have had no final outcome.
     pub fn in_flight(&self) -> usize {
-        self.flights.iter().flatten().count()
+        self.in_flight.iter().flatten().count()
     }
 
     /// The most memory that what is being sent on one socket holds.
     pub fn sending_memory_max(&self) -> usize {
-        let memory = |flight: &Flight| match &flight.op {
+        let memory = |op_state: &OpState| match &op_state.op {
             Op::Send { chain, .. } | Op::SendFile { head: chain, .. } => chain.memory(),
             _ => 0,
         };
-        self.flights.iter().flatten().map(memory).max().unwrap_or_default()
+        self.in_flight.iter().flatten().map(memory).max().unwrap_or_default()
     }
 
     /// Equal for two runs in which the same happened.
@@ -381,14 +387,14 @@ impl Sim {
         }
     }
 
-    fn flight(&self, id: OpId) -> Option<&Flight> {
-        self.flights.get(id.index())?.as_ref().filter(|flight| flight.id == id)
+    fn op_state(&self, id: OpId) -> Option<&OpState> {
+        self.in_flight.get(id.index())?.as_ref().filter(|op_state| op_state.id == id)
     }
 
     /// Takes an operation out of flight.
-    fn land(&mut self, id: OpId) -> Option<Flight> {
-        self.flight(id)?;
-        self.flights[id.index()].take()
+    fn land(&mut self, id: OpId) -> Option<OpState> {
+        self.op_state(id)?;
+        self.in_flight[id.index()].take()
     }
 }
 

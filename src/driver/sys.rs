@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use socket2::{SockAddr, Type};
 
-use super::{Address, Fault, FileInfo, FileKind, Links, Peer, Root};
+use super::{Address, Fault, FileInfo, FileKind, Peer, Root, SymlinkPolicy};
 use crate::buffer::Chain;
 
 /// The most pieces one `sendmsg` gathers; the rest of a longer chain follows in the next.
@@ -315,11 +315,11 @@ pub(super) const LOOK_FLAGS: i32 = libc::O_PATH | libc::O_CLOEXEC;
 pub(super) const FOLDER_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
 
 /// How paths are resolved: never out of the root, whatever links or dots they have.
-pub(super) const fn open_resolve(links: Links) -> u64 {
-    let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-    match links {
-        Links::Follow => beneath,
-        Links::Refuse => beneath | libc::RESOLVE_NO_SYMLINKS,
+pub(super) const fn open_resolve(symlinks: SymlinkPolicy) -> u64 {
+    let resolve_beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    match symlinks {
+        SymlinkPolicy::Follow => resolve_beneath,
+        SymlinkPolicy::Refuse => resolve_beneath | libc::RESOLVE_NO_SYMLINKS,
     }
 }
 
@@ -329,7 +329,7 @@ pub(super) fn open_beneath(root: &Root, path: &CStr, flags: i32, lookup: Lookup)
         Lookup::CachedOnly => libc::RESOLVE_CACHED,
         Lookup::Full => 0,
     };
-    openat2(root.directory().as_raw_fd(), path, flags, open_resolve(root.links()) | cached)
+    openat2(root.directory().as_raw_fd(), path, flags, open_resolve(root.symlinks()) | cached)
 }
 
 /// What any path leads to, not opened, if the kernel has it in its caches (`RESOLVE_CACHED`, Linux 5.12).

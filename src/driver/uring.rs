@@ -16,7 +16,7 @@
 //!
 //! An operation has at most one entry in flight at a time. Its user data is the operation's id, with
 //! its generation, so a completion cannot find the wrong operation. Buffers, messages, paths and
-//! addresses that an entry points to live in the operation's [`Flight`] until its last completion was
+//! addresses that an entry points to live in the operation's [`OpState`] until its last completion was
 //! reaped; dropping the driver cancels everything and reaps before it frees.
 //!
 //! # Traps, and where they are dealt with
@@ -34,7 +34,7 @@ mod close;
 mod connect;
 mod detect;
 mod files;
-mod flight;
+mod in_flight;
 mod offloaded;
 mod receive;
 mod ring;
@@ -54,18 +54,18 @@ use self::accept::Paused;
 use self::buffer_ring::BufferRing;
 pub use self::detect::kernel_features;
 pub(super) use self::detect::{Refused, What, try_out};
-use self::flight::{Flights, Work};
+use self::in_flight::{InFlight, Work};
 use self::ring::Ring;
 use self::send::SpareSends;
 pub use self::size::RingSize;
 use self::size::Rings;
 pub(super) use self::size::fitting;
-use super::appetite::Appetite;
-use super::backlog::FullBacklogs;
 use super::flush::Flushes;
+use super::notsent_lowat::NotsentLowat;
 use super::offload::{Offload, OffloadClient};
-use super::offloaded::Answer;
-use super::send_room::SendRoom;
+use super::offloaded::OffloadResult;
+use super::recv_size::RecvSize;
+use super::unix_connect_retry::UnixConnectRetries;
 use super::{
     Completion, Counters, Driver, Fault, Feature, FeatureSet, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
     TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
@@ -103,12 +103,12 @@ pub struct Uring {
     large: Option<BufferRing>,
     waker: Waker,
     /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
-    bell: Waker,
-    offload: OffloadClient<Answer>,
-    sockets: Table<Endpoint>,
-    send_room: SendRoom,
+    offload_waker: Waker,
+    offload: OffloadClient<OffloadResult>,
+    sockets: Table<SocketState>,
+    notsent_lowat: NotsentLowat,
     files: Table<Arc<OwnedFd>>,
-    flights: Flights,
+    in_flight: InFlight,
     spare_sends: SpareSends,
     /// Operations that can go on without waiting.
     ready: VecDeque<OpId>,
@@ -119,7 +119,7 @@ pub struct Uring {
     /// Receives that were paused lately, and after how many system calls that was.
     parked: VecDeque<(OpId, u64)>,
     paused: Paused,
-    backlogs: FullBacklogs,
+    unix_connect_retries: UnixConnectRetries,
     flushes: Flushes,
     outbox: VecDeque<Completion>,
     reaped: Vec<cqueue::Entry>,
@@ -129,9 +129,9 @@ pub struct Uring {
 
 /// A socket as this driver sees it.
 #[derive(Debug)]
-struct Endpoint {
+struct SocketState {
     socket: OwnedFd,
-    appetite: Appetite,
+    recv_size: RecvSize,
     receiving: Option<OpId>,
     sending: Option<OpId>,
 }
@@ -139,7 +139,7 @@ struct Endpoint {
 /// User data of entries that belong to no operation: an index that no operation has, and what they are for.
 const INTERNAL: u64 = u32::MAX as u64;
 const WAKER: u64 = INTERNAL | 1 << 32;
-const BELL: u64 = INTERNAL | 2 << 32;
+const OFFLOAD_WAKER: u64 = INTERNAL | 2 << 32;
 const CANCEL: u64 = INTERNAL | 3 << 32;
 
 const SMALL_GROUP: u16 = 0;
@@ -151,7 +151,7 @@ const SMALL_TARGET: u16 = 128;
 const LARGE_TARGET: u16 = 8;
 
 /// How long dropping a driver waits for the kernel to let go of its memory.
-const FAREWELL: Duration = Duration::from_secs(5);
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Uring {
     /// A driver with nothing to do. To be made on the thread that will use it. Memory that others are about to give back is
@@ -174,35 +174,35 @@ impl Uring {
             features = features.without(Feature::RecvMultishot).without(Feature::LargeBuffers);
         }
         let waker = Waker::new()?;
-        let bell = Waker::new()?;
+        let offload_waker = Waker::new()?;
         let mut driver = Self {
             ring,
             features,
             pool: Pool::new(config.pool),
             small,
             large,
-            offload: OffloadClient::new(config.offload, bell.clone()),
+            offload: OffloadClient::new(config.offload, offload_waker.clone()),
             waker,
-            bell,
+            offload_waker,
             sockets: Table::new(),
             files: Table::new(),
-            flights: Flights::default(),
+            in_flight: InFlight::default(),
             spare_sends: SpareSends::default(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             queued_receives: VecDeque::new(),
             parked: VecDeque::new(),
             paused: Paused::default(),
-            backlogs: FullBacklogs::default(),
+            unix_connect_retries: UnixConnectRetries::default(),
             flushes: Flushes::default(),
-            send_room: SendRoom::of_system(),
+            notsent_lowat: NotsentLowat::of_system(),
             outbox: VecDeque::new(),
             reaped: Vec::new(),
             woken: false,
             counters: Counters::default(),
         };
         driver.watch(WAKER);
-        driver.watch(BELL);
+        driver.watch(OFFLOAD_WAKER);
         Ok(driver)
     }
 
@@ -289,7 +289,7 @@ impl Uring {
             }
             Op::Connect { address } => self.start_connect(id, address),
             Op::Resolve { host, port } => self.start_resolve(id, &host, port),
-            Op::FindRoot { path, links, present } => self.start_find_root(id, path, links, present),
+            Op::FindRoot { path, symlinks, present } => self.start_find_root(id, path, symlinks, present),
             Op::Open { root, path, known_regular } => self.start_open(id, root, path, known_regular),
             Op::Read { file, offset, length } => self.start_read(id, file, offset, length),
             Op::Create { root, name } => self.start_create(id, root, name),
@@ -308,35 +308,35 @@ impl Uring {
     }
 
     fn tell_local_address(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        let outcome = sys::local_address(endpoint.socket.as_fd())
+        let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        let outcome = sys::local_address(state.socket.as_fd())
             .map_or_else(|error| Outcome::Failed(Fault::from_io(&error)), Outcome::Local);
         self.emit(id, outcome);
     }
 
     fn cancel(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        if matches!(flight.work, Work::SendFile(_)) && !flight.is_in_kernel {
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        if matches!(op_state.work, Work::SendFile(_)) && !op_state.is_in_kernel {
             // It may have come with this very turn, and is to be tried once (promise 4).
             self.serve_send_file(id);
         }
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        if matches!(flight.work, Work::Close { .. }) {
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        if matches!(op_state.work, Work::Close { .. }) {
             // It ends soon by itself, and a close that the kernel gave up would leave the descriptor open.
             return;
         }
-        flight.is_cancelled = true;
-        if let Work::Offloaded(ticket) = &flight.work {
+        op_state.is_cancelled = true;
+        if let Work::Offloaded(handle) = &op_state.work {
             // If it runs already, its result is dropped when it comes.
-            self.offload.cancel(**ticket);
+            self.offload.cancel(**handle);
             self.finish(id, Outcome::Cancelled);
-        } else if flight.is_in_kernel {
+        } else if op_state.is_in_kernel {
             self.cancel_entry(id);
         } else {
-            if let Work::SendFile(transfer) = &flight.work
-                && let Some(ticket) = transfer.warming()
+            if let Work::SendFile(transfer) = &op_state.work
+                && let Some(handle) = transfer.warming()
             {
-                self.offload.cancel(ticket);
+                self.offload.cancel(handle);
             }
             self.finish(id, Outcome::Cancelled);
         }
@@ -357,8 +357,8 @@ impl Uring {
     }
 
     fn insert(&mut self, socket: OwnedFd) -> Socket {
-        let endpoint = Endpoint { socket, appetite: Appetite::default(), receiving: None, sending: None };
-        Socket(self.sockets.insert(endpoint))
+        let state = SocketState { socket, recv_size: RecvSize::default(), receiving: None, sending: None };
+        Socket(self.sockets.insert(state))
     }
 }
 
@@ -379,7 +379,7 @@ impl Uring {
     /// # Safety
     /// As [`Ring::push`]; what the operation's flight owns stays where it is until then.
     unsafe fn submit(&mut self, id: OpId, entry: squeue::Entry) {
-        self.flights.enter_kernel(id);
+        self.in_flight.enter_kernel(id);
         // SAFETY: promised by the caller.
         unsafe { self.push(entry.user_data(id.to_bits())) };
     }
@@ -387,9 +387,9 @@ impl Uring {
     /// Ends an operation that has a flight.
     fn finish(&mut self, id: OpId, outcome: Outcome) {
         debug_assert!(outcome.is_final(), "{outcome:?} is not final");
-        if let Some(flight) = self.flights.remove(id) {
-            debug_assert!(!flight.is_in_kernel, "{id} ends with an entry in the kernel");
-            match flight.work {
+        if let Some(op_state) = self.in_flight.remove(id) {
+            debug_assert!(!op_state.is_in_kernel, "{id} ends with an entry in the kernel");
+            match op_state.work {
                 Work::Accept(accepting) => self.release_receiver(accepting.listener),
                 Work::Recv { socket, .. } => self.release_receiver(socket),
                 Work::Send(sending) => {
@@ -414,14 +414,14 @@ impl Uring {
     }
 
     fn release_receiver(&mut self, key: Key) {
-        if let Some(endpoint) = self.sockets.get_mut(key) {
-            endpoint.receiving = None;
+        if let Some(state) = self.sockets.get_mut(key) {
+            state.receiving = None;
         }
     }
 
     fn release_sender(&mut self, key: Key) {
-        if let Some(endpoint) = self.sockets.get_mut(key) {
-            endpoint.sending = None;
+        if let Some(state) = self.sockets.get_mut(key) {
+            state.sending = None;
         }
     }
 
@@ -431,7 +431,7 @@ impl Uring {
 
     /// Has the ring tell when one of the two wakers is used.
     fn watch(&mut self, which: u64) {
-        let waker = if which == WAKER { &self.waker } else { &self.bell };
+        let waker = if which == WAKER { &self.waker } else { &self.offload_waker };
         let entry = opcode::PollAdd::new(types::Fd(waker.descriptor().as_raw_fd()), libc::POLLIN as u32).build();
         // SAFETY: the entry points to nothing, and the descriptor lives as long as the ring.
         unsafe { self.push(entry.user_data(which)) };
@@ -466,7 +466,7 @@ impl Uring {
 
     /// When something is to be tried again of which no event tells.
     fn next_retry(&self) -> Option<Time> {
-        Time::earliest(Time::earliest(self.paused.until(), self.backlogs.until()), self.flushes.until())
+        Time::earliest(Time::earliest(self.paused.until(), self.unix_connect_retries.until()), self.flushes.until())
     }
 
     #[cold]
@@ -495,10 +495,10 @@ impl Uring {
                 self.woken |= self.waker.clear();
                 self.watch(WAKER);
             }
-            BELL => {
-                self.bell.clear();
-                self.collect_answers();
-                self.watch(BELL);
+            OFFLOAD_WAKER => {
+                self.offload_waker.clear();
+                self.collect_results();
+                self.watch(OFFLOAD_WAKER);
             }
             // Found, not found or too late: the operation's own completion tells.
             CANCEL => {}
@@ -508,14 +508,14 @@ impl Uring {
 
     fn on_operation(&mut self, id: OpId, result: i32, flags: u32) {
         if !cqueue::more(flags) {
-            self.flights.leave_kernel(id);
+            self.in_flight.leave_kernel(id);
         }
-        let Some(flight) = self.flights.get_mut(id) else {
+        let Some(op_state) = self.in_flight.get_mut(id) else {
             debug_assert!(false, "a completion for {id}, which has ended: {result}");
             tracing::error!(op = %id, result, "a completion of an operation that has ended");
             return;
         };
-        match &flight.work {
+        match &op_state.work {
             Work::Accept(_) => self.on_accept(id, result, flags),
             Work::Recv { .. } => self.on_recv(id, result, flags),
             Work::Send(_) => self.on_send(id, result),
@@ -552,20 +552,20 @@ impl Drop for Uring {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build().user_data(CANCEL);
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(entry) };
-        let deadline = Instant::now() + FAREWELL;
-        while self.flights.in_kernel() > 0 && Instant::now() < deadline {
+        let deadline = Instant::now() + DROP_TIMEOUT;
+        while self.in_flight.in_kernel() > 0 && Instant::now() < deadline {
             if self.ring.enter(Some(Duration::from_millis(10))).is_err() {
                 break;
             }
             let mut reaped = Vec::new();
             self.ring.reap(usize::MAX, &mut reaped);
             for entry in reaped.iter().filter(|entry| entry.user_data() & INTERNAL != INTERNAL) {
-                self.on_farewell(OpId::from_bits(entry.user_data()), entry.result(), entry.flags());
+                self.on_last_completion(OpId::from_bits(entry.user_data()), entry.result(), entry.flags());
             }
         }
-        if self.flights.in_kernel() > 0 {
-            tracing::error!(operations = self.flights.in_kernel(), "the kernel does not let go: memory is leaked");
-            std::mem::forget(std::mem::take(&mut self.flights));
+        if self.in_flight.in_kernel() > 0 {
+            tracing::error!(operations = self.in_flight.in_kernel(), "the kernel does not let go: memory is leaked");
+            std::mem::forget(std::mem::take(&mut self.in_flight));
             std::mem::forget(self.pool.clone());
             return;
         }
@@ -580,9 +580,9 @@ impl Drop for Uring {
 
 impl Uring {
     /// A last completion after which nothing is started any more.
-    fn on_farewell(&mut self, id: OpId, result: i32, flags: u32) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        match &flight.work {
+    fn on_last_completion(&mut self, id: OpId, result: i32, flags: u32) {
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        match &op_state.work {
             Work::Recv { .. } => {
                 if let Some(index) = cqueue::buffer_select(flags) {
                     self.take_buffer(id, index, 0);
@@ -601,8 +601,8 @@ impl Uring {
             | Work::Offloaded(_) => {}
         }
         if !cqueue::more(flags) {
-            self.flights.leave_kernel(id);
-            drop(self.flights.remove(id));
+            self.in_flight.leave_kernel(id);
+            drop(self.in_flight.remove(id));
         }
     }
 }

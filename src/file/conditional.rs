@@ -33,7 +33,7 @@ pub struct Conditions<'a> {
 
 /// What the conditions ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PreconditionResult {
     /// Answer as if there were none.
     Proceed,
     /// 304: the client has this version.
@@ -46,31 +46,31 @@ pub enum Verdict {
 ///
 /// A date that cannot be read is ignored. In a list that is malformed the tags before the fault count: what then does not
 /// match costs a transfer (`If-None-Match`) or an answer of 412 (`If-Match`), never a wrong version.
-pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_head: bool) -> Verdict {
+pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_head: bool) -> PreconditionResult {
     if let Some(list) = conditions.if_match {
         if !matches(list, validators, Comparison::Strong) {
-            return Verdict::PreconditionFailed;
+            return PreconditionResult::PreconditionFailed;
         }
     } else if let Some(date) = conditions.if_unmodified_since.and_then(parse_date)
         && validators.modified_s() > date
     {
-        return Verdict::PreconditionFailed;
+        return PreconditionResult::PreconditionFailed;
     }
     if let Some(list) = conditions.if_none_match {
         return match (matches(list, validators, Comparison::Weak), is_get_or_head) {
-            (false, _) => Verdict::Proceed,
-            (true, true) => Verdict::NotModified,
-            (true, false) => Verdict::PreconditionFailed,
+            (false, _) => PreconditionResult::Proceed,
+            (true, true) => PreconditionResult::NotModified,
+            (true, false) => PreconditionResult::PreconditionFailed,
         };
     }
     match conditions.if_modified_since.and_then(parse_date) {
-        Some(date) if is_get_or_head && validators.modified_s() <= date => Verdict::NotModified,
-        Some(_) | None => Verdict::Proceed,
+        Some(date) if is_get_or_head && validators.modified_s() <= date => PreconditionResult::NotModified,
+        Some(_) | None => PreconditionResult::Proceed,
     }
 }
 
 /// Whether a `Range` is to be heeded: without `If-Range`, or if the file is still the version that it names
-/// (RFC 9110, 13.1.5). To be asked after [`evaluate`] said [`Verdict::Proceed`].
+/// (RFC 9110, 13.1.5). To be asked after [`evaluate`] said [`PreconditionResult::Proceed`].
 pub fn allows_range(conditions: &Conditions<'_>, validators: &Validators) -> bool {
     let Some(value) = conditions.if_range.map(ows::trim) else { return true };
     match TagList(value).next() {

@@ -9,7 +9,7 @@
 //!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
 //! ```
 //!
-//! Where paths begin is a [`Place`]: which folder that is now is looked at first, once a second at most.
+//! Where paths begin is a [`RootPath`]: which folder that is now is looked at first, once a second at most.
 //!
 //! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
 //! when it has come, and asks anew. So a request that needs several look-ups is one function of what is
@@ -23,8 +23,8 @@ mod found;
 mod job;
 mod key;
 mod limits;
-mod look;
-mod place;
+mod root_path;
+mod root_paths;
 mod sample;
 
 use std::collections::HashMap;
@@ -34,12 +34,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use self::found::{AtHand, Found, Kept};
+use self::found::{Cached, Found, Kept};
 use self::job::{Input, Job, Step, token};
 use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
-use self::look::{Places, root_of};
-pub use self::place::{Place, WeakPlace};
+pub use self::root_path::{RootPath, WeakRootPath};
+use self::root_paths::{RootPaths, root_of};
 use super::cache::{self, Cache};
 use super::compress::{self, Coding, Level};
 use super::listing::{Listed, Sort};
@@ -102,7 +102,7 @@ pub struct Inquiry {
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
-    places: Places,
+    root_paths: RootPaths,
     cache: Cache<Box<[u8]>, Kept>,
     faults: Cache<Box<[u8]>, (Fault, Time)>,
     jobs: Table<Job>,
@@ -130,7 +130,7 @@ impl Store {
         let (results, faults) = bounds(limits);
         Self {
             limits,
-            places: Places::default(),
+            root_paths: RootPaths::default(),
             cache: Cache::new(results),
             faults: Cache::new(faults),
             jobs: Table::new(),
@@ -158,19 +158,19 @@ impl Store {
     }
 
     /// What a path leads to.
-    pub fn get(&mut self, place: &Place, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<Resource>> {
-        if let Some(other) = self.enter(place, inquiry, ops) {
+    pub fn get(&mut self, root_path: &RootPath, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<Resource>> {
+        if let Some(other) = self.enter(root_path, inquiry, ops) {
             return other;
         }
-        let key = key_of(place, Aspect::Plain, path);
-        let previous = match self.at_hand(&key, inquiry) {
-            AtHand::Good(Found::Resource(resource)) => return Lookup::Found(Ok(resource)),
-            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
-            AtHand::Old(Found::Resource(resource)) => Some(resource),
-            AtHand::Good(Found::Folder(_)) | AtHand::Old(Found::Folder(_)) | AtHand::Nothing => None,
+        let key = key_of(root_path, Aspect::Plain, path);
+        let previous = match self.cached(&key, inquiry) {
+            Cached::Good(Found::Resource(resource)) => return Lookup::Found(Ok(resource)),
+            Cached::Fault(fault) => return Lookup::Found(Err(fault)),
+            Cached::Old(Found::Resource(resource)) => Some(resource),
+            Cached::Good(Found::Folder(_)) | Cached::Old(Found::Folder(_)) | Cached::Nothing => None,
         };
         let known_regular = previous.as_ref().is_some_and(|previous| previous.info.kind == FileKind::Regular);
-        let root = match root_of(place) {
+        let root = match root_of(root_path) {
             Ok(root) => root,
             Err(fault) => return Lookup::Found(Err(fault)),
         };
@@ -183,30 +183,30 @@ impl Store {
     /// What lies in a folder, in this order.
     pub fn list(
         &mut self,
-        place: &Place,
+        root_path: &RootPath,
         path: &CStr,
         sort: Sort,
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Listed>> {
-        if let Some(other) = self.enter(place, inquiry, ops) {
+        if let Some(other) = self.enter(root_path, inquiry, ops) {
             return other;
         }
-        let sorted = key_of(place, Aspect::Sorted(sort), path);
+        let sorted = key_of(root_path, Aspect::Sorted(sort), path);
         if let Some(Ok(Found::Folder(listed))) = self.passing.get(&sorted[..]) {
             return Lookup::Found(Ok(Rc::clone(listed)));
         }
-        let key = key_of(place, Aspect::Folder, path);
-        let previous = match self.at_hand(&key, inquiry) {
-            AtHand::Good(Found::Folder(listed)) => return self.sort(&sorted, listed, sort, inquiry, ops),
-            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
-            AtHand::Old(Found::Folder(listed)) => Some(listed),
-            AtHand::Old(Found::Resource(_)) | AtHand::Good(Found::Resource(_)) | AtHand::Nothing => None,
+        let key = key_of(root_path, Aspect::Folder, path);
+        let previous = match self.cached(&key, inquiry) {
+            Cached::Good(Found::Folder(listed)) => return self.sort(&sorted, listed, sort, inquiry, ops),
+            Cached::Fault(fault) => return Lookup::Found(Err(fault)),
+            Cached::Old(Found::Folder(listed)) => Some(listed),
+            Cached::Old(Found::Resource(_)) | Cached::Good(Found::Resource(_)) | Cached::Nothing => None,
         };
         if !self.under_way.contains_key(&key[..]) && self.listed_bytes() > self.limits.bytes_max * LISTED_FACTOR {
             return Lookup::Found(Err(Fault::Os(libc::ENOMEM)));
         }
-        let root = match root_of(place) {
+        let root = match root_of(root_path) {
             Ok(root) => root,
             Err(fault) => return Lookup::Found(Err(fault)),
         };
@@ -246,24 +246,24 @@ impl Store {
     /// A file's content compressed, or the file as it is where that is not worth it.
     pub fn coded(
         &mut self,
-        place: &Place,
+        root_path: &RootPath,
         path: &CStr,
         (coding, level): (Coding, Level),
         source: &Rc<Resource>,
         inquiry: Inquiry,
         ops: &mut Ops,
     ) -> Lookup<Rc<Resource>> {
-        if let Some(other) = self.enter(place, inquiry, ops) {
+        if let Some(other) = self.enter(root_path, inquiry, ops) {
             return other;
         }
-        let key = key_of(place, Aspect::Coded(coding, level), path);
-        match self.at_hand(&key, inquiry) {
-            AtHand::Good(Found::Resource(coded)) if coded.info == source.info => return Lookup::Found(Ok(coded)),
+        let key = key_of(root_path, Aspect::Coded(coding, level), path);
+        match self.cached(&key, inquiry) {
+            Cached::Good(Found::Resource(coded)) if coded.info == source.info => return Lookup::Found(Ok(coded)),
             // However old: what was made of the same file's same bytes is the same.
-            AtHand::Old(Found::Resource(coded)) if coded.is_still(&source.info) => return Lookup::Found(Ok(coded)),
+            Cached::Old(Found::Resource(coded)) if coded.is_still(&source.info) => return Lookup::Found(Ok(coded)),
             // Were it asked for again at once, it would fail again at once, for as long as somebody waits.
-            AtHand::Fault(fault) => return Lookup::Found(Err(fault)),
-            AtHand::Good(_) | AtHand::Old(_) | AtHand::Nothing => {}
+            Cached::Fault(fault) => return Lookup::Found(Err(fault)),
+            Cached::Good(_) | Cached::Old(_) | Cached::Nothing => {}
         }
         let has_room = self.coding_bytes.saturating_add(source.info.size) <= self.limits.coding_bytes_max;
         if !has_room && !self.under_way.contains_key(&key[..]) {
@@ -297,7 +297,7 @@ impl Store {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let coding_bytes = step.coding_bytes();
         let step = match step {
-            Step::Looking { place } => return self.on_looked(&place, outcome, waiters, now),
+            Step::Looking { root_path } => return self.on_looked(&root_path, outcome, waiters, now),
             step => step,
         };
         let result = match (step, outcome) {
@@ -404,15 +404,15 @@ impl Store {
         self.cache.sweep(now, SWEEP_MAX, &mut evicted);
         self.let_go(evicted);
         self.faults.sweep(now, SWEEP_MAX, &mut Vec::new());
-        if self.next_place_close().is_some_and(|at| at <= now) {
-            self.close_idle_places(now);
+        if self.next_root_path_close().is_some_and(|at| at <= now) {
+            self.close_idle_root_paths(now);
         }
     }
 
     /// When [`Store::sweep`] has something to do.
     pub fn next_sweep(&self) -> Option<Time> {
         let cached = Time::earliest(self.cache.next_sweep(), self.faults.next_sweep());
-        Time::earliest(cached, self.next_place_close())
+        Time::earliest(cached, self.next_root_path_close())
     }
 
     /// Lets go of everything; the next pump closes what nobody is being sent.
@@ -438,23 +438,23 @@ impl Store {
         self.jobs.iter().flat_map(|(_, job)| job.waiters.iter().copied())
     }
 
-    fn at_hand(&mut self, key: &[u8], inquiry: Inquiry) -> AtHand {
+    fn cached(&mut self, key: &[u8], inquiry: Inquiry) -> Cached {
         match self.passing.get(key) {
-            Some(Ok(found)) => return AtHand::Good(found.clone()),
-            Some(Err(fault)) => return AtHand::Fault(*fault),
+            Some(Ok(found)) => return Cached::Good(found.clone()),
+            Some(Err(fault)) => return Cached::Fault(*fault),
             None => {}
         }
         let is_good = |since: Time| since >= inquiry.since;
         match self.faults.get(key, inquiry.now) {
-            cache::Lookup::Fresh((fault, _)) => return AtHand::Fault(*fault),
-            cache::Lookup::Stale((fault, since)) if is_good(*since) => return AtHand::Fault(*fault),
+            cache::Lookup::Fresh((fault, _)) => return Cached::Fault(*fault),
+            cache::Lookup::Stale((fault, since)) if is_good(*since) => return Cached::Fault(*fault),
             cache::Lookup::Stale(_) | cache::Lookup::Absent => {}
         }
         match self.cache.get(key, inquiry.now) {
-            cache::Lookup::Fresh(kept) => AtHand::Good(kept.found.clone()),
-            cache::Lookup::Stale(kept) if is_good(kept.since) => AtHand::Good(kept.found.clone()),
-            cache::Lookup::Stale(kept) => AtHand::Old(kept.found.clone()),
-            cache::Lookup::Absent => AtHand::Nothing,
+            cache::Lookup::Fresh(kept) => Cached::Good(kept.found.clone()),
+            cache::Lookup::Stale(kept) if is_good(kept.since) => Cached::Good(kept.found.clone()),
+            cache::Lookup::Stale(kept) => Cached::Old(kept.found.clone()),
+            cache::Lookup::Absent => Cached::Nothing,
         }
     }
 

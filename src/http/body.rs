@@ -3,18 +3,18 @@
 //! One reader for requests and answers alike. It points at the data where it lies and holds none of it; how the body is
 //! framed on the way out need not be how it came. It does not know heads, limits on a body's size or where data goes.
 
-use super::answer::AnswerFraming;
 use super::chunked::{CHUNK_END, Decoder, LAST_CHUNK, SizeLine, Step};
 use super::framing::BodyFraming;
-use super::status::Refusal;
+use super::response_head::ResponseFraming;
+use super::status::ErrorResponse;
 
 /// Finds a body's data in the bytes that follow a head.
 ///
 /// ```
-/// use xps::http::{AnswerFraming, BodyReader};
+/// use xps::http::{ResponseFraming, BodyReader};
 ///
 /// let bytes = b"3\r\nxps\r\n0\r\n\r\nwhat follows";
-/// let mut body = BodyReader::from(AnswerFraming::Chunked);
+/// let mut body = BodyReader::from(ResponseFraming::Chunked);
 /// let (mut data, mut at) = (Vec::new(), 0);
 /// while !body.is_done() {
 ///     let piece = body.next(&bytes[at..])?;
@@ -22,7 +22,7 @@ use super::status::Refusal;
 ///     at += piece.length();
 /// }
 /// assert_eq!((&data[..], &bytes[at..]), (&b"xps"[..], &b"what follows"[..]));
-/// # Ok::<(), xps::http::Refusal>(())
+/// # Ok::<(), xps::http::ErrorResponse>(())
 /// ```
 #[derive(Clone, Debug)]
 pub enum BodyReader {
@@ -54,8 +54,8 @@ impl BodyReader {
     /// [`BodyReader::is_done`] is false; then nothing more is consumed.
     ///
     /// After a refusal the body's end is unknown, and so is where the next head would begin. A refusal's status is
-    /// what a client is answered; of an upstream's body, whatever it is, the answer is [`super::BadAnswer`].
-    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, Refusal> {
+    /// what a client is answered; of an upstream's body, whatever it is, the response is [`super::BadResponse`].
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, ErrorResponse> {
         match self {
             Self::Length(left) => {
                 let data = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -104,13 +104,13 @@ impl From<BodyFraming> for BodyReader {
     }
 }
 
-impl From<AnswerFraming> for BodyReader {
-    fn from(framing: AnswerFraming) -> Self {
+impl From<ResponseFraming> for BodyReader {
+    fn from(framing: ResponseFraming) -> Self {
         match framing {
-            AnswerFraming::None => Self::EMPTY,
-            AnswerFraming::Length(length) => Self::Length(length),
-            AnswerFraming::Chunked => Self::Chunked(Box::new(Decoder::of_answer())),
-            AnswerFraming::UntilClose => Self::UntilClose,
+            ResponseFraming::None => Self::EMPTY,
+            ResponseFraming::Length(length) => Self::Length(length),
+            ResponseFraming::Chunked => Self::Chunked(Box::new(Decoder::of_response())),
+            ResponseFraming::UntilClose => Self::UntilClose,
         }
     }
 }
@@ -185,11 +185,11 @@ impl From<BodyFraming> for BodyWriter {
     }
 }
 
-impl From<AnswerFraming> for BodyWriter {
-    fn from(framing: AnswerFraming) -> Self {
+impl From<ResponseFraming> for BodyWriter {
+    fn from(framing: ResponseFraming) -> Self {
         match framing {
-            AnswerFraming::None | AnswerFraming::Length(_) | AnswerFraming::UntilClose => Self::Plain,
-            AnswerFraming::Chunked => Self::Chunked,
+            ResponseFraming::None | ResponseFraming::Length(_) | ResponseFraming::UntilClose => Self::Plain,
+            ResponseFraming::Chunked => Self::Chunked,
         }
     }
 }
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     /// The data found, and where the body ended if it did, when `bytes` arrive in pieces of at most `size`.
-    fn read(mut body: BodyReader, bytes: &[u8], size: usize) -> Result<(Vec<u8>, Option<usize>), Refusal> {
+    fn read(mut body: BodyReader, bytes: &[u8], size: usize) -> Result<(Vec<u8>, Option<usize>), ErrorResponse> {
         let (mut data, mut at) = (Vec::new(), 0);
         while !body.is_done() && at < bytes.len() {
             let input = &bytes[at..bytes.len().min(at + size)];
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_over_consumes_nothing() {
-        let mut chunks = BodyReader::from(AnswerFraming::Chunked);
+        let mut chunks = BodyReader::from(ResponseFraming::Chunked);
         assert_eq!(chunks.next(LAST_CHUNK), Ok(Piece { skip: 5, data: 0, is_end: true }));
         for mut body in [BodyReader::EMPTY, chunks] {
             assert_eq!(body.next(b"HTTP"), Ok(Piece { skip: 0, data: 0, is_end: true }));
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn row_63_a_close_cuts_short_what_is_not_complete() {
         let chunks = |bytes| {
-            let mut body = BodyReader::from(AnswerFraming::Chunked);
+            let mut body = BodyReader::from(ResponseFraming::Chunked);
             body.next(bytes).unwrap();
             body.is_complete_at_close()
         };
@@ -264,15 +264,15 @@ mod tests {
         assert_eq!(left(BodyFraming::None.into()), (Some(0), true));
         assert_eq!(left(BodyFraming::Length(7).into()), (Some(7), false));
         assert_eq!(left(BodyFraming::Chunked.into()), (None, false));
-        assert_eq!(left(AnswerFraming::None.into()), (Some(0), true));
-        assert_eq!(left(AnswerFraming::Length(u64::MAX).into()), (Some(u64::MAX), false));
-        assert_eq!(left(AnswerFraming::UntilClose.into()), (None, false));
+        assert_eq!(left(ResponseFraming::None.into()), (Some(0), true));
+        assert_eq!(left(ResponseFraming::Length(u64::MAX).into()), (Some(u64::MAX), false));
+        assert_eq!(left(ResponseFraming::UntilClose.into()), (None, false));
     }
 
     #[test]
     fn row_63_a_malformed_chunk_is_refused() {
         assert!(read(BodyFraming::Chunked.into(), b"3\r\nabcd", 3).is_err());
-        assert!(read(AnswerFraming::Chunked.into(), b"x", 3).is_err());
+        assert!(read(ResponseFraming::Chunked.into(), b"x", 3).is_err());
     }
 
     proptest! {

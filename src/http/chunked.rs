@@ -8,11 +8,11 @@
 //!                               Trailers ────────────────────────► Done
 //! ```
 //!
-//! The decoder is shown bytes as they arrive, cut anywhere, and holds none of them. It is strict with requests; in an answer a
+//! The decoder is shown bytes as they arrive, cut anywhere, and holds none of them. It is strict with requests; in a response a
 //! size may have blanks behind it. Extensions and trailers are checked and
 //! dropped: nothing that arrives after the head can change what the head said. It does not know what the data is.
 
-use super::status::{Refusal, Status};
+use super::status::{ErrorResponse, Status};
 use super::token::{hex_value, is_token_byte};
 
 /// The end of a chunk's data.
@@ -74,7 +74,7 @@ pub enum Step {
 /// let mut decoder = Decoder::default();
 /// assert_eq!(decoder.decode(body)?, Step::Data { skip: 3, length: 3 });
 /// assert_eq!(decoder.decode(&body[6..])?, Step::End { consumed: 7 });
-/// # Ok::<(), xps::http::Refusal>(())
+/// # Ok::<(), xps::http::ErrorResponse>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -127,8 +127,8 @@ impl Decoder {
         Self { state: START, limits, line_bytes: 0, overhead_bytes: 0, trailer_fields: 0, permits_blanks: false }
     }
 
-    /// At the start of an answer's body.
-    pub fn of_answer() -> Self {
+    /// At the start of a response's body.
+    pub fn of_response() -> Self {
         Self { permits_blanks: true, ..Self::default() }
     }
 
@@ -140,7 +140,7 @@ impl Decoder {
     /// Looks at what follows the bytes consumed so far. To be called until it answers [`Step::More`] or [`Step::End`].
     ///
     /// After a refusal the message's end is unknown, and so is where the next one would begin.
-    pub fn decode(&mut self, input: &[u8]) -> Result<Step, Refusal> {
+    pub fn decode(&mut self, input: &[u8]) -> Result<Step, ErrorResponse> {
         for (at, &byte) in input.iter().enumerate() {
             if let State::Data(left) = self.state {
                 return Ok(self.data(left, at, input.len() - at));
@@ -162,7 +162,7 @@ impl Decoder {
     }
 
     /// The state after `byte`, which is not data.
-    fn next(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn next(&mut self, byte: u8) -> Result<State, ErrorResponse> {
         match (self.state, byte) {
             (State::Size { value, any }, _) => self.size(value, any, byte),
             (State::SizeBlank(value), b' ' | b'\t') => self.overhead(State::SizeBlank(value)),
@@ -187,25 +187,25 @@ impl Decoder {
             (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => self.trailer(State::TrailerValue),
             (State::TrailerLf, b'\n') => self.trailer(State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::Done),
-            (State::SizeBlank(_), _) => Err(Refusal::bad_request("a chunk's size is not hexadecimal")),
-            (State::Extension(_), _) => Err(Refusal::bad_request("a chunk's extension has a control character")),
-            (State::DataCr | State::DataLf, _) => Err(Refusal::bad_request("a chunk is longer than its size")),
+            (State::SizeBlank(_), _) => Err(ErrorResponse::bad_request("a chunk's size is not hexadecimal")),
+            (State::Extension(_), _) => Err(ErrorResponse::bad_request("a chunk's extension has a control character")),
+            (State::DataCr | State::DataLf, _) => Err(ErrorResponse::bad_request("a chunk is longer than its size")),
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
-                Err(Refusal::bad_request("a trailer is malformed"))
+                Err(ErrorResponse::bad_request("a trailer is malformed"))
             }
             (State::SizeLf(_) | State::TrailerLf | State::EndLf, _) => {
-                Err(Refusal::bad_request("a line of a chunked body does not end in CRLF"))
+                Err(ErrorResponse::bad_request("a line of a chunked body does not end in CRLF"))
             }
             // `decode` does not come here with these.
             (State::Data(_) | State::Done, _) => Ok(self.state),
         }
     }
 
-    fn size(&mut self, value: u64, any: bool, byte: u8) -> Result<State, Refusal> {
+    fn size(&mut self, value: u64, any: bool, byte: u8) -> Result<State, ErrorResponse> {
         match (hex_value(byte), byte) {
             (Some(digit), _) => {
                 if value >> 60 != 0 {
-                    return Err(Refusal::bad_request("a chunk's size does not fit in 64 bits"));
+                    return Err(ErrorResponse::bad_request("a chunk's size does not fit in 64 bits"));
                 }
                 let value = value << 4 | u64::from(digit);
                 let state = State::Size { value, any: true };
@@ -215,24 +215,24 @@ impl Decoder {
             (None, b'\r') if any => Ok(State::SizeLf(value)),
             (None, b';') if any => self.overhead(State::Extension(value)),
             (None, b' ' | b'\t') if any => self.overhead(State::SizeBlank(value)),
-            (None, _) => Err(Refusal::bad_request("a chunk's size is not hexadecimal")),
+            (None, _) => Err(ErrorResponse::bad_request("a chunk's size is not hexadecimal")),
         }
     }
 
-    fn overhead(&mut self, next: State) -> Result<State, Refusal> {
+    fn overhead(&mut self, next: State) -> Result<State, ErrorResponse> {
         self.line_bytes += 1;
         self.overhead_bytes += 1;
         let is_too_much = self.line_bytes > self.limits.size_line_bytes_max
             || self.overhead_bytes > u64::from(self.limits.overhead_bytes_max);
-        if is_too_much { Err(Refusal::bad_request("the chunks' extensions are too long")) } else { Ok(next) }
+        if is_too_much { Err(ErrorResponse::bad_request("the chunks' extensions are too long")) } else { Ok(next) }
     }
 
-    fn trailer(&mut self, next: State) -> Result<State, Refusal> {
+    fn trailer(&mut self, next: State) -> Result<State, ErrorResponse> {
         self.line_bytes += 1;
         let is_too_much =
             self.line_bytes > self.limits.trailer_bytes_max || self.trailer_fields > self.limits.trailer_fields_max;
         if is_too_much {
-            return Err(Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the trailers are too large"));
+            return Err(ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the trailers are too large"));
         }
         Ok(next)
     }
@@ -276,7 +276,7 @@ mod tests {
     fn body(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, u16> {
         let (mut decoder, mut data, mut at) = (Decoder::default(), Vec::new(), 0);
         loop {
-            match decoder.decode(&bytes[at..]).map_err(|refusal| refusal.status.code())? {
+            match decoder.decode(&bytes[at..]).map_err(|error| error.status.code())? {
                 Step::Data { skip, length } => {
                     assert!(length > 0);
                     data.extend_from_slice(&bytes[at + skip..][..length]);
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn row_15_in_an_answer_blanks_may_follow_a_size() {
         let body = b"3 \r\nabc\r\n2\t \t\r\nde\r\n0  \r\n\r\n";
-        let (mut decoder, mut data, mut at) = (Decoder::of_answer(), Vec::new(), 0);
+        let (mut decoder, mut data, mut at) = (Decoder::of_response(), Vec::new(), 0);
         while !decoder.is_done() {
             match decoder.decode(&body[at..]).unwrap() {
                 Step::Data { skip, length } => {
@@ -334,9 +334,9 @@ mod tests {
         }
         assert_eq!((&data[..], at), (&b"abcde"[..], body.len()));
         for bad in [" 3\r\n", "3 3\r\n", "3 \n", "3 \r3", " \r\n", "3\n", "3 x\r\n"] {
-            assert!(Decoder::of_answer().decode(bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(Decoder::of_response().decode(bad.as_bytes()).is_err(), "{bad:?}");
         }
-        assert!(Decoder::of_answer().decode(&[b"3".as_slice(), &[b' '; 5000]].concat()).is_err(), "they are bounded");
+        assert!(Decoder::of_response().decode(&[b"3".as_slice(), &[b' '; 5000]].concat()).is_err(), "they are bounded");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The small body of an answer that is an error: HTML for people, JSON for programs.
+//! The small body of a response that is an error: HTML for people, JSON for programs.
 //!
 //! It shows the status and one sentence. Nothing that the client sent is ever in it, unless the caller puts it into
 //! `detail`, which is escaped.

@@ -1,8 +1,8 @@
-//! The heads that a proxy writes: a client's request as its upstream gets it, an upstream's answer as the client does.
+//! The heads that a proxy writes: a client's request as its upstream gets it, an upstream's response as the client does.
 //!
 //! ```text
 //!   client ── RequestHead ──► write_request ──► upstream
-//!   client ◄─ write_response ◄── AnswerHead ──  upstream
+//!   client ◄─ write_response ◄── ResponseHead ─  upstream
 //! ```
 //!
 //! Each field line comes to one of three ends. What is *hop-by-hop* is dropped, and written anew from what this hop does:

@@ -5,7 +5,7 @@
 
 use super::fields::{Fields, Known};
 use super::head::Version;
-use super::status::{Refusal, Status};
+use super::status::{ErrorResponse, Status};
 use super::token::{decimal, is_token, list};
 
 /// How long a message's body is.
@@ -20,12 +20,12 @@ pub enum BodyFraming {
 }
 
 /// The one length that all `Content-Length` values agree on; `None` when there is no value.
-pub fn content_length<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<Option<u64>, Refusal> {
+pub fn content_length<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<Option<u64>, ErrorResponse> {
     let mut agreed = None;
     for element in values.flat_map(list) {
-        let length = decimal(element).ok_or(Refusal::bad_request("the Content-Length is not a number"))?;
+        let length = decimal(element).ok_or(ErrorResponse::bad_request("the Content-Length is not a number"))?;
         if *agreed.get_or_insert(length) != length {
-            return Err(Refusal::bad_request("there are several Content-Length that differ"));
+            return Err(ErrorResponse::bad_request("there are several Content-Length that differ"));
         }
     }
     Ok(agreed)
@@ -33,12 +33,12 @@ pub fn content_length<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<Opti
 
 /// Checks that the codings of all `Transfer-Encoding` values are `chunked` and nothing else, which is all that is
 /// understood here; `false` when there is no value.
-pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Refusal> {
+pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, ErrorResponse> {
     let (mut any, mut other, mut chunked) = (false, false, 0);
     let mut last_is_chunked = false;
     for element in values.flat_map(list) {
         if !is_token(element) {
-            return Err(Refusal::bad_request("the Transfer-Encoding is not a list of tokens"));
+            return Err(ErrorResponse::bad_request("the Transfer-Encoding is not a list of tokens"));
         }
         any = true;
         last_is_chunked = element.eq_ignore_ascii_case(b"chunked");
@@ -50,24 +50,26 @@ pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Re
     }
     match (any, last_is_chunked, chunked, other) {
         (false, ..) => Ok(false),
-        (true, false, ..) => Err(Refusal::bad_request("the last transfer coding is not chunked")),
-        (true, true, 2.., _) => Err(Refusal::bad_request("chunked is applied more than once")),
-        (true, true, _, true) => Err(Refusal::new(Status::NOT_IMPLEMENTED, "the transfer coding is not supported")),
+        (true, false, ..) => Err(ErrorResponse::bad_request("the last transfer coding is not chunked")),
+        (true, true, 2.., _) => Err(ErrorResponse::bad_request("chunked is applied more than once")),
+        (true, true, _, true) => {
+            Err(ErrorResponse::new(Status::NOT_IMPLEMENTED, "the transfer coding is not supported"))
+        }
         (true, true, _, false) => Ok(true),
     }
 }
 
 /// The framing that a head's fields declare, for requests and answers alike; nothing may be said twice.
-pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, Refusal> {
+pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, ErrorResponse> {
     if fields.known(Known::ContentLength).is_none() && fields.known(Known::TransferEncoding).is_none() {
         return Ok(BodyFraming::None);
     }
     let has_codings = fields.known(Known::TransferEncoding).is_some();
     if has_codings && version == Version::Http10 {
-        return Err(Refusal::bad_request("HTTP/1.0 has no Transfer-Encoding"));
+        return Err(ErrorResponse::bad_request("HTTP/1.0 has no Transfer-Encoding"));
     }
     if has_codings && fields.known(Known::ContentLength).is_some() {
-        return Err(Refusal::bad_request("there are both Transfer-Encoding and Content-Length"));
+        return Err(ErrorResponse::bad_request("there are both Transfer-Encoding and Content-Length"));
     }
     if has_codings && is_chunked(fields.all_known(Known::TransferEncoding))? {
         return Ok(BodyFraming::Chunked);
@@ -80,12 +82,12 @@ pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, R
 mod tests {
     use super::*;
 
-    fn length(values: &[&str]) -> Result<Option<u64>, Refusal> {
+    fn length(values: &[&str]) -> Result<Option<u64>, ErrorResponse> {
         content_length(values.iter().map(|value| value.as_bytes()))
     }
 
     fn chunked(values: &[&str]) -> Result<bool, u16> {
-        is_chunked(values.iter().map(|value| value.as_bytes())).map_err(|refusal| refusal.status.code())
+        is_chunked(values.iter().map(|value| value.as_bytes())).map_err(|error| error.status.code())
     }
 
     #[test]

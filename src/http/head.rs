@@ -1,10 +1,10 @@
-//! What the heads of requests and of answers have in common: limits, versions, field lines.
+//! What the heads of requests and of responses have in common: limits, versions, field lines.
 //!
 //! Field lines are found by `httparse`, with a check that every line ends as it must and no CR or LF stands elsewhere. First
 //! lines are not known here, nor what any field means beyond `Connection`.
 
 use super::fields::{Fields, Known};
-use super::status::{Refusal, Status};
+use super::status::{ErrorResponse, Status};
 use super::token::list;
 
 /// The most that `head_bytes_max` can be: positions in a head are kept in 16 bits.
@@ -21,7 +21,7 @@ pub(super) const FIELDS_USUAL: usize = 32;
 pub struct HeadLimits {
     /// The whole head, empty lines before it included; at most [`HEAD_BYTES_CEILING`]; the configuration refuses more.
     pub head_bytes_max: usize,
-    /// The first line with its CRLF: the request line, or an answer's status line.
+    /// The first line with its CRLF: the request line, or a response's status line.
     pub request_line_bytes_max: usize,
     /// Field lines; at most [`FIELDS_CEILING`]; the configuration refuses more.
     pub fields_max: usize,
@@ -39,7 +39,7 @@ impl Default for HeadLimits {
 pub(super) enum LineEnds {
     /// In CRLF: a request's, which another server could read otherwise.
     Crlf,
-    /// In CRLF or in LF, each as it likes (RFC 9112, 2.2): an answer's. It is written anew for the client.
+    /// In CRLF or in LF, each as it likes (RFC 9112, 2.2): a response's. It is written anew for the client.
     CrlfOrLf,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn field_lines<'b>(
     fields_max: usize,
     ends: LineEnds,
     fields: &mut Fields<'b>,
-) -> Result<Option<usize>, Refusal> {
+) -> Result<Option<usize>, ErrorResponse> {
     let fields_max = fields_max.min(FIELDS_CEILING);
     let mut lines = [httparse::EMPTY_HEADER; FIELDS_USUAL];
     let room = fields_max.min(FIELDS_USUAL);
@@ -73,12 +73,12 @@ pub(super) fn field_lines<'b>(
         Err(httparse::Error::TooManyHeaders) if room < fields_max => many_field_lines(bytes, fields_max, fields),
         result => result,
     };
-    let length = length.map_err(field_refusal)?;
+    let length = length.map_err(field_error)?;
     let head = &bytes[..length.unwrap_or(bytes.len())];
     match ends {
-        LineEnds::Crlf if has_lone_cr_or_lf(head) => Err(Refusal::bad_request("a line does not end in CRLF")),
+        LineEnds::Crlf if has_lone_cr_or_lf(head) => Err(ErrorResponse::bad_request("a line does not end in CRLF")),
         LineEnds::CrlfOrLf if has_lone_cr(head) => {
-            Err(Refusal::bad_request("a CR stands before something other than LF"))
+            Err(ErrorResponse::bad_request("a CR stands before something other than LF"))
         }
         LineEnds::Crlf | LineEnds::CrlfOrLf => Ok(length),
     }
@@ -108,14 +108,16 @@ fn field_lines_into<'b>(
     }
 }
 
-const fn field_refusal(error: httparse::Error) -> Refusal {
+const fn field_error(error: httparse::Error) -> ErrorResponse {
     use httparse::Error;
     match error {
-        Error::TooManyHeaders => Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many fields"),
-        Error::HeaderName => Refusal::bad_request("a field's name is not a token"),
-        Error::HeaderValue => Refusal::bad_request("a field's value has a control character"),
-        Error::NewLine => Refusal::bad_request("a line does not end in CRLF"),
-        Error::Status | Error::Token | Error::Version => Refusal::bad_request("a field line is malformed"),
+        Error::TooManyHeaders => {
+            ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many fields")
+        }
+        Error::HeaderName => ErrorResponse::bad_request("a field's name is not a token"),
+        Error::HeaderValue => ErrorResponse::bad_request("a field's value has a control character"),
+        Error::NewLine => ErrorResponse::bad_request("a line does not end in CRLF"),
+        Error::Status | Error::Token | Error::Version => ErrorResponse::bad_request("a field line is malformed"),
     }
 }
 

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 pub use readings::is_read_alike;
 
-use super::status::Refusal;
+use super::status::ErrorResponse;
 use super::token::hex_value;
 
 /// Paths up to so many bytes are held without an allocation.
@@ -31,10 +31,10 @@ pub struct DecodedPath {
 /// Decodes and normalises the path of a target.
 ///
 /// A backslash is an ordinary byte, `%2f` a separator like any slash.
-pub fn decode(raw: &str) -> Result<DecodedPath, Refusal> {
+pub fn decode(raw: &str) -> Result<DecodedPath, ErrorResponse> {
     let raw = raw.as_bytes();
     if raw.first() != Some(&b'/') {
-        return Err(Refusal::bad_request("the path does not begin with a slash"));
+        return Err(ErrorResponse::bad_request("the path does not begin with a slash"));
     }
     let mut bytes = SmallVec::with_capacity(raw.len());
     let mut segment_at = 0;
@@ -46,7 +46,7 @@ pub fn decode(raw: &str) -> Result<DecodedPath, Refusal> {
         let (byte, length) = if special == b'%' { (unescape(&rest[plain..])?, 3) } else { (special, 1) };
         rest = &rest[plain + length..];
         match byte {
-            0 => return Err(Refusal::bad_request("the path has a NUL")),
+            0 => return Err(ErrorResponse::bad_request("the path has a NUL")),
             b'/' => segment_at = end_segment(&mut bytes, segment_at)?,
             other => bytes.push(other),
         }
@@ -159,13 +159,13 @@ impl DecodedPath {
 }
 
 /// Ends the segment that began at `segment_at`, and says where the next one begins.
-fn end_segment(bytes: &mut SmallVec<[u8; INLINE]>, segment_at: usize) -> Result<usize, Refusal> {
+fn end_segment(bytes: &mut SmallVec<[u8; INLINE]>, segment_at: usize) -> Result<usize, ErrorResponse> {
     match &bytes[segment_at..] {
         b"" | b"." => bytes.truncate(segment_at),
         b".." => {
             // Before a segment stands the slash that ended its parent; there is none in the root.
             let Some(parent_end) = segment_at.checked_sub(1) else {
-                return Err(Refusal::bad_request("the path leads above the root"));
+                return Err(ErrorResponse::bad_request("the path leads above the root"));
             };
             let parent_at = bytes[..parent_end].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
             bytes.truncate(parent_at);
@@ -175,13 +175,13 @@ fn end_segment(bytes: &mut SmallVec<[u8; INLINE]>, segment_at: usize) -> Result<
     Ok(bytes.len())
 }
 
-fn unescape(escape: &[u8]) -> Result<u8, Refusal> {
+fn unescape(escape: &[u8]) -> Result<u8, ErrorResponse> {
     if let [b'%', high, low, ..] = escape
         && let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low))
     {
         return Ok(high << 4 | low);
     }
-    Err(Refusal::bad_request("a percent sign in the path is not followed by two digits"))
+    Err(ErrorResponse::bad_request("a percent sign in the path is not followed by two digits"))
 }
 
 /// Whether `byte` stands for itself in a segment, in an HTML attribute and in a field's value alike.
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn decoded(raw: &str) -> String {
-        let path = decode(raw).unwrap_or_else(|refusal| panic!("{raw}: {refusal}"));
+        let path = decode(raw).unwrap_or_else(|error| panic!("{raw}: {error}"));
         let slash = if path.ends_with_slash() { "/" } else { "" };
         format!("{}{slash}", path.as_bytes().escape_ascii())
     }

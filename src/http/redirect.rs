@@ -4,7 +4,7 @@ use super::request::RequestHead;
 
 /// A URL with places for parts of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub struct RedirectTemplate {
     parts: Vec<Part>,
 }
 
@@ -21,7 +21,7 @@ enum Part {
 #[error("there is no `${0}`; there are $host, $path and $query")]
 pub struct UnknownVariable(pub String);
 
-impl Template {
+impl RedirectTemplate {
     /// Reads a template; `$` begins the name of a variable.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ mod tests {
         let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
             panic!("{request} is no request");
         };
-        Template::parse(template).unwrap().expand(&head).map(|url| String::from_utf8(url).unwrap())
+        RedirectTemplate::parse(template).unwrap().expand(&head).map(|url| String::from_utf8(url).unwrap())
     }
 
     fn expanded(template: &str, target: &str) -> String {
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_named() {
-        assert_eq!(Template::parse("/$pth/x"), Err(UnknownVariable("pth".to_owned())));
-        assert_eq!(Template::parse("/$"), Err(UnknownVariable(String::new())));
+        assert_eq!(RedirectTemplate::parse("/$pth/x"), Err(UnknownVariable("pth".to_owned())));
+        assert_eq!(RedirectTemplate::parse("/$"), Err(UnknownVariable(String::new())));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! why it is refused. It is strict: where a lenient reading is allowed and another server might read the same bytes
 //! differently, the request is refused. What cannot become a request is refused without waiting for its end.
 //!
-//! The request line is read here, field lines where those of answers are too. It does not know routes, files,
+//! The request line is read here, field lines where those of responses are too. It does not know routes, files,
 //! connections or limits in time.
 
 use super::fields::{Fields, Known};
@@ -12,7 +12,7 @@ use super::framing::{self, BodyFraming};
 use super::head::{AsciiStr, LineEnds, connection_tokens, field_lines, is_prefix_of_form, keep_alive};
 pub use super::head::{FIELDS_CEILING, HEAD_BYTES_CEILING, HeadLimits, Version};
 use super::method::Method;
-use super::status::{Refusal, Status};
+use super::status::{ErrorResponse, Status};
 use super::target::{Target, UNESCAPED, check_authority, target_length};
 use super::token::{is_token_byte, list};
 
@@ -92,9 +92,9 @@ impl<'b> RequestHead<'b> {
 /// let bytes = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\nwhat follows";
 /// let Parsed::Complete { head, length } = parse(bytes, &HeadLimits::default())? else { panic!("it is complete") };
 /// assert_eq!((head.host, &bytes[length..]), (Some("example.org"), &b"what follows"[..]));
-/// # Ok::<(), xps::http::Refusal>(())
+/// # Ok::<(), xps::http::ErrorResponse>(())
 /// ```
-pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Refusal> {
+pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, ErrorResponse> {
     let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
     let window = &bytes[..bytes.len().min(head_bytes_max)];
     let Some(line_at) = skip_leading_lines(window)? else { return incomplete(window, head_bytes_max) };
@@ -120,17 +120,17 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Ref
 }
 
 /// Whether bytes that [`parse`] refused, or that are no whole head, begin as a HEAD request does, so that whoever sent them
-/// does not expect the answer to have a body.
+/// does not expect the response to have a body.
 pub fn begins_as_head(bytes: &[u8]) -> bool {
     matches!(skip_leading_lines(bytes), Ok(Some(line_at)) if bytes[line_at..].starts_with(b"HEAD "))
 }
 
 /// Of a head without an end in `window`: whether it may still come.
-fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, Refusal> {
+fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, ErrorResponse> {
     if window.len() < head_bytes_max {
         return Ok(Parsed::Partial);
     }
-    Err(Refusal::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"))
+    Err(ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"))
 }
 
 struct RequestLine<'b> {
@@ -140,37 +140,37 @@ struct RequestLine<'b> {
 }
 
 /// Where the first line that is not empty starts; `None` if that is not known yet.
-fn skip_leading_lines(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+fn skip_leading_lines(bytes: &[u8]) -> Result<Option<usize>, ErrorResponse> {
     for line in 0..=LEADING_LINES_MAX {
         match bytes[line * 2..] {
             [] | [b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => {}
-            [b'\r' | b'\n', ..] => return Err(Refusal::bad_request("a line does not end in CRLF")),
+            [b'\r' | b'\n', ..] => return Err(ErrorResponse::bad_request("a line does not end in CRLF")),
             [_, ..] => return Ok(Some(line * 2)),
         }
     }
-    Err(Refusal::bad_request("there are too many empty lines before the request"))
+    Err(ErrorResponse::bad_request("there are too many empty lines before the request"))
 }
 
 /// The request line at the start of `bytes` and its length with its CRLF; `None` if it is not complete.
-fn request_line(bytes: &[u8], bytes_max: usize) -> Result<Option<(RequestLine<'_>, usize)>, Refusal> {
+fn request_line(bytes: &[u8], bytes_max: usize) -> Result<Option<(RequestLine<'_>, usize)>, ErrorResponse> {
     let window = &bytes[..bytes.len().min(bytes_max)];
     let parsed = request_line_within(window)?;
     if parsed.is_none() && window.len() == bytes_max {
-        return Err(Refusal::new(Status::URI_TOO_LONG, "the request line is too long"));
+        return Err(ErrorResponse::new(Status::URI_TOO_LONG, "the request line is too long"));
     }
     Ok(parsed)
 }
 
-fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>, Refusal> {
+fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>, ErrorResponse> {
     let Some((method, rest)) = method(window)? else { return Ok(None) };
     let Some((target, rest)) = target(rest)? else { return Ok(None) };
     let Some((major, version)) = version(rest)? else { return Ok(None) };
     if method == "PRI" && target == b"*" {
-        return Err(Refusal::bad_request("this is HTTP/2, which is not spoken here"));
+        return Err(ErrorResponse::bad_request("this is HTTP/2, which is not spoken here"));
     }
     if major != 1 {
-        return Err(Refusal::new(Status::HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1"));
+        return Err(ErrorResponse::new(Status::HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1"));
     }
     let method = Method::from_token(method);
     let target = Target::parse(method, target)?;
@@ -179,17 +179,17 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
 }
 
 /// The method, and what follows the space after it.
-fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, Refusal> {
+fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, ErrorResponse> {
     let length = bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len());
     if length > METHOD_BYTES_MAX {
-        return Err(Refusal::new(Status::NOT_IMPLEMENTED, "the method is too long"));
+        return Err(ErrorResponse::new(Status::NOT_IMPLEMENTED, "the method is too long"));
     }
     match (bytes[..length].as_ascii_str(), &bytes[length..]) {
         (Some(_), []) => Ok(None),
         (Some(method), [b' ', rest @ ..]) if length > 0 => Ok(Some((method, rest))),
         // The first byte of a TLS record that carries a handshake.
-        (_, [0x16, ..]) if length == 0 => Err(Refusal::bad_request("this is TLS, which is not spoken here")),
-        (..) => Err(Refusal::bad_request("the method is not a token")),
+        (_, [0x16, ..]) if length == 0 => Err(ErrorResponse::bad_request("this is TLS, which is not spoken here")),
+        (..) => Err(ErrorResponse::bad_request("the method is not a token")),
     }
 }
 
@@ -197,14 +197,14 @@ fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, Refusal> {
 type Split<'b> = (&'b [u8], &'b [u8]);
 
 /// The target, and what follows the space after it.
-fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, Refusal> {
+fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, ErrorResponse> {
     match bytes.split_at(target_length(bytes)) {
         (_, []) => Ok(None),
         (target @ [_, ..], [b' ', rest @ ..]) => Ok(Some((target, rest))),
-        ([], [b' ', ..]) => Err(Refusal::bad_request("there is more than one space after the method")),
-        (_, [b'\r' | b'\n', ..]) => Err(Refusal::bad_request("the request line has no version")),
-        (_, [b'#', ..]) => Err(Refusal::bad_request("the target has a fragment")),
-        (..) => Err(Refusal::bad_request(UNESCAPED)),
+        ([], [b' ', ..]) => Err(ErrorResponse::bad_request("there is more than one space after the method")),
+        (_, [b'\r' | b'\n', ..]) => Err(ErrorResponse::bad_request("the request line has no version")),
+        (_, [b'#', ..]) => Err(ErrorResponse::bad_request("the target has a fragment")),
+        (..) => Err(ErrorResponse::bad_request(UNESCAPED)),
     }
 }
 
@@ -212,12 +212,12 @@ fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, Refusal> {
 const VERSION_FORM: &[u8; 10] = b"HTTP/d.d\r\n";
 
 /// The major version, and the version to answer as if that is 1.
-fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, Refusal> {
+fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, ErrorResponse> {
     if bytes.starts_with(b"HTTP/1.1\r\n") {
         return Ok(Some((1, Version::Http11)));
     }
     if !is_prefix_of_form(bytes, VERSION_FORM) {
-        return Err(Refusal::bad_request("the request line does not end in a version"));
+        return Err(ErrorResponse::bad_request("the request line does not end in a version"));
     }
     match bytes {
         [_, _, _, _, _, major, _, minor, _, _, ..] => {
@@ -228,17 +228,17 @@ fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, Refusal> {
     }
 }
 
-fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Result<Option<&'b str>, Refusal> {
+fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Result<Option<&'b str>, ErrorResponse> {
     let field = match fields.known(Known::Host) {
         Some(_) if fields.is_repeated(Known::Host) => {
-            return Err(Refusal::bad_request("there is more than one Host"));
+            return Err(ErrorResponse::bad_request("there is more than one Host"));
         }
         Some(value) => {
             check_authority(value)?;
             value.as_ascii_str()
         }
         None if version == Version::Http10 => None,
-        None => return Err(Refusal::bad_request("there is no Host")),
+        None => return Err(ErrorResponse::bad_request("there is no Host")),
     };
     match target {
         Target::Absolute { authority, .. } | Target::Authority(authority) | Target::AsteriskOf(authority) => {

@@ -11,29 +11,29 @@ use super::token::{is_token, list};
 /// Writes a head.
 ///
 /// ```
-/// use xps::http::{ResponseHead, Status, Version};
+/// use xps::http::{ResponseHeadWriter, Status, Version};
 ///
 /// let mut out = Vec::new();
-/// ResponseHead::new(&mut out, Version::Http11, Status::OK).field("Content-Type", "text/plain").length(2).end();
+/// ResponseHeadWriter::new(&mut out, Version::Http11, Status::OK).field("Content-Type", "text/plain").length(2).end();
 /// assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n");
 /// ```
 #[derive(Debug)]
 #[must_use = "a head without an end is not one"]
-pub struct ResponseHead<'v> {
+pub struct ResponseHeadWriter<'v> {
     out: &'v mut Vec<u8>,
     status: Status,
     without: &'v [String],
-    /// What the answer depends on, until a configured `Vary` that stands in the place of ours takes it in.
+    /// What the response depends on, until a configured `Vary` that stands in the place of ours takes it in.
     vary: &'static str,
     /// Which of `OWN_FIELDS` were written: a bit each.
     own: u8,
 }
 
-/// Fields that say what the body is or what the status means, where they are written by [`ResponseHead::own_field`]: a
-/// configured one in their place would make the answer another.
+/// Fields that say what the body is or what the status means, where they are written by [`ResponseHeadWriter::own_field`]: a
+/// configured one in their place would make the response another.
 const OWN_FIELDS: [&str; 5] = ["Allow", "Content-Encoding", "Content-Range", "Content-Type", "Location"];
 
-impl<'v> ResponseHead<'v> {
+impl<'v> ResponseHeadWriter<'v> {
     /// Writes the status line.
     pub fn new(out: &'v mut Vec<u8>, version: Version, status: Status) -> Self {
         out.extend_from_slice(match version {
@@ -147,7 +147,7 @@ fn own_bit(name: &str) -> u8 {
     OWN_FIELDS.iter().position(|own| own.eq_ignore_ascii_case(name)).map_or(0, |index| 1 << index)
 }
 
-/// Whether a `Vary` says that the answer depends on this field, or on anything.
+/// Whether a `Vary` says that the response depends on this field, or on anything.
 pub(super) fn names_member(vary: &[u8], member: &str) -> bool {
     list(vary).any(|name| name == b"*" || name.eq_ignore_ascii_case(member.as_bytes()))
 }
@@ -214,9 +214,9 @@ const fn is_line_break(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn written(write: impl FnOnce(ResponseHead<'_>) -> ResponseHead<'_>, status: Status) -> String {
+    fn written(write: impl FnOnce(ResponseHeadWriter<'_>) -> ResponseHeadWriter<'_>, status: Status) -> String {
         let mut out = Vec::new();
-        write(ResponseHead::new(&mut out, Version::Http11, status)).end();
+        write(ResponseHeadWriter::new(&mut out, Version::Http11, status)).end();
         String::from_utf8(out).unwrap()
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn row_55_a_configured_vary_takes_our_member_in() {
         let replaced = ["vary".to_owned()];
         let with = |configured: &[&str]| {
-            let head = |head: ResponseHead<'_>| {
+            let head = |head: ResponseHeadWriter<'_>| {
                 let mut head = head.without(&replaced).vary("Accept-Encoding");
                 for value in configured {
                     head = head.extra_field("Vary", value);
@@ -260,7 +260,7 @@ mod tests {
                 head.end();
             };
             let mut out = Vec::new();
-            head(ResponseHead::new(&mut out, Version::Http11, Status::OK));
+            head(ResponseHeadWriter::new(&mut out, Version::Http11, Status::OK));
             String::from_utf8(out).unwrap().replace("HTTP/1.1 200 OK\r\n", "").replace("\r\n", "|")
         };
         assert_eq!(with(&["Origin"]), "Vary: Origin, Accept-Encoding||");
@@ -275,7 +275,7 @@ mod tests {
     fn what_says_what_the_body_is_cannot_be_replaced() {
         let replaced = ["content-encoding".to_owned(), "X".to_owned()];
         let mut out = Vec::new();
-        ResponseHead::new(&mut out, Version::Http11, Status::OK)
+        ResponseHeadWriter::new(&mut out, Version::Http11, Status::OK)
             .without(&replaced)
             .own_field("Content-Encoding", "gzip")
             .extra_field("content-encoding", "x")

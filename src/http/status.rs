@@ -8,16 +8,16 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Status(u16);
 
-/// Why a message is not served: the answer's status, and a reason for the log and the error page.
+/// Why a message is not served: the response's status, and a reason for the log and the error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// What the peer is answered.
     pub status: Status,
     /// What was wrong, as half a sentence. Never contains anything that the peer sent.
     pub reason: &'static str,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// A refusal with any status.
     pub const fn new(status: Status, reason: &'static str) -> Self {
         Self { status, reason }
@@ -29,13 +29,13 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.status.code(), self.status.reason(), self.reason)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ErrorResponse {}
 
 impl Status {
     /// `code` as a status; `None` unless it has three digits, the first not 0.

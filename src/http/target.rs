@@ -7,7 +7,7 @@
 
 use super::head::AsciiStr;
 use super::method::Method;
-use super::status::Refusal;
+use super::status::ErrorResponse;
 use super::token::hex_value;
 
 /// What a request is for, split but not decoded.
@@ -56,22 +56,22 @@ impl<'b> Target<'b> {
 
     /// Splits and checks `target`, which is as long as [`target_length`] says.
     #[inline]
-    pub(super) fn parse(method: Method<'_>, target: &'b [u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(method: Method<'_>, target: &'b [u8]) -> Result<Self, ErrorResponse> {
         let (before, query) = match target.iter().position(|&byte| byte == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
         // Octets beyond ASCII are in the query only.
-        let before = before.as_ascii_str().ok_or(Refusal::bad_request(UNESCAPED))?;
+        let before = before.as_ascii_str().ok_or(ErrorResponse::bad_request(UNESCAPED))?;
         match (method, before.as_bytes(), query) {
             (Method::Connect, _, None) => authority_form(before),
-            (Method::Connect, _, Some(_)) => Err(Refusal::bad_request("the target of CONNECT has a query")),
+            (Method::Connect, _, Some(_)) => Err(ErrorResponse::bad_request("the target of CONNECT has a query")),
             (_, [b'/', ..], _) => {
                 check_escapes(before)?;
                 Ok(Self::Origin { path: before, query })
             }
             (Method::Options, b"*", None) => Ok(Self::Asterisk),
-            (_, b"*", _) => Err(Refusal::bad_request("the target * is for OPTIONS only")),
+            (_, b"*", _) => Err(ErrorResponse::bad_request("the target * is for OPTIONS only")),
             (..) => absolute_form(method, before, query),
         }
     }
@@ -100,8 +100,8 @@ pub(super) const fn is_target_byte(byte: u8) -> bool {
 }
 
 /// Checks a host with an optional port, as in `Host`. An address in brackets is checked for its letters, not its sense.
-pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
-    const MALFORMED: Refusal = Refusal::bad_request("the host is malformed");
+pub fn check_authority(authority: &[u8]) -> Result<(), ErrorResponse> {
+    const MALFORMED: ErrorResponse = ErrorResponse::bad_request("the host is malformed");
     let host_length = match authority {
         [b'[', rest @ ..] => {
             let length = rest.iter().position(|&byte| byte == b']').ok_or(MALFORMED)?;
@@ -128,10 +128,10 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Checks a path as it stands in a target: begins with a slash, has no query, and octets and escapes are permitted ones.
-pub fn check_path(path: &str) -> Result<(), Refusal> {
+pub fn check_path(path: &str) -> Result<(), ErrorResponse> {
     let is_path_byte = |byte: u8| is_target_byte(byte) && byte != b'?';
     if !path.starts_with('/') || !path.bytes().all(is_path_byte) || !escapes_are_valid(path.as_bytes()) {
-        return Err(Refusal::bad_request("the path is malformed"));
+        return Err(ErrorResponse::bad_request("the path is malformed"));
     }
     Ok(())
 }
@@ -145,19 +145,23 @@ fn is_port(digits: &[u8]) -> bool {
     number.is_some()
 }
 
-fn authority_form(target: &str) -> Result<Target<'_>, Refusal> {
+fn authority_form(target: &str) -> Result<Target<'_>, ErrorResponse> {
     check_authority(target.as_bytes())?;
     match target.rsplit_once(':') {
         Some((_, port)) if !port.is_empty() && !port.ends_with(']') => Ok(Target::Authority(target)),
-        _ => Err(Refusal::bad_request("the target of CONNECT has no port")),
+        _ => Err(ErrorResponse::bad_request("the target of CONNECT has no port")),
     }
 }
 
-fn absolute_form<'b>(method: Method<'_>, target: &'b str, query: Option<&'b [u8]>) -> Result<Target<'b>, Refusal> {
+fn absolute_form<'b>(
+    method: Method<'_>,
+    target: &'b str,
+    query: Option<&'b [u8]>,
+) -> Result<Target<'b>, ErrorResponse> {
     let (scheme, rest) =
-        target.split_once("://").ok_or(Refusal::bad_request("the target is neither a path nor a URL"))?;
+        target.split_once("://").ok_or(ErrorResponse::bad_request("the target is neither a path nor a URL"))?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(Refusal::bad_request("the target's scheme is not http"));
+        return Err(ErrorResponse::bad_request("the target's scheme is not http"));
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     check_authority(authority.as_bytes())?;
@@ -170,11 +174,11 @@ fn absolute_form<'b>(method: Method<'_>, target: &'b str, query: Option<&'b [u8]
 }
 
 /// A path names something, so its escapes are ones, and none of them is NUL, which no name holds.
-fn check_escapes(path: &str) -> Result<(), Refusal> {
+fn check_escapes(path: &str) -> Result<(), ErrorResponse> {
     if escapes_are_valid(path.as_bytes()) {
         return Ok(());
     }
-    Err(Refusal::bad_request("a percent sign in the path is not followed by two digits, or by 00"))
+    Err(ErrorResponse::bad_request("a percent sign in the path is not followed by two digits, or by 00"))
 }
 
 /// Whether each percent sign begins an escape, and none of NUL.
@@ -223,7 +227,7 @@ const HOST: [bool; 256] = {
 mod tests {
     use super::*;
 
-    fn get(target: &str) -> Result<Target<'_>, Refusal> {
+    fn get(target: &str) -> Result<Target<'_>, ErrorResponse> {
         Target::parse(Method::Get, target.as_bytes())
     }
 

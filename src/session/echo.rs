@@ -1,6 +1,6 @@
 //! Sends back what it receives; ends when the client does.
 
-use super::{Context, Ending, Task};
+use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain};
 use crate::tcp::{Connection, End, Pipe, relay};
 
@@ -24,9 +24,9 @@ impl Task for Echo {
         self.pipe.push(buffer);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
-        ending_of(client)
+        close_reason_of(client)
     }
 
     fn take_unsent(&mut self) -> Chain {
@@ -39,12 +39,12 @@ impl Task for Echo {
 }
 
 /// How a session with nobody but its client ends.
-pub(super) fn ending_of(client: &Connection) -> Option<Ending> {
+pub(super) fn close_reason_of(client: &Connection) -> Option<CloseReason> {
     if client.writer.is_finished() {
-        return Some(Ending::Done);
+        return Some(CloseReason::Done);
     }
     if let Some(End::Failed(fault)) = client.reader.end() {
-        return Some(Ending::ClientLost(fault));
+        return Some(CloseReason::ClientLost(fault));
     }
-    client.writer.fault().map(Ending::ClientLost)
+    client.writer.fault().map(CloseReason::ClientLost)
 }

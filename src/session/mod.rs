@@ -4,54 +4,54 @@
 //!          an ending             everything at rest, everything closed
 //!   Open ─────────────► Closing ──────────────────────────────────────► Closed
 //!     │                    ▲ what was sent has arrived, or no more of it for too long
-//!     └───► Delivering ────┘
+//!     └───► Flushing ──────┘
 //! ```
 //!
 //! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
-//! `reverse`, `proxy`, `deliver`, `receive` or [`http`], made from its listener's [`Template`]. Outcomes are recorded; then one `pump` looks at all
+//! `reverse`, `proxy`, `deliver`, `receive` or [`http`], made from its listener's [`Service`]. Outcomes are recorded; then one `pump` looks at all
 //! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
 //!
 //! A session that ends with a reset first delivers what was sent: a reset destroys what is still on its way.
 //!
 //! Where a proxy is to say first on whose behalf it comes, an `introduction` precedes the task.
 
-mod deliver;
+mod close_reason;
 mod echo;
-mod ending;
+mod file_sender;
 pub mod http;
-mod introduction;
+mod listener_context;
 mod proxy;
 mod receive;
-mod reception;
 mod reverse;
+mod service;
+mod setup;
 mod slot;
-mod template;
 mod tunnel;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-pub use deliver::Content;
-pub use ending::{Ending, Farewell};
+pub use close_reason::{CloseReason, SessionEnd};
+pub use file_sender::Content;
+pub use listener_context::ListenerContext;
 pub use receive::{Destination, Naming};
-pub use reception::Reception;
+pub use service::Service;
 pub use slot::{SESSION, Slot};
-pub use template::Template;
 
-use self::introduction::{Introduced, Introduction};
-use self::template::Ends;
-use crate::admission::{Access, Admission, Denied, Ticket};
+use self::service::Ends;
+use self::setup::{Setup, SetupResult};
 use crate::buffer::{Buffer, Chain};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::file::multipart::Boundaries;
 use crate::file::store::Store;
 use crate::http::DateLine;
+use crate::limit::{Access, Admission, ConnectionPermit, Denied};
 use crate::table::Key;
-use crate::tcp::{Connection, Manner};
-use crate::telemetry::metrics::Counting;
-use crate::upstream::{Links, Unreachable};
+use crate::tcp::{CloseKind, Connection};
+use crate::telemetry::metrics::WorkerCounters;
+use crate::upstream::{Unreachable, UpstreamPool};
 
 /// What a machine acts with: where operations go, what time it is, what the bounds are.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct Context<'a> {
     /// The files at hand.
     pub store: &'a mut Store,
     /// The connections to upstreams.
-    pub links: &'a mut Links,
+    pub upstream_pool: &'a mut UpstreamPool,
     /// Seconds since 1970.
     pub unix_seconds: u64,
     /// The same as a field of HTTP.
@@ -84,13 +84,13 @@ pub struct Context<'a> {
     /// What stands between the parts of bodies with several.
     pub boundaries: &'a mut Boundaries,
     /// Where what happens is counted.
-    pub counting: &'a Counting,
+    pub counters: &'a WorkerCounters,
 }
 
 impl Context<'_> {
     /// The bounds under which a tunnel moves bytes.
-    const fn terms(&self) -> tunnel::Terms {
-        tunnel::Terms { hold_max: self.hold_max, now: self.now, send_timeout: self.limits.http.send_timeout }
+    const fn tunnel_limits(&self) -> tunnel::TunnelLimits {
+        tunnel::TunnelLimits { hold_max: self.hold_max, now: self.now, send_timeout: self.limits.http.send_timeout }
     }
 }
 
@@ -102,7 +102,7 @@ pub struct Accepted {
     /// Who is at its other end.
     pub peer: Peer,
     /// There are as many as there may be already: it is to be told so, and nothing else.
-    pub is_surplus: bool,
+    pub is_over_limit: bool,
 }
 
 /// One client's connection and what serves it.
@@ -114,25 +114,25 @@ pub struct Session {
     life: Life,
     client: Connection,
     task: Box<dyn Task>,
-    particulars: Option<Box<Particulars>>,
+    rare: Option<Box<RareFields>>,
 }
 
 /// What few connections have.
 #[derive(Debug)]
-struct Particulars {
+struct RareFields {
     /// Its place among the connections that are counted.
-    _ticket: Option<Ticket>,
+    _permit: Option<ConnectionPermit>,
     /// Its own address, if it was asked for.
     local: Option<SocketAddr>,
     /// It was accepted beyond the limit, only to be refused.
-    is_surplus: bool,
+    is_over_limit: bool,
 }
 
-impl Particulars {
+impl RareFields {
     /// `None` where there is nothing particular.
-    fn new(ticket: Option<Ticket>, local: Option<SocketAddr>, is_surplus: bool) -> Option<Box<Self>> {
-        let is_needed = ticket.is_some() || local.is_some() || is_surplus;
-        is_needed.then(|| Box::new(Self { _ticket: ticket, local, is_surplus }))
+    fn new(permit: Option<ConnectionPermit>, local: Option<SocketAddr>, is_over_limit: bool) -> Option<Box<Self>> {
+        let is_needed = permit.is_some() || local.is_some() || is_over_limit;
+        is_needed.then(|| Box::new(Self { _permit: permit, local, is_over_limit }))
     }
 }
 
@@ -140,9 +140,9 @@ impl Particulars {
 enum Life {
     Open,
     /// What was sent is still on its way to the client.
-    Delivering(Ending),
-    Closing(Ending),
-    Closed(Ending),
+    Flushing(CloseReason),
+    Closing(CloseReason),
+    Closed(CloseReason),
 }
 
 /// What a connection is for.
@@ -182,12 +182,12 @@ trait Task: fmt::Debug {
     }
 
     /// What is known of the connection so that it can be served, from a task that has found that out and nothing else.
-    fn introduced(&mut self) -> Option<Introduced> {
+    fn setup_result(&mut self) -> Option<SetupResult> {
         None
     }
 
     /// Emits what is wanted now. `Some`: the session is over.
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending>;
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason>;
 
     /// Whether it waits for the upstream that another session uses.
     fn is_queued(&self) -> bool {
@@ -213,14 +213,14 @@ trait Task: fmt::Debug {
 
     /// Whether the client has been told of the end in the protocol's own way, whatever the ending is: its connection is
     /// closed in order.
-    fn is_told(&self) -> bool {
+    fn is_end_signalled(&self) -> bool {
         false
     }
 
     /// Goes on with closing what the task owns; `true` when nothing is open and nothing in flight.
     /// Once the client's connection is closed, it uses nothing of the task's any more.
-    fn close(&mut self, ending: Ending, client: &Connection, cx: &mut Context<'_>) -> bool {
-        let _ = (ending, client, cx);
+    fn close(&mut self, close_reason: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+        let _ = (close_reason, client, cx);
         true
     }
 
@@ -238,23 +238,23 @@ impl Session {
     pub fn new(
         key: Key,
         accepted: Accepted,
-        reception: &Rc<Reception>,
+        context: &Rc<ListenerContext>,
         admission: &Admission,
         now: Time,
         limits: &Limits,
     ) -> Self {
-        let Accepted { socket, peer, is_surplus } = accepted;
-        let introduction = Introduction::of(reception, now, limits);
+        let Accepted { socket, peer, is_over_limit } = accepted;
+        let setup = Setup::of(context, now, limits);
         // For whom it comes is not known before it is introduced; only the proxy's connections are counted until then.
         let everybody = Access::default();
-        let access = if introduction.is_some() { &everybody } else { &reception.access };
-        let (ticket, life) = match enter(admission, peer, access, is_surplus) {
-            Ok(ticket) => (ticket, Life::Open),
-            Err(denied) => (None, Life::Closing(Ending::Denied(denied))),
+        let access = if setup.is_some() { &everybody } else { &context.access };
+        let (permit, life) = match enter(admission, peer, access, is_over_limit) {
+            Ok(permit) => (permit, Life::Open),
+            Err(denied) => (None, Life::Closing(CloseReason::Denied(denied))),
         };
-        let task: Box<dyn Task> = match introduction {
-            Some(introduction) => Box::new(introduction),
-            None => reception.template.task(key, Ends { peer, local: None }, is_surplus, now, limits),
+        let task: Box<dyn Task> = match setup {
+            Some(setup) => Box::new(setup),
+            None => context.service.task(key, Ends { peer, local: None }, is_over_limit, now, limits),
         };
         Self {
             peer,
@@ -263,7 +263,7 @@ impl Session {
             life,
             client: Connection::new(socket, slot::client_tokens(key)),
             task,
-            particulars: Particulars::new(ticket, None, is_surplus),
+            rare: RareFields::new(permit, None, is_over_limit),
         }
     }
 
@@ -303,10 +303,10 @@ impl Session {
 
     /// Ends the session from outside, whatever it is doing; the next pump acts on it. What is still on its way to the
     /// client is waited for no longer.
-    pub fn end(&mut self, ending: Ending) {
+    pub fn end(&mut self, close_reason: CloseReason) {
         match self.life {
-            Life::Open => self.life = Life::Closing(ending),
-            Life::Delivering(ending) => self.life = Life::Closing(ending),
+            Life::Open => self.life = Life::Closing(close_reason),
+            Life::Flushing(close_reason) => self.life = Life::Closing(close_reason),
             Life::Closing(_) | Life::Closed(_) => {}
         }
     }
@@ -316,44 +316,45 @@ impl Session {
         if self.life == Life::Open {
             let mut over = self.task.pump(&mut self.client, cx);
             if over.is_none()
-                && let Some(introduced) = self.task.introduced()
+                && let Some(setup_result) = self.task.setup_result()
             {
-                over = self.serve(introduced, cx);
+                over = self.serve(setup_result, cx);
             }
-            let idle = || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| Ending::Idle);
-            if let Some(ending) = over.or_else(idle) {
-                let has_stalled = ending == Ending::Idle && self.task.is_unfinished();
-                let ending = if has_stalled { Ending::Stalled } else { ending };
-                tracing::debug!(%ending, "closing");
-                self.life = match ending.manner() {
-                    Manner::Delivered if !self.task.is_told() => Life::Delivering(ending),
-                    Manner::Orderly | Manner::Delivered | Manner::Reset => Life::Closing(ending),
+            let idle =
+                || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| CloseReason::Idle);
+            if let Some(close_reason) = over.or_else(idle) {
+                let has_stalled = close_reason == CloseReason::Idle && self.task.is_unfinished();
+                let close_reason = if has_stalled { CloseReason::Stalled } else { close_reason };
+                tracing::debug!(%close_reason, "closing");
+                self.life = match close_reason.close_kind() {
+                    CloseKind::FlushReset if !self.task.is_end_signalled() => Life::Flushing(close_reason),
+                    CloseKind::Fin | CloseKind::FlushReset | CloseKind::Reset => Life::Closing(close_reason),
                 };
                 self.last_activity = cx.now;
             }
         }
-        if let Life::Delivering(ending) = self.life {
-            self.deliver(ending, cx);
+        if let Life::Flushing(close_reason) = self.life {
+            self.flush(close_reason, cx);
         }
-        if let Life::Closing(ending) | Life::Delivering(ending) = self.life {
-            let manner = match self.life {
-                Life::Delivering(_) => Manner::Delivered,
-                _ if self.task.is_told() => Manner::Orderly,
-                _ if ending.manner() == Manner::Orderly => Manner::Orderly,
-                _ => Manner::Reset,
+        if let Life::Closing(close_reason) | Life::Flushing(close_reason) = self.life {
+            let close_kind = match self.life {
+                Life::Flushing(_) => CloseKind::FlushReset,
+                _ if self.task.is_end_signalled() => CloseKind::Fin,
+                _ if close_reason.close_kind() == CloseKind::Fin => CloseKind::Fin,
+                _ => CloseKind::Reset,
             };
-            self.client.close(manner, cx.ops);
-            let task_is_closed = self.task.close(ending, &self.client, cx);
+            self.client.close(close_kind, cx.ops);
+            let task_is_closed = self.task.close(close_reason, &self.client, cx);
             if self.client.is_closed() && task_is_closed {
-                self.life = Life::Closed(ending);
+                self.life = Life::Closed(close_reason);
             }
         }
     }
 
     /// Sends what waits to be sent, as long as the client takes it.
-    fn deliver(&mut self, ending: Ending, cx: &mut Context<'_>) {
-        if self.delivery_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
-            self.life = Life::Closing(ending);
+    fn flush(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
+        if self.flush_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
+            self.life = Life::Closing(close_reason);
         } else if self.client.writer.is_idle() {
             let unsent = self.task.take_unsent();
             if !unsent.is_empty() {
@@ -362,31 +363,31 @@ impl Session {
         }
     }
 
-    fn delivery_deadline(&self, limits: &Limits) -> Option<Time> {
+    fn flush_deadline(&self, limits: &Limits) -> Option<Time> {
         let timeout = limits.http.send_timeout;
         (!timeout.is_zero()).then(|| self.last_activity + timeout)
     }
 
     /// Begins with what the connection is for. `Some`: it is over already.
-    fn serve(&mut self, introduced: Introduced, cx: &mut Context<'_>) -> Option<Ending> {
-        let Introduced { reception, ends, local, received, draining_since } = introduced;
+    fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Option<CloseReason> {
+        let SetupResult { context, ends, local, received, draining_since } = setup_result;
         let mut local = local;
         if let Some(ends) = ends.filter(|_| cx.admission.is_trusted(self.peer)) {
             tracing::debug!(proxy = %self.peer, client = %ends.client, "introduced");
             self.peer = Peer::Inet(ends.client);
             local = Some(ends.server);
         }
-        let is_surplus = self.is_surplus();
+        let is_over_limit = self.is_over_limit();
         // The proxy's own place is another one's now.
-        self.particulars = Particulars::new(None, None, is_surplus);
-        let ticket = match enter(cx.admission, self.peer, &reception.access, is_surplus) {
-            Ok(ticket) => ticket,
-            Err(denied) => return Some(Ending::Denied(denied)),
+        self.rare = RareFields::new(None, None, is_over_limit);
+        let permit = match enter(cx.admission, self.peer, &context.access, is_over_limit) {
+            Ok(permit) => permit,
+            Err(denied) => return Some(CloseReason::Denied(denied)),
         };
-        self.particulars = Particulars::new(ticket, local, is_surplus);
+        self.rare = RareFields::new(permit, local, is_over_limit);
         (cx.peer, cx.local) = (self.peer, local);
         let ends = Ends { peer: self.peer, local };
-        self.task = reception.template.task(cx.session, ends, is_surplus, cx.now, cx.limits);
+        self.task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
         received.into_iter().for_each(|buffer| self.task.on_received(buffer));
         if let Some(since) = draining_since {
             self.task.drain(since);
@@ -398,7 +399,7 @@ impl Session {
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self.life {
             Life::Open => Time::earliest(self.idle_deadline(limits), self.task.deadline(limits)),
-            Life::Delivering(_) => self.delivery_deadline(limits),
+            Life::Flushing(_) => self.flush_deadline(limits),
             Life::Closing(_) | Life::Closed(_) => None,
         }
     }
@@ -408,16 +409,16 @@ impl Session {
     }
 
     /// How it ended, once nothing of it is left: no operation, no descriptor.
-    pub const fn ended(&self) -> Option<Ending> {
+    pub const fn ended(&self) -> Option<CloseReason> {
         match self.life {
-            Life::Closed(ending) => Some(ending),
-            Life::Open | Life::Delivering(_) | Life::Closing(_) => None,
+            Life::Closed(close_reason) => Some(close_reason),
+            Life::Open | Life::Flushing(_) | Life::Closing(_) => None,
         }
     }
 
     /// Whether it is there only to be told that there is no room.
-    pub fn is_surplus(&self) -> bool {
-        self.particulars.as_ref().is_some_and(|particulars| particulars.is_surplus)
+    pub fn is_over_limit(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_over_limit)
     }
 
     /// Who is at the client's end.
@@ -427,7 +428,7 @@ impl Session {
 
     /// The address at this end, if it was asked for.
     pub fn local(&self) -> Option<SocketAddr> {
-        self.particulars.as_ref().and_then(|particulars| particulars.local)
+        self.rare.as_ref().and_then(|rare| rare.local)
     }
 
     /// Whether it waits for an upstream that another session uses, and nothing else need be under way.
@@ -446,25 +447,30 @@ impl Session {
     }
 
     /// Writes the one record of this connection, and returns its last words.
-    pub fn log_end(&self, ending: Ending, now: Time) -> Farewell {
-        let farewell = Farewell { ending, failure: self.task.failure() };
+    pub fn log_end(&self, close_reason: CloseReason, now: Time) -> SessionEnd {
+        let session_end = SessionEnd { close_reason, failure: self.task.failure() };
         let received = self.client.reader.received_bytes();
         let sent = self.client.delivered_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);
         let upstream = self.task.upstream().map(tracing::field::display);
-        if ending.is_worth_a_warning() {
-            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, ending = %farewell, "connection ended");
+        if close_reason.is_worth_a_warning() {
+            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, close_reason = %session_end, "connection ended");
         } else {
-            tracing::info!(service, %peer, upstream, received, sent, duration_ms, ending = %farewell, "connection ended");
+            tracing::info!(service, %peer, upstream, received, sent, duration_ms, close_reason = %session_end, "connection ended");
         }
-        farewell
+        session_end
     }
 }
 
 /// Lets a connection in. One too many has no place among those that are counted.
-fn enter(admission: &Admission, peer: Peer, access: &Access, is_surplus: bool) -> Result<Option<Ticket>, Denied> {
-    match is_surplus {
+fn enter(
+    admission: &Admission,
+    peer: Peer,
+    access: &Access,
+    is_over_limit: bool,
+) -> Result<Option<ConnectionPermit>, Denied> {
+    match is_over_limit {
         true if access.admits(peer) => Ok(None),
         true => Err(Denied::Address),
         false => admission.enter(peer, access),

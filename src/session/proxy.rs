@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            a connection          the client's bytes and the upstream's
-//!   Reaching ────────────► Reached ── tunnel
+//!   Connecting ──────────► Connected ─ tunnel
 //!      │ none can be had
 //!      ▼
 //!   unreachable: over
@@ -13,20 +13,20 @@
 
 use std::rc::Rc;
 
-use super::template::Ends;
+use super::service::Ends;
 use super::tunnel::Tunnel;
-use super::{Context, Ending, Task};
+use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::{Connection, proxy_header};
-use crate::upstream::group::{Choice, HashSource, Policy, Verdict, hash};
-use crate::upstream::{Attempt, Group, Progress, Rules, Unreachable};
+use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
+use crate::upstream::{ConnectPolicy, Progress, Unreachable, UpstreamGroup, UpstreamLease};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
-    attempt: Attempt,
+    lease: UpstreamLease,
     tunnel: Tunnel,
     stage: Stage,
     deadline: Option<Time>,
@@ -34,23 +34,23 @@ pub(super) struct Proxy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Reaching,
-    Reached,
+    Connecting,
+    Connected,
 }
 
 impl Proxy {
-    pub(super) fn new(session: Key, group: Rc<Group>, rules: Rules, ends: Ends) -> Self {
-        let choice = match (group.policy(), ends.peer.ip()) {
-            (Policy::Hash(HashSource::Client), Some(client)) => Choice::Hash(hash::of_client(client)),
+    pub(super) fn new(session: Key, group: Rc<UpstreamGroup>, connect_policy: ConnectPolicy, ends: Ends) -> Self {
+        let balance_key = match (group.policy(), ends.peer.ip()) {
+            (Policy::Hash(HashSource::Client), Some(client)) => BalanceKey::Hash(hash::of_client(client)),
             // Of bytes nothing else is known.
-            _ => Choice::Any,
+            _ => BalanceKey::Any,
         };
         let mut tunnel = Tunnel::new();
         if let Some(version) = group.announces() {
             tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
         }
-        let attempt = Attempt::new(group, session, choice, rules);
-        Self { attempt, tunnel, stage: Stage::Reaching, deadline: None }
+        let lease = UpstreamLease::new(group, session, balance_key, connect_policy);
+        Self { lease, tunnel, stage: Stage::Connecting, deadline: None }
     }
 }
 
@@ -60,40 +60,40 @@ impl Task for Proxy {
     }
 
     fn upstream(&self) -> Option<&UpstreamAddress> {
-        self.attempt.upstream().map(|upstream| upstream.address())
+        self.lease.upstream().map(|upstream| upstream.address())
     }
 
     fn failure(&self) -> Option<Unreachable> {
-        self.attempt.failure()
+        self.lease.failure()
     }
 
     fn on_received(&mut self, buffer: Buffer) {
         self.tunnel.push_to_upstream(buffer);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        let progress = self.attempt.pump(cx.links, cx.now, cx.ops);
-        self.deadline = self.attempt.deadline(cx.links);
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+        let progress = self.lease.pump(cx.upstream_pool, cx.now, cx.ops);
+        self.deadline = self.lease.deadline(cx.upstream_pool);
         match (self.stage, progress) {
-            (_, Progress::Failed(_)) => return Some(Ending::UpstreamUnreachable),
-            (Stage::Reaching, Progress::Ready) => {
-                self.stage = Stage::Reached;
-                self.attempt.note_answer(cx.links, cx.now);
+            (_, Progress::Failed(_)) => return Some(CloseReason::UpstreamUnreachable),
+            (Stage::Connecting, Progress::Ready) => {
+                self.stage = Stage::Connected;
+                self.lease.note_response(cx.upstream_pool, cx.now);
             }
-            (Stage::Reaching, Progress::Wait) | (Stage::Reached, Progress::Ready | Progress::Wait) => {}
+            (Stage::Connecting, Progress::Wait) | (Stage::Connected, Progress::Ready | Progress::Wait) => {}
         }
-        let terms = cx.terms();
-        let Some((upstream, received)) = self.attempt.connection(cx.links) else {
+        let tunnel_limits = cx.tunnel_limits();
+        let Some((upstream, received)) = self.lease.connection(cx.upstream_pool) else {
             self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
-            return client.reader.fault().map(Ending::ClientLost);
+            return client.reader.fault().map(CloseReason::ClientLost);
         };
-        let ending = self.tunnel.pump(client, upstream, received, terms, cx.ops);
+        let close_reason = self.tunnel.pump(client, upstream, received, tunnel_limits, cx.ops);
         self.deadline = Time::earliest(self.deadline, self.tunnel.deadline());
-        ending
+        close_reason
     }
 
     fn is_queued(&self) -> bool {
-        self.attempt.is_queued()
+        self.lease.is_queued()
     }
 
     fn is_unfinished(&self) -> bool {
@@ -108,10 +108,10 @@ impl Task for Proxy {
         self.tunnel.take_unsent()
     }
 
-    fn close(&mut self, ending: Ending, _client: &Connection, cx: &mut Context<'_>) -> bool {
-        if !self.attempt.is_over() {
-            let release = ending.release(cx.limits.http.send_timeout);
-            self.attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
+    fn close(&mut self, close_reason: CloseReason, _client: &Connection, cx: &mut Context<'_>) -> bool {
+        if !self.lease.is_over() {
+            let release = close_reason.release(cx.limits.http.send_timeout);
+            self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
         }
         true
     }

@@ -20,7 +20,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Context, Ending, Slot, Task};
+use super::{CloseReason, Context, Slot, Task};
 use crate::buffer::Buffer;
 use crate::config::Limits;
 use crate::driver::{Fault, File, Op, Outcome, Root, Time, Token};
@@ -229,20 +229,20 @@ impl Task for Receive {
         };
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         if self.state == State::Start {
             self.create(cx);
         }
         if let Some(End::Failed(fault)) = client.reader.end() {
-            return Some(Ending::ClientLost(fault));
+            return Some(CloseReason::ClientLost(fault));
         }
         if let State::Open(file) = self.state {
             self.go_on(file, client, cx);
         }
         self.read_on(client, cx);
         match self.state {
-            State::Refused(fault) | State::Failed(_, fault) => Some(Ending::FileUnwritten(fault)),
-            State::Published(_) => Some(Ending::Done),
+            State::Refused(fault) | State::Failed(_, fault) => Some(CloseReason::FileUnwritten(fault)),
+            State::Published(_) => Some(CloseReason::Done),
             State::Start
             | State::Creating
             | State::Open(_)
@@ -259,7 +259,7 @@ impl Task for Receive {
     }
 
     /// What is under way with the file is waited for: nothing of it is to be left.
-    fn close(&mut self, _ending: Ending, _client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: CloseReason, _client: &Connection, cx: &mut Context<'_>) -> bool {
         self.waiting = Vec::new();
         match self.state {
             State::Start | State::Refused(_) => self.state = State::Gone,

@@ -4,8 +4,8 @@
 //! input without a newline is reversed as it is. A line beyond the limit is reversed in pieces of
 //! exactly that length, so that a client that never sends a newline costs no more memory.
 
-use super::echo::ending_of;
-use super::{Context, Ending, Task};
+use super::echo::close_reason_of;
+use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::config::Limits;
 use crate::tcp::{Connection, Pipe, relay};
@@ -40,12 +40,12 @@ impl Task for Reverse {
         self.lines.feed(buffer, &mut |chunk| self.pipe.push(chunk));
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         if client.reader.end().is_some() {
             self.lines.finish(&mut |chunk| self.pipe.push(chunk));
         }
         relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
-        ending_of(client)
+        close_reason_of(client)
     }
 
     fn take_unsent(&mut self) -> Chain {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Ending;
+use super::CloseReason;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Time};
 use crate::tcp::{Connection, End, Pipe, Reader, Writer, relay};
@@ -23,7 +23,7 @@ pub(super) struct Tunnel {
 
 /// Under which bounds bytes are moved.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub(super) struct TunnelLimits {
     /// Bytes of memory that each direction may hold.
     pub(super) hold_max: usize,
     pub(super) now: Time,
@@ -64,9 +64,9 @@ impl Tunnel {
         client: &mut Connection,
         upstream: &mut Connection,
         received: &mut Inbox,
-        terms: Terms,
+        limits: TunnelLimits,
         ops: &mut Ops,
-    ) -> Option<Ending> {
+    ) -> Option<CloseReason> {
         while !received.is_empty() {
             let bytes = received.bytes().len();
             self.to_client.push(received.take(bytes));
@@ -79,49 +79,49 @@ impl Tunnel {
         if upstream_fault.is_some() {
             self.to_upstream.clear();
         }
-        relay(&mut client.reader, &mut self.to_upstream, &mut upstream.writer, terms.hold_max, ops);
-        relay(&mut upstream.reader, &mut self.to_client, &mut client.writer, terms.hold_max, ops);
-        let ending = match (client_fault, upstream_fault) {
-            (Some(fault), Some(_)) => Some(Ending::ClientLost(fault)),
+        relay(&mut client.reader, &mut self.to_upstream, &mut upstream.writer, limits.hold_max, ops);
+        relay(&mut upstream.reader, &mut self.to_client, &mut client.writer, limits.hold_max, ops);
+        let close_reason = match (client_fault, upstream_fault) {
+            (Some(fault), Some(_)) => Some(CloseReason::ClientLost(fault)),
             (Some(fault), None) => {
                 let is_out = client.reader.end().is_some() && is_flushed(&self.to_upstream, &upstream.writer);
-                is_out.then_some(Ending::ClientLost(fault))
+                is_out.then_some(CloseReason::ClientLost(fault))
             }
-            (None, Some(_)) => self.ending_without_upstream(client, upstream),
-            (None, None) => (client.writer.is_finished() && upstream.writer.is_finished()).then_some(Ending::Done),
+            (None, Some(_)) => self.close_reason_without_upstream(client, upstream),
+            (None, None) => (client.writer.is_finished() && upstream.writer.is_finished()).then_some(CloseReason::Done),
         };
         let moved = match (client_fault, upstream_fault) {
-            (Some(_), _) => Some((upstream.writer.sent_bytes(), Ending::Stalled)),
-            (None, Some(_)) => Some((client.writer.sent_bytes(), Ending::TooSlow)),
+            (Some(_), _) => Some((upstream.writer.sent_bytes(), CloseReason::Stalled)),
+            (None, Some(_)) => Some((client.writer.sent_bytes(), CloseReason::TooSlow)),
             (None, None) => None,
         };
-        ending.or_else(|| self.keep_time(moved, terms))
+        close_reason.or_else(|| self.keep_time(moved, limits))
     }
 
     /// Whether, and how, it has come to an end since the upstream is broken.
-    fn ending_without_upstream(&self, client: &Connection, upstream: &Connection) -> Option<Ending> {
+    fn close_reason_without_upstream(&self, client: &Connection, upstream: &Connection) -> Option<CloseReason> {
         match upstream.reader.end() {
             Some(End::Failed(fault)) => {
-                is_flushed(&self.to_client, &client.writer).then_some(Ending::UpstreamLost(fault))
+                is_flushed(&self.to_client, &client.writer).then_some(CloseReason::UpstreamLost(fault))
             }
             // It had said all it wanted to say, and did not want to hear the rest.
-            Some(End::Eof) => client.writer.is_finished().then_some(Ending::Unheard),
+            Some(End::Eof) => client.writer.is_finished().then_some(CloseReason::UpstreamStoppedReading),
             None => None,
         }
     }
 
     /// Notes for how long a side has taken nothing of what the broken one had sent.
-    fn keep_time(&mut self, moved: Option<(u64, Ending)>, terms: Terms) -> Option<Ending> {
-        let Some((moved, ending)) = moved else {
+    fn keep_time(&mut self, moved: Option<(u64, CloseReason)>, limits: TunnelLimits) -> Option<CloseReason> {
+        let Some((moved, close_reason)) = moved else {
             (self.stuck, self.deadline) = (None, None);
             return None;
         };
         if self.stuck.is_none_or(|(_, before)| before != moved) {
-            self.stuck = Some((terms.now, moved));
+            self.stuck = Some((limits.now, moved));
         }
-        let since = self.stuck.map(|(since, _)| since).filter(|_| !terms.send_timeout.is_zero());
-        self.deadline = since.map(|since| since + terms.send_timeout);
-        self.deadline.filter(|deadline| *deadline <= terms.now).map(|_| ending)
+        let since = self.stuck.map(|(since, _)| since).filter(|_| !limits.send_timeout.is_zero());
+        self.deadline = since.map(|since| since + limits.send_timeout);
+        self.deadline.filter(|deadline| *deadline <= limits.now).map(|_| close_reason)
     }
 
     /// When it wants to be pumped for the time's sake.

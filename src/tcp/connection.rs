@@ -5,8 +5,8 @@
 //!   Open ──────────► Joining ─────────────────────────► Closing ─────► Closed
 //!     │    (cancels what is  ▲        (closes the
 //!     │     in flight, once) │         descriptor)
-//!     │ close(Delivered)     │ the peer has all of it, or close(Reset)
-//!     └───────► Delivering ──┘
+//!     │ close(FlushReset)    │ the peer has all of it, or close(Reset)
+//!     └───────► Flushing ────┘
 //! ```
 //!
 //! A descriptor is closed only after every operation on it has had its final outcome, whichever way
@@ -31,8 +31,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Open,
-    Delivering,
-    Joining(Manner),
+    Flushing,
+    Joining(CloseKind),
     Closing(OpId),
     Closed {
         /// Bytes that the kernel had taken and the peer has not got.
@@ -42,11 +42,11 @@ enum Life {
 
 /// How the peer learns that the connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum CloseKind {
     /// An orderly end: what was sent arrives, then the end of input.
-    Orderly,
-    /// The same as [`Manner::Reset`], after everything that was sent has arrived.
-    Delivered,
+    Fin,
+    /// The same as [`CloseKind::Reset`], after everything that was sent has arrived.
+    FlushReset,
     /// A reset: the peer cannot take what it has for the whole. What is still on its way is lost.
     Reset,
 }
@@ -101,35 +101,35 @@ impl Connection {
 
     /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
     ///
-    /// The manner of the first call counts; but who has waited long enough for [`Manner::Delivered`] says
-    /// [`Manner::Reset`] then, and where bytes are cut off in the middle of a send, the peer sees a reset in any case.
-    pub fn close(&mut self, manner: Manner, ops: &mut Ops) {
+    /// The manner of the first call counts; but who has waited long enough for [`CloseKind::FlushReset`] says
+    /// [`CloseKind::Reset`] then, and where bytes are cut off in the middle of a send, the peer sees a reset in any case.
+    pub fn close(&mut self, close_kind: CloseKind, ops: &mut Ops) {
         if self.life == Life::Open {
             self.reader.stop(ops);
-            self.life = match manner {
-                Manner::Delivered => Life::Delivering,
-                Manner::Orderly if !self.writer.is_sending() => Life::Joining(Manner::Orderly),
-                Manner::Orderly | Manner::Reset => Life::Joining(Manner::Reset),
+            self.life = match close_kind {
+                CloseKind::FlushReset => Life::Flushing,
+                CloseKind::Fin if !self.writer.is_sending() => Life::Joining(CloseKind::Fin),
+                CloseKind::Fin | CloseKind::Reset => Life::Joining(CloseKind::Reset),
             };
-            if self.life != Life::Delivering {
+            if self.life != Life::Flushing {
                 self.writer.cancel(ops);
             }
         }
-        if self.life == Life::Delivering {
+        if self.life == Life::Flushing {
             self.writer.flush(ops);
             let is_over = self.writer.is_done_flushing();
-            if is_over || manner == Manner::Reset {
+            if is_over || close_kind == CloseKind::Reset {
                 self.writer.cancel(ops);
-                self.life = Life::Joining(Manner::Reset);
+                self.life = Life::Joining(CloseKind::Reset);
             }
         }
-        if let Life::Joining(manner) = self.life
+        if let Life::Joining(close_kind) = self.life
             && self.reader.is_at_rest()
             && self.writer.is_at_rest()
         {
-            let op = match manner {
-                Manner::Orderly => Op::Close { socket: self.reader.socket },
-                Manner::Delivered | Manner::Reset => Op::Reset { socket: self.reader.socket },
+            let op = match close_kind {
+                CloseKind::Fin => Op::Close { socket: self.reader.socket },
+                CloseKind::FlushReset | CloseKind::Reset => Op::Reset { socket: self.reader.socket },
             };
             self.life = Life::Closing(ops.submit(self.close_token(), op));
         }
@@ -150,7 +150,7 @@ impl Connection {
     pub fn delivered_bytes(&self) -> u64 {
         match self.life {
             Life::Closed { lost } => self.writer.sent_bytes().saturating_sub(lost.into()),
-            Life::Open | Life::Delivering | Life::Joining(_) | Life::Closing(_) => self.writer.sent_bytes(),
+            Life::Open | Life::Flushing | Life::Joining(_) | Life::Closing(_) => self.writer.sent_bytes(),
         }
     }
 
@@ -158,7 +158,7 @@ impl Connection {
     pub const fn undelivered_bytes(&self) -> u64 {
         let lost = match self.life {
             Life::Closed { lost } => lost as u64,
-            Life::Open | Life::Delivering | Life::Joining(_) | Life::Closing(_) => 0,
+            Life::Open | Life::Flushing | Life::Joining(_) | Life::Closing(_) => 0,
         };
         self.writer.unsent_bytes() + lost
     }

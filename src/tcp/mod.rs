@@ -15,7 +15,7 @@ pub mod proxy_header;
 mod reader;
 mod writer;
 
-pub use connection::{Connection, ConnectionTokens, Manner};
+pub use connection::{CloseKind, Connection, ConnectionTokens};
 pub use listener::Listener;
 pub use pipe::{Pipe, relay};
 pub use reader::{End, Reader};

@@ -57,7 +57,7 @@ pub(super) enum Event<'e> {
 }
 
 /// Is told of events on the writer's thread. A line that it returns is written, if that is possible.
-pub(super) type Tell = Box<dyn FnMut(Event<'_>) -> Option<Vec<u8>> + Send>;
+pub(super) type Report = Box<dyn FnMut(Event<'_>) -> Option<Vec<u8>> + Send>;
 
 /// The end that takes lines. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl LineWriter {
     pub(super) fn start(
         name: &str,
         output: impl Output,
-        tell: Tell,
+        report: Report,
         lost_in_all: &'static AtomicUsize,
     ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
@@ -104,9 +104,9 @@ impl LineWriter {
             waiting: Arc::clone(&waiting),
             rest: Vec::new(),
             failing: None,
-            tell,
-            dropped_told: 0,
-            told_at: None,
+            report,
+            dropped_reported: 0,
+            reported_at: None,
         };
         let alive = Alive::new();
         thread::Builder::new().name(name.into()).spawn(move || {
@@ -175,17 +175,17 @@ struct Thread<O> {
     /// Of a line whose beginning is written.
     rest: Vec<u8>,
     failing: Option<Failing>,
-    tell: Tell,
-    dropped_told: usize,
+    report: Report,
+    dropped_reported: usize,
     /// When [`Event::TooSlow`] was told.
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 /// Lines cannot be written.
 #[derive(Default)]
 struct Failing {
     lost: usize,
-    told_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 impl<O: Output> Thread<O> {
@@ -195,7 +195,7 @@ impl<O: Output> Thread<O> {
                 Message::Line(line) => {
                     self.write(&line);
                     self.waiting.give_back(line.len());
-                    self.tell_of_dropped();
+                    self.report_dropped();
                 }
                 Message::Flush(done) => drop(done.send(())),
             }
@@ -247,10 +247,10 @@ impl<O: Output> Thread<O> {
 
     fn on_failure(&mut self, error: &io::Error) {
         let failing = self.failing.get_or_insert_default();
-        if failing.told_at.is_none_or(|told_at| told_at.elapsed() >= REMIND_INTERVAL) {
-            failing.told_at = Some(Instant::now());
+        if failing.reported_at.is_none_or(|reported_at| reported_at.elapsed() >= REMIND_INTERVAL) {
+            failing.reported_at = Some(Instant::now());
             let lost = failing.lost;
-            let _ = (self.tell)(Event::Failing { error, lost });
+            let _ = (self.report)(Event::Failing { error, lost });
         }
     }
 
@@ -258,22 +258,22 @@ impl<O: Output> Thread<O> {
         if let Some(Failing { lost, .. }) = self.failing.take()
             && lost > 0
         {
-            self.tell_and_write(|tell| tell(Event::Recovered { lost }));
+            self.report_and_write(|report| report(Event::Recovered { lost }));
         }
     }
 
-    fn tell_of_dropped(&mut self) {
+    fn report_dropped(&mut self) {
         let dropped = self.waiting.dropped.load(Ordering::Relaxed);
-        let is_soon = self.told_at.is_some_and(|told_at| told_at.elapsed() < TELL_INTERVAL);
-        if dropped > self.dropped_told && !is_soon {
-            let lost = dropped - self.dropped_told;
-            (self.dropped_told, self.told_at) = (dropped, Some(Instant::now()));
-            self.tell_and_write(|tell| tell(Event::TooSlow { lost }));
+        let is_soon = self.reported_at.is_some_and(|reported_at| reported_at.elapsed() < TELL_INTERVAL);
+        if dropped > self.dropped_reported && !is_soon {
+            let lost = dropped - self.dropped_reported;
+            (self.dropped_reported, self.reported_at) = (dropped, Some(Instant::now()));
+            self.report_and_write(|report| report(Event::TooSlow { lost }));
         }
     }
 
-    fn tell_and_write(&mut self, event: impl FnOnce(&mut Tell) -> Option<Vec<u8>>) {
-        if let Some(line) = event(&mut self.tell)
+    fn report_and_write(&mut self, event: impl FnOnce(&mut Report) -> Option<Vec<u8>>) {
+        if let Some(line) = event(&mut self.report)
             && self.rest.is_empty()
         {
             // It tells of lost lines; if it is lost itself, the next one tells of more.
@@ -374,11 +374,11 @@ mod tests {
 
     fn started(disk: &Disk) -> (LineWriter, Receiver<String>) {
         let (events, told) = mpsc::channel();
-        let tell = move |event: Event<'_>| {
+        let report = move |event: Event<'_>| {
             events.send(format!("{event:?}")).unwrap();
             matches!(event, Event::Recovered { .. }).then(|| b"told\n".to_vec())
         };
-        (LineWriter::start("test", disk.clone(), Box::new(tell), &LOST).unwrap(), told)
+        (LineWriter::start("test", disk.clone(), Box::new(report), &LOST).unwrap(), told)
     }
 
     static LOST: AtomicUsize = AtomicUsize::new(0);

@@ -26,8 +26,8 @@ pub struct WorkerMetrics {
     upstream_connections_idle: AtomicU64,
     operations: AtomicU64,
     /// By the status's first digit, 1 to 5.
-    answers: [AtomicU64; 5],
-    refusals: AtomicU64,
+    responses: [AtomicU64; 5],
+    errors: AtomicU64,
     upstreams_up: AtomicU64,
     upstreams_down: AtomicU64,
     checks_passed: AtomicU64,
@@ -53,7 +53,7 @@ pub struct Gauges {
 
 /// One worker's place among the counters of all.
 #[derive(Clone, Debug)]
-pub struct Counting {
+pub struct WorkerCounters {
     metrics: Arc<Metrics>,
     worker: usize,
 }
@@ -86,16 +86,16 @@ impl Metrics {
         let accepted = sum(|worker| &worker.connections_accepted);
         family("xps_connections_accepted_total", "counter", "Connections that were accepted.", &[("", accepted)]);
         family("xps_connections", "gauge", "Live connections of clients.", &[("", sum(|worker| &worker.connections))]);
-        let answers: Vec<(String, u64)> = (1..=5)
+        let responses: Vec<(String, u64)> = (1..=5)
             .map(|class: usize| {
-                let count = self.workers.iter().map(|worker| worker.answers[class - 1].load(Ordering::Relaxed)).sum();
+                let count = self.workers.iter().map(|worker| worker.responses[class - 1].load(Ordering::Relaxed)).sum();
                 (format!("{{class=\"{class}xx\"}}"), count)
             })
             .collect();
-        let answers: Vec<(&str, u64)> = answers.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-        family("xps_http_answers_total", "counter", "HTTP requests that were answered, by status.", &answers);
-        let refusals = sum(|worker| &worker.refusals);
-        family("xps_http_refusals_total", "counter", "Bytes that were not an HTTP request.", &[("", refusals)]);
+        let responses: Vec<(&str, u64)> = responses.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
+        family("xps_http_responses_total", "counter", "HTTP requests that were answered, by status.", &responses);
+        let errors = sum(|worker| &worker.errors);
+        family("xps_http_errors_total", "counter", "Bytes that were not an HTTP request.", &[("", errors)]);
         let all = sum(|worker| &worker.upstream_connections);
         let idle = sum(|worker| &worker.upstream_connections_idle);
         let samples = [("{state=\"used\"}", all.saturating_sub(idle)), ("{state=\"idle\"}", idle)];
@@ -116,14 +116,14 @@ impl Metrics {
     }
 }
 
-impl Counting {
+impl WorkerCounters {
     /// The place of a worker.
     pub const fn new(metrics: Arc<Metrics>, worker: usize) -> Self {
         Self { metrics, worker }
     }
 
     /// Of a worker that nobody watches.
-    pub fn alone() -> Self {
+    pub fn standalone() -> Self {
         Self { metrics: Metrics::new(1), worker: 0 }
     }
 
@@ -137,29 +137,29 @@ impl Counting {
     }
 
     /// A connection was accepted.
-    pub fn accepted(&self) {
+    pub fn count_accepted(&self) {
         if let Some(own) = self.own() {
             add_one(&own.connections_accepted);
         }
     }
 
     /// A request was answered with this status.
-    pub fn answered(&self, status: u16) {
+    pub fn count_response(&self, status: u16) {
         let class = usize::from(status / 100).wrapping_sub(1);
-        if let Some(counter) = self.own().and_then(|own| own.answers.get(class)) {
+        if let Some(counter) = self.own().and_then(|own| own.responses.get(class)) {
             add_one(counter);
         }
     }
 
     /// What came was not a request.
-    pub fn refused(&self) {
+    pub fn count_error(&self) {
         if let Some(own) = self.own() {
-            add_one(&own.refusals);
+            add_one(&own.errors);
         }
     }
 
     /// An upstream was checked.
-    pub fn checked(&self, has_passed: bool) {
+    pub fn count_check(&self, has_passed: bool) {
         if let Some(own) = self.own() {
             add_one(if has_passed { &own.checks_passed } else { &own.checks_failed });
         }
@@ -191,12 +191,12 @@ mod tests {
     fn workers_are_summed() {
         let metrics = Metrics::new(2);
         for worker in 0..2 {
-            let counting = Counting::new(Arc::clone(&metrics), worker);
-            counting.accepted();
-            counting.answered(200);
-            counting.answered(404);
-            counting.answered(999);
-            counting.set(Gauges {
+            let counters = WorkerCounters::new(Arc::clone(&metrics), worker);
+            counters.count_accepted();
+            counters.count_response(200);
+            counters.count_response(404);
+            counters.count_response(999);
+            counters.set(Gauges {
                 connections: 3,
                 upstream_connections: 5,
                 upstream_connections_idle: 1,
@@ -204,17 +204,17 @@ mod tests {
                 upstreams_up: 2,
                 upstreams_down: 1,
             });
-            counting.checked(true);
-            counting.checked(false);
+            counters.count_check(true);
+            counters.count_check(false);
         }
         let text = metrics.text();
         for line in [
             "xps_workers 2",
             "xps_connections_accepted_total 2",
             "xps_connections 6",
-            "xps_http_answers_total{class=\"2xx\"} 2",
-            "xps_http_answers_total{class=\"4xx\"} 2",
-            "xps_http_answers_total{class=\"5xx\"} 0",
+            "xps_http_responses_total{class=\"2xx\"} 2",
+            "xps_http_responses_total{class=\"4xx\"} 2",
+            "xps_http_responses_total{class=\"5xx\"} 0",
             "xps_upstream_connections{state=\"used\"} 8",
             "xps_operations 14",
             "xps_upstreams{state=\"up\"} 4",

@@ -1,9 +1,9 @@
 //! The log: levels, formats, and a writer that never holds up a worker.
 
-pub mod access;
+pub mod access_log;
 mod line_writer;
+mod log_rate_limit;
 pub mod metrics;
-mod storm;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::AtomicUsize;
@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::line_writer::{Event, LineWriter};
-use self::storm::Moderation;
+use self::log_rate_limit::LogRateLimit;
 
 /// How long the end of the program waits for a slow reader of its log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,12 +55,12 @@ pub enum LogFormat {
 
 /// What to write, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub struct LogSetup {
     level: &'static str,
     format: LogFormat,
 }
 
-impl Setup {
+impl LogSetup {
     /// For commands that serve: one record a connection, unless told otherwise.
     pub fn for_servers(level: Option<LogLevel>, format: LogFormat) -> Self {
         Self { level: level_name(level, "info"), format }
@@ -79,7 +79,7 @@ impl Setup {
 ///
 /// # Errors
 /// See [`LogError`].
-pub fn start(setup: Setup) -> Result<LogGuard, LogError> {
+pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("XPS_LOG") {
         Ok(directives) if !directives.is_empty() => {
             EnvFilter::try_new(directives).map_err(|error| LogError::Directives(error.to_string()))?
@@ -87,14 +87,14 @@ pub fn start(setup: Setup) -> Result<LogGuard, LogError> {
         Ok(_) | Err(_) => EnvFilter::new(setup.level),
     };
     let format = setup.format;
-    let tell = Box::new(move |event: Event<'_>| told_of(&event, format));
-    let writer = LineWriter::start("xps-log", io::stderr(), tell, &LOST).map_err(LogError::Thread)?;
+    let report = Box::new(move |event: Event<'_>| describe_event(&event, format));
+    let writer = LineWriter::start("xps-log", io::stderr(), report, &LOST).map_err(LogError::Thread)?;
     // Who looks for something wants to see all of it.
     let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
-    let moderation = (!is_everything_wanted).then(|| Moderation::new(writer.clone(), setup.format));
-    let registry = tracing_subscriber::registry().with(filter).with(moderation);
+    let rate_limit = (!is_everything_wanted).then(|| LogRateLimit::new(writer.clone(), setup.format));
+    let registry = tracing_subscriber::registry().with(filter).with(rate_limit);
     let guard = LogGuard(writer.clone());
-    let layer = tracing_subscriber::fmt::layer().with_writer(move || Record(writer.clone()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || LogRecord(writer.clone()));
     match setup.format {
         LogFormat::Human => {
             let is_colourful =
@@ -118,9 +118,9 @@ impl Drop for LogGuard {
 }
 
 /// A record that is being written down.
-struct Record(LineWriter);
+struct LogRecord(LineWriter);
 
-impl Write for Record {
+impl Write for LogRecord {
     /// The subscriber writes each record at once.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.line(bytes.to_vec());
@@ -133,7 +133,7 @@ impl Write for Record {
 }
 
 /// What the log reports about itself; failures only afterwards, when it can be written again.
-fn told_of(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
+fn describe_event(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
     let (lost, reason) = match event {
         Event::TooSlow { lost } => (*lost, "its reader is too slow"),
         Event::Recovered { lost } => (*lost, "it could not be written"),

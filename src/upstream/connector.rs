@@ -14,7 +14,7 @@
 //!
 //! A look-up that fails is no end where an earlier one has found addresses: they are tried then.
 //!
-//! Cancelled by its owner, it goes through `Unwanted` to `Done`, or to `Connected` if the cancel lost the race.
+//! Cancelled by its owner, it goes through `Cancelling` to `Done`, or to `Connected` if the cancel lost the race.
 //!
 //! It does not know what the connection is for.
 
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Upstream;
-use super::whereabouts::{Name, Whereabouts};
+use super::dns_cache::{Name, ResolvedAddresses};
 use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
 
 /// One attempt to reach an upstream, over all of its addresses.
@@ -62,7 +62,7 @@ enum State {
     /// Took too long and was cancelled; the final outcome may still be a success. Without candidates: the look-up.
     Overdue(Option<Candidates>),
     /// Cancelled since nobody wants the connection any more.
-    Unwanted(Option<Candidates>),
+    Cancelling(Option<Candidates>),
     Connected {
         socket: Socket,
         address: Address,
@@ -77,7 +77,7 @@ enum State {
 struct Candidates {
     addresses: Rc<[Address]>,
     first: usize,
-    tried: usize,
+    excluded: usize,
 }
 
 /// Why an upstream could not be reached. Of several addresses, the last one's fault.
@@ -90,7 +90,7 @@ pub enum ConnectError {
     #[error("the name server did not answer in time")]
     ResolveTimedOut,
     /// The connection was refused, or could not be tried.
-    #[error("{}{fault}", Place(*address))]
+    #[error("{}{fault}", AddressPrefix(*address))]
     Refused {
         /// Where; `None`: at the upstream's path.
         address: Option<SocketAddr>,
@@ -98,7 +98,7 @@ pub enum ConnectError {
         fault: Fault,
     },
     /// No answer in time, from there; `None`: from the upstream's path, as its server accepts nothing.
-    #[error("{}no answer in time", Place(*.0))]
+    #[error("{}no answer in time", AddressPrefix(*.0))]
     TimedOut(Option<SocketAddr>),
 }
 
@@ -113,9 +113,9 @@ impl ConnectError {
 }
 
 /// The beginning of a message. Of a path the upstream's own name tells, and that goes before.
-struct Place(Option<SocketAddr>);
+struct AddressPrefix(Option<SocketAddr>);
 
-impl fmt::Display for Place {
+impl fmt::Display for AddressPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |address| write!(f, "{address}: "))
     }
@@ -138,7 +138,7 @@ impl Connector {
             (
                 State::Connecting { candidates, .. }
                 | State::Overdue(Some(candidates))
-                | State::Unwanted(Some(candidates)),
+                | State::Cancelling(Some(candidates)),
                 Outcome::Connected(socket),
             ) => {
                 self.upstream.preferred.set(candidates.index());
@@ -155,7 +155,7 @@ impl Connector {
                 let address = candidates.address().inet();
                 self.next(candidates, ConnectError::TimedOut(address), now)
             }
-            (State::Unwanted(_), Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => State::Done,
+            (State::Cancelling(_), Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => State::Done,
             (state, outcome) => {
                 crate::tcp::unexpected("connector", &state, &outcome, self.tokens.connect);
                 state
@@ -166,9 +166,11 @@ impl Connector {
     /// Emits what is wanted now: resolve, connect, give up on what has taken too long.
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
         if let State::Start = self.state {
-            self.state = match self.upstream.whereabouts() {
-                Whereabouts::Known(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
-                Whereabouts::Named(Name { host, port }) => {
+            self.state = match self.upstream.resolved_addresses() {
+                ResolvedAddresses::Known(addresses) => {
+                    State::Next(Candidates::new(addresses, self.upstream.preferred.get()))
+                }
+                ResolvedAddresses::Unresolved(Name { host, port }) => {
                     let id = ops.submit(self.tokens.resolve, Op::Resolve { host, port });
                     State::Resolving { id, deadline: self.deadline_from(now) }
                 }
@@ -187,10 +189,10 @@ impl Connector {
     /// Nobody wants the connection any more. If it comes about all the same, [`Connector::take`] gives it, to be closed.
     pub fn cancel(&mut self, ops: &mut Ops) {
         match &mut self.state {
-            State::Resolving { .. } | State::Connecting { .. } => self.state = State::Unwanted(self.abort(ops)),
-            State::Overdue(candidates) => self.state = State::Unwanted(candidates.take()),
+            State::Resolving { .. } | State::Connecting { .. } => self.state = State::Cancelling(self.abort(ops)),
+            State::Overdue(candidates) => self.state = State::Cancelling(candidates.take()),
             State::Start | State::Next(_) => self.state = State::Done,
-            State::Unwanted(_) | State::Connected { .. } | State::Failed(_) | State::Done => {}
+            State::Cancelling(_) | State::Connected { .. } | State::Failed(_) | State::Done => {}
         }
     }
 
@@ -208,7 +210,7 @@ impl Connector {
             State::Start
             | State::Next(_)
             | State::Overdue(_)
-            | State::Unwanted(_)
+            | State::Cancelling(_)
             | State::Connected { .. }
             | State::Failed(_)
             | State::Done => None,
@@ -228,7 +230,7 @@ impl Connector {
             | State::Next(_)
             | State::Connecting { .. }
             | State::Overdue(_)
-            | State::Unwanted(_)
+            | State::Cancelling(_)
             | State::Failed(_)
             | State::Done => None,
         }
@@ -243,7 +245,7 @@ impl Connector {
             | State::Next(_)
             | State::Connecting { .. }
             | State::Overdue(_)
-            | State::Unwanted(_)
+            | State::Cancelling(_)
             | State::Connected { .. }
             | State::Done => None,
         }
@@ -256,7 +258,7 @@ impl Connector {
             State::Start
             | State::Next(_)
             | State::Overdue(_)
-            | State::Unwanted(_)
+            | State::Cancelling(_)
             | State::Connected { .. }
             | State::Failed(_)
             | State::Done => None,
@@ -270,7 +272,7 @@ impl Connector {
             State::Resolving { .. }
             | State::Connecting { .. }
             | State::Overdue(_)
-            | State::Unwanted(_)
+            | State::Cancelling(_)
             | State::Connected { .. } => false,
         }
     }
@@ -289,7 +291,7 @@ impl Connector {
             Some(candidates) => State::Next(candidates),
             None => {
                 if !error.is_shortage() {
-                    self.upstream.doubt(now);
+                    self.upstream.mark_stale(now);
                 }
                 State::Failed(error)
             }
@@ -303,11 +305,11 @@ impl Connector {
 
 impl Candidates {
     fn new(addresses: Rc<[Address]>, first: usize) -> Self {
-        Self { addresses, first, tried: 0 }
+        Self { addresses, first, excluded: 0 }
     }
 
     fn index(&self) -> usize {
-        (self.first + self.tried) % self.addresses.len()
+        (self.first + self.excluded) % self.addresses.len()
     }
 
     fn address(&self) -> &Address {
@@ -316,7 +318,7 @@ impl Candidates {
 
     /// The next address, if there is one.
     fn next(mut self) -> Option<Self> {
-        self.tried += 1;
-        (self.tried < self.addresses.len()).then_some(self)
+        self.excluded += 1;
+        (self.excluded < self.addresses.len()).then_some(self)
     }
 }

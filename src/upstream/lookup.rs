@@ -14,17 +14,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::check::spread;
-use super::group::{Group, MemberId};
-use super::whereabouts::Name;
+use super::dns_cache::Name;
+use super::group::{EndpointId, UpstreamGroup};
+use super::health_check::spread;
 use crate::driver::{Op, OpId, Ops, Outcome, Time, Token};
 use crate::table::Key;
 
 /// The machine that looks the name of one upstream up.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    group: Rc<Group>,
-    member: MemberId,
+    group: Rc<UpstreamGroup>,
+    endpoint: EndpointId,
     name: Name,
     interval: Duration,
     /// When to look it up next; `None`: not any more.
@@ -41,9 +41,15 @@ enum State {
 }
 
 impl Lookup {
-    /// Looks a member's name up from `first` on.
-    pub(super) const fn new(group: Rc<Group>, member: MemberId, name: Name, interval: Duration, first: Time) -> Self {
-        Self { group, member, name, interval, next: Some(first), state: State::Waiting }
+    /// Looks an endpoint's name up from `first` on.
+    pub(super) const fn new(
+        group: Rc<UpstreamGroup>,
+        endpoint: EndpointId,
+        name: Name,
+        interval: Duration,
+        first: Time,
+    ) -> Self {
+        Self { group, endpoint, name, interval, next: Some(first), state: State::Waiting }
     }
 
     /// Begins nothing any more, and gives up what is under way.
@@ -55,11 +61,11 @@ impl Lookup {
     pub(super) fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         match (self.state, outcome) {
             (State::Asking(_), Outcome::Resolved(addresses)) => {
-                self.group.upstream(self.member).remember(addresses, now);
+                self.group.upstream(self.endpoint).remember(addresses, now);
                 self.state = State::Waiting;
             }
             (State::Asking(_), Outcome::Failed(fault)) => {
-                self.group.upstream(self.member).keep(&fault, now);
+                self.group.upstream(self.endpoint).keep(&fault, now);
                 self.state = State::Waiting;
             }
             (State::Abandoned, Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => {
@@ -74,7 +80,7 @@ impl Lookup {
         match (self.state, self.next) {
             (State::Waiting, Some(next)) if next <= now => {
                 self.next = Some(now + spread(self.interval, &self.group));
-                let token = Token { machine: key, kind: super::WATCH, slot: 0 };
+                let token = Token { machine: key, kind: super::HEALTH_MONITOR, slot: 0 };
                 let Name { host, port } = self.name.clone();
                 self.state = State::Asking(ops.submit(token, Op::Resolve { host, port }));
             }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use super::{Group, Upstream};
+use super::{Upstream, UpstreamGroup};
 use crate::config::UpstreamAddress;
 
 /// The upstreams of one worker.
@@ -28,12 +28,12 @@ impl Upstreams {
     }
 
     /// Only the upstreams of these groups get new requests from now on. Connections to others do not wait to be used again.
-    pub fn put_in_force(&self, groups: &[Rc<Group>]) {
+    pub fn put_in_force(&self, groups: &[Rc<UpstreamGroup>]) {
         for upstream in self.known.values().filter_map(Weak::upgrade) {
             upstream.is_in_force.set(false);
         }
         for group in groups {
-            group.ids().for_each(|member| group.upstream(member).is_in_force.set(true));
+            group.ids().for_each(|endpoint| group.upstream(endpoint).is_in_force.set(true));
         }
     }
 }

@@ -139,8 +139,8 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
         let (socket, far) = rig.connection();
         let ids = [
             Op::Connect { address: address.into() },
-            Op::FindRoot { path: Arc::clone(root.path()), links: root.links(), present: None },
-            Op::FindRoot { path: Arc::clone(root.path()), links: root.links(), present: Some(Arc::clone(&root)) },
+            Op::FindRoot { path: Arc::clone(root.path()), symlinks: root.symlinks(), present: None },
+            Op::FindRoot { path: Arc::clone(root.path()), symlinks: root.symlinks(), present: Some(Arc::clone(&root)) },
             Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false },
             Op::Read { file, offset: 0, length: 7 },
             Op::List { root: Arc::clone(&root), path: c".".into() },

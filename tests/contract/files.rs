@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, Fault, File, FileKind, KernelDriver, Links, Op, Outcome, Root};
+use xps::driver::{Computation, Fault, File, FileKind, KernelDriver, Op, Outcome, Root, SymlinkPolicy};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;
@@ -118,12 +118,12 @@ pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) 
     let path: Arc<Path> = folder.path().join("current").into();
     let mut rig = case.rig();
     let mut find = |present: Option<&Arc<Root>>| {
-        rig.run(Op::FindRoot { path: Arc::clone(&path), links: Links::Refuse, present: present.cloned() })
+        rig.run(Op::FindRoot { path: Arc::clone(&path), symlinks: SymlinkPolicy::Refuse, present: present.cloned() })
     };
     assert!(matches!(find(None), Outcome::Failed(Fault::Os(libc::ENOENT))));
     symlink("root/below", &path).expect("a link");
     let Outcome::Root(first) = find(None) else { panic!("it leads to a folder") };
-    assert_eq!((first.path(), first.links()), (&path, Links::Refuse));
+    assert_eq!((first.path(), first.symlinks()), (&path, SymlinkPolicy::Refuse));
     for _ in 0..3 {
         assert!(matches!(find(Some(&first)), Outcome::Root(root) if Arc::ptr_eq(&root, &first)));
     }

@@ -13,11 +13,11 @@ mod gateway;
 mod origin;
 
 mod access_log;
-mod answers;
 mod causes;
 mod clients;
 mod fields;
 mod pressure;
+mod responses;
 mod truncation;
 mod upgrades;
 mod uploads;

@@ -99,7 +99,7 @@ pub fn idle_timeout(case: &Case) {
             record.message() == "connection ended" && record.text("peer") == Some(peer.as_str())
         });
         // A client that takes nothing of a download stalls it.
-        let ending = ended.text("ending").unwrap_or_default();
+        let ending = ended.text("close_reason").unwrap_or_default();
         assert!(
             ending.contains("idle") || ending.contains("stall") || ending.contains("move"),
             "{}: {ended}",

@@ -3,11 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod answers;
 mod course;
 mod effects;
 mod files;
 mod http;
+mod responses;
 mod target;
 
 use std::collections::BTreeSet;
@@ -75,8 +75,8 @@ const RELAY: &[Entry] = &[
     entry(PIPES, &["pipe-size"], effects::pipe_size),
     entry(LINES, &["line-max"], effects::line_max),
     entry(&["proxy", "run"], &["connect-timeout"], effects::connect_timeout),
-    entry(&["connect"], &["connect-timeout"], answers::connect_timeout),
-    entry(&["connect"], &["backend", "uring-off", "log-level", "pipe-size"], answers::connect_starts_with),
+    entry(&["connect"], &["connect-timeout"], responses::connect_timeout),
+    entry(&["connect"], &["backend", "uring-off", "log-level", "pipe-size"], responses::connect_starts_with),
     entry(PROXY, &["upstream", "http", "balance"], http::balance),
     entry(PROXY, &["response-timeout"], http::response_timeout),
     entry(PROXY, &["access-log", "access-format"], http::access_log),
@@ -109,11 +109,11 @@ const FILES: &[Entry] = &[
 
 /// Commands that answer and end, which drive no back-end.
 const ANSWERS: &[Entry] = &[
-    entry(&["explain"], &["client", "header"], answers::explain),
-    entry(&["probe"], &["json", "uring-off", "workers"], answers::probe),
-    entry(&["check"], &["no-fs"], answers::no_fs),
-    entry(&["reload"], &["force"], answers::force),
-    entry(&[DEMO], &["version"], answers::version),
+    entry(&["explain"], &["client", "header"], responses::explain),
+    entry(&["probe"], &["json", "uring-off", "workers"], responses::probe),
+    entry(&["check"], &["no-fs"], responses::no_fs),
+    entry(&["reload"], &["force"], responses::force),
+    entry(&[DEMO], &["version"], responses::version),
     entry(
         &[
             DEMO,
@@ -134,7 +134,7 @@ const ANSWERS: &[Entry] = &[
             "man",
         ],
         &["log-format"],
-        answers::log_format,
+        responses::log_format,
     ),
 ];
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::member::Member;
+use crate::endpoint::Endpoint;
 use crate::place::{Place, Service, routes};
 use crate::support::log::Record;
 use crate::support::{Backend, Launch, Upstream, Xps, ask, backends, eventually, patience};
@@ -31,12 +31,12 @@ fn start(backend: Backend, upstreams: Value, options: Value) -> (Place, Service)
     (place, service)
 }
 
-fn members() -> [Member; 3] {
-    NAMES.map(Member::new)
+fn endpoints() -> [Endpoint; 3] {
+    NAMES.map(Endpoint::new)
 }
 
-fn plain(members: &[Member]) -> Value {
-    members.iter().map(Member::to_json).collect()
+fn plain(endpoints: &[Endpoint]) -> Value {
+    endpoints.iter().map(Endpoint::to_json).collect()
 }
 
 #[track_caller]
@@ -161,11 +161,11 @@ backends! {
     fn workers_begin_at_different_upstreams_also_after_a_reload(backend) {
         const WORKERS: usize = 4;
         let place = Place::new(backend);
-        let configure = |members: &[Member; WORKERS]| {
-            let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": plain(members) });
+        let configure = |endpoints: &[Endpoint; WORKERS]| {
+            let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": plain(endpoints) });
             place.configure_with([routes(HERE, json!([route]))], |document| document["workers"] = json!(WORKERS));
         };
-        let before = ["a", "b", "c", "d"].map(Member::new);
+        let before = ["a", "b", "c", "d"].map(Endpoint::new);
         configure(&before);
         // The session log says which worker a connection was with.
         let service = Service::new(place.launch().logging("info").start());
@@ -189,21 +189,21 @@ backends! {
             firsts.into_values().collect::<BTreeSet<_>>()
         };
         assert_eq!(firsts(["a", "b", "c", "d"]).len(), WORKERS);
-        let after = ["e", "f", "g", "h"].map(Member::new);
+        let after = ["e", "f", "g", "h"].map(Endpoint::new);
         configure(&after);
         service.reload();
         assert_eq!(firsts(["e", "f", "g", "h"]).len(), WORKERS);
     }
 
     fn in_turn_each_has_as_many_as_the_others(backend) {
-        let members = members();
-        let (_place, service) = start(backend, plain(&members), json!({}));
+        let endpoints = endpoints();
+        let (_place, service) = start(backend, plain(&endpoints), json!({}));
         assert_eq!(shares(&service, 30), [10, 10, 10]);
     }
 
     fn in_turn_by_weight_each_has_its_share(backend) {
-        let members = members();
-        let weighted = members.iter().zip([3, 2, 1]).map(|(member, weight)| json!({ "address": member.to_json(), "weight": weight }));
+        let endpoints = endpoints();
+        let weighted = endpoints.iter().zip([3, 2, 1]).map(|(endpoint, weight)| json!({ "address": endpoint.to_json(), "weight": weight }));
         let (_place, service) = start(backend, weighted.collect(), json!({ "load_balancing": "weighted_round_robin" }));
         assert_eq!(shares(&service, 60), [30, 20, 10]);
         // Not in blocks: of six in a row each has its share.
@@ -233,13 +233,13 @@ backends! {
     }
 
     fn the_same_key_goes_to_the_same_member(backend) {
-        let members = members();
-        let (_place, service) = start(backend, plain(&members), json!({ "load_balancing": "ip_hash" }));
+        let endpoints = endpoints();
+        let (_place, service) = start(backend, plain(&endpoints), json!({ "load_balancing": "ip_hash" }));
         expect_by_key(|key| who(&service, "/", &format!("X-Forwarded-For: 192.0.2.{key}\r\n")));
         let options = json!({ "load_balancing": "header_hash", "hash_header": "X-Tenant" });
-        let (_place, service) = start(backend, plain(&members), options);
+        let (_place, service) = start(backend, plain(&endpoints), options);
         expect_by_key(|key| who(&service, &format!("/{key}"), &format!("x-tenant: tenant {key}\r\n")));
-        let (_place, service) = start(backend, plain(&members), json!({ "load_balancing": "path_hash" }));
+        let (_place, service) = start(backend, plain(&endpoints), json!({ "load_balancing": "path_hash" }));
         let asked = Cell::new(0);
         expect_by_key(|key| {
             asked.set(asked.get() + 1);
@@ -248,16 +248,16 @@ backends! {
     }
 
     fn a_key_moves_only_when_its_member_is_gone(backend) {
-        let mut members = members();
+        let mut endpoints = endpoints();
         let options = json!({
             "load_balancing": "header_hash",
             "hash_header": "X-Tenant",
             "health_check": { "passive": { "failures": 1, "backoff": "10m" } },
         });
-        let (_place, service) = start(backend, plain(&members), options);
+        let (_place, service) = start(backend, plain(&endpoints), options);
         let all = || -> Vec<String> { (0..30).map(|key| who(&service, "/", &format!("X-Tenant: {key}\r\n"))).collect() };
         let before = all();
-        members[1].kill();
+        endpoints[1].kill();
         let after = all();
         assert!(!after.iter().any(|name| name == NAMES[1]));
         for (before, after) in before.iter().zip(&after).filter(|(before, _)| *before != NAMES[1]) {
@@ -266,8 +266,8 @@ backends! {
     }
 
     fn a_cookie_binds_a_client_until_its_member_is_gone(backend) {
-        let mut members = members();
-        let (_place, service) = start(backend, plain(&members), json!({ "load_balancing": "sticky_cookie", "cookie_name": "route" }));
+        let mut endpoints = endpoints();
+        let (_place, service) = start(backend, plain(&endpoints), json!({ "load_balancing": "sticky_cookie", "cookie_name": "route" }));
         let cookie_of = |response: &Response| {
             let line = response.field("Set-Cookie").unwrap_or_else(|| panic!("no cookie: {response:?}")).to_owned();
             let (cookie, attributes) = line.split_once("; ").expect("attributes");
@@ -282,7 +282,7 @@ backends! {
         }
         assert_ne!(cookie_of(&get(service.address(), "/", "")), cookie, "another client, another member");
         let bound = NAMES.iter().position(|name| *name == first.text()).expect("one of them");
-        members[bound].kill();
+        endpoints[bound].kill();
         let moved = get(service.address(), "/", &cookie);
         assert_ne!(moved.text(), first.text());
         let cookie = cookie_of(&moved);
@@ -295,16 +295,16 @@ backends! {
     }
 
     fn a_backup_is_used_while_no_other_is_well(backend) {
-        let mut members = members();
-        let backup = json!({ "address": members[2].to_json(), "backup": true });
+        let mut endpoints = endpoints();
+        let backup = json!({ "address": endpoints[2].to_json(), "backup": true });
         let options = json!({ "health_check": { "passive": { "failures": 1, "backoff": "20ms", "slow_start": "0s" } } });
-        let (_place, service) = start(backend, json!([members[0].to_json(), members[1].to_json(), backup]), options);
+        let (_place, service) = start(backend, json!([endpoints[0].to_json(), endpoints[1].to_json(), backup]), options);
         assert_eq!(shares(&service, 20), [10, 10, 0]);
-        members[0].kill();
+        endpoints[0].kill();
         assert_eq!(shares(&service, 20)[2], 0, "one of the others is well");
-        members[1].kill();
+        endpoints[1].kill();
         assert_eq!(shares(&service, 20), [0, 0, 20]);
-        members[0].revive();
+        endpoints[0].revive();
         eventually("the one that is back serves", || who(&service, "/", "") == NAMES[0]);
         assert_eq!(shares(&service, 20), [20, 0, 0]);
     }
@@ -316,12 +316,12 @@ backends! {
             let common = ["proxy", "--listen", "127.0.0.1:0", "--workers", "1"];
             Launch::new(backend, common.into_iter().chain(upstreams).chain(words.iter().copied())).start()
         };
-        let members = members();
-        let xps = launch(&plain(&members), &["--http", "--balance", "round-robin"]);
+        let endpoints = endpoints();
+        let xps = launch(&plain(&endpoints), &["--http", "--balance", "round-robin"]);
         let names: Vec<String> = (0..6).map(|_| get(xps.address(), "/", "").text()).collect();
         assert_eq!(names[..3].iter().collect::<BTreeSet<_>>().len(), 3, "{names:?}");
         assert_eq!(names[..3], names[3..]);
-        let xps = launch(&plain(&members), &["--http", "--balance", "ip-hash"]);
+        let xps = launch(&plain(&endpoints), &["--http", "--balance", "ip-hash"]);
         let names: BTreeSet<String> = (0..6).map(|_| get(xps.address(), "/", "").text()).collect();
         assert_eq!(names.len(), 1, "{names:?}");
         let patient = Patient::new();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::endpoint::{Endpoint, HEALTH};
 use crate::load::withstands;
-use crate::member::{HEALTH, Member};
 use crate::origin::Visit;
 use crate::place::{Place, Service, routes};
 use crate::support::environment::require_program;
@@ -19,9 +19,9 @@ const HERE: &str = "127.0.0.1";
 const PAGE: &str = "the page";
 
 /// A proxy before these, found well or not as `health_check` says; `/metrics` tells.
-fn start(backend: Backend, members: &[Member], health_check: &Value, workers: usize) -> (Place, Service) {
+fn start(backend: Backend, endpoints: &[Endpoint], health_check: &Value, workers: usize) -> (Place, Service) {
     let place = Place::new(backend);
-    let upstreams: Vec<Value> = members.iter().map(Member::to_json).collect();
+    let upstreams: Vec<Value> = endpoints.iter().map(Endpoint::to_json).collect();
     let server = routes(
         HERE,
         json!([
@@ -54,12 +54,12 @@ fn ask(service: &Service) {
 
 /// How many requests of so many a member gets.
 #[track_caller]
-fn share(service: &Service, member: &Member, requests: u64) -> u64 {
-    let before = member.served();
+fn share(service: &Service, endpoint: &Endpoint, requests: u64) -> u64 {
+    let before = endpoint.served();
     for _ in 0..requests {
         ask(service);
     }
-    member.served() - before
+    endpoint.served() - before
 }
 
 /// A figure of the metrics page.
@@ -114,21 +114,21 @@ const PASSED: &str = "xps_health_checks_total{result=\"passed\"}";
 
 backends! {
     fn under_load_nobody_notices_that_upstreams_are_killed_and_revived(backend) {
-        let mut members = [PAGE; 3].map(Member::new);
+        let mut endpoints = [PAGE; 3].map(Endpoint::new);
         let health_check = json!({ "active": active("tcp"), "passive": { "backoff": "20ms", "slow_start": "100ms" } });
-        let (_place, service) = start(backend, &members, &health_check, 2);
+        let (_place, service) = start(backend, &endpoints, &health_check, 2);
         let pages = [("/page", [PAGE.into(), PAGE.into()])];
-        let total = |members: &[Member]| members.iter().map(Member::served).sum::<u64>();
+        let total = |endpoints: &[Endpoint]| endpoints.iter().map(Endpoint::served).sum::<u64>();
         let what = format!("one of three upstreams killed and revived over {backend:?}");
         withstands(&what, service.address(), &pages, 4, |number| {
-            let victim = number % members.len();
-            members[victim].kill();
-            let before = total(&members);
-            eventually("the others serve", || total(&members) > before + 100);
-            members[victim].revive();
-            let mut last = (members[victim].served(), total(&members));
+            let victim = number % endpoints.len();
+            endpoints[victim].kill();
+            let before = total(&endpoints);
+            eventually("the others serve", || total(&endpoints) > before + 100);
+            endpoints[victim].revive();
+            let mut last = (endpoints[victim].served(), total(&endpoints));
             eventually("a fair share of the load again, or nearly", || {
-                let now = (members[victim].served(), total(&members));
+                let now = (endpoints[victim].served(), total(&endpoints));
                 if now.1 - last.1 < 100 {
                     std::thread::yield_now();
                     return false;
@@ -141,28 +141,28 @@ backends! {
     }
 
     fn one_that_says_it_is_unwell_gets_nothing_until_it_is_well_again(backend) {
-        let members = [PAGE; 2].map(Member::new);
+        let endpoints = [PAGE; 2].map(Endpoint::new);
         let health_check = json!({ "active": active("http"), "passive": { "slow_start": "0s" } });
-        let (_place, service) = start(backend, &members, &health_check, 2);
-        assert!(share(&service, &members[0], 40) >= 10);
-        members[0].set_unwell(true);
+        let (_place, service) = start(backend, &endpoints, &health_check, 2);
+        assert!(share(&service, &endpoints[0], 40) >= 10);
+        endpoints[0].set_unwell(true);
         // Each worker finds out for itself.
         eventually("two workers know", || metric(&service, DOWN) == 2);
-        assert_eq!(share(&service, &members[0], 20), 0);
-        members[0].set_unwell(false);
+        assert_eq!(share(&service, &endpoints[0], 20), 0);
+        endpoints[0].set_unwell(false);
         eventually("two workers know that it is well", || metric(&service, UP) == 4);
-        assert!(share(&service, &members[0], 40) >= 10);
+        assert!(share(&service, &endpoints[0], 40) >= 10);
         assert!(metric(&service, FAILED) >= 4);
     }
 
     fn one_that_cannot_be_reached_is_found_without_a_request(backend) {
-        let mut members = [PAGE; 2].map(Member::new);
-        let (_place, service) = start(backend, &members, &json!({ "active": active("tcp") }), 1);
+        let mut endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("tcp") }), 1);
         eventually("checks pass", || metric(&service, PASSED) >= 4);
         assert_eq!((metric(&service, UP), metric(&service, DOWN)), (2, 0));
-        members[1].kill();
+        endpoints[1].kill();
         eventually("it is known to be down", || metric(&service, DOWN) == 1);
-        members[1].revive();
+        endpoints[1].revive();
         eventually("it is known to be up", || metric(&service, DOWN) == 0);
     }
 
@@ -170,8 +170,8 @@ backends! {
         if require_program("a_check_without_a_descriptor_decides_nothing", "prlimit", "util-linux").is_none() {
             return;
         }
-        let members = [PAGE; 2].map(Member::new);
-        let (_place, service) = start(backend, &members, &json!({ "active": active("tcp") }), 1);
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("tcp") }), 1);
         let mut wire = Wire::to(service.address());
         eventually("checks pass", || metric_over(&mut wire, PASSED) >= 4);
         allow_more_descriptors(service.first.pid(), 0);
@@ -261,17 +261,17 @@ backends! {
     }
 
     fn one_bad_answer_between_good_ones_decides_nothing(backend) {
-        let members = [PAGE; 1].map(Member::new);
-        let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);
+        let endpoints = [PAGE; 1].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("http") }), 1);
         for _ in 0..5 {
             let failed = metric(&service, FAILED);
-            members[0].set_unwell(true);
-            let since = members[0].checked();
-            eventually("an answer", || members[0].checked() > since);
-            members[0].set_unwell(false);
+            endpoints[0].set_unwell(true);
+            let since = endpoints[0].checked();
+            eventually("an answer", || endpoints[0].checked() > since);
+            endpoints[0].set_unwell(false);
             eventually("a verdict", || metric(&service, FAILED) > failed);
-            let since = members[0].checked();
-            eventually("good answers", || members[0].checked() > since + 2);
+            let since = endpoints[0].checked();
+            eventually("good answers", || endpoints[0].checked() > since + 2);
             if metric(&service, FAILED) == failed + 1 {
                 assert_eq!(service.count("upstream down: its checks fail"), 0);
                 return;
@@ -282,14 +282,14 @@ backends! {
     }
 
     fn one_that_comes_back_gets_little_at_first(backend) {
-        let members = [PAGE; 2].map(Member::new);
+        let endpoints = [PAGE; 2].map(Endpoint::new);
         let health_check = json!({ "active": active("http"), "passive": { "slow_start": "10m" } });
-        let (_place, service) = start(backend, &members, &health_check, 1);
-        members[0].set_unwell(true);
+        let (_place, service) = start(backend, &endpoints, &health_check, 1);
+        endpoints[0].set_unwell(true);
         eventually("it is down", || metric(&service, DOWN) == 1);
-        members[0].set_unwell(false);
+        endpoints[0].set_unwell(false);
         eventually("it is up", || metric(&service, DOWN) == 0);
-        let share = share(&service, &members[0], 100);
+        let share = share(&service, &endpoints[0], 100);
         // A tenth of its weight: one in eleven.
         assert!((1..=15).contains(&share), "{share} of 100");
     }
@@ -310,10 +310,10 @@ backends! {
     }
 
     fn if_all_are_unwell_requests_are_refused_at_once(backend) {
-        let members = [PAGE; 2].map(Member::new);
-        let (_place, service) = start(backend, &members, &json!({ "active": active("http") }), 1);
-        for member in &members {
-            member.set_unwell(true);
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("http") }), 1);
+        for endpoint in &endpoints {
+            endpoint.set_unwell(true);
         }
         eventually("both are down", || metric(&service, DOWN) == 2);
         let mut wire = Wire::to(service.address());
@@ -324,6 +324,6 @@ backends! {
                 && record.message() == "upstream request failed"
                 && record.text("reason") == Some("no upstream is up")
         });
-        assert_eq!(members.iter().map(Member::served).sum::<u64>(), 0);
+        assert_eq!(endpoints.iter().map(Endpoint::served).sum::<u64>(), 0);
     }
 }

@@ -5,13 +5,13 @@ mod balance;
 mod bounds;
 mod check;
 mod choice;
+mod endpoint;
 mod explain;
 mod full;
 mod health;
 mod idle;
 mod leaks;
 mod load;
-mod member;
 mod names;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../http_proxy/origin.rs"]

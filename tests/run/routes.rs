@@ -492,7 +492,7 @@ backends! {
         let response = get(&service, "/metrics");
         assert_eq!(response.field("X-Own"), Some("1"));
         assert_eq!(response.field("X-Content-Type-Options"), Some("nosniff"), "row 56");
-        assert!(response.text().contains("xps_http_answers_total{class=\"2xx\"} 1\n"), "{}", response.text());
+        assert!(response.text().contains("xps_http_responses_total{class=\"2xx\"} 1\n"), "{}", response.text());
     }
 
     fn an_error_page_that_cannot_be_read_is_noticed_before_anything_starts(backend) {

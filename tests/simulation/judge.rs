@@ -5,7 +5,7 @@ use xps::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};
-use crate::scenario::{Answer, Client, Request, Scenario, Service, Stop, TEXT, Upstream};
+use crate::scenario::{Client, Reply, Request, Scenario, Service, Stop, TEXT, Upstream};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -88,7 +88,7 @@ fn judge_proxied(
     }
     let (taken, got) = (sim.taken_from(id), server.received().len() + sim.unread_by(server_id));
     let is_used = !Allowance::NowhereToGo.if_so(server.received().is_empty());
-    let answers = upstream.answer == Answer::Echo || (1..expected_bytes).contains(&server.sent().len());
+    let answers = upstream.answer == Reply::Echo || (1..expected_bytes).contains(&server.sent().len());
     let is_sending = Allowance::HearsInSending.if_so(answers);
     let reads_all = upstream.is_polite && !is_sending && !Allowance::Faulted.if_so(sim.is_faulted(server_id));
     if is_patient && reads_all && is_used && got < taken {
@@ -174,8 +174,8 @@ fn expected(client: &Client, line_bytes_max: usize) -> Vec<u8> {
         Service::File(case) => case.bytes(),
         Service::Http(_) | Service::Forward(_) => Vec::new(),
         Service::Proxy(upstream) => match &upstream.answer {
-            Answer::Echo => client.payload.clone(),
-            Answer::Bytes(bytes) => bytes.clone(),
+            Reply::Echo => client.payload.clone(),
+            Reply::Bytes(bytes) => bytes.clone(),
         },
     }
 }

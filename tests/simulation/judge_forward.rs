@@ -104,7 +104,7 @@ pub fn judge_origins(scenario: &Scenario) -> Result<(), String> {
 }
 
 /// As the client reads it.
-struct Answer<'b> {
+struct ReceivedResponse<'b> {
     status: u16,
     head: Head<'b>,
     body: Vec<u8>,
@@ -116,7 +116,7 @@ struct Answer<'b> {
     is_last: bool,
 }
 
-fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<Answer<'b>>, String> {
+fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<ReceivedResponse<'b>>, String> {
     let mut start = 0;
     let (head, status) = loop {
         let Some(head) = Head::read(&bytes[start..])? else { return Ok(None) };
@@ -135,19 +135,19 @@ fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<A
     if let (Some(sent), 101) = (&ask.upgrade, status) {
         body.extend_from_slice(&bytes[start..]);
         let is_whole = body.len() == sent.len();
-        return Ok(Some(Answer { status, head, body, length: bytes.len(), is_whole, is_last: true }));
+        return Ok(Some(ReceivedResponse { status, head, body, length: bytes.len(), is_whole, is_last: true }));
     }
     let decoder = if ask.method == Method::Head { Some(Decoder::Done) } else { head.framing()? };
     let mut decoder = decoder.unwrap_or(Decoder::UntilClose);
     let length = start + decoder.decode(&bytes[start..], &mut body)?;
     let is_whole = decoder == Decoder::Done || (decoder == Decoder::UntilClose && saw_eof);
     let is_last = ask.is_http10 || head.says_close() || decoder == Decoder::UntilClose;
-    Ok(Some(Answer { status, head, body, length, is_whole, is_last }))
+    Ok(Some(ReceivedResponse { status, head, body, length, is_whole, is_last }))
 }
 
 fn judge_answer<'e>(
     ask: &Ask,
-    answer: &Answer<'_>,
+    answer: &ReceivedResponse<'_>,
     may_fail: bool,
     exchanges: impl Iterator<Item = &'e Exchange>,
 ) -> Result<(), String> {

@@ -21,9 +21,9 @@ use std::time::Duration;
 use forward::{Ask, Body, Forwarding, Method, Server};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::run;
-use scenario::{Answer, Client, Mood, Scenario, Service, Upstream};
+use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
 use xps::config::Limits;
-use xps::driver::sim::{Behaviour, Chance, Faults, Sabotage, Step};
+use xps::driver::sim::{Behaviour, Chance, Faults, PlantedBug, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
@@ -104,7 +104,7 @@ fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
         let bytes = vec![b'x'; 10_000];
         let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..5000].to_vec()), Step::Expect(1000), Step::Reset]);
         let addresses = vec![[198, 51, 100, 1].into()];
-        let upstream = Upstream { behaviour, addresses, answer: Answer::Bytes(bytes), is_polite: false };
+        let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
         let payload = vec![b'y'; 200_000];
         let client = Client {
             service: Service::Proxy(upstream),
@@ -190,32 +190,32 @@ fn an_end_that_came_while_nothing_was_received_is_no_leaving() {
 
 #[test]
 fn a_lost_completion_is_noticed() {
-    assert_noticed(Sabotage::LoseFinal);
+    assert_noticed(PlantedBug::LoseFinal);
 }
 
 #[test]
 fn a_completion_that_comes_twice_is_noticed() {
-    assert_noticed(Sabotage::RepeatFinal);
+    assert_noticed(PlantedBug::RepeatFinal);
 }
 
 #[test]
 fn reordered_bytes_are_noticed() {
-    assert_noticed(Sabotage::SwapReceived);
+    assert_noticed(PlantedBug::SwapReceived);
 }
 
 #[test]
 fn a_forgotten_rearm_is_noticed() {
-    assert_noticed(Sabotage::ForgetRearm);
+    assert_noticed(PlantedBug::ForgetRearm);
 }
 
 #[test]
 fn a_double_free_is_noticed() {
-    assert_noticed(Sabotage::DoubleFree);
+    assert_noticed(PlantedBug::DoubleFree);
 }
 
 #[test]
 fn a_buffer_overwritten_while_leased_is_noticed() {
-    assert_noticed(Sabotage::OverwriteLeased);
+    assert_noticed(PlantedBug::OverwriteLeased);
 }
 
 /// An upstream sends and breaks off, and its client is slow in reading: what was queued for it must not go under with the reset.
@@ -227,7 +227,7 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
         let steps = vec![Step::Send(bytes.clone()), Step::Stall(Duration::from_millis(2)), Step::Reset];
         let addresses = vec![[198, 51, 100, 1].into()];
         let behaviour = Behaviour::Serve(steps);
-        let upstream = Upstream { behaviour, addresses, answer: Answer::Bytes(bytes), is_polite: false };
+        let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
         let client = Client {
             service: Service::Proxy(upstream),
             after: Duration::ZERO,
@@ -240,10 +240,10 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
         let faults = Faults { slow_peers: Chance::per_mille(1000), ..calm.faults };
         let limits = Limits { pipe_bytes_max: 64 << 10, ..calm.limits };
         let scenario = |client| Scenario { clients: vec![client], faults, limits, ..calm };
-        let sabotage = (seed % 2 == 0).then_some((Sabotage::HastyFlush, 0));
-        let report = run(scenario(client), sabotage);
-        assert!(report.is_sabotaged || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
-        strikes += u32::from(report.is_sabotaged);
+        let planted_bug = (seed % 2 == 0).then_some((PlantedBug::HastyFlush, 0));
+        let report = run(scenario(client), planted_bug);
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
         noticed += u32::from(!report.alarms.is_empty());
     }
     // By chance, what was on its way arrives all the same.
@@ -251,17 +251,17 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
 }
 
 /// Plants the bug in many calm runs: where it struck there is an alarm, and nowhere else.
-fn assert_noticed(sabotage: Sabotage) {
+fn assert_noticed(planted_bug: PlantedBug) {
     let (mut strikes, mut harmless) = (0, 0);
     for seed in 0..40 {
-        let report = run(Scenario::new(seed, Mood::Calm), Some((sabotage, seed as u32 % 20)));
+        let report = run(Scenario::new(seed, Mood::Calm), Some((planted_bug, seed as u32 % 20)));
         let alarms = report.alarms;
-        assert!(report.is_sabotaged || alarms.is_empty(), "seed {seed}: {alarms:#?}");
-        strikes += u32::from(report.is_sabotaged);
-        harmless += u32::from(report.is_sabotaged && alarms.is_empty());
+        assert!(report.has_planted_bug || alarms.is_empty(), "seed {seed}: {alarms:#?}");
+        strikes += u32::from(report.has_planted_bug);
+        harmless += u32::from(report.has_planted_bug && alarms.is_empty());
     }
     // A receive that fell silent is harmless if it was just going to be stopped.
-    let harmless_max = if sabotage == Sabotage::ForgetRearm { strikes / 2 } else { 0 };
+    let harmless_max = if planted_bug == PlantedBug::ForgetRearm { strikes / 2 } else { 0 };
     assert!(strikes >= 20 && harmless <= harmless_max, "{harmless} of {strikes} went unnoticed");
 }
 

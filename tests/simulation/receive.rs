@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use xps::config::Limits;
-use xps::core::{Census, Core, EntranceId};
+use xps::core::{Core, ListenerId, LiveCounts};
 use xps::driver::sim::{Faults, PeerId, Sim, Step};
 use xps::driver::{Driver, Root};
-use xps::session::{Destination, Naming, Template};
+use xps::session::{Destination, Naming, Service as SessionService};
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 5_000 };
 const TURNS_MAX: usize = 500_000;
@@ -59,12 +59,12 @@ fn run(seed: u64) -> Vec<String> {
     }
     let naming = Naming { is_numbered: true, replaces: false };
     let root = Root::open(Path::new("/")).expect("there is always a root");
-    let template = Template::Receive(Destination::new(root, c"in".to_owned(), naming));
+    let session_service = SessionService::Receive(Destination::new(root, c"in".to_owned(), naming));
     let pipe_bytes_max = 1 << (10 + draw(seed, 2) % 8);
     let limits = Limits { pipe_bytes_max, idle_timeout: Duration::from_secs(60), ..Limits::default() };
     let mut core = Core::new(limits);
     let address = SocketAddr::from(([127, 0, 0, 1], 8006));
-    core.add_listener(EntranceId(0), sim.listener(address), template.into());
+    core.add_listener(ListenerId(0), sim.listener(address), session_service.into());
     let clients: Vec<Client> =
         (0..1 + draw(seed, 3) % 6).map(|number| client(&mut sim, address, seed, number)).collect();
     let mut done = Vec::new();
@@ -86,8 +86,8 @@ fn run(seed: u64) -> Vec<String> {
         }
     }
     alarms.extend(sim.violations().iter().map(ToString::to_string));
-    if core.census() != Census::default() || sim.in_flight() + sim.open_descriptors() > 0 {
-        alarms.push(format!("left: {:?}, {} in the driver", core.census(), sim.in_flight()));
+    if core.live_counts() != LiveCounts::default() || sim.in_flight() + sim.open_descriptors() > 0 {
+        alarms.push(format!("left: {:?}, {} in the driver", core.live_counts(), sim.in_flight()));
     }
     judge(&sim, &clients, is_taken, &mut alarms);
     alarms

@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use xps::buffer::SizeClass;
-use xps::config::{AnswerConfig, SiteConfig, UpstreamAddress};
-use xps::core::{Census, Core, EntranceId};
-use xps::driver::sim::{Injected, PeerId, Sabotage, Sim};
-use xps::driver::{Completion, Counters, Driver, Links, OpId, Time};
-use xps::file::store::Place;
+use xps::config::{FileRouteConfig, ResponseConfig, UpstreamAddress};
+use xps::core::{Core, ListenerId, LiveCounts};
+use xps::driver::sim::{Injected, PeerId, PlantedBug, Sim};
+use xps::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
+use xps::file::store::RootPath;
 use xps::http::forward::{Authority, RequestRules, ResponseRules};
-use xps::session::http::{Door, Forwarding as Route, Front, Handler, Site, Source};
-use xps::session::{Content, Template};
-use xps::upstream::{Group, GroupConfig, Rules};
+use xps::session::http::{FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source};
+use xps::session::{Content, Service as SessionService};
+use xps::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
 
 use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
 use crate::judge::judge;
@@ -26,7 +26,7 @@ use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, li
 pub struct Report {
     /// Everything that should not be.
     pub alarms: Vec<String>,
-    pub is_sabotaged: bool,
+    pub has_planted_bug: bool,
     pub fingerprint: u64,
     pub injected: Injected,
     pub counters: Counters,
@@ -45,12 +45,12 @@ const PIECES_AFTER_PAUSE: usize = 8;
 const SENDING_BYTES_MAX: usize = 512 << 10;
 
 /// Runs a scenario, perhaps with a planted bug. A panic is an alarm like any other.
-pub fn run(scenario: Scenario, sabotage: Option<(Sabotage, u32)>) -> Report {
-    let run = AssertUnwindSafe(|| World::new(&scenario, sabotage).run(&scenario));
+pub fn run(scenario: Scenario, planted_bug: Option<(PlantedBug, u32)>) -> Report {
+    let run = AssertUnwindSafe(|| World::new(&scenario, planted_bug).run(&scenario));
     panic::catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of no known kind");
-        Report { alarms: vec![format!("a panic: {text}")], is_sabotaged: sabotage.is_some(), ..Report::default() }
+        Report { alarms: vec![format!("a panic: {text}")], has_planted_bug: planted_bug.is_some(), ..Report::default() }
     })
 }
 
@@ -64,24 +64,24 @@ struct World {
 
 impl World {
     /// Each client gets a listener of its own, so that who gets what is plain; only the proxy is one for all.
-    fn new(scenario: &Scenario, sabotage: Option<(Sabotage, u32)>) -> Self {
+    fn new(scenario: &Scenario, planted_bug: Option<(PlantedBug, u32)>) -> Self {
         let mut sim = Sim::new(scenario.seed, scenario.faults.clone());
-        if let Some((sabotage, occasions)) = sabotage {
-            sim.sabotage(sabotage, occasions);
+        if let Some((planted_bug, occasions)) = planted_bug {
+            sim.plant_bug(planted_bug, occasions);
         }
         for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
             let path = case.path().to_str().expect("plain text").replace("./", "");
             sim.file(&path, case.bytes());
         }
         let mut core = Core::new(scenario.limits.clone());
-        let proxy = forwarding_template(&scenario.forwarding, &mut sim);
-        core.add_listener(EntranceId(0), sim.listener(PROXY_ADDRESS), proxy.into());
+        let proxy = forwarding_service(&scenario.forwarding, &mut sim);
+        core.add_listener(ListenerId(0), sim.listener(PROXY_ADDRESS), proxy.into());
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
-            let address = match template(&client.service, number, scenario.limits.connect_timeout, &mut sim) {
-                Some(template) => {
+            let address = match session_service(&client.service, number, scenario.limits.connect_timeout, &mut sim) {
+                Some(session_service) => {
                     let address = listener_address(number);
-                    core.add_listener(EntranceId(0), sim.listener(address), template.into());
+                    core.add_listener(ListenerId(0), sim.listener(address), session_service.into());
                     address
                 }
                 None => PROXY_ADDRESS,
@@ -100,7 +100,7 @@ impl World {
         self.find_leftovers();
         Report {
             alarms: self.alarms,
-            is_sabotaged: self.sim.is_sabotaged(),
+            has_planted_bug: self.sim.has_planted_bug(),
             fingerprint: self.sim.fingerprint(),
             injected: self.sim.injected(),
             counters: self.sim.counters(),
@@ -129,7 +129,7 @@ impl World {
             let turn = self.sim.turn(self.core.ops(), wait, &mut done).expect("the simulation never fails");
             // Quiet with every peer done is as it should be.
             if self.sim.is_stalled() && (is_draining || self.until_stop(scenario.stop).is_none()) {
-                return self.alarms.push(format!("a stall at {now:?}: {:?}", self.core.census()));
+                return self.alarms.push(format!("a stall at {now:?}: {:?}", self.core.live_counts()));
             }
             if let Some(id) = self.unknown(&done) {
                 return self.alarms.push(format!("an outcome of {id}, which has ended"));
@@ -171,9 +171,9 @@ impl World {
 
     /// At rest there is nothing left of anything.
     fn find_leftovers(&mut self) {
-        let census = self.core.census();
-        if census != Census::default() {
-            self.alarms.push(format!("left in the core: {census:?}"));
+        let live_counts = self.core.live_counts();
+        if live_counts != LiveCounts::default() {
+            self.alarms.push(format!("left in the core: {live_counts:?}"));
         }
         let (in_flight, descriptors) = (self.sim.in_flight(), self.sim.open_descriptors());
         if (in_flight, descriptors) != (0, 0) {
@@ -189,33 +189,42 @@ impl World {
 }
 
 /// The simulated files lie beneath any root.
-fn root() -> Place {
-    Place::new(Path::new("/").into(), Links::Follow)
+fn root() -> RootPath {
+    RootPath::new(Path::new("/").into(), SymlinkPolicy::Follow)
 }
 
 /// What serves a client on a listener of its own.
-fn template(service: &Service, number: usize, connect_timeout: Duration, sim: &mut Sim) -> Option<Template> {
+fn session_service(
+    service: &Service,
+    number: usize,
+    connect_timeout: Duration,
+    sim: &mut Sim,
+) -> Option<SessionService> {
     Some(match service {
-        Service::Echo => Template::Echo,
-        Service::Reverse => Template::Reverse,
-        Service::Text => Template::Deliver(Content::Text(TEXT)),
-        Service::File(case) => Template::Deliver(Content::File { place: root(), path: case.path().to_owned() }),
+        Service::Echo => SessionService::Echo,
+        Service::Reverse => SessionService::Reverse,
+        Service::Text => SessionService::Send(Content::Text(TEXT)),
+        Service::File(case) => SessionService::Send(Content::File { root_path: root(), path: case.path().to_owned() }),
         Service::Http(_) => {
-            let site = Site::new(Source::Folder(root()), SiteConfig::default(), AnswerConfig::default(), b"");
-            Template::Http(Door::new(Front::of(Handler::Files, Rc::new(site))))
+            let file_route =
+                FileRoute::new(Source::Folder(root()), FileRouteConfig::default(), ResponseConfig::default(), b"");
+            SessionService::Http(RouterCell::new(Router::of(Handler::Files, Rc::new(file_route))))
         }
         Service::Proxy(upstream) => {
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
             sim.upstream(upstream.address(), upstream.behaviour.clone());
-            let rules = Rules { tries_max: 0, connect_timeout };
-            Template::Proxy(Group::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0), rules)
+            let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout };
+            SessionService::Proxy(
+                UpstreamGroup::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0),
+                connect_policy,
+            )
         }
         Service::Forward(_) => return None,
     })
 }
 
-fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
+fn forwarding_service(forwarding: &Forwarding, sim: &mut Sim) -> SessionService {
     let mut addresses = Vec::new();
     for (number, server) in forwarding.origins.iter().enumerate() {
         let address = origin_address(number);
@@ -223,11 +232,11 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
     }
     let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
-    config.members.iter_mut().for_each(|member| member.connections_max = forwarding.places);
-    let site = Rc::new(Site::nothing(AnswerConfig::default()));
+    config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = forwarding.places);
+    let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default()));
     let route = Route {
-        group: Group::new(config, 0),
-        rules: Rules { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
+        group: UpstreamGroup::new(config, 0),
+        connect_policy: ConnectPolicy { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),
         response: ResponseRules::default(),
         authority: Authority::new("origin").expect("it is one"),
@@ -235,7 +244,7 @@ fn forwarding_template(forwarding: &Forwarding, sim: &mut Sim) -> Template {
         response_timeout: forwarding.response_timeout,
         upgrades: true,
         body_bytes_max: 0,
-        site: Rc::clone(&site),
+        file_route: Rc::clone(&file_route),
     };
-    Template::Http(Door::new(Front::of(Handler::Forward(Rc::new(route)), site)))
+    SessionService::Http(RouterCell::new(Router::of(Handler::Forward(Rc::new(route)), file_route)))
 }

@@ -101,13 +101,13 @@ pub struct Upstream {
     pub behaviour: Behaviour,
     pub addresses: Vec<IpAddr>,
     /// What it sends, unless it echoes.
-    pub answer: Answer,
+    pub answer: Reply,
     /// Whether it reads everything and answers in full.
     pub is_polite: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Reply {
     Echo,
     Bytes(Vec<u8>),
 }
@@ -374,13 +374,13 @@ fn service(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Service {
 fn upstream(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Upstream {
     let length = rng.length(100_000);
     let bytes = rng.bytes(length);
-    let silent = Answer::Bytes(Vec::new());
+    let silent = Reply::Bytes(Vec::new());
     let (behaviour, answer, is_polite) = match rng.below(if mood == Mood::Calm { 4 } else { 10 }) {
-        0 => (Behaviour::greet(bytes.clone()), Answer::Bytes(bytes), true),
-        1 => (Behaviour::answer(bytes.clone()), Answer::Bytes(bytes), true),
-        2 | 3 => (Behaviour::echo(), Answer::Echo, true),
+        0 => (Behaviour::greet(bytes.clone()), Reply::Bytes(bytes), true),
+        1 => (Behaviour::respond(bytes.clone()), Reply::Bytes(bytes), true),
+        2 | 3 => (Behaviour::echo(), Reply::Echo, true),
         4 => (Behaviour::die_after(length), silent, false),
-        5 => (Behaviour::Serve(vec![Step::Send(bytes.clone()), Step::Close]), Answer::Bytes(bytes), false),
+        5 => (Behaviour::Serve(vec![Step::Send(bytes.clone()), Step::Close]), Reply::Bytes(bytes), false),
         6 => (Behaviour::Refuse, silent, false),
         7 => (Behaviour::Vanish, silent, false),
         8 if stop != Stop::WhenDone => (Behaviour::never_accept(), silent, false),

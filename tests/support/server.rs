@@ -167,7 +167,7 @@ impl Launch {
     /// # Errors
     /// How it ended.
     #[track_caller]
-    pub fn try_start(mut self) -> Result<Xps, Refusal> {
+    pub fn try_start(mut self) -> Result<Xps, StartFailure> {
         self.flags.extend(["--log-format", "json"].map(str::to_owned));
         if !self.is_told_nothing && !self.arguments.iter().any(|word| word == "--drain-timeout") {
             self.flags.extend(["--drain-timeout", "5s"].map(str::to_owned));
@@ -188,7 +188,7 @@ impl Launch {
             Some((addresses, paths)) => (xps.addresses, xps.paths) = (addresses, paths),
             None => {
                 let status = xps.wait();
-                return Err(Refusal { status, log: xps.log.clone() });
+                return Err(StartFailure { status, log: xps.log.clone() });
             }
         }
         Ok(xps)
@@ -205,7 +205,7 @@ impl Launch {
 
 /// A server that did not start.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct StartFailure {
     /// How it ended.
     pub status: ExitStatus,
     /// What it said.

@@ -7,7 +7,7 @@ use super::log::LogOptions;
 use super::server::{ConnectTimeout, HttpOptions, PipeOptions, ServerOptions, SocketOptions, UploadOptions};
 use crate::config::units::Period;
 use crate::config::{ListenAddress, UpstreamAddress};
-use crate::telemetry::access::AccessFormat;
+use crate::telemetry::access_log::AccessFormat;
 use crate::upstream::group::{HashSource, Policy};
 
 /// Where connections or requests are passed on to, and how.

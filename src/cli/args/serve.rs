@@ -7,12 +7,12 @@ use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
 use super::server::{HttpOptions, ServerOptions, SocketOptions};
-use crate::cli::units::{AnswerHeader, StatusPage};
+use crate::cli::units::{ResponseHeader, StatusPage};
 use crate::config::ListenAddress;
 use crate::config::units::Size;
 use crate::file::charset::Charset;
 use crate::file::compress;
-use crate::telemetry::access::AccessFormat;
+use crate::telemetry::access_log::AccessFormat;
 
 /// What `serve` serves, and how.
 #[derive(Args, Debug)]
@@ -58,7 +58,7 @@ pub struct ServeOptions {
     pub cors: Option<String>,
     /// Add a field to every answer that is not an error, in place of the server's own; may be repeated (in the variable: one a line)
     #[arg(long, value_name = "NAME: VALUE", env = "XPS_HEADER", value_delimiter = '\n')]
-    pub header: Vec<AnswerHeader>,
+    pub header: Vec<ResponseHeader>,
     /// Send this file in place of the page of an error; may be repeated
     #[arg(long, value_name = "STATUS=FILE", env = "XPS_ERROR_PAGE", value_delimiter = ',')]
     pub error_page: Vec<StatusPage>,

@@ -8,12 +8,12 @@ use std::sync::LazyLock;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::admission::WhenFull;
 use crate::buffer::PoolConfig;
 use crate::config::Limits;
 use crate::config::file::{self, File, FileMode, UringFeature};
 use crate::config::units::{Period, Size};
 use crate::driver::Feature;
+use crate::limit::WhenFull;
 
 /// Options that say what keys of the configuration file say.
 pub trait Settings {
@@ -105,7 +105,7 @@ impl Settings for SocketOptions {
     /// Only a document names such sockets; a command's own are its own to see to.
     fn apply(&self, file: &mut File) {
         for listener in file.servers.iter_mut().flat_map(|server| &mut server.listeners) {
-            if let file::Place::Unix { mode, .. } = &mut listener.place {
+            if let file::ListenTarget::Unix { mode, .. } = &mut listener.target {
                 *mode = self.socket_mode.or(*mode);
             }
         }

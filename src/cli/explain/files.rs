@@ -4,56 +4,56 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::answer::Answer;
 use super::refused;
 use super::report::Report;
+use super::response::DryRunResponse;
 use crate::cli::failure::Failure;
 use crate::http::{RequestHead, path};
-use crate::session::http::{Site, Source};
+use crate::session::http::{FileRoute, Source};
 
 /// Tells what becomes of a request for a file.
 pub(super) fn explain(
-    site: &Site,
+    file_route: &FileRoute,
     head: &RequestHead<'_>,
-    answer: &Answer,
+    response: &DryRunResponse,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let Source::Folder(_) = site.source else {
+    let Source::Folder(_) = file_route.source else {
         report.add("to", "the pages of the program itself");
-        return answer.plainly(report);
+        return response.plainly(report);
     };
-    let root = site.config.root.as_deref().unwrap_or(Path::new(""));
+    let root = file_route.config.root.as_deref().unwrap_or(Path::new(""));
     report.add("folder", root.display().to_string());
     let decoded = path::decode(head.target.path().unwrap_or("/")).map_err(refused)?;
-    let beneath = decoded.beneath(&site.prefix).to_bytes();
+    let beneath = decoded.beneath(&file_route.prefix).to_bytes();
     let wanted = if beneath == b"." { root.to_owned() } else { root.join(OsStr::from_bytes(beneath)) };
-    match answer.status {
-        403 | 404 if wanted.is_dir() && !site.config.listing && !site.hides(&decoded) => {
-            Err(answer.failure("there is no index file, and folders are not listed"))
+    match response.status {
+        403 | 404 if wanted.is_dir() && !file_route.config.listing && !file_route.hides(&decoded) => {
+            Err(response.failure("there is no index file, and folders are not listed"))
         }
-        404 if site.hides(&decoded) => Err(answer.failure("files whose name begins with a dot are not served")),
-        404 if wanted.is_file() => Err(answer.failure(&format!("{} is no folder", wanted.display()))),
-        404 => Err(answer.failure(&format!("there is no {}", wanted.display()))),
-        403 => Err(answer.failure(&format!("{} may not be read, or a link leads to it", wanted.display()))),
+        404 if file_route.hides(&decoded) => Err(response.failure("files whose name begins with a dot are not served")),
+        404 if wanted.is_file() => Err(response.failure(&format!("{} is no folder", wanted.display()))),
+        404 => Err(response.failure(&format!("there is no {}", wanted.display()))),
+        403 => Err(response.failure(&format!("{} may not be read, or a link leads to it", wanted.display()))),
         200 | 206 | 304 => {
-            report.add("to", name(site, root, &wanted, decoded.ends_with_slash()));
-            if site.config.compression.is_some() {
+            report.add("to", name(file_route, root, &wanted, decoded.ends_with_slash()));
+            if file_route.config.compression.is_some() {
                 report.add("", "compressed, if the client understands it and it gains by it");
             }
             Ok(())
         }
-        _ => answer.plainly(report),
+        _ => response.plainly(report),
     }
 }
 
 /// What is sent, given that something is.
-fn name(site: &Site, root: &Path, wanted: &Path, is_folder: bool) -> String {
+fn name(file_route: &FileRoute, root: &Path, wanted: &Path, is_folder: bool) -> String {
     let file = |path: &Path| match path.metadata() {
         Ok(found) => format!("the file {}, {} bytes", path.display(), found.len()),
         Err(_) => format!("the file {}", path.display()),
     };
-    let index = || site.config.index.iter().map(|name| wanted.join(name)).find(|path| path.is_file());
-    match (wanted.is_dir(), is_folder, &site.config.fallback) {
+    let index = || file_route.config.index.iter().map(|name| wanted.join(name)).find(|path| path.is_file());
+    match (wanted.is_dir(), is_folder, &file_route.config.fallback) {
         (true, true, _) => {
             index().map_or_else(|| format!("a list of what is in {}", wanted.display()), |index| file(&index))
         }

@@ -1,17 +1,17 @@
 //! What is told of upstreams, and what one of them would get.
 
 use super::report::Report;
-use crate::admission::Admission;
 use crate::driver::Peer;
 use crate::http::RequestHead;
 use crate::http::forward::{RequestContext, upgrade_to_forward, write_request};
-use crate::session::http::Forwarding;
+use crate::limit::Admission;
+use crate::session::http::ProxyRoute;
 use crate::upstream::group::{CheckKind, HashSource, Policy};
 
-pub(super) fn upstreams(forwarding: &Forwarding, report: &mut Report) {
-    let group = &forwarding.group;
-    let members: Vec<String> = group.ids().map(|id| group.upstream(id).address().to_string()).collect();
-    match members.as_slice() {
+pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
+    let group = &proxy_route.group;
+    let endpoints: Vec<String> = group.ids().map(|id| group.upstream(id).address().to_string()).collect();
+    match endpoints.as_slice() {
         [only] => report.add("to", format!("the upstream {only}")),
         several => report.add("to", format!("one of {}, {}", several.join(", "), policy(group.policy()))),
     }
@@ -22,14 +22,21 @@ pub(super) fn upstreams(forwarding: &Forwarding, report: &mut Report) {
         };
         report.add("", format!("checked every {:?} {how}", checks.interval));
     }
-    let tries = if forwarding.rules.tries_max == 0 { members.len() as u32 } else { forwarding.rules.tries_max };
-    let timeout = forwarding.response_timeout;
-    let answer = if timeout.is_zero() { "without limit".to_owned() } else { format!("{timeout:?}") };
-    report.add("tries", format!("{tries}; connecting {:?}, silence {answer}", forwarding.rules.connect_timeout));
-    if forwarding.body_bytes_max != 0 {
-        report.add("body", format!("at most {} bytes, else 413", forwarding.body_bytes_max));
+    let tries = if proxy_route.connect_policy.tries_max == 0 {
+        endpoints.len() as u32
+    } else {
+        proxy_route.connect_policy.tries_max
+    };
+    let timeout = proxy_route.response_timeout;
+    let response = if timeout.is_zero() { "without limit".to_owned() } else { format!("{timeout:?}") };
+    report.add(
+        "tries",
+        format!("{tries}; connecting {:?}, silence {response}", proxy_route.connect_policy.connect_timeout),
+    );
+    if proxy_route.body_bytes_max != 0 {
+        report.add("body", format!("at most {} bytes, else 413", proxy_route.body_bytes_max));
     }
-    let rules = &forwarding.response.fields;
+    let rules = &proxy_route.response.fields;
     let removed = rules.remove.iter().map(|name| format!("without {}", name.as_str()));
     let set = rules.set.iter().map(|line| format!("{}: {}", line.name().as_str(), line.value()));
     let added = rules.add.iter().map(|line| format!("more {}: {}", line.name().as_str(), line.value()));
@@ -50,16 +57,16 @@ pub(super) fn policy(policy: &Policy) -> String {
     }
 }
 
-pub(super) fn forwarded(forwarding: &Forwarding, head: &RequestHead<'_>, peer: Peer, admission: &Admission) -> String {
+pub(super) fn forwarded(proxy_route: &ProxyRoute, head: &RequestHead<'_>, peer: Peer, admission: &Admission) -> String {
     let context = RequestContext {
         client: peer.ip(),
         client_is_trusted: admission.is_trusted(peer),
         scheme: "http",
-        upstream_authority: &forwarding.authority,
+        upstream_authority: &proxy_route.authority,
         framing: head.framing,
-        upgrade: upgrade_to_forward(head).filter(|_| forwarding.upgrades),
+        upgrade: upgrade_to_forward(head).filter(|_| proxy_route.upgrades),
     };
     let mut out = Vec::new();
-    write_request(head, &forwarding.request, &context, &mut out);
+    write_request(head, &proxy_route.request, &context, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }

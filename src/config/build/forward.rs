@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{BuildError, Builder, refused};
+use super::{BuildError, ConfigBuilder, refused};
 use crate::config::file::{
-    ActiveCheck, CheckKind as Asked, Endpoint, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule,
-    LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, Via,
+    ActiveCheck, CheckKind as Asked, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing,
+    ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, UpstreamAddressText, Via,
 };
 use crate::config::{ForwardConfig, Limits, UpstreamAddress};
 use crate::http::forward::{
@@ -15,12 +15,12 @@ use crate::http::forward::{
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
 use crate::upstream::group::{
-    CheckConfig, CheckKind, GroupConfig, HashSource, MemberConfig, PassiveHealth, Policy, QueueConfig, ResolveInterval,
-    SlowStart,
+    CheckConfig, CheckKind, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig,
+    ResolveInterval, SlowStart,
 };
-use crate::upstream::{KeepAlive, Rules};
+use crate::upstream::{ConnectPolicy, KeepAlive};
 
-impl Builder {
+impl ConfigBuilder {
     /// How requests are passed on.
     pub(super) fn forward(
         &self,
@@ -44,7 +44,7 @@ impl Builder {
             Via::Off => None,
             Via::As(name) => Some(Pseudonym::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
         };
-        let Rules { tries_max, connect_timeout } = rules(&options.group, limits);
+        let ConnectPolicy { tries_max, connect_timeout } = connect_policy(&options.group, limits);
         Ok(ForwardConfig {
             group: self.group(&options.group)?,
             tries_max,
@@ -83,8 +83,8 @@ impl Builder {
     /// Which upstreams there are, and how one is chosen.
     pub(super) fn group(&self, options: &GroupOptions) -> Result<GroupConfig, BuildError> {
         let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
-        let members = options.upstreams.iter().map(|upstream| {
-            Ok(MemberConfig {
+        let endpoints = options.upstreams.iter().map(|upstream| {
+            Ok(EndpointConfig {
                 address: self.upstream(&upstream.address)?,
                 weight: upstream.weight,
                 is_backup: upstream.backup,
@@ -92,7 +92,7 @@ impl Builder {
             })
         });
         Ok(GroupConfig {
-            members: members.collect::<Result<_, BuildError>>()?,
+            endpoints: endpoints.collect::<Result<_, BuildError>>()?,
             policy: match options.load_balancing {
                 LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,
                 LoadBalancing::LeastConn => Policy::LeastConnections,
@@ -118,7 +118,7 @@ impl Builder {
         })
     }
 
-    fn upstream(&self, Endpoint(address): &Endpoint) -> Result<UpstreamAddress, BuildError> {
+    fn upstream(&self, UpstreamAddressText(address): &UpstreamAddressText) -> Result<UpstreamAddress, BuildError> {
         Ok(match address {
             UpstreamAddress::Tcp { .. } => address.clone(),
             UpstreamAddress::Unix(path) => UpstreamAddress::Unix(self.socket(path.as_ref())?),
@@ -127,8 +127,8 @@ impl Builder {
 }
 
 /// How hard is tried to reach one of them.
-pub(super) fn rules(options: &GroupOptions, limits: &Limits) -> Rules {
-    Rules {
+pub(super) fn connect_policy(options: &GroupOptions, limits: &Limits) -> ConnectPolicy {
+    ConnectPolicy {
         tries_max: options.tries,
         connect_timeout: options.connect_timeout.map_or(limits.connect_timeout, |period| period.0),
     }

@@ -30,9 +30,9 @@ fn document(change: impl FnOnce(&mut Value)) -> Value {
 }
 
 /// Where a text is put.
-type Place = fn(&mut Value, &str);
+type Edit = fn(&mut Value, &str);
 
-const PLACES: [(&str, Place); 14] = [
+const EDITS: [(&str, Edit); 14] = [
     ("req_path", |document, text| proxy(document)["req_path"] = json!(text)),
     ("strip_prefix", |document, text| {
         proxy(document)["req_path"] = json!("/");
@@ -61,26 +61,26 @@ fn proxy(document: &mut Value) -> &mut Value {
 
 /// Whether the checks let this text pass there. If so, it is built, and an upstream's name can stand in a request.
 #[track_caller]
-fn passes((name, put): (&str, Place), text: &str) -> bool {
+fn passes((name, put): (&str, Edit), text: &str) -> bool {
     let document = document(|document| put(document, text)).to_string();
     let Ok(file) = file::parse(&document) else { return false };
-    let built = Builder::new(Path::new("/")).server(&file, 1);
+    let built = ConfigBuilder::new(Path::new("/")).server(&file, 1);
     let config = built.unwrap_or_else(|error| panic!("{name}: {text:?} passes the checks: {error}"));
-    let front = crate::core::front_of(&config.listeners[0].service);
-    assert!(front.is_ok(), "{name}: {text:?} passes the checks: {:?}", front.err());
+    let router = crate::core::router_of(&config.listeners[0].service);
+    assert!(router.is_ok(), "{name}: {text:?} passes the checks: {:?}", router.err());
     true
 }
 
 #[test]
 fn what_is_refused_is_refused_by_the_checks() {
     for bad in ["Host", "proxy-authorization", "Proxy-Authenticate", "Proxy-Authentication-Info", "TE", "a b", ""] {
-        for place in PLACES.into_iter().filter(|(name, _)| ["set", "add", "remove"].contains(name)) {
-            assert!(!passes(place, bad), "{}: {bad}", place.0);
+        for target in EDITS.into_iter().filter(|(name, _)| ["set", "add", "remove"].contains(name)) {
+            assert!(!passes(target, bad), "{}: {bad}", target.0);
         }
     }
     for bad in ["/a%zz", "/%", "/a%00", "/..", "/a b", "/a?", "a", "/a\u{7f}", ""] {
-        for place in PLACES.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
-            assert!(!passes(place, bad), "{}: {bad}", place.0);
+        for target in EDITS.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
+            assert!(!passes(target, bad), "{}: {bad}", target.0);
         }
     }
 }
@@ -88,8 +88,8 @@ fn what_is_refused_is_refused_by_the_checks() {
 #[test]
 fn what_is_odd_and_well_is_built() {
     for good in ["/gr\u{fc}n", "/a%20b", "/a//b/", "/x/../y", "/%C3%BC", "/a|b"] {
-        for place in PLACES.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
-            assert!(passes(place, good), "{}: {good}", place.0);
+        for target in EDITS.into_iter().filter(|(name, _)| name.ends_with("prefix") || name.starts_with("req_path")) {
+            assert!(passes(target, good), "{}: {good}", target.0);
         }
     }
 }
@@ -99,9 +99,9 @@ proptest! {
 
     #[test]
     fn what_passes_the_checks_can_be_built(
-        place in 0..PLACES.len(),
+        target in 0..EDITS.len(),
         text in "(/|unix:|https://|\\*\\.|)[a-zA-Zé0-9%/ .:$?#+\\[\\]_\t\u{a0}-]{0,12}(:80|)",
     ) {
-        passes(PLACES[place], &text);
+        passes(EDITS[target], &text);
     }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use super::model::Profile;
 
 /// One key that a profile gives a value.
-struct Member {
-    place: Place,
+struct ProfileDefault {
+    scope: Scope,
     key: &'static str,
     value: &'static str,
     /// What follows from it.
@@ -21,7 +21,7 @@ struct Member {
 
 /// Where a key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Scope {
     /// Beside `servers`.
     Document,
     /// In each server with this `handler`.
@@ -31,35 +31,35 @@ enum Place {
 }
 
 /// What [`Profile::Expserver`] consists of.
-const EXPSERVER: [Member; 6] = [
-    Member { place: Place::Document, key: "server_name", value: "eXpServer", meaning: "`Server: eXpServer`" },
-    Member {
-        place: Place::Document,
+const EXPSERVER: [ProfileDefault; 6] = [
+    ProfileDefault { scope: Scope::Document, key: "server_name", value: "eXpServer", meaning: "`Server: eXpServer`" },
+    ProfileDefault {
+        scope: Scope::Document,
         key: "cors",
         value: "*",
         meaning: "`Access-Control-Allow-Origin: *` on every response: files, listings, redirects, errors, and those of \
                   upstreams that have no such field",
     },
-    Member {
-        place: Place::Route("file_serve"),
+    ProfileDefault {
+        scope: Scope::Route("file_serve"),
         key: "charset",
         value: "off",
         meaning: "`Content-Type` is the media type and nothing else",
     },
-    Member {
-        place: Place::Route("file_serve"),
+    ProfileDefault {
+        scope: Scope::Route("file_serve"),
         key: "listing_style",
         value: "expserver",
         meaning: "listings are exactly `text/html`, and their links to folders have no slash at the end",
     },
-    Member {
-        place: Place::Route("file_serve"),
+    ProfileDefault {
+        scope: Scope::Route("file_serve"),
         key: "unlisted",
         value: "not_found",
         meaning: "404 for a folder without an index file that is not listed either",
     },
-    Member {
-        place: Place::Handler("send_file"),
+    ProfileDefault {
+        scope: Scope::Handler("send_file"),
         key: "on_missing",
         value: "close",
         meaning: "a file that is missing or outside its root does not keep the server from starting: each connection is \
@@ -73,7 +73,7 @@ impl Profile {
         Self::deserialize(&document["profile"]).ok()
     }
 
-    const fn members(self) -> &'static [Member] {
+    const fn defaults(self) -> &'static [ProfileDefault] {
         match self {
             Self::Xps => &[],
             Self::Expserver => &EXPSERVER,
@@ -82,28 +82,28 @@ impl Profile {
 
     /// Adds the profile's keys to a document that was found to be well, where it has none of its own.
     pub(super) fn apply(self, document: &mut Json) {
-        for member in self.members() {
-            match member.place {
-                Place::Document => member.add_to(document),
-                Place::Handler(handler) => {
-                    servers(document).filter(|server| server["handler"] == handler).for_each(|it| member.add_to(it));
+        for default in self.defaults() {
+            match default.scope {
+                Scope::Document => default.add_to(document),
+                Scope::Handler(handler) => {
+                    servers(document).filter(|server| server["handler"] == handler).for_each(|it| default.add_to(it));
                 }
-                Place::Route(kind) => {
+                Scope::Route(kind) => {
                     let routes = servers(document).flat_map(|server| elements(server, "routes"));
-                    routes.filter(|route| route["type"] == kind).for_each(|it| member.add_to(it));
+                    routes.filter(|route| route["type"] == kind).for_each(|it| default.add_to(it));
                 }
             }
         }
     }
 }
 
-impl Member {
+impl ProfileDefault {
     fn add_to(&self, object: &mut Json) {
-        if let Some(members) = object.as_object_mut()
+        if let Some(defaults) = object.as_object_mut()
             // `null` counts as absent, as everywhere.
-            && members.get(self.key).is_none_or(Json::is_null)
+            && defaults.get(self.key).is_none_or(Json::is_null)
         {
-            members.insert(self.key.to_owned(), json!(self.value));
+            defaults.insert(self.key.to_owned(), json!(self.value));
         }
     }
 }
@@ -124,14 +124,14 @@ pub(super) fn describe(out: &mut String) {
          xps's own. A key that the file has itself wins.\n\n\
          | where | key | value | so |\n|---|---|---|---|\n",
     );
-    for Member { place, key, value, meaning } in Profile::Expserver.members() {
-        let place = match place {
-            Place::Document => "beside `servers`".to_owned(),
-            Place::Handler(handler) => format!("servers with `\"handler\": \"{handler}\"`"),
-            Place::Route(kind) => format!("routes with `\"type\": \"{kind}\"`"),
+    for ProfileDefault { scope, key, value, meaning } in Profile::Expserver.defaults() {
+        let scope = match scope {
+            Scope::Document => "beside `servers`".to_owned(),
+            Scope::Handler(handler) => format!("servers with `\"handler\": \"{handler}\"`"),
+            Scope::Route(kind) => format!("routes with `\"type\": \"{kind}\"`"),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "| {place} | `{key}` | `\"{value}\"` | {meaning} |");
+        let _ = writeln!(out, "| {scope} | `{key}` | `\"{value}\"` | {meaning} |");
     }
 }
 
@@ -192,12 +192,12 @@ mod tests {
 
     #[test]
     fn each_member_is_a_key_that_a_document_may_have() {
-        for Member { place, key, value, .. } in &EXPSERVER {
-            let member = format!("{}: {},", json!(key), json!(value));
-            let text = match place {
-                Place::Document => document(&member, "", ""),
-                Place::Handler(_) => document("", "", &member),
-                Place::Route(_) => document("", &member, ""),
+        for ProfileDefault { scope, key, value, .. } in &EXPSERVER {
+            let default = format!("{}: {},", json!(key), json!(value));
+            let text = match scope {
+                Scope::Document => document(&default, "", ""),
+                Scope::Handler(_) => document("", "", &default),
+                Scope::Route(_) => document("", &default, ""),
             };
             assert!(parse(&text).is_ok(), "{key}");
         }

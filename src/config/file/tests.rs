@@ -50,7 +50,7 @@ fn the_originals_files_are_read_unchanged() {
     let file = parse(ORIGINAL).unwrap();
     assert_eq!((file.server_name.0.as_str(), file.workers, file.servers.len()), ("eXpServer", Some(4), 2));
     let [first, second] = file.servers.as_slice() else { panic!("there are two") };
-    assert_eq!(first.listeners[0].place, Place::Tcp([0, 0, 0, 0].into(), 8001));
+    assert_eq!(first.listeners[0].target, ListenTarget::Tcp([0, 0, 0, 0].into(), 8001));
     let kinds: Vec<RouteKind> = first.routes.iter().map(|route| route.kind).collect();
     assert_eq!(kinds, [RouteKind::FileServe, RouteKind::Redirect, RouteKind::Metrics]);
     let files = &first.routes[0].files;
@@ -482,10 +482,10 @@ fn what_is_possible_is_read() {
     assert_eq!((limits.idle_timeout.as_secs(), limits.connect_timeout.as_millis()), (90, 250));
     assert_eq!((limits.http.head.head_bytes_max, limits.backlog), (16384, Limits::default().backlog));
     assert_eq!(file.access_log, AccessTarget::Off);
-    let Place::Unix { path, mode } = &file.servers[1].listeners[0].place else { panic!("it is a path") };
+    let ListenTarget::Unix { path, mode } = &file.servers[1].listeners[0].target else { panic!("it is a path") };
     assert_eq!((path.to_str(), *mode), (Some("/run/xps.sock"), Some(FileMode(0o660))));
     let group = &file.servers[1].tcp.group;
-    assert_eq!(group.upstreams[0].address, Endpoint("unix:/run/app.sock".parse().unwrap()));
+    assert_eq!(group.upstreams[0].address, UpstreamAddressText("unix:/run/app.sock".parse().unwrap()));
     assert_eq!((group.upstreams[1].backup, group.upstreams[1].max_connections), (true, 9));
     let proxy = &file.servers[2].routes[0].proxy;
     assert_eq!((&proxy.via, proxy.group.connect_timeout, proxy.upgrade), (&Via::Off, None, true));

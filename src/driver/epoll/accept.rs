@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{Endpoint, Epoll, Input, Next};
+use super::{Epoll, Input, Next, SocketState};
 use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, shortage, sys};
 use crate::table::Key;
@@ -38,13 +38,13 @@ impl Epoll {
             self.counters.submissions += 1;
             let error = match sys::accept_from(listener.descriptor(), sys::Waiting::Never) {
                 Ok((socket, peer)) => {
-                    self.send_room.bound(socket.as_fd(), self.sockets.len());
+                    self.notsent_lowat.bound(socket.as_fd(), self.sockets.len());
                     let poller = &self.poller;
                     let mut registered = Ok(());
                     let accepted = self.sockets.insert_with(|key| {
-                        let endpoint = Endpoint::new(socket);
-                        registered = poller.add(endpoint.descriptor(), key);
-                        endpoint
+                        let state = SocketState::new(socket);
+                        registered = poller.add(state.descriptor(), key);
+                        state
                     });
                     match registered {
                         Ok(()) => {
@@ -111,7 +111,7 @@ impl Epoll {
     }
 
     fn pause(&mut self, key: Key, error: &std::io::Error) {
-        shortage::tell_accept_paused(error);
+        shortage::warn_accept_paused(error);
         self.counters.accept_pauses += 1;
         if let Some(Input::Accept { paused, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) {
             *paused = true;

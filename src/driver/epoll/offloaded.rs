@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Epoll, Place};
-use crate::driver::offload::Ticket;
-use crate::driver::offloaded::{Answer, Answered};
+use super::{Epoll, Location};
+use crate::driver::offload::TaskHandle;
+use crate::driver::offloaded::{OffloadOutput, OffloadResult};
 use crate::driver::{
-    Computation, Fault, File, Links, OpId, Outcome, READ_AT_ONCE_MAX, Root, beneath, errno, find_root, resolve, sys,
+    Computation, Fault, File, OpId, Outcome, READ_AT_ONCE_MAX, Root, SymlinkPolicy, errno, find_root, resolve,
+    resolve_beneath, sys,
 };
 
 impl Epoll {
@@ -18,30 +19,36 @@ impl Epoll {
         if let Some(address) = resolve::literal(host, port) {
             return self.at_once(id, Outcome::Resolved(vec![address]));
         }
-        let ticket = self.offload.look_up(id, host, port);
-        self.offloaded(id, ticket);
+        let handle = self.offload.look_up(id, host, port);
+        self.offloaded(id, handle);
     }
 
-    pub(super) fn start_find_root(&mut self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) {
+    pub(super) fn start_find_root(
+        &mut self,
+        id: OpId,
+        path: Arc<Path>,
+        symlinks: SymlinkPolicy,
+        present: Option<Arc<Root>>,
+    ) {
         match present {
             Some(root) if find_root::leads_to(&path, &root) => self.at_once(id, Outcome::Root(root)),
             present => {
-                let ticket = self.offload.find_root(id, path, links, present);
-                self.offloaded(id, ticket);
+                let handle = self.offload.find_root(id, path, symlinks, present);
+                self.offloaded(id, handle);
             }
         }
     }
 
     pub(super) fn start_open(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
         let is_final = |error: &io::Error| !error.raw_os_error().is_some_and(errno::is_worth_another_try);
-        if let Some(result) = beneath::open_cached(&root, &path, known_regular)
+        if let Some(result) = resolve_beneath::open_cached(&root, &path, known_regular)
             && result.as_ref().err().is_none_or(is_final)
         {
-            let outcome = Answered::Opened(result).into_outcome(&mut self.files);
+            let outcome = OffloadOutput::Opened(result).into_outcome(&mut self.files);
             return outcome.into_iter().for_each(|outcome| self.at_once(id, outcome));
         }
-        let ticket = self.offload.open(id, root, path, known_regular);
-        self.offloaded(id, ticket);
+        let handle = self.offload.open(id, root, path, known_regular);
+        self.offloaded(id, handle);
     }
 
     /// Reads at once what the page cache has, unless it is much; the rest, from the beginning, off the loop.
@@ -54,29 +61,29 @@ impl Epoll {
         {
             return self.at_once(id, Outcome::Read(bytes));
         }
-        let ticket = self.offload.read(id, Arc::clone(file), bytes, offset);
-        self.offloaded(id, ticket);
+        let handle = self.offload.read(id, Arc::clone(file), bytes, offset);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        let ticket = self.offload.list(id, root, path);
-        self.offloaded(id, ticket);
+        let handle = self.offload.list(id, root, path);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
-        let ticket = self.offload.compute(id, computation);
-        self.offloaded(id, ticket);
+        let handle = self.offload.compute(id, computation);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_create(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        let ticket = self.offload.create(id, root, name);
-        self.offloaded(id, ticket);
+        let handle = self.offload.create(id, root, name);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_write(&mut self, id: OpId, file: File, offset: u64, bytes: Vec<u8>) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        let ticket = self.offload.write(id, file, (bytes, 0), offset);
-        self.offloaded(id, ticket);
+        let handle = self.offload.write(id, file, (bytes, 0), offset);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_publish(
@@ -88,13 +95,13 @@ impl Epoll {
         replaces: bool,
     ) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        let ticket = self.offload.publish(id, root, file, names, replaces);
-        self.offloaded(id, ticket);
+        let handle = self.offload.publish(id, root, file, names, replaces);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        let ticket = self.offload.remove(id, root, name);
-        self.offloaded(id, ticket);
+        let handle = self.offload.remove(id, root, name);
+        self.offloaded(id, handle);
     }
 
     fn at_once(&mut self, id: OpId, outcome: Outcome) {
@@ -103,25 +110,25 @@ impl Epoll {
     }
 
     /// Notes where an operation waits for its answer; one that found no place there has failed.
-    fn offloaded(&mut self, id: OpId, ticket: Result<Ticket, Fault>) {
+    fn offloaded(&mut self, id: OpId, handle: Result<TaskHandle, Fault>) {
         self.counters.submissions += 1;
-        match ticket {
-            Ok(ticket) => self.outbox.enter(id, Place::Offloaded(ticket)),
+        match handle {
+            Ok(handle) => self.outbox.enter(id, Location::Offloaded(handle)),
             Err(fault) => self.outbox.push(id, Outcome::Failed(fault)),
         }
     }
 
     /// Takes what the threads have ready.
-    pub(super) fn collect_answers(&mut self) {
-        for Answer { id, result } in self.offload.results() {
-            match (result, self.outbox.place_of(id)) {
-                (Answered::Warmed(until), Some(Place::Output(key))) => self.on_warmed(key, until),
+    pub(super) fn collect_results(&mut self) {
+        for OffloadResult { id, result } in self.offload.results() {
+            match (result, self.outbox.location_of(id)) {
+                (OffloadOutput::Warmed(until), Some(Location::Output(key))) => self.on_warmed(key, until),
                 (result, Some(_)) => {
                     if let Some(outcome) = result.into_outcome(&mut self.files) {
                         self.outbox.finish(id, outcome);
                     }
                 }
-                (Answered::Opened(result), None) => {
+                (OffloadOutput::Opened(result), None) => {
                     drop(result);
                     self.on_descriptor_closed();
                 }

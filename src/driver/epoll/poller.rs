@@ -11,7 +11,7 @@ use crate::table::Key;
 pub(super) const WAKER: u64 = u64::MAX;
 
 /// What the event of the offload threads' bell carries.
-pub(super) const BELL: u64 = u64::MAX - 1;
+pub(super) const OFFLOAD_WAKER: u64 = u64::MAX - 1;
 
 /// The most events one wait fetches; the rest comes with the next.
 const EVENTS_MAX: usize = 1024;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Endpoint, Epoll, Input, Next, Place};
+use super::{Epoll, Input, Location, Next, SocketState};
 use crate::buffer::{Buffer, Pool, SizeClass};
 use crate::driver::{Fault, OpId, Outcome, shortage, sys};
 use crate::table::Key;
@@ -14,34 +14,34 @@ impl Epoll {
     /// Receives until nothing is left, the quota is spent, or no buffer is free. While buffers are scarce, it is one small
     /// buffer a turn: what a connection may hold is for the machines to say, after each.
     pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
-        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
+        let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let mut bytes = 0;
         let bytes_max = self.pool.size(SizeClass::Large);
         let is_scarce = self.pool.is_scarce();
         for _ in 0..READS_MAX {
             self.counters.submissions += 1;
-            match receive_once(&self.pool, endpoint) {
+            match receive_once(&self.pool, state) {
                 None => {
                     self.counters.buffers_exhausted += 1;
-                    shortage::tell_no_buffer();
+                    shortage::warn_no_buffer();
                     return self.wait_in_line(key);
                 }
                 Some(Ok(buffer)) if buffer.is_empty() => {
-                    endpoint.input = Input::Idle;
+                    state.input = Input::Idle;
                     self.outbox.finish(id, Outcome::Eof);
                     return Next::Wait;
                 }
                 Some(Ok(buffer)) => {
-                    let before = endpoint.appetite;
-                    endpoint.appetite = before.after(buffer.len(), self.pool.size(SizeClass::Small));
-                    if before.class() == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large {
+                    let before = state.recv_size;
+                    state.recv_size = before.after(buffer.len(), self.pool.size(SizeClass::Small));
+                    if before.class() == SizeClass::Small && state.recv_size.class() == SizeClass::Large {
                         self.counters.promotions += 1;
                     }
                     let is_short = buffer.len() < buffer.capacity();
                     bytes += buffer.len();
                     self.outbox.push(id, Outcome::Received(buffer));
-                    if is_short && endpoint.short_read_is_last {
-                        endpoint.readable = false;
+                    if is_short && state.short_read_is_last {
+                        state.readable = false;
                         return if is_scarce { self.wait_in_line(key) } else { Next::Wait };
                     }
                     if is_scarce {
@@ -53,12 +53,12 @@ impl Epoll {
                 }
                 Some(Err(error)) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
-                        endpoint.readable = false;
+                        state.readable = false;
                         return Next::Wait;
                     }
                     io::ErrorKind::Interrupted => {}
                     _ => {
-                        endpoint.input = Input::Idle;
+                        state.input = Input::Idle;
                         self.outbox.finish(id, Outcome::Failed(Fault::from_io(&error)));
                         return Next::Wait;
                     }
@@ -70,8 +70,8 @@ impl Epoll {
 
     /// It goes on in another turn, when a buffer is free.
     fn wait_in_line(&mut self, key: Key) -> Next {
-        if let Some(endpoint) = self.sockets.get_mut(key) {
-            endpoint.starving = true;
+        if let Some(state) = self.sockets.get_mut(key) {
+            state.starving = true;
             self.starving.push_back(key);
         }
         Next::Wait
@@ -79,9 +79,9 @@ impl Epoll {
 
     /// Pauses a receive, or has it go on.
     pub(super) fn set_paused(&mut self, id: OpId, is_paused: bool) {
-        let Some(Place::Input(key)) = self.outbox.place_of(id) else { return };
-        if let Some(endpoint) = self.sockets.get_mut(key)
-            && let Input::Recv { paused, .. } = &mut endpoint.input
+        let Some(Location::Input(key)) = self.outbox.location_of(id) else { return };
+        if let Some(state) = self.sockets.get_mut(key)
+            && let Input::Recv { paused, .. } = &mut state.input
         {
             *paused = is_paused;
             self.queue(key);
@@ -89,12 +89,12 @@ impl Epoll {
     }
 
     /// Tells a paused receive of an error, once: asking for it clears it.
-    pub(super) fn tell_broken(&mut self, key: Key) -> Next {
-        if let Some(endpoint) = self.sockets.get_mut(key)
-            && let Input::Recv { id, .. } = endpoint.input
+    pub(super) fn report_broken(&mut self, key: Key) -> Next {
+        if let Some(state) = self.sockets.get_mut(key)
+            && let Input::Recv { id, .. } = state.input
         {
-            endpoint.is_over = false;
-            if let Err(error) = sys::take_error(endpoint.descriptor()) {
+            state.is_over = false;
+            if let Err(error) = sys::take_error(state.descriptor()) {
                 self.outbox.push(id, Outcome::Broken(Fault::from_io(&error)));
             }
         }
@@ -110,8 +110,8 @@ impl Epoll {
             let Some(probe) = self.pool.take(SizeClass::Small) else { return };
             self.pool.give_back(probe);
             let Some(key) = self.starving.pop_front() else { return };
-            if let Some(endpoint) = self.sockets.get_mut(key) {
-                endpoint.starving = false;
+            if let Some(state) = self.sockets.get_mut(key) {
+                state.starving = false;
                 if self.serve_input(key) == Next::Again {
                     self.queue(key);
                 }
@@ -122,9 +122,9 @@ impl Epoll {
 
 /// One receive into a buffer of the wanted size, or a small one if there is none to spare; `None` if there is
 /// no buffer at all.
-fn receive_once(pool: &Pool, endpoint: &Endpoint) -> Option<io::Result<Buffer>> {
-    let fill = |memory: &mut [u8]| sys::recv(endpoint.descriptor(), memory);
-    match endpoint.appetite.class() {
+fn receive_once(pool: &Pool, state: &SocketState) -> Option<io::Result<Buffer>> {
+    let fill = |memory: &mut [u8]| sys::recv(state.descriptor(), memory);
+    match state.recv_size.class() {
         SizeClass::Small => pool.filled(SizeClass::Small, fill),
         SizeClass::Large if pool.is_scarce() => pool.filled(SizeClass::Small, fill),
         SizeClass::Large => pool.filled(SizeClass::Large, fill).or_else(|| pool.filled(SizeClass::Small, fill)),

@@ -17,8 +17,8 @@ const CALLS_MAX: usize = 16;
 impl Epoll {
     /// Sends until all is gone, the socket is full or the quota is spent.
     pub(super) fn send(&mut self, key: Key, id: OpId) -> Next {
-        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
-        let Output::Send { chain, .. } = &mut endpoint.output else { return Next::Wait };
+        let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
+        let Output::Send { chain, .. } = &mut state.output else { return Next::Wait };
         let mut chain = chain.take();
         let before = chain.len();
         let mut next = Next::Again;
@@ -28,20 +28,20 @@ impl Epoll {
                 break;
             }
             self.counters.submissions += 1;
-            match sys::send(endpoint.descriptor(), &chain) {
+            match sys::send(state.descriptor(), &chain) {
                 Ok(count) => {
                     let is_short = count < gathered_bytes(&chain);
                     chain.advance(count);
                     if is_short {
                         // The socket's buffer is full, and the kernel owes an edge (epoll(7)).
                         self.counters.short_sends += 1;
-                        endpoint.writable = false;
+                        state.writable = false;
                         next = Next::Wait;
                         break;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    endpoint.writable = false;
+                    state.writable = false;
                     next = Next::Wait;
                     break;
                 }
@@ -57,14 +57,14 @@ impl Epoll {
             Some(fault) => Outcome::Failed(fault),
             None if chain.is_empty() => Outcome::Sent,
             None => {
-                endpoint.output = Output::Send { id, chain };
+                state.output = Output::Send { id, chain };
                 if sent > 0 {
                     self.outbox.push(id, Outcome::Progress(sent as u64));
                 }
                 return next;
             }
         };
-        endpoint.output = Output::Idle;
+        state.output = Output::Idle;
         self.outbox.finish(id, outcome);
         Next::Wait
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::{Epoll, Next, Output};
 use crate::buffer::Chain;
-use crate::driver::offload::Ticket;
+use crate::driver::offload::TaskHandle;
 use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
@@ -38,11 +38,11 @@ pub(super) struct Transfer {
     /// The file is believed to be in the page cache up to here.
     cached_until: u64,
     /// A thread is reading the next piece, or will.
-    warming: Option<Ticket>,
+    warming: Option<TaskHandle>,
 }
 
 impl Transfer {
-    pub(super) const fn warming(&self) -> Option<Ticket> {
+    pub(super) const fn warming(&self) -> Option<TaskHandle> {
         self.warming
     }
 
@@ -75,8 +75,8 @@ impl Epoll {
 
     /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
     pub(super) fn send_file(&mut self, key: Key) -> Next {
-        let Some(endpoint) = self.sockets.get_mut(key) else { return Next::Wait };
-        let Output::SendFile(mut transfer) = std::mem::take(&mut endpoint.output) else { return Next::Wait };
+        let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
+        let Output::SendFile(mut transfer) = std::mem::take(&mut state.output) else { return Next::Wait };
         let id = transfer.id;
         let before = transfer.left + transfer.head.len() as u64;
         let mut next = Next::Again;
@@ -87,10 +87,10 @@ impl Epoll {
             }
             if !transfer.head.is_empty() {
                 self.counters.submissions += 1;
-                match sys::send_before_more(endpoint.descriptor(), &transfer.head) {
+                match sys::send_before_more(state.descriptor(), &transfer.head) {
                     Ok(count) => transfer.head.advance(count),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        endpoint.writable = false;
+                        state.writable = false;
                         next = Next::Wait;
                         break;
                     }
@@ -106,10 +106,10 @@ impl Epoll {
                 let end = transfer.piece_end();
                 if !is_range_cached(transfer.file.as_fd(), transfer.offset, end) {
                     let (file, offset) = (Arc::clone(&transfer.file), transfer.offset);
-                    let ticket = self.offload.warm(id, file, (offset, end));
+                    let handle = self.offload.warm(id, file, (offset, end));
                     // Where no thread is to be had, the loop waits for the disk: better than to break off.
-                    if let Ok(ticket) = ticket {
-                        transfer.warming = Some(ticket);
+                    if let Ok(handle) = handle {
+                        transfer.warming = Some(handle);
                         next = Next::Wait;
                         break;
                     }
@@ -119,7 +119,7 @@ impl Epoll {
             let length = transfer.cached_until - transfer.offset;
             self.counters.submissions += 1;
             let (file, offset) = (transfer.file.as_fd(), transfer.offset);
-            match transfer.way.send(endpoint.descriptor(), file, offset, length as usize) {
+            match transfer.way.send(state.descriptor(), file, offset, length as usize) {
                 Ok(0) => {
                     fault = Some(Fault::FileTruncated);
                     break;
@@ -131,7 +131,7 @@ impl Epoll {
                     transfer.left -= count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    endpoint.writable = false;
+                    state.writable = false;
                     next = Next::Wait;
                     break;
                 }
@@ -147,7 +147,7 @@ impl Epoll {
             Some(fault) => Outcome::Failed(fault),
             None if transfer.left == 0 => Outcome::Sent,
             None => {
-                endpoint.output = Output::SendFile(transfer);
+                state.output = Output::SendFile(transfer);
                 if sent > 0 {
                     self.outbox.push(id, Outcome::Progress(sent));
                 }
@@ -161,8 +161,8 @@ impl Epoll {
     /// A piece was read: it is sent without asking again, or a cache that forgets quickly would keep
     /// the transfer from ever getting on.
     pub(super) fn on_warmed(&mut self, key: Key, until: u64) {
-        if let Some(endpoint) = self.sockets.get_mut(key)
-            && let Output::SendFile(transfer) = &mut endpoint.output
+        if let Some(state) = self.sockets.get_mut(key)
+            && let Output::SendFile(transfer) = &mut state.output
         {
             transfer.warming = None;
             transfer.cached_until = until;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::network::{Owner, Readable, Side, WireId, Writable};
-use super::{Descriptor, Event, Flight, Sabotage, Sim, Stream};
+use super::{Descriptor, Event, OpState, PlantedBug, Sim, Stream};
 use crate::buffer::{Buffer, SizeClass};
 use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Root, Socket};
 use crate::table::Key;
@@ -57,7 +57,7 @@ impl Sim {
         };
         self.trace.op(self.now, "deliver", outcome.name(), id, size, format_args!("{outcome:?}"));
         self.counters.completions += 1;
-        self.saboteur.pass(id, outcome, done);
+        self.bug_injector.pass(id, outcome, done);
     }
 
     fn on_recv(&mut self, key: Key, done: &mut Vec<Completion>) {
@@ -65,9 +65,9 @@ impl Sim {
         stream.recv_is_due = false;
         let Some(id) = stream.recv else { return };
         if stream.is_paused {
-            return self.tell_broken(key, id, done);
+            return self.report_broken(key, id, done);
         }
-        if self.saboteur.deaf == Some(id) {
+        if self.bug_injector.deaf == Some(id) {
             return;
         }
         if self.rng.chance(self.faults.buffer_shortages) {
@@ -82,13 +82,13 @@ impl Sim {
     fn on_pause(&mut self, id: OpId) {
         let Some(stream) = self.receiving(id) else { return };
         stream.is_paused = stream.pause_is_wanted;
-        if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+        if let Some(OpState { op: Op::Recv { socket }, .. }) = self.op_state(id) {
             self.look_at_recv(socket.0);
         }
     }
 
     /// Tells a paused receive that its connection broke, once.
-    fn tell_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+    fn report_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         if stream.is_told {
             return;
@@ -122,7 +122,7 @@ impl Sim {
                 };
                 self.notify(wire, side.other());
                 if available > buffer.len()
-                    && self.saboteur.strikes(Sabotage::SwapReceived)
+                    && self.bug_injector.strikes(PlantedBug::SwapReceived)
                     && let Some(next) = self.fill(wire, side, available - buffer.len())
                 {
                     self.emit(id, Outcome::Received(next), done);
@@ -162,7 +162,7 @@ impl Sim {
         let memory = unsafe { std::slice::from_raw_parts_mut(self.pool.address(buffer).as_ptr(), length) };
         self.wires[wire.0].read(side, memory);
         let lease = self.pool.lease(buffer, length);
-        self.saboteur.on_lease(&self.pool, buffer, length);
+        self.bug_injector.on_lease(&self.pool, buffer, length);
         Some(lease)
     }
 
@@ -180,9 +180,9 @@ impl Sim {
     fn send(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire_id, side) = (stream.wire, stream.side);
-        let Some(Some(flight)) = self.flights.get_mut(id.index()) else { return false };
-        flight.is_tried = true;
-        if let Op::Flush { .. } = flight.op {
+        let Some(Some(op_state)) = self.in_flight.get_mut(id.index()) else { return false };
+        op_state.is_tried = true;
+        if let Op::Flush { .. } = op_state.op {
             return self.flush(key, id, done);
         }
         let wire = &mut self.wires[wire_id.0];
@@ -201,7 +201,7 @@ impl Sim {
             }
         };
         let mut bounced = false;
-        let (sent, left) = match &mut flight.op {
+        let (sent, left) = match &mut op_state.op {
             Op::Send { chain, .. } => {
                 let sent = room.min(chain.len());
                 let mut rest = sent;
@@ -277,7 +277,7 @@ impl Sim {
         let (wire, side) = (&mut self.wires[stream.wire.0], stream.side);
         let arrived = wire.arrive(side, &mut self.rng);
         let outcome = match wire.writable(side) {
-            _ if wire.unacknowledged(side) == 0 || self.saboteur.strikes(Sabotage::HastyFlush) => Outcome::Done,
+            _ if wire.unacknowledged(side) == 0 || self.bug_injector.strikes(PlantedBug::HastyFlush) => Outcome::Done,
             Writable::Reset => Outcome::Failed(Fault::Os(libc::ECONNRESET)),
             Writable::Broken if wire.is_reset(side) => Outcome::Failed(Fault::Os(libc::EPIPE)),
             Writable::Broken | Writable::Room(_) => {
@@ -298,7 +298,7 @@ impl Sim {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.send = None;
         }
-        if let Some(Flight { op: Op::SendFile { file, .. }, .. }) = self.land(id)
+        if let Some(OpState { op: Op::SendFile { file, .. }, .. }) = self.land(id)
             && let Some(file) = self.open_files.get_mut(file.0)
         {
             file.users -= 1;
@@ -311,7 +311,7 @@ impl Sim {
         let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return };
         listening.is_due = false;
         let Some(id) = listening.accept else { return };
-        if listening.backlog.is_empty() {
+        if listening.unix_connect_retry.is_empty() {
             return;
         }
         if !has_free_descriptor {
@@ -336,7 +336,7 @@ impl Sim {
             return false;
         }
         let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return false };
-        let Some(wire) = listening.backlog.pop_front() else { return false };
+        let Some(wire) = listening.unix_connect_retry.pop_front() else { return false };
         let socket = self.open_stream(wire, Side::Callee);
         self.wires[wire.0].accept(socket.0);
         let is_gone = self.wires[wire.0].is_reset(Side::Callee);
@@ -380,16 +380,17 @@ impl Sim {
     }
 
     fn on_cancel(&mut self, id: OpId, done: &mut Vec<Completion>) {
-        let Some(flight) = self.flight(id) else { return };
-        match flight.op {
+        let Some(op_state) = self.op_state(id) else { return };
+        match op_state.op {
             // A breach of contract is on its way to its error.
-            _ if flight.doom.is_some_and(|doom| !matches!(doom, Fault::Os(libc::ETIMEDOUT) | Fault::Resolver(_))) => {}
+            _ if op_state.doom.is_some_and(|doom| !matches!(doom, Fault::Os(libc::ETIMEDOUT) | Fault::Resolver(_))) => {
+            }
             Op::Recv { socket } => self.cancel_recv(socket.0, id, done),
             Op::Send { socket, .. } | Op::SendFile { socket, .. } => {
-                if !flight.is_tried || self.rng.coin() {
+                if !op_state.is_tried || self.rng.coin() {
                     self.send(socket.0, id, done);
                 }
-                if self.flight(id).is_some() {
+                if self.op_state(id).is_some() {
                     self.end_send(socket.0, id, Outcome::Cancelled, done);
                 }
             }
@@ -397,11 +398,11 @@ impl Sim {
             Op::Accept { listener, .. } => {
                 let key = listener.0;
                 for _ in 0..self.rng.below(4) {
-                    if self.flight(id).is_none() || !self.accept(key, id, done) {
+                    if self.op_state(id).is_none() || !self.accept(key, id, done) {
                         break;
                     }
                 }
-                if self.flight(id).is_some() {
+                if self.op_state(id).is_some() {
                     self.end_accept(key, id, done);
                 }
             }
@@ -416,10 +417,10 @@ impl Sim {
             | Op::Remove { .. }
             | Op::List { .. }
             | Op::Compute(_) => {
-                if flight.doom.is_none() && self.rng.coin() {
+                if op_state.doom.is_none() && self.rng.coin() {
                     self.on_finish(id, done);
                 } else {
-                    if let Some(Flight {
+                    if let Some(OpState {
                         op: Op::Read { file, .. } | Op::Write { file, .. } | Op::Publish { file, .. },
                         ..
                     }) = self.land(id)
@@ -440,20 +441,20 @@ impl Sim {
 
     fn cancel_recv(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
         let is_paused = self.receiving(id).is_some_and(|stream| stream.is_paused);
-        if self.saboteur.deaf != Some(id) && !is_paused {
+        if self.bug_injector.deaf != Some(id) && !is_paused {
             for _ in 0..self.rng.below(4) {
                 if !self.receive(key, id, done) {
                     break;
                 }
             }
         }
-        if self.flight(id).is_some() {
+        if self.op_state(id).is_some() {
             self.end_recv(key, id, Outcome::Cancelled, done);
         }
     }
 
     fn on_finish(&mut self, id: OpId, done: &mut Vec<Completion>) {
-        let Some(Flight { op, doom, .. }) = self.land(id) else { return };
+        let Some(OpState { op, doom, .. }) = self.land(id) else { return };
         if let Op::Read { file, .. } | Op::Write { file, .. } | Op::Publish { file, .. } = op {
             self.put_down(file);
         }
@@ -474,8 +475,8 @@ impl Sim {
             }
             (Op::Connect { address }, None) => self.finish_connect(&address),
             (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
-            (Op::FindRoot { path, links, present }, None) => {
-                match present.map_or_else(|| Root::open_with(&path, links), Ok) {
+            (Op::FindRoot { path, symlinks, present }, None) => {
+                match present.map_or_else(|| Root::open_with(&path, symlinks), Ok) {
                     Ok(root) => Outcome::Root(root),
                     Err(error) => Outcome::Failed(Fault::from_io(&error)),
                 }
@@ -541,7 +542,7 @@ impl Sim {
                 self.notify(wire, side.other());
             }
             Some(Descriptor::Listener(listening)) => {
-                for wire in listening.backlog {
+                for wire in listening.unix_connect_retry {
                     self.wires[wire.0].close(Side::Callee, true, &mut self.rng);
                     self.notify(wire, Side::Caller);
                 }

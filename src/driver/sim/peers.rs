@@ -74,7 +74,7 @@ impl Behaviour {
     }
 
     /// Reads to the end, then sends these bytes.
-    pub fn answer(bytes: Vec<u8>) -> Self {
+    pub fn respond(bytes: Vec<u8>) -> Self {
         Self::Serve(vec![Step::ReadUntilEof, Step::Send(bytes)])
     }
 

@@ -95,7 +95,7 @@ impl Sim {
 
     fn enqueue(&mut self, listener: Key, wire: WireId) {
         if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener) {
-            listening.backlog.push_back(wire);
+            listening.unix_connect_retry.push_back(wire);
         }
         self.look_at_accept(listener);
     }

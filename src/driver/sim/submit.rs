@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Descriptor, Event, Flight, Sim, Stream};
+use super::{Descriptor, Event, OpState, Sim, Stream};
 use crate::driver::{Address, Fault, Op, OpId};
 use crate::table::Key;
 
@@ -18,7 +18,7 @@ enum Way {
 }
 
 /// What an operation leads to, or the breach of contract and the error a kernel would give.
-type Verdict = Result<Way, (&'static str, i32)>;
+type SubmitResult = Result<Way, (&'static str, i32)>;
 
 impl Sim {
     /// Takes an operation over.
@@ -34,10 +34,10 @@ impl Sim {
                 Way::Soon
             }
         };
-        if self.flights.len() <= id.index() {
-            self.flights.resize_with(id.index() + 1, || None);
+        if self.in_flight.len() <= id.index() {
+            self.in_flight.resize_with(id.index() + 1, || None);
         }
-        if let Some(previous) = self.flights[id.index()].replace(Flight { id, op, doom, is_tried: false }) {
+        if let Some(previous) = self.in_flight[id.index()].replace(OpState { id, op, doom, is_tried: false }) {
             self.violate(format!("{id} is submitted while {} is in flight", previous.id));
         }
         match way {
@@ -49,8 +49,8 @@ impl Sim {
 
     /// A cancel takes effect at some moment soon; until then the operation goes on.
     pub(super) fn cancel(&mut self, id: OpId) {
-        if let Some(flight) = self.flight(id) {
-            let name = flight.op.name();
+        if let Some(op_state) = self.op_state(id) {
+            let name = op_state.op.name();
             self.trace.op(self.now, "cancel", name, id, 0, format_args!(""));
             self.schedule_soon(Event::Cancel(id));
         }
@@ -69,7 +69,7 @@ impl Sim {
         if let Some(stream) = self.receiving(id) {
             (stream.pause_is_wanted, stream.is_paused) = (false, false);
             self.trace.op(self.now, "resume", "recv", id, 0, format_args!(""));
-            if let Some(Flight { op: Op::Recv { socket }, .. }) = self.flight(id) {
+            if let Some(OpState { op: Op::Recv { socket }, .. }) = self.op_state(id) {
                 self.look_at_recv(socket.0);
             }
         }
@@ -77,14 +77,14 @@ impl Sim {
 
     /// The stream of a receive in flight.
     pub(super) fn receiving(&mut self, id: OpId) -> Option<&mut Stream> {
-        let Op::Recv { socket } = self.flight(id)?.op else { return None };
+        let Op::Recv { socket } = self.op_state(id)?.op else { return None };
         match self.sockets.get_mut(socket.0) {
             Some(Descriptor::Stream(stream)) => Some(stream),
             Some(Descriptor::Listener(_)) | None => None,
         }
     }
 
-    fn admit(&mut self, id: OpId, op: &Op, doom: &mut Option<Fault>) -> Verdict {
+    fn admit(&mut self, id: OpId, op: &Op, doom: &mut Option<Fault>) -> SubmitResult {
         match *op {
             Op::Accept { listener, most } => self.admit_accept(id, listener.0, most),
             Op::Recv { socket } => self.admit_recv(id, socket.0),
@@ -156,7 +156,7 @@ impl Sim {
         }
     }
 
-    fn admit_accept(&mut self, id: OpId, key: Key, most: u32) -> Verdict {
+    fn admit_accept(&mut self, id: OpId, key: Key, most: u32) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Listener(listening)) if listening.is_closing => Err(("being closed", libc::EBADF)),
             Some(Descriptor::Listener(listening)) if listening.accept.is_some() => {
@@ -173,7 +173,7 @@ impl Sim {
         }
     }
 
-    fn admit_recv(&mut self, id: OpId, key: Key) -> Verdict {
+    fn admit_recv(&mut self, id: OpId, key: Key) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
             Some(Descriptor::Stream(stream)) if stream.recv.is_some() => Err(("a second recv", libc::EBUSY)),
@@ -188,7 +188,7 @@ impl Sim {
         }
     }
 
-    fn admit_send(&mut self, id: OpId, key: Key) -> Verdict {
+    fn admit_send(&mut self, id: OpId, key: Key) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
             Some(Descriptor::Stream(stream)) if stream.send.is_some() => Err(("a send is in flight", libc::EBUSY)),
@@ -202,7 +202,7 @@ impl Sim {
         }
     }
 
-    fn admit_close(&mut self, key: Key) -> Verdict {
+    fn admit_close(&mut self, key: Key) -> SubmitResult {
         let (is_closing, is_busy) = match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) => {
                 (&mut stream.is_closing, stream.recv.is_some() || stream.send.is_some())

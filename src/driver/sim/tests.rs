@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::buffer::Chain;
 use crate::driver::{Fault, Outcome, Root, Token, UnixPath};
-use crate::tcp::{Connection, ConnectionTokens, End, Listener, Manner, Pipe, relay};
+use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Listener, Pipe, relay};
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8004);
 const PIPE_BYTES_MAX: usize = 32 << 10;
@@ -72,7 +72,7 @@ impl Echo {
             let is_broken =
                 matches!(connection.reader.end(), Some(End::Failed(_))) || connection.writer.fault().is_some();
             if is_broken || connection.writer.is_finished() || !self.is_accepting {
-                connection.close(Manner::Orderly, &mut self.ops);
+                connection.close(CloseKind::Fin, &mut self.ops);
             } else {
                 relay(&mut connection.reader, pipe, &mut connection.writer, PIPE_BYTES_MAX, &mut self.ops);
             }
@@ -135,10 +135,10 @@ fn world(seed: u64, faults: Faults) -> (Sim, Socket, Vec<PeerId>) {
 }
 
 /// One whole run; alarms about the bytes included.
-fn run_seed(seed: u64, faults: Faults, sabotage: Option<(Sabotage, u32)>) -> (Sim, Vec<String>) {
+fn run_seed(seed: u64, faults: Faults, planted_bug: Option<(PlantedBug, u32)>) -> (Sim, Vec<String>) {
     let (mut sim, socket, clients) = world(seed, faults);
-    if let Some((sabotage, occasions)) = sabotage {
-        sim.sabotage(sabotage, occasions);
+    if let Some((planted_bug, occasions)) = planted_bug {
+        sim.plant_bug(planted_bug, occasions);
     }
     let mut alarms = run(&mut sim, socket);
     for client in clients {
@@ -169,28 +169,28 @@ fn a_seed_decides_everything() {
 
 #[test]
 fn each_planted_bug_sets_an_alarm_off() {
-    let bugs = [Sabotage::LoseFinal, Sabotage::RepeatFinal, Sabotage::SwapReceived, Sabotage::OverwriteLeased];
-    for sabotage in bugs {
+    let bugs = [PlantedBug::LoseFinal, PlantedBug::RepeatFinal, PlantedBug::SwapReceived, PlantedBug::OverwriteLeased];
+    for planted_bug in bugs {
         let mut strikes = 0;
         for seed in 0..40 {
-            let (sim, alarms) = run_seed(seed, Faults::none(), Some((sabotage, seed as u32 % 5)));
-            assert_eq!(sim.is_sabotaged(), !alarms.is_empty(), "seed {seed}: {sabotage:?}, {alarms:?}");
-            strikes += u32::from(sim.is_sabotaged());
+            let (sim, alarms) = run_seed(seed, Faults::none(), Some((planted_bug, seed as u32 % 5)));
+            assert_eq!(sim.has_planted_bug(), !alarms.is_empty(), "seed {seed}: {planted_bug:?}, {alarms:?}");
+            strikes += u32::from(sim.has_planted_bug());
         }
-        assert!(strikes >= 20, "{sabotage:?} struck only {strikes} times");
+        assert!(strikes >= 20, "{planted_bug:?} struck only {strikes} times");
     }
 }
 
 #[test]
 fn a_forgotten_rearm_is_a_stall() {
-    let (sim, alarms) = run_seed(3, Faults::none(), Some((Sabotage::ForgetRearm, 0)));
-    assert!(sim.is_sabotaged() && alarms.iter().any(|alarm| alarm == "stalled"), "{alarms:?}");
+    let (sim, alarms) = run_seed(3, Faults::none(), Some((PlantedBug::ForgetRearm, 0)));
+    assert!(sim.has_planted_bug() && alarms.iter().any(|alarm| alarm == "stalled"), "{alarms:?}");
 }
 
 #[test]
 #[should_panic = "leased"]
 fn the_pool_notices_a_double_free() {
-    run_seed(3, Faults::none(), Some((Sabotage::DoubleFree, 0)));
+    run_seed(3, Faults::none(), Some((PlantedBug::DoubleFree, 0)));
 }
 
 /// Submits operations one at a time and collects what comes of them.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
-use super::flight::Accepting;
+use super::in_flight::Accepting;
 use super::{Uring, Work};
 use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Peer, Socket, Time, shortage, sys};
@@ -69,12 +69,12 @@ enum Next {
 
 impl Uring {
     pub(super) fn start_accept(&mut self, id: OpId, listener: Socket, most: u32) {
-        let Some(endpoint) = self.sockets.get_mut(listener.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.receiving.is_some() {
+        let Some(state) = self.sockets.get_mut(listener.0) else { return self.reject(id, libc::EBADF) };
+        if state.receiving.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        endpoint.receiving = Some(id);
-        self.flights.insert(id, Work::Accept(Box::new(Accepting { listener: listener.0, left: most, failures: 0 })));
+        state.receiving = Some(id);
+        self.in_flight.insert(id, Work::Accept(Box::new(Accepting { listener: listener.0, left: most, failures: 0 })));
         self.arm_accept(id);
     }
 
@@ -95,7 +95,7 @@ impl Uring {
     }
 
     fn accepting(&mut self, id: OpId) -> Option<&mut Accepting> {
-        match &mut self.flights.get_mut(id)?.work {
+        match &mut self.in_flight.get_mut(id)?.work {
             Work::Accept(accepting) => Some(accepting),
             _ => None,
         }
@@ -142,8 +142,8 @@ impl Uring {
                 break;
             }
             let Some(listener) = self.accepting(id).map(|accepting| accepting.listener) else { return };
-            let Some(endpoint) = self.sockets.get(listener) else { return };
-            match sys::accept_from(endpoint.socket.as_fd(), sys::Waiting::Allowed) {
+            let Some(state) = self.sockets.get(listener) else { return };
+            match sys::accept_from(state.socket.as_fd(), sys::Waiting::Allowed) {
                 Ok((socket, peer)) => {
                     self.deliver(id, socket, peer);
                     self.count_accepted(id, false);
@@ -159,7 +159,7 @@ impl Uring {
     }
 
     fn deliver(&mut self, id: OpId, socket: OwnedFd, peer: Peer) {
-        self.send_room.bound(socket.as_fd(), self.sockets.len());
+        self.notsent_lowat.bound(socket.as_fd(), self.sockets.len());
         let socket = self.insert(socket);
         self.emit(id, Outcome::Accepted { socket, peer });
     }
@@ -195,7 +195,7 @@ impl Uring {
             }
             Next::Pause => {
                 if let Fault::Os(code) = fault {
-                    shortage::tell_accept_paused(&io::Error::from_raw_os_error(code));
+                    shortage::warn_accept_paused(&io::Error::from_raw_os_error(code));
                 }
                 self.counters.accept_pauses += 1;
                 self.paused.accepts.push(id);
@@ -211,13 +211,13 @@ impl Uring {
 
     /// Counts a connection; if enough have come, or so few are left that they are to be taken one by one, it ends.
     fn count_accepted(&mut self, id: OpId, is_multishot: bool) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Accept(accepting) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Accept(accepting) = &mut op_state.work else { return };
         accepting.failures = 0;
         accepting.left = accepting.left.saturating_sub(1);
         let left_min = if is_multishot { MULTISHOT_LEFT_MIN } else { 0 };
-        if accepting.left <= left_min && !flight.is_cancelled {
-            flight.is_cancelled = true;
+        if accepting.left <= left_min && !op_state.is_cancelled {
+            op_state.is_cancelled = true;
             if is_multishot {
                 let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(super::CANCEL);
                 // SAFETY: the entry points to nothing.
@@ -229,15 +229,15 @@ impl Uring {
     /// Has everybody else who waits on the listening socket look for what came meanwhile.
     fn wake_fellow_listeners(&mut self, id: OpId) {
         let Some(listener) = self.accepting(id).map(|accepting| accepting.listener) else { return };
-        if let Some(endpoint) = self.sockets.get(listener)
-            && let Err(error) = sys::wake_waiters(endpoint.socket.as_fd())
+        if let Some(state) = self.sockets.get(listener)
+            && let Err(error) = sys::wake_waiters(state.socket.as_fd())
         {
             tracing::debug!(op = %id, %error, "others who accept on the same socket were not woken");
         }
     }
 
     pub(super) fn is_cancelled(&mut self, id: OpId) -> bool {
-        self.flights.get_mut(id).is_some_and(|flight| flight.is_cancelled)
+        self.in_flight.get_mut(id).is_some_and(|op_state| op_state.is_cancelled)
     }
 
     /// Lets every paused accept try again.
@@ -245,7 +245,7 @@ impl Uring {
         self.paused.until = None;
         for id in std::mem::take(&mut self.paused.accepts) {
             // It may have been cancelled meanwhile.
-            if self.flights.get_mut(id).is_some_and(|flight| !flight.is_in_kernel) {
+            if self.in_flight.get_mut(id).is_some_and(|op_state| !op_state.is_in_kernel) {
                 self.arm_accept(id);
             }
         }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use io_uring::{opcode, types};
 
 use super::{Uring, Work};
-use crate::driver::flush::Standing;
+use crate::driver::flush::FlushStatus;
 use crate::driver::{Driver, Fault, Feature, File, OpId, Outcome, Socket, Time, sys};
 
 impl Uring {
     pub(super) fn shut_down(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.sending.is_some() {
+        let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
+        if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
         // Directly: the ring would hand it to a kernel worker thread.
-        let outcome = match sys::shutdown_write(endpoint.socket.as_fd()) {
+        let outcome = match sys::shutdown_write(state.socket.as_fd()) {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
         };
@@ -24,18 +24,18 @@ impl Uring {
     }
 
     pub(super) fn start_flush(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.sending.is_some() {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        match Standing::of(endpoint.socket.as_fd()) {
-            Standing::Left(left) => {
-                endpoint.sending = Some(id);
-                self.flights.insert(id, Work::Flush { socket: socket.0 });
+        match FlushStatus::of(state.socket.as_fd()) {
+            FlushStatus::Left(left) => {
+                state.sending = Some(id);
+                self.in_flight.insert(id, Work::Flush { socket: socket.0 });
                 self.flushes.add(id, socket.0, left, self.now());
             }
-            standing @ (Standing::Arrived | Standing::Broken(_)) => {
-                if let Some(outcome) = standing.outcome() {
+            flush_status @ (FlushStatus::Arrived | FlushStatus::Broken(_)) => {
+                if let Some(outcome) = flush_status.outcome() {
                     self.emit(id, outcome);
                 }
             }
@@ -44,20 +44,20 @@ impl Uring {
 
     pub(super) fn ask_for_flushes(&mut self, now: Time) {
         let sockets = &self.sockets;
-        let standing_of = |key| {
-            let gone = Standing::Broken(Fault::Os(libc::EBADF));
-            sockets.get(key).map_or(gone, |endpoint| Standing::of(endpoint.socket.as_fd()))
+        let flush_status_of = |key| {
+            let gone = FlushStatus::Broken(Fault::Os(libc::EBADF));
+            sockets.get(key).map_or(gone, |state| FlushStatus::of(state.socket.as_fd()))
         };
-        for (id, _, outcome) in self.flushes.ask(now, standing_of) {
+        for (id, _, outcome) in self.flushes.ask(now, flush_status_of) {
             if outcome.is_final() { self.finish(id, outcome) } else { self.emit(id, outcome) }
         }
     }
 
     pub(super) fn reset(&mut self, id: OpId, socket: Socket) {
-        let lost = self.sockets.get(socket.0).map(|endpoint| {
-            let lost = sys::unacknowledged(endpoint.socket.as_fd()).unwrap_or(0);
+        let lost = self.sockets.get(socket.0).map(|state| {
+            let lost = sys::unacknowledged(state.socket.as_fd()).unwrap_or(0);
             // A unix socket has no such option, and its close is as abrupt as it gets.
-            let _ = sys::reset_on_close(endpoint.socket.as_fd());
+            let _ = sys::reset_on_close(state.socket.as_fd());
             u32::try_from(lost).unwrap_or(u32::MAX)
         });
         self.let_go(id, socket, lost);
@@ -68,12 +68,12 @@ impl Uring {
     }
 
     fn let_go(&mut self, id: OpId, socket: Socket, lost: Option<u32>) {
-        let Some(endpoint) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
+        let Some(state) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
         debug_assert!(
-            endpoint.receiving.is_none() && endpoint.sending.is_none(),
-            "promise 6: {socket:?} is closed while {endpoint:?}"
+            state.receiving.is_none() && state.sending.is_none(),
+            "promise 6: {socket:?} is closed while {state:?}"
         );
-        self.close_descriptor(id, endpoint.socket, lost);
+        self.close_descriptor(id, state.socket, lost);
     }
 
     pub(super) fn close_file(&mut self, id: OpId, file: File) {
@@ -89,7 +89,7 @@ impl Uring {
         if self.features.has(Feature::RingClose) {
             let descriptor = descriptor.into_raw_fd();
             let entry = opcode::Close::new(types::Fd(descriptor)).build();
-            self.flights.insert(id, Work::Close { descriptor, lost });
+            self.in_flight.insert(id, Work::Close { descriptor, lost });
             // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
             unsafe { self.submit(id, entry) };
         } else {

@@ -7,12 +7,12 @@ use io_uring::{opcode, types};
 use socket2::SockAddr;
 
 use super::{Uring, Work};
-use crate::driver::backlog::FullBacklogs;
+use crate::driver::unix_connect_retry::UnixConnectRetries;
 use crate::driver::{Address, Driver, Fault, Feature, OpId, Outcome, Time, sys};
 
 /// A connect in flight.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(super) struct ConnectAttempt {
     socket: OwnedFd,
     address: Address,
     /// Boxed, since the kernel reads it where it is. `None`: a poll tells when `connect(2)` is over.
@@ -23,8 +23,8 @@ impl Uring {
     pub(super) fn start_connect(&mut self, id: OpId, address: Address) {
         let begin = if self.features.has(Feature::RingConnect) { by_ring } else { by_call };
         let attempt = match begin(&address) {
-            Ok((socket, name)) => Attempt { socket, address, name },
-            Err(error) if FullBacklogs::is_meant_by(&error, &address) => return self.connect_later(id, address),
+            Ok((socket, name)) => ConnectAttempt { socket, address, name },
+            Err(error) if UnixConnectRetries::is_meant_by(&error, &address) => return self.connect_later(id, address),
             Err(error) => return self.emit(id, Outcome::Failed(Fault::from_io(&error))),
         };
         let descriptor = types::Fd(attempt.socket.as_raw_fd());
@@ -32,15 +32,15 @@ impl Uring {
             Some(name) => opcode::Connect::new(descriptor, name.as_ptr().cast(), name.len()).build(),
             None => opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build(),
         };
-        self.flights.insert(id, Work::Connect(Box::new(attempt)));
+        self.in_flight.insert(id, Work::Connect(Box::new(attempt)));
         // SAFETY: the boxed address belongs to the flight, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 
     pub(super) fn on_connect(&mut self, id: OpId, result: i32) {
-        let Some(mut flight) = self.flights.remove(id) else { return };
-        let Work::Connect(attempt) = std::mem::replace(&mut flight.work, Work::ConnectLater) else { return };
-        let Attempt { socket, address, name } = *attempt;
+        let Some(mut op_state) = self.in_flight.remove(id) else { return };
+        let Work::Connect(attempt) = std::mem::replace(&mut op_state.work, Work::ConnectLater) else { return };
+        let ConnectAttempt { socket, address, name } = *attempt;
         let connected = match (result, name) {
             (0.., Some(_)) => Ok(()),
             (0.., None) => sys::take_error(socket.as_fd()),
@@ -49,15 +49,15 @@ impl Uring {
         // From here on the ring works with it.
         let outcome = match connected.and_then(|()| sys::set_blocking(socket.as_fd())) {
             Ok(()) => {
-                self.send_room.bound(socket.as_fd(), self.sockets.len());
+                self.notsent_lowat.bound(socket.as_fd(), self.sockets.len());
                 Outcome::Connected(self.insert(socket))
             }
             Err(error) => {
                 drop(socket);
                 self.on_descriptor_closed();
-                if flight.is_cancelled {
+                if op_state.is_cancelled {
                     Outcome::Cancelled
-                } else if FullBacklogs::is_meant_by(&error, &address) {
+                } else if UnixConnectRetries::is_meant_by(&error, &address) {
                     return self.connect_later(id, address);
                 } else {
                     Outcome::Failed(Fault::from_io(&error))
@@ -68,15 +68,15 @@ impl Uring {
     }
 
     fn connect_later(&mut self, id: OpId, address: Address) {
-        self.flights.insert(id, Work::ConnectLater);
-        self.backlogs.add(id, address, self.now());
+        self.in_flight.insert(id, Work::ConnectLater);
+        self.unix_connect_retries.add(id, address, self.now());
     }
 
     /// Lets those try again who found a backlog full a while ago.
     pub(super) fn retry_connects(&mut self, now: Time) {
-        for (id, address) in self.backlogs.take_due(now) {
+        for (id, address) in self.unix_connect_retries.take_due(now) {
             // It may have been cancelled meanwhile.
-            if self.flights.remove(id).is_some() {
+            if self.in_flight.remove(id).is_some() {
                 self.start_connect(id, address);
             }
         }

@@ -45,13 +45,13 @@ impl Uring {
         }
         let how = how(&root, if known_regular { sys::OPEN_FLAGS } else { sys::LOOK_FLAGS });
         let opening = Box::new(Opening { root, path, how, is_look: !known_regular });
-        self.flights.insert(id, Work::Open(opening));
+        self.in_flight.insert(id, Work::Open(opening));
         self.submit_open(id);
     }
 
     fn submit_open(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Open(opening) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Open(opening) = &mut op_state.work else { return };
         let descriptor = types::Fd(opening.root.directory().as_raw_fd());
         let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
         // SAFETY: path and manner belong to the flight, which lives until the completion.
@@ -83,8 +83,8 @@ impl Uring {
 
     /// Whether that was a look; from now on it is the opening.
     fn was_look(&mut self, id: OpId) -> bool {
-        let Some(flight) = self.flights.get_mut(id) else { return false };
-        let Work::Open(opening) = &mut flight.work else { return false };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return false };
+        let Work::Open(opening) = &mut op_state.work else { return false };
         opening.how = how(&opening.root, sys::OPEN_FLAGS);
         std::mem::replace(&mut opening.is_look, false)
     }
@@ -92,7 +92,7 @@ impl Uring {
     /// It may succeed where waiting does no harm: a rename beside the look-up confused it (`EAGAIN`, openat2(2)), or the
     /// kernel could start no thread for it (`ECANCELED`, which nobody has asked for).
     fn open_again(&mut self, id: OpId) {
-        if let Some(Work::Open(opening)) = self.flights.remove(id).map(|flight| flight.work) {
+        if let Some(Work::Open(opening)) = self.in_flight.remove(id).map(|op_state| op_state.work) {
             let Opening { root, path, is_look, .. } = *opening;
             self.open_off_the_loop(id, root, path, !is_look);
         }
@@ -101,13 +101,13 @@ impl Uring {
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
         let reading = Reading { file, bytes: vec![0; length], filled: 0, offset };
-        self.flights.insert(id, Work::Read(Box::new(reading)));
+        self.in_flight.insert(id, Work::Read(Box::new(reading)));
         self.submit_read(id);
     }
 
     fn submit_read(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Read(reading) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Read(reading) = &mut op_state.work else { return };
         let Reading { file, bytes, filled, offset } = &mut **reading;
         let rest = &mut bytes[*filled..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
@@ -121,9 +121,9 @@ impl Uring {
     }
 
     pub(super) fn on_read(&mut self, id: OpId, result: i32) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let is_cancelled = flight.is_cancelled;
-        let Work::Read(reading) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let is_cancelled = op_state.is_cancelled;
+        let Work::Read(reading) = &mut op_state.work else { return };
         let Reading { file, bytes, filled, offset } = &mut **reading;
         match usize::try_from(result) {
             Ok(count) => {
@@ -140,7 +140,7 @@ impl Uring {
                 libc::EINTR | libc::EAGAIN => self.submit_read(id),
                 code if errno::is_worth_another_try(code) && !is_cancelled => {
                     let (file, bytes, offset) = (Arc::clone(file), std::mem::take(bytes), *offset);
-                    drop(self.flights.remove(id));
+                    drop(self.in_flight.remove(id));
                     self.read_off_the_loop(id, file, bytes, offset);
                 }
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
@@ -150,13 +150,13 @@ impl Uring {
 
     pub(super) fn start_write(&mut self, id: OpId, file: File, offset: u64, bytes: Vec<u8>) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        self.flights.insert(id, Work::Write(Box::new(Writing { file, bytes, written: 0, offset })));
+        self.in_flight.insert(id, Work::Write(Box::new(Writing { file, bytes, written: 0, offset })));
         self.submit_write(id);
     }
 
     fn submit_write(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Write(writing) = &flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Write(writing) = &op_state.work else { return };
         let Writing { file, bytes, written, offset } = &**writing;
         let rest = &bytes[*written..];
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
@@ -168,9 +168,9 @@ impl Uring {
     }
 
     pub(super) fn on_write(&mut self, id: OpId, result: i32) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let is_cancelled = flight.is_cancelled;
-        let Work::Write(writing) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let is_cancelled = op_state.is_cancelled;
+        let Work::Write(writing) = &mut op_state.work else { return };
         match usize::try_from(result) {
             // Not in write(2)'s power for a regular file; it would be tried for ever.
             Ok(0) => self.finish(id, Outcome::Failed(Fault::Os(libc::EIO))),
@@ -188,7 +188,7 @@ impl Uring {
                     let file = Arc::clone(&writing.file);
                     let (bytes, written, offset) =
                         (std::mem::take(&mut writing.bytes), writing.written, writing.offset);
-                    drop(self.flights.remove(id));
+                    drop(self.in_flight.remove(id));
                     self.write_off_the_loop(id, file, (bytes, written), offset);
                 }
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
@@ -198,5 +198,5 @@ impl Uring {
 }
 
 fn how(root: &Root, flags: i32) -> OpenHow {
-    OpenHow::new().flags(flags as u64).resolve(sys::open_resolve(root.links()))
+    OpenHow::new().flags(flags as u64).resolve(sys::open_resolve(root.symlinks()))
 }

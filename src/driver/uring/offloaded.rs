@@ -6,38 +6,44 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Uring, Work};
-use crate::driver::offload::Ticket;
-use crate::driver::offloaded::{Answer, Answered};
-use crate::driver::{Computation, Fault, File, Links, OpId, Outcome, Root, find_root, resolve};
+use crate::driver::offload::TaskHandle;
+use crate::driver::offloaded::{OffloadOutput, OffloadResult};
+use crate::driver::{Computation, Fault, File, OpId, Outcome, Root, SymlinkPolicy, find_root, resolve};
 
 impl Uring {
     pub(super) fn start_resolve(&mut self, id: OpId, host: &str, port: u16) {
         if let Some(address) = resolve::literal(host, port) {
             return self.emit(id, Outcome::Resolved(vec![address]));
         }
-        let ticket = self.offload.look_up(id, host, port);
-        self.offloaded(id, ticket);
+        let handle = self.offload.look_up(id, host, port);
+        self.offloaded(id, handle);
     }
 
-    pub(super) fn start_find_root(&mut self, id: OpId, path: Arc<Path>, links: Links, present: Option<Arc<Root>>) {
+    pub(super) fn start_find_root(
+        &mut self,
+        id: OpId,
+        path: Arc<Path>,
+        symlinks: SymlinkPolicy,
+        present: Option<Arc<Root>>,
+    ) {
         match present {
             // Not through the ring: a direct call that never waits is cheaper than an entry.
             Some(root) if find_root::leads_to(&path, &root) => self.emit(id, Outcome::Root(root)),
             present => {
-                let ticket = self.offload.find_root(id, path, links, present);
-                self.offloaded(id, ticket);
+                let handle = self.offload.find_root(id, path, symlinks, present);
+                self.offloaded(id, handle);
             }
         }
     }
 
     pub(super) fn open_off_the_loop(&mut self, id: OpId, root: Arc<Root>, path: CString, known_regular: bool) {
-        let ticket = self.offload.open(id, root, path, known_regular);
-        self.offloaded(id, ticket);
+        let handle = self.offload.open(id, root, path, known_regular);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, bytes: Vec<u8>, offset: u64) {
-        let ticket = self.offload.read(id, file, bytes, offset);
-        self.offloaded(id, ticket);
+        let handle = self.offload.read(id, file, bytes, offset);
+        self.offloaded(id, handle);
     }
 
     /// Writes what a ring's write has not written yet.
@@ -48,23 +54,23 @@ impl Uring {
         (bytes, done): (Vec<u8>, usize),
         offset: u64,
     ) {
-        let ticket = self.offload.write(id, file, (bytes, done), offset);
-        self.offloaded(id, ticket);
+        let handle = self.offload.write(id, file, (bytes, done), offset);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_list(&mut self, id: OpId, root: Arc<Root>, path: CString) {
-        let ticket = self.offload.list(id, root, path);
-        self.offloaded(id, ticket);
+        let handle = self.offload.list(id, root, path);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_compute(&mut self, id: OpId, computation: Computation) {
-        let ticket = self.offload.compute(id, computation);
-        self.offloaded(id, ticket);
+        let handle = self.offload.compute(id, computation);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_create(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        let ticket = self.offload.create(id, root, name);
-        self.offloaded(id, ticket);
+        let handle = self.offload.create(id, root, name);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_publish(
@@ -76,34 +82,34 @@ impl Uring {
         replaces: bool,
     ) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        let ticket = self.offload.publish(id, root, file, names, replaces);
-        self.offloaded(id, ticket);
+        let handle = self.offload.publish(id, root, file, names, replaces);
+        self.offloaded(id, handle);
     }
 
     pub(super) fn start_remove(&mut self, id: OpId, root: Arc<Root>, name: CString) {
-        let ticket = self.offload.remove(id, root, name);
-        self.offloaded(id, ticket);
+        let handle = self.offload.remove(id, root, name);
+        self.offloaded(id, handle);
     }
 
     /// Notes where an operation waits for its answer; one that found no place there has failed.
-    fn offloaded(&mut self, id: OpId, ticket: Result<Ticket, Fault>) {
-        match ticket {
-            Ok(ticket) => self.flights.insert(id, Work::Offloaded(Box::new(ticket))),
+    fn offloaded(&mut self, id: OpId, handle: Result<TaskHandle, Fault>) {
+        match handle {
+            Ok(handle) => self.in_flight.insert(id, Work::Offloaded(Box::new(handle))),
             Err(fault) => self.emit(id, Outcome::Failed(fault)),
         }
     }
 
     /// Takes what the threads have ready.
-    pub(super) fn collect_answers(&mut self) {
-        for Answer { id, result } in self.offload.results() {
-            match (result, self.flights.get_mut(id).is_some()) {
-                (Answered::Warmed(until), _) => self.on_warmed(id, until),
+    pub(super) fn collect_results(&mut self) {
+        for OffloadResult { id, result } in self.offload.results() {
+            match (result, self.in_flight.get_mut(id).is_some()) {
+                (OffloadOutput::Warmed(until), _) => self.on_warmed(id, until),
                 (result, true) => {
                     if let Some(outcome) = result.into_outcome(&mut self.files) {
                         self.finish(id, outcome);
                     }
                 }
-                (Answered::Opened(result), false) => {
+                (OffloadOutput::Opened(result), false) => {
                     drop(result);
                     self.on_descriptor_closed();
                 }

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
 
-use super::{Appetite, Uring, Work};
+use super::{RecvSize, Uring, Work};
 use crate::buffer::{Buffer, SizeClass};
 use crate::driver::{Fault, Feature, OpId, Outcome, Socket, shortage, sys};
 
@@ -62,22 +62,22 @@ pub(super) enum Arming {
 
 impl Uring {
     pub(super) fn start_recv(&mut self, id: OpId, socket: Socket) {
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.receiving.is_some() {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if state.receiving.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        endpoint.receiving = Some(id);
-        self.flights.insert(id, Work::Recv { socket: socket.0, arming: Arming::Queued });
+        state.receiving = Some(id);
+        self.in_flight.insert(id, Work::Recv { socket: socket.0, arming: Arming::Queued });
         self.queue_or_arm(id);
     }
 
     /// Queues a receive that the machines may not want any more when they have acted on what came before: one of bulk, and
     /// any while buffers are scarce. Submits any other at once.
     fn queue_or_arm(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { socket, arming } = &mut flight.work else { return };
-        let Some(endpoint) = self.sockets.get(*socket) else { return };
-        if endpoint.appetite.class() == SizeClass::Large && self.large.is_some() || self.pool.is_scarce() {
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &mut op_state.work else { return };
+        let Some(state) = self.sockets.get(*socket) else { return };
+        if state.recv_size.class() == SizeClass::Large && self.large.is_some() || self.pool.is_scarce() {
             *arming = Arming::Queued;
             self.queued_receives.push_back(id);
         } else {
@@ -100,7 +100,7 @@ impl Uring {
     }
 
     fn arming_of(&mut self, id: OpId) -> Option<Arming> {
-        match self.flights.get_mut(id)?.work {
+        match self.in_flight.get_mut(id)?.work {
             Work::Recv { arming, .. } => Some(arming),
             _ => None,
         }
@@ -108,12 +108,12 @@ impl Uring {
 
     /// Submits the receive that suits the socket now.
     fn arm_recv(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { socket, arming } = &mut flight.work else { return };
-        let Some(endpoint) = self.sockets.get(*socket) else { return };
-        let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &mut op_state.work else { return };
+        let Some(state) = self.sockets.get(*socket) else { return };
+        let descriptor = types::Fd(state.socket.as_raw_fd());
         let is_scarce = self.pool.is_scarce();
-        let entry = match (endpoint.appetite.class(), &self.small, &self.large) {
+        let entry = match (state.recv_size.class(), &self.small, &self.large) {
             (SizeClass::Large, _, Some(large)) if !is_scarce => {
                 *arming = Arming::Once(SizeClass::Large);
                 receive_once(descriptor, self.pool.size(SizeClass::Large), large.group())
@@ -137,8 +137,8 @@ impl Uring {
     }
 
     pub(super) fn on_recv(&mut self, id: OpId, result: i32, flags: u32) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { arming, .. } = flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = op_state.work else { return };
         let is_last = !cqueue::more(flags);
         match arming {
             Arming::Readiness => return self.on_readable(id, result),
@@ -185,11 +185,11 @@ impl Uring {
     }
 
     pub(super) fn pause(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { arming, .. } = flight.work else { return };
-        flight.is_paused = true;
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = op_state.work else { return };
+        op_state.is_paused = true;
         match arming {
-            Arming::Stream | Arming::Once(_) | Arming::Readiness if flight.is_in_kernel => self.cancel_entry(id),
+            Arming::Stream | Arming::Once(_) | Arming::Readiness if op_state.is_in_kernel => self.cancel_entry(id),
             Arming::Starving | Arming::Queued => self.park(id),
             // It comes to its end already, and sees then what is wanted.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
@@ -198,13 +198,13 @@ impl Uring {
     }
 
     pub(super) fn resume(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { arming, .. } = flight.work else { return };
-        if !std::mem::replace(&mut flight.is_paused, false) {
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = op_state.work else { return };
+        if !std::mem::replace(&mut op_state.is_paused, false) {
             return;
         }
         match arming {
-            Arming::Watching if flight.is_in_kernel => self.cancel_entry(id),
+            Arming::Watching if op_state.is_in_kernel => self.cancel_entry(id),
             Arming::Parked | Arming::Watching | Arming::Told => self.queue_or_arm(id),
             // What it waited with has not ended yet.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
@@ -215,8 +215,8 @@ impl Uring {
     /// Nothing is received for now. A relay that is full resumes as soon as its bytes are sent, so the kernel is bothered
     /// with a pause only if it lasts.
     fn park(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { arming, .. } = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { arming, .. } = &mut op_state.work else { return };
         *arming = Arming::Parked;
         self.parked.push_back((id, self.counters.enters));
     }
@@ -238,11 +238,11 @@ impl Uring {
     ///
     /// The kernel adds the peer's end to whatever is polled for. It is told of once, since the poll goes on.
     fn watch_errors(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Recv { socket, arming } = &mut flight.work else { return };
-        let Some(endpoint) = self.sockets.get(*socket) else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Recv { socket, arming } = &mut op_state.work else { return };
+        let Some(state) = self.sockets.get(*socket) else { return };
         *arming = Arming::Watching;
-        let entry = opcode::PollAdd::new(types::Fd(endpoint.socket.as_raw_fd()), 0).multi(true).build();
+        let entry = opcode::PollAdd::new(types::Fd(state.socket.as_raw_fd()), 0).multi(true).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.submit(id, entry) };
     }
@@ -260,8 +260,8 @@ impl Uring {
             return self.go_on(id, Arming::Watching);
         }
         if is_over || (result < 0 && result != -libc::ECANCELED) {
-            if let Some(flight) = self.flights.get_mut(id)
-                && let Work::Recv { arming, .. } = &mut flight.work
+            if let Some(op_state) = self.in_flight.get_mut(id)
+                && let Work::Recv { arming, .. } = &mut op_state.work
             {
                 *arming = Arming::Told;
             }
@@ -271,14 +271,14 @@ impl Uring {
     }
 
     fn is_paused(&mut self, id: OpId) -> bool {
-        self.flights.get_mut(id).is_some_and(|flight| flight.is_paused)
+        self.in_flight.get_mut(id).is_some_and(|op_state| op_state.is_paused)
     }
 
     /// What has gone wrong with a receive's connection; asking clears it.
     fn error_of(&mut self, id: OpId) -> Option<Fault> {
-        let Work::Recv { socket, .. } = self.flights.get_mut(id)?.work else { return None };
-        let endpoint = self.sockets.get(socket)?;
-        sys::take_error(endpoint.socket.as_fd()).err().map(|error| Fault::from_io(&error))
+        let Work::Recv { socket, .. } = self.in_flight.get_mut(id)?.work else { return None };
+        let state = self.sockets.get(socket)?;
+        sys::take_error(state.socket.as_fd()).err().map(|error| Fault::from_io(&error))
     }
 
     fn finish_recv(&mut self, id: OpId, outcome: Outcome, is_last: bool) {
@@ -288,7 +288,7 @@ impl Uring {
 
     /// Takes over the buffer that a completion names.
     pub(super) fn take_buffer(&mut self, id: OpId, index: u16, length: usize) -> Option<Buffer> {
-        let Work::Recv { arming, .. } = self.flights.get_mut(id)?.work else { return None };
+        let Work::Recv { arming, .. } = self.in_flight.get_mut(id)?.work else { return None };
         let ring = match arming {
             Arming::Once(SizeClass::Large) => self.large.as_mut()?,
             Arming::Stream | Arming::Switching | Arming::Once(SizeClass::Small) => self.small.as_mut()?,
@@ -309,21 +309,21 @@ impl Uring {
     /// Notes how much came. A stream that has become bulk is cancelled, to be armed again with large buffers, and any stream
     /// while buffers are scarce, to be armed again for one at a time.
     fn learn(&mut self, id: OpId, length: usize, is_last: bool) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let is_unwanted = flight.is_cancelled || flight.is_paused;
-        let Work::Recv { socket, arming } = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let is_unwanted = op_state.is_cancelled || op_state.is_paused;
+        let Work::Recv { socket, arming } = &mut op_state.work else { return };
         if *arming == Arming::Switching {
             // What a stream delivers until it is cancelled fills small buffers, and would seem to ask for them.
             return;
         }
-        let Some(endpoint) = self.sockets.get_mut(*socket) else { return };
-        let before = endpoint.appetite.class();
-        endpoint.appetite = endpoint.appetite.after(length, self.pool.size(SizeClass::Small));
-        let mut is_promoted = before == SizeClass::Small && endpoint.appetite.class() == SizeClass::Large;
+        let Some(state) = self.sockets.get_mut(*socket) else { return };
+        let before = state.recv_size.class();
+        state.recv_size = state.recv_size.after(length, self.pool.size(SizeClass::Small));
+        let mut is_promoted = before == SizeClass::Small && state.recv_size.class() == SizeClass::Large;
         let is_scarce = self.pool.is_scarce();
         if is_promoted && (is_scarce || self.large.as_ref().is_none_or(|large| large.filled() == 0)) {
             // There are none to be had; it goes on with small ones and may ask again.
-            endpoint.appetite = Appetite::default();
+            state.recv_size = RecvSize::default();
             is_promoted = false;
         }
         self.counters.promotions += u64::from(is_promoted);
@@ -351,8 +351,8 @@ impl Uring {
         if self.is_paused(id) {
             return self.park(id);
         }
-        if let Some(flight) = self.flights.get_mut(id)
-            && let Work::Recv { arming, .. } = &mut flight.work
+        if let Some(op_state) = self.in_flight.get_mut(id)
+            && let Work::Recv { arming, .. } = &mut op_state.work
         {
             *arming = Arming::Starving;
         }
@@ -369,14 +369,14 @@ impl Uring {
         }
         for _ in 0..self.starving.len() {
             let Some(id) = self.starving.pop_front() else { return };
-            let Some(flight) = self.flights.get_mut(id) else { continue };
-            let Work::Recv { socket, arming: Arming::Starving } = flight.work else { continue };
-            let Some(endpoint) = self.sockets.get_mut(socket) else { continue };
+            let Some(op_state) = self.in_flight.get_mut(id) else { continue };
+            let Work::Recv { socket, arming: Arming::Starving } = op_state.work else { continue };
+            let Some(state) = self.sockets.get_mut(socket) else { continue };
             if self.pool.is_scarce() || self.large.as_ref().is_none_or(|large| large.filled() == 0) {
                 // Rather small buffers than none, and now: nothing else might end the wait that follows.
-                endpoint.appetite = Appetite::default();
+                state.recv_size = RecvSize::default();
             }
-            let has_buffer = match (endpoint.appetite.class(), &self.small, &self.large) {
+            let has_buffer = match (state.recv_size.class(), &self.small, &self.large) {
                 (SizeClass::Large, _, Some(large)) => large.filled() > 0,
                 (_, Some(small), _) => small.filled() > 0,
                 (_, None, _) => match self.pool.take(SizeClass::Small) {
@@ -391,7 +391,7 @@ impl Uring {
                 self.arm_recv(id);
             } else {
                 self.starving.push_back(id);
-                shortage::tell_no_buffer();
+                shortage::warn_no_buffer();
             }
         }
     }
@@ -405,9 +405,11 @@ impl Uring {
             return self.go_on(id, Arming::Readiness);
         }
         for _ in 0..if self.pool.is_scarce() { 1 } else { DIRECT_READS_MAX } {
-            let Some(Work::Recv { socket, .. }) = self.flights.get_mut(id).map(|flight| &flight.work) else { return };
-            let Some(endpoint) = self.sockets.get(*socket) else { return };
-            let fill = |memory: &mut [u8]| sys::recv(endpoint.socket.as_fd(), memory);
+            let Some(Work::Recv { socket, .. }) = self.in_flight.get_mut(id).map(|op_state| &op_state.work) else {
+                return;
+            };
+            let Some(state) = self.sockets.get(*socket) else { return };
+            let fill = |memory: &mut [u8]| sys::recv(state.socket.as_fd(), memory);
             match self.pool.filled(SizeClass::Small, fill) {
                 None => return self.starve(id, Arming::Readiness),
                 Some(Ok(buffer)) if buffer.is_empty() => return self.finish(id, Outcome::Eof),

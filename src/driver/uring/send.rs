@@ -78,22 +78,22 @@ impl SpareSends {
 impl Uring {
     pub(super) fn start_send(&mut self, id: OpId, socket: Socket, chain: Chain) {
         debug_assert!(!chain.is_empty(), "an empty send on {socket:?}");
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.sending.is_some() {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        endpoint.sending = Some(id);
+        state.sending = Some(id);
         let sending = self.spare_sends.take(socket.0, chain);
-        self.flights.insert(id, Work::Send(sending));
+        self.in_flight.insert(id, Work::Send(sending));
         self.submit_send(id);
     }
 
     fn submit_send(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::Send(sending) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::Send(sending) = &mut op_state.work else { return };
         let Sending { socket, chain, message } = &mut **sending;
-        let Some(endpoint) = self.sockets.get(*socket) else { return };
-        let descriptor = types::Fd(endpoint.socket.as_raw_fd());
+        let Some(state) = self.sockets.get(*socket) else { return };
+        let descriptor = types::Fd(state.socket.as_raw_fd());
         let entry = match chain.chunks() {
             [chunk] => opcode::Send::new(descriptor, chunk.as_ptr(), u32::try_from(chunk.len()).unwrap_or(u32::MAX))
                 .flags(libc::MSG_NOSIGNAL)
@@ -110,9 +110,9 @@ impl Uring {
     }
 
     pub(super) fn on_send(&mut self, id: OpId, result: i32) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let is_cancelled = flight.is_cancelled;
-        let Work::Send(sending) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let is_cancelled = op_state.is_cancelled;
+        let Work::Send(sending) = &mut op_state.work else { return };
         let Sending { chain, .. } = &mut **sending;
         match usize::try_from(result) {
             Ok(count) => {

@@ -20,7 +20,7 @@ use io_uring::{opcode, types};
 
 use super::{Uring, Work};
 use crate::buffer::Chain;
-use crate::driver::offload::Ticket;
+use crate::driver::offload::TaskHandle;
 use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
@@ -59,7 +59,7 @@ enum WaitsFor {
     /// The kernel's reading into this memory, which is what brings the file into the cache.
     Warming(Vec<u8>),
     /// A thread off the loop, which does the same.
-    Thread(Ticket),
+    Thread(TaskHandle),
 }
 
 impl Uring {
@@ -73,15 +73,15 @@ impl Uring {
     ) {
         debug_assert!(length > 0, "an empty send of a file on {socket:?}");
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        let Some(endpoint) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
-        if endpoint.sending.is_some() {
+        let Some(state) = self.sockets.get_mut(socket.0) else { return self.reject(id, libc::EBADF) };
+        if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
         // The kernel counts in signed offsets and would refuse the whole with EINVAL.
         if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
             return self.emit(id, Outcome::Failed(Fault::FileTruncated));
         }
-        endpoint.sending = Some(id);
+        state.sending = Some(id);
         let transfer = Transfer {
             socket: socket.0,
             head,
@@ -92,16 +92,16 @@ impl Uring {
             cached_until: offset,
             waits_for: WaitsFor::Turn,
         };
-        self.flights.insert(id, Work::SendFile(Box::new(transfer)));
+        self.in_flight.insert(id, Work::SendFile(Box::new(transfer)));
         self.ready.push_back(id);
     }
 
     /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
     pub(super) fn serve_send_file(&mut self, id: OpId) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::SendFile(transfer) = &mut flight.work else { return };
-        let Some(endpoint) = self.sockets.get(transfer.socket) else { return };
-        let descriptor = endpoint.socket.as_fd();
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut op_state.work else { return };
+        let Some(state) = self.sockets.get(transfer.socket) else { return };
+        let descriptor = state.socket.as_fd();
         let before = transfer.left_bytes();
         let step = transfer.advance(descriptor);
         let sent = before - transfer.left_bytes();
@@ -144,8 +144,8 @@ impl Uring {
         if self.is_cancelled(id) {
             return self.finish(id, Outcome::Cancelled);
         }
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::SendFile(transfer) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut op_state.work else { return };
         match std::mem::replace(&mut transfer.waits_for, WaitsFor::Turn) {
             // A piece that was read is sent without asking again, or a cache that forgets quickly would keep the
             // transfer from ever getting on. What went wrong goes wrong again, and is reported, when it is sent.
@@ -168,10 +168,10 @@ impl Uring {
     /// The kernel had no thread to read a piece: one of ours waits for the disk, or, where none is to be had either, the loop.
     fn warm_otherwise(&mut self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) {
         match self.offload.warm(id, file, (start, end)) {
-            Ok(ticket) => {
-                let Some(flight) = self.flights.get_mut(id) else { return };
-                let Work::SendFile(transfer) = &mut flight.work else { return };
-                transfer.waits_for = WaitsFor::Thread(ticket);
+            Ok(handle) => {
+                let Some(op_state) = self.in_flight.get_mut(id) else { return };
+                let Work::SendFile(transfer) = &mut op_state.work else { return };
+                transfer.waits_for = WaitsFor::Thread(handle);
             }
             Err(_) => self.on_warmed(id, end),
         }
@@ -179,8 +179,8 @@ impl Uring {
 
     /// A piece was read, as far as it could be.
     pub(super) fn on_warmed(&mut self, id: OpId, until: u64) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Work::SendFile(transfer) = &mut flight.work else { return };
+        let Some(op_state) = self.in_flight.get_mut(id) else { return };
+        let Work::SendFile(transfer) = &mut op_state.work else { return };
         transfer.cached_until = until;
         transfer.waits_for = WaitsFor::Turn;
         self.ready.push_back(id);
@@ -196,9 +196,9 @@ enum Step {
 
 impl Transfer {
     /// What a thread off the loop is to do for it.
-    pub(super) const fn warming(&self) -> Option<Ticket> {
+    pub(super) const fn warming(&self) -> Option<TaskHandle> {
         match self.waits_for {
-            WaitsFor::Thread(ticket) => Some(ticket),
+            WaitsFor::Thread(handle) => Some(handle),
             WaitsFor::Turn | WaitsFor::Room | WaitsFor::Warming(_) => None,
         }
     }

@@ -22,7 +22,7 @@ fn validators_at(now_s: u64) -> Validators {
 }
 
 /// Fields as a request has them; `TAG` stands for the file's tag.
-fn verdict(fields: &[(&str, &str)], is_get_or_head: bool) -> Verdict {
+fn verdict(fields: &[(&str, &str)], is_get_or_head: bool) -> PreconditionResult {
     with_fields(fields, |conditions| evaluate(conditions, &validators(), is_get_or_head))
 }
 
@@ -46,11 +46,11 @@ fn with_fields<T>(fields: &[(&str, &str)], ask: impl FnOnce(&Conditions<'_>) -> 
 }
 
 #[track_caller]
-fn assert_get(fields: &[(&str, &str)], expected: Verdict) {
+fn assert_get(fields: &[(&str, &str)], expected: PreconditionResult) {
     assert_eq!(verdict(fields, true), expected, "{fields:?}");
 }
 
-use Verdict::{NotModified, PreconditionFailed, Proceed};
+use PreconditionResult::{NotModified, PreconditionFailed, Proceed};
 
 #[test]
 fn without_conditions_a_request_proceeds() {

@@ -19,7 +19,7 @@ pub(super) enum Found {
 }
 
 /// What is known of a key.
-pub(super) enum AtHand {
+pub(super) enum Cached {
     Good(Found),
     Old(Found),
     Fault(Fault),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{OpenFile, Place, Resource, STORE};
+use super::{OpenFile, Resource, RootPath, STORE};
 use crate::driver::{File, FileInfo, Token};
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::{Listed, Sort};
@@ -22,7 +22,7 @@ pub(super) struct Job {
 pub(super) enum Step {
     /// Finding out which folder a place is now.
     Looking {
-        place: Place,
+        root_path: RootPath,
     },
     Opening {
         previous: Option<Rc<Resource>>,

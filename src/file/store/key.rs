@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use smallvec::SmallVec;
 
-use super::Place;
+use super::RootPath;
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::Sort;
 
@@ -24,7 +24,7 @@ pub(super) enum Aspect {
     Sorted(Sort),
 }
 
-pub(super) fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
+pub(super) fn key_of(root_path: &RootPath, aspect: Aspect, path: &CStr) -> CacheKey {
     let mut key = CacheKey::new();
     key.push(match aspect {
         Aspect::Plain => PLAIN,
@@ -35,7 +35,7 @@ pub(super) fn key_of(place: &Place, aspect: Aspect, path: &CStr) -> CacheKey {
         Aspect::Charset => b'c',
         Aspect::Sorted(sort) => b'0' + sort.number() as u8,
     });
-    key.extend_from_slice(&place.number().to_ne_bytes());
+    key.extend_from_slice(&root_path.number().to_ne_bytes());
     if let Aspect::Coded(_, level) = aspect {
         // Routes of one folder may compress more or less.
         key.push(level.number());
@@ -51,10 +51,10 @@ pub(super) fn path_of(key: &[u8]) -> &[u8] {
 }
 
 /// What a look at a place is found by among the jobs; no other key begins with it.
-pub(super) fn key_of_look(place: &Place) -> CacheKey {
+pub(super) fn key_of_look(root_path: &RootPath) -> CacheKey {
     let mut key = CacheKey::new();
     key.push(b'r');
-    key.extend_from_slice(&place.address().to_ne_bytes());
+    key.extend_from_slice(&root_path.address().to_ne_bytes());
     key
 }
 

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::job::{Step, token};
 use super::key::{Aspect, key_of, plain_key_of};
-use super::{Content, Found, Inquiry, Lookup, Place, Resource, Store};
+use super::{Content, Found, Inquiry, Lookup, Resource, RootPath, Store};
 use crate::driver::{Op, Ops, Outcome};
 use crate::file::charset;
 use crate::table::Key;
@@ -17,7 +17,7 @@ impl Store {
     /// resource remembers it.
     pub fn is_utf8(
         &mut self,
-        place: &Place,
+        root_path: &RootPath,
         path: &CStr,
         resource: &Rc<Resource>,
         inquiry: Inquiry,
@@ -28,7 +28,7 @@ impl Store {
             (None, Content::File(open)) => open,
             (None, Content::Memory(_) | Content::Folder | Content::Special) => return Lookup::Found(Ok(false)),
         };
-        let key = key_of(place, Aspect::Charset, path);
+        let key = key_of(root_path, Aspect::Charset, path);
         if let Some(Err(fault)) = self.passing.get(&key[..]) {
             return Lookup::Found(Err(*fault));
         }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::driver::{File, FolderEntry, Links, Request, Root};
+use crate::driver::{File, FolderEntry, Request, Root, SymlinkPolicy};
 
 struct Bench {
     store: Store,
     ops: Ops,
-    place: Place,
+    root_path: RootPath,
     waiter: Key,
     now: Time,
     files: Table<()>,
@@ -31,13 +31,13 @@ const SMALL: FileInfo = FileInfo { size: 5, ..INFO };
 impl Bench {
     fn new(limits: StoreLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(folder.path().into(), Links::Follow);
+        let root_path = RootPath::new(folder.path().into(), SymlinkPolicy::Follow);
         let waiter = Table::new().insert(());
         let mut store = Store::new(limits);
         store.set_unix_seconds(NOW_S);
         let folder_is = Ok(Root::open(folder.path()).unwrap());
         let (ops, now, files) = (Ops::new(), Time::ZERO, Table::new());
-        Self { store, ops, place, waiter, now, files, folder_is, looks: 0, folder }
+        Self { store, ops, root_path, waiter, now, files, folder_is, looks: 0, folder }
     }
 
     /// A request that begins now.
@@ -47,7 +47,7 @@ impl Bench {
 
     fn list(&mut self) -> Lookup<Rc<Listed>> {
         self.look();
-        self.store.list(&self.place, c"many", Sort::default(), self.inquiry(), &mut self.ops)
+        self.store.list(&self.root_path, c"many", Sort::default(), self.inquiry(), &mut self.ops)
     }
 
     fn get(&mut self) -> Lookup<Rc<Resource>> {
@@ -56,7 +56,7 @@ impl Bench {
 
     /// Has the place looked at if that is due, so that what is asked for next is what the test is about.
     fn look(&mut self) {
-        if matches!(self.store.root(&self.place, self.inquiry(), &mut self.ops), Lookup::Pending) {
+        if matches!(self.store.root(&self.root_path, self.inquiry(), &mut self.ops), Lookup::Pending) {
             let root = self.folder_is.clone();
             let (id, token) = self.ops.iter_in_flight().last().unwrap();
             self.ops.settle(id, true);
@@ -69,7 +69,7 @@ impl Bench {
 
     fn get_path(&mut self, path: &CStr) -> Lookup<Rc<Resource>> {
         self.look();
-        self.store.get(&self.place, path, self.inquiry(), &mut self.ops)
+        self.store.get(&self.root_path, path, self.inquiry(), &mut self.ops)
     }
 
     fn coded(&mut self, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
@@ -79,7 +79,7 @@ impl Bench {
     fn coded_path(&mut self, path: &CStr, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
         self.look();
         let how = (Coding::Gzip, Coding::Gzip.default_level());
-        self.store.coded(&self.place, path, how, source, self.inquiry(), &mut self.ops)
+        self.store.coded(&self.root_path, path, how, source, self.inquiry(), &mut self.ops)
     }
 
     /// Brings the outcome of the only job under way, and returns whether somebody was woken.
@@ -434,7 +434,7 @@ fn a_look_that_fails_for_the_moment_changes_nothing() {
         bench.folder_is = Err(errno);
         bench.now = bench.now + Duration::from_secs(1);
         bench.look();
-        assert!(bench.place.is_good(bench.now) && bench.store.cache.len() == 1, "{errno}");
+        assert!(bench.root_path.is_good(bench.now) && bench.store.cache.len() == 1, "{errno}");
     }
 }
 
@@ -464,17 +464,17 @@ fn a_reload_and_a_second_place_of_the_same_folder_share_what_is_cached() {
     let mut bench = Bench::new(StoreLimits::default());
     bench.fetched(c"file", SMALL, b"12345");
     let root = || Root::open(bench.folder.path()).unwrap();
-    let (again, strict) = (Place::new(bench.folder.path().into(), Links::Follow), root());
-    let other = Place::new(bench.folder.path().into(), Links::Refuse);
-    let refusing = Root::open_with(bench.folder.path(), Links::Refuse).unwrap();
-    let places = vec![(bench.place.clone(), root()), (again.clone(), strict), (other.clone(), refusing)];
-    bench.store.keep_places(places, bench.now);
+    let (again, strict) = (RootPath::new(bench.folder.path().into(), SymlinkPolicy::Follow), root());
+    let other = RootPath::new(bench.folder.path().into(), SymlinkPolicy::Refuse);
+    let refusing = Root::open_with(bench.folder.path(), SymlinkPolicy::Refuse).unwrap();
+    let root_paths = vec![(bench.root_path.clone(), root()), (again.clone(), strict), (other.clone(), refusing)];
+    bench.store.keep_root_paths(root_paths, bench.now);
     assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "a reload changes nothing");
-    bench.place = again;
-    bench.store.keep_places(Vec::new(), bench.now);
+    bench.root_path = again;
+    bench.store.keep_root_paths(Vec::new(), bench.now);
     assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "the first place is gone, the folder is not");
-    bench.place = other;
-    assert!(matches!(bench.get(), Lookup::Pending), "links are another policy");
+    bench.root_path = other;
+    assert!(matches!(bench.get(), Lookup::Pending), "symlinks are another policy");
 }
 
 #[test]
@@ -485,7 +485,7 @@ fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
         let source = bench.fetched(c"file", INFO, b"");
         assert_eq!(source.is_utf8(), None);
         let ask = |bench: &mut Bench, source: &Rc<Resource>| {
-            bench.store.is_utf8(&bench.place, c"file", source, bench.inquiry(), &mut bench.ops)
+            bench.store.is_utf8(&bench.root_path, c"file", source, bench.inquiry(), &mut bench.ops)
         };
         assert!(matches!(ask(&mut bench, &source), Lookup::Pending));
         assert!(matches!(ask(&mut bench, &source), Lookup::Pending), "one reading serves all");
@@ -500,7 +500,8 @@ fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
 fn a_beginning_that_cannot_be_read_is_told_to_who_waits_and_not_remembered() {
     let mut bench = Bench::new(StoreLimits::default());
     let source = bench.fetched(c"file", INFO, b"");
-    let ask = |bench: &mut Bench| bench.store.is_utf8(&bench.place, c"file", &source, bench.inquiry(), &mut bench.ops);
+    let ask =
+        |bench: &mut Bench| bench.store.is_utf8(&bench.root_path, c"file", &source, bench.inquiry(), &mut bench.ops);
     assert!(matches!(ask(&mut bench), Lookup::Pending));
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
     assert!(matches!(ask(&mut bench), Lookup::Found(Err(Fault::Os(libc::EIO)))), "it goes out without a charset");

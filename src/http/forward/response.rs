@@ -1,19 +1,19 @@
-//! An upstream's answer as the client gets it: framed and kept alive as the client's version permits.
+//! An upstream's response as the client gets it: framed and kept alive as the client's version permits.
 
 use super::rules::{FieldRules, Pseudonym};
 use super::{ConnectionOptions, push_via};
-use crate::http::answer::{AnswerFraming, AnswerHead};
 use crate::http::date::DateLine;
 use crate::http::fields::{Field, Known};
 use crate::http::framing::content_length;
 use crate::http::head::Version;
 use crate::http::response::{CHUNKED_LINE, connection_line, names_member, push_length, push_line};
+use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 
 /// How answers are changed on their way; by default as little as a proxy may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseRules {
-    /// Fields that are set, added and removed. Interim answers (1xx) only lose those that are removed or set.
+    /// Fields that are set, added and removed. Interim responses (1xx) only lose those that are removed or set.
     pub fields: FieldRules,
     /// `Via` is added under this name (RFC 9110, 7.6.3).
     pub via: Option<Pseudonym>,
@@ -26,15 +26,15 @@ pub struct ResponseRules {
 pub struct ResponseContext<'a> {
     /// The client's version.
     pub to: Version,
-    /// How the body will be sent, see [`AnswerFraming::for_client`].
-    pub framing: AnswerFraming,
+    /// How the body will be sent, see [`ResponseFraming::for_client`].
+    pub framing: ResponseFraming,
     /// Whether the client may send another request; it is told otherwise too if only closing can end the body.
     pub keep_alive: bool,
-    /// For an answer without `Date` (RFC 9110, 6.6.1).
+    /// For a response without `Date` (RFC 9110, 6.6.1).
     pub date: &'a DateLine,
 }
 
-impl AnswerFraming {
+impl ResponseFraming {
     /// How a body that came so is sent to a client of version `to`: there are no chunks in HTTP/1.0, and in HTTP/1.1 no
     /// need to close (RFC 9112, 6.3).
     #[must_use]
@@ -50,11 +50,16 @@ impl AnswerFraming {
 const CORS: &str = "Access-Control-Allow-Origin";
 
 /// Appends the head that the client gets to `out`. An interim one (1xx but 101) is for clients of HTTP/1.1 only.
-pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &ResponseContext<'_>, out: &mut Vec<u8>) {
+pub fn write_response(
+    head: &ResponseHead<'_>,
+    rules: &ResponseRules,
+    context: &ResponseContext<'_>,
+    out: &mut Vec<u8>,
+) {
     /// More than what is added in all but unusual cases.
     const ADDED_BYTES: usize = 256;
     debug_assert!(
-        (context.to, context.framing) != (Version::Http10, AnswerFraming::Chunked),
+        (context.to, context.framing) != (Version::Http10, ResponseFraming::Chunked),
         "there are no chunks in HTTP/1.0"
     );
     out.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
@@ -99,9 +104,9 @@ pub fn write_response(head: &AnswerHead<'_>, rules: &ResponseRules, context: &Re
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether the answer depends on the codings that the client accepts, and a `Vary` that is set does not say so. A cache would
+/// Whether the response depends on the codings that the client accepts, and a `Vary` that is set does not say so. A cache would
 /// send a coded body to a client that cannot read it then.
-fn loses_coding(rules: &FieldRules, head: &AnswerHead<'_>) -> bool {
+fn loses_coding(rules: &FieldRules, head: &ResponseHead<'_>) -> bool {
     const MEMBER: &str = "Accept-Encoding";
     let mut set = rules.set.iter().filter(|line| line.name().as_str().eq_ignore_ascii_case("Vary")).peekable();
     set.peek().is_some()
@@ -118,22 +123,22 @@ fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &
 }
 
 /// Writes what is about this connection: how the body is framed, and whether another may follow.
-fn push_framing(out: &mut Vec<u8>, head: &AnswerHead<'_>, context: &ResponseContext<'_>) {
+fn push_framing(out: &mut Vec<u8>, head: &ResponseHead<'_>, context: &ResponseContext<'_>) {
     let length = match context.framing {
         // The length there would be. Where it is doubtful, there was no head to write.
-        AnswerFraming::None => content_length(head.fields.all_known(Known::ContentLength)).unwrap_or_default(),
-        AnswerFraming::Length(length) => Some(length),
-        AnswerFraming::Chunked | AnswerFraming::UntilClose => None,
+        ResponseFraming::None => content_length(head.fields.all_known(Known::ContentLength)).unwrap_or_default(),
+        ResponseFraming::Length(length) => Some(length),
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => None,
     };
     if let Some(length) = length.filter(|_| !head.status.forbids_length()) {
         push_length(out, length);
     }
-    if context.framing == AnswerFraming::Chunked {
+    if context.framing == ResponseFraming::Chunked {
         out.extend_from_slice(CHUNKED_LINE);
     }
     if head.status == Status::SWITCHING_PROTOCOLS {
         return;
     }
-    let keep_alive = context.keep_alive && context.framing != AnswerFraming::UntilClose;
+    let keep_alive = context.keep_alive && context.framing != ResponseFraming::UntilClose;
     out.extend_from_slice(connection_line(keep_alive, context.to));
 }

@@ -131,7 +131,7 @@ impl Authority {
     pub fn new(authority: &str) -> Result<Self, BadRule> {
         match check_authority(authority.as_bytes()) {
             Ok(()) => Ok(Self(authority.into())),
-            Err(refusal) => Err(BadRule { reason: refusal.reason }),
+            Err(error) => Err(BadRule { reason: error.reason }),
         }
     }
 
@@ -172,7 +172,7 @@ impl PathPrefix {
             }
         }
         let decoded = check_path(&written).and_then(|()| path::decode(&written));
-        let decoded = decoded.map_err(|refusal| BadRule { reason: refusal.reason })?;
+        let decoded = decoded.map_err(|error| BadRule { reason: error.reason })?;
         let length = written.trim_end_matches('/').len();
         written.truncate(length);
         // Requests spell their paths in the normal way, so it is compared with that.

@@ -5,11 +5,11 @@ mod properties;
 use std::net::IpAddr;
 
 use super::*;
-use crate::http::answer::{self, AnswerFraming, AnswerHead};
 use crate::http::date::DateLine;
 use crate::http::framing::BodyFraming;
 use crate::http::head::HeadLimits;
 use crate::http::request::{self, RequestHead};
+use crate::http::response_head::{self, ResponseFraming, ResponseHead};
 
 const CLIENT: &str = "192.0.2.1";
 
@@ -20,9 +20,9 @@ fn request(text: &str) -> RequestHead<'_> {
     }
 }
 
-fn answer(text: &str) -> AnswerHead<'_> {
-    match answer::parse(text.as_bytes(), false, &HeadLimits::default()) {
-        Ok(answer::Parsed::Complete { head, .. }) => head,
+fn answer(text: &str) -> ResponseHead<'_> {
+    match response_head::parse(text.as_bytes(), false, &HeadLimits::default()) {
+        Ok(response_head::Parsed::Complete { head, .. }) => head,
         other => panic!("{text:?}: {other:?}"),
     }
 }
@@ -58,7 +58,7 @@ fn lines(fields: &str, rules: &RequestRules) -> String {
     text.strip_prefix("GET / HTTP/1.1\r\nHost: h\r\n").unwrap().strip_suffix("\r\n").unwrap().to_owned()
 }
 
-fn answered_to(to: Version, text: &str, rules: &ResponseRules) -> String {
+fn responded_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     let head = answer(text);
     let date = DateLine::new(0);
     let context = ResponseContext { to, framing: head.framing.for_client(to), keep_alive: true, date: &date };
@@ -67,14 +67,14 @@ fn answered_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// What a client of HTTP/1.1 gets for the answer `text`.
+/// What a client of HTTP/1.1 gets for the response `text`.
 fn answered(text: &str) -> String {
-    answered_to(Version::Http11, text, &ResponseRules::default())
+    responded_to(Version::Http11, text, &ResponseRules::default())
 }
 
 const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
-/// An answer that says when it was made, with these field lines besides.
+/// A response that says when it was made, with these field lines besides.
 fn dated(status: &str, fields: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{DATE}{fields}\r\n")
 }
@@ -378,17 +378,17 @@ fn configured_fields_are_set_added_and_removed() {
     assert_eq!(lines("x-set: a\r\nX-Add: a\r\nCookie: a\r\nX-SET: b\r\n", &rules), expected);
 
     let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()), cors: None };
-    let text = answered_to(Version::Http11, &dated("204 x", "X-Set: a\r\nCookie: b\r\n"), &rules);
+    let text = responded_to(Version::Http11, &dated("204 x", "X-Set: a\r\nCookie: b\r\n"), &rules);
     let added = "Via: 1.1 xps\r\nX-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
     assert_eq!(text, dated("204 x", added));
-    let interim = answered_to(Version::Http11, "HTTP/1.1 103 x\r\nLink: y\r\nX-Set: a\r\n\r\n", &rules);
+    let interim = responded_to(Version::Http11, "HTTP/1.1 103 x\r\nLink: y\r\nX-Set: a\r\n\r\n", &rules);
     assert_eq!(interim, "HTTP/1.1 103 x\r\nLink: y\r\n\r\n");
 }
 
 #[test]
 fn row_62_answers_are_framed_for_the_clients_version() {
     let to = |to, fields: &str| {
-        let text = answered_to(to, &dated("200 OK", fields), &ResponseRules::default());
+        let text = responded_to(to, &dated("200 OK", fields), &ResponseRules::default());
         text.split_once(DATE).unwrap().1.trim_end().to_owned()
     };
     assert_eq!(to(Version::Http11, "Content-Length: 5\r\n"), "Content-Length: 5");
@@ -405,7 +405,9 @@ fn row_22_the_length_of_a_body_that_is_not_sent_is_kept() {
     assert_eq!(answered(&not_modified), not_modified);
     assert_eq!(answered(&dated("204 x", "Content-Length: 5\r\n")), dated("204 x", ""));
     let text = dated("200 OK", "Transfer-Encoding: chunked\r\nX: y\r\n");
-    let Ok(answer::Parsed::Complete { head, .. }) = answer::parse(text.as_bytes(), true, &HeadLimits::default()) else {
+    let Ok(response_head::Parsed::Complete { head, .. }) =
+        response_head::parse(text.as_bytes(), true, &HeadLimits::default())
+    else {
         panic!("{text:?}")
     };
     let context = ResponseContext {

@@ -5,7 +5,7 @@ use crate::http::head::FIELDS_USUAL;
 
 const REST: &str = " HTTP/1.1\r\nHost: h\r\n\r\n";
 
-fn parsed(bytes: &[u8]) -> Result<Parsed<'_>, Refusal> {
+fn parsed(bytes: &[u8]) -> Result<Parsed<'_>, ErrorResponse> {
     parse(bytes, &HeadLimits::default())
 }
 
@@ -23,7 +23,7 @@ fn head(text: &str) -> RequestHead<'_> {
 fn refused(bytes: impl AsRef<[u8]>) -> u16 {
     let bytes = bytes.as_ref();
     match parsed(bytes) {
-        Err(refusal) => refusal.status.code(),
+        Err(error) => error.status.code(),
         other => panic!("\"{}\": {other:?}", bytes.escape_ascii()),
     }
 }

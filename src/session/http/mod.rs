@@ -6,28 +6,28 @@
 //!   │    │ │               │ ▲ asks the store                                            │
 //!   │    │ │               ▼ │ it has come                                               │
 //!   │    │ │             Asking                                                          │
-//!   │    │ └ refused, last request, too late ──► Ending ──► Lingering ──► over           │
+//!   │    │ └ refused, last request, too late ──► Finishing ──► Lingering ──► over        │
 //!   │    └ idle for too long, end of input ───────▲                                      │
 //!   └────── Discarding (the request's body, unread) ◄────────────────────────────────────┘
 //! ```
 //!
-//! What is in the outbox is sent whenever the writer is idle, so the answers to requests that came
+//! What is in the outbox is sent whenever the writer is idle, so the responses to requests that came
 //! together leave together. A head stays in the inbox until it is answered: while the store looks
 //! something up nothing of it is copied, and afterwards it is simply read again.
 
-mod answer;
-mod arrival;
-mod choice;
-mod clock;
-mod cut;
-mod delivery;
+mod access_log_entry;
+mod balance_key;
+mod body_discard;
+mod client_deadlines;
+mod dispatch;
+mod file_route;
 mod forward;
-mod front;
-mod hosts;
-mod record;
-mod site;
-mod turn;
-mod unwanted;
+mod forward_step;
+mod host_matcher;
+mod response;
+mod response_body;
+mod router;
+mod truncated_response;
 mod upload;
 mod upstream_failure;
 mod welcome;
@@ -35,39 +35,39 @@ mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use front::{Door, Forwarding, Front, Handler, Host, Route};
-pub use site::{Site, Source};
+pub use file_route::{FileRoute, Source};
+pub use router::{Handler, ProxyRoute, Route, Router, RouterCell, VirtualHost};
 pub use welcome::WELCOME_PAGES;
 
-use self::answer::{Answer, Body, Client};
-use self::arrival::{Arrival, Judgement};
-use self::clock::{Clock, Phase};
-use self::cut::Cut;
-use self::delivery::Delivery;
+use self::body_discard::BodyDiscard;
+use self::client_deadlines::{ClientDeadlines, ClientPhase};
+use self::dispatch::{Dispatch, DispatchResult};
 use self::forward::Forward;
-use self::turn::Turn;
-use self::unwanted::Unwanted;
+use self::forward_step::ForwardStep;
+use self::response::{Body, Client, EncodedResponse};
+use self::response_body::ResponseBody;
+use self::truncated_response::TruncatedResponse;
 use super::tunnel::Tunnel;
-use super::{Context, Ending, Task};
+use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk, Inbox};
 use crate::config::Limits;
 use crate::driver::{Fault, Time};
 use crate::file::listing;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyReader, Refusal, Status};
-use crate::tcp::{Connection, Manner};
-use crate::upstream::group::Verdict;
-use crate::upstream::{Attempt, Release};
+use crate::http::{BodyReader, ErrorResponse, Status};
+use crate::tcp::{CloseKind, Connection};
+use crate::upstream::group::HealthVerdict;
+use crate::upstream::{Release, UpstreamLease};
 
 /// How long a client may be silent before it ends its side, after it was told that there is no more.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How long it may go on sending then. A close with bytes unread is a reset, which may reach the client before it has
-/// read the answer (RFC 9112, 9.6).
+/// read the response (RFC 9112, 9.6).
 const LINGER_MAX: Duration = Duration::from_secs(30);
 
-/// Answers that wait to be sent: no further request is read when there are so many bytes of them.
+/// Responses that wait to be sent: no further request is read when there are so many bytes of them.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
 
 /// Bytes that wait to be read, beyond a head that is not complete: receiving pauses when they hold so much memory.
@@ -76,52 +76,52 @@ const INBOX_BYTES_MAX: usize = 64 << 10;
 /// One connection that speaks HTTP.
 #[derive(Debug)]
 pub struct Http {
-    /// Where each request finds its front. Between requests none is held: it would keep an old configuration alive.
-    door: Rc<Door>,
+    /// Where each request finds its router. Between requests none is held: it would keep an old configuration alive.
+    router_cell: Rc<RouterCell>,
     inbox: Inbox,
     outbox: Chain,
     state: State,
     requests: u32,
     /// There are as many connections as there may be: whatever it asks for, it is told so.
-    is_surplus: bool,
+    is_over_limit: bool,
     /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
     has_said_last: bool,
     draining_since: Option<Time>,
-    clock: Clock,
+    deadlines: ClientDeadlines,
 }
 
 #[derive(Debug)]
 enum State {
     /// Waiting for a head, or for the rest of one.
     Head,
-    /// The head is there; the store looks something up for it, as the front that it found has it.
-    Asking { since: Time, has_come: bool, front: Rc<Front> },
+    /// The head is there; the store looks something up for it, as the router that it found has it.
+    Asking { since: Time, has_come: bool, router: Rc<Router> },
     /// The request is with an upstream.
     Forwarding(Box<Forward>),
     /// Both sides speak another protocol.
-    Upgraded(Box<(Attempt, Tunnel)>),
+    Upgraded(Box<(UpstreamLease, Tunnel)>),
     /// A body is being sent that is not in memory as a whole.
-    Sending(Box<Delivery>),
+    Sending(Box<ResponseBody>),
     /// The body of a request is read and thrown away.
-    Discarding(Unwanted),
+    Discarding(BodyDiscard),
     /// What is in the outbox is the last.
-    Ending,
-    /// An answer broke off, and the client must see that it did.
-    Cut(Box<Cut>),
+    Finishing,
+    /// A response broke off, and the client must see that it did.
+    Truncated(Box<TruncatedResponse>),
     /// The client was told so; what it still sends is thrown away.
     Lingering { until: Time, latest: Time },
 }
 
-/// What comes after an answer.
+/// What comes after a response.
 #[derive(Debug)]
 enum After {
     NextHead,
-    Discard(Unwanted),
+    Discard(BodyDiscard),
     End,
 }
 
 impl After {
-    fn new(keep_alive: bool, rest: Option<Unwanted>) -> Self {
+    fn new(keep_alive: bool, rest: Option<BodyDiscard>) -> Self {
         match rest {
             _ if !keep_alive => Self::End,
             Some(rest) => Self::Discard(rest),
@@ -137,17 +137,17 @@ enum Step {
 }
 
 impl Http {
-    pub(super) fn new(door: Rc<Door>, is_surplus: bool, now: Time) -> Self {
+    pub(super) fn new(router_cell: Rc<RouterCell>, is_over_limit: bool, now: Time) -> Self {
         Self {
-            door,
+            router_cell,
             inbox: Inbox::default(),
             outbox: Chain::new(),
             state: State::Head,
             requests: 0,
-            is_surplus,
+            is_over_limit,
             has_said_last: false,
             draining_since: None,
-            clock: Clock::new(now),
+            deadlines: ClientDeadlines::new(now),
         }
     }
 
@@ -159,8 +159,8 @@ impl Http {
             State::Upgraded(_) => Step::Wait,
             State::Sending(_) => self.send_body(client, cx),
             State::Discarding(_) => self.discard(client),
-            State::Ending => self.end(client, cx),
-            State::Cut(_) => self.end_cut(client, cx),
+            State::Finishing => self.end(client, cx),
+            State::Truncated(_) => self.end_truncated(client, cx),
             State::Lingering { until, latest } => {
                 if !self.inbox.is_empty() {
                     self.inbox.clear();
@@ -178,7 +178,7 @@ impl Http {
         }
         if self.inbox.is_empty() {
             if client.reader.end().is_some() {
-                self.state = State::Ending;
+                self.state = State::Finishing;
                 return Step::Again;
             }
             return Step::Wait;
@@ -199,26 +199,26 @@ impl Http {
             }
             Ok(Parsed::Complete { head, length }) => {
                 let is_new = matches!(self.state, State::Head);
-                let front = match &self.state {
-                    State::Asking { front, .. } => Rc::clone(front),
-                    _ => self.door.front(),
+                let router = match &self.state {
+                    State::Asking { router, .. } => Rc::clone(router),
+                    _ => self.router_cell.router(),
                 };
                 let requests = self.requests.saturating_add(1);
                 let is_last =
-                    cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_surplus;
+                    cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_over_limit;
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let (keep_alive, is_surplus) = (head.keep_alive && !is_last, self.is_surplus);
-                let arrival = Arrival { since, keep_alive, is_new, is_surplus };
-                match arrival.judge(&front, &head, cx) {
-                    Judgement::Wait => {
-                        self.state = State::Asking { since, has_come: false, front };
+                let (keep_alive, is_over_limit) = (head.keep_alive && !is_last, self.is_over_limit);
+                let dispatch = Dispatch { since, keep_alive, is_new, is_over_limit };
+                match dispatch.dispatch(&router, &head, cx) {
+                    DispatchResult::Wait => {
+                        self.state = State::Asking { since, has_come: false, router };
                         return Step::Wait;
                     }
-                    Judgement::Answer(answer, after) => {
+                    DispatchResult::Respond(response, after) => {
                         self.inbox.consume(length);
-                        self.take_answer(answer, after, client, cx);
+                        self.take_response(response, after, client, cx);
                     }
-                    Judgement::Forward(forward) => {
+                    DispatchResult::Forward(forward) => {
                         self.inbox.consume(length);
                         self.state = State::Forwarding(forward);
                     }
@@ -226,8 +226,8 @@ impl Http {
                 self.requests = requests;
                 Step::Again
             }
-            Err(refusal) => {
-                self.refuse(refusal, client, cx);
+            Err(error) => {
+                self.respond_error(error, client, cx);
                 Step::Again
             }
         }
@@ -237,7 +237,7 @@ impl Http {
     fn on_partial_head(&mut self, client: &Connection) -> Step {
         if client.reader.end().is_some() {
             // Half a request is none.
-            self.state = State::Ending;
+            self.state = State::Finishing;
             return Step::Again;
         }
         Step::Wait
@@ -247,24 +247,24 @@ impl Http {
     fn forward(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
         let State::Forwarding(forward) = &mut self.state else { return Step::Again };
         match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
-            Turn::Wait => return Step::Wait,
-            Turn::Over { keep_alive, rest } => {
-                let rest = Unwanted::new(rest, cx.limits.http.discard_bytes_max);
+            ForwardStep::Wait => return Step::Wait,
+            ForwardStep::Over { keep_alive, rest } => {
+                let rest = BodyDiscard::new(rest, cx.limits.http.discard_bytes_max);
                 self.go_on(After::new(keep_alive, rest));
             }
-            Turn::Refused(refusal) => {
-                tracing::debug!(%refusal, "not forwarded");
-                let answer = forward.refuse(refusal, cx);
-                let after = After::new(answer.keep_alive, None);
-                self.take_answer(answer, after, client, cx);
+            ForwardStep::Error(error) => {
+                tracing::debug!(%error, "not forwarded");
+                let response = forward.respond_error(error, cx);
+                let after = After::new(response.keep_alive, None);
+                self.take_response(response, after, client, cx);
             }
-            Turn::Cut(ending) => {
-                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Ending) else {
+            ForwardStep::Truncated(close_reason) => {
+                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Finishing) else {
                     return Step::Again;
                 };
-                self.state = State::Cut(Box::new(Cut::of(ending, forward)));
+                self.state = State::Truncated(Box::new(TruncatedResponse::of(close_reason, forward)));
             }
-            Turn::Upgraded => {
+            ForwardStep::Upgraded => {
                 let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Head) else {
                     return Step::Again;
                 };
@@ -272,51 +272,51 @@ impl Http {
                 for chunk in self.outbox.take().chunks() {
                     tunnel.push_to_client(chunk.clone());
                 }
-                self.state = State::Upgraded(Box::new((forward.into_attempt(), tunnel)));
+                self.state = State::Upgraded(Box::new((forward.into_lease(), tunnel)));
             }
         }
         Step::Again
     }
 
     /// Moves the bytes of another protocol.
-    fn tunnel(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+    fn tunnel(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         let State::Upgraded(upgraded) = &mut self.state else { return None };
-        let (attempt, tunnel) = &mut **upgraded;
+        let (lease, tunnel) = &mut **upgraded;
         while !self.inbox.is_empty() {
             let bytes = self.inbox.bytes().len();
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
-        let terms = cx.terms();
-        let (upstream, received) = attempt.connection(cx.links)?;
-        tunnel.pump(client, upstream, received, terms, cx.ops)
+        let tunnel_limits = cx.tunnel_limits();
+        let (upstream, received) = lease.connection(cx.upstream_pool)?;
+        tunnel.pump(client, upstream, received, tunnel_limits, cx.ops)
     }
 
     /// Answers what is not a request, or did not come in time; nothing after it is read. Where there is no room, that is the
     /// answer to whatever came.
-    fn refuse(&mut self, refusal: Refusal, client: &Connection, cx: &Context<'_>) {
-        let refusal = if self.is_surplus { arrival::FULL } else { refusal };
-        tracing::debug!(%refusal, "refused");
+    fn respond_error(&mut self, error: ErrorResponse, client: &Connection, cx: &Context<'_>) {
+        let error = if self.is_over_limit { dispatch::FULL } else { error };
+        tracing::debug!(%error, "refused");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
-        let front = self.door.front();
-        let answer = answer::refusal(&front.fallback, cx.date, refusal, &client_asked);
-        if let Some(log) = front.access_log() {
-            log.record_refusal(cx.peer, refusal, answer.body_bytes, cx.unix_seconds);
+        let router = self.router_cell.router();
+        let response = response::error_response(&router.fallback, cx.date, error, &client_asked);
+        if let Some(log) = router.access_log() {
+            log.record_error(cx.peer, error, response.body_bytes, cx.unix_seconds);
         }
-        cx.counting.refused();
-        self.take_answer(answer, After::End, client, cx);
+        cx.counters.count_error();
+        self.take_response(response, After::End, client, cx);
     }
 
-    fn take_answer(&mut self, mut answer: Answer, after: After, client: &Connection, cx: &Context<'_>) {
-        cx.counting.answered(answer.status.code());
-        if let (Some(record), Some(head)) = (&mut answer.record, answer.bytes.chunks().first()) {
-            record.begin(client.writer.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
+    fn take_response(&mut self, mut response: EncodedResponse, after: After, client: &Connection, cx: &Context<'_>) {
+        cx.counters.count_response(response.status.code());
+        if let (Some(entry), Some(head)) = (&mut response.log_entry, response.bytes.chunks().first()) {
+            entry.begin(client.writer.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
         }
-        for chunk in answer.bytes.chunks() {
+        for chunk in response.bytes.chunks() {
             self.outbox.push(chunk.clone());
         }
-        match answer.body {
+        match response.body {
             Body::Sent => self.go_on(after),
-            body => self.state = State::Sending(Box::new(Delivery::new(body, after, answer.record))),
+            body => self.state = State::Sending(Box::new(ResponseBody::new(body, after, response.log_entry))),
         }
     }
 
@@ -324,22 +324,22 @@ impl Http {
         self.state = match after {
             After::NextHead => State::Head,
             After::Discard(body) => State::Discarding(body),
-            After::End => State::Ending,
+            After::End => State::Finishing,
         };
     }
 
     /// Sends the next piece of a body.
     fn send_body(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
-        let State::Sending(delivery) = &mut self.state else { return Step::Again };
-        match delivery.step(&mut client.writer, &mut self.outbox, cx.ops) {
-            delivery::Progress::Wait => return Step::Wait,
-            delivery::Progress::Again => return Step::Again,
-            delivery::Progress::Over => {
-                delivery.record_end(client.writer.given_bytes() + self.outbox.len() as u64, cx.now)
+        let State::Sending(response_body) = &mut self.state else { return Step::Again };
+        match response_body.step(&mut client.writer, &mut self.outbox, cx.ops) {
+            response_body::Progress::Wait => return Step::Wait,
+            response_body::Progress::Again => return Step::Again,
+            response_body::Progress::Over => {
+                response_body.record_end(client.writer.given_bytes() + self.outbox.len() as u64, cx.now)
             }
         }
-        if let State::Sending(delivery) = std::mem::replace(&mut self.state, State::Head) {
-            self.go_on(delivery.into_after());
+        if let State::Sending(response_body) = std::mem::replace(&mut self.state, State::Head) {
+            self.go_on(response_body.into_after());
         }
         Step::Again
     }
@@ -349,20 +349,20 @@ impl Http {
         let State::Discarding(body) = &mut self.state else { return Step::Again };
         if self.inbox.is_empty() {
             if client.reader.end().is_some() {
-                self.state = State::Ending;
+                self.state = State::Finishing;
                 return Step::Again;
             }
             return Step::Wait;
         }
         let bytes = self.inbox.bytes();
-        match body.swallow(bytes) {
+        match body.discard(bytes) {
             Ok((count, is_over)) => {
                 self.inbox.consume(count);
                 if is_over {
                     self.state = State::Head;
                 }
             }
-            Err(_) => self.state = State::Ending,
+            Err(_) => self.state = State::Finishing,
         }
         Step::Again
     }
@@ -384,12 +384,12 @@ impl Http {
 
     /// Whether the connection may be closed as soon as everything is sent: nothing that arrives could make that a reset.
     fn is_leaving(&self) -> bool {
-        matches!(self.state, State::Ending) && self.has_said_last && self.inbox.is_empty()
+        matches!(self.state, State::Finishing) && self.has_said_last && self.inbox.is_empty()
     }
 
     /// Bytes of memory that wait to be read.
     ///
-    /// Requests behind one that is with an upstream leave the buffers they were received in: its answer must be received
+    /// Requests behind one that is with an upstream leave the buffers they were received in: its response must be received
     /// before they can be read, and if there were no buffer left for it, nothing would ever go on. So does a body that waits
     /// until another request has been answered.
     fn held_back(&mut self) -> usize {
@@ -403,35 +403,44 @@ impl Http {
     }
 
     /// What the client may be too slow in now.
-    fn phase(&self, client: &Connection) -> Phase {
+    fn phase(&self, client: &Connection) -> ClientPhase {
         let is_sending = !client.writer.is_at_rest();
         match &self.state {
-            State::Head if is_sending => Phase::Answer,
-            State::Head if !self.inbox.is_empty() => Phase::Head,
-            State::Head if self.requests == 0 => Phase::First,
-            State::Head => Phase::Idle,
-            State::Forwarding(_) if is_sending => Phase::Answer,
+            State::Head if is_sending => ClientPhase::Response,
+            State::Head if !self.inbox.is_empty() => ClientPhase::Head,
+            State::Head if self.requests == 0 => ClientPhase::First,
+            State::Head => ClientPhase::Idle,
+            State::Forwarding(_) if is_sending => ClientPhase::Response,
             // What has come and not been passed on is for the upstream to take.
-            State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => Phase::Upload,
-            State::Forwarding(forward) if !forward.is_uploaded() => Phase::Relay,
-            State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => Phase::Ours,
-            State::Sending(_) | State::Ending => Phase::Answer,
-            State::Discarding(_) => Phase::Body,
-            State::Cut(cut) if !cut.is_told() => Phase::Answer,
-            State::Lingering { .. } | State::Cut(_) => Phase::Ours,
+            State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => ClientPhase::Upload,
+            State::Forwarding(forward) if !forward.is_uploaded() => ClientPhase::Relay,
+            State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => ClientPhase::Server,
+            State::Sending(_) | State::Finishing => ClientPhase::Response,
+            State::Discarding(_) => ClientPhase::Body,
+            State::Truncated(truncated) if !truncated.is_end_signalled() => ClientPhase::Response,
+            State::Lingering { .. } | State::Truncated(_) => ClientPhase::Server,
         }
     }
 
     /// Acts on a phase that took too long.
-    fn on_too_slow(&mut self, client: &Connection, cx: &mut Context<'_>) -> Option<Ending> {
-        match self.clock.phase() {
-            Phase::Head => {
-                self.refuse(Refusal::new(Status::REQUEST_TIMEOUT, "the request took too long"), client, cx);
+    fn on_too_slow(&mut self, client: &Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match self.deadlines.phase() {
+            ClientPhase::Head => {
+                self.respond_error(
+                    ErrorResponse::new(Status::REQUEST_TIMEOUT, "the request took too long"),
+                    client,
+                    cx,
+                );
                 None
             }
             // It must not take what it has for all.
-            Phase::Answer => Some(Ending::TooSlow),
-            Phase::First | Phase::Idle | Phase::Body | Phase::Upload | Phase::Relay | Phase::Ours => Some(Ending::Idle),
+            ClientPhase::Response => Some(CloseReason::TooSlow),
+            ClientPhase::First
+            | ClientPhase::Idle
+            | ClientPhase::Body
+            | ClientPhase::Upload
+            | ClientPhase::Relay
+            | ClientPhase::Server => Some(CloseReason::Idle),
         }
     }
 }
@@ -455,29 +464,29 @@ impl Task for Http {
         self.draining_since = Some(now);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<Ending> {
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         match client.writer.fault() {
             Some(fault @ Fault::FileTruncated) => self.lose_file(fault, client, cx),
             Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
-                return Some(Ending::ClientLost(fault));
+                return Some(CloseReason::ClientLost(fault));
             }
             None => {}
         }
         if let Some(fault) = client.reader.fault() {
-            return Some(Ending::ClientLost(fault));
+            return Some(CloseReason::ClientLost(fault));
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
             if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending(_)) {
                 client.writer.send(self.outbox.take(), cx.ops);
             }
-            self.clock.tick(self.phase(client), client, &cx.limits.http, cx.now);
-            let deadline = self.clock.limit(&cx.limits.http, self.draining_since);
+            self.deadlines.tick(self.phase(client), client, &cx.limits.http, cx.now);
+            let deadline = self.deadlines.limit(&cx.limits.http, self.draining_since);
             if deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
-            if let Some(ending) = self.on_too_slow(client, cx) {
-                return Some(ending);
+            if let Some(close_reason) = self.on_too_slow(client, cx) {
+                return Some(close_reason);
             }
         }
         if let State::Upgraded(_) = self.state {
@@ -490,18 +499,20 @@ impl Task for Http {
             client.reader.want(self.held_back() < INBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
         }
         match self.state {
-            State::Ending if is_leaving && client.writer.is_idle() => Some(Ending::Done),
-            State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => Some(Ending::Done),
-            State::Cut(ref cut) => cut.ending(client, cx.now),
+            State::Finishing if is_leaving && client.writer.is_idle() => Some(CloseReason::Done),
+            State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => {
+                Some(CloseReason::Done)
+            }
+            State::Truncated(ref truncated) => truncated.close_reason(client, cx.now),
             _ => None,
         }
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        let client = self.clock.limit(&limits.http, self.draining_since);
+        let client = self.deadlines.limit(&limits.http, self.draining_since);
         match self.state {
             State::Lingering { until, .. } => Some(until),
-            State::Cut(ref cut) => cut.deadline().or(client),
+            State::Truncated(ref truncated) => truncated.deadline().or(client),
             State::Upgraded(ref upgraded) => upgraded.1.deadline(),
             State::Forwarding(ref forward) => Time::earliest(forward.deadline(), client),
             _ => client,
@@ -514,10 +525,10 @@ impl Task for Http {
 
     fn is_unfinished(&self) -> bool {
         match &self.state {
-            State::Forwarding(forward) => forward.is_answering() || !self.outbox.is_empty(),
+            State::Forwarding(forward) => forward.is_responding() || !self.outbox.is_empty(),
             State::Upgraded(upgraded) => upgraded.1.memory() > 0,
-            State::Sending(_) | State::Cut(_) => true,
-            State::Head | State::Asking { .. } | State::Discarding(_) | State::Ending | State::Lingering { .. } => {
+            State::Sending(_) | State::Truncated(_) => true,
+            State::Head | State::Asking { .. } | State::Discarding(_) | State::Finishing | State::Lingering { .. } => {
                 !self.outbox.is_empty()
             }
         }
@@ -530,27 +541,27 @@ impl Task for Http {
         }
     }
 
-    fn is_told(&self) -> bool {
-        matches!(&self.state, State::Cut(cut) if cut.is_told())
+    fn is_end_signalled(&self) -> bool {
+        matches!(&self.state, State::Truncated(truncated) if truncated.is_end_signalled())
     }
 
-    fn close(&mut self, ending: Ending, client: &Connection, cx: &mut Context<'_>) -> bool {
-        let (attempt, release) = match &mut self.state {
+    fn close(&mut self, close_reason: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+        let (lease, release) = match &mut self.state {
             State::Forwarding(forward) => {
-                let is_orderly = ending.manner() == Manner::Orderly;
-                let manner = if is_orderly { Manner::Orderly } else { Manner::Reset };
-                (Some(forward.attempt_mut()), Release::Close(manner))
+                let is_orderly = close_reason.close_kind() == CloseKind::Fin;
+                let close_kind = if is_orderly { CloseKind::Fin } else { CloseKind::Reset };
+                (Some(forward.lease_mut()), Release::Close(close_kind))
             }
-            State::Upgraded(upgraded) => (Some(&mut upgraded.0), ending.release(cx.limits.http.send_timeout)),
-            _ => (None, Release::Close(Manner::Orderly)),
+            State::Upgraded(upgraded) => (Some(&mut upgraded.0), close_reason.release(cx.limits.http.send_timeout)),
+            _ => (None, Release::Close(CloseKind::Fin)),
         };
-        if let Some(attempt) = attempt.filter(|attempt| !attempt.is_over()) {
-            attempt.finish(release, Verdict::Neutral, cx.links, cx.now);
+        if let Some(lease) = lease.filter(|lease| !lease.is_over()) {
+            lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
         }
         if client.is_closed() {
             self.record_end(client, cx);
             // The file that was being sent may be closed now, if nobody else holds it.
-            self.state = State::Ending;
+            self.state = State::Finishing;
         }
         client.is_closed()
     }
@@ -565,9 +576,9 @@ impl Task for Http {
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
-        // The last answer taken may be one of a small file, or a piece of a listing.
-        let answer = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
-        inbox_memory_max(limits) + OUTBOX_BYTES_MAX + answer.max(Forward::memory_max(limits))
+        // The last response taken may be one of a small file, or a piece of a listing.
+        let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
+        inbox_memory_max(limits) + OUTBOX_BYTES_MAX + response.max(Forward::memory_max(limits))
     }
 }
 

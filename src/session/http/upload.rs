@@ -6,8 +6,8 @@ use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
 use crate::driver::Time;
 use crate::http::chunked::SizeLine;
 use crate::http::forward::HostRule;
-use crate::http::{BodyFraming, BodyReader, BodyWriter, Refusal, Status};
-use crate::upstream::Attempt;
+use crate::http::{BodyFraming, BodyReader, BodyWriter, ErrorResponse, Status};
+use crate::upstream::UpstreamLease;
 
 /// The request's body on its way.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Upload {
 }
 
 /// What a client hears whose body is longer than it may be.
-pub(super) const TOO_LARGE: Refusal = Refusal::new(Status::CONTENT_TOO_LARGE, "the body is too large");
+pub(super) const TOO_LARGE: ErrorResponse = ErrorResponse::new(Status::CONTENT_TOO_LARGE, "the body is too large");
 
 impl Upload {
     /// Nothing of it has been taken.
@@ -46,7 +46,7 @@ impl Upload {
         inbox: &mut Inbox,
         bytes_max: u64,
         now: Time,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ErrorResponse> {
         while !self.body.is_done() && !inbox.is_empty() {
             let piece = self.body.next(inbox.bytes())?;
             self.has_begun = true;
@@ -66,11 +66,11 @@ impl Upload {
 }
 
 /// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
-pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, attempt: &Attempt) {
+pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, lease: &UpstreamLease) {
     let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
-    match (rule, line_ends.next(), line_ends.next(), attempt.upstream()) {
+    match (rule, line_ends.next(), line_ends.next(), lease.upstream()) {
         // The second line is the `Host` of one of them.
-        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if attempt.group().len() > 1 => {
+        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if lease.group().len() > 1 => {
             chain.push(Chunk::shared(&head[..host_at]));
             chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
             chain.push(Chunk::shared(&head[host_end..]));

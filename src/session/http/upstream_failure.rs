@@ -5,12 +5,12 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::http::{Refusal, Status};
+use crate::http::{ErrorResponse, Status};
 use crate::tcp::End;
 use crate::upstream::{ConnectError, Unreachable, Upstream};
 
 /// Says in the log why a client gets an error in place of an upstream's response, or only a part of that (then without a
-/// status). It is the only place, so that what comes often is counted together and left out (`telemetry/storm.rs`).
+/// status). It is the only place, so that what comes often is counted together and left out (`telemetry/log_rate_limit.rs`).
 pub(super) fn report(upstream: Option<&Rc<Upstream>>, status: Option<Status>, reason: &dyn fmt::Display) {
     let upstream = upstream.map(|upstream| tracing::field::display(upstream.address()));
     tracing::warn!(upstream, status = status.map(Status::code), %reason, "upstream request failed");
@@ -33,21 +33,21 @@ impl fmt::Display for Lost {
 }
 
 /// What a client is told when no upstream can be had.
-pub(super) fn refusal_of(why: Unreachable) -> Refusal {
+pub(super) fn error_response_of(why: Unreachable) -> ErrorResponse {
     match why {
-        Unreachable::Down => Refusal::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
+        Unreachable::Down => ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
         Unreachable::QueueFull | Unreachable::QueueTimedOut => {
-            Refusal::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
+            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
         }
-        Unreachable::Connect(error) if error.is_shortage() => Refusal::new(
+        Unreachable::Connect(error) if error.is_shortage() => ErrorResponse::new(
             Status::SERVICE_UNAVAILABLE,
             "there is no room for another connection to an upstream; try again",
         ),
         Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
-            Refusal::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
+            ErrorResponse::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
         }
         Unreachable::Connect(ConnectError::Refused { .. } | ConnectError::Resolve(_)) => {
-            Refusal::new(Status::BAD_GATEWAY, "no upstream took the connection")
+            ErrorResponse::new(Status::BAD_GATEWAY, "no upstream took the connection")
         }
     }
 }

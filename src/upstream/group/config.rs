@@ -5,25 +5,25 @@ use std::time::Duration;
 use crate::config::UpstreamAddress;
 use crate::tcp::proxy_header::ProxyVersion;
 
-/// The most members of one group: what a [`MemberId`](super::MemberId) can name.
-pub const MEMBERS_MAX: usize = u16::MAX as usize;
+/// The most endpoints of one group: what a [`EndpointId`](super::EndpointId) can name.
+pub const ENDPOINTS_MAX: usize = u16::MAX as usize;
 
 /// Several upstreams that serve the same, and how requests are spread over them.
 #[derive(Clone, Debug, Default)]
 pub struct GroupConfig {
-    /// The upstreams; up to [`MEMBERS_MAX`], what is beyond is left out.
-    pub members: Vec<MemberConfig>,
-    /// Which member takes a request.
+    /// The upstreams; up to [`ENDPOINTS_MAX`], what is beyond is left out.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Which endpoint takes a request.
     pub policy: Policy,
-    /// When requests that fail take a member out.
+    /// When requests that fail take an endpoint out.
     pub passive: PassiveHealth,
-    /// How the share of a member that has come back grows.
+    /// How the share of an endpoint that has come back grows.
     pub slow_start: SlowStart,
-    /// Where requests wait while all members are at their limit of connections.
+    /// Where requests wait while all endpoints are at their limit of connections.
     pub queue: QueueConfig,
-    /// How members are asked whether they are up; `None`: they are not asked.
+    /// How endpoints are asked whether they are up; `None`: they are not asked.
     pub checks: Option<CheckConfig>,
-    /// How often the names of members are looked up again.
+    /// How often the names of endpoints are looked up again.
     pub resolve: ResolveInterval,
     /// Connections begin with a header of the PROXY protocol, and none carries requests of two clients.
     pub announce: Option<ProxyVersion>,
@@ -32,46 +32,46 @@ pub struct GroupConfig {
 impl GroupConfig {
     /// Upstreams of equal weight, in turn.
     pub fn of(addresses: impl IntoIterator<Item = UpstreamAddress>) -> Self {
-        Self { members: addresses.into_iter().map(MemberConfig::new).collect(), ..Self::default() }
+        Self { endpoints: addresses.into_iter().map(EndpointConfig::new).collect(), ..Self::default() }
     }
 }
 
 /// One upstream of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberConfig {
+pub struct EndpointConfig {
     /// Where it is.
     pub address: UpstreamAddress,
-    /// Its share of the requests, relative to the other members' weights. Zero: it is being drained, and takes only
-    /// requests that belong to it ([`Choice::Member`](super::Choice)).
+    /// Its share of the requests, relative to the other endpoints' weights. Zero: it is being drained, and takes only
+    /// requests that belong to it ([`BalanceKey::Sticky`](super::BalanceKey)).
     pub weight: u32,
-    /// It is used only when every member that is not a backup is down.
+    /// It is used only when every endpoint that is not a backup is down.
     pub is_backup: bool,
     /// Requests in flight there at a time, of one group; a server's workers have equal shares of it, at least one. 0: no
     /// limit.
     pub connections_max: usize,
 }
 
-impl MemberConfig {
-    /// A member of weight 1, no backup, without a limit of connections.
+impl EndpointConfig {
+    /// An endpoint of weight 1, no backup, without a limit of connections.
     pub const fn new(address: UpstreamAddress) -> Self {
         Self { address, weight: 1, is_backup: false, connections_max: 0 }
     }
 }
 
-/// Which member takes a request.
+/// Which endpoint takes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// One after the other by weight, a heavy member's turns spread evenly among the others'.
+    /// One after the other by weight, a heavy endpoint's turns spread evenly among the others'.
     #[default]
     RoundRobin,
-    /// The member with the fewest requests in flight for its weight; of equals, as in round robin.
+    /// The endpoint with the fewest requests in flight for its weight; of equals, as in round robin.
     LeastConnections,
     /// The less loaded of two that are drawn by weight. Nearly as even as the least loaded of all, yet workers that know
-    /// nothing of each other do not all run to the same member.
+    /// nothing of each other do not all run to the same endpoint.
     RandomOfTwo,
-    /// Equal keys go to the same member.
+    /// Equal keys go to the same endpoint.
     Hash(HashSource),
-    /// A cookie names the member; a client without one gets the next as in round robin.
+    /// A cookie names the endpoint; a client without one gets the next as in round robin.
     Sticky {
         /// The cookie's name.
         cookie: String,
@@ -89,11 +89,11 @@ pub enum HashSource {
     Path,
 }
 
-/// When requests that fail take a member out, and for how long. A group's only member is never taken out so: there is
+/// When requests that fail take an endpoint out, and for how long. A group's only endpoint is never taken out so: there is
 /// nobody else to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassiveHealth {
-    /// So many failures in a row, and the member is down; 0: never.
+    /// So many failures in a row, and the endpoint is down; 0: never.
     pub failures: u32,
     /// How long it is left alone then, before one request may try it.
     pub back_off: Duration,
@@ -108,7 +108,7 @@ impl Default for PassiveHealth {
     }
 }
 
-/// How the share of a member that has come back grows: from a tenth of its weight, linearly, to all of it.
+/// How the share of an endpoint that has come back grows: from a tenth of its weight, linearly, to all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowStart(pub Duration);
 
@@ -118,7 +118,7 @@ impl Default for SlowStart {
     }
 }
 
-/// Where requests wait while all members are at their limit of connections.
+/// Where requests wait while all endpoints are at their limit of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Requests of one worker that may wait at a time; beyond, they are refused.
@@ -133,22 +133,22 @@ impl Default for QueueConfig {
     }
 }
 
-/// How members are asked whether they are up. Each worker asks for itself.
+/// How endpoints are asked whether they are up. Each worker asks for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckConfig {
-    /// What a member has to do.
+    /// What an endpoint has to do.
     pub kind: CheckKind,
     /// From the beginning of one check to that of the next; a tenth more or less, so that checks spread.
     pub interval: Duration,
     /// How long each step of a check may take: looking the name up, connecting to an address, the answer.
     pub timeout: Duration,
-    /// So many checks passed in a row bring a member up that checks have taken down.
+    /// So many checks passed in a row bring an endpoint up that checks have taken down.
     pub rise: u32,
     /// So many failed ones in a row take it down.
     pub fall: u32,
 }
 
-/// What a member has to do to pass a check.
+/// What an endpoint has to do to pass a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
     /// Take a connection.
@@ -160,7 +160,7 @@ pub enum CheckKind {
     },
 }
 
-/// How often the names of members are looked up again; zero: never. Connections that there are go on whatever is found.
+/// How often the names of endpoints are looked up again; zero: never. Connections that there are go on whatever is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolveInterval(pub Duration);
 

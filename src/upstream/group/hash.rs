@@ -1,12 +1,12 @@
-//! The hash that spreads keys over members, the same in every worker, in every run, on every machine.
+//! The hash that spreads keys over endpoints, the same in every worker, in every run, on every machine.
 //!
 //! Bytes are hashed by 64-bit FNV-1a (offset basis `cbf29ce484222325`, prime `100000001b3`), and the result is mixed by the
 //! finalizer of splitmix64. It is not keyed, since workers, and several proxies in a row, must agree; so a client that
-//! chooses its keys can choose its member. Changing it moves every key and every sticky cookie: it is part of the interface.
+//! chooses its keys can choose its endpoint. Changing it moves every key and every sticky cookie: it is part of the interface.
 //!
-//! Members are chosen by weighted rendezvous: each member draws a number from the key and its own address, scaled by its
-//! weight, and the best draw wins. There is no ring to build; the shares are exact; a member that leaves, or whose weight
-//! falls, gives away only keys of its own, and the next best takes each. It costs one logarithm a member and request.
+//! Endpoints are chosen by weighted rendezvous: each endpoint draws a number from the key and its own address, scaled by its
+//! weight, and the best draw wins. There is no ring to build; the shares are exact; an endpoint that leaves, or whose weight
+//! falls, gives away only keys of its own, and the next best takes each. It costs one logarithm an endpoint and request.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,7 @@ pub fn of_client(address: IpAddr) -> u64 {
     }
 }
 
-/// What a member draws with: of its address, and of how many members before it have the same one.
+/// What an endpoint draws with: of its address, and of how many endpoints before it have the same one.
 pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
     let state = match address {
         UpstreamAddress::Tcp { host, port } => {
@@ -39,8 +39,8 @@ pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
     mix(mix(state) ^ twins_before)
 }
 
-/// The member's draw for this key: the least wins. Exponentially distributed with the weight as its rate, which is what
-/// makes each member's chance of the least one exactly its share of the weights.
+/// The endpoint's draw for this key: the least wins. Exponentially distributed with the weight as its rate, which is what
+/// makes each endpoint's chance of the least one exactly its share of the weights.
 pub(super) fn draw(key: u64, seed: u64, weight: u64) -> f64 {
     let uniform = ((mix(key ^ seed) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -uniform.ln() / weight as f64

@@ -1,4 +1,4 @@
-//! Whether one member is up: what requests and checks show, and what follows from it.
+//! Whether one endpoint is up: what requests and checks show, and what follows from it.
 //!
 //! ```text
 //!            failures in a row                  back-off over, begin
@@ -12,12 +12,12 @@
 //!      BackOff ──── begin, no member is up ───► BackOff, asked ──── Success ───► Up: slow start
 //! ```
 //!
-//! A verdict does not say which request it comes from, and requests that began before the member went down end whenever
-//! they end. In `BackOff` they change nothing. In `Trial` the first verdict decides, whoever's it is: a member that
-//! answers anyone is alive, and one that fails anyone is not to be hurried back. So it is in `BackOff` once the member has
+//! A verdict does not say which request it comes from, and requests that began before the endpoint went down end whenever
+//! they end. In `BackOff` they change nothing. In `Trial` the first verdict decides, whoever's it is: an endpoint that
+//! answers anyone is alive, and one that fails anyone is not to be hurried back. So it is in `BackOff` once the endpoint has
 //! been asked although its back-off was not over, because no other was up; but then a failure does not double the back-off.
 //!
-//! It does not know the member, its load, or who asks.
+//! It does not know the endpoint, its load, or who asks.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::driver::Time;
 
 /// What a request has shown of its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HealthVerdict {
     /// It answered.
     Success,
     /// It refused, did not answer in time, or answered nonsense.
@@ -35,7 +35,7 @@ pub enum Verdict {
     Neutral,
 }
 
-/// One member's health.
+/// One endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Health(State);
 
@@ -43,7 +43,7 @@ pub(super) struct Health(State);
 enum State {
     /// Takes requests; `failures` in a row so far. Its share grows from `back_since` on, if it was down before.
     Up { failures: u32, back_since: Option<Time> },
-    /// Left alone until then, unless no member is up; `is_asked`: a request went there all the same.
+    /// Left alone until then, unless no endpoint is up; `is_asked`: a request went there all the same.
     BackOff { until: Time, back_off: Duration, is_asked: bool },
     /// One request tries it. Without a verdict until then, another one may.
     Trial { until: Time, back_off: Duration },
@@ -51,7 +51,7 @@ enum State {
     CheckedDown,
 }
 
-/// A member went down, or came back.
+/// An endpoint went down, or came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// So many requests failed in a row.
@@ -66,10 +66,10 @@ pub(super) enum Change {
     ChecksPassed,
 }
 
-/// The share of a member that needs no slow start, in thousandths.
+/// The share of an endpoint that needs no slow start, in thousandths.
 pub(super) const FULL_SHARE: u64 = 1000;
 
-/// The share of a member that has just come back, in thousandths.
+/// The share of an endpoint that has just come back, in thousandths.
 const FIRST_SHARE: u64 = 100;
 
 impl Health {
@@ -120,7 +120,7 @@ impl Health {
         }
     }
 
-    /// A request goes there. To a member that is not up, it is the trial; but not before its time.
+    /// A request goes there. To an endpoint that is not up, it is the trial; but not before its time.
     pub(super) fn begin(&mut self, passive: &PassiveHealth, now: Time) {
         self.0 = match self.0 {
             State::BackOff { until, back_off, .. } if until > now => State::BackOff { until, back_off, is_asked: true },
@@ -135,14 +135,14 @@ impl Health {
     /// A request has shown something. `in_flight`: the requests that are still there after it.
     pub(super) fn on_verdict(
         &mut self,
-        verdict: Verdict,
+        verdict: HealthVerdict,
         in_flight: usize,
         passive: &PassiveHealth,
         now: Time,
     ) -> Option<Change> {
         let (state, change) = match (self.0, verdict) {
-            (State::Up { back_since, .. }, Verdict::Success) => (State::Up { failures: 0, back_since }, None),
-            (State::Up { failures, back_since }, Verdict::Failure) => {
+            (State::Up { back_since, .. }, HealthVerdict::Success) => (State::Up { failures: 0, back_since }, None),
+            (State::Up { failures, back_since }, HealthVerdict::Failure) => {
                 let failures = failures.saturating_add(1);
                 if passive.failures == 0 || failures < passive.failures {
                     (State::Up { failures, back_since }, None)
@@ -152,25 +152,25 @@ impl Health {
                     (state, Some(Change::Failed { failures, back_off }))
                 }
             }
-            (State::Trial { .. } | State::BackOff { is_asked: true, .. }, Verdict::Success) => {
+            (State::Trial { .. } | State::BackOff { is_asked: true, .. }, HealthVerdict::Success) => {
                 (State::Up { failures: 0, back_since: Some(now) }, Some(Change::TrialSucceeded))
             }
-            (State::Trial { back_off, .. }, Verdict::Failure) => {
+            (State::Trial { back_off, .. }, HealthVerdict::Failure) => {
                 let back_off = back_off.saturating_mul(2).min(passive.back_off_max);
                 let state = State::BackOff { until: now + back_off, back_off, is_asked: false };
                 (state, Some(Change::TrialFailed { back_off }))
             }
             // The others come first then.
-            (State::BackOff { back_off, is_asked: true, .. }, Verdict::Failure) => {
+            (State::BackOff { back_off, is_asked: true, .. }, HealthVerdict::Failure) => {
                 (State::BackOff { until: now + back_off, back_off, is_asked: true }, None)
             }
             // Nobody is left who could be trying it, so the next may.
-            (State::Trial { back_off, .. }, Verdict::Neutral) if in_flight == 0 => {
+            (State::Trial { back_off, .. }, HealthVerdict::Neutral) if in_flight == 0 => {
                 (State::BackOff { until: now, back_off, is_asked: false }, None)
             }
             (
                 state @ (State::Up { .. } | State::Trial { .. } | State::BackOff { is_asked: true, .. }),
-                Verdict::Neutral,
+                HealthVerdict::Neutral,
             )
             | (state @ (State::BackOff { is_asked: false, .. } | State::CheckedDown), _) => (state, None),
         };
@@ -197,7 +197,7 @@ impl Health {
     }
 }
 
-/// Turns the results of single checks into what [`Group::set_checked`](super::Group::set_checked) wants to know: so many
+/// Turns the results of single checks into what [`UpstreamGroup::set_checked`](super::UpstreamGroup::set_checked) wants to know: so many
 /// in a row are needed to change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckCounter {
@@ -209,7 +209,7 @@ pub struct CheckCounter {
 }
 
 impl CheckCounter {
-    /// For a member that counts as up. `rise` passed checks in a row bring it up, `fall` failed ones take it down; zero is
+    /// For an endpoint that counts as up. `rise` passed checks in a row bring it up, `fall` failed ones take it down; zero is
     /// the same as one.
     pub const fn new(rise: u32, fall: u32) -> Self {
         Self { rise, fall, is_up: true, contradictions: 0 }
@@ -248,7 +248,7 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
-    /// A member with one request at a time.
+    /// An endpoint with one request at a time.
     #[derive(Debug)]
     struct Subject(Health);
 
@@ -261,7 +261,7 @@ mod tests {
             self.0.is_usable(at(seconds))
         }
 
-        fn exchange(&mut self, verdict: Verdict, seconds: u64) -> Option<Change> {
+        fn exchange(&mut self, verdict: HealthVerdict, seconds: u64) -> Option<Change> {
             assert!(self.is_usable(seconds), "{self:?}");
             self.0.begin(&PASSIVE, at(seconds));
             self.0.on_verdict(verdict, 0, &PASSIVE, at(seconds))
@@ -271,21 +271,21 @@ mod tests {
         fn down(seconds: u64) -> Self {
             let mut subject = Self::new();
             for _ in 1..PASSIVE.failures {
-                assert_eq!(subject.exchange(Verdict::Failure, seconds), None);
+                assert_eq!(subject.exchange(HealthVerdict::Failure, seconds), None);
             }
-            let change = subject.exchange(Verdict::Failure, seconds);
+            let change = subject.exchange(HealthVerdict::Failure, seconds);
             assert_eq!(change, Some(Change::Failed { failures: 3, back_off: Duration::from_secs(1) }));
             subject
         }
     }
 
     #[test]
-    fn only_failures_in_a_row_take_a_member_down() {
+    fn only_failures_in_a_row_take_an_endpoint_down() {
         let mut subject = Subject::new();
         for _ in 0..10 {
-            assert_eq!(subject.exchange(Verdict::Failure, 0), None);
-            assert_eq!(subject.exchange(Verdict::Failure, 0), None);
-            assert_eq!(subject.exchange(Verdict::Success, 0), None);
+            assert_eq!(subject.exchange(HealthVerdict::Failure, 0), None);
+            assert_eq!(subject.exchange(HealthVerdict::Failure, 0), None);
+            assert_eq!(subject.exchange(HealthVerdict::Success, 0), None);
         }
         assert!(subject.0.is_up());
     }
@@ -293,17 +293,17 @@ mod tests {
     #[test]
     fn what_says_nothing_neither_counts_nor_forgives() {
         let mut subject = Subject::new();
-        subject.exchange(Verdict::Failure, 0);
-        subject.exchange(Verdict::Failure, 0);
-        assert_eq!(subject.exchange(Verdict::Neutral, 0), None);
-        assert!(subject.exchange(Verdict::Failure, 0).is_some());
+        subject.exchange(HealthVerdict::Failure, 0);
+        subject.exchange(HealthVerdict::Failure, 0);
+        assert_eq!(subject.exchange(HealthVerdict::Neutral, 0), None);
+        assert!(subject.exchange(HealthVerdict::Failure, 0).is_some());
     }
 
     #[test]
     fn with_no_failures_configured_none_take_it_down() {
         let mut health = Health::new();
         let never = PassiveHealth { failures: 0, ..PASSIVE };
-        assert!((0..100).all(|_| health.on_verdict(Verdict::Failure, 0, &never, at(0)).is_none()));
+        assert!((0..100).all(|_| health.on_verdict(HealthVerdict::Failure, 0, &never, at(0)).is_none()));
         assert!(health.is_up());
     }
 
@@ -315,18 +315,18 @@ mod tests {
             assert!(!subject.0.is_usable(Time::from_nanos(at(now + back_off).as_nanos() - 1)));
             now += back_off;
             let next = Duration::from_secs((back_off * 2).min(60));
-            assert_eq!(subject.exchange(Verdict::Failure, now), Some(Change::TrialFailed { back_off: next }));
+            assert_eq!(subject.exchange(HealthVerdict::Failure, now), Some(Change::TrialFailed { back_off: next }));
         }
     }
 
     #[test]
     fn a_success_makes_the_next_back_off_short_again() {
         let mut subject = Subject::down(0);
-        subject.exchange(Verdict::Failure, 1);
-        assert_eq!(subject.exchange(Verdict::Success, 3), Some(Change::TrialSucceeded));
-        subject.exchange(Verdict::Failure, 4);
-        subject.exchange(Verdict::Failure, 4);
-        let change = subject.exchange(Verdict::Failure, 4);
+        subject.exchange(HealthVerdict::Failure, 1);
+        assert_eq!(subject.exchange(HealthVerdict::Success, 3), Some(Change::TrialSucceeded));
+        subject.exchange(HealthVerdict::Failure, 4);
+        subject.exchange(HealthVerdict::Failure, 4);
+        let change = subject.exchange(HealthVerdict::Failure, 4);
         assert_eq!(change, Some(Change::Failed { failures: 3, back_off: Duration::from_secs(1) }));
     }
 
@@ -342,10 +342,10 @@ mod tests {
     #[test]
     fn a_trial_that_says_nothing_leaves_it_to_the_next() {
         let mut subject = Subject::down(0);
-        assert_eq!(subject.exchange(Verdict::Neutral, 1), None);
+        assert_eq!(subject.exchange(HealthVerdict::Neutral, 1), None);
         assert!(subject.is_usable(1) && !subject.0.is_up());
         assert_eq!(
-            subject.exchange(Verdict::Failure, 1),
+            subject.exchange(HealthVerdict::Failure, 1),
             Some(Change::TrialFailed { back_off: Duration::from_secs(2) })
         );
     }
@@ -354,14 +354,14 @@ mod tests {
     fn while_older_requests_are_in_flight_what_says_nothing_may_be_theirs() {
         let mut subject = Subject::down(0);
         subject.0.begin(&PASSIVE, at(1));
-        assert_eq!(subject.0.on_verdict(Verdict::Neutral, 1, &PASSIVE, at(1)), None);
+        assert_eq!(subject.0.on_verdict(HealthVerdict::Neutral, 1, &PASSIVE, at(1)), None);
         assert!(!subject.is_usable(1));
     }
 
     #[test]
     fn older_requests_do_not_shorten_or_lengthen_the_back_off() {
         let mut subject = Subject::down(0);
-        for verdict in [Verdict::Success, Verdict::Failure, Verdict::Neutral] {
+        for verdict in [HealthVerdict::Success, HealthVerdict::Failure, HealthVerdict::Neutral] {
             assert_eq!(subject.0.on_verdict(verdict, 1, &PASSIVE, at(0)), None);
         }
         assert!(!subject.is_usable(0) && subject.is_usable(1));
@@ -373,10 +373,10 @@ mod tests {
         let half_a_second = at(0) + Duration::from_millis(500);
         subject.0.begin(&PASSIVE, half_a_second);
         assert!(!subject.0.is_usable(half_a_second), "it is not up yet for those who have another");
-        assert_eq!(subject.0.on_verdict(Verdict::Failure, 0, &PASSIVE, half_a_second), None);
+        assert_eq!(subject.0.on_verdict(HealthVerdict::Failure, 0, &PASSIVE, half_a_second), None);
         assert_eq!(subject.0.down_until(), Some(half_a_second + Duration::from_secs(1)), "not doubled");
-        assert_eq!(subject.0.on_verdict(Verdict::Neutral, 0, &PASSIVE, at(1)), None);
-        assert_eq!(subject.0.on_verdict(Verdict::Success, 0, &PASSIVE, at(1)), Some(Change::TrialSucceeded));
+        assert_eq!(subject.0.on_verdict(HealthVerdict::Neutral, 0, &PASSIVE, at(1)), None);
+        assert_eq!(subject.0.on_verdict(HealthVerdict::Success, 0, &PASSIVE, at(1)), Some(Change::TrialSucceeded));
         assert!(subject.0.is_up());
     }
 
@@ -392,7 +392,7 @@ mod tests {
     fn the_share_grows_from_a_tenth_to_all() {
         let slow_start = SlowStart(Duration::from_secs(9));
         let mut subject = Subject::down(0);
-        assert!(subject.exchange(Verdict::Success, 1).is_some());
+        assert!(subject.exchange(HealthVerdict::Success, 1).is_some());
         let shares: Vec<u64> = (1..12).map(|seconds| subject.0.share(slow_start, at(seconds))).collect();
         assert_eq!(shares, [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1000]);
         assert_eq!(subject.0.share(SlowStart(Duration::ZERO), at(1)), FULL_SHARE);
@@ -402,8 +402,8 @@ mod tests {
     #[test]
     fn successes_during_slow_start_do_not_cut_it_short() {
         let mut subject = Subject::down(0);
-        subject.exchange(Verdict::Success, 1);
-        subject.exchange(Verdict::Success, 2);
+        subject.exchange(HealthVerdict::Success, 1);
+        subject.exchange(HealthVerdict::Success, 2);
         assert_eq!(subject.0.share(SlowStart(Duration::from_secs(9)), at(2)), 200);
     }
 
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(health.on_checked(true, at(0)), None);
         assert_eq!(health.on_checked(false, at(0)), Some(Change::ChecksFailed));
         assert_eq!(health.on_checked(false, at(0)), None);
-        assert_eq!(health.on_verdict(Verdict::Success, 0, &PASSIVE, at(1)), None);
+        assert_eq!(health.on_verdict(HealthVerdict::Success, 0, &PASSIVE, at(1)), None);
         assert!(!health.is_usable(at(1 << 20)));
         assert_eq!(health.on_checked(true, at(2)), Some(Change::ChecksPassed));
         assert_eq!(health.share(SlowStart(Duration::from_secs(9)), at(3)), 200);

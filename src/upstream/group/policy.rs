@@ -1,19 +1,19 @@
-//! Which of several members takes a request. Nothing here allocates.
+//! Which of several endpoints takes a request. Nothing here allocates.
 //!
-//! It is given only members that may be used, with their weights as they count now, all above zero; why another is not
+//! It is given only endpoints that may be used, with their weights as they count now, all above zero; why another is not
 //! among them it does not know.
 
 use std::cmp::Ordering;
 
-use super::MemberId;
+use super::EndpointId;
+use super::endpoint::Endpoint;
 use super::hash;
-use super::member::Member;
 
-/// A member that may be used.
+/// An endpoint that may be used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
-    pub(super) id: MemberId,
-    pub(super) member: &'a Member,
+    pub(super) id: EndpointId,
+    pub(super) endpoint: &'a Endpoint,
     /// In thousandths; above zero.
     pub(super) weight: u64,
 }
@@ -21,34 +21,34 @@ pub(super) struct Candidate<'a> {
 impl Candidate<'_> {
     /// Compares the requests in flight for each unit of weight.
     fn by_load(&self, other: &Self) -> Ordering {
-        let load = |one: &Self, weight: u64| one.member.in_flight.get() as u128 * u128::from(weight);
+        let load = |one: &Self, weight: u64| one.endpoint.in_flight.get() as u128 * u128::from(weight);
         load(self, other.weight).cmp(&load(other, self.weight))
     }
 }
 
 /// The one whose turn is most overdue. Each one's credit grows by its weight, and the one who gets the turn pays for all;
-/// so a heavy member's turns are spread evenly, and one that is left out for a while neither gains nor loses.
-pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<MemberId> {
+/// so a heavy endpoint's turns are spread evenly, and one that is left out for a while neither gains nor loses.
+pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<EndpointId> {
     let mut total = 0;
     let mut best: Option<Candidate<'a>> = None;
     for candidate in candidates {
         let weight = i64::try_from(candidate.weight).unwrap_or(i64::MAX);
-        let credit = &candidate.member.credit;
+        let credit = &candidate.endpoint.credit;
         credit.set(credit.get().saturating_add(weight));
         total += weight;
-        if best.is_none_or(|best| credit.get() > best.member.credit.get()) {
+        if best.is_none_or(|best| credit.get() > best.endpoint.credit.get()) {
             best = Some(candidate);
         }
     }
     let best = best?;
-    best.member.credit.set(best.member.credit.get().saturating_sub(total));
+    best.endpoint.credit.set(best.endpoint.credit.get().saturating_sub(total));
     Some(best.id)
 }
 
 /// Takes turns for requests that do not come, so that workers that each do the same begin at other places, evenly spread
 /// over a round: a few requests are spread, too, though each worker sees but one of them.
 pub(super) fn start_apart<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone, number: u64, workers: u64) {
-    /// Of one worker, in all, where a round is long: members times turns.
+    /// Of one worker, in all, where a round is long: endpoints times turns.
     const STEPS_MAX: u64 = 1 << 20;
     let (mut count, mut total, mut divisor) = (0, 0, 0);
     for Candidate { weight, .. } in candidates.clone() {
@@ -70,7 +70,7 @@ const fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
 }
 
 /// The least loaded; of equals, as in round robin.
-pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<MemberId> {
+pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<EndpointId> {
     let least = candidates.clone().min_by(Candidate::by_load)?;
     round_robin(candidates.filter(|candidate| candidate.by_load(&least).is_eq()))
 }
@@ -79,7 +79,7 @@ pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'
 pub(super) fn random_of_two<'a>(
     candidates: impl Iterator<Item = Candidate<'a>> + Clone,
     chance: &mut Chance,
-) -> Option<MemberId> {
+) -> Option<EndpointId> {
     let first = chance.draw(candidates.clone())?;
     let others = candidates.filter(|candidate| candidate.id != first.id);
     match chance.draw(others) {
@@ -89,9 +89,9 @@ pub(super) fn random_of_two<'a>(
 }
 
 /// The one that the key belongs to.
-pub(super) fn rendezvous<'a>(candidates: impl Iterator<Item = Candidate<'a>>, key: u64) -> Option<MemberId> {
+pub(super) fn rendezvous<'a>(candidates: impl Iterator<Item = Candidate<'a>>, key: u64) -> Option<EndpointId> {
     candidates
-        .map(|candidate| (hash::draw(key, candidate.member.seed, candidate.weight), candidate.id))
+        .map(|candidate| (hash::draw(key, candidate.endpoint.seed, candidate.weight), candidate.id))
         .min_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, id)| id)
 }

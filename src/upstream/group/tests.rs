@@ -6,82 +6,82 @@ use std::time::Duration;
 
 use super::*;
 
-/// One member for each weight.
+/// One endpoint for each weight.
 fn config(weights: &[u32]) -> GroupConfig {
-    let member = |(index, weight): (usize, &u32)| MemberConfig {
+    let endpoint = |(index, weight): (usize, &u32)| EndpointConfig {
         weight: *weight,
-        ..MemberConfig::new(format!("10.0.{}.{}:80", index / 256, index % 256).parse().unwrap())
+        ..EndpointConfig::new(format!("10.0.{}.{}:80", index / 256, index % 256).parse().unwrap())
     };
-    GroupConfig { members: weights.iter().enumerate().map(member).collect(), ..GroupConfig::default() }
+    GroupConfig { endpoints: weights.iter().enumerate().map(endpoint).collect(), ..GroupConfig::default() }
 }
 
-fn group(weights: &[u32], policy: Policy) -> Rc<Group> {
-    Group::new(GroupConfig { policy, ..config(weights) }, 7)
+fn group(weights: &[u32], policy: Policy) -> Rc<UpstreamGroup> {
+    UpstreamGroup::new(GroupConfig { policy, ..config(weights) }, 7)
 }
 
 fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
 
-fn id(index: u16) -> MemberId {
-    MemberId(index)
+fn id(index: u16) -> EndpointId {
+    EndpointId(index)
 }
 
-fn tried(indices: &[u16]) -> Tried {
-    let mut tried = Tried::new();
+fn excluded(indices: &[u16]) -> ExcludedEndpoints {
+    let mut excluded = ExcludedEndpoints::new();
     for index in indices {
-        tried.insert(id(*index));
+        excluded.insert(id(*index));
     }
-    tried
+    excluded
 }
 
-const NONE: Tried = Tried::new();
+const NONE: ExcludedEndpoints = ExcludedEndpoints::new();
 
 /// Where a request goes that stays in flight.
-fn take(group: &Group, choice: Choice, now: Time) -> u16 {
-    match group.pick(choice, &NONE, now) {
-        Pick::Member(MemberId(index)) => index,
+fn take(group: &UpstreamGroup, balance_key: BalanceKey, now: Time) -> u16 {
+    match group.pick(balance_key, &NONE, now) {
+        Pick::Endpoint(EndpointId(index)) => index,
         other => panic!("{other:?}"),
     }
 }
 
 /// Where a request goes that ends well at once.
-fn visit(group: &Group, choice: Choice, now: Time) -> u16 {
-    let index = take(group, choice, now);
-    group.end(id(index), Verdict::Success, now);
+fn visit(group: &UpstreamGroup, balance_key: BalanceKey, now: Time) -> u16 {
+    let index = take(group, balance_key, now);
+    group.end(id(index), HealthVerdict::Success, now);
     index
 }
 
-/// How many of so many visits each member had.
-fn shares(group: &Group, choices: impl Iterator<Item = Choice>, now: Time) -> Vec<usize> {
-    let mut shares = vec![0; group.members.len()];
-    for choice in choices {
-        shares[usize::from(visit(group, choice, now))] += 1;
+/// How many of so many visits each endpoint had.
+fn shares(group: &UpstreamGroup, balance_keys: impl Iterator<Item = BalanceKey>, now: Time) -> Vec<usize> {
+    let mut shares = vec![0; group.endpoints.len()];
+    for balance_key in balance_keys {
+        shares[usize::from(visit(group, balance_key, now))] += 1;
     }
     shares
 }
 
-fn requests(count: usize) -> impl Iterator<Item = Choice> {
-    std::iter::repeat_n(Choice::Any, count)
+fn requests(count: usize) -> impl Iterator<Item = BalanceKey> {
+    std::iter::repeat_n(BalanceKey::Any, count)
 }
 
-fn keys(count: u64) -> impl Iterator<Item = Choice> + Clone {
-    (0..count).map(|number| Choice::Hash(hash::of_bytes(&number.to_be_bytes())))
+fn keys(count: u64) -> impl Iterator<Item = BalanceKey> + Clone {
+    (0..count).map(|number| BalanceKey::Hash(hash::of_bytes(&number.to_be_bytes())))
 }
 
 /// Takes it down by failures.
-fn fail(group: &Group, index: u16, now: Time) {
+fn fail(group: &UpstreamGroup, index: u16, now: Time) {
     for _ in 0..PassiveHealth::default().failures {
-        assert_eq!(group.pick(Choice::Member(id(index)), &NONE, now), Pick::Member(id(index)));
-        group.end(id(index), Verdict::Failure, now);
+        assert_eq!(group.pick(BalanceKey::Sticky(id(index)), &NONE, now), Pick::Endpoint(id(index)));
+        group.end(id(index), HealthVerdict::Failure, now);
     }
     assert!(!group.status(id(index), now).unwrap().is_up);
 }
 
 #[test]
-fn a_heavy_members_turns_are_spread_evenly() {
+fn a_heavy_endpoints_turns_are_spread_evenly() {
     let group = group(&[5, 1, 1], Policy::RoundRobin);
-    let turns: Vec<u16> = (0..14).map(|_| visit(&group, Choice::Any, at(0))).collect();
+    let turns: Vec<u16> = (0..14).map(|_| visit(&group, BalanceKey::Any, at(0))).collect();
     assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
 }
 
@@ -91,7 +91,7 @@ fn workers_begin_at_places_that_are_spread_over_a_round() {
         let first = |number| {
             let group = group(weights, policy.clone());
             group.start_apart(number, workers);
-            visit(&group, Choice::Any, at(0))
+            visit(&group, BalanceKey::Any, at(0))
         };
         (0..workers).map(first).collect()
     };
@@ -104,7 +104,7 @@ fn workers_begin_at_places_that_are_spread_over_a_round() {
     assert_eq!(firsts(&[5, 1, 1], Policy::RoundRobin, 7), [0, 0, 1, 0, 2, 0, 0]);
     assert_eq!(firsts(&[5, 1, 1, 0], Policy::RoundRobin, 4), [0, 0, 1, 0]);
     assert_eq!(firsts(&[65535, 1], Policy::RoundRobin, 2), [0, 1]);
-    assert_eq!(group(&[], Policy::RoundRobin).pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    assert_eq!(group(&[], Policy::RoundRobin).pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
 #[test]
@@ -134,26 +134,26 @@ fn assert_near(shares: &[usize], wanted: &[usize], what: &dyn std::fmt::Debug) {
 fn least_connections_fills_up_to_the_weights() {
     let group = group(&[1, 3], Policy::LeastConnections);
     for _ in 0..40 {
-        take(&group, Choice::Any, at(0));
+        take(&group, BalanceKey::Any, at(0));
     }
     let in_flight = |index| group.status(id(index), at(0)).unwrap().in_flight;
     assert_eq!((in_flight(0), in_flight(1)), (10, 30));
 }
 
 #[test]
-fn of_two_members_random_of_two_takes_the_less_loaded() {
+fn of_two_endpoints_random_of_two_takes_the_less_loaded() {
     let group = group(&[1, 1], Policy::RandomOfTwo);
     for _ in 0..5 {
-        assert_eq!(group.pick(Choice::Member(id(0)), &NONE, at(0)), Pick::Member(id(0)));
+        assert_eq!(group.pick(BalanceKey::Sticky(id(0)), &NONE, at(0)), Pick::Endpoint(id(0)));
     }
-    assert!((0..5).all(|_| take(&group, Choice::Any, at(0)) == 1));
+    assert!((0..5).all(|_| take(&group, BalanceKey::Any, at(0)) == 1));
 }
 
 #[test]
-fn random_of_two_avoids_a_member_that_hangs_yet_not_as_all_do_at_once() {
+fn random_of_two_avoids_an_endpoint_that_hangs_yet_not_as_all_do_at_once() {
     let group = group(&[1; 10], Policy::RandomOfTwo);
     for _ in 0..100 {
-        assert_eq!(group.pick(Choice::Member(id(3)), &NONE, at(0)), Pick::Member(id(3)));
+        assert_eq!(group.pick(BalanceKey::Sticky(id(3)), &NONE, at(0)), Pick::Endpoint(id(3)));
     }
     let shares = shares(&group, requests(900), at(0));
     assert_eq!(shares[3], 0);
@@ -163,32 +163,32 @@ fn random_of_two_avoids_a_member_that_hangs_yet_not_as_all_do_at_once() {
 #[test]
 fn chance_follows_from_the_seed() {
     let run = |seed| -> Vec<u16> {
-        let group = Group::new(GroupConfig { policy: Policy::RandomOfTwo, ..config(&[1; 10]) }, seed);
-        (0..50).map(|_| visit(&group, Choice::Any, at(0))).collect()
+        let group = UpstreamGroup::new(GroupConfig { policy: Policy::RandomOfTwo, ..config(&[1; 10]) }, seed);
+        (0..50).map(|_| visit(&group, BalanceKey::Any, at(0))).collect()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
 
 #[test]
-fn the_same_key_goes_to_the_same_member_in_every_worker_run_and_order_of_the_configuration() {
+fn the_same_key_goes_to_the_same_endpoint_in_every_worker_run_and_order_of_the_configuration() {
     let pinned = [2, 0, 1, 2, 1, 2, 1, 2];
     let group = group(&[1, 1, 1], Policy::Hash(HashSource::Client));
     let found: Vec<u16> = keys(8).map(|key| visit(&group, key, at(0))).collect();
     assert_eq!(found, pinned, "every key of every installation would move");
 
     let mut reversed = config(&[1, 1, 1]);
-    reversed.members.reverse();
-    let reversed = Group::new(reversed, 8);
+    reversed.endpoints.reverse();
+    let reversed = UpstreamGroup::new(reversed, 8);
     assert!(keys(8).map(|key| 2 - visit(&reversed, key, at(0))).eq(pinned));
 }
 
 #[test]
-fn a_member_that_is_removed_gives_away_only_its_own_keys() {
+fn an_endpoint_that_is_removed_gives_away_only_its_own_keys() {
     let all = group(&[1, 2, 3, 4], Policy::Hash(HashSource::Path));
     let mut without = config(&[1, 2, 3, 4]);
-    without.members.remove(2);
-    let without = Group::new(without, 7);
+    without.endpoints.remove(2);
+    let without = UpstreamGroup::new(without, 7);
     for key in keys(2000) {
         let (before, after) = (visit(&all, key, at(0)), visit(&without, key, at(0)));
         let after = if after >= 2 { after + 1 } else { after };
@@ -197,7 +197,7 @@ fn a_member_that_is_removed_gives_away_only_its_own_keys() {
 }
 
 #[test]
-fn the_keys_of_a_member_that_is_down_are_spread_over_the_others_and_come_back() {
+fn the_keys_of_an_endpoint_that_is_down_are_spread_over_the_others_and_come_back() {
     let group = group(&[1; 4], Policy::Hash(HashSource::Path));
     let before: Vec<u16> = keys(1000).map(|key| visit(&group, key, at(0))).collect();
     group.set_checked(id(2), false, at(0));
@@ -213,91 +213,91 @@ fn the_keys_of_a_member_that_is_down_are_spread_over_the_others_and_come_back() 
 }
 
 #[test]
-fn a_cookie_leads_to_its_member_and_from_a_member_that_is_down_to_all_the_others() {
+fn a_cookie_leads_to_its_endpoint_and_from_an_endpoint_that_is_down_to_all_the_others() {
     let group = group(&[1, 1, 1], Policy::Sticky { cookie: "to".into() });
-    assert!((0..9).all(|_| visit(&group, Choice::Member(id(1)), at(0)) == 1));
+    assert!((0..9).all(|_| visit(&group, BalanceKey::Sticky(id(1)), at(0)) == 1));
     group.set_checked(id(1), false, at(0));
-    assert_eq!(shares(&group, std::iter::repeat_n(Choice::Member(id(1)), 10), at(0)), [5, 0, 5]);
-    assert_eq!(group.pick(Choice::Member(id(0)), &tried(&[0]), at(0)), Pick::Member(id(2)));
-    assert_eq!(shares(&group, std::iter::repeat_n(Choice::Member(id(999)), 10), at(0)), [5, 0, 5]);
+    assert_eq!(shares(&group, std::iter::repeat_n(BalanceKey::Sticky(id(1)), 10), at(0)), [5, 0, 5]);
+    assert_eq!(group.pick(BalanceKey::Sticky(id(0)), &excluded(&[0]), at(0)), Pick::Endpoint(id(2)));
+    assert_eq!(shares(&group, std::iter::repeat_n(BalanceKey::Sticky(id(999)), 10), at(0)), [5, 0, 5]);
 }
 
 #[test]
 fn tags_are_stable_distinct_and_hide_the_address() {
     let mut twins = config(&[1; 100]);
-    twins.members.push(twins.members[0].clone());
-    let group = Group::new(twins, 0);
+    twins.endpoints.push(twins.endpoints[0].clone());
+    let group = UpstreamGroup::new(twins, 0);
     assert_eq!(group.tag(id(0)), "a7afda93345e034a", "every cookie of every installation would be void");
-    for member in group.ids() {
-        assert_eq!(group.member_of_tag(group.tag(member).as_bytes()), Some(member));
+    for endpoint in group.ids() {
+        assert_eq!(group.endpoint_of_tag(group.tag(endpoint).as_bytes()), Some(endpoint));
     }
-    assert_eq!(group.member_of_tag(b""), None);
-    assert_eq!(group.member_of_tag(b"10.0.0.0:80"), None);
+    assert_eq!(group.endpoint_of_tag(b""), None);
+    assert_eq!(group.endpoint_of_tag(b"10.0.0.0:80"), None);
 }
 
 #[test]
-fn a_member_being_drained_takes_only_what_belongs_to_it() {
+fn an_endpoint_being_drained_takes_only_what_belongs_to_it() {
     let group = group(&[0, 1], Policy::RoundRobin);
-    assert!((0..9).all(|_| visit(&group, Choice::Any, at(0)) == 1));
-    assert_eq!(visit(&group, Choice::Member(id(0)), at(0)), 0);
+    assert!((0..9).all(|_| visit(&group, BalanceKey::Any, at(0)) == 1));
+    assert_eq!(visit(&group, BalanceKey::Sticky(id(0)), at(0)), 0);
     group.set_checked(id(1), false, at(0));
-    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
 #[test]
-fn tried_members_are_avoided_while_another_is_there() {
+fn tried_endpoints_are_avoided_while_another_is_there() {
     for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::RandomOfTwo] {
         let group = group(&[100, 100, 1], policy);
-        assert!((0..9).all(|_| group.pick(Choice::Any, &tried(&[0, 1]), at(0)) == Pick::Member(id(2))));
-        assert!(matches!(group.pick(Choice::Any, &tried(&[0, 1, 2]), at(0)), Pick::Member(_)));
+        assert!((0..9).all(|_| group.pick(BalanceKey::Any, &excluded(&[0, 1]), at(0)) == Pick::Endpoint(id(2))));
+        assert!(matches!(group.pick(BalanceKey::Any, &excluded(&[0, 1, 2]), at(0)), Pick::Endpoint(_)));
     }
     let many = group(&[1; 200], Policy::Hash(HashSource::Path));
     let but_one: Vec<u16> = (0..200).filter(|index| *index != 170).collect();
-    assert_eq!(many.pick(Choice::Hash(5), &tried(&but_one), at(0)), Pick::Member(id(170)));
+    assert_eq!(many.pick(BalanceKey::Hash(5), &excluded(&but_one), at(0)), Pick::Endpoint(id(170)));
 }
 
 #[test]
-fn failures_in_a_row_take_a_member_out_and_exactly_one_request_tries_it_afterwards() {
+fn failures_in_a_row_take_an_endpoint_out_and_exactly_one_request_tries_it_afterwards() {
     let group = group(&[1, 1], Policy::RoundRobin);
     fail(&group, 0, at(0));
     assert_eq!(shares(&group, requests(10), at(0)), [0, 10]);
-    let turns: Vec<u16> = (0..10).map(|_| take(&group, Choice::Any, at(1))).collect();
+    let turns: Vec<u16> = (0..10).map(|_| take(&group, BalanceKey::Any, at(1))).collect();
     assert_eq!(turns.iter().filter(|index| **index == 0).count(), 1, "{turns:?}");
 }
 
 #[test]
-fn a_member_that_has_come_back_starts_slowly() {
+fn an_endpoint_that_has_come_back_starts_slowly() {
     let group = group(&[1, 1], Policy::RoundRobin);
     fail(&group, 0, at(0));
-    while visit(&group, Choice::Any, at(1)) != 0 {}
+    while visit(&group, BalanceKey::Any, at(1)) != 0 {}
     assert_near(&shares(&group, requests(1100), at(1)), &[100, 1000], &"at once");
     assert_near(&shares(&group, requests(1550), at(6)), &[550, 1000], &"half-way");
     assert_near(&shares(&group, requests(2000), at(11)), &[1000, 1000], &"at the end");
 }
 
 #[test]
-fn a_long_request_can_vouch_for_its_member_before_it_ends() {
+fn a_long_request_can_vouch_for_its_endpoint_before_it_ends() {
     let group = group(&[1, 1], Policy::RoundRobin);
     fail(&group, 0, at(0));
-    assert_eq!(take(&group, Choice::Member(id(0)), at(1)), 0);
-    group.note(id(0), Verdict::Success, at(1));
-    assert_eq!(group.status(id(0), at(1)), Some(MemberStatus { is_up: true, in_flight: 1, weight_permille: 100 }));
+    assert_eq!(take(&group, BalanceKey::Sticky(id(0)), at(1)), 0);
+    group.note(id(0), HealthVerdict::Success, at(1));
+    assert_eq!(group.status(id(0), at(1)), Some(EndpointStatus { is_up: true, in_flight: 1, weight_permille: 100 }));
 }
 
 #[test]
-fn the_only_member_is_never_taken_out_by_failures_but_by_checks() {
+fn the_only_endpoint_is_never_taken_out_by_failures_but_by_checks() {
     let group = group(&[1], Policy::RoundRobin);
     for _ in 0..100 {
-        assert_eq!(take(&group, Choice::Any, at(0)), 0);
-        group.end(id(0), Verdict::Failure, at(0));
+        assert_eq!(take(&group, BalanceKey::Any, at(0)), 0);
+        group.end(id(0), HealthVerdict::Failure, at(0));
     }
     group.set_checked(id(0), false, at(0));
-    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
 /// Takes all down by failures, one after the other.
-fn fail_all(group: &Group) {
-    for index in 0..group.members.len() as u16 {
+fn fail_all(group: &UpstreamGroup) {
+    for index in 0..group.endpoints.len() as u16 {
         fail(group, index, at(0));
     }
 }
@@ -313,20 +313,24 @@ fn failures_never_take_out_all_and_the_least_bad_is_tried() {
     let turns: Vec<u16> = (0..6)
         .map(|step| {
             let now = millis(100 + step);
-            let index = take(&group, Choice::Any, now);
-            group.end(id(index), Verdict::Failure, now);
+            let index = take(&group, BalanceKey::Any, now);
+            group.end(id(index), HealthVerdict::Failure, now);
             index
         })
         .collect();
     assert_eq!(turns, [1, 0, 2, 1, 0, 2]);
-    assert_eq!(group.pick(Choice::Any, &tried(&[0, 1]), millis(200)), Pick::Member(id(2)), "what was not tried yet");
+    assert_eq!(
+        group.pick(BalanceKey::Any, &excluded(&[0, 1]), millis(200)),
+        Pick::Endpoint(id(2)),
+        "what was not tried yet"
+    );
     // Several at a time are spread.
-    let taken: Vec<u16> = (0..5).map(|_| take(&group, Choice::Any, millis(200))).collect();
+    let taken: Vec<u16> = (0..5).map(|_| take(&group, BalanceKey::Any, millis(200))).collect();
     assert_eq!(taken, [1, 0, 1, 0, 2]);
     // One answer, and it is up.
-    group.end(id(0), Verdict::Success, millis(200));
+    group.end(id(0), HealthVerdict::Success, millis(200));
     assert!(group.status(id(0), millis(200)).unwrap().is_up);
-    assert!((0..5).all(|_| take(&group, Choice::Any, millis(200)) == 0));
+    assert!((0..5).all(|_| take(&group, BalanceKey::Any, millis(200)) == 0));
 }
 
 #[test]
@@ -334,36 +338,36 @@ fn what_checks_or_the_operator_have_taken_out_is_not_tried() {
     let group = group(&[1, 1, 0], Policy::RoundRobin);
     fail_all(&group);
     group.set_checked(id(0), false, at(0));
-    assert!((0..5).all(|_| take(&group, Choice::Any, at(0)) == 1));
+    assert!((0..5).all(|_| take(&group, BalanceKey::Any, at(0)) == 1));
     group.set_checked(id(1), false, at(0));
-    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
 #[test]
 fn limits_hold_also_where_all_have_failed() {
     let mut config = config(&[1, 1]);
-    config.members.iter_mut().for_each(|member| member.connections_max = 1);
-    let group = Group::new(config, 0);
+    config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = 1);
+    let group = UpstreamGroup::new(config, 0);
     fail_all(&group);
-    assert_eq!((take(&group, Choice::Any, at(0)), take(&group, Choice::Any, at(0))), (0, 1));
-    assert_eq!(group.pick(Choice::Any, &NONE, at(0)), Pick::Busy);
+    assert_eq!((take(&group, BalanceKey::Any, at(0)), take(&group, BalanceKey::Any, at(0))), (0, 1));
+    assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Busy);
     assert!(group.wait(key(7), at(0)));
-    group.end(id(1), Verdict::Failure, at(0));
+    group.end(id(1), HealthVerdict::Failure, at(0));
     assert_eq!(woken(&group), [7]);
-    assert_eq!(group.pick_again(key(7), Choice::Any, &NONE, at(0)), Pick::Member(id(1)));
+    assert_eq!(group.pick_again(key(7), BalanceKey::Any, &NONE, at(0)), Pick::Endpoint(id(1)));
 }
 
 #[test]
-fn a_group_without_members_is_down() {
-    assert_eq!(group(&[], Policy::RandomOfTwo).pick(Choice::Hash(1), &NONE, at(0)), Pick::Down);
+fn a_group_without_endpoints_is_down() {
+    assert_eq!(group(&[], Policy::RandomOfTwo).pick(BalanceKey::Hash(1), &NONE, at(0)), Pick::Down);
 }
 
 #[test]
-fn backups_are_used_when_every_other_member_is_down() {
+fn backups_are_used_when_every_other_endpoint_is_down() {
     let mut config = config(&[1, 1, 1, 1]);
-    config.members[2].is_backup = true;
-    config.members[3].is_backup = true;
-    let group = Group::new(config, 0);
+    config.endpoints[2].is_backup = true;
+    config.endpoints[3].is_backup = true;
+    let group = UpstreamGroup::new(config, 0);
     assert_eq!(shares(&group, requests(10), at(0)), [5, 5, 0, 0]);
     fail(&group, 0, at(0));
     assert_eq!(shares(&group, requests(10), at(0)), [0, 10, 0, 0]);
@@ -372,28 +376,28 @@ fn backups_are_used_when_every_other_member_is_down() {
     fail(&group, 2, at(0));
     group.set_checked(id(3), false, at(0));
     // The others are tried first.
-    assert!(take(&group, Choice::Any, at(1)) < 2);
+    assert!(take(&group, BalanceKey::Any, at(1)) < 2);
 }
 
 #[test]
 fn a_request_that_all_others_have_failed_goes_to_a_backup() {
     let mut config = config(&[1, 1, 1]);
-    config.members[2].is_backup = true;
-    let group = Group::new(config, 0);
-    assert_eq!(group.pick(Choice::Any, &tried(&[0]), at(0)), Pick::Member(id(1)));
-    assert_eq!(group.pick(Choice::Any, &tried(&[0, 1]), at(0)), Pick::Member(id(2)));
-    assert!(matches!(group.pick(Choice::Any, &tried(&[0, 1, 2]), at(0)), Pick::Member(MemberId(0 | 1))));
+    config.endpoints[2].is_backup = true;
+    let group = UpstreamGroup::new(config, 0);
+    assert_eq!(group.pick(BalanceKey::Any, &excluded(&[0]), at(0)), Pick::Endpoint(id(1)));
+    assert_eq!(group.pick(BalanceKey::Any, &excluded(&[0, 1]), at(0)), Pick::Endpoint(id(2)));
+    assert!(matches!(group.pick(BalanceKey::Any, &excluded(&[0, 1, 2]), at(0)), Pick::Endpoint(EndpointId(0 | 1))));
 }
 
-/// Two members with a place each, and a backup without limit; the places are taken.
-fn full(waiting_max: usize) -> Rc<Group> {
+/// Two endpoints with a place each, and a backup without limit; the places are taken.
+fn full(waiting_max: usize) -> Rc<UpstreamGroup> {
     let mut config = config(&[1, 1, 1]);
-    config.members[0].connections_max = 1;
-    config.members[1].connections_max = 1;
-    config.members[2].is_backup = true;
+    config.endpoints[0].connections_max = 1;
+    config.endpoints[1].connections_max = 1;
+    config.endpoints[2].is_backup = true;
     config.queue.waiting_max = waiting_max;
-    let group = Group::new(config, 0);
-    assert_eq!((take(&group, Choice::Any, at(0)), take(&group, Choice::Any, at(0))), (0, 1));
+    let group = UpstreamGroup::new(config, 0);
+    assert_eq!((take(&group, BalanceKey::Any, at(0)), take(&group, BalanceKey::Any, at(0))), (0, 1));
     group
 }
 
@@ -401,18 +405,22 @@ const fn key(index: u32) -> Key {
     Key::from_parts(index, 0)
 }
 
-fn woken(group: &Group) -> Vec<u32> {
+fn woken(group: &UpstreamGroup) -> Vec<u32> {
     std::iter::from_fn(|| group.take_woken()).map(Key::index).collect()
 }
 
 #[test]
 fn at_the_limit_of_connections_requests_wait_rather_than_go_to_a_backup() {
     let group = full(9);
-    for choice in [Choice::Any, Choice::Hash(1), Choice::Member(id(1))] {
-        assert_eq!(group.pick(choice, &NONE, at(0)), Pick::Busy);
+    for balance_key in [BalanceKey::Any, BalanceKey::Hash(1), BalanceKey::Sticky(id(1))] {
+        assert_eq!(group.pick(balance_key, &NONE, at(0)), Pick::Busy);
     }
-    group.end(id(1), Verdict::Success, at(0));
-    assert!([Choice::Hash(1), Choice::Hash(2)].into_iter().all(|choice| visit(&group, choice, at(0)) == 1));
+    group.end(id(1), HealthVerdict::Success, at(0));
+    assert!([BalanceKey::Hash(1), BalanceKey::Hash(2)].into_iter().all(|balance_key| visit(
+        &group,
+        balance_key,
+        at(0)
+    ) == 1));
 }
 
 #[test]
@@ -421,7 +429,7 @@ fn a_place_that_becomes_free_wakes_the_oldest() {
     assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
     assert!(!group.wait(key(9), at(2)));
     assert!(woken(&group).is_empty());
-    group.end(id(0), Verdict::Neutral, at(3));
+    group.end(id(0), HealthVerdict::Neutral, at(3));
     assert_eq!(woken(&group), [7]);
     assert_eq!(group.waiting(), 1);
 }
@@ -430,16 +438,16 @@ fn a_place_that_becomes_free_wakes_the_oldest() {
 fn a_place_is_kept_for_the_one_that_was_woken_for_it() {
     let group = full(9);
     assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
-    group.end(id(0), Verdict::Success, at(2));
+    group.end(id(0), HealthVerdict::Success, at(2));
     assert_eq!(woken(&group), [7]);
     // Whoever is quicker lines up; so does the next, which was not woken.
-    assert_eq!(group.pick(Choice::Any, &NONE, at(2)), Pick::Busy);
-    assert_eq!(group.pick_again(key(8), Choice::Any, &NONE, at(2)), Pick::Busy);
-    assert_eq!(group.pick_again(key(7), Choice::Any, &NONE, at(2)), Pick::Member(id(0)));
-    group.end(id(0), Verdict::Success, at(3));
+    assert_eq!(group.pick(BalanceKey::Any, &NONE, at(2)), Pick::Busy);
+    assert_eq!(group.pick_again(key(8), BalanceKey::Any, &NONE, at(2)), Pick::Busy);
+    assert_eq!(group.pick_again(key(7), BalanceKey::Any, &NONE, at(2)), Pick::Endpoint(id(0)));
+    group.end(id(0), HealthVerdict::Success, at(3));
     assert_eq!(woken(&group), [8]);
     group.give_up(key(8));
-    assert_eq!(take(&group, Choice::Any, at(3)), 0);
+    assert_eq!(take(&group, BalanceKey::Any, at(3)), 0);
 }
 
 #[test]
@@ -447,19 +455,19 @@ fn a_waiter_that_gives_up_is_not_woken() {
     let group = full(9);
     assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(0)));
     group.give_up(key(7));
-    group.end(id(0), Verdict::Success, at(0));
+    group.end(id(0), HealthVerdict::Success, at(0));
     assert_eq!(woken(&group), [8]);
 }
 
 #[test]
-fn all_wake_when_a_member_without_limit_comes_up_or_none_is_left() {
+fn all_wake_when_an_endpoint_without_limit_comes_up_or_none_is_left() {
     let group = full(9);
     assert!((0..5).all(|index| group.wait(key(index), at(0))));
     group.set_checked(id(0), false, at(0));
     assert!(woken(&group).is_empty());
     group.set_checked(id(1), false, at(0));
     assert_eq!(woken(&group), [0, 1, 2, 3, 4]);
-    assert_eq!(take(&group, Choice::Any, at(0)), 2);
+    assert_eq!(take(&group, BalanceKey::Any, at(0)), 2);
 
     let without_backup = full(9);
     without_backup.set_checked(id(2), false, at(0));
@@ -467,12 +475,12 @@ fn all_wake_when_a_member_without_limit_comes_up_or_none_is_left() {
     without_backup.set_checked(id(0), false, at(0));
     without_backup.set_checked(id(1), false, at(0));
     assert_eq!(woken(&without_backup), [0, 1]);
-    assert_eq!(without_backup.pick(Choice::Any, &NONE, at(0)), Pick::Down);
+    assert_eq!(without_backup.pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
 #[test]
 fn a_waiters_patience_ends_as_configured() {
     assert_eq!(full(9).wait_deadline(at(5)), Some(at(15)));
     let queue = QueueConfig { timeout: Duration::ZERO, ..QueueConfig::default() };
-    assert_eq!(Group::new(GroupConfig { queue, ..config(&[1]) }, 0).wait_deadline(at(5)), None);
+    assert_eq!(UpstreamGroup::new(GroupConfig { queue, ..config(&[1]) }, 0).wait_deadline(at(5)), None);
 }

@@ -26,24 +26,24 @@ impl<'r, 't> Report<'r, 't> {
         self.problems
     }
 
-    pub(super) fn add(&mut self, place: &impl Place, message: impl Into<String>) {
-        self.add_with_hint(place, message, None);
+    pub(super) fn add(&mut self, location: &impl Location, message: impl Into<String>) {
+        self.add_with_hint(location, message, None);
     }
 
     pub(super) fn add_with_hint(
         &mut self,
-        place: &impl Place,
+        location: &impl Location,
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(self.source.problem(place.marked(), message).with_hint(hint));
+            self.problems.push(self.source.problem(location.marked(), message).with_hint(hint));
         }
     }
 
     /// The line on which it begins.
-    pub(super) fn line(&self, place: &impl Place) -> usize {
-        self.source.line_of(place.marked().start)
+    pub(super) fn line(&self, location: &impl Location) -> usize {
+        self.source.line_of(location.marked().start)
     }
 }
 
@@ -51,12 +51,12 @@ impl<'r, 't> Report<'r, 't> {
 const PROBLEMS_MAX: usize = 1000;
 
 /// What a problem can point at.
-pub(super) trait Place {
+pub(super) trait Location {
     /// The bytes to mark. Of what has an inside the whole is not marked.
     fn marked(&self) -> Range<usize>;
 }
 
-impl Place for Value<'_> {
+impl Location for Value<'_> {
     fn marked(&self) -> Range<usize> {
         match self {
             Self::Object(object) => object.marked(),
@@ -66,14 +66,14 @@ impl Place for Value<'_> {
     }
 }
 
-impl Place for Object<'_> {
+impl Location for Object<'_> {
     fn marked(&self) -> Range<usize> {
         first(self)
     }
 }
 
 /// Its key.
-impl Place for ObjectProp<'_> {
+impl Location for ObjectProp<'_> {
     fn marked(&self) -> Range<usize> {
         tree::range(&self.name)
     }

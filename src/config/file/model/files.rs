@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{Charset, FieldValue, MediaType, Origin, PathBeneath, Token};
-use crate::config::SiteConfig;
+use crate::config::FileRouteConfig;
 use crate::config::units::Size;
 use crate::file::compress;
 
@@ -61,25 +61,25 @@ pub struct FileOptions {
 
 impl Default for FileOptions {
     fn default() -> Self {
-        let site = SiteConfig::default();
+        let file_route = FileRouteConfig::default();
         Self {
             dir_path: None,
-            index: site.index.into_iter().map(PathBeneath).collect(),
+            index: file_route.index.into_iter().map(PathBeneath).collect(),
             // As `xps serve` does, and eXpServer, whose files are to mean here what they mean there.
             listing: true,
             listing_style: ListingStyle::Standard,
             unlisted: Unlisted::Forbidden,
-            dot_files: site.dot_files,
+            dot_files: file_route.dot_files,
             symlinks: Symlinks::Beneath,
-            fallback: site.fallback.map(PathBeneath),
-            compression: site.compression.is_some(),
+            fallback: file_route.fallback.map(PathBeneath),
+            compression: file_route.compression.is_some(),
             compression_level: None,
             compression_min_size: Size(usize::try_from(compress::SIZE_MIN).unwrap_or(usize::MAX)),
             gzip_enable: None,
             gzip_level: None,
             gzip_mime_types: Vec::new(),
-            precompressed: site.precompressed,
-            charset: site.charset,
+            precompressed: file_route.precompressed,
+            charset: file_route.charset,
             cors: None,
             headers: FieldRules::default(),
         }

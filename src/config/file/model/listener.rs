@@ -13,14 +13,14 @@ use super::text::{FileMode, ListenHost};
 #[serde(try_from = "ListenerForm", into = "ListenerForm")]
 pub struct Listener {
     /// Where it is.
-    pub place: Place,
+    pub target: ListenTarget,
     /// Connections begin with a header of the PROXY protocol.
     pub accept_proxy_protocol: bool,
 }
 
 /// Where a socket listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenTarget {
     /// An address and a TCP port; 0 lets the kernel choose.
     Tcp(IpAddr, u16),
     /// A path in the file system.
@@ -54,30 +54,30 @@ pub struct ListenerForm {
 /// The form names no place, or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a listener has either `host` and `port`, or `unix`")]
-pub struct AmbiguousPlace;
+pub struct AmbiguousListenTarget;
 
 impl TryFrom<ListenerForm> for Listener {
-    type Error = AmbiguousPlace;
+    type Error = AmbiguousListenTarget;
 
-    fn try_from(form: ListenerForm) -> Result<Self, AmbiguousPlace> {
+    fn try_from(form: ListenerForm) -> Result<Self, AmbiguousListenTarget> {
         let ListenerForm { host, port, unix, mode, accept_proxy_protocol } = form;
-        let place = match (host, port, unix) {
+        let target = match (host, port, unix) {
             (host, Some(port), None) if mode.is_none() => {
-                Place::Tcp(host.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |host| host.0), port)
+                ListenTarget::Tcp(host.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |host| host.0), port)
             }
-            (None, None, Some(path)) => Place::Unix { path, mode },
-            _ => return Err(AmbiguousPlace),
+            (None, None, Some(path)) => ListenTarget::Unix { path, mode },
+            _ => return Err(AmbiguousListenTarget),
         };
-        Ok(Self { place, accept_proxy_protocol })
+        Ok(Self { target, accept_proxy_protocol })
     }
 }
 
 impl From<Listener> for ListenerForm {
     fn from(listener: Listener) -> Self {
         let form = Self { accept_proxy_protocol: listener.accept_proxy_protocol, ..Self::default() };
-        match listener.place {
-            Place::Tcp(ip, port) => Self { host: Some(ListenHost(ip)), port: Some(port), ..form },
-            Place::Unix { path, mode } => Self { unix: Some(path), mode, ..form },
+        match listener.target {
+            ListenTarget::Tcp(ip, port) => Self { host: Some(ListenHost(ip)), port: Some(port), ..form },
+            ListenTarget::Unix { path, mode } => Self { unix: Some(path), mode, ..form },
         }
     }
 }

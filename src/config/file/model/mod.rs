@@ -19,17 +19,18 @@ use serde::{Deserialize, Serialize};
 
 pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
 pub use self::limits::{HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
-pub use self::listener::{Listener, ListenerForm, Place};
+pub use self::listener::{ListenTarget, Listener, ListenerForm};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, Charset, Endpoint, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
-    PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UringFeature, Via,
+    AccessTarget, Charset, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
+    PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
+    UringFeature, Via,
 };
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
 };
-use crate::config::AnswerConfig;
+use crate::config::ResponseConfig;
 use crate::driver::probe::BackendChoice;
 
 /// What xps does with each of its ports: servers, their listeners, and what is behind them.
@@ -86,7 +87,7 @@ impl Default for File {
         Self {
             schema: None,
             profile: Profile::Xps,
-            server_name: ServerName(AnswerConfig::default().server_name.unwrap_or_default()),
+            server_name: ServerName(ResponseConfig::default().server_name.unwrap_or_default()),
             workers: None,
             pin_workers: false,
             backend: Backend::Auto,
@@ -243,7 +244,7 @@ pub enum WhenFull {
     Refuse,
 }
 
-impl From<WhenFull> for crate::admission::WhenFull {
+impl From<WhenFull> for crate::limit::WhenFull {
     fn from(when_full: WhenFull) -> Self {
         match when_full {
             WhenFull::Wait => Self::Wait,
@@ -263,7 +264,7 @@ pub enum AccessFormat {
     Json,
 }
 
-impl From<AccessFormat> for crate::telemetry::access::AccessFormat {
+impl From<AccessFormat> for crate::telemetry::access_log::AccessFormat {
     fn from(format: AccessFormat) -> Self {
         match format {
             AccessFormat::Combined => Self::Combined,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::proxy::ProxyProtocol;
-use super::text::{Endpoint, RequestTarget, Token};
+use super::text::{RequestTarget, Token, UpstreamAddressText};
 use crate::config::units::Period;
 
 /// The servers behind a proxy, of HTTP or of TCP, and how one of them is chosen.
@@ -58,7 +58,7 @@ impl Default for GroupOptions {
 #[serde(from = "UpstreamForm")]
 pub struct Upstream {
     /// Where it is.
-    pub address: Endpoint,
+    pub address: UpstreamAddressText,
     /// Its share, in proportion to the others'.
     pub weight: u32,
     /// It is used only when no other is well.
@@ -74,7 +74,7 @@ pub struct Upstream {
 #[schemars(rename = "Upstream")]
 pub enum UpstreamForm {
     /// `"host:port"`, with brackets around an IPv6 address, or `"unix:/path"`.
-    Address(Endpoint),
+    Address(UpstreamAddressText),
     /// With more to say about it.
     Detailed(DetailedUpstream),
 }
@@ -84,7 +84,7 @@ pub enum UpstreamForm {
 #[serde(deny_unknown_fields)]
 pub struct DetailedUpstream {
     /// Where it is: `"host:port"`, with brackets around an IPv6 address, or `"unix:/path"`.
-    pub address: Endpoint,
+    pub address: UpstreamAddressText,
     /// Its share, in proportion to the others'.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 65_535))]

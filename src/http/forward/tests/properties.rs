@@ -147,10 +147,10 @@ fn parse_request(bytes: &[u8]) -> Option<RequestHead<'_>> {
     }
 }
 
-fn parse_answer(bytes: &[u8], to_head: bool) -> Option<AnswerHead<'_>> {
-    match answer::parse(bytes, to_head, &HeadLimits::default()) {
-        Ok(answer::Parsed::Complete { head, length }) if length == bytes.len() => Some(head),
-        Ok(answer::Parsed::Complete { .. } | answer::Parsed::Partial) | Err(_) => None,
+fn parse_response(bytes: &[u8], to_head: bool) -> Option<ResponseHead<'_>> {
+    match response_head::parse(bytes, to_head, &HeadLimits::default()) {
+        Ok(response_head::Parsed::Complete { head, length }) if length == bytes.len() => Some(head),
+        Ok(response_head::Parsed::Complete { .. } | response_head::Parsed::Partial) | Err(_) => None,
     }
 }
 
@@ -235,7 +235,7 @@ proptest! {
     ) {
         let version = if is_http11 { "1.1" } else { "1.0" };
         let bytes = [format!("HTTP/{version} {status} Why\r\n").as_bytes(), &fields, b"\r\n"].concat();
-        let Some(head) = parse_answer(&bytes, to_head) else {
+        let Some(head) = parse_response(&bytes, to_head) else {
             prop_assert!(!is_http11);
             return Ok(());
         };
@@ -244,12 +244,12 @@ proptest! {
         let framing = head.framing.for_client(to);
         let mut out = Vec::new();
         write_response(&head, &rules, &ResponseContext { to, framing, keep_alive, date: &date }, &mut out);
-        let Some(sent) = parse_answer(&out, to_head) else { panic!("\"{}\"", out.escape_ascii()) };
+        let Some(sent) = parse_response(&out, to_head) else { panic!("\"{}\"", out.escape_ascii()) };
 
         prop_assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
         let is_final = status >= 200;
         if is_final {
-            let stays = keep_alive && framing != AnswerFraming::UntilClose;
+            let stays = keep_alive && framing != ResponseFraming::UntilClose;
             prop_assert_eq!(sent.keep_alive, stays);
             prop_assert_eq!(sent.connection_tokens().count(), usize::from(!stays || to == Version::Http10));
         }

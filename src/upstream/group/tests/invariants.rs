@@ -8,19 +8,19 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Event {
     Pick {
-        choice: u8,
-        tried: u8,
+        balance_key: u8,
+        excluded: u8,
     },
     End {
         which: usize,
-        verdict: Verdict,
+        verdict: HealthVerdict,
     },
     Note {
         which: usize,
-        verdict: Verdict,
+        verdict: HealthVerdict,
     },
-    Check {
-        member: u16,
+    HealthCheck {
+        endpoint: u16,
         is_up: bool,
     },
     GiveUp {
@@ -35,31 +35,31 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let verdict = prop_oneof![
-        2 => Just(Verdict::Success),
-        4 => Just(Verdict::Failure),
-        1 => Just(Verdict::Neutral),
+        2 => Just(HealthVerdict::Success),
+        4 => Just(HealthVerdict::Failure),
+        1 => Just(HealthVerdict::Neutral),
     ];
     prop_oneof![
-        6 => (any::<u8>(), prop_oneof![Just(0), any::<u8>()]).prop_map(|(choice, tried)| Event::Pick { choice, tried }),
+        6 => (any::<u8>(), prop_oneof![Just(0), any::<u8>()]).prop_map(|(balance_key, excluded)| Event::Pick { balance_key, excluded }),
         5 => (any::<usize>(), verdict.clone()).prop_map(|(which, verdict)| Event::End { which, verdict }),
         1 => (any::<usize>(), verdict).prop_map(|(which, verdict)| Event::Note { which, verdict }),
-        1 => (any::<u16>(), any::<bool>()).prop_map(|(member, is_up)| Event::Check { member, is_up }),
+        1 => (any::<u16>(), any::<bool>()).prop_map(|(endpoint, is_up)| Event::HealthCheck { endpoint, is_up }),
         1 => any::<usize>().prop_map(|which| Event::GiveUp { which }),
         4 => Just(Event::Serve),
         2 => (0..3000_u64).prop_map(|millis| Event::Pass { millis }),
     ]
 }
 
-fn members() -> impl Strategy<Value = Vec<MemberConfig>> {
-    let member = (0..4_u32, prop::bool::weighted(0.3), 0..3_usize);
-    prop::collection::vec(member, 1..6).prop_map(|members| {
-        let member = |(index, (weight, is_backup, connections_max)): (usize, (u32, bool, usize))| MemberConfig {
+fn endpoints() -> impl Strategy<Value = Vec<EndpointConfig>> {
+    let endpoint = (0..4_u32, prop::bool::weighted(0.3), 0..3_usize);
+    prop::collection::vec(endpoint, 1..6).prop_map(|endpoints| {
+        let endpoint = |(index, (weight, is_backup, connections_max)): (usize, (u32, bool, usize))| EndpointConfig {
             weight,
             is_backup,
             connections_max,
-            ..MemberConfig::new(format!("10.0.0.{index}:80").parse().unwrap())
+            ..EndpointConfig::new(format!("10.0.0.{index}:80").parse().unwrap())
         };
-        members.into_iter().enumerate().map(member).collect()
+        endpoints.into_iter().enumerate().map(endpoint).collect()
     })
 }
 
@@ -69,10 +69,10 @@ fn policy() -> impl Strategy<Value = Policy> {
 
 /// The group, what is in flight there, and who waits.
 struct Shadowed {
-    group: Rc<Group>,
-    configs: Vec<MemberConfig>,
+    group: Rc<UpstreamGroup>,
+    configs: Vec<EndpointConfig>,
     checked_up: Vec<bool>,
-    in_flight: Vec<MemberId>,
+    in_flight: Vec<EndpointId>,
     waiting: Vec<Key>,
     /// Who was woken and has not come yet, and whether all can have a place still as far as health goes.
     woken: Vec<Key>,
@@ -82,11 +82,11 @@ struct Shadowed {
 }
 
 impl Shadowed {
-    fn new(configs: Vec<MemberConfig>, policy: Policy) -> Self {
+    fn new(configs: Vec<EndpointConfig>, policy: Policy) -> Self {
         let queue = QueueConfig { waiting_max: 4, ..QueueConfig::default() };
-        let config = GroupConfig { members: configs.clone(), policy, queue, ..GroupConfig::default() };
+        let config = GroupConfig { endpoints: configs.clone(), policy, queue, ..GroupConfig::default() };
         Self {
-            group: Group::new(config, 3),
+            group: UpstreamGroup::new(config, 3),
             checked_up: vec![true; configs.len()],
             configs,
             in_flight: Vec::new(),
@@ -100,27 +100,27 @@ impl Shadowed {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Pick { choice, tried } => {
-                let choice = match choice % 4 {
-                    0 => Choice::Hash(u64::from(choice)),
-                    1 => Choice::Member(MemberId(u16::from(choice / 4) % self.configs.len() as u16)),
-                    _ => Choice::Any,
+            Event::Pick { balance_key, excluded } => {
+                let balance_key = match balance_key % 4 {
+                    0 => BalanceKey::Hash(u64::from(balance_key)),
+                    1 => BalanceKey::Sticky(EndpointId(u16::from(balance_key / 4) % self.configs.len() as u16)),
+                    _ => BalanceKey::Any,
                 };
-                let tried = self::tried(&(0..8).filter(|bit| tried >> bit & 1 == 1).collect::<Vec<u16>>());
-                self.pick(choice, &tried);
+                let excluded = self::excluded(&(0..8).filter(|bit| excluded >> bit & 1 == 1).collect::<Vec<u16>>());
+                self.pick(balance_key, &excluded);
             }
             Event::End { which, verdict } if !self.in_flight.is_empty() => {
-                let member = self.in_flight.swap_remove(which % self.in_flight.len());
-                self.group.end(member, verdict, self.now);
+                let endpoint = self.in_flight.swap_remove(which % self.in_flight.len());
+                self.group.end(endpoint, verdict, self.now);
             }
             Event::Note { which, verdict } if !self.in_flight.is_empty() => {
                 self.group.note(self.in_flight[which % self.in_flight.len()], verdict, self.now);
             }
             Event::End { .. } | Event::Note { .. } => {}
-            Event::Check { member, is_up } => {
-                let member = MemberId(member % self.configs.len() as u16);
-                self.checked_up[usize::from(member.0)] = is_up;
-                self.group.set_checked(member, is_up, self.now);
+            Event::HealthCheck { endpoint, is_up } => {
+                let endpoint = EndpointId(endpoint % self.configs.len() as u16);
+                self.checked_up[usize::from(endpoint.0)] = is_up;
+                self.group.set_checked(endpoint, is_up, self.now);
             }
             Event::GiveUp { which } => {
                 let all = self.woken.len() + self.waiting.len();
@@ -145,25 +145,25 @@ impl Shadowed {
         self.check();
     }
 
-    fn pick(&mut self, choice: Choice, tried: &Tried) {
-        let usable = |rank| self.group.members().any(|(id, member)| is_of(rank, id, member, tried, self.now));
-        let ranks = [Rank::Fresh, Rank::FreshBackup, Rank::Tried, Rank::TriedBackup].map(usable);
+    fn pick(&mut self, balance_key: BalanceKey, excluded: &ExcludedEndpoints) {
+        let usable = |tier| self.group.endpoints().any(|(id, endpoint)| is_of(tier, id, endpoint, excluded, self.now));
+        let tiers = [Tier::Primary, Tier::Backup, Tier::ExcludedPrimary, Tier::ExcludedBackup].map(usable);
         let places = self.places();
         let has_hope = self.checked_up.iter().zip(&self.configs).any(|(is_up, config)| *is_up && config.weight > 0);
-        match self.group.pick(choice, tried, self.now) {
-            Pick::Member(id) => {
+        match self.group.pick(balance_key, excluded, self.now) {
+            Pick::Endpoint(id) => {
                 let config = &self.configs[usize::from(id.0)];
                 let is_counted = config.weight > 0 && !self.woken.is_empty();
                 assert!(!is_counted || places > self.woken.len(), "the place was another's");
                 assert!(self.checked_up[usize::from(id.0)]);
-                if choice != Choice::Member(id) {
+                if balance_key != BalanceKey::Sticky(id) {
                     assert!(config.weight > 0);
-                    assert!(!(config.is_backup && ranks[Rank::Fresh as usize]), "a backup, though another was up");
+                    assert!(!(config.is_backup && tiers[Tier::Primary as usize]), "a backup, though another was up");
                 }
                 self.in_flight.push(id);
             }
             Pick::Busy => {
-                assert!(ranks.contains(&true) || has_hope);
+                assert!(tiers.contains(&true) || has_hope);
                 let key = Key::from_parts(self.keys, 0);
                 self.keys += 1;
                 let is_in = self.group.wait(key, self.now);
@@ -186,8 +186,8 @@ impl Shadowed {
             return;
         }
         let key = self.woken.remove(0);
-        match self.group.pick_again(key, Choice::Any, &NONE, self.now) {
-            Pick::Member(id) => self.in_flight.push(id),
+        match self.group.pick_again(key, BalanceKey::Any, &NONE, self.now) {
+            Pick::Endpoint(id) => self.in_flight.push(id),
             Pick::Busy => assert!(self.is_disturbed, "woken in vain"),
             Pick::Down => {}
         }
@@ -196,7 +196,7 @@ impl Shadowed {
     fn check(&self) {
         for (id, config) in self.group.ids().zip(&self.configs) {
             let status = self.group.status(id, self.now).unwrap();
-            assert_eq!(status.in_flight, self.in_flight.iter().filter(|member| **member == id).count());
+            assert_eq!(status.in_flight, self.in_flight.iter().filter(|endpoint| **endpoint == id).count());
             assert!(config.connections_max == 0 || status.in_flight <= config.connections_max);
         }
         assert_eq!(self.group.waiting(), self.waiting.len());
@@ -207,37 +207,41 @@ impl Shadowed {
         let is_coming = !self.woken.is_empty();
         let has_end = self.in_flight.iter().any(|id| self.configs[usize::from(id.0)].weight > 0);
         assert!(is_coming || has_end, "forgotten in the queue");
-        let survey = Survey::new(self.group.members(), &NONE, self.now);
+        let summary = TierSummary::new(self.group.endpoints(), &NONE, self.now);
         // Only a back-off that has ended in silence gives a place that no event tells of.
-        let is_free = |(id, member): (MemberId, &Member)| {
-            survey.rank().is_some_and(|rank| rank.is_open(id, member, &NONE, self.now)) && member.health.get().is_up()
+        let is_free = |(id, endpoint): (EndpointId, &Endpoint)| {
+            summary.tier().is_some_and(|tier| tier.is_open(id, endpoint, &NONE, self.now))
+                && endpoint.health.get().is_up()
         };
         let free: usize =
-            self.group.members().filter(|member| is_free(*member)).map(|(_, member)| member.places()).sum();
+            self.group.endpoints().filter(|endpoint| is_free(*endpoint)).map(|(_, endpoint)| endpoint.places()).sum();
         assert!(free <= self.woken.len(), "a place is free while some wait");
     }
 }
 
-fn is_of(rank: Rank, id: MemberId, member: &Member, tried: &Tried, now: Time) -> bool {
-    Rank::of(id, member, tried) == Some(rank) && member.health.get().is_usable(now)
+fn is_of(tier: Tier, id: EndpointId, endpoint: &Endpoint, excluded: &ExcludedEndpoints, now: Time) -> bool {
+    Tier::of(id, endpoint, excluded) == Some(tier) && endpoint.health.get().is_usable(now)
 }
 
-/// A property found it: the member whose place was waited for failed once more, which let the backup be used, and no
+/// A property found it: the endpoint whose place was waited for failed once more, which let the backup be used, and no
 /// waiter heard of it.
 #[test]
 fn a_back_off_that_begins_again_wakes_those_for_whom_there_is_a_backup() {
-    let member = |index: u16, weight, is_backup, connections_max| MemberConfig {
+    let endpoint = |index: u16, weight, is_backup, connections_max| EndpointConfig {
         weight,
         is_backup,
         connections_max,
-        ..MemberConfig::new(format!("10.0.0.{index}:80").parse().unwrap())
+        ..EndpointConfig::new(format!("10.0.0.{index}:80").parse().unwrap())
     };
-    let members = vec![member(0, 1, true, 0), member(1, 1, false, 1), member(2, 0, false, 0), member(3, 0, false, 0)];
-    let pick = |choice| Event::Pick { choice, tried: 0 };
-    let (failure, note) =
-        (|| Event::End { which: 0, verdict: Verdict::Failure }, || Event::Note { which: 0, verdict: Verdict::Failure });
-    let check = |is_up| Event::Check { member: 0, is_up };
-    let mut shadowed = Shadowed::new(members, Policy::RoundRobin);
+    let endpoints =
+        vec![endpoint(0, 1, true, 0), endpoint(1, 1, false, 1), endpoint(2, 0, false, 0), endpoint(3, 0, false, 0)];
+    let pick = |balance_key| Event::Pick { balance_key, excluded: 0 };
+    let (failure, note) = (
+        || Event::End { which: 0, verdict: HealthVerdict::Failure },
+        || Event::Note { which: 0, verdict: HealthVerdict::Failure },
+    );
+    let check = |is_up| Event::HealthCheck { endpoint: 0, is_up };
+    let mut shadowed = Shadowed::new(endpoints, Policy::RoundRobin);
     let events = [pick(0), check(false), note(), pick(10), pick(30), failure(), Event::Serve, pick(0), failure()];
     let more = [Event::Serve, Event::Pass { millis: 1000 }, check(true), pick(0), note()];
     events.into_iter().chain(more).for_each(|event| shadowed.on_event(event));
@@ -248,11 +252,11 @@ proptest! {
 
     #[test]
     fn counts_limits_ranks_and_the_queue_hold_whatever_happens(
-        members in members(),
+        endpoints in endpoints(),
         policy in policy(),
         events in prop::collection::vec(event(), 1..200),
     ) {
-        let mut shadowed = Shadowed::new(members, policy);
+        let mut shadowed = Shadowed::new(endpoints, policy);
         for event in events {
             shadowed.on_event(event);
         }
@@ -269,20 +273,20 @@ proptest! {
     }
 
     #[test]
-    fn equal_members_take_turns_whoever_is_down(count in 2..12_usize, down in prop::collection::vec(any::<bool>(), 12)) {
+    fn equal_endpoints_take_turns_whoever_is_down(count in 2..12_usize, down in prop::collection::vec(any::<bool>(), 12)) {
         let group = group(&vec![1; count], Policy::RoundRobin);
         for (id, _) in group.ids().zip(down).skip(1).filter(|(_, is_down)| *is_down) {
             group.set_checked(id, false, at(0));
         }
         let up = group.ids().filter(|id| group.status(*id, at(0)).unwrap().is_up).count();
-        let turns: Vec<u16> = (0..5 * up).map(|_| visit(&group, Choice::Any, at(0))).collect();
+        let turns: Vec<u16> = (0..5 * up).map(|_| visit(&group, BalanceKey::Any, at(0))).collect();
         for pair in turns.chunks(up).collect::<Vec<_>>().windows(2) {
             prop_assert_eq!(pair[0], pair[1]);
         }
     }
 
     #[test]
-    fn a_key_moves_only_from_a_member_that_lost_weight_or_to_one_that_gained(
+    fn a_key_moves_only_from_an_endpoint_that_lost_weight_or_to_one_that_gained(
         weights in prop::collection::vec(1..10_u32, 2..10),
         changed in any::<prop::sample::Index>(),
         weight in 1..10_u32,

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::TextError;
-use crate::admission::Network;
 use crate::config::UpstreamAddress;
+use crate::limit::Network;
 
 /// Where an upstream is: `host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint(pub UpstreamAddress);
+pub struct UpstreamAddressText(pub UpstreamAddress);
 
-impl FromStr for Endpoint {
+impl FromStr for UpstreamAddressText {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
@@ -26,7 +26,7 @@ impl FromStr for Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for UpstreamAddressText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn upstreams_are_addresses_names_and_sockets() {
         for text in ["localhost:3000", "127.0.0.1:1", "[::1]:3000", "app_1.internal:80", "unix:/run/app.sock"] {
-            assert_eq!(text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
+            assert_eq!(text.parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
         }
-        let of_url = "http://localhost:3000".parse::<Endpoint>().map(|endpoint| endpoint.to_string());
+        let of_url = "http://localhost:3000".parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string());
         assert_eq!(of_url, Ok("localhost:3000".to_owned()));
         let too_long = format!("unix:/{}", "a".repeat(107));
         for text in [
@@ -194,7 +194,7 @@ mod tests {
             &too_long,
             "::1:80",
         ] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+            assert!(text.parse::<UpstreamAddressText>().is_err(), "{text}");
         }
     }
 

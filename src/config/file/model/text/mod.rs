@@ -15,15 +15,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use self::address::{Endpoint, Hostname, ListenHost};
+pub use self::address::{Hostname, ListenHost, UpstreamAddressText};
 pub use self::http::{
     ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName, Token,
     Via,
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
-pub use crate::admission::Network;
 use crate::config::units::{Period, Size};
 pub use crate::file::charset::Charset;
+pub use crate::limit::Network;
 
 /// The text cannot be understood; what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +89,7 @@ macro_rules! texts {
 texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
-    Endpoint, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
+    UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
     FileMode, "file-mode", "0660", "permissions in octal, in quotes";

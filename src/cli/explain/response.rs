@@ -1,0 +1,60 @@
+//! The head of an answer, as the server gave it in the rehearsal.
+
+use super::report::Report;
+use crate::cli::failure::Failure;
+
+/// What a client would get.
+pub(super) struct DryRunResponse {
+    pub(super) status: u16,
+    /// `200 OK`
+    status_text: String,
+    /// The status line and the fields.
+    lines: Vec<String>,
+}
+
+impl DryRunResponse {
+    /// From the bytes of a head.
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
+        let head = String::from_utf8_lossy(head);
+        let lines: Vec<String> = head.split("\r\n").filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        let (_, status_text) = lines.first()?.split_once(' ')?;
+        let status = status_text.get(..3)?.parse().ok()?;
+        Some(Self { status, status_text: status_text.to_owned(), lines })
+    }
+
+    /// The value of a field.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.lines.iter().filter_map(|line| line.split_once(": "));
+        fields.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// All of it but the time, which is another one each time.
+    pub(super) fn without_date(&self) -> String {
+        let lines = self.lines.iter().filter(|line| !line.starts_with("Date: "));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Tells of it what is the same for all kinds of routes. An error is a failure.
+    pub(super) fn plainly(&self, report: &mut Report) -> Result<(), Failure> {
+        if self.status >= 400 {
+            return Err(self.failure(&match self.field("Allow") {
+                Some(allowed) => format!("{}; there are {allowed}", self.reason()),
+                None => self.reason().to_owned(),
+            }));
+        }
+        report.add("to", &*self.status_text);
+        if let Some(location) = self.field("Location") {
+            report.add("", format!("Location: {location}"));
+        }
+        Ok(())
+    }
+
+    /// That it is an error, and why.
+    pub(super) fn failure(&self, why: &str) -> Failure {
+        Failure::NotServed(format!("{}: {why}", self.status))
+    }
+
+    fn reason(&self) -> &str {
+        self.status_text.get(4..).unwrap_or_default()
+    }
+}

@@ -1,0 +1,97 @@
+//! What a listener would offer, and what it would answer, without a server.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use super::server::StartError;
+use super::service_builder::{ResolvedService, ServiceBuilder};
+use super::state::Core;
+use super::worker::{Message, Worker};
+use crate::config::{Limits, ServiceConfig};
+use crate::driver::{Driver, Epoll, EpollConfig, KernelDriver, Peer};
+use crate::limit::Admission;
+use crate::session::Service;
+use crate::session::http::Router;
+
+/// Opens what a service needs, as a start would: its folders and files.
+///
+/// # Errors
+/// What is missing.
+pub fn look_for(service: &ServiceConfig) -> Result<(), StartError> {
+    ResolvedService::new(service).map(drop)
+}
+
+/// What an HTTP service offers; `None` for others. Its folders are opened, its upstreams are not contacted.
+///
+/// # Errors
+/// A folder cannot be opened.
+pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartError> {
+    Ok(match ServiceBuilder::default().service(ResolvedService::new(service)?) {
+        Service::Http(router_cell) => Some(router_cell.router()),
+        Service::Echo | Service::Reverse | Service::Proxy(..) | Service::Send(_) | Service::Receive(_) => None,
+    })
+}
+
+/// The head of what a service answers to the head of a request, up to and with the empty line; nothing if it answers
+/// nothing. This is one session of one worker, whose client is at the other end of a socket pair. A request that would be
+/// forwarded is.
+///
+/// # Errors
+/// A folder cannot be opened, or the system has no descriptors or threads left.
+pub fn dry_run(
+    service: &ServiceConfig,
+    request: Vec<u8>,
+    peer: Peer,
+    admission: Arc<Admission>,
+    limits: Limits,
+) -> Result<Vec<u8>, StartError> {
+    let service = ServiceBuilder::default().service(ResolvedService::new(service)?);
+    run(service, request, peer, admission, limits).map_err(StartError::Worker)
+}
+
+fn run(
+    service: Service,
+    request: Vec<u8>,
+    peer: Peer,
+    admission: Arc<Admission>,
+    limits: Limits,
+) -> io::Result<Vec<u8>> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut driver =
+        Epoll::new(EpollConfig { pool: limits.pool.within(limits.pipe_bytes_max), ..EpollConfig::default() })?;
+    let drain_timeout = limits.drain_timeout;
+    let mut core = Core::new(limits);
+    core.admit_by(admission);
+    let (socket, now, waker) = (driver.adopt(theirs.into()), driver.now(), driver.waker());
+    core.add_session(socket, peer, &Rc::new(service.into()), now);
+    let (messages, inbox) = mpsc::channel();
+    let client = thread::Builder::new().name("xps-client".to_owned()).spawn(move || {
+        let response = ask(ours, &request);
+        // The connection is closed by now, so nothing is left to drain. If the worker has ended, it need not be told.
+        let _ = messages.send(Message::Drain);
+        waker.wake();
+        response
+    })?;
+    Worker::new(driver, core, inbox, drain_timeout).run()?;
+    client.join().unwrap_or_else(|_| Err(io::Error::other("the client panicked")))
+}
+
+fn ask(mut stream: UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
+    const END: &[u8] = b"\r\n\r\n";
+    stream.write_all(request)?;
+    let mut response = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        if let Some(at) = response.windows(END.len()).position(|bytes| bytes == END) {
+            response.truncate(at + END.len());
+            return Ok(response);
+        }
+        match stream.read(&mut bytes)? {
+            0 => return Ok(Vec::new()),
+            got => response.extend_from_slice(&bytes[..got]),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What takes a thread off the loop: listing a folder, reading a file that is not in the cache.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::sys::FolderStream;
+use super::{FileInfo, FolderEntry, Root, resolve_beneath, sys};
+
+/// Everything in the folder at `path` beneath `root`, in no order, with what each name leads to. Nothing in it is opened:
+/// a FIFO's writer would be woken by it, a device be set going, and an automount point be mounted.
+pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
+    let mut stream = FolderStream::new(resolve_beneath::open_folder(root, path)?)?;
+    let mut entries = Vec::new();
+    while let Some(name) = stream.next()? {
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            entries.push(FolderEntry { name: name.to_bytes().to_vec(), info: None });
+        }
+    }
+    for entry in &mut entries {
+        entry.info = info_of(root, path, stream.folder(), &entry.name);
+    }
+    Ok(entries)
+}
+
+/// What a name leads to. A link is followed as a request for it would be, so that what a listing promises can be had.
+fn info_of(root: &Root, path: &CStr, folder: BorrowedFd<'_>, name: &[u8]) -> Option<FileInfo> {
+    match sys::entry_info(folder, &CString::new(name).ok()?) {
+        Ok(Some(info)) => Some(info),
+        Ok(None) => {
+            let path = CString::new([path.to_bytes(), b"/", name].concat()).ok()?;
+            sys::file_info(resolve_beneath::look(root, &path).ok()?.as_fd()).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// Fills `bytes` from `offset` on, however long the disk takes; shorter only where the file ends.
+pub(super) fn read_fully(file: BorrowedFd<'_>, mut bytes: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match sys::read_at(file, &mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

@@ -1,0 +1,80 @@
+//! Which size of receive buffer a socket gets: learned from what it received lately.
+//!
+//! Large buffers make bulk cheap, since fewer operations move it; small ones keep the working set of
+//! messages in the processor's cache.
+
+use crate::buffer::SizeClass;
+
+/// So many bytes in reads that each filled a small buffer make a socket one that carries bulk.
+const BULK_BYTES: u32 = 64 << 10;
+
+/// So many reads in a row that a small buffer would have held make it an ordinary one again.
+const SMALL_READS: u8 = 2;
+
+/// Which size of buffer a socket receives into, by what it received lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecvSize {
+    /// Small buffers; so many bytes, fewer than [`BULK_BYTES`], came in full ones in a row.
+    Small { full_bytes: u32 },
+    /// Large buffers; so many reads in a row would have fitted into small ones.
+    Large { small_reads: u8 },
+}
+
+impl Default for RecvSize {
+    fn default() -> Self {
+        Self::Small { full_bytes: 0 }
+    }
+}
+
+impl RecvSize {
+    /// The size of buffer to receive into.
+    pub(super) const fn class(self) -> SizeClass {
+        match self {
+            Self::Small { .. } => SizeClass::Small,
+            Self::Large { .. } => SizeClass::Large,
+        }
+    }
+
+    /// The appetite after a read of `length` bytes, where a small buffer holds `small`.
+    pub(super) const fn after(self, length: usize, small: usize) -> Self {
+        match self {
+            Self::Small { .. } if length < small => Self::Small { full_bytes: 0 },
+            Self::Small { full_bytes } if length < (BULK_BYTES - full_bytes) as usize => {
+                Self::Small { full_bytes: full_bytes + length as u32 }
+            }
+            Self::Small { .. } => Self::Large { small_reads: 0 },
+            Self::Large { .. } if length > small => Self::Large { small_reads: 0 },
+            Self::Large { small_reads } if small_reads + 1 < SMALL_READS => {
+                Self::Large { small_reads: small_reads + 1 }
+            }
+            Self::Large { .. } => Self::Small { full_bytes: 0 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: usize = 16 << 10;
+
+    #[test]
+    fn bulk_earns_large_buffers_and_two_small_reads_lose_them() {
+        let mut recv_size = RecvSize::default();
+        for _ in 0..3 {
+            recv_size = recv_size.after(SMALL, SMALL);
+            assert_eq!(recv_size.class(), SizeClass::Small);
+        }
+        recv_size = recv_size.after(SMALL, SMALL);
+        assert_eq!(recv_size, RecvSize::Large { small_reads: 0 });
+        recv_size = recv_size.after(100, SMALL).after(SMALL + 1, SMALL).after(100, SMALL);
+        assert_eq!(recv_size, RecvSize::Large { small_reads: 1 });
+        assert_eq!(recv_size.after(100, SMALL), RecvSize::default());
+    }
+
+    #[test]
+    fn a_read_that_leaves_room_starts_the_count_again() {
+        let recv_size = RecvSize::default().after(SMALL, SMALL).after(SMALL - 1, SMALL);
+        assert_eq!(recv_size, RecvSize::default());
+    }
+}

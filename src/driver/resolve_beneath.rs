@@ -1,0 +1,268 @@
+//! Opens a path beneath a folder and never outside of it, whatever dots and links the path holds.
+//!
+//! The kernel does that in one call, `openat2(2)` with `RESOLVE_BENEATH` (Linux 5.6). Where that
+//! call is missing or a seccomp profile forbids it, [`walk`] does the same step by step: it opens one
+//! name at a time without following it, keeps the folders it came through on a stack of its own, so
+//! that `..` is a pop and never the kernel's `..`, and follows a symbolic link by walking its text. What
+//! would leave the root is `EXDEV` either way: `..` above it, an absolute path, an absolute link.
+//!
+//! Only regular files and folders are ever opened. Opening a FIFO wakes its writer, who then dies of SIGPIPE when it is
+//! closed again; opening a device may rewind a tape; an automount point is mounted. So a path is looked at first (`O_PATH`,
+//! which opens nothing), unless the caller knows that it leads to a regular file. If something else takes the file's place
+//! between the look and the opening, it is opened all the same: reopening what was looked at needs `/proc`.
+//!
+//! It waits for the disk, except that opening never waits for a FIFO's other end. What a path from a
+//! request looks like before it gets here, and what may be served, is none of its business.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::sys::{self, FOLDER_FLAGS, LOOK_FLAGS, Lookup, OPEN_FLAGS};
+use super::{FileInfo, FileKind, Root, SymlinkPolicy};
+
+/// The most symbolic links one path may lead through, the kernel's own limit (path_resolution(7)).
+const SYMLINKS_MAX: usize = 40;
+
+/// The deepest folder that the walk goes into; each level holds a descriptor open meanwhile.
+const DEPTH_MAX: usize = 64;
+
+/// The most names one path may have, those of its links included.
+const NAMES_MAX: usize = 4096;
+
+/// How often a look-up is repeated that a rename beside it confused (`EAGAIN`, openat2(2)).
+const ATTEMPTS_MAX: usize = 8;
+
+/// Opens `path` to read, if it leads to a regular file, and says what it leads to. See the module's page.
+pub(super) fn open(root: &Root, path: &CStr, known_regular: bool) -> io::Result<(OwnedFd, FileInfo)> {
+    if !known_regular {
+        let looked_at = with_info(look(root, path)?)?;
+        if looked_at.1.kind != FileKind::Regular {
+            return Ok(looked_at);
+        }
+    }
+    with_info(resolve(root, path, OPEN_FLAGS)?)
+}
+
+/// [`open`], if the kernel can do so from its caches alone. `None`: it would have to wait, or
+/// cannot tell; then [`open`] is to be called where waiting does no harm.
+pub(super) fn open_cached(root: &Root, path: &CStr, known_regular: bool) -> Option<io::Result<(OwnedFd, FileInfo)>> {
+    if !known_regular {
+        match resolve_cached(root, path, LOOK_FLAGS)?.and_then(with_info) {
+            Ok((_, info)) if info.kind == FileKind::Regular => {}
+            looked_at => return Some(looked_at),
+        }
+    }
+    Some(resolve_cached(root, path, OPEN_FLAGS)?.and_then(with_info))
+}
+
+/// What `path` leads to, not opened (`O_PATH`).
+pub(super) fn look(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+    resolve(root, path, LOOK_FLAGS)
+}
+
+/// Opens `path` to list it; `ENOTDIR` if it leads to anything but a folder, which is not opened then.
+pub(super) fn open_folder(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
+    resolve(root, path, FOLDER_FLAGS)
+}
+
+/// With what the kernel says of it.
+pub(super) fn with_info(file: OwnedFd) -> io::Result<(OwnedFd, FileInfo)> {
+    let info = sys::file_info(file.as_fd())?;
+    Ok((file, info))
+}
+
+fn resolve(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match sys::open_beneath(root, path, flags, Lookup::Full) {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempt < ATTEMPTS_MAX => {}
+            Err(error) if is_unavailable(&error) => return walk(root, path, flags),
+            result => return result,
+        }
+    }
+}
+
+fn resolve_cached(root: &Root, path: &CStr, flags: i32) -> Option<io::Result<OwnedFd>> {
+    match sys::open_beneath(root, path, flags, Lookup::CachedOnly) {
+        // Before Linux 5.12 the kernel does not know `RESOLVE_CACHED` (EINVAL).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => None,
+        Err(error) if is_unavailable(&error) => None,
+        result => Some(result),
+    }
+}
+
+/// No such call, or a seccomp profile that knows it not; a real `EPERM` will come again.
+fn is_unavailable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// What [`resolve`] does without `openat2(2)`.
+fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    let mut names = VecDeque::new();
+    prepend(&mut names, path.to_bytes())?;
+    let mut folders: Vec<OwnedFd> = Vec::new();
+    let mut symlinks = 0;
+    while let Some(name) = names.pop_front() {
+        let here = folders.last().map_or(root.directory().as_fd(), AsFd::as_fd);
+        if name.as_bytes() == b"." {
+            continue;
+        }
+        if name.as_bytes() == b".." {
+            folders.pop().ok_or_else(|| errno(libc::EXDEV))?;
+            continue;
+        }
+        let found = sys::open_at(here, &name, LOOK_FLAGS)?;
+        match sys::file_type(found.as_fd())? {
+            libc::S_IFDIR if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
+            libc::S_IFDIR => folders.push(found),
+            libc::S_IFLNK if root.symlinks() == SymlinkPolicy::Refuse => return Err(errno(libc::ELOOP)),
+            libc::S_IFLNK => {
+                symlinks += 1;
+                if symlinks > SYMLINKS_MAX {
+                    return Err(errno(libc::ELOOP));
+                }
+                prepend(&mut names, &sys::link_target(found.as_fd())?)?;
+            }
+            // If a link takes the name's place in between, the kernel refuses with ELOOP.
+            _ if names.is_empty() => return sys::open_at(here, &name, flags),
+            _ => return Err(errno(libc::ENOTDIR)),
+        }
+    }
+    sys::open_at(folders.last().map_or(root.directory().as_fd(), AsFd::as_fd), c".", flags)
+}
+
+/// Puts the names of a path before those still to be walked. A slash at the end demands a folder,
+/// which is what the name `.` after it does.
+fn prepend(names: &mut VecDeque<CString>, path: &[u8]) -> io::Result<()> {
+    match path {
+        [] => return Err(errno(libc::ENOENT)),
+        [b'/', ..] => return Err(errno(libc::EXDEV)),
+        _ => {}
+    }
+    if path.ends_with(b"/") {
+        names.push_front(c".".to_owned());
+    }
+    for name in path.split(|byte| *byte == b'/').rev().filter(|name| !name.is_empty()) {
+        names.push_front(CString::new(name)?);
+    }
+    if names.len() > NAMES_MAX { Err(errno(libc::ENAMETOOLONG)) } else { Ok(()) }
+}
+
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A root with a file, a folder, links of every kind, and a secret beside it.
+    fn tree(symlinks: SymlinkPolicy) -> (tempfile::TempDir, Arc<Root>) {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("sub/deep")).unwrap();
+        fs::write(outer.path().join("secret"), "secret").unwrap();
+        fs::write(root.join("file"), "file").unwrap();
+        fs::write(root.join("sub/deep/leaf"), "leaf").unwrap();
+        symlink("sub/deep", root.join("inside")).unwrap();
+        symlink("../file", root.join("sub/up")).unwrap();
+        symlink("../secret", root.join("out")).unwrap();
+        symlink("../../..", root.join("sub/far")).unwrap();
+        symlink(root.join("file"), root.join("absolute")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let fifo = CString::new(root.join("fifo").to_str().unwrap()).unwrap();
+        // SAFETY: the path is a live string.
+        assert_eq!(unsafe { libc::mkfifo(fifo.as_ptr(), 0o600) }, 0);
+        let root = Root::open_with(&root, symlinks).unwrap();
+        (outer, root)
+    }
+
+    /// What the file holds, or why it cannot be opened.
+    fn read(result: io::Result<OwnedFd>) -> Result<String, i32> {
+        let mut text = String::new();
+        let file = result.map_err(|error| error.raw_os_error().unwrap())?;
+        match fs::File::from(file).read_to_string(&mut text) {
+            Ok(_) => Ok(text),
+            Err(error) => Ok(format!("{:?}", error.kind())),
+        }
+    }
+
+    /// Path and what opening it beneath the root must give, by either way.
+    fn cases() -> Vec<(&'static CStr, Result<&'static str, i32>)> {
+        vec![
+            (c"file", Ok("file")),
+            (c"./sub//deep/leaf", Ok("leaf")),
+            (c"sub/../file", Ok("file")),
+            (c"inside/leaf", Ok("leaf")),
+            (c"sub/up", Ok("file")),
+            (c"inside/../../file", Ok("file")),
+            (c".", Ok("IsADirectory")),
+            (c"sub/", Ok("IsADirectory")),
+            (c"fifo", Ok("")),
+            (c"file/", Err(libc::ENOTDIR)),
+            (c"file/more", Err(libc::ENOTDIR)),
+            (c"missing", Err(libc::ENOENT)),
+            (c"", Err(libc::ENOENT)),
+            (c"loop", Err(libc::ELOOP)),
+            (c"..", Err(libc::EXDEV)),
+            (c"../secret", Err(libc::EXDEV)),
+            (c"sub/../../secret", Err(libc::EXDEV)),
+            (c"out", Err(libc::EXDEV)),
+            (c"sub/far/secret", Err(libc::EXDEV)),
+            (c"absolute", Err(libc::EXDEV)),
+            (c"/etc/passwd", Err(libc::EXDEV)),
+        ]
+    }
+
+    #[test]
+    fn the_walk_opens_what_lies_beneath_and_nothing_else() {
+        let (_outer, root) = tree(SymlinkPolicy::Follow);
+        for (path, expected) in cases() {
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), expected.map(str::to_owned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_and_the_walk_agree() {
+        let (_outer, root) = tree(SymlinkPolicy::Follow);
+        for (path, expected) in cases() {
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), expected.map(str::to_owned), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_refused_by_either_way() {
+        let (_outer, root) = tree(SymlinkPolicy::Refuse);
+        for path in [c"inside", c"inside/leaf", c"sub/up", c"out", c"absolute", c"loop"] {
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), Err(libc::ELOOP), "{path:?}");
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), Err(libc::ELOOP), "{path:?}");
+        }
+        for path in [c"file", c"sub/../file", c"./file"] {
+            assert_eq!(read(walk(&root, path, OPEN_FLAGS)), Ok("file".to_owned()), "{path:?}");
+            assert_eq!(read(resolve(&root, path, OPEN_FLAGS)), Ok("file".to_owned()), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_without_end_is_refused() {
+        let (_outer, root) = tree(SymlinkPolicy::Follow);
+        let long = CString::new("./".repeat(NAMES_MAX + 1)).unwrap();
+        assert_eq!(read(walk(&root, &long, OPEN_FLAGS)), Err(libc::ENAMETOOLONG));
+    }
+
+    #[test]
+    fn a_look_up_from_the_caches_never_leaves_the_root_either() {
+        let (_outer, root) = tree(SymlinkPolicy::Follow);
+        if let Some(result) = resolve_cached(&root, c"out", OPEN_FLAGS) {
+            assert_eq!(read(result), Err(libc::EXDEV));
+        }
+    }
+}

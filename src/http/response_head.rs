@@ -1,0 +1,191 @@
+//! The head of an upstream's response, from the bytes as they arrived.
+//!
+//! [`parse`] is asked anew whenever bytes have been added, as that of [`super::request`] is. A response whose end a client
+//! could see elsewhere than we do is not passed on. Where a request would be refused for a form that only another server
+//! could misread, a response is not, since it is written anew for the client: lines may end in LF alone. It does not know connections, what is answered
+//! in the upstream's place, or whether an upgrade was asked for.
+
+use std::fmt;
+
+use super::fields::Fields;
+use super::framing::{self, BodyFraming};
+use super::head::{
+    HEAD_BYTES_CEILING, HeadLimits, LineEnds, Version, connection_tokens, field_lines, is_prefix_of_form, keep_alive,
+};
+use super::status::{ErrorResponse, Status};
+
+/// What [`parse`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a head is parsed in place and boxing it would allocate")]
+pub enum Parsed<'b> {
+    /// Nothing wrong so far, but the head is not complete.
+    Partial,
+    /// A head.
+    Complete {
+        /// What it says.
+        head: ResponseHead<'b>,
+        /// How many bytes it takes up; the body follows, or after a 1xx the next head.
+        length: usize,
+    },
+}
+
+/// A response's head that is well-formed and whose body has one unambiguous end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead<'b> {
+    /// The version that both sides can speak.
+    pub version: Version,
+    /// What became of the request; 1xx if this is not the last response to it.
+    pub status: Status,
+    /// The phrase beside the status, as it was sent: no control bytes except tabs. Often empty.
+    pub reason: &'b [u8],
+    /// How the body is delimited.
+    pub framing: ResponseFraming,
+    /// Whether the connection can carry another exchange after this one.
+    pub keep_alive: bool,
+    /// All field lines.
+    pub fields: Fields<'b>,
+}
+
+/// How long a response's body is (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// There is none, whatever the fields say: the response is to HEAD, or is 1xx, 204 or 304. Lengths declared beside
+    /// it are of the body that there would be. What follows a 101 is not HTTP.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, see [`super::chunked`].
+    Chunked,
+    /// All until the upstream closes; whether that is all of it cannot be known.
+    UntilClose,
+}
+
+/// Why a response cannot be passed on; the client is answered 502 in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadResponse {
+    /// What was wrong, as half a sentence. Never contains anything that the upstream sent.
+    pub reason: &'static str,
+}
+
+impl<'b> ResponseHead<'b> {
+    /// The elements of all `Connection` fields: names of hop-by-hop fields, `close`, `keep-alive`, `upgrade`.
+    pub fn connection_tokens(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
+        connection_tokens(&self.fields)
+    }
+}
+
+/// Reads the head at the start of `bytes`, which answers a HEAD request or another. After a bad answer nothing on the
+/// connection can be trusted.
+///
+/// ```
+/// use xps::http::response_head::{ResponseFraming, Parsed, parse};
+/// use xps::http::{HeadLimits, Status};
+///
+/// let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxps";
+/// let Parsed::Complete { head, length } = parse(bytes, false, &HeadLimits::default())? else { panic!("it is complete") };
+/// assert_eq!((head.status, head.framing), (Status::OK, ResponseFraming::Length(3)));
+/// assert_eq!(&bytes[length..], b"xps");
+/// # Ok::<(), xps::http::BadResponse>(())
+/// ```
+pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) -> Result<Parsed<'b>, BadResponse> {
+    let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
+    let window = &bytes[..bytes.len().min(head_bytes_max)];
+    let line = status_line(&window[..window.len().min(limits.request_line_bytes_max)])?;
+    let Some((StatusLine { version, status, reason }, fields_at)) = line else {
+        return if window.len() < limits.request_line_bytes_max {
+            incomplete(window, head_bytes_max)
+        } else {
+            TOO_LARGE
+        };
+    };
+    // Filled in place and moved once: it is most of what a head is.
+    let mut fields = Fields::default();
+    let length = field_lines(&window[fields_at..], limits.fields_max, LineEnds::CrlfOrLf, &mut fields)?;
+    let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
+
+    // Also where there is no body: a doubtful length would be passed on as the one there would be.
+    let declared = framing::of(version, &fields)?;
+    let framing = match declared {
+        _ if request_is_head || status.forbids_body() => ResponseFraming::None,
+        BodyFraming::Length(length) => ResponseFraming::Length(length),
+        BodyFraming::Chunked => ResponseFraming::Chunked,
+        BodyFraming::None => ResponseFraming::UntilClose,
+    };
+    let ends_connection = framing == ResponseFraming::UntilClose || status == Status::SWITCHING_PROTOCOLS;
+    let keep_alive = !ends_connection && keep_alive(version, &fields);
+    Ok(Parsed::Complete {
+        head: ResponseHead { version, status, reason, framing, keep_alive, fields },
+        length: fields_at + fields_length,
+    })
+}
+
+const TOO_LARGE: Result<Parsed<'static>, BadResponse> = Err(BadResponse { reason: "the head is too large" });
+
+/// Of a head without an end in `window`: whether it may still come.
+fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, BadResponse> {
+    if window.len() < head_bytes_max { Ok(Parsed::Partial) } else { TOO_LARGE }
+}
+
+struct StatusLine<'b> {
+    version: Version,
+    status: Status,
+    reason: &'b [u8],
+}
+
+/// How a status line begins; `d` stands for a digit.
+const STATUS_FORM: &[u8; 12] = b"HTTP/d.d ddd";
+
+/// The status line at the start of `bytes` and its length with its end; `None` if it is not complete.
+fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadResponse> {
+    if !is_prefix_of_form(bytes, STATUS_FORM) {
+        return Err(BadResponse { reason: "it does not begin with a status line" });
+    }
+    let Some((start, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let [_, _, _, _, _, major, _, minor, _, hundreds, tens, ones]: &[u8; STATUS_FORM.len()] = start;
+    if *major != b'1' {
+        return Err(BadResponse { reason: "the version is not HTTP/1" });
+    }
+    let version = if *minor == b'0' { Version::Http10 } else { Version::Http11 };
+    let code = [hundreds, tens, ones].iter().fold(0, |code, &digit| code * 10 + u16::from(digit - b'0'));
+    let status = Status::from_code(code).ok_or(BadResponse { reason: "the status is below 100" })?;
+    let Some((reason, end)) = reason(rest)? else { return Ok(None) };
+    // The space may not be left out, but is where there is no phrase.
+    let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + end;
+    Ok(Some((StatusLine { version, status, reason }, length)))
+}
+
+/// The phrase after the status, and how many bytes the end of the line has.
+fn reason(rest: &[u8]) -> Result<Option<(&[u8], usize)>, BadResponse> {
+    let text = match rest {
+        [] => return Ok(None),
+        [b' ', text @ ..] => text,
+        [b'\r' | b'\n', ..] => rest,
+        [_, ..] => return Err(BadResponse { reason: "the status has more than three digits" }),
+    };
+    let length = text.iter().position(|&byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or(text.len());
+    match &text[length..] {
+        [] | [b'\r'] => Ok(None),
+        [b'\r', b'\n', ..] => Ok(Some((&text[..length], 2))),
+        [b'\n', ..] => Ok(Some((&text[..length], 1))),
+        [b'\r', ..] => Err(BadResponse { reason: "a CR stands before something other than LF" }),
+        [_, ..] => Err(BadResponse { reason: "the status line has a control character" }),
+    }
+}
+
+/// What is wrong with a request's fields is as wrong with a response's.
+impl From<ErrorResponse> for BadResponse {
+    fn from(error: ErrorResponse) -> Self {
+        Self { reason: error.reason }
+    }
+}
+
+impl fmt::Display for BadResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad answer: {}", self.reason)
+    }
+}
+
+impl std::error::Error for BadResponse {}
+
+#[cfg(test)]
+mod tests;

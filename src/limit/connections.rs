@@ -1,0 +1,147 @@
+//! [`ConnectionCounter`]: how many connections there are, of all workers and of each address.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ClientKey;
+use crate::driver::Waker;
+
+/// Addresses are counted in so many places, so that workers seldom meet. A power of two.
+const SHARDS: usize = 64;
+
+/// Those who are in.
+#[derive(Debug)]
+pub struct ConnectionCounter {
+    /// Tickets that live.
+    count: AtomicUsize,
+    /// As many as there may be before nobody accepts any more; 0: no limit.
+    max: AtomicUsize,
+    /// How many of them are of which address; no zeros.
+    of_address: Box<[Mutex<HashMap<ClientKey, u32>>]>,
+    hasher: RandomState,
+    /// Those who accept, and are to know at once when there is no room any more, or there is again.
+    workers: Mutex<Vec<Waker>>,
+}
+
+/// The right to be in; who drops it has left.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    counter: Arc<ConnectionCounter>,
+    client_key: Option<ClientKey>,
+}
+
+impl Default for ConnectionCounter {
+    fn default() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            max: AtomicUsize::new(0),
+            of_address: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            workers: Mutex::default(),
+        }
+    }
+}
+
+impl ConnectionCounter {
+    /// From now on so many may be in; 0: any number. Who is in stays.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Release);
+    }
+
+    /// Whether one more may come in.
+    pub fn has_capacity(&self) -> bool {
+        let max = self.max.load(Ordering::Acquire);
+        max == 0 || self.count.load(Ordering::Acquire) < max
+    }
+
+    /// From now on this worker is woken when room runs out, and when there is some again.
+    pub fn register_waker(&self, worker: Waker) {
+        let mut workers = lock(&self.workers);
+        if !workers.iter().any(|other| other.is_same(&worker)) {
+            workers.push(worker);
+        }
+    }
+
+    fn notify_workers(&self) {
+        lock(&self.workers).iter().for_each(Waker::wake);
+    }
+
+    /// One more, who is also counted as one of this subscriber's, of whom there may be `max`. `None`: there are.
+    pub fn enter(self: &Arc<Self>, client_key: Option<ClientKey>, max: u32) -> Option<ConnectionPermit> {
+        if let Some(client_key) = client_key {
+            let mut counts = self.shard(client_key);
+            let count = counts.entry(client_key).or_insert(0);
+            if *count >= max {
+                return None;
+            }
+            *count += 1;
+        }
+        let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        if count == self.max.load(Ordering::Acquire) {
+            self.notify_workers();
+        }
+        Some(ConnectionPermit { counter: Arc::clone(self), client_key })
+    }
+
+    fn shard(&self, client_key: ClientKey) -> MutexGuard<'_, HashMap<ClientKey, u32>> {
+        let number = self.hasher.hash_one(client_key) as usize % self.of_address.len();
+        lock(&self.of_address[number])
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        if let Some(client_key) = self.client_key {
+            let mut counts = self.counter.shard(client_key);
+            if let Some(count) = counts.get_mut(&client_key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&client_key);
+                }
+            }
+        }
+        let before = self.counter.count.fetch_sub(1, Ordering::AcqRel);
+        if before == self.counter.max.load(Ordering::Acquire) {
+            self.counter.notify_workers();
+        }
+    }
+}
+
+/// Nobody panics while holding one of these locks; and if so, counts are counts.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_remembered_of_who_has_left() {
+        let counter = Arc::new(ConnectionCounter::default());
+        let client_keys = (0..=255).map(|last| ClientKey::of([192, 0, 2, last].into()));
+        let permits: Vec<_> = client_keys.map(|client_key| counter.enter(Some(client_key), 1).unwrap()).collect();
+        assert_eq!(counter.count.load(Ordering::Relaxed), 256);
+        drop(permits);
+        assert_eq!(counter.count.load(Ordering::Relaxed), 0);
+        assert!(counter.of_address.iter().all(|counts| lock(counts).is_empty()));
+    }
+
+    #[test]
+    fn workers_are_told_when_room_runs_out_and_when_there_is_some_again() {
+        let counter = Arc::new(ConnectionCounter::default());
+        let worker = Waker::new().unwrap();
+        counter.register_waker(worker.clone());
+        counter.set_max(2);
+        let first = counter.enter(None, 0).unwrap();
+        assert!(counter.has_capacity());
+        let second = counter.enter(None, 0).unwrap();
+        worker.wait().unwrap();
+        assert!(!counter.has_capacity());
+        drop((first, second));
+        worker.wait().unwrap();
+        assert!(counter.has_capacity());
+    }
+}

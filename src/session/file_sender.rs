@@ -1,0 +1,191 @@
+//! Sends a text or a file to whoever connects, then closes.
+//!
+//! ```text
+//!              the folder      opened, not empty       sent            told          end of input, or time
+//!   Start ──► Finding ──► Opening ───────────────► Sending ───► Finishing ───► Lingering ──────────────────► over
+//!     └── text ───────────────────────────────────►▲    └─ refused, client lost: over
+//! ```
+//!
+//! It lingers since closing a socket with unread bytes resets it, and a reset may overtake what was
+//! sent last. So it reads, and discards, until the client is done too.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use super::{CloseReason, Context, Slot, Task};
+use crate::buffer::{Buffer, Chain};
+use crate::config::Limits;
+use crate::driver::{Fault, FileKind, Outcome, Time};
+use crate::file::FileHandle;
+use crate::file::store::{Inquiry, Lookup, RootPath};
+use crate::table::Key;
+use crate::tcp::Connection;
+
+/// How long a client may take to end its side after it was told that there is no more.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What is sent to whoever connects.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// These bytes.
+    Text(&'static [u8]),
+    /// A file's bytes.
+    File {
+        /// The folder that the path may not leave.
+        root_path: RootPath,
+        /// The path in it.
+        path: CString,
+    },
+    /// Nothing: there was no folder for it to be in when the server started.
+    Refused(Fault),
+}
+
+#[derive(Debug)]
+pub(super) struct FileSender {
+    content: Content,
+    file: FileHandle,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    /// Which folder it is now is being looked at, for whom came at this moment.
+    Finding {
+        since: Time,
+    },
+    Opening,
+    /// The bytes, then the end, are the writer's.
+    Sending,
+    Lingering {
+        until: Time,
+    },
+}
+
+impl FileSender {
+    pub(super) const fn new(session: Key, content: Content) -> Self {
+        Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
+    }
+
+    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, CloseReason> {
+        match &self.content {
+            Content::Text(text) => {
+                let chain = Chain::from(*text);
+                if !chain.is_empty() {
+                    client.writer.send(chain, cx.ops);
+                }
+                Ok(State::Sending)
+            }
+            Content::File { .. } => Ok(State::Finding { since: cx.now }),
+            Content::Refused(fault) => Err(CloseReason::FileRefused(*fault)),
+        }
+    }
+
+    /// Opens the file as soon as it is known which folder it is in.
+    fn open(&mut self, since: Time, cx: &mut Context<'_>) -> Result<State, CloseReason> {
+        let Content::File { root_path, path } = &self.content else { return Ok(State::Sending) };
+        let inquiry = Inquiry { waiter: cx.session, now: cx.now, since };
+        match cx.store.root(root_path, inquiry, cx.ops) {
+            Lookup::Found(Ok(root)) => {
+                self.file.open(root, path.clone(), cx.ops);
+                Ok(State::Opening)
+            }
+            Lookup::Found(Err(fault)) => Err(CloseReason::FileRefused(fault)),
+            Lookup::Pending => Ok(State::Finding { since }),
+        }
+    }
+
+    /// Begins with the file's bytes as soon as it is open.
+    fn send_file(&self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, CloseReason> {
+        match self.file.opened() {
+            None => Ok(State::Opening),
+            Some(Err(fault)) => Err(CloseReason::FileRefused(fault)),
+            Some(Ok((file, info))) => match info.kind {
+                FileKind::Directory => Err(CloseReason::FileRefused(Fault::Os(libc::EISDIR))),
+                FileKind::Special => Err(CloseReason::FileRefused(Fault::Os(libc::EINVAL))),
+                FileKind::Regular => {
+                    if info.size > 0 {
+                        client.writer.send_file(Chain::new(), file, 0, info.size, cx.ops);
+                    }
+                    Ok(State::Sending)
+                }
+            },
+        }
+    }
+}
+
+impl Task for FileSender {
+    fn name(&self) -> &'static str {
+        match self.content {
+            Content::Text(_) => "send_text",
+            Content::File { .. } | Content::Refused(_) => "send_file",
+        }
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        drop(buffer);
+    }
+
+    fn on_outcome(&mut self, _slot: Slot, outcome: Outcome, _now: Time) {
+        self.file.on_outcome(outcome);
+    }
+
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if self.state == State::Start {
+            match self.start(client, cx) {
+                Ok(state) => self.state = state,
+                Err(close_reason) => return Some(close_reason),
+            }
+        }
+        if let State::Finding { since } = self.state {
+            match self.open(since, cx) {
+                Ok(state) => self.state = state,
+                Err(close_reason) => return Some(close_reason),
+            }
+        }
+        if self.state == State::Opening {
+            match self.send_file(client, cx) {
+                Ok(state) => self.state = state,
+                Err(close_reason) => return Some(close_reason),
+            }
+        }
+        if self.state == State::Sending {
+            if client.writer.is_idle() {
+                client.writer.finish(cx.ops);
+            } else if client.writer.is_finished() {
+                self.state = State::Lingering { until: cx.now + LINGER };
+            } else if let Some(fault) = client.writer.fault() {
+                return Some(match fault {
+                    Fault::FileTruncated => CloseReason::FileLost(fault),
+                    Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => CloseReason::ClientLost(fault),
+                });
+            }
+        }
+        if let State::Lingering { until } = self.state {
+            client.reader.want(true, cx.ops);
+            if client.reader.end().is_some() || until <= cx.now {
+                return Some(CloseReason::Done);
+            }
+        }
+        None
+    }
+
+    fn deadline(&self, _limits: &Limits) -> Option<Time> {
+        match self.state {
+            State::Lingering { until } => Some(until),
+            State::Start | State::Finding { .. } | State::Opening | State::Sending => None,
+        }
+    }
+
+    fn close(&mut self, _ending: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+        // The kernel may read the file for as long as a send is in flight.
+        if client.is_closed() {
+            self.file.close(cx.ops);
+        }
+        self.file.is_closed()
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,243 @@
+//! How long a client may take for what it is doing: each phase of a connection has a clock of its own.
+
+use std::time::Duration;
+
+use crate::config::HttpLimits;
+use crate::driver::Time;
+use crate::tcp::Connection;
+
+/// Since when the connection is in its present phase, or made progress in it.
+#[derive(Debug)]
+pub(super) struct ClientDeadlines {
+    phase: ClientPhase,
+    since: Time,
+    /// What counts as progress: bytes sent, of an upload bytes received.
+    moved: u64,
+    window: Window,
+}
+
+/// The time over which it is averaged how much moves: as long as nothing may move at all.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Time,
+    /// What had moved then.
+    moved: u64,
+}
+
+/// What a connection may be too slow in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientPhase {
+    /// Beginning its first request.
+    First,
+    /// Beginning another.
+    Idle,
+    /// Finishing a head.
+    Head,
+    /// Sending a body that nobody wants: all of it, however steadily it drips.
+    Body,
+    /// Sending a body that is passed on: each piece of it.
+    Upload,
+    /// The same, while what it has sent is being passed on: its time stands still.
+    Relay,
+    /// Taking a response.
+    Response,
+    /// Nothing: it waits for us. Between pieces of a response its time stands still.
+    Server,
+}
+
+impl ClientPhase {
+    /// Whether the same bytes of the client's are paced in both: then its window goes on from the one to the other.
+    const fn is_paced_with(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Upload | Self::Relay, Self::Upload | Self::Relay)
+                | (Self::Response | Self::Server, Self::Response | Self::Server)
+        )
+    }
+}
+
+impl ClientDeadlines {
+    /// Of a connection that begins now.
+    pub(super) const fn new(now: Time) -> Self {
+        Self { phase: ClientPhase::First, since: now, moved: 0, window: Window { since: now, moved: 0 } }
+    }
+
+    /// Starts anew with each phase, and with progress.
+    pub(super) fn tick(&mut self, phase: ClientPhase, client: &Connection, limits: &HttpLimits, now: Time) {
+        let moved = match phase {
+            ClientPhase::Upload | ClientPhase::Relay => client.reader.received_bytes(),
+            ClientPhase::First
+            | ClientPhase::Idle
+            | ClientPhase::Head
+            | ClientPhase::Body
+            | ClientPhase::Response
+            | ClientPhase::Server => client.writer.sent_bytes(),
+        };
+        self.advance(phase, moved, limits, now);
+    }
+
+    fn advance(&mut self, phase: ClientPhase, moved: u64, limits: &HttpLimits, now: Time) {
+        // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
+        let is_same = phase == self.phase || (self.phase == ClientPhase::First && phase == ClientPhase::Head);
+        let is_same_window = is_same || phase.is_paced_with(self.phase);
+        if matches!(self.phase, ClientPhase::Relay | ClientPhase::Server) {
+            // What has passed since the last look is not the client's: the window moves along.
+            self.window.since = self.window.since + now.since(self.since);
+            self.since = now;
+        }
+        if !is_same || moved != self.moved {
+            self.since = now;
+        }
+        (self.phase, self.moved) = (phase, moved);
+        let is_over = || match self.pace(limits) {
+            Some((allowed, least)) => now >= self.window.since + allowed && moved - self.window.moved >= least,
+            None => false,
+        };
+        if !is_same_window || is_over() {
+            self.window = Window { since: now, moved };
+        }
+    }
+
+    /// How much must move within which time, where that is bounded.
+    fn pace(&self, limits: &HttpLimits) -> Option<(Duration, u64)> {
+        let (rate, allowed) = match self.phase {
+            ClientPhase::Response => (limits.send_rate_min, limits.send_timeout),
+            ClientPhase::Upload => (limits.upload_rate_min, limits.body_timeout),
+            ClientPhase::First
+            | ClientPhase::Idle
+            | ClientPhase::Head
+            | ClientPhase::Body
+            | ClientPhase::Relay
+            | ClientPhase::Server => return None,
+        };
+        let least = u128::from(rate) * allowed.as_millis() / 1000;
+        (rate > 0 && !allowed.is_zero()).then(|| (allowed, u64::try_from(least).unwrap_or(u64::MAX)))
+    }
+
+    /// When the phase will have taken too long. `draining_since`: when the server began to stop, if it does.
+    ///
+    /// A client may be sending its next request at this very moment, so a stop does not close idle connections at once: what
+    /// comes a moment later is answered, as the connection's last. Browsers connect in advance, and such a connection must
+    /// not hold up the stop either.
+    pub(super) fn limit(&self, limits: &HttpLimits, draining_since: Option<Time>) -> Option<Time> {
+        let usual = self.usual_limit(limits);
+        let paced = self.pace(limits).map(|(allowed, _)| self.window.since + allowed);
+        let at_stop = match self.phase {
+            ClientPhase::First | ClientPhase::Idle => {
+                draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout))
+            }
+            ClientPhase::Head
+            | ClientPhase::Body
+            | ClientPhase::Upload
+            | ClientPhase::Relay
+            | ClientPhase::Response
+            | ClientPhase::Server => None,
+        };
+        Time::earliest(usual, Time::earliest(paced, at_stop))
+    }
+
+    fn usual_limit(&self, limits: &HttpLimits) -> Option<Time> {
+        let allowed = match self.phase {
+            ClientPhase::First | ClientPhase::Head => limits.head_timeout,
+            ClientPhase::Idle => limits.keep_alive_timeout,
+            ClientPhase::Body | ClientPhase::Upload => limits.body_timeout,
+            ClientPhase::Response => limits.send_timeout,
+            ClientPhase::Relay | ClientPhase::Server => return None,
+        };
+        after(self.since, allowed)
+    }
+
+    /// What it is the clock of.
+    pub(super) const fn phase(&self) -> ClientPhase {
+        self.phase
+    }
+}
+
+/// No time is no limit.
+fn after(since: Time, allowed: Duration) -> Option<Time> {
+    (!allowed.is_zero()).then(|| since + allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> HttpLimits {
+        HttpLimits {
+            send_timeout: Duration::from_secs(10),
+            send_rate_min: 100,
+            body_timeout: Duration::from_secs(10),
+            upload_rate_min: 100,
+            ..HttpLimits::default()
+        }
+    }
+
+    /// How long a client lasts that moves so many bytes each second, in seconds up to 1000.
+    fn lasts(phase: ClientPhase, limits: &HttpLimits, bytes_of: impl Fn(u64) -> u64) -> u64 {
+        let mut deadlines = ClientDeadlines::new(Time::ZERO);
+        deadlines.advance(phase, 0, limits, Time::ZERO);
+        let mut moved = 0;
+        for second in 1..1000 {
+            moved += bytes_of(second);
+            let now = Time::ZERO + Duration::from_secs(second);
+            deadlines.advance(phase, moved, limits, now);
+            if deadlines.limit(limits, None).is_some_and(|limit| limit <= now) {
+                return second;
+            }
+        }
+        1000
+    }
+
+    #[test]
+    fn a_client_that_moves_too_little_is_too_slow_however_steadily() {
+        for phase in [ClientPhase::Response, ClientPhase::Upload] {
+            assert_eq!(lasts(phase, &limits(), |_| 0), 10);
+            assert_eq!(lasts(phase, &limits(), |_| 99), 10);
+            assert_eq!(lasts(phase, &limits(), |_| 100), 1000);
+            // In bursts: what counts is the average.
+            assert_eq!(lasts(phase, &limits(), |second| if second % 5 == 0 { 500 } else { 0 }), 1000);
+            // Fast, then slow: the second window is not made up for by the first.
+            assert_eq!(lasts(phase, &limits(), |second| if second <= 10 { 1000 } else { 1 }), 20);
+        }
+    }
+
+    /// A body that is passed on, and a response that comes in pieces: both are paced over all the client's own time.
+    #[test]
+    fn a_client_s_time_stands_still_while_it_waits_for_us() {
+        for (own_phase, other) in
+            [(ClientPhase::Upload, ClientPhase::Relay), (ClientPhase::Response, ClientPhase::Server)]
+        {
+            let (limits, mut deadlines) = (limits(), ClientDeadlines::new(Time::ZERO));
+            let (mut now, mut moved, mut own) = (Time::ZERO, 0, 0);
+            loop {
+                deadlines.advance(own_phase, moved, &limits, now);
+                assert!(deadlines.limit(&limits, None).is_some_and(|limit| now < limit), "{own}");
+                (now, own, moved) = (now + Duration::from_secs(1), own + 1, moved + 1);
+                if deadlines.limit(&limits, None).is_some_and(|limit| limit <= now) {
+                    break;
+                }
+                deadlines.advance(other, moved, &limits, now);
+                assert_eq!(deadlines.limit(&limits, None), None);
+                now = now + Duration::from_secs(100);
+            }
+            assert_eq!(own, 10, "{own_phase:?}: it has moved a byte a second");
+        }
+    }
+
+    #[test]
+    fn without_a_rate_only_silence_is_too_slow() {
+        let limits = HttpLimits { send_rate_min: 0, upload_rate_min: 0, ..limits() };
+        for phase in [ClientPhase::Response, ClientPhase::Upload] {
+            assert_eq!(lasts(phase, &limits, |_| 1), 1000);
+            assert_eq!(lasts(phase, &limits, |second| u64::from(second < 20)), 29);
+        }
+    }
+
+    #[test]
+    fn nobody_is_to_move_anything_while_we_are_waited_for() {
+        for phase in [ClientPhase::Server, ClientPhase::Idle, ClientPhase::Head] {
+            let limits = HttpLimits { head_timeout: Duration::ZERO, keep_alive_timeout: Duration::ZERO, ..limits() };
+            assert_eq!(lasts(phase, &limits, |_| 0), 1000);
+        }
+    }
+}

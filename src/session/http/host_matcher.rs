@@ -1,0 +1,153 @@
+//! Which host of a listener a request is for: an exact name before a name with a star, of those the longest, and otherwise
+//! the one that names none. Nothing is allocated to find it.
+
+use std::cmp::Ordering;
+
+/// The names of a listener's hosts; a host is known by its place in the list.
+#[derive(Debug)]
+pub(super) struct HostMatcher {
+    /// In the order of their names, to be searched.
+    exact: Vec<Name>,
+    /// The longest first.
+    wild: Vec<Name>,
+    /// The one for everybody else.
+    nameless: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Name {
+    /// In lower case; of a name with a star, what follows the star.
+    text: String,
+    /// The only port that is meant.
+    port: Option<u16>,
+    host: usize,
+}
+
+/// What `Host` means if it has no port: the scheme's own (RFC 9110, 4.2.1).
+const DEFAULT_PORT: u16 = 80;
+
+impl HostMatcher {
+    /// From the names of each host.
+    pub(super) fn new<'n>(hosts: impl Iterator<Item = &'n [String]>) -> Self {
+        let (mut exact, mut wild, mut nameless) = (Vec::new(), Vec::new(), None);
+        for (host, names) in hosts.enumerate() {
+            if names.is_empty() {
+                nameless = nameless.or(Some(host));
+            }
+            for name in names {
+                let (name, port) = split(name);
+                match name.strip_prefix('*') {
+                    Some(suffix) => wild.push(Name { text: suffix.to_ascii_lowercase(), port, host }),
+                    None => exact.push(Name { text: name.to_ascii_lowercase(), port, host }),
+                }
+            }
+        }
+        // A name with a port is the more exact one.
+        exact.sort_by(|a, b| a.text.cmp(&b.text).then(b.port.is_some().cmp(&a.port.is_some())));
+        wild.sort_by_key(|name| std::cmp::Reverse((name.text.len(), name.port.is_some())));
+        Self { exact, wild, nameless }
+    }
+
+    /// The host for what a request says, a name and perhaps a port.
+    pub(super) fn find(&self, authority: Option<&str>) -> Option<usize> {
+        if self.exact.is_empty() && self.wild.is_empty() {
+            return self.nameless;
+        }
+        let named = authority.and_then(|authority| {
+            let (name, port) = split(authority);
+            let (name, port) = (name.strip_suffix('.').unwrap_or(name), port.unwrap_or(DEFAULT_PORT));
+            self.exact(name, port).or_else(|| self.wild(name, port))
+        });
+        named.or(self.nameless)
+    }
+
+    fn exact(&self, name: &str, port: u16) -> Option<usize> {
+        let start = self.exact.partition_point(|known| compare(&known.text, name) == Ordering::Less);
+        let mut same = self.exact[start..].iter().take_while(|known| known.text.eq_ignore_ascii_case(name));
+        same.find(|known| known.admits(port)).map(|known| known.host)
+    }
+
+    fn wild(&self, name: &str, port: u16) -> Option<usize> {
+        self.wild.iter().find(|known| known.admits(port) && ends_with(name, &known.text)).map(|known| known.host)
+    }
+}
+
+impl Name {
+    fn admits(&self, port: u16) -> bool {
+        self.port.is_none_or(|only| only == port)
+    }
+}
+
+/// Compares a name in lower case with one in any case.
+fn compare(known: &str, name: &str) -> Ordering {
+    known.bytes().cmp(name.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+/// Whether something stands before `suffix` in `name`.
+fn ends_with(name: &str, suffix: &str) -> bool {
+    let start = name.len().checked_sub(suffix.len()).filter(|start| *start > 0);
+    start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+}
+
+/// A name, and the port behind it if there is one; the colons of an IPv6 address are in brackets.
+fn split(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port.parse().ok()),
+        Some(_) | None => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these hosts answers.
+    fn find(hosts: &[&[&str]], authority: &str) -> Option<usize> {
+        let names: Vec<Vec<String>> =
+            hosts.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect();
+        HostMatcher::new(names.iter().map(Vec::as_slice)).find(Some(authority).filter(|text| !text.is_empty()))
+    }
+
+    #[test]
+    fn the_most_exact_name_answers_wherever_it_stands() {
+        let hosts: [&[&str]; 5] =
+            [&["*.org"], &["*.b.org", "[::1]"], &[], &["a.b.org", "b.org"], &["a.b.org:81", "*.b.org:82"]];
+        for (authority, host) in [
+            ("a.b.org", 3),
+            ("A.B.Org.", 3),
+            ("a.b.org:8080", 3),
+            ("a.b.org:81", 4),
+            ("x.b.org", 1),
+            ("x.b.org:82", 4),
+            ("y.x.B.org:80", 1),
+            ("b.org", 3),
+            ("c.org", 0),
+            ("org", 2),
+            (".org", 2),
+            ("[::1]", 1),
+            ("[::1]:80", 1),
+            ("[::2]", 2),
+            ("", 2),
+        ] {
+            assert_eq!(find(&hosts, authority), Some(host), "{authority}");
+        }
+    }
+
+    #[test]
+    fn who_is_named_by_nobody_is_answered_by_nobody() {
+        assert_eq!(find(&[&["a"]], "b"), None);
+        assert_eq!(find(&[&["a"]], ""), None);
+        assert_eq!(find(&[&["a"], &["*.b"]], "b"), None);
+        assert_eq!(find(&[], "a"), None);
+        assert_eq!(find(&[&[]], "a"), Some(0));
+    }
+
+    #[test]
+    fn without_a_port_the_scheme_s_own_is_meant() {
+        let hosts: [&[&str]; 2] = [&["a:80"], &["a:81"]];
+        assert_eq!(find(&hosts, "a"), Some(0));
+        assert_eq!(find(&hosts, "a:"), Some(0));
+        assert_eq!(find(&hosts, "a:81"), Some(1));
+        assert_eq!(find(&hosts, "a:82"), None);
+    }
+}

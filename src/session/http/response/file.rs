@@ -1,0 +1,335 @@
+//! Responses that are files: in which representation, under which conditions, which part.
+
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+use super::{Body, EncodedResponse, ResponseBuilder, Source, Stop, error_response_of};
+use crate::buffer::Chunk;
+use crate::driver::FileKind;
+use crate::file::charset::Charset;
+use crate::file::compress::Coding;
+use crate::file::conditional::{self, Conditions, PreconditionResult};
+use crate::file::media_type::MediaType;
+use crate::file::multipart::Multipart;
+use crate::file::range::{self, Selection, Span};
+use crate::file::store::{Content, Lookup, Prepared, Resource};
+use crate::file::validator::Validators;
+use crate::http::fields::Known;
+use crate::http::{AcceptEncoding, ErrorResponse, Method, ResponseHeadWriter, Status, Version, accept};
+
+/// A file, or a coded form of it.
+struct Representation {
+    resource: Rc<Resource>,
+    /// How the bytes are coded; of a neighbour on disk only its use tells.
+    coding: Option<Coding>,
+}
+
+impl<'a> ResponseBuilder<'a> {
+    pub(super) fn file(&mut self, path: &CStr, plain: Rc<Resource>) -> Result<EncodedResponse, Stop> {
+        let media_type = plain.media_type(path.to_bytes());
+        let config = &self.file_route.config;
+        let varies = match &config.compression {
+            Some(compression) => compression.covers(media_type),
+            None => config.precompressed && media_type.is_compressible(),
+        };
+        let chosen = if varies { self.representation(path, &plain, media_type)? } else { None };
+        let (resource, coding) = match &chosen {
+            Some(Representation { resource, coding }) => (resource, *coding),
+            None => (&plain, None),
+        };
+        if let Some(response) = self.prepared(resource, coding).or_else(|| self.prepared_not_modified(resource, coding))
+        {
+            return Ok(response);
+        }
+        let validators = Validators::new(&resource.info, coding, self.unix_seconds).of_several(varies);
+        let fields = &self.head.fields;
+        let (if_match, if_none_match) = (joined(fields, Known::IfMatch), joined(fields, Known::IfNoneMatch));
+        let conditions = Conditions {
+            if_match: if_match.as_deref(),
+            if_none_match: if_none_match.as_deref(),
+            if_modified_since: fields.known(Known::IfModifiedSince),
+            if_unmodified_since: fields.known(Known::IfUnmodifiedSince),
+            if_range: fields.known(Known::IfRange),
+        };
+        match conditional::evaluate(&conditions, &validators, true) {
+            PreconditionResult::Proceed => {}
+            PreconditionResult::NotModified => return Ok(self.not_modified(resource, coding, &validators, varies)),
+            PreconditionResult::PreconditionFailed => {
+                return Err(ErrorResponse::new(Status::PRECONDITION_FAILED, "this is not the version you mean").into());
+            }
+        }
+        let charset = self.charset(path, &plain, media_type)?;
+        let size = resource.content_bytes();
+        let wants_range = self.head.method == Method::Get && conditional::allows_range(&conditions, &validators);
+        let range = if wants_range { fields.known(Known::Range) } else { None };
+        let described = Described { resource, coding, validators: &validators, media_type, charset, varies };
+        Ok(match range::select(range, size) {
+            Selection::Whole => self.whole(&described),
+            // The parts would be coded, but the body that they are in is not: there is no field that says so.
+            Selection::Several(_) if coding.is_some() => self.whole(&described),
+            Selection::One(span) => self.part(&described, span, size),
+            Selection::Several(spans) => {
+                let mut content_type = Vec::new();
+                media_type.write(charset, &mut content_type);
+                let boundary = self.boundaries.next(validators.tag());
+                self.parts(&described, Multipart::new(&spans, size, &content_type, boundary))
+            }
+            Selection::Unsatisfiable => self.unsatisfiable(size),
+        })
+    }
+
+    /// What the client likes better than the file as it is: a neighbour compressed before, or the file compressed now.
+    fn representation(
+        &mut self,
+        path: &CStr,
+        plain: &Rc<Resource>,
+        media_type: MediaType,
+    ) -> Result<Option<Representation>, Stop> {
+        let Source::Folder(root_path) = &self.file_route.source else { return Ok(None) };
+        if self.head.fields.known(Known::AcceptEncoding).is_none() || plain.content_bytes() == 0 {
+            return Ok(None);
+        }
+        let wanted = AcceptEncoding::parse(self.head.fields.all_known(Known::AcceptEncoding));
+        let preference = wanted.choose(&[accept::Coding::Brotli, accept::Coding::Zstd, accept::Coding::Gzip]);
+        // What is liked less than the file as it is does not come into question.
+        let codings = || preference.as_slice().iter().map_while(|coding| file_coding(*coding));
+        if self.file_route.config.precompressed {
+            for coding in codings() {
+                if let Some(neighbour) = self.neighbour(path, coding, plain)? {
+                    return Ok(Some(neighbour));
+                }
+            }
+        }
+        let size = plain.info.size;
+        let compression =
+            self.file_route.config.compression.as_ref().filter(|how| how.is_worth_trying(media_type, size));
+        let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(None) };
+        match self.store.coded(root_path, path, (coding, how.level(coding)), plain, self.inquiry, self.ops) {
+            Lookup::Found(Ok(resource)) => Ok(Some(Representation { coding: resource.coding, resource })),
+            // It cannot be read, or is shorter than it was: as it is, too, it would be promised in vain.
+            Lookup::Found(Err(fault)) => Err(error_response_of(fault).into()),
+            Lookup::Pending => Err(Stop::Wait),
+        }
+    }
+
+    /// The charset to claim: of the file as it is, however it is coded for the client.
+    fn charset(&mut self, path: &CStr, plain: &Rc<Resource>, media_type: MediaType) -> Result<Option<&'a str>, Stop> {
+        let file_route = self.file_route;
+        let Source::Folder(root_path) = &file_route.source else { return Ok(None) };
+        if !media_type.is_text() {
+            return Ok(None);
+        }
+        match &file_route.config.charset {
+            Charset::Off => Ok(None),
+            Charset::Named(name) => Ok(Some(name)),
+            Charset::Auto => match self.store.is_utf8(root_path, path, plain, self.inquiry, self.ops) {
+                Lookup::Found(is_utf8) => Ok(is_utf8.unwrap_or(false).then_some("utf-8")),
+                Lookup::Pending => Err(Stop::Wait),
+            },
+        }
+    }
+
+    /// The file's neighbour in this coding, unless there is none, or it was made from an older version of the file.
+    fn neighbour(&mut self, path: &CStr, coding: Coding, plain: &Resource) -> Result<Option<Representation>, Stop> {
+        let name = [path.to_bytes(), coding.suffix().as_bytes()].concat();
+        // Neither part has a NUL.
+        let resource = match self.resource(&CString::new(name).unwrap_or_default()) {
+            Ok(resource) => resource,
+            Err(Stop::Error(_)) => return Ok(None),
+            Err(Stop::Wait) => return Err(Stop::Wait),
+        };
+        let is_current = resource.info.kind == FileKind::Regular
+            && resource.info.modified_ns >= plain.info.modified_ns
+            // No coding makes nothing of something.
+            && resource.info.size > 0;
+        Ok(is_current.then_some(Representation { resource, coding: Some(coding) }))
+    }
+
+    /// Whether the response is what nearly every client gets: all of it, with a head that depends on nothing but whether the
+    /// connection goes on.
+    fn is_plain_get(&self) -> bool {
+        self.is_whole_get()
+            && (self.head.version == Version::Http11 || !self.keep_alive)
+            && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
+    }
+
+    /// The tag of the version that the client has, if that is all it asks about, on a connection that goes on. Whether it
+    /// names a date, too, does not matter then (RFC 9110, 13.1.3).
+    fn tag_of_usual_get(&self) -> Option<&[u8]> {
+        let fields = &self.head.fields;
+        let tag = fields.known(Known::IfNoneMatch)?;
+        let is_usual = self.is_whole_get() && self.head.version == Version::Http11 && self.keep_alive;
+        (is_usual && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
+    }
+
+    /// Whether all of it is asked for, unless the client has it already.
+    fn is_whole_get(&self) -> bool {
+        self.head.method == Method::Get
+            && self.lacks(&[Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange])
+    }
+
+    fn lacks(&self, fields: &[Known]) -> bool {
+        fields.iter().all(|known| self.head.fields.known(*known).is_none())
+    }
+
+    /// The same response made for an earlier request in the same second.
+    fn prepared_not_modified(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
+        let not_modified = resource.not_modified.borrow();
+        let (tag, prepared) = not_modified.as_ref()?;
+        let is_it = prepared.maker == self.file_route.number
+            && prepared.unix_second == self.unix_seconds
+            && prepared.coding == coding
+            && self.tag_of_usual_get() == Some(tag.as_bytes());
+        is_it.then(|| self.response(Status::NOT_MODIFIED, prepared.response.clone(), Body::Sent, 0))
+    }
+
+    /// The response made for an earlier request in the same second.
+    fn prepared(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
+        let Content::Memory(bytes) = &resource.content else { return None };
+        let prepared = resource.prepared.borrow();
+        let is_it = |prepared: &&Prepared| {
+            prepared.maker == self.file_route.number
+                && prepared.unix_second == self.unix_seconds
+                && prepared.coding == coding
+                && self.is_plain_get()
+        };
+        let chunk = prepared[usize::from(self.keep_alive)].as_ref().filter(is_it)?.response.clone();
+        Some(self.response(Status::OK, chunk, Body::Sent, bytes.len() as u64))
+    }
+
+    fn whole(&self, described: &Described<'_>) -> EncodedResponse {
+        let size = described.resource.content_bytes();
+        let mut out = Vec::with_capacity(512);
+        self.describe(self.begin(&mut out, Status::OK), described).length(size).end();
+        match &described.resource.content {
+            _ if self.head.method == Method::Head => self.response(Status::OK, Chunk::shared(out), Body::Sent, 0),
+            Content::Memory(bytes) => {
+                // Head and body as one piece of memory: one chunk to send, and to keep for the next request.
+                out.extend_from_slice(bytes);
+                let chunk = Chunk::shared(out);
+                if self.is_plain_get() {
+                    described.resource.prepared.borrow_mut()[usize::from(self.keep_alive)] = Some(Prepared {
+                        maker: self.file_route.number,
+                        unix_second: self.unix_seconds,
+                        coding: described.coding,
+                        response: chunk.clone(),
+                    });
+                }
+                self.response(Status::OK, chunk, Body::Sent, size)
+            }
+            Content::File(_) | Content::Folder | Content::Special => {
+                let whole = Span { offset: 0, length: size };
+                let body = Body::Part(Rc::clone(described.resource), whole);
+                self.response(Status::OK, Chunk::shared(out), body, size)
+            }
+        }
+    }
+
+    fn part(&self, described: &Described<'_>, span: Span, size: u64) -> EncodedResponse {
+        let mut out = Vec::with_capacity(512);
+        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let head = head.own_field("Content-Range", span.content_range(size).as_bytes());
+        self.describe(head, described).length(span.length).end();
+        let body = Body::Part(Rc::clone(described.resource), span);
+        self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, span.length)
+    }
+
+    fn parts(&self, described: &Described<'_>, plan: Multipart) -> EncodedResponse {
+        let mut out = Vec::with_capacity(512);
+        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let head = head.own_field("Content-Type", plan.content_type().as_bytes());
+        self.validate(head, described)
+            .field("X-Content-Type-Options", "nosniff")
+            .field("Accept-Ranges", "bytes")
+            .length(plan.content_length())
+            .end();
+        let body_bytes = plan.content_length();
+        let body = Body::Parts(Rc::clone(described.resource), Box::new(plan));
+        self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
+    }
+
+    fn not_modified(
+        &self,
+        resource: &Rc<Resource>,
+        coding: Option<Coding>,
+        validators: &Validators,
+        varies: bool,
+    ) -> EncodedResponse {
+        let mut out = Vec::with_capacity(384);
+        let media_type = MediaType::UNKNOWN;
+        let described = Described { resource, coding: None, validators, media_type, charset: None, varies };
+        self.validate(self.begin(&mut out, Status::NOT_MODIFIED), &described).end();
+        let response = Chunk::shared(out);
+        let tag = *validators.tag();
+        if self.tag_of_usual_get() == Some(tag.as_bytes()) {
+            let prepared = Prepared {
+                maker: self.file_route.number,
+                unix_second: self.unix_seconds,
+                coding,
+                response: response.clone(),
+            };
+            resource.not_modified.replace(Some((tag, prepared)));
+        }
+        self.response(Status::NOT_MODIFIED, response, Body::Sent, 0)
+    }
+
+    fn unsatisfiable(&self, size: u64) -> EncodedResponse {
+        let range = range::unsatisfied_content_range(size);
+        self.error(Status::RANGE_NOT_SATISFIABLE, None, Some(("Content-Range", range.as_str())))
+    }
+
+    /// The fields that say which version of a file this is.
+    fn validate<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
+        let mut head = head
+            .field("Last-Modified", described.validators.last_modified().as_bytes())
+            .field("ETag", described.validators.tag().as_bytes());
+        if described.varies {
+            head = head.vary("Accept-Encoding");
+        }
+        self.extend(head)
+    }
+
+    /// The fields that say what a file is, and which version.
+    fn describe<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
+        let head = match described.coding {
+            Some(coding) => head.own_field("Content-Encoding", coding.name()),
+            None => head,
+        };
+        let head = self.validate(head, described);
+        let head = match described.charset {
+            Some(charset) => {
+                head.field("Content-Type", format!("{}; charset={charset}", described.media_type.as_str()))
+            }
+            None => head.field("Content-Type", described.media_type.as_str()),
+        };
+        head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes")
+    }
+}
+
+/// A file, and what is said of it.
+struct Described<'a> {
+    resource: &'a Rc<Resource>,
+    coding: Option<Coding>,
+    validators: &'a Validators,
+    media_type: MediaType,
+    /// None for what is no text.
+    charset: Option<&'a str>,
+    varies: bool,
+}
+
+/// All lines of a field as one list; borrowed where there is only one.
+fn joined<'b>(fields: &crate::http::Fields<'b>, known: Known) -> Option<std::borrow::Cow<'b, [u8]>> {
+    if fields.is_repeated(known) {
+        return Some(fields.all_known(known).collect::<Vec<_>>().join(&b", "[..]).into());
+    }
+    fields.known(known).map(Into::into)
+}
+
+const fn file_coding(coding: accept::Coding) -> Option<Coding> {
+    match coding {
+        accept::Coding::Gzip => Some(Coding::Gzip),
+        accept::Coding::Brotli => Some(Coding::Brotli),
+        accept::Coding::Zstd => Some(Coding::Zstd),
+        accept::Coding::Identity => None,
+    }
+}

@@ -1,0 +1,51 @@
+//! Responses that need no file: redirects, and texts that are made for the occasion.
+
+use super::{Body, EncodedResponse, ResponseBuilder};
+use crate::buffer::Chunk;
+use crate::http::redirect::RedirectTemplate;
+use crate::http::{ErrorResponse, Method, Status};
+
+impl ResponseBuilder<'_> {
+    /// Sends the client elsewhere.
+    pub(in crate::session::http) fn redirect(
+        &mut self,
+        status: Status,
+        template: &RedirectTemplate,
+    ) -> EncodedResponse {
+        if let Some(response) = self.early_response() {
+            return response;
+        }
+        let Some(location) = template.expand(self.head) else {
+            return self.respond_error(ErrorResponse::bad_request("there is no Host to be redirected at"));
+        };
+        let mut out = Vec::with_capacity(256);
+        let head = self.begin(&mut out, status).own_field("Location", &location);
+        self.extend(head).length(0).end();
+        self.response(status, Chunk::shared(out), Body::Sent, 0)
+    }
+
+    /// Sends a text.
+    pub(in crate::session::http) fn text(
+        &mut self,
+        content_type: &str,
+        text: impl FnOnce() -> String,
+    ) -> EncodedResponse {
+        if let Some(response) = self.early_response() {
+            return response;
+        }
+        let text = text();
+        let mut out = Vec::with_capacity(256 + text.len());
+        let head = self
+            .begin(&mut out, Status::OK)
+            .field("Content-Type", content_type)
+            .field("X-Content-Type-Options", "nosniff")
+            .field("Cache-Control", "no-store");
+        self.extend(head).length(text.len() as u64).end();
+        let mut body_bytes = 0;
+        if self.head.method != Method::Head {
+            out.extend_from_slice(text.as_bytes());
+            body_bytes = text.len() as u64;
+        }
+        self.response(Status::OK, Chunk::shared(out), Body::Sent, body_bytes)
+    }
+}

@@ -1,0 +1,106 @@
+//! The body of a response that is not in memory as a whole: parts of a file, or a folder's listing, piece by piece.
+//!
+//! It owns what is left of the body and the line of the access log that waits for its end. It does not know requests.
+
+use super::access_log_entry::PendingLogEntry;
+use super::response::Body;
+use super::{After, push_chunk};
+use crate::buffer::{Chain, Chunk};
+use crate::driver::{Ops, Time};
+use crate::file::listing;
+use crate::file::multipart::Piece;
+use crate::file::store::Content;
+use crate::http::chunked;
+use crate::tcp::Writer;
+
+/// A body that is being sent.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    body: Body,
+    next_piece: usize,
+    after: After,
+    log_entry: Option<Box<PendingLogEntry>>,
+}
+
+/// How far a body is.
+pub(super) enum Progress {
+    /// A piece is being sent.
+    Wait,
+    /// There is more to do.
+    Again,
+    /// All of it was given to the writer, or is in the outbox.
+    Over,
+}
+
+impl ResponseBody {
+    /// Of a body whose head is in the outbox.
+    pub(super) const fn new(body: Body, after: After, log_entry: Option<Box<PendingLogEntry>>) -> Self {
+        Self { body, next_piece: 0, after, log_entry }
+    }
+
+    /// Sends the next piece, after what is in the outbox.
+    pub(super) fn step(&mut self, writer: &mut Writer, outbox: &mut Chain, ops: &mut Ops) -> Progress {
+        if !writer.is_idle() {
+            return Progress::Wait;
+        }
+        let (resource, span) = match &mut self.body {
+            Body::Sent => return Progress::Over,
+            Body::Part(resource, span) if self.next_piece == 0 => (resource, *span),
+            Body::Part(..) => return Progress::Over,
+            Body::Parts(resource, plan) => match plan.piece(self.next_piece) {
+                Some(Piece::Text(text)) => {
+                    outbox.push(Chunk::shared(text));
+                    self.next_piece += 1;
+                    return Progress::Again;
+                }
+                Some(Piece::File(span)) => (resource, span),
+                None => return Progress::Over,
+            },
+            Body::Listing { stream, is_chunked } => {
+                let mut piece = Vec::new();
+                let has_more = stream.write(listing::PIECE_BYTES, &mut piece);
+                match (*is_chunked, has_more) {
+                    (true, true) => push_chunk(outbox, piece),
+                    (true, false) => {
+                        push_chunk(outbox, piece);
+                        outbox.push(chunked::LAST_CHUNK);
+                    }
+                    (false, _) => outbox.push(Chunk::shared(piece)),
+                }
+                if !has_more {
+                    return Progress::Over;
+                }
+                writer.send(outbox.take(), ops);
+                return Progress::Wait;
+            }
+        };
+        self.next_piece += 1;
+        match &resource.content {
+            Content::File(open) => {
+                writer.send_file(outbox.take(), open.file(), span.offset, span.length, ops);
+                Progress::Wait
+            }
+            Content::Memory(bytes) => {
+                // Spans are within the content they were made for.
+                let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
+                if let Some(part) = bytes.get(start..end) {
+                    outbox.push(Chunk::shared(part));
+                }
+                Progress::Again
+            }
+            Content::Folder | Content::Special => Progress::Again,
+        }
+    }
+
+    /// Writes the line of the access log, if that has not been done: the client has got so many of the connection's bytes.
+    pub(super) fn record_end(&mut self, sent_bytes: u64, now: Time) {
+        if let Some(entry) = self.log_entry.take() {
+            entry.finish(sent_bytes, now);
+        }
+    }
+
+    /// What comes after it.
+    pub(super) fn into_after(self) -> After {
+        self.after
+    }
+}

@@ -1,0 +1,179 @@
+//! What has to be known of a connection before it can be served: on whose behalf it comes, if a proxy is to say so, and
+//! its own address, if an upstream is to be told.
+//!
+//! ```text
+//!              a header of the PROXY protocol        the local address
+//!   Reading ──────────────────────────────► Asking ───────────────────► introduced
+//!      └── malformed, ended, too late: over             (or nobody wants it)
+//! ```
+//!
+//! What arrives meanwhile is kept for the task that follows. Whether the header is believed is for the session to say.
+
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::{CloseReason, Context, ListenerContext, Slot, Task};
+use crate::buffer::Buffer;
+use crate::config::Limits;
+use crate::driver::{Op, Outcome, Time};
+use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
+use crate::tcp::{Connection, End};
+
+#[derive(Debug)]
+pub(super) struct Setup {
+    context: Rc<ListenerContext>,
+    header: Header,
+    local: Local,
+    /// What came after the header.
+    rest: Vec<Buffer>,
+    deadline: Option<Time>,
+    draining_since: Option<Time>,
+}
+
+#[derive(Debug)]
+enum Header {
+    /// What there is of it.
+    Reading(Vec<u8>),
+    /// What it said; `None` also if there was to be none.
+    Read(Option<Ends>),
+    Malformed,
+}
+
+/// The connection's own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Local {
+    NotAsked,
+    Asking,
+    Known(Option<SocketAddr>),
+}
+
+/// A connection that can be served.
+#[derive(Debug)]
+pub(super) struct SetupResult {
+    /// How.
+    pub(super) context: Rc<ListenerContext>,
+    /// What a header of the PROXY protocol said.
+    pub(super) ends: Option<Ends>,
+    /// Its own address, if it was asked for and there is one.
+    pub(super) local: Option<SocketAddr>,
+    /// What has arrived already.
+    pub(super) received: Vec<Buffer>,
+    /// Since when the server is stopping, if it is.
+    pub(super) draining_since: Option<Time>,
+}
+
+impl Setup {
+    /// `None`: there is nothing to wait for.
+    pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
+        let header = match context.expects_proxy_header {
+            true => Header::Reading(Vec::new()),
+            false if context.service.wants_local_address() => Header::Read(None),
+            false => return None,
+        };
+        let timeout = limits.http.head_timeout;
+        Some(Self {
+            context: Rc::clone(context),
+            header,
+            local: Local::NotAsked,
+            rest: Vec::new(),
+            deadline: (!timeout.is_zero()).then(|| now + timeout),
+            draining_since: None,
+        })
+    }
+
+    fn read_header(&mut self, mut buffer: Buffer) {
+        let Header::Reading(head) = &mut self.header else { return self.rest.push(buffer) };
+        let before = head.len();
+        head.extend(buffer.iter().take(HEADER_BYTES_MAX - before));
+        match proxy_header::parse(head) {
+            Ok(Parsed::Partial) => {}
+            Ok(Parsed::Complete { ends, length }) => {
+                buffer.advance(length - before);
+                self.header = Header::Read(ends);
+                if !buffer.is_empty() {
+                    self.rest.push(buffer);
+                }
+            }
+            Err(_) => self.header = Header::Malformed,
+        }
+    }
+}
+
+impl Task for Setup {
+    fn name(&self) -> &'static str {
+        "setup"
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        self.read_header(buffer);
+    }
+
+    fn on_outcome(&mut self, slot: Slot, outcome: Outcome, _now: Time) {
+        debug_assert_eq!(slot, Slot::LocalAddress);
+        self.local = match outcome {
+            Outcome::Local(address) => Local::Known(address),
+            // The client is gone: whoever reads or sends will be told.
+            _ => Local::Known(None),
+        };
+    }
+
+    fn drain(&mut self, now: Time) {
+        self.draining_since = Some(now);
+    }
+
+    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match &self.header {
+            Header::Malformed => return Some(CloseReason::NoProxyHeader),
+            Header::Reading(head) => {
+                match client.reader.end() {
+                    Some(End::Failed(fault)) => return Some(CloseReason::ClientLost(fault)),
+                    // Whoever only wants to know whether the port is open.
+                    Some(End::Eof) if head.is_empty() => return Some(CloseReason::Done),
+                    Some(End::Eof) => return Some(CloseReason::NoProxyHeader),
+                    None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => return Some(CloseReason::Idle),
+                    None => client.reader.want(true, cx.ops),
+                }
+            }
+            Header::Read(_) => {
+                if self.local == Local::NotAsked && self.context.service.wants_local_address() {
+                    cx.ops.submit(Slot::LocalAddress.token(cx.session), Op::LocalAddress { socket: client.socket() });
+                    self.local = Local::Asking;
+                }
+            }
+        }
+        None
+    }
+
+    fn setup_result(&mut self) -> Option<SetupResult> {
+        let Header::Read(ends) = self.header else { return None };
+        let local = match self.local {
+            Local::Asking => return None,
+            Local::NotAsked => None,
+            Local::Known(address) => address,
+        };
+        Some(SetupResult {
+            context: Rc::clone(&self.context),
+            ends,
+            local,
+            received: mem::take(&mut self.rest),
+            draining_since: self.draining_since,
+        })
+    }
+
+    fn deadline(&self, _limits: &Limits) -> Option<Time> {
+        self.deadline
+    }
+
+    fn close(&mut self, _ending: CloseReason, client: &Connection, _cx: &mut Context<'_>) -> bool {
+        client.is_closed() && self.local != Local::Asking
+    }
+
+    fn memory(&self) -> usize {
+        let head = match &self.header {
+            Header::Reading(head) => head.capacity(),
+            Header::Read(_) | Header::Malformed => 0,
+        };
+        head + self.rest.iter().map(Buffer::capacity).sum::<usize>()
+    }
+}

@@ -1,0 +1,485 @@
+//! The access log: one line for each request, written off the loop.
+//!
+//! A disk that is too slow or full loses lines, which are counted and told; it never holds up a request. A log whose last
+//! user is gone is closed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::line_writer::{self, Event, LineWriter, Output, remedy};
+use crate::driver::{Peer, signals};
+use crate::http::date::HttpDate;
+use crate::http::error_page::escape_json;
+use crate::http::fields::Known;
+use crate::http::response::push_decimal;
+use crate::http::{ErrorResponse, RequestHead, Target, Version};
+
+/// Of a target no more is written down than so many bytes, which escaping may make longer.
+const TARGET_BYTES_MAX: usize = 2 << 10;
+
+/// The same of a field's value.
+const FIELD_BYTES_MAX: usize = 1 << 10;
+
+/// What stands for the rest of something too long.
+const ELLIPSIS: &str = "...";
+
+/// How requests are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum AccessFormat {
+    /// The combined format of other servers, and the milliseconds at the end
+    #[default]
+    Combined,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where requests are written down. Cheap to clone; it is closed with the last clone.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: LineWriter,
+    format: AccessFormat,
+}
+
+/// Finds a log again while it is in use.
+#[derive(Clone, Debug)]
+pub struct WeakAccessLog(Weak<Inner>);
+
+impl WeakAccessLog {
+    /// The log, if it is still there.
+    pub fn upgrade(&self) -> Option<AccessLog> {
+        self.0.upgrade().map(AccessLog)
+    }
+}
+
+/// A request whose answer is not known yet, half written down.
+#[derive(Debug)]
+pub struct AccessLogEntry {
+    log: AccessLog,
+    request: Written,
+}
+
+impl AccessLogEntry {
+    /// Writes it down, with the response's status, the bytes of its body, and the time from the head's arrival.
+    pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
+        let Self { log, request } = self;
+        log.write(request.line(log.0.format, status, body_bytes, duration));
+    }
+}
+
+/// The parts of a line that tell of the request.
+#[derive(Debug)]
+struct Written {
+    /// Up to where the status belongs.
+    before: Vec<u8>,
+    /// What follows the length of the body, and in one format the time it took.
+    after: Vec<u8>,
+}
+
+impl Written {
+    fn new(format: AccessFormat, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> Self {
+        let (mut before, mut after) = (Vec::with_capacity(256), Vec::with_capacity(128));
+        match format {
+            AccessFormat::Combined => {
+                begin_combined(&mut before, Address(peer), unix_seconds);
+                combined(&mut before, &mut after, head);
+            }
+            AccessFormat::Json => {
+                begin_json(&mut before, Address(peer), unix_seconds);
+                json(&mut before, &mut after, head);
+            }
+        }
+        Self { before, after }
+    }
+
+    fn line(self, format: AccessFormat, status: u16, body_bytes: u64, duration: Duration) -> Vec<u8> {
+        let Self { before: mut line, after } = self;
+        push_decimal(&mut line, u64::from(status));
+        match format {
+            AccessFormat::Combined => {
+                line.push(b' ');
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(&after);
+                line.push(b' ');
+                push_decimal(&mut line, duration.as_millis() as u64);
+                line.push(b'\n');
+            }
+            AccessFormat::Json => {
+                line.extend_from_slice(b",\"bytes\":");
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(b",\"duration_us\":");
+                push_decimal(&mut line, duration.as_micros() as u64);
+                line.extend_from_slice(&after);
+                line.extend_from_slice(b"}\n");
+            }
+        }
+        line
+    }
+}
+
+impl AccessLog {
+    /// A log on standard output.
+    ///
+    /// # Errors
+    /// There may be no further descriptor or thread.
+    pub fn to_stdout(format: AccessFormat) -> io::Result<Self> {
+        Self::new(duplicate(io::stdout().as_fd())?, "standard output", format)
+    }
+
+    /// A log in a file, which is appended to, and opened anew after SIGUSR1.
+    ///
+    /// The names of standard output and standard error mean the descriptors: to open them does not work where they are
+    /// sockets, as under systemd (unix(7), `ENXIO`), and where they are files, the two would write over each other.
+    ///
+    /// # Errors
+    /// It cannot be opened, or there may be no further thread.
+    pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
+        match path.to_str() {
+            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Self::to_stdout(format),
+            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
+                Self::new(duplicate(io::stderr().as_fd())?, "standard error", format)
+            }
+            Some(_) | None => Self::new(Reopening::new(path)?, &path.display().to_string(), format),
+        }
+    }
+
+    fn new(output: impl Output, name: &str, format: AccessFormat) -> io::Result<Self> {
+        let name = name.to_owned();
+        let report = Box::new(move |event: Event<'_>| {
+            report(&name, &event);
+            None
+        });
+        Ok(Self(Arc::new(Inner { writer: LineWriter::start("xps-access-log", output, report, &LOST)?, format })))
+    }
+
+    /// What finds it again, and does not keep it open.
+    pub fn downgrade(&self) -> WeakAccessLog {
+        WeakAccessLog(Arc::downgrade(&self.0))
+    }
+
+    /// Begins to write a request down, as long as its head is there.
+    pub fn begin(&self, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> AccessLogEntry {
+        AccessLogEntry { log: self.clone(), request: Written::new(self.0.format, peer, head, unix_seconds) }
+    }
+
+    /// Writes bytes down that were not a request.
+    pub fn record_error(&self, peer: Peer, error: ErrorResponse, body_bytes: u64, unix_seconds: u64) {
+        let mut line = Vec::with_capacity(128);
+        let (code, peer) = (error.status.code(), Address(peer));
+        match self.0.format {
+            AccessFormat::Combined => {
+                begin_combined(&mut line, peer, unix_seconds);
+                // Writing to a vector cannot fail, here and below.
+                let _ = writeln!(line, "-\" {code} {body_bytes} \"-\" \"-\" 0");
+            }
+            AccessFormat::Json => {
+                begin_json(&mut line, peer, unix_seconds);
+                let _ = write!(line, "\"status\":{code},\"bytes\":{body_bytes},\"refused\":\"");
+                escape_json(error.reason, &mut line);
+                line.extend_from_slice(b"\"}\n");
+            }
+        }
+        self.write(line);
+    }
+
+    fn write(&self, line: Vec<u8>) {
+        self.0.writer.line(line);
+    }
+}
+
+/// A stream without the standard library's buffer, which would keep what could not be written.
+fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
+    stream.try_clone_to_owned().map(File::from)
+}
+
+/// Says what becomes of lines, in the program's own log.
+fn report(path: &str, event: &Event<'_>) {
+    match event {
+        Event::TooSlow { lost } => {
+            tracing::warn!(path, dropped = lost, "access log lines were lost: its reader is too slow")
+        }
+        Event::Failing { error, lost } => {
+            let remedy = remedy(error);
+            tracing::warn!(path, %error, lost, remedy, "the access log cannot be written, and loses lines until it can");
+        }
+        Event::Recovered { lost } => tracing::warn!(path, lost, "the access log is written again; lines were lost"),
+    }
+}
+
+/// At the end of the program: waits, at most for `timeout`, until every access log that is no longer in use is written.
+/// Returns how many lines all access logs have lost.
+pub(crate) fn finish(timeout: Duration) -> usize {
+    // The program's own log goes on.
+    line_writer::wait_for_others(1, timeout);
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Lines lost so far, of all access logs.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Up to the quote before the request line.
+fn begin_combined(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "{peer} - - [");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_log_form());
+    line.extend_from_slice(b"] \"");
+}
+
+/// The first two members of the object, and the comma behind them.
+fn begin_json(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_rfc3339());
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "\",\"peer\":\"{peer}\",");
+}
+
+fn combined(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
+    before.extend_from_slice(head.method.as_str().as_bytes());
+    before.push(b' ');
+    for part in target_parts(&head.target) {
+        push_quoted(before, part);
+    }
+    before.extend_from_slice(match head.version {
+        Version::Http10 => b" HTTP/1.0\" ",
+        Version::Http11 => b" HTTP/1.1\" ",
+    });
+    for known in [Known::Referer, Known::UserAgent] {
+        after.extend_from_slice(b" \"");
+        let (value, rest) = cut(head.fields.known(known).unwrap_or(b"-"), FIELD_BYTES_MAX);
+        push_quoted(after, value);
+        after.extend_from_slice(rest.as_bytes());
+        after.push(b'"');
+    }
+}
+
+fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
+    before.extend_from_slice(b"\"method\":\"");
+    escape_json(head.method.as_str(), before);
+    before.extend_from_slice(b"\",\"target\":\"");
+    for part in target_parts(&head.target) {
+        escape_json(&String::from_utf8_lossy(part), before);
+    }
+    before.extend_from_slice(b"\",\"status\":");
+    for (name, known) in [("host", Known::Host), ("referer", Known::Referer), ("agent", Known::UserAgent)] {
+        if let Some(value) = head.fields.known(known) {
+            after.extend_from_slice(b",\"");
+            after.extend_from_slice(name.as_bytes());
+            after.extend_from_slice(b"\":\"");
+            let (value, rest) = cut(value, FIELD_BYTES_MAX);
+            escape_json(&String::from_utf8_lossy(value), after);
+            after.extend_from_slice(rest.as_bytes());
+            after.push(b'"');
+        }
+    }
+}
+
+/// A target as it is written down: path, question mark, query, and what stands for more.
+fn target_parts<'b>(target: &Target<'b>) -> [&'b [u8]; 4] {
+    let (path, query) = match *target {
+        Target::Asterisk | Target::AsteriskOf(_) => ("*", None),
+        Target::Authority(authority) => (authority, None),
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => (path, query),
+    };
+    let path = path.as_bytes();
+    match (cut(path, TARGET_BYTES_MAX), query) {
+        ((shown, rest @ ELLIPSIS), _) => [shown, b"", b"", rest.as_bytes()],
+        (_, None) => [path, b"", b"", b""],
+        (_, Some(query)) => {
+            let (shown, rest) = cut(query, TARGET_BYTES_MAX - path.len());
+            [path, b"?", shown, rest.as_bytes()]
+        }
+    }
+}
+
+/// The beginning of something that may be too long, and what stands for the rest.
+fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
+    match text.split_at_checked(bytes_max) {
+        Some((shown, rest)) if !rest.is_empty() => (shown, ELLIPSIS),
+        Some(_) | None => (text, ""),
+    }
+}
+
+/// Nothing that a client sends can end the quotes, or begin a line.
+fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' | ..0x20 | 0x7f.. => {
+                // Writing to a vector cannot fail.
+                let _ = write!(line, "\\x{byte:02X}");
+            }
+            _ => line.push(byte),
+        }
+    }
+}
+
+/// A peer without its port.
+#[derive(Clone, Copy)]
+struct Address(Peer);
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Peer::Inet(address) => address.ip().fmt(f),
+            Peer::Local | Peer::Gone => f.write_str("-"),
+        }
+    }
+}
+
+/// A file that is opened anew when it was moved away and SIGUSR1 said so.
+struct Reopening {
+    path: PathBuf,
+    file: File,
+    /// How often the signal had come when the file was opened.
+    opened_at: u32,
+}
+
+impl Reopening {
+    fn new(path: &Path) -> io::Result<Self> {
+        let opened_at = signals::reopen_requests();
+        Ok(Self { path: path.to_owned(), file: open(path)?, opened_at })
+    }
+}
+
+/// Opens a log to append to it. A FIFO that has no reader would be waited for (fifo(7)): it is an error.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return options.open(path);
+    }
+    let without_waiting = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
+    // Held until it is open for good: its reader would see the end of its input.
+    let _held = without_waiting.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::new(error.kind(), "this FIFO has no reader"),
+        _ => error,
+    })?;
+    options.open(path)
+}
+
+impl Output for Reopening {
+    fn renew(&mut self) -> bool {
+        if self.opened_at == signals::reopen_requests() {
+            return false;
+        }
+        match Self::new(&self.path) {
+            Ok(reopened) => {
+                *self = reopened;
+                true
+            }
+            Err(error) => {
+                self.opened_at = signals::reopen_requests();
+                tracing::warn!(path = %self.path.display(), %error, "cannot reopen the access log");
+                false
+            }
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_writer::BYTES_WAITING_MAX;
+    use super::*;
+    use crate::http::request::{HeadLimits, Parsed, parse};
+
+    fn line(format: AccessFormat, request: &str) -> String {
+        let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
+            panic!("{request:?} is no request");
+        };
+        let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
+        let line = Written::new(format, peer, &head, 784_111_777).line(format, 200, 612, Duration::from_micros(1500));
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn the_combined_format_is_as_others_write_it() {
+        let request = "GET /a?b=c HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        assert_eq!(
+            line(AccessFormat::Combined, request),
+            "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
+        );
+    }
+
+    /// Else a client could have us hold 128 KiB a request for a disk that stalls.
+    #[test]
+    fn a_line_is_bounded_whatever_is_asked() {
+        let long = "\"".repeat(5000);
+        for target in
+            [format!("/{long}"), format!("/a?{long}"), format!("/{}?{long}", "b".repeat(TARGET_BYTES_MAX - 1))]
+        {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n");
+            let combined = line(AccessFormat::Combined, &request);
+            let fields = TARGET_BYTES_MAX + 2 * FIELD_BYTES_MAX;
+            assert!(combined.len() < 4 * fields + 200, "{}", combined.len());
+            assert_eq!(combined.matches("...").count(), 3);
+            let json = line(AccessFormat::Json, &request);
+            assert!(json.len() < 6 * fields + 200);
+            let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(entry["agent"], format!("{}...", "\"".repeat(FIELD_BYTES_MAX)));
+        }
+    }
+
+    #[test]
+    fn row_33_octets_beyond_ascii_in_a_query_are_escaped() {
+        let request = "GET /a?q=\u{2019}% HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert!(line(AccessFormat::Combined, request).contains("\"GET /a?q=\\xE2\\x80\\x99% HTTP/1.1\""));
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(entry["target"], "/a?q=\u{2019}%");
+    }
+
+    /// A disk that has stalled, until the other end is dropped.
+    struct Stalled(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_wait_for_a_stalled_disk_hold_bounded_memory() {
+        let (resume, stalled) = std::sync::mpsc::channel();
+        let log = AccessLog::new(Stalled(stalled), "stalled", AccessFormat::Combined).unwrap();
+        let line = vec![b'x'; 16 << 10];
+        let room = BYTES_WAITING_MAX / line.len();
+        for _ in 0..2 * room {
+            log.write(line.clone());
+        }
+        assert_eq!(log.0.writer.lost(), room);
+        drop(resume);
+        while !log.0.writer.is_at_rest() {
+            std::thread::yield_now();
+        }
+        log.write(line);
+        assert_eq!(log.0.writer.lost(), room);
+    }
+
+    #[test]
+    fn the_json_format_is_json() {
+        let request = "GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(
+            (&entry["target"], &entry["agent"], &entry["status"]),
+            (&"/a".into(), &"x \"y\"".into(), &200.into())
+        );
+        assert_eq!((&entry["time"], &entry["peer"]), (&"1994-11-06T08:49:37Z".into(), &"192.0.2.7".into()));
+    }
+}

@@ -1,0 +1,179 @@
+//! Warnings that repeat: after the first few in a second the others are only counted.
+//!
+//! One upstream that is down would else fill the disk with what is known already. What was left out is told, as a number,
+//! with the next record of any kind after that second.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::line_writer::LineWriter;
+use super::{LogFormat, timestamp};
+
+/// The same warning is told so often in an interval.
+const REPEATS_MAX: u32 = 20;
+
+/// For so long it is counted.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Leaves out what repeats too often.
+#[derive(Debug)]
+pub(super) struct LogRateLimit {
+    writer: LineWriter,
+    format: LogFormat,
+    began: Instant,
+    repeats: Mutex<Repeats<Identifier>>,
+    /// Whether something was left out of which nobody has been told. Saves everything else the lock.
+    is_behind: AtomicBool,
+}
+
+impl LogRateLimit {
+    pub(super) fn new(writer: LineWriter, format: LogFormat) -> Self {
+        let (began, repeats) = (Instant::now(), Mutex::default());
+        Self { writer, format, began, repeats, is_behind: AtomicBool::new(false) }
+    }
+
+    fn report(&self, leftovers: Vec<Leftover>) {
+        for Leftover { message, count } in leftovers {
+            let line = match self.format {
+                LogFormat::Human => format!("{}  WARN repeated, and left out: {message} count={count}\n", timestamp()),
+                LogFormat::Json => {
+                    let fields = json!({ "message": "repeated, and left out", "warning": message, "count": count });
+                    let (level, target) = (Level::WARN.as_str(), module_path!());
+                    format!(
+                        "{}\n",
+                        json!({ "timestamp": timestamp(), "level": level, "fields": fields, "target": target })
+                    )
+                }
+            };
+            // It hands the line to its thread, or drops it.
+            self.writer.line(line.into_bytes());
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogRateLimit {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        let is_warning = *metadata.level() <= Level::WARN;
+        if !is_warning && !self.is_behind.load(Ordering::Relaxed) {
+            return true;
+        }
+        let now = self.began.elapsed();
+        let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        let leftovers = repeats.take_over(now);
+        let is_allowed = !is_warning || repeats.is_allowed(metadata.callsite(), now, || message_of(event));
+        self.is_behind.store(repeats.is_behind(), Ordering::Relaxed);
+        drop(repeats);
+        self.report(leftovers);
+        is_allowed
+    }
+}
+
+/// How often each warning has come.
+#[derive(Debug)]
+struct Repeats<K>(HashMap<K, Count>);
+
+#[derive(Debug)]
+struct Count {
+    /// The beginning of the interval.
+    since: Duration,
+    told: u32,
+    left_out: u64,
+    message: String,
+}
+
+/// What was left out of one interval.
+#[derive(Debug, PartialEq, Eq)]
+struct Leftover {
+    message: String,
+    count: u64,
+}
+
+impl<K> Default for Repeats<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq> Repeats<K> {
+    /// Counts a warning, and says whether it is to be told.
+    fn is_allowed(&mut self, key: K, now: Duration, message: impl FnOnce() -> String) -> bool {
+        let fresh = Count { since: now, told: 0, left_out: 0, message: String::new() };
+        let count = self.0.entry(key).or_insert(fresh);
+        if count.told < REPEATS_MAX {
+            count.told += 1;
+            return true;
+        }
+        if count.left_out == 0 {
+            count.message = message();
+        }
+        count.left_out += 1;
+        false
+    }
+
+    /// Forgets the intervals that are over, and returns what was left out of them.
+    fn take_over(&mut self, now: Duration) -> Vec<Leftover> {
+        let is_over = |count: &Count| now.saturating_sub(count.since) >= INTERVAL;
+        let over = self.0.extract_if(|_, count| is_over(count)).map(|(_, count)| count);
+        let left_out = over.filter(|count| count.left_out > 0);
+        left_out.map(|Count { message, left_out, .. }| Leftover { message, count: left_out }).collect()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.0.values().any(|count| count.left_out > 0)
+    }
+}
+
+fn message_of(event: &Event<'_>) -> String {
+    struct Message(String);
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0 = format!("{value:?}");
+            }
+        }
+    }
+    let mut message = Message(String::new());
+    event.record(&mut message);
+    message.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_is_counted_and_the_count_is_told_once_the_second_is_over() {
+        let mut repeats = Repeats::default();
+        let at = Duration::from_millis;
+        let mut told = 0;
+        for number in 0..50 {
+            assert_eq!(repeats.take_over(at(10 * number)), []);
+            told += u32::from(repeats.is_allowed("down", at(10 * number), || "it is down".into()));
+        }
+        assert!(told == REPEATS_MAX && repeats.is_behind());
+        assert!(repeats.is_allowed("other", at(500), String::new), "each by itself");
+        assert_eq!(repeats.take_over(at(999)), []);
+        assert_eq!(repeats.take_over(at(1000)), [Leftover { message: "it is down".into(), count: 30 }]);
+        assert!(!repeats.is_behind() && repeats.is_allowed("down", at(1000), String::new));
+    }
+
+    #[test]
+    fn what_seldom_comes_is_always_told_and_not_remembered() {
+        let mut repeats = Repeats::default();
+        for second in 0..100 {
+            assert_eq!(repeats.take_over(Duration::from_secs(second)), []);
+            assert!(repeats.is_allowed("down", Duration::from_secs(second), || panic!("it is told")));
+        }
+        assert_eq!(repeats.0.len(), 1);
+    }
+}

@@ -1,0 +1,74 @@
+//! Which endpoints a request has tried already: a bit set that is on the stack for all but huge groups.
+
+use smallvec::SmallVec;
+
+use super::EndpointId;
+
+/// The endpoints that one request has tried. Up to 128 endpoints it allocates nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExcludedEndpoints {
+    /// Bit `i % 64` of word `i / 64` stands for endpoint `i`; words that are not there are zero.
+    words: SmallVec<[u64; 2]>,
+}
+
+impl ExcludedEndpoints {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { words: SmallVec::new_const() }
+    }
+
+    /// Takes note of an endpoint.
+    pub fn insert(&mut self, endpoint: EndpointId) {
+        let (word, bit) = place(endpoint);
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.words.get_mut(word) {
+            *bits |= bit;
+        }
+    }
+
+    /// Whether it has been tried.
+    pub fn contains(&self, endpoint: EndpointId) -> bool {
+        let (word, bit) = place(endpoint);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// How many have been tried.
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    /// Whether none has been tried.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|bits| *bits == 0)
+    }
+
+    /// Forgets them, for the next request.
+    pub fn clear(&mut self) {
+        self.words.clear();
+    }
+}
+
+const fn place(endpoint: EndpointId) -> (usize, u64) {
+    (endpoint.0 as usize / 64, 1 << (endpoint.0 % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_far_apart_are_told_apart() {
+        let mut excluded = ExcludedEndpoints::new();
+        assert!(excluded.is_empty());
+        for index in [0, 63, 64, 700, u16::MAX, 700] {
+            excluded.insert(EndpointId(index));
+        }
+        let contained: Vec<u16> = (0..=u16::MAX).filter(|index| excluded.contains(EndpointId(*index))).collect();
+        assert_eq!(contained, [0, 63, 64, 700, u16::MAX]);
+        assert_eq!(excluded.len(), 5);
+        excluded.clear();
+        assert!(excluded.is_empty() && !excluded.contains(EndpointId(0)));
+    }
+}

@@ -1,0 +1,328 @@
+//! One session's way to an upstream: an endpoint of the group is picked and reached; if it cannot be, the next one.
+//!
+//! ```text
+//!              a member                        connected
+//!   Picking ──────────────► Leased ──────────────────────► (used) ──► Over
+//!     │  ▲ ▲                  │ unreachable                  │ lost, to be tried again
+//!     │  │ └──────────────────┘◄─────────────────────────────┘
+//!     ▼  │ room
+//!   Queued ──► too many, or for too long: failed
+//! ```
+//!
+//! It settles with the group and gives the connection back, once, whichever way the session ends. Of all that it tries, one
+//! failure counts: else one request could take several endpoints out. It does not know what the
+//! connection is for, nor whether a lost request may be sent again: that is the session's to say.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::group::{BalanceKey, EndpointId, ExcludedEndpoints, HealthVerdict, Pick, UpstreamGroup};
+use super::pool::{ConnectStatus, Release, UpstreamConnection, UpstreamPool};
+use super::{ConnectError, Upstream};
+use crate::buffer::Inbox;
+use crate::driver::{Ops, Time};
+use crate::table::Key;
+use crate::tcp::{CloseKind, Connection};
+
+/// One session's way to an upstream.
+#[derive(Debug)]
+pub struct UpstreamLease {
+    group: Rc<UpstreamGroup>,
+    session: Key,
+    balance_key: BalanceKey,
+    excluded: ExcludedEndpoints,
+    tries_left: u32,
+    connect_timeout: Duration,
+    /// Only a connection made for this session will do.
+    fresh: bool,
+    /// The endpoint that was picked last.
+    last: Option<EndpointId>,
+    /// A failure has been counted against an endpoint. Others that it is tried at afterwards may fail for the same reason, its
+    /// own: so there is no second one.
+    has_counted: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Picking {
+        after: Option<ConnectError>,
+    },
+    Queued {
+        since: Time,
+    },
+    Leased {
+        endpoint: EndpointId,
+        connection: Key,
+    },
+    /// No upstream could be had.
+    Failed(Unreachable),
+    Over,
+}
+
+/// How hard it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectPolicy {
+    /// How many endpoints are tried; 0: as many as there are.
+    pub tries_max: u32,
+    /// For resolving, and for each address; zero: no limit.
+    pub connect_timeout: Duration,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Something has to come first.
+    Wait,
+    /// There is a connection.
+    Ready,
+    /// There will be none.
+    Failed(Unreachable),
+}
+
+/// Why no upstream could be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// Health checks, or the operator, say that none is up.
+    #[error("no upstream is up")]
+    Down,
+    /// All are at their limit, and too many wait already.
+    #[error("all upstreams are busy, and the queue is full")]
+    QueueFull,
+    /// All were at their limit for too long.
+    #[error("all upstreams were busy for too long")]
+    QueueTimedOut,
+    /// The last one tried could not be connected to.
+    #[error("{0}")]
+    Connect(ConnectError),
+}
+
+impl UpstreamLease {
+    /// An attempt that has not begun.
+    pub fn new(group: Rc<UpstreamGroup>, session: Key, balance_key: BalanceKey, connect_policy: ConnectPolicy) -> Self {
+        let tries_left = if connect_policy.tries_max == 0 { group.len() as u32 } else { connect_policy.tries_max };
+        let ConnectPolicy { connect_timeout, .. } = connect_policy;
+        let state = State::Picking { after: None };
+        // What was announced on another's connection is not this session's client.
+        let fresh = group.announces().is_some();
+        let (excluded, last, has_counted) = (ExcludedEndpoints::default(), None, false);
+        Self { group, session, balance_key, excluded, tries_left, connect_timeout, fresh, last, has_counted, state }
+    }
+
+    /// Goes on, and says how far it is.
+    pub fn pump(&mut self, pool: &mut UpstreamPool, now: Time, ops: &mut Ops) -> Progress {
+        loop {
+            match self.state {
+                State::Picking { after } => {
+                    if let Some(progress) = self.pick(after, pool, now) {
+                        return progress;
+                    }
+                }
+                State::Queued { since } => {
+                    if let Some(progress) = self.pick_again(since, pool, now) {
+                        return progress;
+                    }
+                }
+                State::Leased { endpoint, connection } => {
+                    let poll_connect = pool.get_mut(connection).map(|found| found.poll_connect(connection, now, ops));
+                    match poll_connect {
+                        Some(ConnectStatus::Ready(_)) => return Progress::Ready,
+                        Some(ConnectStatus::Underway) => return Progress::Wait,
+                        Some(ConnectStatus::Failed(error)) => {
+                            tracing::debug!(upstream = %self.group.upstream(endpoint).address(), %error, "unreachable");
+                            let verdict =
+                                if error.is_shortage() { HealthVerdict::Neutral } else { HealthVerdict::Failure };
+                            self.settle(Release::Close(CloseKind::Fin), verdict, pool, now);
+                            self.state = State::Picking { after: Some(error) };
+                        }
+                        None => return Progress::Wait,
+                    }
+                }
+                State::Failed(_) | State::Over => return Progress::Wait,
+            }
+        }
+    }
+
+    /// Picks an endpoint; `None`: one is picked.
+    fn pick(&mut self, after: Option<ConnectError>, pool: &mut UpstreamPool, now: Time) -> Option<Progress> {
+        if self.tries_left == 0 {
+            return Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect)));
+        }
+        match self.group.pick(self.balance_key, &self.excluded, now) {
+            Pick::Endpoint(endpoint) => {
+                self.lease(endpoint, pool);
+                None
+            }
+            Pick::Busy if self.group.wait(self.session, now) => {
+                self.state = State::Queued { since: now };
+                Some(Progress::Wait)
+            }
+            Pick::Busy => Some(self.fail(Unreachable::QueueFull)),
+            Pick::Down => Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect))),
+        }
+    }
+
+    /// Picks an endpoint after having waited; `None`: one is picked.
+    fn pick_again(&mut self, since: Time, pool: &mut UpstreamPool, now: Time) -> Option<Progress> {
+        match self.group.pick_again(self.session, self.balance_key, &self.excluded, now) {
+            Pick::Endpoint(endpoint) => {
+                self.leave_queue();
+                self.lease(endpoint, pool);
+                None
+            }
+            Pick::Down => Some(self.fail(Unreachable::Down)),
+            Pick::Busy if self.group.wait_deadline(since).is_some_and(|until| until <= now) => {
+                Some(self.fail(Unreachable::QueueTimedOut))
+            }
+            // It was woken in vain.
+            Pick::Busy if !self.group.is_waiting(self.session) && !self.group.wait(self.session, since) => {
+                Some(self.fail(Unreachable::QueueFull))
+            }
+            Pick::Busy => Some(Progress::Wait),
+        }
+    }
+
+    /// It waits no longer. One that was woken has left already, and takes the place that it was woken for.
+    fn leave_queue(&self) {
+        if self.group.is_waiting(self.session) {
+            self.group.give_up(self.session);
+        }
+    }
+
+    fn lease(&mut self, endpoint: EndpointId, pool: &mut UpstreamPool) {
+        // The pick may have begun a trial, which others have waited for.
+        self.wake_waiting(pool);
+        self.tries_left = self.tries_left.saturating_sub(1);
+        self.excluded.insert(endpoint);
+        self.last = Some(endpoint);
+        let connection = pool.acquire(self.group.upstream(endpoint), self.session, self.fresh, self.connect_timeout);
+        self.state = State::Leased { endpoint, connection };
+    }
+
+    fn fail(&mut self, why: Unreachable) -> Progress {
+        if let State::Queued { .. } = self.state {
+            self.leave_queue();
+        }
+        self.state = State::Failed(why);
+        Progress::Failed(why)
+    }
+
+    /// After its connection was lost: goes on with another one, of the same upstream if that was only worn out by waiting.
+    /// `false`: there have been enough.
+    pub fn retry(&mut self, pool: &mut UpstreamPool, now: Time) -> bool {
+        let was_reused = self.is_reused(pool);
+        if was_reused {
+            // That an upstream ends an idle connection says nothing against it, and costs no try.
+            self.fresh = true;
+            self.tries_left += 1;
+            self.excluded = ExcludedEndpoints::default();
+        }
+        let verdict = if was_reused { HealthVerdict::Neutral } else { HealthVerdict::Failure };
+        self.settle(Release::Close(CloseKind::Fin), verdict, pool, now);
+        self.state = State::Picking { after: None };
+        self.tries_left > 0
+    }
+
+    /// The session is done with the upstream.
+    pub fn finish(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
+        if let State::Queued { .. } = self.state {
+            // Also if it was woken: somebody else may have the place then.
+            self.group.give_up(self.session);
+            self.wake_waiting(pool);
+        }
+        self.settle(release, verdict, pool, now);
+        self.state = State::Over;
+    }
+
+    fn settle(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
+        if let State::Leased { endpoint, connection } = self.state {
+            let release = match release {
+                Release::Keep(_) if self.group.announces().is_some() => Release::Close(CloseKind::Fin),
+                release => release,
+            };
+            let verdict = match verdict {
+                HealthVerdict::Failure if std::mem::replace(&mut self.has_counted, true) => HealthVerdict::Neutral,
+                verdict => verdict,
+            };
+            pool.release(connection, release, now);
+            self.group.end(endpoint, verdict, now);
+            self.wake_waiting(pool);
+        }
+    }
+
+    fn wake_waiting(&self, pool: &mut UpstreamPool) {
+        while let Some(waiting) = self.group.take_woken() {
+            pool.wake(waiting);
+        }
+    }
+
+    /// The upstream has answered, whatever becomes of the rest.
+    pub fn note_response(&self, pool: &mut UpstreamPool, now: Time) {
+        if let State::Leased { endpoint, .. } = self.state {
+            self.group.note(endpoint, HealthVerdict::Success, now);
+            self.wake_waiting(pool);
+        }
+    }
+
+    /// Whether its connection has carried requests of others before.
+    pub fn is_reused(&self, pool: &mut UpstreamPool) -> bool {
+        self.upstream_connection(pool).is_some_and(|connection| connection.is_reused())
+    }
+
+    fn upstream_connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<&'l mut UpstreamConnection> {
+        match self.state {
+            State::Leased { connection, .. } => pool.get_mut(connection),
+            State::Picking { .. } | State::Queued { .. } | State::Failed(_) | State::Over => None,
+        }
+    }
+
+    /// The connection, and what has arrived on it.
+    pub fn connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Connection, &'l mut Inbox)> {
+        self.upstream_connection(pool)?.connected_parts()
+    }
+
+    /// The endpoint that is being used or reached.
+    pub const fn endpoint(&self) -> Option<EndpointId> {
+        match self.state {
+            State::Leased { endpoint, .. } => Some(endpoint),
+            State::Picking { .. } | State::Queued { .. } | State::Failed(_) | State::Over => None,
+        }
+    }
+
+    /// The upstream that was picked last.
+    pub fn upstream(&self) -> Option<&Rc<Upstream>> {
+        self.last.map(|endpoint| self.group.upstream(endpoint))
+    }
+
+    /// The group it belongs to.
+    pub const fn group(&self) -> &Rc<UpstreamGroup> {
+        &self.group
+    }
+
+    /// When it wants to be pumped for the time's sake.
+    pub fn deadline(&self, pool: &mut UpstreamPool) -> Option<Time> {
+        match self.state {
+            State::Queued { since } => self.group.wait_deadline(since),
+            State::Leased { .. } => self.upstream_connection(pool)?.deadline(),
+            State::Picking { .. } | State::Failed(_) | State::Over => None,
+        }
+    }
+
+    /// Whether it waits for a place, and has not been woken.
+    pub fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.session)
+    }
+
+    /// Whether nothing is being used any more.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Failed(_) | State::Over)
+    }
+
+    /// Why no upstream could be had, if none could.
+    pub const fn failure(&self) -> Option<Unreachable> {
+        match self.state {
+            State::Failed(why) => Some(why),
+            State::Picking { .. } | State::Queued { .. } | State::Leased { .. } | State::Over => None,
+        }
+    }
+}
