@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xps::buffer::{Buffer, Chain, Pool, PoolConfig, SizeClass};
+use xps::internals::buffer::{Buffer, Chain, Pool, PoolConfig, SizeClass};
 
 criterion_group!(benches, pool, chain);
 criterion_main!(benches);

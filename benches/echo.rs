@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use xps::config::ServiceConfig;
+use xps::internals::config::ServiceConfig;
 
 use in_process::{BACKENDS, InProcess, exchange};
 

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use xps::driver::{FileInfo, FileKind, FolderEntry, Time};
-use xps::file::cache::{Cache, Limits, Lookup};
-use xps::file::compress::{Coding, compress};
-use xps::file::conditional::{Conditions, evaluate};
-use xps::file::listing::{Format, Listed, Listing, Options, Sort};
-use xps::file::media_type::MediaType;
-use xps::file::range::select;
-use xps::file::validator::Validators;
+use xps::internals::driver::{FileInfo, FileKind, FolderEntry, Time};
+use xps::internals::file::cache::{Cache, Limits, Lookup};
+use xps::internals::file::compress::{Coding, compress};
+use xps::internals::file::conditional::{Conditions, evaluate};
+use xps::internals::file::listing::{Format, Listed, Listing, Options, Sort};
+use xps::internals::file::media_type::MediaType;
+use xps::internals::file::range::select;
+use xps::internals::file::validator::Validators;
 
 criterion_group!(benches, cache, validators, fields, listing, coding);
 criterion_main!(benches);

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xps::http::request::{HeadLimits, parse};
-use xps::http::{AcceptEncoding, Coding, DateLine, ResponseHeadWriter, Status, Version, path};
+use xps::internals::http::request::{HeadLimits, parse};
+use xps::internals::http::{AcceptEncoding, Coding, DateLine, ResponseHeadWriter, Status, Version, path};
 
 /// What the load generator `wrk` sends.
 const WRK: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n\r\n";

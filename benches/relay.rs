@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use xps::config::{ServiceConfig, UpstreamAddress};
-use xps::upstream::{ConnectPolicy, GroupConfig};
+use xps::internals::config::{ServiceConfig, UpstreamAddress};
+use xps::internals::upstream::{ConnectPolicy, GroupConfig};
 
 use in_process::{BACKENDS, InProcess, exchange};
 

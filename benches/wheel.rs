@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use xps::core::TimerWheel;
-use xps::driver::Time;
+use xps::internals::core::TimerWheel;
+use xps::internals::driver::Time;
 
 /// A keep-alive time-out: armed far ahead, nearly always taken back.
 const FAR: Duration = Duration::from_secs(60);

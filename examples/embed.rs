@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
-use xps::core::Server;
-use xps::driver::FeatureSet;
-use xps::limit::AdmissionConfig;
+use xps::{
+    AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, Server, ServerConfig,
+    ServiceConfig,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start(ServerConfig {

@@ -1,11 +1,11 @@
 //! What must hold for the fields of a request for a file, whatever bytes they have. The fuzz targets here and the bounded
 //! tests in `tests/file_properties.rs` run the same functions; each panics when its property is broken.
 
-use xps::driver::{FileInfo, FileKind};
-use xps::file::conditional::{Conditions, PreconditionResult, allows_range, evaluate};
-use xps::file::multipart::{Boundaries, Multipart, Piece};
-use xps::file::range::{RANGES_MAX, Selection, Span, Spans, select};
-use xps::file::validator::{EntityTag, Validators};
+use xps::internals::driver::{FileInfo, FileKind};
+use xps::internals::file::conditional::{Conditions, PreconditionResult, allows_range, evaluate};
+use xps::internals::file::multipart::{Boundaries, Multipart, Piece};
+use xps::internals::file::range::{RANGES_MAX, Selection, Span, Spans, select};
+use xps::internals::file::validator::{EntityTag, Validators};
 
 const INFO: FileInfo =
     FileInfo { size: 1000, modified_ns: 784_111_777_000_000_000, kind: FileKind::Regular, inode: 1, device: 1 };

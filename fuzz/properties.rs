@@ -1,14 +1,14 @@
 //! What must hold for any bytes at all. The fuzz targets here and the bounded tests in `tests/http_properties.rs` run
 //! the same functions; each panics when its property is broken.
 
-use xps::http::chunked::{Decoder, Step};
-use xps::http::forward::{
+use xps::internals::http::chunked::{Decoder, Step};
+use xps::internals::http::forward::{
     Authority, RequestContext, RequestRules, ResponseContext, ResponseRules, upgrade_to_forward, write_request,
     write_response,
 };
-use xps::http::path::{decode, encode_path};
-use xps::http::request::{HeadLimits, Parsed, RequestHead, parse};
-use xps::http::{
+use xps::internals::http::path::{decode, encode_path};
+use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
+use xps::internals::http::{
     AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, Known, ResponseFraming, ResponseHead,
     Version, date, preferred_type, response_head,
 };

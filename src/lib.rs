@@ -1,23 +1,12 @@
 //! `xps`: a web server, reverse proxy and load balancer driven by io_uring completions.
 //!
-//! The whole server is a pure function of completions. State machines that never call the kernel
-//! are handed outcomes and answer with operations; a [`driver`] carries operations out.
-//!
-//! | to read first | because |
-//! |---|---|
-//! | [`driver`] | the contract between machines and the kernel, on one page |
-//! | [`tcp`] | one socket's life, and the flow between two |
-//! | [`session`] | what a connection is for |
-//! | [`limit`] | who may come in, and how often |
-//! | [`core`] | one worker's state, its loop, and the server of many workers |
-//!
-//! A server in a program of one's own:
+//! The library is for programs that embed the server. [`Server::start`] takes a [`ServerConfig`];
+//! [`Server::run`] serves until SIGTERM or SIGINT, and drains.
 //!
 //! ```no_run
-//! use xps::limit::AdmissionConfig;
-//! use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
-//! use xps::core::Server;
-//! use xps::driver::FeatureSet;
+//! use xps::{
+//!     AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, Server, ServerConfig, ServiceConfig,
+//! };
 //!
 //! let server = Server::start(ServerConfig {
 //!     listeners: vec![ListenerConfig::new(ListenAddress::Inet(([127, 0, 0, 1], 0).into()), ServiceConfig::Echo)],
@@ -32,6 +21,8 @@
 //! server.run(|connections| println!("{connections} connections to go"))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The server itself is described in `docs/architecture.md`.
 
 // For the library alone, and not for what tests and benchmarks do with it: faults are states or errors, and what is written
 // to the terminal goes through `cli`, which knows what to do when nothing reads it.
@@ -44,17 +35,47 @@
     clippy::unreachable,
     clippy::unwrap_used
 )]
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "some items are there for tests; with the feature, all are checked")
+)]
 
-pub mod buffer;
+mod buffer;
+#[doc(hidden)]
 pub mod cli;
-pub mod config;
-pub mod core;
-pub mod driver;
-pub mod file;
-pub mod http;
-pub mod limit;
-pub mod session;
-pub mod table;
-pub mod tcp;
-pub mod telemetry;
-pub mod upstream;
+mod config;
+mod core;
+mod driver;
+mod file;
+mod http;
+mod limit;
+mod session;
+mod table;
+mod tcp;
+mod telemetry;
+mod upstream;
+
+pub use self::config::{
+    BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
+    OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig, UpstreamAddress,
+    VirtualHostConfig,
+};
+pub use self::core::{DrainCause, RunError, Server, StartError, Stop};
+pub use self::driver::FeatureSet;
+pub use self::limit::AdmissionConfig;
+
+/// Every module, for the project's own tests and benchmarks. It may change in any version.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a module has its documentation where it is")]
+pub mod internals {
+    macro_rules! open {
+        ($($module:ident)*) => {
+            $(pub mod $module {
+                pub use crate::$module::*;
+            })*
+        };
+    }
+
+    open! { buffer config core driver file http limit session table tcp telemetry upstream }
+}

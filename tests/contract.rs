@@ -26,7 +26,7 @@ mod contract {
 }
 mod support;
 
-use xps::driver::{Feature, FeatureSet};
+use xps::internals::driver::{Feature, FeatureSet};
 
 use contract::kind::{OnEpoll, OnUring};
 use contract::{

@@ -53,7 +53,7 @@ fn the_life_cycles_in_the_documents_are_those_in_the_code() {
 #[test]
 fn the_configuration_reference_is_that_of_the_model() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(CONFIGURATION);
-    let expected = xps::config::file::reference();
+    let expected = xps::internals::config::file::reference();
     if std::env::var_os("XPS_UPDATE").is_some() {
         fs::write(&path, &expected).unwrap();
     }
@@ -68,7 +68,7 @@ fn the_configurations_in_the_documents_are_well() {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
         for block in text.split("```jsonc\n").skip(1) {
             let configuration = block.split("```").next().unwrap_or_default();
-            assert!(xps::config::file::parse(configuration).is_ok(), "{document}: {configuration}");
+            assert!(xps::internals::config::file::parse(configuration).is_ok(), "{document}: {configuration}");
             count += 1;
         }
     }

@@ -5,7 +5,7 @@
 mod support;
 
 use support::{Backend, backend, cases};
-use xps::driver::Feature;
+use xps::internals::driver::Feature;
 
 macro_rules! without {
     ($($name:ident: $feature:ident,)*) => {

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use xps::http::chunked::{LAST_CHUNK, SizeLine};
-use xps::http::path::{decode, encode_path};
-use xps::http::request::{HeadLimits, Parsed, parse};
+use xps::internals::http::chunked::{LAST_CHUNK, SizeLine};
+use xps::internals::http::path::{decode, encode_path};
+use xps::internals::http::request::{HeadLimits, Parsed, parse};
 
 fn cases() -> u32 {
     std::env::var("XPS_PROPERTY_CASES").map_or(2000, |number| number.parse().expect("XPS_PROPERTY_CASES is a number"))
@@ -209,7 +209,7 @@ proptest! {
         for chunk in &chunks {
             body.extend_from_slice(SizeLine::new(chunk.len() as u64).as_bytes());
             body.extend_from_slice(chunk);
-            body.extend_from_slice(xps::http::chunked::CHUNK_END);
+            body.extend_from_slice(xps::internals::http::chunked::CHUNK_END);
         }
         body.extend_from_slice(LAST_CHUNK);
         let end = body.len();

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use xps::driver::Feature;
+use xps::internals::driver::Feature;
 
 use support::client::ping;
 use support::environment::require_program;

@@ -101,7 +101,7 @@ for path in sys.argv[2:]:
         std::fs::write(folder.path().join(name), value.to_string()).expect("a temporary file");
         name.to_owned()
     };
-    let mut good = vec![write("example.json", &plain(xps::config::file::EXAMPLE))];
+    let mut good = vec![write("example.json", &plain(xps::internals::config::file::EXAMPLE))];
     let stages = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/stages");
     for entry in std::fs::read_dir(stages).expect("the stages") {
         let path = entry.expect("an entry").path();

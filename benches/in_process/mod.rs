@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xps::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
-use xps::core::{RunError, Server, StartError, Stop};
-use xps::driver::FeatureSet;
-use xps::limit::AdmissionConfig;
+use xps::internals::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
+use xps::internals::core::{RunError, Server, StartError, Stop};
+use xps::internals::driver::FeatureSet;
+use xps::internals::limit::AdmissionConfig;
 
 /// Both drivers, with the names that the command line has for them.
 pub const BACKENDS: [(&str, BackendChoice); 2] =

@@ -382,7 +382,7 @@ pub struct Buffer {
 
 impl Buffer {
     /// How many bytes there are.
-    #[expect(clippy::len_without_is_empty, reason = "a slice has it")]
+    #[allow(clippy::len_without_is_empty, reason = "a slice has it; only the feature internals makes it public")]
     pub const fn len(&self) -> usize {
         self.length as usize
     }

@@ -91,6 +91,7 @@ pub mod descriptors;
 pub mod limits;
 pub mod probe;
 pub mod signals;
+#[cfg(feature = "internals")]
 pub mod sim;
 
 use std::io;

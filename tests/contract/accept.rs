@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xps::buffer::PoolConfig;
-use xps::driver::{Fault, KernelDriver, Offload, Op, OpId, Outcome, Peer};
+use xps::internals::buffer::PoolConfig;
+use xps::internals::driver::{Fault, KernelDriver, Offload, Op, OpId, Outcome, Peer};
 
 use crate::kind::{Case, Kind, OnEpoll};
 use crate::rig::{Rig, chain_of, connect};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, KernelDriver, Op, OpId, Outcome, Root, Socket};
+use xps::internals::driver::{Computation, KernelDriver, Op, OpId, Outcome, Root, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, connect, progress};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Type};
 use tempfile::TempDir;
-use xps::driver::{Address, Fault, KernelDriver, Op, OpId, Outcome, Socket, UnixPath};
+use xps::internals::driver::{Address, Fault, KernelDriver, Op, OpId, Outcome, Socket, UnixPath};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of};

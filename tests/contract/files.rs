@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, Fault, File, FileKind, KernelDriver, Op, Outcome, Root, SymlinkPolicy};
+use xps::internals::driver::{Computation, Fault, File, FileKind, KernelDriver, Op, Outcome, Root, SymlinkPolicy};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;

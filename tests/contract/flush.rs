@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use xps::driver::{KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::driver::{KernelDriver, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, progress};

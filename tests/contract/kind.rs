@@ -3,8 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
-use xps::buffer::PoolConfig;
-use xps::driver::{
+use xps::internals::buffer::PoolConfig;
+use xps::internals::driver::{
     Epoll, EpollConfig, Feature, FeatureSet, KernelDriver, Offload, Uring, UringConfig, kernel_features,
 };
 

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xps::buffer::PoolConfig;
-use xps::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::buffer::PoolConfig;
+use xps::internals::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, connect};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xps::driver::{Computation, Fault, KernelDriver, Offload, OffloadLimits, Op, OpId, Outcome, Root};
+use xps::internals::driver::{Computation, Fault, KernelDriver, Offload, OffloadLimits, Op, OpId, Outcome, Root};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xps::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use xps::buffer::PoolConfig;
-use xps::driver::{Feature, FeatureSet, Op, Outcome, RingSize, Uring, UringConfig, kernel_features};
+use xps::internals::buffer::PoolConfig;
+use xps::internals::driver::{Feature, FeatureSet, Op, Outcome, RingSize, Uring, UringConfig, kernel_features};
 
 use crate::kind::{self, Case, OnUring};
 use crate::rig::Rig;

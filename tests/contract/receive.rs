@@ -5,8 +5,8 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use xps::buffer::SizeClass;
-use xps::driver::{Op, Outcome};
+use xps::internals::buffer::SizeClass;
+use xps::internals::driver::{Op, Outcome};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of};

@@ -7,11 +7,11 @@ use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use xps::buffer::{Chain, Chunk, Pool, PoolUsage, SizeClass};
-use xps::driver::{
+use xps::internals::buffer::{Chain, Chunk, Pool, PoolUsage, SizeClass};
+use xps::internals::driver::{
     Completion, Counters, KernelDriver, Op, OpId, Ops, Outcome, Socket, TURN_COMPLETIONS_MAX, Token, Turn, Waker,
 };
-use xps::table::Key;
+use xps::internals::table::Key;
 
 use crate::support::patience;
 

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use xps::buffer::{Chain, Chunk};
-use xps::driver::{Op, Outcome};
+use xps::internals::buffer::{Chain, Chunk};
+use xps::internals::driver::{Op, Outcome};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{chain_of, progress, reader};

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xps::buffer::Chain;
-use xps::driver::{Fault, File, KernelDriver, Op, Outcome, Root};
+use xps::internals::buffer::Chain;
+use xps::internals::driver::{Fault, File, KernelDriver, Op, Outcome, Root};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, chain_of, progress, reader};

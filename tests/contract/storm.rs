@@ -6,8 +6,8 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::thread::{self, JoinHandle};
 
-use xps::buffer::{Buffer, Chain, PoolConfig};
-use xps::driver::{Completion, KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::buffer::{Buffer, Chain, PoolConfig};
+use xps::internals::driver::{Completion, KernelDriver, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{Rig, reader};

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xps::buffer::{Chain, Chunk};
-use xps::driver::{Computation, Op, Outcome, Root, TURN_COMPLETIONS_MAX};
+use xps::internals::buffer::{Chain, Chunk};
+use xps::internals::driver::{Computation, Op, Outcome, Root, TURN_COMPLETIONS_MAX};
 
 use crate::kind::{Case, Kind};
 use crate::rig::{assert_all_free, connect};

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use crate::site::Site;
 use crate::support::{Backend, backends, skip};
-use xps::driver::sim::Rng;
+use xps::internals::driver::sim::Rng;
 
 /// What lies beside the root, and must never be seen.
 const SECRET: &str = "what lies outside";

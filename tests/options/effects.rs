@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use xps::buffer::PoolConfig;
+use xps::internals::buffer::PoolConfig;
 
 use crate::support::client::stays_silent;
 use crate::support::process::{Signal, wait_for_exit};

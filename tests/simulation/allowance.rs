@@ -1,6 +1,6 @@
 //! Everything that the judge lets pass, and why. What is not here is demanded.
 
-use xps::driver::sim::{PeerEnd, PeerId, Sim};
+use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::forward::{Ask, Forwarding, origin_address};
 use crate::origin::Exchange;

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use xps::driver::sim::{Behaviour, Rng, Step};
-use xps::upstream::KeepAlive;
-use xps::upstream::group::QueueConfig;
+use xps::internals::driver::sim::{Behaviour, Rng, Step};
+use xps::internals::upstream::KeepAlive;
+use xps::internals::upstream::group::QueueConfig;
 
 use crate::message::chunked;
 use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};

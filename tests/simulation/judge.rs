@@ -1,7 +1,7 @@
 //! What every peer should have got, and whether it did. What may be missing, and why, stands in `allowance.rs`.
 
-use xps::driver::Driver;
-use xps::driver::sim::{PeerEnd, PeerId, Sim};
+use xps::internals::driver::Driver;
+use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};

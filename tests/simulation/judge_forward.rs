@@ -1,7 +1,7 @@
 //! Whether what was forwarded arrived as it was, once, and at the right place.
 
-use xps::driver::Driver;
-use xps::driver::sim::{PeerEnd, PeerId, Sim};
+use xps::internals::driver::Driver;
+use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::forward::{Ask, Forwarding, Method, origin_address};

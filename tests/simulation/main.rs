@@ -22,8 +22,8 @@ use forward::{Ask, Body, Forwarding, Method, Server};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::run;
 use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
-use xps::config::Limits;
-use xps::driver::sim::{Behaviour, Chance, Faults, PlantedBug, Step};
+use xps::internals::config::Limits;
+use xps::internals::driver::sim::{Behaviour, Chance, Faults, PlantedBug, Step};
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };

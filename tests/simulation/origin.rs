@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xps::driver::sim::{Converse, Move, Rng, Step};
+use xps::internals::driver::sim::{Converse, Move, Rng, Step};
 
 use crate::message::{Decoder, Head, chunked};
 

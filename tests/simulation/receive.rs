@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use xps::config::Limits;
-use xps::core::{Core, ListenerId, LiveCounts};
-use xps::driver::sim::{Faults, PeerId, Sim, Step};
-use xps::driver::{Driver, Root};
-use xps::session::{Destination, Naming, Service as SessionService};
+use xps::internals::config::Limits;
+use xps::internals::core::{Core, ListenerId, LiveCounts};
+use xps::internals::driver::sim::{Faults, PeerId, Sim, Step};
+use xps::internals::driver::{Driver, Root};
+use xps::internals::session::{Destination, Naming, Service as SessionService};
 
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 5_000 };
 const TURNS_MAX: usize = 500_000;

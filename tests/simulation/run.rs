@@ -6,16 +6,16 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xps::buffer::SizeClass;
-use xps::config::{FileRouteConfig, ResponseConfig, UpstreamAddress};
-use xps::core::{Core, ListenerId, LiveCounts};
-use xps::driver::sim::{Injected, PeerId, PlantedBug, Sim};
-use xps::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
-use xps::file::store::RootPath;
-use xps::http::forward::{Authority, RequestRules, ResponseRules};
-use xps::session::http::{FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source};
-use xps::session::{Content, Service as SessionService};
-use xps::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
+use xps::internals::buffer::SizeClass;
+use xps::internals::config::{FileRouteConfig, ResponseConfig, UpstreamAddress};
+use xps::internals::core::{Core, ListenerId, LiveCounts};
+use xps::internals::driver::sim::{Injected, PeerId, PlantedBug, Sim};
+use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
+use xps::internals::file::store::RootPath;
+use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
+use xps::internals::session::http::{FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source};
+use xps::internals::session::{Content, Service as SessionService};
+use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
 
 use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
 use crate::judge::judge;

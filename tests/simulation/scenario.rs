@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use xps::config::{HttpLimits, Limits};
-use xps::driver::sim::{Behaviour, Faults, Rng, Step};
+use xps::internals::config::{HttpLimits, Limits};
+use xps::internals::driver::sim::{Behaviour, Faults, Rng, Step};
 
 use crate::forward::{self, Ask, Forwarding};
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use xps::driver::Feature;
+use xps::internals::driver::Feature;
 
 use super::environment::{patience, skip};
 use super::process::wait_for_exit;

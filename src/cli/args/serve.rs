@@ -53,7 +53,7 @@ pub struct ServeOptions {
     /// The charset claimed for text: a name, `off`, or `auto`, which is utf-8 where a file is UTF-8 and not plain ASCII
     #[arg(long, value_name = "auto|off|NAME", env = "XPS_CHARSET", default_value_t = Charset::Auto)]
     pub charset: Charset,
-    /// The origin whose scripts may read the files: `*`, or one like https://example.org
+    /// The origin whose scripts may read the files: `*`, or one like `https://example.org`
     #[arg(long, value_name = "ORIGIN", env = "XPS_CORS")]
     pub cors: Option<String>,
     /// Add a field to every answer that is not an error, in place of the server's own; may be repeated (in the variable: one a line)
