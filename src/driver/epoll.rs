@@ -1,33 +1,34 @@
-//! The `epoll` driver: non-blocking system calls, and readiness from edge-triggered epoll, made to
-//! look like completions.
+//! The `epoll` driver: non-blocking system calls and edge-triggered readiness, reported as
+//! completions.
 //!
-//! It owns the epoll instance, every socket and file that machines name, and the operations in
-//! flight on them. It does not know what the bytes mean nor why a machine wants them.
+//! It owns the epoll instance, every socket and file that state machines name, and the operations
+//! in flight on them. It does not know what the bytes mean or why a state machine sends them.
 //!
 //! # How an operation is carried out
 //!
-//! Each socket is registered once, for everything, edge-triggered, and keeps two flags: it may be
-//! readable, it may be writable. An operation is tried at once if its flag allows; `EAGAIN` clears the
-//! flag, and the next edge sets it again. So a request that has arrived and an answer that fits into
-//! the socket's buffer cost one system call each, and none to arm or disarm.
+//! Each socket is registered once, for all events, edge-triggered, and keeps two flags: it may be
+//! readable, it may be writable. An operation is tried at once if its flag is set; `EAGAIN` clears
+//! the flag, and the next edge sets it again. A request that has arrived, or a response that fits
+//! into the socket's buffer, costs one system call, and none to arm or disarm.
 //!
 //! ```text
 //!             submitted                    EAGAIN, short read, short send
-//!   machine ────────────► ready list ────────────────────────────────────► waits for an edge
+//!   queue ────────────► ready list ────────────────────────────────────► waits for an edge
 //!                          ▲   │ ▲                                               │
 //!              quota spent └───┘ └───────────────────────────────────────────────┘
 //!                                              epoll_wait
 //! ```
 //!
-//! * The *ready list* holds sockets with something to try. Each gets a quota of bytes or pieces
-//!   and then queues up again, so that no socket, however fast, holds up the others.
-//! * A receive takes a buffer from the pool only when the socket may be readable. If there is none, the
-//!   socket joins the *starving list*, first come, first served.
-//! * A listener that runs into a limit (`EMFILE`…) pauses until a descriptor was closed, or a while.
-//! * What may wait for a disk or a name server goes to [`Offload`] threads, which ring a bell.
+//! * The *ready list* holds sockets with an operation to try. Each gets a quota of bytes or pieces,
+//!   then goes to the end of the list, so that one fast socket does not hold up the others.
+//! * A receive takes a buffer from the pool only when the socket may be readable. If the pool is
+//!   empty, the socket joins the *starving list*, which is served in order.
+//! * A listener that hits a limit (`EMFILE`…) pauses until a descriptor is closed, or 100 ms.
+//! * Work that may wait for a disk or a name server runs on [`Offload`] threads, which signal an
+//!   eventfd when it is done.
 //!
-//! A turn that already has completions returns without entering the kernel, but never twice in a
-//! row, so that a socket that is always ready cannot keep the events of others away.
+//! A turn that already has completions returns without entering the kernel, but not twice in a row.
+//! Otherwise a socket that is always ready would delay the events of all others.
 
 mod accept;
 mod connect;
@@ -61,22 +62,23 @@ use super::{
 use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
 
-/// How an [`Epoll`] is made.
+/// Configuration of an [`Epoll`].
 #[derive(Clone, Debug, Default)]
 pub struct EpollConfig {
     /// The receive buffers.
     pub pool: PoolConfig,
-    /// The threads for what must not hold up the loop; shared by all drivers of a process.
+    /// The threads for work that would block the loop. All drivers of a process share them.
     pub offload: Offload,
 }
 
-/// Carries operations out by non-blocking system calls and edge-triggered epoll, where io_uring is
+/// Executes operations with non-blocking system calls and edge-triggered epoll, where io_uring is
 /// missing or forbidden. The contract is that of [`crate::driver`].
 #[derive(Debug)]
 pub struct Epoll {
     poller: Poller,
     waker: Waker,
-    /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
+    /// The waker of the offload threads. It is separate so that [`Turn::woken`] means a message of
+    /// another thread.
     offload_waker: Waker,
     pool: Pool,
     offload: OffloadClient<OffloadResult>,
@@ -84,24 +86,25 @@ pub struct Epoll {
     notsent_lowat: NotsentLowat,
     /// Shared with offload threads that read ahead.
     files: Table<Arc<OwnedFd>>,
-    /// Sockets with something to try; each at most once ([`SocketState::queued`]).
+    /// Sockets with an operation to try. A socket is in it at most once ([`SocketState::queued`]).
     ready: VecDeque<Key>,
-    /// Sockets that wait for a receive buffer; each at most once ([`SocketState::starving`]).
+    /// Sockets that wait for a receive buffer. A socket is in it at most once
+    /// ([`SocketState::starving`]).
     starving: VecDeque<Key>,
     paused: PausedListeners,
     unix_connect_retries: UnixConnectRetries,
     flushes: Flushes,
     outbox: Outbox,
-    /// The last turn returned without a look at the kernel.
+    /// The last turn returned without calling `epoll_wait`.
     skipped_wait: bool,
     counters: Counters,
 }
 
 impl Epoll {
-    /// A driver with nothing to do.
+    /// Creates a driver with no sockets and no operations.
     ///
     /// # Errors
-    /// No descriptor is left, or no memory.
+    /// The process is out of descriptors or memory.
     pub fn new(config: EpollConfig) -> io::Result<Self> {
         let poller = Poller::new()?;
         let waker = Waker::new()?;
@@ -183,7 +186,7 @@ impl KernelDriver for Epoll {
         Socket(self.sockets.insert_with(|key| {
             let registered = nonblocking.and_then(|()| poller.add(socket.as_fd(), key));
             let mut state = SocketState::new(socket);
-            // There is no way to say no here: the first operation on it will.
+            // `adopt` cannot fail: the first operation on the socket fails instead.
             state.unusable = registered.err().map(|error| Fault::from_io(&error));
             state
         }))
@@ -194,7 +197,7 @@ impl KernelDriver for Epoll {
     }
 }
 
-/// Taking operations on.
+/// Starting and cancelling operations.
 impl Epoll {
     fn start(&mut self, id: OpId, op: Op) {
         match op {
@@ -325,7 +328,7 @@ impl Epoll {
     fn reset(&mut self, id: OpId, socket: Socket) {
         let Some(state) = self.sockets.get(socket.0) else { return self.reject(id, libc::EBADF) };
         let lost = sys::unacknowledged(state.descriptor()).unwrap_or(0);
-        // A unix socket has no such option, and its close is as abrupt as it gets.
+        // Unix sockets do not have this option, and closing one is already abrupt.
         let _ = sys::reset_on_close(state.descriptor());
         self.let_go(socket);
         self.outbox.push(id, Outcome::Reset { lost });
@@ -333,7 +336,7 @@ impl Epoll {
 
     fn let_go(&mut self, socket: Socket) {
         let is_idle = self.sockets.get(socket.0).is_none_or(SocketState::is_idle);
-        debug_assert!(is_idle, "promise 6: {socket:?} is closed while {:?}", self.sockets.get(socket.0));
+        debug_assert!(is_idle, "guarantee 6: {socket:?} is closed while {:?}", self.sockets.get(socket.0));
         self.abandon(socket.0);
     }
 
@@ -348,7 +351,7 @@ impl Epoll {
 
     fn cancel(&mut self, id: OpId) {
         if let Some(Location::Output(key)) = self.outbox.location_of(id) {
-            // It may have come with this very turn, and is to be tried once (promise 4).
+            // It may have been submitted in this turn, and must be tried once (guarantee 4).
             self.serve_output(key);
         }
         let Some(location) = self.outbox.location_of(id) else { return };
@@ -361,7 +364,7 @@ impl Epoll {
             Location::Output(key) => {
                 let output = self.sockets.get_mut(key).map(|state| std::mem::take(&mut state.output));
                 match output {
-                    // Nobody has heard of a socket that is still connecting.
+                    // No state machine knows the socket before it is connected.
                     Some(Output::Connect { .. }) => self.abandon(key),
                     Some(Output::SendFile(transfer)) => {
                         if let Some(handle) = transfer.warming() {
@@ -372,22 +375,23 @@ impl Epoll {
                     Some(Output::Send { .. } | Output::Idle) | None => {}
                 }
             }
-            // If it runs already, its result is dropped when it comes.
+            // If it is running already, its result is dropped.
             Location::Offloaded(handle) => self.offload.cancel(handle),
-            // The same of its next attempt.
+            // Its next try finds it gone and does nothing.
             Location::UnixConnectRetry => {}
         }
         self.outbox.finish(id, Outcome::Cancelled);
     }
 
-    /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.
+    /// A state machine broke guarantee 6, or used a name that it had closed. That is a bug in xps,
+    /// so debug builds panic.
     fn reject(&mut self, id: OpId, errno: i32) {
         debug_assert!(false, "operation {id} breaks the contract: {}", Fault::Os(errno));
         tracing::error!(op = %id, errno, "operation breaks the driver's contract");
         self.outbox.push(id, Outcome::Failed(Fault::Os(errno)));
     }
 
-    /// Takes a socket out of epoll, then closes it: an open duplicate would keep the registration.
+    /// Removes a socket from epoll, then closes it: an open duplicate would keep the registration.
     fn abandon(&mut self, key: Key) {
         if let Some(state) = self.sockets.remove(key) {
             self.poller.remove(state.descriptor());
@@ -398,10 +402,10 @@ impl Epoll {
     }
 }
 
-/// Waiting for readiness, and trying what is ready.
+/// Waiting for readiness, and serving sockets that are ready.
 impl Epoll {
-    /// Waits until something is ready, `deadline` or the end of a pause; says whether the waker was
-    /// used. Does not wait if there is something to do already.
+    /// Waits until a socket is ready, a pause ends or `deadline` passes. Returns whether the waker
+    /// was used. Does not wait if there is work already.
     fn wait(&mut self, deadline: Option<Time>, now: Time) -> io::Result<bool> {
         let timeout = if self.ready.is_empty() && self.outbox.is_empty() {
             Time::earliest(deadline, self.next_retry()).map(|until| until.since(now))
@@ -428,7 +432,8 @@ impl Epoll {
         Ok(woken)
     }
 
-    /// When something is to be tried again of which no event tells.
+    /// When to retry operations that get no event: paused listeners, connects over unix sockets,
+    /// flushes.
     fn next_retry(&self) -> Option<Time> {
         Time::earliest(Time::earliest(self.paused.until(), self.unix_connect_retries.until()), self.flushes.until())
     }
@@ -444,7 +449,7 @@ impl Epoll {
     }
 
     fn on_readiness(&mut self, key: Key, readiness: Readiness) {
-        // An event for a socket that was closed meanwhile: its registration went before it did.
+        // The socket was closed in the meantime; its registration was removed before.
         let Some(state) = self.sockets.get_mut(key) else { return };
         if state.on_readiness(readiness) {
             self.queue(key);
@@ -460,7 +465,7 @@ impl Epoll {
         }
     }
 
-    /// One round over the ready list: each socket on it gets its quota once.
+    /// Goes over the ready list once: each socket on it gets one quota.
     fn serve_ready(&mut self) {
         for _ in 0..self.ready.len() {
             if self.outbox.len() >= TURN_COMPLETIONS_MAX {

@@ -1,18 +1,19 @@
-//! The simulation: an in-memory network, file system and clock, seeded and adversarial.
+//! The simulation: a driver over an in-memory network, file system and clock, seeded and
+//! adversarial.
 //!
-//! A [`Sim`] is a [`Driver`] like the others, but the world it drives is made up: peers follow
-//! [`Step`]s, files are bytes in memory, time jumps to the next thing that happens. Whatever the
-//! contract leaves open (when, in which order, in which pieces, whether a cancel wins) is decided by
-//! one generator, so a run follows entirely from its seed and can be had again.
+//! A [`Sim`] is a [`Driver`], but everything that it drives is simulated: peers follow [`Step`]s,
+//! files are bytes in memory, and time jumps to the next event. One seeded generator decides
+//! whatever the contract leaves open: when, in which order, in which pieces, whether a cancel wins.
+//! So the seed determines the run, and the same seed repeats it.
 //!
 //! ```text
-//!   machines ──Ops──► submit ──► operations in flight
-//!      ▲                              │ events at virtual times
-//!      └── completions ◄── deliver ◄──┴── wires, peers, files
+//! state machines ──Ops──► submit ──► operations in flight
+//!      ▲                                   │ events at virtual times
+//!      └────── completions ◄── deliver ◄───┴── wires, peers, files
 //! ```
 //!
-//! It also watches the machines: what breaks the contract is kept as a [`Violation`]. It does not
-//! know what the machines are for; whether the right bytes came out is the test's to judge.
+//! It also checks the state machines: each breach of the contract is recorded as a [`Violation`].
+//! It does not know what the state machines do; the test checks that the right bytes arrived.
 //!
 //! With `XPS_SIM_TRACE` set, every step is printed.
 
@@ -52,7 +53,7 @@ use peers::Reading;
 use schedule::{Event, Schedule};
 use trace::Trace;
 
-/// The simulated world with the driver in it.
+/// The simulated network, files and clock, with the driver for them.
 #[derive(Debug)]
 pub struct Sim {
     faults: Faults,
@@ -80,7 +81,7 @@ pub struct Sim {
     clients: BTreeMap<PeerId, SocketAddr>,
 }
 
-/// The machines broke the contract: what happened, in words.
+/// A breach of the contract by a state machine, described in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(String);
 
@@ -89,13 +90,13 @@ pub struct Violation(String);
 struct OpState {
     id: OpId,
     op: Op,
-    /// How it is going to fail, if that is decided already.
+    /// The fault with which it will fail, if that is decided already.
     doom: Option<super::Fault>,
-    /// A send has been tried, whether or not there was room.
+    /// A send was tried, even if the socket's buffer was full.
     is_tried: bool,
 }
 
-/// A socket that machines hold.
+/// A socket that state machines hold.
 #[derive(Debug)]
 enum Descriptor {
     Listener(Listening),
@@ -107,7 +108,7 @@ struct Listening {
     address: SocketAddr,
     unix_connect_retry: VecDeque<WireId>,
     accept: Option<OpId>,
-    /// So many more may come.
+    /// Connections still to accept.
     left: u32,
     is_due: bool,
     is_closing: bool,
@@ -119,17 +120,17 @@ struct Stream {
     side: Side,
     recv: Option<OpId>,
     send: Option<OpId>,
-    /// What machines want of the receive, which takes effect at some moment soon.
+    /// Whether a pause is requested. It takes effect soon, at a random moment.
     pause_is_wanted: bool,
     is_paused: bool,
-    /// The receive was told that the connection broke.
+    /// The receive has reported a broken connection.
     is_told: bool,
     recv_is_due: bool,
     send_is_due: bool,
     is_closing: bool,
 }
 
-/// A server outside.
+/// A simulated server that xps connects to.
 #[derive(Debug)]
 struct Upstream {
     address: Address,
@@ -138,7 +139,7 @@ struct Upstream {
 }
 
 impl Sim {
-    /// A world without anybody in it.
+    /// Creates a simulation without peers, files and names.
     pub fn new(seed: u64, faults: Faults) -> Self {
         Self {
             rng: Rng::new(seed),
@@ -165,7 +166,7 @@ impl Sim {
         }
     }
 
-    /// A listening socket for machines to accept from.
+    /// A listening socket for state machines to accept from.
     pub fn listener(&mut self, address: SocketAddr) -> Socket {
         let listening = Listening {
             address,
@@ -178,7 +179,7 @@ impl Sim {
         Socket(self.sockets.insert(Descriptor::Listener(listening)))
     }
 
-    /// A client that connects to `to` after a while and follows these steps.
+    /// Adds a client that connects to `to` after this delay and follows these steps.
     pub fn client(&mut self, to: SocketAddr, after: Duration, steps: Vec<Step>) -> PeerId {
         let id = PeerId(self.peers.len());
         let port = 40_000 + (id.0 % 20_000) as u16;
@@ -189,33 +190,33 @@ impl Sim {
         id
     }
 
-    /// What happens to connections to `address`. Where nothing is said, they are refused.
+    /// Sets what happens to connections to `address`. Connections to other addresses are refused.
     pub fn upstream(&mut self, address: impl Into<Address>, behaviour: Behaviour) {
         self.upstreams.push(Upstream { address: address.into(), behaviour, peers: Vec::new() });
     }
 
-    /// The peers that served connections to an upstream's address so far.
+    /// The peers that have served connections to an upstream's address so far.
     pub fn upstream_peers(&self, address: impl Into<Address>) -> &[PeerId] {
         let address = address.into();
         self.upstreams.iter().find(|upstream| upstream.address == address).map_or(&[], |upstream| &upstream.peers)
     }
 
-    /// Makes a name resolvable. Addresses in text are so anyway.
+    /// Makes a name resolvable. Addresses in text form always are.
     pub fn host(&mut self, name: &str, addresses: Vec<IpAddr>) {
         self.hosts.insert(name.to_owned(), addresses);
     }
 
-    /// A file, found by this path beneath every root.
+    /// Adds a file, which this path names beneath every root.
     pub fn file(&mut self, path: &str, bytes: Vec<u8>) {
         self.files.add(path, bytes);
     }
 
-    /// Every file there is: its path beneath every root, and its bytes.
+    /// All files: the path beneath every root, and the bytes.
     pub fn files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.files.all()
     }
 
-    /// Plants a bug at the occasion after `occasions` others.
+    /// Plants a bug: it happens at the occasion after `occasions` others.
     pub fn plant_bug(&mut self, planted_bug: PlantedBug, occasions: u32) {
         self.bug_injector.plan(planted_bug, occasions);
     }
@@ -225,7 +226,7 @@ impl Sim {
         self.bug_injector.has_struck()
     }
 
-    /// A peer and what it lived through.
+    /// A peer, with what it sent and received.
     pub fn peer(&self, id: PeerId) -> &Peer {
         &self.peers[id.0]
     }
@@ -240,7 +241,7 @@ impl Sim {
         self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side))
     }
 
-    /// How many bytes there are for a peer to read, at the end of a run: a slow one may not have come to them.
+    /// How many bytes a peer has not read: at the end of a run, a slow peer may not have read all.
     pub fn unread_by(&self, id: PeerId) -> usize {
         self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].unread_by(side))
     }
@@ -250,18 +251,18 @@ impl Sim {
         self.peers.iter().all(Peer::is_done)
     }
 
-    /// Every breach of the contract so far.
+    /// All breaches of the contract so far.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// What went wrong so far.
+    /// The faults injected so far.
     pub const fn injected(&self) -> Injected {
         self.injected
     }
 
-    /// Whether the last turn had no limit of time and nothing that could ever have happened: a real
-    /// driver would have waited for ever.
+    /// Whether the last turn had no time limit and no event was scheduled: a real driver would have
+    /// waited forever.
     pub const fn is_stalled(&self) -> bool {
         self.is_stalled
     }
@@ -271,7 +272,7 @@ impl Sim {
         self.in_flight.iter().flatten().count()
     }
 
-    /// The most memory that what is being sent on one socket holds.
+    /// The most memory that a send in flight holds, in bytes.
     pub fn sending_memory_max(&self) -> usize {
         let memory = |op_state: &OpState| match &op_state.op {
             Op::Send { chain, .. } | Op::SendFile { head: chain, .. } => chain.memory(),
@@ -280,7 +281,7 @@ impl Sim {
         self.in_flight.iter().flatten().map(memory).max().unwrap_or_default()
     }
 
-    /// Equal for two runs in which the same happened.
+    /// A hash of all steps: equal for two runs with the same steps at the same times.
     pub const fn fingerprint(&self) -> u64 {
         self.trace.fingerprint()
     }
@@ -291,7 +292,7 @@ impl Sim {
         }
     }
 
-    /// Some moment soon.
+    /// A random moment within the latency limit.
     fn soon(&mut self) -> Time {
         let most = u64::try_from(self.faults.latency_max.as_nanos()).unwrap_or(u64::MAX);
         if self.rng.below(4) == 0 { self.now } else { self.now + Duration::from_nanos(self.rng.below(most)) }
@@ -307,7 +308,7 @@ impl Sim {
         self.schedule.add(at, tie, event);
     }
 
-    /// Lets whoever stands at an end of a connection look soon.
+    /// Schedules a look at one end of a connection, by the socket or peer there.
     fn notify(&mut self, wire: WireId, side: Side) {
         match self.wires[wire.0].owner(side) {
             Owner::Backlog => {}
@@ -349,7 +350,7 @@ impl Sim {
         }
     }
 
-    /// How well a new peer reads.
+    /// Draws how a new peer reads.
     fn draw_reading(&mut self) -> Reading {
         if self.rng.chance(self.faults.stalled_peers) {
             Reading::StoppedUntil(self.now + Duration::from_millis(self.rng.range(1, 3000)))
@@ -378,7 +379,7 @@ impl Sim {
         })
     }
 
-    /// Receives that waited for a buffer try again once there is one.
+    /// Receives that wait for a buffer try again if there is one.
     fn wake_starved(&mut self) {
         if !self.starved.is_empty() && self.has_free_buffer() {
             for key in std::mem::take(&mut self.starved) {
@@ -391,7 +392,7 @@ impl Sim {
         self.in_flight.get(id.index())?.as_ref().filter(|op_state| op_state.id == id)
     }
 
-    /// Takes an operation out of flight.
+    /// Removes an operation from those in flight.
     fn land(&mut self, id: OpId) -> Option<OpState> {
         self.op_state(id)?;
         self.in_flight[id.index()].take()
@@ -418,7 +419,7 @@ impl Driver for Sim {
             self.now = self.now + Duration::from_nanos(self.rng.below(limit.since(self.now).as_nanos() as u64 + 1));
         } else {
             let most = self.rng.range(1, self.faults.batch_max as u64) as usize;
-            // What comes so soon after the first completion is still collected with it.
+            // Events this soon after the first completion are still collected in the same turn.
             let linger = Duration::from_nanos(self.rng.below(LINGER_NANOS_MAX));
             let mut until = deadline;
             while done.len() - before < most {
@@ -471,8 +472,8 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// The first breaches tell the story; a broken machine may go on for ever.
+/// The first violations explain a failure; a broken state machine may cause an endless number.
 const VIOLATIONS_MAX: usize = 16;
 
-/// How far apart in time the completions of one turn may be.
+/// The most virtual time between the completions of one turn.
 const LINGER_NANOS_MAX: u64 = 20_000;

@@ -1,32 +1,35 @@
-//! The `uring` driver: operations become submission entries, completions become outcomes.
+//! The `uring` driver: operations become io_uring submission entries, completions become outcomes.
 //!
 //! It owns the ring, the receive buffers that the kernel picks from, every socket and file that
-//! machines name, and the operations in flight with all memory that the kernel may touch for them.
-//! It does not know what the bytes mean nor why a machine wants them.
+//! state machines name, and the operations in flight with all memory that the kernel may access for
+//! them. It does not know what the bytes mean or why a state machine sends them.
 //!
 //! # A turn
 //!
 //! ```text
-//!   requests ──► entries ─┐                     ┌─► outcomes for machines
+//!   requests ──► entries ─┐                     ┌─► outcomes for state machines
 //!                         ├─► enter ─► reap ────┤
 //!   re-arms, retries ─────┘    (one system call) └─► re-arms, retries: with the next turn's entries
 //! ```
 //!
-//! # What is in the kernel's hands
+//! # Memory that the kernel uses
 //!
-//! An operation has at most one entry in flight at a time. Its user data is the operation's id, with
-//! its generation, so a completion cannot find the wrong operation. Buffers, messages, paths and
-//! addresses that an entry points to live in the operation's [`OpState`] until its last completion was
-//! reaped; dropping the driver cancels everything and reaps before it frees.
+//! An operation has at most one entry in flight at a time. Its user data is the operation's id with
+//! its generation, so a completion is never taken for that of another operation. Buffers, messages,
+//! paths and addresses that an entry points to live in the operation's `OpState` until its last
+//! completion is reaped. Dropping the driver cancels everything and reaps before it frees memory.
 //!
-//! # Traps, and where they are dealt with
+//! # Pitfalls, and where they are handled
 //!
-//! * A receive that finds no buffer has ended: it waits in line for one (`receive.rs`).
-//! * Every multishot operation may end with any completion: each is asked whether more will come.
-//! * A cancel may lose its race: an operation ends with its own last completion, never with the cancel's.
-//! * Connected sockets are left blocking, since the ring gives up at once on a non-blocking one; the
-//!   direct calls ask not to wait each time, and `sendfile(2)`, which has no such flag, gets a moment of
-//!   it (`send_file.rs`). They are this process's alone. Listeners are not, and stay non-blocking (`accept.rs`).
+//! * A receive that finds no buffer has ended: it queues until there is one (`receive.rs`).
+//! * Any completion of a multishot operation may be its last: `IORING_CQE_F_MORE` is checked each
+//!   time.
+//! * A cancel may lose the race: an operation ends with its own last completion, never with that of
+//!   the cancel.
+//! * Connected sockets are blocking, since the ring fails at once with `EAGAIN` on a non-blocking
+//!   one. Direct calls pass `MSG_DONTWAIT`; `sendfile(2)` has no such flag, so the socket is
+//!   non-blocking while it runs (`send_file.rs`). This process alone uses connected sockets.
+//!   Listeners may be shared, and stay non-blocking (`accept.rs`).
 
 mod accept;
 mod buffer_ring;
@@ -73,27 +76,27 @@ use super::{
 use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
 
-/// How a [`Uring`] is made.
+/// Configuration of a [`Uring`].
 #[derive(Clone, Debug)]
 pub struct UringConfig {
     /// The receive buffers.
     pub pool: PoolConfig,
-    /// The threads for what must not hold up the loop; shared by all drivers of a process.
+    /// The threads for work that would block the loop. All drivers of a process share them.
     pub offload: Offload,
-    /// Optional features not to use even where the kernel has them.
+    /// Optional features to leave unused even where the kernel has them.
     pub off: FeatureSet,
-    /// How large the rings are.
+    /// Sizes of the rings.
     pub size: RingSize,
 }
 
 impl UringConfig {
-    /// Sizes that suit a server.
+    /// The configuration for a server: the largest rings, all features.
     pub fn new(pool: PoolConfig) -> Self {
         Self { pool, offload: Offload::default(), off: FeatureSet::NONE, size: RingSize::FULL }
     }
 }
 
-/// The driver. See the module's page.
+/// The io_uring driver; the module's documentation describes it.
 #[derive(Debug)]
 pub struct Uring {
     ring: Ring,
@@ -102,7 +105,8 @@ pub struct Uring {
     small: Option<BufferRing>,
     large: Option<BufferRing>,
     waker: Waker,
-    /// The waker of the offload threads, apart from the other so that only real messages are `woken`.
+    /// The waker of the offload threads. It is separate so that [`Turn::woken`] means a message of
+    /// another thread.
     offload_waker: Waker,
     offload: OffloadClient<OffloadResult>,
     sockets: Table<SocketState>,
@@ -110,13 +114,13 @@ pub struct Uring {
     files: Table<Arc<OwnedFd>>,
     in_flight: InFlight,
     spare_sends: SpareSends,
-    /// Operations that can go on without waiting.
+    /// Operations that can continue at once.
     ready: VecDeque<OpId>,
-    /// Receives that wait for a buffer, first come, first served.
+    /// Receives that wait for a buffer, in order.
     starving: VecDeque<OpId>,
-    /// Receives of bulk that are submitted a few at a time, first come, first served.
+    /// Receives into large buffers, which are submitted a few at a time, in order.
     queued_receives: VecDeque<OpId>,
-    /// Receives that were paused lately, and after how many system calls that was.
+    /// Receives that were paused recently, with the count of system calls at that moment.
     parked: VecDeque<(OpId, u64)>,
     paused: Paused,
     unix_connect_retries: UnixConnectRetries,
@@ -127,7 +131,7 @@ pub struct Uring {
     counters: Counters,
 }
 
-/// A socket as this driver sees it.
+/// The state of one socket.
 #[derive(Debug)]
 struct SocketState {
     socket: OwnedFd,
@@ -136,7 +140,8 @@ struct SocketState {
     sending: Option<OpId>,
 }
 
-/// User data of entries that belong to no operation: an index that no operation has, and what they are for.
+/// User data of entries that belong to no operation: an index that no operation has, and the
+/// entry's purpose.
 const INTERNAL: u64 = u32::MAX as u64;
 const WAKER: u64 = INTERNAL | 1 << 32;
 const OFFLOAD_WAKER: u64 = INTERNAL | 2 << 32;
@@ -145,20 +150,20 @@ const CANCEL: u64 = INTERNAL | 3 << 32;
 const SMALL_GROUP: u16 = 0;
 const LARGE_GROUP: u16 = 1;
 
-/// How much of the rings of buffers is used at first. What was received goes round these buffers, so few
-/// of them are more likely to be in the processor's cache.
+/// Buffers in the buffer rings at first. The kernel uses the buffers of a ring in turn, so a small
+/// number of them is more likely to stay in the processor's cache.
 const SMALL_TARGET: u16 = 128;
 const LARGE_TARGET: u16 = 8;
 
-/// How long dropping a driver waits for the kernel to let go of its memory.
+/// How long dropping a driver waits for the kernel to stop using its memory.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Uring {
-    /// A driver with nothing to do. To be made on the thread that will use it. Memory that others are about to give back is
-    /// waited for, one second at most.
+    /// Creates a driver with no sockets and no operations, on the thread that will use it. If
+    /// locked memory is short, retries for one second: the kernel frees closed rings with a delay.
     ///
     /// # Errors
-    /// The kernel grants no ring, or a limit was reached.
+    /// The kernel does not create a ring, or a limit was reached.
     pub fn new(config: UringConfig) -> io::Result<Self> {
         let wanted = FeatureSet::ALL.minus(config.off);
         let Rings { ring, small, large } = Rings::patiently(config.size, wanted, kernel_features().minus(config.off))?;
@@ -262,12 +267,13 @@ impl Driver for Uring {
 
 impl KernelDriver for Uring {
     fn adopt(&mut self, socket: OwnedFd) -> Socket {
-        // A listener may be shared with other processes, which rely on its not waiting; the ring copes (`accept.rs`).
+        // Other processes may share a listener and rely on `O_NONBLOCK`; `accept.rs` works with
+        // that.
         let is_listener = sys::is_listener(socket.as_fd());
         let set = if is_listener { sys::set_nonblocking } else { sys::set_blocking };
         if let Err(error) = set(socket.as_fd()) {
-            // The ring's operations on it will fail at once instead of waiting, and say so.
-            tracing::error!(%error, is_listener, "cannot set whether calls on an adopted socket wait");
+            // The ring's operations on it will fail at once instead of waiting.
+            tracing::error!(%error, is_listener, "cannot set or clear O_NONBLOCK on an adopted socket");
         }
         self.insert(socket)
     }
@@ -277,7 +283,7 @@ impl KernelDriver for Uring {
     }
 }
 
-/// Taking operations on.
+/// Starting and cancelling operations.
 impl Uring {
     fn start(&mut self, id: OpId, op: Op) {
         match op {
@@ -317,17 +323,17 @@ impl Uring {
     fn cancel(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         if matches!(op_state.work, Work::SendFile(_)) && !op_state.is_in_kernel {
-            // It may have come with this very turn, and is to be tried once (promise 4).
+            // It may have been submitted in this turn, and must be tried once (guarantee 4).
             self.serve_send_file(id);
         }
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         if matches!(op_state.work, Work::Close { .. }) {
-            // It ends soon by itself, and a close that the kernel gave up would leave the descriptor open.
+            // It ends soon anyway, and a cancelled close would leave the descriptor open.
             return;
         }
         op_state.is_cancelled = true;
         if let Work::Offloaded(handle) = &op_state.work {
-            // If it runs already, its result is dropped when it comes.
+            // If it is running already, its result is dropped.
             self.offload.cancel(**handle);
             self.finish(id, Outcome::Cancelled);
         } else if op_state.is_in_kernel {
@@ -342,14 +348,16 @@ impl Uring {
         }
     }
 
-    /// Has the kernel end an operation's entry soon, whatever is to become of the operation.
+    /// Asks the kernel to end an operation's entry; whether the operation ends or continues is
+    /// decided when it has.
     fn cancel_entry(&mut self, id: OpId) {
         let entry = opcode::AsyncCancel::new(id.to_bits()).build().user_data(CANCEL);
         // SAFETY: the entry points to nothing.
         unsafe { self.push(entry) };
     }
 
-    /// A machine broke promise 6, or named what it had closed: our own bug, so debug builds stop.
+    /// A state machine broke guarantee 6, or used a name that it had closed. That is a bug in xps,
+    /// so debug builds panic.
     fn reject(&mut self, id: OpId, errno: i32) {
         debug_assert!(false, "operation {id} breaks the contract: {}", Fault::Os(errno));
         tracing::error!(op = %id, errno, "operation breaks the driver's contract");
@@ -362,7 +370,7 @@ impl Uring {
     }
 }
 
-/// Entries and outcomes.
+/// Submitting entries and ending operations.
 impl Uring {
     /// Queues an entry that belongs to no operation.
     ///
@@ -370,21 +378,21 @@ impl Uring {
     /// As [`Ring::push`].
     unsafe fn push(&mut self, entry: squeue::Entry) {
         self.counters.submissions += 1;
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.ring.push(entry) };
     }
 
-    /// Queues the entry of an operation, which must have a flight and no other entry.
+    /// Queues the entry of an operation that is in flight and has no other entry.
     ///
     /// # Safety
-    /// As [`Ring::push`]; what the operation's flight owns stays where it is until then.
+    /// As [`Ring::push`]: what the operation's state owns is not moved until then.
     unsafe fn submit(&mut self, id: OpId, entry: squeue::Entry) {
         self.in_flight.enter_kernel(id);
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.push(entry.user_data(id.to_bits())) };
     }
 
-    /// Ends an operation that has a flight.
+    /// Ends an operation in flight.
     fn finish(&mut self, id: OpId, outcome: Outcome) {
         debug_assert!(outcome.is_final(), "{outcome:?} is not final");
         if let Some(op_state) = self.in_flight.remove(id) {
@@ -429,7 +437,7 @@ impl Uring {
         self.outbox.push_back(Completion { id, outcome });
     }
 
-    /// Has the ring tell when one of the two wakers is used.
+    /// Arms a poll for one of the two wakers.
     fn watch(&mut self, which: u64) {
         let waker = if which == WAKER { &self.waker } else { &self.offload_waker };
         let entry = opcode::PollAdd::new(types::Fd(waker.descriptor().as_raw_fd()), libc::POLLIN as u32).build();
@@ -438,9 +446,9 @@ impl Uring {
     }
 }
 
-/// The turn's parts.
+/// The parts of a turn.
 impl Uring {
-    /// Whether there is something to do at once, so that the next system call must not wait.
+    /// Whether there is work to do at once, so that the next system call must not wait.
     fn has_work(&mut self) -> bool {
         !self.outbox.is_empty()
             || !self.ready.is_empty()
@@ -464,7 +472,8 @@ impl Uring {
         Ok(())
     }
 
-    /// When something is to be tried again of which no event tells.
+    /// When to retry operations that get no completion: paused accepts, connects over unix sockets,
+    /// flushes.
     fn next_retry(&self) -> Option<Time> {
         Time::earliest(Time::earliest(self.paused.until(), self.unix_connect_retries.until()), self.flushes.until())
     }
@@ -481,7 +490,7 @@ impl Uring {
 
     fn reap(&mut self) {
         let mut reaped = std::mem::take(&mut self.reaped);
-        // What a turn could not hand out is not heaped up further.
+        // If a turn could not hand out everything, only as much is reaped as fits into the next.
         self.ring.reap(TURN_COMPLETIONS_MAX.saturating_sub(self.outbox.len()), &mut reaped);
         for entry in reaped.drain(..) {
             self.on_completion(&entry);
@@ -500,7 +509,7 @@ impl Uring {
                 self.collect_results();
                 self.watch(OFFLOAD_WAKER);
             }
-            // Found, not found or too late: the operation's own completion tells.
+            // Found, not found or too late: the operation's own completion decides.
             CANCEL => {}
             bits => self.on_operation(OpId::from_bits(bits), entry.result(), entry.flags()),
         }
@@ -512,7 +521,7 @@ impl Uring {
         }
         let Some(op_state) = self.in_flight.get_mut(id) else {
             debug_assert!(false, "a completion for {id}, which has ended: {result}");
-            tracing::error!(op = %id, result, "a completion of an operation that has ended");
+            tracing::error!(op = %id, result, "completion of an operation that has already ended");
             return;
         };
         match &op_state.work {
@@ -535,7 +544,7 @@ impl Uring {
         }
     }
 
-    /// One round over what can go on without waiting.
+    /// Goes over the ready list once.
     fn serve_ready(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { return };
@@ -545,9 +554,9 @@ impl Uring {
 }
 
 impl Drop for Uring {
-    /// The kernel may write to buffers and read from chains until the last completion; so everything is cancelled
-    /// and waited for.
-    #[expect(clippy::mem_forget, reason = "what the kernel may still write to must not be freed")]
+    /// The kernel may write to buffers and read from chains until the last completion, so
+    /// everything is cancelled and reaped.
+    #[expect(clippy::mem_forget, reason = "memory that the kernel may still write to must not be freed")]
     fn drop(&mut self) {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build().user_data(CANCEL);
         // SAFETY: the entry points to nothing.
@@ -564,14 +573,17 @@ impl Drop for Uring {
             }
         }
         if self.in_flight.in_kernel() > 0 {
-            tracing::error!(operations = self.in_flight.in_kernel(), "the kernel does not let go: memory is leaked");
+            tracing::error!(
+                operations = self.in_flight.in_kernel(),
+                "operations did not end in time: leaking their memory"
+            );
             std::mem::forget(std::mem::take(&mut self.in_flight));
             std::mem::forget(self.pool.clone());
             return;
         }
         for buffers in [self.small.take(), self.large.take()].into_iter().flatten() {
             if let Err(error) = buffers.close(&self.ring.submitter(), &self.pool) {
-                tracing::error!(%error, "a buffer ring cannot be unregistered: memory is leaked");
+                tracing::error!(%error, "cannot unregister a buffer ring: leaking its memory");
                 std::mem::forget(self.pool.clone());
             }
         }
@@ -579,7 +591,7 @@ impl Drop for Uring {
 }
 
 impl Uring {
-    /// A last completion after which nothing is started any more.
+    /// A completion during drop: frees what it carries and starts nothing.
     fn on_last_completion(&mut self, id: OpId, result: i32, flags: u32) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         match &op_state.work {

@@ -1,4 +1,4 @@
-//! `Accept`: connections as they arrive, and the pause when a limit is reached.
+//! `Accept`: accepts connections, and pauses when a limit is reached.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, OpId, Outcome, Socket, Time, shortage, sys};
 use crate::table::Key;
 
-/// So many connections one listener may deliver before the other sockets get their turn.
+/// Connections that one listener accepts before other sockets are served.
 const ACCEPTS_MAX: usize = 128;
 
-/// How long accepting pauses after it ran into a limit, unless a descriptor is closed before.
+/// How long accepting pauses after it hit a limit. Closing a descriptor ends the pause early.
 ///
-/// The limit may be the machine's, and then nothing here tells when it is over.
+/// The limit may be system-wide; then the end of the shortage is not reported to this process.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listeners that wait for descriptors or memory.
@@ -24,14 +24,14 @@ pub(super) struct PausedListeners {
 }
 
 impl PausedListeners {
-    /// When to try again, if any waits.
+    /// When to retry; `None` if no listener is paused.
     pub(super) const fn until(&self) -> Option<Time> {
         self.until
     }
 }
 
 impl Epoll {
-    /// Accepts until nobody is left, the quota is spent, or a limit is reached.
+    /// Accepts until the backlog is empty, the quota is spent, or a limit is reached.
     pub(super) fn accept(&mut self, key: Key, id: OpId) -> Next {
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = self.sockets.get_mut(key) else { return Next::Wait };
@@ -55,7 +55,7 @@ impl Epoll {
                             }
                             continue;
                         }
-                        // The user's limit of watches, or memory: the peer sees a close.
+                        // The per-user limit of epoll watches, or memory. The connection is closed.
                         Err(error) => {
                             drop(self.sockets.remove(accepted));
                             error
@@ -71,7 +71,7 @@ impl Epoll {
                 }
                 return Next::Wait;
             }
-            tracing::debug!(listener = %key, %error, "a connection could not be accepted");
+            tracing::debug!(listener = %key, %error, "cannot accept a connection");
             match errno::of_accept(code) {
                 Kind::Connection if !self.is_one_failure_too_many(key) => {}
                 Kind::Connection | Kind::Moment => {
@@ -90,7 +90,7 @@ impl Epoll {
         Next::Again
     }
 
-    /// Counts a connection, and says whether it was the last one that was wanted.
+    /// Counts a connection. Returns whether it was the last one requested.
     fn is_enough(&mut self, key: Key) -> bool {
         let Some(Input::Accept { left, failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input)
         else {
@@ -101,7 +101,8 @@ impl Epoll {
         *left == 0
     }
 
-    /// Counts a connection that had failed before it was accepted.
+    /// Counts a connection that failed before it was accepted. Returns whether too many failed in a
+    /// row.
     fn is_one_failure_too_many(&mut self, key: Key) -> bool {
         let Some(Input::Accept { failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) else {
             return true;
@@ -120,12 +121,12 @@ impl Epoll {
         self.paused.until = Some(self.now() + PAUSE);
     }
 
-    /// Lets every paused listener try again.
+    /// Retries all paused listeners.
     pub(super) fn resume_listeners(&mut self) {
         self.paused.until = None;
         for key in std::mem::take(&mut self.paused.listeners) {
             let Some(listener) = self.sockets.get_mut(key) else { continue };
-            // It may have been cancelled, and even asked to accept again.
+            // The accept may have been cancelled, and another one started.
             if let Input::Accept { paused, .. } = &mut listener.input {
                 *paused = false;
                 self.queue(key);
@@ -133,7 +134,7 @@ impl Epoll {
         }
     }
 
-    /// A descriptor is free again: those who wait for one may try.
+    /// A descriptor was closed: paused listeners retry.
     pub(super) fn on_descriptor_closed(&mut self) {
         if self.paused.until.is_some() {
             self.resume_listeners();

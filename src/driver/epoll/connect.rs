@@ -1,4 +1,4 @@
-//! `Connect`: started at once, over when the socket turns writable.
+//! `Connect`: starts at once and ends when the socket becomes writable.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ impl Epoll {
         self.notsent_lowat.bound(state.descriptor(), self.sockets.len());
         let poller = &self.poller;
         let mut registered = Ok(());
-        // Only now: epoll would report a socket that was never told to connect as hung up.
+        // Registered only now: epoll reports a socket without a connect as hung up (`EPOLLHUP`).
         let key = self.sockets.insert_with(|key| {
             registered = poller.add(state.descriptor(), key);
             state
@@ -40,10 +40,10 @@ impl Epoll {
         }
     }
 
-    /// Lets those try again who found a backlog full a while ago.
+    /// Retries connects over unix sockets whose server had a full backlog.
     pub(super) fn retry_connects(&mut self, now: Time) {
         for (id, address) in self.unix_connect_retries.take_due(now) {
-            // It may have been cancelled meanwhile.
+            // It may have been cancelled in the meantime.
             if self.outbox.location_of(id) == Some(Location::UnixConnectRetry) {
                 self.outbox.leave(id);
                 self.start_connect(id, address);

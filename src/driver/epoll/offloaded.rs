@@ -1,4 +1,4 @@
-//! `Resolve` and `Open`, and everything else whose answer comes from another thread.
+//! Operations that run on another thread: `Resolve`, `Open` and others that may block.
 
 use std::ffi::CString;
 use std::io;
@@ -51,7 +51,8 @@ impl Epoll {
         self.offloaded(id, handle);
     }
 
-    /// Reads at once what the page cache has, unless it is much; the rest, from the beginning, off the loop.
+    /// Reads at once if the page cache has the whole range and it is small. Otherwise an offload
+    /// thread reads it, from the beginning.
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
         let mut bytes = vec![0; length];
@@ -109,7 +110,8 @@ impl Epoll {
         self.outbox.push(id, outcome);
     }
 
-    /// Notes where an operation waits for its answer; one that found no place there has failed.
+    /// Records that an operation waits for an offload thread. If the threads did not take it, it
+    /// fails.
     fn offloaded(&mut self, id: OpId, handle: Result<TaskHandle, Fault>) {
         self.counters.submissions += 1;
         match handle {
@@ -118,7 +120,7 @@ impl Epoll {
         }
     }
 
-    /// Takes what the threads have ready.
+    /// Collects finished results from the offload threads.
     pub(super) fn collect_results(&mut self) {
         for OffloadResult { id, result } in self.offload.results() {
             match (result, self.outbox.location_of(id)) {

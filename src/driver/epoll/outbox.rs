@@ -1,7 +1,7 @@
-//! Outcomes on their way out, and where each operation in flight is to be found.
+//! The queue of outcomes, and the location of each operation in flight.
 //!
-//! The two are one thing because promise 1 ties them: an operation is forgotten in the moment
-//! its final outcome is written down.
+//! One type holds both because of guarantee 1: an operation is forgotten at the moment its final
+//! outcome is queued.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::driver::offload::TaskHandle;
 use crate::driver::{Completion, OpId, Outcome};
 use crate::table::Key;
 
-/// Where an operation in flight lives.
+/// Where an operation in flight is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Location {
     /// In the receiving direction of this socket.
@@ -18,7 +18,7 @@ pub(super) enum Location {
     Output(Key),
     /// On another thread, or in the queue for one.
     Offloaded(TaskHandle),
-    /// Among the connects that wait for room in a backlog.
+    /// Among the connects that wait because the server's backlog is full.
     UnixConnectRetry,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Notes where an operation lives until [`Outbox::finish`].
+    /// Records where an operation is kept until [`Outbox::finish`].
     pub(super) fn enter(&mut self, id: OpId, location: Location) {
         if self.in_flight.len() <= id.index() {
             self.in_flight.resize(id.index() + 1, None);
@@ -39,7 +39,7 @@ impl Outbox {
         self.in_flight[id.index()] = Some((id, location));
     }
 
-    /// Where an operation lives; `None` if it has ended, or never needed a place.
+    /// Where an operation is kept; `None` if it has ended, or completed at once.
     pub(super) fn location_of(&self, id: OpId) -> Option<Location> {
         match self.in_flight.get(id.index()) {
             Some(Some((owner, location))) if *owner == id => Some(*location),
@@ -47,24 +47,27 @@ impl Outbox {
         }
     }
 
-    /// Forgets the place of an operation that is about to get another one, or to end.
+    /// Removes the location of an operation, which is about to get another one, or to end.
     pub(super) fn leave(&mut self, id: OpId) {
-        debug_assert!(self.location_of(id).is_some(), "operation {id} has no place to leave");
+        debug_assert!(self.location_of(id).is_some(), "operation {id} has no location to remove");
         if let Some(entry) = self.in_flight.get_mut(id.index()) {
             *entry = None;
         }
     }
 
-    /// Ends an operation that has a place.
+    /// Ends an operation that has a location.
     pub(super) fn finish(&mut self, id: OpId, outcome: Outcome) {
         debug_assert!(outcome.is_final() && self.location_of(id).is_some(), "operation {id} ends twice");
         self.leave(id);
         self.push(id, outcome);
     }
 
-    /// Adds an outcome that is not final, or the final one of an operation that never had a place.
+    /// Queues an outcome that is not final, or the final one of an operation without a location.
     pub(super) fn push(&mut self, id: OpId, outcome: Outcome) {
-        debug_assert!(!outcome.is_final() || self.location_of(id).is_none(), "operation {id} ends but keeps its place");
+        debug_assert!(
+            !outcome.is_final() || self.location_of(id).is_none(),
+            "operation {id} ends but keeps its location"
+        );
         self.completions.push_back(Completion { id, outcome });
     }
 

@@ -1,4 +1,4 @@
-//! The epoll instance: registration, waiting, and what an event says.
+//! The epoll instance: registration, waiting, and decoding of events.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,18 +7,19 @@ use std::time::Duration;
 use crate::driver::sys;
 use crate::table::Key;
 
-/// What the event of the driver's waker carries; no table grows up to such an index.
+/// Event data of the driver's waker. No table has an index this large.
 pub(super) const WAKER: u64 = u64::MAX;
 
-/// What the event of the offload threads' bell carries.
+/// Event data of the offload threads' waker.
 pub(super) const OFFLOAD_WAKER: u64 = u64::MAX - 1;
 
-/// The most events one wait fetches; the rest comes with the next.
+/// Events that one wait fetches. More are fetched by the next.
 const EVENTS_MAX: usize = 1024;
 
-/// Everything that can be told of a socket, told once for each change.
+/// All events of a socket, edge-triggered.
 ///
-/// `EPOLLPRI`: urgent data interrupts a receive, so that a short one says nothing (tcp(7)).
+/// `EPOLLPRI`: urgent data interrupts a receive, so a short read does not mean that the socket is
+/// empty (tcp(7)).
 const SOCKET_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET;
 
 pub(super) struct Poller {
@@ -28,14 +29,14 @@ pub(super) struct Poller {
     milliseconds_only: bool,
 }
 
-/// What an event says.
+/// A decoded event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readiness {
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// An end, an error or urgent data.
+    /// End of input, an error or urgent data.
     pub(super) exceptional: bool,
-    /// An error, or the end of both halves.
+    /// An error, or both directions are closed.
     pub(super) over: bool,
 }
 
@@ -43,18 +44,18 @@ impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let fd = sys::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         Ok(Self { epoll, events, milliseconds_only: false })
     }
 
-    /// Registers a socket for good. What is ready already will be the first event.
+    /// Registers a socket until it is closed. If it is ready already, there is an event for that.
     pub(super) fn add(&self, socket: BorrowedFd<'_>, key: Key) -> io::Result<()> {
         self.register(socket, SOCKET_EVENTS, u64::from(key.generation()) << 32 | u64::from(key.index()))
     }
 
-    /// Registers an eventfd; an event for each use, until it is cleared.
+    /// Registers an eventfd, level-triggered: each wait reports it until it is cleared.
     pub(super) fn add_waker(&self, waker: BorrowedFd<'_>, data: u64) -> io::Result<()> {
         self.register(waker, libc::EPOLLIN, data)
     }
@@ -68,7 +69,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Takes a socket's registration back. One that has none is left alone.
+    /// Removes a socket's registration. A socket without one is ignored.
     pub(super) fn remove(&self, socket: BorrowedFd<'_>) {
         // SAFETY: removing takes no event, and null is allowed for it (since Linux 2.6.9).
         unsafe {
@@ -76,8 +77,8 @@ impl Poller {
         }
     }
 
-    /// Waits for events, at most `timeout` (`None`: no limit); returns how many there are, to be had
-    /// from [`Poller::event`]. A signal ends the wait with none.
+    /// Waits for events, at most `timeout` (`None`: no limit). Returns how many there are for
+    /// [`Poller::event`]. A signal ends the wait with zero events.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let result = match timeout {
             Some(timeout) if !timeout.is_zero() && !self.milliseconds_only => self.wait_ns(timeout),
@@ -96,7 +97,7 @@ impl Poller {
         }
     }
 
-    /// An event of the last wait: what was registered, and what it says.
+    /// An event of the last wait: the data that was registered, and the readiness.
     pub(super) fn event(&self, index: usize) -> (u64, Readiness) {
         let event = self.events[index];
         let has = |flags: i32| event.events & flags as u32 != 0;
@@ -113,7 +114,7 @@ impl Poller {
 
     fn wait_ns(&mut self, timeout: Duration) -> io::Result<usize> {
         let timeout = libc::timespec {
-            // Its type differs between C libraries; after 68 years it may wake up for nothing.
+            // The type differs between C libraries. A wait is cut at 68 years, which is harmless.
             tv_sec: timeout.as_secs().min(i32::MAX as u64) as _,
             tv_nsec: timeout.subsec_nanos().into(),
         };
@@ -134,7 +135,7 @@ impl Poller {
     }
 
     fn wait_ms(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        // Rounded up: waking too early would only mean waiting again, many times over.
+        // Rounded up: waking early would mean waiting again, many times.
         let timeout =
             timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
         // SAFETY: the events are a live exclusive slice of this length.

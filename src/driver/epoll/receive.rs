@@ -1,4 +1,4 @@
-//! `Recv`: bytes into pool buffers, as they come.
+//! `Recv`: receives into pool buffers when the socket is readable.
 
 use std::io;
 
@@ -7,12 +7,13 @@ use crate::buffer::{Buffer, Pool, SizeClass};
 use crate::driver::{Fault, OpId, Outcome, shortage, sys};
 use crate::table::Key;
 
-/// What one socket may receive before the others get their turn.
+/// Receive calls for one socket before other sockets are served.
 const READS_MAX: usize = 16;
 
 impl Epoll {
-    /// Receives until nothing is left, the quota is spent, or no buffer is free. While buffers are scarce, it is one small
-    /// buffer a turn: what a connection may hold is for the machines to say, after each.
+    /// Receives until the socket is empty, the quota is spent, or no buffer is free. While buffers
+    /// are scarce, a socket gets one small buffer a turn, because the state machine decides after
+    /// each how much its connection may hold.
     pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let mut bytes = 0;
@@ -68,7 +69,7 @@ impl Epoll {
         Next::Again
     }
 
-    /// It goes on in another turn, when a buffer is free.
+    /// The socket waits for a free buffer, at the earliest until the next turn.
     fn wait_in_line(&mut self, key: Key) -> Next {
         if let Some(state) = self.sockets.get_mut(key) {
             state.starving = true;
@@ -77,7 +78,7 @@ impl Epoll {
         Next::Wait
     }
 
-    /// Pauses a receive, or has it go on.
+    /// Pauses or resumes a receive.
     pub(super) fn set_paused(&mut self, id: OpId, is_paused: bool) {
         let Some(Location::Input(key)) = self.outbox.location_of(id) else { return };
         if let Some(state) = self.sockets.get_mut(key)
@@ -88,7 +89,7 @@ impl Epoll {
         }
     }
 
-    /// Tells a paused receive of an error, once: asking for it clears it.
+    /// Reports a connection error to a paused receive, once: reading the error clears it.
     pub(super) fn report_broken(&mut self, key: Key) -> Next {
         if let Some(state) = self.sockets.get_mut(key)
             && let Input::Recv { id, .. } = state.input
@@ -101,10 +102,10 @@ impl Epoll {
         Next::Wait
     }
 
-    /// Serves those who wait for a buffer, as long as there are buffers.
+    /// Serves sockets that wait for a buffer, while there are buffers.
     ///
-    /// Buffers come back only between turns (a machine drops one) or with a completion (a send ends),
-    /// and a turn with completions ends: so looking once a turn misses none.
+    /// Buffers are freed between turns (a state machine drops one) or with a completion (a send
+    /// ends), and a turn with completions ends. So checking once a turn misses none.
     pub(super) fn feed_starving(&mut self) {
         for _ in 0..self.starving.len() {
             let Some(probe) = self.pool.take(SizeClass::Small) else { return };
@@ -120,8 +121,8 @@ impl Epoll {
     }
 }
 
-/// One receive into a buffer of the wanted size, or a small one if there is none to spare; `None` if there is
-/// no buffer at all.
+/// One receive into a buffer of the size that suits the socket, or a small one if none of that size
+/// is free. `None`: no buffer is free.
 fn receive_once(pool: &Pool, state: &SocketState) -> Option<io::Result<Buffer>> {
     let fill = |memory: &mut [u8]| sys::recv(state.descriptor(), memory);
     match state.recv_size.class() {

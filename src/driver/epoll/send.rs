@@ -1,4 +1,4 @@
-//! `Send`: a chain of chunks, gathered into as few calls as the socket's buffer allows.
+//! `Send`: sends a chain of chunks in as few system calls as the socket's buffer allows.
 
 use std::io;
 
@@ -8,14 +8,14 @@ use crate::driver::sys::{self, GATHER_MAX};
 use crate::driver::{Fault, OpId, Outcome};
 use crate::table::Key;
 
-/// What one socket may send before the others get their turn.
+/// Bytes that one socket sends before other sockets are served.
 const SEND_BYTES_MAX: usize = 512 << 10;
 
-/// So many calls are made for that at most, however small the chunks.
+/// System calls that send these bytes, at most: chunks may be small.
 const CALLS_MAX: usize = 16;
 
 impl Epoll {
-    /// Sends until all is gone, the socket is full or the quota is spent.
+    /// Sends until all bytes are sent, the socket's buffer is full or the quota is spent.
     pub(super) fn send(&mut self, key: Key, id: OpId) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let Output::Send { chain, .. } = &mut state.output else { return Next::Wait };
@@ -33,7 +33,7 @@ impl Epoll {
                     let is_short = count < gathered_bytes(&chain);
                     chain.advance(count);
                     if is_short {
-                        // The socket's buffer is full, and the kernel owes an edge (epoll(7)).
+                        // The socket's buffer is full: an edge will follow (epoll(7)).
                         self.counters.short_sends += 1;
                         state.writable = false;
                         next = Next::Wait;
@@ -70,7 +70,7 @@ impl Epoll {
     }
 }
 
-/// How many bytes one call takes at most.
+/// Bytes that one call sends at most.
 fn gathered_bytes(chain: &Chain) -> usize {
     if chain.chunks().len() <= GATHER_MAX {
         return chain.len();

@@ -1,12 +1,12 @@
-//! `SendFile`: `sendfile(2)` from the page cache, never from a disk that the loop would wait for.
+//! `SendFile`: `sendfile(2)` from the page cache, so that the loop does not wait for the disk.
 //!
-//! Before a piece is sent, the page cache is asked for it with reads that do not wait. If something
-//! is missing, a thread off the loop reads the piece, which brings it into the cache, and the socket
-//! waits meanwhile. The cache is asked at intervals, not for each page: what the kernel evicts between
-//! two probes is a read that the loop waits for after all; rare, and bounded by one piece.
+//! Before a piece is sent, the driver probes the page cache with reads that do not wait. If a page
+//! is missing, an offload thread reads the piece, which brings it into the cache, and the socket
+//! waits until then. The cache is probed once a piece, not once a page: if the kernel evicts a page
+//! between two probes, the loop does wait for the disk. That is rare, and bounded by one piece.
 //!
-//! The call has no `MSG_NOSIGNAL`. A peer that went away is `EPIPE` because Rust programs ignore
-//! `SIGPIPE` from their start.
+//! `sendfile(2)` has no `MSG_NOSIGNAL`. Sending to a peer that has closed returns `EPIPE`, because
+//! Rust programs ignore `SIGPIPE` from the start.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,25 +19,25 @@ use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
-/// What one socket may send of a file before the others get their turn.
+/// Bytes of a file that one socket sends before other sockets are served.
 const PIECE_BYTES_MAX: u64 = 512 << 10;
 
-/// So many calls are made for that at most.
+/// System calls that send these bytes, at most.
 const CALLS_MAX: usize = 8;
 
-/// What is left of a file to send.
+/// A `SendFile` in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {
     id: OpId,
-    /// Bytes that go before the file's.
+    /// Bytes to send before those of the file.
     head: Chain,
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
     way: Way,
-    /// The file is believed to be in the page cache up to here.
+    /// The page cache had the file up to this offset when it was probed.
     cached_until: u64,
-    /// A thread is reading the next piece, or will.
+    /// The task of an offload thread that reads the next piece.
     warming: Option<TaskHandle>,
 }
 
@@ -46,7 +46,7 @@ impl Transfer {
         self.warming
     }
 
-    /// The bytes to be sent next, as a range: where it ends.
+    /// Where the next piece ends.
     fn piece_end(&self) -> u64 {
         self.offset.saturating_add(self.left.min(PIECE_BYTES_MAX))
     }
@@ -63,7 +63,7 @@ impl Epoll {
     ) {
         debug_assert!(length > 0, "an empty send of a file on {socket:?}");
         let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
-        // The kernel counts in signed offsets and would refuse the whole with EINVAL.
+        // The kernel's offsets are signed: the call would fail with EINVAL.
         if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
             return self.outbox.push(id, Outcome::Failed(Fault::FileTruncated));
         }
@@ -73,7 +73,8 @@ impl Epoll {
         self.start_output(id, socket, Output::SendFile(Box::new(transfer)));
     }
 
-    /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
+    /// Sends until all bytes are sent, the socket's buffer is full, the quota is spent or the page
+    /// cache misses.
     pub(super) fn send_file(&mut self, key: Key) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let Output::SendFile(mut transfer) = std::mem::take(&mut state.output) else { return Next::Wait };
@@ -107,7 +108,8 @@ impl Epoll {
                 if !is_range_cached(transfer.file.as_fd(), transfer.offset, end) {
                     let (file, offset) = (Arc::clone(&transfer.file), transfer.offset);
                     let handle = self.offload.warm(id, file, (offset, end));
-                    // Where no thread is to be had, the loop waits for the disk: better than to break off.
+                    // If no thread takes the task, the loop waits for the disk: better than to fail
+                    // the transfer.
                     if let Ok(handle) = handle {
                         transfer.warming = Some(handle);
                         next = Next::Wait;
@@ -125,7 +127,8 @@ impl Epoll {
                     break;
                 }
                 Ok(count) => {
-                    // A short one may be due to the file's pages; only EAGAIN says the socket is full.
+                    // A short count may come from the file's pages; only EAGAIN means that the
+                    // socket is full.
                     self.counters.short_sends += u64::from((count as u64) < length);
                     transfer.offset += count as u64;
                     transfer.left -= count as u64;
@@ -158,8 +161,8 @@ impl Epoll {
         Next::Wait
     }
 
-    /// A piece was read: it is sent without asking again, or a cache that forgets quickly would keep
-    /// the transfer from ever getting on.
+    /// A piece was read. It is sent without another probe: if the cache evicts quickly, the
+    /// transfer would never advance.
     pub(super) fn on_warmed(&mut self, key: Key, until: u64) {
         if let Some(state) = self.sockets.get_mut(key)
             && let Output::SendFile(transfer) = &mut state.output

@@ -1,4 +1,4 @@
-//! One socket as the epoll driver sees it: its descriptor, what may be ready, what is in flight.
+//! The state of one socket: its descriptor, its readiness flags, the operations in flight.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,25 +8,25 @@ use crate::buffer::Chain;
 use crate::driver::recv_size::RecvSize;
 use crate::driver::{Fault, OpId};
 
-/// A socket. At most one operation is in flight in each direction (promise 6).
+/// A socket. At most one operation is in flight in each direction (guarantee 6).
 #[derive(Debug)]
 pub(super) struct SocketState {
     socket: OwnedFd,
-    /// An attempt to receive or accept may succeed; cleared when one would have waited.
+    /// Receiving or accepting may succeed. Cleared when a call returns `EAGAIN`.
     pub(super) readable: bool,
-    /// An attempt to send may succeed; cleared when one would have waited.
+    /// Sending may succeed. Cleared when a call returns `EAGAIN`.
     pub(super) writable: bool,
-    /// A receive that fills only part of its buffer has emptied the socket, so the next edge is
-    /// still to come. Not so once an end, an error or urgent data was announced: the edge for what
-    /// follows the short read has been spent.
+    /// A short read means that the socket is empty and that the next bytes cause an edge. False
+    /// once an end of input, an error or urgent data was announced: the edge for what follows the
+    /// short read is then already consumed.
     pub(super) short_read_is_last: bool,
-    /// The kernel has announced an error, or that both halves are over.
+    /// The kernel has announced an error, or that both directions are closed.
     pub(super) is_over: bool,
-    /// It is on the driver's ready list.
+    /// It is on the ready list.
     pub(super) queued: bool,
-    /// It is on the driver's starving list.
+    /// It is on the starving list.
     pub(super) starving: bool,
-    /// epoll would not have it; every operation fails with this.
+    /// epoll did not accept the socket. Every operation on it fails with this.
     pub(super) unusable: Option<Fault>,
     pub(super) recv_size: RecvSize,
     pub(super) input: Input,
@@ -40,16 +40,16 @@ pub(super) enum Input {
     Idle,
     Accept {
         id: OpId,
-        /// So many more may come.
+        /// Connections still to accept.
         left: u32,
-        /// Connections in a row that had failed before they were accepted.
+        /// Consecutive connections that failed before they were accepted.
         failures: u32,
-        /// Waits for descriptors or memory, not for readiness.
+        /// It waits for descriptors or memory, not for readiness.
         paused: bool,
     },
     Recv {
         id: OpId,
-        /// Nothing is wanted but news of an error.
+        /// Only errors are reported.
         paused: bool,
     },
 }
@@ -64,27 +64,27 @@ pub(super) enum Output {
     },
     Send {
         id: OpId,
-        /// What the kernel has not taken yet.
+        /// The bytes that are not sent yet.
         chain: Chain,
     },
     Flush {
         id: OpId,
     },
-    /// Boxed, since most sockets never send a file and should be small.
+    /// Boxed: few sockets send a file, and this enum is part of every socket's state.
     SendFile(Box<Transfer>),
 }
 
-/// How it goes on with an operation that was tried.
+/// What an operation needs after it was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It has ended, or something will call for it: an edge, a buffer, an answer.
+    /// Nothing: it has ended, or an edge, a buffer or a result will continue it.
     Wait,
-    /// It spent its quota and could go on at once.
+    /// Another turn: it spent its quota and could continue at once.
     Again,
 }
 
 impl SocketState {
-    /// A socket on which everything is worth a try.
+    /// A socket that is assumed to be readable and writable.
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -101,7 +101,7 @@ impl SocketState {
         }
     }
 
-    /// A socket whose connect is in progress: the first edge tells that it is over.
+    /// A socket whose connect is in progress. The first edge reports that it has ended.
     pub(super) fn connecting(socket: OwnedFd, id: OpId) -> Self {
         Self { readable: false, writable: false, output: Output::Connect { id }, ..Self::new(socket) }
     }
@@ -114,7 +114,7 @@ impl SocketState {
         matches!((&self.input, &self.output), (Input::Idle, Output::Idle))
     }
 
-    /// Notes an edge; says whether an operation in flight waited for it.
+    /// Records an edge. Returns whether an operation in flight waited for it.
     pub(super) const fn on_readiness(&mut self, readiness: Readiness) -> bool {
         self.readable |= readiness.readable;
         self.writable |= readiness.writable;

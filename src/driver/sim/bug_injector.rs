@@ -1,6 +1,6 @@
-//! Plants one bug in a run, so that a test can show that it is noticed.
+//! Plants one bug in a run, so that a test can show that the bug is detected.
 //!
-//! It stands where outcomes leave the simulation. Without a plan it lets everything pass.
+//! All outcomes leave the simulation through it. Without a plan it changes nothing.
 
 use std::sync::Arc;
 
@@ -14,29 +14,29 @@ pub enum PlantedBug {
     LoseFinal,
     /// A final outcome is delivered twice.
     RepeatFinal,
-    /// Two buffers that one socket received change places.
+    /// Two buffers that one socket received are swapped.
     SwapReceived,
     /// A `Recv` stops delivering, but stays in flight.
     ForgetRearm,
-    /// A buffer is given back to the pool while it is leased.
+    /// A buffer is returned to the pool while it is leased.
     DoubleFree,
-    /// A `Flush` is over though not everything has arrived: the reset after it destroys the rest.
+    /// A `Flush` ends though not everything has arrived: the reset after it destroys the rest.
     HastyFlush,
-    /// The kernel goes on writing to a buffer that is leased.
+    /// The kernel keeps writing to a leased buffer.
     OverwriteLeased,
 }
 
-/// The plan and how far it is.
+/// The planned bug, and whether it has happened.
 #[derive(Debug, Default)]
 pub(super) struct BugInjector {
     plan: Option<(PlantedBug, u32)>,
     has_struck: bool,
-    /// The `Recv` that delivers no more.
+    /// The `Recv` that stopped delivering.
     pub deaf: Option<OpId>,
 }
 
 impl BugInjector {
-    /// Strikes at the occasion after `occasions` others.
+    /// Plans a bug for the occasion after `occasions` others.
     pub(super) fn plan(&mut self, planted_bug: PlantedBug, occasions: u32) {
         self.plan = Some((planted_bug, occasions));
     }
@@ -45,7 +45,7 @@ impl BugInjector {
         self.has_struck
     }
 
-    /// Hands an outcome on, or does its worst.
+    /// Passes an outcome on, or applies the planned bug to it.
     pub(super) fn pass(&mut self, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         if outcome.is_final() {
             if self.strikes(PlantedBug::LoseFinal) {
@@ -61,18 +61,18 @@ impl BugInjector {
         done.push(Completion { id, outcome });
     }
 
-    /// Called with each buffer that was leased just now.
+    /// Called with each buffer right after it was leased.
     pub(super) fn on_lease(&mut self, pool: &Pool, id: BufferId, length: usize) {
         if self.strikes(PlantedBug::DoubleFree) {
             pool.give_back(id);
         } else if self.strikes(PlantedBug::OverwriteLeased) {
-            // SAFETY: the buffer exists and is at least this long. No reference to its bytes lives
-            // while the driver runs: a lease lends them out only while it is borrowed.
+            // SAFETY: the buffer exists and is at least this long. A reference to its bytes borrows
+            // the lease, and no lease is borrowed while the driver runs.
             unsafe { pool.address(id).as_ptr().write_bytes(b'!', length) };
         }
     }
 
-    /// Whether this is the occasion for the planned bug.
+    /// Counts an occasion. Returns whether the planned bug happens now.
     pub(super) fn strikes(&mut self, occasion: PlantedBug) -> bool {
         match &mut self.plan {
             Some((planted_bug, 0)) if *planted_bug == occasion => {

@@ -1,28 +1,28 @@
-//! A peer that decides what to do by what it hears: the part of a script that follows a protocol.
+//! A peer that acts on what it receives: the part of a script that follows a protocol.
 //!
-//! It does not know which protocol; that is the test's.
+//! It does not know the protocol; the test implements [`Converse`].
 
 use std::fmt;
 
 use super::peers::Step;
 use super::rng::Rng;
 
-/// One side of a conversation. Each connection has its own copy, from the script.
+/// One side of a protocol. Each connection has its own copy, from the script.
 pub trait Converse: fmt::Debug {
-    /// Hears what has arrived and was not taken yet, and whether that is the end of it. `None`: it has to hear more.
-    /// Chance is the run's own, so that the conversation can be had again.
+    /// Called with the bytes that arrived and were not taken yet, and whether the input has ended.
+    /// `None`: it needs more. `rng` is that of the run, so that the run can be repeated.
     fn hear(&mut self, unread: &[u8], is_end: bool, rng: &mut Rng) -> Option<Move>;
 
-    /// The same once more.
+    /// A copy of itself.
     fn copied(&self) -> Box<dyn Converse>;
 }
 
-/// What is done about it. One that takes nothing and does nothing would be made for ever.
+/// What the peer does next. A move that takes nothing and does nothing would repeat forever.
 #[derive(Debug, Default)]
 pub struct Move {
-    /// How many of the unread bytes are dealt with.
+    /// How many of the unread bytes were consumed.
     pub taken: usize,
-    /// What is done before the next is heard.
+    /// The steps to follow before the next call.
     pub steps: Vec<Step>,
 }
 

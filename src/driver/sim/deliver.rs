@@ -1,4 +1,4 @@
-//! What happens in the world, and the outcomes that machines get of it.
+//! Carries out scheduled events, and delivers the outcomes to the state machines.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Sim {
         }
     }
 
-    /// The only way out for outcomes. A final one has taken its operation out of flight already.
+    /// All outcomes are emitted here. The operation of a final one is no longer in flight.
     fn emit(&mut self, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         let size = match &outcome {
             Outcome::Received(buffer) => buffer.len() as u64,
@@ -87,7 +87,7 @@ impl Sim {
         }
     }
 
-    /// Tells a paused receive that its connection broke, once.
+    /// Reports to a paused receive that its connection broke, once.
     fn report_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         if stream.is_told {
@@ -108,7 +108,7 @@ impl Sim {
         }
     }
 
-    /// Delivers one piece of what has arrived, or the end. True if there may be more.
+    /// Delivers one piece of the bytes that have arrived, or the end. True if there may be more.
     fn receive(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire, side) = (stream.wire, stream.side);
@@ -138,7 +138,7 @@ impl Sim {
         false
     }
 
-    /// The final outcome of a `Recv`.
+    /// Ends a `Recv`.
     fn end_recv(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.recv = None;
@@ -148,7 +148,7 @@ impl Sim {
         self.emit(id, outcome, done);
     }
 
-    /// Reads into a buffer of either size; `None` if there is none.
+    /// Reads into a buffer of either size; `None` if none is free.
     fn fill(&mut self, wire: WireId, side: Side, available: usize) -> Option<Buffer> {
         let mut classes = [SizeClass::Small, SizeClass::Large];
         if self.rng.below(4) == 0 {
@@ -157,7 +157,7 @@ impl Sim {
         let (class, buffer) = classes.into_iter().find_map(|class| Some((class, self.pool.take(class)?)))?;
         let most = available.min(self.pool.size(class));
         let length = if self.rng.chance(self.faults.short_reads) { self.rng.length(most) } else { most };
-        // SAFETY: the buffer is with this driver and of at least this length; its memory was zeroed
+        // SAFETY: this driver owns the buffer, which is at least this long; its memory was zeroed
         // when it was mapped; the reference ends before the buffer is leased.
         let memory = unsafe { std::slice::from_raw_parts_mut(self.pool.address(buffer).as_ptr(), length) };
         self.wires[wire.0].read(side, memory);
@@ -176,7 +176,7 @@ impl Sim {
         }
     }
 
-    /// Sends one piece. True if there may be room for more.
+    /// Sends one piece. True if the socket may take more.
     fn send(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire_id, side) = (stream.wire, stream.side);
@@ -241,7 +241,7 @@ impl Sim {
                 *length -= bytes.len() as u64;
                 (bytes.len(), *length)
             }
-            // It waits for its moment, not for room.
+            // A shutdown waits for its scheduled event, not for buffer space.
             Op::Shutdown { .. } | Op::Flush { .. } => return false,
             Op::Accept { .. }
             | Op::LocalAddress { .. }
@@ -271,7 +271,8 @@ impl Sim {
         left > 0
     }
 
-    /// Tells how far what was sent is. True if more of it may arrive without anybody's doing.
+    /// Reports how many of the sent bytes have arrived. True if more may arrive though the peer
+    /// reads nothing.
     fn flush(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire, side) = (&mut self.wires[stream.wire.0], stream.side);
@@ -293,7 +294,7 @@ impl Sim {
         false
     }
 
-    /// The final outcome of a `Send`, `SendFile` or `Shutdown`.
+    /// Ends a `Send`, `SendFile` or `Flush`.
     fn end_send(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.send = None;
@@ -315,7 +316,7 @@ impl Sim {
             return;
         }
         if !has_free_descriptor {
-            // Looked at again when a descriptor is closed.
+            // Tried again when a descriptor is closed.
             self.counters.accept_pauses += 1;
             return;
         }
@@ -330,7 +331,7 @@ impl Sim {
         }
     }
 
-    /// Delivers the connection that has waited longest, if there is one.
+    /// Delivers the oldest connection of the backlog, if any.
     fn accept(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
         if !self.has_free_descriptor() {
             return false;
@@ -382,7 +383,7 @@ impl Sim {
     fn on_cancel(&mut self, id: OpId, done: &mut Vec<Completion>) {
         let Some(op_state) = self.op_state(id) else { return };
         match op_state.op {
-            // A breach of contract is on its way to its error.
+            // It fails already, because of a breach of the contract or an injected fault.
             _ if op_state.doom.is_some_and(|doom| !matches!(doom, Fault::Os(libc::ETIMEDOUT) | Fault::Resolver(_))) => {
             }
             Op::Recv { socket } => self.cancel_recv(socket.0, id, done),
@@ -430,7 +431,7 @@ impl Sim {
                     self.emit(id, Outcome::Cancelled, done);
                 }
             }
-            // These end by themselves at once.
+            // These end soon anyway.
             Op::LocalAddress { .. }
             | Op::Shutdown { .. }
             | Op::Close { .. }
@@ -513,7 +514,7 @@ impl Sim {
         self.emit(id, outcome, done);
     }
 
-    /// A read or a write no longer uses the file.
+    /// A read, a write or a rename no longer uses the file.
     fn put_down(&mut self, file: crate::driver::File) {
         if let Some(open) = self.open_files.get_mut(file.0) {
             open.users = open.users.saturating_sub(1);
@@ -532,7 +533,7 @@ impl Sim {
         self.emit(id, Outcome::Done, done);
     }
 
-    /// Closes a socket. Returns how many bytes had not arrived.
+    /// Closes a socket. Returns the number of bytes that had not arrived.
     fn close(&mut self, key: Key, reset: bool) -> u64 {
         let mut lost = 0;
         match self.sockets.remove(key) {
@@ -553,7 +554,7 @@ impl Sim {
         lost
     }
 
-    /// Accepting that waited for a descriptor goes on.
+    /// A descriptor was closed: accepts that wait for one continue.
     fn descriptor_is_free(&mut self) {
         let waiting: Vec<Key> = self
             .sockets
@@ -569,5 +570,5 @@ impl Sim {
     }
 }
 
-/// Where machines that connect to their own listener come from.
+/// The peer address of state machines that connect to their own listener.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);

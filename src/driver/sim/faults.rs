@@ -1,28 +1,29 @@
-//! What may go wrong in a run, and how often.
+//! The faults that a run injects, and how often.
 
 use std::time::Duration;
 
 use super::rng::{Chance, Rng};
 use crate::buffer::PoolConfig;
 
-/// The knobs of one run. Chances are taken at each occasion: each delivery, each connection.
+/// The fault settings of one run. A chance is drawn at each occasion: each delivery, each
+/// connection.
 #[derive(Clone, Debug)]
 pub struct Faults {
     /// Received bytes are delivered in pieces of any size.
     pub short_reads: Chance,
-    /// A send gets on by pieces of any size.
+    /// The kernel takes a send in pieces of any size.
     pub short_writes: Chance,
-    /// A peer resets its connection at some moment.
+    /// A peer resets its connection at a random moment.
     pub resets: Chance,
-    /// A connect is refused, or hangs until the kernel gives up on it.
+    /// A connect is refused, or times out in the kernel.
     pub connect_failures: Chance,
     /// A connect takes up to a few seconds.
     pub connect_delays: Chance,
-    /// A name is not resolved, or takes long to.
+    /// Resolving a name fails, or takes long.
     pub resolver_failures: Chance,
-    /// A name has addresses at which nobody listens, ahead of its own.
+    /// A name has addresses without a server, ahead of its own.
     pub dead_addresses: Chance,
-    /// A peer reads in small bites with rests between them.
+    /// A peer reads small pieces with pauses between them.
     pub slow_peers: Chance,
     /// A peer does not read for a while.
     pub stalled_peers: Chance,
@@ -30,25 +31,25 @@ pub struct Faults {
     pub open_failures: Chance,
     /// A file becomes shorter while it is being sent.
     pub truncations: Chance,
-    /// Accepting pauses, as after `EMFILE`, though a descriptor would be free.
+    /// Accepting pauses, as after `EMFILE`, though a descriptor is free.
     pub accept_pauses: Chance,
-    /// A receive has to wait for a buffer, though one would be free.
+    /// A receive has to wait for a buffer, though one is free.
     pub buffer_shortages: Chance,
-    /// A turn returns before anything happened.
+    /// A turn returns without any event.
     pub empty_turns: Chance,
-    /// The most descriptors that may be open at a time, besides listeners.
+    /// Descriptors that may be open at a time, besides listeners.
     pub descriptors_max: usize,
-    /// The longest that anything ordinary takes.
+    /// The longest delay of an event without an injected fault.
     pub latency_max: Duration,
-    /// What one direction of a connection holds between writer and reader, in bytes; at least one.
+    /// Bytes that one direction of a connection holds between writer and reader; at least one.
     pub socket_buffer_bytes: usize,
-    /// The most completions of a turn; at least one.
+    /// Completions of one turn, at most; at least one.
     pub batch_max: usize,
     /// The pool of receive buffers.
     pub pool: PoolConfig,
 }
 
-/// What did go wrong: injected faults that may cost somebody bytes.
+/// How many faults were injected that may cost bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Injected {
     /// Connections that the peer reset.
@@ -61,19 +62,19 @@ pub struct Injected {
     pub opens: u64,
     /// Files that were truncated.
     pub truncations: u64,
-    /// Connects and opens that found no descriptor.
+    /// Connects and opens that failed for lack of a descriptor.
     pub descriptors: u64,
 }
 
 impl Injected {
-    /// All of them together.
+    /// The sum of all.
     pub const fn total(&self) -> u64 {
         self.resets + self.connects + self.resolves + self.opens + self.truncations + self.descriptors
     }
 }
 
 impl Faults {
-    /// Nothing goes wrong; only the order of things is arbitrary.
+    /// No faults; only the order of events is arbitrary.
     pub const fn none() -> Self {
         Self {
             short_reads: Chance::NEVER,
@@ -98,8 +99,8 @@ impl Faults {
         }
     }
 
-    /// Another mixture for each seed: some faults off, the others of any strength. A run that has
-    /// everything at once hides what one fault alone would show.
+    /// A different mix for each seed: some faults off, the others of any strength. With all faults
+    /// at once, one would hide another.
     pub fn random(seed: u64) -> Self {
         let rng = &mut Rng::new(seed ^ 0xfa17);
         let mut maybe = |strongest: u64| match rng.below(2) {

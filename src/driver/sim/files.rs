@@ -1,4 +1,4 @@
-//! The files of the simulated world: paths and bytes, without folders of their own.
+//! The simulated files: paths and bytes; folders exist only as parts of paths.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::driver::{Fault, FileInfo, FileKind, FolderEntry};
 
-/// Every file there is, by its path beneath any root.
+/// All files, by their path beneath any root.
 #[derive(Debug, Default)]
 pub(super) struct Files(BTreeMap<Vec<u8>, Arc<[u8]>>);
 
-/// A file that machines hold open.
+/// A file that state machines hold open.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     bytes: Arc<[u8]>,
@@ -20,11 +20,11 @@ pub(super) struct OpenFile {
     pub users: usize,
     /// It is being closed.
     pub is_closing: bool,
-    /// By which path it is found, if it was made for writing.
+    /// Its path, if it was created for writing.
     written_as: Option<Vec<u8>>,
 }
 
-/// The modification time of every file: some moment in 2001.
+/// The modification time of all files, in 2001.
 const MODIFIED_NS: i64 = 1_000_000_000_000_000_000;
 
 impl Files {
@@ -36,7 +36,7 @@ impl Files {
         self.0.iter().map(|(path, bytes)| (&path[..], &bytes[..]))
     }
 
-    /// Looks a path up as `openat2` does with `RESOLVE_BENEATH`, but refuses every `..`.
+    /// Looks a path up like `openat2(2)` with `RESOLVE_BENEATH`, but rejects every `..`.
     pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
         let path = normalised(path)?;
         if let Some(bytes) = self.0.get(&path) {
@@ -52,7 +52,7 @@ impl Files {
         Err(Fault::Os(libc::ENOENT))
     }
 
-    /// Makes a file for writing.
+    /// Creates a file for writing.
     pub(super) fn create(&mut self, name: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
         let path = normalised(name)?;
         if self.0.contains_key(&path) {
@@ -64,7 +64,7 @@ impl Files {
         Ok((OpenFile { written_as: Some(path), ..OpenFile::new(bytes) }, info))
     }
 
-    /// Writes into a file; into one that was removed, too.
+    /// Writes to a file, even if it was removed.
     pub(super) fn write(&mut self, file: &mut OpenFile, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
         let Some(path) = &file.written_as else { return Err(Fault::Os(libc::EBADF)) };
         let mut content = file.bytes.to_vec();
@@ -78,7 +78,7 @@ impl Files {
         Ok(())
     }
 
-    /// Gives a file another name.
+    /// Renames a file.
     pub(super) fn rename(
         &mut self,
         file: &mut OpenFile,
@@ -100,7 +100,7 @@ impl Files {
         self.0.remove(&normalised(name)?).map(drop).ok_or(Fault::Os(libc::ENOENT))
     }
 
-    /// What lies in a folder.
+    /// Lists a folder.
     pub(super) fn list(&self, path: &CStr) -> Result<Vec<FolderEntry>, Fault> {
         let path = normalised(path)?;
         let mut entries: BTreeMap<Vec<u8>, FileInfo> = BTreeMap::new();
@@ -124,7 +124,7 @@ impl Files {
     }
 }
 
-/// The path without what means nothing.
+/// The path without empty and `.` components.
 fn normalised(path: &CStr) -> Result<Vec<u8>, Fault> {
     let path = path.to_bytes();
     if path.is_empty() {
@@ -141,7 +141,8 @@ fn info_of(kind: FileKind, size: u64, inode: u64) -> FileInfo {
     FileInfo { size, modified_ns: MODIFIED_NS, kind, inode, device: 1 }
 }
 
-/// A file that is replaced by one with other bytes gets another number, as on a disk.
+/// The inode number. A file that is replaced by one with other bytes gets another number, as on a
+/// disk.
 fn inode_of(path: &[u8], bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (path, bytes).hash(&mut hasher);
@@ -153,7 +154,7 @@ impl OpenFile {
         Self { length: bytes.len(), bytes, users: 0, is_closing: false, written_as: None }
     }
 
-    /// What is there from `offset` on, at most `length` bytes; empty beyond the end.
+    /// The bytes from `offset`, at most `length`; empty beyond the end.
     pub(super) fn read(&self, offset: u64, length: u64) -> &[u8] {
         let end = (offset.saturating_add(length)).min(self.length as u64) as usize;
         let start = offset.min(end as u64) as usize;
@@ -164,7 +165,7 @@ impl OpenFile {
         self.length
     }
 
-    /// Somebody makes the file shorter.
+    /// Makes the file shorter.
     pub(super) fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }

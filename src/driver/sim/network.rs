@@ -1,10 +1,12 @@
-//! A TCP connection in memory: two bounded flows of bytes, and what TCP says when an end goes away.
+//! A TCP connection in memory: two bounded byte streams, with TCP's behaviour when an end is closed
+//! or reset.
 //!
-//! What an end wrote and the other has not read is first on its way, then in the other's receive buffer. When exactly it
-//! arrives is open until it is asked for: what is not known to have arrived may be lost, if its sender resets the
-//! connection. What has arrived stays readable, whatever happens (Linux keeps the receive queue after a reset).
+//! Bytes that one end wrote and the other has not read are first in transit, then in the other's
+//! receive buffer. The moment of arrival is undetermined until something checks it. Bytes that are
+//! not known to have arrived may be lost if their sender resets the connection. Bytes that have
+//! arrived stay readable in any case (Linux keeps the receive queue after a reset).
 //!
-//! It does not know who stands at its ends, beyond their names, nor when anybody looks.
+//! It knows its ends by name only, and does not schedule reads and writes.
 
 use std::collections::VecDeque;
 
@@ -12,7 +14,7 @@ use super::peers::PeerId;
 use super::rng::Rng;
 use crate::table::Key;
 
-/// Names a connection; connections are kept until the end of the run.
+/// Index of a connection. Connections are kept until the end of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WireId(pub usize);
 
@@ -25,45 +27,45 @@ pub(super) enum Side {
     Callee,
 }
 
-/// Who stands at an end.
+/// The owner of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Nobody yet: the connection waits to be accepted.
+    /// None yet: the connection waits to be accepted.
     Backlog,
-    /// The machines, through this socket of the driver.
+    /// A state machine, through this socket of the driver.
     Socket(Key),
     /// A scripted peer.
     Peer(PeerId),
 }
 
-/// One connection.
 #[derive(Debug)]
 pub(super) struct Wire {
     ends: [End; 2],
-    /// An injected fault hit this connection: bytes may be missing.
+    /// An injected fault hit this connection; bytes may be missing.
     pub faulted: bool,
 }
 
 #[derive(Debug)]
 struct End {
     owner: Owner,
-    /// What this end wrote and the other has not read yet.
+    /// Bytes that this end wrote and the other has not read yet.
     written: VecDeque<u8>,
-    /// So much of it is known to be in the other's receive buffer.
+    /// How many of them are known to be in the other's receive buffer.
     arrived: usize,
-    /// So much the other has read.
+    /// How many bytes the other has read.
     taken: usize,
     capacity: usize,
-    /// This end will write nothing more.
+    /// This end has ended its sending half.
     is_finished: bool,
     /// The descriptor is closed.
     is_closed: bool,
     reset: Reset,
 }
 
-/// Whether an end has been told that the other one broke the connection. Linux says so once:
-/// `ECONNRESET` to whoever asks first, be it a reader or a writer; then end of input to readers and
-/// `EPIPE` to writers. These two it says from the start if the end of input had arrived before.
+/// Whether an end was reset by the other, and whether the reset was reported to it. Linux reports a
+/// reset once: `ECONNRESET` to the first read or write, then end of input to reads and `EPIPE` to
+/// writes. If the end of input had arrived before the reset, reads and writes get these two from
+/// the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reset {
     No,
@@ -72,27 +74,27 @@ enum Reset {
     AfterEnd,
 }
 
-/// What a read would find.
+/// What a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readable {
     /// Nothing yet.
     Nothing,
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Bytes(usize),
     /// The end of input.
     Eof,
-    /// The connection is broken.
+    /// The connection is reset.
     Reset,
 }
 
-/// What a write would find.
+/// What a write returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writable {
-    /// Room for so many bytes, perhaps none.
+    /// Buffer space for this many bytes, which may be zero.
     Room(usize),
-    /// The connection is broken, and this end is the first to hear.
+    /// The connection is reset, and this write is the first to report it.
     Reset,
-    /// Nobody is there to read.
+    /// No reader: the write fails with `EPIPE`.
     Broken,
 }
 
@@ -124,7 +126,7 @@ impl Wire {
         self.end(side).owner
     }
 
-    /// The connection is accepted.
+    /// Accepts the connection.
     pub(super) const fn accept(&mut self, socket: Key) {
         self.end_mut(Side::Callee).owner = Owner::Socket(socket);
     }
@@ -140,7 +142,7 @@ impl Wire {
         }
     }
 
-    /// Moves as many bytes as `memory` is long out; so many must be readable.
+    /// Reads `memory.len()` bytes, which must be readable.
     pub(super) fn read(&mut self, side: Side, memory: &mut [u8]) {
         let written = &mut self.end_mut(side.other()).written;
         let (front, back) = written.as_slices();
@@ -164,7 +166,8 @@ impl Wire {
         self.end(side).taken
     }
 
-    /// Lets some of what `side` wrote arrive, as far as the other's receive buffer has room; returns how much.
+    /// Lets some of the bytes that `side` wrote arrive, as far as the other's receive buffer has
+    /// space. Returns how many.
     pub(super) fn arrive(&mut self, side: Side, rng: &mut Rng) -> usize {
         let may_arrive = self.arrivable(side);
         let count = if rng.coin() { may_arrive } else { rng.below(may_arrive as u64 + 1) as usize };
@@ -172,12 +175,12 @@ impl Wire {
         count
     }
 
-    /// Whether more of it may arrive before the other end reads.
+    /// Whether more bytes may arrive before the other end reads.
     pub(super) fn may_arrive(&self, side: Side) -> bool {
         self.arrivable(side) > 0
     }
 
-    /// The receive buffer is a part of what a direction holds.
+    /// How many more bytes fit into the other's receive buffer, which is half of the capacity.
     fn arrivable(&self, side: Side) -> usize {
         let end = self.end(side);
         let room = if self.end(side.other()).is_closed { 0 } else { end.capacity.div_ceil(2) };
@@ -196,14 +199,14 @@ impl Wire {
             Reset::Pending => Writable::Reset,
             Reset::Reported | Reset::AfterEnd => Writable::Broken,
             Reset::No if own.is_finished => Writable::Broken,
-            // The kernel takes the bytes; the answer to them will be a reset.
+            // The kernel takes the bytes; the peer replies with a reset.
             Reset::No if other.is_closed => Writable::Room(own.capacity),
             Reset::No => Writable::Room(own.capacity.saturating_sub(own.written.len())),
         }
     }
 
-    /// Takes bytes for which there is room. Returns true if the other end is closed: what was sent
-    /// to it comes back as a reset.
+    /// Writes bytes, for which there is buffer space. Returns true if the other end is closed: the
+    /// connection is then reset.
     pub(super) fn write(&mut self, side: Side, bytes: &[u8], rng: &mut Rng) -> bool {
         if self.end(side.other()).is_closed {
             self.break_off(side.other(), true, rng);
@@ -213,30 +216,30 @@ impl Wire {
         false
     }
 
-    /// The sending half of `side` ends.
+    /// Ends the sending half of `side`.
     pub(super) const fn finish(&mut self, side: Side) {
         self.end_mut(side).is_finished = true;
     }
 
-    /// What has gone wrong with the connection, as far as `side` has not been told.
+    /// The connection's error that was not reported to `side` yet (`SO_ERROR`).
     pub(super) const fn error(&self, side: Side) -> Option<i32> {
         match self.end(side).reset {
             Reset::Pending => Some(libc::ECONNRESET),
-            // The peer had said all it wanted to say.
+            // The end of input had arrived before the reset.
             Reset::AfterEnd => Some(libc::EPIPE),
             Reset::No | Reset::Reported => None,
         }
     }
 
-    /// Notes that `side` has been told of the reset.
+    /// Records that the reset was reported to `side`.
     pub(super) fn report_reset(&mut self, side: Side) {
         if self.end(side).reset == Reset::Pending {
             self.end_mut(side).reset = Reset::Reported;
         }
     }
 
-    /// Closes the descriptor at `side`. If bytes were left unread there, the other end is reset
-    /// instead of seeing an end (RFC 2525, 2.17): `reset` forces that.
+    /// Closes the descriptor at `side`. If it had unread bytes, the other end sees a reset instead
+    /// of an end (RFC 2525, 2.17). `reset` forces a reset.
     pub(super) fn close(&mut self, side: Side, reset: bool, rng: &mut Rng) {
         let unread = std::mem::take(&mut self.end_mut(side.other()).written);
         self.end_mut(side.other()).arrived = 0;
@@ -249,8 +252,9 @@ impl Wire {
         }
     }
 
-    /// A reset from `side` reaches the other end, and destroys what was on its way: all of it, none, or some of the last.
-    /// What had arrived stays. With what is lost goes the end of input that came after it.
+    /// `side` resets the other end. That destroys bytes in transit: all, none, or some of the last.
+    /// Bytes that have arrived stay. If bytes are lost, the end of input that followed them is lost
+    /// too.
     fn break_off(&mut self, side: Side, had_finished: bool, rng: &mut Rng) {
         let end = self.end_mut(side);
         let before = end.written.len();

@@ -1,7 +1,7 @@
-//! Who stands at the other ends: scripted clients, and servers that machines connect to.
+//! The simulated peers: scripted clients, and servers that state machines connect to.
 //!
-//! Reading goes on in the background, whatever step a script is at, unless the script or an
-//! injected fault stops it. Each peer keeps what it sent and received for the test to judge.
+//! A peer reads at every step of its script, unless the script or an injected fault stops it. It
+//! keeps what it sent and received, so that the test can check it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,39 +13,39 @@ use super::rng::Rng;
 use super::schedule::Event;
 use crate::driver::{self, Time};
 
-/// Names a peer of a run.
+/// Identifies a peer of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerId(pub(super) usize);
 
-/// One thing that a peer does before it does the next. After its last step a peer closes.
+/// One step of a peer's script. After its last step a peer closes its connection.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Sends bytes as fast as the connection takes them.
     Send(Vec<u8>),
-    /// Sends bytes in pieces with rests between them.
+    /// Sends bytes in pieces with pauses between them.
     SendSlowly {
         /// The bytes.
         bytes: Vec<u8>,
-        /// Bytes of a piece; at least one.
+        /// Size of a piece in bytes; at least one.
         piece_bytes: usize,
-        /// The rest after each piece.
+        /// Pause after each piece.
         every: Duration,
     },
-    /// Waits until it has received so many bytes in all, or the end of input.
+    /// Waits until it has received this many bytes in total, or the end of input.
     Expect(usize),
     /// Waits for the end of input.
     ReadUntilEof,
-    /// Sends back all it receives, until the end of input.
+    /// Sends back all bytes that it receives, until the end of input.
     Echo,
-    /// Does what the other side asks for, until the end of input.
+    /// Follows a protocol with the other side, until the end of input.
     Converse(Box<dyn Converse>),
-    /// Does nothing for a while, except reading.
+    /// Waits for this long; it still reads.
     Stall(Duration),
-    /// Stops reading for so long, or for ever, while the script goes on.
+    /// Stops reading for this long (`None`: forever) while the script continues.
     StopReading(Option<Duration>),
     /// Ends its sending half.
     ShutdownWrite,
-    /// Breaks the connection.
+    /// Resets the connection.
     Reset,
     /// Closes the connection.
     Close,
@@ -58,17 +58,17 @@ pub enum Behaviour {
     Serve(Vec<Step>),
     /// It is refused.
     Refuse,
-    /// Nothing answers until the kernel gives up.
+    /// No response, until the kernel's connect timeout.
     Vanish,
 }
 
 impl Behaviour {
-    /// Sends back all it receives, then closes.
+    /// Sends back all bytes that it receives, then closes.
     pub fn echo() -> Self {
         Self::Serve(vec![Step::Echo])
     }
 
-    /// Sends these bytes at once and ends; reads to the end.
+    /// Sends these bytes at once and ends its sending half; reads to the end.
     pub fn greet(bytes: Vec<u8>) -> Self {
         Self::Serve(vec![Step::Send(bytes), Step::ShutdownWrite, Step::ReadUntilEof])
     }
@@ -78,7 +78,7 @@ impl Behaviour {
         Self::Serve(vec![Step::ReadUntilEof, Step::Send(bytes)])
     }
 
-    /// Breaks the connection when it has received so many bytes.
+    /// Resets the connection once it has received this many bytes.
     pub fn die_after(bytes: usize) -> Self {
         Self::Serve(vec![Step::Expect(bytes), Step::Reset])
     }
@@ -92,32 +92,32 @@ impl Behaviour {
 /// How a peer's connection ended, as the peer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEnd {
-    /// It came to the end of its script and closed.
+    /// It finished its script and closed.
     Closed,
-    /// It broke the connection itself.
+    /// It reset the connection.
     BrokeOff,
-    /// The other end broke the connection.
+    /// The other end reset the connection.
     WasReset,
-    /// Nobody listened.
+    /// No listener at the address.
     Refused,
 }
 
-/// A peer and what it lived through.
+/// A peer, with what it sent and received.
 #[derive(Debug)]
 pub struct Peer {
-    /// Who connects, as whoever accepts the connection sees it.
+    /// The address that the accepting side sees.
     pub(super) name: driver::Peer,
     pub(super) wire: Option<(WireId, Side)>,
     pub(super) is_due: bool,
-    /// When it will be woken anyway.
+    /// When it is already scheduled to run.
     timer: Option<Time>,
     steps: VecDeque<Step>,
-    /// How far the current step is: bytes sent, or 1 for a rest that has begun.
+    /// Progress of the current step: bytes sent, or 1 if a stall has begun.
     progress: usize,
     wake_at: Time,
     reading: Reading,
     received: Vec<u8>,
-    /// How many bytes of it a conversation has dealt with.
+    /// How many of the received bytes a [`Converse`] has consumed.
     heard: usize,
     sent: Vec<u8>,
     saw_eof: bool,
@@ -132,14 +132,14 @@ pub(super) enum Reading {
     Never,
 }
 
-/// What a peer's turn changed, for those who wait for it.
+/// What a peer's turn changed.
 #[derive(Default)]
 struct Stirred {
-    /// The other end may want to look.
+    /// The other end may have something to do.
     other: bool,
-    /// The peer wants to look again then.
+    /// When the peer wants to run again.
     wake_at: Option<Time>,
-    /// It wrote to an end that is closed: the reset comes back soon.
+    /// It wrote to a closed end: a reset follows soon.
     bounced: bool,
 }
 
@@ -162,12 +162,12 @@ impl Peer {
         }
     }
 
-    /// Every byte it received, in order.
+    /// All bytes that it received, in order.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// Every byte it sent, in order; some may not have arrived.
+    /// All bytes that it sent, in order; some may not have arrived.
     pub fn sent(&self) -> &[u8] {
         &self.sent
     }
@@ -182,7 +182,8 @@ impl Peer {
         self.end
     }
 
-    /// Whether nothing can be expected of it any more: it has ended, or never reads again, or waits to be spoken to.
+    /// Whether it will do nothing more on its own: it has ended, never reads again, or waits for
+    /// input in a [`Step::Converse`].
     pub fn is_done(&self) -> bool {
         let is_listening = matches!(self.steps.front(), Some(Step::Converse(_)));
         self.end.is_some() || self.reading == Reading::Never || is_listening
@@ -192,7 +193,7 @@ impl Peer {
         self.end.get_or_insert(end);
     }
 
-    /// Reads what there is and may be read. False if the connection turned out to be broken.
+    /// Reads what is available, as its reading mode allows. False if the connection was reset.
     fn read(&mut self, wire: &mut Wire, side: Side, now: Time, stirred: &mut Stirred) -> bool {
         if let Reading::StoppedUntil(until) = self.reading {
             if now < until {
@@ -233,7 +234,7 @@ impl Peer {
         wire.read(side, &mut self.received[start..]);
     }
 
-    /// Goes on with the script as far as it can.
+    /// Continues the script as far as possible.
     fn act(&mut self, wire: &mut Wire, side: Side, now: Time, rng: &mut Rng, stirred: &mut Stirred) {
         // Each round either ends a step or returns.
         while self.end.is_none() {
@@ -256,7 +257,7 @@ impl Peer {
                     let (start, end) = (self.progress, bytes.len().min(self.progress + *piece_bytes));
                     let (piece, is_last, wake_at) = (bytes[start..end].to_vec(), end == bytes.len(), now + *every);
                     let sent = self.send(&piece, wire, side, rng, stirred);
-                    // Without room it is woken when there is some, not by the clock.
+                    // If the buffer is full, it runs again when there is space, not after a time.
                     if sent > 0 {
                         self.progress += sent;
                         self.wake_at = wake_at;
@@ -312,7 +313,7 @@ impl Peer {
         }
     }
 
-    /// Sends what there is room for; returns how much that was.
+    /// Sends as much as the buffer takes. Returns the number of bytes.
     fn send(&mut self, bytes: &[u8], wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) -> usize {
         let count = match wire.writable(side) {
             Writable::Room(room) => room.min(bytes.len()),
@@ -343,7 +344,7 @@ impl Stirred {
 }
 
 impl Sim {
-    /// A peer's turn.
+    /// Runs a peer.
     pub(super) fn on_peer(&mut self, id: PeerId) {
         let now = self.now;
         let peer = &mut self.peers[id.0];

@@ -1,4 +1,4 @@
-//! How the world is reached: connections to it and from it, names, files.
+//! Connects from and to simulated peers, name look-ups and file opens.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -48,14 +48,14 @@ impl Sim {
         }
     }
 
-    /// Whether nobody ever answers at this address. A path always answers.
+    /// Whether connects to this address time out. Those to a unix path never do.
     pub(super) fn vanishes(&self, address: &Address) -> bool {
         let is_vanished =
             |upstream: &Upstream| upstream.address == *address && matches!(upstream.behaviour, Behaviour::Vanish);
         address.inet().is_some() && self.upstreams.iter().any(is_vanished)
     }
 
-    /// A new connection; now and then one that a peer is going to break.
+    /// Adds a connection, and schedules a reset by the peer for some of them.
     fn add_wire(&mut self, caller: Owner, callee: Owner) {
         let id = WireId(self.wires.len());
         self.wires.push(Wire::new(caller, callee, self.faults.socket_buffer_bytes));
@@ -80,7 +80,7 @@ impl Sim {
         }
     }
 
-    /// A client's first turn.
+    /// Connects a client, in its first turn.
     pub(super) fn connect_client(&mut self, peer: PeerId) {
         let listener = self.clients.get(&peer).and_then(|address| self.find_listener(*address));
         let Some(listener) = listener else {
@@ -146,5 +146,5 @@ impl Sim {
     }
 }
 
-/// Nobody is there (RFC 5737).
+/// An address without a server (TEST-NET-3, RFC 5737).
 const DEAD_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));

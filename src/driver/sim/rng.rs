@@ -1,24 +1,24 @@
-//! The one source of chance: a small generator whose whole future follows from its seed.
+//! The only source of randomness: a small generator that its seed determines completely.
 //!
-//! Not for anything secret. Statistically good enough to pick faults and interleavings.
+//! Not cryptographically secure. Statistically good enough to pick faults and interleavings.
 
-/// A seeded generator (the splitmix sequence: a counter, thoroughly mixed).
+/// A seeded generator (splitmix64: a counter whose bits are mixed).
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
 }
 
-/// How likely something is, in thousandths.
+/// A probability, in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chance(u16);
 
 impl Rng {
-    /// The generator that belongs to this seed. Neighbouring seeds have nothing in common.
+    /// Creates the generator of this seed. The sequences of neighbouring seeds are unrelated.
     pub const fn new(seed: u64) -> Self {
         Self { state: mix(seed ^ 0x5851_f42d_4c95_7f2d) }
     }
 
-    /// The next number, any of them equally likely.
+    /// The next number, uniform over all of `u64`.
     pub const fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
@@ -26,11 +26,11 @@ impl Rng {
 
     /// A number below `end`; zero if `end` is zero.
     pub const fn below(&mut self, end: u64) -> u64 {
-        // The product's upper half: without a division, with a bias that no test would notice.
+        // The upper half of the product: no division, and a bias too small for a test to notice.
         ((self.next() as u128 * end as u128) >> 64) as u64
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub const fn range(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low).saturating_add(1))
     }
@@ -56,7 +56,7 @@ impl Rng {
         self.next() >> 63 == 1
     }
 
-    /// So many arbitrary bytes.
+    /// `count` arbitrary bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count.next_multiple_of(8));
         while bytes.len() < count {
@@ -68,10 +68,10 @@ impl Rng {
 }
 
 impl Chance {
-    /// It never happens, and asking takes no number from the generator.
+    /// Never. A draw takes no number from the generator.
     pub const NEVER: Self = Self(0);
 
-    /// So many times in a thousand; above that, always.
+    /// `times` in a thousand; above that, always.
     pub const fn per_mille(times: u16) -> Self {
         Self(times)
     }

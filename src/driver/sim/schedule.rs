@@ -1,6 +1,6 @@
-//! What happens when: the virtual clock's agenda.
+//! The event queue of the virtual clock.
 //!
-//! Events that are due at the same moment come in an order that the seed decides.
+//! The seed decides the order of events that are due at the same time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,30 +10,29 @@ use super::peers::PeerId;
 use crate::driver::{OpId, Time};
 use crate::table::Key;
 
-/// A reason to look at something. Looking once too often changes nothing.
+/// A reason to check an object. A spurious event changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A peer may get on.
+    /// A peer may continue.
     Peer(PeerId),
     /// A socket may have something to receive.
     Recv(Key),
-    /// A socket may have room to send.
+    /// A socket may have buffer space to send.
     Send(Key),
     /// A listener may have connections.
     Accept(Key),
-    /// An operation without subscription or flow ends now.
+    /// An operation that is neither a subscription nor a transfer ends.
     Finish(OpId),
     /// A cancel takes effect.
     Cancel(OpId),
     /// A pause takes effect.
     Pause(OpId),
-    /// The peer at this end loses its nerve.
+    /// The peer at this end resets the connection.
     Reset(WireId, Side),
     /// A file becomes shorter.
     Truncate(Key),
 }
 
-/// The agenda.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: BinaryHeap<Reverse<Entry>>,
@@ -43,7 +42,7 @@ pub(super) struct Schedule {
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     at: Time,
-    /// Arbitrary; then the sequence number, so that the order is total.
+    /// A random number, then the sequence number, so that the order is total.
     tie: (u64, u64),
     event: Event,
 }

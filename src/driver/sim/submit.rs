@@ -1,4 +1,4 @@
-//! What comes from the machines: each operation is checked against the contract and set on its way.
+//! Accepts operations from state machines: checks each against the contract and schedules it.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,21 +7,22 @@ use super::{Descriptor, Event, OpState, Sim, Stream};
 use crate::driver::{Address, Fault, Op, OpId};
 use crate::table::Key;
 
-/// Where an operation stands once it is submitted.
+/// How an operation continues after it was submitted.
 enum Way {
-    /// It ends at some moment soon.
+    /// It ends soon, at a random moment.
     Soon,
-    /// It ends after so long.
+    /// It ends after this delay.
     Later(Duration),
-    /// It moves on whenever its socket does.
+    /// It continues with the events of its socket.
     Flow,
 }
 
-/// What an operation leads to, or the breach of contract and the error a kernel would give.
+/// How an operation continues, or the breach of the contract and the error that a kernel would
+/// return.
 type SubmitResult = Result<Way, (&'static str, i32)>;
 
 impl Sim {
-    /// Takes an operation over.
+    /// Accepts an operation.
     pub(super) fn submit(&mut self, id: OpId, op: Op) {
         self.counters.submissions += 1;
         self.trace.op(self.now, "submit", op.name(), id, size(&op), format_args!("{}", Subject(&op)));
@@ -47,7 +48,7 @@ impl Sim {
         }
     }
 
-    /// A cancel takes effect at some moment soon; until then the operation goes on.
+    /// A cancel takes effect soon, at a random moment; until then the operation continues.
     pub(super) fn cancel(&mut self, id: OpId) {
         if let Some(op_state) = self.op_state(id) {
             let name = op_state.op.name();
@@ -56,7 +57,7 @@ impl Sim {
         }
     }
 
-    /// A pause takes effect at some moment soon; until then bytes are delivered.
+    /// A pause takes effect soon, at a random moment; until then bytes are delivered.
     pub(super) fn pause(&mut self, id: OpId) {
         if let Some(stream) = self.receiving(id) {
             stream.pause_is_wanted = true;
@@ -252,7 +253,7 @@ impl Sim {
     }
 }
 
-/// What an operation is about, in short.
+/// Prints the objects of an operation in short form.
 struct Subject<'a>(&'a Op);
 
 impl fmt::Display for Subject<'_> {
@@ -280,7 +281,7 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
-/// Bytes, or whatever counts there.
+/// The size of an operation in bytes; zero if it has none.
 fn size(op: &Op) -> u64 {
     match op {
         Op::Send { chain, .. } => chain.len() as u64,
@@ -307,5 +308,5 @@ fn size(op: &Op) -> u64 {
     }
 }
 
-/// After about so long Linux gives up connecting (tcp(7), `tcp_syn_retries` of 6).
+/// About how long Linux tries to connect (tcp(7), `tcp_syn_retries` of 6).
 const KERNEL_CONNECT_TIMEOUT: Duration = Duration::from_secs(127);

@@ -1,4 +1,4 @@
-//! The simulation, tested with a small echo server made of the TCP machines.
+//! Tests of the simulation, with a small echo server built from the TCP state machines.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const RECV: u8 = 0;
 const SEND: u8 = 1;
 const CLOSE: u8 = 2;
 
-/// A server that sends back what it gets.
+/// A server that sends back all bytes that it receives.
 struct Echo {
     ops: Ops,
     listener: Listener,
@@ -55,7 +55,7 @@ impl Echo {
             return;
         }
         let Some((connection, pipe)) = self.sessions.get_mut(token.machine) else {
-            return self.alarms.push(format!("an outcome for nobody: {outcome:?}"));
+            return self.alarms.push(format!("an outcome for a closed session: {outcome:?}"));
         };
         match token.slot {
             RECV => connection.reader.on_outcome(outcome).into_iter().for_each(|buffer| pipe.push(buffer)),
@@ -87,7 +87,7 @@ impl Echo {
     }
 }
 
-/// Runs an echo server until its peers are done, and stops it; every alarm that went off.
+/// Runs an echo server until its peers are done, then stops it. Returns all alarms.
 fn run(sim: &mut Sim, socket: Socket) -> Vec<String> {
     let mut echo = Echo::new(socket);
     let mut done = Vec::new();
@@ -107,7 +107,7 @@ fn run(sim: &mut Sim, socket: Socket) -> Vec<String> {
         }
     }
     if !echo.is_finished() {
-        echo.alarms.push("it does not come to an end".to_owned());
+        echo.alarms.push("the server does not stop".to_owned());
     }
     let mut alarms = echo.alarms;
     alarms.extend(sim.violations().iter().map(ToString::to_string));
@@ -119,7 +119,7 @@ fn run(sim: &mut Sim, socket: Socket) -> Vec<String> {
     alarms
 }
 
-/// A world with a listener and some clients that send and want it all back.
+/// A simulation with a listener and some clients that send bytes and expect all of them back.
 fn world(seed: u64, faults: Faults) -> (Sim, Socket, Vec<PeerId>) {
     let mut sim = Sim::new(seed, faults);
     let mut rng = Rng::new(!seed);
@@ -134,7 +134,7 @@ fn world(seed: u64, faults: Faults) -> (Sim, Socket, Vec<PeerId>) {
     (sim, socket, clients)
 }
 
-/// One whole run; alarms about the bytes included.
+/// One complete run. The alarms include those about wrong bytes.
 fn run_seed(seed: u64, faults: Faults, planted_bug: Option<(PlantedBug, u32)>) -> (Sim, Vec<String>) {
     let (mut sim, socket, clients) = world(seed, faults);
     if let Some((planted_bug, occasions)) = planted_bug {
@@ -193,7 +193,7 @@ fn the_pool_notices_a_double_free() {
     run_seed(3, Faults::none(), Some((PlantedBug::DoubleFree, 0)));
 }
 
-/// Submits operations one at a time and collects what comes of them.
+/// Submits operations one at a time and collects their outcomes.
 struct Bench {
     sim: Sim,
     ops: Ops,
@@ -208,7 +208,7 @@ impl Bench {
         self.ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op)
     }
 
-    /// Turns until nothing is left to happen, for so long at most.
+    /// Runs turns for this much virtual time, and returns all outcomes.
     fn outcomes(&mut self, wait: Duration) -> Vec<Outcome> {
         let mut done = Vec::new();
         let end = self.sim.now() + wait;
@@ -349,7 +349,7 @@ fn machines_can_connect_to_their_own_listener() {
     assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Received(bytes) if &bytes[..] == b"hello")));
 }
 
-/// Carries one operation out in a world without faults.
+/// Executes one operation in a simulation without faults.
 fn carried_out(sim: &mut Sim, ops: &mut Ops, op: Op) -> Outcome {
     let id = ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op);
     let mut done = Vec::new();
@@ -379,7 +379,7 @@ fn a_new_file_is_written_renamed_and_removed() {
     };
     let mut run = |op| carried_out(&mut sim, &mut ops, op);
     assert!(matches!(run(create(c"taken")), Outcome::Failed(Fault::Os(libc::EEXIST))));
-    let Outcome::Opened(file, _) = run(create(c"new")) else { panic!("there is none of this name") };
+    let Outcome::Opened(file, _) = run(create(c"new")) else { panic!("the name was not free") };
     assert!(matches!(run(Op::Write { file, offset: 5, bytes: b"bytes".to_vec() }), Outcome::Written));
     assert!(matches!(run(Op::Write { file, offset: 0, bytes: b"five ".to_vec() }), Outcome::Written));
     assert!(matches!(run(publish(file, c"taken", false)), Outcome::Failed(Fault::Os(libc::EEXIST))));
@@ -388,7 +388,7 @@ fn a_new_file_is_written_renamed_and_removed() {
     let Outcome::Opened(file, _) =
         run(Op::Open { root: Arc::clone(&root), path: c"taken".into(), known_regular: false })
     else {
-        panic!("it has this name now")
+        panic!("the published file does not open")
     };
     assert!(matches!(run(Op::Read { file, offset: 0, length: 100 }), Outcome::Read(bytes) if bytes == b"five bytes"));
     assert!(matches!(run(Op::CloseFile { file }), Outcome::Done));

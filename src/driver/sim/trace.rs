@@ -1,4 +1,4 @@
-//! What happened: a line for each step if asked for, and always a fingerprint of all steps.
+//! The trace of a run: a hash of all steps, and one printed line for each step on request.
 
 #![expect(clippy::print_stderr, reason = "a test instrument: a trace is printed where the test's output goes")]
 
@@ -7,10 +7,9 @@ use std::fmt;
 use super::rng::mix;
 use crate::driver::{OpId, Time};
 
-/// Set to anything, it makes every simulation print its steps to standard error.
+/// If this variable is set, every simulation prints its steps to standard error.
 const TRACE_VARIABLE: &str = "XPS_SIM_TRACE";
 
-/// The record of a run.
 #[derive(Debug)]
 pub(super) struct Trace {
     prints: bool,
@@ -22,13 +21,13 @@ impl Trace {
         Self { prints: std::env::var_os(TRACE_VARIABLE).is_some(), fingerprint: 0 }
     }
 
-    /// Equal for two runs in which the same things happened at the same times.
+    /// Equal for two runs with the same steps at the same times.
     pub(super) const fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// Records a step of an operation; `size` is bytes or whatever counts there. The details are
-    /// for people only.
+    /// Records a step of an operation. `size` is bytes, or another count. The details are only
+    /// printed.
     pub(super) fn op(
         &mut self,
         now: Time,
@@ -44,7 +43,7 @@ impl Trace {
         }
     }
 
-    /// Records a step of the world outside.
+    /// Records a step outside the driver.
     pub(super) fn world(&mut self, now: Time, what: &'static str, who: u64, size: u64) {
         self.fold(now, "world", what, who, size);
         if self.prints {

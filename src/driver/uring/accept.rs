@@ -1,23 +1,25 @@
-//! `Accept`: connections as they arrive, and the pause when a limit is reached.
+//! `Accept`: accepts connections, and pauses when a limit is reached.
 //!
-//! # Listeners do not wait
+//! # Listeners are non-blocking
 //!
-//! Whether calls on a listener wait (`O_NONBLOCK`) is a property of its open file description, which other processes may
-//! share: a service manager, the process that this one replaces, the one that replaces it. They rely on it, so it is never
-//! cleared here. What the ring makes of a listener that does not wait differs from kernel to kernel: some end an accept
-//! that finds nobody with `EAGAIN` at once. So it is asked to wait for readiness first, and where it cannot be asked that
-//! (before Linux 6.10), a poll waits, and `accept4(2)` accepts.
+//! `O_NONBLOCK` is a property of the open file description, which other processes may share: a
+//! service manager, the process that this one replaces, the one that replaces it. They rely on it,
+//! so the driver never clears it. How the ring treats a non-blocking listener depends on the
+//! kernel: some end an accept on an empty backlog with `EAGAIN` at once. So the entry asks for a
+//! poll first (`IORING_ACCEPT_POLL_FIRST`); before Linux 6.10, which lacks that, a poll entry waits
+//! and `accept4(2)` accepts.
 //!
 //! ```text
-//!   with accept-poll-first      arm: Accept, waits by itself ──► connection ──► the next, by the same entry or a new one
-//!   without it                  arm: PollAdd ──► readiness ──► accept4 until nobody is left, or the quota is spent
+//!   with accept-poll-first   arm: Accept, polls first ──► connection ──► the next, by this entry or another
+//!   without it               arm: PollAdd ──► readiness ──► accept4 until the backlog is empty or the quota spent
 //! ```
 //!
-//! # Whoever stops wakes the others
+//! # An accept that stops wakes the others
 //!
-//! Several rings may wait on one socket: workers that share a unix socket, a process and its successor. The kernel wakes only
-//! the first of them for a connection (`EPOLLEXCLUSIVE`, which the ring sets for accepting), and a cancel may overtake that
-//! wake-up. The connection would then lie in the backlog, and those who could take it would sleep. So whoever stops wakes them.
+//! Several rings may wait on one socket: workers that share a unix socket, a process and its
+//! replacement. For a connection the kernel wakes only the first of them (`EPOLLEXCLUSIVE`, which
+//! the ring sets for accepting), and a cancel may overtake that wake-up. The connection would then
+//! stay in the backlog while the others sleep. So an accept that stops wakes the other waiters.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,19 +32,21 @@ use super::{Uring, Work};
 use crate::driver::errno::{self, Kind};
 use crate::driver::{Driver, Fault, Feature, OpId, Outcome, Peer, Socket, Time, shortage, sys};
 
-/// How long accepting pauses after it ran into a limit, unless a descriptor is closed before.
+/// How long accepting pauses after it hit a limit. Closing a descriptor ends the pause early.
 ///
-/// The limit may be the machine's, and then nothing here tells when it is over.
+/// The limit may be system-wide; then the end of the shortage is not reported to this process.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// With fewer left to come they are accepted one by one: a multishot accept takes all who wait at once, wanted or not. More
-/// than usually come in one turn, so that a server near its limit stays within it.
+/// With at most this many connections left to accept, they are accepted one by one: a multishot
+/// accept takes all that wait, even beyond the limit. The number is larger than what usually
+/// arrives in one turn, so a server near its limit stays within it.
 const MULTISHOT_LEFT_MIN: u32 = 1024;
 
-/// So many connections one poll of a listener may deliver before the other sockets get their turn.
+/// Connections that one poll of a listener accepts before other sockets are served.
 const ACCEPTS_MAX: usize = 128;
 
-/// `IORING_ACCEPT_POLL_FIRST`, in the entry's `ioprio` (`io_uring_prep_accept(3)`): the binding has no name for it.
+/// `IORING_ACCEPT_POLL_FIRST`, in the entry's `ioprio` (`io_uring_prep_accept(3)`). The `io_uring`
+/// crate has no name for it.
 const ACCEPT_POLL_FIRST: u16 = 1 << 2;
 
 /// Accepts that wait for descriptors or memory.
@@ -53,13 +57,13 @@ pub(super) struct Paused {
 }
 
 impl Paused {
-    /// When to try again, if any waits.
+    /// When to retry; `None` if no accept is paused.
     pub(super) const fn until(&self) -> Option<Time> {
         self.until
     }
 }
 
-/// What an accept that has no entry with the kernel does next.
+/// What an accept without an entry in the kernel does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Arm,
@@ -82,7 +86,7 @@ impl Uring {
         let is_multishot = self.is_multishot(id);
         let Some(descriptor) = self.listener_of(id) else { return };
         let entry = if !self.features.has(Feature::AcceptPollFirst) {
-            // Exclusive, as accepting by the ring is: a connection wakes one of those who wait.
+            // Exclusive, as the ring's own accept is: a connection wakes one waiter.
             opcode::PollAdd::new(descriptor, libc::POLLIN as u32 | libc::EPOLLEXCLUSIVE as u32).build()
         } else if is_multishot {
             poll_first(opcode::AcceptMulti::new(descriptor).flags(libc::SOCK_CLOEXEC).build())
@@ -90,7 +94,7 @@ impl Uring {
             let accept = opcode::Accept::new(descriptor, std::ptr::null_mut(), std::ptr::null_mut());
             poll_first(accept.flags(libc::SOCK_CLOEXEC).build())
         };
-        // SAFETY: no address is asked for, so the entry points to nothing.
+        // SAFETY: no address is requested, so the entry points to nothing.
         unsafe { self.submit(id, entry) };
     }
 
@@ -106,7 +110,7 @@ impl Uring {
         Some(types::Fd(self.sockets.get(listener)?.socket.as_raw_fd()))
     }
 
-    /// Whether one entry is to accept them all.
+    /// Whether one entry accepts many connections.
     fn is_multishot(&mut self, id: OpId) -> bool {
         let is_many = self.accepting(id).is_some_and(|accepting| accepting.left > MULTISHOT_LEFT_MIN);
         is_many && self.features.has(Feature::AcceptMultishot)
@@ -130,7 +134,8 @@ impl Uring {
         }
     }
 
-    /// Somebody may wait on the listener: accepts until nobody is left, the quota is spent, or something goes wrong.
+    /// The listener may have connections: accepts until the backlog is empty, the quota is spent,
+    /// or a call fails.
     fn on_acceptable(&mut self, id: OpId, result: i32) {
         let mut next = Next::Arm;
         let mut fault = Fault::Os(-result);
@@ -166,11 +171,12 @@ impl Uring {
 
     fn after_accept_error(&mut self, id: OpId, error: &io::Error) -> Next {
         let code = error.raw_os_error().unwrap_or(libc::EIO);
-        // Cancelled, by a machine or by the kernel; or somebody else took the connection.
+        // Cancelled, by a state machine or by the kernel; or another thread or process took the
+        // connection.
         if matches!(code, libc::ECANCELED | libc::EAGAIN) {
             return Next::Arm;
         }
-        tracing::debug!(op = %id, %error, "a connection could not be accepted");
+        tracing::debug!(op = %id, %error, "cannot accept a connection");
         match errno::of_accept(code) {
             Kind::Final => Next::End,
             Kind::Moment => Next::Pause,
@@ -182,7 +188,7 @@ impl Uring {
         }
     }
 
-    /// Goes on with an accept that has no entry with the kernel.
+    /// Continues an accept without an entry in the kernel.
     fn go_on_accepting(&mut self, id: OpId, next: Next, fault: Fault) {
         if self.is_cancelled(id) {
             self.wake_fellow_listeners(id);
@@ -209,7 +215,8 @@ impl Uring {
         }
     }
 
-    /// Counts a connection; if enough have come, or so few are left that they are to be taken one by one, it ends.
+    /// Counts a connection. Ends the accept if the requested number was reached, or cancels the
+    /// entry if few enough are left to be accepted one by one.
     fn count_accepted(&mut self, id: OpId, is_multishot: bool) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::Accept(accepting) = &mut op_state.work else { return };
@@ -226,13 +233,13 @@ impl Uring {
         }
     }
 
-    /// Has everybody else who waits on the listening socket look for what came meanwhile.
+    /// Wakes the other waiters on the listening socket, so that they check the backlog.
     fn wake_fellow_listeners(&mut self, id: OpId) {
         let Some(listener) = self.accepting(id).map(|accepting| accepting.listener) else { return };
         if let Some(state) = self.sockets.get(listener)
             && let Err(error) = sys::wake_waiters(state.socket.as_fd())
         {
-            tracing::debug!(op = %id, %error, "others who accept on the same socket were not woken");
+            tracing::debug!(op = %id, %error, "cannot wake other processes or threads that accept on the same socket");
         }
     }
 
@@ -240,18 +247,18 @@ impl Uring {
         self.in_flight.get_mut(id).is_some_and(|op_state| op_state.is_cancelled)
     }
 
-    /// Lets every paused accept try again.
+    /// Retries all paused accepts.
     pub(super) fn resume_listeners(&mut self) {
         self.paused.until = None;
         for id in std::mem::take(&mut self.paused.accepts) {
-            // It may have been cancelled meanwhile.
+            // It may have been cancelled in the meantime.
             if self.in_flight.get_mut(id).is_some_and(|op_state| !op_state.is_in_kernel) {
                 self.arm_accept(id);
             }
         }
     }
 
-    /// A descriptor is free again: those who wait for one may try.
+    /// A descriptor was closed: paused accepts retry.
     pub(super) fn on_descriptor_closed(&mut self) {
         if self.paused.until.is_some() {
             self.resume_listeners();
@@ -259,7 +266,7 @@ impl Uring {
     }
 }
 
-/// Has an accept wait for readiness before it tries.
+/// Makes an accept poll for readiness first.
 fn poll_first(mut entry: squeue::Entry) -> squeue::Entry {
     const IOPRIO_OFFSET: usize = 2;
     const { assert!(size_of::<squeue::Entry>() == 64) };
@@ -269,7 +276,7 @@ fn poll_first(mut entry: squeue::Entry) -> squeue::Entry {
     entry
 }
 
-/// The trial of [`Feature::AcceptPollFirst`]: such an accept, of one or of many.
+/// The entry that probes for [`Feature::AcceptPollFirst`]: a single or a multishot accept.
 pub(super) fn trial(listener: types::Fd, is_multishot: bool) -> squeue::Entry {
     poll_first(if is_multishot {
         opcode::AcceptMulti::new(listener).build()

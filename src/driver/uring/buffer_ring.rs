@@ -1,8 +1,8 @@
-//! A ring of receive buffers that the kernel picks from when bytes arrive.
+//! A ring of provided buffers, from which the kernel picks one when bytes arrive.
 //!
-//! It owns the ring's memory and keeps it filled from the pool up to a *target*, which begins low,
-//! since the kernel goes round the ring and so every buffer in it is in the processor's cache or
-//! pushes something else out, and doubles whenever a receive has found none.
+//! It owns the ring's memory and keeps it filled from the pool up to a *target*. The target is low
+//! at first, because the kernel uses the buffers of a ring in turn and so all of them compete for
+//! the processor's cache. It doubles when a receive found no buffer.
 
 use std::alloc::{self, Layout};
 use std::io;
@@ -27,7 +27,7 @@ pub(super) struct BufferRing {
     target: u16,
     /// Buffers in the ring now.
     filled: u16,
-    /// A receive found none since it was last filled.
+    /// A receive found no buffer since the last fill.
     was_short: bool,
 }
 
@@ -35,7 +35,7 @@ impl BufferRing {
     /// Registers an empty ring. `capacity` is a power of two.
     ///
     /// # Errors
-    /// What `io_uring_register(2)` says.
+    /// An error of `io_uring_register(2)`.
     pub(super) fn new(
         submitter: &Submitter<'_>,
         group: u16,
@@ -50,14 +50,14 @@ impl BufferRing {
         // SAFETY: the memory is page-aligned, large enough, and lives until `Drop`, which unregisters first.
         let registered = unsafe { submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, capacity, group, 0) };
         if let Err(error) = registered {
-            // SAFETY: allocated above with this layout, and nobody else's.
+            // SAFETY: allocated above with this layout, and not shared.
             unsafe { alloc::dealloc(memory, layout) };
             return Err(error);
         }
         Ok(Self { entries, capacity, tail: 0, group, class, target: target.min(capacity), filled: 0, was_short: false })
     }
 
-    /// The number that entries name it by.
+    /// The ring's buffer group id.
     pub(super) const fn group(&self) -> u16 {
         self.group
     }
@@ -67,15 +67,16 @@ impl BufferRing {
         self.filled
     }
 
-    /// A receive found no buffer: more are to be kept here from now on.
+    /// A receive found no buffer: the next fill doubles the target.
     pub(super) const fn widen(&mut self) {
         self.was_short = true;
     }
 
-    /// Puts buffers in up to the target, as far as the pool has some.
+    /// Adds buffers up to the target, as far as the pool has free ones.
     pub(super) fn refill(&mut self, pool: &Pool) {
         if std::mem::take(&mut self.was_short) {
-            // Once, however many receives came in vain: a burst of a thousand needs a thousand, not the whole ring.
+            // Doubled once per fill, not once per failed receive: a burst of a thousand connections
+            // needs a thousand buffers, not the whole ring.
             self.target = if self.target > self.capacity / 2 { self.capacity } else { self.target * 2 };
         }
         let before = self.tail;
@@ -101,24 +102,25 @@ impl BufferRing {
         }
     }
 
-    /// Takes over the buffer that a completion names, with what was received into it.
+    /// Takes the buffer that a completion names, with the bytes received into it.
     pub(super) fn received(&mut self, pool: &Pool, index: u16, length: usize) -> Buffer {
         self.filled -= 1;
         pool.lease(BufferId::new(self.class, index), length)
     }
 
-    /// Takes back the buffer that a completion names though nothing was received into it.
+    /// Returns the buffer that a completion names to the pool: nothing was received into it.
     pub(super) fn unused(&mut self, pool: &Pool, index: u16) {
         self.filled -= 1;
         pool.give_back(BufferId::new(self.class, index));
     }
 
-    /// Unregisters the ring, so that its memory and its buffers are ours again.
+    /// Unregisters the ring, so that its memory and its buffers can be reused.
     pub(super) fn close(self, submitter: &Submitter<'_>, pool: &Pool) -> io::Result<()> {
         submitter.unregister_buf_ring(self.group)?;
         for back in 1..=self.filled {
             let position = usize::from(self.tail.wrapping_sub(back) & (self.capacity - 1));
-            // SAFETY: within the ring, written when it was filled, and the kernel has let go of it.
+            // SAFETY: within the ring, written when it was filled, and the kernel no longer uses
+            // it.
             let index = unsafe { (*self.entries.as_ptr().add(position)).bid() };
             pool.give_back(BufferId::new(self.class, index));
         }

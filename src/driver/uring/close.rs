@@ -1,4 +1,4 @@
-//! The end of a socket or file: ending its sending half, waiting for what was sent to arrive, resetting, closing.
+//! `Shutdown`, `Flush`, `Reset`, `Close` and `CloseFile`: the end of a socket or a file.
 
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ impl Uring {
         if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        // Directly: the ring would hand it to a kernel worker thread.
+        // A direct call: the ring would pass it to a kernel worker thread.
         let outcome = match sys::shutdown_write(state.socket.as_fd()) {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Failed(Fault::from_io(&error)),
@@ -56,7 +56,7 @@ impl Uring {
     pub(super) fn reset(&mut self, id: OpId, socket: Socket) {
         let lost = self.sockets.get(socket.0).map(|state| {
             let lost = sys::unacknowledged(state.socket.as_fd()).unwrap_or(0);
-            // A unix socket has no such option, and its close is as abrupt as it gets.
+            // Unix sockets do not have this option, and closing one is already abrupt.
             let _ = sys::reset_on_close(state.socket.as_fd());
             u32::try_from(lost).unwrap_or(u32::MAX)
         });
@@ -71,7 +71,7 @@ impl Uring {
         let Some(state) = self.sockets.remove(socket.0) else { return self.reject(id, libc::EBADF) };
         debug_assert!(
             state.receiving.is_none() && state.sending.is_none(),
-            "promise 6: {socket:?} is closed while {state:?}"
+            "guarantee 6: {socket:?} is closed while {state:?}"
         );
         self.close_descriptor(id, state.socket, lost);
     }
@@ -79,7 +79,7 @@ impl Uring {
     pub(super) fn close_file(&mut self, id: OpId, file: File) {
         match self.files.remove(file.0).map(Arc::try_unwrap) {
             Some(Ok(descriptor)) => self.close_descriptor(id, descriptor, None),
-            // A read that was cancelled still holds it, and closes it when it ends.
+            // A cancelled read still holds it, and closes it when it ends.
             Some(Err(_)) => self.emit(id, Outcome::Done),
             None => self.reject(id, libc::EBADF),
         }
@@ -90,7 +90,7 @@ impl Uring {
             let descriptor = descriptor.into_raw_fd();
             let entry = opcode::Close::new(types::Fd(descriptor)).build();
             self.in_flight.insert(id, Work::Close { descriptor, lost });
-            // SAFETY: the entry points to nothing; the descriptor is the entry's to close.
+            // SAFETY: the entry points to nothing, and only the entry closes the descriptor.
             unsafe { self.submit(id, entry) };
         } else {
             drop(descriptor);
@@ -105,7 +105,7 @@ impl Uring {
     }
 }
 
-/// The outcome of closing a descriptor; of a socket that is reset, with the bytes lost.
+/// The outcome of closing a descriptor. For a reset, `lost` is the number of bytes lost.
 fn closed(lost: Option<u32>) -> Outcome {
     lost.map_or(Outcome::Done, |lost| Outcome::Reset { lost: lost.into() })
 }

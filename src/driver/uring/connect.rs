@@ -15,7 +15,7 @@ use crate::driver::{Address, Driver, Fault, Feature, OpId, Outcome, Time, sys};
 pub(super) struct ConnectAttempt {
     socket: OwnedFd,
     address: Address,
-    /// Boxed, since the kernel reads it where it is. `None`: a poll tells when `connect(2)` is over.
+    /// Boxed: the kernel reads it in place. `None`: a poll reports the end of a `connect(2)`.
     name: Option<Box<SockAddr>>,
 }
 
@@ -33,7 +33,8 @@ impl Uring {
             None => opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build(),
         };
         self.in_flight.insert(id, Work::Connect(Box::new(attempt)));
-        // SAFETY: the boxed address belongs to the flight, which lives until the completion.
+        // SAFETY: the boxed address belongs to the operation's state, which lives until the
+        // completion.
         unsafe { self.submit(id, entry) };
     }
 
@@ -46,7 +47,7 @@ impl Uring {
             (0.., None) => sys::take_error(socket.as_fd()),
             (error, _) => Err(io::Error::from_raw_os_error(-error)),
         };
-        // From here on the ring works with it.
+        // From here on the ring uses the socket.
         let outcome = match connected.and_then(|()| sys::set_blocking(socket.as_fd())) {
             Ok(()) => {
                 self.notsent_lowat.bound(socket.as_fd(), self.sockets.len());
@@ -72,10 +73,10 @@ impl Uring {
         self.unix_connect_retries.add(id, address, self.now());
     }
 
-    /// Lets those try again who found a backlog full a while ago.
+    /// Retries connects over unix sockets whose server had a full backlog.
     pub(super) fn retry_connects(&mut self, now: Time) {
         for (id, address) in self.unix_connect_retries.take_due(now) {
-            // It may have been cancelled meanwhile.
+            // It may have been cancelled in the meantime.
             if self.in_flight.remove(id).is_some() {
                 self.start_connect(id, address);
             }
@@ -89,7 +90,8 @@ fn by_ring(address: &Address) -> io::Result<Begun> {
     let socket = sys::stream_socket(address)?;
     match address {
         Address::Inet(_) => sys::set_blocking(socket.as_fd())?,
-        // Here there is only a full backlog to wait for, which would take one of the kernel's threads.
+        // A unix connect waits only for a full backlog, and would occupy a kernel worker thread
+        // meanwhile.
         Address::Unix(_) => {}
     }
     Ok((socket, Some(Box::new(address.to_sockaddr()?))))

@@ -1,4 +1,4 @@
-//! Which optional features this kernel has, found out by trying each.
+//! Detects which optional features the kernel has, by trying each.
 
 use std::io;
 use std::net::TcpListener;
@@ -19,18 +19,18 @@ use crate::driver::{Feature, FeatureSet};
 const PROBE_ENTRIES: u32 = 4;
 const PROBE_GROUP: u16 = 0;
 
-/// So often a trial is made that finds no memory.
+/// Retries of a trial that fails with ENOMEM.
 const TRIES_MAX: u32 = 10;
 
-/// An operation that does nothing is done at once; so long it is waited for.
+/// How long to wait for a no-op, which completes at once.
 const ENTER_MAX: Duration = Duration::from_secs(5);
 
-/// What the kernel was found to have, once it was found out: it does not change.
+/// The detected features, once detected: they do not change.
 static FOUND: OnceLock<FeatureSet> = OnceLock::new();
 
-/// The optional features that this kernel grants this process. None at all if it grants no ring.
+/// The optional features that the kernel grants this process. Empty if it creates no ring.
 pub fn kernel_features() -> FeatureSet {
-    // Without memory for a trial nothing was found out, and the next one may have it.
+    // A trial that ran out of memory is not cached: the next call may have the memory.
     FOUND.get().copied().or_else(|| patiently(TRIES_MAX, find).ok()).unwrap_or(FeatureSet::NONE)
 }
 
@@ -64,25 +64,25 @@ fn find() -> io::Result<FeatureSet> {
     Ok(*FOUND.get_or_init(|| features))
 }
 
-/// Why a ring is of no use, and what was refused.
+/// Why io_uring cannot be used, and what failed.
 #[derive(Debug)]
 pub struct Refused {
-    /// The call, or what the kernel lacks.
+    /// The call that failed, or what the kernel lacks.
     pub what: What,
-    /// What the kernel said.
+    /// The kernel's error.
     pub error: io::Error,
 }
 
-/// What was refused.
+/// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// A system call.
     Call(&'static str),
-    /// Something that the driver cannot do without.
+    /// A feature that the driver requires.
     Lacking(&'static str),
 }
 
-/// Makes a ring and uses it, with each of the three calls: one alone may be forbidden.
+/// Creates a ring and uses it, with all three system calls: each may be forbidden on its own.
 pub fn try_out() -> Result<(), Refused> {
     let refused = |what| move |error| Refused { what: What::Call(what), error };
     let lacking = |what| Refused { what: What::Lacking(what), error: io::Error::from_raw_os_error(libc::EINVAL) };
@@ -123,7 +123,8 @@ pub fn try_out() -> Result<(), Refused> {
     }
 }
 
-/// Tries accepts that poll first, on a listener that does not wait: a kernel without them refuses the entry at once.
+/// Tries accepts that poll first, on a non-blocking listener: a kernel without them rejects the
+/// entry at once.
 fn accepting(ring: &mut IoUring) -> io::Result<FeatureSet> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
@@ -154,7 +155,8 @@ fn receiving(ring: &mut IoUring) -> io::Result<FeatureSet> {
     Ok(if refused == Some(libc::EINVAL) { features } else { features.with(Feature::RecvMultishot) })
 }
 
-/// Submits an entry that has nothing to do yet, and cancels it: the error with which it ended, if it did.
+/// Submits an entry that has to wait, and cancels it. Returns the error with which it ended, if
+/// any.
 fn refusal(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<Option<i32>> {
     const TRIED: u64 = 1;
     const CANCEL: u64 = 2;

@@ -16,7 +16,7 @@ pub(super) struct Opening {
     root: Arc<Root>,
     path: CString,
     how: OpenHow,
-    /// Whether it is only being looked at, to be opened if it is a regular file.
+    /// An `O_PATH` open, to check that it is a regular file before it is opened for reading.
     is_look: bool,
 }
 
@@ -54,7 +54,7 @@ impl Uring {
         let Work::Open(opening) = &mut op_state.work else { return };
         let descriptor = types::Fd(opening.root.directory().as_raw_fd());
         let entry = opcode::OpenAt2::new(descriptor, opening.path.as_ptr(), &raw const opening.how).build();
-        // SAFETY: path and manner belong to the flight, which lives until the completion.
+        // SAFETY: path and flags belong to the operation's state, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 
@@ -81,7 +81,7 @@ impl Uring {
         self.finish(id, outcome);
     }
 
-    /// Whether that was a look; from now on it is the opening.
+    /// Whether the last open was the check. From now on it is the open for reading.
     fn was_look(&mut self, id: OpId) -> bool {
         let Some(op_state) = self.in_flight.get_mut(id) else { return false };
         let Work::Open(opening) = &mut op_state.work else { return false };
@@ -89,8 +89,9 @@ impl Uring {
         std::mem::replace(&mut opening.is_look, false)
     }
 
-    /// It may succeed where waiting does no harm: a rename beside the look-up confused it (`EAGAIN`, openat2(2)), or the
-    /// kernel could start no thread for it (`ECANCELED`, which nobody has asked for).
+    /// Retries an open on an offload thread, where it may wait. It failed because a concurrent
+    /// rename disturbed the look-up (`EAGAIN`, openat2(2)), or because the kernel could start no
+    /// thread for it (`ECANCELED` without a cancel).
     fn open_again(&mut self, id: OpId) {
         if let Some(Work::Open(opening)) = self.in_flight.remove(id).map(|op_state| op_state.work) {
             let Opening { root, path, is_look, .. } = *opening;
@@ -114,9 +115,11 @@ impl Uring {
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
             .offset(*offset + *filled as u64)
             .build();
-        // The ring copies what the page cache has while it is entered, unless it is told not to.
+        // `io_uring_enter` itself copies what is in the page cache, unless the entry is
+        // asynchronous.
         let entry = if rest.len() > READ_AT_ONCE_MAX { entry.flags(squeue::Flags::ASYNC) } else { entry };
-        // SAFETY: the memory belongs to the flight, which lives until the completion and does not touch it before.
+        // SAFETY: the memory belongs to the operation's state, which lives until the completion and
+        // does not touch it before.
         unsafe { self.submit(id, entry) };
     }
 
@@ -163,7 +166,7 @@ impl Uring {
         let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), rest.as_ptr(), length)
             .offset(*offset + *written as u64)
             .build();
-        // SAFETY: the memory belongs to the flight, which lives until the completion.
+        // SAFETY: the memory belongs to the operation's state, which lives until the completion.
         unsafe { self.submit(id, entry) };
     }
 
@@ -172,7 +175,7 @@ impl Uring {
         let is_cancelled = op_state.is_cancelled;
         let Work::Write(writing) = &mut op_state.work else { return };
         match usize::try_from(result) {
-            // Not in write(2)'s power for a regular file; it would be tried for ever.
+            // write(2) does not return zero for a regular file; a retry could loop forever.
             Ok(0) => self.finish(id, Outcome::Failed(Fault::Os(libc::EIO))),
             Ok(count) => {
                 writing.written += count;

@@ -1,4 +1,4 @@
-//! The operations in flight, and all memory that the kernel may touch for them.
+//! The operations in flight, and all memory that the kernel may access for them.
 
 use std::os::fd::RawFd;
 
@@ -15,19 +15,20 @@ use crate::table::Key;
 #[derive(Debug)]
 pub(super) struct OpState {
     id: OpId,
-    /// A machine has asked for its end.
+    /// A state machine has cancelled it.
     pub(super) is_cancelled: bool,
-    /// A machine wants nothing of this receive for now.
+    /// A state machine has paused this receive.
     pub(super) is_paused: bool,
-    /// It has an entry that the kernel has not completed for the last time.
+    /// It has an entry whose last completion is not reaped yet.
     pub(super) is_in_kernel: bool,
     pub(super) work: Work,
 }
 
-/// What it takes to carry an operation out.
+/// The state of an operation, by its kind.
 #[derive(Debug)]
 pub(super) enum Work {
-    // Most flights are receives of idle connections, and should be small: what takes more room is boxed.
+    // Most operations are receives of idle connections, so this enum is small: larger states are
+    // boxed.
     Accept(Box<Accepting>),
     Recv {
         socket: Key,
@@ -40,32 +41,32 @@ pub(super) enum Work {
         socket: Key,
     },
     Connect(Box<ConnectAttempt>),
-    /// It waits for room in a backlog.
+    /// It waits because the server's backlog is full.
     ConnectLater,
-    /// Boxed, since the kernel reads path and manner where they are.
+    /// Boxed: the kernel reads the path and the flags in place.
     Open(Box<Opening>),
     Read(Box<Reading>),
     Write(Box<Writing>),
     /// On another thread, or in the queue for one.
     Offloaded(Box<TaskHandle>),
-    /// The descriptor is the entry's to close. The outcome tells, if it is a reset, the bytes lost.
+    /// The entry closes the descriptor. `lost` is for the outcome of a reset: the bytes lost.
     Close {
         descriptor: RawFd,
         lost: Option<u32>,
     },
 }
 
-/// How far an accept is.
+/// The state of an accept.
 #[derive(Debug)]
 pub(super) struct Accepting {
     pub(super) listener: Key,
-    /// Connections that may still come.
+    /// Connections still to accept.
     pub(super) left: u32,
-    /// Connections in a row that had failed before they were accepted.
+    /// Consecutive connections that failed before they were accepted.
     pub(super) failures: u32,
 }
 
-/// Every operation in flight, by its dense index.
+/// All operations in flight, by their dense index.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     in_flight: Vec<Option<OpState>>,
@@ -90,10 +91,10 @@ impl InFlight {
         self.in_flight.get_mut(id.index())?.take_if(|op_state| op_state.id == id)
     }
 
-    /// Notes that an entry was queued for the operation.
+    /// Records that an entry was queued for the operation.
     pub(super) fn enter_kernel(&mut self, id: OpId) {
         let Some(op_state) = self.get_mut(id) else {
-            debug_assert!(false, "an entry for {id}, which has no flight");
+            debug_assert!(false, "an entry for {id}, which is not in flight");
             return;
         };
         debug_assert!(!op_state.is_in_kernel, "a second entry for {op_state:?}");
@@ -101,7 +102,7 @@ impl InFlight {
         self.in_kernel += 1;
     }
 
-    /// Notes the last completion of the operation's entry.
+    /// Records the last completion of the operation's entry.
     pub(super) fn leave_kernel(&mut self, id: OpId) {
         if let Some(op_state) = self.get_mut(id)
             && std::mem::replace(&mut op_state.is_in_kernel, false)
@@ -110,7 +111,7 @@ impl InFlight {
         }
     }
 
-    /// How many operations have an entry with the kernel.
+    /// How many operations have an entry in the kernel.
     pub(super) const fn in_kernel(&self) -> usize {
         self.in_kernel
     }

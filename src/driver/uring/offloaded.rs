@@ -1,4 +1,4 @@
-//! What waits for a disk or a name server, or takes long, on a thread off the loop.
+//! Operations that run on another thread: they wait for a disk or a name server, or take long.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ impl Uring {
         present: Option<Arc<Root>>,
     ) {
         match present {
-            // Not through the ring: a direct call that never waits is cheaper than an entry.
+            // A direct call that never waits is cheaper than an entry.
             Some(root) if find_root::leads_to(&path, &root) => self.emit(id, Outcome::Root(root)),
             present => {
                 let handle = self.offload.find_root(id, path, symlinks, present);
@@ -46,7 +46,7 @@ impl Uring {
         self.offloaded(id, handle);
     }
 
-    /// Writes what a ring's write has not written yet.
+    /// Writes the rest of what a write through the ring did not finish.
     pub(super) fn write_off_the_loop(
         &mut self,
         id: OpId,
@@ -91,7 +91,8 @@ impl Uring {
         self.offloaded(id, handle);
     }
 
-    /// Notes where an operation waits for its answer; one that found no place there has failed.
+    /// Records that an operation waits for an offload thread. If the threads did not take it, it
+    /// fails.
     fn offloaded(&mut self, id: OpId, handle: Result<TaskHandle, Fault>) {
         match handle {
             Ok(handle) => self.in_flight.insert(id, Work::Offloaded(Box::new(handle))),
@@ -99,7 +100,7 @@ impl Uring {
         }
     }
 
-    /// Takes what the threads have ready.
+    /// Collects finished results from the offload threads.
     pub(super) fn collect_results(&mut self) {
         for OffloadResult { id, result } in self.offload.results() {
             match (result, self.in_flight.get_mut(id).is_some()) {

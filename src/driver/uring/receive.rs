@@ -1,4 +1,4 @@
-//! `Recv`: bytes into buffers that the kernel picks, as they come.
+//! `Recv`: receives into buffers that the kernel picks from a buffer ring.
 //!
 //! ```text
 //!             multishot, small buffers                 one at a time, large buffers
@@ -8,16 +8,20 @@
 //!               └────────────── messages again ◄───────────┘ └────────────────────┘
 //! ```
 //!
-//! A receive that is paused gives up what it waits with, and polls for errors only (`Watching`) until it is resumed.
+//! A paused receive has no receive entry, and polls for errors only (`Watching`) until it is
+//! resumed.
 //!
-//! While buffers are scarce, and without multishot receives, it is `Once(Small)` in place of `Stream`; without buffer rings it waits
-//! for readiness and then receives into a buffer of the pool. While they are scarce, each is queued as those into large buffers
-//! are (below), and a stream that receives anything is cancelled: of the last buffers a connection gets one at a time.
+//! While buffers are scarce, and without multishot receives, `Once(Small)` takes the place of
+//! `Stream`. Without buffer rings, a receive polls for readiness and then receives into a buffer of
+//! the pool. While buffers are scarce, every receive is queued like those into large buffers
+//! (below), and a stream that receives anything is cancelled: of the last buffers a connection gets
+//! one at a time.
 //!
-//! A receive into a large buffer is queued until the machines have acted on the one before: if its bytes fill what the
-//! connection may hold, the machine stops it before the kernel has heard of it. And at most [`BULK_ARMS_MAX`] of them are
-//! submitted at once, after the sends of the turn, so that bytes leave for their next socket while they are still in the
-//! processor's cache.
+//! A receive into a large buffer is queued until the state machines have acted on the one before.
+//! If those bytes fill what the connection may hold, the state machine cancels or pauses the
+//! receive before it reaches the kernel. At most [`BULK_ARMS_MAX`] of them are submitted at once,
+//! after the sends of the turn, so that bytes are sent on while they are still in the processor's
+//! cache.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,35 +32,36 @@ use super::{RecvSize, Uring, Work};
 use crate::buffer::{Buffer, SizeClass};
 use crate::driver::{Fault, Feature, OpId, Outcome, Socket, shortage, sys};
 
-/// What one socket may receive directly before the others get their turn.
+/// Direct receive calls for one socket before other sockets are served.
 const DIRECT_READS_MAX: usize = 16;
 
-/// Receives into large buffers that are submitted by one system call: what they bring, 4 MiB, is sent with the next call.
+/// Receives into large buffers that one system call submits. The next call sends what they bring, 4
+/// MiB.
 const BULK_ARMS_MAX: usize = 16;
 
-/// System calls that a pause may last before the connection is watched for errors.
+/// System calls after which a paused connection is polled for errors.
 const PARKED_ENTERS_MAX: u64 = 32;
 
-/// How a receive waits.
+/// What a receive waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arming {
     /// A multishot receive into small buffers.
     Stream,
-    /// The same, and cancelled by the driver: large buffers come next.
+    /// As `Stream`, but the driver has cancelled it: large buffers come next.
     Switching,
     /// One receive into a buffer of this size.
     Once(SizeClass),
     /// A poll for readiness.
     Readiness,
-    /// In line for a buffer.
+    /// Queued for a buffer.
     Starving,
-    /// In line to be submitted, into a large buffer.
+    /// Queued to be submitted.
     Queued,
-    /// Paused just now: in line to be watched.
+    /// Paused recently: queued for a poll for errors.
     Parked,
     /// Paused: a poll for errors.
     Watching,
-    /// Paused, and the connection is over: there is nothing to wait for.
+    /// Paused, and the connection is over: nothing to wait for.
     Told,
 }
 
@@ -71,8 +76,8 @@ impl Uring {
         self.queue_or_arm(id);
     }
 
-    /// Queues a receive that the machines may not want any more when they have acted on what came before: one of bulk, and
-    /// any while buffers are scarce. Submits any other at once.
+    /// Submits a receive, or queues it if the state machines may cancel or pause it after they have
+    /// acted on earlier bytes: one into a large buffer, and any while buffers are scarce.
     fn queue_or_arm(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::Recv { socket, arming } = &mut op_state.work else { return };
@@ -85,13 +90,14 @@ impl Uring {
         }
     }
 
-    /// Submits the receives that have been in the queue for the longest, a few into large buffers at a time.
+    /// Submits queued receives, the oldest first, a few into large buffers at a time.
     pub(super) fn arm_queued(&mut self) {
         let mut bulk_left = BULK_ARMS_MAX;
         while bulk_left > 0
             && let Some(id) = self.queued_receives.pop_front()
         {
-            // One that was stopped meanwhile is gone, and its place in the table may be another one's.
+            // A receive that was cancelled in the meantime is gone, and its index may be in use
+            // again.
             if self.arming_of(id) == Some(Arming::Queued) {
                 self.arm_recv(id);
                 bulk_left -= usize::from(self.arming_of(id) == Some(Arming::Once(SizeClass::Large)));
@@ -118,7 +124,7 @@ impl Uring {
                 *arming = Arming::Once(SizeClass::Large);
                 receive_once(descriptor, self.pool.size(SizeClass::Large), large.group())
             }
-            // A stream goes on until it is stopped, and may take many buffers until then.
+            // A stream runs until it is cancelled, and may take many buffers until then.
             (_, Some(small), _) if self.features.has(Feature::RecvMultishot) && !is_scarce => {
                 *arming = Arming::Stream;
                 opcode::RecvMulti::new(descriptor, small.group()).build()
@@ -132,7 +138,7 @@ impl Uring {
                 opcode::PollAdd::new(descriptor, (libc::POLLIN | libc::POLLRDHUP) as u32).build()
             }
         };
-        // SAFETY: the kernel takes memory from a registered ring of buffers, or none.
+        // SAFETY: the kernel uses memory of a registered buffer ring, or none.
         unsafe { self.submit(id, entry) };
     }
 
@@ -165,14 +171,15 @@ impl Uring {
             error => match -error {
                 libc::ENOBUFS if self.is_cancelled(id) => self.finish_recv(id, Outcome::Cancelled, is_last),
                 libc::ENOBUFS => self.starve(id, arming),
-                // The driver's own cancel, or one of a machine.
+                // Cancelled by the driver or by a state machine.
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN if is_last => self.go_on(id, arming),
                 errno => self.finish_recv(id, Outcome::Failed(Fault::Os(errno)), is_last),
             },
         }
     }
 
-    /// After an entry's last completion: the next one, unless a machine wants no more.
+    /// Continues after an entry's last completion: submits the next one, unless the receive is
+    /// cancelled or paused.
     fn go_on(&mut self, id: OpId, arming: Arming) {
         if self.is_cancelled(id) {
             return self.finish(id, Outcome::Cancelled);
@@ -191,7 +198,7 @@ impl Uring {
         match arming {
             Arming::Stream | Arming::Once(_) | Arming::Readiness if op_state.is_in_kernel => self.cancel_entry(id),
             Arming::Starving | Arming::Queued => self.park(id),
-            // It comes to its end already, and sees then what is wanted.
+            // The entry is ending already; `go_on` then sees that the receive is paused.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
             Arming::Parked | Arming::Watching | Arming::Told => {}
         }
@@ -206,14 +213,14 @@ impl Uring {
         match arming {
             Arming::Watching if op_state.is_in_kernel => self.cancel_entry(id),
             Arming::Parked | Arming::Watching | Arming::Told => self.queue_or_arm(id),
-            // What it waited with has not ended yet.
+            // The entry that it waited with has not ended yet.
             Arming::Stream | Arming::Switching | Arming::Once(_) | Arming::Readiness => {}
             Arming::Starving | Arming::Queued => {}
         }
     }
 
-    /// Nothing is received for now. A relay that is full resumes as soon as its bytes are sent, so the kernel is bothered
-    /// with a pause only if it lasts.
+    /// Parks a paused receive. A relay whose peer is full resumes as soon as its bytes are sent, so
+    /// a poll for errors is submitted only if the pause lasts.
     fn park(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::Recv { arming, .. } = &mut op_state.work else { return };
@@ -221,22 +228,24 @@ impl Uring {
         self.parked.push_back((id, self.counters.enters));
     }
 
-    /// Watches what has been paused for some system calls; all of it if the next one may wait.
+    /// Polls parked receives for errors: those parked for some system calls, or all if the next
+    /// call may wait.
     pub(super) fn watch_parked(&mut self, may_wait: bool) {
         while let Some(&(id, since)) = self.parked.front()
             && (may_wait || self.counters.enters - since >= PARKED_ENTERS_MAX)
         {
             self.parked.pop_front();
-            // One that was resumed or stopped meanwhile is elsewhere, or gone.
+            // A receive that was resumed or cancelled in the meantime is no longer parked.
             if self.arming_of(id) == Some(Arming::Parked) {
                 self.watch_errors(id);
             }
         }
     }
 
-    /// Waits for errors of the connection, and for nothing else.
+    /// Polls for errors of the connection only.
     ///
-    /// The kernel adds the peer's end to whatever is polled for. It is told of once, since the poll goes on.
+    /// For any poll the kernel also reports the peer's end of input (`POLLRDHUP`). It does so once,
+    /// because the poll is multishot and stays armed.
     fn watch_errors(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::Recv { socket, arming } = &mut op_state.work else { return };
@@ -274,7 +283,7 @@ impl Uring {
         self.in_flight.get_mut(id).is_some_and(|op_state| op_state.is_paused)
     }
 
-    /// What has gone wrong with a receive's connection; asking clears it.
+    /// The error of a receive's connection, if any (`SO_ERROR`). Reading it clears it.
     fn error_of(&mut self, id: OpId) -> Option<Fault> {
         let Work::Recv { socket, .. } = self.in_flight.get_mut(id)?.work else { return None };
         let state = self.sockets.get(socket)?;
@@ -282,11 +291,11 @@ impl Uring {
     }
 
     fn finish_recv(&mut self, id: OpId, outcome: Outcome, is_last: bool) {
-        debug_assert!(is_last, "{outcome:?}, and more to come");
+        debug_assert!(is_last, "{outcome:?} before the last completion");
         self.finish(id, outcome);
     }
 
-    /// Takes over the buffer that a completion names.
+    /// Takes the buffer that a completion names.
     pub(super) fn take_buffer(&mut self, id: OpId, index: u16, length: usize) -> Option<Buffer> {
         let Work::Recv { arming, .. } = self.in_flight.get_mut(id)?.work else { return None };
         let ring = match arming {
@@ -306,14 +315,16 @@ impl Uring {
         Some(ring.received(&self.pool, index, length))
     }
 
-    /// Notes how much came. A stream that has become bulk is cancelled, to be armed again with large buffers, and any stream
-    /// while buffers are scarce, to be armed again for one at a time.
+    /// Records how many bytes were received. Cancels a stream that has become bulk, to continue
+    /// with large buffers. While buffers are scarce, cancels any stream, to continue with one
+    /// buffer at a time.
     fn learn(&mut self, id: OpId, length: usize, is_last: bool) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let is_unwanted = op_state.is_cancelled || op_state.is_paused;
         let Work::Recv { socket, arming } = &mut op_state.work else { return };
         if *arming == Arming::Switching {
-            // What a stream delivers until it is cancelled fills small buffers, and would seem to ask for them.
+            // The last bytes of a cancelled stream fill small buffers; counting them would suggest
+            // small ones.
             return;
         }
         let Some(state) = self.sockets.get_mut(*socket) else { return };
@@ -322,7 +333,7 @@ impl Uring {
         let mut is_promoted = before == SizeClass::Small && state.recv_size.class() == SizeClass::Large;
         let is_scarce = self.pool.is_scarce();
         if is_promoted && (is_scarce || self.large.as_ref().is_none_or(|large| large.filled() == 0)) {
-            // There are none to be had; it goes on with small ones and may ask again.
+            // No large buffer is free: it continues with small ones and may switch later.
             state.recv_size = RecvSize::default();
             is_promoted = false;
         }
@@ -359,10 +370,10 @@ impl Uring {
         self.starving.push_back(id);
     }
 
-    /// Fills the rings of buffers, and arms those who wait in line, as far as there are buffers.
+    /// Fills the buffer rings, and submits starving receives while there are buffers.
     ///
-    /// Buffers come back only between turns (a machine drops one) or with a completion (a send ends),
-    /// and a turn with completions ends: so looking once a round misses none.
+    /// Buffers are freed between turns (a state machine drops one) or with a completion (a send
+    /// ends), and a turn with completions ends. So checking once a round misses none.
     pub(super) fn feed_starving(&mut self) {
         for ring in [&mut self.small, &mut self.large].into_iter().flatten() {
             ring.refill(&self.pool);
@@ -373,7 +384,8 @@ impl Uring {
             let Work::Recv { socket, arming: Arming::Starving } = op_state.work else { continue };
             let Some(state) = self.sockets.get_mut(socket) else { continue };
             if self.pool.is_scarce() || self.large.as_ref().is_none_or(|large| large.filled() == 0) {
-                // Rather small buffers than none, and now: nothing else might end the wait that follows.
+                // Small buffers rather than none, and now: no other event might end the wait that
+                // follows.
                 state.recv_size = RecvSize::default();
             }
             let has_buffer = match (state.recv_size.class(), &self.small, &self.large) {
@@ -396,7 +408,8 @@ impl Uring {
         }
     }
 
-    /// The socket is readable: receives directly until nothing is left, the quota is spent, or no buffer is free.
+    /// The socket is readable: receives directly until it is empty, the quota is spent, or no
+    /// buffer is free.
     fn on_readable(&mut self, id: OpId, result: i32) {
         if result < 0 && result != -libc::ECANCELED {
             return self.finish(id, Outcome::Failed(Fault::Os(-result)));

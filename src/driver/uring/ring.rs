@@ -1,7 +1,7 @@
-//! The two queues shared with the kernel, and the one system call of a turn.
+//! The submission and completion queues, and the one system call of a turn.
 //!
-//! It owns the ring's descriptor and memory. It does not know what entries mean; only that none that
-//! was pushed is ever lost, also when the submission queue is full.
+//! It owns the ring's descriptor and memory. It does not know what entries mean. It guarantees that
+//! no pushed entry is lost, even when the submission queue is full.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use io_uring::{IoUring, cqueue, squeue};
 
 use crate::driver::{Feature, FeatureSet};
 
-/// Constants of `io_uring_enter(2)` that the binding keeps to itself.
+/// Constants of `io_uring_enter(2)` that the `io_uring` crate does not export.
 const ENTER_GETEVENTS: u32 = 1 << 0;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
@@ -22,12 +22,13 @@ const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
 
-/// Submissions and completions.
+/// An io_uring instance.
 pub(super) struct Ring {
     ring: IoUring,
-    /// Entries that found the submission queue full, in order.
+    /// Entries that did not fit into the submission queue, in order.
     overflow: VecDeque<squeue::Entry>,
-    /// The number under which the ring's descriptor is registered, which saves looking it up.
+    /// The index under which the ring's descriptor is registered. It saves the kernel a look-up per
+    /// call.
     registered: Option<u32>,
     features: FeatureSet,
 }
@@ -41,7 +42,7 @@ struct GetEventsArg {
     timespec: u64,
 }
 
-/// `struct io_uring_rsrc_update`, as registering descriptors of rings uses it.
+/// `struct io_uring_rsrc_update`, for registering ring descriptors.
 #[repr(C)]
 struct RingUpdate {
     offset: u32,
@@ -57,10 +58,10 @@ struct KernelTimespec {
 }
 
 impl Ring {
-    /// A ring with as many of the wanted set-up features as this kernel grants.
+    /// Creates a ring with the wanted set-up features that the kernel supports.
     ///
     /// # Errors
-    /// No ring can be made at all.
+    /// The kernel creates no ring at all.
     pub(super) fn new(sq_entries: u32, cq_entries: u32, wanted: FeatureSet) -> io::Result<Self> {
         let (ring, mut features) = build(sq_entries, cq_entries, wanted)?;
         let mut ring = Self { ring, overflow: VecDeque::new(), registered: None, features };
@@ -79,7 +80,7 @@ impl Ring {
         self.features
     }
 
-    /// For registering buffers and asking what is supported.
+    /// For registering buffers and probing operations.
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
         self.ring.submitter()
     }
@@ -87,24 +88,24 @@ impl Ring {
     /// Queues an entry for the next [`Ring::enter`].
     ///
     /// # Safety
-    /// Everything the entry points to stays where it is until its last completion was reaped.
+    /// Everything that the entry points to stays in place until its last completion is reaped.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         if !self.overflow.is_empty() || unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.overflow.push_back(entry);
         }
     }
 
-    /// Whether completions wait to be reaped.
+    /// Whether there are completions to reap.
     pub(super) fn has_completions(&mut self) -> bool {
         !self.ring.completion().is_empty()
     }
 
-    /// Submits everything queued and waits until a completion is there or the time has passed.
-    /// `None`: without limit. Zero: without waiting.
+    /// Submits everything queued and waits until there is a completion or the time has passed.
+    /// `None`: no limit. Zero: no wait.
     ///
     /// # Errors
-    /// The ring itself cannot be used any more.
+    /// The ring itself can no longer be used.
     pub(super) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let mut min_complete = u32::from(wait != Some(Duration::ZERO));
         loop {
@@ -118,7 +119,8 @@ impl Ring {
                 Ok(()) if !more_to_submit => return Ok(()),
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
-                    // The time has passed, a signal came, or the completion queue must be emptied first.
+                    // The time has passed, a signal arrived, or the completion queue must be
+                    // emptied first.
                     Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => return Ok(()),
                     _ => return Err(error),
                 },
@@ -126,15 +128,17 @@ impl Ring {
         }
     }
 
-    /// Takes the completions that are there now, at most `count_max`. Those that come meanwhile have to wait.
+    /// Takes the completions that are in the queue now, at most `count_max`. Later ones stay
+    /// queued.
     pub(super) fn reap(&mut self, count_max: usize, into: &mut Vec<cqueue::Entry>) {
         let completion = self.ring.completion();
         let count = completion.len().min(count_max);
         into.extend(completion.take(count));
     }
 
-    /// Whether completions wait in kernel memory because the queue is full. The next [`Ring::enter`] fetches them:
-    /// none is lost (`IORING_FEAT_NODROP`), and the counter that the queue itself has is of lost ones.
+    /// Whether completions wait in kernel memory because the completion queue is full. The next
+    /// [`Ring::enter`] fetches them; none is lost (`IORING_FEAT_NODROP`). The queue's own overflow
+    /// counter counts lost ones only.
     pub(super) fn has_overflowed(&mut self) -> bool {
         self.ring.submission().cq_overflow()
     }
@@ -142,7 +146,7 @@ impl Ring {
     fn fill_queue(&mut self) {
         let mut queue = self.ring.submission();
         while let Some(entry) = self.overflow.front() {
-            // SAFETY: promised by the caller of `Ring::push`.
+            // SAFETY: guaranteed by the caller of `Ring::push`.
             if unsafe { queue.push(entry) }.is_err() {
                 break;
             }
@@ -164,7 +168,7 @@ impl Ring {
             Some(number) => (number as i32, ENTER_REGISTERED_RING),
             None => (self.ring.as_raw_fd(), 0),
         };
-        // SAFETY: argument and time-out are live, the size is the argument's; the entries were promised by `push`.
+        // SAFETY: argument and time-out are live, the size is the argument's; the entries meet the contract of `push`.
         let submitted = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
@@ -197,7 +201,8 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         if let Some(number) = self.registered {
-            // The kernel would keep the ring alive until the thread ends; if it refuses, it does that.
+            // A registered ring lives until the thread ends. If unregistering fails, it lives that
+            // long.
             let _ = self.register(UNREGISTER_RING_FDS, &mut RingUpdate { offset: number, reserved: 0, data: 0 });
         }
     }
@@ -209,18 +214,18 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// Who works off what has completed, and when (`io_uring_setup(2)`).
+/// How completions are processed (task work), and when (`io_uring_setup(2)`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TaskRun {
-    /// The worker, when it asks (Linux 6.1).
+    /// By the worker, when it asks for completions (Linux 6.1).
     Deferred,
-    /// The worker, at its next system call (Linux 5.19).
+    /// By the worker, at its next system call (Linux 5.19).
     Cooperative,
-    /// The worker, interrupted.
+    /// By the worker, which the kernel interrupts.
     Interrupting,
 }
 
-/// Tries the set-up with everything wanted, then with less and less.
+/// Tries the set-up with all wanted features, then with fewer and fewer.
 fn build(sq_entries: u32, cq_entries: u32, wanted: FeatureSet) -> io::Result<(IoUring, FeatureSet)> {
     let mut last = None;
     for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Interrupting] {

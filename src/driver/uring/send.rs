@@ -1,4 +1,4 @@
-//! `Send`: a chain of chunks, one entry at a time until all of it is the kernel's.
+//! `Send`: sends a chain of chunks, one entry at a time, until the kernel has taken all of it.
 
 use std::os::fd::AsRawFd;
 
@@ -10,7 +10,7 @@ use crate::driver::sys::{self, GATHER_MAX};
 use crate::driver::{Fault, OpId, Outcome, Socket};
 use crate::table::Key;
 
-/// The header of a send of several pieces, and the pieces. The kernel reads both where they are.
+/// The header of a `sendmsg(2)` and its pieces. The kernel reads both in place.
 pub(super) struct Message {
     header: libc::msghdr,
     pieces: [libc::iovec; GATHER_MAX],
@@ -28,31 +28,31 @@ impl Message {
         Box::new(Self { header: sys::message_of(&mut []), pieces })
     }
 
-    /// Points the message at the beginning of a chain.
+    /// Points the message at the first chunks of a chain.
     fn fill(&mut self, chain: &Chain) {
         let count = sys::gather(chain, &mut self.pieces);
         self.header = sys::message_of(&mut self.pieces[..count]);
     }
 }
 
-/// A send in flight. What is done with one is used for the next.
+/// A send in flight. Its memory is reused for later sends.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) socket: Key,
-    /// What the kernel has not taken yet.
+    /// The bytes that are not sent yet.
     chain: Chain,
     message: Option<Box<Message>>,
 }
 
-/// Sends that are not in flight, kept so that a send need not ask for memory.
+/// Ended sends, kept so that a new send needs no allocation.
 #[derive(Debug, Default)]
 pub(super) struct SpareSends {
-    // Boxed as in flight: there the kernel, and here the allocator, is spared the move.
-    #[expect(clippy::vec_box, reason = "they go back into flights as they are")]
+    // Boxed, as in flight: reuse neither moves nor allocates them.
+    #[expect(clippy::vec_box, reason = "they are put back in flight without being moved")]
     spare: Vec<Box<Sending>>,
 }
 
-/// More than are in flight at once on a busy worker: most are done as soon as they are asked for.
+/// More than are in flight at once on a busy worker: most sends complete at once.
 const SPARE_SENDS_MAX: usize = 128;
 
 impl SpareSends {
@@ -104,8 +104,8 @@ impl Uring {
                 opcode::SendMsg::new(descriptor, &raw const message.header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
         };
-        // SAFETY: the bytes and the boxed message belong to the flight, which lives until the completion and does not
-        // change them before.
+        // SAFETY: the bytes and the boxed message belong to the operation's state, which lives
+        // until the completion and does not change them before.
         unsafe { self.submit(id, entry) };
     }
 
@@ -129,7 +129,8 @@ impl Uring {
             }
             Err(_) => match -result {
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN if is_cancelled => self.finish(id, Outcome::Cancelled),
-                // A cancel that was not asked for says that the kernel had no thread for it, and nothing of the connection.
+                // ECANCELED without a cancel: the kernel had no thread for it. It says nothing
+                // about the connection.
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.submit_send(id),
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
@@ -161,8 +162,8 @@ mod tests {
         let token = Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 };
         let id = ops.submit(token, Op::Send { socket, chain });
         driver.turn(&mut ops, Some(Duration::ZERO), &mut done).unwrap();
-        // Nothing reads, so it waits. This is what the kernel does to an operation that it has no thread for. The first time it
-        // tells how much was sent before.
+        // Nothing reads, so the send waits. The kernel cancels an operation in the same way when it
+        // has no thread for it. The first cancel reports how many bytes were sent before.
         for _ in 0..3 {
             driver.cancel_entry(id);
             driver.turn(&mut ops, Some(Duration::ZERO), &mut done).unwrap();

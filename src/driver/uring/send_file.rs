@@ -1,4 +1,5 @@
-//! `SendFile`: `sendfile(2)` from the page cache; the ring waits for the socket and reads what is not cached.
+//! `SendFile`: `sendfile(2)` from the page cache. The ring polls the socket and reads what is not
+//! cached.
 //!
 //! ```text
 //!             ┌────── quota spent: next turn ──────┐
@@ -9,8 +10,8 @@
 //!             └───────────────────────────── Read, by the ring
 //! ```
 //!
-//! Splicing by the ring would be handed to a kernel worker thread for each piece, which costs more than the copy
-//! it saves.
+//! The ring would pass a splice to a kernel worker thread for each piece, which costs more than the
+//! copy it saves.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,26 +26,26 @@ use crate::driver::page_cache::{Way, is_range_cached};
 use crate::driver::{Fault, File, OpId, Outcome, Socket, sys};
 use crate::table::Key;
 
-/// What one socket may send of a file before the others get their turn.
+/// Bytes of a file that one socket sends before other sockets are served.
 const PIECE_BYTES_MAX: u64 = 512 << 10;
 
-/// So many calls are made for that at most.
+/// System calls that send these bytes, at most.
 const CALLS_MAX: usize = 8;
 
-/// What is not in the page cache is read, and so brought there, in pieces of so many bytes.
+/// Bytes per read that brings a piece of the file into the page cache.
 const WARMING_BYTES: usize = 256 << 10;
 
-/// What is left of a file to send.
+/// A `SendFile` in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) socket: Key,
-    /// Bytes that go before the file's.
+    /// Bytes to send before those of the file.
     head: Chain,
     file: Arc<OwnedFd>,
     offset: u64,
     left: u64,
     way: Way,
-    /// The file is believed to be in the page cache up to here.
+    /// The page cache had the file up to this offset when it was probed.
     cached_until: u64,
     waits_for: WaitsFor,
 }
@@ -52,13 +53,13 @@ pub(super) struct Transfer {
 /// What a transfer waits for.
 #[derive(Debug)]
 enum WaitsFor {
-    /// Its turn.
+    /// Its turn in the ready list.
     Turn,
-    /// Room in the socket.
+    /// Space in the socket's send buffer.
     Room,
-    /// The kernel's reading into this memory, which is what brings the file into the cache.
+    /// A read into this memory, which brings the file into the page cache.
     Warming(Vec<u8>),
-    /// A thread off the loop, which does the same.
+    /// An offload thread that reads the piece instead.
     Thread(TaskHandle),
 }
 
@@ -77,7 +78,7 @@ impl Uring {
         if state.sending.is_some() {
             return self.reject(id, libc::EBUSY);
         }
-        // The kernel counts in signed offsets and would refuse the whole with EINVAL.
+        // The kernel's offsets are signed: the call would fail with EINVAL.
         if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
             return self.emit(id, Outcome::Failed(Fault::FileTruncated));
         }
@@ -96,7 +97,8 @@ impl Uring {
         self.ready.push_back(id);
     }
 
-    /// Sends until all is gone, the socket is full, the quota is spent or the cache has no more.
+    /// Sends until all bytes are sent, the socket's buffer is full, the quota is spent or the page
+    /// cache misses.
     pub(super) fn serve_send_file(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::SendFile(transfer) = &mut op_state.work else { return };
@@ -129,8 +131,8 @@ impl Uring {
                     .offset(transfer.offset)
                     .build();
                 transfer.waits_for = WaitsFor::Warming(memory);
-                // SAFETY: the memory belongs to the flight, which lives until the completion; moving the vector does
-                // not move what it points to.
+                // SAFETY: the memory belongs to the operation's state, which lives until the
+                // completion. Moving the vector does not move what it points to.
                 unsafe { self.submit(id, entry) };
             }
         }
@@ -139,7 +141,7 @@ impl Uring {
         }
     }
 
-    /// The socket has room, or a piece of the file has been read.
+    /// The socket is writable, or a piece of the file was read.
     pub(super) fn on_send_file(&mut self, id: OpId, result: i32) {
         if self.is_cancelled(id) {
             return self.finish(id, Outcome::Cancelled);
@@ -147,8 +149,9 @@ impl Uring {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::SendFile(transfer) = &mut op_state.work else { return };
         match std::mem::replace(&mut transfer.waits_for, WaitsFor::Turn) {
-            // A piece that was read is sent without asking again, or a cache that forgets quickly would keep the
-            // transfer from ever getting on. What went wrong goes wrong again, and is reported, when it is sent.
+            // The piece is sent without another probe: if the cache evicts quickly, the transfer
+            // would never advance. A failed read fails again, and is reported, when the piece is
+            // sent.
             WaitsFor::Warming(memory) => {
                 let end = transfer.offset + memory.len() as u64;
                 if result == -libc::ECANCELED {
@@ -165,7 +168,8 @@ impl Uring {
         self.ready.push_back(id);
     }
 
-    /// The kernel had no thread to read a piece: one of ours waits for the disk, or, where none is to be had either, the loop.
+    /// The kernel had no thread to read a piece: an offload thread reads it. If there is none
+    /// either, the loop waits for the disk.
     fn warm_otherwise(&mut self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) {
         match self.offload.warm(id, file, (start, end)) {
             Ok(handle) => {
@@ -177,7 +181,7 @@ impl Uring {
         }
     }
 
-    /// A piece was read, as far as it could be.
+    /// An offload thread has read a piece, or failed to.
     pub(super) fn on_warmed(&mut self, id: OpId, until: u64) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::SendFile(transfer) = &mut op_state.work else { return };
@@ -187,7 +191,7 @@ impl Uring {
     }
 }
 
-/// Where a transfer stands after its turn.
+/// What a transfer needs after its turn.
 enum Step {
     Again,
     Full,
@@ -195,7 +199,7 @@ enum Step {
 }
 
 impl Transfer {
-    /// What a thread off the loop is to do for it.
+    /// The task of an offload thread that reads a piece.
     pub(super) const fn warming(&self) -> Option<TaskHandle> {
         match self.waits_for {
             WaitsFor::Thread(handle) => Some(handle),
@@ -208,8 +212,8 @@ impl Transfer {
     }
 
     fn advance(&mut self, socket: BorrowedFd<'_>) -> Result<Step, Fault> {
-        // `sendfile(2)` knows no flag against waiting, only the socket's mode. No entry is submitted meanwhile, so the
-        // ring does not see it.
+        // `sendfile(2)` has no flag like `MSG_DONTWAIT`, so the socket is set to non-blocking. No
+        // entry for it is submitted meanwhile, so the ring is not affected.
         sys::set_nonblocking(socket).map_err(|error| Fault::from_io(&error))?;
         let step = self.send_pieces(socket);
         sys::set_blocking(socket).map_err(|error| Fault::from_io(&error))?;

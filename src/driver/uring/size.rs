@@ -1,8 +1,9 @@
-//! How large a worker's rings are, and which size fits.
+//! Sizes of a worker's rings, and the choice of the largest size that fits.
 //!
-//! Since Linux 6.14 the kernel counts rings as locked memory (`RLIMIT_MEMLOCK`), of all processes of a user together, unless
-//! they have `CAP_IPC_LOCK`. It gives back what a ring had some moments after the ring was closed. So the size is found out
-//! by trial, with as many rings as there will be workers, and what does not fit is tried a few times.
+//! Since Linux 6.14 the kernel counts rings as locked memory (`RLIMIT_MEMLOCK`), for all processes
+//! of a user together, unless they have `CAP_IPC_LOCK`. It frees the memory of a closed ring with a
+//! delay. So the size is found by trial, with the rings of all future workers at once, and a failed
+//! trial is repeated a few times.
 
 use std::io;
 use std::thread;
@@ -14,24 +15,24 @@ use super::{LARGE_GROUP, LARGE_TARGET, SMALL_GROUP, SMALL_TARGET, Uring, UringCo
 use crate::buffer::{Pool, PoolConfig, SizeClass};
 use crate::driver::{Feature, FeatureSet, limits};
 
-/// How large the rings of one worker are, in entries; each a power of two.
+/// Sizes of the rings of one worker, in entries; each a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize {
-    /// Room for submissions. More than this in one turn take several system calls.
+    /// Submission queue entries. More than this in one turn take several system calls.
     pub submissions: u32,
-    /// Room for completions. What does not fit waits in kernel memory, which costs more.
+    /// Completion queue entries. Completions beyond these wait in kernel memory, which is slower.
     pub completions: u32,
-    /// Room for small receive buffers that the kernel may pick from.
+    /// Small receive buffers that the kernel may pick from.
     pub small_buffers: u16,
-    /// The same of large ones.
+    /// Large receive buffers that the kernel may pick from.
     pub large_buffers: u16,
 }
 
 impl RingSize {
-    /// The one that suits a server.
+    /// The size for a server.
     pub const FULL: Self = Self { submissions: 1024, completions: 16_384, small_buffers: 4096, large_buffers: 256 };
 
-    /// Every size, the largest first; the last one still serves, with more system calls under load.
+    /// All sizes, the largest first. The smallest still works, with more system calls under load.
     pub const ALL: [Self; 4] = [
         Self::FULL,
         Self { submissions: 512, completions: 4096, small_buffers: 1024, large_buffers: 256 },
@@ -39,7 +40,7 @@ impl RingSize {
         Self { submissions: 64, completions: 256, small_buffers: 256, large_buffers: 64 },
     ];
 
-    /// The bytes of memory that the kernel counts as locked, about: whole pages.
+    /// About how much memory the kernel counts as locked, in whole pages, in bytes.
     pub const fn locked_bytes(self) -> u64 {
         const PAGE: u64 = 4096;
         const HEADER: u64 = 256;
@@ -55,7 +56,8 @@ impl RingSize {
 }
 
 impl Uring {
-    /// A driver as of [`Uring::new`], with smaller rings if the memory is gone that there was when the size was chosen.
+    /// As [`Uring::new`], but with smaller rings if the memory that was free when the size was
+    /// chosen is in use now.
     ///
     /// # Errors
     /// As [`Uring::new`].
@@ -72,7 +74,7 @@ impl Uring {
     }
 }
 
-/// The kernel's half of a driver: what counts as locked memory.
+/// The rings of a driver: everything that counts as locked memory.
 pub(super) struct Rings {
     pub(super) ring: Ring,
     pub(super) small: Option<BufferRing>,
@@ -80,7 +82,7 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    /// Rings of this size for these features, `has` of which the kernel has.
+    /// Creates rings of this size for the `wanted` features; the kernel has those in `has`.
     pub(super) fn new(size: RingSize, wanted: FeatureSet, has: FeatureSet) -> io::Result<Self> {
         let ring = Ring::new(size.submissions, size.completions, wanted)?;
         let has_small = has.has(Feature::BufferRing);
@@ -102,7 +104,7 @@ impl Rings {
         Ok(Self { ring, small, large })
     }
 
-    /// The same; memory that others are about to give back is waited for a moment.
+    /// As [`Rings::new`], but retries while the memory of closed rings is not free yet.
     pub(super) fn patiently(size: RingSize, wanted: FeatureSet, has: FeatureSet) -> io::Result<Self> {
         patiently(PATIENCE, || Self::new(size, wanted, has))
     }
@@ -112,22 +114,22 @@ impl Rings {
     }
 }
 
-/// Takes rings of buffers back that never had a buffer.
+/// Unregisters buffer rings that were never filled.
 fn discard(ring: &Ring, buffers: [Option<BufferRing>; 2]) {
     let pool = Pool::new(PoolConfig { small_max: 0, large_max: 0, ..PoolConfig::default() });
     for buffers in buffers.into_iter().flatten() {
         if let Err(error) = buffers.close(&ring.submitter(), &pool) {
-            tracing::debug!(%error, "a buffer ring of a trial cannot be unregistered");
+            tracing::debug!(%error, "cannot unregister a buffer ring of a trial");
         }
     }
 }
 
-/// How often, and for how long each time, memory is waited for that is about to be given back.
+/// Retries on ENOMEM, and the time between two: the memory of closed rings is about to be freed.
 const PATIENCE: u32 = 50;
 const PATIENCE_OF_A_TRIAL: u32 = 25;
 const STEP: Duration = Duration::from_millis(20);
 
-/// Does something again while it fails for want of memory, so many times.
+/// Calls `attempt`, and retries at most `times` times while it fails with ENOMEM.
 pub(super) fn patiently<T>(times: u32, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut left = times;
     loop {
@@ -143,15 +145,15 @@ pub(super) fn is_out_of_memory(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOMEM)
 }
 
-/// The largest size of which `workers` rings can be had at a time.
+/// The largest size of which `workers` rings can exist at a time.
 ///
 /// # Errors
-/// Not even the smallest, or no ring at all.
+/// Even the smallest size does not fit, or no ring can be created.
 pub fn fitting(workers: usize, wanted: FeatureSet, has: FeatureSet) -> io::Result<RingSize> {
     let limit = limits::locked_memory().ok().and_then(|limit| limit.soft);
     let mut last = None;
     for size in RingSize::ALL {
-        // What is beyond the limit as such is not worth a wait; without the right to be above it, it fails at once.
+        // A size beyond the limit is not retried: without `CAP_IPC_LOCK` it fails at once.
         let needed = size.locked_bytes().saturating_mul(workers as u64);
         let times = if limit.is_some_and(|limit| needed > limit) { 0 } else { PATIENCE_OF_A_TRIAL };
         match patiently(times, || try_all(workers, size, wanted, has)) {
@@ -169,7 +171,7 @@ fn try_all(workers: usize, size: RingSize, wanted: FeatureSet, has: FeatureSet) 
     for _ in 0..workers.max(1) {
         match Rings::new(size, wanted, has) {
             Ok(rings) => all.push(rings),
-            // The limit of descriptors may not have been raised yet, and says nothing of memory.
+            // The limit of descriptors may not have been raised yet. It says nothing about memory.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) && !all.is_empty() => break,
             Err(error) => {
                 result = Err(error);
@@ -190,7 +192,7 @@ mod tests {
         for pair in RingSize::ALL.windows(2) {
             assert!(pair[1].locked_bytes() < pair[0].locked_bytes(), "{pair:?}");
         }
-        // Two workers within the 64 KiB that are the least that systems allow.
+        // Two workers fit into 64 KiB, the lowest limit that systems set.
         assert!(RingSize::ALL[3].locked_bytes() <= 24 << 10, "{}", RingSize::ALL[3].locked_bytes());
     }
 
