@@ -1,4 +1,4 @@
-//! How a session ends: what is told to the peers, and to the log.
+//! Why a session ends, how that closes its connections, and what the log says.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,65 +11,64 @@ use crate::upstream::{Release, Unreachable};
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
-    /// Everything was delivered, and everybody said that they are done.
+    /// Everything was delivered, and all sides have closed their end.
     #[error("done")]
     Done,
-    /// The upstream had delivered everything, and did not want to hear what the client still had to say.
-    #[error("done, as the upstream would hear no more")]
+    /// The upstream had sent everything, and stopped reading before the client finished.
+    #[error("done: the upstream stopped reading")]
     UpstreamStoppedReading,
-    /// The connection was not wanted.
-    #[error("not let in: {0}")]
+    /// The access list or the limit of connections per address denied the connection.
+    #[error("denied: {0}")]
     Denied(Denied),
-    /// The proxy did not say on whose behalf it comes.
-    #[error("no header of the PROXY protocol")]
+    /// The PROXY protocol header is missing or malformed.
+    #[error("missing or malformed PROXY protocol header")]
     NoProxyHeader,
-    /// The client went away.
+    /// The client's connection failed.
     #[error("client lost: {0}")]
     ClientLost(Fault),
-    /// The upstream went away in the middle.
+    /// The upstream's connection failed in the middle of a transfer.
     #[error("upstream lost: {0}")]
     UpstreamLost(Fault),
-    /// The client ended its side while it was still to be answered.
-    #[error("the client left before its answer was complete")]
+    /// The client closed its side before its response was complete.
+    #[error("client left before the response was complete")]
     ClientLeft,
-    /// The upstream ended its side in the middle of a response, or broke its framing.
-    #[error("the upstream's answer broke off")]
+    /// The upstream closed its side in the middle of a response, or its framing is malformed.
+    #[error("upstream response truncated")]
     ResponseTruncated,
-    /// The upstream was silent for too long in the middle of a response.
-    #[error("the upstream fell silent in the middle of its answer")]
+    /// The upstream sent nothing for `response_timeout` in the middle of a response.
+    #[error("upstream timed out in the middle of its response")]
     UpstreamSilent,
     /// No upstream could be connected to.
     #[error("upstream unreachable")]
     UpstreamUnreachable,
-    /// The file cannot be opened, or is not one that has bytes to send.
+    /// The file cannot be opened, or is not a regular file.
     #[error("file refused: {0}")]
     FileRefused(Fault),
-    /// The file broke off while it was being sent.
+    /// The file became shorter while it was being sent.
     #[error("file lost: {0}")]
     FileLost(Fault),
-    /// What the client sent cannot be written, or the file not be named.
+    /// The received file could not be created, written or named.
     #[error("file not written: {0}")]
     FileUnwritten(Fault),
-    /// No byte has moved for the configured time.
+    /// No byte was transferred for the configured time.
     #[error("idle for too long")]
     Idle,
-    /// The client took nothing of its response for the configured time, or too little.
-    #[error("too slow in taking its answer")]
+    /// The client read nothing for the configured time, or less than the minimum rate.
+    #[error("client reads too slowly")]
     TooSlow,
-    /// The same, in the middle of something.
+    /// As [`CloseReason::Idle`], but with a transfer incomplete.
     #[error("stalled for too long")]
     Stalled,
-    /// The server was stopped, and the connection outlived the time allowed for draining.
-    #[error("cut off by the server's stop")]
+    /// The server is stopping, and the connection was still open at the end of the drain time.
+    #[error("drain timeout: closed by the server's stop")]
     Drained,
 }
 
-/// An ending with what is known beyond it, in words.
+/// A close reason with its cause, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionEnd {
-    /// How it ended.
     pub close_reason: CloseReason,
-    /// Why no upstream could be had, if that was it.
+    /// Why no upstream could be connected, if that is the reason.
     pub failure: Option<Unreachable>,
 }
 
@@ -83,21 +82,24 @@ impl fmt::Display for SessionEnd {
 }
 
 impl CloseReason {
-    /// How the client is told: by a reset where bytes are missing, so that it does not take a part for the whole.
+    /// How the client's connection is closed. Where bytes are missing it is reset, so that the
+    /// client does not take truncated data for complete.
     ///
-    /// | ending | the client's connection | the upstream's, of a tunnel |
+    /// | close reason | client's connection | upstream connection of a tunnel |
     /// |---|---|---|
-    /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | orderly | orderly |
-    /// | `UpstreamLost`, `ResponseTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset, after all that was sent | reset |
-    /// | `UpstreamStoppedReading`: what the client goes on sending would make a close a reset | the same | reset |
-    /// | `ClientLost` | reset: it is broken | reset, after all that was sent |
-    /// | `TooSlow`: it has had its time | reset | reset |
-    /// | `Drained`: there is no more time | reset | reset |
-    /// | `Denied`, `NoProxyHeader`: nothing was sent | reset | – |
+    /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | FIN | FIN |
+    /// | `UpstreamLost`, `ResponseTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset after the flush | reset |
+    /// | `UpstreamStoppedReading` (a close with unread data from the client is a reset anyway) | reset after the flush | reset |
+    /// | `ClientLost` | reset (it is broken) | reset after the flush |
+    /// | `FileUnwritten` (nothing was sent) | reset | – |
+    /// | `TooSlow` (its time is used up) | reset | reset |
+    /// | `Drained` (the drain time is used up) | reset | reset |
+    /// | `Denied`, `NoProxyHeader` (nothing was sent) | reset | – |
     ///
-    /// "After all that was sent" has its limit: no progress for `send_timeout`, and the time for draining. Where the
-    /// protocol itself shows that bytes are missing, the task has ended the connection in order before that
-    /// (`Task::is_end_signalled`). A request that is given up is reset at its upstream at once: its response is not wanted any more.
+    /// The flush ends early after no progress for `send_timeout`, or at the end of the drain time.
+    /// Where the protocol itself shows that bytes are missing, the task has already closed the
+    /// connection in order (`Task::is_end_signalled`). If an HTTP request is given up, its upstream
+    /// connection is reset at once: the response is no longer needed.
     pub const fn close_kind(self) -> CloseKind {
         match self {
             Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => CloseKind::Fin,
@@ -117,7 +119,7 @@ impl CloseReason {
         }
     }
 
-    /// What becomes of a tunnel's connection to its upstream.
+    /// How a tunnel's upstream connection is closed.
     pub const fn release(self, send_timeout: Duration) -> Release {
         match (self, self.close_kind()) {
             (_, CloseKind::Fin) => Release::Close(CloseKind::Fin),
@@ -126,14 +128,14 @@ impl CloseReason {
         }
     }
 
-    /// Whether somebody should look: an upstream or a file is not what it should be. A client that
-    /// goes away is part of any server's day.
+    /// Whether the record is logged as a warning: the operator should look at an upstream or a
+    /// file. A client that disconnects is normal.
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
             Self::Done | Self::UpstreamStoppedReading | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
             Self::TooSlow | Self::Stalled | Self::Drained => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
-            // Said already, with upstream and reason.
+            // Logged already, with upstream and reason.
             Self::ResponseTruncated | Self::UpstreamSilent => false,
             Self::NoProxyHeader => true,
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,

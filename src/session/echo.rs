@@ -1,4 +1,4 @@
-//! Sends back what it receives; ends when the client does.
+//! Echo: sends back what it receives, until the client closes its side.
 
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain};
@@ -38,7 +38,7 @@ impl Task for Echo {
     }
 }
 
-/// How a session with nobody but its client ends.
+/// The close reason of a session without an upstream, once it ends.
 pub(super) fn close_reason_of(client: &Connection) -> Option<CloseReason> {
     if client.writer.is_finished() {
         return Some(CloseReason::Done);

@@ -1,13 +1,16 @@
-//! Sends a text or a file to whoever connects, then closes.
+//! Sends a text or a file to each client, then closes the connection.
 //!
 //! ```text
-//!              the folder      opened, not empty       sent            told          end of input, or time
-//!   Start ──► Finding ──► Opening ───────────────► Sending ───► Finishing ───► Lingering ──────────────────► over
-//!     └── text ───────────────────────────────────►▲    └─ refused, client lost: over
+//!           root folder         file open         all sent, FIN sent       end of input, or 2 s
+//!   Start ──► Finding ──► Opening ─────► Sending ──────────────► Lingering ────────────────────► over
+//!     └── text ───────────────────────────►▲   └─ file lost, client lost: over
 //! ```
 //!
-//! It lingers since closing a socket with unread bytes resets it, and a reset may overtake what was
-//! sent last. So it reads, and discards, until the client is done too.
+//! If the folder or the file cannot be opened, nothing is sent.
+//!
+//! A close with unread bytes in the receive buffer is a reset, and the reset can overtake the last
+//! data that was sent. So the sender lingers: it reads and discards until the client closes its
+//! side.
 
 use std::ffi::CString;
 use std::time::Duration;
@@ -21,22 +24,22 @@ use crate::file::store::{Inquiry, Lookup, RootPath};
 use crate::table::Key;
 use crate::tcp::Connection;
 
-/// How long a client may take to end its side after it was told that there is no more.
+/// How long to wait for the client to close its side after the FIN.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What is sent to whoever connects.
+/// What is sent to each client.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// These bytes.
+    /// A constant text.
     Text(&'static [u8]),
-    /// A file's bytes.
+    /// The content of a file.
     File {
-        /// The folder that the path may not leave.
+        /// The root folder. The path cannot leave it.
         root_path: RootPath,
-        /// The path in it.
+        /// The path below the root folder.
         path: CString,
     },
-    /// Nothing: there was no folder for it to be in when the server started.
+    /// Nothing: the root folder could not be opened when the server started.
     Refused(Fault),
 }
 
@@ -50,12 +53,12 @@ pub(super) struct FileSender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
-    /// Which folder it is now is being looked at, for whom came at this moment.
+    /// The store looks up the root folder. A result older than `since` is not used.
     Finding {
         since: Time,
     },
     Opening,
-    /// The bytes, then the end, are the writer's.
+    /// The writer sends the content, then the FIN.
     Sending,
     Lingering {
         until: Time,
@@ -81,7 +84,7 @@ impl FileSender {
         }
     }
 
-    /// Opens the file as soon as it is known which folder it is in.
+    /// Opens the file once the root folder is known.
     fn open(&mut self, since: Time, cx: &mut Context<'_>) -> Result<State, CloseReason> {
         let Content::File { root_path, path } = &self.content else { return Ok(State::Sending) };
         let inquiry = Inquiry { waiter: cx.session, now: cx.now, since };
@@ -95,7 +98,7 @@ impl FileSender {
         }
     }
 
-    /// Begins with the file's bytes as soon as it is open.
+    /// Starts to send the file once it is open.
     fn send_file(&self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, CloseReason> {
         match self.file.opened() {
             None => Ok(State::Opening),
@@ -178,7 +181,7 @@ impl Task for FileSender {
     }
 
     fn close(&mut self, _ending: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
-        // The kernel may read the file for as long as a send is in flight.
+        // The kernel may read the file while a send is in flight.
         if client.is_closed() {
             self.file.close(cx.ops);
         }

@@ -1,28 +1,29 @@
-//! How connections to one listener are received.
+//! The settings of one listener that each of its sessions needs.
 
 use super::Service;
 use crate::limit::Access;
 
-/// Who may connect to a listener, and what a connection is for.
+/// The access list, PROXY protocol and service of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerContext {
-    /// Who may connect.
+    /// The client addresses that may connect.
     pub access: Access,
-    /// A connection begins with a header of the PROXY protocol.
+    /// Every connection must begin with a PROXY protocol header.
     pub expects_proxy_header: bool,
-    /// What for.
+    /// The service that handles the connections.
     pub service: Service,
 }
 
 impl From<Service> for ListenerContext {
-    /// For everybody.
+    /// With access for all addresses, and without PROXY protocol.
     fn from(service: Service) -> Self {
         Self { access: Access::default(), expects_proxy_header: false, service }
     }
 }
 
 impl ListenerContext {
-    /// Puts `newer` in its place, for sessions to come and, where they look it up anew, for those that are there.
+    /// Replaces the context by `newer` for new sessions. HTTP sessions that are open use the new
+    /// router from their next request on.
     pub fn replaced_by(&self, newer: Self) -> Self {
         Self { service: self.service.replaced_by(newer.service), ..newer }
     }

@@ -1,19 +1,23 @@
-//! What a connection is for. Here the machines meet: a client's connection, and what serves it.
+//! One session per client connection: the connection, and the task that serves it.
 //!
 //! ```text
-//!          an ending             everything at rest, everything closed
+//!         close reason        no operation in flight, everything closed
 //!   Open ─────────────► Closing ──────────────────────────────────────► Closed
-//!     │                    ▲ what was sent has arrived, or no more of it for too long
+//!     │                    ▲ the client has acknowledged everything, or `send_timeout` has passed
 //!     └───► Flushing ──────┘
 //! ```
 //!
-//! A [`Session`] owns the client's [`Connection`] and a task that says what the bytes mean: `echo`,
-//! `reverse`, `proxy`, `deliver`, `receive` or [`http`], made from its listener's [`Service`]. Outcomes are recorded; then one `pump` looks at all
-//! states and emits what is wanted now and not yet under way. Pumping once too often changes nothing.
+//! A [`Session`] owns the client's [`Connection`] and a task that implements the protocol: `echo`,
+//! `reverse`, `proxy`, `file_sender`, `receive` or [`http`]. The listener's [`Service`] makes the
+//! task. Outcomes are recorded first; then `pump` looks at all states and submits every operation
+//! that is needed and not yet in flight. An extra `pump` changes nothing.
 //!
-//! A session that ends with a reset first delivers what was sent: a reset destroys what is still on its way.
+//! A reset destroys data in flight, so a session that ends with a reset flushes what it has sent
+//! first, except where the client cannot or must not be waited for
+//! ([`CloseReason::close_kind`]).
 //!
-//! Where a proxy is to say first on whose behalf it comes, an `introduction` precedes the task.
+//! If the listener expects a PROXY protocol header, or an upstream needs the local address, a
+//! `setup` task runs first.
 
 mod close_reason;
 mod echo;
@@ -53,55 +57,52 @@ use crate::tcp::{CloseKind, Connection};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::{Unreachable, UpstreamPool};
 
-/// What a machine acts with: where operations go, what time it is, what the bounds are.
+/// What a state machine needs from its worker: the operation queue, the time, the limits.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The queue to the driver.
     pub ops: &'a mut Ops,
     /// The time of this turn.
     pub now: Time,
-    /// Which session it is.
+    /// The key of this session.
     pub session: Key,
-    /// Who is at the client's end.
+    /// The client's address.
     pub peer: Peer,
-    /// The address at this end, if it was asked for.
+    /// The local address of the client's connection, if `setup` looked it up.
     pub local: Option<SocketAddr>,
-    /// The configured bounds.
     pub limits: &'a Limits,
-    /// Bytes that each direction may hold now, before its source is paused: the configured bound, or less while many hold
-    /// much.
+    /// Bytes that each direction may hold before its source is paused: the configured limit, or
+    /// less while buffer memory is scarce.
     pub hold_max: usize,
-    /// Who may come in, and how often.
+    /// Access lists, connection limits and request rates.
     pub admission: &'a Admission,
-    /// The files at hand.
+    /// The cache of files and folders.
     pub store: &'a mut Store,
-    /// The connections to upstreams.
     pub upstream_pool: &'a mut UpstreamPool,
     /// Seconds since 1970.
     pub unix_seconds: u64,
-    /// The same as a field of HTTP.
+    /// The same time as the `Date` field of a response.
     pub date: &'a DateLine,
-    /// What stands between the parts of bodies with several.
+    /// Source of boundaries for `multipart/byteranges` bodies.
     pub boundaries: &'a mut Boundaries,
-    /// Where what happens is counted.
+    /// The metrics of this worker.
     pub counters: &'a WorkerCounters,
 }
 
 impl Context<'_> {
-    /// The bounds under which a tunnel moves bytes.
     const fn tunnel_limits(&self) -> tunnel::TunnelLimits {
         tunnel::TunnelLimits { hold_max: self.hold_max, now: self.now, send_timeout: self.limits.http.send_timeout }
     }
 }
 
-/// A connection that has been accepted.
+/// An accepted connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
-    /// The connection.
+    /// The socket that `accept` returned.
     pub socket: Socket,
-    /// Who is at its other end.
+    /// The client's address.
     pub peer: Peer,
-    /// There are as many as there may be already: it is to be told so, and nothing else.
+    /// The connection exceeds the connection limit. It gets an error response and is closed.
     pub is_over_limit: bool,
 }
 
@@ -117,19 +118,19 @@ pub struct Session {
     rare: Option<Box<RareFields>>,
 }
 
-/// What few connections have.
+/// Fields that few connections need, in a box to keep [`Session`] small.
 #[derive(Debug)]
 struct RareFields {
-    /// Its place among the connections that are counted.
+    /// Counts the connection until it is dropped.
     _permit: Option<ConnectionPermit>,
-    /// Its own address, if it was asked for.
+    /// The local address, if it was looked up.
     local: Option<SocketAddr>,
-    /// It was accepted beyond the limit, only to be refused.
+    /// Accepted beyond the limit, only to send an error response.
     is_over_limit: bool,
 }
 
 impl RareFields {
-    /// `None` where there is nothing particular.
+    /// `None` if no field has a value.
     fn new(permit: Option<ConnectionPermit>, local: Option<SocketAddr>, is_over_limit: bool) -> Option<Box<Self>> {
         let is_needed = permit.is_some() || local.is_some() || is_over_limit;
         is_needed.then(|| Box::new(Self { _permit: permit, local, is_over_limit }))
@@ -139,26 +140,26 @@ impl RareFields {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Life {
     Open,
-    /// What was sent is still on its way to the client.
+    /// Data that was sent has not reached the client yet.
     Flushing(CloseReason),
     Closing(CloseReason),
     Closed(CloseReason),
 }
 
-/// What a connection is for.
+/// The protocol that a session runs on its client's connection.
 ///
-/// A task owns the machines it needs beside the client's connection. It is handed what arrives, and
-/// asked what to do next.
+/// A task owns every state machine it needs besides that connection. It gets the bytes and outcomes
+/// that arrive, and `pump` asks it what to do next.
 trait Task: fmt::Debug {
-    /// The service's name, for logs.
+    /// The name of the service, for logs.
     fn name(&self) -> &'static str;
 
-    /// The upstream, if the task has one, for logs.
+    /// The upstream, if there is one, for logs.
     fn upstream(&self) -> Option<&UpstreamAddress> {
         None
     }
 
-    /// Why there is no upstream, if none could be had, for logs.
+    /// Why no upstream is connected, if the attempt failed, for logs.
     fn failure(&self) -> Option<Unreachable> {
         None
     }
@@ -173,68 +174,70 @@ trait Task: fmt::Debug {
         debug_assert!(false, "{self:?} got {outcome:?} for {slot:?}");
     }
 
-    /// Notes that what the store was asked for has come.
+    /// Notes that the store has the result of a look-up.
     fn on_ready(&mut self) {}
 
-    /// Notes that the server is stopping: what is under way may be finished, nothing new begun.
+    /// Notes that the server is stopping: the task finishes its current work and starts nothing
+    /// new.
     fn drain(&mut self, now: Time) {
         let _ = now;
     }
 
-    /// What is known of the connection so that it can be served, from a task that has found that out and nothing else.
+    /// The result of a setup task, once it is complete. The session then starts the task of its
+    /// service.
     fn setup_result(&mut self) -> Option<SetupResult> {
         None
     }
 
-    /// Emits what is wanted now. `Some`: the session is over.
+    /// Submits the operations that are needed now. `Some`: the session ends.
     fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason>;
 
-    /// Whether it waits for the upstream that another session uses.
+    /// Whether the task waits in the queue for an upstream that is at its connection limit.
     fn is_queued(&self) -> bool {
         false
     }
 
-    /// Whether somebody would take a part for the whole if the connection ended in order now, apart from what is being
-    /// sent to the client.
+    /// Whether an orderly close now would make truncated data look complete to a peer. Data already
+    /// being sent to the client does not count.
     fn is_unfinished(&self) -> bool {
         false
     }
 
-    /// When it wants to be pumped for the time's sake, besides the idle time-out.
+    /// When to pump at the latest, apart from the idle timeout.
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         let _ = limits;
         None
     }
 
-    /// What waits to be sent to the client, for the last time it is asked.
+    /// Takes the data not yet sent to the client, to flush it before the connection closes.
     fn take_unsent(&mut self) -> Chain {
         Chain::new()
     }
 
-    /// Whether the client has been told of the end in the protocol's own way, whatever the ending is: its connection is
-    /// closed in order.
+    /// Whether the protocol itself has signalled the end to the client. Its connection is then
+    /// closed in order, whatever the close reason.
     fn is_end_signalled(&self) -> bool {
         false
     }
 
-    /// Goes on with closing what the task owns; `true` when nothing is open and nothing in flight.
-    /// Once the client's connection is closed, it uses nothing of the task's any more.
+    /// Continues to close what the task owns; `true` once nothing is open and nothing in flight.
+    /// A closed client connection no longer uses anything that belongs to the task.
     fn close(&mut self, close_reason: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
         let _ = (close_reason, client, cx);
         true
     }
 
-    /// Bytes of buffer memory it holds.
+    /// Bytes of buffer memory that the task holds.
     fn memory(&self) -> usize;
 
-    /// The most that may be, apart from what was on its way when a source was paused.
+    /// The upper bound of `memory`, apart from data already in flight when a source was paused.
     fn memory_max(&self, limits: &Limits) -> usize {
         2 * limits.pipe_bytes_max + limits.line_bytes_max
     }
 }
 
 impl Session {
-    /// A session over a connected socket. It does nothing before its first pump.
+    /// A session over a connected socket. It submits nothing before its first `pump`.
     pub fn new(
         key: Key,
         accepted: Accepted,
@@ -245,7 +248,8 @@ impl Session {
     ) -> Self {
         let Accepted { socket, peer, is_over_limit } = accepted;
         let setup = Setup::of(context, now, limits);
-        // For whom it comes is not known before it is introduced; only the proxy's connections are counted until then.
+        // During setup the client's address is unknown: access lists are checked afterwards, and
+        // until then the connection counts for the proxy's address.
         let everybody = Access::default();
         let access = if setup.is_some() { &everybody } else { &context.access };
         let (permit, life) = match enter(admission, peer, access, is_over_limit) {
@@ -286,12 +290,12 @@ impl Session {
         }
     }
 
-    /// Notes that something happened on its link to an upstream.
+    /// Notes activity on the upstream connection.
     pub const fn on_upstream(&mut self, now: Time) {
         self.last_activity = now;
     }
 
-    /// Notes that what the store was asked for has come.
+    /// Notes that the store has the result of a look-up.
     pub fn on_ready(&mut self) {
         self.task.on_ready();
     }
@@ -301,8 +305,8 @@ impl Session {
         self.task.drain(now);
     }
 
-    /// Ends the session from outside, whatever it is doing; the next pump acts on it. What is still on its way to the
-    /// client is waited for no longer.
+    /// Ends the session from outside, in any state; the next `pump` acts on it. A flush in progress
+    /// is abandoned.
     pub fn end(&mut self, close_reason: CloseReason) {
         match self.life {
             Life::Open => self.life = Life::Closing(close_reason),
@@ -311,7 +315,7 @@ impl Session {
         }
     }
 
-    /// Emits what is wanted now and not yet under way.
+    /// Submits the operations that are needed now and not yet in flight.
     pub fn pump(&mut self, cx: &mut Context<'_>) {
         if self.life == Life::Open {
             let mut over = self.task.pump(&mut self.client, cx);
@@ -351,7 +355,7 @@ impl Session {
         }
     }
 
-    /// Sends what waits to be sent, as long as the client takes it.
+    /// Sends the rest of the data, until the client stops reading for `send_timeout`.
     fn flush(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
         if self.flush_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
             self.life = Life::Closing(close_reason);
@@ -368,17 +372,17 @@ impl Session {
         (!timeout.is_zero()).then(|| self.last_activity + timeout)
     }
 
-    /// Begins with what the connection is for. `Some`: it is over already.
+    /// Replaces the setup task by the task of the service. `Some`: the session ends.
     fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Option<CloseReason> {
         let SetupResult { context, ends, local, received, draining_since } = setup_result;
         let mut local = local;
         if let Some(ends) = ends.filter(|_| cx.admission.is_trusted(self.peer)) {
-            tracing::debug!(proxy = %self.peer, client = %ends.client, "introduced");
+            tracing::debug!(proxy = %self.peer, client = %ends.client, "PROXY header accepted");
             self.peer = Peer::Inet(ends.client);
             local = Some(ends.server);
         }
         let is_over_limit = self.is_over_limit();
-        // The proxy's own place is another one's now.
+        // The connection no longer counts for the proxy's address.
         self.rare = RareFields::new(None, None, is_over_limit);
         let permit = match enter(cx.admission, self.peer, &context.access, is_over_limit) {
             Ok(permit) => permit,
@@ -395,7 +399,8 @@ impl Session {
         self.task.pump(&mut self.client, cx)
     }
 
-    /// When to pump at the latest. `None` while closing: every operation in flight was cancelled and comes back soon.
+    /// When to pump at the latest. `None` while closing: every operation in flight is cancelled, so
+    /// its outcome follows soon.
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self.life {
             Life::Open => Time::earliest(self.idle_deadline(limits), self.task.deadline(limits)),
@@ -408,7 +413,7 @@ impl Session {
         (!limits.idle_timeout.is_zero()).then(|| self.last_activity + limits.idle_timeout)
     }
 
-    /// How it ended, once nothing of it is left: no operation, no descriptor.
+    /// The close reason, once no operation is in flight and no descriptor open.
     pub const fn ended(&self) -> Option<CloseReason> {
         match self.life {
             Life::Closed(close_reason) => Some(close_reason),
@@ -416,22 +421,23 @@ impl Session {
         }
     }
 
-    /// Whether it is there only to be told that there is no room.
+    /// Whether the connection exceeds the limit and gets only an error response.
     pub fn is_over_limit(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.is_over_limit)
     }
 
-    /// Who is at the client's end.
+    /// The client's address.
     pub const fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// The address at this end, if it was asked for.
+    /// The local address of the client's connection, if it was looked up.
     pub fn local(&self) -> Option<SocketAddr> {
         self.rare.as_ref().and_then(|rare| rare.local)
     }
 
-    /// Whether it waits for an upstream that another session uses, and nothing else need be under way.
+    /// Whether the session waits in the queue for an upstream, so that no operation need be in
+    /// flight.
     pub fn is_queued(&self) -> bool {
         self.life == Life::Open && self.task.is_queued()
     }
@@ -441,12 +447,13 @@ impl Session {
         self.task.memory()
     }
 
-    /// The bound of [`Session::memory`], apart from what was on its way when a source was paused.
+    /// The upper bound of [`Session::memory`], apart from data already in flight when a source was
+    /// paused.
     pub fn memory_max(&self, limits: &Limits) -> usize {
         self.task.memory_max(limits)
     }
 
-    /// Writes the one record of this connection, and returns its last words.
+    /// Writes the log record of this connection, and returns how it ended.
     pub fn log_end(&self, close_reason: CloseReason, now: Time) -> SessionEnd {
         let session_end = SessionEnd { close_reason, failure: self.task.failure() };
         let received = self.client.reader.received_bytes();
@@ -463,7 +470,7 @@ impl Session {
     }
 }
 
-/// Lets a connection in. One too many has no place among those that are counted.
+/// Checks the access list, and counts the connection unless it exceeds the limit.
 fn enter(
     admission: &Admission,
     peer: Peer,

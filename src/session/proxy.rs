@@ -1,15 +1,15 @@
-//! Joins a client to a connection to an upstream.
+//! TCP proxy: connects to an upstream and relays bytes both ways.
 //!
 //! ```text
-//!            a connection          the client's bytes and the upstream's
-//!   Connecting ──────────► Connected ─ tunnel
-//!      │ none can be had
+//!              connected
+//!   Connecting ─────────► Connected: tunnel
+//!      │ no upstream
 //!      ▼
 //!   unreachable: over
 //! ```
 //!
-//! A connection that comes about speaks for its upstream, and at once: it may last for hours, and who of two that are
-//! silent is to speak first is not known.
+//! A successful connect counts as a success of the upstream at once. The connection may last for
+//! hours, and the protocol is unknown, so silence proves nothing.
 
 use std::rc::Rc;
 
@@ -42,7 +42,7 @@ impl Proxy {
     pub(super) fn new(session: Key, group: Rc<UpstreamGroup>, connect_policy: ConnectPolicy, ends: Ends) -> Self {
         let balance_key = match (group.policy(), ends.peer.ip()) {
             (Policy::Hash(HashSource::Client), Some(client)) => BalanceKey::Hash(hash::of_client(client)),
-            // Of bytes nothing else is known.
+            // The other hash sources and the sticky cookie need an HTTP request.
             _ => BalanceKey::Any,
         };
         let mut tunnel = Tunnel::new();

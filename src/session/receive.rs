@@ -1,8 +1,8 @@
-//! Writes what a client sends to a file, which is there when all of it is.
+//! Writes what a client sends to a file, which gets its name once it is complete.
 //!
 //! ```text
-//!          create          opened          end of input,        on the disk, and
-//!                                          all is written       named
+//!          create          opened          end of input,        synced to disk,
+//!                                          all written          named
 //!   Start ───────► Creating ─────► Open ◄───────────────► Writing
 //!                     │             │ └───────────► Publishing ─────► Published
 //!                     ▼             ▼                    │
@@ -13,8 +13,9 @@
 //!                                   └─ published ────────────────►
 //! ```
 //!
-//! It is written under a temporary name in the same folder. A connection that breaks, a full disk or a stop of the server
-//! leaves nothing of it. While the disk is slower than the client, the client is not read.
+//! The file is written under a temporary name in the same folder. After a broken connection, a full
+//! disk or a server stop the temporary file is removed. While the disk is slower than the client,
+//! receiving pauses.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -27,46 +28,48 @@ use crate::driver::{Fault, File, Op, Outcome, Root, Time, Token};
 use crate::table::Key;
 use crate::tcp::{Connection, End};
 
-/// The most temporary names that are tried, should others be taken.
+/// How many temporary names are tried if names are taken.
 const TEMPORARY_NAMES_MAX: u32 = 100;
 
-/// The largest number behind a file's name.
+/// The largest number appended to a file's name.
 const NUMBER_MAX: u32 = 1_000_000;
 
-/// Where files go, shared by all sessions that write there, whichever worker they are of.
+/// The folder and name of received files, shared by all sessions of all workers that write there.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Root>,
     name: CString,
     naming: Naming,
-    /// The number of the next file; a guess, where names that are taken are passed over.
+    /// The number of the next file. If its name is taken, the next number is tried.
     next_number: AtomicU32,
     next_temporary: AtomicU32,
 }
 
-/// Which names the files get.
+/// How received files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Naming {
-    /// `NAME`, then `NAME.1`, `NAME.2` and so on, in the order in which they are complete. Otherwise each is `NAME`.
+    /// Files are named `NAME`, `NAME.1`, `NAME.2` and so on, in the order in which they are
+    /// complete. Otherwise each is named `NAME`.
     pub is_numbered: bool,
-    /// What has the name now is replaced. Otherwise that is a fault or, where they are numbered, the next number is taken.
+    /// An existing file of that name is replaced. Otherwise it is an error or, with numbered names,
+    /// the next number is tried.
     pub replaces: bool,
 }
 
 impl Destination {
-    /// Files of this name in this folder.
+    /// A destination for files of this name in the folder `root`.
     pub fn new(root: Arc<Root>, name: CString, naming: Naming) -> Arc<Self> {
         Arc::new(Self { root, name, naming, next_number: AtomicU32::new(0), next_temporary: AtomicU32::new(0) })
     }
 
-    /// A name that no other session of this process has.
+    /// A temporary name that is unique in this process.
     fn temporary_name(&self) -> CString {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        // No part has a NUL.
+        // No part contains a NUL.
         CString::new(format!(".xps-{}-{number}.part", std::process::id())).unwrap_or_default()
     }
 
-    /// The name for the next file that is complete.
+    /// The name for the next complete file; `None` if the numbers are used up.
     fn next_name(&self) -> Option<CString> {
         if !self.naming.is_numbered {
             return Some(self.name.clone());
@@ -86,14 +89,14 @@ pub(super) struct Receive {
     destination: Arc<Destination>,
     token: Token,
     state: State,
-    /// By which it is found until it is complete.
+    /// The file's name until it is complete.
     temporary: CString,
-    /// The name that it is given.
+    /// The final name.
     name: CString,
     attempts: u32,
-    /// Bytes that arrived while others are written.
+    /// Bytes received and not yet submitted for writing.
     waiting: Vec<u8>,
-    /// Bytes that are in the file.
+    /// Bytes written to the file.
     written: u64,
 }
 
@@ -101,16 +104,16 @@ pub(super) struct Receive {
 enum State {
     Start,
     Creating,
-    /// There is no file.
+    /// The file could not be created.
     Refused(Fault),
-    /// Nothing is asked of the file.
+    /// The file is open, and no operation on it is in flight.
     Open(File),
-    /// So many bytes are on their way to it.
+    /// A write of this many bytes is in flight.
     Writing(File, usize),
-    /// It cannot be written, or not be named.
+    /// The file could not be written or named.
     Failed(File, Fault),
     Publishing(File),
-    /// It is complete, and has its name.
+    /// The file is complete and has its final name.
     Published(File),
     ClosingFile {
         is_published: bool,
@@ -141,7 +144,7 @@ impl Receive {
         self.state = State::Creating;
     }
 
-    /// Writes what waits; at the end of it, gives the file its name.
+    /// Writes the waiting bytes; at the end of input, gives the file its name.
     fn go_on(&mut self, file: File, client: &Connection, cx: &mut Context<'_>) {
         if !self.waiting.is_empty() {
             let bytes = std::mem::take(&mut self.waiting);
@@ -165,7 +168,7 @@ impl Receive {
         self.state = State::Publishing(file);
     }
 
-    /// Bytes that it holds.
+    /// Bytes in memory: waiting or being written.
     const fn held(&self) -> usize {
         match self.state {
             State::Writing(_, bytes) => self.waiting.len() + bytes,
@@ -173,7 +176,7 @@ impl Receive {
         }
     }
 
-    /// Reads on while there is room, as a pipe does: until it is full, and again from half.
+    /// Receives until `hold_max` bytes are held, and resumes at half of that, as a pipe does.
     fn read_on(&self, client: &mut Connection, cx: &mut Context<'_>) {
         let room = if client.reader.is_receiving() { cx.hold_max } else { cx.hold_max / 2 + 1 };
         client.reader.want(self.held() < room, cx.ops);
@@ -218,7 +221,7 @@ impl Task for Receive {
             (State::Removing, Outcome::Done) => State::Gone,
             (State::Removing, Outcome::Failed(fault)) => {
                 let folder = self.destination.root.path().display();
-                tracing::warn!(%fault, %folder, "a temporary file, .xps-*.part, could not be removed");
+                tracing::warn!(%fault, %folder, "cannot remove temporary file .xps-*.part");
                 State::Gone
             }
             (state, outcome) => {
@@ -258,7 +261,7 @@ impl Task for Receive {
         !matches!(self.state, State::Published(_))
     }
 
-    /// What is under way with the file is waited for: nothing of it is to be left.
+    /// Waits for operations on the file, then removes it unless it is published.
     fn close(&mut self, _ending: CloseReason, _client: &Connection, cx: &mut Context<'_>) -> bool {
         self.waiting = Vec::new();
         match self.state {

@@ -1,8 +1,8 @@
-//! Sends each line back reversed, its newline in place; ends when the client does.
+//! Sends each line back reversed, with its newline at the end, until the client closes its side.
 //!
-//! Bytes are reversed, not characters, as in eXpServer's first stages. What remains at the end of
-//! input without a newline is reversed as it is. A line beyond the limit is reversed in pieces of
-//! exactly that length, so that a client that never sends a newline costs no more memory.
+//! Bytes are reversed, not characters, as in eXpServer's first stages. A last line without a
+//! newline is reversed as it is. A line longer than `line_bytes_max` is reversed in pieces of
+//! exactly that length, so a client that never sends a newline uses no more memory.
 
 use super::echo::close_reason_of;
 use super::{CloseReason, Context, Task};
@@ -16,10 +16,10 @@ pub(super) struct Reverse {
     pipe: Pipe,
 }
 
-/// Cuts a stream into lines and reverses them.
+/// Splits a stream into lines and reverses them.
 #[derive(Debug)]
 struct Lines {
-    /// The beginning of a line whose end has not arrived; shorter than `line_bytes_max`.
+    /// The start of a line whose newline has not arrived; shorter than `line_bytes_max`.
     partial: Vec<u8>,
     line_bytes_max: usize,
 }
@@ -58,8 +58,8 @@ impl Task for Reverse {
 }
 
 impl Lines {
-    /// Passes every line that is complete with these bytes on, reversed. Whole lines are reversed
-    /// where they lie; only what is cut by the buffer's edges is copied.
+    /// Emits every line that these bytes complete, reversed. Whole lines are reversed in place;
+    /// only lines that cross the buffer's edges are copied.
     fn feed(&mut self, mut buffer: Buffer, out: &mut impl FnMut(Chunk)) {
         if !self.partial.is_empty() {
             let wanted = self.line_bytes_max - self.partial.len();
@@ -82,7 +82,7 @@ impl Lines {
                 self.reverse_lines(bytes);
                 out(buffer.into());
             }
-            // Another lease shares the buffer, so it must stay as it is.
+            // The buffer is shared, so it must not change.
             None => {
                 let mut bytes = buffer.to_vec();
                 self.reverse_lines(&mut bytes);
@@ -91,7 +91,7 @@ impl Lines {
         }
     }
 
-    /// Passes on what is there of the last line, reversed.
+    /// Emits the partial line, reversed.
     fn finish(&mut self, out: &mut impl FnMut(Chunk)) {
         if !self.partial.is_empty() {
             let mut line = std::mem::take(&mut self.partial);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// Where the network cuts the stream makes no difference.
+        /// The result does not depend on how the network splits the stream.
         #[test]
         fn cuts_do_not_matter(
             pieces in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..20), 0..20),

@@ -1,4 +1,4 @@
-//! What new sessions of one listener are made from.
+//! The service of a listener, which makes the task of each new session.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -17,20 +17,20 @@ use crate::table::Key;
 use crate::tcp::proxy_header;
 use crate::upstream::{ConnectPolicy, UpstreamGroup};
 
-/// What the sessions of one listener are for, with what they share.
+/// The service of one listener, and the state that its sessions share.
 #[derive(Clone, Debug)]
 pub enum Service {
-    /// Sends back what it receives.
+    /// Echoes what it receives.
     Echo,
     /// Sends each line back reversed.
     Reverse,
-    /// Joins the client to a connection to an upstream.
+    /// Relays bytes between the client and an upstream.
     Proxy(Rc<UpstreamGroup>, ConnectPolicy),
-    /// Sends something, then closes.
+    /// Sends a text or a file, then closes.
     Send(Content),
-    /// Writes what comes to files.
+    /// Writes what each client sends to a file.
     Receive(Arc<Destination>),
-    /// Speaks HTTP/1.1: files, and requests passed on to upstreams.
+    /// HTTP/1.1: serves files and forwards requests to upstreams.
     Http(Rc<RouterCell>),
 }
 
@@ -38,12 +38,13 @@ pub enum Service {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) peer: Peer,
-    /// The address at this end, if it was asked for.
+    /// The local address, if it was looked up.
     pub(super) local: Option<SocketAddr>,
 }
 
 impl Ends {
-    /// What an upstream is told of them. A local address that nobody asked for is left open.
+    /// The addresses for a PROXY protocol header; `None` without an IP address of the client. A
+    /// local address that was not looked up is sent as 0.0.0.0:0.
     pub(super) fn announced(self) -> Option<proxy_header::Ends> {
         match self.peer {
             Peer::Inet(client) => {
@@ -56,7 +57,8 @@ impl Ends {
 }
 
 impl Service {
-    /// Puts `newer` in its place, for sessions to come and, where they look it up anew, for those that are there.
+    /// Replaces the service by `newer` for new sessions. HTTP sessions that are open use the new
+    /// router from their next request on.
     pub fn replaced_by(&self, newer: Self) -> Self {
         match (self, newer) {
             (Self::Http(router_cell), Self::Http(newer)) => {
@@ -67,7 +69,7 @@ impl Service {
         }
     }
 
-    /// Whether upstreams are told to which address a connection came.
+    /// Whether a PROXY protocol header to an upstream needs the local address.
     pub fn wants_local_address(&self) -> bool {
         match self {
             Self::Proxy(group, _) => group.announces().is_some(),
@@ -76,7 +78,7 @@ impl Service {
         }
     }
 
-    /// Whether who comes can be told in its own protocol that there is no room.
+    /// Whether the protocol has an error response for connections over the limit.
     pub const fn can_refuse(&self) -> bool {
         match self {
             Self::Http(_) => true,

@@ -1,13 +1,14 @@
-//! What has to be known of a connection before it can be served: on whose behalf it comes, if a proxy is to say so, and
-//! its own address, if an upstream is to be told.
+//! Setup of a connection: reads the PROXY protocol header, then looks up the local address.
 //!
 //! ```text
-//!              a header of the PROXY protocol        the local address
-//!   Reading ──────────────────────────────► Asking ───────────────────► introduced
-//!      └── malformed, ended, too late: over             (or nobody wants it)
+//!              PROXY protocol header        local address
+//!   Reading ─────────────────────► Asking ───────────────► setup result
+//!      └── malformed, end of input, timeout: over
 //! ```
 //!
-//! What arrives meanwhile is kept for the task that follows. Whether the header is believed is for the session to say.
+//! The header is read only if the listener expects one. The local address is looked up only if a
+//! PROXY protocol header to an upstream needs it. Bytes after the header are kept for the task that
+//! follows. The session decides whether it trusts the header.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ pub(super) struct Setup {
     context: Rc<ListenerContext>,
     header: Header,
     local: Local,
-    /// What came after the header.
+    /// Bytes received after the header.
     rest: Vec<Buffer>,
     deadline: Option<Time>,
     draining_since: Option<Time>,
@@ -33,14 +34,14 @@ pub(super) struct Setup {
 
 #[derive(Debug)]
 enum Header {
-    /// What there is of it.
+    /// The bytes so far.
     Reading(Vec<u8>),
-    /// What it said; `None` also if there was to be none.
+    /// The addresses in the header; `None` if it has none, or if no header is expected.
     Read(Option<Ends>),
     Malformed,
 }
 
-/// The connection's own address.
+/// The look-up of the local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Local {
     NotAsked,
@@ -48,23 +49,22 @@ enum Local {
     Known(Option<SocketAddr>),
 }
 
-/// A connection that can be served.
+/// What the setup of a connection has found.
 #[derive(Debug)]
 pub(super) struct SetupResult {
-    /// How.
     pub(super) context: Rc<ListenerContext>,
-    /// What a header of the PROXY protocol said.
+    /// The addresses in the PROXY protocol header.
     pub(super) ends: Option<Ends>,
-    /// Its own address, if it was asked for and there is one.
+    /// The local address, if it was looked up and there is one.
     pub(super) local: Option<SocketAddr>,
-    /// What has arrived already.
+    /// Bytes received so far, for the next task.
     pub(super) received: Vec<Buffer>,
-    /// Since when the server is stopping, if it is.
+    /// When the server began to stop, if it has.
     pub(super) draining_since: Option<Time>,
 }
 
 impl Setup {
-    /// `None`: there is nothing to wait for.
+    /// `None`: no setup is needed.
     pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
         let header = match context.expects_proxy_header {
             true => Header::Reading(Vec::new()),
@@ -113,7 +113,7 @@ impl Task for Setup {
         debug_assert_eq!(slot, Slot::LocalAddress);
         self.local = match outcome {
             Outcome::Local(address) => Local::Known(address),
-            // The client is gone: whoever reads or sends will be told.
+            // The client is gone: the next receive or send reports it.
             _ => Local::Known(None),
         };
     }
@@ -128,7 +128,7 @@ impl Task for Setup {
             Header::Reading(head) => {
                 match client.reader.end() {
                     Some(End::Failed(fault)) => return Some(CloseReason::ClientLost(fault)),
-                    // Whoever only wants to know whether the port is open.
+                    // A port check: connects and closes without sending anything.
                     Some(End::Eof) if head.is_empty() => return Some(CloseReason::Done),
                     Some(End::Eof) => return Some(CloseReason::NoProxyHeader),
                     None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => return Some(CloseReason::Idle),

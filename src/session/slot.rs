@@ -1,4 +1,4 @@
-//! The named slots of a session, each for one operation at a time, and the tokens they give.
+//! The operation slots of a session: one operation in flight each, with its token.
 
 use crate::driver::Token;
 use crate::table::Key;
@@ -7,7 +7,7 @@ use crate::tcp::ConnectionTokens;
 /// The kind that marks a session's tokens.
 pub const SESSION: u8 = 1;
 
-/// A place for one operation in flight.
+/// One slot holds one operation in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Slot {
@@ -19,14 +19,14 @@ pub enum Slot {
     ClientClose,
     /// Opening, writing or closing the file.
     File,
-    /// Asking for the client's connection's own address.
+    /// The look-up of the local address (`getsockname`).
     LocalAddress,
 }
 
 impl Slot {
     const ALL: [Self; 5] = [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File, Self::LocalAddress];
 
-    /// The slot that a token names.
+    /// The slot of a token; `None` if there is no such slot.
     pub fn of(token: Token) -> Option<Self> {
         Self::ALL.get(usize::from(token.slot)).copied()
     }

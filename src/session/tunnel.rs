@@ -1,8 +1,8 @@
-//! Bytes both ways between a client and an upstream: two directions that flow, pause and end on their own.
+//! Relays bytes between a client and an upstream; each direction flows, pauses and ends on its own.
 //!
-//! An end of input on one side is passed on to the other, and bytes go on flowing the other way
-//! (half-close). A side that breaks off is told to the other as a reset, after what it had sent: that is read to
-//! its end and passed on, for as long as the other side takes it.
+//! An end of input on one side is forwarded to the other, and bytes continue to flow the other way
+//! (half-close). If one side fails, the other is reset, but only after everything that the failed
+//! side had sent was read and forwarded, as long as the receiver keeps reading.
 
 use std::time::Duration;
 
@@ -11,54 +11,54 @@ use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Time};
 use crate::tcp::{Connection, End, Pipe, Reader, Writer, relay};
 
-/// What is on its way between a client and an upstream.
+/// The data in flight between a client and an upstream.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     to_upstream: Pipe,
     to_client: Pipe,
-    /// Since when one side is broken and the other has not taken a byte of what it had sent, and how many it had then.
+    /// While one side is broken: since when the other has taken no byte, and how many bytes it had
+    /// taken by then.
     stuck: Option<(Time, u64)>,
     deadline: Option<Time>,
 }
 
-/// Under which bounds bytes are moved.
+/// The limits of one `pump`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TunnelLimits {
     /// Bytes of memory that each direction may hold.
     pub(super) hold_max: usize,
     pub(super) now: Time,
-    /// How long a side may take nothing of what the other sent before it broke; zero: as long as it likes.
+    /// How long one side may read nothing of what the other sent before it broke; zero: no limit.
     pub(super) send_timeout: Duration,
 }
 
 impl Tunnel {
-    /// An empty one.
     pub(super) const fn new() -> Self {
         Self { to_upstream: Pipe::new(), to_client: Pipe::new(), stuck: None, deadline: None }
     }
 
-    /// Takes bytes from the client.
+    /// Queues bytes for the upstream.
     pub(super) fn push_to_upstream(&mut self, chunk: impl Into<Chunk>) {
         self.to_upstream.push(chunk);
     }
 
-    /// Takes bytes for the client.
+    /// Queues bytes for the client.
     pub(super) fn push_to_client(&mut self, chunk: impl Into<Chunk>) {
         self.to_client.push(chunk);
     }
 
-    /// What waits to be sent to the client.
+    /// Takes the bytes not yet sent to the client.
     pub(super) fn take_unsent(&mut self) -> Chain {
         self.to_client.take()
     }
 
-    /// While there is no connection to the upstream: what the client sends is kept, within the bound, and goes out with
-    /// the connection's first send.
+    /// Receives from the client while the upstream is not connected. Up to `hold_max` bytes are
+    /// kept; the first send to the upstream includes them.
     pub(super) fn keep(&self, client: &mut Reader, hold_max: usize, ops: &mut Ops) {
         client.want(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 
-    /// Moves bytes both ways. `Some`: both directions have come to an end.
+    /// Moves bytes both ways. `Some`: both directions have ended.
     pub(super) fn pump(
         &mut self,
         client: &mut Connection,
@@ -72,7 +72,7 @@ impl Tunnel {
             self.to_client.push(received.take(bytes));
         }
         let (client_fault, upstream_fault) = (fault_of(client), fault_of(upstream));
-        // Who is broken takes nothing more, but what it has said may still be on its way.
+        // A broken side takes no more data, but data it has sent may still arrive.
         if client_fault.is_some() {
             self.to_client.clear();
         }
@@ -98,19 +98,19 @@ impl Tunnel {
         close_reason.or_else(|| self.keep_time(moved, limits))
     }
 
-    /// Whether, and how, it has come to an end since the upstream is broken.
+    /// Whether the tunnel has ended after the upstream broke, and why.
     fn close_reason_without_upstream(&self, client: &Connection, upstream: &Connection) -> Option<CloseReason> {
         match upstream.reader.end() {
             Some(End::Failed(fault)) => {
                 is_flushed(&self.to_client, &client.writer).then_some(CloseReason::UpstreamLost(fault))
             }
-            // It had said all it wanted to say, and did not want to hear the rest.
+            // The upstream had finished sending, and then stopped reading.
             Some(End::Eof) => client.writer.is_finished().then_some(CloseReason::UpstreamStoppedReading),
             None => None,
         }
     }
 
-    /// Notes for how long a side has taken nothing of what the broken one had sent.
+    /// Measures how long one side has read nothing of what the broken side had sent.
     fn keep_time(&mut self, moved: Option<(u64, CloseReason)>, limits: TunnelLimits) -> Option<CloseReason> {
         let Some((moved, close_reason)) = moved else {
             (self.stuck, self.deadline) = (None, None);
@@ -124,7 +124,7 @@ impl Tunnel {
         self.deadline.filter(|deadline| *deadline <= limits.now).map(|_| close_reason)
     }
 
-    /// When it wants to be pumped for the time's sake.
+    /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
         self.deadline
     }
@@ -135,12 +135,12 @@ impl Tunnel {
     }
 }
 
-/// Why nothing can be sent there any more, if that is known.
+/// Why the connection is broken, if it is.
 fn fault_of(connection: &Connection) -> Option<Fault> {
     connection.writer.fault().or_else(|| connection.reader.fault())
 }
 
-/// Whether all that had arrived for this writer is out, or never will be.
+/// Whether everything for this writer is sent, or can no longer be sent.
 const fn is_flushed(pipe: &Pipe, writer: &Writer) -> bool {
     writer.is_at_rest() && (pipe.is_empty() || writer.fault().is_some())
 }

@@ -1,5 +1,7 @@
-//! The line of the access log for a response whose body is still being sent: how much of it the client got is known at its end.
-//! And what stands in the line of a request whose connection ends before a response to it.
+//! Access log entries that cannot be written at once.
+//!
+//! The bytes sent are known only at the end of the body. A request whose connection ends before its
+//! response is logged with status 499.
 
 use super::dispatch::log_entry;
 use super::{Http, State};
@@ -10,39 +12,40 @@ use crate::session::Context;
 use crate::tcp::Connection;
 use crate::telemetry::access_log::AccessLogEntry;
 
-/// The status of a request that was not answered, since its connection ended first; other servers write it so, too.
+/// The logged status of a request whose connection ended before a response, as in nginx.
 pub(super) const NO_RESPONSE: u16 = 499;
 
-/// A line that waits for its response's end.
+/// An entry that is written at the end of the response.
 #[derive(Debug)]
 pub(super) struct PendingLogEntry {
     log_entry: AccessLogEntry,
     status: Status,
     since: Time,
-    /// Bytes sent on the connection before the body's first.
+    /// Bytes sent on the connection before the first byte of the body.
     body_at: u64,
 }
 
 impl PendingLogEntry {
-    /// A line for a request that came at `since`.
+    /// An entry for a request that arrived at `since`.
     pub(super) const fn new(log_entry: AccessLogEntry, status: Status, since: Time) -> Self {
         Self { log_entry, status, since, body_at: 0 }
     }
 
-    /// The body begins after so many bytes of the connection's.
+    /// Sets the position of the body: the number of bytes sent on the connection before it.
     pub(super) const fn begin(&mut self, body_at: u64) {
         self.body_at = body_at;
     }
 
-    /// Writes the line, when so many bytes have been sent on the connection. The kernel has taken what is counted; whether
-    /// the client has, nobody knows.
+    /// Writes the entry after `sent_bytes` were sent on the connection. These are bytes that the
+    /// kernel has taken; the client may not have received them.
     pub(super) fn finish(self, sent_bytes: u64, now: Time) {
         self.log_entry.finish(self.status.code(), sent_bytes.saturating_sub(self.body_at), now.since(self.since));
     }
 }
 
 impl Http {
-    /// Leaves the line of a request in the access log whose answer the end of its connection breaks off, or forestalls.
+    /// Writes the access log entry of a request if its connection ends before the end of its
+    /// response.
     pub(super) fn record_end(&mut self, client: &Connection, cx: &Context<'_>) {
         match &mut self.state {
             State::Sending(response_body) => response_body.record_end(client.delivered_bytes(), cx.now),

@@ -1,4 +1,4 @@
-//! Which upstream a request belongs to, as far as the request itself decides that.
+//! The balance key of a request: the hash or sticky cookie that selects its upstream.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use crate::http::RequestHead;
 use crate::upstream::UpstreamGroup;
 use crate::upstream::group::{BalanceKey, EndpointId, HashSource, Policy, hash};
 
-/// What the request brings that decides where it goes.
+/// The key of a request under the policy of the group.
 pub(super) fn balance_key_of(head: &RequestHead<'_>, client: Option<IpAddr>, group: &UpstreamGroup) -> BalanceKey {
     match group.policy() {
         Policy::RoundRobin | Policy::LeastConnections | Policy::RandomOfTwo => BalanceKey::Any,
@@ -26,7 +26,8 @@ pub(super) fn balance_key_of(head: &RequestHead<'_>, client: Option<IpAddr>, gro
     }
 }
 
-/// The line that binds a client to the endpoint that answers it, unless it is bound to that one already.
+/// The `Set-Cookie` line that binds a client to an endpoint, unless the request named that
+/// endpoint.
 pub(super) fn sticky_cookie_line(group: &UpstreamGroup, asked_for: BalanceKey, endpoint: EndpointId) -> Option<String> {
     match group.policy() {
         Policy::Sticky { cookie } if asked_for != BalanceKey::Sticky(endpoint) => {

@@ -1,33 +1,33 @@
-//! The rest of a request's body that nobody wants: read to its end within a bound, so that the next request is found.
+//! Discards the rest of a request body, up to a limit, to find the next request behind it.
 
 use crate::http::{BodyReader, ErrorResponse, Status};
 
-/// What is left of a body.
+/// The rest of a body to be discarded.
 #[derive(Debug)]
 pub(super) struct BodyDiscard {
     body: BodyReader,
-    /// Bytes that may still be read, framing included.
+    /// Bytes that may still be read, including framing.
     left: u64,
 }
 
 impl BodyDiscard {
-    /// The rest of a body, unless nothing is left of it; up to `bytes_max` of it are read.
+    /// The rest of a body; `None` if the body is complete. At most `bytes_max` bytes are read.
     pub(super) fn new(body: BodyReader, bytes_max: u64) -> Option<Self> {
         (!body.is_done()).then_some(Self { body, left: bytes_max })
     }
 
-    /// Whether it may be short enough to be read.
+    /// Whether the rest may be within the limit.
     pub(super) fn is_short(&self) -> bool {
         self.body.data_left().is_none_or(|bytes| bytes <= self.left)
     }
 
-    /// Takes what it can of `bytes`: how many, and whether the body has ended with them.
+    /// Consumes part of `bytes`: returns how many, and whether the body is complete.
     pub(super) fn discard(&mut self, bytes: &[u8]) -> Result<(usize, bool), ErrorResponse> {
         let piece = self.body.next(bytes)?;
         self.left = self
             .left
             .checked_sub(piece.length() as u64)
-            .ok_or(ErrorResponse::new(Status::CONTENT_TOO_LARGE, "a body that nobody wants"))?;
+            .ok_or(ErrorResponse::new(Status::CONTENT_TOO_LARGE, "request body exceeds the discard limit"))?;
         Ok((piece.length(), piece.is_end))
     }
 }

@@ -1,4 +1,4 @@
-//! How long a client may take for what it is doing: each phase of a connection has a clock of its own.
+//! The timeouts of a client: each phase of a connection has its own.
 
 use std::time::Duration;
 
@@ -6,47 +6,47 @@ use crate::config::HttpLimits;
 use crate::driver::Time;
 use crate::tcp::Connection;
 
-/// Since when the connection is in its present phase, or made progress in it.
+/// The current phase of a connection, and the time of its start or last progress.
 #[derive(Debug)]
 pub(super) struct ClientDeadlines {
     phase: ClientPhase,
     since: Time,
-    /// What counts as progress: bytes sent, of an upload bytes received.
+    /// The bytes that count as progress: bytes received in an upload, otherwise bytes sent.
     moved: u64,
     window: Window,
 }
 
-/// The time over which it is averaged how much moves: as long as nothing may move at all.
+/// The interval over which the transfer rate is averaged: as long as the timeout of the phase.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Time,
-    /// What had moved then.
+    /// Bytes moved by then.
     moved: u64,
 }
 
-/// What a connection may be too slow in.
+/// What the client has to do now, and so which timeout applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientPhase {
-    /// Beginning its first request.
+    /// Begin its first request.
     First,
-    /// Beginning another.
+    /// Begin another request.
     Idle,
-    /// Finishing a head.
+    /// Complete a request head.
     Head,
-    /// Sending a body that nobody wants: all of it, however steadily it drips.
+    /// Send a body that is discarded: the timeout is for the whole body, whatever the progress.
     Body,
-    /// Sending a body that is passed on: each piece of it.
+    /// Send a body that is forwarded: the timeout is for each piece.
     Upload,
-    /// The same, while what it has sent is being passed on: its time stands still.
+    /// The same, while what it has sent is being forwarded: the timeout is suspended.
     Relay,
-    /// Taking a response.
+    /// Read a response.
     Response,
-    /// Nothing: it waits for us. Between pieces of a response its time stands still.
+    /// Nothing: the server has to act. Between pieces of a response the timeout is suspended.
     Server,
 }
 
 impl ClientPhase {
-    /// Whether the same bytes of the client's are paced in both: then its window goes on from the one to the other.
+    /// Whether both phases belong to the same transfer, so that one rate window spans both.
     const fn is_paced_with(self, other: Self) -> bool {
         matches!(
             (self, other),
@@ -57,12 +57,12 @@ impl ClientPhase {
 }
 
 impl ClientDeadlines {
-    /// Of a connection that begins now.
+    /// The deadlines of a connection that begins at `now`.
     pub(super) const fn new(now: Time) -> Self {
         Self { phase: ClientPhase::First, since: now, moved: 0, window: Window { since: now, moved: 0 } }
     }
 
-    /// Starts anew with each phase, and with progress.
+    /// Notes the current phase. A change of phase and progress restart its timeout.
     pub(super) fn tick(&mut self, phase: ClientPhase, client: &Connection, limits: &HttpLimits, now: Time) {
         let moved = match phase {
             ClientPhase::Upload | ClientPhase::Relay => client.reader.received_bytes(),
@@ -77,11 +77,13 @@ impl ClientDeadlines {
     }
 
     fn advance(&mut self, phase: ClientPhase, moved: u64, limits: &HttpLimits, now: Time) {
-        // A head's time counts from the connection's start if it is the first, whether its bytes come or not.
+        // The timeout of the first head runs from the start of the connection, whether or not bytes
+        // arrive.
         let is_same = phase == self.phase || (self.phase == ClientPhase::First && phase == ClientPhase::Head);
         let is_same_window = is_same || phase.is_paced_with(self.phase);
         if matches!(self.phase, ClientPhase::Relay | ClientPhase::Server) {
-            // What has passed since the last look is not the client's: the window moves along.
+            // The time since the last tick does not count against the client: the window moves
+            // along.
             self.window.since = self.window.since + now.since(self.since);
             self.since = now;
         }
@@ -98,7 +100,7 @@ impl ClientDeadlines {
         }
     }
 
-    /// How much must move within which time, where that is bounded.
+    /// The window and the bytes that must move in it; `None` without a minimum rate.
     fn pace(&self, limits: &HttpLimits) -> Option<(Duration, u64)> {
         let (rate, allowed) = match self.phase {
             ClientPhase::Response => (limits.send_rate_min, limits.send_timeout),
@@ -114,11 +116,12 @@ impl ClientDeadlines {
         (rate > 0 && !allowed.is_zero()).then(|| (allowed, u64::try_from(least).unwrap_or(u64::MAX)))
     }
 
-    /// When the phase will have taken too long. `draining_since`: when the server began to stop, if it does.
+    /// The deadline of the current phase. `draining_since`: when the server began to stop, if it
+    /// has.
     ///
-    /// A client may be sending its next request at this very moment, so a stop does not close idle connections at once: what
-    /// comes a moment later is answered, as the connection's last. Browsers connect in advance, and such a connection must
-    /// not hold up the stop either.
+    /// A client may be sending its next request at the moment of a stop, so idle connections stay
+    /// open for `drain_idle_timeout`: a request in that time gets a response, as the connection's
+    /// last. Browsers connect in advance, and such connections must not delay the stop either.
     pub(super) fn limit(&self, limits: &HttpLimits, draining_since: Option<Time>) -> Option<Time> {
         let usual = self.usual_limit(limits);
         let paced = self.pace(limits).map(|(allowed, _)| self.window.since + allowed);
@@ -147,13 +150,13 @@ impl ClientDeadlines {
         after(self.since, allowed)
     }
 
-    /// What it is the clock of.
+    /// The current phase.
     pub(super) const fn phase(&self) -> ClientPhase {
         self.phase
     }
 }
 
-/// No time is no limit.
+/// The end of a timeout; zero: no limit.
 fn after(since: Time, allowed: Duration) -> Option<Time> {
     (!allowed.is_zero()).then(|| since + allowed)
 }
@@ -172,7 +175,8 @@ mod tests {
         }
     }
 
-    /// How long a client lasts that moves so many bytes each second, in seconds up to 1000.
+    /// The seconds until the timeout of a client that moves `bytes_of(second)` bytes each second,
+    /// at most 1000.
     fn lasts(phase: ClientPhase, limits: &HttpLimits, bytes_of: impl Fn(u64) -> u64) -> u64 {
         let mut deadlines = ClientDeadlines::new(Time::ZERO);
         deadlines.advance(phase, 0, limits, Time::ZERO);
@@ -194,14 +198,15 @@ mod tests {
             assert_eq!(lasts(phase, &limits(), |_| 0), 10);
             assert_eq!(lasts(phase, &limits(), |_| 99), 10);
             assert_eq!(lasts(phase, &limits(), |_| 100), 1000);
-            // In bursts: what counts is the average.
+            // In bursts: the average counts.
             assert_eq!(lasts(phase, &limits(), |second| if second % 5 == 0 { 500 } else { 0 }), 1000);
-            // Fast, then slow: the second window is not made up for by the first.
+            // Fast, then slow: the first window does not make up for the second.
             assert_eq!(lasts(phase, &limits(), |second| if second <= 10 { 1000 } else { 1 }), 20);
         }
     }
 
-    /// A body that is passed on, and a response that comes in pieces: both are paced over all the client's own time.
+    /// A forwarded body, and a response in pieces: the minimum rate applies only to the client's
+    /// own time.
     #[test]
     fn a_client_s_time_stands_still_while_it_waits_for_us() {
         for (own_phase, other) in
@@ -220,7 +225,7 @@ mod tests {
                 assert_eq!(deadlines.limit(&limits, None), None);
                 now = now + Duration::from_secs(100);
             }
-            assert_eq!(own, 10, "{own_phase:?}: it has moved a byte a second");
+            assert_eq!(own, 10, "{own_phase:?}: one byte a second is too slow");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A request has arrived: which route it takes, and what that leads to.
+//! Dispatches a request: finds its route, and starts the response or the forwarding.
 
 use super::After;
 use super::access_log_entry::PendingLogEntry;
@@ -16,44 +16,46 @@ use crate::session::Context;
 use crate::telemetry::access_log::{AccessLog, AccessLogEntry};
 use crate::telemetry::metrics;
 
-/// What a client is told who asks too often; that it may do so again in a second goes with the status.
-const TOO_SOON: ErrorResponse = ErrorResponse::new(Status::TOO_MANY_REQUESTS, "you ask too often");
+/// Body of a 429 response. `Retry-After` is added with the status.
+const TOO_SOON: ErrorResponse =
+    ErrorResponse::new(Status::TOO_MANY_REQUESTS, "request rate limit exceeded; retry later");
 
-/// What a client is told who comes when there are as many as there may be.
-pub(super) const FULL: ErrorResponse = ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "too many are here; try again");
+/// Body of a 503 response over the connection limit.
+pub(super) const FULL: ErrorResponse =
+    ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "server is at its connection limit; retry later");
 
-/// What a client is told for whose request there is no route.
-const NOTHING: ErrorResponse = ErrorResponse::new(Status::NOT_FOUND, "nothing is served here");
+/// Body of a 404 response if no route matches.
+const NOTHING: ErrorResponse = ErrorResponse::new(Status::NOT_FOUND, "no route matches this request");
 
-/// What is known of a request beside its head.
+/// What is known of a request besides its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dispatch {
-    /// When it was first looked at.
+    /// When the request was first dispatched.
     pub(super) since: Time,
-    /// Whether client and limits allow another request after it.
+    /// Whether client and limits allow another request on the connection.
     pub(super) keep_alive: bool,
-    /// Whether it was not looked at before.
+    /// Whether this is the first dispatch of the request.
     pub(super) is_new: bool,
-    /// Whether it came on a connection that is one too many.
+    /// Whether its connection exceeds the connection limit.
     pub(super) is_over_limit: bool,
 }
 
-/// What a request leads to.
+/// The result of a dispatch.
 pub(super) enum DispatchResult {
-    /// The store has to look something up; the same request is judged again after that.
+    /// The store has to look something up; the request is dispatched again after that.
     Wait,
-    /// A response, and what follows it.
+    /// The response, and what follows it.
     Respond(EncodedResponse, After),
-    /// An upstream answers.
+    /// The request is forwarded to an upstream.
     Forward(Box<Forward>),
 }
 
-/// What the worker itself answers with.
+/// The kinds of response that the server makes itself.
 enum OwnResponse<'a> {
     Files,
     Redirect(Status, &'a RedirectTemplate),
     Metrics,
-    /// What upstreams may be asked for, since they may not be asked themselves.
+    /// The methods of a proxy route: `Max-Forwards` is 0, so the request is not forwarded.
     Options,
     Error(ErrorResponse),
 }
@@ -63,14 +65,14 @@ impl OwnResponse<'_> {
         match self {
             Self::Files | Self::Metrics => AllowedMethods::Reading,
             Self::Redirect(..) => AllowedMethods::Elsewhere,
-            // Of what is refused before it is looked at, only what was to be passed on is refused for its method.
+            // Of the errors before a look-up, only those of forwarding are about the method.
             Self::Options | Self::Error(_) => AllowedMethods::Upstreams,
         }
     }
 }
 
 impl Dispatch {
-    /// Finds what answers the request, and has it answer.
+    /// Finds the handler of the request, and starts it.
     pub(super) fn dispatch(&self, router: &Router, head: &RequestHead<'_>, cx: &mut Context<'_>) -> DispatchResult {
         let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
         let host = router.host_for(head);
@@ -102,7 +104,7 @@ impl Dispatch {
         dispatch.serve(&route.file_route, &own_response, head, log_entry, cx)
     }
 
-    /// Has the worker itself answer.
+    /// Builds one of the server's own responses.
     fn serve(
         &self,
         file_route: &FileRoute,
@@ -112,7 +114,8 @@ impl Dispatch {
         cx: &mut Context<'_>,
     ) -> DispatchResult {
         let body = BodyDiscard::new(BodyReader::from(head.framing), cx.limits.http.discard_bytes_max);
-        // A client that waits for a go-ahead gets a response instead, and may or may not send its body now.
+        // A client that waits for 100 (Continue) gets the final response instead. It may or may not
+        // send its body then (RFC 9110, 10.1.1).
         let is_body_read = body.as_ref().is_none_or(|body| body.is_short() && head.expect == Expect::None);
         let mut builder = ResponseBuilder {
             file_route,
@@ -151,14 +154,14 @@ impl Dispatch {
     }
 }
 
-/// The beginning of the request's line in the access log, if it is to leave one.
+/// Begins the access log entry of a request, if its host has an access log.
 pub(super) fn log_entry(router: &Router, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<AccessLogEntry> {
     let log = log_of(router, router.host_for(head))?;
     let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
     Some(log.begin(client_address, head, cx.unix_seconds))
 }
 
-/// Where a host's requests are recorded; those for which there is none, where it is recorded what is no request.
+/// The access log of a host; without a host, the one for malformed requests.
 fn log_of<'f>(router: &'f Router, host: Option<&'f VirtualHost>) -> Option<&'f AccessLog> {
     host.map_or_else(|| router.access_log(), |host| host.access_log.as_ref())
 }

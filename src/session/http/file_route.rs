@@ -1,4 +1,4 @@
-//! What answers in its own name, as the sessions of its listener share it: a folder that is served, or nothing but errors.
+//! The server's own responses of a route: a served folder, built-in pages, or only errors.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,44 +8,45 @@ use crate::file::store::RootPath;
 use crate::http::ResponseHeadWriter;
 use crate::http::path::DecodedPath;
 
-/// How many there have been.
+/// The number of the next file route.
 static FILE_ROUTES: AtomicU64 = AtomicU64::new(0);
 
-/// One file route.
+/// The settings of the server's own responses, shared by the sessions of a listener.
 #[derive(Debug)]
 pub struct FileRoute {
-    /// Tells it from every other one of this process, also from those that were before it.
+    /// Unique in this process, also among file routes of earlier configurations.
     pub number: u64,
-    /// Where the bytes come from.
+    /// The folder or pages that are served.
     pub source: Source,
-    /// How they are served.
+    /// The options for serving files.
     pub config: FileRouteConfig,
-    /// What all responses have.
+    /// The options of all responses.
     pub responses: ResponseConfig,
-    /// The configured names of index files, for look-ups.
+    /// The names of index files, for look-ups.
     pub index: Vec<CString>,
-    /// The prefix of the route that leads here, which is no part of the folder's paths: decoded, without slashes around.
+    /// The prefix of the route, which is not part of the paths in the folder: decoded, without
+    /// slashes around it.
     pub prefix: Vec<u8>,
-    /// The configured fallback.
+    /// The file to serve if no other is found.
     pub fallback: Option<CString>,
 }
 
-/// Where a file route's bytes come from.
+/// The content of a file route.
 #[derive(Debug)]
 pub enum Source {
-    /// A folder.
+    /// A folder on disk.
     Folder(RootPath),
-    /// Pages of the program itself: the path without its slash, and the text.
+    /// Built-in pages: the path without the leading slash, and the text.
     BuiltIn(&'static [(&'static str, &'static str)]),
 }
 
 impl FileRoute {
-    /// A file route that has nothing but these responses.
+    /// A file route without files: every path gets a 404.
     pub fn nothing(responses: ResponseConfig) -> Self {
         Self::new(Source::BuiltIn(&[]), FileRouteConfig::default(), responses, b"")
     }
 
-    /// A file route. Names that no file can have are left out.
+    /// A file route. Names that no file can have (with a NUL) are left out.
     pub fn new(source: Source, config: FileRouteConfig, responses: ResponseConfig, prefix: &[u8]) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
@@ -53,7 +54,7 @@ impl FileRoute {
         Self { number, source, config, responses, index, fallback, prefix: prefix.to_vec() }
     }
 
-    /// Says whose scripts may read a response.
+    /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
     pub fn admit_scripts<'v>(&self, head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
         match &self.responses.cors {
             Some(origin) => head.field("Access-Control-Allow-Origin", origin),
@@ -61,8 +62,9 @@ impl FileRoute {
         }
     }
 
-    /// Whether a path leads to or through a dot file that is not to be seen. The route's own prefix was written down by
-    /// whoever wants it served; what `.well-known` holds is meant for everybody (RFC 8615).
+    /// Whether a path leads to or through a hidden dot file. The prefix of the route is exempt,
+    /// since it is configured on purpose. A top-level `.well-known` is exempt, since it is public
+    /// (RFC 8615).
     pub fn hides(&self, path: &DecodedPath) -> bool {
         if self.config.dot_files || !path.has_dot_segment() {
             return false;

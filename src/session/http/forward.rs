@@ -1,17 +1,18 @@
-//! One request on its way to an upstream, and the response on its way back.
+//! Forwards one request to an upstream, and its response to the client.
 //!
 //! ```text
-//!               a connection            a head               the body's end
-//!   Connecting ─────────────► Requested ─────────► Responding ──────────────► over
-//!      ▲  │ none               │  │ 101                │ lost, silent
-//!      │  └──► refused ◄───────┤  └──► upgraded        └──► cut: the client must not take a part for the whole
-//!      └───────────────────────┘
-//!        lost, and may be asked again
+//!                connected           response head          end of the body
+//!   Connecting ───────────► Requested ───────────► Responding ────────────► over
+//!      ▲  │ no upstream      │  │ 101                 │ lost, timeout
+//!      │  └──► error ◄───────┤  └──► upgraded         └──► truncated: the client must notice it
+//!      └─────────────────────┘
+//!        lost, and may be retried
 //! ```
 //!
-//! Bodies pass through, in both directions at once, in the memory they were received in; how they are framed may change on
-//! the way. What cannot be sent on yet stays where it is, and its source is paused. A request is sent a second time only if
-//! nothing of the first response was heard, nothing of a body was used up, and asking twice means the same as asking once.
+//! Both bodies stream through at the same time, in the buffers they were received in; their framing
+//! may change. Data that cannot be sent yet stays in place, and its source is paused. A request is
+//! retried only if no byte of a response has arrived, no byte of its body was consumed, and its
+//! method is idempotent.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,7 +38,8 @@ use crate::telemetry::access_log::AccessLogEntry;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
 
-/// A client that ends its side so soon after its last byte has only said that there is no other request; later, it has left.
+/// A client that closes its side within this time after its last byte has only announced that there
+/// is no further request. A later close means that the client has left.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One request that is being forwarded.
@@ -46,24 +48,24 @@ pub(super) struct Forward {
     route: Rc<ProxyRoute>,
     lease: UpstreamLease,
     requested: Requested,
-    /// The request's head as the upstream gets it; kept, since it may have to be sent again.
+    /// The request head as sent to the upstream, kept for a retry.
     head: Chunk,
     upload: Upload,
     stage: Stage,
-    /// Whether anything of a response has arrived.
+    /// Whether any byte of a response has arrived.
     has_heard: bool,
     /// Interim responses (1xx) so far.
     interim: u32,
-    /// Who has to do something before it can go on.
+    /// The side that has to act next.
     awaited: Awaited,
-    /// Since when the upstream is silent, and how much it had moved then.
+    /// When the upstream last made progress, and how many bytes had moved by then.
     silence: (Time, u64),
     deadline: Option<Time>,
-    /// The line of the access log, to be finished.
+    /// The access log entry, until it is written.
     log_entry: Option<AccessLogEntry>,
 }
 
-/// What must be remembered of the request.
+/// What is kept of the request.
 #[derive(Debug)]
 struct Requested {
     since: Time,
@@ -71,12 +73,12 @@ struct Requested {
     keep_alive: bool,
     is_head: bool,
     is_idempotent: bool,
-    /// The upstream that it wanted.
+    /// The hash or sticky endpoint of the request.
     balance_key: BalanceKey,
     wants_upgrade: bool,
-    /// What it would have an error look like.
+    /// The format of error pages that the client accepts.
     page_type: PageType,
-    /// The client has ended its side, in time.
+    /// The client has closed its side within [`HALF_CLOSE_GRACE`].
     is_half_closed: bool,
 }
 
@@ -87,7 +89,7 @@ enum Stage {
     Responding {
         body: BodyReader,
         writer: BodyWriter,
-        /// The client sees whether it has all of the body.
+        /// The body has a length or is chunked, so the client can detect truncation.
         is_framed: bool,
         is_reusable: bool,
         keep_alive: bool,
@@ -97,10 +99,10 @@ enum Stage {
 }
 
 impl Forward {
-    /// Takes a request over. Its head may leave the inbox then.
+    /// Starts to forward a request. Its head may then be consumed from the inbox.
     ///
     /// # Errors
-    /// It is not one that can be forwarded.
+    /// The request cannot be forwarded.
     pub(super) fn new(
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
@@ -147,12 +149,12 @@ impl Forward {
         })
     }
 
-    /// With this line of the access log, to be finished.
+    /// Sets the access log entry.
     pub(super) fn recorded_in(self, log_entry: Option<AccessLogEntry>) -> Self {
         Self { log_entry, ..self }
     }
 
-    /// Goes on as far as it can.
+    /// Makes as much progress as possible.
     pub(super) fn step(
         &mut self,
         client: &mut Connection,
@@ -181,14 +183,14 @@ impl Forward {
                 }
             }
             match self.exchange(client, inbox, outbox, cx) {
-                // It is asked again.
+                // A retry: connects again.
                 None => {}
                 Some(turn) => return turn,
             }
         }
     }
 
-    /// Moves both bodies. `None`: the connection was lost, and there may be another one.
+    /// Relays request and response. `None`: the connection was lost, and the request is retried.
     fn exchange(
         &mut self,
         client: &mut Connection,
@@ -218,13 +220,13 @@ impl Forward {
             let (upstream, received) = self.lease.connection(cx.upstream_pool)?;
             let limit = cx.hold_max;
             let held = received.waiting_memory();
-            // While memory is scarce, nothing is received that would have to wait.
+            // While memory is scarce, nothing is received that could not be sent at once.
             let is_sending = !client.writer.is_idle() || !outbox.is_empty();
             let must_wait = limit < cx.limits.pipe_bytes_max && is_sending;
             let has_space = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
             let wanted = has_space && !must_wait;
             upstream.reader.want(wanted, cx.ops);
-            // What has arrived comes first.
+            // Data that has arrived is handled before the end of input.
             let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Requested) && has_room);
             upstream.reader.end().filter(|_| is_all_read)
         };
@@ -234,7 +236,7 @@ impl Forward {
         }
     }
 
-    /// Sends the head, and what there is of the body.
+    /// Sends the head, and the part of the body that has arrived.
     fn send_request(&mut self, inbox: &mut Inbox, cx: &mut Context<'_>) -> Result<(), ErrorResponse> {
         let is_first = matches!(self.stage, Stage::Connecting);
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return Ok(()) };
@@ -259,11 +261,12 @@ impl Forward {
         Ok(())
     }
 
-    /// Reads the response's head. `None`: there is more to be read.
+    /// Reads the response head. `None`: call again, there may be more to read.
     fn read_head(&mut self, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let date = cx.date;
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        // Interim responses may be many: while the client does not take them, the rest waits where it arrived.
+        // There may be many interim responses: while the outbox is full, the rest stays in the
+        // inbox.
         if received.is_empty() || !has_room(outbox) {
             return Some(ForwardStep::Wait);
         }
@@ -320,7 +323,7 @@ impl Forward {
             .endpoint()
             .and_then(|endpoint| sticky_cookie_line(&self.route.group, self.requested.balance_key, endpoint))
         {
-            // Before the empty line.
+            // Inserted before the empty line that ends the head.
             out.truncate(out.len() - 2);
             out.extend_from_slice(line.as_bytes());
             out.extend_from_slice(b"\r\n");
@@ -341,19 +344,21 @@ impl Forward {
         None
     }
 
-    /// Why the protocol cannot be switched, if it cannot.
+    /// Why a 101 response is an error; `None` if the protocol can be switched.
     const fn objection_to_switch(&self) -> Option<&'static str> {
         if !self.requested.wants_upgrade {
             return Some("the upstream sent 101 without an upgrade request");
         }
-        // What is left of the body is framed as HTTP, and would be taken for the other protocol (RFC 9110, 7.8).
+        // The rest of the body is framed as HTTP; the upstream would read it as the new protocol
+        // (RFC 9110, 7.8).
         if !self.upload.body.is_done() {
             return Some("the upstream sent 101 before the request's body was complete");
         }
         None
     }
 
-    /// Passes on what there is of the response's body. `None`: there is more.
+    /// Forwards the part of the response body that has arrived. `None`: call again, there may be
+    /// more.
     fn read_body(&mut self, client: &Connection, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Stage::Responding { body, writer, bytes, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
         if body.is_done() {
@@ -361,7 +366,7 @@ impl Forward {
             return Some(self.finish(cx));
         }
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        // While something is being sent, the rest waits where it arrived: that bounds what is held.
+        // During a send the rest stays in the inbox: this bounds the memory held.
         if received.is_empty() || !client.writer.is_idle() {
             return Some(ForwardStep::Wait);
         }
@@ -379,7 +384,7 @@ impl Forward {
         }
     }
 
-    /// The connection ended. `None`: the request may be sent again.
+    /// Handles the end of the upstream connection. `None`: the request is retried.
     fn on_lost(&mut self, end: End, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
         match &self.stage {
             Stage::Responding { body, writer, .. } => {
@@ -395,13 +400,13 @@ impl Forward {
             }
             Stage::Connecting | Stage::Requested => {
                 let may_ask_again = !self.has_heard && !self.upload.has_begun && self.requested.is_idempotent;
-                tracing::debug!(?end, may_ask_again, "the upstream was lost before it answered");
+                tracing::debug!(?end, may_ask_again, "upstream connection ended before a response");
                 if may_ask_again && self.lease.retry(cx.upstream_pool, cx.now) {
                     self.stage = Stage::Connecting;
                     return None;
                 }
                 let error =
-                    ErrorResponse::new(Status::BAD_GATEWAY, "the upstream ended the connection without an answer");
+                    ErrorResponse::new(Status::BAD_GATEWAY, "the upstream closed the connection without a response");
                 let when = if self.has_heard { "in the middle of the response head" } else { "before a response" };
                 report(self.lease.upstream(), Some(error.status), &Lost { end, when });
                 Some(self.give_up(error, HealthVerdict::Failure, cx))
@@ -409,16 +414,18 @@ impl Forward {
         }
     }
 
-    /// Notes for how long the upstream has been silent while it was waited for.
+    /// Measures how long the upstream is silent while it has to act, and applies
+    /// `response_timeout`.
     fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> ForwardStep {
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return ForwardStep::Wait };
         let moved = match self.stage {
-            // Neither an interim response nor a part of a head is the response that is waited for.
+            // Interim responses and parts of a head are not progress: the final response is
+            // awaited.
             Stage::Connecting | Stage::Requested => upstream.writer.sent_bytes(),
             Stage::Responding { .. } => upstream.reader.received_bytes() + upstream.writer.sent_bytes(),
         };
         self.awaited = match self.stage {
-            // What had come of the body would be on its way, else.
+            // The writer is idle, so everything that has arrived of the body is sent.
             _ if !self.upload.body.is_done() && upstream.writer.is_idle() => Awaited::Client,
             Stage::Connecting | Stage::Requested if !has_room => Awaited::Other,
             Stage::Responding { .. } if !client.writer.is_idle() => Awaited::Other,
@@ -435,7 +442,7 @@ impl Forward {
         }
         match self.stage {
             Stage::Connecting | Stage::Requested => {
-                let error = ErrorResponse::new(Status::GATEWAY_TIMEOUT, "the upstream did not answer in time");
+                let error = ErrorResponse::new(Status::GATEWAY_TIMEOUT, "the upstream did not respond in time");
                 let reason = format_args!("no response within {timeout:?} (response_timeout)");
                 report(self.lease.upstream(), Some(error.status), &reason);
                 self.give_up(error, HealthVerdict::Failure, cx)
@@ -449,10 +456,10 @@ impl Forward {
         }
     }
 
-    /// Whether the client has gone, or ended its side in the middle of its request.
+    /// Whether the client has left, or closed its side in the middle of its request.
     fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
         let received_bytes = client.reader.received_bytes();
-        // While nothing is received, an end that came in time is not heard.
+        // While receiving is paused, an end of input within the grace time cannot be seen.
         let is_deaf = client.reader.end().is_none() && !client.reader.is_receiving();
         if received_bytes != self.upload.received_bytes || is_deaf {
             self.upload.received_bytes = received_bytes;
@@ -472,24 +479,24 @@ impl Forward {
         now.since(self.upload.latest) > HALF_CLOSE_GRACE
     }
 
-    /// The response is complete: the connection may serve the next request, of whoever it is.
+    /// The response is complete: the upstream connection may be reused for any request.
     fn finish(&mut self, cx: &mut Context<'_>) -> ForwardStep {
         let Stage::Responding { is_reusable, keep_alive, .. } = self.stage else { return ForwardStep::Wait };
         let is_uploaded = self.upload.body.is_done();
         let release = match is_reusable && is_uploaded {
             true => Release::Keep(self.route.keep_alive),
             false if is_uploaded => Release::Close(CloseKind::Fin),
-            // What it was promised will not come.
+            // The rest of the request body will not be sent.
             false => Release::Close(CloseKind::Reset),
         };
-        // Its response has spoken for it.
+        // `note_response` has already counted the success.
         self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
         self.record(cx);
         let rest = std::mem::replace(&mut self.upload.body, BodyReader::EMPTY);
         ForwardStep::Over { keep_alive, rest }
     }
 
-    /// There will be no response from an upstream.
+    /// Ends the forwarding without a response from the upstream.
     fn give_up(&mut self, error: ErrorResponse, verdict: HealthVerdict, cx: &mut Context<'_>) -> ForwardStep {
         if let Stage::Responding { .. } = self.stage {
             return self.truncate(CloseReason::ResponseTruncated, verdict, cx);
@@ -507,7 +514,8 @@ impl Forward {
         self.record_end(0, cx.now);
     }
 
-    /// Finishes the line of the access log, if that has not been done. `unsent`: bytes that the client has not taken.
+    /// Writes the access log entry, unless it is written already. `unsent`: bytes of the response
+    /// that were not delivered to the client.
     pub(super) fn record_end(&mut self, unsent: u64, now: Time) {
         let Some(log_entry) = self.log_entry.take() else { return };
         let (status, bytes) = match self.stage {
@@ -517,7 +525,7 @@ impl Forward {
         log_entry.finish(status, bytes, now.since(self.requested.since));
     }
 
-    /// The response if no upstream gives one.
+    /// The error response to the client.
     pub(super) fn respond_error(&mut self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
         let Requested { version, is_head, page_type, keep_alive, since, .. } = self.requested;
         let keep_alive = keep_alive && self.upload.body.is_done();
@@ -529,17 +537,17 @@ impl Forward {
         response
     }
 
-    /// Whether the next thing to happen is that the client sends more of its body.
+    /// Whether the client has to send more of its body next.
     pub(super) const fn waits_for_client(&self) -> bool {
         matches!(self.awaited, Awaited::Client)
     }
 
-    /// Whether it waits for a place at an upstream.
+    /// Whether the request waits in the queue for an upstream that is at its connection limit.
     pub(super) fn is_queued(&self) -> bool {
         self.lease.is_queued()
     }
 
-    /// Whether the client sees that bytes are missing if the connection ends in order now.
+    /// Whether the client can detect truncation if the connection now closes in order.
     pub(super) const fn shows_truncation(&self) -> bool {
         match self.stage {
             Stage::Responding { is_framed, .. } => is_framed,
@@ -547,48 +555,48 @@ impl Forward {
         }
     }
 
-    /// Whether the client has a part of its response.
+    /// Whether the response head was forwarded.
     pub(super) const fn is_responding(&self) -> bool {
         matches!(self.stage, Stage::Responding { .. })
     }
 
-    /// Whether it has taken its request's whole body.
+    /// Whether the whole request body was consumed.
     pub(super) const fn is_uploaded(&self) -> bool {
         self.upload.body.is_done()
     }
 
-    /// The way to the upstream, which the protocol after an upgrade goes on with.
+    /// The lease of the upstream, for the protocol after an upgrade.
     pub(super) fn into_lease(self) -> UpstreamLease {
         self.lease
     }
 
-    /// The way to the upstream.
+    /// The lease of the upstream.
     pub(super) const fn lease_mut(&mut self) -> &mut UpstreamLease {
         &mut self.lease
     }
 
-    /// When it wants to be pumped for the time's sake.
+    /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
-    /// Bytes of memory it holds itself.
+    /// Bytes of memory held here, apart from the bodies.
     pub(super) fn memory(&self) -> usize {
         self.head.memory()
     }
 
-    /// The most that may wait for it in the inbox and in its connection.
+    /// The upper bound of the memory of the bodies, in both directions.
     pub(super) const fn memory_max(limits: &Limits) -> usize {
         2 * limits.pipe_bytes_max + Inbox::gathered_memory_max(limits.http.head.head_bytes_max)
     }
 }
 
-/// Whether more of a response may be added to what the client has not taken yet.
+/// Whether the outbox is below its limit.
 fn has_room(outbox: &Chain) -> bool {
     outbox.len() < OUTBOX_BYTES_MAX
 }
 
-/// Whether a request may be forwarded at all.
+/// Checks the method, expectation and body size of a request to be forwarded.
 pub(super) fn check(head: &RequestHead<'_>, route: &ProxyRoute) -> Result<(), ErrorResponse> {
     AllowedMethods::Upstreams.check(head)?;
     let length = BodyReader::from(head.framing).data_left().unwrap_or(0);

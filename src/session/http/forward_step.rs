@@ -1,35 +1,35 @@
-//! What a request that is being forwarded waits for, and what its connection has to do next.
+//! What a forwarded request waits for, and what its connection has to do next.
 
 use crate::http::{BodyReader, ErrorResponse};
 use crate::session::CloseReason;
 
-/// Whose time is running.
+/// The side that has to act, and whose timeout runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
-    /// The client's: all that it has sent is out, and more is to come.
+    /// The client has to send more: everything it has sent so far is forwarded.
     Client,
-    /// The upstream's: it takes what it is sent, or answers.
+    /// The upstream has to read the request, or to respond.
     Upstream,
-    /// Another's: a connection comes about, or the client takes what it was sent.
+    /// Something else: the connect, or the client reading the response.
     Other,
 }
 
 /// What the connection has to do next.
 #[derive(Debug)]
 pub(super) enum ForwardStep {
-    /// Something has to happen first.
+    /// Wait for an outcome or a timeout.
     Wait,
-    /// The response is in the outbox, to its end.
+    /// The whole response is in the outbox.
     Over {
         /// Whether another request may follow.
         keep_alive: bool,
-        /// What the client has not sent yet of this one.
+        /// The rest of the request body, which the client has not sent yet.
         rest: BodyReader,
     },
-    /// There is no response, and the client has seen nothing of one.
+    /// There is no response, and nothing of one was sent to the client.
     Error(ErrorResponse),
     /// The response broke off.
     Truncated(CloseReason),
-    /// Both sides speak another protocol from now on.
+    /// The protocol was switched (101).
     Upgraded,
 }

@@ -1,33 +1,35 @@
-//! Which host of a listener a request is for: an exact name before a name with a star, of those the longest, and otherwise
-//! the one that names none. Nothing is allocated to find it.
+//! Selects the virtual host of a request.
+//!
+//! An exact name goes first, then the longest wildcard name, then the default host. A look-up
+//! allocates nothing.
 
 use std::cmp::Ordering;
 
-/// The names of a listener's hosts; a host is known by its place in the list.
+/// The names of a listener's hosts. A host is identified by its index in the list.
 #[derive(Debug)]
 pub(super) struct HostMatcher {
-    /// In the order of their names, to be searched.
+    /// Sorted by name, for binary search.
     exact: Vec<Name>,
-    /// The longest first.
+    /// Longest first.
     wild: Vec<Name>,
-    /// The one for everybody else.
+    /// The default host.
     nameless: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Name {
-    /// In lower case; of a name with a star, what follows the star.
+    /// In lower case; of a wildcard name, the part after the star.
     text: String,
-    /// The only port that is meant.
+    /// The only port that matches; `None`: any port.
     port: Option<u16>,
     host: usize,
 }
 
-/// What `Host` means if it has no port: the scheme's own (RFC 9110, 4.2.1).
+/// The port of a `Host` without one: the default of the scheme (RFC 9110, 4.2.1).
 const DEFAULT_PORT: u16 = 80;
 
 impl HostMatcher {
-    /// From the names of each host.
+    /// A matcher of these hosts, given by their names.
     pub(super) fn new<'n>(hosts: impl Iterator<Item = &'n [String]>) -> Self {
         let (mut exact, mut wild, mut nameless) = (Vec::new(), Vec::new(), None);
         for (host, names) in hosts.enumerate() {
@@ -42,13 +44,13 @@ impl HostMatcher {
                 }
             }
         }
-        // A name with a port is the more exact one.
+        // A name with a port goes before the same name without one.
         exact.sort_by(|a, b| a.text.cmp(&b.text).then(b.port.is_some().cmp(&a.port.is_some())));
         wild.sort_by_key(|name| std::cmp::Reverse((name.text.len(), name.port.is_some())));
         Self { exact, wild, nameless }
     }
 
-    /// The host for what a request says, a name and perhaps a port.
+    /// The host for the `Host` of a request, a name and an optional port.
     pub(super) fn find(&self, authority: Option<&str>) -> Option<usize> {
         if self.exact.is_empty() && self.wild.is_empty() {
             return self.nameless;
@@ -83,13 +85,13 @@ fn compare(known: &str, name: &str) -> Ordering {
     known.bytes().cmp(name.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
-/// Whether something stands before `suffix` in `name`.
+/// Whether `name` ends with `suffix`, in any case, and is longer.
 fn ends_with(name: &str, suffix: &str) -> bool {
     let start = name.len().checked_sub(suffix.len()).filter(|start| *start > 0);
     start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
-/// A name, and the port behind it if there is one; the colons of an IPv6 address are in brackets.
+/// Splits off the port, if there is one. The colons of an IPv6 address are in brackets.
 fn split(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port.parse().ok()),
@@ -101,7 +103,7 @@ fn split(authority: &str) -> (&str, Option<u16>) {
 mod tests {
     use super::*;
 
-    /// Which of these hosts answers.
+    /// The host that matches.
     fn find(hosts: &[&[&str]], authority: &str) -> Option<usize> {
         let names: Vec<Vec<String>> =
             hosts.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect();

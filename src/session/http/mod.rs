@@ -1,19 +1,22 @@
-//! HTTP/1.1 over one connection: requests in, answers out, in order.
+//! HTTP/1.1 server on one connection: reads requests and sends responses in the same order.
 //!
 //! ```text
-//!              a head              the store has it            a body to send
-//!   ┌─► Head ─────────► (answer) ───────────────────► outbox ────────────────► Sending ──┐
-//!   │    │ │               │ ▲ asks the store                                            │
-//!   │    │ │               ▼ │ it has come                                               │
-//!   │    │ │             Asking                                                          │
-//!   │    │ └ refused, last request, too late ──► Finishing ──► Lingering ──► over        │
-//!   │    └ idle for too long, end of input ───────▲                                      │
-//!   └────── Discarding (the request's body, unread) ◄────────────────────────────────────┘
+//!             head            result in the store          body to send
+//!   ┌─► Head ──────► (dispatch) ─────────────────► outbox ────────────► Sending ───┐
+//!   │    │ │             │ ▲ look-up                                               │
+//!   │    │ │             ▼ │ result                                                │
+//!   │    │ │           Asking                                                      │
+//!   │    │ └ error, last request, timeout ──► Finishing ──► Lingering ──► over     │
+//!   │    └ idle timeout, end of input ──────────▲                                  │
+//!   └────── Discarding (the rest of the request body) ◄────────────────────────────┘
 //! ```
 //!
-//! What is in the outbox is sent whenever the writer is idle, so the responses to requests that came
-//! together leave together. A head stays in the inbox until it is answered: while the store looks
-//! something up nothing of it is copied, and afterwards it is simply read again.
+//! A request for an upstream goes to `Forwarding` instead, and after a protocol upgrade to
+//! `Upgraded`. A response that breaks off goes to `Truncated`.
+//!
+//! The outbox is sent whenever the writer is idle, so the responses to pipelined requests are sent
+//! together. A head stays in the inbox until its request is dispatched: nothing is copied while the
+//! store looks something up, and the head is parsed again afterwards.
 
 mod access_log_entry;
 mod balance_key;
@@ -60,31 +63,34 @@ use crate::tcp::{CloseKind, Connection};
 use crate::upstream::group::HealthVerdict;
 use crate::upstream::{Release, UpstreamLease};
 
-/// How long a client may be silent before it ends its side, after it was told that there is no more.
+/// How long a client may be silent after the FIN without closing its side.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long it may go on sending then. A close with bytes unread is a reset, which may reach the client before it has
-/// read the response (RFC 9112, 9.6).
+/// How long the client may continue to send after the FIN. A close with unread bytes is a reset,
+/// which can reach the client before it has read the response (RFC 9112, 9.6).
 const LINGER_MAX: Duration = Duration::from_secs(30);
 
-/// Responses that wait to be sent: no further request is read when there are so many bytes of them.
+/// Limit of the outbox: while it holds this many bytes of responses, no further request is read.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes that wait to be read, beyond a head that is not complete: receiving pauses when they hold so much memory.
+/// Limit of the inbox, apart from an incomplete head: receiving pauses while unread bytes occupy
+/// this much memory.
 const INBOX_BYTES_MAX: usize = 64 << 10;
 
-/// One connection that speaks HTTP.
+/// The task of one HTTP connection.
 #[derive(Debug)]
 pub struct Http {
-    /// Where each request finds its router. Between requests none is held: it would keep an old configuration alive.
+    /// The source of the router of each request. No router is held between requests: it would keep
+    /// an old configuration alive.
     router_cell: Rc<RouterCell>,
     inbox: Inbox,
     outbox: Chain,
     state: State,
     requests: u32,
-    /// There are as many connections as there may be: whatever it asks for, it is told so.
+    /// The connection exceeds the connection limit: every request gets a 503.
     is_over_limit: bool,
-    /// The client has said that its present request is the last, and all of it is here: there is no need to linger.
+    /// The client has announced that the current request is its last, and the request has no body:
+    /// there is no need to linger.
     has_said_last: bool,
     draining_since: Option<Time>,
     deadlines: ClientDeadlines,
@@ -92,27 +98,28 @@ pub struct Http {
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for a head, or for the rest of one.
+    /// Waits for a request head, or for the rest of one.
     Head,
-    /// The head is there; the store looks something up for it, as the router that it found has it.
+    /// The head is complete, and the store looks something up for it. The router is kept for the
+    /// second dispatch.
     Asking { since: Time, has_come: bool, router: Rc<Router> },
-    /// The request is with an upstream.
+    /// The request is being forwarded to an upstream.
     Forwarding(Box<Forward>),
-    /// Both sides speak another protocol.
+    /// The protocol was upgraded: bytes are relayed both ways.
     Upgraded(Box<(UpstreamLease, Tunnel)>),
-    /// A body is being sent that is not in memory as a whole.
+    /// Sends a body that is not entirely in memory.
     Sending(Box<ResponseBody>),
-    /// The body of a request is read and thrown away.
+    /// Reads and discards the rest of a request body.
     Discarding(BodyDiscard),
-    /// What is in the outbox is the last.
+    /// Sends the outbox, then closes the sending side.
     Finishing,
-    /// A response broke off, and the client must see that it did.
+    /// A response broke off: the connection closes so that the client notices it.
     Truncated(Box<TruncatedResponse>),
-    /// The client was told so; what it still sends is thrown away.
+    /// The FIN is sent; what the client still sends is discarded.
     Lingering { until: Time, latest: Time },
 }
 
-/// What comes after a response.
+/// What follows a response.
 #[derive(Debug)]
 enum After {
     NextHead,
@@ -130,7 +137,7 @@ impl After {
     }
 }
 
-/// Whether a state has to wait for something to happen.
+/// Whether to step again at once, or to wait for an outcome or a timeout.
 enum Step {
     Again,
     Wait,
@@ -171,7 +178,7 @@ impl Http {
         }
     }
 
-    /// Answers the request whose head is in the inbox, if a whole one is.
+    /// Dispatches the request whose head is in the inbox, if the head is complete.
     fn read_head(&mut self, client: &Connection, cx: &mut Context<'_>) -> Step {
         if self.outbox.len() >= OUTBOX_BYTES_MAX {
             return Step::Wait;
@@ -233,17 +240,17 @@ impl Http {
         }
     }
 
-    /// The rest of a head has to come first.
+    /// Waits for the rest of a head, unless the input has ended.
     fn on_partial_head(&mut self, client: &Connection) -> Step {
         if client.reader.end().is_some() {
-            // Half a request is none.
+            // An incomplete request gets no response.
             self.state = State::Finishing;
             return Step::Again;
         }
         Step::Wait
     }
 
-    /// Goes on with a request that is with an upstream.
+    /// Continues to forward the current request.
     fn forward(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
         let State::Forwarding(forward) = &mut self.state else { return Step::Again };
         match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
@@ -253,7 +260,7 @@ impl Http {
                 self.go_on(After::new(keep_alive, rest));
             }
             ForwardStep::Error(error) => {
-                tracing::debug!(%error, "not forwarded");
+                tracing::debug!(%error, "forwarding failed");
                 let response = forward.respond_error(error, cx);
                 let after = After::new(response.keep_alive, None);
                 self.take_response(response, after, client, cx);
@@ -278,7 +285,7 @@ impl Http {
         Step::Again
     }
 
-    /// Moves the bytes of another protocol.
+    /// Relays the bytes of an upgraded connection.
     fn tunnel(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         let State::Upgraded(upgraded) = &mut self.state else { return None };
         let (lease, tunnel) = &mut **upgraded;
@@ -291,11 +298,11 @@ impl Http {
         tunnel.pump(client, upstream, received, tunnel_limits, cx.ops)
     }
 
-    /// Answers what is not a request, or did not come in time; nothing after it is read. Where there is no room, that is the
-    /// answer to whatever came.
+    /// Sends the error response to a malformed or late request; nothing after it is read. Over the
+    /// connection limit, the response is the 503.
     fn respond_error(&mut self, error: ErrorResponse, client: &Connection, cx: &Context<'_>) {
         let error = if self.is_over_limit { dispatch::FULL } else { error };
-        tracing::debug!(%error, "refused");
+        tracing::debug!(%error, "error response");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
         let router = self.router_cell.router();
         let response = response::error_response(&router.fallback, cx.date, error, &client_asked);
@@ -344,7 +351,7 @@ impl Http {
         Step::Again
     }
 
-    /// Throws the body of a request away as it comes.
+    /// Discards the bytes of the request body that have arrived.
     fn discard(&mut self, client: &Connection) -> Step {
         let State::Discarding(body) = &mut self.state else { return Step::Again };
         if self.inbox.is_empty() {
@@ -367,7 +374,7 @@ impl Http {
         Step::Again
     }
 
-    /// Tells the client that there is no more, after everything is sent.
+    /// Closes the sending side once everything is sent.
     fn end(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
         if self.is_leaving() {
             return Step::Wait;
@@ -382,16 +389,17 @@ impl Http {
         Step::Wait
     }
 
-    /// Whether the connection may be closed as soon as everything is sent: nothing that arrives could make that a reset.
+    /// Whether the connection can close as soon as everything is sent, without lingering: the
+    /// client sends nothing more that would make the close a reset.
     fn is_leaving(&self) -> bool {
         matches!(self.state, State::Finishing) && self.has_said_last && self.inbox.is_empty()
     }
 
-    /// Bytes of memory that wait to be read.
+    /// Bytes of memory that unread input occupies.
     ///
-    /// Requests behind one that is with an upstream leave the buffers they were received in: its response must be received
-    /// before they can be read, and if there were no buffer left for it, nothing would ever go on. So does a body that waits
-    /// until another request has been answered.
+    /// Requests pipelined behind a forwarded one are moved out of their receive buffers. They are
+    /// read only after its response, and the response needs a free buffer: otherwise neither could
+    /// continue. The same holds for a body whose request waits in the queue of an upstream.
     fn held_back(&mut self) -> usize {
         match &self.state {
             State::Forwarding(forward) if forward.is_uploaded() || forward.is_queued() => {
@@ -402,7 +410,7 @@ impl Http {
         }
     }
 
-    /// What the client may be too slow in now.
+    /// The phase that decides which timeout of the client applies.
     fn phase(&self, client: &Connection) -> ClientPhase {
         let is_sending = !client.writer.is_at_rest();
         match &self.state {
@@ -411,7 +419,8 @@ impl Http {
             State::Head if self.requests == 0 => ClientPhase::First,
             State::Head => ClientPhase::Idle,
             State::Forwarding(_) if is_sending => ClientPhase::Response,
-            // What has come and not been passed on is for the upstream to take.
+            // If the inbox holds data, the upstream has to read first, so the client is not waited
+            // for.
             State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => ClientPhase::Upload,
             State::Forwarding(forward) if !forward.is_uploaded() => ClientPhase::Relay,
             State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => ClientPhase::Server,
@@ -422,7 +431,7 @@ impl Http {
         }
     }
 
-    /// Acts on a phase that took too long.
+    /// Handles the timeout of a phase.
     fn on_too_slow(&mut self, client: &Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
         match self.deadlines.phase() {
             ClientPhase::Head => {
@@ -433,7 +442,7 @@ impl Http {
                 );
                 None
             }
-            // It must not take what it has for all.
+            // A reset, so that the client does not take the truncated response for complete.
             ClientPhase::Response => Some(CloseReason::TooSlow),
             ClientPhase::First
             | ClientPhase::Idle
@@ -560,7 +569,7 @@ impl Task for Http {
         }
         if client.is_closed() {
             self.record_end(client, cx);
-            // The file that was being sent may be closed now, if nobody else holds it.
+            // Releases the file that was being sent; the last user of a file closes it.
             self.state = State::Finishing;
         }
         client.is_closed()
@@ -576,18 +585,20 @@ impl Task for Http {
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
-        // The last response taken may be one of a small file, or a piece of a listing.
+        // The outbox may exceed its limit by the last response: a small file, or a piece of a
+        // listing.
         let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
         inbox_memory_max(limits) + OUTBOX_BYTES_MAX + response.max(Forward::memory_max(limits))
     }
 }
 
-/// What waits to be read, and beside it the largest head or what waited behind a request that was forwarded, gathered.
+/// The largest size of the inbox: unread buffers, and beside them gathered bytes of a head or of
+/// requests behind a forwarded one.
 const fn inbox_memory_max(limits: &Limits) -> usize {
     INBOX_BYTES_MAX + Inbox::gathered_memory_max(limits.http.head.head_bytes_max + INBOX_BYTES_MAX)
 }
 
-/// Appends bytes as one chunk of the chunked coding.
+/// Appends bytes as one chunk of the chunked transfer coding.
 fn push_chunk(chain: &mut Chain, bytes: Vec<u8>) {
     if bytes.is_empty() {
         return;

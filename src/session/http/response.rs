@@ -1,7 +1,7 @@
-//! From a request's head to a response: what is looked up, what is decided, what is said.
+//! Builds the server's own response to a request.
 //!
-//! One function of the head, the file route and what the store has at hand. When the store has to look
-//! something up, the whole function is asked again once that has come.
+//! The response is a function of the head, the file route and the content of the store. If the
+//! store has to look something up, the whole function is called again once the result is there.
 
 mod allowed_methods;
 mod error;
@@ -29,12 +29,12 @@ use crate::http::path::{self, DecodedPath};
 use crate::http::redirect::push_query;
 use crate::http::{DateLine, ErrorResponse, Method, RequestHead, ResponseHeadWriter, Status, Version};
 
-/// Everything a response is made of.
+/// The inputs of a response.
 pub(super) struct ResponseBuilder<'a> {
     pub(super) file_route: &'a FileRoute,
     pub(super) head: &'a RequestHead<'a>,
     pub(super) allowed_methods: AllowedMethods,
-    /// Whether the connection is to go on after this exchange, as far as the server is concerned.
+    /// Whether the server keeps the connection open after this exchange.
     pub(super) keep_alive: bool,
     pub(super) inquiry: Inquiry,
     pub(super) unix_seconds: u64,
@@ -47,28 +47,28 @@ pub(super) struct ResponseBuilder<'a> {
 /// A response, ready to be sent.
 pub(super) struct EncodedResponse {
     pub(super) status: Status,
-    /// The head, and a body that is in memory.
+    /// The head, and the body as far as it is in memory.
     pub(super) bytes: Chain,
-    /// What follows.
+    /// The rest of the body.
     pub(super) body: Body,
-    /// Bytes of the body that is in memory, for the log.
+    /// The size of the body, for the access log.
     pub(super) body_bytes: u64,
-    /// Whether the connection goes on after it.
+    /// Whether the connection stays open after the response.
     pub(super) keep_alive: bool,
-    /// The line of the access log, unless it is written already.
+    /// The access log entry, unless it is written already.
     pub(super) log_entry: Option<Box<PendingLogEntry>>,
 }
 
-/// A body that is not in memory as a whole.
+/// The part of a body that is not in memory.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// Nothing more.
+    /// Nothing: the body is in `bytes`.
     Sent,
-    /// One part of a file.
+    /// One range of a file.
     Part(Rc<Resource>, Span),
-    /// Several parts of a file, and text between them.
+    /// Several ranges of a file, with the text between them (`multipart/byteranges`).
     Parts(Rc<Resource>, Box<Multipart>),
-    /// A folder's listing, piece by piece.
+    /// The listing of a folder, in pieces.
     Listing { stream: Box<listing::Stream>, is_chunked: bool },
 }
 
@@ -76,7 +76,7 @@ pub(super) enum Body {
 pub(super) enum Stop {
     /// The store has to look something up.
     Wait,
-    /// It is an error.
+    /// The response is an error.
     Error(ErrorResponse),
 }
 
@@ -87,7 +87,7 @@ impl From<ErrorResponse> for Stop {
 }
 
 impl ResponseBuilder<'_> {
-    /// The response; `None`: it has to wait for the store.
+    /// The response; `None`: the store has to look something up.
     pub(super) fn build(&mut self) -> Option<EncodedResponse> {
         if let Some(response) = self.early_response() {
             return Some(response);
@@ -100,7 +100,7 @@ impl ResponseBuilder<'_> {
     }
 
     fn get(&mut self) -> Result<EncodedResponse, Stop> {
-        let raw = self.head.target.path().ok_or(ErrorResponse::bad_request("this target has no path"))?;
+        let raw = self.head.target.path().ok_or(ErrorResponse::bad_request("the request target has no path"))?;
         let path = path::decode(raw)?;
         if self.file_route.hides(&path) {
             return Err(not_found());
@@ -125,7 +125,7 @@ impl ResponseBuilder<'_> {
         }
     }
 
-    /// What a single-page application shows for every path of its own.
+    /// Serves the configured fallback file, for single-page applications.
     fn fall_back(&mut self, error: ErrorResponse) -> Result<EncodedResponse, Stop> {
         let Some(fallback) = &self.file_route.fallback else { return Err(error.into()) };
         let resource = self.resource(fallback)?;
@@ -194,7 +194,8 @@ impl ResponseBuilder<'_> {
         let has_more = stream.write(listing::PIECE_BYTES, &mut page);
         let mut out = Vec::with_capacity(512);
         let is_chunked = has_more && self.head.version == Version::Http11;
-        // The length is not known, and chunks are not understood: the connection's end tells where the listing ends.
+        // HTTP/1.0 without chunks, and the length is unknown: the end of the connection ends the
+        // listing.
         self.keep_alive &= !has_more || is_chunked;
         let head = self
             .begin(&mut out, Status::OK)
@@ -256,7 +257,7 @@ impl ResponseBuilder<'_> {
         }
     }
 
-    /// The status line and what every response has.
+    /// Begins a head: the status line and the fields of every response.
     fn begin<'v>(&'v self, out: &'v mut Vec<u8>, status: Status) -> ResponseHeadWriter<'v> {
         ResponseHeadWriter::new(out, Version::Http11, status)
             .date(self.date)
@@ -269,7 +270,7 @@ impl ResponseBuilder<'_> {
             .connection(self.keep_alive, self.head.version)
     }
 
-    /// Adds what the configuration adds to every response that is not an error.
+    /// Adds the fields that the configuration adds to every response but errors.
     fn extend<'v>(&self, mut head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
         head = self.admit_scripts(head);
         for (name, value) in &self.file_route.responses.fields {
@@ -284,10 +285,10 @@ impl ResponseBuilder<'_> {
 }
 
 fn not_found() -> Stop {
-    ErrorResponse::new(Status::NOT_FOUND, "there is nothing here").into()
+    ErrorResponse::new(Status::NOT_FOUND, "there is no file at this path").into()
 }
 
-/// A name in a folder.
+/// The path of a name in a folder.
 fn join(folder: &CStr, name: &CStr) -> CString {
     let mut path = Vec::new();
     if folder != c"." {
@@ -295,6 +296,6 @@ fn join(folder: &CStr, name: &CStr) -> CString {
         path.push(b'/');
     }
     path.extend_from_slice(name.to_bytes());
-    // Neither part has a NUL.
+    // Neither part contains a NUL.
     CString::new(path).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! The body of a response that is not in memory as a whole: parts of a file, or a folder's listing, piece by piece.
+//! Sends a response body that is not entirely in memory: ranges of a file, or a listing in pieces.
 //!
-//! It owns what is left of the body and the line of the access log that waits for its end. It does not know requests.
+//! It owns the rest of the body and the pending access log entry.
 
 use super::access_log_entry::PendingLogEntry;
 use super::response::Body;
@@ -28,17 +28,17 @@ pub(super) enum Progress {
     Wait,
     /// There is more to do.
     Again,
-    /// All of it was given to the writer, or is in the outbox.
+    /// All of the body is with the writer or in the outbox.
     Over,
 }
 
 impl ResponseBody {
-    /// Of a body whose head is in the outbox.
+    /// A body whose head is in the outbox.
     pub(super) const fn new(body: Body, after: After, log_entry: Option<Box<PendingLogEntry>>) -> Self {
         Self { body, next_piece: 0, after, log_entry }
     }
 
-    /// Sends the next piece, after what is in the outbox.
+    /// Sends the outbox and the next piece.
     pub(super) fn step(&mut self, writer: &mut Writer, outbox: &mut Chain, ops: &mut Ops) -> Progress {
         if !writer.is_idle() {
             return Progress::Wait;
@@ -81,7 +81,7 @@ impl ResponseBody {
                 Progress::Wait
             }
             Content::Memory(bytes) => {
-                // Spans are within the content they were made for.
+                // A span is always within its content.
                 let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
                 if let Some(part) = bytes.get(start..end) {
                     outbox.push(Chunk::shared(part));
@@ -92,14 +92,15 @@ impl ResponseBody {
         }
     }
 
-    /// Writes the line of the access log, if that has not been done: the client has got so many of the connection's bytes.
+    /// Writes the access log entry, unless it is written already. `sent_bytes`: bytes sent on the
+    /// connection so far.
     pub(super) fn record_end(&mut self, sent_bytes: u64, now: Time) {
         if let Some(entry) = self.log_entry.take() {
             entry.finish(sent_bytes, now);
         }
     }
 
-    /// What comes after it.
+    /// What follows the response.
     pub(super) fn into_after(self) -> After {
         self.after
     }

@@ -1,7 +1,7 @@
-//! What one HTTP listener offers, as its sessions share it: hosts, routes, and what answers for each.
+//! The router of an HTTP listener: virtual hosts, their routes, and the handler of each route.
 //!
-//! A session asks for the router anew with each request, so that a new configuration holds from the next request on,
-//! also on connections that are already there.
+//! A session fetches the router for each request, so a new configuration applies from the next
+//! request on, also on open connections.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,86 +18,86 @@ use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::{ConnectPolicy, KeepAlive, UpstreamGroup};
 
-/// Where the sessions of a listener find its router.
+/// The current router of a listener, shared by its sessions.
 #[derive(Debug)]
 pub struct RouterCell {
     router: RefCell<Rc<Router>>,
 }
 
 impl RouterCell {
-    /// A router cell to this router.
+    /// A cell that holds this router.
     pub fn new(router: Router) -> Rc<Self> {
         Rc::new(Self { router: RefCell::new(Rc::new(router)) })
     }
 
-    /// The router as it is now.
+    /// The current router.
     pub fn router(&self) -> Rc<Router> {
         Rc::clone(&self.router.borrow())
     }
 
-    /// From now on requests find this router.
+    /// Replaces the router for all requests from now on.
     pub fn replace(&self, router: Rc<Router>) {
         self.router.replace(router);
     }
 }
 
-/// What a listener offers.
+/// The virtual hosts and routes of a listener.
 #[derive(Debug)]
 pub struct Router {
     hosts: Vec<VirtualHost>,
-    /// Which of them is meant.
+    /// Selects the host by the `Host` field.
     names: HostMatcher,
-    /// What answers where no route does: an error, in its way.
+    /// Makes the error responses to requests that no route matches.
     pub fallback: Rc<FileRoute>,
-    /// Whether the first route of the first host is all there is, and takes everything of everybody.
+    /// There is one host with one route, for all paths and all client addresses: nothing is
+    /// matched.
     is_single: bool,
     announces: bool,
 }
 
-/// One or several host names, and the routes beneath them.
+/// One or more host names, and their routes.
 #[derive(Debug)]
 pub struct VirtualHost {
-    /// Names in lower case; `*.example.org` is any name beneath, a port behind one means that port only. None: this host is
-    /// for everybody whom no other one has.
+    /// Names in lower case. `*.example.org` matches any name below; a name with a port matches only
+    /// that port. Empty: the default host, for names that no other host has.
     pub names: Vec<String>,
-    /// Who may see any of it.
+    /// The client addresses that may use any of its routes.
     pub access: Access,
-    /// Where requests are recorded.
+    /// The access log of its requests.
     pub access_log: Option<AccessLog>,
-    /// The routes.
     pub routes: Vec<Route>,
 }
 
-/// What answers for the paths beneath a prefix.
+/// The handler of the paths below a prefix.
 #[derive(Debug)]
 pub struct Route {
-    /// Decoded and normalised; empty for everything.
+    /// Decoded and normalised; empty for all paths.
     pub prefix: Vec<u8>,
-    /// Who may see it.
+    /// The client addresses that may use it.
     pub access: Access,
-    /// Whether a connection goes on after a response.
+    /// Whether the client's connection is kept open after a response.
     pub keep_alive: bool,
-    /// What answers.
+    /// The handler of its requests.
     pub handler: Handler,
-    /// What answers in our own name: the files, or errors in the route's way.
+    /// Makes the server's own responses: the files, or the route's error responses.
     pub file_route: Rc<FileRoute>,
 }
 
-/// What answers a request.
+/// What responds to a request.
 #[derive(Clone, Debug)]
 pub enum Handler {
-    /// The route's file route.
+    /// The files of [`Route::file_route`].
     Files,
-    /// Upstreams.
+    /// The upstreams of a proxy route.
     Forward(Rc<ProxyRoute>),
-    /// Another URL, with this status.
+    /// A redirect to another URL, with this status.
     Redirect(Status, Rc<RedirectTemplate>),
-    /// What the server counts.
+    /// The metrics of the server.
     Metrics,
 }
 
 impl Handler {
-    /// Whether what is sent to upstreams must stay beneath a prefix.
+    /// Whether paths sent to upstreams must stay below a prefix.
     fn replaces_prefix(&self) -> bool {
         matches!(self, Self::Forward(proxy_route) if proxy_route.request.path != PathRule::Keep)
     }
@@ -113,31 +113,31 @@ impl Handler {
 /// How requests are forwarded to upstreams.
 #[derive(Debug)]
 pub struct ProxyRoute {
-    /// The upstreams.
     pub group: Rc<UpstreamGroup>,
-    /// How hard it is tried to reach one.
+    /// Timeout and number of tries of a connect.
     pub connect_policy: ConnectPolicy,
-    /// What becomes of a request's head.
+    /// How request heads are changed.
     pub request: RequestRules,
-    /// What becomes of a response's head.
+    /// How response heads are changed.
     pub response: ResponseRules,
-    /// The name of an upstream, for requests without a host.
+    /// The `Host` of requests that have none: the name of an upstream.
     pub authority: Authority,
-    /// How connections wait to be used again.
+    /// How idle upstream connections are kept.
     pub keep_alive: KeepAlive,
-    /// How long an upstream may be silent while it is waited for; zero: no limit.
+    /// How long an upstream may be silent while it has to act; zero: no limit.
     pub response_timeout: Duration,
-    /// Whether requests to speak another protocol are passed on.
+    /// Whether protocol upgrades are forwarded.
     pub upgrades: bool,
-    /// The longest body of a request that is passed on, in bytes; 0: no limit.
+    /// The largest request body that is forwarded, in bytes; 0: no limit.
     pub body_bytes_max: u64,
-    /// What answers if no upstream does.
+    /// Makes the error responses if no upstream responds.
     pub file_route: Rc<FileRoute>,
 }
 
 impl ProxyRoute {
-    /// Whether every server that may read this path takes it for one of this route, whatever it decodes and resolves: what
-    /// is judged here is what is asked for there. `decoded` is the path as it is read here.
+    /// Whether every server finds this route for the path, however it decodes and resolves the
+    /// path: the access that is checked here must be that of the path that the upstream serves.
+    /// `decoded` is the path as this server reads it.
     fn is_unambiguous(&self, host: &VirtualHost, raw: &str, decoded: &DecodedPath) -> bool {
         let rule = &self.request.path;
         let route_of = |path: &[u8]| {
@@ -152,17 +152,17 @@ impl ProxyRoute {
         is_read_alike(&respelled, route_of)
     }
 
-    /// Whether a request may be forwarded at all.
+    /// Checks the method, expectation and body size of a request to be forwarded.
     ///
     /// # Errors
-    /// It may not.
+    /// The request cannot be forwarded.
     pub fn check(&self, head: &RequestHead<'_>) -> Result<(), ErrorResponse> {
         super::forward::check(head, self)
     }
 }
 
 impl Router {
-    /// A router. Of two routes that fit, the one with the longer prefix holds.
+    /// A router. Of two matching routes, the one with the longer prefix is used.
     pub fn new(mut hosts: Vec<VirtualHost>, fallback: Rc<FileRoute>) -> Self {
         for host in &mut hosts {
             host.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
@@ -181,7 +181,7 @@ impl Router {
         Self { hosts, names, fallback, is_single, announces }
     }
 
-    /// A router with one handler for everything.
+    /// A router with one handler for all requests.
     pub fn of(handler: Handler, file_route: Rc<FileRoute>) -> Self {
         let fallback = Rc::clone(&file_route);
         let route = Route { prefix: Vec::new(), access: Access::default(), keep_alive: true, handler, file_route };
@@ -189,12 +189,13 @@ impl Router {
         Self::new(vec![host], fallback)
     }
 
-    /// Where it is recorded what is no request.
+    /// The access log for malformed requests and for requests without a host: that of the first
+    /// host.
     pub fn access_log(&self) -> Option<&AccessLog> {
         self.hosts.first()?.access_log.as_ref()
     }
 
-    /// Whether connections to upstreams begin with a header that tells of the client's.
+    /// Whether connections to any upstream begin with a PROXY protocol header.
     pub const fn announces(&self) -> bool {
         self.announces
     }
@@ -202,8 +203,8 @@ impl Router {
     /// The route of a host for a client's request; `None` if there is none.
     ///
     /// # Errors
-    /// The path cannot be decoded, what is there is not for this client, or an upstream could read the path as that of
-    /// another route.
+    /// The path cannot be decoded, access is denied to the client's address, or an upstream could
+    /// read the path as one of another route.
     pub fn route<'f>(
         &self,
         host: &'f VirtualHost,
@@ -216,11 +217,11 @@ impl Router {
         let path = head.target.path().map(|raw| Ok((raw, path::decode(raw)?))).transpose()?;
         let route = match &path {
             Some((_, decoded)) => host.route(decoded.as_bytes()),
-            // `OPTIONS *` is about the server as a whole.
+            // `OPTIONS *` is about the server as a whole: the route with the shortest prefix.
             None => host.routes.last(),
         };
         if !host.access.admits(client_address) || !route.is_none_or(|route| route.access.admits(client_address)) {
-            return Err(ErrorResponse::new(Status::FORBIDDEN, "this is not for your address"));
+            return Err(ErrorResponse::new(Status::FORBIDDEN, "access denied for your address"));
         }
         if let (Some(Route { handler: Handler::Forward(proxy_route), .. }), Some((raw, decoded))) = (route, &path)
             && !proxy_route.is_unambiguous(host, raw, decoded)
@@ -232,7 +233,7 @@ impl Router {
         Ok(route)
     }
 
-    /// The host that a request is for; `None` if nobody here answers for that name.
+    /// The virtual host of a request; `None` if no host has that name and there is no default host.
     pub fn host_for(&self, head: &RequestHead<'_>) -> Option<&VirtualHost> {
         self.names.find(head.host).and_then(|host| self.hosts.get(host))
     }

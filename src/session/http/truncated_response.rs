@@ -1,4 +1,4 @@
-//! A response that broke off: what there is of it is sent, and then the client is shown that there is no more.
+//! Truncated responses: sends the rest, then closes so that the client detects the truncation.
 
 use super::forward::Forward;
 use super::{Http, LINGER, LINGER_MAX, State, Step};
@@ -7,36 +7,36 @@ use crate::driver::{Fault, Time};
 use crate::session::{CloseReason, Context};
 use crate::tcp::Connection;
 
-/// A response that broke off.
+/// The end of a truncated response.
 #[derive(Debug)]
 pub(super) struct TruncatedResponse {
     close_reason: CloseReason,
-    /// The response's framing shows it: what there is of it is sent, and the connection ended in order. Otherwise the end
-    /// would be that of the response, and only a reset shows it.
+    /// The framing shows the truncation: the rest of the data is sent, then a FIN. Otherwise the
+    /// FIN would mark the end of the response, so the connection is reset.
     is_framed: bool,
-    /// How long the client may go on sending, once it was told of the end, and how long at most.
+    /// After the FIN: when the lingering ends if the client stays silent, and when at the latest.
     linger: Option<(Time, Time)>,
-    /// With the line of the access log, to be finished.
+    /// The forwarded request, with its access log entry.
     pub(super) forward: Option<Box<Forward>>,
 }
 
 impl TruncatedResponse {
-    /// Of a response that was being passed on.
+    /// A forwarded response was truncated.
     pub(super) fn of(close_reason: CloseReason, forward: Box<Forward>) -> Self {
         Self { close_reason, is_framed: forward.shows_truncation(), linger: None, forward: Some(forward) }
     }
 
-    /// Whether the client was told of the end in order.
+    /// Whether the FIN is sent.
     pub(super) const fn is_end_signalled(&self) -> bool {
         self.linger.is_some()
     }
 
-    /// When the client has had long enough to end its side, too.
+    /// When the lingering ends.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.linger.map(|(until, _)| until)
     }
 
-    /// How the connection ends, once it does.
+    /// The close reason, once the connection ends.
     pub(super) fn close_reason(&self, client: &Connection, now: Time) -> Option<CloseReason> {
         match self.linger {
             None if self.is_framed => None,
@@ -47,7 +47,7 @@ impl TruncatedResponse {
 }
 
 impl Http {
-    /// Sends what there is of a response that broke off, and tells the client that there is no more.
+    /// Sends the data of a truncated response that is left, then closes the sending side.
     pub(super) fn end_truncated(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
         let State::Truncated(truncated) = &mut self.state else { return Step::Again };
         if !truncated.is_framed {
@@ -65,7 +65,7 @@ impl Http {
         Step::Wait
     }
 
-    /// The file that was being sent has become shorter than its response has promised.
+    /// The file became shorter than the announced length while it was being sent.
     pub(super) fn lose_file(&mut self, fault: Fault, client: &Connection, cx: &Context<'_>) {
         if !matches!(self.state, State::Truncated(_)) {
             self.record_end(client, cx);

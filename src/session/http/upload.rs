@@ -1,6 +1,6 @@
-//! A request's head and body on their way from a client to an upstream.
+//! The transfer of a request's head and body to an upstream.
 //!
-//! It does not know where either of them is, nor how long they take.
+//! Only framing and limits are handled here, not connections and timeouts.
 
 use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
 use crate::driver::Time;
@@ -9,25 +9,25 @@ use crate::http::forward::HostRule;
 use crate::http::{BodyFraming, BodyReader, BodyWriter, ErrorResponse, Status};
 use crate::upstream::UpstreamLease;
 
-/// The request's body on its way.
+/// The transfer of a request body.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) body: BodyReader,
     writer: BodyWriter,
     bytes: u64,
-    /// Something of it has left the inbox, so it cannot be sent again.
+    /// Part of the body has left the inbox, so the request cannot be retried.
     pub(super) has_begun: bool,
-    /// When the client was last heard of: something of its body was taken, or it sent something, be it its next request.
+    /// The last activity of the client: part of its body was consumed, or it sent something,
+    /// possibly its next request.
     pub(super) latest: Time,
-    /// The bytes that it had sent then, on its connection.
+    /// Bytes received on the client's connection by then.
     pub(super) received_bytes: u64,
 }
 
-/// What a client hears whose body is longer than it may be.
-pub(super) const TOO_LARGE: ErrorResponse = ErrorResponse::new(Status::CONTENT_TOO_LARGE, "the body is too large");
+/// The response to a body larger than `max_body_size`.
+pub(super) const TOO_LARGE: ErrorResponse = ErrorResponse::new(Status::CONTENT_TOO_LARGE, "request body is too large");
 
 impl Upload {
-    /// Nothing of it has been taken.
     pub(super) fn new(framing: BodyFraming, now: Time) -> Self {
         Self {
             body: BodyReader::from(framing),
@@ -39,7 +39,7 @@ impl Upload {
         }
     }
 
-    /// Moves what there is of the body to the end of `chain`.
+    /// Moves the part of the body that has arrived to the end of `chain`.
     pub(super) fn fill(
         &mut self,
         chain: &mut Chain,
@@ -65,11 +65,12 @@ impl Upload {
     }
 }
 
-/// Adds a request's head, with the `Host` of the upstream that was picked if that is the rule.
+/// Appends a request head. With [`HostRule::Upstream`] its `Host` becomes that of the chosen
+/// upstream.
 pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, lease: &UpstreamLease) {
     let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
     match (rule, line_ends.next(), line_ends.next(), lease.upstream()) {
-        // The second line is the `Host` of one of them.
+        // The second line is the `Host` of one upstream of the group.
         (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if lease.group().len() > 1 => {
             chain.push(Chunk::shared(&head[..host_at]));
             chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
@@ -79,9 +80,10 @@ pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, lease:
     }
 }
 
-/// Moves `bytes` of data from the front of `source` to the end of `chain`, framed as the writer frames.
+/// Moves `bytes` of data from the front of `source` to the end of `chain`, with the writer's
+/// framing.
 ///
-/// In how small pieces a body comes is its sender's choice: small ones are copied together with their framing.
+/// The sender chooses the size of its pieces. Small ones are copied together with their framing.
 pub(super) fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
     if bytes == 0 {
         return;
@@ -107,8 +109,7 @@ mod tests {
     use super::*;
     use crate::buffer::{Pool, PoolConfig, SizeClass};
 
-    /// What is held of a body of `length` bytes in chunks of one byte, received in large buffers: entries, memory, and all
-    /// that leaves.
+    /// The chain of a body of `length` bytes in chunks of one byte, received in large buffers.
     fn one_byte_chunks(length: usize, writer: BodyWriter) -> Chain {
         let pool = Pool::new(PoolConfig::default());
         let mut inbox = Inbox::default();

@@ -1,6 +1,6 @@
-//! An upstream that failed a request: what the log says of it, and what the client is told.
+//! Failed upstream requests: the log record, and the error response to the client.
 //!
-//! It does not know what follows for the upstream, nor whether another one is asked.
+//! The health of the upstream and retries are handled elsewhere.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,17 +9,18 @@ use crate::http::{ErrorResponse, Status};
 use crate::tcp::End;
 use crate::upstream::{ConnectError, Unreachable, Upstream};
 
-/// Says in the log why a client gets an error in place of an upstream's response, or only a part of that (then without a
-/// status). It is the only place, so that what comes often is counted together and left out (`telemetry/log_rate_limit.rs`).
+/// Logs why a client gets an error instead of an upstream's response, or a truncated response (then
+/// without a status). Every such record is written here, so that the log rate limit
+/// (`telemetry/log_rate_limit.rs`) counts them together.
 pub(super) fn report(upstream: Option<&Rc<Upstream>>, status: Option<Status>, reason: &dyn fmt::Display) {
     let upstream = upstream.map(|upstream| tracing::field::display(upstream.address()));
     tracing::warn!(upstream, status = status.map(Status::code), %reason, "upstream request failed");
 }
 
-/// How a connection to an upstream ended too early.
+/// An upstream connection that ended too early.
 pub(super) struct Lost {
     pub(super) end: End,
-    /// As the end of a sentence.
+    /// When it ended, as the end of a sentence.
     pub(super) when: &'static str,
 }
 
@@ -32,22 +33,22 @@ impl fmt::Display for Lost {
     }
 }
 
-/// What a client is told when no upstream can be had.
+/// The error response if no upstream can be connected.
 pub(super) fn error_response_of(why: Unreachable) -> ErrorResponse {
     match why {
         Unreachable::Down => ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "no upstream is up"),
         Unreachable::QueueFull | Unreachable::QueueTimedOut => {
-            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; try again")
+            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "all upstreams are busy; retry later")
         }
         Unreachable::Connect(error) if error.is_shortage() => ErrorResponse::new(
             Status::SERVICE_UNAVAILABLE,
-            "there is no room for another connection to an upstream; try again",
+            "out of resources for another upstream connection; retry later",
         ),
         Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
-            ErrorResponse::new(Status::GATEWAY_TIMEOUT, "no upstream took the connection in time")
+            ErrorResponse::new(Status::GATEWAY_TIMEOUT, "no upstream accepted the connection in time")
         }
         Unreachable::Connect(ConnectError::Refused { .. } | ConnectError::Resolve(_)) => {
-            ErrorResponse::new(Status::BAD_GATEWAY, "no upstream took the connection")
+            ErrorResponse::new(Status::BAD_GATEWAY, "no upstream accepted the connection")
         }
     }
 }

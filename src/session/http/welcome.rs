@@ -1,5 +1,5 @@
-//! The pages that are served where no folder was named: they explain what runs where.
+//! The built-in welcome pages, served if no folder is given: they list the listeners of the demo.
 
-/// Each page's path and text.
+/// The path and text of each page.
 pub const WELCOME_PAGES: &[(&str, &str)] =
     &[("index.html", include_str!("welcome/index.html")), ("style.css", include_str!("welcome/style.css"))];

@@ -1,40 +1,41 @@
-//! Which methods a route offers, and what `OPTIONS` is told.
+//! The methods that a route allows, and the response to `OPTIONS`.
 
 use super::{Body, EncodedResponse, ResponseBuilder};
 use crate::buffer::Chunk;
 use crate::http::{ErrorResponse, Expect, Method, RequestHead, ResponseHeadWriter, Status};
 
-/// What a route can be asked for.
+/// The set of methods that a route allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session::http) enum AllowedMethods {
-    /// Something that can be read.
+    /// A readable resource: GET, HEAD and OPTIONS.
     Reading,
-    /// Something that is elsewhere, whatever is to be done with it.
+    /// A redirect: any method but CONNECT and TRACE.
     Elsewhere,
-    /// What upstreams offer, as far as it is passed on.
+    /// An upstream: any method but CONNECT and TRACE, also an unknown one.
     Upstreams,
 }
 
 impl AllowedMethods {
-    /// Whether a request may be made of it at all.
+    /// Checks the method and the expectation of a request.
     pub(in crate::session::http) fn check(self, head: &RequestHead<'_>) -> Result<(), ErrorResponse> {
         if head.expect == Expect::Unknown {
-            return Err(ErrorResponse::new(Status::EXPECTATION_FAILED, "an expectation that cannot be met"));
+            return Err(ErrorResponse::new(Status::EXPECTATION_FAILED, "unknown expectation in the Expect field"));
         }
         let reason = match (self, head.method) {
             (Self::Upstreams, Method::Connect | Method::Trace) => "this method is not forwarded",
             (Self::Upstreams, _) => return Ok(()),
             (Self::Reading | Self::Elsewhere, Method::Other(_)) => {
-                return Err(ErrorResponse::bad_request("no registry knows this method"));
+                return Err(ErrorResponse::bad_request("unknown method"));
             }
             (Self::Elsewhere, Method::Connect | Method::Trace) => "this method is not redirected",
             (Self::Elsewhere, _) | (Self::Reading, Method::Get | Method::Head | Method::Options) => return Ok(()),
-            (Self::Reading, _) => "this resource offers GET and HEAD",
+            (Self::Reading, _) => "only GET and HEAD are allowed here",
         };
         Err(ErrorResponse::new(Status::METHOD_NOT_ALLOWED, reason))
     }
 
-    /// For `Allow`. Where nearly every method is taken, those of RFC 9110 and RFC 5789 are named.
+    /// The value of `Allow`. If nearly every method is allowed, it lists those of RFC 9110 and RFC
+    /// 5789.
     const fn allowed(self) -> &'static str {
         match self {
             Self::Reading => "GET, HEAD, OPTIONS",
@@ -43,11 +44,12 @@ impl AllowedMethods {
     }
 }
 
-/// How long a browser may rely on what a preflight told it, in seconds.
+/// How long a browser may cache the result of a preflight, in seconds.
 const PREFLIGHT_AGE_S: &str = "3600";
 
 impl ResponseBuilder<'_> {
-    /// The response to what has the same one whatever is there.
+    /// The response that does not depend on the resource: to OPTIONS, or to a method that is not
+    /// allowed.
     pub(super) fn early_response(&mut self) -> Option<EncodedResponse> {
         match self.head.method {
             Method::Options => Some(self.options()),
@@ -66,14 +68,14 @@ impl ResponseBuilder<'_> {
         self.response(Status::NO_CONTENT, Chunk::shared(out), Body::Sent, 0)
     }
 
-    /// For `Allow`.
+    /// The value of `Allow`.
     pub(super) const fn allowed(&self) -> &'static str {
         self.allowed_methods.allowed()
     }
 
-    /// Tells a browser that asks whether a script may send a request (a preflight of the Fetch standard) what that may
-    /// be. Which script is not judged here: the one origin that is configured goes with every response, and the browser
-    /// compares.
+    /// Adds the allowed methods and fields to the response to a CORS preflight (Fetch standard).
+    /// The origin is not checked here: every response has the one configured origin, and the
+    /// browser compares it.
     fn permit<'v>(&self, mut head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
         let fields = &self.head.fields;
         let is_preflight = fields.get("Origin").is_some() && fields.get("Access-Control-Request-Method").is_some();
@@ -87,7 +89,7 @@ impl ResponseBuilder<'_> {
         head.field("Access-Control-Max-Age", PREFLIGHT_AGE_S)
     }
 
-    /// Says whose scripts may read the response.
+    /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
     pub(super) fn admit_scripts<'v>(&self, head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
         self.file_route.admit_scripts(head)
     }

@@ -1,4 +1,4 @@
-//! Responses that are errors: which status a fault becomes, and the page that says so.
+//! Error responses: the status of a fault, and the error page.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::session::http::file_route::FileRoute;
 
 impl ResponseBuilder<'_> {
     pub(in crate::session::http) fn respond_error(&mut self, error: ErrorResponse) -> EncodedResponse {
-        // Who sends what is no request cannot be trusted to mean the next one.
+        // After a malformed request it is uncertain where the next one begins.
         self.keep_alive &= error.status != Status::BAD_REQUEST;
         let field = match error.status {
             Status::METHOD_NOT_ALLOWED => Some(("Allow", self.allowed())),
@@ -33,7 +33,7 @@ impl ResponseBuilder<'_> {
         let mut head = self.admit_scripts(self.begin(&mut out, status));
         if let Some((name, value)) = field {
             head = match name {
-                // The status means nothing without them.
+                // The status requires these fields.
                 "Allow" | "Content-Range" => head.own_field(name, value),
                 _ => head.field(name, value),
             };
@@ -46,7 +46,7 @@ impl ResponseBuilder<'_> {
     }
 }
 
-/// What must be known of a client whose request's head is gone, or never was one.
+/// What an error response needs to know of the client if there is no request head.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::session::http) struct Client {
     pub(in crate::session::http) version: Version,
@@ -56,12 +56,12 @@ pub(in crate::session::http) struct Client {
 }
 
 impl Client {
-    /// Who sent what was not a request; the connection ends.
+    /// The sender of a malformed request; the connection is closed.
     pub(in crate::session::http) const UNKNOWN: Self =
         Self { version: Version::Http11, keep_alive: false, wants_body: true, page_type: PageType::Html };
 }
 
-/// An error that is answered without a head to look at.
+/// An error response without a request head.
 pub(in crate::session::http) fn error_response(
     file_route: &FileRoute,
     date: &DateLine,
@@ -93,16 +93,16 @@ pub(in crate::session::http) fn error_response(
     }
 }
 
-/// The body of a response that is an error.
+/// The body of an error response.
 struct Page<'s> {
     content_type: &'s str,
-    /// Whether its form depends on what the client accepts.
+    /// Whether the format depends on the `Accept` field.
     varies: bool,
     body: Cow<'s, [u8]>,
 }
 
 impl<'s> Page<'s> {
-    /// The one that is configured for this status, or else ours.
+    /// The configured page for this status, or else the built-in page.
     fn new(file_route: &'s FileRoute, status: Status, detail: Option<&str>, page_type: PageType) -> Self {
         if let Some(page) = file_route.responses.error_pages.get(status) {
             return Self { content_type: &page.content_type, varies: false, body: Cow::Borrowed(&page.body) };
@@ -112,7 +112,7 @@ impl<'s> Page<'s> {
         Self { content_type: page_type.content_type(), varies: true, body: Cow::Owned(body) }
     }
 
-    /// Ends the head, with what it says of the page, which is then forgotten if it is not to be sent.
+    /// Ends the head with the fields that describe the page. Drops the page unless `is_sent`.
     fn describe(&mut self, head: ResponseHeadWriter<'_>, is_sent: bool) {
         let head = if self.varies { head.vary("Accept") } else { head };
         head.field("Content-Type", self.content_type)
@@ -125,17 +125,17 @@ impl<'s> Page<'s> {
     }
 }
 
-/// What a failed look-up means to a client.
+/// The error response to a failed look-up.
 pub(super) fn error_response_of(fault: Fault) -> ErrorResponse {
     match fault {
         Fault::Os(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => {
-            ErrorResponse::new(Status::NOT_FOUND, "there is nothing here")
+            ErrorResponse::new(Status::NOT_FOUND, "there is no file at this path")
         }
-        // ENXIO, ENODEV: a socket, or a device that nobody drives (open(2)).
+        // ENXIO, ENODEV: a socket, or a device file without a device (open(2)).
         Fault::Os(libc::EACCES | libc::EPERM | libc::ELOOP | libc::EXDEV | libc::ENXIO | libc::ENODEV) => {
-            ErrorResponse::new(Status::FORBIDDEN, "this may not be read")
+            ErrorResponse::new(Status::FORBIDDEN, "this file may not be read")
         }
-        // EAGAIN: a rename beside the look-up confused it again and again (openat2(2)).
+        // EAGAIN: concurrent renames disturbed the look-up repeatedly (openat2(2)).
         Fault::Os(
             libc::EMFILE
             | libc::ENFILE
@@ -145,10 +145,12 @@ pub(super) fn error_response_of(fault: Fault) -> ErrorResponse {
             | libc::EINTR
             | libc::ESTALE
             | libc::ECANCELED,
-        ) => ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "too much is going on; try again"),
-        Fault::FileTruncated => ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; try again"),
+        ) => ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "server is out of resources; retry later"),
+        Fault::FileTruncated => {
+            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "the file is being changed; retry later")
+        }
         Fault::RootLost(_) => {
-            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "the folder that is served is not there; try again later")
+            ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "the served folder is not available; retry later")
         }
         Fault::Os(_) | Fault::Resolver(_) => {
             ErrorResponse::new(Status::INTERNAL_SERVER_ERROR, "the file cannot be read")

@@ -1,4 +1,4 @@
-//! Responses that are files: in which representation, under which conditions, which part.
+//! File responses: content coding, preconditions and ranges.
 
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
@@ -17,10 +17,10 @@ use crate::file::validator::Validators;
 use crate::http::fields::Known;
 use crate::http::{AcceptEncoding, ErrorResponse, Method, ResponseHeadWriter, Status, Version, accept};
 
-/// A file, or a coded form of it.
+/// A file, or a compressed form of it.
 struct Representation {
     resource: Rc<Resource>,
-    /// How the bytes are coded; of a neighbour on disk only its use tells.
+    /// The content coding of the bytes. A precompressed file on disk does not record it itself.
     coding: Option<Coding>,
 }
 
@@ -55,7 +55,9 @@ impl<'a> ResponseBuilder<'a> {
             PreconditionResult::Proceed => {}
             PreconditionResult::NotModified => return Ok(self.not_modified(resource, coding, &validators, varies)),
             PreconditionResult::PreconditionFailed => {
-                return Err(ErrorResponse::new(Status::PRECONDITION_FAILED, "this is not the version you mean").into());
+                return Err(
+                    ErrorResponse::new(Status::PRECONDITION_FAILED, "this version fails the precondition").into()
+                );
             }
         }
         let charset = self.charset(path, &plain, media_type)?;
@@ -65,7 +67,7 @@ impl<'a> ResponseBuilder<'a> {
         let described = Described { resource, coding, validators: &validators, media_type, charset, varies };
         Ok(match range::select(range, size) {
             Selection::Whole => self.whole(&described),
-            // The parts would be coded, but the body that they are in is not: there is no field that says so.
+            // The parts would be coded, but the multipart body is not: no field can say so.
             Selection::Several(_) if coding.is_some() => self.whole(&described),
             Selection::One(span) => self.part(&described, span, size),
             Selection::Several(spans) => {
@@ -78,7 +80,8 @@ impl<'a> ResponseBuilder<'a> {
         })
     }
 
-    /// What the client likes better than the file as it is: a neighbour compressed before, or the file compressed now.
+    /// The coded representation that the client prefers to the plain file: a precompressed file, or
+    /// the file compressed by the store.
     fn representation(
         &mut self,
         path: &CStr,
@@ -91,7 +94,7 @@ impl<'a> ResponseBuilder<'a> {
         }
         let wanted = AcceptEncoding::parse(self.head.fields.all_known(Known::AcceptEncoding));
         let preference = wanted.choose(&[accept::Coding::Brotli, accept::Coding::Zstd, accept::Coding::Gzip]);
-        // What is liked less than the file as it is does not come into question.
+        // Codings that the client prefers less than identity are left out.
         let codings = || preference.as_slice().iter().map_while(|coding| file_coding(*coding));
         if self.file_route.config.precompressed {
             for coding in codings() {
@@ -106,13 +109,14 @@ impl<'a> ResponseBuilder<'a> {
         let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(None) };
         match self.store.coded(root_path, path, (coding, how.level(coding)), plain, self.inquiry, self.ops) {
             Lookup::Found(Ok(resource)) => Ok(Some(Representation { coding: resource.coding, resource })),
-            // It cannot be read, or is shorter than it was: as it is, too, it would be promised in vain.
+            // The file cannot be read, or is shorter than before: the plain response would fail,
+            // too.
             Lookup::Found(Err(fault)) => Err(error_response_of(fault).into()),
             Lookup::Pending => Err(Stop::Wait),
         }
     }
 
-    /// The charset to claim: of the file as it is, however it is coded for the client.
+    /// The charset parameter of `Content-Type`, determined from the plain file.
     fn charset(&mut self, path: &CStr, plain: &Rc<Resource>, media_type: MediaType) -> Result<Option<&'a str>, Stop> {
         let file_route = self.file_route;
         let Source::Folder(root_path) = &file_route.source else { return Ok(None) };
@@ -129,10 +133,11 @@ impl<'a> ResponseBuilder<'a> {
         }
     }
 
-    /// The file's neighbour in this coding, unless there is none, or it was made from an older version of the file.
+    /// The precompressed file in this coding; `None` if it does not exist or is older than the
+    /// file.
     fn neighbour(&mut self, path: &CStr, coding: Coding, plain: &Resource) -> Result<Option<Representation>, Stop> {
         let name = [path.to_bytes(), coding.suffix().as_bytes()].concat();
-        // Neither part has a NUL.
+        // Neither part contains a NUL.
         let resource = match self.resource(&CString::new(name).unwrap_or_default()) {
             Ok(resource) => resource,
             Err(Stop::Error(_)) => return Ok(None),
@@ -140,21 +145,21 @@ impl<'a> ResponseBuilder<'a> {
         };
         let is_current = resource.info.kind == FileKind::Regular
             && resource.info.modified_ns >= plain.info.modified_ns
-            // No coding makes nothing of something.
+            // The coded form of a file that is not empty is not empty either.
             && resource.info.size > 0;
         Ok(is_current.then_some(Representation { resource, coding: Some(coding) }))
     }
 
-    /// Whether the response is what nearly every client gets: all of it, with a head that depends on nothing but whether the
-    /// connection goes on.
+    /// Whether the response is the usual one: the whole file, with a head that depends on nothing
+    /// but whether the connection is kept open.
     fn is_plain_get(&self) -> bool {
         self.is_whole_get()
             && (self.head.version == Version::Http11 || !self.keep_alive)
             && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
     }
 
-    /// The tag of the version that the client has, if that is all it asks about, on a connection that goes on. Whether it
-    /// names a date, too, does not matter then (RFC 9110, 13.1.3).
+    /// The entity tag in `If-None-Match`, if it is the only condition and the connection is kept
+    /// open. `If-Modified-Since` is ignored beside it (RFC 9110, 13.1.3).
     fn tag_of_usual_get(&self) -> Option<&[u8]> {
         let fields = &self.head.fields;
         let tag = fields.known(Known::IfNoneMatch)?;
@@ -162,7 +167,8 @@ impl<'a> ResponseBuilder<'a> {
         (is_usual && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
     }
 
-    /// Whether all of it is asked for, unless the client has it already.
+    /// Whether the request is a GET of the whole file, possibly with `If-None-Match` or
+    /// `If-Modified-Since`.
     fn is_whole_get(&self) -> bool {
         self.head.method == Method::Get
             && self.lacks(&[Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange])
@@ -172,7 +178,7 @@ impl<'a> ResponseBuilder<'a> {
         fields.iter().all(|known| self.head.fields.known(*known).is_none())
     }
 
-    /// The same response made for an earlier request in the same second.
+    /// The 304 response made for an earlier request in the same second.
     fn prepared_not_modified(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
         let not_modified = resource.not_modified.borrow();
         let (tag, prepared) = not_modified.as_ref()?;
@@ -183,7 +189,7 @@ impl<'a> ResponseBuilder<'a> {
         is_it.then(|| self.response(Status::NOT_MODIFIED, prepared.response.clone(), Body::Sent, 0))
     }
 
-    /// The response made for an earlier request in the same second.
+    /// The 200 response made for an earlier request in the same second.
     fn prepared(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
         let Content::Memory(bytes) = &resource.content else { return None };
         let prepared = resource.prepared.borrow();
@@ -204,7 +210,7 @@ impl<'a> ResponseBuilder<'a> {
         match &described.resource.content {
             _ if self.head.method == Method::Head => self.response(Status::OK, Chunk::shared(out), Body::Sent, 0),
             Content::Memory(bytes) => {
-                // Head and body as one piece of memory: one chunk to send, and to keep for the next request.
+                // Head and body in one chunk: one to send, and to keep for the next request.
                 out.extend_from_slice(bytes);
                 let chunk = Chunk::shared(out);
                 if self.is_plain_get() {
@@ -278,7 +284,7 @@ impl<'a> ResponseBuilder<'a> {
         self.error(Status::RANGE_NOT_SATISFIABLE, None, Some(("Content-Range", range.as_str())))
     }
 
-    /// The fields that say which version of a file this is.
+    /// Adds the validators: the fields that identify the version of the file.
     fn validate<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
         let mut head = head
             .field("Last-Modified", described.validators.last_modified().as_bytes())
@@ -289,7 +295,7 @@ impl<'a> ResponseBuilder<'a> {
         self.extend(head)
     }
 
-    /// The fields that say what a file is, and which version.
+    /// Adds the fields that describe the file, and its validators.
     fn describe<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
         let head = match described.coding {
             Some(coding) => head.own_field("Content-Encoding", coding.name()),
@@ -306,18 +312,18 @@ impl<'a> ResponseBuilder<'a> {
     }
 }
 
-/// A file, and what is said of it.
+/// A file, and the values of the fields that describe it.
 struct Described<'a> {
     resource: &'a Rc<Resource>,
     coding: Option<Coding>,
     validators: &'a Validators,
     media_type: MediaType,
-    /// None for what is no text.
+    /// `None` if the file is not a text, or its charset is unknown.
     charset: Option<&'a str>,
     varies: bool,
 }
 
-/// All lines of a field as one list; borrowed where there is only one.
+/// All lines of a field joined to one list; borrowed if there is only one.
 fn joined<'b>(fields: &crate::http::Fields<'b>, known: Known) -> Option<std::borrow::Cow<'b, [u8]>> {
     if fields.is_repeated(known) {
         return Some(fields.all_known(known).collect::<Vec<_>>().join(&b", "[..]).into());

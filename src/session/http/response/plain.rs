@@ -1,4 +1,4 @@
-//! Responses that need no file: redirects, and texts that are made for the occasion.
+//! Responses without a file: redirects, and generated texts.
 
 use super::{Body, EncodedResponse, ResponseBuilder};
 use crate::buffer::Chunk;
@@ -6,7 +6,7 @@ use crate::http::redirect::RedirectTemplate;
 use crate::http::{ErrorResponse, Method, Status};
 
 impl ResponseBuilder<'_> {
-    /// Sends the client elsewhere.
+    /// A redirect to the URL of the template.
     pub(in crate::session::http) fn redirect(
         &mut self,
         status: Status,
@@ -16,7 +16,7 @@ impl ResponseBuilder<'_> {
             return response;
         }
         let Some(location) = template.expand(self.head) else {
-            return self.respond_error(ErrorResponse::bad_request("there is no Host to be redirected at"));
+            return self.respond_error(ErrorResponse::bad_request("cannot redirect: the request has no Host"));
         };
         let mut out = Vec::with_capacity(256);
         let head = self.begin(&mut out, status).own_field("Location", &location);
@@ -24,7 +24,7 @@ impl ResponseBuilder<'_> {
         self.response(status, Chunk::shared(out), Body::Sent, 0)
     }
 
-    /// Sends a text.
+    /// A generated text, which is not to be cached.
     pub(in crate::session::http) fn text(
         &mut self,
         content_type: &str,
