@@ -1,4 +1,4 @@
-//! Where one listens, and where upstreams are.
+//! Addresses of listeners and upstreams.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,22 +8,24 @@ use std::sync::Arc;
 use super::file::FileMode;
 use crate::driver::{Address, InvalidUnixPath, UnixPath};
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// Over TCP; port 0 lets the kernel choose.
+    /// An IP address and a TCP port. Port 0: the kernel chooses one.
     Inet(SocketAddr),
-    /// On a unix stream socket.
+    /// A unix stream socket.
     Unix {
-        /// Its file. One that nobody listens on any more is replaced; in the end it is removed.
+        /// Path of the socket's file. A stale file, on which no process listens, is replaced. The
+        /// file is removed at the end.
         path: UnixPath,
-        /// The file's permissions: who may write to it may connect. Without: what the umask leaves, for all.
+        /// Permissions of the file. A client that may write to it may connect. `None`: set by the
+        /// umask.
         mode: Option<FileMode>,
     },
 }
 
 impl ListenAddress {
-    /// The address alone.
+    /// The address without the permissions.
     pub fn address(&self) -> Address {
         match self {
             Self::Inet(address) => Address::Inet(*address),
@@ -31,7 +33,7 @@ impl ListenAddress {
         }
     }
 
-    /// The internet address, if it is one.
+    /// The IP address and port, if this is not a unix socket.
     pub const fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
@@ -40,9 +42,10 @@ impl ListenAddress {
     }
 }
 
-/// Whether the kernel refuses to let sockets listen on both: the ports are the same, and one address is part of the other.
+/// Whether the kernel refuses to let two sockets listen on both: the ports are the same, and one
+/// address includes the other.
 ///
-/// An IPv6 wildcard leaves IPv4 alone where there is a listener for that.
+/// The IPv6 wildcard does not include IPv4 if there is a listener for IPv4.
 pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let (a_ip, b_ip) = (a.ip().to_canonical(), b.ip().to_canonical());
     a.port() == b.port()
@@ -57,17 +60,17 @@ impl From<SocketAddr> for ListenAddress {
     }
 }
 
-/// Where an upstream is.
+/// The address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamAddress {
     /// `HOST:PORT`, over TCP.
     Tcp {
-        /// A name to resolve, or an address in text (an IPv6 address without brackets).
+        /// A host name, or an IP address as text (IPv6 without brackets).
         host: Arc<str>,
         /// The TCP port.
         port: u16,
     },
-    /// `unix:/PATH`: a unix stream socket on this machine.
+    /// `unix:/PATH`: a unix stream socket.
     Unix(UnixPath),
 }
 
@@ -77,37 +80,37 @@ pub enum InvalidUpstreamAddress {
     /// No colon, or nothing after it.
     #[error("no port: write HOST:PORT, for example 127.0.0.1:3000 or [::1]:3000")]
     NoPort,
-    /// What follows the last colon is not a port.
-    #[error("`{0}` is not a port: a number from 1 to 65535")]
+    /// The text after the last colon is not a port.
+    #[error("`{0}` is not a port: write a number from 1 to 65535")]
     Port(String),
-    /// Nothing before the colon.
+    /// No host before the colon.
     #[error("no host: write HOST:PORT, for example localhost:3000")]
     NoHost,
     /// A URL with another scheme than `http`.
-    #[error("{0}:// is not spoken to upstreams, only http://: write HOST:PORT, for example 127.0.0.1:3000")]
+    #[error("{0}:// is not supported for upstreams, only http://: write HOST:PORT, for example 127.0.0.1:3000")]
     Scheme(String),
     /// A URL with the scheme `https`.
     #[error("https:// to upstreams is not supported yet: write HOST:PORT of a port that speaks plain HTTP")]
     Https,
     /// A URL with more than a host and a port.
-    #[error("`{0}` has no place here: an upstream is a host and a port, for example http://127.0.0.1:3000")]
+    #[error("`{0}` is not allowed in an upstream: write a host and a port, for example http://127.0.0.1:3000")]
     MoreThanHost(String),
     /// Several colons, but no brackets around the address.
-    #[error("an IPv6 address wants brackets: [{0}]:PORT")]
+    #[error("an IPv6 address needs brackets: [{0}]:PORT")]
     Brackets(String),
-    /// It begins with `unix:`, and what follows is no path of a socket.
+    /// The text after `unix:` is not a valid socket path.
     #[error(transparent)]
     Path(#[from] InvalidUnixPath),
 }
 
 impl UpstreamAddress {
-    /// A host, by name or address, and a TCP port.
+    /// A host name or IP address, and a TCP port.
     pub fn tcp(host: impl Into<Arc<str>>, port: u16) -> Self {
         Self::Tcp { host: host.into(), port }
     }
 
-    /// What stands for it in a URI or a `Host` field (RFC 9110, 4.2). A path cannot; `localhost` is what is said to
-    /// servers behind one.
+    /// The authority for a URI or a `Host` field (RFC 9110, 4.2). A unix socket has none;
+    /// `localhost` is used instead.
     pub fn authority(&self) -> String {
         match self {
             Self::Tcp { .. } => self.to_string(),
@@ -143,7 +146,7 @@ impl FromStr for UpstreamAddress {
     }
 }
 
-/// The upstream of a URL, as other servers and their users write it: `http://HOST[:PORT][/]`.
+/// Parses an upstream written as a URL, as in other servers: `http://HOST[:PORT][/]`.
 fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
     const HTTP_PORT: &str = ":80";
     match scheme.to_ascii_lowercase().as_str() {

@@ -1,7 +1,8 @@
-//! From the configuration file's document to what a server is told.
+//! Builds a server's configuration from a configuration file.
 //!
-//! The document was checked when it was read; what can still fail is what only this machine knows: whether an access log
-//! can be written. Servers that share a listener become the hosts of one front.
+//! The file was checked when it was read. What can still fail depends on this host: opening access
+//! logs, reading error pages, and the length of socket paths. HTTP servers that share a listener
+//! become the virtual hosts of one router.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,59 +30,39 @@ use crate::http::redirect::RedirectTemplate;
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
 use crate::telemetry::access_log::{AccessFormat, AccessLog, WeakAccessLog};
 
-/// Why a document that is well cannot be put into practice here.
+/// Why a valid configuration file cannot be used on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An access log cannot be written.
     #[error("cannot write the access log {}: {error}", path.display())]
-    AccessLog {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
+    AccessLog { path: PathBuf, error: io::Error },
     /// An error page cannot be read.
     #[error("cannot read the error page {}: {error}", path.display())]
-    ErrorPage {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// With the file's folder before it, a unix socket's path is none any more.
+    ErrorPage { path: PathBuf, error: io::Error },
+    /// A unix socket's path is not valid with the configuration file's folder in front.
     #[error("cannot use the socket {}: {error}", path.display())]
-    Socket {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: InvalidUnixPath,
-    },
-    /// A text passed the checks and cannot be used all the same: a bug.
+    Socket { path: PathBuf, error: InvalidUnixPath },
+    /// A text passed the checks but cannot be used. This is a bug.
     #[error("`{text}` cannot be used: {reason}")]
-    Text {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    Text { text: String, reason: &'static str },
 }
 
-/// Builds what a server is told. An access log that is open, and named again, goes on as it is.
+/// Builds server configurations. An access log that is already open is used again.
 #[derive(Debug)]
 pub struct ConfigBuilder {
-    /// Where relative paths begin: the file's folder.
+    /// The configuration file's folder, at which relative paths start.
     folder: PathBuf,
-    /// The logs that are still in use; without a path, standard output.
+    /// The access logs in use. Without a path: standard output.
     logs: HashMap<(Option<PathBuf>, AccessFormat), WeakAccessLog>,
 }
 
 impl ConfigBuilder {
-    /// Relative paths begin at `folder`.
+    /// A builder whose relative paths start at `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), logs: HashMap::new() }
     }
 
-    /// What a server is told; `workers` where the document does not say how many.
+    /// The server's configuration. `workers` is used if the file does not set the number.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -116,7 +97,7 @@ impl ConfigBuilder {
         Ok(ServerConfig { listeners, ..without_listeners(file, workers) })
     }
 
-    /// Where a listener is.
+    /// The address of a listener.
     fn target(&self, target: &ListenTarget) -> Result<ListenAddress, BuildError> {
         Ok(match target {
             ListenTarget::Tcp(ip, port) => ListenAddress::Inet((*ip, *port).into()),
@@ -124,7 +105,7 @@ impl ConfigBuilder {
         })
     }
 
-    /// A unix socket's path, from the file's folder.
+    /// A unix socket's path, relative to the file's folder.
     fn socket(&self, path: &Path) -> Result<UnixPath, BuildError> {
         let path = self.folder.join(path);
         UnixPath::new(&path).map_err(|error| BuildError::Socket { path, error })
@@ -144,14 +125,14 @@ impl ConfigBuilder {
                 let path = file.strip_prefix(&root).map(Path::to_owned).unwrap_or(file);
                 ServiceConfig::SendFile { root, path, on_missing: tcp.on_missing.into() }
             }
-            // The checks demand a handler.
+            // The checks guarantee a handler.
             Some(Handler::Echo) | None => ServiceConfig::Echo,
         })
     }
 
     fn router(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<RouterConfig, BuildError> {
         let mut hosts = Vec::with_capacity(servers.len());
-        // Who names no hosts is for those that nobody names, and stands first.
+        // The server without host names serves all names that no other server has. It comes first.
         let (nameless, named): (Vec<&Server>, Vec<&Server>) =
             servers.iter().partition(|server| server.hostnames.is_empty());
         for server in nameless.into_iter().chain(named) {
@@ -179,7 +160,7 @@ impl ConfigBuilder {
         Ok(RouterConfig { responses, hosts })
     }
 
-    /// How xps answers in its own name on a route.
+    /// Settings of responses that xps generates on a route.
     fn responses(&self, file: &File, route: &Route) -> Result<ResponseConfig, BuildError> {
         let rules = &route.files.headers;
         let page = |(status, path): (&ErrorStatus, &PathBuf)| {
@@ -262,7 +243,7 @@ fn server_name(file: &File) -> Option<String> {
     Some(file.server_name.0.clone()).filter(|name| !name.is_empty())
 }
 
-/// Whose scripts may read a route's answers.
+/// The value of `Access-Control-Allow-Origin` on a route.
 fn cors(file: &File, route: &Route) -> Option<String> {
     origin(route.files.cors.as_ref().or(file.cors.as_ref()))
 }
@@ -280,7 +261,8 @@ fn compression(options: &FileOptions) -> Compression {
     }
 }
 
-/// What a document says of the server as a whole; `workers` where it does not say how many.
+/// The configuration of a server without its listeners. `workers` is used if the file does not set
+/// the number.
 pub fn without_listeners(file: &File, workers: usize) -> ServerConfig {
     ServerConfig {
         listeners: Vec::new(),
@@ -293,21 +275,21 @@ pub fn without_listeners(file: &File, workers: usize) -> ServerConfig {
     }
 }
 
-/// The most bytes that an error page may have; it is kept in memory.
+/// Maximum size of an error page. Pages are kept in memory.
 const ERROR_PAGE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads a page that is sent in place of one of ours.
+/// Reads a page that replaces a built-in error page.
 ///
 /// # Errors
 /// It cannot be read, or is larger than 1 MiB.
 pub fn error_page(path: &Path) -> io::Result<ErrorPage> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
-        // A FIFO would be waited for, and a device may have no end.
+        // Reading a FIFO could block, and a device may have no end.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     if metadata.len() > ERROR_PAGE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an error page has 1 MiB at most"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an error page can be at most 1 MiB"));
     }
     let content_type = MediaType::of_name(path.as_os_str().as_bytes()).as_str().to_owned();
     Ok(ErrorPage { content_type, body: std::fs::read(path)?.into() })

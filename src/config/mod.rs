@@ -1,4 +1,4 @@
-//! What a server is told: plain data, filled in by the command line or a configuration file.
+//! Configuration of a server: plain data, filled in by the command line or a configuration file.
 
 mod address;
 pub mod build;
@@ -26,53 +26,53 @@ use crate::session::Naming;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 
-/// Everything a server needs to know before it starts.
+/// Configuration of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen, and what each port is for.
+    /// Addresses to listen on, each with its service.
     pub listeners: Vec<ListenerConfig>,
-    /// Worker threads; at least one.
+    /// Number of worker threads, at least 1.
     pub workers: usize,
-    /// Ties each worker to one of the CPUs that the process may use.
+    /// Pin each worker to one of the processors available to the process.
     pub pin_workers: bool,
-    /// Which driver to use.
+    /// I/O back-end.
     pub backend: BackendChoice,
-    /// Optional io_uring features not to use even where the kernel has them.
+    /// Optional io_uring features that are not used even if the kernel has them.
     pub uring_off: FeatureSet,
-    /// Who may come in, and how often.
+    /// Connection and request limits, and trusted proxies.
     pub admission: AdmissionConfig,
-    /// The bounds of everything.
+    /// Limits and timeouts.
     pub limits: Limits,
 }
 
-/// One listening address.
+/// A listening address and its service.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: ListenAddress,
-    /// Who may connect.
+    /// Networks that may connect.
     pub access: Access,
-    /// Connections begin with a header of the PROXY protocol.
+    /// Whether connections begin with a PROXY protocol header.
     pub expects_proxy_header: bool,
-    /// What a connection to it is for.
+    /// The service for its connections.
     pub service: ServiceConfig,
 }
 
 impl ListenerConfig {
-    /// A listener for everybody.
+    /// A listener without access restrictions and PROXY protocol.
     pub fn new(address: ListenAddress, service: ServiceConfig) -> Self {
         Self { address, access: Access::default(), expects_proxy_header: false, service }
     }
 }
 
-/// What a connection is for.
+/// The service for the connections of a listener.
 #[derive(Clone, Debug)]
 pub enum ServiceConfig {
     /// Sends back what it receives.
     Echo,
     /// Sends each line back reversed.
     Reverse,
-    /// Joins the connection to one to an upstream.
+    /// Relays the connection to an upstream.
     TcpProxy(GroupConfig, ConnectPolicy),
     /// Speaks HTTP/1.1.
     Http(RouterConfig),
@@ -80,36 +80,36 @@ pub enum ServiceConfig {
     SendText(&'static [u8]),
     /// Sends a file, then closes.
     SendFile {
-        /// The folder that the path may not leave.
+        /// The root folder. The file must be inside it.
         root: PathBuf,
         /// The file, relative to the root.
         path: PathBuf,
-        /// What becomes of one that cannot be sent.
+        /// What to do if the file cannot be sent.
         on_missing: OnMissing,
     },
-    /// Writes what comes to files.
+    /// Writes the received bytes to files.
     Receive {
-        /// The folder.
+        /// The folder of the files.
         root: PathBuf,
-        /// The file's name in it.
+        /// The name of the first file.
         name: PathBuf,
-        /// Which names further files get.
+        /// How further files are named.
         naming: Naming,
     },
 }
 
-/// What becomes of a file that is missing or leads out of its root when the server starts.
+/// What to do at the start if a file is missing or outside its root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnMissing {
     /// The server does not start.
     #[default]
     Refuse,
-    /// Each connection is closed without a byte, for as long as the file cannot be opened.
+    /// While the file cannot be opened, each connection is closed without sending anything.
     Close,
 }
 
 impl ServiceConfig {
-    /// The service's name, for banners and logs.
+    /// The name of the service, for banners and logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Echo => "echo",
@@ -123,58 +123,61 @@ impl ServiceConfig {
     }
 }
 
-/// What an HTTP listener offers.
+/// Configuration of an HTTP listener.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
-    /// How it is answered where there is no route.
+    /// Settings of responses where no route matches.
     pub responses: ResponseConfig,
-    /// The hosts; the first one also serves names that none of them has. Without any, everything is 404.
+    /// The virtual hosts. The first also serves names that no other host has. Empty: every response
+    /// is 404.
     pub hosts: Vec<VirtualHostConfig>,
 }
 
-/// Host names, and what is served under them.
+/// A virtual host: its names and routes.
 #[derive(Clone, Debug)]
 pub struct VirtualHostConfig {
-    /// Names in lower case; `*.example.org` is any name beneath, a port behind one means that port only. None: this host is
-    /// for everybody whom no other one has.
+    /// Names in lower case. `*.example.org` matches any name beneath `example.org`; a name with a
+    /// port matches that port only. Empty: this host serves all names that no other host has.
     pub names: Vec<String>,
-    /// Who may see any of it.
+    /// Networks that may use this host.
     pub access: Access,
-    /// Where requests are recorded. What is no request goes where the first host's do.
+    /// The access log. Input that is not a valid request is logged by the first host.
     pub access_log: Option<AccessLog>,
-    /// The routes; the longest prefix that fits holds.
+    /// The routes. The longest matching prefix is used.
     pub routes: Vec<RouteConfig>,
 }
 
-/// What answers for the paths beneath a prefix.
+/// A route: how requests for the paths beneath a prefix are handled.
 #[derive(Clone, Debug)]
 pub struct RouteConfig {
-    /// Decoded and normalised, without slashes around it; empty for everything.
+    /// The path prefix, decoded and normalised, without slashes at either end. Empty: all paths.
     pub prefix: Vec<u8>,
-    /// Who may see it.
+    /// Networks that may use this route.
     pub access: Access,
-    /// Whether a connection goes on after a response.
+    /// Whether a connection is kept open after a response.
     pub keep_alive: bool,
-    /// What answers.
+    /// The handler.
     pub handler: HandlerConfig,
-    /// How xps answers here in its own name: files, errors, all that no upstream has said.
+    /// Settings of responses that xps generates on this route: files, errors, and everything else
+    /// that does not come from an upstream.
     pub responses: ResponseConfig,
 }
 
-/// What the responses have that xps gives in its own name.
+/// Settings of responses that xps generates itself.
 #[derive(Clone, Debug)]
 pub struct ResponseConfig {
-    /// The `Server` field; `None`: none.
+    /// The `Server` field. `None`: no such field.
     pub server_name: Option<String>,
     /// Fields added to every response that is not an error.
     pub fields: Vec<(String, String)>,
-    /// Fields left out of errors.
+    /// Fields removed from error responses.
     pub without: Vec<String>,
-    /// Fields left out of all other responses: the same, and those that `fields` are to replace.
+    /// Fields removed from all other responses: those of `without`, and those that `fields`
+    /// replaces.
     pub replaced: Vec<String>,
-    /// Pages in place of ours.
+    /// Pages that replace the built-in error pages.
     pub error_pages: ErrorPages,
-    /// The origin that scripts of other sites may read from: `Access-Control-Allow-Origin`.
+    /// The value of `Access-Control-Allow-Origin`: the origin whose scripts may read the responses.
     pub cors: Option<String>,
 }
 
@@ -192,26 +195,26 @@ impl Default for ResponseConfig {
     }
 }
 
-/// What answers a request.
+/// The handler of a request.
 #[derive(Clone, Debug)]
 pub enum HandlerConfig {
-    /// Files.
+    /// Serves files.
     Files(Box<FileRouteConfig>),
-    /// Upstreams.
+    /// Forwards to upstreams.
     Forward(Box<ForwardConfig>),
-    /// Another URL.
+    /// Redirects to another URL.
     Redirect {
-        /// 300 to 399.
+        /// The status, 300 to 399.
         status: Status,
-        /// Where to.
+        /// The target.
         url: RedirectTemplate,
     },
-    /// What the server counts.
+    /// Serves the metrics of the server.
     Metrics,
 }
 
 impl RouterConfig {
-    /// One handler for everything.
+    /// A single handler for all requests.
     pub fn of(handler: HandlerConfig, responses: ResponseConfig, access_log: Option<AccessLog>) -> Self {
         let (prefix, access) = (Vec::new(), Access::default());
         let route = RouteConfig { prefix, access, keep_alive: true, handler, responses: responses.clone() };
@@ -220,31 +223,31 @@ impl RouterConfig {
     }
 }
 
-/// How requests are forwarded to upstreams. Times may be [`Duration::ZERO`], which means: no limit.
+/// How requests are forwarded to upstreams. A time of [`Duration::ZERO`] means no limit.
 #[derive(Clone, Debug)]
 pub struct ForwardConfig {
     /// The upstreams.
     pub group: GroupConfig,
-    /// How many upstreams are tried for one request; 0: as many as there are.
+    /// Maximum number of upstreams tried for one request. 0: all.
     pub tries_max: u32,
-    /// How long connecting to one address may take.
+    /// Timeout for connecting to one address.
     pub connect_timeout: Duration,
-    /// How long an upstream may be silent while it is waited for.
+    /// Timeout while xps waits for an upstream that makes no progress.
     pub response_timeout: Duration,
-    /// How connections wait to be used again.
+    /// Idle connections kept for further requests.
     pub keep_alive: KeepAlive,
-    /// What becomes of a request's head.
+    /// Changes to the head of requests.
     pub request: RequestRules,
-    /// What becomes of a response's head.
+    /// Changes to the head of responses.
     pub response: ResponseRules,
-    /// Whether requests to speak another protocol, such as WebSocket, are passed on.
+    /// Whether upgrade requests to another protocol, such as WebSocket, are forwarded.
     pub upgrades: bool,
-    /// The longest body of a request that is passed on, in bytes; 0: no limit.
+    /// Maximum size of a request body that is forwarded, in bytes. 0: no limit.
     pub body_bytes_max: u64,
 }
 
 impl ForwardConfig {
-    /// Forwarding to these upstreams as most would want it.
+    /// Forwarding to these upstreams with default settings.
     pub fn new(group: GroupConfig) -> Self {
         Self {
             group,
@@ -260,31 +263,33 @@ impl ForwardConfig {
     }
 }
 
-/// A folder that is served, and how.
+/// A route that serves files from a folder.
 #[derive(Clone, Debug)]
 pub struct FileRouteConfig {
-    /// The folder that is served; `None`: the built-in welcome pages.
+    /// The folder. `None`: the built-in welcome pages.
     pub root: Option<PathBuf>,
-    /// Files that stand for their folder, the first that exists.
+    /// Index files. A request for a folder gets the first that exists.
     pub index: Vec<String>,
-    /// Folders without such a file are listed.
+    /// Whether folders without an index file are listed.
     pub listing: bool,
-    /// How they are.
+    /// Format of listings.
     pub listing_style: listing::Style,
-    /// What other folders without such a file are answered with.
+    /// Status for folders without an index file if `listing` is off.
     pub unlisted: Status,
-    /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
+    /// Whether files and folders whose name begins with a dot are served. `.well-known` always is.
     pub dot_files: bool,
-    /// This file, relative to the root, is served in place of what does not exist (single-page applications).
+    /// File, relative to the root, that is sent when the requested file does not exist (for
+    /// single-page applications).
     pub fallback: Option<String>,
-    /// What becomes of symbolic links.
+    /// How symbolic links are handled.
     pub symlinks: SymlinkPolicy,
-    /// Files that become smaller are sent compressed to clients that understand it; `None`: none are.
+    /// Compression of files, if the client accepts it and the result is smaller. `None`: no
+    /// compression.
     pub compression: Option<Compression>,
-    /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
-    /// clients that understand it.
+    /// Whether `FILE.br`, `FILE.zst` or `FILE.gz` is sent instead of `FILE` to clients that accept
+    /// the coding, if it is not older than `FILE`.
     pub precompressed: bool,
-    /// The charset claimed for text.
+    /// The `charset` parameter of `Content-Type` for text.
     pub charset: Charset,
 }
 
@@ -307,31 +312,37 @@ impl Default for FileRouteConfig {
     }
 }
 
-/// The bounds of HTTP connections. A time of [`Duration::ZERO`] means: no limit.
+/// Limits of HTTP connections. A time of [`Duration::ZERO`] means no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// How large a request's head may be.
+    /// Maximum size of a request head.
     pub head: HeadLimits,
-    /// How long a head may take, from its first byte, or from the connection's start, to its last.
+    /// Timeout for a request head: from its first byte to its last. The first head of a connection
+    /// counts from the connection's start.
     pub head_timeout: Duration,
-    /// How long a connection may wait for its next request.
+    /// How long an idle connection waits for its next request.
     pub keep_alive_timeout: Duration,
-    /// How long it may wait for it once the server is stopping: a request that comes within is answered, as the last.
+    /// How long an idle connection waits for its next request while the server is stopping. A
+    /// request that arrives in this time is served as the last one.
     pub drain_idle_timeout: Duration,
-    /// How long a client may take nothing of a response, and either side nothing of what the other had sent before it broke off.
+    /// Timeout while a client reads nothing of a response. Also applies to either side of a proxied
+    /// connection that reads nothing of the data that the other side sent before it aborted.
     pub send_timeout: Duration,
-    /// How long the body of a request that nobody wants may take, from the response to its end.
+    /// Timeout for a request body that is discarded, from the response to the end of the body. Also
+    /// the timeout while a client sends nothing of a body that is forwarded.
     pub body_timeout: Duration,
-    /// Bytes of a response that a client takes each second at least, on average over `send_timeout`; 0: any number.
+    /// Minimum rate at which a client must read a response: bytes per second, averaged over
+    /// `send_timeout`. 0: no minimum.
     pub send_rate_min: u64,
-    /// Bytes of a request's body that is passed on which a client sends each second at least, on average over
-    /// `body_timeout`; 0: any number.
+    /// Minimum rate at which a client must send a body that is forwarded: bytes per second,
+    /// averaged over `body_timeout`. 0: no minimum.
     pub upload_rate_min: u64,
-    /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
+    /// Maximum number of bytes of a request body that are read and discarded to keep the connection
+    /// open. Beyond it the connection is closed.
     pub discard_bytes_max: u64,
-    /// Requests on one connection; 0: no limit.
+    /// Maximum number of requests per connection. 0: no limit.
     pub requests_max: u32,
-    /// Interim responses (1xx) of an upstream to one request.
+    /// Maximum number of interim responses (1xx) from an upstream to one request.
     pub interim_responses_max: u32,
 }
 
@@ -353,41 +364,43 @@ impl Default for HttpLimits {
     }
 }
 
-/// The bounds of one worker and of each of its connections. All times may be [`Duration::ZERO`],
-/// which means: no limit.
+/// Limits and timeouts of one worker and of each of its connections. A time of [`Duration::ZERO`]
+/// means no limit.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections one worker serves at a time; beyond it accepting pauses.
+    /// Maximum number of concurrent connections per worker. At the limit, accepting pauses.
     pub connections_max: usize,
-    /// Connections one worker serves in all; when the last of them has ended, so does the worker. 0: any number.
+    /// Number of connections a worker serves in total. The worker ends with the last of them. 0: no
+    /// limit.
     pub connections_total: u64,
-    /// Bytes that one direction of a connection may hold before its source is paused. What was
-    /// already on its way when the pause was asked for comes on top.
+    /// Number of bytes buffered per direction of a connection before reading from its source is
+    /// paused. Bytes already in flight when it is paused are added to that.
     pub pipe_bytes_max: usize,
-    /// The longest line that `reverse` keeps in one piece, in bytes.
+    /// Longest line that `reverse` reverses as a whole, in bytes.
     pub line_bytes_max: usize,
-    /// Connections the kernel keeps waiting for `accept`.
+    /// Length of the kernel's accept queue per listener (`backlog` of `listen(2)`).
     pub backlog: i32,
-    /// A connection on which no byte moves for so long is closed.
+    /// A connection without any traffic for this long is closed.
     pub idle_timeout: Duration,
-    /// How long connecting to one address of an upstream may take.
+    /// Timeout for connecting to one address of an upstream.
     pub connect_timeout: Duration,
-    /// How long live connections may go on after a stop was asked for.
+    /// How long connections may continue after a graceful stop is requested.
     pub drain_timeout: Duration,
-    /// How long a process that is to take this one's place may take until it serves; then it is killed.
+    /// How long a replacement process may take until it serves. After that it is killed.
     pub replace_timeout: Duration,
     /// Receive buffers of one worker.
     pub pool: PoolConfig,
-    /// HTTP connections.
+    /// Limits of HTTP connections.
     pub http: HttpLimits,
-    /// Files that one worker has at hand.
+    /// Limits of the file cache of one worker.
     pub store: StoreLimits,
-    /// Threads for look-ups, disk and computation, of all workers together.
+    /// Limits of the threads for name look-ups, disk and computation, shared by all workers.
     pub offload: OffloadLimits,
 }
 
 impl Limits {
-    /// How many connections a worker may serve yet that has accepted so many; `None`: any number.
+    /// How many more connections a worker may accept after `accepted` connections. `None`: no
+    /// limit.
     pub const fn connections_left(&self, accepted: u64) -> Option<u64> {
         match self.connections_total {
             0 => None,

@@ -1,29 +1,31 @@
-//! Where this process was started: what relative paths are relative to, however long it runs.
+//! The folder in which this process was started. Relative paths start there for the whole run.
 //!
-//! The kernel keeps the working folder itself, not the way to it. If `/srv/current` is switched to another release, or a
-//! folder is removed and made again, `.` goes on meaning the old one. So paths are taken from the top at the start.
+//! The kernel keeps the working folder itself, not its path. If the link `/srv/current` is switched
+//! to another release, or a folder is removed and created again, `.` still refers to the old one.
+//! So paths are made absolute at the start.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The folder that this process was started in: as the shell knows it (`PWD`), through links that may be switched, if
-/// that leads there; else as the kernel does.
+/// The folder in which this process was started. It is the path in `PWD`, if that leads to the
+/// working folder: it may contain symbolic links, which can be switched later. Otherwise it is the
+/// kernel's path.
 ///
 /// # Errors
-/// The working folder is gone, or may not be looked at.
+/// The working folder has been removed, or cannot be read.
 pub fn folder() -> io::Result<PathBuf> {
     let known = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute() && is_here(path));
     known.map_or_else(std::env::current_dir, Ok)
 }
 
-/// The path from the top, with nothing on its way resolved.
+/// The absolute path. Symbolic links are not resolved.
 ///
 /// # Errors
 /// As [`folder`], for a relative path.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let path = if path.is_absolute() { path.to_owned() } else { folder()?.join(path) };
-    // Without the dots that mean nothing; two of them may follow a link, and stay.
+    // Removes `.` components. `..` stays, since it may follow a symbolic link.
     Ok(path.components().collect())
 }
 

@@ -1,4 +1,4 @@
-//! Sizes and times as people write them, on the command line and in the configuration file.
+//! Sizes and times as text, on the command line and in the configuration file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,10 +19,10 @@ impl Size {
         text.parse().and_then(|size: Self| if size.0 == 0 { Err(UnitError::Zero) } else { Ok(size) })
     }
 
-    /// For clap: the largest head of a request.
+    /// For clap: the maximum size of a request head.
     ///
     /// # Errors
-    /// It is not a size, or not from 1 to [`HEAD_BYTES_CEILING`].
+    /// It is not a size from 1 to [`HEAD_BYTES_CEILING`].
     pub fn parse_head(text: &str) -> Result<Self, UnitError> {
         Self::parse_positive(text)
             .and_then(|size| if size.0 > HEAD_BYTES_CEILING { Err(UnitError::Head) } else { Ok(size) })
@@ -31,30 +31,31 @@ impl Size {
     /// For clap: the memory of a pool of buffers.
     ///
     /// # Errors
-    /// It is not a size, or not from [`BUFFERS_BYTES_MIN`] to [`BUFFERS_BYTES_MAX`].
+    /// It is not a size from [`BUFFERS_BYTES_MIN`] to [`BUFFERS_BYTES_MAX`].
     pub fn parse_buffers(text: &str) -> Result<Self, UnitError> {
         let is_possible = |size: Self| (BUFFERS_BYTES_MIN..=BUFFERS_BYTES_MAX).contains(&size.0);
         text.parse().and_then(|size| if is_possible(size) { Ok(size) } else { Err(UnitError::Buffers) })
     }
 }
 
-/// With less than this, a few receivers of bulk would have all of the buffers.
+/// With less than this, a few connections with bulk data would occupy all buffers.
 pub const BUFFERS_BYTES_MIN: usize = 4 << 20;
 
 /// The pool numbers the buffers of each size in 16 bits: 1 GiB of small ones of 16 KiB, 16 GiB of large ones of 256 KiB.
 pub const BUFFERS_BYTES_MAX: usize = 17 << 30;
 
-/// A span of time: `250ms`, `30s`, `5m`, `1m30s`, `2h`, `1d`; a bare number counts seconds; `0` means without limit.
+/// A duration: `250ms`, `30s`, `5m`, `1m30s`, `2h`, `1d`. A number without a unit is in seconds.
+/// `0` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
-/// The text cannot be understood; what would be.
+/// The text is malformed or out of range. The message says what is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a size.
     #[error("not a size: write a number with k, m or g, for example 64k")]
     Size,
-    /// Nothing fits into zero bytes.
+    /// A size of zero where one byte is the minimum.
     #[error("must be at least 1")]
     Zero,
     /// Too large a head.
@@ -91,7 +92,7 @@ impl FromStr for Period {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let mut rest = text;
         let mut sum_ms: u64 = 0;
-        // Each part is of a smaller unit than the one before, so that none is given twice.
+        // Each unit must be smaller than the one before, so that none is given twice.
         let mut larger_unit_ms = u64::MAX;
         loop {
             let (number, unit_and_more) = split_digits(rest);

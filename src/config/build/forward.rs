@@ -1,4 +1,4 @@
-//! From a document's words about upstreams to how requests and connections are passed on to them.
+//! Builds the configuration of proxies and upstream groups from a configuration file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::upstream::group::{
 use crate::upstream::{ConnectPolicy, KeepAlive};
 
 impl ConfigBuilder {
-    /// How requests are passed on.
+    /// Configuration of a proxy route.
     pub(super) fn forward(
         &self,
         options: &ProxyOptions,
@@ -53,7 +53,7 @@ impl ConfigBuilder {
             keep_alive: KeepAlive {
                 idle_max: options.keepalive.idle_max as usize,
                 idle_timeout: match options.keepalive.idle_timeout.0 {
-                    // Until the upstream closes them.
+                    // Kept until the upstream closes them.
                     Duration::ZERO => Duration::from_secs(365 * 24 * 3600),
                     timeout => timeout,
                 },
@@ -80,7 +80,7 @@ impl ConfigBuilder {
         })
     }
 
-    /// Which upstreams there are, and how one is chosen.
+    /// Configuration of an upstream group.
     pub(super) fn group(&self, options: &GroupOptions) -> Result<GroupConfig, BuildError> {
         let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
         let endpoints = options.upstreams.iter().map(|upstream| {
@@ -126,7 +126,7 @@ impl ConfigBuilder {
     }
 }
 
-/// How hard is tried to reach one of them.
+/// How many upstreams are tried, and the timeout of each.
 pub(super) fn connect_policy(options: &GroupOptions, limits: &Limits) -> ConnectPolicy {
     ConnectPolicy {
         tries_max: options.tries,

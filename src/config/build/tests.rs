@@ -1,4 +1,4 @@
-//! What the checks let pass can be built.
+//! Tests that every file that passes the checks can be built.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::file;
 
-/// A document with every text of a proxy's and a redirect's that something is made of, each in its own way.
+/// A file with a proxy route and a redirect, whose texts the edits below replace.
 fn document(change: impl FnOnce(&mut Value)) -> Value {
     let mut document = json!({
         "access_log": "off",
@@ -29,7 +29,7 @@ fn document(change: impl FnOnce(&mut Value)) -> Value {
     document
 }
 
-/// Where a text is put.
+/// Puts a text at a certain key.
 type Edit = fn(&mut Value, &str);
 
 const EDITS: [(&str, Edit); 14] = [
@@ -59,7 +59,7 @@ fn proxy(document: &mut Value) -> &mut Value {
     &mut document["servers"][0]["routes"][0]
 }
 
-/// Whether the checks let this text pass there. If so, it is built, and an upstream's name can stand in a request.
+/// Whether this text passes the checks there. If so, the server and its router can be built.
 #[track_caller]
 fn passes((name, put): (&str, Edit), text: &str) -> bool {
     let document = document(|document| put(document, text)).to_string();

@@ -1,9 +1,10 @@
-//! `xps_config.json`: text in, a typed document, or every problem with its position, out.
+//! Reads `xps_config.json`: returns a typed [`File`], or every problem with its position.
 //!
-//! Three steps: the text becomes a tree with positions (JSON, with comments and trailing commas); the tree is held
-//! against the schema of [`File`] and then against what a schema cannot say (`check`); only a tree without
-//! a problem becomes a [`File`]. Nothing is opened, resolved or contacted here, so a document may be well and a server
-//! still not start: a port may be taken, a folder missing.
+//! There are three steps. The text is parsed into a tree with positions (JSON with comments and
+//! trailing commas). The tree is checked against the schema of [`File`], and then for what a schema
+//! cannot express (`check`). Only a tree without problems is deserialized into a [`File`]. Nothing
+//! is opened, resolved or contacted here, so a server may fail to start with a valid file: a port
+//! may be in use, or a folder missing.
 //!
 //! ```
 //! let text = r#"{ "servers": [{ "listeners": [{ "port": 8080 }], "rotues": [] }] }"#;
@@ -30,16 +31,16 @@ use self::problem::Source;
 pub use self::problem::{Problem, ProblemInFile};
 pub use self::reference::{EXAMPLE, reference};
 
-/// Reads a document.
+/// Reads a configuration file.
 ///
 /// # Errors
-/// All that is wrong with it, in order of position. Of the faults in its syntax only the first is found, and then
-/// nothing else.
+/// All problems, in order of position. After a syntax error nothing else is checked, so it is the
+/// only problem.
 pub fn parse(text: &str) -> Result<File, Vec<Problem>> {
     parse_with(text, Profile::Xps)
 }
 
-/// Reads a document; this profile holds where it names none.
+/// Reads a configuration file. `profile` applies if the file names none.
 ///
 /// # Errors
 /// As [`parse`].
@@ -51,7 +52,8 @@ pub fn parse_with(text: &str, profile: Profile) -> Result<File, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    // What the checks let pass can be read; should they ever let too much pass, the reader's own words must do.
+    // Whatever passes the checks can be deserialized. If it cannot, that is a bug in the checks,
+    // and the deserializer's message is shown.
     let mut document = tree::to_json(&tree);
     Profile::of(&document).unwrap_or(profile).apply(&mut document);
     File::deserialize(document).map_err(|error| {
@@ -60,7 +62,7 @@ pub fn parse_with(text: &str, profile: Profile) -> Result<File, Vec<Problem>> {
     })
 }
 
-/// The JSON Schema of the document, for editors.
+/// The JSON Schema of the configuration file, for editors.
 pub fn schema() -> Json {
     SCHEMA.clone()
 }
@@ -71,7 +73,7 @@ static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     schema
 });
 
-/// Descriptions are as long as they are: where their lines broke in the source matters to nobody.
+/// Replaces line breaks in descriptions by spaces, since they come from the wrapped doc comments.
 fn unwrap_lines(schema: &mut Json) {
     match schema {
         Json::Object(members) => {
@@ -85,7 +87,7 @@ fn unwrap_lines(schema: &mut Json) {
     }
 }
 
-/// The keys of a part of the document.
+/// The keys of a part of the configuration file.
 fn keys_of<T: JsonSchema>() -> Vec<String> {
     let schema = schemars::schema_for!(T);
     let properties = schema.get("properties").and_then(Json::as_object);

@@ -1,37 +1,38 @@
-//! What is wrong with a document, and where.
+//! A problem in a configuration file, with its position.
 
 use std::fmt;
 use std::ops::Range;
 
-/// One thing that is wrong with a document.
+/// A problem in a configuration file.
 ///
-/// Shown it is several lines: position and message, the line of the document, and a mark beneath the place.
+/// `Display` writes several lines: position and message, the line of the file, and a mark beneath
+/// the position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
-    /// In characters, as far as they are on that line; at least 1.
+    /// Length of the mark in characters, up to the end of the line. At least 1.
     pub length: usize,
-    /// What was found, and what is wanted.
+    /// What is wrong, and what is expected.
     pub message: String,
-    /// What was probably meant.
+    /// What was probably meant, or how to fix it.
     pub hint: Option<String>,
-    /// The line of the document; of a long one the part around the place.
+    /// The line of the file. Of a long line, the part around the position.
     pub source_line: String,
-    /// Characters of `source_line` before the place.
+    /// Number of characters of `source_line` before the position.
     indent: usize,
 }
 
 impl Problem {
-    /// With this hint.
+    /// The same problem with this hint.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<Option<String>>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 
-    /// To be shown with the document's name in front.
+    /// The problem, to be displayed with the file's name in front.
     pub const fn in_file<'p>(&'p self, name: &'p str) -> ProblemInFile<'p> {
         ProblemInFile { problem: self, name }
     }
@@ -45,14 +46,14 @@ impl fmt::Display for Problem {
         }
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        // A tab remains one, so that the mark stands beneath the place however wide tabs are.
+        // A tab stays a tab, so that the mark is beneath the position whatever the tab width.
         let before = self.source_line.chars().take(self.indent).map(|c| if c == '\t' { c } else { ' ' });
         let (before, mark) = (before.collect::<String>(), "^".repeat(self.length));
         write!(f, "\n{margin} |\n{number} | {}\n{margin} | {before}{mark}", self.source_line)
     }
 }
 
-/// A [`Problem`] and the document's name.
+/// A [`Problem`] and the file's name.
 #[derive(Clone, Copy, Debug)]
 pub struct ProblemInFile<'p> {
     problem: &'p Problem,
@@ -65,7 +66,7 @@ impl fmt::Display for ProblemInFile<'_> {
     }
 }
 
-/// The document, and where its lines begin.
+/// The text of a configuration file, and where its lines begin.
 #[derive(Debug)]
 pub(super) struct Source<'t> {
     text: &'t str,
@@ -79,7 +80,7 @@ impl<'t> Source<'t> {
         Self { text, line_starts: std::iter::once(0).chain(after_breaks).collect() }
     }
 
-    /// A problem with these bytes of the text.
+    /// A problem at these bytes of the text.
     pub(super) fn problem(&self, bytes: Range<usize>, message: impl Into<String>) -> Problem {
         let line = self.line_of(bytes.start);
         let line_start = self.line_starts.get(line - 1).copied().unwrap_or(0);
@@ -88,7 +89,7 @@ impl<'t> Source<'t> {
         let before = characters(self.text, line_start..bytes.start);
         let length = characters(self.text, bytes);
         let width = source_line.chars().count();
-        // At a line's end there is still one place to point at.
+        // At the end of a line the mark still has a length of 1.
         let length = length.min(width.saturating_sub(before)).clamp(1, SHOWN_MAX);
         let first_shown = if before + length <= SHOWN_MAX { 0 } else { before.saturating_sub(SHOWN_BEFORE) };
         let shown = source_line.chars().skip(first_shown).take(SHOWN_MAX).map(visible);
@@ -103,19 +104,19 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// The number of the line that this byte is on, from 1.
+    /// The number of the line with this byte, from 1.
     pub(super) fn line_of(&self, byte: usize) -> usize {
         self.line_starts.partition_point(|&start| start <= byte).max(1)
     }
 }
 
-/// Of a longer line only so many characters are shown.
+/// Maximum number of characters shown of a line.
 const SHOWN_MAX: usize = 160;
 
-/// Of these, so many stand before the place.
+/// Number of characters shown before the position in a longer line.
 const SHOWN_BEFORE: usize = 40;
 
-/// How many characters begin in these bytes. Wherever the range lies, it is no error.
+/// Number of characters that begin in these bytes. Any range is allowed.
 fn characters(text: &str, bytes: Range<usize>) -> usize {
     let end = bytes.end.min(text.len());
     let bytes = text.as_bytes().get(bytes.start..end).unwrap_or_default();
@@ -123,7 +124,7 @@ fn characters(text: &str, bytes: Range<usize>) -> usize {
     bytes.iter().filter(|&&byte| byte & 0b1100_0000 != CONTINUATION).count()
 }
 
-/// What a terminal would act upon is not for it.
+/// Replaces control characters, which a terminal would interpret.
 fn visible(character: char) -> char {
     if character.is_control() && character != '\t' { char::REPLACEMENT_CHARACTER } else { character }
 }

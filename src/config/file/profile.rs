@@ -1,7 +1,8 @@
-//! Profiles: defaults of a document that follow another server's behaviour.
+//! Profiles: sets of defaults that follow the behaviour of another server.
 //!
-//! A profile is a list of keys and values. Where the document has no such key, it is read as if it had. So the document's
-//! own keys win, and a profile can say nothing that a document could not.
+//! A profile is a list of keys and values. They are added to a configuration file where it does not
+//! have the key. So the file's own keys take precedence, and a profile cannot express more than a
+//! file could.
 
 use std::fmt::Write as _;
 
@@ -10,27 +11,27 @@ use serde_json::{Value as Json, json};
 
 use super::model::Profile;
 
-/// One key that a profile gives a value.
+/// A key and the value that a profile gives it.
 struct ProfileDefault {
     scope: Scope,
     key: &'static str,
     value: &'static str,
-    /// What follows from it.
+    /// The effect, for the reference.
     meaning: &'static str,
 }
 
-/// Where a key stands.
+/// The objects to which a key is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// Beside `servers`.
+    /// The top level, beside `servers`.
     Document,
-    /// In each server with this `handler`.
+    /// Each server with this `handler`.
     Handler(&'static str),
-    /// In each route of this `type`.
+    /// Each route of this `type`.
     Route(&'static str),
 }
 
-/// What [`Profile::Expserver`] consists of.
+/// The defaults of [`Profile::Expserver`].
 const EXPSERVER: [ProfileDefault; 6] = [
     ProfileDefault { scope: Scope::Document, key: "server_name", value: "eXpServer", meaning: "`Server: eXpServer`" },
     ProfileDefault {
@@ -44,31 +45,31 @@ const EXPSERVER: [ProfileDefault; 6] = [
         scope: Scope::Route("file_serve"),
         key: "charset",
         value: "off",
-        meaning: "`Content-Type` is the media type and nothing else",
+        meaning: "`Content-Type` is the media type without parameters",
     },
     ProfileDefault {
         scope: Scope::Route("file_serve"),
         key: "listing_style",
         value: "expserver",
-        meaning: "listings are exactly `text/html`, and their links to folders have no slash at the end",
+        meaning: "listings are `text/html` without a charset, and their links to folders have no slash at the end",
     },
     ProfileDefault {
         scope: Scope::Route("file_serve"),
         key: "unlisted",
         value: "not_found",
-        meaning: "404 for a folder without an index file that is not listed either",
+        meaning: "404 for a folder without an index file if `listing` is off",
     },
     ProfileDefault {
         scope: Scope::Handler("send_file"),
         key: "on_missing",
         value: "close",
-        meaning: "a file that is missing or outside its root does not keep the server from starting: each connection is \
-                  closed without a byte",
+        meaning: "the server starts even if the file is missing or outside its root, and closes each connection without \
+                  sending anything",
     },
 ];
 
 impl Profile {
-    /// The one that a document names, if it does.
+    /// The profile that a configuration file names, if any.
     pub(super) fn of(document: &Json) -> Option<Self> {
         Self::deserialize(&document["profile"]).ok()
     }
@@ -80,7 +81,7 @@ impl Profile {
         }
     }
 
-    /// Adds the profile's keys to a document that was found to be well, where it has none of its own.
+    /// Adds the profile's keys to a checked configuration file where it does not have them.
     pub(super) fn apply(self, document: &mut Json) {
         for default in self.defaults() {
             match default.scope {
@@ -100,7 +101,7 @@ impl Profile {
 impl ProfileDefault {
     fn add_to(&self, object: &mut Json) {
         if let Some(defaults) = object.as_object_mut()
-            // `null` counts as absent, as everywhere.
+            // `null` counts as absent.
             && defaults.get(self.key).is_none_or(Json::is_null)
         {
             defaults.insert(self.key.to_owned(), json!(self.value));
@@ -116,17 +117,17 @@ fn elements<'j>(object: &'j mut Json, key: &str) -> impl Iterator<Item = &'j mut
     object.get_mut(key).and_then(Json::as_array_mut).into_iter().flatten()
 }
 
-/// The members of each profile, in Markdown, for the reference.
+/// The defaults of each profile, in Markdown, for the reference.
 pub(super) fn describe(out: &mut String) {
     out.push_str(
         "\n## The profile `expserver`\n\n\
-         `\"profile\": \"expserver\"`, and `xps FILE` for a file that names no profile, mean these defaults in place of \
-         xps's own. A key that the file has itself wins.\n\n\
-         | where | key | value | so |\n|---|---|---|---|\n",
+         These defaults replace those of xps with `\"profile\": \"expserver\"`, and with `xps FILE` for a file that \
+         names no profile. A key in the file takes precedence.\n\n\
+         | where | key | value | effect |\n|---|---|---|---|\n",
     );
     for ProfileDefault { scope, key, value, meaning } in Profile::Expserver.defaults() {
         let scope = match scope {
-            Scope::Document => "beside `servers`".to_owned(),
+            Scope::Document => "top level".to_owned(),
             Scope::Handler(handler) => format!("servers with `\"handler\": \"{handler}\"`"),
             Scope::Route(kind) => format!("routes with `\"type\": \"{kind}\"`"),
         };
@@ -140,7 +141,8 @@ mod tests {
     use super::*;
     use crate::config::file::{File, ListingStyle, OnMissing, Unlisted, parse, parse_with};
 
-    /// A document with a server and a route of each kind that the profile is about, and these keys in them.
+    /// A configuration file with a server and a route of each kind that the profile changes, and
+    /// these keys in them.
     fn document(top: &str, route: &str, tcp: &str) -> String {
         format!(
             r#"{{ {top} "servers": [
@@ -154,7 +156,7 @@ mod tests {
         )
     }
 
-    /// What the profile decides, in the order of its members.
+    /// The values that the profile sets, in the order of `EXPSERVER`.
     fn decided(file: &File) -> (String, Option<String>, String, ListingStyle, Unlisted, OnMissing) {
         let files = &file.servers[0].routes[0].files;
         (

@@ -1,8 +1,8 @@
-//! Documents, whole: what is read, and what is said of what cannot be.
+//! Tests of whole configuration files: what they are read as, and which problems are reported.
 
 use super::*;
 
-/// The shape of the original's own files.
+/// The structure of eXpServer's own files.
 const ORIGINAL: &str = r#"{
 	"server_name": "eXpServer",
 	"workers": 4,
@@ -61,18 +61,18 @@ fn the_originals_files_are_read_unchanged() {
     assert_eq!((group.upstreams[1].weight, group.upstreams[1].backup), (1, false));
 }
 
-/// The first lines of what is said, without the document's own.
+/// The first line of each problem, without the line of the file.
 fn said(text: &str) -> Vec<String> {
     let problems = parse(text).map(|_| ()).unwrap_err();
     problems.iter().map(|problem| problem.to_string().lines().next().unwrap_or_default().to_owned()).collect()
 }
 
-/// A server around these routes, which begin on line 2.
+/// A file with a server that has these routes, which begin on line 2.
 fn with_routes(routes: &str) -> String {
     format!("{{ \"servers\": [{{ \"listeners\": [{{ \"port\": 80 }}], \"routes\": [\n{routes}\n] }}] }}")
 }
 
-/// Each of the cases is one wrong document and the only thing that is said of it.
+/// Each case is an invalid file and its only problem.
 fn assert_said(cases: &[(&str, &str)], around: impl Fn(&str) -> String) {
     for (text, expected) in cases {
         assert_eq!(said(&around(text)), [*expected], "{text}");
@@ -101,19 +101,19 @@ fn everything_is_told_at_once_and_in_order() {
     assert_eq!(
         shown,
         [
-            r#"xps_config.json:2:14: `workers` wants a whole number, but this is text (write 4, without quotes)
+            r#"xps_config.json:2:14: `workers` must be a whole number, not text (write 4, without quotes)
   |
 2 |   "workers": "4",
   |              ^^^"#,
-            r#"xps_config.json:5:52: `port` wants from 0 to 65535
+            r#"xps_config.json:5:52: `port` must be from 0 to 65535
   |
 5 |       "listeners": [{ "host": "localhost", "port": 80800 }],
   |                                                    ^^^^^"#,
-            r#"xps_config.json:8:23: `req_path`, `api`: a path begins with `/`
+            r#"xps_config.json:8:23: `req_path`, `api`: a path must begin with `/`
   |
 8 |           "req_path": "api",
   |                       ^^^^^"#,
-            r#"xps_config.json:9:19: `type` cannot be `reverse-proxy`; there are file_serve, reverse_proxy, redirect, metrics (did you mean `reverse_proxy`?)
+            r#"xps_config.json:9:19: `type` must be one of file_serve, reverse_proxy, redirect, metrics, not `reverse-proxy` (did you mean `reverse_proxy`?)
   |
 9 |           "type": "reverse-proxy",
   |                   ^^^^^^^^^^^^^^^"#,
@@ -135,10 +135,10 @@ fn comments_trailing_commas_and_a_byte_order_mark_are_no_offence() {
 fn of_faults_in_the_syntax_the_first_is_told() {
     assert_said(
         &[
-            ("", "1:1: the document is empty (it wants an object with `servers`)"),
+            ("", "1:1: the file is empty (write an object with `servers`)"),
             ("{\n \"servers\": [\n", "2:13: unterminated array (its `]` is missing)"),
-            ("{ 'a': 1 }", "1:3: single-quoted strings are not allowed (text stands in double quotes)"),
-            ("{ a: 1 }", "1:3: expected string for object property (keys stand in double quotes)"),
+            ("{ 'a': 1 }", "1:3: single-quoted strings are not allowed (write text in double quotes)"),
+            ("{ a: 1 }", "1:3: expected string for object property (write keys in double quotes)"),
             ("{ \"a\": 1 \"b\": 2 }", "1:9: expected comma"),
             ("{} {}", "1:4: text cannot contain more than one JSON value"),
         ],
@@ -150,30 +150,30 @@ fn of_faults_in_the_syntax_the_first_is_told() {
 fn wrong_shapes_are_told() {
     assert_said(
         &[
-            ("[]", "1:1: the document wants an object, `{ … }`, but this is a list"),
-            ("{}", "1:1: `servers` is missing here"),
-            (r#"{ "servers": [] }"#, "1:14: `servers` is empty, but wants at least one"),
-            (r#"{ "servers": [1] }"#, "1:15: an element of `servers` wants an object, `{ … }`, but this is a number"),
+            ("[]", "1:1: the file must be an object, `{ … }`, not a list"),
+            ("{}", "1:1: missing key `servers`"),
+            (r#"{ "servers": [] }"#, "1:14: `servers` is empty, but needs at least one element"),
+            (r#"{ "servers": [1] }"#, "1:15: an element of `servers` must be an object, `{ … }`, not a number"),
             (
                 r#"{ "servers": [{ "listeners": [{ "port": 1 }], "dir_path": "." }] }"#,
-                "1:47: unknown key `dir_path` (there is one in each of `routes`)",
+                "1:47: unknown key `dir_path` (it belongs in each of `routes`)",
             ),
             (
                 r#"{ "servers": [{ "listeners": [{ "port": 1 }], "workers": 1 }] }"#,
-                "1:47: unknown key `workers` (it stands beside `servers`)",
+                "1:47: unknown key `workers` (it belongs at the top level, beside `servers`)",
             ),
             (
                 r#"{ "servers": [{ "listen": 80, "listeners": [{ "port": 1 }] }] }"#,
-                "1:17: unknown key `listen` (it is called `listeners` here)",
+                "1:17: unknown key `listen` (use `listeners`)",
             ),
             (r#"{ "servers": [{ "listeners": [{ "port": 1 }], "xyzzy": 1 }] }"#, "1:47: unknown key `xyzzy`"),
             (
                 "{ \"servers\": [{ \"listeners\": [{ \"port\": 1,\n\"port\": 2 }] }] }",
-                "2:1: `port` stands here a second time; the first is on line 1",
+                "2:1: duplicate key `port`; the first is on line 1",
             ),
             (
                 r#"{ "servers": [{ "listeners": [{ "host": "a", "port": 1 }] }] }"#,
-                "1:41: `host`, `a`: not an address to listen on: write one such as 0.0.0.0, 127.0.0.1 or ::, or localhost",
+                "1:41: `host`, `a`: not a listen address: write, for example, 0.0.0.0, 127.0.0.1, :: or localhost",
             ),
         ],
         str::to_owned,
@@ -185,52 +185,55 @@ fn wrong_values_are_told() {
     let around = |line: &str| format!("{{ \"servers\": [{{ \"listeners\": [{{ \"port\": 1 }}] }}],\n{line} }}");
     assert_said(
         &[
-            (r#""workers": 1.5"#, "2:12: `workers` wants a whole number"),
-            (r#""workers": 4e0"#, "2:12: `workers` wants digits only, and not so many of them"),
-            (r#""burst": -0, "requests_per_second": 1"#, "2:10: `burst` wants digits only, and not so many of them"),
-            (r#""workers": 0"#, "2:12: `workers` wants from 1 to 1024"),
-            (r#""max_connections": 4294967296"#, "2:20: `max_connections` wants from 0 to 4294967295"),
-            (r#""max_connections": 99999999999999999999"#, "2:20: `max_connections` wants from 0 to 4294967295"),
-            (r#""pin_workers": 1"#, "2:16: `pin_workers` wants true or false, but this is a number"),
+            (r#""workers": 1.5"#, "2:12: `workers` must be a whole number"),
+            (r#""workers": 4e0"#, "2:12: `workers` must be written in digits only, and be below 2^64"),
+            (
+                r#""burst": -0, "requests_per_second": 1"#,
+                "2:10: `burst` must be written in digits only, and be below 2^64",
+            ),
+            (r#""workers": 0"#, "2:12: `workers` must be from 1 to 1024"),
+            (r#""max_connections": 4294967296"#, "2:20: `max_connections` must be from 0 to 4294967295"),
+            (r#""max_connections": 99999999999999999999"#, "2:20: `max_connections` must be from 0 to 4294967295"),
+            (r#""pin_workers": 1"#, "2:16: `pin_workers` must be true or false, not a number"),
             (
                 r#""limits": { "idle_timeout": "5 minutes" }"#,
                 "2:29: `idle_timeout`, `5 minutes`: not a time: write a number with ms, s, m, h or d, for example 30s",
             ),
             (
                 r#""limits": { "idle_timeout": true }"#,
-                "2:29: `idle_timeout` wants text such as \"30s\" or a number, but this is true or false",
+                "2:29: `idle_timeout` must be text such as \"30s\" or a number, not a boolean",
             ),
-            (r#""limits": { "idle_timeout": "400d" }"#, "2:29: `idle_timeout` wants from 0s to 365d"),
-            (r#""limits": { "idle_timeout": 1e999 }"#, "2:29: `idle_timeout` is not a number, or far too large"),
+            (r#""limits": { "idle_timeout": "400d" }"#, "2:29: `idle_timeout` must be from 0s to 365d"),
+            (r#""limits": { "idle_timeout": 1e999 }"#, "2:29: `idle_timeout` is not a number, or is too large"),
             (
                 r#""limits": { "pipe_bytes_max": "64q" }"#,
                 "2:31: `pipe_bytes_max`, `64q`: not a size: write a number with k, m or g, for example 64k",
             ),
-            (r#""limits": { "pipe_bytes_max": "0k" }"#, "2:31: `pipe_bytes_max` wants at least 1"),
-            (r#""limits": { "pipe_bytes_max": -1 }"#, "2:31: `pipe_bytes_max` wants at least 1"),
+            (r#""limits": { "pipe_bytes_max": "0k" }"#, "2:31: `pipe_bytes_max` must be at least 1"),
+            (r#""limits": { "pipe_bytes_max": -1 }"#, "2:31: `pipe_bytes_max` must be at least 1"),
             (
                 r#""limits": { "pipe_bytes_max": 99999999999999999999 }"#,
-                "2:31: `pipe_bytes_max` wants digits only, and not so many of them",
+                "2:31: `pipe_bytes_max` must be written in digits only, and be below 2^64",
             ),
-            (r#""limits": { "http": { "head_bytes_max": "65k" } }"#, "2:41: `head_bytes_max` wants from 1 to 65536"),
-            (r#""limits": { "http": { "fields_max": 101 } }"#, "2:37: `fields_max` wants from 1 to 100"),
+            (r#""limits": { "http": { "head_bytes_max": "65k" } }"#, "2:41: `head_bytes_max` must be from 1 to 65536"),
+            (r#""limits": { "http": { "fields_max": 101 } }"#, "2:37: `fields_max` must be from 1 to 100"),
             (
                 r#""limits": { "http": { "request_line_bytes_max": 65537 } }"#,
-                "2:49: `request_line_bytes_max` wants from 1 to 65536",
+                "2:49: `request_line_bytes_max` must be from 1 to 65536",
             ),
-            (r#""limits": { "pool": { "small_bytes": "5k" } }"#, "2:38: `small_bytes` wants a multiple of 4096"),
+            (r#""limits": { "pool": { "small_bytes": "5k" } }"#, "2:38: `small_bytes` must be a multiple of 4096"),
             (
                 r#""trusted_proxies": ["10.0.0.1/8"]"#,
-                "2:21: an element of `trusted_proxies`, `10.0.0.1/8`: this is an address within a network, which is 10.0.0.0/8",
+                "2:21: an element of `trusted_proxies`, `10.0.0.1/8`: host bits are set: the network is 10.0.0.0/8",
             ),
             (
                 r#""uring_off": ["sendfile"]"#,
                 "2:15: an element of `uring_off`, `sendfile`: no such feature; the features are defer-taskrun, no-sqarray, registered-ring, accept-poll-first, accept-multishot, recv-multishot, buffer-ring, large-buffers, ring-open, ring-close, ring-connect",
             ),
-            (r#""burst": 5"#, "2:1: `burst` means nothing without `requests_per_second`"),
+            (r#""burst": 5"#, "2:1: `burst` has no effect without `requests_per_second`"),
             (
                 r#""server_name": "a\r\nb""#,
-                "2:16: `server_name`, `a\u{fffd}\u{fffd}b`: not the value of a field: it has a control character",
+                "2:16: `server_name`, `a\u{fffd}\u{fffd}b`: not a field value: it contains a control character",
             ),
         ],
         around,
@@ -241,12 +244,12 @@ fn wrong_values_are_told() {
 fn routes_without_what_they_need_are_told() {
     assert_said(
         &[
-            (r#"{ "type": "metrics" }"#, "2:1: `req_path` is missing here"),
-            (r#"{ "req_path": "/", "type": "file_serve" }"#, "2:28: a `file_serve` route wants a `dir_path`"),
-            (r#"{ "req_path": "/", "type": "reverse_proxy" }"#, "2:28: this wants `upstreams`"),
+            (r#"{ "type": "metrics" }"#, "2:1: missing key `req_path`"),
+            (r#"{ "req_path": "/", "type": "file_serve" }"#, "2:28: a `file_serve` route needs a `dir_path`"),
+            (r#"{ "req_path": "/", "type": "reverse_proxy" }"#, "2:28: this needs `upstreams`"),
             (
                 r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": [] }"#,
-                "2:58: `upstreams` is empty, but wants at least one",
+                "2:58: `upstreams` is empty, but needs at least one element",
             ),
             (
                 r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a"] }"#,
@@ -256,26 +259,26 @@ fn routes_without_what_they_need_are_told() {
                 r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": [{ "addres": "a:1" }] }"#,
                 "2:61: unknown key `addres` (did you mean `address`?)",
             ),
-            (r#"{ "req_path": "/", "type": "redirect" }"#, "2:28: a `redirect` route wants a `redirect_url`"),
+            (r#"{ "req_path": "/", "type": "redirect" }"#, "2:28: a `redirect` route needs a `redirect_url`"),
             (
                 r#"{ "req_path": "/", "type": "redirect", "redirect_url": "x.org" }"#,
-                "2:56: `redirect_url`, `x.org`: not where one can be sent to: write https://HOST/PATH or /PATH",
+                "2:56: `redirect_url`, `x.org`: not a redirect target: write https://HOST/PATH or /PATH",
             ),
             (
                 r#"{ "req_path": "/", "type": "redirect", "redirect_url": "/a", "http_status_code": 200 }"#,
-                "2:82: this is not the status of a redirect (301 and 308 are for good, 302, 303 and 307 for now)",
+                "2:82: not a redirect status (permanent: 301, 308; temporary: 302, 303, 307)",
             ),
             (
                 "{ \"req_path\": \"/\", \"type\": \"metrics\" },\n{ \"req_path\": \"/\", \"type\": \"metrics\" }",
-                "3:15: there is a route for `/` already, on line 2",
+                "3:15: duplicate route for `/`; the first is on line 2",
             ),
             (
                 "{ \"req_path\": \"/a b\", \"type\": \"metrics\" }",
-                "2:15: `req_path`, `/a b`: in a path a space is written %20",
+                "2:15: `req_path`, `/a b`: write a space in a path as %20",
             ),
             (
                 "{ \"req_path\": \"/a/b\", \"type\": \"metrics\" },\n{ \"req_path\": \"/%61//b/\", \"type\": \"metrics\" }",
-                "3:15: there is a route for `/%61//b/` already, on line 2",
+                "3:15: duplicate route for `/%61//b/`; the first is on line 2",
             ),
         ],
         with_routes,
@@ -288,39 +291,39 @@ fn options_that_mean_nothing_are_told() {
         &[
             (
                 r#"{ "req_path": "/", "type": "metrics", "listing": true }"#,
-                "2:39: `listing` means nothing to a `metrics` route; it is for `file_serve`",
+                "2:39: `listing` has no effect in a `metrics` route; it is an option of `file_serve`",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "upgrade": true }"#,
-                "2:59: `upgrade` means nothing to a `file_serve` route; it is for `reverse_proxy`",
+                "2:59: `upgrade` has no effect in a `file_serve` route; it is an option of `reverse_proxy`",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "compression": true, "gzip_enable": true }"#,
-                "2:80: `gzip_enable` says what `compression` says; one is enough",
+                "2:80: `gzip_enable` and `compression` cannot be used together",
             ),
             (
                 r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a:1"], "headers": {} }"#,
-                "2:67: `headers` means nothing to a `reverse_proxy` route; it is for `file_serve` (`response_headers` is meant for that)",
+                "2:67: `headers` has no effect in a `reverse_proxy` route; it is an option of `file_serve` (use `response_headers`)",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "date": "x" } } }"#,
-                "2:81: `date` is xps's own to say",
+                "2:81: `date` is set by xps and cannot be changed",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "Content-Length": "5" } } }"#,
-                "2:81: `Content-Length` is xps's own to say",
+                "2:81: `Content-Length` is set by xps and cannot be changed",
             ),
             (
                 r#"{ "req_path": "/", "type": "reverse_proxy", "upstreams": ["a:1"], "request_headers": { "set": { "host": "a" } } }"#,
-                "2:97: `host` is xps's own to say (a proxy has an option `host`)",
+                "2:97: `host` is set by xps and cannot be changed (use the option `host` of the route)",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "headers": { "set": { "A B": "5" } } }"#,
-                "2:81: `A B`: not a token: letters, digits and -._~!#$%&'*+^`| make one up",
+                "2:81: `A B`: not a token: only letters, digits and -._~!#$%&'*+^`| are allowed",
             ),
             (
                 r#"{ "req_path": "/", "type": "file_serve", "dir_path": ".", "error_pages": { "200": "x" } }"#,
-                "2:76: `200`: not the status of an error: 400 to 599",
+                "2:76: `200`: not an error status: write 400 to 599",
             ),
         ],
         with_routes,
@@ -335,34 +338,37 @@ fn what_choosing_an_upstream_needs_is_told() {
         &[
             (
                 r#""upstreams": ["a:1"], "load_balancing": "header_hash""#,
-                "3:41: `header_hash` wants a `hash_header`, the field that decides",
+                "3:41: `header_hash` needs `hash_header`, the field to hash",
             ),
             (
                 r#""upstreams": ["a:1"], "hash_header": "X""#,
-                "3:23: `hash_header` means nothing without `\"load_balancing\": \"header_hash\"`",
+                "3:23: `hash_header` has no effect without `\"load_balancing\": \"header_hash\"`",
             ),
             (
                 r#""upstreams": ["a:1", "a:1"]"#,
-                "3:22: this upstream is on line 3 already (`weight` gives one a larger share)",
+                "3:22: duplicate upstream; the first is on line 3 (use `weight` for a larger share)",
             ),
-            (r#""upstreams": [{ "address": "a:1", "backup": true }]"#, "3:1: all upstreams are backups, of nothing"),
+            (
+                r#""upstreams": [{ "address": "a:1", "backup": true }]"#,
+                "3:1: all upstreams are backups; at least one must not be",
+            ),
             (
                 r#""upstreams": [{ "address": "a:1", "weight": 2 }]"#,
-                "3:35: `weight` means nothing to `round_robin` (`\"load_balancing\": \"weighted_round_robin\"` heeds it)",
+                "3:35: `weight` has no effect with `round_robin` (use `\"load_balancing\": \"weighted_round_robin\"`)",
             ),
             (
                 r#""upstreams": ["a:1"], "load_balancing": "leastconn2""#,
-                "3:41: `load_balancing` cannot be `leastconn2`; there are round_robin, weighted_round_robin, least_conn, random_two, ip_hash, header_hash, path_hash, sticky_cookie (did you mean `least_conn`?)",
+                "3:41: `load_balancing` must be one of round_robin, weighted_round_robin, least_conn, random_two, ip_hash, header_hash, path_hash, sticky_cookie, not `leastconn2` (did you mean `least_conn`?)",
             ),
             (
                 r#""upstreams": ["a:1"], "health_check": { "active": { "path": "/up" } }"#,
-                "3:53: `path` means nothing without `\"type\": \"http\"`",
+                "3:53: `path` has no effect without `\"type\": \"http\"`",
             ),
             (
                 r#""upstreams": ["a:1"], "health_check": { "active": { "interval": 0 } }"#,
-                "3:65: `interval` wants from 1ms to 365d",
+                "3:65: `interval` must be from 1ms to 365d",
             ),
-            (r#""upstreams": ["a:1"], "strip_prefix": "/b""#, "3:39: no path beneath `/a` begins so"),
+            (r#""upstreams": ["a:1"], "strip_prefix": "/b""#, "3:39: no path beneath `/a` begins with `/b`"),
         ],
         around,
     );
@@ -373,36 +379,39 @@ fn listeners_that_cannot_be_are_told() {
     let around = |servers: &str| format!("{{ \"servers\": [\n{servers}\n] }}");
     assert_said(
         &[
-            (r#"{ "listeners": [{}] }"#, "2:17: a listener wants a `port`, or a path, `unix`"),
-            (r#"{ "listeners": [{ "unix": "/s", "port": 1 }] }"#, "2:33: a listener has either `port` or `unix`"),
-            (r#"{ "listeners": [{ "port": 1, "mode": "0600" }] }"#, "2:30: `mode` means nothing without `unix`"),
+            (r#"{ "listeners": [{}] }"#, "2:17: a listener needs `port` or `unix`"),
+            (
+                r#"{ "listeners": [{ "unix": "/s", "port": 1 }] }"#,
+                "2:33: a listener has either `port` or `unix`, not both",
+            ),
+            (r#"{ "listeners": [{ "port": 1, "mode": "0600" }] }"#, "2:30: `mode` has no effect without `unix`"),
             (
                 r#"{ "listeners": [{ "unix": "/s", "mode": "0888" }] }"#,
                 "2:41: `mode`, `0888`: not permissions: write them in octal, for example 0660",
             ),
             (
                 r#"{ "listeners": [{ "port": 1 }, { "host": "*", "port": 1 }] }"#,
-                "2:32: this server listens there already, by line 2",
+                "2:32: duplicate listener; this server already has it on line 2",
             ),
             (
                 "{ \"listeners\": [{ \"port\": 1 }] },\n{ \"listeners\": [{ \"port\": 1 }] }",
-                "3:17: no request comes here: the server that listens by line 2 takes every host, too",
+                "3:17: no request reaches this server: the server with this listener on line 2 has no `hostnames` either",
             ),
             (
                 "{ \"listeners\": [{ \"port\": 1 }], \"hostnames\": [\"a.b\"] },\n{ \"listeners\": [{ \"port\": 1 }], \"hostnames\": [\"A.b.\"] }",
-                "3:17: `a.b` is taken by the server that listens there by line 2",
+                "3:17: host name `a.b` belongs to the server with this listener on line 2",
             ),
             (
                 "{ \"listeners\": [{ \"port\": 1 }] },\n{ \"listeners\": [{ \"port\": 1 }], \"protocol\": \"tcp\", \"handler\": \"echo\" }",
-                "3:17: another server listens there already, by line 2; only HTTP servers can share",
+                "3:17: another server has this listener on line 2; only HTTP servers can share one",
             ),
             (
                 r#"{ "listeners": [{ "port": 1, "accept_proxy_protocol": true }] }"#,
-                "2:30: no proxy is trusted, so there is nobody to believe (add `\"trusted_proxies\": [\"10.0.0.0/8\"]`, or whatever they are, beside `servers`)",
+                "2:30: `accept_proxy_protocol` needs `trusted_proxies` (add the networks of the proxies beside `servers`, for example `\"trusted_proxies\": [\"10.0.0.0/8\"]`)",
             ),
             (
                 r#"{ "listeners": [{ "port": 1 }], "hostnames": ["a", "A"] }"#,
-                "2:52: `a` stands here a second time; the first is on line 2",
+                "2:52: duplicate host name `a`; the first is on line 2",
             ),
         ],
         around,
@@ -415,27 +424,18 @@ fn servers_that_speak_tcp_want_a_handler_and_its_options() {
         |options: &str| format!("{{ \"servers\": [\n{{ \"listeners\": [{{ \"port\": 1 }}], {options} }}\n] }}");
     assert_said(
         &[
-            (
-                r#""protocol": "tcp""#,
-                "2:1: a server that speaks TCP wants a `handler` (echo, reverse, tcp_proxy or send_file)",
-            ),
-            (
-                r#""handler": "echo""#,
-                "2:33: `handler` means nothing to a server that speaks HTTP (add `\"protocol\": \"tcp\"`)",
-            ),
-            (
-                r#""protocol": "tcp", "handler": "echo", "routes": []"#,
-                "2:71: `routes` means nothing to a server that speaks TCP",
-            ),
-            (r#""protocol": "tcp", "handler": "tcp_proxy""#, "2:63: this wants `upstreams`"),
-            (r#""protocol": "tcp", "handler": "send_file""#, "2:63: `send_file` wants a `file`"),
+            (r#""protocol": "tcp""#, "2:1: a TCP server needs a `handler` (echo, reverse, tcp_proxy or send_file)"),
+            (r#""handler": "echo""#, "2:33: `handler` has no effect in an HTTP server (add `\"protocol\": \"tcp\"`)"),
+            (r#""protocol": "tcp", "handler": "echo", "routes": []"#, "2:71: `routes` has no effect in a TCP server"),
+            (r#""protocol": "tcp", "handler": "tcp_proxy""#, "2:63: this needs `upstreams`"),
+            (r#""protocol": "tcp", "handler": "send_file""#, "2:63: `send_file` needs a `file`"),
             (
                 r#""protocol": "tcp", "handler": "echo", "file": "x""#,
-                "2:71: `file` means nothing to this handler; it is for `send_file`",
+                "2:71: `file` has no effect with this handler; it is an option of `send_file`",
             ),
             (
                 r#""protocol": "tcp", "handler": "tcp_proxy", "upstreams": ["a:1"], "load_balancing": "path_hash""#,
-                "2:116: `path_hash` needs requests of HTTP, which a `tcp_proxy` does not see",
+                "2:116: `path_hash` needs HTTP requests, which a `tcp_proxy` does not parse",
             ),
         ],
         around,
@@ -512,7 +512,7 @@ mod random {
             let _ = parse(&String::from_utf8_lossy(&bytes));
         }
 
-        /// Nearer to what is written: a good document with a part in another's place.
+        /// A valid file with a part moved or replaced.
         #[test]
         fn no_mistake_makes_it_panic(from in 0..ORIGINAL.len(), length in 0..40_usize, to in 0..ORIGINAL.len(), other in "[\\[\\]{}:,\"0-9a-zé\n/*-]{0,8}") {
             let end = (from + length).min(ORIGINAL.len());

@@ -1,4 +1,4 @@
-//! The document as a tree with positions.
+//! The configuration file as a JSON tree with positions.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use serde_json::Value as Json;
 
 use super::problem::{Problem, Source};
 
-/// The tree, or the first fault of syntax.
+/// The tree, or the first syntax error.
 pub(super) fn parse<'t>(text: &'t str, source: &Source<'_>) -> Result<Value<'t>, Problem> {
     match parse_to_ast(text, &CollectOptions::default(), &SYNTAX) {
         Ok(result) => result.value.ok_or_else(|| {
-            source.problem(0..0, "the document is empty").with_hint("it wants an object with `servers`".to_owned())
+            source.problem(0..0, "the file is empty").with_hint("write an object with `servers`".to_owned())
         }),
         Err(error) => {
             let Range { start, end } = error.range().start..error.range().end;
@@ -24,7 +24,7 @@ pub(super) fn parse<'t>(text: &'t str, source: &Source<'_>) -> Result<Value<'t>,
     }
 }
 
-/// JSON, with comments and trailing commas, and no other liberties.
+/// JSON with comments and trailing commas, and no other extension.
 const SYNTAX: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_trailing_commas: true,
@@ -38,7 +38,7 @@ const SYNTAX: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// The parser's own words, as the middle of a sentence.
+/// The parser's message, beginning in lower case.
 fn words(kind: &ParseErrorKind) -> String {
     let words = kind.to_string();
     let mut characters = words.chars();
@@ -48,58 +48,61 @@ fn words(kind: &ParseErrorKind) -> String {
 fn hint(kind: &ParseErrorKind) -> Option<&'static str> {
     match kind {
         ParseErrorKind::ExpectedStringObjectProperty | ParseErrorKind::UnexpectedTokenInObject => {
-            Some("keys stand in double quotes")
+            Some("write keys in double quotes")
         }
-        ParseErrorKind::SingleQuotedStringsNotAllowed => Some("text stands in double quotes"),
-        ParseErrorKind::UnexpectedWord => Some("text stands in double quotes; without, there are true, false and null"),
+        ParseErrorKind::SingleQuotedStringsNotAllowed => Some("write text in double quotes"),
+        ParseErrorKind::UnexpectedWord => {
+            Some("write text in double quotes; only true, false and null are written without")
+        }
         ParseErrorKind::UnterminatedObject => Some("its `}` is missing"),
         ParseErrorKind::UnterminatedArray => Some("its `]` is missing"),
         ParseErrorKind::UnterminatedCommentBlock => Some("its `*/` is missing"),
-        // The words of all others, and of those to come, suffice.
+        // The messages of all others, and of future ones, need no hint.
         _ => None,
     }
 }
 
-/// Where it stands, in bytes.
+/// The position, in bytes.
 pub(super) fn range(value: &impl Ranged) -> Range<usize> {
     let range = value.range();
     range.start..range.end
 }
 
-/// What a value is, for messages.
+/// The type of a value, for messages.
 pub(super) const fn kind(value: &Value<'_>) -> &'static str {
     match value {
         Value::StringLit(_) => "text",
         Value::NumberLit(_) => "a number",
-        Value::BooleanLit(_) => "true or false",
+        Value::BooleanLit(_) => "a boolean",
         Value::Object(_) => "an object",
         Value::Array(_) => "a list",
         Value::NullKeyword(_) => "null",
     }
 }
 
-/// The value of a key; of a key that stands twice, the last one.
+/// The property with this key. Of a duplicate key, the last one.
 pub(super) fn get<'v, 't>(object: &'v Object<'t>, key: &str) -> Option<&'v ObjectProp<'t>> {
     let property = object.properties.iter().rev().find(|property| property.name.as_str() == key)?;
-    // As if it were not there: so are values read that may be absent.
+    // `null` counts as absent, as it does for optional values when they are deserialized.
     property.value.as_null_keyword().is_none().then_some(property)
 }
 
-/// Its text, if the key has one.
+/// The value of a key, if it is text.
 pub(super) fn text<'v>(object: &'v Object<'_>, key: &str) -> Option<&'v str> {
     get(object, key)?.value.as_string_lit().map(|literal| literal.value.as_ref())
 }
 
-/// The elements of its list; none, if the key has no list.
+/// The elements of a key's list. Empty if the value is not a list.
 pub(super) fn list<'v, 't>(object: &'v Object<'t>, key: &str) -> &'v [Value<'t>] {
     get(object, key).and_then(|property| property.value.as_array()).map_or(&[], |array| &array.elements)
 }
 
-/// Without positions, for serde. Of a key that stands twice, the last one counts.
+/// Converts the tree to a value for serde, without positions. Of a duplicate key, the last one is
+/// used.
 pub(super) fn to_json(value: &Value<'_>) -> Json {
     match value {
         Value::StringLit(literal) => Json::String(literal.value.as_ref().to_owned()),
-        // What is no number to serde is none to the checks either.
+        // The checks reject numbers that serde cannot parse.
         Value::NumberLit(literal) => serde_json::from_str(literal.value).map_or(Json::Null, Json::Number),
         Value::BooleanLit(literal) => Json::Bool(literal.value),
         Value::Object(object) => {

@@ -1,8 +1,8 @@
-//! Everything that is wrong with a document, found in one go.
+//! Finds all problems of a configuration file in one pass.
 //!
-//! * [`shape`] holds it against the schema: kinds of values, unknown and missing keys, ranges, formats.
-//! * [`meaning`] asks whether what is said goes together. It looks at the tree, not at the typed document, so that it
-//!   speaks even of a document whose shape is wrong elsewhere; of shape itself it says nothing.
+//! * [`shape`] checks it against the schema: types of values, unknown and missing keys, ranges, formats.
+//! * [`meaning`] checks that the options fit together. It reads the tree, not the typed file, so it also
+//!   works on a file whose shape is wrong elsewhere. It does not report problems of shape.
 
 mod meaning;
 mod nearest;

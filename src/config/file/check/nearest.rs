@@ -1,14 +1,14 @@
-//! What somebody who wrote an unknown name probably meant.
+//! Finds the known name that is most similar to an unknown one.
 
-/// The name most like `written`, if one is like it at all.
+/// The name most similar to `written`, if one is similar enough.
 pub(super) fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    /// Nobody's typing error is longer, and the distance takes time.
+    /// Longer names are not compared, since the distance takes quadratic time.
     const LENGTH_MAX: usize = 64;
     if written.len() > LENGTH_MAX {
         return None;
     }
     let written = plain(written);
-    // One error in three characters is much, but short names have at least one.
+    // One error per three characters is tolerated, but at least one.
     let tolerated = (written.len() / 3).max(1);
     names
         .into_iter()
@@ -18,12 +18,12 @@ pub(super) fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str
         .map(|(_, name)| name)
 }
 
-/// Without what tells `dirPath`, `dir-path` and `dir_path` apart.
+/// Normalises `dirPath`, `dir-path` and `dir_path` to the same text.
 fn plain(name: &str) -> Vec<char> {
     name.chars().filter(|character| !matches!(character, '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
-/// How many characters have to be put in, left out, exchanged, or swapped with their neighbour.
+/// The number of characters to insert, delete, replace, or swap with their neighbour.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

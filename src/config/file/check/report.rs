@@ -1,4 +1,4 @@
-//! Where the checks put what they find.
+//! Collects the problems that the checks find.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ impl<'r, 't> Report<'r, 't> {
         Self { source, problems: Vec::new() }
     }
 
-    /// All of them, in order of position.
+    /// All problems, in order of position.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         self.problems
@@ -41,18 +41,18 @@ impl<'r, 't> Report<'r, 't> {
         }
     }
 
-    /// The line on which it begins.
+    /// The line on which the location begins.
     pub(super) fn line(&self, location: &impl Location) -> usize {
         self.source.line_of(location.marked().start)
     }
 }
 
-/// Who has put so many right will ask again.
+/// Maximum number of problems reported.
 const PROBLEMS_MAX: usize = 1000;
 
-/// What a problem can point at.
+/// A part of the tree that a problem can point at.
 pub(super) trait Location {
-    /// The bytes to mark. Of what has an inside the whole is not marked.
+    /// The bytes to mark. Of objects and lists only the opening bracket is marked.
     fn marked(&self) -> Range<usize>;
 }
 
@@ -72,7 +72,7 @@ impl Location for Object<'_> {
     }
 }
 
-/// Its key.
+/// Marks the key.
 impl Location for ObjectProp<'_> {
     fn marked(&self) -> Range<usize> {
         tree::range(&self.name)
@@ -84,13 +84,13 @@ fn first(value: &impl Ranged) -> Range<usize> {
     start..start + 1
 }
 
-/// Whether the key is missing, and not only written wrongly, of which the unknown key already tells.
+/// Whether the key is missing. A misspelled key does not count: it is reported as unknown.
 pub(super) fn is_missing(object: &Object<'_>, key: &str) -> bool {
     tree::get(object, key).is_none()
         && !object.properties.iter().any(|property| nearest(property.name.as_str(), [key]).is_some())
 }
 
-/// Not more of what was written than a message can bear.
+/// A text from the file, shortened for a message.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN_MAX: usize = 60;
     let visible = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };

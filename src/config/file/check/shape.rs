@@ -1,8 +1,9 @@
-//! The document against its schema.
+//! Checks the configuration file against its schema.
 //!
-//! This knows the part of JSON Schema that our own schema uses, and no more: `$ref`, `type`, `oneOf`/`anyOf`, `const`,
-//! `properties`, `additionalProperties`, `propertyNames`, `required`, `items`, the bounds of numbers and lengths, and
-//! `format`, behind which our own types stand. What the words for all that are is [`super::words`]'s.
+//! Only the part of JSON Schema that this schema uses is supported: `$ref`, `type`,
+//! `oneOf`/`anyOf`, `const`, `properties`, `additionalProperties`, `propertyNames`, `required`,
+//! `items`, the bounds of numbers and lengths, and `format`, which names a type of the model.
+//! [`super::words`] provides the wording.
 
 use std::collections::HashMap;
 
@@ -15,9 +16,9 @@ use super::nearest::nearest;
 use super::report::{Report, is_missing, shortened};
 use super::words::{self, alternatives, resolve, types};
 
-/// Reports all that the schema objects to.
+/// Reports all violations of the schema.
 pub(super) fn check(tree: &Value<'_>, schema: &Json, report: &mut Report<'_, '_>) {
-    Walk { root: schema, report }.value(schema, tree, "the document");
+    Walk { root: schema, report }.value(schema, tree, "the file");
 }
 
 struct Walk<'w, 'r, 't> {
@@ -26,7 +27,7 @@ struct Walk<'w, 'r, 't> {
 }
 
 impl Walk<'_, '_, '_> {
-    /// `name` is what the value is called in messages.
+    /// Checks a value. `name` is used for it in messages.
     fn value(&mut self, schema: &Json, value: &Value<'_>, name: &str) {
         let schema = resolve(self.root, schema);
         if let Some(alternatives) = alternatives(schema) {
@@ -39,7 +40,7 @@ impl Walk<'_, '_, '_> {
             Value::Object(object) => self.object(schema, object),
             Value::Array(array) => {
                 if array.elements.is_empty() && schema["minItems"].as_u64().is_some_and(|least| least > 0) {
-                    self.report.add(value, format!("{name} is empty, but wants at least one"));
+                    self.report.add(value, format!("{name} is empty, but needs at least one element"));
                 }
                 for element in &array.elements {
                     self.value(&schema["items"], element, &format!("an element of {name}"));
@@ -51,7 +52,8 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// Of several schemas that one counts that a value of this kind can fit; then messages are to the point.
+    /// Of several schemas, checks the one that allows this type of value, so that the message is
+    /// specific.
     fn any_of(&mut self, schema: &Json, alternatives: &[Json], value: &Value<'_>, name: &str) {
         let choices: Vec<&str> = alternatives.iter().filter_map(|choice| choice["const"].as_str()).collect();
         if choices.is_empty() {
@@ -66,16 +68,16 @@ impl Walk<'_, '_, '_> {
             Some(found) if choices.contains(&found) => {}
             Some(found) => {
                 let meant = nearest(found, choices.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
-                let message = format!("{name} cannot be `{}`; there are {list}", shortened(found));
+                let message = format!("{name} must be one of {list}, not `{}`", shortened(found));
                 self.report.add_with_hint(value, message, meant);
             }
-            None => self.report.add(value, format!("{name} wants one of {list}, but this is {}", tree::kind(value))),
+            None => self.report.add(value, format!("{name} must be one of {list}, not {}", tree::kind(value))),
         }
     }
 
     fn wrong_kind(&mut self, schema: &Json, value: &Value<'_>, name: &str) {
         let wanted = words::wanted(self.root, schema);
-        let message = format!("{name} wants {wanted}, but this is {}", tree::kind(value));
+        let message = format!("{name} must be {wanted}, not {}", tree::kind(value));
         self.report.add_with_hint(value, message, unquoted(schema, value));
     }
 
@@ -85,7 +87,7 @@ impl Walk<'_, '_, '_> {
             let key = property.name.as_str();
             let name = format!("`{}`", shortened(key));
             if let Some(line) = first_lines.get(key) {
-                self.report.add(property, format!("{name} stands here a second time; the first is on line {line}"));
+                self.report.add(property, format!("duplicate key {name}; the first is on line {line}"));
             } else {
                 first_lines.insert(key, self.report.line(property));
             }
@@ -104,7 +106,7 @@ impl Walk<'_, '_, '_> {
         }
         let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
         for missing in required.filter(|key| is_missing(object, key)) {
-            self.report.add(object, format!("`{missing}` is missing here"));
+            self.report.add(object, format!("missing key `{missing}`"));
         }
     }
 
@@ -113,7 +115,7 @@ impl Walk<'_, '_, '_> {
         let translated =
             TRANSLATED.iter().find(|(theirs, ours)| *theirs == key && !schema["properties"][ours].is_null());
         if let Some((_, ours)) = translated {
-            return Some(format!("it is called `{ours}` here"));
+            return Some(format!("use `{ours}`"));
         }
         if let Some(meant) = nearest(key, known.map(String::as_str)) {
             return Some(format!("did you mean `{meant}`?"));
@@ -121,9 +123,9 @@ impl Walk<'_, '_, '_> {
         let definitions = self.root["$defs"].as_object().into_iter().flatten();
         let mut homes = definitions.filter(|(_, schema)| schema["properties"].get(key).is_some());
         if let Some((home, _)) = homes.next() {
-            return Some(format!("there is one in {}", words::home(home)));
+            return Some(format!("it belongs in {}", words::home(home)));
         }
-        self.root["properties"].get(key).map(|_| "it stands beside `servers`".to_owned())
+        self.root["properties"].get(key).map(|_| "it belongs at the top level, beside `servers`".to_owned())
     }
 
     fn text(&mut self, schema: &Json, value: &Value<'_>, literal: &StringLit<'_>, name: &str) {
@@ -139,19 +141,21 @@ impl Walk<'_, '_, '_> {
         if let Some(complaint) = complaint {
             self.report.add(value, format!("{name} {complaint}"));
         } else if found.contains('\0') {
-            self.report.add(value, format!("{name} has a NUL"));
+            self.report.add(value, format!("{name} contains a NUL character"));
         }
     }
 
     fn number(&mut self, schema: &Json, value: &Value<'_>, literal: &NumberLit<'_>, name: &str) {
         let wants_whole = !types(schema).any(|kind| kind == "number");
         let complaint = match serde_json::from_str::<Number>(literal.value) {
-            Err(_) => Some("is not a number, or far too large".to_owned()),
+            Err(_) => Some("is not a number, or is too large".to_owned()),
             Ok(number) => match number.as_f64() {
-                Some(quantity) if wants_whole && quantity.fract() != 0.0 => Some("wants a whole number".to_owned()),
+                Some(quantity) if wants_whole && quantity.fract() != 0.0 => Some("must be a whole number".to_owned()),
                 Some(quantity) => out_of_bounds(schema, quantity).or_else(|| {
-                    // `1e3`, `4.0` and `-0` are read as fractions, and what has too many digits as well.
-                    (wants_whole && number.is_f64()).then(|| "wants digits only, and not so many of them".to_owned())
+                    // `1e3`, `4.0`, `-0` and numbers with too many digits are parsed as
+                    // floating-point numbers.
+                    (wants_whole && number.is_f64())
+                        .then(|| "must be written in digits only, and be below 2^64".to_owned())
                 }),
                 None => Some("is too large".to_owned()),
             },
@@ -162,7 +166,7 @@ impl Walk<'_, '_, '_> {
     }
 }
 
-/// What people know from nginx, and what that is here.
+/// Directives of nginx, and the corresponding keys.
 const TRANSLATED: [(&str, &str); 13] = [
     ("listen", "listeners"),
     ("location", "req_path"),
@@ -179,7 +183,7 @@ const TRANSLATED: [(&str, &str); 13] = [
     ("deny", "ip_blacklist"),
 ];
 
-/// Whether a value of this kind can fit.
+/// Whether the schema allows this type of value.
 fn admits(schema: &Json, value: &Value<'_>) -> bool {
     if schema["type"].is_null() {
         return true;
@@ -194,7 +198,7 @@ fn admits(schema: &Json, value: &Value<'_>) -> bool {
     })
 }
 
-/// Quotes too many: a hint to leave them out.
+/// A hint to remove the quotes, if the value would be valid without them.
 fn unquoted(schema: &Json, value: &Value<'_>) -> Option<String> {
     let found = value.as_string_lit()?.value.as_ref();
     let is_one = types(schema).any(|kind| match kind {
@@ -206,7 +210,7 @@ fn unquoted(schema: &Json, value: &Value<'_>) -> Option<String> {
     is_one.then(|| format!("write {found}, without quotes"))
 }
 
-/// What is wrong with the quantity, if it is not within the schema's bounds.
+/// The message for a number that is not within the schema's bounds.
 fn out_of_bounds(schema: &Json, quantity: f64) -> Option<String> {
     let (least, most) = (schema["minimum"].as_f64(), schema["maximum"].as_f64().or_else(|| largest(schema)));
     let is_within = least.is_none_or(|least| quantity >= least) && most.is_none_or(|most| quantity <= most);
@@ -214,10 +218,10 @@ fn out_of_bounds(schema: &Json, quantity: f64) -> Option<String> {
         return Some(words::bounds(schema, least, most));
     }
     let step = schema["multipleOf"].as_f64().filter(|step| quantity % step != 0.0)?;
-    Some(format!("wants a multiple of {step}"))
+    Some(format!("must be a multiple of {step}"))
 }
 
-/// The largest number of the type behind the schema, where the schema leaves it to `format`.
+/// The maximum of the integer type, where the schema gives it only as `format`.
 fn largest(schema: &Json) -> Option<f64> {
     match schema["format"].as_str()? {
         "uint32" => Some(f64::from(u32::MAX)),

@@ -1,8 +1,9 @@
-//! A schema in words.
+//! Describes parts of a schema in words, for messages.
 
 use serde_json::Value as Json;
 
-/// The schema that a reference leads to. Ours lead to definitions, which are none themselves.
+/// Resolves a `$ref` to its definition. The definitions of this schema are not references
+/// themselves.
 pub(super) fn resolve<'s>(root: &'s Json, schema: &'s Json) -> &'s Json {
     let definition = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
     definition.and_then(|name| root["$defs"].get(name)).unwrap_or(schema)
@@ -12,13 +13,13 @@ pub(super) fn alternatives(schema: &Json) -> Option<&[Json]> {
     schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()).map(Vec::as_slice)
 }
 
-/// The kinds of values that a schema admits; none: all.
+/// The types of values that a schema allows. Empty: all.
 pub(super) fn types(schema: &Json) -> impl Iterator<Item = &str> {
     let several = schema["type"].as_array().into_iter().flatten();
     several.chain(std::iter::once(&schema["type"])).filter_map(Json::as_str)
 }
 
-/// What it wants. Of null nobody needs to hear.
+/// The types that a schema allows, in words, without null.
 pub(super) fn wanted(root: &Json, schema: &Json) -> String {
     let schema = resolve(root, schema);
     let words: Vec<String> = match alternatives(schema) {
@@ -46,18 +47,18 @@ fn kind_in_words(schema: &Json, kind: &str) -> Option<String> {
     })
 }
 
-/// That a quantity is wanted within these bounds.
+/// The bounds of a number, in words.
 pub(super) fn bounds(schema: &Json, least: Option<f64>, most: Option<f64>) -> String {
     let amount = |bound| amount(schema, bound);
     match (least, most) {
-        (Some(least), Some(most)) => format!("wants from {} to {}", amount(least), amount(most)),
-        (Some(least), None) => format!("wants at least {}", amount(least)),
-        (None, Some(most)) => format!("wants at most {}", amount(most)),
+        (Some(least), Some(most)) => format!("must be from {} to {}", amount(least), amount(most)),
+        (Some(least), None) => format!("must be at least {}", amount(least)),
+        (None, Some(most)) => format!("must be at most {}", amount(most)),
         (None, None) => "is out of bounds".to_owned(),
     }
 }
 
-/// A bound as it could be written.
+/// A bound as it is written in the file.
 fn amount(schema: &Json, bound: f64) -> String {
     const SECONDS_A_DAY: f64 = 86_400.0;
     match schema["format"].as_str() {
@@ -68,7 +69,7 @@ fn amount(schema: &Json, bound: f64) -> String {
     }
 }
 
-/// Where in a document a definition of the schema is found.
+/// Where in the file the object of a schema's definition is.
 pub(super) fn home(definition: &str) -> String {
     let path = match definition {
         "Server" => return "each of `servers`".to_owned(),

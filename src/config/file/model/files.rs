@@ -1,4 +1,4 @@
-//! How files are served.
+//! Options of file routes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,51 +11,55 @@ use crate::config::FileRouteConfig;
 use crate::config::units::Size;
 use crate::file::compress;
 
-/// How files are served.
+/// Options of file routes.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FileOptions {
-    /// The folder.
+    /// The folder to serve.
     #[schemars(length(min = 1))]
     pub dir_path: Option<PathBuf>,
-    /// Files that stand for their folder, the first that exists.
+    /// Index files. A request for a folder gets the first that exists.
     pub index: Vec<PathBeneath>,
-    /// Folders without such a file are listed.
+    /// List the contents of folders without an index file.
     pub listing: bool,
-    /// How listings are written.
+    /// Format of listings.
     pub listing_style: ListingStyle,
-    /// What a folder without such a file is answered with if it is not listed.
+    /// Status for folders without an index file if `listing` is off.
     pub unlisted: Unlisted,
-    /// Files and folders whose name begins with a dot are served, too. `.well-known` always is.
+    /// Serve files and folders whose name begins with a dot. `.well-known` is always served.
     pub dot_files: bool,
     /// Whether symbolic links are followed.
     pub symlinks: Symlinks,
-    /// This file, relative to `dir_path`, is sent in place of what does not exist (single-page applications).
+    /// File, relative to `dir_path`, to send when the requested file does not exist (for
+    /// single-page applications).
     pub fallback: Option<PathBeneath>,
-    /// Files that become smaller are sent compressed to clients that understand it: with gzip, brotli or Zstandard.
+    /// Compress files with gzip, brotli or Zstandard, if the client accepts one of them and the
+    /// result is smaller.
     pub compression: bool,
-    /// How hard, for the coding that is used; more costs more time. Without it: a fast one of each coding.
+    /// Compression level of the coding that is used. A higher level takes more time. Default: a
+    /// fast level of each coding.
     #[schemars(range(min = 1, max = 9))]
     pub compression_level: Option<u8>,
-    /// Smaller files are sent as they are.
+    /// Smaller files are not compressed.
     pub compression_min_size: Size,
-    /// eXpServer's name for `compression`; when both are absent, that one's default holds.
+    /// eXpServer's name for `compression`. If neither is set, the default of `compression` applies.
     pub gzip_enable: Option<bool>,
-    /// eXpServer's name for `compression_level`, which gzip alone obeys; -1: the default.
+    /// eXpServer's name for `compression_level`; applies to gzip only. -1: the default level.
     #[schemars(range(min = -1, max = 9))]
     pub gzip_level: Option<i8>,
-    /// Media types that are compressed besides those that are known to gain by it.
+    /// Media types to compress in addition to the built-in list.
     pub gzip_mime_types: Vec<MediaType>,
-    /// A file with `.br`, `.zst` or `.gz` at its name's end, and no older than the one without, is sent in its place to
-    /// clients that understand it.
+    /// Send `FILE.br`, `FILE.zst` or `FILE.gz` instead of `FILE` to clients that accept the coding,
+    /// if it is not older than `FILE`.
     pub precompressed: bool,
-    /// The charset claimed for text. `auto`: `utf-8` where the file's first 64 KiB are UTF-8 and not plain ASCII, else none.
-    /// `off`: none, the document's own word holds.
+    /// The `charset` parameter of `Content-Type` for text. `auto`: `utf-8` if the first 64 KiB of
+    /// the file are UTF-8 and not plain ASCII, otherwise none. `off`: none; the document's own
+    /// declaration applies.
     pub charset: Charset,
-    /// The origin whose scripts may read the answers: `*`, one like `https://example.org`, or `off`. Without it: as the
-    /// file's `cors` says.
+    /// The value of `Access-Control-Allow-Origin`: `*`, an origin such as `https://example.org`, or
+    /// `off`. Scripts of that origin may read the responses. Default: the top-level `cors`.
     pub cors: Option<Origin>,
-    /// Changes to the fields of answers.
+    /// Changes to the fields of responses.
     pub headers: FieldRules,
 }
 
@@ -65,7 +69,8 @@ impl Default for FileOptions {
         Self {
             dir_path: None,
             index: file_route.index.into_iter().map(PathBeneath).collect(),
-            // As `xps serve` does, and eXpServer, whose files are to mean here what they mean there.
+            // As in `xps serve`, and in eXpServer: its configuration files must have the same
+            // meaning here.
             listing: true,
             listing_style: ListingStyle::Standard,
             unlisted: Unlisted::Forbidden,
@@ -87,25 +92,26 @@ impl Default for FileOptions {
 }
 
 impl FileOptions {
-    /// Whether files are compressed, by whichever of the two names it was said.
+    /// Whether files are compressed: `gzip_enable` if set, otherwise `compression`.
     pub fn compresses(&self) -> bool {
         self.gzip_enable.unwrap_or(self.compression)
     }
 
-    /// The level demanded of gzip, if any.
+    /// The level of gzip: `gzip_level` unless it is -1 or not set, otherwise `compression_level`.
     pub fn gzip_level(&self) -> Option<u8> {
         self.gzip_level.and_then(|level| u8::try_from(level).ok()).or(self.compression_level)
     }
 }
 
-/// How listings are written.
+/// Format of listings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ListingStyle {
-    /// As `text/html; charset=utf-8`; links to folders end with a slash, which saves a redirect.
+    /// `text/html; charset=utf-8`. Links to folders end with a slash, which saves a redirect.
     #[default]
     Standard,
-    /// As `text/html`; links to folders have no slash at the end, titles no links to sort by.
+    /// `text/html`. Links to folders have no slash at the end, and column titles are not links for
+    /// sorting.
     Expserver,
 }
 
@@ -118,7 +124,7 @@ impl From<ListingStyle> for crate::file::listing::Style {
     }
 }
 
-/// What a folder is answered with that has no index file and is not listed.
+/// Status for a folder that has no index file and is not listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unlisted {
@@ -133,41 +139,42 @@ pub enum Unlisted {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Symlinks {
-    /// As long as they do not lead out of the folder.
+    /// Yes, unless they lead out of the folder.
     #[default]
     Beneath,
-    /// Not at all.
+    /// No.
     Refuse,
 }
 
-/// Changes to the fields of a head, in this order: `remove`, `set`, `add`.
+/// Changes to the header fields of a message, in this order: `remove`, `set`, `add`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FieldRules {
-    /// Fields to give this value, in place of any they have. A `Vary` keeps what an answer depends on: `Accept-Encoding` where
-    /// codings vary, `Accept` for listings. What says what the body is (`Content-Encoding`, `Content-Range`, the type of
-    /// several ranges) and where a redirect leads stays as it is.
+    /// Fields to set; existing values are replaced. `Vary` always keeps the fields that the
+    /// response depends on: `Accept-Encoding` if the coding varies, `Accept` for listings. Fields
+    /// that describe the body (`Content-Encoding`, `Content-Range`, the type of multiple ranges)
+    /// and the target of a redirect are not changed.
     #[schemars(extend("propertyNames" = { "format": "token" }))]
     pub set: BTreeMap<Token, FieldValues>,
-    /// Fields to add to any there are.
+    /// Fields to add; existing values are kept.
     #[schemars(extend("propertyNames" = { "format": "token" }))]
     pub add: BTreeMap<Token, FieldValues>,
-    /// Fields to leave out.
+    /// Fields to remove.
     pub remove: Vec<Token>,
 }
 
-/// One value, or several: one field line each.
+/// One value or several. Each becomes a field line of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FieldValues {
-    /// One.
+    /// A single value.
     One(FieldValue),
-    /// Several.
+    /// A list of values.
     Several(Vec<FieldValue>),
 }
 
 impl FieldValues {
-    /// Them, in their order.
+    /// The values, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let values = match self {
             Self::One(value) => std::slice::from_ref(value),

@@ -1,4 +1,4 @@
-//! The bounds, under the names that [`crate::config`] gives them.
+//! Limits of the configuration file, with the names they have in [`crate::config`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,39 +7,40 @@ use crate::buffer::PoolConfig;
 use crate::config::units::{Period, Size};
 use crate::{config, driver, file::store, http::HeadLimits};
 
-/// The bounds of one worker and of each of its connections. A time of 0 means: no limit.
+/// Limits and timeouts of one worker and of each of its connections. A time of 0 means no limit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections one worker serves at a time; more wait in the kernel.
+    /// Maximum number of concurrent connections per worker. Further ones wait in the kernel's
+    /// accept queue.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub connections_max: usize,
-    /// Bytes that one direction of a connection may hold while its receiver is slow.
+    /// Maximum number of bytes buffered per direction of a connection while its receiver is slow.
     #[schemars(range(min = 1))]
     pub pipe_bytes_max: Size,
-    /// The longest line that `reverse` keeps in one piece.
+    /// Longest line that `reverse` reverses as a whole.
     #[schemars(range(min = 1))]
     pub line_bytes_max: Size,
-    /// Connections that may wait to be accepted. The kernel takes at most `net.core.somaxconn`.
+    /// Length of the accept queue of a listener. The kernel limits it to `net.core.somaxconn`.
     #[schemars(range(min = 1))]
     pub backlog: i32,
-    /// A connection on which no byte moves for so long is closed.
+    /// A connection without any traffic for this long is closed.
     pub idle_timeout: Period,
-    /// How long connecting to one address of an upstream may take.
+    /// Timeout for connecting to one address of an upstream.
     pub connect_timeout: Period,
-    /// How long connections may go on after a stop was asked for.
+    /// How long connections may continue after a graceful stop is requested.
     pub drain_timeout: Period,
-    /// How long a new process that is to take this one's place may take until it serves. Then it is killed, and this one goes
-    /// on.
+    /// How long a replacement process may take until it serves. After that it is killed, and this
+    /// process continues.
     pub replace_timeout: Period,
-    /// Receive buffers of one worker. The memory is taken as it is needed. The more of it slow receivers hold, the less each
-    /// of them may hold, down to one small buffer.
+    /// Receive buffers of one worker. Memory is allocated on demand. The more of it slow receivers
+    /// occupy, the less each of them may occupy, down to one small buffer.
     pub pool: PoolLimits,
-    /// HTTP connections.
+    /// Limits of HTTP connections.
     pub http: HttpLimits,
-    /// Files that one worker has at hand.
+    /// Limits of the file cache of one worker.
     pub store: StoreLimits,
-    /// The threads beside the workers.
+    /// Limits of the offload threads.
     pub offload: OffloadLimits,
 }
 
@@ -47,96 +48,109 @@ pub struct Limits {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolLimits {
-    /// Bytes of a small buffer, for messages: whole pages of 4 KiB.
+    /// Size of a small buffer, for messages. A multiple of 4 KiB.
     #[schemars(range(min = 4096), extend("multipleOf" = 4096))]
     pub small_bytes: Size,
-    /// Bytes of a large buffer, for bulk: whole pages of 4 KiB. None is larger than `pipe_bytes_max`.
+    /// Size of a large buffer, for bulk data. A multiple of 4 KiB, limited to `pipe_bytes_max`.
     #[schemars(range(min = 4096), extend("multipleOf" = 4096))]
     pub large_bytes: Size,
-    /// The most small buffers there may be.
+    /// Maximum number of small buffers.
     #[schemars(range(min = 1, max = 65_536))]
     pub small_max: usize,
-    /// The most large buffers there may be.
+    /// Maximum number of large buffers.
     #[schemars(range(min = 1, max = 65_536))]
     pub large_max: usize,
 }
 
-/// The bounds of HTTP connections.
+/// Limits of HTTP connections.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpLimits {
-    /// The largest head of a request; a larger one is refused with 431. At most 64k: positions in a head are 16 bits. Heads
-    /// of upstreams' answers have the same limits; a larger one is answered with 502.
+    /// Maximum size of a request head. A larger one gets 431. At most 64k, since positions in a
+    /// head are 16 bits. Response heads of upstreams have the same limit; a larger one results in
+    /// 502.
     #[schemars(range(min = 1, max = 65_536))]
     pub head_bytes_max: Size,
-    /// The longest request line; a longer one is refused with 414. At most 64k, as for the head that it is in.
+    /// Maximum length of the request line. A longer one gets 414. At most 64k, like the head.
     #[schemars(range(min = 1, max = 65_536))]
     pub request_line_bytes_max: Size,
-    /// The most fields of a head; 100 at most.
+    /// Maximum number of fields in a head. At most 100.
     #[schemars(range(min = 1, max = 100))]
     pub fields_max: usize,
-    /// How long a head may take.
+    /// Timeout for receiving a request head.
     pub head_timeout: Period,
-    /// How long a connection may wait for its next request.
+    /// How long an idle connection waits for its next request.
     pub keep_alive_timeout: Period,
-    /// How long it may wait for it once the server is stopping. A request that comes within is answered, as the last.
+    /// How long an idle connection waits for its next request while the server is stopping. A
+    /// request that arrives in this time is served as the last one.
     pub drain_idle_timeout: Period,
-    /// How long a client may take nothing of an answer, and either side nothing of what the other had sent before it broke off.
+    /// Timeout while a client reads nothing of a response. Also applies to either side of a proxied
+    /// connection that reads nothing of the data that the other side sent before it aborted.
     pub send_timeout: Period,
-    /// How long the body of a request that nobody wants may take, and how long a client may send nothing of one that is
-    /// passed on.
+    /// Timeout for a request body that is discarded, from the response to the end of the body. Also
+    /// the timeout while a client sends nothing of a body that is forwarded.
     pub body_timeout: Period,
-    /// How much of an answer a client must take each second, on average over `send_timeout`. 0: any number of bytes.
+    /// Minimum rate at which a client must read a response: bytes per second, averaged over
+    /// `send_timeout`. 0: no minimum.
     pub send_rate_min: Size,
-    /// How much of a body that is passed on a client must send each second, on average over `body_timeout`, while that is
-    /// waited for. 0: any number of bytes, as for bodies that are sent as they come about.
+    /// Minimum rate at which a client must send a forwarded body: bytes per second, averaged over
+    /// `body_timeout`. The time in which xps does not wait for the client is not counted. 0: no
+    /// minimum, for example for clients that produce a body while they send it.
     pub upload_rate_min: Size,
-    /// Bodies that nobody wants are read to their end up to so many bytes; beyond, the connection is closed.
+    /// Maximum number of bytes of a request body that are read and discarded to keep the connection
+    /// open. Beyond it the connection is closed.
     pub discard_bytes_max: Size,
-    /// Requests on one connection; 0: no limit.
+    /// Maximum number of requests per connection. 0: no limit.
     pub requests_max: u32,
-    /// Interim responses (1xx) of an upstream to one request; more are answered with 502.
+    /// Maximum number of interim responses (1xx) from an upstream to one request. More result in
+    /// 502.
     pub interim_responses_max: u32,
 }
 
-/// The bounds of the files that one worker has at hand.
+/// Limits of the file cache of one worker.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreLimits {
-    /// For how long a file is used before its path is opened again.
+    /// How long a cached file is used before its path is opened again.
     pub valid_for: Period,
-    /// How long after its last use a file is kept, and a served folder held open, the latter for a second at least.
+    /// How long after its last use a file stays cached and a served folder stays open (the folder
+    /// for at least one second).
     pub idle_for: Period,
-    /// Files up to so many bytes are kept in memory, larger ones open.
+    /// Files up to this size are cached in memory. Larger ones are kept open.
     pub small_bytes_max: Size,
-    /// The most files kept.
+    /// Maximum number of cached files.
     pub entries_max: u32,
-    /// The most files kept open that nobody is being sent.
+    /// Maximum number of files kept open that are not being sent.
     pub open_max: u32,
-    /// The most memory that files may hold.
+    /// Maximum memory for cached files.
     pub bytes_max: Size,
-    /// The most bytes of files that are being compressed at the same time; beyond that, files are sent as they are.
+    /// Maximum total size of files that are being compressed at the same time. Further files are
+    /// sent uncompressed.
     pub coding_bytes_max: Size,
 }
 
-/// The threads for what would hold up connections: one lane for each kind of work, shared by all workers.
+/// Limits of the threads for work that would block a worker. Each kind of work has its own queue
+/// and threads, shared by all workers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OffloadLimits {
-    /// The most names that are looked up at the same time. Requests for a name that is being looked up share the answer.
+    /// Maximum number of concurrent name look-ups. Requests for a name that is being looked up
+    /// share the result.
     #[schemars(range(min = 1, max = 1024))]
     pub names_threads: usize,
-    /// The most files and folders that are read at the same time where the system would make a worker wait.
+    /// Maximum number of files and folders read at the same time where reading would block a
+    /// worker.
     #[schemars(range(min = 1, max = 1024))]
     pub disk_threads: usize,
-    /// The most compressions and sorts at the same time, with lower priority than everything else. All but one may be of
-    /// large files. 0: as many as there are processors, at least 2.
+    /// Maximum number of concurrent compressions and sorts. They have a lower scheduling priority
+    /// than everything else. One thread is reserved for small ones. 0: the number of processors, at
+    /// least 2.
     #[schemars(range(min = 0, max = 1024))]
     pub computation_threads: usize,
-    /// Tasks that may wait for a thread of their kind; a further one fails.
+    /// Maximum number of queued tasks of each kind. A further one fails.
     #[schemars(range(min = 1))]
     pub queue_max: usize,
-    /// How long a thread without work is kept.
+    /// How long an idle thread is kept.
     pub idle_for: Period,
 }
 
@@ -171,11 +185,12 @@ impl Default for OffloadLimits {
 }
 
 impl From<&config::Limits> for Limits {
-    /// Names every one of them, so that none can be forgotten here.
+    /// Destructures every field, so that the compiler reports a limit that is missing here.
     fn from(limits: &config::Limits) -> Self {
         let config::Limits {
             connections_max,
-            // Of servers that end by themselves; one that has a file does not.
+            // Only for servers that end after a number of connections. One with a configuration
+            // file does not.
             connections_total: _,
             pipe_bytes_max,
             line_bytes_max,

@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! Listeners of the configuration file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -12,46 +12,45 @@ use super::text::{FileMode, ListenHost};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "ListenerForm", into = "ListenerForm")]
 pub struct Listener {
-    /// Where it is.
     pub target: ListenTarget,
-    /// Connections begin with a header of the PROXY protocol.
+    /// Whether connections begin with a PROXY protocol header.
     pub accept_proxy_protocol: bool,
 }
 
-/// Where a socket listens.
+/// Address of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenTarget {
-    /// An address and a TCP port; 0 lets the kernel choose.
+    /// An IP address and a TCP port. 0: the kernel chooses the port.
     Tcp(IpAddr, u16),
-    /// A path in the file system.
+    /// A unix socket.
     Unix {
         /// The socket's path.
         path: PathBuf,
-        /// Who may connect.
+        /// Permissions of the socket's file. To connect, a client needs write permission.
         mode: Option<FileMode>,
     },
 }
 
-/// Where a server listens: `host` and `port`, or `unix`.
+/// An address to listen on: `host` and `port`, or `unix`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Listener")]
 pub struct ListenerForm {
-    /// The address: IPv4 or IPv6, `localhost`, or `*` for every IPv4 address. Without it: `*`.
+    /// IPv4 or IPv6 address, `localhost`, or `*` for all IPv4 addresses. Default: `*`.
     pub host: Option<ListenHost>,
-    /// The TCP port; 0 lets the kernel choose.
+    /// TCP port. 0: the kernel chooses one.
     pub port: Option<u16>,
-    /// The path of a unix socket, in place of `host` and `port`.
+    /// Path of a unix socket, instead of `host` and `port`.
     #[schemars(length(min = 1, max = 107))]
     pub unix: Option<PathBuf>,
-    /// The unix socket's permissions, in octal: `"0660"`. Without it: what the umask leaves.
+    /// Permissions of the unix socket, in octal, for example `"0660"`. Default: set by the umask.
     pub mode: Option<FileMode>,
-    /// Connections begin with a header of the PROXY protocol, version 1 or 2, which tells the client's address. It is
-    /// believed only of `trusted_proxies`.
+    /// Connections begin with a PROXY protocol header, version 1 or 2, which contains the client's
+    /// address. The address is used only if the sender is in `trusted_proxies`.
     pub accept_proxy_protocol: bool,
 }
 
-/// The form names no place, or two.
+/// The listener has neither an address nor a path, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a listener has either `host` and `port`, or `unix`")]
 pub struct AmbiguousListenTarget;

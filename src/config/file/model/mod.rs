@@ -1,7 +1,9 @@
-//! The document, as Rust types. Its comments are the configuration reference, its defaults those of the server.
+//! The configuration file as Rust types. The comments are the configuration reference; the defaults
+//! are the server's.
 //!
-//! A document that [`parse`](super::parse) gave is consistent: what the checks promise, users of these types may rely
-//! upon. Paths are as they were written; relative ones begin at the file's folder, which this module does not know.
+//! A value returned by [`parse`](super::parse) has passed all checks, and users of these types may
+//! rely on what the checks guarantee. Paths are kept as written. Relative paths start at the
+//! configuration file's folder, which this module does not know.
 
 mod files;
 mod limits;
@@ -33,51 +35,58 @@ pub use self::upstream::{
 use crate::config::ResponseConfig;
 use crate::driver::probe::BackendChoice;
 
-/// What xps does with each of its ports: servers, their listeners, and what is behind them.
+/// The configuration of xps: servers, their listeners, and what they serve.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "xps configuration", extend("required" = ["servers"]))]
 pub struct File {
-    /// Where the JSON Schema of this file is, for editors. It is not read.
+    /// The JSON Schema of this file, for editors. xps does not read it.
     #[serde(rename = "$schema")]
     pub schema: Option<String>,
-    /// Which server's behaviour the defaults follow.
+    /// The set of defaults.
     pub profile: Profile,
-    /// The `Server` field of answers; empty: none.
+    /// The `Server` field of responses. Empty: no such field.
     pub server_name: ServerName,
-    /// Worker threads. Without it: as many as the process may use processors.
+    /// Number of worker threads. Default: the number of processors available to the process.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u16>,
-    /// Ties each worker to a processor.
+    /// Pin each worker to one processor.
     pub pin_workers: bool,
-    /// How the kernel is talked to.
+    /// I/O back-end.
     pub backend: Backend,
-    /// Optional io_uring features to do without; `xps probe` lists them.
+    /// Optional io_uring features to disable. `xps probe` lists them.
     pub uring_off: Vec<UringFeature>,
-    /// Connections at a time, of all workers together, and a few that come in at the very moment when the last place is
-    /// taken. 0: only `limits.connections_max` holds.
+    /// Maximum number of concurrent connections, of all workers together. Workers that accept at
+    /// the same moment can exceed it by a few. 0: only `limits.connections_max` applies.
     pub max_connections: u32,
-    /// What becomes of those who come when `max_connections` or `limits.connections_max` are there.
+    /// What to do with new connections once `max_connections` or `limits.connections_max` is
+    /// reached.
     pub when_full: WhenFull,
-    /// Connections at a time from one address, or from one /64 network of IPv6; more are closed. Proxies that are trusted
-    /// may have any number. 0: no limit.
+    /// Maximum number of concurrent connections from one IPv4 address or one IPv6 /64 network.
+    /// Further connections are closed. Trusted proxies are exempt. 0: no limit.
     pub connections_per_address: u32,
-    /// HTTP requests a second from one address, or from one /64 network of IPv6; more are answered with 429. 0: no limit.
+    /// Maximum rate of HTTP requests per second from one IPv4 address or one IPv6 /64 network.
+    /// Further requests get 429. 0: no limit.
     pub requests_per_second: u32,
-    /// Requests that an address may make at once before `requests_per_second` holds. 0: as many as that.
+    /// Number of requests an address may send at once before `requests_per_second` applies. 0: the
+    /// same number as `requests_per_second`.
     pub burst: u32,
-    /// The origin whose scripts may read answers, all of them: `*`, one like `https://example.org`, or `off`. Of an
-    /// upstream's answer its own word holds. A route may have a `cors` of its own.
+    /// The value of `Access-Control-Allow-Origin` in all responses: `*`, an origin such as
+    /// `https://example.org`, or `off`. Scripts of that origin may read the responses. If an
+    /// upstream's response has the field, it is kept. A route can override this with its own
+    /// `cors`.
     pub cors: Option<Origin>,
-    /// Networks of proxies whose word on the client's address is taken: by the PROXY protocol or `X-Forwarded-For`.
+    /// Networks of proxies that are trusted to report the client's address, by the PROXY protocol
+    /// or `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
-    /// Where requests are recorded: `off`, `-` for standard output, or a file.
+    /// The access log: `off`, `-` for standard output, or a file.
     pub access_log: AccessTarget,
-    /// How they are recorded.
+    /// Format of the access log.
     pub access_format: AccessFormat,
-    /// The bounds of everything. A time of 0 means: no limit.
+    /// Limits and timeouts. A time of 0 means no limit.
     pub limits: Limits,
-    /// The servers. Several may share a listener; then `hostnames` tell them apart.
+    /// The servers. Several HTTP servers can share a listener; `hostnames` then selects one of
+    /// them.
     #[schemars(length(min = 1))]
     pub servers: Vec<Server>,
 }
@@ -107,72 +116,77 @@ impl Default for File {
     }
 }
 
-/// Listeners, and what connections to them are for.
+/// A server: its listeners, and what it does with their connections.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("additionalProperties" = false, "required" = ["listeners"]))]
 pub struct Server {
-    /// Where it listens.
+    /// Addresses to listen on.
     #[schemars(length(min = 1))]
     pub listeners: Vec<Listener>,
-    /// What its connections speak.
+    /// Protocol of the connections.
     pub protocol: Protocol,
-    /// The hosts that it answers for, `*.example.org` for all beneath one; with a port, as in `example.org:81`, only if the
-    /// request names that port, too. None: every host that no other server on the same listener names.
+    /// Host names of this server (virtual host). `*.example.org` matches all names beneath
+    /// `example.org`. A name with a port, such as `example.org:81`, matches only if the request
+    /// names that port too. Empty: every host that no other server on the same listener names.
     pub hostnames: Vec<Hostname>,
-    /// What is behind which path. The longest `req_path` that fits decides; what fits none is answered with 404.
+    /// The routes. The longest `req_path` that matches the request's path is used. If none matches,
+    /// the response is 404.
     pub routes: Vec<Route>,
-    /// Only these networks are let in, without those of `ip_blacklist`. None: all.
+    /// Only clients in these networks are allowed, except those in `ip_blacklist`. Empty: all
+    /// clients.
     pub ip_whitelist: Vec<Network>,
-    /// These networks are not let in.
+    /// Clients in these networks are denied.
     pub ip_blacklist: Vec<Network>,
-    /// Where this server's requests are recorded. Without it: as the file's `access_log` says.
+    /// The access log of this server. Default: the top-level `access_log`.
     pub access_log: Option<AccessTarget>,
-    /// How they are recorded. Without it: as the file's `access_format` says.
+    /// Format of this server's access log. Default: the top-level `access_format`.
     pub access_format: Option<AccessFormat>,
     /// Options for `"protocol": "tcp"`.
     #[serde(flatten)]
     pub tcp: TcpOptions,
 }
 
-/// What a server with `"protocol": "tcp"` does.
+/// Options of a server with `"protocol": "tcp"`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TcpOptions {
-    /// What its connections are for. Demanded with, and only with, `"protocol": "tcp"`.
+    /// What the server does with its connections. Required with `"protocol": "tcp"`, and allowed
+    /// only then.
     pub handler: Option<Handler>,
-    /// For `send_file`: the folder that the file may not leave, not even by a link. Without it: the one the file is in.
+    /// For `send_file`: the root folder. The file must be inside it, also after symbolic links are
+    /// resolved. Default: the folder of the file.
     pub root: Option<PathBuf>,
-    /// For `send_file`: the file.
+    /// For `send_file`: the file to send.
     pub file: Option<PathBuf>,
-    /// For `send_file`: what becomes of a file that is missing, or leads out of `root`.
+    /// For `send_file`: what to do if the file is missing or is outside `root`.
     pub on_missing: OnMissing,
-    /// For `tcp_proxy`: where connections are relayed to.
+    /// For `tcp_proxy`: the upstreams.
     #[serde(flatten)]
     pub group: GroupOptions,
 }
 
-/// Which server's behaviour the defaults follow.
+/// The set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// Its own.
+    /// The defaults of xps.
     #[default]
     #[value(help = "xps's own")]
     Xps,
-    /// eXpServer's, see [the profile `expserver`](#the-profile-expserver).
+    /// The behaviour of eXpServer, see [the profile `expserver`](#the-profile-expserver).
     #[value(help = "eXpServer's, see docs/configuration.md")]
     Expserver,
 }
 
-/// What becomes of a file that cannot be sent.
+/// What to do if the file cannot be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// The server does not start.
     #[default]
     Refuse,
-    /// The server listens, and closes each connection without a byte.
+    /// The server starts, and closes each connection without sending anything.
     Close,
 }
 
@@ -185,41 +199,41 @@ impl From<OnMissing> for crate::config::OnMissing {
     }
 }
 
-/// What is spoken on a server's connections.
+/// Protocol of a server's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP; `routes` say what is behind which path.
+    /// HTTP. `routes` decides how each request is handled.
     #[default]
     Http,
-    /// Bytes; `handler` says what becomes of them.
+    /// Raw TCP. `handler` decides what happens with each connection.
     Tcp,
 }
 
-/// What a TCP connection is for.
+/// What a server does with a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Handler {
-    /// Sends back what it receives.
+    /// Send back the bytes received.
     Echo,
-    /// Sends each line back reversed.
+    /// Send each line back reversed.
     Reverse,
-    /// Relays to one of `upstreams`.
+    /// Relay to one of `upstreams`.
     TcpProxy,
-    /// Sends `file`, then closes.
+    /// Send `file`, then close.
     SendFile,
 }
 
-/// How the kernel is talked to.
+/// I/O back-end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
-    /// io_uring where it is available, else epoll.
+    /// io_uring if it is available, otherwise epoll.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring only. Without it the server does not start.
     IoUring,
-    /// epoll.
+    /// epoll only.
     Epoll,
 }
 
@@ -233,14 +247,14 @@ impl From<Backend> for BackendChoice {
     }
 }
 
-/// What becomes of those who come when there are as many connections as there may be.
+/// What to do with new connections once the limit is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// They wait in the kernel until there is room.
+    /// They wait in the kernel's accept queue until another connection ends.
     #[default]
     Wait,
-    /// Over HTTP they are answered with 503, and the connection is closed; others wait.
+    /// On HTTP listeners they get 503 and are closed. On other listeners they wait.
     Refuse,
 }
 
@@ -253,14 +267,14 @@ impl From<WhenFull> for crate::limit::WhenFull {
     }
 }
 
-/// How requests are written down.
+/// Format of the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessFormat {
-    /// The combined format of other servers, and the milliseconds at the end.
+    /// The combined log format of Apache and nginx, followed by the duration in milliseconds.
     #[default]
     Combined,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! How requests are passed on over HTTP.
+//! Options of proxy routes.
 
 use std::time::Duration;
 
@@ -10,43 +10,45 @@ use super::text::{HostRule, PathPrefix, Token, Via};
 use super::upstream::GroupOptions;
 use crate::config::units::{Period, Size};
 
-/// How requests are passed on to upstreams.
+/// Options of proxy routes: how requests are forwarded to upstreams.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProxyOptions {
-    /// Which upstreams there are, and how one is chosen.
+    /// The upstreams, and how one is chosen.
     #[serde(flatten)]
     pub group: GroupOptions,
-    /// Idle connections to upstreams that are kept for further requests.
+    /// Idle upstream connections kept for further requests.
     pub keepalive: Keepalive,
-    /// How long an upstream may take nothing of a request, not begin its answer, or send nothing of it. Interim answers (1xx)
-    /// do not begin it. 0: no limit.
+    /// Timeout while an upstream reads nothing of the request, has not begun its response, or sends
+    /// nothing of it. An interim response (1xx) does not count as its beginning. 0: no limit.
     pub response_timeout: Period,
-    /// The largest body of a request; a larger one is refused with 413. 0: no limit.
+    /// Maximum size of a request body. A larger one gets 413. 0: no limit.
     pub max_body_size: Size,
-    /// The `Host` field that upstreams see: `keep` for the client's, `upstream` for the upstream's address, or any other
-    /// host.
+    /// The `Host` field sent to upstreams: `keep` for the client's, `upstream` for the upstream's
+    /// address, or a fixed host.
     pub host: HostRule,
-    /// This is taken away from the path's begin. What follows stays as it came, but where the request spells the begin
-    /// otherwise the whole path is decoded, normalised and escaped anew.
+    /// Prefix to remove from the path. The rest is forwarded unchanged. Exception: if the request
+    /// spells the prefix differently, for example percent-encoded, the whole path is decoded,
+    /// normalised and encoded again.
     pub strip_prefix: Option<PathPrefix>,
-    /// This is put in the place of `strip_prefix`, or, without that, of `req_path`.
+    /// Prefix that replaces `strip_prefix`, or `req_path` if `strip_prefix` is not set.
     pub replace_prefix: Option<PathPrefix>,
-    /// What becomes of `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded`.
+    /// Handling of `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded`.
     pub forwarded: Forwarded,
-    /// `Forwarded` (RFC 7239) tells of the client, too, unless `forwarded` is `off`.
+    /// Also send `Forwarded` (RFC 7239), unless `forwarded` is `off`.
     pub forwarded_field: bool,
-    /// What becomes of fields with `_` in their name. Applications behind CGI, FastCGI or WSGI cannot tell `X_Real_IP` from
-    /// `X-Real-IP`. So one that they would take for a field of the connection or the framing, for one of those that tell of
-    /// the client (unless `forwarded` is `off`), or for one that `request_headers` sets or removes, is never passed on.
+    /// Handling of request fields with `_` in their name. CGI, FastCGI and WSGI applications cannot
+    /// distinguish `X_Real_IP` from `X-Real-IP`. A field with `_` is therefore never forwarded if
+    /// its name with `-` is a connection or framing field, a field about the client (unless
+    /// `forwarded` is `off`), or a field that `request_headers` sets or removes.
     pub underscore_fields: UnderscoreFields,
-    /// The name under which xps adds itself to `Via`, or `off`.
+    /// The name that xps adds to `Via`, or `off`.
     pub via: Via,
-    /// Connections may change to another protocol, such as WebSocket.
+    /// Allow upgrades to another protocol, such as WebSocket.
     pub upgrade: bool,
     /// Changes to the fields of requests.
     pub request_headers: FieldRules,
-    /// Changes to the fields of answers.
+    /// Changes to the fields of responses.
     pub response_headers: FieldRules,
 }
 
@@ -71,13 +73,13 @@ impl Default for ProxyOptions {
     }
 }
 
-/// Idle connections to upstreams that are kept.
+/// Idle upstream connections that are kept.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Keepalive {
-    /// How many to one address, of one worker. 0: none.
+    /// Maximum number per upstream address and worker. 0: none.
     pub idle_max: u32,
-    /// How long. 0: until the upstream closes them.
+    /// How long an idle connection is kept. 0: until the upstream closes it.
     pub idle_timeout: Period,
 }
 
@@ -87,27 +89,28 @@ impl Default for Keepalive {
     }
 }
 
-/// What becomes of the fields that tell where a request came from.
+/// Handling of the fields that say where a request came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Forwarded {
-    /// The client's address is added, to what `trusted_proxies` said; what others said is left out.
+    /// The client's address is appended to values from `trusted_proxies`. Values from other clients
+    /// are removed.
     #[default]
     Append,
-    /// They tell of the client alone.
+    /// Existing values are replaced by those of the client.
     Replace,
-    /// They are passed on as they are.
+    /// The fields are forwarded unchanged.
     Off,
 }
 
-/// What becomes of the other fields with `_` in their name.
+/// Handling of the other fields with `_` in their name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnderscoreFields {
-    /// All others are passed on.
+    /// All others are forwarded.
     #[default]
     Pass,
-    /// No field with `_` in its name is passed on.
+    /// No field with `_` in its name is forwarded.
     Drop,
 }
 
@@ -115,8 +118,8 @@ pub enum UnderscoreFields {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyProtocol {
-    /// A line of text.
+    /// Version 1, a line of text.
     V1,
-    /// Binary.
+    /// Version 2, binary.
     V2,
 }

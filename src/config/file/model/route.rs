@@ -1,4 +1,4 @@
-//! What is behind a path.
+//! Routes of the configuration file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,34 +10,37 @@ use super::files::FileOptions;
 use super::proxy::ProxyOptions;
 use super::text::{ErrorStatus, Network, PathPrefix, RedirectUrl};
 
-/// What is behind a path and all beneath it.
+/// A route: how to handle requests for a path and all paths beneath it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub struct Route {
-    /// The path, and all beneath it: `/api` is for `/api` and `/api/users`, not for `/apis`. It is compared decoded and
-    /// resolved: `/%61pi` and `//x/../api` are `/api`. What `reverse_proxy` would pass on as it came must be the same for
-    /// every reader, see [proxies](#proxies).
+    /// The path prefix. `/api` matches `/api` and `/api/users`, but not `/apis`. Paths are compared
+    /// after percent-decoding and removal of dot segments: `/%61pi` and `//x/../api` match `/api`.
+    /// `reverse_proxy` rejects paths that upstreams could read differently, see
+    /// [proxies](#proxies).
     pub req_path: PathPrefix,
-    /// What is done with requests for it.
+    /// How requests are handled.
     #[serde(rename = "type")]
     pub kind: RouteKind,
-    /// Only these networks are let in, without those of `ip_blacklist`. None: all that the server lets in.
+    /// Only clients in these networks are allowed, except those in `ip_blacklist`. Empty: all
+    /// clients that the server allows.
     #[serde(default)]
     pub ip_whitelist: Vec<Network>,
-    /// These networks are not let in.
+    /// Clients in these networks are denied.
     #[serde(default)]
     pub ip_blacklist: Vec<Network>,
-    /// Connections are kept for further requests.
+    /// Keep connections open for further requests.
     #[serde(default = "yes")]
     pub keep_alive: bool,
-    /// Files that are sent in place of xps's own error pages, by status.
+    /// Files to send instead of the built-in error pages, by status.
     #[serde(default)]
     #[schemars(extend("propertyNames" = { "format": "error-status" }))]
     pub error_pages: BTreeMap<ErrorStatus, PathBuf>,
-    /// For `redirect`: the status, one of 3xx.
+    /// For `redirect`: the status, 3xx except 304.
     #[serde(default = "found")]
     pub http_status_code: u16,
-    /// For `redirect`: where to. `$host`, `$path` and `$query` stand for those of the request.
+    /// For `redirect`: the target. `$host`, `$path` and `$query` are replaced by those of the
+    /// request.
     #[serde(default)]
     pub redirect_url: Option<RedirectUrl>,
     /// Options of `file_serve`.
@@ -56,22 +59,22 @@ const fn found() -> u16 {
     302
 }
 
-/// What is done with requests for a route.
+/// How requests for a route are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteKind {
-    /// Files of `dir_path` are sent.
+    /// Serve files from `dir_path`.
     FileServe,
-    /// They are passed on to one of `upstreams`.
+    /// Forward to one of `upstreams`.
     ReverseProxy,
-    /// They are sent to `redirect_url`.
+    /// Redirect to `redirect_url`.
     Redirect,
-    /// They are answered with the server's counters.
+    /// Respond with the server's metrics.
     Metrics,
 }
 
 impl RouteKind {
-    /// As it is written.
+    /// The name in the configuration file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FileServe => "file_serve",
@@ -81,7 +84,7 @@ impl RouteKind {
         }
     }
 
-    /// The kind of this name.
+    /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::FileServe, Self::ReverseProxy, Self::Redirect, Self::Metrics]
             .into_iter()

@@ -1,4 +1,4 @@
-//! The servers behind a proxy, and how one of them is chosen.
+//! Upstream groups: the upstreams of a proxy, and how one is chosen.
 
 use std::time::Duration;
 
@@ -9,30 +9,33 @@ use super::proxy::ProxyProtocol;
 use super::text::{RequestTarget, Token, UpstreamAddressText};
 use crate::config::units::Period;
 
-/// The servers behind a proxy, of HTTP or of TCP, and how one of them is chosen.
+/// The upstreams of an HTTP or TCP proxy, and how one is chosen.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GroupOptions {
-    /// Where to: `"host:port"`, `"unix:/path"`, or an object with an `address` and more.
+    /// The upstreams: each `"host:port"`, `"unix:/path"`, or an object with an `address` and
+    /// options.
     pub upstreams: Vec<Upstream>,
-    /// How an upstream is chosen.
+    /// Load-balancing policy.
     pub load_balancing: LoadBalancing,
-    /// For `header_hash`: the field whose value decides. Requests without it are sent to each in turn.
+    /// For `header_hash`: the request field to hash. Requests without it are distributed
+    /// round-robin.
     pub hash_header: Option<Token>,
-    /// For `sticky_cookie`: the cookie that names the upstream.
+    /// For `sticky_cookie`: the name of the cookie that identifies the upstream.
     pub cookie_name: Token,
-    /// How it is found out which upstreams are well.
+    /// Health checks of upstreams.
     pub health_check: HealthCheck,
-    /// How long connecting may take. Without it: `limits.connect_timeout`.
+    /// Timeout for connecting to an upstream address. Default: `limits.connect_timeout`.
     pub connect_timeout: Option<Period>,
-    /// How many upstreams are tried for one request or connection, the first included, where nothing is lost by that.
+    /// Maximum number of upstreams tried for one request or connection, including the first.
+    /// Another is tried only if no data is lost by it.
     #[schemars(range(min = 1))]
     pub tries: u32,
-    /// Who waits when every upstream has its `max_connections`.
+    /// Queue for requests while every upstream is at its `max_connections`.
     pub queue: Queue,
-    /// Connections to upstreams begin with a header of the PROXY protocol.
+    /// Begin connections to upstreams with a PROXY protocol header of this version.
     pub send_proxy_protocol: Option<ProxyProtocol>,
-    /// How often the names of upstreams are looked up again. 0: never.
+    /// How often the names of upstreams are resolved again. 0: never.
     pub resolve_interval: Period,
 }
 
@@ -53,47 +56,46 @@ impl Default for GroupOptions {
     }
 }
 
-/// One of the servers behind a proxy.
+/// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "UpstreamForm")]
 pub struct Upstream {
-    /// Where it is.
     pub address: UpstreamAddressText,
-    /// Its share, in proportion to the others'.
+    /// Weight: the share of requests, relative to the other upstreams.
     pub weight: u32,
-    /// It is used only when no other is well.
+    /// Backup: used only when no other upstream is healthy.
     pub backup: bool,
-    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
-    /// 0: no limit.
+    /// Maximum number of concurrent requests (for a TCP proxy: connections) from this route. It is
+    /// divided equally among the workers, at least one each. 0: no limit.
     pub max_connections: u32,
 }
 
-/// An upstream: its address alone, or an object.
+/// An upstream: its address, or an object.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "Upstream")]
 pub enum UpstreamForm {
     /// `"host:port"`, with brackets around an IPv6 address, or `"unix:/path"`.
     Address(UpstreamAddressText),
-    /// With more to say about it.
+    /// An address with options.
     Detailed(DetailedUpstream),
 }
 
-/// An upstream with more than an address.
+/// An upstream with options.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetailedUpstream {
-    /// Where it is: `"host:port"`, with brackets around an IPv6 address, or `"unix:/path"`.
+    /// Address: `"host:port"`, with brackets around an IPv6 address, or `"unix:/path"`.
     pub address: UpstreamAddressText,
-    /// Its share, in proportion to the others'.
+    /// Weight: the share of requests, relative to the other upstreams.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 65_535))]
     pub weight: u32,
-    /// It is used only when no other is well.
+    /// Backup: used only when no other upstream is healthy.
     #[serde(default)]
     pub backup: bool,
-    /// Requests (of a TCP proxy: connections) there at a time, of this route; each worker has an equal share, at least one.
-    /// 0: no limit.
+    /// Maximum number of concurrent requests (for a TCP proxy: connections) from this route. It is
+    /// divided equally among the workers, at least one each. 0: no limit.
     #[serde(default)]
     pub max_connections: u32,
 }
@@ -113,58 +115,60 @@ impl From<UpstreamForm> for Upstream {
     }
 }
 
-/// How an upstream is chosen.
+/// Load-balancing policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {
-    /// In turn, each as often as the others. Each worker has turns of its own; they begin at different upstreams.
+    /// Each upstream in turn. Every worker has its own rotation; the workers start at different
+    /// upstreams.
     #[default]
     RoundRobin,
-    /// In turn, each as often as its `weight` says.
+    /// Each upstream in turn, in proportion to its `weight`.
     WeightedRoundRobin,
-    /// The one with the fewest connections for its `weight`.
+    /// The upstream with the fewest connections in proportion to its `weight`.
     LeastConn,
-    /// The one with fewer connections of two that are drawn.
+    /// Of two upstreams chosen at random, the one with fewer connections.
     RandomTwo,
-    /// By the client's address: always the same one, as long as it is well.
+    /// Hash of the client's address. Same upstream while it is healthy.
     IpHash,
-    /// By the value of the field `hash_header`.
+    /// Hash of the value of the field `hash_header`.
     HeaderHash,
-    /// By the request's path.
+    /// Hash of the request's path.
     PathHash,
-    /// By a cookie, `cookie_name`, that xps gives to those who come without.
+    /// The upstream named by the cookie `cookie_name`. xps sets the cookie for clients that do not
+    /// send it.
     StickyCookie,
 }
 
-/// How it is found out which upstreams are well.
+/// Health checks of upstreams.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthCheck {
-    /// By asking them, whether or not there are requests. Without it: they are not asked.
+    /// Active checks: probes sent to upstreams, independent of requests. Default: none.
     pub active: Option<ActiveCheck>,
-    /// By what becomes of requests.
+    /// Passive checks: based on the outcome of requests.
     pub passive: PassiveCheck,
 }
 
-/// How upstreams are asked whether they are well.
+/// Active health checks: probes sent to each upstream.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActiveCheck {
-    /// What counts as an answer.
+    /// Type of the probe.
     #[serde(rename = "type")]
     pub kind: CheckKind,
-    /// For `http`: what is asked for.
+    /// For `http`: the request target.
     pub path: RequestTarget,
-    /// From one check to the next.
+    /// Time between two checks of one upstream.
     #[schemars(range(min = 0.001))]
     pub interval: Period,
-    /// How long an answer may take.
+    /// Timeout of one check.
     #[schemars(range(min = 0.001))]
     pub timeout: Period,
-    /// After so many good answers in a row it is well again.
+    /// Number of consecutive successful checks after which the upstream is healthy again.
     #[schemars(range(min = 1))]
     pub rise: u32,
-    /// After so many bad ones in a row it no longer is.
+    /// Number of consecutive failed checks after which the upstream is unhealthy.
     #[schemars(range(min = 1))]
     pub fall: u32,
 }
@@ -182,28 +186,31 @@ impl Default for ActiveCheck {
     }
 }
 
-/// What counts as an answer to a health check.
+/// Type of a health check's probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckKind {
-    /// The connection comes about.
+    /// Successful if a connection is established.
     #[default]
     Tcp,
-    /// A GET request for `path` is answered with 2xx or 3xx.
+    /// Successful if a GET request for `path` gets a 2xx or 3xx response.
     Http,
 }
 
-/// What is concluded from failed requests. Clients may know requests that fail at will, so these never take out all.
+/// Passive health checks: failed requests take an upstream out. They never take out all upstreams,
+/// since a client may be able to make requests fail on purpose.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PassiveCheck {
-    /// After so many failures in a row an upstream is left alone. A request counts once, at however many upstreams it fails.
-    /// While no other is up, those that were left alone are tried all the same, the least bad first: only `active` checks
-    /// take out all. 0: never.
+    /// Number of consecutive failures after which an upstream is taken out for `backoff`. A request
+    /// counts as one failure, however many upstreams it fails at. If no upstream is left, those
+    /// taken out are tried anyway, the least bad first; only `active` checks take out all. 0:
+    /// never.
     pub failures: u32,
-    /// For how long; doubled each time that it fails again.
+    /// How long an upstream is taken out. Doubles each time it fails again.
     pub backoff: Period,
-    /// For how long after that its share grows from little to all. 0: it has all at once.
+    /// Slow start: time in which the share of an upstream that is back grows from a tenth of its
+    /// weight to all of it. 0: all of it at once.
     pub slow_start: Period,
 }
 
@@ -213,13 +220,13 @@ impl Default for PassiveCheck {
     }
 }
 
-/// Who waits when every upstream has its `max_connections`.
+/// Queue for requests while every upstream is at its `max_connections`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
-    /// How many, of one worker; more are refused.
+    /// Maximum number of waiting requests per worker. Further ones are rejected.
     pub max: u32,
-    /// How long; then they are refused.
+    /// Maximum waiting time. After it the request is rejected.
     pub timeout: Period,
 }
 

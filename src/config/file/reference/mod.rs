@@ -1,4 +1,4 @@
-//! The configuration reference, written from the schema: it cannot say other than the server does.
+//! The configuration reference, generated from the schema that the server checks files against.
 
 use std::fmt::{self, Write};
 
@@ -8,7 +8,7 @@ use super::model::text::KINDS;
 use super::model::{FileOptions, GroupOptions, ProxyOptions, TcpOptions};
 use super::{SCHEMA, keys_of, profile};
 
-/// A document that shows much of what there is.
+/// An example configuration file with many of the options.
 pub const EXAMPLE: &str = include_str!("example.json");
 
 const INTRODUCTION: &str = include_str!("introduction.md");
@@ -21,14 +21,14 @@ pub fn reference() -> String {
     out
 }
 
-/// A part of the document, as the reference divides it.
+/// A section of the reference.
 struct Section {
     title: &'static str,
-    /// The definition in the schema; none: the document itself.
+    /// The definition in the schema. `None`: the top level of the file.
     definition: Option<&'static str>,
-    /// Only these keys; none: all.
+    /// Only these keys. `None`: all.
     only: Option<Vec<String>>,
-    /// Not these keys.
+    /// Except these keys.
     without: Vec<String>,
     introduction: &'static str,
 }
@@ -45,47 +45,47 @@ fn sections() -> Vec<Section> {
     vec![
         Section {
             definition: None,
-            introduction: "What stands at the top, beside `servers`.",
-            ..Section::whole("The document", "")
+            introduction: "Keys at the top level of the file, beside `servers`.",
+            ..Section::whole("Top level", "")
         },
         Section { without: tcp.clone(), ..Section::whole("Servers", "Server") },
         Section::whole("Listeners", "Listener"),
         Section { without: [files.as_slice(), proxy.as_slice()].concat(), ..Section::whole("Routes", "Route") },
         Section {
             only: Some(files),
-            introduction: "Options of routes with `\"type\": \"file_serve\"`, which wants a `dir_path`. `headers` is for \
-                           redirects and metrics, too, `cors` for all types.",
+            introduction: "Options of routes with `\"type\": \"file_serve\"`. `dir_path` is required. `headers` also \
+                           applies to redirects and metrics, and `cors` to all types.",
             ..Section::whole("Files", "Route")
         },
         Section {
             only: Some(proxy),
             without: group.clone(),
-            introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, besides those of [upstreams](#upstreams). \
-                           A client that ends its side within a second of its request is answered all the same. One that \
-                           does so later, or in the middle of a body, has left: its request is given up.\n\n\
-                           A path is passed on as it came, `%2F` and all, if every server would find the same route (and so \
-                           the same lists) for it; else the answer is 400. Servers differ in whether they decode escapes \
-                           (not, in segments that were split before, before they split, or twice), take `\\` for a slash, \
-                           drop `;parameters`, drop empty segments, and resolve `.` and `..`; what is above the root for one \
-                           of them is refused, too. So `/group%2Fproject` passes, and with routes for `/admin` and `/` \
-                           `/admin/..%2fx`, `/admin;x/y` and `/x/..;/admin` do not. Servers that ignore more, such as the case \
-                           of letters or dots at a name's end, should have all routes of a host to themselves.\n\n\
-                           Of the fields whose name begins with `Proxy-`, those end here that are for the next proxy only: \
-                           `Proxy-Connection`, `Proxy-Authorization`, `Proxy-Authenticate` and `Proxy-Authentication-Info`; so \
-                           does `Proxy`, which CGI programs take for `HTTP_PROXY`. `Max-Forwards` is obeyed for OPTIONS: at 0 \
-                           xps answers itself.",
+            introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, in addition to those of \
+                           [upstreams](#upstreams). A client that shuts down its sending side within a second of \
+                           its request still gets the response. If it does so later, or in the middle of a body, \
+                           it counts as disconnected and the request is cancelled.\n\n\
+                           A path is forwarded unchanged, including `%2F`, if every server would match it to the same \
+                           route (and so to the same access lists). Otherwise the response is 400. Servers differ in \
+                           whether they decode escapes (never, after they split the path into segments, before that, \
+                           or twice), treat `\\` as a slash, remove `;parameters`, remove empty segments, and \
+                           resolve `.` and `..`. A path that is above the root for one of them is also rejected. So \
+                           `/group%2Fproject` is accepted, but with routes for `/admin` and `/` the paths \
+                           `/admin/..%2fx`, `/admin;x/y` and `/x/..;/admin` are not. If a server ignores more, such as \
+                           the case of letters or dots at the end of a name, let all routes of the host lead to that \
+                           server.\n\n\
+                           These fields apply to the next proxy only and are not forwarded: `Proxy-Connection`, \
+                           `Proxy-Authorization`, `Proxy-Authenticate` and `Proxy-Authentication-Info`. `Proxy` is \
+                           not forwarded either, since CGI programs receive it as `HTTP_PROXY`. `Max-Forwards` is \
+                           supported for OPTIONS: at 0 xps responds itself.",
             ..Section::whole("Proxies", "Route")
         },
         Section {
             only: Some(group.clone()),
             introduction: "Options of routes with `\"type\": \"reverse_proxy\"`, and of servers with \
-                           `\"handler\": \"tcp_proxy\"`. Both want `upstreams`.",
+                           `\"handler\": \"tcp_proxy\"`. `upstreams` is required in both.",
             ..Section::whole("Upstreams", "Route")
         },
-        Section {
-            introduction: "An upstream with more to say than where it is.",
-            ..Section::whole("One upstream", "DetailedUpstream")
-        },
+        Section { introduction: "An upstream with options.", ..Section::whole("One upstream", "DetailedUpstream") },
         Section::whole("Health checks", "HealthCheck"),
         Section::whole("Active checks", "ActiveCheck"),
         Section::whole("Passive checks", "PassiveCheck"),
@@ -102,8 +102,8 @@ fn sections() -> Vec<Section> {
         Section::whole("Limits", "Limits"),
         Section::whole("Limits of the buffers", "PoolLimits"),
         Section::whole("Limits of HTTP", "HttpLimits"),
-        Section::whole("Limits of the files at hand", "StoreLimits"),
-        Section::whole("Limits of the threads beside the workers", "OffloadLimits"),
+        Section::whole("Limits of the file cache", "StoreLimits"),
+        Section::whole("Limits of the offload threads", "OffloadLimits"),
     ]
 }
 
@@ -114,12 +114,12 @@ fn write(out: &mut String) -> fmt::Result {
     }
     profile::describe(out);
     writeln!(out, "\n## Kinds of values\n")?;
-    writeln!(out, "| type | for example | is |\n|---|---|---|")?;
+    writeln!(out, "| type | example | meaning |\n|---|---|---|")?;
     writeln!(
         out,
-        "| time | `\"30s\"`, `\"1m30s\"`, `\"500ms\"`, `2.5` | a number with `ms`, `s`, `m`, `h` or `d`, or of seconds |"
+        "| time | `\"30s\"`, `\"1m30s\"`, `\"500ms\"`, `2.5` | a number with `ms`, `s`, `m`, `h` or `d`; without a unit: seconds |"
     )?;
-    writeln!(out, "| size | `\"64k\"`, `\"1m\"`, `4096` | a number with `k`, `m` or `g`, or of bytes |")?;
+    writeln!(out, "| size | `\"64k\"`, `\"1m\"`, `4096` | a number with `k`, `m` or `g`; without a unit: bytes |")?;
     for (format, example, meaning) in KINDS {
         writeln!(out, "| {} | `\"{example}\"` | {} |", kind_name(format), cell(meaning))?;
     }
@@ -142,7 +142,7 @@ fn write_section(section: &Section, sections: &[Section], out: &mut String) -> f
         .filter(|(key, _)| section.only.as_ref().is_none_or(|only| only.contains(key)))
         .filter(|(key, _)| !section.without.contains(key))
         .collect();
-    // What must be there first; the rest by name.
+    // Required keys first, the others by name.
     keys.sort_by_key(|(key, _)| !required.contains(&key.as_str()));
     for (key, property) in keys {
         let default = if required.contains(&key.as_str()) { "required".to_owned() } else { default(property) };
@@ -152,7 +152,7 @@ fn write_section(section: &Section, sections: &[Section], out: &mut String) -> f
     Ok(())
 }
 
-/// The schema that a reference leads to, and its name.
+/// Resolves a `$ref`: the definition and its name.
 fn resolve(schema: &Json) -> (Option<&str>, &Json) {
     match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
         Some(name) => (Some(name), &SCHEMA["$defs"][name]),
@@ -160,7 +160,7 @@ fn resolve(schema: &Json) -> (Option<&str>, &Json) {
     }
 }
 
-/// What a key's value is.
+/// The type of a key's value, in words.
 fn kind(schema: &Json, sections: &[Section]) -> String {
     let (name, schema) = resolve(schema);
     let section = sections.iter().find(|section| section.definition == name && name.is_some());
@@ -211,7 +211,7 @@ fn default(schema: &Json) -> String {
     match &schema["default"] {
         Json::Null => String::new(),
         Json::Array(elements) if elements.is_empty() => "none".to_owned(),
-        // Each of its keys has its own.
+        // Each key of the object has its own default.
         Json::Object(_) => String::new(),
         value => format!("`{value}`"),
     }
@@ -233,7 +233,7 @@ fn meaning(schema: &Json) -> String {
     meaning
 }
 
-/// As it may stand in a table.
+/// Escapes a text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

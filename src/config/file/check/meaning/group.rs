@@ -1,4 +1,4 @@
-//! Whether there are upstreams, and a way to choose among them.
+//! Checks upstream groups: the upstreams, load balancing and health checks.
 
 use std::collections::HashMap;
 
@@ -7,22 +7,22 @@ use jsonc_parser::ast::{Object, Value};
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::tree::{get, list, text};
 
-/// What is spoken with the upstreams.
+/// The protocol of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Http,
     Tcp,
 }
 
-/// Reports what is amiss with the upstreams of a route or a server, and how they are chosen. `place` says that there
-/// must be some.
+/// Reports problems of the upstreams of a route or server, and of how they are chosen. `place` is
+/// the value that requires upstreams.
 pub(super) fn check(owner: &Object<'_>, place: &Value<'_>, over: Over, report: &mut Report<'_, '_>) {
     if is_missing(owner, "upstreams") {
-        report.add(place, "this wants `upstreams`");
+        report.add(place, "this needs `upstreams`");
     } else if let Some(property) = get(owner, "upstreams")
         && property.value.as_array().is_some_and(|array| array.elements.is_empty())
     {
-        report.add(&property.value, "`upstreams` is empty, but wants at least one");
+        report.add(&property.value, "`upstreams` is empty, but needs at least one element");
     }
     upstreams(owner, report);
     balancing(owner, over, report);
@@ -47,8 +47,8 @@ fn upstreams(owner: &Object<'_>, report: &mut Report<'_, '_>) {
         let Some(address) = address else { continue };
         let line = report.line(upstream);
         if let Some(first) = seen.get(address) {
-            let hint = "`weight` gives one a larger share".to_owned();
-            report.add_with_hint(upstream, format!("this upstream is on line {first} already"), hint);
+            let hint = "use `weight` for a larger share".to_owned();
+            report.add_with_hint(upstream, format!("duplicate upstream; the first is on line {first}"), hint);
         } else {
             seen.insert(address, line);
         }
@@ -60,7 +60,7 @@ fn upstreams(owner: &Object<'_>, report: &mut Report<'_, '_>) {
     if let (Some(property), false) = (get(owner, "upstreams"), upstreams.is_empty())
         && upstreams.iter().all(is_backup)
     {
-        report.add(property, "all upstreams are backups, of nothing");
+        report.add(property, "all upstreams are backups; at least one must not be");
     }
 }
 
@@ -72,24 +72,24 @@ fn balancing(owner: &Object<'_>, over: Over, report: &mut Report<'_, '_>) {
         && over == Over::Tcp
         && matches!(name, "header_hash" | "path_hash" | "sticky_cookie")
     {
-        report.add(&property.value, format!("`{name}` needs requests of HTTP, which a `tcp_proxy` does not see"));
+        report.add(&property.value, format!("`{name}` needs HTTP requests, which a `tcp_proxy` does not parse"));
     }
     if let Some(property) = balancing
         && name == "header_hash"
         && is_missing(owner, "hash_header")
     {
-        report.add(&property.value, "`header_hash` wants a `hash_header`, the field that decides");
+        report.add(&property.value, "`header_hash` needs `hash_header`, the field to hash");
     }
     for (key, wanted) in [("hash_header", "header_hash"), ("cookie_name", "sticky_cookie")] {
         if let Some(property) = get(owner, key).filter(|_| name != wanted) {
-            report.add(property, format!("`{key}` means nothing without `\"load_balancing\": \"{wanted}\"`"));
+            report.add(property, format!("`{key}` has no effect without `\"load_balancing\": \"{wanted}\"`"));
         }
     }
     if name == "round_robin" {
         for upstream in list(owner, "upstreams").iter().filter_map(Value::as_object) {
             if let Some(property) = get(upstream, "weight") {
-                let hint = "`\"load_balancing\": \"weighted_round_robin\"` heeds it".to_owned();
-                report.add_with_hint(property, "`weight` means nothing to `round_robin`", hint);
+                let hint = "use `\"load_balancing\": \"weighted_round_robin\"`".to_owned();
+                report.add_with_hint(property, "`weight` has no effect with `round_robin`", hint);
             }
         }
     }
@@ -98,6 +98,6 @@ fn balancing(owner: &Object<'_>, over: Over, report: &mut Report<'_, '_>) {
 fn health(active: &Object<'_>, report: &mut Report<'_, '_>) {
     let Some(path) = get(active, "path") else { return };
     if text(active, "type") != Some("http") {
-        report.add(path, "`path` means nothing without `\"type\": \"http\"`");
+        report.add(path, "`path` has no effect without `\"type\": \"http\"`");
     }
 }

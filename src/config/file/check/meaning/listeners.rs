@@ -1,4 +1,4 @@
-//! Whether each socket has one owner, and each server on it its own hosts.
+//! Checks listeners: each socket is opened once, and the servers on it have different hosts.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::config::file::model::{Hostname, ListenHost, Protocol};
 use crate::config::file::tree::{get, list, text};
 use crate::config::overlap;
 
-/// Reports listeners that name no place, or one that is taken.
+/// Reports listeners without an address, and addresses that conflict.
 pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
     let mut sockets: Vec<(Address, Vec<Claim<'_, '_>>)> = Vec::new();
     for server in servers {
@@ -34,8 +34,8 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
                     "`{address}` and `{other}`, on line {}, overlap: the kernel lets only one of them listen",
                     report.line(earlier.listener)
                 );
-                let hint =
-                    "name each address, or only the one for all: it can have servers for several hosts".to_owned();
+                let hint = "list each address, or only the wildcard, which several servers can share by `hostnames`"
+                    .to_owned();
                 report.add_with_hint(value, complaint, hint);
             }
             sockets.push((address, vec![claim]));
@@ -43,7 +43,7 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
     }
 }
 
-/// Where a listener is, in one form however it is written.
+/// A listener's address in normal form, for comparison.
 #[derive(Debug, PartialEq, Eq)]
 enum Address {
     Inet(SocketAddr),
@@ -68,33 +68,35 @@ impl fmt::Display for Address {
     }
 }
 
-/// Reports listeners that wait for a header which nobody may send.
+/// Reports listeners that expect a PROXY protocol header although no proxy is trusted.
 pub(super) fn check_untrusted(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
     let listeners = servers.iter().flat_map(|server| list(server, "listeners")).filter_map(Value::as_object);
     for listener in listeners.filter(|listener| get(listener, "unix").is_none() && expects_header(listener)) {
         if let Some(property) = get(listener, "accept_proxy_protocol") {
-            let hint = "add `\"trusted_proxies\": [\"10.0.0.0/8\"]`, or whatever they are, beside `servers`".to_owned();
-            report.add_with_hint(property, "no proxy is trusted, so there is nobody to believe", hint);
+            let hint =
+                "add the networks of the proxies beside `servers`, for example `\"trusted_proxies\": [\"10.0.0.0/8\"]`"
+                    .to_owned();
+            report.add_with_hint(property, "`accept_proxy_protocol` needs `trusted_proxies`", hint);
         }
     }
 }
 
-/// Either `host` and `port`, or `unix` and perhaps `mode`.
+/// Reports listeners that have neither `host` and `port`, nor `unix` and optionally `mode`.
 fn check_form(listener: &Object<'_>, report: &mut Report<'_, '_>) {
     if get(listener, "unix").is_some() {
         for key in ["host", "port"] {
             if let Some(property) = get(listener, key) {
-                report.add(property, format!("a listener has either `{key}` or `unix`"));
+                report.add(property, format!("a listener has either `{key}` or `unix`, not both"));
             }
         }
     } else if is_missing(listener, "port") && is_missing(listener, "unix") {
-        report.add(listener, "a listener wants a `port`, or a path, `unix`");
+        report.add(listener, "a listener needs `port` or `unix`");
     } else if let Some(mode) = get(listener, "mode") {
-        report.add(mode, "`mode` means nothing without `unix`");
+        report.add(mode, "`mode` has no effect without `unix`");
     }
 }
 
-/// Nothing, if it cannot be taken twice.
+/// The listener's address. `None` if it is invalid, or cannot conflict with another.
 fn address(listener: &Object<'_>) -> Option<Address> {
     if let Some(path) = text(listener, "unix") {
         let named = Path::new(path).components().filter(|component| *component != Component::CurDir);
@@ -105,7 +107,7 @@ fn address(listener: &Object<'_>) -> Option<Address> {
         Some(_) => text(listener, "host")?.parse().ok()?,
         None => ListenHost(Ipv4Addr::UNSPECIFIED.into()),
     };
-    // Port 0 is a different one each time.
+    // With port 0 each listener gets a port of its own.
     (port != 0).then(|| Address::Inet(SocketAddr::new(host.0, port)))
 }
 
@@ -113,39 +115,39 @@ fn expects_header(listener: &Object<'_>) -> bool {
     get(listener, "accept_proxy_protocol").and_then(|property| property.value.as_boolean_lit()).is_some_and(|b| b.value)
 }
 
-/// A server's wish for a socket.
+/// A listener of a server.
 struct Claim<'d, 't> {
     server: &'d Object<'t>,
     listener: &'d Object<'t>,
 }
 
 impl Claim<'_, '_> {
-    /// Why it does not go together with an earlier one for the same socket.
+    /// Why it conflicts with an earlier listener on the same socket.
     fn complaint(&self, earlier: &Self, report: &Report<'_, '_>) -> Option<String> {
         let line = report.line(earlier.listener);
         if std::ptr::eq(self.server, earlier.server) {
-            return Some(format!("this server listens there already, by line {line}"));
+            return Some(format!("duplicate listener; this server already has it on line {line}"));
         }
         let protocols = (protocol(self.server)?, protocol(earlier.server)?);
         if protocols != (Protocol::Http, Protocol::Http) {
-            return Some(format!("another server listens there already, by line {line}; only HTTP servers can share"));
+            return Some(format!("another server has this listener on line {line}; only HTTP servers can share one"));
         }
         let mode = |claim: &Self| text(claim.listener, "mode").map(str::to_owned);
         if expects_header(self.listener) != expects_header(earlier.listener) || mode(self) != mode(earlier) {
-            return Some(format!("the same socket has other options on line {line}"));
+            return Some(format!("this listener has other options on line {line}"));
         }
         let (own, others) = (hostnames(self.server)?, hostnames(earlier.server)?);
         if own.is_empty() && others.is_empty() {
             return Some(format!(
-                "no request comes here: the server that listens by line {line} takes every host, too"
+                "no request reaches this server: the server with this listener on line {line} has no `hostnames` either"
             ));
         }
         let taken = own.iter().find(|name| others.contains(name))?;
-        Some(format!("`{taken}` is taken by the server that listens there by line {line}"))
+        Some(format!("host name `{taken}` belongs to the server with this listener on line {line}"))
     }
 }
 
-/// The server's hosts; nothing, if one of them is none.
+/// The server's host names. `None` if one of them is invalid.
 fn hostnames(server: &Object<'_>) -> Option<Vec<Hostname>> {
     list(server, "hostnames").iter().map(|value| value.as_string_lit()?.value.parse().ok()).collect()
 }

@@ -1,6 +1,6 @@
-//! What a schema cannot say: whether the parts of a document go together.
+//! Checks what a schema cannot express: that the options of a configuration file fit together.
 //!
-//! Each check is of the tree, and holds its peace where what it needs is not of the expected kind.
+//! The checks read the tree. A check reports nothing if a value it needs has the wrong type.
 
 mod group;
 mod listeners;
@@ -15,10 +15,10 @@ use crate::config::file::keys_of;
 use crate::config::file::model::{Hostname, PathPrefix, Protocol, TcpOptions};
 use crate::config::file::tree::{get, list, text};
 
-/// Reports what does not go together.
+/// Reports options that do not fit together.
 pub(super) fn check(document: &Object<'_>, report: &mut Report<'_, '_>) {
     if let (Some(burst), None) = (get(document, "burst"), get(document, "requests_per_second")) {
-        report.add(burst, "`burst` means nothing without `requests_per_second`");
+        report.add(burst, "`burst` has no effect without `requests_per_second`");
     }
     let servers: Vec<&Object<'_>> = list(document, "servers").iter().filter_map(Value::as_object).collect();
     for server in &servers {
@@ -34,7 +34,7 @@ pub(super) fn check(document: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
-/// What the server speaks; nothing, if that is not to be known.
+/// The protocol of the server. `None` if the value is invalid.
 fn protocol(server: &Object<'_>) -> Option<Protocol> {
     match (get(server, "protocol"), text(server, "protocol")) {
         (None, _) | (_, Some("http")) => Some(Protocol::Http),
@@ -48,9 +48,9 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
         if let Some(property) = get(server, &key) {
             let hint = match key.as_str() {
                 "handler" => "add `\"protocol\": \"tcp\"`".to_owned(),
-                _ => "it stands in each of `routes`, or with `\"protocol\": \"tcp\"`".to_owned(),
+                _ => "it belongs in each of `routes`, or in a server with `\"protocol\": \"tcp\"`".to_owned(),
             };
-            report.add_with_hint(property, format!("`{key}` means nothing to a server that speaks HTTP"), hint);
+            report.add_with_hint(property, format!("`{key}` has no effect in an HTTP server"), hint);
         }
     }
     let mut seen: HashMap<Hostname, usize> = HashMap::new();
@@ -58,19 +58,19 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
         let Some(Ok(name)) = value.as_string_lit().map(|literal| literal.value.parse::<Hostname>()) else { continue };
         let line = report.line(value);
         if let Some(first) = seen.get(&name) {
-            report.add(value, format!("`{name}` stands here a second time; the first is on line {first}"));
+            report.add(value, format!("duplicate host name `{name}`; the first is on line {first}"));
         } else {
             seen.insert(name, line);
         }
     }
-    // However they are spelled, two routes for one path are one too many.
+    // Two routes must not have the same path, however it is spelled.
     let mut seen: HashMap<Box<[u8]>, usize> = HashMap::new();
     for route in list(server, "routes").iter().filter_map(Value::as_object) {
         if let (Some(text), Some(place)) = (text(route, "req_path"), get(route, "req_path"))
             && let Ok(PathPrefix(prefix)) = text.parse::<PathPrefix>()
         {
             if let Some(first) = seen.get(prefix.decoded()) {
-                report.add(&place.value, format!("there is a route for `{text}` already, on line {first}"));
+                report.add(&place.value, format!("duplicate route for `{text}`; the first is on line {first}"));
             } else {
                 seen.insert(prefix.decoded().into(), report.line(place));
             }
@@ -79,26 +79,26 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
-/// Keys of a server that are about requests.
+/// Keys of a server that apply to requests.
 const HTTP_ONLY: [&str; 4] = ["routes", "hostnames", "access_log", "access_format"];
 
 fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in HTTP_ONLY {
         if let Some(property) = get(server, key) {
-            report.add(property, format!("`{key}` means nothing to a server that speaks TCP"));
+            report.add(property, format!("`{key}` has no effect in a TCP server"));
         }
     }
     let Some(handler) = get(server, "handler") else {
         if is_missing(server, "handler") {
             let hint = "echo, reverse, tcp_proxy or send_file".to_owned();
-            report.add_with_hint(server, "a server that speaks TCP wants a `handler`", hint);
+            report.add_with_hint(server, "a TCP server needs a `handler`", hint);
         }
         return;
     };
     let Some(name) = text(server, "handler") else { return };
     match name {
         "tcp_proxy" => group::check(server, &handler.value, group::Over::Tcp, report),
-        "send_file" if is_missing(server, "file") => report.add(&handler.value, "`send_file` wants a `file`"),
+        "send_file" if is_missing(server, "file") => report.add(&handler.value, "`send_file` needs a `file`"),
         _ => {}
     }
     for key in keys_of::<TcpOptions>() {
@@ -108,7 +108,7 @@ fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
             _ => "tcp_proxy",
         };
         if let Some(property) = get(server, &key).filter(|_| home != name) {
-            report.add(property, format!("`{key}` means nothing to this handler; it is for `{home}`"));
+            report.add(property, format!("`{key}` has no effect with this handler; it is an option of `{home}`"));
         }
     }
 }

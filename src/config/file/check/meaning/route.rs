@@ -1,4 +1,4 @@
-//! Whether a route has what its type needs, and nothing that means nothing to it.
+//! Checks routes: the options that the type needs are present, and all options have an effect.
 
 use jsonc_parser::ast::{Object, Value};
 
@@ -12,7 +12,7 @@ use crate::http::is_own;
 use crate::http::path::rest_beneath;
 use crate::http::token::is_token;
 
-/// Reports what is amiss with one route.
+/// Reports problems of one route.
 pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in ["headers", "request_headers", "response_headers"] {
         if let Some(rules) = get(route, key).and_then(|property| property.value.as_object()) {
@@ -32,11 +32,11 @@ pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
 
 fn files(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
     if is_missing(route, "dir_path") {
-        report.add(place, "a `file_serve` route wants a `dir_path`");
+        report.add(place, "a `file_serve` route needs a `dir_path`");
     }
     for (ours, theirs) in [("compression", "gzip_enable"), ("compression_level", "gzip_level")] {
         if let (Some(_), Some(property)) = (get(route, ours), get(route, theirs)) {
-            report.add(property, format!("`{theirs}` says what `{ours}` says; one is enough"));
+            report.add(property, format!("`{theirs}` and `{ours}` cannot be used together"));
         }
     }
 }
@@ -48,28 +48,28 @@ fn proxy(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
     let begins = |path: &PathPrefix, start: &PathPrefix| rest_beneath(path.0.decoded(), start.0.decoded()).is_some();
     if !begins(&prefix, &stripped) && !begins(&stripped, &prefix) {
         let Some(property) = get(route, "strip_prefix") else { return };
-        report.add(&property.value, format!("no path beneath `{prefix}` begins so"));
+        report.add(&property.value, format!("no path beneath `{prefix}` begins with `{stripped}`"));
     }
 }
 
 fn redirect(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
     if is_missing(route, "redirect_url") {
-        report.add(place, "a `redirect` route wants a `redirect_url`");
+        report.add(place, "a `redirect` route needs a `redirect_url`");
     }
     let Some(status) = get(route, "http_status_code") else { return };
     let code = status.value.as_number_lit().and_then(|literal| literal.value.parse::<u16>().ok());
     const NOT_MODIFIED: u16 = 304;
     if code.is_some_and(|code| !(300..400).contains(&code) || code == NOT_MODIFIED) {
-        let hint = "301 and 308 are for good, 302, 303 and 307 for now".to_owned();
-        report.add_with_hint(&status.value, "this is not the status of a redirect", hint);
+        let hint = "permanent: 301, 308; temporary: 302, 303, 307".to_owned();
+        report.add_with_hint(&status.value, "not a redirect status", hint);
     }
 }
 
-/// Keys of the original, which takes no offence at them where they mean nothing; its files must be read.
+/// Keys of eXpServer, which ignores them where they have no effect. Its files must be accepted.
 const TOLERATED: [&str; 7] =
     ["dir_path", "index", "gzip_enable", "gzip_level", "gzip_mime_types", "upstreams", "load_balancing"];
 
-/// Keys that mean nothing to this type.
+/// Reports keys that have no effect with this type.
 fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, '_>) {
     let of_files = keys_of::<FileOptions>().into_iter().map(|key| (key, RouteKind::FileServe));
     let of_proxies = keys_of::<ProxyOptions>().into_iter().map(|key| (key, RouteKind::ReverseProxy));
@@ -78,28 +78,29 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
     {
         let Some(property) = get(route, &key) else { continue };
         let hint = match (key.as_str(), kind) {
-            // What xps answers of itself has fields, whatever the answer is.
+            // These apply to all responses of xps itself.
             ("headers", RouteKind::Redirect | RouteKind::Metrics) | ("cors", _) => continue,
-            ("headers", RouteKind::ReverseProxy) => Some("`response_headers` is meant for that".to_owned()),
-            ("response_headers", _) => Some("`headers` is meant for that".to_owned()),
+            ("headers", RouteKind::ReverseProxy) => Some("use `response_headers`".to_owned()),
+            ("response_headers", _) => Some("use `headers`".to_owned()),
             _ => None,
         };
-        let message = format!("`{key}` means nothing to a `{}` route; it is for `{}`", kind.name(), home.name());
+        let message =
+            format!("`{key}` has no effect in a `{}` route; it is an option of `{}`", kind.name(), home.name());
         report.add_with_hint(property, message, hint);
     }
 }
 
-/// Fields that say how a message is framed, what becomes of the connection or who is asked, and in responses of our own when
-/// they were made: xps writes them itself.
+/// Reports fields that xps writes itself: framing, connection and `Host` fields, and `Date` in
+/// responses of xps itself.
 fn check_fields(rules: &Object<'_>, of_own_responses: bool, report: &mut Report<'_, '_>) {
-    // Of what is no name at all the shape tells.
+    // Invalid names are reported by the check of the shape.
     let is_own = |name: &str| {
         is_own(name)
             || is_token(name.as_bytes()) && FieldName::new(name).is_err()
             || of_own_responses && name.eq_ignore_ascii_case("date")
     };
-    let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "a proxy has an option `host`".to_owned());
-    let own = |name: &str| (format!("`{name}` is xps's own to say"), hint(name));
+    let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "use the option `host` of the route".to_owned());
+    let own = |name: &str| (format!("`{name}` is set by xps and cannot be changed"), hint(name));
     for part in ["set", "add"] {
         let Some(fields) = get(rules, part).and_then(|property| property.value.as_object()) else { continue };
         for field in fields.properties.iter().filter(|field| is_own(field.name.as_str())) {

@@ -1,4 +1,4 @@
-//! Where things are on the network.
+//! Addresses, networks and host names as text.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,7 +8,7 @@ use super::TextError;
 use crate::config::UpstreamAddress;
 use crate::limit::Network;
 
-/// Where an upstream is: `host:port` or `unix:/path`.
+/// An upstream's address: `host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamAddressText(pub UpstreamAddress);
 
@@ -19,7 +19,7 @@ impl FromStr for UpstreamAddressText {
         let address: UpstreamAddress = text.parse().map_err(|error| TextError::new(format!("{error}")))?;
         match &address {
             UpstreamAddress::Tcp { host, .. } if host.parse::<IpAddr>().is_err() && !is_domain(host) => {
-                Err(TextError::new("not a host: a name or an address"))
+                Err(TextError::new("not a host: write a name or an address"))
             }
             UpstreamAddress::Tcp { .. } | UpstreamAddress::Unix(_) => Ok(Self(address)),
         }
@@ -45,7 +45,7 @@ impl FromStr for ListenHost {
             "*" => Ok(Self(Ipv4Addr::UNSPECIFIED.into())),
             "localhost" => Ok(Self(Ipv4Addr::LOCALHOST.into())),
             _ => bare.parse().map(Self).map_err(|_| {
-                TextError::new("not an address to listen on: write one such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
+                TextError::new("not a listen address: write, for example, 0.0.0.0, 127.0.0.1, :: or localhost")
             }),
         }
     }
@@ -77,20 +77,20 @@ impl FromStr for Network {
         };
         if address.is_ipv6() && splits_mapped(address, prefix_length) {
             return Err(TextError::new(
-                "an IPv4 network that is written as IPv6 has at least 96 bits: write it as IPv4, for example 10.0.0.0/8",
+                "an IPv4-mapped network needs at least 96 bits: write it as IPv4, for example 10.0.0.0/8",
             ));
         }
         let network = Self::around(address, prefix_length).ok_or_else(malformed)?;
         if network.address() == address.to_canonical() {
             Ok(network)
         } else {
-            Err(TextError::new(format!("this is an address within a network, which is {network}")))
+            Err(TextError::new(format!("host bits are set: the network is {network}")))
         }
     }
 }
 
-/// Whether a network of IPv6 would hold the IPv4 addresses that are written as IPv6 and some others, but is not one of
-/// those that begin with zeros alone, as `::/0`, which are common and mean IPv6 only.
+/// Whether an IPv6 network contains IPv4-mapped addresses and others. Networks whose prefix is all
+/// zeros, such as `::/0`, are excepted: they are common and mean IPv6 only.
 fn splits_mapped(address: IpAddr, prefix_length: u8) -> bool {
     const ZERO_BITS: u8 = 80;
     const MAPPED_BITS: u8 = 96;
@@ -113,14 +113,14 @@ impl fmt::Display for Network {
     }
 }
 
-/// A host that a server answers for.
+/// A host name of a server (virtual host).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hostname {
-    /// In lower case, without a dot at its end, an IPv6 address in brackets.
+    /// In lower case, without a trailing dot. An IPv6 address is in brackets.
     pub name: String,
-    /// All names beneath `name` are meant, not itself.
+    /// Matches all names beneath `name`, but not `name` itself.
     pub is_wildcard: bool,
-    /// Only this port of the `Host` field is meant.
+    /// Matches only this port in the `Host` field.
     pub port: Option<u16>,
 }
 
@@ -128,7 +128,8 @@ impl FromStr for Hostname {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        let malformed = || TextError::new("not a host name: write one such as example.org, *.example.org or localhost");
+        let malformed =
+            || TextError::new("not a host name: write, for example, example.org, *.example.org or localhost");
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => (name, Some(port_of(port).ok_or_else(malformed)?)),
             Some(_) | None => (text, None),
@@ -153,13 +154,14 @@ impl fmt::Display for Hostname {
     }
 }
 
-/// A TCP port, not 0: digits only, though a number may be read from a sign, too.
+/// A TCP port, not 0. Only digits are allowed; `parse` alone would also accept a sign.
 pub(super) fn port_of(digits: &str) -> Option<u16> {
     let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
     digits.parse().ok().filter(|port| is_number && *port != 0)
 }
 
-/// Whether it looks like a name that one may look up: RFC 1123, 2.1, and the underscore that is seen within networks.
+/// Whether this is a name that can be looked up: RFC 1123, 2.1, and the underscore, which occurs in
+/// internal names.
 pub(super) fn is_domain(name: &str) -> bool {
     const NAME_BYTES_MAX: usize = 253;
     const LABEL_BYTES_MAX: usize = 63;
@@ -210,7 +212,7 @@ mod tests {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
         let error = "10.1.2.3/8".parse::<Network>().unwrap_err();
-        assert_eq!(error.to_string(), "this is an address within a network, which is 10.0.0.0/8");
+        assert_eq!(error.to_string(), "host bits are set: the network is 10.0.0.0/8");
     }
 
     #[test]

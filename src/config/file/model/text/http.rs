@@ -1,4 +1,4 @@
-//! What stands in HTTP's heads.
+//! Values of HTTP heads as text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::file::charset::Charset;
 use crate::http::forward;
 use crate::http::token::is_token;
 
-/// Types that hold a text as it was written.
+/// Implements `Display` for types that hold a text as it was written.
 macro_rules! shown_as_written {
     ($($type:ident),*) => { $(
         impl fmt::Display for $type {
@@ -22,7 +22,7 @@ macro_rules! shown_as_written {
 
 shown_as_written!(Token, FieldValue, MediaType, Origin, RedirectUrl, RequestTarget, ServerName);
 
-/// A token of HTTP (RFC 9110, 5.6.2), such as the name of a field.
+/// An HTTP token (RFC 9110, 5.6.2), such as a field name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub String);
 
@@ -33,7 +33,7 @@ impl FromStr for Token {
         if is_token(text.as_bytes()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TextError::new("not a token: letters, digits and -._~!#$%&'*+^`| make one up"))
+            Err(TextError::new("not a token: only letters, digits and -._~!#$%&'*+^`| are allowed"))
         }
     }
 }
@@ -51,7 +51,7 @@ impl FromStr for Charset {
     }
 }
 
-/// The value of a field (RFC 9110, 5.5): not empty, without white space around it.
+/// A field value (RFC 9110, 5.5): not empty, without white space at either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldValue(pub String);
 
@@ -60,16 +60,16 @@ impl FromStr for FieldValue {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if text.bytes().any(|byte| byte.is_ascii_control()) {
-            Err(TextError::new("not the value of a field: it has a control character"))
+            Err(TextError::new("not a field value: it contains a control character"))
         } else if text.is_empty() || text.trim() != text {
-            Err(TextError::new("not the value of a field: it is empty, or there is white space around it"))
+            Err(TextError::new("not a field value: it is empty, or has white space at either end"))
         } else {
             Ok(Self(text.to_owned()))
         }
     }
 }
 
-/// What stands in the `Server` field; empty: there is none.
+/// The value of the `Server` field. Empty: no such field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerName(pub String);
 
@@ -81,12 +81,12 @@ impl FromStr for ServerName {
     }
 }
 
-/// Under which name a proxy adds itself to the `Via` field (RFC 9110, 7.6.3).
+/// The name that a proxy adds to the `Via` field (RFC 9110, 7.6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// It does not: `off`.
+    /// `off`: the proxy adds nothing.
     Off,
-    /// Under this pseudonym.
+    /// The pseudonym.
     As(Token),
 }
 
@@ -119,12 +119,13 @@ impl FromStr for MediaType {
             Some((kind, subtype)) if is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) => {
                 Ok(Self(text.to_ascii_lowercase()))
             }
-            Some(_) | None => Err(TextError::new("not a media type: write one such as text/html")),
+            Some(_) | None => Err(TextError::new("not a media type: write TYPE/SUBTYPE, for example text/html")),
         }
     }
 }
 
-/// Whose scripts may read an answer: `*`, `null`, or `scheme://host[:port]`; nobody's: `off`.
+/// The value of `Access-Control-Allow-Origin`: `*`, `null` or `scheme://host[:port]`; `off`: no
+/// such field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub String);
 
@@ -139,19 +140,21 @@ impl FromStr for Origin {
         if is_origin {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TextError::new("not an origin: write *, off, or one such as https://example.org, without a path"))
+            Err(TextError::new(
+                "not an origin: write *, off, or SCHEME://HOST without a path, for example https://example.org",
+            ))
         }
     }
 }
 
 impl Origin {
-    /// What stands in the field; none, if that is not to be sent.
+    /// The value of the field, or `None` if the field is not sent.
     pub fn field(&self) -> Option<&str> {
         (self.0 != "off").then_some(&self.0)
     }
 }
 
-/// Where a route begins: a path with a slash at its begin, without `?` and `#`.
+/// A path prefix: begins with a slash, without `?` and `#`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathPrefix(pub forward::PathPrefix);
 
@@ -160,11 +163,11 @@ impl FromStr for PathPrefix {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if !text.starts_with('/') {
-            return Err(TextError::new("a path begins with `/`"));
+            return Err(TextError::new("a path must begin with `/`"));
         }
         match text.chars().find(|&character| !is_path_character(character)) {
-            Some(' ') => Err(TextError::new("in a path a space is written %20")),
-            Some(character) => Err(TextError::new(format!("a path has no `{}`", character.escape_default()))),
+            Some(' ') => Err(TextError::new("write a space in a path as %20")),
+            Some(character) => Err(TextError::new(format!("a path cannot contain `{}`", character.escape_default()))),
             None => forward::PathPrefix::new(text).map(Self).map_err(|bad| TextError::new(bad.reason)),
         }
     }
@@ -183,7 +186,7 @@ fn is_path_character(character: char) -> bool {
     !matches!(character, '?' | '#') && !character.is_whitespace() && !character.is_control()
 }
 
-/// What is asked for (RFC 9112, 3.2.1): a path, and a query if there is one.
+/// A request target in origin form (RFC 9112, 3.2.1): a path, optionally with a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTarget(pub String);
 
@@ -192,25 +195,28 @@ impl FromStr for RequestTarget {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if !text.starts_with('/') {
-            return Err(TextError::new("a path begins with `/`"));
+            return Err(TextError::new("a path must begin with `/`"));
         }
-        // What follows is opaque.
+        // The query is opaque.
         let path = text.split('?').next().unwrap_or(text);
         let is_wrong = |byte: u8| byte.is_ascii() && !byte.is_ascii_graphic() || byte == b'#';
         if !path.is_ascii() || text.bytes().any(is_wrong) {
-            Err(TextError::new("a path has no spaces, no control characters, no `#`, and others only as %XX"))
+            Err(TextError::new(
+                "a path cannot contain spaces, control characters or `#`: write other characters as %XX",
+            ))
         } else {
             Ok(Self(text.to_owned()))
         }
     }
 }
 
-/// Where a redirect leads: `scheme:…` or `/path`, in which `$host`, `$path` and `$query` stand for the request's.
+/// The target of a redirect: `scheme://…` or `/path`. `$host`, `$path` and `$query` are replaced by
+/// those of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectUrl(pub String);
 
 impl RedirectUrl {
-    /// What may stand in one after a `$`.
+    /// The names allowed after a `$`.
     pub const VARIABLES: [&str; 3] = ["host", "path", "query"];
 }
 
@@ -219,11 +225,15 @@ impl FromStr for RedirectUrl {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            return Err(TextError::new("a URL has no spaces, no control characters, and others only as %XX"));
+            return Err(TextError::new(
+                "a URL cannot contain spaces or control characters: write other characters as %XX",
+            ));
         }
         if let Some(rest) = text.split('$').skip(1).find(|rest| !begins_with_variable(rest)) {
             let name: String = rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
-            return Err(TextError::new(format!("there is no `${name}`; there are $host, $path and $query")));
+            return Err(TextError::new(format!(
+                "unknown variable `${name}`: the variables are $host, $path and $query"
+            )));
         }
         let has_host = match text.split_once("://") {
             Some((scheme, rest)) => {
@@ -235,7 +245,7 @@ impl FromStr for RedirectUrl {
         if has_host {
             Ok(Self(text.to_owned()))
         } else {
-            Err(TextError::new("not where one can be sent to: write https://HOST/PATH or /PATH"))
+            Err(TextError::new("not a redirect target: write https://HOST/PATH or /PATH"))
         }
     }
 }
@@ -259,14 +269,14 @@ fn is_authority(text: &str) -> bool {
     is_domain(host) || ipv6.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// The `Host` field that an upstream sees.
+/// The `Host` field that is sent to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostRule {
-    /// The client's.
+    /// The value that the client sent.
     Keep,
     /// The upstream's address.
     Upstream,
-    /// This one.
+    /// A fixed value.
     Literal(String),
 }
 
@@ -293,7 +303,7 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// A status that tells of an error, 400 to 599.
+/// An error status, 400 to 599.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorStatus(pub u16);
 
@@ -302,7 +312,7 @@ impl FromStr for ErrorStatus {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         let status = text.parse().ok().filter(|status| (400..600).contains(status));
-        status.map(Self).ok_or_else(|| TextError::new("not the status of an error: 400 to 599"))
+        status.map(Self).ok_or_else(|| TextError::new("not an error status: write 400 to 599"))
     }
 }
 
@@ -336,7 +346,7 @@ mod tests {
             assert!(text.parse::<RedirectUrl>().is_err(), "{text}");
         }
         let error = "https://$host$request_uri".parse::<RedirectUrl>().unwrap_err();
-        assert_eq!(error.to_string(), "there is no `$request_uri`; there are $host, $path and $query");
+        assert_eq!(error.to_string(), "unknown variable `$request_uri`: the variables are $host, $path and $query");
     }
 
     #[test]

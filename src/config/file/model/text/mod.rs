@@ -1,7 +1,7 @@
-//! Values that are written as text: each is a type that holds only what is well-formed.
+//! Values that are written as text. Each type holds only well-formed values.
 //!
-//! In the schema such a value has a `format`; [`verify`] knows the types by it, so that the check finds what would not
-//! become one before anything is read.
+//! In the schema such a value has a `format`. [`verify`] finds the type by its format, so that the
+//! check reports malformed values before the file is deserialized.
 
 mod address;
 mod http;
@@ -25,19 +25,19 @@ use crate::config::units::{Period, Size};
 pub use crate::file::charset::Charset;
 pub use crate::limit::Network;
 
-/// The text cannot be understood; what would be.
+/// The text is malformed. The message says what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TextError(Cow<'static, str>);
 
 impl TextError {
-    /// An error of these words, which follow the text and a colon.
+    /// An error with this message, which is shown after the text and a colon.
     pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
         Self(words.into())
     }
 }
 
-/// The types, and how each is named in the schema.
+/// Implements serialization and the schema for each type, and lists them in `verify` and `KINDS`.
 macro_rules! texts {
     ($($type:ident, $format:literal, $example:literal, $meaning:literal;)*) => {
         $(
@@ -68,10 +68,10 @@ macro_rules! texts {
             }
         )*
 
-        /// Whether the text is one of this format; formats of other owners are not looked at.
+        /// Checks a text against a format. Formats that are not listed here are accepted.
         ///
         /// # Errors
-        /// It is not.
+        /// The text is malformed.
         pub fn verify(format: &str, text: &str) -> Result<(), TextError> {
             match format {
                 $($format => $type::from_str(text).map(drop),)*
@@ -91,25 +91,25 @@ texts! {
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
     UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
-    FieldValue, "field-value", "max-age=3600", "without control characters, and without white space around it";
+    FieldValue, "field-value", "max-age=3600", "no control characters, and no white space at either end";
     FileMode, "file-mode", "0660", "permissions in octal, in quotes";
     HostRule, "host-rule", "keep", "`keep`, `upstream`, or a host";
-    Hostname, "host-name", "example.org", "a name or an address; `*.` in front means all beneath it; a port may follow";
+    Hostname, "host-name", "example.org", "a name or an address; `*.` at the start means all names beneath it; a port may follow";
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
     MediaType, "media-type", "text/x-c", "`type/subtype`";
-    Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or as many as begin with so many of its bits; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` all of IPv6, but no IPv4";
+    Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or `ADDRESS/BITS`; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` is all of IPv6 but no IPv4";
     Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*`, `null`, or `off`";
-    PathBeneath, "path-beneath", "index.html", "a path without `/` at its begin and without `..`";
-    PathPrefix, "path-prefix", "/api", "a path with `/` at its begin";
-    RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are filled in";
-    RequestTarget, "request-target", "/health", "a path with `/` at its begin, and a query if there is one";
-    ServerName, "server-name", "xps", "the value of a field, or nothing";
-    Token, "token", "X-Tenant", "letters, digits and ``-._~!#$%&'*+^`|``, as in the name of a field";
-    UringFeature, "uring-feature", "recv-multishot", "as `xps probe` lists them";
+    PathBeneath, "path-beneath", "index.html", "a relative path without `..`";
+    PathPrefix, "path-prefix", "/api", "a path that begins with `/`";
+    RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are replaced";
+    RequestTarget, "request-target", "/health", "a path that begins with `/`, optionally with a query";
+    ServerName, "server-name", "xps", "a field value, or empty";
+    Token, "token", "X-Tenant", "letters, digits and ``-._~!#$%&'*+^`|``, as in a field name";
+    UringFeature, "uring-feature", "recv-multishot", "a name that `xps probe` lists";
     Via, "via", "xps", "a token, or `off`";
 }
 
-/// The quantity that the text stands for, as `minimum` and `maximum` see it: bytes, or seconds.
+/// The number that is compared with `minimum` and `maximum`: bytes, or seconds.
 pub fn magnitude(format: &str, text: &str) -> Option<f64> {
     match format {
         quantity::PERIOD => Period::from_str(text).ok().map(|period| period.0.as_secs_f64()),
@@ -126,7 +126,11 @@ mod tests {
     fn each_example_is_one() {
         for (format, example, _) in KINDS {
             assert_eq!(verify(format, example), Ok(()), "{format}");
-            assert_eq!(verify(format, "").is_ok(), *format == "server-name", "{format}: only a name may be nothing");
+            assert_eq!(
+                verify(format, "").is_ok(),
+                *format == "server-name",
+                "{format}: only a server name may be empty"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What concerns the process and its files.
+//! Files, permissions and io_uring features as text.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use std::str::FromStr;
 use super::TextError;
 use crate::driver::Feature;
 
-/// Where requests are recorded.
+/// The destination of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessTarget {
-    /// Nowhere: `off`.
+    /// `off`: no access log.
     Off,
-    /// On standard output: `-`.
+    /// `-`: standard output.
     #[default]
     Stdout,
-    /// In a file, which is opened anew after SIGUSR1.
+    /// A file. It is reopened on SIGUSR1.
     File(PathBuf),
 }
 
@@ -51,7 +51,7 @@ impl FromStr for PathBeneath {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         if text.is_empty() || text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..") {
-            Err(TextError::new("not a path beneath the folder: no `/` at its begin, no `..` in it"))
+            Err(TextError::new("not a path beneath the folder: it must not begin with `/` or contain `..`"))
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -84,7 +84,7 @@ impl fmt::Display for FileMode {
     }
 }
 
-/// An optional feature of io_uring, by the name that `xps probe` shows.
+/// An optional io_uring feature, by the name that `xps probe` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UringFeature(pub Feature);
 

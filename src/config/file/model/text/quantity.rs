@@ -1,4 +1,4 @@
-//! Sizes and times in the document: text with a unit, or a bare number.
+//! Sizes and times in the configuration file: text with a unit, or a number.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::units::{Period, Size};
 
-/// The format of times.
+/// The schema's `format` of times.
 pub(super) const PERIOD: &str = "period";
 
-/// The format of sizes.
+/// The schema's `format` of sizes.
 pub(super) const SIZE: &str = "size";
 
-/// A year: no timer waits longer.
+/// A year, the maximum of a timer.
 const SECONDS_MAX: u32 = 365 * 24 * 60 * 60;
 
 impl JsonSchema for Period {
