@@ -1,20 +1,22 @@
-//! What a worker remembers of files: a bounded map whose entries grow old.
+//! A bounded LRU cache with a validity time: each worker keeps its file results in one.
 //!
-//! It owns its values and knows nothing of them but how many bytes each holds. Since an open file is closed by an
-//! operation, no value is ever dropped in here: what has to go is handed back.
+//! The cache owns its values and knows only how many bytes each holds. An open file is closed by a
+//! driver operation, so the cache never drops a value: each removed value is returned to the
+//! caller.
 //!
 //! ```text
 //!             insert             valid_for has passed            idle_for without use
-//!   (absent) ────────► Fresh ───────────────────────────► Stale ──────────────────────► handed back by `sweep`
+//!   (absent) ────────► Fresh ───────────────────────────► Stale ──────────────────────► returned by `sweep`
 //!                        ▲                                  │
-//!                        └──────────────────────────────────┘ renew: asked again, still the same
-//!                         either: no room for a newer one, remove ────────────────────► handed back
+//!                        └──────────────────────────────────┘ renew: checked again, unchanged
+//!                         either: evicted at a limit, or removed ─────────────────────► returned
 //! ```
 //!
-//! Entries lie in a slab, linked from the most to the least recently used; the table holds slab indices only, so each key
-//! is stored once and a look-up with a borrowed key allocates nothing. Hashes are SipHash-1-3 with a random key, the
-//! standard library's: peers choose the paths, and must not be able to choose collisions. On a path of 40 bytes it costs
-//! about as much as one cache miss; faster hashers promise less against someone who measures.
+//! Entries are in a slab, linked from the most to the least recently used. The table holds only
+//! slab indices, so each key is stored once and a look-up with a borrowed key does not allocate.
+//! The hash is the standard library's SipHash-1-3 with a random key: clients choose the paths, and
+//! must not be able to choose collisions. On a path of 40 bytes it costs about as much as one CPU
+//! cache miss. Faster hashers protect less well against an attacker that measures timing.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -25,27 +27,28 @@ use slab::Slab;
 
 use crate::driver::Time;
 
-/// The bounds of a [`Cache`].
+/// Limits of a [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most entries.
+    /// Maximum number of entries.
     pub entries_max: u32,
-    /// The most bytes that all entries together may hold. One entry larger than that is not kept.
+    /// Maximum total of the entries' bytes. An entry larger than this is not kept.
     pub bytes_max: usize,
-    /// How long after it was made an entry is taken to be true.
+    /// How long an entry is fresh after it is inserted or renewed.
     pub valid_for: Duration,
-    /// How long after its last use an entry is kept.
+    /// How long an entry is kept after its last use.
     pub idle_for: Duration,
 }
 
-/// A map of at most so many entries and bytes.
+/// A least-recently-used map, bounded in entries and in bytes.
 #[derive(Debug)]
 pub struct Cache<K, V, S = RandomState> {
     limits: Limits,
     hasher: S,
     table: HashTable<u32>,
     nodes: Slab<Node<K, V>>,
-    /// The most and the least recently used; both none when there is no entry.
+    /// The most recently used entry. `oldest` is the least recently used one; both are `None` when
+    /// the cache is empty.
     newest: Option<u32>,
     oldest: Option<u32>,
     bytes: usize,
@@ -62,31 +65,32 @@ struct Node<K, V> {
     older: Option<u32>,
 }
 
-/// What the cache knows of a key.
+/// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Lookup<'a, V> {
-    /// A value that may be used as it is.
+    /// The value is valid.
     Fresh(&'a mut V),
-    /// A value that was true once: to be asked for again, then replaced or renewed.
+    /// The validity time has passed. The caller looks the file up again, then replaces or renews
+    /// the value.
     Stale(&'a mut V),
-    /// Nothing.
+    /// The key is not in the cache.
     Absent,
 }
 
 impl<K: Hash + Eq, V> Cache<K, V> {
-    /// An empty cache; allocates nothing until the first insertion.
+    /// An empty cache. It does not allocate until the first insertion.
     pub fn new(limits: Limits) -> Self {
         Self::with_hasher(limits, RandomState::new())
     }
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
-    /// An empty cache that hashes in its own way.
+    /// An empty cache with this hasher.
     pub const fn with_hasher(limits: Limits, hasher: S) -> Self {
         Self { limits, hasher, table: HashTable::new(), nodes: Slab::new(), newest: None, oldest: None, bytes: 0 }
     }
 
-    /// Looks a key up, which counts as a use of what is found.
+    /// Looks a key up. An entry that is found counts as used now.
     pub fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, now: Time) -> Lookup<'_, V>
     where
         K: Borrow<Q>,
@@ -98,10 +102,11 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         if now < node.valid_until { Lookup::Fresh(&mut node.value) } else { Lookup::Stale(&mut node.value) }
     }
 
-    /// Keeps a value that holds `bytes` bytes, its key among them, in place of the one that was there.
+    /// Inserts a value that holds `bytes` bytes, its key included, and replaces the key's old
+    /// value.
     ///
-    /// Everything that has to go for it is appended to `evicted`: the value that it replaces, then the least recently used
-    /// ones; itself, if it is larger than the whole cache may be.
+    /// Appends to `evicted` the value that it replaces, then the least recently used values above
+    /// the limits. A value that is itself larger than the limit is appended and not kept.
     pub fn insert(&mut self, key: K, value: V, bytes: usize, now: Time, evicted: &mut Vec<V>) {
         evicted.extend(self.remove(&key));
         if bytes > self.limits.bytes_max || self.limits.entries_max == 0 {
@@ -124,7 +129,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
-    /// Other bounds from now on. What has to go for them is appended to `evicted`, the least recently used first.
+    /// Changes the limits. Values above the new limits are appended to `evicted`, the least
+    /// recently used first.
     pub fn set_limits(&mut self, limits: Limits, evicted: &mut Vec<V>) {
         self.limits = limits;
         while self.nodes.len() > limits.entries_max as usize || self.bytes > limits.bytes_max {
@@ -134,7 +140,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
-    /// Makes a value fresh again that was found to be still true. Nothing happens if there is none.
+    /// Makes an entry fresh again after the caller has found it unchanged. Does nothing if it is
+    /// absent.
     pub fn renew<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, now: Time)
     where
         K: Borrow<Q>,
@@ -144,7 +151,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         }
     }
 
-    /// Takes a value out.
+    /// Removes a key and returns its value.
     pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -155,9 +162,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         Some(node.value)
     }
 
-    /// Takes out what nobody has used for [`Limits::idle_for`], at most `most` values.
+    /// Removes values not used for [`Limits::idle_for`], at most `most` of them.
     ///
-    /// To be called now and then, so that files which nobody asks for do not stay open.
+    /// The caller runs this periodically, so that files without requests do not stay open.
     pub fn sweep(&mut self, now: Time, most: usize, evicted: &mut Vec<V>) {
         for _ in 0..most {
             let Some(oldest) = self.oldest else { break };
@@ -169,7 +176,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
-    /// Takes out every value whose key is so; looks at all of them.
+    /// Removes every value whose key satisfies `is_gone`. Visits all entries.
     pub fn remove_if(&mut self, is_gone: impl Fn(&K) -> bool, removed: &mut Vec<V>) {
         let gone: Vec<u32> =
             self.nodes.iter().filter(|(_, node)| is_gone(&node.key)).map(|(index, _)| index as u32).collect();
@@ -177,35 +184,35 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.check();
     }
 
-    /// When [`Cache::sweep`] may have something to do next, unless there is no entry.
+    /// When [`Cache::sweep`] may next remove an entry; `None` if the cache is empty.
     pub fn next_sweep(&self) -> Option<Time> {
         self.oldest.map(|oldest| self.nodes[oldest as usize].used + self.limits.idle_for)
     }
 
-    /// Takes the least recently used value out: one descriptor or some memory is needed elsewhere.
+    /// Removes the least recently used value, to free its descriptor or its memory.
     pub fn evict_one(&mut self) -> Option<V> {
         let oldest = self.oldest?;
         Some(self.take(oldest).value)
     }
 
-    /// Takes everything out, in no order.
+    /// Removes all values, in no particular order.
     pub fn clear(&mut self, evicted: &mut Vec<V>) {
         self.table.clear();
         (self.newest, self.oldest, self.bytes) = (None, None, 0);
         evicted.extend(self.nodes.drain().map(|node| node.value));
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether the cache has no entry.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Bytes that all entries together hold.
+    /// Total of the entries' bytes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -215,14 +222,14 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         K: Borrow<Q>,
     {
         if self.table.is_empty() {
-            // Hashing is what a look-up costs; of faults there are usually none.
+            // The hash is most of a look-up's cost, and the cache of faults is usually empty.
             return None;
         }
         let hash = self.hasher.hash_one(key);
         self.table.find(hash, |index| self.nodes[*index as usize].key.borrow() == key).copied()
     }
 
-    /// Adds a node whose key is not there yet, as the newest.
+    /// Adds a node as the newest. Its key must not be in the table yet.
     fn add(&mut self, node: Node<K, V>) {
         let hash = self.hasher.hash_one(&node.key);
         self.bytes += node.bytes;
@@ -233,7 +240,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         self.link(index);
     }
 
-    /// Takes a node out of the slab, the table and the list.
+    /// Removes a node from the slab, the table and the list.
     fn take(&mut self, index: u32) -> Node<K, V> {
         self.unlink(index);
         let node = self.nodes.remove(index as usize);
@@ -241,7 +248,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         let hash = self.hasher.hash_one(&node.key);
         match self.table.find_entry(hash, |other| *other == index) {
             Ok(entry) => drop(entry.remove()),
-            Err(_) => debug_assert!(false, "a node that the table does not know"),
+            Err(_) => debug_assert!(false, "the node is not in the table"),
         }
         node
     }
@@ -275,7 +282,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         }
     }
 
-    /// The invariants that cost nothing to check; the tests walk the list.
+    /// Checks the invariants that are cheap to check; the tests also walk the list.
     fn check(&self) {
         debug_assert_eq!(self.table.len(), self.nodes.len());
         debug_assert!(self.nodes.len() <= self.limits.entries_max as usize && self.bytes <= self.limits.bytes_max);

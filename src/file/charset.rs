@@ -1,16 +1,17 @@
-//! The `charset` parameter of text: what is configured, and what a file's bytes allow to say.
+//! The `charset` parameter of text types: the configured one, or one detected from the file's
+//! content.
 
 use std::fmt;
 
-/// Which charset is claimed for text.
+/// The charset parameter of text types.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Charset {
     /// UTF-8 for files that are UTF-8 and not plain ASCII; none for the others.
     #[default]
     Auto,
-    /// None.
+    /// No charset.
     Off,
-    /// This one, a token, for every text.
+    /// This charset, a token, for all text.
     Named(String),
 }
 
@@ -24,16 +25,17 @@ impl fmt::Display for Charset {
     }
 }
 
-/// Bytes at the beginning of a file that [`Charset::Auto`] looks at.
+/// Length of the start of a file that [`Charset::Auto`] examines. Bytes.
 pub const SAMPLE_BYTES: usize = 64 << 10;
 
-/// Bytes that [`is_utf8`] wants of a longer file: a character that begins within the sample may end behind it.
+/// Length of the start of a file that [`is_utf8`] needs, since a character may begin in the sample
+/// and end after it. Bytes.
 pub const READ_BYTES: usize = SAMPLE_BYTES + 3;
 
-/// Whether a file that begins so is UTF-8 and not plain ASCII, as far as its first [`SAMPLE_BYTES`] tell. Of ASCII nothing
-/// needs to be said: it is the same in every charset that browsers guess.
+/// Whether a file with this start is UTF-8 and not plain ASCII, judged by its first
+/// [`SAMPLE_BYTES`]. ASCII needs no charset: it is the same in every charset that browsers guess.
 ///
-/// Bytes behind the first [`READ_BYTES`] are not looked at.
+/// Bytes after the first [`READ_BYTES`] are not examined.
 pub fn is_utf8(bytes: &[u8]) -> bool {
     let bytes = &bytes[..bytes.len().min(READ_BYTES)];
     let valid_bytes = match std::str::from_utf8(bytes) {
@@ -81,7 +83,7 @@ mod tests {
                 assert!(!is_utf8(&broken), "{character} broken at {before}");
             }
         }
-        // Behind it, it is not seen, whether it is good or bad.
+        // A character after the sample is not seen, whether valid or not.
         assert!(!is_utf8(&[&b"a".repeat(SAMPLE_BYTES)[..], "é".as_bytes()].concat()));
         let bad_behind = ["é".as_bytes(), &b"a".repeat(SAMPLE_BYTES - 2), b"\xff\xff\xff\xff"].concat();
         assert!(is_utf8(&bad_behind));

@@ -1,25 +1,27 @@
-//! Content codings of files: their names, their neighbours on disk, and making them.
+//! Content codings of files: their names, precompressed files on disk, and compression.
 //!
-//! Which coding a client accepts is told by its request, which this does not read; where a result is kept, and on which
-//! thread it is made, is the caller's business too.
+//! The module does not read requests, so it does not know which codings a client accepts. The
+//! caller caches the result and chooses the thread.
 
 use std::io::{self, Write};
 
 use super::media_type::MediaType;
 
-/// Below so many bytes a coded file saves no packet worth the work.
+/// Default of the smallest size that is compressed: below it, compression saves no packet worth the
+/// work. Bytes.
 pub const SIZE_MIN: u64 = 1024;
 
-/// Above so many bytes a file is not compressed on the fly: the result could not be kept.
+/// Largest size that is compressed on the fly: a larger result could not be cached. Bytes.
 pub const SIZE_MAX: u64 = 8 << 20;
 
-/// A window that every decoder of the web accepts: RFC 9659 permits 8 MiB.
+/// Window size that every web decoder accepts: RFC 9659 permits 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// RFC 7932 permits 10 to 24; a window larger than the file costs time and memory, here and in every client.
+/// RFC 7932 permits 10 to 24. A window larger than the file costs time and memory, here and in
+/// every client.
 const BROTLI_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 16..=22;
 
-/// How brotli's encoder hands its output on.
+/// Size of the brotli encoder's output buffer.
 const BROTLI_BUFFER_BYTES: usize = 4096;
 
 /// A content coding.
@@ -34,7 +36,8 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// Every coding, the densest at its default level first: the order in which neighbours are looked for.
+    /// All codings, the densest at its default level first: the order in which precompressed files
+    /// are tried.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// The name, as in `Content-Encoding`.
@@ -46,7 +49,7 @@ impl Coding {
         }
     }
 
-    /// What the name of a pre-compressed neighbour has at its end.
+    /// The file name suffix of a precompressed file.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Gzip => ".gz",
@@ -55,7 +58,7 @@ impl Coding {
         }
     }
 
-    /// What an entity tag has at its end.
+    /// The suffix of an entity tag.
     pub(super) const fn tag_mark(self) -> &'static str {
         match self {
             Self::Gzip => "-gz",
@@ -64,7 +67,8 @@ impl Coding {
         }
     }
 
-    /// The level for compressing on the fly, where more costs much and brings little.
+    /// The default level for compression on the fly, above which time grows much and size falls
+    /// little.
     pub const fn default_level(self) -> Level {
         match self {
             Self::Gzip => Level(6),
@@ -73,7 +77,8 @@ impl Coding {
         }
     }
 
-    /// The levels that this coding has. Zstandard's above 19 need too much memory to be offered.
+    /// The levels of this coding. Zstandard levels above 19 are not offered, since they need too
+    /// much memory.
     pub const fn levels(self) -> std::ops::RangeInclusive<u8> {
         match self {
             Self::Gzip => 1..=9,
@@ -83,32 +88,31 @@ impl Coding {
     }
 }
 
-/// How hard to compress; what the number means, the coding says.
+/// Compression level; its meaning depends on the coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(u8);
 
 impl Level {
-    /// The level that `coding` calls by this number, unless it has none such.
+    /// The level of this number; `None`: `coding` does not have it.
     pub fn new(coding: Coding, level: u8) -> Option<Self> {
         coding.levels().contains(&level).then_some(Self(level))
     }
 
-    /// The number.
     pub const fn number(self) -> u8 {
         self.0
     }
 }
 
-/// What is compressed on the fly, and how hard.
+/// Settings of compression on the fly.
 #[derive(Clone, Debug)]
 pub struct Compression {
-    /// Smaller files are sent as they are.
+    /// Smallest size that is compressed. Bytes.
     pub size_min: u64,
-    /// Media types that are compressed besides those known to gain by it.
+    /// Media types to compress in addition to the built-in ones.
     pub more_types: Vec<String>,
-    /// How hard, as each coding counts, or as near as it gets; `None`: [`Coding::default_level`].
+    /// Level, limited to the range of each coding; `None`: [`Coding::default_level`].
     pub level: Option<u8>,
-    /// The same for gzip alone.
+    /// Level for gzip, in place of `level`.
     pub gzip_level: Option<u8>,
 }
 
@@ -119,7 +123,7 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// How hard a coding compresses.
+    /// The level for a coding.
     pub fn level(&self, coding: Coding) -> Level {
         let own = if coding == Coding::Gzip { self.gzip_level } else { None };
         let levels = coding.levels();
@@ -135,21 +139,22 @@ impl Compression {
         media_type.is_compressible() || self.more_types.iter().any(is_it)
     }
 
-    /// Whether a file of this type and size is to be compressed at all.
+    /// Whether to compress a file of this type and size.
     pub fn is_worth_trying(&self, media_type: MediaType, size: u64) -> bool {
         (self.size_min..=SIZE_MAX).contains(&size) && self.covers(media_type)
     }
 }
 
-/// Whether a result saves enough, a sixteenth, to be sent instead of the file.
+/// Whether compression saves more than a sixteenth, so that the result is sent instead of the file.
 pub const fn is_worth_sending(size: u64, coded: u64) -> bool {
     coded < size - size / 16
 }
 
-/// Compresses `bytes`. The same input gives the same output, so that an entity tag made from the file's holds.
+/// Compresses `bytes`. The output is deterministic, so an entity tag derived from the file's stays
+/// valid.
 ///
 /// # Errors
-/// If the library cannot get memory. Then the file is sent as it is.
+/// The library cannot allocate memory. Then the file is sent uncompressed.
 pub fn compress(coding: Coding, level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
     match coding {
         Coding::Gzip => gzip(level, bytes),
@@ -183,7 +188,7 @@ fn brotli(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
 fn zstd(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
     use zstd::zstd_safe::CParameter;
     let mut encoder = zstd::stream::Encoder::new(Vec::with_capacity(likely_size(bytes)), i32::from(level.0))?;
-    // Lets the library choose its tables, and a window no larger than needed, for this size.
+    // The size lets the library choose its tables, and a window no larger than needed.
     encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
     encoder.include_contentsize(true)?;
     if bytes.len() as u64 > 1 << ZSTD_WINDOW_LOG_MAX {
@@ -193,7 +198,7 @@ fn zstd(level: Level, bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Text becomes a quarter to a third.
+/// Text usually shrinks to a quarter or a third.
 const fn likely_size(bytes: &[u8]) -> usize {
     bytes.len() / 3 + 64
 }

@@ -1,6 +1,6 @@
-//! Whether a request's conditions let it be answered: `If-Match` and its kin (RFC 9110, 13).
+//! Preconditions of a request: `If-Match` and the like (RFC 9110, 13).
 //!
-//! It knows field values and validators, not messages: what the verdict becomes is the session's business.
+//! It knows field values and validators, not messages. The session sends the response.
 //!
 //! ```text
 //!   If-Match ──────────────── none matches ─────────────────────────────► 412
@@ -31,21 +31,22 @@ pub struct Conditions<'a> {
     pub if_range: Option<&'a [u8]>,
 }
 
-/// What the conditions ask for.
+/// The result of evaluating the preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreconditionResult {
-    /// Answer as if there were none.
+    /// The preconditions hold: respond as if there were none.
     Proceed,
     /// 304: the client has this version.
     NotModified,
-    /// 412: this is not the version that the client means.
+    /// 412: the file is not the version that the client requires.
     PreconditionFailed,
 }
 
-/// Weighs the conditions against a file that exists, in the order of RFC 9110, 13.2.2.
+/// Evaluates the preconditions for an existing file, in the order of RFC 9110, 13.2.2.
 ///
-/// A date that cannot be read is ignored. In a list that is malformed the tags before the fault count: what then does not
-/// match costs a transfer (`If-None-Match`) or an answer of 412 (`If-Match`), never a wrong version.
+/// An invalid date is ignored. In a malformed list only the tags before the error count. A tag that
+/// is lost so costs a transfer (`If-None-Match`) or a 412 (`If-Match`), but never yields a wrong
+/// version.
 pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_head: bool) -> PreconditionResult {
     if let Some(list) = conditions.if_match {
         if !matches(list, validators, Comparison::Strong) {
@@ -69,8 +70,9 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_
     }
 }
 
-/// Whether a `Range` is to be heeded: without `If-Range`, or if the file is still the version that it names
-/// (RFC 9110, 13.1.5). To be asked after [`evaluate`] said [`PreconditionResult::Proceed`].
+/// Whether `Range` applies: if there is no `If-Range`, or if the file is still the version that it
+/// names (RFC 9110, 13.1.5). To be called after [`evaluate`] returned
+/// [`PreconditionResult::Proceed`].
 pub fn allows_range(conditions: &Conditions<'_>, validators: &Validators) -> bool {
     let Some(value) = conditions.if_range.map(ows::trim) else { return true };
     match TagList(value).next() {
@@ -79,12 +81,12 @@ pub fn allows_range(conditions: &Conditions<'_>, validators: &Validators) -> boo
     }
 }
 
-/// How tags are compared (RFC 9110, 8.8.3.2). Our own are always strong.
+/// Comparison of entity tags (RFC 9110, 8.8.3.2). The server's own are always strong.
 #[derive(Clone, Copy)]
 enum Comparison {
-    /// Both strong and the same.
+    /// Equal, and both strong.
     Strong,
-    /// The same, whether or not one is weak.
+    /// Equal, whether or not one is weak.
     Weak,
 }
 
@@ -98,12 +100,12 @@ impl Comparison {
     }
 }
 
-/// Whether a list has the tag, or is `*`, which any file matches that exists.
+/// Whether a list contains the tag, or is `*`, which matches any existing file.
 fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool {
     ows::trim(list) == b"*" || TagList(list).any(|tag| comparison.holds(tag, validators))
 }
 
-/// The entity tags of a list, each with its quotes and its `W/`; ends at the first fault.
+/// The entity tags of a list, each with its quotes and its `W/`. It ends at the first error.
 struct TagList<'a>(&'a [u8]);
 
 impl<'a> Iterator for TagList<'a> {
@@ -134,7 +136,7 @@ const fn is_tag_byte(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x7e | 0x80..)
 }
 
-/// Seconds since 1970 of a date in any of the three forms of RFC 9110, 5.6.7.
+/// Parses a date in any of the three forms of RFC 9110, 5.6.7, to seconds since 1970.
 fn parse_date(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(ows::trim(value)).ok()?;
     let date = httpdate::parse_http_date(text).ok()?;

@@ -1,4 +1,4 @@
-//! One file that is opened beneath a root, used, and closed.
+//! [`FileHandle`]: one file that is opened beneath a root folder, used and closed.
 //!
 //! ```text
 //!           open              Opened             close             Done
@@ -10,14 +10,14 @@
 //!                  Refused    Closed
 //! ```
 //!
-//! It does not know what the bytes are for; sending them is the writer's.
+//! It does not know what the bytes are for. The writer sends them.
 
 use std::ffi::CString;
 use std::sync::Arc;
 
 use crate::driver::{Fault, File, FileInfo, Op, OpId, Ops, Outcome, Root, Token};
 
-/// One file's life.
+/// One file, from open to close.
 #[derive(Debug)]
 pub struct FileHandle {
     token: Token,
@@ -29,7 +29,7 @@ enum State {
     Idle,
     Opening(OpId),
     Open(File, FileInfo),
-    /// Not wanted any more while it was being opened.
+    /// Closed while it was being opened.
     Abandoned,
     Refused(Fault),
     Closing,
@@ -37,12 +37,12 @@ enum State {
 }
 
 impl FileHandle {
-    /// No file yet; outcomes will carry `token`.
+    /// A handle without a file; its operations carry `token`.
     pub const fn new(token: Token) -> Self {
         Self { token, state: State::Idle }
     }
 
-    /// Asks for the file. To be called once.
+    /// Opens the file. To be called once.
     pub fn open(&mut self, root: Arc<Root>, path: CString, ops: &mut Ops) {
         debug_assert!(matches!(self.state, State::Idle), "open while {:?}", self.state);
         self.state = State::Opening(ops.submit(self.token, Op::Open { root, path, known_regular: false }));
@@ -60,8 +60,8 @@ impl FileHandle {
         }
     }
 
-    /// Goes on with closing, from wherever it stands; called by every pump until [`FileHandle::is_closed`].
-    /// Nothing is being sent from the file any more.
+    /// Advances closing from any state. Call it in every pump until [`FileHandle::is_closed`].
+    /// Nothing may be in the process of being sent from the file.
     pub fn close(&mut self, ops: &mut Ops) {
         match self.state {
             State::Idle | State::Refused(_) => self.state = State::Closed,
@@ -77,7 +77,7 @@ impl FileHandle {
         }
     }
 
-    /// The answer to [`FileHandle::open`], once it is there.
+    /// The result of [`FileHandle::open`], once it is there.
     pub const fn opened(&self) -> Option<Result<(File, FileInfo), Fault>> {
         match self.state {
             State::Open(file, info) => Some(Ok((file, info))),

@@ -1,4 +1,4 @@
-//! Short text that lies where it is stored, so that making one allocates nothing.
+//! [`InlineText`]: short text stored in place, without allocation.
 
 use std::fmt;
 
@@ -10,9 +10,10 @@ pub struct InlineText<const N: usize> {
 }
 
 impl<const N: usize> InlineText<N> {
-    /// The text that these arguments make: `InlineText::format(format_args!(…))`.
+    /// Formats these arguments: `InlineText::format(format_args!(…))`.
     ///
-    /// Every use has an `N` that its longest text fits; one that did not would be cut, and noticed in debug builds.
+    /// Each use has an `N` that fits its longest text. Longer text would be truncated, and fails an
+    /// assertion in debug builds.
     pub fn format(arguments: fmt::Arguments<'_>) -> Self {
         const { assert!(N <= u8::MAX as usize) };
         let mut text = Self { bytes: [0; N], length: 0 };
@@ -26,7 +27,7 @@ impl<const N: usize> InlineText<N> {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// The text. Only whole pieces are ever appended, so the bytes are always UTF-8.
+    /// The text. Only whole string pieces are appended, so the bytes are always UTF-8.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -37,7 +38,7 @@ impl<const N: usize> fmt::Write for InlineText<N> {
         let start = usize::from(self.length);
         let room = self.bytes.get_mut(start..start + piece.len()).ok_or(fmt::Error)?;
         room.copy_from_slice(piece.as_bytes());
-        // Below `N`, which fits.
+        // At most `N`, which fits in a `u8`.
         self.length += piece.len() as u8;
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! The listing of a folder, as a page or as JSON.
+//! The listing of a folder, as an HTML page or as JSON.
 //!
-//! It sorts and writes; it reads no folder. Names are bytes: shown as well as they can be, linked exactly. Everything is
-//! linear in the number of entries but the sorting, and a large listing can be had in pieces, so that it never is in memory
-//! as a whole. The entries, and each order of them, are shared by all who are being sent them.
+//! It sorts and writes; it does not read folders. Names are bytes: shown as closely as possible,
+//! linked exactly. All work but the sorting is linear in the number of entries. A large listing is
+//! written in pieces, so that it is never in memory as a whole. The entries and their orders are
+//! shared by all responses that send them.
 
 mod escape;
 mod html;
@@ -18,43 +19,44 @@ pub use order::{Column, Direction, Sort};
 
 use crate::driver::{FileInfo, FileKind};
 
-/// What goes with a page as `Content-Security-Policy`: it has a style of its own and nothing else.
+/// The `Content-Security-Policy` of the page: its own style, nothing else.
 pub const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
-/// About so many bytes are in a piece of a [`Stream`].
+/// Approximate size of the pieces of a [`Stream`]. Bytes.
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// One name in a folder, and what it leads to.
+/// An entry of a folder: its name, and its metadata.
 #[derive(Clone, Copy, Debug)]
 struct Entry<'a> {
     name: &'a [u8],
     info: &'a FileInfo,
 }
 
-/// What a listing shows.
+/// Options of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Names that begin with a dot, too.
+    /// Show names that begin with a dot.
     pub shows_dot_files: bool,
-    /// How it is written.
+    /// Compatibility style.
     pub style: Style,
 }
 
-/// What differs between listings of xps and those of eXpServer.
+/// Differences between listings of xps and of eXpServer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// Links to folders end with a slash, which saves a redirect; a click on a title sorts.
+    /// Links to folders end with a slash, which saves a redirect; column titles are links that
+    /// sort.
     #[default]
     Standard,
-    /// Links to folders have no slash at the end, and the media type is exactly `text/html`.
+    /// Links to folders have no trailing slash, and the media type is exactly `text/html`.
     Expserver,
 }
 
-/// How a listing is written.
+/// The format of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `text/html`: a complete page, which needs no script.
+    /// `text/html`: a complete page without scripts.
     Html,
     /// `application/json`: an object with the path and an array of entries.
     Json,
@@ -65,7 +67,7 @@ impl Format {
     pub const fn content_type(self, style: Style) -> &'static str {
         match (self, style) {
             (Self::Html, Style::Standard) => "text/html; charset=utf-8",
-            // The page says it, too.
+            // The page declares the charset itself.
             (Self::Html, Style::Expserver) => "text/html",
             (Self::Json, _) => "application/json",
         }
@@ -82,12 +84,13 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Chooses an order; sorts, if nobody has yet. `path` is the folder's in the URL, percent-decoded.
+    /// A listing in this order; sorts if that order has not been computed. `path` is the folder's
+    /// path in the URL, percent-decoded.
     pub fn new(path: &[u8], listed: Rc<Listed>, sort: Sort, options: Options) -> Self {
         Self { folder: Folder::new(path, options.style), listed, sort, options }
     }
 
-    /// The entry at this place of the order, unless it is hidden; `None`: there are no more.
+    /// The entry at this index of the order. `Some(None)`: it is hidden; `None`: there are no more.
     fn entry(&self, index: usize) -> Option<Option<Entry<'_>>> {
         let entry = self.listed.entry(self.sort, index)?;
         Some(Some(entry).filter(|entry| self.options.shows_dot_files || !entry.name.starts_with(b".")))
@@ -97,7 +100,7 @@ impl Listing {
         (0..).map_while(|index| self.entry(index)).flatten()
     }
 
-    /// All of it.
+    /// The complete listing.
     pub fn render(self, format: Format) -> Vec<u8> {
         let mut out = Vec::with_capacity(4096 + self.listed.entries().len() * 256);
         let mut stream = self.stream(format);
@@ -105,13 +108,13 @@ impl Listing {
         out
     }
 
-    /// All of it, piece by piece.
+    /// The complete listing, in pieces.
     pub const fn stream(self, format: Format) -> Stream {
         Stream { listing: self, format, next: Next::Head }
     }
 }
 
-/// A listing that is being written.
+/// A listing in progress of being written.
 #[derive(Clone, Debug)]
 pub struct Stream {
     listing: Listing,
@@ -119,7 +122,7 @@ pub struct Stream {
     next: Next,
 }
 
-/// What has not been written yet.
+/// The next part to write.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Head,
@@ -133,7 +136,8 @@ enum Next {
 }
 
 impl Stream {
-    /// Appends to `out`, at least a little, until it has `bytes_min` bytes or all is written; says whether more is to come.
+    /// Appends to `out` until it has `bytes_min` bytes or the listing is complete, but at least one
+    /// part. Returns whether more follows.
     pub fn write(&mut self, bytes_min: usize, out: &mut Vec<u8>) -> bool {
         loop {
             self.next = match self.next {
@@ -194,19 +198,20 @@ impl Iterator for Stream {
     }
 }
 
-/// The folder that is listed, as it is named in links.
+/// The listed folder, as links name it.
 #[derive(Clone, Debug)]
 struct Folder {
-    /// Its names from the top, decoded.
+    /// The segments of its path, decoded.
     names: Vec<Vec<u8>>,
-    /// The path of a URL, percent-encoded: one slash at each end, none doubled.
+    /// Its URL path, percent-encoded: one slash at each end, none doubled.
     url: Vec<u8>,
     style: Style,
 }
 
 impl Folder {
     fn new(path: &[u8], style: Style) -> Self {
-        // Were empty names kept, a path such as `//host/` would become a link to another host.
+        // If empty segments were kept, a path such as `//host/` would become a link to another
+        // host.
         let names: Vec<Vec<u8>> =
             path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
         let mut url = Vec::with_capacity(path.len() + 2);
@@ -218,7 +223,7 @@ impl Folder {
         Self { names, url, style }
     }
 
-    /// Appends the path of a URL that leads to an entry.
+    /// Appends the URL path of an entry.
     fn write_url_of(&self, entry: Entry<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.url);
         escape::percent_encode(entry.name, out);
@@ -227,7 +232,7 @@ impl Folder {
         }
     }
 
-    /// Appends what a link to a folder ends with, unless it is the topmost.
+    /// Appends the trailing slash of a link to a folder, if the style has one.
     fn end_link(&self, out: &mut Vec<u8>) {
         if self.style == Style::Standard {
             out.push(b'/');

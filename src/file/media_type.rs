@@ -1,4 +1,4 @@
-//! What a file is, as far as its name tells: `Content-Type`, and whether compressing it pays.
+//! The media type of a file by its name: `Content-Type`, and whether compressing it pays.
 
 /// A media type without parameters, such as `text/html`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct MediaType {
 }
 
 impl MediaType {
-    /// Of what nothing is known (RFC 9110, 8.3): browsers offer to save it.
+    /// The type of unknown files (RFC 9110, 8.3): browsers offer to save them.
     pub const UNKNOWN: Self = Self { name: "application/octet-stream", is_compressible: false };
 
     /// The media type of a file with this name or path, by what follows the last dot.
@@ -33,18 +33,19 @@ impl MediaType {
         self.name
     }
 
-    /// Whether a charset parameter means something for it.
+    /// Whether a charset parameter is meaningful for the type.
     pub fn is_text(self) -> bool {
         self.name.starts_with("text/") || matches!(self.name, "application/javascript" | "application/xml")
     }
 
-    /// Whether its files usually become much smaller. Images, films, archives and WOFF fonts are compressed already.
+    /// Whether compression usually makes its files much smaller. Images, videos, archives and WOFF
+    /// fonts are compressed already.
     pub const fn is_compressible(self) -> bool {
         self.is_compressible
     }
 
-    /// Appends the value of `Content-Type`. `charset` is for text only; without one none is claimed, and the document's own
-    /// word holds.
+    /// Appends the value of `Content-Type`. `charset` applies to text only. Without it no charset
+    /// is sent, and the document's own declaration applies.
     pub fn write(self, charset: Option<&str>, out: &mut Vec<u8>) {
         out.extend_from_slice(self.name.as_bytes());
         if let Some(charset) = charset.filter(|_| self.is_text()) {
@@ -54,11 +55,11 @@ impl MediaType {
     }
 }
 
-/// What the registry that is compiled in says otherwise, or does not say.
+/// Types that the built-in registry lacks or has differently.
 const OWN: [(&str, &str); 7] = [
-    // RFC 9239 left one type for scripts.
+    // RFC 9239 leaves one type for scripts.
     ("mjs", "text/javascript"),
-    // As Apache's mime.types and eXpServer have it.
+    // As in Apache's mime.types and in eXpServer.
     ("c", "text/x-c"),
     ("cc", "text/x-c"),
     ("cpp", "text/x-c"),

@@ -1,17 +1,18 @@
-//! Files as a server gives them out: an open one from the asking to the closing, and what HTTP says about them.
+//! Static files: the cache of open files, and the HTTP header fields derived from a file.
 //!
-//! | module | answers |
+//! | module | purpose |
 //! |---|---|
-//! | [`FileHandle`] | is the file open? |
-//! | [`cache`] | have we just had it? |
-//! | [`validator`] | which version is it? |
-//! | [`conditional`] | does the client want that version? |
-//! | [`range`], [`multipart`] | which parts of it, and how are several laid out? |
-//! | [`media_type`], [`charset`] | what is it? |
-//! | [`compress`] | can it be made smaller? |
-//! | [`listing`] | what is in the folder? |
+//! | [`FileHandle`] | one file, from open to close |
+//! | [`cache`] | least-recently-used cache with validity times |
+//! | [`validator`] | entity tag and modification date |
+//! | [`conditional`] | preconditions such as `If-None-Match` |
+//! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
+//! | [`media_type`], [`charset`] | `Content-Type` |
+//! | [`compress`] | content codings |
+//! | [`listing`] | folder listings |
 //!
-//! All but the handle are functions of their arguments: no operation, no clock, no message of HTTP, only values of fields.
+//! All modules above but [`FileHandle`] are functions of their arguments: no operations, no clock, no
+//! HTTP messages, only field values.
 
 pub mod cache;
 pub mod charset;

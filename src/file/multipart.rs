@@ -1,6 +1,6 @@
-//! Several parts of a file in one body: `multipart/byteranges` (RFC 9110, 14.6).
+//! A body of several parts of a file: `multipart/byteranges` (RFC 9110, 14.6).
 //!
-//! It plans the body and says its exact length; it holds none of the file's bytes.
+//! It plans the body and computes its exact length. It holds no bytes of the file.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -15,7 +15,7 @@ const BOUNDARY_BYTES: usize = 32;
 /// `multipart/byteranges; boundary=` and the boundary.
 const CONTENT_TYPE_BYTES: usize = 31 + BOUNDARY_BYTES;
 
-/// Makes boundaries that nobody can foresee, so that no file can be written to contain one.
+/// Generates unpredictable boundaries, so that no file can be made to contain one.
 #[derive(Clone, Debug)]
 pub struct Boundaries {
     secret: u64,
@@ -23,12 +23,12 @@ pub struct Boundaries {
 }
 
 impl Boundaries {
-    /// A source of its own for each worker; `secret` is random, in a simulation its seed.
+    /// One generator per worker. `secret` is random; in a simulation it is the seed.
     pub const fn new(secret: u64) -> Self {
         Self { secret, count: 0 }
     }
 
-    /// Another boundary, for a file with this tag.
+    /// The next boundary, for a file with this tag.
     pub fn next(&mut self, tag: &EntityTag) -> Boundary {
         self.count = self.count.wrapping_add(1);
         let half = |half: u8| {
@@ -40,17 +40,17 @@ impl Boundaries {
     }
 }
 
-/// What stands between the parts: 32 hexadecimal digits.
+/// The delimiter of the parts: 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary(InlineText<BOUNDARY_BYTES>);
 
-/// The plan of a body: text and parts of the file in turn.
+/// The plan of a body: text and parts of the file, alternating.
 #[derive(Clone, Debug)]
 pub struct Multipart {
     boundary: Boundary,
-    /// The heads of all parts, and the end.
+    /// The heads of all parts, and the closing delimiter.
     text: Vec<u8>,
-    /// Each part with the end of its head in `text`.
+    /// Each part, with the end of its head in `text`.
     parts: SmallVec<[(usize, Span); 4]>,
     content_length: u64,
 }
@@ -58,9 +58,9 @@ pub struct Multipart {
 /// One piece of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// These bytes.
+    /// Literal text.
     Text(&'a [u8]),
-    /// This part of the file.
+    /// A part of the file.
     File(Span),
 }
 
@@ -103,7 +103,8 @@ impl Multipart {
         self.content_length
     }
 
-    /// The piece at `index`, counted from zero: text at even places, parts of the file at odd ones, text last.
+    /// The piece at `index`, from zero: text at even indices, parts of the file at odd ones; text
+    /// is last.
     pub fn piece(&self, index: usize) -> Option<Piece<'_>> {
         let number = index / 2;
         if index % 2 == 1 {

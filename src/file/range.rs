@@ -1,13 +1,14 @@
-//! Which part of a file a request asks for: the `Range` field (RFC 9110, 14).
+//! The `Range` field: which parts of a file a request selects (RFC 9110, 14).
 //!
-//! It selects spans and says `Content-Range`; how several spans are laid out in one body is [`multipart`](super::multipart)'s.
+//! It yields spans and `Content-Range` values. [`multipart`](super::multipart) lays out several
+//! spans in one body.
 
 use smallvec::SmallVec;
 
 use super::inline_text::InlineText;
 use super::ows;
 
-/// The most ranges of one request that are served; a request for more gets the whole file.
+/// Maximum of ranges per request; a request with more gets the whole file.
 pub const RANGES_MAX: usize = 16;
 
 /// `bytes 1-2/3` with numbers of up to 20 digits.
@@ -19,14 +20,14 @@ pub type ContentRange = InlineText<CONTENT_RANGE_BYTES_MAX>;
 /// Consecutive bytes of a file, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Where the first of them stands.
+    /// Position of the first byte.
     pub offset: u64,
-    /// How many.
+    /// Number of bytes.
     pub length: u64,
 }
 
 impl Span {
-    /// Where the last byte stands.
+    /// Position of the last byte.
     pub const fn last(self) -> u64 {
         self.offset + (self.length - 1)
     }
@@ -41,15 +42,15 @@ impl Span {
     }
 }
 
-/// The `Content-Range` that goes with 416.
+/// The `Content-Range` of a 416 response.
 pub fn unsatisfied_content_range(size: u64) -> ContentRange {
     InlineText::format(format_args!("bytes */{size}"))
 }
 
-/// Spans in the order in which they were asked for.
+/// Spans in the order of the request.
 pub type Spans = SmallVec<[Span; 4]>;
 
-/// What of the file is to be sent.
+/// The parts of the file to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// 200: all of it.
@@ -58,15 +59,15 @@ pub enum Selection {
     One(Span),
     /// 206 as `multipart/byteranges`: two parts or more, none overlapping another.
     Several(Spans),
-    /// 416: nothing that was asked for is there.
+    /// 416: no requested range is within the file.
     Unsatisfiable,
 }
 
 /// Reads a `Range` value for a file of `size` bytes.
 ///
-/// What is malformed, or in a unit other than bytes, is as if it were not there. So are more than [`RANGES_MAX`] ranges,
-/// and overlapping ones: they ask for more than the file has, which only an attack needs (RFC 9110, 17.15). Positions
-/// beyond 2⁶⁴ are taken for 2⁶⁴ − 1.
+/// A malformed value, or one in a unit other than bytes, is ignored. So are values with more than
+/// [`RANGES_MAX`] ranges, and with overlapping ranges: they select more bytes than the file has,
+/// which only an attack needs (RFC 9110, 17.15). Positions beyond 2⁶⁴ − 1 count as 2⁶⁴ − 1.
 pub fn select(range: Option<&[u8]>, size: u64) -> Selection {
     let Some(set) = range.and_then(range_set) else { return Selection::Whole };
     let mut spans = Spans::new();
@@ -95,7 +96,7 @@ fn range_set(value: &[u8]) -> Option<&[u8]> {
     unit.eq_ignore_ascii_case(b"bytes=").then_some(set)
 }
 
-/// One range as it was asked for.
+/// One range of the request.
 #[derive(Clone, Copy)]
 enum Spec {
     /// `first-` or `first-last`
@@ -104,12 +105,13 @@ enum Spec {
     Suffix(u64),
 }
 
-/// What a range is of a file of a certain size.
+/// A range applied to a file of a certain size.
 enum Resolved {
     Span(Span),
-    /// It begins behind the end, or has no bytes.
+    /// It begins after the end, or has no bytes.
     Nothing,
-    /// The end of an empty file: satisfiable (RFC 9110, 14.1.2), but `Content-Range` has no way to say it.
+    /// The suffix of an empty file: satisfiable (RFC 9110, 14.1.2), but `Content-Range` cannot
+    /// express it.
     EmptyFile,
 }
 
@@ -141,7 +143,7 @@ impl Spec {
     }
 }
 
-/// Decimal digits, at least one; too large a number is the largest.
+/// Parses decimal digits, at least one. A number that is too large becomes the maximum.
 fn parse_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,6 +1,7 @@
-//! What a path leads to: what the kernel says of it, and its bytes or where they are.
+//! [`Resource`]: an opened file or folder: its metadata, and its content or open file.
 //!
-//! A resource is shared by whoever serves it. It does not know its path, nor how long it is true.
+//! A resource is shared by all responses that send it. It does not know its path, nor how long it
+//! is valid.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -13,61 +14,65 @@ use super::validator::EntityTag;
 use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
 
-/// What a path leads to.
+/// An opened file or folder.
 #[derive(Debug)]
 pub struct Resource {
-    /// What `fstat(2)` said when it was opened; of a coded one, what it said of the file.
+    /// The result of `fstat(2)` at opening; for compressed content, that of the source file.
     pub info: FileInfo,
-    /// Whether its modification was long enough ago when it was read that another would show.
+    /// Whether the file's modification time was old enough at reading that a later change would
+    /// show in it.
     pub is_settled: bool,
-    /// How the content is coded.
+    /// The content coding, if it is compressed.
     pub coding: Option<Coding>,
-    /// The bytes, or where they are.
+    /// The content, or the open file.
     pub content: Content,
-    /// What its name says it is.
+    /// The media type by its name.
     media_type: OnceCell<MediaType>,
-    /// Whether it is text beyond ASCII, in UTF-8; looked at once.
+    /// Whether it is UTF-8 and not plain ASCII; detected once.
     utf8: OnceCell<bool>,
-    /// Room for whoever serves it: the whole of it, on a connection that ends after it, and on one that goes on.
+    /// Cached complete 200 responses: for a connection that closes afterwards, and for one that
+    /// stays open.
     pub prepared: RefCell<[Option<Prepared>; 2]>,
-    /// The same: that it has not been modified, to those who name exactly this tag.
+    /// A cached 304 response to a request whose `If-None-Match` is exactly this tag.
     pub not_modified: RefCell<Option<(EntityTag, Prepared)>>,
 }
 
-/// A response, for whoever asks the same in the same second.
+/// A complete response, reusable for equal requests within one second.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Who has made it: the routes that serve one folder share its files, and each has fields of its own.
+    /// The route that made it: routes of one folder share its files, but their header fields
+    /// differ.
     pub maker: u64,
-    /// The second since 1970 within which it may be used.
+    /// The second, since 1970, in which it may be used.
     pub unix_second: u64,
-    /// How it says that the content is coded: a file may be asked for itself, and as its neighbour's coded form.
+    /// Its `Content-Encoding`: a compressed file may be requested under its own name, and as the
+    /// compressed form of another file.
     pub coding: Option<Coding>,
-    /// Head, and body if it has one.
+    /// The head, and the body if it has one.
     pub response: Chunk,
 }
 
-/// Where a resource's bytes are.
+/// The content of a resource.
 #[derive(Debug)]
 pub enum Content {
-    /// In memory, all of them.
+    /// All bytes, in memory.
     Memory(Arc<[u8]>),
-    /// In this open file.
+    /// An open file to send from.
     File(OpenFile),
-    /// It is a folder.
+    /// A folder.
     Folder,
-    /// It is a FIFO, socket or device: never read.
+    /// A FIFO, socket or device: never read.
     Special,
 }
 
-/// An open file; when the last who holds it is gone, the store closes it.
+/// An open file. The store closes it when the last reference is dropped.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
     released: Released,
 }
 
-/// Files that nobody holds any more, to be closed.
+/// Files without references, to be closed by the store.
 pub(super) type Released = Rc<RefCell<Vec<File>>>;
 
 impl Resource {
@@ -84,17 +89,18 @@ impl Resource {
         })
     }
 
-    /// Whether a file of which this is known now has the bytes that it had.
+    /// Whether a file with this metadata has the same bytes as this resource.
     pub(super) fn is_still(&self, info: &FileInfo) -> bool {
         self.is_settled && self.info == *info
     }
 
-    /// What it is, by the name under which it was found: looked up once, since the registry is large.
+    /// The media type by the file's name. Cached, since the registry is large.
     pub fn media_type(&self, path: &[u8]) -> MediaType {
         *self.media_type.get_or_init(|| MediaType::of_name(path))
     }
 
-    /// Whether its beginning is UTF-8 and not plain ASCII; `None`: it was not looked at yet, see [`Store::is_utf8`].
+    /// Whether its start is UTF-8 and not plain ASCII. `None`: not known yet, see
+    /// [`Store::is_utf8`].
     ///
     /// [`Store::is_utf8`]: super::store::Store::is_utf8
     pub fn is_utf8(&self) -> Option<bool> {
@@ -105,13 +111,13 @@ impl Resource {
         }
     }
 
-    /// Records that it is, or is not.
+    /// Stores whether it is UTF-8.
     pub(super) fn set_utf8(&self, is_utf8: bool) {
-        // Bytes that were looked at twice were the same ones.
+        // A second check saw the same bytes.
         let _ = self.utf8.set(is_utf8);
     }
 
-    /// Bytes of the content.
+    /// Length of the content in bytes.
     pub fn content_bytes(&self) -> u64 {
         match &self.content {
             Content::Memory(bytes) => bytes.len() as u64,
@@ -122,12 +128,12 @@ impl Resource {
 }
 
 impl OpenFile {
-    /// Takes a file; the last drop puts it among the released ones.
+    /// Wraps a file. The drop adds it to `released`.
     pub(super) const fn new(file: File, released: Released) -> Self {
         Self { file, released }
     }
 
-    /// The file, to be sent from as long as this is held.
+    /// The file, valid while this is held.
     pub const fn file(&self) -> File {
         self.file
     }

@@ -1,23 +1,26 @@
-//! The files that one worker has at hand: open ones, small ones in memory, and what is on its way.
+//! [`Store`]: the file cache of one worker. It holds open files, small files in memory, folder
+//! listings, and the jobs that fetch them.
 //!
 //! ```text
 //!               Opened                  large: kept open           last user gone          Done
 //!   Opening ─────────────► Opened ──────────────────────► (cache) ─────────────► Closing ───────► gone
 //!      │ Failed               │ small                        ▲
 //!      ▼                      └─────► Reading ───────────────┘ in memory
-//!   told, and known for a while                                ▲
+//!   waiters get the error, cached for a while                  ▲
 //!   Listing ──► Sorting, Fetching ──► Compressing ─────────────┘
 //! ```
 //!
-//! Where paths begin is a [`RootPath`]: which folder that is now is looked at first, once a second at most.
+//! A path is relative to a [`RootPath`]. Which folder that leads to is checked first, at most once
+//! a second.
 //!
-//! It is asked, and asked again: a session that needs something not at hand is told to wait, is pumped
-//! when it has come, and asks anew. So a request that needs several look-ups is one function of what is
-//! at hand, not a machine with a state for each.
+//! A session calls again until it gets a result. If the result is not cached, the session gets
+//! [`Lookup::Pending`], is pumped once the job is done, and repeats the call. So a request that
+//! needs several look-ups is one function of the cached results, not a state machine with a state
+//! for each.
 //!
-//! A result is used for a validity time; then the path is opened again, and if it leads to the same
-//! file, unchanged, what is in memory stays. One look-up serves all who wait for it. It does not know
-//! what files are for.
+//! A result is valid for a time; then the path is opened again. If it leads to the same unchanged
+//! file, the content in memory is kept. One job serves all sessions that wait for it. The store
+//! does not know what the files are for.
 
 mod found;
 mod job;
@@ -48,57 +51,61 @@ pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
 use crate::table::{Key, Table};
 
-/// The kind that marks the store's tokens.
+/// The token kind of the store.
 pub const STORE: u8 = 2;
 
-/// The most failed look-ups that are remembered, apart from the others, so that a client who asks for
-/// what is not there cannot push out what is.
+/// Maximum of cached errors. They have a cache of their own, so that a client that requests missing
+/// files cannot evict existing ones.
 const FAULTS_MAX: u32 = 512;
 
-/// Files up to so many bytes are read into memory to be compressed.
+/// Maximum size of an open file that is read into memory to be compressed.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 
-/// Folders with so many names are sorted at once; larger ones off the loop.
+/// Listings of up to this many entries are sorted in the event loop, larger ones on another thread.
 const SORT_AT_ONCE_MAX: usize = 256;
 
-/// Listings that are being sent hold so many times what may be kept, at most, before no folder is listed anew: one that
-/// changes all the time leaves another listing with every client that does not read its own.
+/// Listings in use may hold this many times `bytes_max` before no folder is listed any more. A
+/// folder that changes constantly leaves another listing with each client that does not read its
+/// own.
 const LISTED_FACTOR: usize = 2;
 
-/// What a listing counts for at least among those that are being sent.
+/// Minimum size that a listing in use counts for. Bytes.
 const LISTED_BYTES_MIN: usize = 4 << 10;
 
-/// A file that was modified less than so long before it was read may have been modified once more since, with nothing to
-/// tell it by: file systems count time in ticks, of at most 10 ms.
+/// A file that was modified less than this before it was read may have been modified again since
+/// with the same modification time: file systems count time in ticks of up to 10 ms.
 const TICK_NS: i128 = 20_000_000;
 
-/// The time of day is known to the second, and no turn takes another one.
+/// Uncertainty of the time of day: it is known to the second, and no turn of the event loop takes
+/// another one.
 const NOW_NS: i128 = 2_000_000_000;
 
-/// Idle results are looked for in portions of so many.
+/// Number of entries that one sweep examines.
 const SWEEP_MAX: usize = 64;
 
-/// The answer of a store.
+/// The result of a look-up.
 #[derive(Debug)]
 pub enum Lookup<T> {
-    /// It is at hand, or known not to be had.
+    /// The result, or the error.
     Found(Result<T, Fault>),
-    /// It will be; the session that asked is woken then, and asks again.
+    /// A job is in progress. It wakes the session when it is done; then the session repeats the
+    /// call.
     Pending,
 }
 
-/// Who asks, and when.
+/// The caller of a look-up, and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry {
     /// The session to wake.
     pub waiter: Key,
-    /// The time of this turn.
+    /// The time of this turn of the event loop.
     pub now: Time,
-    /// When the request began: what was looked up after that is good enough for it, however slow the rest is.
+    /// When the request began: a result obtained after that is valid for it, however long the
+    /// request takes.
     pub since: Time,
 }
 
-/// The store.
+/// The file cache of one worker.
 #[derive(Debug)]
 pub struct Store {
     limits: StoreLimits,
@@ -106,26 +113,26 @@ pub struct Store {
     cache: Cache<Box<[u8]>, Kept>,
     faults: Cache<Box<[u8]>, (Fault, Time)>,
     jobs: Table<Job>,
-    /// Jobs under way, by what they are to find.
+    /// Jobs in progress, by key.
     under_way: HashMap<Box<[u8]>, Key>,
-    /// Jobs with an outcome to act on.
+    /// Jobs with an outcome to handle.
     dirty: Vec<Key>,
     released: Released,
     woken: Vec<Key>,
-    /// Open files among the cache's.
+    /// Number of open files in the cache.
     open: u32,
-    /// Results that are not to be kept, for those who are woken in this turn.
+    /// Results that are not cached, for the sessions woken in this turn.
     passing: HashMap<Box<[u8]>, Result<Found, Fault>>,
-    /// Bytes of the files that are being compressed.
+    /// Size of the files being compressed.
     coding_bytes: u64,
-    /// Listings that somebody may still be sent, kept here or not, and the bytes each holds.
+    /// Listings in use, cached or not, and the memory of each in bytes.
     listed: Vec<(Weak<Listed>, usize)>,
-    /// Seconds since 1970, at the beginning of this turn.
+    /// The time of day at the start of this turn, in seconds since 1970.
     unix_seconds: u64,
 }
 
 impl Store {
-    /// A store with nothing in it.
+    /// An empty store.
     pub fn new(limits: StoreLimits) -> Self {
         let (results, faults) = bounds(limits);
         Self {
@@ -146,7 +153,7 @@ impl Store {
         }
     }
 
-    /// Other bounds from now on.
+    /// Replaces the limits.
     pub fn set_limits(&mut self, limits: StoreLimits) {
         let (results, faults) = bounds(limits);
         let mut evicted = Vec::new();
@@ -157,7 +164,7 @@ impl Store {
         self.close_down_to(limits.open_max);
     }
 
-    /// What a path leads to.
+    /// Opens a path: a file, a folder or a special file.
     pub fn get(&mut self, root_path: &RootPath, path: &CStr, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Rc<Resource>> {
         if let Some(other) = self.enter(root_path, inquiry, ops) {
             return other;
@@ -180,7 +187,7 @@ impl Store {
         Lookup::Pending
     }
 
-    /// What lies in a folder, in this order.
+    /// Lists a folder in this order.
     pub fn list(
         &mut self,
         root_path: &RootPath,
@@ -216,7 +223,7 @@ impl Store {
         Lookup::Pending
     }
 
-    /// A listing once it can be read in this order.
+    /// A listing once it is sorted in this order.
     fn sort(
         &mut self,
         key: &[u8],
@@ -237,13 +244,13 @@ impl Store {
         Lookup::Pending
     }
 
-    /// Bytes of all listings that somebody holds.
+    /// Memory of all listings in use.
     fn listed_bytes(&mut self) -> usize {
         self.listed.retain(|(listed, _)| listed.strong_count() > 0);
         self.listed.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// A file's content compressed, or the file as it is where that is not worth it.
+    /// A file's content compressed, or the file itself if compression does not pay.
     pub fn coded(
         &mut self,
         root_path: &RootPath,
@@ -259,9 +266,10 @@ impl Store {
         let key = key_of(root_path, Aspect::Coded(coding, level), path);
         match self.cached(&key, inquiry) {
             Cached::Good(Found::Resource(coded)) if coded.info == source.info => return Lookup::Found(Ok(coded)),
-            // However old: what was made of the same file's same bytes is the same.
+            // Valid at any age: the same bytes compress to the same result.
             Cached::Old(Found::Resource(coded)) if coded.is_still(&source.info) => return Lookup::Found(Ok(coded)),
-            // Were it asked for again at once, it would fail again at once, for as long as somebody waits.
+            // Without this, a failing job would be started again at once, as long as a session
+            // waits for it.
             Cached::Fault(fault) => return Lookup::Found(Err(fault)),
             Cached::Good(_) | Cached::Old(_) | Cached::Nothing => {}
         }
@@ -326,7 +334,8 @@ impl Store {
                     source
                 }))
             }
-            // There is no thread for it, or too much else to compute: the file goes out as it is, and is not remembered so.
+            // No thread is free, or too much is queued: the file is sent uncompressed, and that is
+            // not cached.
             (Step::Compressing { source, .. }, Outcome::Failed(_)) => {
                 self.coding_bytes -= coding_bytes;
                 self.under_way.remove(&key);
@@ -338,7 +347,7 @@ impl Store {
                 return self.on_sampled(key, waiters, resource, &outcome);
             }
             (Step::Listing { previous }, Outcome::Listed(entries)) => Ok(Found::Folder(match previous {
-                // Whoever is being sent it shares it with those who come now.
+                // Sessions that send the unchanged listing share it with new ones.
                 Some(previous) if **previous.entries() == entries => previous,
                 _ => self.new_listing(entries),
             })),
@@ -349,7 +358,7 @@ impl Store {
                 self.passing.insert(key, Ok(Found::Folder(listed)));
                 return;
             }
-            // It changed between the asking for its size and the reading.
+            // The file changed between `fstat` and the read.
             (Step::Fetching { .. } | Step::Reading { .. }, Outcome::Read(_)) => Err(Fault::FileTruncated),
             (_, Outcome::Failed(fault)) => Err(fault),
             (step, outcome) => {
@@ -361,10 +370,10 @@ impl Store {
         self.settle(key, waiters, result, now);
     }
 
-    /// Emits what is wanted now: closes what nobody uses, reads and compresses what was opened and read.
+    /// Submits what is due: closes unused files, reads opened ones and compresses the ones read.
     #[inline]
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
-        // In most turns there is nothing, and it is called twice in each.
+        // Called twice per turn; usually there is nothing to do.
         if !self.dirty.is_empty() || !self.passing.is_empty() || !self.released.borrow().is_empty() {
             self.act(now, ops);
         }
@@ -388,17 +397,17 @@ impl Store {
         }
     }
 
-    /// Tells the time of day, in seconds since 1970; to be called before each turn.
+    /// Sets the time of day, in seconds since 1970. To be called before each turn.
     pub const fn set_unix_seconds(&mut self, unix_seconds: u64) {
         self.unix_seconds = unix_seconds;
     }
 
-    /// The sessions that were told to wait, and need not any more.
+    /// Takes the sessions whose jobs are done.
     pub fn take_woken(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.woken)
     }
 
-    /// Lets go of results that nobody has used for a while.
+    /// Drops results that have been idle for too long.
     pub fn sweep(&mut self, now: Time) {
         let mut evicted = Vec::new();
         self.cache.sweep(now, SWEEP_MAX, &mut evicted);
@@ -409,13 +418,13 @@ impl Store {
         }
     }
 
-    /// When [`Store::sweep`] has something to do.
+    /// When to call [`Store::sweep`] next.
     pub fn next_sweep(&self) -> Option<Time> {
         let cached = Time::earliest(self.cache.next_sweep(), self.faults.next_sweep());
         Time::earliest(cached, self.next_root_path_close())
     }
 
-    /// Lets go of everything; the next pump closes what nobody is being sent.
+    /// Drops everything; the next pump closes the files that are not being sent.
     pub fn clear(&mut self) {
         self.cache.clear(&mut Vec::new());
         self.open = 0;
@@ -423,17 +432,17 @@ impl Store {
         self.passing.clear();
     }
 
-    /// Whether nothing is open and nothing under way.
+    /// Whether nothing is open and no job is in progress.
     pub fn is_at_rest(&self) -> bool {
         self.cache.is_empty() && self.jobs.is_empty() && self.released.borrow().is_empty()
     }
 
-    /// Whether the key names a job under way.
+    /// Whether this job is in progress.
     pub fn has_job(&self, job: Key) -> bool {
         self.jobs.contains(job)
     }
 
-    /// The sessions that wait for something under way.
+    /// The sessions that wait for a job.
     pub fn waiters(&self) -> impl Iterator<Item = Key> + '_ {
         self.jobs.iter().flat_map(|(_, job)| job.waiters.iter().copied())
     }
@@ -458,7 +467,8 @@ impl Store {
         }
     }
 
-    /// Has the session wait for a job that is under way; else starts one, whose operation is the caller's to submit.
+    /// Adds the session to a job in progress for this key. Otherwise starts one and returns it; the
+    /// caller submits its operation.
     fn join_or_start(&mut self, key: &[u8], waiter: Key, step: Step) -> Option<Key> {
         if let Some(job) = self.under_way.get(key).and_then(|job| self.jobs.get_mut(*job)) {
             if !job.waiters.contains(&waiter) {
@@ -472,7 +482,7 @@ impl Store {
         Some(job)
     }
 
-    /// The job's next step, to be taken by the pump.
+    /// Stores the job's next step, which the pump takes.
     fn go_on(&mut self, job: Job) {
         let name = job.key.clone();
         let key = self.jobs.insert(job);
@@ -480,7 +490,7 @@ impl Store {
         self.dirty.push(key);
     }
 
-    /// Decides what becomes of a file that was opened.
+    /// Handles an opened file by its kind and size.
     fn take_in(&mut self, job: Key, now: Time, ops: &mut Ops) {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let Step::Opened { previous, file, info } = step else { return };
@@ -504,8 +514,8 @@ impl Store {
         self.settle(key, waiters, Ok(Found::Resource(resource)), now);
     }
 
-    /// Whether a file that is read from now on shows it when it is modified. A time that is yet to come is as good as one
-    /// long past: it is not the one that the next modification will have.
+    /// Whether a modification after the file is read will change its modification time. A time in
+    /// the future is as good as one long past: the next modification will not have it.
     fn is_settled(&self, info: &FileInfo) -> bool {
         let second_ns = i128::from(self.unix_seconds) * 1_000_000_000;
         let age_ns = second_ns - i128::from(info.modified_ns);
@@ -524,13 +534,13 @@ impl Store {
         let compressing = Step::Compressing { source: Rc::clone(source), coding: *coding };
         let Step::Fetched { coding, level, input, .. } = std::mem::replace(step, compressing) else { return };
         let computation = Computation::of(input.len(), move || {
-            // An empty result is not worth sending, so the file goes out as it is.
+            // An empty result is not worth sending, so the file is sent uncompressed.
             compress::compress(coding, level, &input).unwrap_or_default()
         });
         ops.submit(token(job), Op::Compute(computation));
     }
 
-    /// Keeps a job's result, and wakes those who wait for it.
+    /// Caches a job's result and wakes the waiting sessions.
     fn settle(&mut self, key: Box<[u8]>, waiters: SmallVec<[Key; 2]>, result: Result<Found, Fault>, now: Time) {
         self.under_way.remove(&key);
         self.woken.extend(waiters);
@@ -541,12 +551,12 @@ impl Store {
             }
             Err(fault) => {
                 if matches!(fault, Fault::Os(libc::EMFILE | libc::ENFILE)) {
-                    // Files at hand must not be why others cannot be opened.
+                    // Cached open files must not be the reason that others cannot be opened.
                     self.close_down_to(0);
                 }
                 if fault.is_momentary() {
-                    // Told to those who wait, and not remembered: the next attempt may well succeed.
-                    tracing::warn!(path = %path_of(&key).escape_ascii(), %fault, "a file cannot be had at the moment");
+                    // For the waiting sessions only, not cached: the next try may succeed.
+                    tracing::warn!(path = %path_of(&key).escape_ascii(), %fault, "cannot read a file or folder: the next request tries again");
                     self.passing.insert(key, Err(fault));
                 } else {
                     let kept = self.cache.remove(&key);
@@ -570,12 +580,12 @@ impl Store {
         let mut evicted = Vec::new();
         self.cache.insert(key, Kept { found, since: now }, bytes, now, &mut evicted);
         self.let_go(evicted);
-        // The one that came just now is the last to go: whoever asked for it has yet to get it.
+        // The newest file is kept: the session that requested it has yet to get it.
         self.close_down_to(self.limits.open_max.max(1));
     }
 
-    /// Lets the least recently used results go until so few of them are open files. The next pump closes those that
-    /// nobody is being sent from.
+    /// Drops the least recently used results until at most `open_max` are open files. The next pump
+    /// closes those that are not being sent.
     fn close_down_to(&mut self, open_max: u32) {
         while self.open > open_max {
             let Some(evicted) = self.cache.evict_one() else { break };
@@ -583,14 +593,14 @@ impl Store {
         }
     }
 
-    /// Counts what has left the cache, and drops it.
+    /// Updates the count of open files for dropped results.
     fn let_go(&mut self, gone: impl IntoIterator<Item = Kept>) {
         let open = gone.into_iter().filter(|kept| kept.found.is_open()).count();
         self.open = self.open.saturating_sub(open as u32);
     }
 }
 
-/// The bounds of what is kept: of results, and of faults.
+/// The limits of the caches: of results, and of errors.
 fn bounds(limits: StoreLimits) -> (cache::Limits, cache::Limits) {
     let StoreLimits { entries_max, bytes_max, valid_for, idle_for, .. } = limits;
     let results = cache::Limits { entries_max, bytes_max, valid_for, idle_for };

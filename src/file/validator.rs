@@ -1,7 +1,7 @@
-//! What tells one version of a file from another: its entity tag and its date (RFC 9110, 8.8).
+//! Validators of a file version: its entity tag and its modification date (RFC 9110, 8.8).
 //!
-//! Made from what `fstat(2)` says, never from the bytes. It does not know what a request asks; that is
-//! [`conditional`](super::conditional)'s.
+//! They are made from `fstat(2)`, never from the content. They do not know the request: see
+//! [`conditional`](super::conditional).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -26,23 +26,23 @@ pub struct Validators {
 }
 
 impl Validators {
-    /// The validators of a file, or of what `coding` makes of it. `now_s` is the time of day at which `info` was asked for,
-    /// in seconds since 1970.
+    /// The validators of a file, or of the file compressed with `coding`. `now_s` is the time at
+    /// which `info` was obtained, in seconds since 1970.
     ///
-    /// A modification in the future is taken for now (RFC 9110, 8.8.2.1), one before 1970 for 1970: `Last-Modified` cannot
-    /// say the former and nobody can parse the latter.
+    /// A modification time in the future becomes now (RFC 9110, 8.8.2.1: `Last-Modified` must not
+    /// be in the future). One before 1970 becomes 1970, since no client can parse an earlier date.
     pub fn new(info: &FileInfo, coding: Option<Coding>, now_s: u64) -> Self {
         let modified_s = u64::try_from(info.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0);
         Self {
             tag: EntityTag::new(info, coding),
             modified_s: modified_s.min(now_s),
-            // While its second lasts, a file can change again and keep the date.
+            // Within the same second a file can change again and keep the date.
             is_date_strong: modified_s < now_s,
         }
     }
 
-    /// The same, if `varies`, of a file that is sent in several representations: all have its date, so that the date says
-    /// nothing of which one a client has.
+    /// If `varies`, the file is sent in several representations. All have its date, so the date
+    /// does not identify the one that a client has.
     #[must_use]
     pub const fn of_several(self, varies: bool) -> Self {
         Self { is_date_strong: self.is_date_strong && !varies, ..self }
@@ -53,20 +53,21 @@ impl Validators {
         &self.tag
     }
 
-    /// The last modification in seconds since 1970, as `Last-Modified` shows it.
+    /// The modification time in seconds since 1970, as in `Last-Modified`.
     pub const fn modified_s(&self) -> u64 {
         self.modified_s
     }
 
-    /// Whether the date names one version only (RFC 9110, 8.8.2.2), and of that one representation, so that ranges may
-    /// rely on it.
+    /// Whether the date identifies one version (RFC 9110, 8.8.2.2) in one representation, so that
+    /// ranges may rely on it.
     pub const fn is_date_strong(&self) -> bool {
         self.is_date_strong
     }
 
     /// The value of `Last-Modified`.
     pub fn last_modified(&self) -> InlineText<DATE_BYTES> {
-        // Nanoseconds in an `i64` end in 2262, so this is a year of four digits, as `httpdate` demands.
+        // An `i64` of nanoseconds ends in 2262, so the year has four digits, as `httpdate`
+        // requires.
         InlineText::format(format_args!("{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.modified_s))))
     }
 }
@@ -76,26 +77,27 @@ impl Validators {
 pub struct EntityTag(InlineText<TAG_BYTES_MAX>);
 
 impl EntityTag {
-    /// The tag of a file, or of what `coding` makes of it: byte for byte another representation, so another tag.
+    /// The tag of a file, or of the file compressed with `coding`: other bytes, so another tag.
     pub fn new(info: &FileInfo, coding: Option<Coding>) -> Self {
         let mark = coding.map_or("", Coding::tag_mark);
         let identity = fold(info.inode, info.modified_ns as u64);
         Self(InlineText::format(format_args!("\"{:x}-{:x}-{identity:x}{mark}\"", info.size, info.modified_ns)))
     }
 
-    /// As it stands in a field, quotes included.
+    /// The field value, quotes included.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// As it stands in a field, quotes included.
+    /// The field value, quotes included.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
-/// Mixes the inode's number with the time: a replaced file differs, but the number itself, which is nobody's business
-/// (it helps to guess NFS handles), cannot be read off. The device is left out, since it may change with every mount.
+/// Mixes the inode number with the modification time, so that a replaced file has another tag. The
+/// inode number itself cannot be read off: it would help to guess NFS handles. The device is left
+/// out, since it may change with every mount.
 const fn fold(inode: u64, modified: u64) -> u64 {
     let product = (inode ^ 0x9e37_79b9_7f4a_7c15) as u128 * ((modified ^ 0xd1b5_4a32_d192_ed03) | 1) as u128;
     (product >> 64) as u64 ^ product as u64

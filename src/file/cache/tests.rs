@@ -1,4 +1,4 @@
-//! The cache: each promise by example, and all of them against a model that is slow and plain.
+//! Tests of the cache: each guarantee by example, and all of them against a slow, simple model.
 
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ fn everything_can_be_taken_out() {
     assert_eq!(cache.remove(&b"c"[..]), Some("c"));
 }
 
-/// The same, as a list from the least to the most recently used.
+/// The model: a list from the least to the most recently used entry.
 #[derive(Default)]
 struct Model(Vec<Row>);
 
@@ -200,7 +200,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Both ways through the list lead over every entry, and the table finds each.
+/// Checks that the list visits every entry in both directions, and that the table finds each.
 fn walk<V>(cache: &Cache<Box<[u8]>, V>) {
     let (mut next, mut newer, mut count) = (cache.newest, None, 0);
     while let Some(index) = next {

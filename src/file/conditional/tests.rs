@@ -1,5 +1,5 @@
-//! Conditions: each field, their order, and a model over well-formed lists. Arbitrary values are in
-//! `tests/file_properties.rs`.
+//! Preconditions: each field, their order, and a model over well-formed lists. Arbitrary values are
+//! in `tests/file_properties.rs`.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn validators_at(now_s: u64) -> Validators {
     Validators::new(&FileInfo { size: 1, modified_ns, kind: FileKind::Regular, inode: 2, device: 3 }, None, now_s)
 }
 
-/// Fields as a request has them; `TAG` stands for the file's tag.
+/// The result for these fields of a request; `TAG` stands for the file's tag.
 fn verdict(fields: &[(&str, &str)], is_get_or_head: bool) -> PreconditionResult {
     with_fields(fields, |conditions| evaluate(conditions, &validators(), is_get_or_head))
 }
@@ -159,7 +159,7 @@ fn if_range_with_the_strong_tag_or_the_very_date_allows_a_range() {
     for value in ["TAG", " TAG ", DATE, "Sunday, 06-Nov-94 08:49:37 GMT"] {
         assert!(allows(value), "{value}");
     }
-    // The last of them was found by fuzzing: a form feed is no white space.
+    // The last one was found by fuzzing: a form feed is no white space.
     for value in
         ["W/TAG", "\"x\"", "*", "TAG, TAG", "TAG,", ", TAG", "TAG x", EARLIER, LATER, "", "junk", "\"", "\x0cTAG\x0c"]
     {

@@ -1,10 +1,11 @@
-//! Names, which are bytes, as they are written in a page, in JSON and in a URL.
+//! Escaping of file names, which are bytes, for HTML, JSON and URLs.
 
 use std::borrow::Cow;
 
-/// Appends a name as text of a page. What is not UTF-8 becomes U+FFFD, control characters the picture of them.
+/// Appends a name as HTML text. Invalid UTF-8 becomes U+FFFD, control characters become their
+/// control pictures.
 pub(super) fn html_escape(name: &[u8], out: &mut Vec<u8>) {
-    // Most names need none of what follows.
+    // Most names need no escaping.
     if name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'.' | b'_')) {
         return out.extend_from_slice(name);
     }
@@ -20,7 +21,7 @@ pub(super) fn html_escape(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a name as a JSON string, quotes included. What is not UTF-8 becomes U+FFFD.
+/// Appends a name as a JSON string, quotes included. Invalid UTF-8 becomes U+FFFD.
 pub(super) fn json_string(name: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
@@ -38,7 +39,8 @@ pub(super) fn json_string(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends a name as a segment of a URL's path: all but the unreserved characters of RFC 3986, 2.3, is encoded.
+/// Appends a name as a segment of a URL's path: all but the unreserved characters of RFC 3986, 2.3,
+/// are percent-encoded.
 pub(super) fn percent_encode(name: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in name {
@@ -50,7 +52,7 @@ pub(super) fn percent_encode(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A name in which every character can be seen: no line break hides half of it.
+/// A name with all characters visible: a line break cannot hide half of it.
 pub(super) fn visible(name: &[u8]) -> Cow<'_, str> {
     let name = String::from_utf8_lossy(name);
     if !name.bytes().any(|byte| byte.is_ascii_control()) {
@@ -59,7 +61,8 @@ pub(super) fn visible(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(name.chars().map(picture).collect())
 }
 
-/// The control picture (U+2400 and following) of a control character; other characters stand for themselves.
+/// The control picture (U+2400 and following) of a control character; other characters are
+/// unchanged.
 fn picture(character: char) -> char {
     match character {
         '\0'..='\x1f' => char::from_u32(0x2400 + u32::from(character)).unwrap_or(char::REPLACEMENT_CHARACTER),

@@ -1,4 +1,4 @@
-//! A listing as a page: a table, links and a little style, and no script.
+//! A listing as an HTML page: a table, links and a style sheet, no script.
 
 use std::fmt;
 use std::io::Write;
@@ -9,7 +9,8 @@ use super::timestamp::Timestamp;
 use super::{Entry, Folder, Style};
 use crate::driver::FileKind;
 
-/// Follows the reader's choice of dark or light. On a narrow screen the time of day goes, and long names break.
+/// Follows the browser's choice of dark or light colours. On a narrow screen the time of day is
+/// hidden and long names wrap.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--fg:#1c1e21;--dim:#63676e;--bg:#fff;--line:#e3e5e8;--hover:#f3f6fa;--link:#0b57b8}\
 @media(prefers-color-scheme:dark){:root{--fg:#e4e6ea;--dim:#9aa0a8;--bg:#15171a;--line:#2b2f34;--hover:#1f2328;--link:#82b6ff}}\
@@ -27,7 +28,7 @@ footer{margin-top:1rem;color:var(--dim);font-size:.875rem}\
 pub(super) fn write_head(folder: &Folder, sort: Sort, out: &mut Vec<u8>) {
     append(out, format_args!("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"));
     append(out, format_args!("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"));
-    // An icon of no bytes keeps browsers from asking for /favicon.ico.
+    // An empty icon keeps browsers from requesting /favicon.ico.
     append(out, format_args!("<link rel=\"icon\" href=\"data:,\">\n<title>Index of /"));
     for name in &folder.names {
         html_escape(name, out);
@@ -43,7 +44,7 @@ pub(super) fn write_head(folder: &Folder, sort: Sort, out: &mut Vec<u8>) {
     ] {
         match folder.style {
             Style::Standard => write_title(sort, column, class, title, out),
-            // All links in the table lead to what is in the folder.
+            // All links in the table lead to entries of the folder.
             Style::Expserver => append(out, format_args!("<th scope=\"col\" class=\"{class}\">{title}</th>")),
         }
     }
@@ -61,7 +62,7 @@ pub(super) fn write_row(folder: &Folder, entry: Entry<'_>, out: &mut Vec<u8>) {
         folder.write_url_of(entry, out);
         out.extend_from_slice(b"\">");
     }
-    // A name that is written from right to left must not turn around what stands beside it.
+    // A right-to-left name must not reverse the text beside it.
     out.extend_from_slice(b"<bdi>");
     html_escape(entry.name, out);
     out.extend_from_slice(b"</bdi>");
@@ -99,7 +100,7 @@ pub(super) fn write_tail<'a>(entries: impl Iterator<Item = Entry<'a>>, out: &mut
     append(out, format_args!("{}</span></footer>\n</body>\n</html>\n", rounded(bytes)));
 }
 
-/// The path, each folder above linked.
+/// The path, with a link to each parent folder.
 fn write_breadcrumb(folder: &Folder, out: &mut Vec<u8>) {
     append(out, format_args!("<h1>Index of <a href=\"/\">/</a>"));
     let mut url = Vec::new();
@@ -122,7 +123,7 @@ fn write_breadcrumb(folder: &Folder, out: &mut Vec<u8>) {
     out.extend_from_slice(b"</h1>\n");
 }
 
-/// A column's title; the link on it sorts.
+/// A column's title, with a link that sorts by it.
 fn write_title(sort: Sort, column: Column, class: &str, title: &str, out: &mut Vec<u8>) {
     let (state, arrow) = match sort.direction {
         _ if sort.column != column => ("", ""),
@@ -135,7 +136,7 @@ fn write_title(sort: Sort, column: Column, class: &str, title: &str, out: &mut V
     append(out, format_args!("<a href=\"?sort={by}&amp;order={order}\">{title}</a>{arrow}</th>"));
 }
 
-/// The row that leads up; the topmost folder has none.
+/// The row with the link to the parent folder; the root has none.
 fn write_parent(folder: &Folder, out: &mut Vec<u8>) {
     let Some((_, above)) = folder.names.split_last() else { return };
     out.extend_from_slice(b"<tr class=\"d\"><td class=\"n\"><a href=\"/");
@@ -164,7 +165,7 @@ fn grouped(number: u64) -> impl fmt::Display {
     })
 }
 
-/// `999 B`, `1.2 KiB`, `34 MiB`: two digits or more, to the nearest.
+/// `999 B`, `1.2 KiB`, `34 MiB`: two digits or more, rounded to nearest.
 fn rounded(bytes: u64) -> impl fmt::Display {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     fmt::from_fn(move |f| {
@@ -173,7 +174,7 @@ fn rounded(bytes: u64) -> impl fmt::Display {
             return write!(f, "{bytes} B");
         }
         let in_units = |power: usize, scale: u128| (bytes * scale + (1_u128 << (10 * power - 1))) >> (10 * power);
-        // The first unit in which it stays below 1024 when rounded.
+        // The smallest unit in which the rounded number is below 1024.
         let power = (1..UNITS.len() - 1).find(|power| in_units(*power, 1) < 1024).unwrap_or(UNITS.len() - 1);
         match in_units(power, 10) {
             tenths @ ..100 => write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[power]),
@@ -192,7 +193,7 @@ fn append(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    /// The page's snapshot is without its style, which is to change freely but for this.
+    /// The snapshot of the page omits the style, which may change except for these properties.
     #[test]
     fn the_page_follows_the_reader_s_colours_and_fits_narrow_screens() {
         let mut page = Vec::new();
@@ -200,7 +201,7 @@ mod tests {
         let page = String::from_utf8(page).unwrap();
         assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"), "{page}");
         let (_, narrow) = STYLE.split_once("@media(max-width:").unwrap();
-        assert!(narrow.contains(".t{display:none}"), "the time of day goes: {narrow}");
+        assert!(narrow.contains(".t{display:none}"), "the time of day is hidden: {narrow}");
         assert!(STYLE.contains("color-scheme:light dark"));
         let (_, dark) = STYLE.split_once("@media(prefers-color-scheme:dark){:root{").unwrap();
         let (dark, _) = dark.split_once("}}").unwrap();

@@ -1,4 +1,4 @@
-//! What lies in a folder, and the orders in which that has been asked for.
+//! [`Listed`]: the entries of a folder, and their sort orders.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -7,46 +7,46 @@ use super::Entry;
 use super::order::{ORDERS, Sort};
 use crate::driver::FolderEntry;
 
-/// A folder's entries; each order is made once, and kept beside them.
+/// The entries of a folder. Each sort order is computed once and kept.
 #[derive(Debug)]
 pub struct Listed {
     entries: Arc<Vec<FolderEntry>>,
     orders: [OnceCell<Box<[u32]>>; ORDERS],
-    /// Bytes, about, with every order.
+    /// Approximate memory with all orders. Bytes.
     memory: usize,
 }
 
 impl Listed {
-    /// In no order yet.
+    /// Entries without a sort order.
     pub fn new(entries: Vec<FolderEntry>) -> Self {
         let each = |entry: &FolderEntry| size_of::<FolderEntry>() + 16 + entry.name.len() + ORDERS * size_of::<u32>();
         let memory = entries.iter().map(each).sum();
         Self { entries: Arc::new(entries), orders: Default::default(), memory }
     }
 
-    /// What was found in the folder.
+    /// The entries, unsorted.
     pub const fn entries(&self) -> &Arc<Vec<FolderEntry>> {
         &self.entries
     }
 
-    /// Whether this order is there.
+    /// Whether this order has been computed.
     pub fn is_sorted(&self, sort: Sort) -> bool {
         self.orders[sort.number()].get().is_some()
     }
 
-    /// Keeps what [`Sort::order_as_bytes`] has made of the same entries.
+    /// Stores the result of [`Sort::order_as_bytes`] for these entries.
     pub fn set_order(&self, sort: Sort, bytes: &[u8]) {
         let (numbers, _) = bytes.as_chunks();
-        // Whoever was first has made the same.
+        // If it is set already, it is the same.
         let _ = self.orders[sort.number()].set(numbers.iter().map(|number| u32::from_ne_bytes(*number)).collect());
     }
 
-    /// Bytes of memory, about, with every order.
+    /// Approximate memory with all orders. Bytes.
     pub const fn memory(&self) -> usize {
         self.memory
     }
 
-    /// The entry at this place of an order, which is made if it is not there.
+    /// The entry at this index of an order, which is computed if needed.
     pub(super) fn entry(&self, sort: Sort, index: usize) -> Option<Entry<'_>> {
         let order = self.orders[sort.number()].get_or_init(|| sort.order(&self.entries));
         let FolderEntry { name, info } = self.entries.get(*order.get(index)? as usize)?;

@@ -1,46 +1,47 @@
-//! The order of a listing, and how its links ask for it.
+//! The sort order of a listing, and the query that selects it.
 
 use std::cmp::Ordering;
 
 use super::Entry;
 use crate::driver::{FileKind, FolderEntry};
 
-/// How many orders there are.
+/// Number of sort orders.
 pub(super) const ORDERS: usize = 6;
 
-/// By what and which way a listing is sorted. Folders always come first.
+/// The sort order of a listing. Folders always come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sort {
-    /// By what.
+    /// The column to sort by.
     pub column: Column,
-    /// Which way.
+    /// The direction.
     pub direction: Direction,
 }
 
-/// A column that can be sorted by.
+/// A column to sort by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Column {
-    /// By name, upper and lower case alike.
+    /// By name, ignoring ASCII case.
     #[default]
     Name,
-    /// By length.
+    /// By size.
     Size,
-    /// By the last modification.
+    /// By modification time.
     Modified,
 }
 
-/// Which way a listing is sorted.
+/// Sort direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// The smallest first.
+    /// Smallest first.
     #[default]
     Ascending,
-    /// The largest first.
+    /// Largest first.
     Descending,
 }
 
 impl Sort {
-    /// Reads the query of a URL: `sort=name|size|modified` and `order=asc|desc`. Anything else is ignored.
+    /// Parses the query of a URL: `sort=name|size|modified` and `order=asc|desc`. Anything else is
+    /// ignored.
     pub fn from_query(query: &[u8]) -> Self {
         let mut sort = Self::default();
         for pair in query.split(|byte| *byte == b'&') {
@@ -56,7 +57,8 @@ impl Sort {
         sort
     }
 
-    /// What a click on a column's title asks for: that column, or, if it is this one, the other way.
+    /// The order that a click on a column's title selects: by that column, or reversed if it is the
+    /// current one.
     pub(super) fn after_click(self, column: Column) -> Self {
         let direction = match self.direction {
             Direction::Ascending if self.column == column => Direction::Descending,
@@ -65,13 +67,13 @@ impl Sort {
         Self { column, direction }
     }
 
-    /// Distinguishes the orders: less than six.
+    /// Index of the order, below 6.
     pub const fn number(self) -> usize {
         2 * self.column as usize + self.direction as usize
     }
 
-    /// The places of the entries that are shown, in this order. A link that leads nowhere, or out of the root, cannot be had,
-    /// so it is not offered.
+    /// The indices of the visible entries, in this order. A symbolic link that is broken, or leads
+    /// out of the root, cannot be requested, so it is not listed.
     pub(super) fn order(self, entries: &[FolderEntry]) -> Box<[u32]> {
         let entry = |index: u32| {
             let FolderEntry { name, info } = entries.get(index as usize)?;
@@ -85,12 +87,13 @@ impl Sort {
         order.into()
     }
 
-    /// The same as bytes, for whoever has it made elsewhere: four for each number, as this machine writes them.
+    /// The same as bytes, for a computation on another thread: four per index, in native byte
+    /// order.
     pub fn order_as_bytes(self, entries: &[FolderEntry]) -> Vec<u8> {
         self.order(entries).iter().flat_map(|index| index.to_ne_bytes()).collect()
     }
 
-    /// The order of two entries; no two of one folder are equal.
+    /// Compares two entries; no two entries of one folder are equal.
     fn compare(self, a: Entry<'_>, b: Entry<'_>) -> Ordering {
         let is_folder = |entry: Entry<'_>| entry.info.kind == FileKind::Directory;
         is_folder(b).cmp(&is_folder(a)).then_with(|| {
@@ -109,7 +112,7 @@ impl Sort {
 }
 
 impl Column {
-    /// As a query names it.
+    /// The name in a query.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -120,7 +123,7 @@ impl Column {
 }
 
 impl Direction {
-    /// As a query names it.
+    /// The name in a query.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Ascending => "asc",
@@ -129,7 +132,7 @@ impl Direction {
     }
 }
 
-/// Only a regular file has a size that is shown.
+/// The size that is shown; only a regular file has one.
 fn shown_size(entry: Entry<'_>) -> Option<u64> {
     (entry.info.kind == FileKind::Regular).then_some(entry.info.size)
 }

@@ -1,4 +1,4 @@
-//! Listings: two small ones as they are written, and properties of any.
+//! Listings: two snapshots, and properties of any listing.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -35,7 +35,7 @@ fn names(entries: Vec<FolderEntry>, query: &[u8], options: Options) -> Vec<Strin
     listing.entries().map(|entry| String::from_utf8_lossy(entry.name).into_owned()).collect()
 }
 
-/// The page but for its style, so that a change of colour does not touch the snapshot.
+/// The page without its style, so that a change of colour does not change the snapshot.
 fn without_style(page: &str) -> String {
     let (before, rest) = page.split_once("<style>").unwrap();
     let (_, after) = rest.split_once("</style>").unwrap();
@@ -120,7 +120,7 @@ fn what_leads_nowhere_is_not_shown() {
     assert_eq!(names(entries, b"", Options::default()), ["b"]);
 }
 
-/// Else each client that reads slowly would hold the whole folder.
+/// Otherwise each client that reads slowly would hold the whole folder.
 #[test]
 fn two_who_are_sent_a_folder_share_its_entries_and_their_order() {
     let listed = Rc::new(Listed::new(vec![file("b", 1), file("a", 2)]));
@@ -169,11 +169,11 @@ fn a_hundred_thousand_entries_come_in_pieces_and_in_linear_time() {
         rows += piece.windows(4).filter(|window| window == b"<tr>").count();
     }
     assert!(rows >= COUNT && total > COUNT * 100, "{rows} rows in {total} bytes");
-    // Some 100 times what an optimised build needs; a quadratic one would need hours.
+    // About 100 times what an optimised build needs; a quadratic algorithm would need hours.
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
 
-/// What a browser reads from text or an attribute's value.
+/// What a browser decodes from text or an attribute's value.
 fn html_unescape(text: &str) -> String {
     let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
     entities.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
@@ -193,7 +193,7 @@ fn percent_decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// A name as a file system may have it, with a taste for what is special in HTML and URLs.
+/// Any file name, often with characters that are special in HTML and URLs.
 fn any_name() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         proptest::sample::select(&b"<>&\"'%#?;=\\ \n\r\t.:+"[..]),

@@ -1,10 +1,10 @@
-//! A moment as people read it, in UTC.
+//! A time as a readable date in UTC.
 
 use crate::file::inline_text::InlineText;
 
 const DAY_S: i64 = 86_400;
 
-/// Days of 400 years, after which the calendar repeats itself.
+/// Days of 400 years, after which the calendar repeats.
 const ERA_DAYS: i64 = 146_097;
 
 /// A date and a time of day in the Gregorian calendar.
@@ -17,7 +17,7 @@ pub(super) struct Timestamp {
 }
 
 impl Timestamp {
-    /// The moment so many nanoseconds after 1970 began.
+    /// The time `nanos` nanoseconds after the start of 1970.
     pub(super) const fn new(nanos: i64) -> Self {
         let seconds = nanos.div_euclid(1_000_000_000);
         // Counted from the 1st of March of the year 0, so that the leap day is the last of its year.

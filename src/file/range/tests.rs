@@ -117,7 +117,7 @@ fn seventeen_ranges_get_the_whole_file_and_sixteen_what_they_ask_for() {
     };
     assert!(matches!(ask(16), Selection::Several(spans) if spans.len() == 16));
     assert_eq!(ask(17), Selection::Whole);
-    // Also if most of them are not there: the work is in reading them.
+    // Even if most of them are outside the file: parsing them is the cost.
     assert_selects(&format!("bytes={}", ["200-"; 17].join(",")), 100, &Selection::Whole);
 }
 
@@ -143,7 +143,8 @@ fn content_range_names_first_last_and_size() {
     assert_eq!(longest.as_str(), "bytes 18446744073709551614-18446744073709551614/18446744073709551615");
 }
 
-/// What the standard says, slowly: the set of bytes that one spec names, or nothing if it is malformed.
+/// A slow model of the standard: the set of bytes that one range selects, or `None` if it is
+/// malformed.
 fn model(spec: &str, size: u64) -> Option<Vec<u64>> {
     let (first, last) = spec.split_once('-')?;
     let number = |text: &str| text.parse::<u128>().ok().filter(|_| !text.starts_with('+'));

@@ -1,4 +1,4 @@
-//! What the store has found, and since when that is so.
+//! Cached results, and the time at which each was obtained.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ pub(super) enum Found {
     Folder(Rc<Listed>),
 }
 
-/// What is known of a key.
+/// The cache's entry for a key.
 pub(super) enum Cached {
     Good(Found),
     Old(Found),
@@ -32,7 +32,8 @@ impl Found {
         matches!(self, Self::Resource(resource) if matches!(resource.content, Content::File(_)))
     }
 
-    /// Bytes of memory, about: of a small file three times its size, since it is kept as responses, too.
+    /// Approximate memory in bytes. A small file counts three times its size, since it is also kept
+    /// as complete responses.
     pub(super) fn memory(&self) -> usize {
         match self {
             Self::Resource(resource) => match &resource.content {

@@ -1,4 +1,4 @@
-//! What the store has under way: who waits for it, and how far it is.
+//! Jobs of the store: the waiting sessions and the current step.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Finding out which folder a place is now.
+    /// Checking which folder a root path leads to.
     Looking {
         root_path: RootPath,
     },
@@ -32,13 +32,13 @@ pub(super) enum Step {
         file: File,
         info: FileInfo,
     },
-    /// The file is held open for the kernel, which reads it.
+    /// The file stays open while the kernel reads it.
     Reading {
         _file: OpenFile,
         info: FileInfo,
         is_settled: bool,
     },
-    /// Reading a large file's beginning, to find out its charset.
+    /// Reading the start of a large file to detect its charset.
     Sampling {
         resource: Rc<Resource>,
     },
@@ -68,12 +68,12 @@ pub(super) enum Step {
     Closing,
 }
 
-/// What is to be compressed: some megabytes, which the loop must not copy.
+/// Content to compress: up to some megabytes, which the event loop must not copy.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// The content of a file at hand.
+    /// The content of a cached file.
     Shared(Arc<[u8]>),
-    /// Read for this alone.
+    /// Read for the compression only.
     Own(Vec<u8>),
 }
 
@@ -89,7 +89,7 @@ impl std::ops::Deref for Input {
 }
 
 impl Step {
-    /// Bytes of the file that is being compressed, if this is about that.
+    /// Size of the file that the job compresses; 0 if it does not compress.
     pub(super) fn coding_bytes(&self) -> u64 {
         match self {
             Self::Fetching { source, .. } | Self::Fetched { source, .. } | Self::Compressing { source, .. } => {
@@ -107,7 +107,7 @@ impl Step {
     }
 }
 
-/// What the outcomes of a job's operations carry.
+/// The token of a job's operations.
 pub(super) fn token(job: Key) -> Token {
     Token { machine: job, kind: STORE, slot: 0 }
 }

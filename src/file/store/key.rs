@@ -1,4 +1,4 @@
-//! By what the store finds a result again: what it is about, under which root, which path.
+//! Keys of the store's cache: the kind of result, the root folder and the path.
 
 use std::ffi::CStr;
 
@@ -12,15 +12,15 @@ pub(super) type CacheKey = SmallVec<[u8; 160]>;
 
 const PLAIN: u8 = b'p';
 
-/// What a key is about, its first byte.
+/// The kind of result; the first byte of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Aspect {
     Plain,
     Folder,
     Coded(Coding, Level),
-    /// Not kept by itself: the resource has it.
+    /// Not cached: the resource keeps the result.
     Charset,
-    /// Not kept by itself, only looked for.
+    /// Not cached: identifies a job.
     Sorted(Sort),
 }
 
@@ -37,7 +37,7 @@ pub(super) fn key_of(root_path: &RootPath, aspect: Aspect, path: &CStr) -> Cache
     });
     key.extend_from_slice(&root_path.number().to_ne_bytes());
     if let Aspect::Coded(_, level) = aspect {
-        // Routes of one folder may compress more or less.
+        // Routes of one folder may use different levels.
         key.push(level.number());
     }
     key.extend_from_slice(path.to_bytes());
@@ -50,7 +50,7 @@ pub(super) fn path_of(key: &[u8]) -> &[u8] {
     key.get(1 + size_of::<u64>() + level_bytes..).unwrap_or_default()
 }
 
-/// What a look at a place is found by among the jobs; no other key begins with it.
+/// The key of the job that checks a root path. No other key begins with its first byte.
 pub(super) fn key_of_look(root_path: &RootPath) -> CacheKey {
     let mut key = CacheKey::new();
     key.push(b'r');
@@ -58,12 +58,12 @@ pub(super) fn key_of_look(root_path: &RootPath) -> CacheKey {
     key
 }
 
-/// Whether a key is about something beneath the folder of this number.
+/// Whether a key belongs to the root folder of this number.
 pub(super) fn is_beneath(key: &[u8], number: u64) -> bool {
     key.get(1..).is_some_and(|rest| rest.starts_with(&number.to_ne_bytes()))
 }
 
-/// The key by which the resource itself is found to which this key's result belongs.
+/// The key of the resource that this key's result belongs to.
 pub(super) fn plain_key_of(mut key: Box<[u8]>) -> Box<[u8]> {
     if let Some(aspect) = key.first_mut() {
         *aspect = PLAIN;

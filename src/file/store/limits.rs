@@ -1,23 +1,25 @@
-//! How much the store may keep, for how long, and how much it may have under way.
+//! [`StoreLimits`]: how much the store caches, for how long, and how much work it has in progress.
 
 use std::time::Duration;
 
-/// The bounds of a store.
+/// The limits of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// For how long a result is used before the path is opened again.
+    /// Time for which a result is used before the path is opened again.
     pub valid_for: Duration,
-    /// How long after its last use a result is kept; a large file stays open for so long, and so does a folder that is served.
+    /// Time for which a result is kept after its last use. Large files and root folders stay open
+    /// as long.
     pub idle_for: Duration,
-    /// Files up to so many bytes are kept in memory, larger ones open.
+    /// Maximum size of files that are kept in memory; larger ones are kept open. Bytes.
     pub small_bytes_max: u64,
-    /// The most results kept.
+    /// Maximum of cached results.
     pub entries_max: u32,
-    /// The most files kept open that nobody is being sent: connections need descriptors, too.
+    /// Maximum of open files in the cache: connections need descriptors, too.
     pub open_max: u32,
-    /// The most bytes of memory that results may hold.
+    /// Maximum of memory for cached results. Bytes.
     pub bytes_max: usize,
-    /// The most bytes of files that are being compressed at once; beyond that a file is sent as it is.
+    /// Maximum of file content being compressed at a time; beyond it files are sent uncompressed.
+    /// Bytes.
     pub coding_bytes_max: u64,
 }
 

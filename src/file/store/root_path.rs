@@ -1,16 +1,17 @@
-//! Where paths begin: a folder by its path, which may lead to another folder tomorrow.
+//! [`RootPath`]: the root folder of a route, by its path, which may lead to another folder later.
 //!
 //! ```text
-//!             asked for           there
-//!   Closed ──────────────► (look) ─────► Open ◄──┐ looked at again, once a second while it is asked for:
+//!             in use              found
+//!   Closed ──────────────► (check) ────► Open ◄──┐ checked again, once a second while in use:
 //!     ▲                       │           │ └────┘ the same folder, or the one that the path leads to now
 //!     └───── idle ────────────┼───────────┤
-//!                             ▼           ▼ not there any more
+//!                             ▼           ▼ not found
 //!                            Lost ◄───────┘
-//!                             └─► looked for again, once a second while it is asked for
+//!                             └─► checked again, once a second while in use
 //! ```
 //!
-//! A place is shared by the routes of one worker, over reloads, that have the same path. It is the store that looks.
+//! A root path is shared by the routes of one worker that have the same path, also over reloads.
+//! The store does the checks.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -20,14 +21,14 @@ use std::time::Duration;
 
 use crate::driver::{Root, SymlinkPolicy, Time};
 
-/// A folder is looked at again by its path no more often than this.
+/// Minimum interval between two checks of a root path.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A folder that paths begin at, by its own path. Cheap to clone.
+/// A root folder, by its path. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RootPath(Rc<Inner>);
 
-/// A place that is forgotten when its last user is gone.
+/// A weak reference to a [`RootPath`].
 #[derive(Clone, Debug)]
 pub struct WeakRootPath(Weak<Inner>);
 
@@ -36,9 +37,9 @@ struct Inner {
     path: Arc<Path>,
     symlinks: SymlinkPolicy,
     state: RefCell<State>,
-    /// Distinguishes the open folder from the others of this store; part of the keys of what is beneath it.
+    /// Number of the open folder among those of this store; part of the cache keys beneath it.
     number: Cell<u64>,
-    /// Until then it may be used as it is; in the past unless it is open.
+    /// Until when the folder may be used without a check; in the past unless it is open.
     good_until: Cell<Time>,
     looked_at: Cell<Option<Time>>,
     used_at: Cell<Time>,
@@ -46,16 +47,16 @@ struct Inner {
 
 #[derive(Clone, Debug)]
 pub(super) enum State {
-    /// Nobody has asked for it for a while, or yet.
+    /// Not in use yet, or idle.
     Closed,
-    /// This is where the path led when it was looked at last.
+    /// The folder that the path led to at the last check.
     Open(Arc<Root>),
-    /// It led to no folder that can be opened.
+    /// The path led to no folder that can be opened.
     Lost { errno: i32, warned_at: Time },
 }
 
 impl RootPath {
-    /// A folder that is looked for when it is asked for.
+    /// A root path that is checked on first use.
     pub fn new(path: Arc<Path>, symlinks: SymlinkPolicy) -> Self {
         Self(Rc::new(Inner {
             path,
@@ -68,22 +69,22 @@ impl RootPath {
         }))
     }
 
-    /// Something that does not keep it.
+    /// A weak reference to it.
     pub fn downgrade(&self) -> WeakRootPath {
         WeakRootPath(Rc::downgrade(&self.0))
     }
 
-    /// Its path.
     pub fn path(&self) -> &Arc<Path> {
         &self.0.path
     }
 
-    /// What becomes of links beneath it.
+    /// What to do with symbolic links beneath it.
     pub fn symlinks(&self) -> SymlinkPolicy {
         self.0.symlinks
     }
 
-    /// Whether it may be used without another look, which counts as a use. All that a cached request costs here.
+    /// Whether it may be used without a check; if so, counts as a use. This is the only cost for a
+    /// cached request.
     pub(super) fn is_good(&self, now: Time) -> bool {
         let is_good = now < self.0.good_until.get();
         if is_good {
@@ -111,7 +112,7 @@ impl RootPath {
         self.0.state.borrow().clone()
     }
 
-    /// It was looked at just now, and this is what it is. Returns what it was.
+    /// Records the result of a check. Returns the previous state.
     pub(super) fn settle(&self, state: State, now: Time) -> State {
         let good_until = if matches!(state, State::Open(_)) { now + LOOK_INTERVAL } else { Time::ZERO };
         self.0.good_until.set(good_until);
@@ -119,7 +120,7 @@ impl RootPath {
         self.0.state.replace(state)
     }
 
-    /// Lets the folder go; the next who asks has it looked for.
+    /// Closes the folder; the next use checks the path again.
     pub(super) fn close(&self) {
         self.0.good_until.set(Time::ZERO);
         self.0.looked_at.set(None);
@@ -142,19 +143,19 @@ impl RootPath {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether nobody else has it.
+    /// Whether only the store still holds it.
     pub(super) fn is_forgotten(&self) -> bool {
         Rc::strong_count(&self.0) == 1
     }
 
-    /// Its address, which no other place has as long as this one is held.
+    /// Its address in memory, unique while it is held.
     pub(super) fn address(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
     }
 }
 
 impl WeakRootPath {
-    /// The place, if somebody still has it.
+    /// The root path, if it is still in use.
     pub fn upgrade(&self) -> Option<RootPath> {
         self.0.upgrade().map(RootPath)
     }

@@ -1,4 +1,4 @@
-//! Which folder a place is now: looked at by its path while it is asked for, let go when it is not.
+//! The root folders of one worker: checked by their paths while they are in use, closed when idle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use super::{Inquiry, Lookup, RootPath, Store, token};
 use crate::driver::{Fault, Op, Ops, Outcome, Root, Time};
 use crate::table::Key;
 
-/// That a folder is lost is told again after so long, while it is asked for.
+/// Minimum interval between warnings that a folder is lost.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The places of one worker.
+/// The root paths of one worker.
 #[derive(Debug, Default)]
 pub(super) struct RootPaths {
     all: Vec<RootPath>,
-    /// How many folders have been given a number.
+    /// Number of folder numbers assigned so far.
     numbered: u64,
-    /// When the first of them may have been idle for long enough; `None`: none is open.
+    /// When the first open folder may have reached its idle timeout; `None`: none is open.
     next_close: Option<Time>,
 }
 
 impl Store {
-    /// From now on these places are served, with what their paths led to a moment ago. Those that nobody has any more are
-    /// let go.
+    /// Serves these root paths from now on, with the folders that their paths led to a moment ago.
+    /// Root paths that only the store still holds are released.
     pub fn keep_root_paths(&mut self, root_paths: Vec<(RootPath, Arc<Root>)>, now: Time) {
         for (root_path, root) in root_paths {
             self.know(&root_path, now);
@@ -36,12 +36,12 @@ impl Store {
         self.forget_root_paths();
     }
 
-    /// The folder that the place is now.
+    /// The folder that the root path leads to now.
     pub fn root(&mut self, root_path: &RootPath, inquiry: Inquiry, ops: &mut Ops) -> Lookup<Arc<Root>> {
         self.enter(root_path, inquiry, ops).unwrap_or_else(|| Lookup::Found(root_of(root_path)))
     }
 
-    /// Has the place looked at if that is due. `None`: it may be used as it is.
+    /// Checks the root path if that is due. `None`: the current folder may be used.
     #[inline]
     pub(super) fn enter<T>(&mut self, root_path: &RootPath, inquiry: Inquiry, ops: &mut Ops) -> Option<Lookup<T>> {
         if root_path.is_good(inquiry.now) { None } else { self.look(root_path, inquiry, ops) }
@@ -71,7 +71,7 @@ impl Store {
         Some(Lookup::Pending)
     }
 
-    /// Records what a look has brought.
+    /// Records the outcome of a check.
     pub(super) fn on_looked(&mut self, root_path: &RootPath, outcome: Outcome, waiters: SmallVec<[Key; 2]>, now: Time) {
         self.under_way.remove(&key_of_look(root_path)[..]);
         self.woken.extend(waiters);
@@ -79,8 +79,8 @@ impl Store {
             Outcome::Root(root) => self.on_found(root_path, root, now),
             Outcome::Failed(fault) => self.on_lost(root_path, fault, now),
             outcome => {
-                tracing::error!(outcome = outcome.name(), "unexpected outcome of a look at a folder");
-                debug_assert!(false, "{outcome:?} of a look at a folder");
+                tracing::error!(outcome = outcome.name(), "unexpected outcome of checking a root folder");
+                debug_assert!(false, "{outcome:?} of checking a root folder");
                 self.on_lost(root_path, Fault::Os(libc::EIO), now);
             }
         }
@@ -93,10 +93,10 @@ impl Store {
         match root_path.settle(State::Open(root), now) {
             State::Open(before) if before.id() == id => return,
             State::Open(_) => {
-                tracing::info!(path = %root_path.path().display(), "this path leads to another folder now")
+                tracing::info!(path = %root_path.path().display(), "root path leads to another folder now")
             }
             State::Lost { .. } => {
-                tracing::info!(path = %root_path.path().display(), "the folder that is served is back")
+                tracing::info!(path = %root_path.path().display(), "root folder can be opened again")
             }
             State::Closed => {}
         }
@@ -122,25 +122,25 @@ impl Store {
         let path = root_path.path().display();
         let warned_at = match root_path.state() {
             State::Open(root) if fault.is_momentary() => {
-                tracing::warn!(%path, %fault, "cannot look at the folder that is served, and go on with what it was");
+                tracing::warn!(%path, %fault, "cannot check the root folder: still serving the folder opened before");
                 root_path.settle(State::Open(root), now);
                 return;
             }
             State::Lost { warned_at, .. } if now.since(warned_at) < WARN_INTERVAL => warned_at,
             State::Lost { .. } | State::Open(_) | State::Closed => {
-                tracing::warn!(%path, %fault, "cannot open the folder that is served: requests for it get 503");
+                tracing::warn!(%path, %fault, "cannot open the root folder: requests for it get 503");
                 now
             }
         };
         root_path.settle(State::Lost { errno, warned_at }, now);
         self.release_number_of(root_path);
         if matches!(errno, libc::EMFILE | libc::ENFILE) {
-            // Files at hand must not be why it cannot be opened.
+            // Cached open files must not be the reason that it cannot be opened.
             self.close_down_to(0);
         }
     }
 
-    /// Lets go of folders that nobody has asked for, so that what they lie on can be unmounted.
+    /// Closes idle folders, so that their file systems can be unmounted.
     pub(super) fn close_idle_root_paths(&mut self, now: Time) {
         self.forget_root_paths();
         let idle_for = self.idle_for();
@@ -151,7 +151,7 @@ impl Store {
             }
             let close_at = root_path.used_at() + idle_for;
             if close_at <= now {
-                tracing::debug!(path = %root_path.path().display(), "a folder that nobody asks for is let go");
+                tracing::debug!(path = %root_path.path().display(), "closing an idle root folder");
                 root_path.close();
                 self.release_number_of(&root_path);
             } else {
@@ -165,7 +165,7 @@ impl Store {
         self.root_paths.next_close
     }
 
-    /// Takes a place up that is not known yet.
+    /// Adds a root path that is not known yet.
     fn know(&mut self, root_path: &RootPath, now: Time) {
         root_path.use_at(now);
         if root_path.number() == 0 && !self.root_paths.all.iter().any(|other| other.is(root_path)) {
@@ -185,7 +185,7 @@ impl Store {
         self.release(number);
     }
 
-    /// Drops what is cached of a folder, unless another place is the same folder.
+    /// Drops the cached results of a folder, unless another root path leads to the same folder.
     fn release(&mut self, number: u64) {
         if number == 0 || self.root_paths.all.iter().any(|root_path| root_path.number() == number) {
             return;
@@ -196,13 +196,13 @@ impl Store {
         self.faults.remove_if(|key| key::is_beneath(key, number), &mut Vec::new());
     }
 
-    /// A folder is kept for no shorter than what one look is good for.
+    /// Idle timeout of a folder: at least as long as one check is valid.
     fn idle_for(&self) -> Duration {
         self.limits.idle_for.max(LOOK_INTERVAL)
     }
 }
 
-/// The folder of a place that may be used as it is.
+/// The folder of a root path whose check is still valid.
 pub(super) fn root_of(root_path: &RootPath) -> Result<Arc<Root>, Fault> {
     root_path.root().ok_or(Fault::RootLost(libc::ENOENT))
 }

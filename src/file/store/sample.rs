@@ -1,4 +1,4 @@
-//! Looking at a text file's beginning, which tells its charset.
+//! Reads the start of a text file to detect its charset.
 
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use crate::file::charset;
 use crate::table::Key;
 
 impl Store {
-    /// Whether a file's beginning is UTF-8 and not plain ASCII. Of a file that is not in memory it is read once, and the
-    /// resource remembers it.
+    /// Whether the start of a file is UTF-8 and not plain ASCII. If the file is not in memory, its
+    /// start is read once, and the resource keeps the result.
     pub fn is_utf8(
         &mut self,
         root_path: &RootPath,
@@ -39,8 +39,8 @@ impl Store {
         Lookup::Pending
     }
 
-    /// What was read, or not: then those who wait are told so, and it is not remembered. That it cannot be sent either shows
-    /// when it is sent.
+    /// Records the outcome of the read. A failure goes to the waiting sessions only and is not
+    /// cached: if the file cannot be read, sending it fails too.
     pub(super) fn on_sampled(
         &mut self,
         key: Box<[u8]>,
@@ -55,7 +55,8 @@ impl Store {
         }
         self.under_way.remove(&key);
         self.woken.extend(waiters);
-        // Looked up anew it would be another resource, to be read again, if it is too large to be kept.
+        // If the resource is too large to be cached, another look-up would give another one, to be
+        // read again.
         self.passing.insert(plain_key_of(key), Ok(Found::Resource(resource)));
     }
 }

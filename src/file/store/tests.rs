@@ -1,4 +1,4 @@
-//! What the store keeps, and what it tells those who wait.
+//! What the store caches, and what waiting sessions get.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ struct Bench {
     waiter: Key,
     now: Time,
     files: Table<()>,
-    /// What the place's path leads to.
+    /// The folder that the root path leads to.
     folder_is: Result<Arc<Root>, i32>,
-    /// How often it was looked at.
+    /// Number of checks of the root path.
     looks: u32,
     folder: tempfile::TempDir,
 }
 
-/// Midday of some day; what was modified long before is settled.
+/// An arbitrary day; files modified long before are settled.
 const NOW_S: u64 = 1_700_000_000;
 const LONG_AGO_NS: i64 = 1_600_000_000_000_000_000;
 
@@ -54,7 +54,7 @@ impl Bench {
         self.get_path(c"file")
     }
 
-    /// Has the place looked at if that is due, so that what is asked for next is what the test is about.
+    /// Checks the root path if that is due, so that the next operation is the one under test.
     fn look(&mut self) {
         if matches!(self.store.root(&self.root_path, self.inquiry(), &mut self.ops), Lookup::Pending) {
             let root = self.folder_is.clone();
@@ -82,7 +82,7 @@ impl Bench {
         self.store.coded(&self.root_path, path, how, source, self.inquiry(), &mut self.ops)
     }
 
-    /// Brings the outcome of the only job under way, and returns whether somebody was woken.
+    /// Reports the outcome of the only job in progress, and returns whether the session was woken.
     fn bring(&mut self, outcome: Outcome) -> bool {
         let (id, token) = self.ops.iter_in_flight().next().unwrap();
         self.ops.settle(id, true);
@@ -91,7 +91,7 @@ impl Bench {
         self.store.take_woken() == [self.waiter]
     }
 
-    /// Does what is asked to be computed, and brings that.
+    /// Runs the computation in progress, and reports its result.
     fn compute(&mut self) -> bool {
         let mut computed = None;
         for request in self.ops.drain() {
@@ -102,12 +102,12 @@ impl Bench {
         self.bring(Outcome::Computed(computed.expect("something to be computed")))
     }
 
-    /// A file that nobody has opened; closing it is only asked for here.
+    /// A fake open file; closing it only submits an operation.
     fn opened(&mut self, info: FileInfo) -> Outcome {
         Outcome::Opened(File::of_key(self.files.insert(())), info)
     }
 
-    /// What the path leads to, with the file as it is now opened, and read if it is small.
+    /// The resource of a path, after the file was opened, and read if it is small.
     fn fetched(&mut self, path: &CStr, info: FileInfo, content: &[u8]) -> Rc<Resource> {
         assert!(matches!(self.get_path(path), Lookup::Pending));
         let outcome = self.opened(info);
@@ -125,7 +125,7 @@ impl Bench {
         }
     }
 
-    /// Every file that is to be closed is.
+    /// Completes every close in progress, and returns their number.
     fn settle_closed(&mut self) -> usize {
         self.end_turn();
         let closing: Vec<_> = self.ops.iter_in_flight().collect();
@@ -145,7 +145,7 @@ fn entries(count: usize) -> Vec<FolderEntry> {
     (0..count).map(|number| FolderEntry { name: number.to_string().into_bytes(), info: Some(INFO) }).collect()
 }
 
-/// Were it only dropped, whoever waits would ask for it for ever.
+/// If it were only dropped, the waiting session would request it forever.
 #[test]
 fn a_result_larger_than_all_that_may_be_kept_still_reaches_who_waits_for_it() {
     let mut bench = Bench::new(StoreLimits { bytes_max: 1000, ..StoreLimits::default() });
@@ -163,10 +163,10 @@ fn running_out_of_descriptors_is_told_and_not_remembered() {
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EMFILE))));
     assert!(matches!(bench.get(), Lookup::Found(Err(Fault::Os(libc::EMFILE)))));
     bench.end_turn();
-    assert!(matches!(bench.get(), Lookup::Pending), "the next one who asks has another attempt");
+    assert!(matches!(bench.get(), Lookup::Pending), "the next request tries again");
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::ENOENT))));
     bench.end_turn();
-    assert!(matches!(bench.get(), Lookup::Found(Err(Fault::Os(libc::ENOENT)))), "what is missing is known for a while");
+    assert!(matches!(bench.get(), Lookup::Found(Err(Fault::Os(libc::ENOENT)))), "a missing file is cached for a while");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_large_folder_is_sorted_elsewhere_and_once() {
         assert!(bench.bring(Outcome::Listed(entries(SORT_AT_ONCE_MAX + 1))));
         assert!(matches!(bench.list(), Lookup::Pending), "it is being sorted");
         assert!(bench.compute());
-        let Lookup::Found(Ok(listed)) = bench.list() else { panic!("it is there, may it be kept or not") };
+        let Lookup::Found(Ok(listed)) = bench.list() else { panic!("it is there, cached or not") };
         assert!(listed.is_sorted(Sort::default()));
         if bytes_max > 1000 {
             bench.end_turn();
@@ -202,7 +202,8 @@ fn a_folder_that_is_as_it_was_is_not_held_twice() {
     assert!(Rc::ptr_eq(&first, &second) && !Rc::ptr_eq(&second, &third));
 }
 
-/// A folder that changes all the time would else be held once for each client that does not read its listing.
+/// Otherwise a folder that changes constantly would be held once per client that does not read its
+/// listing.
 #[test]
 fn listings_that_are_being_sent_hold_bounded_memory() {
     let mut bench = Bench::new(StoreLimits { bytes_max: 10 * LISTED_BYTES_MIN, ..StoreLimits::default() });
@@ -221,7 +222,7 @@ fn listings_that_are_being_sent_hold_bounded_memory() {
     };
     assert_eq!(fault, Fault::Os(libc::ENOMEM));
     sent.clear();
-    assert!(matches!(bench.list(), Lookup::Pending), "there is room again");
+    assert!(matches!(bench.list(), Lookup::Pending), "listings are allowed again");
 }
 
 #[test]
@@ -232,13 +233,16 @@ fn what_is_of_the_moment_is_told_and_not_remembered() {
         let mut bench = Bench::new(StoreLimits::default());
         assert!(matches!(bench.get(), Lookup::Pending));
         assert!(bench.bring(Outcome::Failed(fault)));
-        assert!(matches!(bench.get(), Lookup::Found(Err(told)) if told == fault), "who waited is told: {fault}");
+        assert!(
+            matches!(bench.get(), Lookup::Found(Err(told)) if told == fault),
+            "the waiting session gets the error: {fault}"
+        );
         bench.end_turn();
-        assert!(matches!(bench.get(), Lookup::Pending), "the next one has another attempt: {fault}");
+        assert!(matches!(bench.get(), Lookup::Pending), "the next request tries again: {fault}");
         let outcome = bench.opened(INFO);
         assert!(bench.bring(outcome));
         bench.found(c"file");
-        // A fault later on is of that moment, too.
+        // A later fault is temporary too.
         bench.now = bench.now + Duration::from_secs(60);
         assert!(matches!(bench.get(), Lookup::Pending));
         assert!(bench.bring(Outcome::Failed(fault)));
@@ -248,7 +252,7 @@ fn what_is_of_the_moment_is_told_and_not_remembered() {
     }
 }
 
-/// A fault that is kept and not told is looked for again, and again, by a server that does nothing else.
+/// An error that is cached but not returned would make the server repeat the read endlessly.
 #[test]
 fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading() {
     let faults = [
@@ -264,7 +268,7 @@ fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading
             assert!(matches!(bench.coded(&source), Lookup::Found(Err(fault)) if fault == expected));
             assert_eq!(bench.ops.in_flight(), 0);
         }
-        // It is of that moment: only who asks in another turn has another attempt.
+        // The error is temporary: the next turn tries again.
         bench.end_turn();
         assert!(matches!(bench.coded(&source), Lookup::Pending));
     }
@@ -300,7 +304,7 @@ fn what_no_thread_can_be_had_for_goes_out_as_it_is_and_is_tried_again() {
     }
 }
 
-/// Each waits with its bytes for one of a few threads.
+/// Each file waits in memory for one of a few threads.
 #[test]
 fn no_more_is_being_compressed_than_may_be() {
     let mut bench = Bench::new(StoreLimits { coding_bytes_max: 2 * INFO.size, ..StoreLimits::default() });
@@ -320,7 +324,7 @@ fn a_file_changed_in_the_moment_it_was_read_is_read_again() {
         (second_ns - TICK_NS as i64, true),
         (second_ns - TICK_NS as i64 + 1, false),
         (second_ns + 999_999_999, false),
-        // Not the time that another modification would have.
+        // Another modification would not have this time.
         (second_ns + 3_600_000_000_000, true),
     ] {
         let mut bench = Bench::new(StoreLimits::default());
@@ -335,7 +339,7 @@ fn a_file_changed_in_the_moment_it_was_read_is_read_again() {
             assert!(bench.bring(Outcome::Read(b"newer".to_vec())));
             let newer = bench.found(c"file");
             assert!(matches!(&newer.content, Content::Memory(bytes) if &bytes[..] == b"newer"));
-            assert!(newer.is_settled, "once is enough");
+            assert!(newer.is_settled, "it is read again only once");
         }
     }
 }
@@ -425,7 +429,7 @@ fn a_folder_that_is_gone_is_a_fault_of_its_own_until_it_is_back() {
     bench.fetched(c"file", SMALL, b"12345");
 }
 
-/// Were descriptors scarce, a folder that is open would else be given up for want of one to look at it with.
+/// Otherwise a shortage of descriptors would close a folder that is open already.
 #[test]
 fn a_look_that_fails_for_the_moment_changes_nothing() {
     let mut bench = Bench::new(StoreLimits::default());
@@ -456,7 +460,7 @@ fn a_folder_that_nobody_asks_for_is_let_go_with_its_files() {
     }
     assert_eq!((bench.settle_closed(), bench.store.next_sweep()), (1, None));
     bench.folder_is = Ok(Root::open(bench.folder.path()).unwrap());
-    assert!(matches!(bench.get(), Lookup::Pending), "it is looked for and opened again");
+    assert!(matches!(bench.get(), Lookup::Pending), "the path is checked and opened again");
 }
 
 #[test]
@@ -472,14 +476,14 @@ fn a_reload_and_a_second_place_of_the_same_folder_share_what_is_cached() {
     assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "a reload changes nothing");
     bench.root_path = again;
     bench.store.keep_root_paths(Vec::new(), bench.now);
-    assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "the first place is gone, the folder is not");
+    assert!(matches!(bench.get(), Lookup::Found(Ok(_))), "the first root path is gone, the folder is not");
     bench.root_path = other;
-    assert!(matches!(bench.get(), Lookup::Pending), "symlinks are another policy");
+    assert!(matches!(bench.get(), Lookup::Pending), "the symlink policy differs");
 }
 
 #[test]
 fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
-    // Kept, and too large to be kept: then whoever waited must get it all the same.
+    // Cached, and too large to be cached: the waiting session must get it in both cases.
     for bytes_max in [64 << 20, 100] {
         let mut bench = Bench::new(StoreLimits { bytes_max, ..StoreLimits::default() });
         let source = bench.fetched(c"file", INFO, b"");
@@ -504,7 +508,7 @@ fn a_beginning_that_cannot_be_read_is_told_to_who_waits_and_not_remembered() {
         |bench: &mut Bench| bench.store.is_utf8(&bench.root_path, c"file", &source, bench.inquiry(), &mut bench.ops);
     assert!(matches!(ask(&mut bench), Lookup::Pending));
     assert!(bench.bring(Outcome::Failed(Fault::Os(libc::EIO))));
-    assert!(matches!(ask(&mut bench), Lookup::Found(Err(Fault::Os(libc::EIO)))), "it goes out without a charset");
+    assert!(matches!(ask(&mut bench), Lookup::Found(Err(Fault::Os(libc::EIO)))), "the error of the read is returned");
     bench.end_turn();
-    assert!(matches!(ask(&mut bench), Lookup::Pending), "the next one who asks has another attempt");
+    assert!(matches!(ask(&mut bench), Lookup::Pending), "the next request tries again");
 }
