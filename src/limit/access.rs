@@ -1,26 +1,29 @@
-//! [`Access`]: whom a listener, a server or a route lets in.
+//! [`Access`]: the allow and deny lists of a listener, a server or a route.
 
 use super::Networks;
 use crate::driver::Peer;
 
-/// Who is let in. A network that is denied is not, also if it is allowed; where some are allowed, all others are denied.
+/// Allow and deny lists. Denied networks win over allowed ones. If `allow` is not empty, every
+/// address outside it is denied.
 ///
-/// Who may connect to a unix socket is for the permissions of its file to say: its peers are let in.
+/// Peers on unix sockets are always allowed: the permissions of the socket file decide who
+/// connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Those who are let in; without any, all.
+    /// Allowed networks. Empty: all.
     pub allow: Networks,
-    /// Those who are not.
+    /// Denied networks.
     pub deny: Networks,
 }
 
 impl Access {
-    /// Whether it lets everybody in.
+    /// Whether both lists are empty, so that every peer is allowed.
     pub fn is_open(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
 
-    /// Whether it lets this peer in. One whose address is not known is none of those who are allowed.
+    /// Whether this peer is allowed. A peer without a known address is allowed only if both lists
+    /// are empty.
     pub fn admits(&self, peer: Peer) -> bool {
         match peer {
             _ if self.is_open() => true,

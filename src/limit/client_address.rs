@@ -1,15 +1,15 @@
-//! For whom a request comes that a trusted proxy passed on.
+//! The client address of a request that a trusted proxy forwarded.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::Networks;
 use crate::driver::Peer;
 
-/// The client, by what `X-Forwarded-For` lists.
+/// The client address that `X-Forwarded-For` gives.
 ///
-/// Each proxy adds at the end from whom it has the request. So the client is the last who is not trusted: what stands
-/// before was said by that one, and all behind are proxies. Where an entry is no address, one cannot see past whoever
-/// passed it on.
+/// Each proxy appends the address of its own peer. So the client is the last address that is not
+/// trusted: entries before it were sent by that client, entries after it are proxies. An entry that
+/// is no address ends the search: the client is then the proxy that appended it.
 pub fn client_address<'v>(peer: Peer, lists: impl Iterator<Item = &'v [u8]>, trusted: &Networks) -> Peer {
     let mut client_address = None;
     for entry in lists.flat_map(|list| list.split(|&byte| byte == b',')) {
@@ -22,7 +22,7 @@ pub fn client_address<'v>(peer: Peer, lists: impl Iterator<Item = &'v [u8]>, tru
     client_address.unwrap_or(peer)
 }
 
-/// An address, and perhaps a port, as proxies write them: IPv6 with a port in brackets.
+/// Parses an address with an optional port, as proxies write them. IPv6 with a port is in brackets.
 fn address(entry: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(entry).ok()?;
     let with_port = || text.parse::<SocketAddr>().ok();

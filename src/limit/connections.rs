@@ -1,4 +1,4 @@
-//! [`ConnectionCounter`]: how many connections there are, of all workers and of each address.
+//! [`ConnectionCounter`]: counts open connections of all workers, in total and per client address.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -8,24 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::ClientKey;
 use crate::driver::Waker;
 
-/// Addresses are counted in so many places, so that workers seldom meet. A power of two.
+/// Shards of the counts per address, so that workers rarely contend for a lock. A power of two.
 const SHARDS: usize = 64;
 
-/// Those who are in.
+/// The number of open connections, in total and per client address.
 #[derive(Debug)]
 pub struct ConnectionCounter {
-    /// Tickets that live.
+    /// Permits that have not been dropped.
     count: AtomicUsize,
-    /// As many as there may be before nobody accepts any more; 0: no limit.
+    /// The limit. 0: no limit.
     max: AtomicUsize,
-    /// How many of them are of which address; no zeros.
+    /// Permits per client address; no zero entries.
     of_address: Box<[Mutex<HashMap<ClientKey, u32>>]>,
     hasher: RandomState,
-    /// Those who accept, and are to know at once when there is no room any more, or there is again.
+    /// Wakers of the accepting workers. They are woken when the limit is reached, and when there is
+    /// capacity again.
     workers: Mutex<Vec<Waker>>,
 }
 
-/// The right to be in; who drops it has left.
+/// One counted connection. Dropping it ends the count.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     counter: Arc<ConnectionCounter>,
@@ -45,18 +46,18 @@ impl Default for ConnectionCounter {
 }
 
 impl ConnectionCounter {
-    /// From now on so many may be in; 0: any number. Who is in stays.
+    /// Sets the limit. 0: no limit. Connections that are already open stay.
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Release);
     }
 
-    /// Whether one more may come in.
+    /// Whether the count is below the limit.
     pub fn has_capacity(&self) -> bool {
         let max = self.max.load(Ordering::Acquire);
         max == 0 || self.count.load(Ordering::Acquire) < max
     }
 
-    /// From now on this worker is woken when room runs out, and when there is some again.
+    /// Wakes this worker from now on when the limit is reached, and when there is capacity again.
     pub fn register_waker(&self, worker: Waker) {
         let mut workers = lock(&self.workers);
         if !workers.iter().any(|other| other.is_same(&worker)) {
@@ -68,7 +69,8 @@ impl ConnectionCounter {
         lock(&self.workers).iter().for_each(Waker::wake);
     }
 
-    /// One more, who is also counted as one of this subscriber's, of whom there may be `max`. `None`: there are.
+    /// Counts one more connection, also for `client_key`, which may have `max`. `None`: it has as
+    /// many.
     pub fn enter(self: &Arc<Self>, client_key: Option<ClientKey>, max: u32) -> Option<ConnectionPermit> {
         if let Some(client_key) = client_key {
             let mut counts = self.shard(client_key);
@@ -109,7 +111,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Nobody panics while holding one of these locks; and if so, counts are counts.
+/// No code panics while it holds one of these locks. If it did, the counts would still be usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,12 @@
-//! Who may come in, and how often: the one place where all workers of a server look.
+//! Connection limits, request rate limits and address lists, shared by all workers of a server.
 //!
-//! * [`Access`] is whom a listener, a server or a route lets in.
-//! * [`ConnectionCounter`] counts the connections there are, of all addresses and of each.
-//! * [`Rate`] bounds how often an address may ask.
-//! * [`Admission`] is what is configured of these for the whole server, and which proxies are believed when they say
-//!   for whom they come.
+//! * [`Access`] is the allow and deny lists of a listener, a server or a route.
+//! * [`ConnectionCounter`] counts open connections, in total and per client address.
+//! * [`Rate`] limits the request rate per client address.
+//! * [`Admission`] holds the limits of the whole server and the list of trusted proxies, whose
+//!   `X-Forwarded-For` is believed.
 //!
-//! It does not know what is asked for, nor what those who are turned away are told.
+//! It does not know what a request asks for, nor how a denied client is answered.
 
 mod access;
 mod client_address;
@@ -27,32 +27,33 @@ pub use rate::{Rate, RateConfig};
 
 use crate::driver::{Peer, Time, Waker};
 
-/// What bounds everybody together, and each address.
+/// The server's connection and rate limits, and its trusted proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionConfig {
-    /// Connections at a time, of all workers together. 0: no limit.
+    /// Maximum of open connections, all workers together. 0: no limit.
     pub connections_max: u32,
-    /// What becomes of more, and of more than one worker may have.
+    /// What to do with new connections once this limit or a worker's own limit is reached.
     pub when_full: WhenFull,
-    /// Connections at a time from one address; 0: no limit.
+    /// Maximum of open connections per client address ([`ClientKey`]). 0: no limit.
     pub connections_per_address: u32,
-    /// How often an address may ask; `None`: as often as it likes.
+    /// Request rate limit per client address. `None`: no limit.
     pub rate: Option<RateConfig>,
-    /// Proxies that are believed when they say for whom they come. Once there are any, the peers of unix sockets are, too.
+    /// Proxies whose `X-Forwarded-For` is believed. If there are any, peers on unix sockets are
+    /// trusted too.
     pub trusted: Networks,
 }
 
-/// What becomes of those who come when there are as many connections as there may be.
+/// What to do with new connections once the limit is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum WhenFull {
-    /// They wait in the kernel until there is room
+    /// Leave them in the kernel's backlog until a connection ends
     #[default]
     Wait,
-    /// Over HTTP they are answered with 503, and the connection is closed; others wait
+    /// HTTP: answer 503 and close the connection; other protocols: as `wait`
     Refuse,
 }
 
-/// The doorkeeper of all workers.
+/// The limits in force, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Admission {
     config: AdmissionConfig,
@@ -60,20 +61,20 @@ pub struct Admission {
     rate: Option<Arc<Rate>>,
 }
 
-/// Why a connection is not wanted.
+/// Why a connection is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Its address is one that is not let in.
-    #[error("its address is not let in")]
+    /// The address lists deny its address.
+    #[error("its address is not allowed")]
     Address,
-    /// Its address has as many connections as one may have.
+    /// Its address has reached the limit of connections per address.
     #[error("its address has too many connections")]
     TooMany,
 }
 
 impl Admission {
-    /// The successor of `earlier`, by another configuration. Who is in stays counted, and who has asked too often is not
-    /// forgotten unless the rate is another one.
+    /// Limits with a new configuration that replace `earlier`. Open connections stay counted. The
+    /// rate limiter's state is kept unless the rate has changed.
     pub fn succeeding(earlier: &Self, config: &AdmissionConfig) -> Arc<Self> {
         let rate = match (&config.rate, &earlier.rate) {
             (Some(wanted), Some(rate)) if rate.config() == *wanted => Some(Arc::clone(rate)),
@@ -85,27 +86,30 @@ impl Admission {
         Arc::new(Self { config: config.clone(), counter, rate })
     }
 
-    /// Whether one more connection may be accepted now.
+    /// Whether the server is below its connection limit.
     pub fn has_capacity(&self) -> bool {
         self.counter.has_capacity()
     }
 
-    /// Whether those for whom there is no room are to be told so.
+    /// Whether HTTP clients beyond the limit get a 503.
     pub fn refuses(&self) -> bool {
         self.config.when_full == WhenFull::Refuse
     }
 
-    /// From now on this worker is woken when there is no room for connections any more, and when there is again.
+    /// Wakes this worker from now on when the connection limit is reached, and when there is
+    /// capacity again.
     pub fn register_waker(&self, worker: Waker) {
         self.counter.register_waker(worker);
     }
 
-    /// Lets a connection in. It counts for as long as the ticket lives; without limits there is none.
+    /// Admits a connection. It counts until the permit is dropped. Without limits there is no
+    /// permit.
     ///
-    /// Connections of trusted proxies carry many clients, so there may be any number of them from one address.
+    /// The limit per address does not apply to trusted proxies, since their connections carry many
+    /// clients.
     ///
     /// # Errors
-    /// It is not wanted.
+    /// [`Denied`]: the address lists deny the peer, or its address is at its limit.
     pub fn enter(&self, peer: Peer, access: &Access) -> Result<Option<ConnectionPermit>, Denied> {
         if !access.admits(peer) {
             return Err(Denied::Address);
@@ -121,7 +125,8 @@ impl Admission {
         self.counter.enter(address, connections_per_address).map(Some).ok_or(Denied::TooMany)
     }
 
-    /// Whether a request of this client comes too soon after others. The next one would not after a second at most.
+    /// Whether this request exceeds the client's rate limit. A request one second later is within
+    /// it.
     pub fn is_too_soon(&self, client_address: Peer, now: Time) -> bool {
         match (&self.rate, client_address.ip()) {
             (Some(rate), Some(address)) => !rate.take(ClientKey::of(address), now),
@@ -129,7 +134,7 @@ impl Admission {
         }
     }
 
-    /// Whether a peer is believed when it says for whom it comes.
+    /// Whether this peer's `X-Forwarded-For` is believed.
     pub fn is_trusted(&self, peer: Peer) -> bool {
         match peer {
             _ if self.config.trusted.is_empty() => false,
@@ -139,19 +144,19 @@ impl Admission {
         }
     }
 
-    /// For whom a request comes, by the addresses that its `X-Forwarded-For` fields list, from first to last.
+    /// The client address of a request, from its `X-Forwarded-For` fields in order.
     pub fn client_address<'v>(&self, peer: Peer, forwarded_for: impl Iterator<Item = &'v [u8]>) -> Peer {
         if self.is_trusted(peer) { client_address(peer, forwarded_for, &self.config.trusted) } else { peer }
     }
 }
 
-/// Who is counted as one: an IPv4 address, or the /64 network of an IPv6 address, since that is what a subscriber is given
-/// (RFC 6177, 2), who could otherwise come from 2⁶⁴ addresses.
+/// The unit that limits count: an IPv4 address, or the /64 network of an IPv6 address. A subscriber
+/// is assigned at least a /64 (RFC 6177, 2) and could otherwise use 2⁶⁴ addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(IpAddr);
 
 impl ClientKey {
-    /// Whose address this is.
+    /// The key that this address counts under. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn of(address: IpAddr) -> Self {
         const NETWORK: u128 = !(u64::MAX as u128);
         match address.to_canonical() {

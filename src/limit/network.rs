@@ -1,30 +1,30 @@
-//! [`Network`]: addresses that begin alike.
+//! [`Network`]: an address prefix in CIDR notation.
 //!
-//! Addresses of IPv4 that are written as IPv6 (`::ffff:a.b.c.d`, RFC 4291, 2.5.5.2) are addresses of IPv4 here, and a
-//! network of them is a network of IPv4: `::ffff:10.0.0.0/104` is `10.0.0.0/8`. So a list cannot miss a client because of
-//! the family of the socket it came through, or of the notation that the list was written in.
+//! IPv4-mapped IPv6 addresses (`::ffff:a.b.c.d`, RFC 4291, 2.5.5.2) are IPv4 addresses here, and a
+//! network of them is an IPv4 network: `::ffff:10.0.0.0/104` is `10.0.0.0/8`. So a list matches a
+//! client whatever the family of the socket it came through and the notation of the list.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How many bits are common to all IPv4 addresses that are written as IPv6.
+/// Length of the prefix `::ffff:0:0/96` of IPv4-mapped IPv6 addresses.
 const MAPPED_PREFIX_LENGTH: u8 = 96;
 
-/// All addresses that begin alike: `10.0.0.0/8`, or a single one.
+/// All addresses with one prefix: `10.0.0.0/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
-    /// Its first address.
+    /// The lowest address of the network.
     address: IpAddr,
-    /// How many bits of that are common to all; 32 or 128 for a single address.
+    /// Length of the prefix in bits; 32 or 128 for a single address.
     prefix_length: u8,
 }
 
-/// Several networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Box<[Network]>);
 
 impl Network {
-    /// The network in which this address lies; that of an IPv4 address written as IPv6 is one of IPv4. `None`: no address
-    /// has so many bits, or so few that the network would hold a part of IPv4 and a part of IPv6.
+    /// The network of this prefix length that contains the address. An IPv4-mapped IPv6 address
+    /// gives an IPv4 network. `None`: the length exceeds the address's bits, or it is below 96 for
+    /// a mapped address, so that the network would contain IPv4 and IPv6 addresses.
     pub fn around(address: IpAddr, prefix_length: u8) -> Option<Self> {
         let (address, prefix_length) = match address {
             IpAddr::V6(ip) => match (ip.to_ipv4_mapped(), prefix_length.checked_sub(MAPPED_PREFIX_LENGTH)) {
@@ -44,34 +44,33 @@ impl Network {
         Some(Self { address, prefix_length })
     }
 
-    /// Its first address.
+    /// The lowest address of the network.
     pub const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// How many bits are common to all its addresses.
+    /// Length of the prefix in bits.
     pub const fn prefix_length(&self) -> u8 {
         self.prefix_length
     }
 
-    /// Whether an address lies in it. One of IPv4 in the clothes of IPv6 counts as what it is.
+    /// Whether the network contains this address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         Self::around(address.to_canonical(), self.prefix_length).is_some_and(|network| network == *self)
     }
 }
 
 impl Networks {
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an address lies in one of them.
+    /// Whether one of the networks contains this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// One by one, as they were given.
+    /// The networks, in the configured order.
     pub fn iter(&self) -> impl Iterator<Item = &Network> {
         self.0.iter()
     }
@@ -125,7 +124,8 @@ mod tests {
             assert!(contains("::ffff:10.0.0.0/104", address), "{address}");
         }
         assert!(!contains("::ffff:10.0.0.0/104", "11.0.0.0") && !contains("::ffff:0:0/96", "::1"));
-        // Not those that only look like it: the deprecated ::a.b.c.d, and ranges for translation.
+        // Not addresses that only look mapped: the deprecated ::a.b.c.d, and the ranges for
+        // translation.
         assert!(!contains("::10.0.0.0/104", "10.1.2.3") && !contains("64:ff9b::/96", "10.1.2.3"));
     }
 
@@ -138,6 +138,6 @@ mod tests {
         assert!(error.contains("at least 96 bits"), "{error}");
         assert_eq!("::fffe:0:0/95".parse::<Network>().unwrap_err().to_string(), error);
         let error = "::ffff:10.1.2.3/104".parse::<Network>().unwrap_err().to_string();
-        assert_eq!(error, "this is an address within a network, which is 10.0.0.0/8");
+        assert_eq!(error, "host bits are set: the network is 10.0.0.0/8");
     }
 }

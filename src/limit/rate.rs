@@ -1,11 +1,12 @@
-//! [`Rate`]: how often an address may ask.
+//! [`Rate`]: limits the request rate per client address.
 //!
-//! For each address one moment is kept: when all that it has asked so far would be paid off if each request cost
-//! 1 / rate seconds (the virtual scheduling form of the leaky bucket, ITU-T I.371, annex A). A request is let in if that
-//! moment is no further ahead than a burst of requests costs.
+//! The table holds one time per address: its theoretical arrival time, at which all requests so far
+//! are paid off if each costs 1 / rate seconds (the virtual scheduling form of the leaky bucket,
+//! ITU-T I.371, annex A). A request is allowed if that time is no further ahead than a burst of
+//! requests costs.
 //!
-//! The table never grows. An address has a few places where it may stand; if all are taken, it takes the place of whoever
-//! has the least to pay off, for whom to be forgotten makes the least difference.
+//! The table never grows. An address has a set of entries where it can be stored. If all are taken,
+//! it replaces the entry with the earliest time, whose loss changes the least.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -13,24 +14,24 @@ use std::sync::{Mutex, PoisonError};
 use super::ClientKey;
 use crate::driver::Time;
 
-/// Sets of places; an address can stand in one of them. A power of two.
+/// Number of sets; an address hashes to one of them. A power of two.
 const SETS: usize = 8192;
 
-/// Places in a set. With [`SETS`] that is 65,536 addresses, in 3 MiB.
+/// Entries per set. With [`SETS`] that is 65,536 addresses, in 3 MiB.
 const ENTRIES: usize = 8;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// How often an address may ask.
+/// The limit per client address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateConfig {
-    /// Requests a second, at least 1, in the long run.
+    /// Sustained rate, at least 1. Requests per second.
     pub per_second: u32,
-    /// Requests at once, at least 1.
+    /// Requests allowed at once, at least 1.
     pub burst: u32,
 }
 
-/// How often addresses have asked.
+/// The rate limiter: the limit, and the recent requests of each address.
 #[derive(Debug)]
 pub struct Rate {
     config: RateConfig,
@@ -41,23 +42,22 @@ pub struct Rate {
 #[derive(Clone, Copy, Debug)]
 struct RateEntry {
     client_key: Option<ClientKey>,
-    /// When it has paid off what it asked.
+    /// When its requests so far are paid off.
     settled_at: Time,
 }
 
 impl Rate {
-    /// Nobody has asked yet.
+    /// A rate limiter with an empty table.
     pub fn new(config: RateConfig) -> Self {
         let empty = || Mutex::new([RateEntry { client_key: None, settled_at: Time::ZERO }; ENTRIES]);
         Self { config, sets: (0..SETS).map(|_| empty()).collect(), hasher: RandomState::new() }
     }
 
-    /// How often one may ask.
     pub const fn config(&self) -> RateConfig {
         self.config
     }
 
-    /// Lets a request in. `false`: it comes too soon, and costs nothing.
+    /// Counts a request and allows it. `false`: it exceeds the limit, and is not counted.
     pub fn take(&self, client_key: ClientKey, now: Time) -> bool {
         let cost = NANOS_PER_SECOND / u64::from(self.config.per_second.max(1));
         let ahead_max = cost * (u64::from(self.config.burst.max(1)) - 1);
@@ -68,7 +68,7 @@ impl Rate {
             Some(index) => entries.get_mut(index),
             None => entries.iter_mut().min_by_key(|entry| entry.settled_at),
         };
-        // There are places in a set.
+        // Never `None`: a set has entries.
         let Some(entry) = found else { return true };
         if known.is_none() {
             *entry = RateEntry { client_key: Some(client_key), settled_at: now };
@@ -104,7 +104,7 @@ mod tests {
         let at = |millis| rate.take(client_key(1), START + Duration::from_millis(millis));
         assert!([0, 0, 0].into_iter().all(at) && !at(0) && !at(99));
         assert!(at(100) && !at(100) && at(200) && !at(299));
-        assert!([1000, 1000, 1000].into_iter().all(at) && !at(1000), "a pause earns a burst, and no more");
+        assert!([1000, 1000, 1000].into_iter().all(at) && !at(1000), "a pause allows one burst, no more");
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! Brings one connection to an upstream about.
+//! [`Connector`]: establishes one connection to an upstream.
 //!
 //! ```text
 //!           pump             Resolved            Connected
 //!   Start ───────► Resolving ─────────► Connecting ───────► Connected ──► (taken)
 //!     │               │  │               ▲ │  │ ▲
 //!     └─ known ───────┼──┼───────────────┘ │  └─┘ Failed: the next address
-//!                     │  │ too long        │ too long
+//!                     │  │ timed out       │ timed out
 //!                     │  └────► Overdue ◄──┘
 //!                     │ Failed     │ its final outcome: the next address, or the end
 //!                     ▼            ▼
 //!                      Failed(error)
 //! ```
 //!
-//! A look-up that fails is no end where an earlier one has found addresses: they are tried then.
+//! If a look-up fails, the addresses of an earlier one are tried, if there are any.
 //!
-//! Cancelled by its owner, it goes through `Cancelling` to `Done`, or to `Connected` if the cancel lost the race.
+//! When its owner cancels it, it goes through `Cancelling` to `Done`, or to `Connected` if the cancel
+//! lost the race.
 //!
 //! It does not know what the connection is for.
 
@@ -27,7 +28,7 @@ use super::Upstream;
 use super::dns_cache::{Name, ResolvedAddresses};
 use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
 
-/// One attempt to reach an upstream, over all of its addresses.
+/// One attempt to connect to an upstream, over all of its addresses.
 #[derive(Debug)]
 pub struct Connector {
     upstream: Rc<Upstream>,
@@ -52,27 +53,28 @@ enum State {
         id: OpId,
         deadline: Option<Time>,
     },
-    /// Not asked yet, or again, for this candidate.
+    /// An address to try next.
     Next(Candidates),
     Connecting {
         id: OpId,
         deadline: Option<Time>,
         candidates: Candidates,
     },
-    /// Took too long and was cancelled; the final outcome may still be a success. Without candidates: the look-up.
+    /// Timed out and cancelled; the final outcome may still be a success. Without candidates: the
+    /// look-up.
     Overdue(Option<Candidates>),
-    /// Cancelled since nobody wants the connection any more.
+    /// Cancelled by the owner.
     Cancelling(Option<Candidates>),
     Connected {
         socket: Socket,
         address: Address,
     },
     Failed(ConnectError),
-    /// The socket has been handed on, or nobody wants one any more.
+    /// The socket was taken, or the connector was cancelled.
     Done,
 }
 
-/// The addresses to try, and where among them it stands.
+/// The addresses to try, and how many have failed.
 #[derive(Clone, Debug)]
 struct Candidates {
     addresses: Rc<[Address]>,
@@ -80,30 +82,31 @@ struct Candidates {
     excluded: usize,
 }
 
-/// Why an upstream could not be reached. Of several addresses, the last one's fault.
+/// Why no connection could be established. Of several addresses, the error of the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The name could not be resolved.
     #[error("{0}")]
     Resolve(Fault),
-    /// The resolver did not answer in time.
+    /// The look-up timed out.
     #[error("the name server did not answer in time")]
     ResolveTimedOut,
-    /// The connection was refused, or could not be tried.
+    /// The connect failed.
     #[error("{}{fault}", AddressPrefix(*address))]
     Refused {
-        /// Where; `None`: at the upstream's path.
+        /// The address; `None`: the upstream is a unix socket.
         address: Option<SocketAddr>,
-        /// What the kernel said.
+        /// The kernel's error.
         fault: Fault,
     },
-    /// No answer in time, from there; `None`: from the upstream's path, as its server accepts nothing.
+    /// The connect to this address timed out. `None`: the upstream is a unix socket whose backlog
+    /// stayed full.
     #[error("{}no answer in time", AddressPrefix(*.0))]
     TimedOut(Option<SocketAddr>),
 }
 
 impl ConnectError {
-    /// Whether this end was short of something, so that the upstream was not even asked.
+    /// Whether this host lacked a resource, such as a descriptor, so that no connect was sent.
     pub const fn is_shortage(self) -> bool {
         match self {
             Self::Resolve(fault) | Self::Refused { fault, .. } => fault.is_shortage(),
@@ -112,7 +115,8 @@ impl ConnectError {
     }
 }
 
-/// The beginning of a message. Of a path the upstream's own name tells, and that goes before.
+/// The start of an error message: the address. A unix socket needs none, since the upstream's own
+/// name, its path, stands before the message.
 struct AddressPrefix(Option<SocketAddr>);
 
 impl fmt::Display for AddressPrefix {
@@ -122,12 +126,13 @@ impl fmt::Display for AddressPrefix {
 }
 
 impl Connector {
-    /// An attempt that has not begun; `connect_timeout` is for resolving and for each address, zero for none.
+    /// A connector that has not begun. `connect_timeout` is for the look-up and for each address;
+    /// zero: no limit.
     pub const fn new(upstream: Rc<Upstream>, tokens: ConnectorTokens, connect_timeout: Duration) -> Self {
         Self { upstream, tokens, connect_timeout, state: State::Start }
     }
 
-    /// Records an outcome. `now` dates what the resolver said.
+    /// Records an outcome. `now` is the time of the look-up.
     pub fn on_outcome(&mut self, outcome: Outcome, now: Time) {
         let state = std::mem::replace(&mut self.state, State::Done);
         self.state = match (state, outcome) {
@@ -163,7 +168,7 @@ impl Connector {
         };
     }
 
-    /// Emits what is wanted now: resolve, connect, give up on what has taken too long.
+    /// Submits what is due: a look-up, a connect, the cancel of one that timed out.
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
         if let State::Start = self.state {
             self.state = match self.upstream.resolved_addresses() {
@@ -186,7 +191,8 @@ impl Connector {
         }
     }
 
-    /// Nobody wants the connection any more. If it comes about all the same, [`Connector::take`] gives it, to be closed.
+    /// Cancels. If the connect succeeds all the same, [`Connector::take`] returns the socket, to be
+    /// closed.
     pub fn cancel(&mut self, ops: &mut Ops) {
         match &mut self.state {
             State::Resolving { .. } | State::Connecting { .. } => self.state = State::Cancelling(self.abort(ops)),
@@ -196,7 +202,7 @@ impl Connector {
         }
     }
 
-    /// Cancels what is in flight, if anything is; the caller sets the state that follows.
+    /// Cancels the operation in flight, if there is one. The caller sets the next state.
     fn abort(&mut self, ops: &mut Ops) -> Option<Candidates> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Resolving { id, .. } => {
@@ -217,7 +223,7 @@ impl Connector {
         }
     }
 
-    /// Takes the connection, once, when there is one.
+    /// Takes the connection once it is established. Later calls return `None`.
     pub fn take(&mut self) -> Option<(Socket, Address)> {
         match &self.state {
             State::Connected { socket, address } => {
@@ -236,7 +242,7 @@ impl Connector {
         }
     }
 
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub const fn error(&self) -> Option<ConnectError> {
         match &self.state {
             State::Failed(error) => Some(*error),
@@ -251,7 +257,7 @@ impl Connector {
         }
     }
 
-    /// When the step under way will have taken too long.
+    /// When the step in flight times out.
     pub const fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => *deadline,
@@ -265,7 +271,7 @@ impl Connector {
         }
     }
 
-    /// Whether nothing is in flight and no socket waits to be taken.
+    /// Whether nothing is in flight and no socket is left to take.
     pub const fn is_at_rest(&self) -> bool {
         match &self.state {
             State::Start | State::Next(_) | State::Failed(_) | State::Done => true,
@@ -277,7 +283,7 @@ impl Connector {
         }
     }
 
-    /// After a look-up's failure: the addresses of an earlier one, or the end.
+    /// After a failed look-up: the addresses of an earlier one, or the error.
     fn unresolved(&self, error: ConnectError, now: Time) -> State {
         match self.upstream.keep(&error, now) {
             Some(addresses) => State::Next(Candidates::new(addresses, self.upstream.preferred.get())),
@@ -285,7 +291,7 @@ impl Connector {
         }
     }
 
-    /// After an address's failure: the next one, or the end.
+    /// After a failed connect: the next address, or the error.
     fn next(&self, candidates: Candidates, error: ConnectError, now: Time) -> State {
         match candidates.next() {
             Some(candidates) => State::Next(candidates),

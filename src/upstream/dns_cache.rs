@@ -1,14 +1,14 @@
-//! Where an upstream is: its fixed address, or what its name led to when it was last looked up.
+//! The addresses of an upstream: fixed, or cached from the last look-up of its name.
 //!
-//! An answer of the resolver stays in use until there is a newer one: who looks names up again and when is not known
-//! here, only what follows from it.
+//! The resolver's result stays in use until a newer one replaces it. What starts look-ups, and when,
+//! is decided elsewhere.
 //!
 //! ```text
-//!             found                     all addresses fail, not looked up just now
-//!   Unknown ────────► Known ─────────────────────────────────────────────► Known, doubted
-//!                     ▲ ▲ └───┐ found: newer addresses                       │
-//!                     │ └─────┘ not found: the same addresses                │
-//!                     └──────────────────────────────────────────────────────┘ found, not found
+//!             found               all addresses fail, last look-up 1 s ago or more
+//!   Unknown ────────► Known ──────────────────────────────────────────────► Known, stale
+//!                     ▲ ▲ └───┐ found: newer addresses                        │
+//!                     │ └─────┘ not found: the same addresses                 │
+//!                     └───────────────────────────────────────────────────────┘ found, not found
 //! ```
 
 use std::cell::RefCell;
@@ -21,29 +21,29 @@ use std::time::Duration;
 use crate::config::UpstreamAddress;
 use crate::driver::{Address, Time};
 
-/// A name is not looked up anew for the sake of failed connections when that was done so recently.
+/// Failed connections mark the addresses stale only if the last look-up is at least this long ago.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
-/// What is known of where an upstream is.
+/// What to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ResolvedAddresses {
-    /// Its addresses, at least one.
+    /// Addresses, at least one.
     Known(Rc<[Address]>),
-    /// Only its name, or addresses that are worth little: it should be looked up.
+    /// No addresses, or stale ones: the name must be looked up first.
     Unresolved(Name),
 }
 
-/// What the resolver is asked.
+/// Arguments of a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) host: Arc<str>,
     pub(super) port: u16,
 }
 
-/// Where one upstream is.
+/// The addresses of one upstream.
 #[derive(Debug)]
 pub(super) enum DnsCache {
-    /// An address in text, or a path.
+    /// An IP address, or the path of a unix socket.
     Fixed(Rc<[Address]>),
     Named {
         name: Name,
@@ -51,14 +51,14 @@ pub(super) enum DnsCache {
     },
 }
 
-/// What the resolver said last.
+/// The result of the last successful look-up.
 #[derive(Debug)]
 pub(super) struct Known {
     addresses: Rc<[Address]>,
     looked_up: Time,
-    /// No connection to any of them came about.
+    /// No address accepted a connection.
     is_stale: bool,
-    /// The last look-up failed, so that they are those of an earlier one.
+    /// A later look-up has failed.
     is_outdated: bool,
 }
 
@@ -76,7 +76,7 @@ impl DnsCache {
         }
     }
 
-    /// What to look up, if that can tell anything new.
+    /// The name to look up, if the address is not fixed.
     pub(super) const fn name(&self) -> Option<&Name> {
         match self {
             Self::Fixed(_) => None,
@@ -94,7 +94,8 @@ impl DnsCache {
         }
     }
 
-    /// Whether new connections may go to this address, as far as is known, of those that once could.
+    /// Whether `address`, which was resolved once, is still one of the addresses. Fixed addresses
+    /// always are.
     pub(super) fn includes(&self, address: &Address) -> bool {
         match self {
             Self::Fixed(_) => true,
@@ -102,17 +103,17 @@ impl DnsCache {
         }
     }
 
-    /// The name was looked up. Says which addresses it had before, if they were others.
+    /// Stores the result of a look-up. Returns the previous addresses if they differ.
     pub(super) fn found(&self, addresses: Rc<[Address]>, now: Time) -> Option<Rc<[Address]>> {
         let Self::Named { known, .. } = self else { return None };
         let newer = Known { addresses: Rc::clone(&addresses), looked_up: now, is_stale: false, is_outdated: false };
         let before = known.replace(Some(newer))?.addresses;
-        // Name servers turn the order round; that is no change.
+        // Name servers rotate the order; that is no change.
         let is_same = before.len() == addresses.len() && before.iter().all(|address| addresses.contains(address));
         (!is_same).then_some(before)
     }
 
-    /// The name could not be looked up. Gives the addresses to use all the same, if there are any.
+    /// The look-up failed. Returns the addresses of the previous one, if there are any.
     pub(super) fn not_found(&self, name: &dyn Display, why: &dyn Display, now: Time) -> Option<Rc<[Address]>> {
         let Self::Named { known, .. } = self else { return None };
         let mut known = known.borrow_mut();
@@ -123,14 +124,14 @@ impl DnsCache {
         if std::mem::replace(&mut known.is_outdated, true) {
             tracing::debug!(upstream = %name, reason = %why, "the upstream's name still cannot be looked up");
         } else {
-            tracing::warn!(upstream = %name, reason = %why, "the upstream's name cannot be looked up: its old addresses are kept");
+            tracing::warn!(upstream = %name, reason = %why, "the upstream's name cannot be looked up: keeping the old addresses");
         }
         known.is_stale = false;
         known.looked_up = now;
         Some(Rc::clone(&known.addresses))
     }
 
-    /// No address took a connection: the name may lead elsewhere now.
+    /// No address accepted a connection: the name may resolve to others now.
     pub(super) fn mark_stale(&self, now: Time) {
         if let Self::Named { known, .. } = self
             && let Some(known) = known.borrow_mut().as_mut()
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(cache.resolved_addresses(), ResolvedAddresses::Known(Rc::clone(&first)));
         cache.mark_stale(at(1000));
         assert_eq!(cache.resolved_addresses(), ResolvedAddresses::Unresolved(app()));
-        // Nothing better is found: they are used again, and for a while not doubted.
+        // The look-up fails: the same addresses are used again, and are not stale at once.
         cache.not_found(&"app:3000", &"no answer", at(1001));
         cache.mark_stale(at(1500));
         assert_eq!(cache.resolved_addresses(), ResolvedAddresses::Known(first));

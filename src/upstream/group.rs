@@ -1,26 +1,30 @@
-//! Several upstreams that serve the same: which of them takes a request, which is down, who waits for a place.
+//! [`UpstreamGroup`]: interchangeable upstreams. It balances requests over its endpoints, tracks
+//! which are down, and queues requests while all are at their limit.
 //!
-//! One [`UpstreamGroup`] a worker and route, shared by its sessions:
+//! There is one [`UpstreamGroup`] per worker and route, shared by the worker's sessions:
 //!
 //! ```text
-//!   pick ──► Endpoint(id) ─► connect, send, read … ──► end(id, verdict)         exactly once each
+//!   pick ──► Endpoint(id) ─► connect, send, read … ──► end(id, verdict)         exactly once per pick
 //!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick_again    or the queue is full, or give_up(key)
 //!     └────► Down
 //! ```
 //!
-//! A request that fails and may be tried again inserts the endpoint into its [`ExcludedEndpoints`] and picks again.
+//! To retry a failed request, insert the endpoint into its [`ExcludedEndpoints`] and pick again.
 //!
-//! # Who may be used
+//! # Order of endpoints
 //!
-//! Endpoints that are up come first. Backups are used when every other endpoint is down, or has failed this very request.
-//! Endpoints that the request has tried come last. An endpoint at its limit of connections takes nothing; while it is up,
-//! requests rather wait than go to a backup.
+//! Endpoints that are up come first. Backups are used when every other endpoint is down, or has
+//! failed this request. Endpoints that the request has tried come last. An endpoint at its
+//! connection limit takes no request. While it is up, requests wait in the queue rather than go to
+//! a backup.
 //!
-//! Requests that fail never take out all: a client may be able to make them fail at will. When no endpoint is up, the least
-//! bad of those that only such failures took out is used: one that the request has not tried, with the fewest requests in
-//! flight, whose back-off ends first. [`Pick::Down`] is left for checks and the operator to decide.
+//! Failed requests never take out every endpoint, since a client may be able to make requests fail.
+//! If no endpoint is up, but some are down only because requests failed, the best of those is used:
+//! one that the request has not tried, then the one with the fewest requests in flight, then the
+//! one whose back-off ends first. [`Pick::Down`] is left to the health checks and to weight 0.
 //!
-//! It does no I/O and reads no clock: time is given, and chance comes from a seed, so that a simulation can repeat it.
+//! The group does no I/O and reads no clock. Time is a parameter, and random numbers come from a
+//! seed, so that a simulation can repeat a run.
 
 mod config;
 mod endpoint;
@@ -55,7 +59,7 @@ use crate::driver::Time;
 use crate::table::Key;
 use crate::tcp::proxy_header::ProxyVersion;
 
-/// Several upstreams that serve the same. See the module's page.
+/// Interchangeable upstreams. See the module's documentation.
 #[derive(Debug)]
 pub struct UpstreamGroup {
     endpoints: Box<[Endpoint]>,
@@ -70,58 +74,62 @@ pub struct UpstreamGroup {
     announce: Option<ProxyVersion>,
 }
 
-/// Names an endpoint by its place in the configuration.
+/// Index of an endpoint in the group's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub u16);
 
-/// What a request brings that decides where it goes.
+/// The property of a request that decides its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BalanceKey {
-    /// Nothing: as the policy says.
+    /// None: the policy decides.
     Any,
-    /// The hash of its key ([`hash`]). If its endpoint is down, full or tried, the key's next best takes it. During slow
-    /// start an endpoint gets its keys back one by one.
+    /// The hash of its key ([`hash`]). If the key's endpoint is down, full or tried, the next in
+    /// the key's order takes the request. During slow start an endpoint gets its keys back one by
+    /// one.
     Hash(u64),
-    /// The endpoint that it belongs to, by its cookie. An endpoint that is being drained takes it, and a backup, too. If the
-    /// endpoint is down, full or tried, as in round robin, so that what was one endpoint's is spread over all the others.
+    /// The endpoint that the request's cookie names. It takes the request even if it is being
+    /// drained or is a backup. If it is down, full or tried, round robin decides, so that its
+    /// requests are spread over all others.
     Sticky(EndpointId),
 }
 
-/// Where a request goes.
+/// The result of a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Pick {
-    /// There. To be ended exactly once, by [`UpstreamGroup::end`].
+    /// The request goes to this endpoint. Call [`UpstreamGroup::end`] exactly once.
     Endpoint(EndpointId),
-    /// Some are up, but all that may be used are at their limit of connections.
+    /// Endpoints are up, but those the request may use are all at their connection limit.
     Busy,
-    /// None is up, by what the checks or the operator say.
+    /// Every endpoint is down by its health checks, or has weight 0.
     Down,
 }
 
-/// How an endpoint is doing, for metrics.
+/// State of an endpoint, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointStatus {
-    /// Whether it takes requests as ever. An endpoint that one request is trying is not up yet.
+    /// Whether it takes requests without restriction. An endpoint in a trial is not up yet.
     pub is_up: bool,
-    /// Requests there now.
+    /// Requests in flight.
     pub in_flight: usize,
-    /// Its weight as it counts now, in thousandths; grows during slow start.
+    /// Its effective weight in thousandths; grows during slow start.
     pub weight_permille: u64,
 }
 
 impl UpstreamGroup {
-    /// A group with every endpoint up. `seed` decides what is left to chance; workers should have different ones.
+    /// A group with every endpoint up. `seed` is for random choices; workers should have different
+    /// ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
         Self::sharing(&mut Upstreams::default(), config, seed)
     }
 
-    /// The same, with upstreams that other groups have, too, if they have the same address.
+    /// As [`UpstreamGroup::new`], with upstreams shared with other groups that list the same
+    /// address.
     pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, seed: u64) -> Rc<Self> {
         let GroupConfig { endpoints: configs, policy, mut passive, slow_start, queue, checks, resolve, announce } =
             config;
         if configs.len() == 1 {
-            // Better a request that may fail than one that fails for certain.
+            // With one endpoint, taking it out would fail every request.
             passive.failures = 0;
         }
         let endpoints = configs.iter().take(ENDPOINTS_MAX).enumerate().map(|(index, config)| {
@@ -142,7 +150,8 @@ impl UpstreamGroup {
         })
     }
 
-    /// Says that the group is that of one of several workers, so that they do not all begin with the same endpoint.
+    /// Offsets the turns of worker `number` of `workers`, so that workers do not all begin with the
+    /// same endpoint.
     pub fn start_apart(&self, number: usize, workers: usize) {
         for is_backup in [false, true] {
             let candidates =
@@ -158,53 +167,53 @@ impl UpstreamGroup {
     /// The endpoint's upstream.
     ///
     /// # Panics
-    /// If the id is another group's.
+    /// If the id is not of this group.
     pub fn upstream(&self, endpoint: EndpointId) -> &Rc<Upstream> {
         &self.endpoints[usize::from(endpoint.0)].upstream
     }
 
-    /// The policy, which says what [`BalanceKey`] a request should bring.
+    /// The policy. It decides which [`BalanceKey`] a request needs.
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// How the endpoints are to be checked; whoever does it reports to [`UpstreamGroup::set_checked`].
+    /// The health checks of the endpoints. Their results go to [`UpstreamGroup::set_checked`].
     pub const fn checks(&self) -> Option<&Rc<CheckConfig>> {
         self.checks.as_ref()
     }
 
-    /// How often the names of the endpoints are to be looked up.
+    /// How often to look up the names of the endpoints.
     pub const fn resolve_interval(&self) -> ResolveInterval {
         self.resolve
     }
 
-    /// Whether connections begin with a header of the PROXY protocol, and of which version.
+    /// The version of the PROXY protocol header that starts each connection; `None`: no header.
     pub const fn announces(&self) -> Option<ProxyVersion> {
         self.announce
     }
 
-    /// A time below `end`, left to chance.
+    /// A random duration below `end`.
     pub fn draw(&self, end: Duration) -> Duration {
         let nanos = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.chance.borrow_mut().below(nanos))
     }
 
-    /// How many endpoints there are.
+    /// Number of endpoints.
     pub const fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// Whether there are none, so that nothing can be picked.
+    /// Whether the group has no endpoints, so that every pick is [`Pick::Down`].
     pub const fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
 
-    /// Every endpoint's id.
+    /// The ids of all endpoints.
     pub fn ids(&self) -> impl Iterator<Item = EndpointId> + use<> {
         (0..self.endpoints.len() as u16).map(EndpointId)
     }
 
-    /// How the endpoint is doing; `None` if the id is another group's.
+    /// The state of an endpoint; `None` if the id is not of this group.
     pub fn status(&self, endpoint: EndpointId, now: Time) -> Option<EndpointStatus> {
         let endpoint = self.endpoint(endpoint)?;
         let is_up = endpoint.health.get().is_up();
@@ -212,15 +221,15 @@ impl UpstreamGroup {
         Some(EndpointStatus { is_up, in_flight: endpoint.in_flight.get(), weight_permille })
     }
 
-    /// Chooses an endpoint for a request and counts it as in flight there. Places that were freed for requests that wait are
-    /// theirs.
+    /// Picks an endpoint for a request and counts the request as in flight there. Slots that are
+    /// reserved for woken requests are not given to others.
     pub fn pick(&self, balance_key: BalanceKey, excluded: &ExcludedEndpoints, now: Time) -> Pick {
         let promised = self.queue.borrow().promised();
         let is_for_others = promised > 0 && self.places(now).is_some_and(|places| places <= promised);
         if is_for_others { Pick::Busy } else { self.pick_any(balance_key, excluded, now) }
     }
 
-    /// The same for a request that waits: if it was woken, it has the place that was kept for it.
+    /// Picks for a request from the queue. If it was woken, it uses the slot reserved for it.
     pub fn pick_again(&self, key: Key, balance_key: BalanceKey, excluded: &ExcludedEndpoints, now: Time) -> Pick {
         if self.is_waiting(key) {
             return self.pick(balance_key, excluded, now);
@@ -244,7 +253,8 @@ impl UpstreamGroup {
         }
     }
 
-    /// None is up; but what only failed requests say of an endpoint is not enough to ask nobody.
+    /// No endpoint is up. Failed requests alone do not make the group refuse requests, so the best
+    /// of the endpoints in back-off is used.
     fn pick_least_bad(&self, excluded: &ExcludedEndpoints, now: Time) -> Pick {
         let all = self.endpoints().filter_map(|(id, endpoint)| Some((id, endpoint, endpoint.down_until()?)));
         let open = all.clone().filter(|(_, endpoint, _)| endpoint.room() > 0);
@@ -256,13 +266,13 @@ impl UpstreamGroup {
         }
     }
 
-    /// The request is over there. Called exactly once for each [`Pick::Endpoint`]. If it frees a place that another waits
-    /// for, [`UpstreamGroup::take_woken`] tells.
+    /// Ends a request. Call exactly once for each [`Pick::Endpoint`]. If this frees a slot that
+    /// another request waits for, [`UpstreamGroup::take_woken`] returns that one.
     pub fn end(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) {
         let Some(entry) = self.endpoint(endpoint) else { return };
         debug_assert!(entry.in_flight.get() > 0, "{endpoint:?} was ended more often than picked");
         entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
-        // A change has woken as many as there are places, this one among them.
+        // A state change has already woken one waiter per slot, this slot included.
         let has_changed = self.on_verdict(endpoint, verdict, now);
         let frees_a_place = !has_changed && !entry.is_draining();
         if frees_a_place && self.waiting() > 0 {
@@ -270,62 +280,65 @@ impl UpstreamGroup {
         }
     }
 
-    /// What the request has shown so far, while it goes on: for example that a WebSocket was accepted, which may then last
-    /// for hours. At the end, say [`HealthVerdict::Neutral`], or what else it has shown.
+    /// Reports a verdict while the request goes on, for example that a WebSocket was accepted,
+    /// which may last for hours. When it ends, pass [`HealthVerdict::Neutral`] to
+    /// [`UpstreamGroup::end`], or a newer verdict.
     pub fn note(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) {
         self.on_verdict(endpoint, verdict, now);
     }
 
-    /// What active checks say, after [`CheckCounter`]. Every endpoint is up until told otherwise. Who checks knows why, and
-    /// logs it.
+    /// Reports the result of active health checks, after [`CheckCounter`]. Every endpoint counts as
+    /// up until the first report. The caller logs the change, since it knows the reason.
     pub fn set_checked(&self, endpoint: EndpointId, is_up: bool, now: Time) {
         self.update(endpoint, now, |health, _| health.on_checked(is_up, now));
     }
 
-    /// The endpoint that a sticky cookie's value names, if it names one of this group.
+    /// The endpoint that a sticky cookie's value names, if it is one of this group.
     pub fn endpoint_of_tag(&self, tag: &[u8]) -> Option<EndpointId> {
         self.endpoints().find(|(_, endpoint)| endpoint.tag.as_bytes() == tag).map(|(id, _)| id)
     }
 
-    /// What a sticky cookie calls the endpoint: 16 hexadecimal digits that follow from its address, so that they outlive
-    /// restarts and changes of the other endpoints. They do not show it, yet they are no secret: who guesses an address can
-    /// check the guess.
+    /// The value of a sticky cookie for the endpoint: 16 hexadecimal digits derived from its
+    /// address. They stay the same over restarts and changes of the other endpoints. They hide the
+    /// address, but are not secret: an attacker who guesses an address can verify the guess.
     ///
     /// # Panics
-    /// If the id is another group's.
+    /// If the id is not of this group.
     pub fn tag(&self, endpoint: EndpointId) -> &str {
         &self.endpoints[usize::from(endpoint.0)].tag
     }
 
-    /// A request that was told [`Pick::Busy`] waits for a place; false: the queue is full. `since` is when it began to
-    /// wait: one that was woken in vain says it again, and has its old place in the queue.
+    /// Queues a request after [`Pick::Busy`]; `false`: the queue is full. `since` is when it began
+    /// to wait. A request that was woken without getting a slot passes the same time, and regains
+    /// its position.
     pub fn wait(&self, key: Key, since: Time) -> bool {
         self.queue.borrow_mut().push(key, since)
     }
 
-    /// Until when a request may wait that has waited since then; `None`: for ever.
+    /// When a request that waits since then times out; `None`: never.
     pub fn wait_deadline(&self, since: Time) -> Option<Time> {
         (!self.queue_config.timeout.is_zero()).then(|| since + self.queue_config.timeout)
     }
 
-    /// The request no longer wants a place: it waited too long, its client left. Also to be called if it was woken but has
-    /// not picked since, so that the next is woken in its stead.
+    /// Removes a request that no longer waits: it timed out, or its client left. Call it also for
+    /// one that was woken but has not picked since, so that the next one is woken in its stead.
     pub fn give_up(&self, key: Key) {
         self.queue.borrow_mut().remove(key);
     }
 
-    /// The next request that should pick again, until `None`. To be asked after [`UpstreamGroup::end`], [`UpstreamGroup::note`],
-    /// [`UpstreamGroup::set_checked`] and [`UpstreamGroup::give_up`].
+    /// The next request that should pick again; call until `None`. Call after
+    /// [`UpstreamGroup::end`], [`UpstreamGroup::note`], [`UpstreamGroup::set_checked`] and
+    /// [`UpstreamGroup::give_up`].
     pub fn take_woken(&self) -> Option<Key> {
         self.queue.borrow_mut().pop_woken()
     }
 
-    /// Whether the session waits, and has not been woken yet.
+    /// Whether the session is in the queue and has not been woken.
     pub fn is_waiting(&self, key: Key) -> bool {
         self.queue.borrow().contains(key)
     }
 
-    /// How many requests wait.
+    /// Number of requests in the queue.
     pub fn waiting(&self) -> usize {
         self.queue.borrow().len()
     }
@@ -338,7 +351,7 @@ impl UpstreamGroup {
         self.endpoints.get(usize::from(id.0))
     }
 
-    /// One of the endpoints of this rank, by the policy.
+    /// Picks one of the endpoints of this tier by the policy.
     fn choose(
         &self,
         tier: Tier,
@@ -367,13 +380,14 @@ impl UpstreamGroup {
         health.begin(&self.passive, now);
         endpoint.health.set(health);
         if !health.is_up() && self.waiting() > 0 {
-            // A back-off that ends wakes nobody. If this request was woken, then for another place, which is free still.
+            // The end of a back-off wakes no waiter by itself. If this request was woken, it was
+            // for another slot, which is still free.
             self.wake(self.places(now).unwrap_or(0));
         }
         Pick::Endpoint(id)
     }
 
-    /// Whether the endpoint went down or came back by it.
+    /// Returns whether the endpoint went down or came back up.
     fn on_verdict(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) -> bool {
         self.update(endpoint, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now))
     }
@@ -387,22 +401,24 @@ impl UpstreamGroup {
         if let Some(change) = change {
             report(endpoint, change);
         }
-        // Also what is not worth a report may be why others are asked now: a back-off that begins again lets backups be used.
+        // A change that is not logged may also free slots: a renewed back-off lets backups be used.
         if (change.is_some() || health != before) && self.waiting() > 0 {
-            // If none is up, all should hear of it.
+            // If no endpoint can be used, all waiters are woken to fail.
             self.wake(self.places(now).unwrap_or(usize::MAX));
         }
         change.is_some()
     }
 
-    /// So many places are free: those that nobody was promised are for who has waited longest.
+    /// `places` slots are free. Those that are not reserved go to the requests that have waited
+    /// longest.
     fn wake(&self, places: usize) {
         let mut queue = self.queue.borrow_mut();
         let places = places.saturating_sub(queue.promised());
         queue.wake(places);
     }
 
-    /// How many requests that have tried nothing yet could be picked for now; `None` if none is up, nor could be tried.
+    /// Number of free slots for requests that have not tried any endpoint; `None`: no endpoint is
+    /// up, and none can be tried.
     fn places(&self, now: Time) -> Option<usize> {
         let none_excluded = ExcludedEndpoints::new();
         let summary = TierSummary::new(self.endpoints(), &none_excluded, now);
@@ -426,7 +442,7 @@ fn report(endpoint: &Endpoint, change: Change) {
             tracing::debug!(%upstream, back_off_ms = back_off.as_millis() as u64, "upstream still down: its trial failed");
         }
         Change::TrialSucceeded => tracing::info!(%upstream, "upstream up: it answers again"),
-        // Who has checked it has said so, with the reason.
+        // The health check has logged it, with the reason.
         Change::ChecksFailed | Change::ChecksPassed => {}
     }
 }

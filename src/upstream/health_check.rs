@@ -1,20 +1,23 @@
-//! Checks one endpoint of a group, again and again: connects to it, asks it if so configured, judges, closes.
+//! Checks one endpoint periodically: connect, send a request if configured, judge the response,
+//! close.
 //!
 //! ```text
-//!          its time              connected            answered, ended, overdue
+//!           is due               connected            response, end, timeout
 //!   Idle ────────────► Connecting ─────────► Asking ───────────────────────────► Closing
-//!    ▲                  │  │  └───────────────────── nothing to be asked ──────────►│ ▲
-//!    │   unreachable    │  │ it is over                                             │ │
-//!    ├──────────────────┘  └──────────► Abandoned ── it came about all the same ────┼─┘
+//!    ▲                  │  │  └───────────────────── no request configured ────────►│ ▲
+//!    │   unreachable    │  │ `end()`                                                │ │
+//!    ├──────────────────┘  └──────────► Abandoned ── connected all the same ────────┼─┘
 //!    │                                    │                                         │
 //!    └────────────────────────────────────┴─────────────────────────────────────────┘ closed
 //! ```
 //!
-//! The verdict falls before the connection is closed, and so many in a row change what the group believes. Each worker
-//! checks the endpoints of its own groups: workers share nothing, so an upstream is asked once an interval by each of them,
-//! and each comes to its own conclusion.
+//! A check has its result before its connection is closed. `rise` passed checks or `fall` failed
+//! ones in a row change the endpoint's state. Each worker checks the endpoints of its own groups,
+//! since workers share nothing: an upstream gets one check per interval and worker, and each worker
+//! counts its own results.
 //!
-//! It does not know when other endpoints are checked, nor what a group does with an endpoint that is down.
+//! It does not know when other endpoints are checked, nor what a group does with an endpoint that
+//! is down.
 
 use std::fmt;
 use std::rc::Rc;
@@ -31,16 +34,16 @@ use crate::http::{HeadLimits, Status};
 use crate::table::Key;
 use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, proxy_header};
 
-/// The machine that checks one endpoint.
+/// The state machine that checks one endpoint.
 #[derive(Debug)]
 pub(super) struct HealthCheck {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
     config: Rc<CheckConfig>,
-    /// What is sent; empty: nothing is asked.
+    /// The bytes of the request; empty: the check is to connect only.
     request: Arc<[u8]>,
     counter: CheckCounter,
-    /// When the next check begins; `None`: there will be none.
+    /// When the next check begins; `None`: it was ended.
     next: Option<Time>,
     state: State,
 }
@@ -54,16 +57,16 @@ enum State {
     Abandoned(Connector),
 }
 
-/// Why a check was not passed.
+/// Why a check failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckFailure {
     Unreachable(ConnectError),
-    /// No whole head in time.
+    /// No complete response head within the timeout.
     NoResponse,
-    /// The connection ended before a whole head.
+    /// The connection ended before a complete response head.
     Ended,
     Broken(Fault),
-    /// Not HTTP, or too much of it.
+    /// Not valid HTTP, or too long.
     BadResponse(&'static str),
     Status(Status),
 }
@@ -85,11 +88,13 @@ impl Slot {
     }
 }
 
-/// What an answer may come to before its final head has ended: a server may send as many 1xx as it likes.
+/// Maximum of received bytes up to the end of the final response head: a server may send any number
+/// of 1xx responses before it.
 const RESPONSE_BYTES_MAX: u64 = 64 << 10;
 
 impl HealthCheck {
-    /// Checks an endpoint of the group from `first` on. `counter`: what checks have shown of it so far.
+    /// Checks an endpoint of the group periodically, for the first time at `first`. `counter`: the
+    /// results so far.
     pub(super) fn new(
         group: Rc<UpstreamGroup>,
         endpoint: EndpointId,
@@ -105,22 +110,21 @@ impl HealthCheck {
         self.group.upstream(self.endpoint)
     }
 
-    /// What is checked, and how.
+    /// The upstream and the configuration of the check.
     pub(super) fn subject(&self) -> (UpstreamAddress, Rc<CheckConfig>) {
         (self.upstream().address().clone(), Rc::clone(&self.config))
     }
 
-    /// What it has shown so far.
+    /// The results so far.
     pub(super) const fn counter(&self) -> CheckCounter {
         self.counter
     }
 
-    /// Its group.
     pub(super) const fn group(&self) -> &Rc<UpstreamGroup> {
         &self.group
     }
 
-    /// Begins nothing any more, and gives up what is under way.
+    /// Starts no further check and gives up the one under way.
     pub(super) fn end(&mut self) {
         self.next = None;
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
@@ -139,13 +143,13 @@ impl HealthCheck {
                     inbox.push(buffer);
                 }
             }
-            // What still arrives is of no interest.
+            // Received bytes are discarded.
             State::Closing(connection) => drop(on_connection(connection, token, outcome)),
             State::Idle => crate::tcp::unexpected("check", &"Idle", &outcome, token),
         }
     }
 
-    /// Goes on; the verdict, once for each check.
+    /// Advances. Returns the result of a check, once for each check.
     pub(super) fn pump(&mut self, key: Key, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
         if let State::Idle = self.state
             && self.next.is_some_and(|next| next <= now)
@@ -157,7 +161,7 @@ impl HealthCheck {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
                 if error.is_shortage() {
-                    // Nobody was asked, so nobody has failed.
+                    // No connect was sent, so nothing can be said of the endpoint.
                     tracing::debug!(upstream = %self.group.upstream(self.endpoint).address(), %error, "not checked");
                 } else {
                     verdict = Some(Err(CheckFailure::Unreachable(error)));
@@ -233,7 +237,7 @@ impl HealthCheck {
         }
     }
 
-    /// When it wants to be pumped for the time's sake.
+    /// When to pump it next.
     pub(super) const fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Idle => self.next,
@@ -254,13 +258,13 @@ impl HealthCheck {
     }
 }
 
-/// An interval, a tenth longer or shorter.
+/// The interval, longer or shorter by up to a tenth.
 pub(super) fn spread(interval: Duration, group: &UpstreamGroup) -> Duration {
     let interval = interval.max(INTERVAL_MIN);
     interval - interval / 10 + group.draw(interval / 5)
 }
 
-/// However short an interval is said to be, there is some time between two checks.
+/// Lower bound of the interval.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 fn request(kind: &CheckKind, group: &UpstreamGroup, endpoint: EndpointId) -> Arc<[u8]> {
@@ -269,7 +273,7 @@ fn request(kind: &CheckKind, group: &UpstreamGroup, endpoint: EndpointId) -> Arc
         CheckKind::Http { target } => {
             let version = env!("CARGO_PKG_VERSION");
             let authority = group.upstream(endpoint).address().authority();
-            // A check comes on nobody's behalf.
+            // A check has no client: the PROXY header says so.
             let mut request = group.announces().map_or_else(Vec::new, |version| proxy_header::header(version, None));
             let head = format!(
                 "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: xps/{version} (health check)\r\nConnection: close\r\n\r\n"
@@ -280,7 +284,7 @@ fn request(kind: &CheckKind, group: &UpstreamGroup, endpoint: EndpointId) -> Arc
     }
 }
 
-/// What the answer shows so far; `None`: nothing yet.
+/// The result of the check, from what has been received; `None`: none yet.
 fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option<Result<(), CheckFailure>> {
     while inbox.may_hold_head() {
         match parse(inbox.bytes(), false, &HeadLimits::default()) {
@@ -304,7 +308,9 @@ fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option
     let check_failure = match connection.reader.end() {
         Some(End::Eof) => CheckFailure::Ended,
         Some(End::Failed(fault)) => CheckFailure::Broken(fault),
-        None if connection.reader.received_bytes() > RESPONSE_BYTES_MAX => CheckFailure::BadResponse("it has no end"),
+        None if connection.reader.received_bytes() > RESPONSE_BYTES_MAX => {
+            CheckFailure::BadResponse("no final head within 64 KiB")
+        }
         None if is_overdue => CheckFailure::NoResponse,
         None => return None,
     };
@@ -331,11 +337,11 @@ impl fmt::Display for CheckFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => error.fmt(f),
-            Self::NoResponse => f.write_str("no answer in time"),
-            Self::Ended => f.write_str("the connection ended without an answer"),
+            Self::NoResponse => f.write_str("no response in time"),
+            Self::Ended => f.write_str("the connection ended without a response"),
             Self::Broken(fault) => fault.fmt(f),
-            Self::BadResponse(reason) => write!(f, "bad answer: {reason}"),
-            Self::Status(status) => write!(f, "it answers {}", status.code()),
+            Self::BadResponse(reason) => write!(f, "bad response: {reason}"),
+            Self::Status(status) => write!(f, "status {}", status.code()),
         }
     }
 }

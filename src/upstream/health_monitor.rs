@@ -1,8 +1,9 @@
-//! What one worker does with upstreams whether or not there are requests: it checks them, and looks their names up.
+//! [`HealthMonitor`]: one worker's health checks and periodic name look-ups.
 //!
-//! One machine for each endpoint that is to be checked, and one for each name. They belong to the groups that are in force:
-//! when others take their place, those of the old ones end, as all do when the worker drains. It keeps the order in which
-//! they are due; it does not know what they do then.
+//! It runs one state machine per endpoint with health checks, and one per name to look up. They
+//! belong to the groups of the active configuration. When that is replaced, the old ones end; when
+//! the worker drains, all end. The monitor keeps the order in which they are due. It does not know
+//! what they do.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -16,33 +17,31 @@ use crate::driver::{Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
 use crate::telemetry::metrics::WorkerCounters;
 
-/// The kind that marks the tokens of what watches upstreams.
+/// The token kind of health checks and look-ups.
 pub const HEALTH_MONITOR: u8 = 4;
 
-/// What watches the upstreams of one worker.
+/// The health checks and look-ups of one worker.
 #[derive(Debug, Default)]
 pub struct HealthMonitor {
     tasks: Table<MonitorTask>,
-    /// Those that wait for a moment, each once.
+    /// Tasks with a deadline, each once.
     due: BTreeSet<(Time, Key)>,
-    /// Those to pump.
+    /// Tasks to pump.
     touched: Vec<Key>,
     upstream_counts: UpstreamCounts,
 }
 
-/// How the upstreams are that are checked.
+/// Checked upstreams by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounts {
-    /// So many are up.
     pub up: usize,
-    /// So many are down.
     pub down: usize,
 }
 
 #[derive(Debug)]
 struct MonitorTask {
     machine: Machine,
-    /// Its place in the order.
+    /// Its entry in [`HealthMonitor::due`].
     due: Option<Time>,
 }
 
@@ -52,12 +51,12 @@ enum Machine {
     Lookup(Lookup),
 }
 
-/// What checks have shown, by what was checked and how.
+/// Results of checks, by upstream and check configuration.
 type Findings = HashMap<(UpstreamAddress, Rc<CheckConfig>), CheckCounter>;
 
 impl HealthMonitor {
-    /// Watches the upstreams of these groups from now on, and no others. One that was checked in the same way before is
-    /// taken for what it was then.
+    /// Checks and resolves the upstreams of these groups from now on, and no others. An upstream
+    /// with the same check configuration as before keeps its results.
     pub fn replace(&mut self, groups: &[Rc<UpstreamGroup>], now: Time) {
         let findings: Findings =
             self.checks().filter(|check| !check.is_ending()).map(|check| (check.subject(), check.counter())).collect();
@@ -101,7 +100,8 @@ impl HealthMonitor {
         self.touched.push(key);
     }
 
-    /// Nothing is watched any more. What is under way is given up, which takes until [`HealthMonitor::is_empty`].
+    /// Ends all tasks. Operations in flight are cancelled: [`HealthMonitor::is_empty`] says when
+    /// all are gone.
     pub fn end(&mut self) {
         self.upstream_counts = UpstreamCounts::default();
         self.touched.clear();
@@ -118,7 +118,7 @@ impl HealthMonitor {
     /// Records an outcome.
     pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         let Some(task) = self.tasks.get_mut(token.machine) else {
-            tracing::error!(?token, outcome = outcome.name(), "an outcome for nothing that watches an upstream");
+            tracing::error!(?token, outcome = outcome.name(), "an outcome for no known health check or look-up");
             return;
         };
         match &mut task.machine {
@@ -128,7 +128,8 @@ impl HealthMonitor {
         self.touched.push(token.machine);
     }
 
-    /// Goes on with whatever is due or has heard something. Sessions that a change concerns are woken through `links`.
+    /// Pumps the tasks that are due or have an outcome. Sessions that a change concerns are woken
+    /// through `pool`.
     pub fn pump(&mut self, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
         while let Some((_, key)) = self.due.first().filter(|(due, _)| *due <= now).copied() {
             self.due.pop_first();
@@ -173,27 +174,27 @@ impl HealthMonitor {
         }
     }
 
-    /// When it wants to be pumped, at the latest.
+    /// When to pump it next, at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.touched.is_empty() { self.due.first().map(|(due, _)| *due) } else { Some(Time::ZERO) }
     }
 
-    /// How the upstreams are that are checked.
+    /// How many of the checked upstreams are up and down.
     pub const fn upstream_counts(&self) -> UpstreamCounts {
         self.upstream_counts
     }
 
-    /// Whether nothing is left.
+    /// Whether no task is left.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// How many upstreams and names are watched, and still given up.
+    /// Number of tasks, those that are ending included.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether such a one exists.
+    /// Whether this task exists.
     pub fn contains(&self, key: Key) -> bool {
         self.tasks.contains(key)
     }
@@ -216,7 +217,7 @@ impl Machine {
 }
 
 impl UpstreamCounts {
-    /// The place where a machine counts; one that ends has none.
+    /// The counter of a task; a task that is ending, or a look-up, has none.
     fn of(&mut self, machine: &Machine) -> Option<&mut usize> {
         match machine {
             Machine::HealthCheck(check) if check.is_ending() => None,

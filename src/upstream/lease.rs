@@ -1,17 +1,19 @@
-//! One session's way to an upstream: an endpoint of the group is picked and reached; if it cannot be, the next one.
+//! [`UpstreamLease`]: one session's use of an upstream. It picks an endpoint of the group and
+//! connects to it; if that fails, it picks another one.
 //!
 //! ```text
-//!              a member                        connected
+//!             an endpoint                      connected
 //!   Picking ──────────────► Leased ──────────────────────► (used) ──► Over
-//!     │  ▲ ▲                  │ unreachable                  │ lost, to be tried again
+//!     │  ▲ ▲                  │ unreachable                  │ lost, to be retried
 //!     │  │ └──────────────────┘◄─────────────────────────────┘
-//!     ▼  │ room
-//!   Queued ──► too many, or for too long: failed
+//!     ▼  │ a free slot
+//!   Queued ──► the queue is full, or its timeout is over: failed
 //! ```
 //!
-//! It settles with the group and gives the connection back, once, whichever way the session ends. Of all that it tries, one
-//! failure counts: else one request could take several endpoints out. It does not know what the
-//! connection is for, nor whether a lost request may be sent again: that is the session's to say.
+//! It reports to the group and releases the connection exactly once, however the session ends. Of
+//! all endpoints it tries, only the first failure counts against an endpoint: otherwise one bad
+//! request could take several endpoints out. It does not know what the connection is for, nor
+//! whether a request may be sent again: the session decides.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use crate::driver::{Ops, Time};
 use crate::table::Key;
 use crate::tcp::{CloseKind, Connection};
 
-/// One session's way to an upstream.
+/// One session's use of an upstream.
 #[derive(Debug)]
 pub struct UpstreamLease {
     group: Rc<UpstreamGroup>,
@@ -33,12 +35,12 @@ pub struct UpstreamLease {
     excluded: ExcludedEndpoints,
     tries_left: u32,
     connect_timeout: Duration,
-    /// Only a connection made for this session will do.
+    /// Only a new connection may be used, no idle one.
     fresh: bool,
-    /// The endpoint that was picked last.
+    /// The last endpoint picked.
     last: Option<EndpointId>,
-    /// A failure has been counted against an endpoint. Others that it is tried at afterwards may fail for the same reason, its
-    /// own: so there is no second one.
+    /// A failure has been counted against an endpoint. No second one is counted: later endpoints
+    /// may fail for the same reason, which is the request's own.
     has_counted: bool,
     state: State,
 }
@@ -55,61 +57,61 @@ enum State {
         endpoint: EndpointId,
         connection: Key,
     },
-    /// No upstream could be had.
+    /// No endpoint could be picked or connected to.
     Failed(Unreachable),
     Over,
 }
 
-/// How hard it tries.
+/// How often, and how long, to try to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectPolicy {
-    /// How many endpoints are tried; 0: as many as there are.
+    /// Maximum of endpoints to try; 0: all of the group.
     pub tries_max: u32,
-    /// For resolving, and for each address; zero: no limit.
+    /// Timeout of the look-up, and of the connect to each address; zero: no limit.
     pub connect_timeout: Duration,
 }
 
-/// How far it is.
+/// Progress of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Something has to come first.
+    /// Waiting for a free slot, the look-up or the connect.
     Wait,
-    /// There is a connection.
+    /// Connected.
     Ready,
-    /// There will be none.
+    /// Failed for good.
     Failed(Unreachable),
 }
 
-/// Why no upstream could be had.
+/// Why no upstream could be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// Health checks, or the operator, say that none is up.
+    /// Every endpoint is down, by the health checks or the configuration.
     #[error("no upstream is up")]
     Down,
-    /// All are at their limit, and too many wait already.
+    /// Every endpoint is at its connection limit, and the queue is full.
     #[error("all upstreams are busy, and the queue is full")]
     QueueFull,
-    /// All were at their limit for too long.
+    /// Every endpoint stayed at its connection limit until the queue timeout.
     #[error("all upstreams were busy for too long")]
     QueueTimedOut,
-    /// The last one tried could not be connected to.
+    /// The connection to the last endpoint tried failed.
     #[error("{0}")]
     Connect(ConnectError),
 }
 
 impl UpstreamLease {
-    /// An attempt that has not begun.
+    /// A lease that has not begun.
     pub fn new(group: Rc<UpstreamGroup>, session: Key, balance_key: BalanceKey, connect_policy: ConnectPolicy) -> Self {
         let tries_left = if connect_policy.tries_max == 0 { group.len() as u32 } else { connect_policy.tries_max };
         let ConnectPolicy { connect_timeout, .. } = connect_policy;
         let state = State::Picking { after: None };
-        // What was announced on another's connection is not this session's client.
+        // With a PROXY header, an idle connection was announced as another session's client.
         let fresh = group.announces().is_some();
         let (excluded, last, has_counted) = (ExcludedEndpoints::default(), None, false);
         Self { group, session, balance_key, excluded, tries_left, connect_timeout, fresh, last, has_counted, state }
     }
 
-    /// Goes on, and says how far it is.
+    /// Advances, and returns the progress.
     pub fn pump(&mut self, pool: &mut UpstreamPool, now: Time, ops: &mut Ops) -> Progress {
         loop {
             match self.state {
@@ -174,7 +176,7 @@ impl UpstreamLease {
             Pick::Busy if self.group.wait_deadline(since).is_some_and(|until| until <= now) => {
                 Some(self.fail(Unreachable::QueueTimedOut))
             }
-            // It was woken in vain.
+            // It was woken, but the slot is gone: it queues again.
             Pick::Busy if !self.group.is_waiting(self.session) && !self.group.wait(self.session, since) => {
                 Some(self.fail(Unreachable::QueueFull))
             }
@@ -182,7 +184,8 @@ impl UpstreamLease {
         }
     }
 
-    /// It waits no longer. One that was woken has left already, and takes the place that it was woken for.
+    /// Leaves the queue. A session that was woken has left already, and uses the slot reserved for
+    /// it.
     fn leave_queue(&self) {
         if self.group.is_waiting(self.session) {
             self.group.give_up(self.session);
@@ -190,7 +193,7 @@ impl UpstreamLease {
     }
 
     fn lease(&mut self, endpoint: EndpointId, pool: &mut UpstreamPool) {
-        // The pick may have begun a trial, which others have waited for.
+        // The pick may have begun a trial, which frees other slots that sessions wait for.
         self.wake_waiting(pool);
         self.tries_left = self.tries_left.saturating_sub(1);
         self.excluded.insert(endpoint);
@@ -207,12 +210,13 @@ impl UpstreamLease {
         Progress::Failed(why)
     }
 
-    /// After its connection was lost: goes on with another one, of the same upstream if that was only worn out by waiting.
-    /// `false`: there have been enough.
+    /// Retries after the connection was lost: on a new connection to any endpoint if the lost one
+    /// was reused, else on another endpoint. `false`: no tries are left.
     pub fn retry(&mut self, pool: &mut UpstreamPool, now: Time) -> bool {
         let was_reused = self.is_reused(pool);
         if was_reused {
-            // That an upstream ends an idle connection says nothing against it, and costs no try.
+            // An upstream may close an idle connection at any time: that is no failure and costs no
+            // try.
             self.fresh = true;
             self.tries_left += 1;
             self.excluded = ExcludedEndpoints::default();
@@ -223,10 +227,10 @@ impl UpstreamLease {
         self.tries_left > 0
     }
 
-    /// The session is done with the upstream.
+    /// Ends the session's use of the upstream.
     pub fn finish(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
         if let State::Queued { .. } = self.state {
-            // Also if it was woken: somebody else may have the place then.
+            // Also if it was woken: then the slot goes to the next one.
             self.group.give_up(self.session);
             self.wake_waiting(pool);
         }
@@ -256,7 +260,7 @@ impl UpstreamLease {
         }
     }
 
-    /// The upstream has answered, whatever becomes of the rest.
+    /// Reports that the upstream has responded, whatever happens to the rest of the response.
     pub fn note_response(&self, pool: &mut UpstreamPool, now: Time) {
         if let State::Leased { endpoint, .. } = self.state {
             self.group.note(endpoint, HealthVerdict::Success, now);
@@ -264,7 +268,7 @@ impl UpstreamLease {
         }
     }
 
-    /// Whether its connection has carried requests of others before.
+    /// Whether its connection has carried earlier requests.
     pub fn is_reused(&self, pool: &mut UpstreamPool) -> bool {
         self.upstream_connection(pool).is_some_and(|connection| connection.is_reused())
     }
@@ -276,12 +280,12 @@ impl UpstreamLease {
         }
     }
 
-    /// The connection, and what has arrived on it.
+    /// The connection and its received bytes.
     pub fn connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Connection, &'l mut Inbox)> {
         self.upstream_connection(pool)?.connected_parts()
     }
 
-    /// The endpoint that is being used or reached.
+    /// The endpoint in use, or being connected to.
     pub const fn endpoint(&self) -> Option<EndpointId> {
         match self.state {
             State::Leased { endpoint, .. } => Some(endpoint),
@@ -289,17 +293,17 @@ impl UpstreamLease {
         }
     }
 
-    /// The upstream that was picked last.
+    /// The upstream of the last endpoint picked.
     pub fn upstream(&self) -> Option<&Rc<Upstream>> {
         self.last.map(|endpoint| self.group.upstream(endpoint))
     }
 
-    /// The group it belongs to.
+    /// The group that endpoints are picked from.
     pub const fn group(&self) -> &Rc<UpstreamGroup> {
         &self.group
     }
 
-    /// When it wants to be pumped for the time's sake.
+    /// When to pump it next.
     pub fn deadline(&self, pool: &mut UpstreamPool) -> Option<Time> {
         match self.state {
             State::Queued { since } => self.group.wait_deadline(since),
@@ -308,17 +312,17 @@ impl UpstreamLease {
         }
     }
 
-    /// Whether it waits for a place, and has not been woken.
+    /// Whether it is in the queue and has not been woken.
     pub fn is_queued(&self) -> bool {
         matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.session)
     }
 
-    /// Whether nothing is being used any more.
+    /// Whether it has failed or finished.
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Failed(_) | State::Over)
     }
 
-    /// Why no upstream could be had, if none could.
+    /// The reason, if it has failed.
     pub const fn failure(&self) -> Option<Unreachable> {
         match self.state {
             State::Failed(why) => Some(why),

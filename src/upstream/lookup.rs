@@ -1,15 +1,15 @@
-//! Looks one upstream's name up, again and again, so that new connections go where it leads now.
+//! Looks one upstream's name up periodically, so that new connections go to its current addresses.
 //!
 //! ```text
-//!             its time
+//!             is due
 //!   Waiting ────────────► Asking
-//!    ▲                     │  │ it is over
+//!    ▲                     │  │ `end()`
 //!    ├─────────────────────┘  └────► Abandoned
 //!    │ resolved, failed                │
 //!    └─────────────────────────────────┘ its final outcome
 //! ```
 //!
-//! It does not know connections. Those that there are go on wherever they lead.
+//! It does not know connections. Existing ones stay open whatever the look-up returns.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::health_check::spread;
 use crate::driver::{Op, OpId, Ops, Outcome, Time, Token};
 use crate::table::Key;
 
-/// The machine that looks the name of one upstream up.
+/// The state machine that looks up the name of one upstream.
 #[derive(Debug)]
 pub(super) struct Lookup {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
     name: Name,
     interval: Duration,
-    /// When to look it up next; `None`: not any more.
+    /// When the next look-up begins; `None`: it was ended.
     next: Option<Time>,
     state: State,
 }
@@ -35,13 +35,13 @@ pub(super) struct Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    /// The resolver has limits of its own, so it needs no deadline.
+    /// No deadline: the resolver has timeouts of its own.
     Asking(OpId),
     Abandoned,
 }
 
 impl Lookup {
-    /// Looks an endpoint's name up from `first` on.
+    /// Looks an endpoint's name up periodically, for the first time at `first`.
     pub(super) const fn new(
         group: Rc<UpstreamGroup>,
         endpoint: EndpointId,
@@ -52,7 +52,7 @@ impl Lookup {
         Self { group, endpoint, name, interval, next: Some(first), state: State::Waiting }
     }
 
-    /// Begins nothing any more, and gives up what is under way.
+    /// Starts no further look-up and cancels the one in flight.
     pub(super) const fn end(&mut self) {
         self.next = None;
     }
@@ -75,7 +75,7 @@ impl Lookup {
         }
     }
 
-    /// Goes on.
+    /// Starts a look-up that is due, or cancels one after [`Lookup::end`].
     pub(super) fn pump(&mut self, key: Key, now: Time, ops: &mut Ops) {
         match (self.state, self.next) {
             (State::Waiting, Some(next)) if next <= now => {
@@ -92,7 +92,7 @@ impl Lookup {
         }
     }
 
-    /// When it wants to be pumped for the time's sake.
+    /// When to pump it next.
     pub(super) const fn deadline(&self) -> Option<Time> {
         match self.state {
             State::Waiting => self.next,

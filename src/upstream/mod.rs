@@ -1,13 +1,14 @@
-//! The servers behind a proxy: where they are, and how a connection to one comes about.
+//! Upstream servers: groups, balancing, health, connections and name resolution.
 //!
-//! * [`UpstreamGroup`] is the upstreams that serve the same: which one is next, which are down, who waits.
-//! * [`UpstreamLease`] is one session's way to one of them.
-//! * [`UpstreamPool`] are a worker's connections to upstreams, in use and idle.
-//! * [`HealthMonitor`] are what a worker does with upstreams whether or not there are requests: health checks, and looking names
-//!   up again.
-//! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`: it remembers what the name resolved to and which of
-//!   the addresses answered last. [`Upstreams`] has one for each in a worker, whichever and how many groups it is in.
-//! * [`Connector`] brings one connection about: resolve, connect, try the next address.
+//! * [`UpstreamGroup`] is a set of interchangeable upstreams. It balances requests over them,
+//!   tracks which are down, and queues requests while all are at their limit.
+//! * [`UpstreamLease`] is one session's use of an upstream: pick, connect, use, retry.
+//! * [`UpstreamPool`] holds a worker's connections to upstreams, in use and idle.
+//! * [`HealthMonitor`] is a worker's periodic work on upstreams: health checks and name resolution.
+//! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`. It caches the addresses of its
+//!   name and which of them accepted a connection last. [`Upstreams`] has one per address and
+//!   worker, shared by all groups that list it.
+//! * [`Connector`] establishes one connection: it resolves the name and tries each address in turn.
 
 mod connector;
 mod dns_cache;
@@ -41,33 +42,33 @@ use crate::table::Key;
 pub struct Upstream {
     address: UpstreamAddress,
     dns: DnsCache,
-    /// Where in the list of addresses to begin: with the one that answered last.
+    /// Index of the address to try first: the one that accepted a connection last.
     preferred: Cell<usize>,
-    /// Its connections that wait to be used again, the one used last at the end.
+    /// Its idle connections, the most recently used one last.
     idle: RefCell<Vec<Key>>,
-    /// Whether new requests may still come to it.
+    /// Whether a group of the active configuration lists it.
     is_in_force: Cell<bool>,
 }
 
 impl Upstream {
-    /// An upstream that nobody has asked for yet. An address in text, or a path, needs no resolving.
+    /// An upstream without connections. An IP address or a path needs no resolving.
     pub fn new(address: UpstreamAddress) -> Rc<Self> {
         let dns = DnsCache::of(&address);
         let is_in_force = Cell::new(true);
         Rc::new(Self { address, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
     }
 
-    /// Where it was configured to be.
+    /// The configured address.
     pub const fn address(&self) -> &UpstreamAddress {
         &self.address
     }
 
-    /// What to look up now and then, if it has a name.
+    /// The name to look up periodically, if it has one.
     const fn name(&self) -> Option<&Name> {
         self.dns.name()
     }
 
-    /// Where it is, unless that must be looked up (again).
+    /// Its addresses, or the name that must be looked up (again).
     fn resolved_addresses(&self) -> ResolvedAddresses {
         self.dns.resolved_addresses()
     }
@@ -76,28 +77,28 @@ impl Upstream {
         self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 
-    /// Whether a connection to there may wait to be used again: its name may lead elsewhere by now, and the configuration
-    /// may know nothing of it any more.
+    /// Whether a connection to this address may be reused. It may not if the name no longer
+    /// resolves to the address, or if no active group lists the upstream.
     fn is_at(&self, address: &Address) -> bool {
         self.is_in_force.get() && self.dns.includes(address)
     }
 
-    /// Its name was looked up.
+    /// Stores the addresses that the resolver returned.
     fn remember(&self, addresses: Vec<SocketAddr>, now: Time) -> Rc<[Address]> {
         let addresses: Rc<[Address]> = addresses.into_iter().map(Address::from).collect();
         if let Some(before) = self.dns.found(Rc::clone(&addresses), now) {
-            tracing::info!(upstream = %self.address, ?before, after = ?addresses, "the upstream's name leads elsewhere");
+            tracing::info!(upstream = %self.address, ?before, after = ?addresses, "upstream addresses changed");
             self.preferred.set(0);
         }
         addresses
     }
 
-    /// Its name could not be looked up. Gives the addresses that it had before, to be used all the same.
+    /// The look-up failed. Returns the addresses of the previous one, to be used in their stead.
     fn keep(&self, why: &dyn Display, now: Time) -> Option<Rc<[Address]>> {
         self.dns.not_found(&self.address, why, now)
     }
 
-    /// None of its addresses took a connection: its name should be looked up before the next one.
+    /// No address accepted a connection: the next connection looks the name up first.
     fn mark_stale(&self, now: Time) {
         self.dns.mark_stale(now);
     }

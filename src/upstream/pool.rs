@@ -1,21 +1,21 @@
-//! The connections of one worker to upstreams: those in use, and those that wait to be used again.
+//! [`UpstreamPool`]: the connections of one worker to upstreams, in use and idle.
 //!
 //! ```text
 //!              connected              release(keep)
-//!   Connecting ──────────► InUse ────────────────────► Idle ──┐ anything happens on it,
-//!     │  │ no address       │  ▲ acquire                │     │ or nothing for too long
+//!   Connecting ──────────► InUse ────────────────────► Idle ──┐ closed, data received,
+//!     │  │ no address       │  ▲ acquire                │     │ or idle_timeout over
 //!     │  ▼                  │  └────────────────────────┘     │
 //!     │ Failed              │ release(close)                  │
 //!     │  │ release          ▼                                 │
 //!     │  └──────► gone ◄── Closing ◄──────────────────────────┘
-//!     │ release              ▲  ▲ all has arrived, or not for too long
-//!     │                      │  └── Flushing ◄──── release(deliver) of one in use
-//!     └──────► Abandoned ────┘ it came about all the same
+//!     │ release              ▲  ▲ all acknowledged, or timed out
+//!     │                      │  └── Flushing ◄──── release(flush) of one in use
+//!     └──────► Abandoned ────┘ connected before the cancel took effect
 //! ```
 //!
-//! A connection outlives the session that uses it. Its receive stays armed from one request to the next, so that an idle one
-//! whose upstream goes away is noticed at once, and using it again asks nothing of the kernel. It does not know what
-//! the bytes mean, nor which upstream is to be chosen.
+//! A connection outlives the session that uses it. Its receive stays armed from one request to the
+//! next. So the worker notices at once when an upstream closes an idle connection, and reuse costs
+//! no system call. It does not know what the bytes mean, nor which upstream to choose.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,38 +26,38 @@ use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::{CloseKind, Connection, ConnectionTokens};
 
-/// The kind that marks a connection's tokens.
+/// The token kind of upstream connections.
 pub const UPSTREAM_CONNECTION: u8 = 3;
 
-/// The connections of one worker to upstreams.
+/// The upstream connections of one worker.
 #[derive(Debug, Default)]
 pub struct UpstreamPool {
     connections: Table<UpstreamConnection>,
-    /// Connections that nobody uses and that have something to do: to be closed, or to be given up.
+    /// Connections without a user that are still to be closed or abandoned.
     leaving: Vec<Key>,
-    /// Sessions that may go on since somebody else is done.
+    /// Sessions to pump, since another one freed what they waited for.
     woken: Vec<Key>,
-    /// When the first idle one may have waited for too long.
+    /// When the first idle connection may have reached its idle timeout.
     next_expiry: Option<Time>,
-    /// When the first one may have waited for too long for what was sent on it to arrive.
+    /// When the first flushing connection may have timed out.
     next_flush_expiry: Option<Time>,
-    /// How long that is; zero: however long it takes.
+    /// Timeout of a flush; zero: no limit.
     flush_timeout: Duration,
     flushing: usize,
     idle: usize,
     is_draining: bool,
 }
 
-/// One connection to an upstream, or the attempt at one.
+/// One connection to an upstream, established or being established.
 #[derive(Debug)]
 pub struct UpstreamConnection {
-    /// What has arrived and not been read.
+    /// Received bytes that have not been read.
     pub inbox: Inbox,
     upstream: Rc<Upstream>,
-    /// Where it leads, once it is connected.
+    /// The peer's address, once connected.
     address: Option<Address>,
     state: State,
-    /// How many requests it has carried before this one.
+    /// How many requests it has carried before the current one.
     uses: u32,
 }
 
@@ -79,7 +79,7 @@ enum State {
         close_kind: CloseKind,
         connection: Connection,
     },
-    /// What was sent is still on its way.
+    /// Sent bytes have not all been acknowledged yet.
     Flushing {
         until: Option<Time>,
         connection: Connection,
@@ -88,39 +88,41 @@ enum State {
     Gone,
 }
 
-/// How far a connection is.
+/// Progress of a connection.
 #[derive(Debug)]
 pub enum ConnectStatus<'a> {
-    /// Its upstream is being resolved or connected to.
+    /// The name is being resolved, or an address connected to.
     Underway,
-    /// No address of the upstream took the connection.
+    /// No address of the upstream accepted the connection.
     Failed(ConnectError),
-    /// It can be used.
+    /// Connected.
     Ready(&'a mut Connection),
 }
 
-/// What becomes of a connection that its user is done with.
+/// What to do with a connection after use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// It is where a next request can begin.
+    /// Keep it idle for reuse: the next request can begin.
     Keep(KeepAlive),
-    /// It is closed.
+    /// Close it.
     Close(CloseKind),
-    /// It is reset, after all that was sent on it has arrived, or has not got on for so long; zero: for however long.
+    /// Reset it once all sent bytes have been acknowledged, or after this long without progress;
+    /// zero: no limit.
     FlushReset(Duration),
 }
 
-/// How connections wait to be used again.
+/// Limits of idle connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// How many to one upstream may, in each worker.
+    /// Maximum of idle connections per upstream and worker.
     pub idle_max: usize,
-    /// How long one may; zero: not at all.
+    /// Idle timeout; zero: connections are not reused.
     pub idle_timeout: Duration,
 }
 
 impl Default for KeepAlive {
-    /// 64 connections, a minute each: less than what upstreams usually allow, so that they rarely close first.
+    /// 64 connections, 60 s: less than the usual idle timeout of upstreams, so that they rarely
+    /// close first.
     fn default() -> Self {
         Self { idle_max: 64, idle_timeout: Duration::from_secs(60) }
     }
@@ -144,7 +146,8 @@ impl Slot {
 }
 
 impl UpstreamPool {
-    /// A connection to this upstream for `owner`: one that waits, unless a fresh one is asked for, else a new one.
+    /// A connection to this upstream for `owner`: an idle one, or a new one if there is none or
+    /// `fresh` is set.
     pub fn acquire(&mut self, upstream: &Rc<Upstream>, owner: Key, fresh: bool, connect_timeout: Duration) -> Key {
         if !fresh && let Some(key) = self.revive(upstream, owner) {
             return key;
@@ -173,19 +176,19 @@ impl UpstreamPool {
                     entry.uses = entry.uses.saturating_add(1);
                     return Some(key);
                 }
-                tracing::debug!(upstream = %upstream.address(), "an idle connection leads elsewhere");
+                tracing::debug!(upstream = %upstream.address(), "closing an idle connection: its address is no longer in use");
                 entry.state = State::Closing { close_kind: CloseKind::Fin, connection };
                 self.leaving.push(key);
             }
         }
     }
 
-    /// The connection, as long as it is not released.
+    /// The connection, until it is released.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut UpstreamConnection> {
         self.connections.get_mut(key)
     }
 
-    /// Lets go of a connection, whatever it is doing.
+    /// Ends the owner's use of a connection, in whatever state it is.
     pub fn release(&mut self, key: Key, release: Release, now: Time) {
         let Some(entry) = self.connections.get_mut(key) else { return };
         entry.state = match entry.take_state() {
@@ -216,10 +219,10 @@ impl UpstreamPool {
         }
     }
 
-    /// Records an outcome; who is to be told, if somebody is.
+    /// Records an outcome. Returns the session to pump, if one uses the connection.
     pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> Option<Key> {
         let Some(entry) = self.connections.get_mut(token.machine) else {
-            tracing::error!(?token, outcome = outcome.name(), "an outcome for no known link");
+            tracing::error!(?token, outcome = outcome.name(), "an outcome for no known upstream connection");
             return None;
         };
         let is_progress = matches!(outcome, Outcome::Progress(_) | Outcome::Sent);
@@ -227,11 +230,11 @@ impl UpstreamPool {
         if let State::Flushing { until: Some(until), .. } = &mut entry.state
             && is_progress
         {
-            // The timer fires in vain, and is armed again.
+            // `next_flush_expiry` stays: the timer fires early, and is armed again.
             *until = now + self.flush_timeout;
         }
         if let State::Idle { .. } = entry.state {
-            // It ended, or said something that nobody had asked for.
+            // It ended, or sent bytes without a request.
             let State::Idle { connection, .. } = entry.take_state() else { return None };
             tracing::debug!(upstream = %entry.upstream.address(), "an idle connection ended");
             entry.state = State::Closing { close_kind: CloseKind::Fin, connection };
@@ -248,17 +251,17 @@ impl UpstreamPool {
         }
     }
 
-    /// Has a session pumped soon.
+    /// Schedules a session to be pumped.
     pub fn wake(&mut self, session: Key) {
         self.woken.push(session);
     }
 
-    /// The sessions that were woken.
+    /// Takes the sessions scheduled by [`UpstreamPool::wake`].
     pub fn take_woken(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.woken)
     }
 
-    /// Goes on with closing and giving up.
+    /// Advances closing and abandoning.
     pub fn pump(&mut self, ops: &mut Ops) {
         let mut leaving = std::mem::take(&mut self.leaving);
         for key in leaving.drain(..) {
@@ -272,13 +275,13 @@ impl UpstreamPool {
         self.leaving = leaving;
     }
 
-    /// When [`UpstreamPool::expire`] may find something.
+    /// When to call [`UpstreamPool::expire`] next.
     pub fn next_expiry(&self) -> Option<Time> {
         let idle = self.next_expiry.filter(|_| self.idle > 0);
         Time::earliest(idle, self.next_flush_expiry.filter(|_| self.flushing > 0))
     }
 
-    /// Closes what has been idle, or has been on its way, for too long.
+    /// Closes connections whose idle timeout or flush timeout is over.
     pub fn expire(&mut self, now: Time) {
         if self.next_flush_expiry.is_some_and(|next| next <= now) {
             self.end_flushes(|until| until.is_some_and(|until| until <= now));
@@ -295,13 +298,13 @@ impl UpstreamPool {
         self.next_expiry = next;
     }
 
-    /// Closes everything idle, and lets nothing become idle from now on.
+    /// Closes all idle connections, and lets no connection become idle from now on.
     pub fn drain(&mut self) {
         self.is_draining = true;
         self.close_idle(|_, _| true);
     }
 
-    /// Waits no longer for anything that is on its way.
+    /// Resets all flushing connections now.
     pub fn cut(&mut self) {
         self.end_flushes(|_| true);
     }
@@ -327,7 +330,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Closes what is idle and leads where no request will go any more.
+    /// Closes idle connections whose address or upstream is no longer in use.
     pub fn close_stranded(&mut self) {
         self.close_idle(|entry, _| !entry.leads_to_its_upstream());
     }
@@ -351,22 +354,21 @@ impl UpstreamPool {
         }
     }
 
-    /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// How many there are, idle ones included.
+    /// Number of connections, idle ones included.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// How many wait to be used again.
+    /// Number of idle connections.
     pub const fn idle(&self) -> usize {
         self.idle
     }
 
-    /// Whether such a connection exists.
+    /// Whether the pool has this connection.
     pub fn contains(&self, key: Key) -> bool {
         self.connections.contains(key)
     }
@@ -381,7 +383,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Bytes of buffer memory that wait in a session's connection.
+    /// Bytes of received data buffered in a session's connection.
     pub fn memory_of(&self, session: Key) -> usize {
         let of_session = self.connections.keys().filter(|key| self.owner(*key) == Some(session));
         of_session.filter_map(|key| self.connections.get(key)).map(|entry| entry.inbox.memory()).sum()
@@ -389,7 +391,7 @@ impl UpstreamPool {
 }
 
 impl UpstreamConnection {
-    /// Goes on with reaching the upstream, and says how far it is.
+    /// Advances resolving and connecting, and returns the progress.
     pub fn poll_connect(&mut self, key: Key, now: Time, ops: &mut Ops) -> ConnectStatus<'_> {
         if let State::Connecting { connector, .. } = &mut self.state {
             connector.pump(now, ops);
@@ -419,7 +421,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// The connection and what has arrived on it, once it is connected.
+    /// The connection and its received bytes, once it is connected.
     pub const fn connected_parts(&mut self) -> Option<(&mut Connection, &mut Inbox)> {
         match &mut self.state {
             State::InUse { connection, .. } => Some((connection, &mut self.inbox)),
@@ -432,12 +434,13 @@ impl UpstreamConnection {
         }
     }
 
-    /// Whether it has carried requests before this one, so that its upstream may have given it up meanwhile.
+    /// Whether it has carried an earlier request, so that the upstream may have closed it
+    /// meanwhile.
     pub const fn is_reused(&self) -> bool {
         self.uses > 0
     }
 
-    /// When its present step will have taken too long.
+    /// When the current step times out.
     pub const fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Connecting { connector, .. } => connector.deadline(),
@@ -454,7 +457,8 @@ impl UpstreamConnection {
         std::mem::replace(&mut self.state, State::Gone)
     }
 
-    /// Whether the next request can begin right here.
+    /// Whether the connection can become idle: nothing is unsent or unread, the upstream has not
+    /// closed it, and the limits allow it.
     fn can_wait(&self, connection: &Connection, keep_alive: KeepAlive) -> bool {
         !keep_alive.idle_timeout.is_zero()
             && connection.writer.is_idle()
@@ -464,7 +468,7 @@ impl UpstreamConnection {
             && self.upstream.idle.borrow().len() < keep_alive.idle_max
     }
 
-    /// Whether a new connection could lead to the same address.
+    /// Whether a new connection to its upstream could go to the same address.
     fn leads_to_its_upstream(&self) -> bool {
         self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
     }
@@ -490,7 +494,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Goes on with ending; `true` when nothing is open and nothing in flight.
+    /// Advances closing; `true` once nothing is open and nothing in flight.
     fn leave(&mut self, key: Key, ops: &mut Ops) -> bool {
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);

@@ -1,7 +1,7 @@
-//! The upstreams of one worker: one for each address, so that all who use it share its idle connections and what its name
-//! led to.
+//! The upstreams of one worker, one per address, so that all groups that list an address share its
+//! idle connections and its resolved addresses.
 //!
-//! It does not keep them: an upstream is there for as long as somebody uses it.
+//! It holds weak references: an upstream is dropped with the last group or connection that uses it.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -9,14 +9,14 @@ use std::rc::{Rc, Weak};
 use super::{Upstream, UpstreamGroup};
 use crate::config::UpstreamAddress;
 
-/// The upstreams of one worker.
+/// The upstreams of one worker, by address.
 #[derive(Debug, Default)]
 pub struct Upstreams {
     known: HashMap<UpstreamAddress, Weak<Upstream>>,
 }
 
 impl Upstreams {
-    /// The upstream there, which may be in use already.
+    /// The upstream of this address: the existing one, or a new one.
     pub fn at(&mut self, address: &UpstreamAddress) -> Rc<Upstream> {
         if let Some(known) = self.known.get(address).and_then(Weak::upgrade) {
             return known;
@@ -27,7 +27,8 @@ impl Upstreams {
         upstream
     }
 
-    /// Only the upstreams of these groups get new requests from now on. Connections to others do not wait to be used again.
+    /// Makes these groups the active ones. Other upstreams get no new requests, and their
+    /// connections do not become idle.
     pub fn put_in_force(&self, groups: &[Rc<UpstreamGroup>]) {
         for upstream in self.known.values().filter_map(Weak::upgrade) {
             upstream.is_in_force.set(false);

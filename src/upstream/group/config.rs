@@ -1,104 +1,107 @@
-//! What a group is told: plain data, filled in by the command line or a configuration file.
+//! Configuration of a group: plain data from the command line or the configuration file.
 
 use std::time::Duration;
 
 use crate::config::UpstreamAddress;
 use crate::tcp::proxy_header::ProxyVersion;
 
-/// The most endpoints of one group: what a [`EndpointId`](super::EndpointId) can name.
+/// Maximum of endpoints per group: the range of [`EndpointId`](super::EndpointId).
 pub const ENDPOINTS_MAX: usize = u16::MAX as usize;
 
-/// Several upstreams that serve the same, and how requests are spread over them.
+/// Interchangeable upstreams, and how requests are balanced over them.
 #[derive(Clone, Debug, Default)]
 pub struct GroupConfig {
-    /// The upstreams; up to [`ENDPOINTS_MAX`], what is beyond is left out.
+    /// The endpoints. Those beyond [`ENDPOINTS_MAX`] are ignored.
     pub endpoints: Vec<EndpointConfig>,
-    /// Which endpoint takes a request.
+    /// How an endpoint is picked for a request.
     pub policy: Policy,
-    /// When requests that fail take an endpoint out.
+    /// When failed requests take an endpoint out.
     pub passive: PassiveHealth,
-    /// How the share of an endpoint that has come back grows.
+    /// How the share of an endpoint grows after it comes back up.
     pub slow_start: SlowStart,
-    /// Where requests wait while all endpoints are at their limit of connections.
+    /// The queue for requests while every endpoint is at its connection limit.
     pub queue: QueueConfig,
-    /// How endpoints are asked whether they are up; `None`: they are not asked.
+    /// Active health checks; `None`: none.
     pub checks: Option<CheckConfig>,
-    /// How often the names of endpoints are looked up again.
+    /// How often the names of endpoints are looked up.
     pub resolve: ResolveInterval,
-    /// Connections begin with a header of the PROXY protocol, and none carries requests of two clients.
+    /// Each connection begins with a PROXY protocol header of this version, and carries requests of
+    /// one client only. `None`: no header.
     pub announce: Option<ProxyVersion>,
 }
 
 impl GroupConfig {
-    /// Upstreams of equal weight, in turn.
+    /// Endpoints of equal weight, round robin.
     pub fn of(addresses: impl IntoIterator<Item = UpstreamAddress>) -> Self {
         Self { endpoints: addresses.into_iter().map(EndpointConfig::new).collect(), ..Self::default() }
     }
 }
 
-/// One upstream of a group.
+/// One endpoint of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// Where it is.
+    /// Its address.
     pub address: UpstreamAddress,
-    /// Its share of the requests, relative to the other endpoints' weights. Zero: it is being drained, and takes only
-    /// requests that belong to it ([`BalanceKey::Sticky`](super::BalanceKey)).
+    /// Its share of the requests, relative to the weights of the other endpoints. Zero: it is being
+    /// drained, and takes only requests whose cookie names it
+    /// ([`BalanceKey::Sticky`](super::BalanceKey)).
     pub weight: u32,
-    /// It is used only when every endpoint that is not a backup is down.
+    /// A backup is used only when every endpoint that is not a backup is down.
     pub is_backup: bool,
-    /// Requests in flight there at a time, of one group; a server's workers have equal shares of it, at least one. 0: no
-    /// limit.
+    /// Maximum of requests in flight, per group. The server's workers have equal shares of it, at
+    /// least one each. 0: no limit.
     pub connections_max: usize,
 }
 
 impl EndpointConfig {
-    /// An endpoint of weight 1, no backup, without a limit of connections.
+    /// An endpoint of weight 1, no backup, without a connection limit.
     pub const fn new(address: UpstreamAddress) -> Self {
         Self { address, weight: 1, is_backup: false, connections_max: 0 }
     }
 }
 
-/// Which endpoint takes a request.
+/// How an endpoint is picked for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// One after the other by weight, a heavy endpoint's turns spread evenly among the others'.
+    /// Weighted round robin; the turns of a heavy endpoint are spread evenly among the others'.
     #[default]
     RoundRobin,
-    /// The endpoint with the fewest requests in flight for its weight; of equals, as in round robin.
+    /// The endpoint with the fewest requests in flight for its weight; among equals, round robin.
     LeastConnections,
-    /// The less loaded of two that are drawn by weight. Nearly as even as the least loaded of all, yet workers that know
-    /// nothing of each other do not all run to the same endpoint.
+    /// The less loaded of two endpoints drawn at random by weight. Nearly as even as least
+    /// connections, but workers, which do not know each other's load, do not all pick the same
+    /// endpoint.
     RandomOfTwo,
     /// Equal keys go to the same endpoint.
     Hash(HashSource),
-    /// A cookie names the endpoint; a client without one gets the next as in round robin.
+    /// A cookie names the endpoint. A client without one gets the next endpoint in round robin.
     Sticky {
         /// The cookie's name.
         cookie: String,
     },
 }
 
-/// What of a request is hashed.
+/// The part of a request that is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashSource {
     /// The client's address, without its port: [`hash::of_client`](super::hash::of_client).
     Client,
-    /// This field's value.
+    /// The value of this header field.
     Header(String),
     /// The path, without the query.
     Path,
 }
 
-/// When requests that fail take an endpoint out, and for how long. A group's only endpoint is never taken out so: there is
-/// nobody else to ask.
+/// Passive health checks: when failed requests take an endpoint out, and for how long. The only
+/// endpoint of a group is never taken out, since no other could take its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassiveHealth {
-    /// So many failures in a row, and the endpoint is down; 0: never.
+    /// Failures in a row that take the endpoint down; 0: never.
     pub failures: u32,
-    /// How long it is left alone then, before one request may try it.
+    /// Time without requests before one request may try the endpoint.
     pub back_off: Duration,
-    /// The back-off doubles with each trial that fails, up to this. A trial without a verdict for so long no longer keeps
-    /// others from trying.
+    /// Upper limit of the back-off, which doubles with each failed trial. A trial without a verdict
+    /// for this long no longer keeps other requests from trying.
     pub back_off_max: Duration,
 }
 
@@ -108,7 +111,8 @@ impl Default for PassiveHealth {
     }
 }
 
-/// How the share of an endpoint that has come back grows: from a tenth of its weight, linearly, to all of it.
+/// Slow start: the share of an endpoint that has come back up grows linearly from a tenth of its
+/// weight to all of it in this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowStart(pub Duration);
 
@@ -118,12 +122,12 @@ impl Default for SlowStart {
     }
 }
 
-/// Where requests wait while all endpoints are at their limit of connections.
+/// The queue for requests while every endpoint is at its connection limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Requests of one worker that may wait at a time; beyond, they are refused.
+    /// Maximum of waiting requests per worker; further ones fail.
     pub waiting_max: usize,
-    /// How long a request may wait; zero: no limit. The sessions keep to it.
+    /// Queue timeout; zero: no limit. The sessions enforce it.
     pub timeout: Duration,
 }
 
@@ -133,39 +137,41 @@ impl Default for QueueConfig {
     }
 }
 
-/// How endpoints are asked whether they are up. Each worker asks for itself.
+/// Active health checks. Each worker runs its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckConfig {
-    /// What an endpoint has to do.
+    /// What is checked.
     pub kind: CheckKind,
-    /// From the beginning of one check to that of the next; a tenth more or less, so that checks spread.
+    /// Time from the start of one check to the start of the next, plus or minus up to a tenth, so
+    /// that checks spread out.
     pub interval: Duration,
-    /// How long each step of a check may take: looking the name up, connecting to an address, the answer.
+    /// Timeout of each step of a check: look-up, connect to an address, response.
     pub timeout: Duration,
-    /// So many checks passed in a row bring an endpoint up that checks have taken down.
+    /// Passed checks in a row that bring an endpoint up again.
     pub rise: u32,
-    /// So many failed ones in a row take it down.
+    /// Failed checks in a row that take an endpoint down.
     pub fall: u32,
 }
 
 /// What an endpoint has to do to pass a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
-    /// Take a connection.
+    /// Accept a connection.
     Connect,
-    /// Answer a GET request with 2xx or 3xx.
+    /// Respond to a GET request with 2xx or 3xx.
     Http {
         /// The request's target, in origin form (RFC 9112, 3.2.1).
         target: String,
     },
 }
 
-/// How often the names of endpoints are looked up again; zero: never. Connections that there are go on whatever is found.
+/// Interval of the look-ups of endpoint names; zero: never. Open connections are not affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResolveInterval(pub Duration);
 
 impl Default for ResolveInterval {
-    /// 10 s: `getaddrinfo(3)` does not tell the record's own time to live, and a changed record should be noticed.
+    /// 10 s: `getaddrinfo(3)` does not return the record's TTL, and a changed record should be
+    /// noticed.
     fn default() -> Self {
         Self(Duration::from_secs(10))
     }

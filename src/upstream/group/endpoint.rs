@@ -1,4 +1,4 @@
-//! One upstream of a group: what it is, how loaded it is, whether it is up.
+//! One endpoint of a group: its upstream, its load and its health.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,28 +13,28 @@ use crate::upstream::Upstream;
 pub(super) struct Endpoint {
     pub(super) upstream: Rc<Upstream>,
     pub(super) tag: String,
-    /// What it draws with in a rendezvous.
+    /// Seed of its draws in rendezvous hashing.
     pub(super) seed: u64,
     pub(super) is_backup: bool,
     pub(super) in_flight: Cell<usize>,
     pub(super) health: Cell<Health>,
-    /// How long its turn is overdue: the policy's.
+    /// Credit of the round robin: how overdue its turn is. Used by the policy only.
     pub(super) credit: Cell<i64>,
     weight: u32,
     connections_max: usize,
 }
 
-/// Whether an endpoint takes a request now.
+/// Whether an endpoint can take a request now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
     Down,
-    /// At its limit of connections.
+    /// At its connection limit.
     Full,
     Open,
 }
 
 impl Endpoint {
-    /// `twins_before`: how many endpoints before it have the same address.
+    /// A new endpoint, up. `twins_before`: number of endpoints before it with the same address.
     pub(super) fn new(config: &EndpointConfig, upstream: Rc<Upstream>, twins_before: u64) -> Self {
         let seed = hash::seed_of(&config.address, twins_before);
         Self {
@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// Being drained, it takes only requests that belong to it.
+    /// Whether it has weight 0: it takes only requests whose cookie names it.
     pub(super) const fn is_draining(&self) -> bool {
         self.weight == 0
     }
@@ -65,12 +65,12 @@ impl Endpoint {
         }
     }
 
-    /// How many requests more it may have in flight: no more than one, if that is to try it.
+    /// Number of free slots; at most one if the next request would be its trial.
     pub(super) fn places(&self) -> usize {
         if self.health.get().is_up() { self.room() } else { self.room().min(1) }
     }
 
-    /// The same, whether it is up or not.
+    /// Number of further requests below its connection limit, whether it is up or not.
     pub(super) const fn room(&self) -> usize {
         match self.connections_max {
             0 => usize::MAX,
@@ -78,16 +78,17 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is down only since requests have failed, and until when it is left alone while another is up.
+    /// When its back-off or trial ends, if only failed requests took it down; while another
+    /// endpoint is up, it is not used until then.
     pub(super) fn down_until(&self) -> Option<Time> {
         self.health.get().down_until().filter(|_| !self.is_draining())
     }
 
-    /// Its weight as it counts now, in thousandths.
+    /// Its effective weight, in thousandths.
     pub(super) fn weight(&self, slow_start: SlowStart, now: Time) -> u64 {
         u64::from(self.weight) * self.health.get().share(slow_start, now)
     }
 }
 
-/// Keeps tags apart from the draws of the same endpoints.
+/// Makes tags differ from the seeds of the same endpoints.
 const TAG_SALT: u64 = 0x7461_675f_7374_6963;

@@ -1,23 +1,24 @@
-//! Which endpoints a request has tried already: a bit set that is on the stack for all but huge groups.
+//! [`ExcludedEndpoints`]: the endpoints a request has tried, as a bit set. It is on the stack for
+//! groups of up to 128 endpoints.
 
 use smallvec::SmallVec;
 
 use super::EndpointId;
 
-/// The endpoints that one request has tried. Up to 128 endpoints it allocates nothing.
+/// The endpoints that one request has tried. For up to 128 endpoints it does not allocate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExcludedEndpoints {
-    /// Bit `i % 64` of word `i / 64` stands for endpoint `i`; words that are not there are zero.
+    /// Bit `i % 64` of word `i / 64` stands for endpoint `i`; missing words are zero.
     words: SmallVec<[u64; 2]>,
 }
 
 impl ExcludedEndpoints {
-    /// None yet.
+    /// The empty set.
     pub const fn new() -> Self {
         Self { words: SmallVec::new_const() }
     }
 
-    /// Takes note of an endpoint.
+    /// Adds an endpoint.
     pub fn insert(&mut self, endpoint: EndpointId) {
         let (word, bit) = place(endpoint);
         if self.words.len() <= word {
@@ -28,23 +29,23 @@ impl ExcludedEndpoints {
         }
     }
 
-    /// Whether it has been tried.
+    /// Whether the endpoint has been tried.
     pub fn contains(&self, endpoint: EndpointId) -> bool {
         let (word, bit) = place(endpoint);
         self.words.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
-    /// How many have been tried.
+    /// Number of endpoints tried.
     pub fn len(&self) -> usize {
         self.words.iter().map(|bits| bits.count_ones() as usize).sum()
     }
 
-    /// Whether none has been tried.
+    /// Whether no endpoint has been tried.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|bits| *bits == 0)
     }
 
-    /// Forgets them, for the next request.
+    /// Clears the set for the next request.
     pub fn clear(&mut self) {
         self.words.clear();
     }

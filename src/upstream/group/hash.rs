@@ -1,23 +1,27 @@
-//! The hash that spreads keys over endpoints, the same in every worker, in every run, on every machine.
+//! The hash that maps keys to endpoints. It is the same in every worker, run and installation.
 //!
-//! Bytes are hashed by 64-bit FNV-1a (offset basis `cbf29ce484222325`, prime `100000001b3`), and the result is mixed by the
-//! finalizer of splitmix64. It is not keyed, since workers, and several proxies in a row, must agree; so a client that
-//! chooses its keys can choose its endpoint. Changing it moves every key and every sticky cookie: it is part of the interface.
+//! Bytes are hashed by 64-bit FNV-1a (offset basis `cbf29ce484222325`, prime `100000001b3`), and
+//! the result is mixed by the finalizer of splitmix64. The hash has no secret key, since workers,
+//! and several proxies in a row, must agree. So a client that chooses its keys can choose its
+//! endpoint. A change of the hash moves every key and every sticky cookie: it is part of the
+//! interface.
 //!
-//! Endpoints are chosen by weighted rendezvous: each endpoint draws a number from the key and its own address, scaled by its
-//! weight, and the best draw wins. There is no ring to build; the shares are exact; an endpoint that leaves, or whose weight
-//! falls, gives away only keys of its own, and the next best takes each. It costs one logarithm an endpoint and request.
+//! Endpoints are chosen by weighted rendezvous hashing. Each endpoint draws a number from the key
+//! and its own address, scaled by its weight, and the best draw wins. There is no ring to build,
+//! and the shares are exact. An endpoint that is removed, or whose weight falls, loses only keys of
+//! its own; each goes to the next in its order. The cost is one logarithm per endpoint and request.
 
 use std::net::IpAddr;
 
 use crate::config::UpstreamAddress;
 
-/// The hash of a header field's value, a path, or whatever else is the key.
+/// The hash of a key: a header field's value or a path.
 pub const fn of_bytes(bytes: &[u8]) -> u64 {
     mix(absorb(OFFSET_BASIS, bytes))
 }
 
-/// The hash of a client's address. A client that comes over IPv4 is the same whether the listener is dual-stack or not.
+/// The hash of a client's address. An IPv4 client has the same hash whether the listener is
+/// dual-stack or not.
 pub fn of_client(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => of_bytes(&address.octets()),
@@ -25,12 +29,13 @@ pub fn of_client(address: IpAddr) -> u64 {
     }
 }
 
-/// What an endpoint draws with: of its address, and of how many endpoints before it have the same one.
+/// The seed of an endpoint's draws: from its address, and from the number of endpoints before it
+/// with the same address.
 pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
     let state = match address {
         UpstreamAddress::Tcp { host, port } => {
             let state = absorb(OFFSET_BASIS, host.as_bytes());
-            // A byte that is in no host name keeps the parts apart.
+            // A byte that no host name contains separates the parts.
             let state = absorb(state, &[0]);
             absorb(state, &port.to_be_bytes())
         }
@@ -39,14 +44,15 @@ pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
     mix(mix(state) ^ twins_before)
 }
 
-/// The endpoint's draw for this key: the least wins. Exponentially distributed with the weight as its rate, which is what
-/// makes each endpoint's chance of the least one exactly its share of the weights.
+/// The endpoint's draw for this key; the least wins. It is exponentially distributed with the
+/// weight as its rate. So the probability that an endpoint has the least draw is exactly its share
+/// of the weights.
 pub(super) fn draw(key: u64, seed: u64, weight: u64) -> f64 {
     let uniform = ((mix(key ^ seed) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -uniform.ln() / weight as f64
 }
 
-/// Each bit of the result depends on each of the value's.
+/// The finalizer of splitmix64: each bit of the result depends on each bit of the value.
 pub(super) const fn mix(mut value: u64) -> u64 {
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

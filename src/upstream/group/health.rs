@@ -1,4 +1,4 @@
-//! Whether one endpoint is up: what requests and checks show, and what follows from it.
+//! The health of one endpoint: the states that request outcomes and health checks lead to.
 //!
 //! ```text
 //!            failures in a row                  back-off over, begin
@@ -9,29 +9,31 @@
 //!
 //!      any ──── checks fail ───► CheckedDown ──── checks pass ───► Up: slow start
 //!
-//!      BackOff ──── begin, no member is up ───► BackOff, asked ──── Success ───► Up: slow start
+//!      BackOff ──── begin, no endpoint is up ───► BackOff, asked ──── Success ───► Up: slow start
 //! ```
 //!
-//! A verdict does not say which request it comes from, and requests that began before the endpoint went down end whenever
-//! they end. In `BackOff` they change nothing. In `Trial` the first verdict decides, whoever's it is: an endpoint that
-//! answers anyone is alive, and one that fails anyone is not to be hurried back. So it is in `BackOff` once the endpoint has
-//! been asked although its back-off was not over, because no other was up; but then a failure does not double the back-off.
+//! A verdict does not identify its request, and requests that began before the endpoint went down
+//! may end at any time. In `BackOff` their verdicts change nothing. In `Trial` the first verdict
+//! decides, even if an older request gave it: a response shows that the endpoint is alive, and a
+//! failure shows that it should not take requests yet. The same holds in `BackOff` once `is_asked`
+//! is set: a request went there before the back-off was over, because no other endpoint was up.
+//! Then a failure restarts the back-off without doubling it.
 //!
-//! It does not know the endpoint, its load, or who asks.
+//! It does not know the endpoint, its load or its requests.
 
 use std::time::Duration;
 
 use super::config::{PassiveHealth, SlowStart};
 use crate::driver::Time;
 
-/// What a request has shown of its upstream.
+/// What the outcome of a request shows about its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthVerdict {
-    /// It answered.
+    /// It responded.
     Success,
-    /// It refused, did not answer in time, or answered nonsense.
+    /// It refused the connection, did not respond in time, or sent an invalid response.
     Failure,
-    /// Nothing: the client left, or there was no descriptor for a connection, for example.
+    /// Nothing: for example, the client left, or no descriptor was free for a connection.
     Neutral,
 }
 
@@ -41,39 +43,41 @@ pub(super) struct Health(State);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Takes requests; `failures` in a row so far. Its share grows from `back_since` on, if it was down before.
+    /// Takes requests; `failures`: failures in a row so far. If the endpoint was down before, its
+    /// share grows from `back_since` on.
     Up { failures: u32, back_since: Option<Time> },
-    /// Left alone until then, unless no endpoint is up; `is_asked`: a request went there all the same.
+    /// Takes no requests until then, unless no endpoint is up; `is_asked`: a request went there all
+    /// the same.
     BackOff { until: Time, back_off: Duration, is_asked: bool },
-    /// One request tries it. Without a verdict until then, another one may.
+    /// One request tries it. Without a verdict until then, another request may.
     Trial { until: Time, back_off: Duration },
-    /// The checks say that it is down.
+    /// The health checks took it down.
     CheckedDown,
 }
 
-/// An endpoint went down, or came back.
+/// A state change of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// So many requests failed in a row.
+    /// It went down: `failures` requests failed in a row.
     Failed { failures: u32, back_off: Duration },
-    /// The request that tried it failed.
+    /// The trial request failed.
     TrialFailed { back_off: Duration },
-    /// The request that tried it was answered.
+    /// The trial request got a response.
     TrialSucceeded,
-    /// The checks failed.
+    /// It went down: the health checks failed.
     ChecksFailed,
-    /// The checks passed.
+    /// It came back up: the health checks passed.
     ChecksPassed,
 }
 
-/// The share of an endpoint that needs no slow start, in thousandths.
+/// The share of an endpoint without slow start, in thousandths.
 pub(super) const FULL_SHARE: u64 = 1000;
 
-/// The share of an endpoint that has just come back, in thousandths.
+/// The share of an endpoint that has just come back up, in thousandths.
 const FIRST_SHARE: u64 = 100;
 
 impl Health {
-    /// Up, until something shows otherwise.
+    /// Up, without failures.
     pub(super) const fn new() -> Self {
         Self(State::Up { failures: 0, back_since: None })
     }
@@ -87,7 +91,7 @@ impl Health {
         }
     }
 
-    /// Whether it takes requests as ever, and not just one to try it.
+    /// Whether it takes any number of requests, not only one as a trial.
     pub(super) const fn is_up(&self) -> bool {
         match self.0 {
             State::Up { .. } => true,
@@ -95,7 +99,7 @@ impl Health {
         }
     }
 
-    /// When its back-off or trial is over, whoever else is up; `None`: that is not why it is down, or it is not.
+    /// When its back-off or trial ends. `None`: it is up, or the health checks took it down.
     pub(super) const fn down_until(&self) -> Option<Time> {
         match self.0 {
             State::BackOff { until, .. } | State::Trial { until, .. } => Some(until),
@@ -103,7 +107,8 @@ impl Health {
         }
     }
 
-    /// The part of its weight that counts now, in thousandths. All of it for a trial, since that is one request anyway.
+    /// The effective part of its weight, in thousandths. All of it for a trial, which is a single
+    /// request.
     pub(super) fn share(&self, slow_start: SlowStart, now: Time) -> u64 {
         match self.0 {
             State::Up { back_since: Some(since), .. } => {
@@ -120,7 +125,8 @@ impl Health {
         }
     }
 
-    /// A request goes there. To an endpoint that is not up, it is the trial; but not before its time.
+    /// A request goes to the endpoint. If the endpoint is not up and its back-off is over, the
+    /// request is the trial.
     pub(super) fn begin(&mut self, passive: &PassiveHealth, now: Time) {
         self.0 = match self.0 {
             State::BackOff { until, back_off, .. } if until > now => State::BackOff { until, back_off, is_asked: true },
@@ -132,7 +138,7 @@ impl Health {
         };
     }
 
-    /// A request has shown something. `in_flight`: the requests that are still there after it.
+    /// Applies a verdict. `in_flight`: requests still in flight at the endpoint after this one.
     pub(super) fn on_verdict(
         &mut self,
         verdict: HealthVerdict,
@@ -160,11 +166,11 @@ impl Health {
                 let state = State::BackOff { until: now + back_off, back_off, is_asked: false };
                 (state, Some(Change::TrialFailed { back_off }))
             }
-            // The others come first then.
+            // Its new back-off ends later, so that other endpoints are picked first.
             (State::BackOff { back_off, is_asked: true, .. }, HealthVerdict::Failure) => {
                 (State::BackOff { until: now + back_off, back_off, is_asked: true }, None)
             }
-            // Nobody is left who could be trying it, so the next may.
+            // No request is in flight that could be the trial, so the next one may try.
             (State::Trial { back_off, .. }, HealthVerdict::Neutral) if in_flight == 0 => {
                 (State::BackOff { until: now, back_off, is_asked: false }, None)
             }
@@ -178,7 +184,7 @@ impl Health {
         change
     }
 
-    /// The checks say whether it is up.
+    /// Applies the result of the health checks.
     pub(super) const fn on_checked(&mut self, is_up: bool, now: Time) -> Option<Change> {
         match (self.0, is_up) {
             (State::Up { .. } | State::BackOff { .. } | State::Trial { .. }, false) => {
@@ -189,7 +195,7 @@ impl Health {
                 self.0 = State::Up { failures: 0, back_since: Some(now) };
                 Some(Change::ChecksPassed)
             }
-            // A check that passes says nothing against requests that fail.
+            // A passed check does not refute failed requests.
             (State::Up { .. } | State::BackOff { .. } | State::Trial { .. }, true) | (State::CheckedDown, false) => {
                 None
             }
@@ -197,8 +203,9 @@ impl Health {
     }
 }
 
-/// Turns the results of single checks into what [`UpstreamGroup::set_checked`](super::UpstreamGroup::set_checked) wants to know: so many
-/// in a row are needed to change it.
+/// Counts the results of single health checks for
+/// [`UpstreamGroup::set_checked`](super::UpstreamGroup::set_checked). Several equal results in a
+/// row are needed to change the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckCounter {
     rise: u32,
@@ -209,18 +216,18 @@ pub struct CheckCounter {
 }
 
 impl CheckCounter {
-    /// For an endpoint that counts as up. `rise` passed checks in a row bring it up, `fall` failed ones take it down; zero is
-    /// the same as one.
+    /// A counter for an endpoint that counts as up. `rise` passed checks in a row bring it up,
+    /// `fall` failed ones take it down; zero counts as one.
     pub const fn new(rise: u32, fall: u32) -> Self {
         Self { rise, fall, is_up: true, contradictions: 0 }
     }
 
-    /// Whether the checks say that it is up.
+    /// Whether the health checks have the endpoint up.
     pub const fn is_up(&self) -> bool {
         self.is_up
     }
 
-    /// A check's result. `Some` if it changes what the checks say.
+    /// Adds a check's result. Returns the new state if it changes.
     pub const fn on_result(&mut self, has_passed: bool) -> Option<bool> {
         if has_passed == self.is_up {
             self.contradictions = 0;
@@ -248,7 +255,7 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
-    /// An endpoint with one request at a time.
+    /// The health of an endpoint that gets one request at a time.
     #[derive(Debug)]
     struct Subject(Health);
 
@@ -267,7 +274,7 @@ mod tests {
             self.0.on_verdict(verdict, 0, &PASSIVE, at(seconds))
         }
 
-        /// Down since then, for the first back-off.
+        /// Down since `seconds`, in its first back-off.
         fn down(seconds: u64) -> Self {
             let mut subject = Self::new();
             for _ in 1..PASSIVE.failures {
@@ -335,7 +342,7 @@ mod tests {
         let mut subject = Subject::down(0);
         subject.0.begin(&PASSIVE, at(1));
         assert!(!subject.is_usable(1) && !subject.is_usable(60));
-        // That one has said nothing for the longest back-off.
+        // The trial has given no verdict for `back_off_max`.
         assert!(subject.is_usable(61));
     }
 
@@ -372,7 +379,7 @@ mod tests {
         let mut subject = Subject::down(0);
         let half_a_second = at(0) + Duration::from_millis(500);
         subject.0.begin(&PASSIVE, half_a_second);
-        assert!(!subject.0.is_usable(half_a_second), "it is not up yet for those who have another");
+        assert!(!subject.0.is_usable(half_a_second), "usable during its back-off");
         assert_eq!(subject.0.on_verdict(HealthVerdict::Failure, 0, &PASSIVE, half_a_second), None);
         assert_eq!(subject.0.down_until(), Some(half_a_second + Duration::from_secs(1)), "not doubled");
         assert_eq!(subject.0.on_verdict(HealthVerdict::Neutral, 0, &PASSIVE, at(1)), None);

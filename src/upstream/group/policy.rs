@@ -1,7 +1,7 @@
-//! Which of several endpoints takes a request. Nothing here allocates.
+//! The balancing policies: which of several endpoints takes a request. They do not allocate.
 //!
-//! It is given only endpoints that may be used, with their weights as they count now, all above zero; why another is not
-//! among them it does not know.
+//! A policy gets only endpoints that may be used, with their effective weights, all above zero. It
+//! does not know why others are missing.
 
 use std::cmp::Ordering;
 
@@ -19,15 +19,17 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Compares the requests in flight for each unit of weight.
+    /// Compares the requests in flight per unit of weight.
     fn by_load(&self, other: &Self) -> Ordering {
         let load = |one: &Self, weight: u64| one.endpoint.in_flight.get() as u128 * u128::from(weight);
         load(self, other.weight).cmp(&load(other, self.weight))
     }
 }
 
-/// The one whose turn is most overdue. Each one's credit grows by its weight, and the one who gets the turn pays for all;
-/// so a heavy endpoint's turns are spread evenly, and one that is left out for a while neither gains nor loses.
+/// The endpoint whose turn is most overdue (smooth weighted round robin). At each pick the credit
+/// of each candidate grows by its weight, and the picked one pays the sum of all weights. So a
+/// heavy endpoint's turns are spread evenly, and an endpoint that is left out for a while neither
+/// gains nor loses turns.
 pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<EndpointId> {
     let mut total = 0;
     let mut best: Option<Candidate<'a>> = None;
@@ -45,10 +47,11 @@ pub(super) fn round_robin<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -
     Some(best.id)
 }
 
-/// Takes turns for requests that do not come, so that workers that each do the same begin at other places, evenly spread
-/// over a round: a few requests are spread, too, though each worker sees but one of them.
+/// Advances the round robin of worker `number` by an offset, so that the workers start at points
+/// evenly spread over a round. So a few requests are balanced too, even if each worker gets only
+/// one of them.
 pub(super) fn start_apart<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone, number: u64, workers: u64) {
-    /// Of one worker, in all, where a round is long: endpoints times turns.
+    /// Limit of the work for a long round: endpoints times turns.
     const STEPS_MAX: u64 = 1 << 20;
     let (mut count, mut total, mut divisor) = (0, 0, 0);
     for Candidate { weight, .. } in candidates.clone() {
@@ -69,13 +72,13 @@ const fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
     one
 }
 
-/// The least loaded; of equals, as in round robin.
+/// The least loaded endpoint; among equals, round robin.
 pub(super) fn least_connections<'a>(candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<EndpointId> {
     let least = candidates.clone().min_by(Candidate::by_load)?;
     round_robin(candidates.filter(|candidate| candidate.by_load(&least).is_eq()))
 }
 
-/// The less loaded of two that are drawn by weight; of equals the first drawn.
+/// The less loaded of two endpoints drawn by weight; among equals, the first drawn.
 pub(super) fn random_of_two<'a>(
     candidates: impl Iterator<Item = Candidate<'a>> + Clone,
     chance: &mut Chance,
@@ -88,7 +91,7 @@ pub(super) fn random_of_two<'a>(
     }
 }
 
-/// The one that the key belongs to.
+/// The endpoint with the least draw for the key.
 pub(super) fn rendezvous<'a>(candidates: impl Iterator<Item = Candidate<'a>>, key: u64) -> Option<EndpointId> {
     candidates
         .map(|candidate| (hash::draw(key, candidate.endpoint.seed, candidate.weight), candidate.id))
@@ -96,7 +99,7 @@ pub(super) fn rendezvous<'a>(candidates: impl Iterator<Item = Candidate<'a>>, ke
         .map(|(_, id)| id)
 }
 
-/// The generator for what is left to chance: the splitmix sequence, whose whole future follows from its seed.
+/// The random number generator: the splitmix64 sequence, determined by its seed.
 #[derive(Clone, Debug)]
 pub(super) struct Chance(u64);
 
@@ -105,7 +108,7 @@ impl Chance {
         Self(hash::mix(seed ^ 0x6a09_e667_f3bc_c908))
     }
 
-    /// One of them, likely as it is heavy.
+    /// A random candidate; the probability is proportional to its weight.
     fn draw<'a>(&mut self, candidates: impl Iterator<Item = Candidate<'a>> + Clone) -> Option<Candidate<'a>> {
         let total = candidates.clone().map(|candidate| candidate.weight).sum();
         let mut left = self.below(total);
@@ -121,7 +124,7 @@ impl Chance {
     /// A number below `end`; zero if `end` is zero.
     pub(super) const fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        // The product's upper half: no division, and a bias that nobody could measure.
+        // The product's upper half: no division, and a negligible bias.
         ((hash::mix(self.0) as u128 * end as u128) >> 64) as u64
     }
 }

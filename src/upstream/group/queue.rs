@@ -1,10 +1,10 @@
-//! The requests that wait for a place, oldest first; how many of them may go and try again.
+//! The queue of requests that wait for a free slot, oldest first.
 //!
-//! A place that becomes free wakes one waiter and is promised to it: who asks for one meanwhile lines up. Should the place
-//! be gone all the same, since its upstream went down, the waiter waits again, with the time at which it began, which puts
-//! it back where it was.
+//! A slot that becomes free wakes one waiter and is reserved for it: a new request that needs a
+//! slot meanwhile joins the queue. If the slot is gone all the same, since its upstream went down,
+//! the waiter queues again with the time at which it began to wait, and so regains its position.
 //!
-//! It does not know the places.
+//! The queue does not know the slots themselves, only how many are free.
 
 use std::collections::VecDeque;
 
@@ -14,22 +14,22 @@ use crate::table::Key;
 /// A bounded queue of waiting sessions.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// In the order of their times.
+    /// Ordered by time.
     waiting: VecDeque<(Time, Key)>,
     waiting_max: usize,
-    /// How many of the waiters, from the front, may try again. Never more than there are.
+    /// Number of waiters, from the front, that may pick again. At most the length of `waiting`.
     woken: usize,
-    /// How many were told so, and have neither come for their place nor given it up.
+    /// Number of woken waiters that have neither picked again nor given up.
     promised: usize,
 }
 
 impl Queue {
-    /// An empty queue; allocates nothing until someone waits.
+    /// An empty queue; it allocates with the first waiter.
     pub(super) const fn new(waiting_max: usize) -> Self {
         Self { waiting: VecDeque::new(), waiting_max, woken: 0, promised: 0 }
     }
 
-    /// Lines up one that has been waiting since then; false: the queue is full.
+    /// Adds a waiter that has been waiting since then; `false`: the queue is full.
     pub(super) fn push(&mut self, key: Key, since: Time) -> bool {
         if self.waiting.len() >= self.waiting_max {
             return false;
@@ -39,7 +39,7 @@ impl Queue {
         true
     }
 
-    /// It no longer waits. If it has been woken already, the next is woken in its place.
+    /// Removes a waiter. If it has been woken already, the next one is woken in its stead.
     pub(super) fn remove(&mut self, key: Key) {
         match self.waiting.iter().position(|(_, waiter)| *waiter == key) {
             Some(place) => {
@@ -54,22 +54,22 @@ impl Queue {
         }
     }
 
-    /// One that has been woken comes for its place.
+    /// A woken waiter uses its reserved slot.
     pub(super) const fn redeem(&mut self) {
         self.promised = self.promised.saturating_sub(1);
     }
 
-    /// How many places are kept for those who were woken.
+    /// Number of slots reserved for woken waiters.
     pub(super) const fn promised(&self) -> usize {
         self.promised
     }
 
-    /// So many places are free that nobody was promised.
+    /// Wakes waiters for `places` free slots that are not reserved.
     pub(super) fn wake(&mut self, places: usize) {
         self.woken = self.woken.max(places).min(self.waiting.len());
     }
 
-    /// The next one to try again.
+    /// The next waiter to pick again.
     pub(super) fn pop_woken(&mut self) -> Option<Key> {
         self.woken = self.woken.checked_sub(1)?;
         let (_, key) = self.waiting.pop_front()?;
@@ -77,12 +77,12 @@ impl Queue {
         Some(key)
     }
 
-    /// Whether it waits, and has not been woken yet.
+    /// Whether it is in the queue and has not been woken.
     pub(super) fn contains(&self, key: Key) -> bool {
         self.waiting.iter().any(|(_, waiter)| *waiter == key)
     }
 
-    /// How many wait.
+    /// Number of waiters that have not been woken.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -106,7 +106,7 @@ mod tests {
         std::iter::from_fn(|| queue.pop_woken()).map(Key::index).collect()
     }
 
-    /// With waiters 0 to `count`, one a second.
+    /// A queue with waiters 0 to `count`, one a second.
     fn queue_of(count: u32) -> Queue {
         let mut queue = Queue::new(count as usize);
         assert!((0..count).all(|index| queue.push(key(index), at(index.into()))));

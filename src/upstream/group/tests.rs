@@ -1,4 +1,4 @@
-//! How a group behaves, seen from a session.
+//! A group as sessions use it.
 
 mod invariants;
 
@@ -37,7 +37,7 @@ fn excluded(indices: &[u16]) -> ExcludedEndpoints {
 
 const NONE: ExcludedEndpoints = ExcludedEndpoints::new();
 
-/// Where a request goes that stays in flight.
+/// The endpoint of a request that stays in flight.
 fn take(group: &UpstreamGroup, balance_key: BalanceKey, now: Time) -> u16 {
     match group.pick(balance_key, &NONE, now) {
         Pick::Endpoint(EndpointId(index)) => index,
@@ -45,14 +45,14 @@ fn take(group: &UpstreamGroup, balance_key: BalanceKey, now: Time) -> u16 {
     }
 }
 
-/// Where a request goes that ends well at once.
+/// The endpoint of a request that succeeds at once.
 fn visit(group: &UpstreamGroup, balance_key: BalanceKey, now: Time) -> u16 {
     let index = take(group, balance_key, now);
     group.end(id(index), HealthVerdict::Success, now);
     index
 }
 
-/// How many of so many visits each endpoint had.
+/// Number of requests each endpoint gets.
 fn shares(group: &UpstreamGroup, balance_keys: impl Iterator<Item = BalanceKey>, now: Time) -> Vec<usize> {
     let mut shares = vec![0; group.endpoints.len()];
     for balance_key in balance_keys {
@@ -69,7 +69,7 @@ fn keys(count: u64) -> impl Iterator<Item = BalanceKey> + Clone {
     (0..count).map(|number| BalanceKey::Hash(hash::of_bytes(&number.to_be_bytes())))
 }
 
-/// Takes it down by failures.
+/// Takes an endpoint down by failed requests.
 fn fail(group: &UpstreamGroup, index: u16, now: Time) {
     for _ in 0..PassiveHealth::default().failures {
         assert_eq!(group.pick(BalanceKey::Sticky(id(index)), &NONE, now), Pick::Endpoint(id(index)));
@@ -100,7 +100,7 @@ fn workers_begin_at_places_that_are_spread_over_a_round() {
         assert_eq!(firsts(&[1; 3], policy.clone(), 5), [0, 1, 2, 0, 1], "{policy:?}");
         assert_eq!(firsts(&[7; 8], policy.clone(), 2), [0, 4], "{policy:?}");
     }
-    // As the first seven requests of one worker.
+    // The same as the first seven requests of one worker.
     assert_eq!(firsts(&[5, 1, 1], Policy::RoundRobin, 7), [0, 0, 1, 0, 2, 0, 0]);
     assert_eq!(firsts(&[5, 1, 1, 0], Policy::RoundRobin, 4), [0, 0, 1, 0]);
     assert_eq!(firsts(&[65535, 1], Policy::RoundRobin, 2), [0, 1]);
@@ -295,7 +295,7 @@ fn the_only_endpoint_is_never_taken_out_by_failures_but_by_checks() {
     assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Down);
 }
 
-/// Takes all down by failures, one after the other.
+/// Takes all endpoints down by failed requests, one after the other.
 fn fail_all(group: &UpstreamGroup) {
     for index in 0..group.endpoints.len() as u16 {
         fail(group, index, at(0));
@@ -309,7 +309,7 @@ fn failures_never_take_out_all_and_the_least_bad_is_tried() {
     for index in [1, 0, 2] {
         fail(&group, index, millis(u64::from(index != 1) * 10 + u64::from(index == 2) * 10));
     }
-    // The one whose back-off ends first; then the others, since that one has failed again.
+    // First the one whose back-off ends first; then the others, since that one has failed again.
     let turns: Vec<u16> = (0..6)
         .map(|step| {
             let now = millis(100 + step);
@@ -322,12 +322,12 @@ fn failures_never_take_out_all_and_the_least_bad_is_tried() {
     assert_eq!(
         group.pick(BalanceKey::Any, &excluded(&[0, 1]), millis(200)),
         Pick::Endpoint(id(2)),
-        "what was not tried yet"
+        "the one that was not tried yet"
     );
-    // Several at a time are spread.
+    // Concurrent requests are spread.
     let taken: Vec<u16> = (0..5).map(|_| take(&group, BalanceKey::Any, millis(200))).collect();
     assert_eq!(taken, [1, 0, 1, 0, 2]);
-    // One answer, and it is up.
+    // One response brings it up.
     group.end(id(0), HealthVerdict::Success, millis(200));
     assert!(group.status(id(0), millis(200)).unwrap().is_up);
     assert!((0..5).all(|_| take(&group, BalanceKey::Any, millis(200)) == 0));
@@ -375,7 +375,7 @@ fn backups_are_used_when_every_other_endpoint_is_down() {
     assert_eq!(shares(&group, requests(10), at(0)), [0, 0, 5, 5]);
     fail(&group, 2, at(0));
     group.set_checked(id(3), false, at(0));
-    // The others are tried first.
+    // The primary endpoints get their trials first.
     assert!(take(&group, BalanceKey::Any, at(1)) < 2);
 }
 
@@ -389,7 +389,7 @@ fn a_request_that_all_others_have_failed_goes_to_a_backup() {
     assert!(matches!(group.pick(BalanceKey::Any, &excluded(&[0, 1, 2]), at(0)), Pick::Endpoint(EndpointId(0 | 1))));
 }
 
-/// Two endpoints with a place each, and a backup without limit; the places are taken.
+/// Two endpoints with one slot each, both taken, and a backup without a limit.
 fn full(waiting_max: usize) -> Rc<UpstreamGroup> {
     let mut config = config(&[1, 1, 1]);
     config.endpoints[0].connections_max = 1;
@@ -440,7 +440,7 @@ fn a_place_is_kept_for_the_one_that_was_woken_for_it() {
     assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
     group.end(id(0), HealthVerdict::Success, at(2));
     assert_eq!(woken(&group), [7]);
-    // Whoever is quicker lines up; so does the next, which was not woken.
+    // A new request has to queue; so does the next waiter, which was not woken.
     assert_eq!(group.pick(BalanceKey::Any, &NONE, at(2)), Pick::Busy);
     assert_eq!(group.pick_again(key(8), BalanceKey::Any, &NONE, at(2)), Pick::Busy);
     assert_eq!(group.pick_again(key(7), BalanceKey::Any, &NONE, at(2)), Pick::Endpoint(id(0)));

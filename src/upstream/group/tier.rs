@@ -1,12 +1,12 @@
-//! In which order endpoints come into question for a request.
+//! The order in which endpoints are considered for a request.
 //!
-//! It does not choose among endpoints of one rank: that is the policy's.
+//! It does not choose among endpoints of one tier: the policy does.
 
 use super::endpoint::{Availability, Endpoint};
 use super::{EndpointId, ExcludedEndpoints};
 use crate::driver::Time;
 
-/// The ranks, the first first.
+/// The tiers, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tier {
     Primary,
@@ -18,7 +18,8 @@ pub(super) enum Tier {
 impl Tier {
     const ALL: [Self; 4] = [Self::Primary, Self::Backup, Self::ExcludedPrimary, Self::ExcludedBackup];
 
-    /// The endpoint's rank for a request that has tried these; `None`: it is being drained.
+    /// The endpoint's tier for a request that has tried `excluded`; `None`: the endpoint is being
+    /// drained.
     pub(super) fn of(id: EndpointId, endpoint: &Endpoint, excluded: &ExcludedEndpoints) -> Option<Self> {
         let tier = match (endpoint.is_backup, excluded.contains(id)) {
             (false, false) => Self::Primary,
@@ -29,13 +30,13 @@ impl Tier {
         (!endpoint.is_draining()).then_some(tier)
     }
 
-    /// Whether the endpoint is of this rank and has a place for the request.
+    /// Whether the endpoint is of this tier and has a free slot.
     pub(super) fn is_open(self, id: EndpointId, endpoint: &Endpoint, excluded: &ExcludedEndpoints, now: Time) -> bool {
         Self::of(id, endpoint, excluded) == Some(self) && endpoint.availability(now) == Availability::Open
     }
 }
 
-/// Of each rank, whether an endpoint is up, and whether one of them has a place.
+/// For each tier, whether an endpoint is up, and whether one has a free slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TierSummary {
     is_up: [bool; Tier::ALL.len()],
@@ -58,7 +59,7 @@ impl TierSummary {
         summary
     }
 
-    /// The rank that the request should go to, if there is a place for it.
+    /// The tier that takes the request, if one with a free slot may.
     pub(super) fn tier(&self) -> Option<Tier> {
         let is_up = |tier: Tier| self.is_up[tier as usize];
         let is_allowed = |tier: &Tier| match tier {
@@ -69,7 +70,7 @@ impl TierSummary {
         Tier::ALL.into_iter().filter(is_allowed).find(|tier| self.is_open[*tier as usize])
     }
 
-    /// Whether the request can hope for a place.
+    /// Whether any endpoint is up, so that a slot may become free.
     pub(super) fn is_any_up(&self) -> bool {
         self.is_up.contains(&true)
     }

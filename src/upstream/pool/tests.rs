@@ -1,4 +1,4 @@
-//! Links that wait, are shared, and lead elsewhere.
+//! Upstream connections: reuse, sharing between groups, and changed addresses.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::upstream::{GroupConfig, UpstreamGroup, Upstreams};
 const OWNER: Key = Key::from_parts(7, 0);
 const KEEP_ALIVE: KeepAlive = KeepAlive { idle_max: 4, idle_timeout: Duration::from_secs(60) };
 
-/// Links, and a world in which each of these addresses takes connections.
+/// A pool, and a simulation in which each of these addresses accepts connections.
 struct Rig {
     sim: Sim,
     ops: Ops,
@@ -40,7 +40,7 @@ impl Rig {
         self.pool.acquire(upstream, OWNER, false, Duration::ZERO)
     }
 
-    /// A new connection that waits to be used again.
+    /// A new connection that has become idle.
     fn idle(&mut self, upstream: &Rc<Upstream>) -> Key {
         let key = self.acquire(upstream);
         for _ in 0..1000 {

@@ -1,10 +1,10 @@
-//! What holds after any sequence of events: a group beside a shadow of it that is too simple to be wrong.
+//! Invariants of a group after any sequence of events, checked against a simple model.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What may happen to a group. Numbers are reduced to what there is.
+/// An event at a group. Numbers are reduced modulo what exists.
 #[derive(Clone, Debug)]
 enum Event {
     Pick {
@@ -26,7 +26,7 @@ enum Event {
     GiveUp {
         which: usize,
     },
-    /// One that was woken comes for its place.
+    /// A woken waiter picks again.
     Serve,
     Pass {
         millis: u64,
@@ -67,15 +67,16 @@ fn policy() -> impl Strategy<Value = Policy> {
     prop_oneof![Just(Policy::RoundRobin), Just(Policy::LeastConnections), Just(Policy::RandomOfTwo)]
 }
 
-/// The group, what is in flight there, and who waits.
+/// The group, and a model of its requests in flight and its queue.
 struct Shadowed {
     group: Rc<UpstreamGroup>,
     configs: Vec<EndpointConfig>,
     checked_up: Vec<bool>,
     in_flight: Vec<EndpointId>,
     waiting: Vec<Key>,
-    /// Who was woken and has not come yet, and whether all can have a place still as far as health goes.
+    /// Waiters that were woken and have not picked again.
     woken: Vec<Key>,
+    /// There have been fewer free slots than woken waiters since, as a health change took some.
     is_disturbed: bool,
     keys: u32,
     now: Time,
@@ -154,7 +155,7 @@ impl Shadowed {
             Pick::Endpoint(id) => {
                 let config = &self.configs[usize::from(id.0)];
                 let is_counted = config.weight > 0 && !self.woken.is_empty();
-                assert!(!is_counted || places > self.woken.len(), "the place was another's");
+                assert!(!is_counted || places > self.woken.len(), "the slot was reserved for another request");
                 assert!(self.checked_up[usize::from(id.0)]);
                 if balance_key != BalanceKey::Sticky(id) {
                     assert!(config.weight > 0);
@@ -172,7 +173,7 @@ impl Shadowed {
                     self.waiting.push(key);
                 }
             }
-            Pick::Down => assert!(!has_hope, "down, though no check said so of all"),
+            Pick::Down => assert!(!has_hope, "down, though not every endpoint is down by its checks"),
         }
     }
 
@@ -180,7 +181,7 @@ impl Shadowed {
         self.group.places(self.now).unwrap_or(0)
     }
 
-    /// One goes where it can, or leaves.
+    /// A woken waiter picks, or leaves.
     fn serve(&mut self) {
         if self.woken.is_empty() {
             return;
@@ -203,19 +204,19 @@ impl Shadowed {
         if self.waiting.is_empty() {
             return;
         }
-        // Nobody waits for what will not come: a request is in flight whose end can wake the next.
+        // No request waits in vain: one is in flight whose end can wake the next.
         let is_coming = !self.woken.is_empty();
         let has_end = self.in_flight.iter().any(|id| self.configs[usize::from(id.0)].weight > 0);
         assert!(is_coming || has_end, "forgotten in the queue");
         let summary = TierSummary::new(self.group.endpoints(), &NONE, self.now);
-        // Only a back-off that has ended in silence gives a place that no event tells of.
+        // Only the end of a back-off frees a slot without an event.
         let is_free = |(id, endpoint): (EndpointId, &Endpoint)| {
             summary.tier().is_some_and(|tier| tier.is_open(id, endpoint, &NONE, self.now))
                 && endpoint.health.get().is_up()
         };
         let free: usize =
             self.group.endpoints().filter(|endpoint| is_free(*endpoint)).map(|(_, endpoint)| endpoint.places()).sum();
-        assert!(free <= self.woken.len(), "a place is free while some wait");
+        assert!(free <= self.woken.len(), "a slot is free while requests wait");
     }
 }
 
@@ -223,8 +224,8 @@ fn is_of(tier: Tier, id: EndpointId, endpoint: &Endpoint, excluded: &ExcludedEnd
     Tier::of(id, endpoint, excluded) == Some(tier) && endpoint.health.get().is_usable(now)
 }
 
-/// A property found it: the endpoint whose place was waited for failed once more, which let the backup be used, and no
-/// waiter heard of it.
+/// Found by a property test: the endpoint whose slot was waited for failed once more, which let the
+/// backup be used, but no waiter was woken.
 #[test]
 fn a_back_off_that_begins_again_wakes_those_for_whom_there_is_a_backup() {
     let endpoint = |index: u16, weight, is_backup, connections_max| EndpointConfig {
