@@ -1,28 +1,29 @@
-//! A slab whose keys carry a generation, so that a stale key is noticed instead of finding a stranger.
+//! A slab whose keys carry a generation, so that a stale key is detected instead of naming another
+//! entry.
 //!
-//! Everything with a life of its own in xps (operations in flight, sockets, files, listeners,
-//! sessions) lives in a [`Table`] and is named by a [`Key`]. Indices are reused at once, which keeps
-//! tables dense and cache-friendly; generations are not, until 2³² insertions later.
+//! Operations in flight, sockets, files, listeners and sessions live in a [`Table`] and are named
+//! by a [`Key`]. Indices are reused at once, which keeps tables dense and cache-friendly. A
+//! generation is reused only after 2³² insertions.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
 use slab::Slab;
 
-/// Names one entry of a [`Table`]: where it lies, and which of the entries that have lain there it is.
+/// Identifies one entry of a [`Table`] by its index and its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     index: u32,
-    // An `Option<Key>` takes no more room than a `Key`.
+    // `NonZeroU32`: an `Option<Key>` is as large as a `Key`.
     generation: NonZeroU32,
 }
 
 impl Key {
-    /// The key with exactly these parts, as [`Key::index`] and [`Key::generation`] gave them.
+    /// The key with these parts, as returned by [`Key::index`] and [`Key::generation`].
     pub const fn from_parts(index: u32, generation: u32) -> Self {
         let generation = match NonZeroU32::new(generation) {
             Some(generation) => generation,
-            // No table gives it.
+            // Not the generation of any table's entry.
             None => NonZeroU32::MAX,
         };
         Self { index, generation }
@@ -78,7 +79,7 @@ impl<T> Table<T> {
         self.insert_with(|_| value)
     }
 
-    /// Adds the entry that `build` makes from its own key.
+    /// Adds the entry that `build` makes from its key.
     ///
     /// # Panics
     /// Beyond 2³² − 1 simultaneous entries, which no limit of xps allows.
@@ -93,7 +94,7 @@ impl<T> Table<T> {
         key
     }
 
-    /// The entry, unless the key is stale.
+    /// The entry, or `None` if the key is stale.
     pub fn get(&self, key: Key) -> Option<&T> {
         match self.entries.get(key.index as usize) {
             Some((generation, value)) if *generation == key.generation => Some(value),
@@ -101,7 +102,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The entry for changing, unless the key is stale.
+    /// The entry, mutable, or `None` if the key is stale.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match self.entries.get_mut(key.index as usize) {
             Some((generation, value)) if *generation == key.generation => Some(value),
@@ -109,18 +110,18 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes the entry out, unless the key is stale.
+    /// Removes and returns the entry, or `None` if the key is stale.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         self.entries.try_remove(key.index as usize).map(|(_, value)| value)
     }
 
-    /// Whether the key names an entry that is still there.
+    /// Whether the key is not stale.
     pub fn contains(&self, key: Key) -> bool {
         self.get(key).is_some()
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

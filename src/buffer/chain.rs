@@ -1,25 +1,28 @@
 //! A sequence of chunks: what a `Send` carries and what a pipe holds.
 //!
-//! A peer chooses in which pieces it sends, so the cost of a piece is bounded: from a few chunks on, small pieces are copied
-//! together instead of each becoming an entry of its own that holds a whole receive buffer. Large pieces are never copied.
+//! A peer chooses the sizes of the pieces it sends, so the cost of a piece is bounded. After the
+//! first few chunks, small pieces are copied together. Otherwise each would be an entry of its own
+//! that holds a whole receive buffer. Large pieces are never copied.
 
 use smallvec::SmallVec;
 
 use super::{Buffer, Chunk};
 
-/// So many chunks fit without an allocation: an answer from the cache is one, and every idle connection has a chain.
+/// Chunks that fit without an allocation. A cached response is one chunk, and every idle connection
+/// has a chain.
 const INLINE_CHUNKS: usize = 1;
 
-/// Pieces below this size are copied together once a chain has `CHUNKS_APART_MAX` chunks.
+/// Pieces shorter than this are copied together once a chain has `CHUNKS_APART_MAX` chunks.
 pub const SMALL_PIECE_BYTES: usize = 1024;
 
-/// The most chunks that are kept apart whatever their size: few enough for one call to the kernel to take them all.
+/// Maximum number of chunks that are kept separate regardless of size. One system call can take all
+/// of them.
 const CHUNKS_APART_MAX: usize = 16;
 
-/// The most bytes that are copied into one chunk.
+/// Maximum number of bytes copied into one chunk.
 const GATHERED_BYTES_MAX: usize = 16 * 1024;
 
-/// Chunks in the order in which their bytes are to be sent. Empty chunks are not kept.
+/// Chunks in sending order. No chunk is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     chunks: SmallVec<[Chunk; INLINE_CHUNKS]>,
@@ -32,7 +35,7 @@ impl Chain {
         Self { chunks: SmallVec::new_const(), bytes: 0 }
     }
 
-    /// Adds a chunk at the end; an empty one is dropped.
+    /// Appends a chunk. An empty one is dropped.
     #[inline]
     pub fn push(&mut self, chunk: impl Into<Chunk>) {
         let chunk = chunk.into();
@@ -44,7 +47,7 @@ impl Chain {
         }
     }
 
-    /// [`Chain::push`]; returns how many bytes of memory more the chain holds then.
+    /// [`Chain::push`] that returns by how many bytes the held memory grew.
     pub fn push_counted(&mut self, chunk: impl Into<Chunk>) -> usize {
         let chunk = chunk.into();
         if chunk.is_empty() {
@@ -59,7 +62,7 @@ impl Chain {
         memory
     }
 
-    /// Adds a copy of a small piece at the end, beside the piece before it if that was copied, too.
+    /// Appends a copy of a small piece, to the last chunk if that is a copy, too.
     pub fn append(&mut self, piece: &[u8]) {
         self.append_counted(piece);
     }
@@ -80,16 +83,17 @@ impl Chain {
         memory
     }
 
-    /// Whether a piece of this length is copied: a small one after others that were, or where there are many chunks already.
+    /// Whether a piece of this length is copied: a small one after another copy, or when there are
+    /// many chunks already.
     #[inline]
     fn gathers(&self, length: usize) -> bool {
-        // Most chains get one chunk.
+        // Most chains have only one chunk.
         self.bytes > 0
             && length < SMALL_PIECE_BYTES
             && (self.chunks.len() >= CHUNKS_APART_MAX || matches!(self.chunks.last(), Some(Chunk::Gathered(_))))
     }
 
-    /// Bytes in all chunks together.
+    /// Bytes in all chunks.
     pub const fn len(&self) -> usize {
         self.bytes
     }
@@ -99,13 +103,13 @@ impl Chain {
         self.bytes == 0
     }
 
-    /// Bytes of memory that the chain holds: buffers, copies, and its own entries. Walks through it.
+    /// Bytes of memory held: buffers, copies, and the chain's own entries. Visits every chunk.
     pub fn memory(&self) -> usize {
         let mut bytes = if self.chunks.spilled() { self.chunks.capacity() * size_of::<Chunk>() } else { 0 };
         let mut latest: Option<&Buffer> = None;
         for chunk in self.chunks() {
             match (chunk, latest) {
-                // A buffer cut into pieces is held once.
+                // A buffer cut into pieces is counted once.
                 (Chunk::Pool(buffer), Some(other)) if buffer.shares_memory_with(other) => {}
                 (Chunk::Pool(buffer), _) => {
                     bytes += chunk.memory();
@@ -123,14 +127,14 @@ impl Chain {
         &self.chunks
     }
 
-    /// Drops the first `count` bytes, and the chunks that this empties.
+    /// Removes the first `count` bytes, and the chunks that become empty.
     ///
     /// # Panics
     /// If there are fewer.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.bytes, "advance by {count} of {}", self.bytes);
         if count == self.bytes {
-            // What a send that was taken whole does.
+            // The usual case: a send was complete.
             self.chunks.clear();
             self.bytes = 0;
             return;
@@ -145,7 +149,7 @@ impl Chain {
             rest -= chunk.len();
             spent += 1;
         }
-        // What is moved up are few entries: those beyond the first ones have 1 KiB each, or are copies of 16 KiB.
+        // Few entries move: apart from the first ones, each has 1 KiB, or is a copy of 16 KiB.
         self.chunks.drain(..spent);
         self.bytes -= count;
     }
@@ -200,7 +204,8 @@ mod tests {
         assert!(chain.is_empty());
     }
 
-    /// A chain of `count` pieces of `size` bytes each in a receive buffer of its own, as a peer that drips makes it.
+    /// A chain of `count` pieces of `size` bytes, each in a receive buffer of its own, and its
+    /// bytes.
     fn dripped(count: usize, size: usize) -> (Chain, Vec<u8>) {
         let pool = Pool::new(PoolConfig::default());
         let (mut chain, mut bytes) = (Chain::new(), Vec::new());
@@ -264,7 +269,7 @@ mod tests {
         assert_eq!(chain.memory(), (16 << 10) + entries);
     }
 
-    /// What advancing moves are entries, so it is their number that is bounded, whatever a peer sends.
+    /// Advancing moves entries, so their number must be bounded whatever a peer sends.
     #[test]
     fn entries_are_few_for_what_they_hold_whatever_the_sizes_of_the_pieces() {
         for pattern in [&[1][..], &[1, 1, 1, 1023], &[1024, 1], &[1023, 1024, 1], &[700]] {

@@ -1,60 +1,60 @@
-//! One contiguous piece of something to send.
+//! One contiguous piece of bytes to send.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Buffer;
 
-/// A piece of bytes that can be handed on without copying.
+/// A piece of bytes that can be passed on without copying.
 #[derive(Clone, Debug)]
 pub enum Chunk {
     /// Received bytes, leased from the worker's pool.
     Pool(Buffer),
-    /// A range of memory that several may hold, such as a cached file.
+    /// A range of reference-counted memory, such as a cached file.
     Shared {
-        /// The memory.
+        /// The whole memory.
         bytes: Arc<[u8]>,
-        /// Where the piece begins.
+        /// Offset of the piece in `bytes`.
         start: u32,
-        /// Its length in bytes.
+        /// Length of the piece in bytes.
         length: u32,
     },
-    /// Bytes of the program itself.
+    /// Bytes in the program's static memory.
     Static(&'static [u8]),
-    /// Small pieces, copied together.
+    /// Several small pieces, copied together.
     Gathered(Box<Gathered>),
 }
 
-/// Bytes of several small pieces in one piece of memory, to which more may be added.
+/// Several small pieces in one vector, to which more can be appended.
 #[derive(Clone, Debug)]
 pub struct Gathered {
     bytes: Vec<u8>,
-    /// So many of them are done with.
+    /// Bytes at the beginning that are consumed already.
     start: usize,
 }
 
 impl Gathered {
-    /// The least memory it takes: with little less, few pieces would fit.
+    /// Minimum capacity in bytes, so that several pieces fit.
     const CAPACITY_MIN: usize = 256;
 
-    /// Adds a copy of `piece`; returns how many bytes of memory more it holds.
+    /// Appends a copy of `piece`. Returns by how many bytes the memory grew.
     pub(super) fn append(&mut self, piece: &[u8]) -> usize {
         let before = self.bytes.capacity();
         self.bytes.extend_from_slice(piece);
         self.bytes.capacity() - before
     }
 
-    /// Bytes that were copied, those that are done with included.
+    /// Bytes copied so far, including those consumed already.
     pub(super) const fn filled_bytes(&self) -> usize {
         self.bytes.len()
     }
 }
 
 impl Chunk {
-    /// A chunk of memory made for it.
+    /// A chunk of the whole memory.
     ///
     /// # Panics
-    /// Beyond 4 GiB.
+    /// If it is larger than 4 GiB.
     #[expect(clippy::expect_used, reason = "no limit of xps allows a piece of this size")]
     pub fn shared(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
@@ -62,14 +62,14 @@ impl Chunk {
         Self::Shared { bytes, start: 0, length }
     }
 
-    /// A chunk with a copy of a piece, to which others can be added.
+    /// A chunk with a copy of `piece`, to which others can be appended.
     pub(super) fn gathered(piece: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(piece.len().max(Gathered::CAPACITY_MIN));
         bytes.extend_from_slice(piece);
         Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
     }
 
-    /// Its length in bytes; cheaper than that of the slice, whose bounds are checked.
+    /// Length in bytes. Cheaper than the slice's length, which costs a bounds check.
     #[inline]
     pub fn len(&self) -> usize {
         match self {
@@ -80,14 +80,14 @@ impl Chunk {
         }
     }
 
-    /// Whether it has no bytes.
+    /// Whether the length is 0.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory that this chunk keeps from being used for something else: of a pool buffer the
-    /// whole, of the program's own bytes none.
+    /// Bytes of memory that this chunk keeps in use: the whole of a pool buffer, none for static
+    /// bytes.
     pub fn memory(&self) -> usize {
         match self {
             Self::Pool(buffer) => buffer.capacity(),
@@ -97,7 +97,7 @@ impl Chunk {
         }
     }
 
-    /// Drops the first `count` bytes.
+    /// Removes the first `count` bytes.
     ///
     /// # Panics
     /// If there are fewer.

@@ -1,45 +1,47 @@
-//! What a peer has sent and nobody has read yet.
+//! Bytes that were received and not read yet.
 //!
-//! A head that came in one piece is read where it was received. Only what came in several is gathered
-//! in memory of its own, so that a peer who sends a byte a minute holds those bytes, not a buffer for each.
+//! A request head that arrives in one piece is parsed in its receive buffer. Only a head that
+//! arrives in several pieces is copied to memory of its own. A peer that sends one byte a minute
+//! then holds those bytes, not a buffer for each.
 
 use std::collections::VecDeque;
 
 use super::{Buffer, Chunk};
 
-/// Received bytes in the order in which they came. While there are none, it holds no memory.
+/// Received bytes in order of arrival. Holds no memory while it is empty.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    /// These come first; never empty.
+    /// Precedes `front`; never empty.
     gathered: Option<Box<Gathered>>,
-    /// Most of what comes is looked at before more comes.
+    /// The first buffer. Usually it is read before more arrives.
     front: Option<Buffer>,
-    /// What came after `front`; there only when that is. Boxed: every idle connection has an inbox, and seldom anything here.
+    /// Buffers after `front`; present only if `front` is. Boxed, because every idle connection has
+    /// an inbox and it is seldom used.
     behind: Option<Box<Behind>>,
 }
 
-/// Buffers that wait behind the first.
+/// The buffers after the first.
 #[derive(Debug, Default)]
 struct Behind {
     buffers: VecDeque<Buffer>,
-    /// Bytes of memory that they hold. Kept, since it is asked for much more often than it changes.
+    /// Bytes of memory that they hold. Cached, since it is read more often than it changes.
     memory: usize,
 }
 
-/// Bytes that have left their buffers to wait for more.
+/// Bytes copied out of their buffers to wait for more.
 #[derive(Debug, Default)]
 struct Gathered {
     bytes: Vec<u8>,
-    /// So many of them are done with; not all.
+    /// Number of bytes consumed; always less than all.
     read: usize,
-    /// So many unread ones were looked at, and were not enough.
+    /// Number of unread bytes that were parsed last and did not suffice.
     looked_at: usize,
-    /// Nothing that has come since would change that.
+    /// Nothing has arrived since that would change the result.
     is_partial: bool,
 }
 
-/// Below this size, what is gathered is looked at whenever anything is added: what cannot become a head is refused at its
-/// first bytes.
+/// Below this size, gathered bytes are parsed again whenever something is added, so that what
+/// cannot become a head is rejected at its first bytes.
 const LOOK_ALWAYS_BYTES: usize = 1024;
 
 impl Gathered {
@@ -48,7 +50,8 @@ impl Gathered {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        // What is done with is removed when it is at least half: then no more is moved than was read.
+        // Consumed bytes are removed when they are at least half. So no more bytes are moved than
+        // were read.
         if self.read > 0 && self.read * 2 >= self.bytes.len() {
             self.bytes.drain(..self.read);
             self.read = 0;
@@ -62,15 +65,17 @@ impl Gathered {
         self.is_partial = false;
     }
 
-    /// Notes that what is unread was not enough.
+    /// Records that the unread bytes did not suffice.
     fn note_partial(&mut self) {
         self.looked_at = self.unread().len();
         self.is_partial = true;
     }
 
-    /// Whether looking at all of it again is worth the work, after bytes were added at `added_at` of the unread ones.
+    /// Whether to parse all unread bytes again, after bytes were added at offset `added_at` of
+    /// them.
     ///
-    /// Otherwise a peer that sends a head byte by byte would have all of it looked at for each byte.
+    /// Without this check, a peer that sends a head byte by byte would have all of it parsed for
+    /// each byte.
     fn is_worth_a_look(&self, added_at: usize) -> bool {
         let unread = self.unread();
         unread.len() < LOOK_ALWAYS_BYTES
@@ -79,7 +84,8 @@ impl Gathered {
     }
 }
 
-/// Whether an empty line ends at or behind `from`: a line feed right after another, a carriage return between them or not.
+/// Whether an empty line ends at or after `from`: a line feed after another, with or without a
+/// carriage return between them.
 fn may_end_head(bytes: &[u8], from: usize) -> bool {
     let ends_line = |end: usize| bytes.get(..end).is_some_and(|line| line.ends_with(b"\n") || line.ends_with(b"\n\r"));
     let mut line_feeds = bytes.iter().enumerate().skip(from).filter(|(_, byte)| **byte == b'\n');
@@ -87,7 +93,7 @@ fn may_end_head(bytes: &[u8], from: usize) -> bool {
 }
 
 impl Inbox {
-    /// Takes bytes in.
+    /// Appends a received buffer.
     #[inline]
     pub fn push(&mut self, buffer: Buffer) {
         if self.front.is_none() {
@@ -99,7 +105,7 @@ impl Inbox {
         }
     }
 
-    /// The first bytes that lie together; empty only if there are none at all.
+    /// The first contiguous bytes. Empty only if there are no bytes at all.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &self.gathered {
@@ -108,8 +114,8 @@ impl Inbox {
         }
     }
 
-    /// Whether [`Inbox::bytes`] may be a whole head: not if they were not the last time, and what has been added since makes
-    /// no difference.
+    /// Whether [`Inbox::bytes`] may contain a whole head. False if the bytes did not suffice last
+    /// time and nothing has arrived that would change that.
     #[inline]
     pub fn may_hold_head(&mut self) -> bool {
         match &self.gathered {
@@ -118,7 +124,7 @@ impl Inbox {
         }
     }
 
-    /// Drops the first `count` bytes of [`Inbox::bytes`].
+    /// Removes the first `count` bytes of [`Inbox::bytes`].
     #[inline]
     pub fn consume(&mut self, count: usize) {
         if let Some(gathered) = &mut self.gathered {
@@ -134,7 +140,8 @@ impl Inbox {
         }
     }
 
-    /// Moves the first `count` bytes of [`Inbox::bytes`] out, without copying those that still lie where they arrived.
+    /// Removes and returns the first `count` bytes of [`Inbox::bytes`]. Bytes in a receive buffer
+    /// are not copied.
     pub fn take(&mut self, count: usize) -> Chunk {
         if let Some(gathered) = &self.gathered {
             let bytes = gathered.unread();
@@ -148,7 +155,7 @@ impl Inbox {
         }
     }
 
-    /// Moves the first buffer out; only where nothing is gathered.
+    /// Removes and returns the first buffer. Call it only if nothing is gathered.
     pub fn pop(&mut self) -> Option<Buffer> {
         debug_assert!(self.gathered.is_none(), "bytes are gathered before the first buffer");
         self.pop_front()
@@ -167,10 +174,10 @@ impl Inbox {
         Some(first)
     }
 
-    /// Lays the next buffers' bytes beside the first ones, which are not enough. `false`: there is nothing more that could
-    /// make a difference.
+    /// Appends the next buffers' bytes to the first ones, which did not suffice. Returns whether
+    /// parsing again may give another result.
     ///
-    /// Then what is there has left its buffers, to wait for the rest.
+    /// If not, all bytes have been copied out of their buffers and wait for more.
     pub fn gather(&mut self) -> bool {
         if self.gathered.is_none() {
             let Some(first) = self.pop_front() else { return false };
@@ -193,8 +200,8 @@ impl Inbox {
         false
     }
 
-    /// Moves everything out of the buffers it was received in, so that they can be received into: for what has to wait
-    /// until something else was received.
+    /// Copies everything out of the receive buffers, so that these can be reused. For bytes that
+    /// must wait until something else has been received.
     pub fn settle(&mut self) {
         while let Some(buffer) = self.pop_front() {
             let gathered = self.gathered.get_or_insert_default();
@@ -203,12 +210,12 @@ impl Inbox {
         }
     }
 
-    /// Drops everything.
+    /// Removes all bytes.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether there is nothing to be read.
+    /// Whether there are no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.gathered.is_none() && self.front.as_ref().is_none_or(|buffer| buffer.len() == 0)
@@ -220,14 +227,15 @@ impl Inbox {
         self.gathered.as_ref().map_or(0, |gathered| gathered.bytes.capacity()) + self.waiting_memory() + entries
     }
 
-    /// The most memory that `unread_max` bytes take once they are gathered, where more are added only until it is seen that
-    /// there are too many: as many are done with, in a vector that grows by doubling.
+    /// Maximum memory of `unread_max` gathered bytes, in bytes, if gathering stops once more have
+    /// arrived. As many again may be consumed and not removed, and the vector grows by doubling.
     pub const fn gathered_memory_max(unread_max: usize) -> usize {
         4 * (unread_max + unread_max / 4)
     }
 
-    /// Bytes of memory that nobody has looked at yet. What is gathered does not count: it waits for more to come,
-    /// so it must never be the reason to receive nothing, and a head's limit bounds it.
+    /// Bytes of memory in receive buffers that were not parsed yet. Gathered bytes do not count:
+    /// they wait for more bytes, so they must never stop receiving. The limit of a head bounds
+    /// them.
     #[inline]
     pub fn waiting_memory(&self) -> usize {
         self.front.as_ref().map_or(0, Buffer::capacity) + self.behind.as_ref().map_or(0, |behind| behind.memory)

@@ -1,9 +1,9 @@
-//! A block of zeroed pages from the system, given back when dropped.
+//! A block of zeroed pages from the system, unmapped when dropped.
 
 use std::io;
 use std::ptr::NonNull;
 
-/// A private anonymous mapping. Pages that were never touched cost nothing.
+/// A private anonymous mapping. Pages that were never touched use no memory.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
@@ -11,7 +11,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `length` bytes, at least one.
+    /// Maps `length` bytes; `length` must not be 0.
     pub(super) fn new(length: usize) -> io::Result<Self> {
         // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no
         // memory that anything else refers to.
@@ -32,17 +32,18 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
-    /// The first byte.
+    /// Address of the first byte.
     pub(super) const fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Gives the pages of a range back to the system; they read as zero when touched again.
-    /// Only whole pages may be named.
+    /// Returns the pages of a range to the system. They read as zero when touched again. The range
+    /// must consist of whole pages.
     pub(super) fn discard(&self, offset: usize, length: usize) {
         debug_assert!(offset + length <= self.length);
-        // SAFETY: the range lies in this mapping, and the caller (the pool) names only buffers
-        // that nobody leases and that the kernel does not hold. Failure leaves the pages as they are.
+        // SAFETY: the range lies in this mapping, and the caller (the pool) passes only buffers
+        // that are not leased and that the kernel does not hold. Failure leaves the pages as they
+        // are.
         unsafe {
             libc::madvise(self.start.as_ptr().add(offset).cast(), length, libc::MADV_DONTNEED);
         }

@@ -1,13 +1,15 @@
-//! Bytes on their way through a worker: the pool they are received into, and chains of pieces to send.
+//! Received bytes and bytes to send: the pool of receive buffers, and chains of chunks.
 //!
-//! * [`Pool`] owns the memory that receives go into, in two sizes. An idle connection holds none of it.
-//! * [`Buffer`] is a lease on a piece of it, returned to the pool when the last lease is dropped.
-//! * [`Chunk`] is a piece of something to send: a leased buffer, shared memory, static bytes, or small pieces copied together.
-//! * [`Inbox`] holds what has been received and not been read yet.
+//! * [`Pool`] owns the receive buffers, in two sizes. An idle connection holds none of them.
+//! * [`Buffer`] is a lease on a part of a buffer. It returns to the pool when the last lease is
+//!   dropped.
+//! * [`Chunk`] is a piece of bytes to send: a leased buffer, shared memory, static bytes, or small
+//!   pieces copied together.
+//! * [`Inbox`] holds bytes that were received and not read yet.
 //! * [`Chain`] is a sequence of chunks: what one `Send` carries.
 //!
-//! This is, with [`crate::driver`], the only place where `unsafe` is allowed: the pool's memory is
-//! written by the kernel while no lease on it exists, and read through leases afterwards.
+//! Besides [`crate::driver`], this is the only module that allows `unsafe`: the kernel writes to
+//! the pool's memory while no lease on it exists, and leases read it afterwards.
 
 #![expect(unsafe_code, reason = "the pool's memory is written by the kernel")]
 

@@ -1,8 +1,8 @@
 //! The pool of receive buffers of one worker.
 //!
-//! It owns memory in two [`SizeClass`]es and knows of each buffer whether it is free, with the
-//! kernel, or on lease. It does not know io_uring: a driver takes free buffers, lets the kernel
-//! fill them, and turns them into leases.
+//! It owns memory in two [`SizeClass`]es and knows whether each buffer is free, with the kernel, or
+//! leased. It does not depend on io_uring: a driver takes free buffers, lets the kernel fill them,
+//! and turns them into leases.
 //!
 //! ```text
 //!            take                    lease
@@ -11,8 +11,8 @@
 //!    └─────────────────────┴────────────────────────┘
 //! ```
 //!
-//! Memory grows by segments up to the configured limit; [`Pool::trim`] hands pages of buffers that
-//! have not been needed lately back to the system.
+//! Memory grows by segments up to the configured limit. [`Pool::trim`] returns the pages of buffers
+//! that were not needed lately to the system.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,27 +25,28 @@ use super::memory::Mapping;
 /// The two sizes of receive buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SizeClass {
-    /// For messages: heads, lines, small bodies. Few are in use at a time, so they stay in cache.
+    /// For messages: heads, lines, small bodies. Few are in use at a time, so they stay in the CPU
+    /// cache.
     Small,
-    /// For sockets that have shown that they carry bulk.
+    /// For sockets that have received bulk data.
     Large,
 }
 
-/// How much memory the pool may use, and in which pieces.
+/// Sizes and limits of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Bytes of a small buffer: whole pages of 4 KiB.
+    /// Bytes of a small buffer: a multiple of 4 KiB.
     pub small_bytes: usize,
-    /// Bytes of a large buffer: whole pages of 4 KiB.
+    /// Bytes of a large buffer: a multiple of 4 KiB.
     pub large_bytes: usize,
-    /// The most small buffers there may ever be, up to 65,536 (the kernel numbers them in 16 bits).
+    /// Maximum number of small buffers, up to 65,536 (the kernel numbers them in 16 bits).
     pub small_max: usize,
-    /// The most large buffers there may ever be, up to 65,536.
+    /// Maximum number of large buffers, up to 65,536.
     pub large_max: usize,
 }
 
 impl PoolConfig {
-    /// The same, but for large buffers: none is larger than what a connection may hold.
+    /// Reduces the size of large buffers to at most what one connection may hold.
     #[must_use]
     pub fn within(self, hold_max: usize) -> Self {
         let whole_pages = hold_max / PAGE_BYTES * PAGE_BYTES;
@@ -54,27 +55,28 @@ impl PoolConfig {
 }
 
 impl Default for PoolConfig {
-    /// 16 KiB and 256 KiB; of 1 GiB at most, seven eighths for small ones, so that each of tens of thousands of connections
-    /// can have one. The memory is taken as it is needed.
+    /// Small buffers of 16 KiB and large ones of 256 KiB; at most 1 GiB, seven eighths of it in
+    /// small ones, so that each of tens of thousands of connections can have one. Memory is
+    /// allocated on demand.
     fn default() -> Self {
         Self { small_bytes: 16 << 10, large_bytes: 256 << 10, small_max: 57_344, large_max: 512 }
     }
 }
 
-/// How many buffers there are and where.
+/// Number of buffers in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUsage {
-    /// Buffers made so far.
+    /// Buffers allocated so far.
     pub made: usize,
-    /// Waiting in the pool.
+    /// Free buffers.
     pub free: usize,
-    /// Handed to the driver and not leased: with the kernel.
+    /// Buffers that the driver has taken and not leased: the kernel holds them.
     pub with_driver: usize,
-    /// On lease to machines, or to the driver for sending.
+    /// Buffers leased to state machines, or to the driver for sending.
     pub leased: usize,
 }
 
-/// Names a buffer within its class.
+/// Identifies a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BufferId {
     class: SizeClass,
@@ -82,25 +84,26 @@ pub struct BufferId {
 }
 
 impl BufferId {
-    /// The buffer with the number that [`BufferId::index`] gave.
+    /// The buffer with this index, as returned by [`BufferId::index`].
     pub const fn new(class: SizeClass, index: u16) -> Self {
         Self { class, index }
     }
 
-    /// Its number among the buffers of its class.
+    /// Number of the buffer within its class.
     pub const fn index(self) -> u16 {
         self.index
     }
 }
 
-/// The pool; cloning it gives another reference to the same one.
+/// Handle of a pool. Clones refer to the same pool.
 #[derive(Clone)]
 pub struct Pool(Rc<Shared>);
 
 struct Shared {
     small: Class,
     large: Class,
-    /// Whether the pool would be scarce with every buffer made so far in use. As long as not, asking costs nothing.
+    /// Whether the pool would be scarce if every allocated buffer were in use. While false, the
+    /// check is free.
     may_be_scarce: Cell<bool>,
 }
 
@@ -108,42 +111,42 @@ struct Shared {
 struct Class {
     size: usize,
     max: usize,
-    /// Buffers in a segment, as a power of two: finding a buffer takes no division.
+    /// Buffers in a segment, as a power of two: finding a buffer needs no division.
     per_segment_log2: u32,
     segments: RefCell<Vec<Mapping>>,
-    /// Leases on each buffer; 0: free or with the driver.
+    /// Number of leases on each buffer; 0: free or with the driver.
     leases: RefCell<Vec<u32>>,
-    /// A stack: the buffer returned last, warm in cache, is used next.
+    /// A stack: the buffer returned last is used next, as it is probably in the CPU cache.
     free: RefCell<Vec<u16>>,
-    /// So many at the bottom of `free` have had their pages given back.
+    /// Number of buffers at the bottom of `free` whose pages were returned to the system.
     trimmed: Cell<usize>,
-    /// The fewest free buffers since the last trim: those were not needed.
+    /// Minimum number of free buffers since the last trim: these were not needed.
     free_low: Cell<usize>,
     with_driver: Cell<usize>,
     leased: Cell<usize>,
 }
 
-/// A mapping of about this many bytes is added when the free buffers of a class run out.
+/// Approximate size of the mapping that is added when a class has no free buffer, in bytes.
 const SEGMENT_BYTES: usize = 1 << 20;
 
-/// The unit in which the system takes memory back.
+/// The unit in which memory is returned to the system, in bytes.
 const PAGE_BYTES: usize = 4096;
 
-/// This part of the pool, one in so many, is shared out among connections that hold more than one small buffer.
+/// Connections that hold more than one small buffer share one part in `ORDINARY_PART` of the pool.
 const ORDINARY_PART: usize = 4;
 
-/// A connection may hold one part in so many of what is left of that.
+/// One connection may hold one part in `SHARES` of what is free of that.
 const SHARES: usize = 16;
 
-/// Buffers are numbered in 16 bits, as the kernel numbers provided buffers.
+/// Maximum number of buffers in a class: the kernel numbers provided buffers in 16 bits.
 const BUFFERS_MAX: usize = 1 << 16;
 
 impl Pool {
-    /// A pool within these limits; makes no buffer yet.
+    /// A pool with these limits. It allocates no buffer yet.
     ///
     /// # Panics
-    /// If a size is not a whole number of 4 KiB pages, or a limit is above 65,536: the
-    /// configuration is checked before it gets here.
+    /// If a size is not a multiple of 4 KiB, or a limit is above 65,536. The configuration is
+    /// checked before.
     pub fn new(config: PoolConfig) -> Self {
         let shared = Shared {
             small: Class::new(config.small_bytes, config.small_max),
@@ -159,8 +162,8 @@ impl Pool {
         self.0.class(class).size
     }
 
-    /// Takes a free buffer for the kernel to fill; `None` when the limit is reached or the system
-    /// has no memory.
+    /// Takes a free buffer for the kernel to fill. `None` if the limit is reached or the system is
+    /// out of memory.
     pub fn take(&self, class: SizeClass) -> Option<BufferId> {
         let buffers = self.0.class(class);
         let index = match buffers.pop_free() {
@@ -171,7 +174,7 @@ impl Pool {
         Some(BufferId { class, index })
     }
 
-    /// Puts a buffer back that [`Pool::take`] gave and that was not leased.
+    /// Returns a buffer that [`Pool::take`] gave and that was not leased.
     pub fn give_back(&self, id: BufferId) {
         let buffers = self.0.class(id.class);
         debug_assert_eq!(buffers.leases.borrow()[usize::from(id.index)], 0, "{id:?} is leased");
@@ -180,7 +183,7 @@ impl Pool {
         buffers.free.borrow_mut().push(id.index);
     }
 
-    /// Where a buffer that [`Pool::take`] gave begins, for the kernel to write to.
+    /// Address of a buffer that [`Pool::take`] gave, for the kernel to write to.
     pub fn address(&self, id: BufferId) -> NonNull<u8> {
         self.0.class(id.class).address(id.index)
     }
@@ -197,15 +200,16 @@ impl Pool {
         Buffer { pool: Rc::clone(&self.0), id, offset: 0, length: length as u32 }
     }
 
-    /// A lease on a buffer filled by `fill`, which is given the whole of it and returns how many
-    /// bytes it wrote. `None` if no buffer is free.
+    /// A lease on a buffer filled by `fill`, which gets the whole buffer and returns the number of
+    /// bytes written. `None` if no buffer is available.
     pub fn filled<E>(
         &self,
         class: SizeClass,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Option<Result<Buffer, E>> {
         let id = self.take(class)?;
-        // SAFETY: the buffer was free until now, so nobody else refers to its memory; it was zeroed
+        // SAFETY: the buffer was free until now, so nothing else refers to its memory; it was
+        // zeroed
         // when it was mapped; the reference ends before the buffer is leased or given back.
         let memory = unsafe { std::slice::from_raw_parts_mut(self.address(id).as_ptr(), self.size(class)) };
         Some(match fill(memory) {
@@ -217,7 +221,7 @@ impl Pool {
         })
     }
 
-    /// How many buffers of a class there are and where.
+    /// Number of buffers of a class in each state.
     pub fn usage(&self, class: SizeClass) -> PoolUsage {
         let buffers = self.0.class(class);
         PoolUsage {
@@ -228,26 +232,28 @@ impl Pool {
         }
     }
 
-    /// How many bytes one connection may hold now: a part of what is left, so that something is left for others however
-    /// many hold all they may (dynamic thresholds: Choudhury and Hahne, *Dynamic Queue Length Thresholds for
-    /// Shared-Memory Packet Switches*, 1998). Never less than a small buffer.
+    /// Bytes that one connection may hold at present: a fraction of what is free, so that some
+    /// remains for others however many connections hold their maximum. (Dynamic thresholds:
+    /// Choudhury and Hahne, *Dynamic Queue Length Thresholds for Shared-Memory Packet Switches*,
+    /// 1998.) Never less than a small buffer.
     ///
-    /// Only a quarter of the pool is shared out like this. The rest is the reserve of those that hold none: small buffers,
-    /// when that quarter is used up.
+    /// Only a quarter of the pool is shared like this. The rest is a reserve: when that quarter is
+    /// used up, connections that hold none get small buffers from it.
     pub fn share(&self) -> usize {
         self.0.share_with(self.0.in_use())
     }
 
-    /// Whether a connection should not be given a large buffer, nor several at a time: so much is in use that what is left
-    /// is the reserve, or nearly. A driver then gives a socket one small buffer, and the next one not before the machines
-    /// have seen that one, and have stopped receiving if it is all that they may hold.
+    /// Whether only the reserve is left, or nearly. Then a connection should get neither a large
+    /// buffer nor several at a time. A driver gives a socket one small buffer. It gives the next
+    /// only after the state machines have seen the first, and could stop receiving if it is all
+    /// they may hold.
     #[inline]
     pub fn is_scarce(&self) -> bool {
         self.0.may_be_scarce.get() && self.0.is_scarce_with(self.0.in_use())
     }
 
-    /// Gives the pages of buffers that have not been needed since the last call back to the
-    /// system. Cheap when there is nothing to give; meant to be called every few seconds.
+    /// Returns the pages of buffers that were not needed since the last call to the system. Cheap
+    /// if there are none; meant to be called every few seconds.
     pub fn trim(&self) {
         self.0.small.trim();
         self.0.large.trim();
@@ -271,7 +277,7 @@ impl Shared {
         }
     }
 
-    /// Makes more buffers of a class that has no free one, and takes one of them.
+    /// Allocates buffers for a class that has no free one, and takes one of them.
     #[cold]
     fn grow(&self, class: &Class) -> Option<u16> {
         class.grow()?;
@@ -300,7 +306,7 @@ impl Shared {
 
 impl Class {
     fn new(size: usize, max: usize) -> Self {
-        assert!(size > 0 && size.is_multiple_of(PAGE_BYTES), "a buffer is whole pages, not {size} bytes");
+        assert!(size > 0 && size.is_multiple_of(PAGE_BYTES), "buffer size {size} is not a multiple of the page size");
         assert!(max <= BUFFERS_MAX, "{max} buffers cannot be numbered in 16 bits");
         Self {
             size,
@@ -317,7 +323,7 @@ impl Class {
     }
 
     fn address(&self, index: u16) -> NonNull<u8> {
-        debug_assert!(usize::from(index) < self.leases.borrow().len(), "buffer {index} was never made");
+        debug_assert!(usize::from(index) < self.leases.borrow().len(), "buffer {index} does not exist");
         let (segment, offset) = self.place(usize::from(index));
         // SAFETY: the segment exists, and each holds `per_segment` buffers.
         unsafe { self.segments.borrow()[segment].start().add(offset) }
@@ -327,7 +333,7 @@ impl Class {
         1 << self.per_segment_log2
     }
 
-    /// In which segment a buffer is, and where in it.
+    /// The segment of a buffer, and its offset in bytes there.
     const fn place(&self, index: usize) -> (usize, usize) {
         (index >> self.per_segment_log2, (index & (self.per_segment() - 1)) * self.size)
     }
@@ -387,7 +393,7 @@ impl Buffer {
         self.length as usize
     }
 
-    /// Drops the first `count` bytes from the lease.
+    /// Removes the first `count` bytes from the lease.
     ///
     /// # Panics
     /// If there are fewer.
@@ -397,12 +403,12 @@ impl Buffer {
         self.length -= count as u32;
     }
 
-    /// Keeps the first `count` bytes, if there are more.
+    /// Shortens the lease to `count` bytes, if it is longer.
     pub fn truncate(&mut self, count: usize) {
         self.length = self.length.min(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Splits the first `count` bytes off into a lease of their own.
+    /// Splits the first `count` bytes off into a separate lease.
     ///
     /// # Panics
     /// If there are fewer.
@@ -414,7 +420,7 @@ impl Buffer {
         front
     }
 
-    /// The bytes for changing in place, unless another lease shares the buffer.
+    /// The bytes, mutable, unless another lease shares the buffer.
     pub fn try_mut(&mut self) -> Option<&mut [u8]> {
         let class = self.pool.class(self.id.class);
         if class.leases.borrow()[usize::from(self.id.index)] != 1 {
@@ -425,12 +431,12 @@ impl Buffer {
         Some(unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.length as usize) })
     }
 
-    /// Bytes of memory that this lease keeps from being used again.
+    /// Bytes of memory that this lease keeps in use.
     pub fn capacity(&self) -> usize {
         self.pool.class(self.id.class).size
     }
 
-    /// Whether both are leases on one buffer.
+    /// Whether both are leases on the same buffer.
     pub fn shares_memory_with(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.pool, &other.pool) && self.id == other.id
     }
@@ -445,8 +451,8 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes were initialised (mapped zeroed, then perhaps received into); while a
-        // lease exists neither the kernel nor anything but `try_mut` of an only lease writes them.
+        // SAFETY: the bytes were initialised (mapped zeroed, then perhaps received into). While a
+        // lease exists, neither the kernel nor anything but `try_mut` of a sole lease writes them.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.length as usize) }
     }
 }
@@ -536,7 +542,7 @@ mod tests {
 
     #[test]
     fn it_is_scarce_while_all_but_the_reserve_is_in_use() {
-        // Four MiB, a quarter of it to share out.
+        // 4 MiB, a quarter of it shared.
         let pool = Pool::new(PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 1023, large_max: 1 });
         let mut held: Vec<_> = (0..256).map(|_| pool.take(SizeClass::Small).unwrap()).collect();
         assert!(pool.is_scarce());

@@ -1,7 +1,8 @@
-//! A client like netcat: the bytes of one stream to an upstream, and its bytes back.
+//! The client mode: copies one local stream to an upstream and the upstream's bytes back, like
+//! netcat.
 //!
-//! It is a proxy session like any other, whose client is this process itself: one end of a socket
-//! pair. So connecting, time-outs, half-close and backpressure are those of the server.
+//! The client is an ordinary proxy session whose downstream socket is one end of a socket pair in
+//! this process. Connecting, timeouts, half-close and backpressure work as in the server.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,29 +18,29 @@ use crate::driver::{Epoll, EpollConfig, FeatureSet, KernelDriver, Peer, Uring, U
 use crate::session::{CloseReason, Service, SessionEnd};
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
 
-/// Why a client's connection failed.
+/// Error of a client connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The demanded driver is not available.
+    /// The requested driver is not available.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The driver cannot be set up, or failed.
+    /// The driver cannot be set up, or it failed.
     #[error("the event loop failed: {0}")]
     Driver(#[from] io::Error),
-    /// The connection did not come about, or broke.
+    /// The connection was not established, or it failed later.
     #[error("{upstream}: {session_end}")]
     Connection {
-        /// Where to.
+        /// The upstream's configured address.
         upstream: UpstreamAddress,
-        /// Why.
+        /// How the session ended.
         session_end: SessionEnd,
     },
 }
 
-/// Joins `stream`, one end of a socket pair, to the upstream, until both are done.
+/// Connects `stream`, one end of a socket pair, to the upstream. Returns when both directions end.
 ///
 /// # Errors
-/// Anything but an orderly end.
+/// Any session end other than [`CloseReason::Done`].
 pub fn run(
     stream: UnixStream,
     upstream: UpstreamAddress,
@@ -75,7 +76,7 @@ fn join(
     let now = driver.now();
     let relay = Service::Proxy(UpstreamGroup::new(GroupConfig::of([upstream.clone()]), 0), connect_policy);
     core.add_session(socket, Peer::Local, &Rc::new(relay.into()), now);
-    // With nothing to listen on, the worker is finished when this session is.
+    // Without listeners, draining finishes the worker as soon as this session ends.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();
     let core = Worker::new(driver, core, inbox, drain_timeout).run()?;

@@ -1,4 +1,4 @@
-//! What a listener would offer, and what it would answer, without a server.
+//! What a listener offers and how it responds to a request, computed without a running server.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,15 +16,16 @@ use crate::limit::Admission;
 use crate::session::Service;
 use crate::session::http::Router;
 
-/// Opens what a service needs, as a start would: its folders and files.
+/// Opens the folders and files that a service needs, as a start does.
 ///
 /// # Errors
-/// What is missing.
+/// A folder or file is missing or cannot be opened.
 pub fn look_for(service: &ServiceConfig) -> Result<(), StartError> {
     ResolvedService::new(service).map(drop)
 }
 
-/// What an HTTP service offers; `None` for others. Its folders are opened, its upstreams are not contacted.
+/// The router of an HTTP service; `None` for other services. Opens its folders and does not contact
+/// its upstreams.
 ///
 /// # Errors
 /// A folder cannot be opened.
@@ -35,12 +36,14 @@ pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartErr
     })
 }
 
-/// The head of what a service answers to the head of a request, up to and with the empty line; nothing if it answers
-/// nothing. This is one session of one worker, whose client is at the other end of a socket pair. A request that would be
-/// forwarded is.
+/// Sends a request head to a service. Returns the response head up to and including the empty line,
+/// or nothing if the service closes the connection without a complete head.
+///
+/// One worker serves one session, whose client is the other end of a socket pair. A request that
+/// matches a forwarding route is really forwarded.
 ///
 /// # Errors
-/// A folder cannot be opened, or the system has no descriptors or threads left.
+/// A folder cannot be opened, or the process is out of descriptors or threads.
 pub fn dry_run(
     service: &ServiceConfig,
     request: Vec<u8>,
@@ -70,7 +73,8 @@ fn run(
     let (messages, inbox) = mpsc::channel();
     let client = thread::Builder::new().name("xps-client".to_owned()).spawn(move || {
         let response = ask(ours, &request);
-        // The connection is closed by now, so nothing is left to drain. If the worker has ended, it need not be told.
+        // The connection is closed by now, so nothing is left to drain. A failed send means that
+        // the worker has ended already.
         let _ = messages.send(Message::Drain);
         waker.wake();
         response

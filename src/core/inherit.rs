@@ -1,9 +1,10 @@
-//! Listening sockets that outlive a process: taken over from whoever started this one, and handed on to the one that
-//! takes its place.
+//! Listening sockets that outlive a process: inherited from the parent process at start, and passed
+//! on to the process that replaces this one.
 //!
-//! A service manager hands them over as sd_listen_fds(3) says. A program of ours that starts its successor says
-//! `XPS_INHERIT=FD,FD,…`, and `XPS_READY=FD` is a pipe on which it waits for a byte: the successor serves. Those of unix
-//! sockets whose files are the successor's to remove are also in `XPS_INHERIT_FILES`; a manager removes its own.
+//! A service manager passes sockets by the protocol of sd_listen_fds(3). An xps process that starts
+//! its replacement sets `XPS_INHERIT=FD,FD,…`. `XPS_READY=FD` is a pipe on which it waits for one
+//! byte: the replacement serves. `XPS_INHERIT_FILES` lists those unix sockets whose files the
+//! replacement has to remove; a service manager removes its own.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -23,37 +24,37 @@ use socket2::{SockAddr, SockRef};
 use crate::config::start;
 use crate::driver::{Address, UnixPath, descriptors};
 
-/// Descriptors of sockets, separated by commas.
+/// Descriptors of the inherited sockets, separated by commas.
 const INHERIT: &str = "XPS_INHERIT";
 
-/// Those of them whose files come with them.
+/// The subset of [`INHERIT`] whose socket files the new process owns.
 const FILES: &str = "XPS_INHERIT_FILES";
 
-/// The descriptor on which the predecessor waits.
+/// Descriptor of the pipe on which the predecessor waits for readiness.
 const READY: &str = "XPS_READY";
 
-/// Where the service manager's descriptors begin (sd_listen_fds(3)).
+/// First descriptor that a service manager passes (sd_listen_fds(3)).
 const FIRST_OF_MANAGER: RawFd = 3;
 
-/// The listening sockets that this process was given.
+/// Listening sockets that this process has inherited.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     sockets: Vec<HandedSocket>,
 }
 
-/// A listening socket that is handed over.
+/// A listening socket on its way from one process to another.
 #[derive(Debug)]
 pub struct HandedSocket {
-    /// Where it listens.
+    /// The address that the socket is bound to.
     pub address: Address,
-    /// The socket.
+    /// The descriptor.
     pub socket: OwnedFd,
-    /// Whoever takes it over removes its file in the end.
+    /// The process that takes the socket over owns its file and removes it at the end.
     pub has_file: bool,
 }
 
 impl InheritedSockets {
-    /// What the environment says. To be called once, before the process opens anything by itself.
+    /// Reads the environment. Call it once, before the process opens any descriptor of its own.
     ///
     /// # Errors
     /// A descriptor is not that of a listening socket.
@@ -72,7 +73,8 @@ impl InheritedSockets {
         Ok(Self { sockets })
     }
 
-    /// The sockets that listen on this address, all on the same; with port 0, on the first that has its host.
+    /// Removes and returns the sockets bound to `wanted`. With port 0, these are the sockets of the
+    /// first address with the same host.
     pub fn take(&mut self, wanted: &Address) -> Vec<HandedSocket> {
         let is_fit = |is: &Address| match (is, wanted) {
             (Address::Inet(is), Address::Inet(wanted)) if wanted.port() == 0 => is.ip() == wanted.ip(),
@@ -87,14 +89,14 @@ impl InheritedSockets {
         fit
     }
 
-    /// The addresses of sockets that nobody took.
+    /// The addresses of sockets that no listener has taken.
     pub fn left_over(&self) -> impl Iterator<Item = &Address> + '_ {
         self.sockets.iter().map(|handed| &handed.address)
     }
 }
 
-/// Where this process will take over sockets from its predecessor: internet addresses, each once, in the order in which they
-/// were configured there.
+/// The internet addresses of the sockets inherited from a predecessor, without duplicates, in the
+/// order of the predecessor's configuration.
 pub fn handed_addresses() -> Vec<SocketAddr> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in named_in(INHERIT).into_iter().filter_map(descriptors::listening_address) {
@@ -122,61 +124,62 @@ fn named_by_manager() -> Vec<RawFd> {
     (FIRST_OF_MANAGER..FIRST_OF_MANAGER + count).collect()
 }
 
-/// Tells the predecessor, if there is one, that this process serves.
+/// Writes to the readiness pipe of the predecessor, if there is one: this process serves.
 pub fn notify_predecessor() {
     let fd = std::env::var(READY).ok().and_then(|fd| fd.parse().ok());
     if let Some(Ok(pipe)) = fd.map(descriptors::inherit_pipe) {
-        // If it is gone, it need not know.
+        // An error means that the predecessor is gone. It changes nothing here.
         let _ = File::from(pipe).write_all(b"1");
     }
 }
 
-/// What starts this program again, as it was started: by the same path, which may lead to a newer program by then.
+/// The command that starts this program again with the same arguments. It uses the same path, which
+/// may lead to a newer program by then.
 #[derive(Clone, Debug)]
 pub struct Executable {
     program: PathBuf,
     arguments: Vec<OsString>,
-    /// Where it was started; `None`: that folder was gone by then.
+    /// The working directory at start; `None` if it no longer existed then.
     folder: Option<PathBuf>,
 }
 
-/// A process that is to take this one's place.
+/// A started process that is to replace this one.
 #[derive(Debug)]
 pub struct ReplacementProcess {
     child: Child,
     ready: File,
 }
 
-/// What became of it.
+/// How the start of a replacement process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplacementOutcome {
-    /// It serves.
+    /// The replacement serves.
     Serves,
-    /// It ended by itself before it did.
+    /// The replacement exited before it served.
     Ended,
-    /// It took too long, and was killed.
+    /// The replacement took too long and was killed.
     Killed,
 }
 
 impl Executable {
-    /// This process's.
+    /// The command of this process.
     ///
     /// # Errors
-    /// Neither the command line nor `/proc` tells where the program is.
+    /// Neither the command line nor `/proc` yields the path of the program.
     pub fn of_this_process() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
         let program = program(&arguments.next().unwrap_or_default())?;
         Ok(Self { program, arguments: arguments.collect(), folder: start::folder().ok() })
     }
 
-    /// Starts a process like this one was, and hands it these sockets.
+    /// Starts a process with the same command and passes these sockets to it.
     ///
     /// # Errors
-    /// What starting a process can fail with.
+    /// The errors of `pipe(2)`, `fcntl(2)` and starting a process.
     pub fn start_replacement(&self, sockets: Vec<HandedSocket>) -> io::Result<ReplacementProcess> {
         let (ready, is_ready) = io::pipe()?;
         let is_ready = OwnedFd::from(is_ready);
-        // They stay open in the successor alone: here they are closed when it has been started.
+        // The descriptors stay open only in the replacement: here they are closed after the start.
         for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]) {
             descriptors::keep_on_exec(descriptor)?;
         }
@@ -185,7 +188,7 @@ impl Executable {
             numbers.collect::<Vec<_>>().join(",")
         };
         let mut command = Command::new(&self.program);
-        // Where its way leads now. If it leads nowhere any more, whole paths may still do.
+        // The folder that the path leads to now. If it is gone, absolute paths may still work.
         if let Some(folder) = self.folder.as_ref().filter(|folder| folder.is_dir()) {
             command.current_dir(folder).env("PWD", folder);
         }
@@ -202,8 +205,9 @@ impl Executable {
     }
 }
 
-/// The path by which a program was called, from the top, with no link on its way resolved; if that is not this program's,
-/// the path that `/proc` tells, which is the program's own.
+/// The path by which the program was called, made absolute without resolving symbolic links. If
+/// that path does not lead to the running program, the path from `/proc`, which is the program's
+/// own.
 fn program(called: &OsStr) -> io::Result<PathBuf> {
     let candidates: Vec<PathBuf> = if called.as_bytes().contains(&b'/') {
         start::absolute(Path::new(called)).into_iter().collect()
@@ -214,7 +218,7 @@ fn program(called: &OsStr) -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe").metadata();
     let is_running = |path: &PathBuf| match (path.metadata(), &running) {
         (Ok(found), Ok(running)) => (found.dev(), found.ino()) == (running.dev(), running.ino()),
-        // Without /proc there is nothing to compare it with.
+        // Without /proc there is nothing to compare with.
         (Ok(found), Err(_)) => found.is_file(),
         (Err(_), _) => false,
     };
@@ -222,19 +226,19 @@ fn program(called: &OsStr) -> io::Result<PathBuf> {
 }
 
 impl ReplacementProcess {
-    /// Its process's number.
+    /// The process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it serves, for so long at most; zero: for as long as it takes.
+    /// Waits until the replacement serves, at most for `timeout`. Zero: no limit.
     pub fn wait_until_ready(mut self, timeout: Duration) -> ReplacementOutcome {
-        // A pipe cannot be read for a while only; but whoever waits for who reads it can end the process, and with that
-        // the pipe.
+        // A read from a pipe has no timeout, so a thread reads it. The waiting thread can kill the
+        // process, which closes the pipe and ends the read.
         let (tell, told) = mpsc::channel();
         let mut ready = self.ready;
         let reader = thread::Builder::new().name("xps-ready".to_owned()).spawn(move || {
-            // If nobody waits any more, it need not be told.
+            // An error means that the receiver has given up waiting.
             let _ = tell.send(ready.read_exact(&mut [0]).is_ok());
         });
         let is_ready = match (reader, timeout.is_zero()) {
@@ -244,18 +248,19 @@ impl ReplacementProcess {
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => Some(false),
             },
-            // Without a thread it could not be heard.
+            // Without a reader thread, readiness cannot be noticed.
             (Err(_), _) => None,
         };
         match is_ready {
             Some(true) => ReplacementOutcome::Serves,
             Some(false) => {
-                // It has closed the pipe, so it is about to end; then it must not stay a zombie.
+                // It has closed the pipe, so it is about to exit. Reap it: it must not stay a
+                // zombie.
                 let _ = self.child.wait();
                 ReplacementOutcome::Ended
             }
             None => {
-                // That it has ended already is no fault.
+                // `kill` fails if the process has exited already. That is no error.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 ReplacementOutcome::Killed

@@ -1,20 +1,22 @@
-//! The warning that a connection limit is reached. A client that waits for room looks like one that waits for a response, so
-//! the log says what it waits for. It does not know how connections are counted.
+//! The warning that a connection limit is reached.
+//!
+//! A client that waits for a free connection slot looks like one that waits for a response. The log
+//! shows which it is. This module does not know how connections are counted.
 
 use std::time::Duration;
 
 use crate::driver::Time;
 use crate::limit::Admission;
 
-/// A worker gives the warning at most once in this time.
+/// Minimum time between two warnings of one worker.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// When the warning was given last.
+/// Time of the last warning.
 #[derive(Debug, Default)]
 pub(super) struct LimitNotice(Option<Time>);
 
 impl LimitNotice {
-    /// Warns that this worker, with its `connections`, has room for no further one.
+    /// Warns that this worker, with its `connections`, cannot serve another one.
     pub(super) fn tell(&mut self, connections: usize, admission: &Admission, now: Time) {
         if self.0.is_some_and(|told| now.since(told) < WARN_INTERVAL) {
             return;

@@ -1,4 +1,4 @@
-//! Listening sockets: one a worker on each address, sharing the port.
+//! Listening sockets: one for each worker on each address, all sharing the port.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,25 +6,27 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The sockets of one internet address, and the address with its real port.
+/// The listening sockets of one internet address, and the address with its real port.
 #[derive(Debug)]
 pub struct Bound {
-    /// One for each worker.
+    /// One socket for each worker.
     pub sockets: Vec<OwnedFd>,
-    /// Where they listen; port 0 has become the one that the kernel chose.
+    /// The bound address: port 0 is replaced by the port that the kernel chose.
     pub address: SocketAddr,
 }
 
-/// Listens on `address` once for each of `workers`, with `backlog` connections waiting on each.
+/// Binds `workers` sockets to `address` and listens on each with the given `backlog`.
 ///
-/// `v6_only`: an IPv6 wildcard leaves IPv4 to another listener (`ipv6(7)`).
+/// `v6_only`: a socket on the IPv6 wildcard does not accept IPv4, which another listener does
+/// (`ipv6(7)`).
 ///
 /// # Errors
-/// What `bind(2)` or `listen(2)` say; `EADDRINUSE` also when the other one shares its port.
+/// The errors of `bind(2)` and `listen(2)`. `EADDRINUSE` also if another process has bound the port
+/// with `SO_REUSEPORT`.
 pub fn listen(address: SocketAddr, v6_only: bool, backlog: i32, workers: usize) -> io::Result<Bound> {
     if workers > 1 && address.port() != 0 {
-        // With SO_REUSEPORT the kernel would let us join a stranger's port, and half of the
-        // connections would go to them. Without it, it tells.
+        // With SO_REUSEPORT, bind succeeds on a port that another program of the same user shares,
+        // and the kernel splits the connections between both. Without it, bind reports EADDRINUSE.
         bind(address, v6_only, Sharing::Alone)?;
     }
     let sharing = if workers > 1 { Sharing::Workers } else { Sharing::Alone };
@@ -50,7 +52,7 @@ fn bind(address: SocketAddr, v6_only: bool, sharing: Sharing) -> io::Result<Sock
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Workers)?;
-    // Accepted connections inherit it, which saves a system call on each.
+    // Accepted connections inherit TCP_NODELAY, which saves one system call on each.
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(v6_only)?;
@@ -59,7 +61,8 @@ fn bind(address: SocketAddr, v6_only: bool, sharing: Sharing) -> io::Result<Sock
     Ok(socket)
 }
 
-/// Whether an IPv6 wildcard must leave IPv4 alone, since somebody else of ours listens there.
+/// Whether a socket on the IPv6 wildcard must not accept IPv4, because another listener of this
+/// server has the same port on IPv4.
 pub fn leaves_v4_alone(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
     address.ip() == IpAddr::from([0_u16; 8])
         && all.into_iter().any(|other| other.is_ipv4() && other.port() == address.port())

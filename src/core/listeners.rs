@@ -1,7 +1,8 @@
-//! The addresses that a server listens on, across changes of its configuration.
+//! The addresses that a server listens on, kept across reloads of its configuration.
 //!
-//! Every worker has sockets of its own on each address. A copy of each stays here, so that a successor can be given the
-//! very sockets in whose backlogs clients wait. With a unix socket comes its file, which stays as long as the last worker.
+//! Each worker has its own socket on each internet address. The supervisor keeps a duplicate of
+//! every socket, so that a replacement process can inherit the sockets in whose backlogs clients
+//! wait. The file of a unix socket is removed when the last worker is gone.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,40 +18,41 @@ use super::state::ListenerId;
 use crate::config::{ListenAddress, ServerConfig};
 use crate::driver::Address;
 
-/// The addresses that are listened on.
+/// All listening addresses with their sockets.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     list: Vec<BoundListener>,
     next_id: u32,
-    /// As it was configured last.
+    /// Backlog of the last configuration.
     backlog: i32,
 }
 
 #[derive(Debug)]
 struct BoundListener {
     id: ListenerId,
-    /// As it was asked for; port 0 means any.
+    /// The configured address; port 0 means any port.
     wanted: ListenAddress,
-    /// With the real port.
+    /// The bound address, with the real port.
     address: Address,
-    /// Those of all workers; of a unix socket, the one that they share.
+    /// The sockets of all workers; for a unix socket, the one that they share.
     sockets: Vec<OwnedFd>,
     file: Option<Arc<SocketFile>>,
 }
 
-/// A change that is prepared and can no longer fail.
+/// A prepared change of the listeners. Committing it cannot fail.
 #[derive(Debug)]
 pub(super) struct Change {
     next: Listeners,
-    /// For each listener of the configuration: its listener, and for each worker the sockets that are new to it.
+    /// For each listener of the configuration: its ID, and the new sockets for each worker.
     pub(super) shares: Vec<(ListenerId, Vec<Vec<OwnedFd>>)>,
 }
 
 impl Listeners {
-    /// Binds what the configuration has and this has not. Nothing changes before [`Listeners::commit`].
+    /// Binds the addresses that are new in the configuration. Nothing changes before
+    /// [`Listeners::commit`].
     ///
     /// # Errors
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     pub(super) fn prepare(
         &self,
         config: &ServerConfig,
@@ -79,7 +81,7 @@ impl Listeners {
         Ok(Change { next, shares })
     }
 
-    /// Makes a prepared change.
+    /// Applies a prepared change.
     pub(super) fn commit(&mut self, change: Change) -> Vec<(ListenerId, Vec<Vec<OwnedFd>>)> {
         let has_new_backlog = !self.list.is_empty() && self.backlog != change.next.backlog;
         *self = change.next;
@@ -90,15 +92,15 @@ impl Listeners {
         change.shares
     }
 
-    /// The addresses, in the order of the configuration, with real ports.
+    /// The bound addresses, in the order of the configuration, with real ports.
     pub(super) fn addresses(&self) -> Vec<Address> {
         self.list.iter().map(|listening| listening.address.clone()).collect()
     }
 
-    /// All sockets, for a successor.
+    /// Duplicates of all sockets, for a replacement process.
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// The process is out of descriptors.
     pub(super) fn export_sockets(&self) -> io::Result<Vec<HandedSocket>> {
         let handed = |listening: &BoundListener, socket: &OwnedFd| {
             let has_file = listening.file.as_ref().is_some_and(|file| file.is_owned());
@@ -107,17 +109,17 @@ impl Listeners {
         self.list.iter().flat_map(|here| here.sockets.iter().map(move |socket| handed(here, socket))).collect()
     }
 
-    /// The files of unix sockets that are taken over go with this from now on.
+    /// Takes ownership of the files of all unix sockets: they are removed when this is dropped.
     pub(super) fn own_files(&self) {
         self.files().for_each(SocketFile::own);
     }
 
-    /// Another process has the sockets, and their files are its own.
+    /// Gives up ownership of the socket files: another process has the sockets and removes them.
     pub(super) fn disown_files(&self) {
         self.files().for_each(SocketFile::disown);
     }
 
-    /// Lets go of the copies, so that a socket is closed as soon as its worker closes it.
+    /// Closes the duplicates, so that a socket is closed as soon as its worker closes it.
     pub(super) fn close_sockets(&mut self) {
         for listening in &mut self.list {
             listening.sockets.clear();
@@ -136,7 +138,8 @@ impl BoundListener {
         Ok(Self { id: self.id, wanted, address, sockets, file })
     }
 
-    /// Of a socket that was there before, too: listen(2) may be called again, and only changes the length of the queue.
+    /// Applies the backlog to existing sockets, too: a second listen(2) only changes the queue
+    /// length.
     fn apply_backlog(&self, backlog: i32) {
         for socket in &self.sockets {
             if let Err(error) = SockRef::from(socket).listen(backlog) {
@@ -145,12 +148,12 @@ impl BoundListener {
         }
     }
 
-    /// Of a socket that was there before, only now.
+    /// Applies the file mode to an existing socket's file. Until the commit, the old mode holds.
     fn apply_mode(&self) {
         if let (Some(file), ListenAddress::Unix { path, mode: Some(mode) }) = (&self.file, &self.wanted)
             && let Err(error) = file.set_mode(*mode)
         {
-            tracing::warn!(%path, %error, "who may connect cannot be changed");
+            tracing::warn!(%path, %error, "cannot change the mode of the socket file");
         }
     }
 }
@@ -162,7 +165,7 @@ struct NewSockets {
     file: Option<Arc<SocketFile>>,
 }
 
-/// The sockets on an address: those that were inherited, or new ones.
+/// The sockets for an address: inherited ones if there are any, else new ones.
 fn bind(
     wanted: &ListenAddress,
     config: &ServerConfig,
@@ -170,7 +173,7 @@ fn bind(
     inherited: &mut InheritedSockets,
 ) -> io::Result<NewSockets> {
     if let Some(bound) = take_over(inherited.take(&wanted.address())) {
-        tracing::info!(address = %bound.address, sockets = bound.sockets.len(), "listening on sockets that were handed over");
+        tracing::info!(address = %bound.address, sockets = bound.sockets.len(), "listening on inherited sockets");
         return Ok(bound);
     }
     let backlog = config.limits.backlog;
@@ -188,29 +191,29 @@ fn bind(
     }
 }
 
-/// Sockets on one address that another process listened on before.
+/// Wraps the inherited sockets of one address.
 fn take_over(handed: Vec<HandedSocket>) -> Option<NewSockets> {
     let first = handed.first()?;
     let address = first.address.clone();
     let file = match &address {
-        // Without it, nobody finds the socket any more; but those who wait in its backlog are served.
+        // Without the file no client can connect any more, but those in the backlog are served.
         Address::Unix(path) if first.has_file => SocketFile::find(path)
-            .inspect_err(|error| tracing::warn!(%path, %error, "a socket was handed over whose file is gone"))
+            .inspect_err(|error| tracing::warn!(%path, %error, "the file of an inherited socket is gone"))
             .ok(),
         Address::Unix(_) | Address::Inet(_) => None,
     };
     let sockets: Vec<OwnedFd> = handed.into_iter().map(|handed| handed.socket).collect();
     for socket in sockets.iter().filter(|_| matches!(address, Address::Inet(_))) {
-        // Whoever made it may not have known.
+        // The process that made the socket may not have set it.
         if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
-            tracing::warn!(%address, %error, "small answers may wait for acknowledgements");
+            tracing::warn!(%address, %error, "cannot set TCP_NODELAY on inherited socket");
         }
     }
     Some(NewSockets { address, sockets, file: file.map(Arc::new) })
 }
 
-/// Deals sockets out to workers. With fewer sockets than workers some share one; with more some have several, since in each
-/// clients may wait.
+/// Distributes sockets over the workers. With fewer sockets than workers, some workers share a
+/// socket. With more, some workers have several: clients may wait in the backlog of each.
 fn dealt(sockets: Vec<OwnedFd>, workers: usize) -> std::io::Result<Vec<Vec<OwnedFd>>> {
     let mut shares: Vec<Vec<OwnedFd>> = (0..workers).map(|_| Vec::new()).collect();
     let count = sockets.len();
@@ -276,7 +279,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = UnixPath::new(folder.path().join("path")).unwrap();
         let name = socket2::SockAddr::unix(&path).unwrap();
-        // So many more can connect while nobody accepts.
+        // Connects until the backlog is full, as no connection is accepted. Returns the number
+        // added.
         let connect_all = |waiting: &mut Vec<socket2::Socket>| {
             let before = waiting.len();
             loop {

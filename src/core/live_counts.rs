@@ -1,38 +1,38 @@
-//! What can be counted and checked of a worker's state, for tests and for the gauges.
+//! Counts and invariants of a worker's state, for tests and gauges.
 
 use crate::driver::Token;
 use crate::table::Key;
 
-/// How much there is of everything; all zero when a worker has come to rest.
+/// Number of live objects of each kind. All are zero when a worker has finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LiveCounts {
-    /// Listeners not closed yet.
+    /// Listeners that are not closed yet.
     pub listeners: usize,
-    /// Sessions, also those that are closing.
+    /// Sessions, including those that are closing.
     pub sessions: usize,
-    /// Operations without their final outcome.
+    /// Operations without a final outcome.
     pub operations: usize,
-    /// Connections to upstreams, idle ones included.
+    /// Connections to upstreams, including idle ones.
     pub upstream_connections: usize,
-    /// Upstreams and names that are watched.
+    /// Health checks and name lookups of upstreams.
     pub monitored: usize,
-    /// Armed timers.
+    /// Armed timers of the timer wheel.
     pub timers: usize,
 }
 
-/// An invariant does not hold: a bug of ours, or a driver's.
+/// A violated invariant: a bug in xps or in a driver.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// Nothing will ever happen to this session: no operation in flight, no timer.
-    #[error("session {0} waits for something that nobody will deliver")]
+    /// The session can never make progress: no operation in flight and no timer.
+    #[error("session {0} has no operation in flight and no timer")]
     Stalled(Key),
-    /// An operation in flight belongs to nobody.
+    /// An operation in flight has no owner.
     #[error("an operation in flight has no owner: {0:?}")]
     Orphan(Token),
-    /// A session holds more than its bound and what can have been on its way.
+    /// A session holds more buffer memory than its limit plus what can have been in flight.
     #[error("session {session} holds {held_bytes} bytes")]
     OverBudget {
-        /// Which.
+        /// Key of the session.
         session: Key,
         /// Buffer memory, in bytes.
         held_bytes: usize,

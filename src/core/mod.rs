@@ -1,9 +1,11 @@
-//! One worker's state and the loop that joins it to a driver; and the server that runs workers.
+//! The state of one worker, the loop that connects it to a driver, and the server that runs
+//! workers.
 //!
-//! * [`Core`] is a worker without the kernel: listeners, sessions, timers.
-//! * [`Worker`] is the loop that joins a core to a driver.
-//! * [`Server`] runs one worker a thread, from binding to the end of the drain.
-//! * [`router_of`] is what an HTTP listener would offer, [`dry_run`] what it would answer, [`look_for`] what it lacks: without a server.
+//! * [`Core`] is the state of one worker: listeners, sessions, timers. It never calls the kernel.
+//! * [`Worker`] is the loop that connects a core to a driver.
+//! * [`Server`] runs one worker per thread, from binding to the end of the drain.
+//! * [`router_of`], [`dry_run`] and [`look_for`] evaluate a service without a server: what it
+//!   offers, how it responds, and whether its files exist.
 //! * [`client`] runs one session without a listener.
 
 pub mod client;

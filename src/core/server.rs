@@ -1,7 +1,7 @@
-//! [`Server`]: the workers of one process, from the binding of ports to the last connection's end.
+//! [`Server`]: the workers of one process, from binding ports to the end of the last connection.
 //!
 //! ```text
-//!   start: choose a driver ─► bind ports ─► one thread a worker: driver, core, loop
+//!   start: choose a driver ─► bind ports ─► one thread per worker: driver, core, loop
 //!   run:   wait for a signal, a stop or a worker's end ─► drain all ─► join all
 //! ```
 
@@ -25,13 +25,13 @@ use crate::limit::Admission;
 use crate::session::SessionEnd;
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 
-/// Running workers.
+/// A running server: its workers and listening sockets.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Address>,
     listeners: Listeners,
     admission: Arc<Admission>,
-    /// Threads that all workers share.
+    /// Threads for blocking calls, shared by all workers.
     offload: Offload,
     selection: Selection,
     workers: Vec<WorkerHandle>,
@@ -43,23 +43,24 @@ pub struct Server {
     metrics: Arc<Metrics>,
 }
 
-/// Whoever runs a server, and is asked or told what only they can know or need to know.
+/// Callbacks to the program that runs a server.
 pub trait ServerHooks {
-    /// The server has begun to stop; this many connections were live. It waits for this call, which must not block.
+    /// Draining has begun with this many live connections. The server waits for this call, so it
+    /// must not block.
     fn on_drain(&mut self, connections: usize, cause: DrainCause);
 
-    /// SIGHUP has come, which it does if [`signals::take_hangup`] was called: the configuration as it is to be from now on;
-    /// `None`: nothing changes.
+    /// Called on SIGHUP, after [`signals::take_hangup`] was called. Returns the new configuration,
+    /// or `None` to change nothing.
     fn reload(&mut self) -> Option<ServerConfig> {
         None
     }
 
-    /// The server has ended; so did the session that was the last to end, if there was any.
+    /// The server has ended. `last` is the session that ended last, if there was any.
     fn on_ended(&mut self, last: Option<SessionEnd>) {
         let _ = last;
     }
 
-    /// What was reloaded is in force, or was refused for this reason and nothing has changed.
+    /// The result of a reload. After an error nothing has changed.
     fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
         let _ = result;
     }
@@ -74,99 +75,102 @@ impl<F: FnMut(usize)> ServerHooks for F {
 /// Why a server drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainCause {
-    /// A signal or a [`Stop`] asked for it, or a worker has ended.
+    /// A signal or a [`Stop`] requested it, or a worker has ended.
     Stopped,
-    /// Another process has taken its place; the service goes on.
+    /// A replacement process serves on the same sockets.
     Replaced,
 }
 
-/// Whether another process is about to take this one's place.
+/// Progress of the replacement by another process.
 #[derive(Debug, Default)]
 struct Replacement {
     is_underway: AtomicBool,
     is_done: AtomicBool,
 }
 
-/// Asks a server to stop, from any thread.
+/// Stops a server from any thread.
 #[derive(Clone, Debug)]
 pub struct Stop {
     asked: Arc<AtomicBool>,
     supervisor: Waker,
 }
 
-/// Why a server could not be started.
+/// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The demanded driver is not available.
+    /// The requested driver is not available.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
-        /// Which.
+        /// The configured address.
         address: Address,
-        /// What the kernel said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A file to be sent cannot be.
+    /// A file or folder to be served cannot be opened.
     #[error("cannot send {}: {source}", path.display())]
     File {
-        /// Which.
+        /// The configured path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Files cannot be written where they should be.
+    /// The folder for received files cannot be opened.
     #[error("cannot receive {}: {source}", path.display())]
     Receive {
-        /// Which.
+        /// The configured path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// An upstream's name can stand in no request.
+    /// An upstream's name is not valid in the `Host` field of a request.
     #[error("`{address}` cannot be an upstream: {reason}")]
     Upstream {
-        /// What was configured.
+        /// The configured address.
         address: String,
-        /// What is wrong with it.
+        /// What is invalid about it.
         reason: &'static str,
     },
-    /// What this process was started with is not what it was told.
-    #[error("the sockets that were handed over cannot be used: {0}")]
+    /// A descriptor named in the environment is not that of a listening socket.
+    #[error("cannot use the inherited sockets: {0}")]
     Inherit(#[source] io::Error),
-    /// A worker could not be set up.
+    /// A worker cannot be set up.
     #[error("cannot set a worker up: {0}")]
     Worker(#[source] io::Error),
 }
 
-/// Why a running server ended before it was asked to.
+/// Why a running server ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A worker's loop failed: the kernel refused the ring or the epoll instance.
+    /// A worker's loop failed: the kernel refused the ring or the epoll instance, or a listener
+    /// failed.
     #[error("a worker failed: {0}")]
     Worker(#[source] io::Error),
-    /// A worker panicked: a bug.
+    /// A worker panicked, which is a bug.
     #[error("a worker panicked: this is a bug in xps, please report it")]
     Panicked,
-    /// Signals or worker threads cannot be waited for.
+    /// Waiting for signals or worker threads failed.
     #[error("cannot wait for signals: {0}")]
     Supervise(#[source] io::Error),
 }
 
 impl Server {
-    /// Binds every address, or takes over sockets that were handed to this process; starts the workers, and returns when all
-    /// of them are about to accept. From before that on, and until the server is gone, the process's SIGTERM, SIGINT, SIGUSR1 and
-    /// SIGUSR2 are its own.
+    /// Binds every address or takes over inherited sockets, and starts the workers. Returns when
+    /// all of them are about to accept.
+    ///
+    /// The server handles the process's SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, from before it binds
+    /// until it is dropped.
     ///
     /// # Errors
-    /// Nothing is left running then.
+    /// See [`StartError`]. Nothing is left running.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let executable = Executable::of_this_process();
         let mut inherited = InheritedSockets::from_environment().map_err(StartError::Inherit)?;
         let selection = probe::choose(config.backend, config.uring_off, config.workers)?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
-        // Before anybody can connect: who sees an open port may send a signal at once.
+        // Before the ports open: a program that sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
         let mut server = Self {
             addresses: Vec::new(),
@@ -184,7 +188,7 @@ impl Server {
         };
         let plans = server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
-            tracing::warn!(%address, "a socket was handed over for an address that is not configured");
+            tracing::warn!(%address, "an inherited socket matches no configured address");
         }
         if let Err(error) = server.start_workers(plans, config.pin_workers, config.uring_off) {
             server.drain();
@@ -197,7 +201,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Opens and binds what the configuration names, and says what each worker has to do then. Nothing changes if it fails.
+    /// Opens and binds what the configuration names. Returns the plan of each worker. If it fails,
+    /// nothing has changed.
     fn prepare(
         &mut self,
         config: &ServerConfig,
@@ -244,7 +249,8 @@ impl Server {
             let config = WorkerThreadConfig { number, backend, uring_off, ring_size, offload, cpu, limits, counters };
             self.workers.push(config.spawn(self.stop.supervisor.clone())?);
         }
-        // Only now: were one of them not to be had, what the others have accepted would be lost to who else listens.
+        // Only after all threads have started. If one failed to start, connections that the others
+        // had accepted would be lost, although another process that listens there could serve them.
         for (worker, plan) in self.workers.iter().zip(plans) {
             worker.tell(Message::Serve(Box::new(plan)));
         }
@@ -257,11 +263,12 @@ impl Server {
         }
     }
 
-    /// Serves by another configuration from now on: for new requests, also on connections that are there. What is under way
-    /// goes on as it began. The number of workers, the back-end and the receive buffers stay as they are.
+    /// Applies another configuration to new requests, also on existing connections. Requests in
+    /// progress go on under the old one. The number of workers, the back-end and the receive
+    /// buffers do not change.
     ///
     /// # Errors
-    /// Nothing has changed then.
+    /// See [`StartError`]. Nothing has changed.
     pub fn reload(&mut self, config: &ServerConfig) -> Result<(), StartError> {
         let plans = self.prepare(config, self.workers.len(), &mut InheritedSockets::default())?;
         for (worker, plan) in self.workers.iter().zip(plans) {
@@ -272,7 +279,8 @@ impl Server {
         Ok(())
     }
 
-    /// Starts a process like this one, with the same listening sockets; once it serves, this one drains.
+    /// Starts a process with the same command and the same listening sockets. This one drains when
+    /// the new one serves.
     fn start_replacement(&self) {
         if std::process::id() == FIRST_PROCESS {
             return tracing::warn!(
@@ -317,31 +325,32 @@ impl Server {
         }
     }
 
-    /// Where it listens, in the order of the configuration, with real ports.
+    /// The bound addresses, in the order of the configuration, with real ports.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Which driver runs, and why that one.
+    /// The driver in use, and why it was chosen.
     pub const fn selection(&self) -> &Selection {
         &self.selection
     }
 
-    /// How many workers run.
+    /// Number of worker threads.
     pub const fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// What stops it from another thread.
+    /// A handle that stops this server from another thread.
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Serves until SIGTERM, SIGINT or a [`Stop`], then drains. A second signal ends the process at once. The operator, who
-    /// may be a function of the number of connections, is told when draining begins.
+    /// Serves until SIGTERM, SIGINT or a [`Stop`], then drains. A second signal ends the process at
+    /// once. `hooks`, which may be a function of the number of connections, is called when draining
+    /// begins.
     ///
     /// # Errors
-    /// What ended a worker before that.
+    /// The error of a worker that failed.
     pub fn run(mut self, mut hooks: impl ServerHooks) -> Result<(), RunError> {
         let mut is_draining = false;
         loop {
@@ -389,7 +398,7 @@ impl Server {
         }
     }
 
-    /// Waits for the workers; then the files of unix sockets go.
+    /// Waits for the workers to end, then removes the files of unix sockets.
     fn join(self) -> Result<Option<SessionEnd>, RunError> {
         let mut result = Ok(None);
         for worker in self.workers {
@@ -403,11 +412,11 @@ impl Server {
     }
 }
 
-/// The first process of a system or a container: when it ends, the kernel ends all others.
+/// The init process of a system or container. When it exits, the kernel kills all others.
 const FIRST_PROCESS: u32 = 1;
 
 impl Stop {
-    /// Asks for an orderly stop. Asking twice changes nothing.
+    /// Requests an orderly stop. Further calls change nothing.
     pub fn stop(&self) {
         self.asked.store(true, Ordering::Relaxed);
         self.supervisor.wake();

@@ -1,7 +1,8 @@
-//! From a listener's configuration to what its sessions are made from, in two steps.
+//! Builds a worker's services from the configuration of listeners, in two steps.
 //!
-//! A [`ResolvedService`] is made once: folders are opened, so that what is missing is noticed before anything starts. It can go
-//! to other threads; there each worker builds a [`Service`] of its own, whose parts its sessions share.
+//! A [`ResolvedService`] is made once per configuration. It opens folders, so that a missing one is
+//! reported before anything starts, and it can be sent to other threads. From it each worker builds
+//! a [`Service`] of its own, whose parts its sessions share.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -29,7 +30,7 @@ use crate::session::{Content, Destination, Naming, Service};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
 
-/// What a worker needs to make a [`Service`] of its own, in a form that can go to its thread.
+/// What a worker builds a [`Service`] from; it can be sent to the worker's thread.
 #[derive(Clone, Debug)]
 pub(super) enum ResolvedService {
     Echo,
@@ -37,13 +38,13 @@ pub(super) enum ResolvedService {
     Proxy(GroupConfig, ConnectPolicy),
     SendText(&'static [u8]),
     SendFile(Arc<Root>, CString),
-    /// A file whose folder is not there: each connection is closed.
+    /// A file whose folder is missing: each connection is closed.
     SendNothing(Fault),
     Receive(Arc<Destination>),
     Http(ResolvedRouter),
 }
 
-/// What an HTTP listener offers, with its folders open.
+/// The virtual hosts of an HTTP listener, with their folders open.
 #[derive(Clone, Debug)]
 pub(super) struct ResolvedRouter {
     responses: ResponseConfig,
@@ -79,16 +80,19 @@ enum ResolvedHandler {
 #[derive(Debug, Default)]
 pub(super) struct ServiceBuilder {
     /// The folders of the services that are there, also of those before a reload, so that what is cached of them stays.
+    /// Root paths in use, including those of services from before a reload, so that their cache is
+    /// kept.
     known_root_paths: HashMap<(Arc<Path>, SymlinkPolicy), WeakRootPath>,
-    /// Those of the services built since they were last taken, each with what its path led to.
+    /// Root paths of the services built since they were last taken, each with the folder it led to.
     root_paths: Vec<(RootPath, Arc<Root>)>,
-    /// What an upstream may have in all is shared by so many; 0: this is the only one.
+    /// Number of workers that share the connection limit of an upstream. 0: this is the only one.
     workers: usize,
-    /// Which of them this is.
+    /// Number of this worker.
     number: usize,
     groups: Vec<Rc<UpstreamGroup>>,
     upstreams: Upstreams,
-    /// Workers that drew the same would all run to the same upstreams, and check them in the same moment.
+    /// Differs for each worker. With equal seeds, all workers would pick the same upstreams, and
+    /// check them at the same moment.
     seeds: RandomState,
     groups_made: u64,
 }
@@ -219,7 +223,7 @@ impl ServiceBuilder {
         }
     }
 
-    /// The place of this folder's path: the same one for each route that has it, and over reloads.
+    /// The root path of this folder: one instance for all routes that have it, kept over reloads.
     fn root_path(&mut self, root: Arc<Root>) -> RootPath {
         let key = (Arc::clone(root.path()), root.symlinks());
         let root_path = self.known_root_paths.get(&key).and_then(WeakRootPath::upgrade).unwrap_or_else(|| {
@@ -231,20 +235,21 @@ impl ServiceBuilder {
         root_path
     }
 
-    /// The places of the services built since this was asked last.
+    /// Takes the root paths of the services built since the last call.
     pub(super) fn take_root_paths(&mut self) -> Vec<(RootPath, Arc<Root>)> {
         self.known_root_paths.retain(|_, root_path| root_path.upgrade().is_some());
         std::mem::take(&mut self.root_paths)
     }
 
-    /// This is worker `number` of so many that do the same.
+    /// This is worker `number` of `workers` that have the same plan.
     pub(super) const fn share_among(&mut self, number: usize, workers: usize) {
         (self.number, self.workers) = (number, workers);
     }
 
     fn group(&mut self, mut config: GroupConfig) -> Rc<UpstreamGroup> {
         for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.connections_max > 0) {
-            // Workers know nothing of each other; one that might send none could serve nobody.
+            // Workers do not coordinate. Each gets at least one connection, else it could serve no
+            // request.
             endpoint.connections_max = (endpoint.connections_max / self.workers.max(1)).max(1);
         }
         self.groups_made += 1;
@@ -254,7 +259,7 @@ impl ServiceBuilder {
         group
     }
 
-    /// The groups of the services built since this was asked last, which take the place of all before.
+    /// Takes the groups of the services built since the last call, which replace all earlier ones.
     pub(super) fn take_groups(&mut self) -> Vec<Rc<UpstreamGroup>> {
         let groups = std::mem::take(&mut self.groups);
         self.upstreams.put_in_force(&groups);
@@ -262,19 +267,20 @@ impl ServiceBuilder {
     }
 }
 
-/// What the first upstream is called in `Host`.
+/// The `Host` value for a group: the authority of its first upstream.
 fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
     let first = group.endpoints.first().map(|endpoint| endpoint.address.authority()).unwrap_or_default();
     Authority::new(&first).map_err(|bad| StartError::Upstream { address: first, reason: bad.reason })
 }
 
-/// Opens the folder that files are written to.
+/// Opens the folder for received files.
 fn destination(root: &Path, name: &Path, naming: Naming) -> io::Result<Arc<Destination>> {
     let name = CString::new(name.as_os_str().as_bytes())?;
     Ok(Destination::new(Root::open(root)?, name, naming))
 }
 
-/// The file is opened anew for each connection, so it may change; but it should be there now.
+/// Checks a file to be sent. Each connection opens the file again, so it may change later; but it
+/// should exist now.
 fn sent_from(root: &Path, path: &Path, on_missing: OnMissing) -> io::Result<ResolvedService> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let opened = match (Root::open(root), on_missing) {
@@ -286,7 +292,7 @@ fn sent_from(root: &Path, path: &Path, on_missing: OnMissing) -> io::Result<Reso
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    // Every connection would meet it; better it is said now.
+    // Every connection would fail. Reporting it at start is better.
     if !file.canonicalize()?.starts_with(root.canonicalize()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is not in {}", root.display())));
     }

@@ -1,7 +1,8 @@
-//! Listening on a unix socket, and the file that it has then.
+//! Listening on a unix socket, and ownership of the socket's file.
 //!
-//! The file outlives whoever made it, so one that is left over is replaced, and ours is removed in the end; but only as long
-//! as the path still leads to it, since somebody else may have taken the path meanwhile.
+//! A socket file outlives the process that made it. A stale file is replaced at start. The file of
+//! this process is removed at the end, but only while the path still leads to it: another process
+//! may have taken the path since.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -14,19 +15,21 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::config::file::FileMode;
 use crate::driver::UnixPath;
 
-/// The file of a listening socket. It is removed with this, unless it is somebody else's.
+/// The file of a listening socket. Dropping this removes the file, unless another process owns it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: UnixPath,
-    /// As long as it is open, no other file can have the same number.
+    /// Held open, so that the inode number cannot be reused by another file.
     file: File,
     is_ours: AtomicBool,
 }
 
-/// Listens on `path`, with `backlog` connections waiting there. Workers share the one socket, each by a descriptor of its own.
+/// Listens on `path` with the given `backlog`. All workers share the one socket, each by a
+/// duplicate of the descriptor.
 ///
 /// # Errors
-/// `AddrInUse` if somebody listens there, `AlreadyExists` if there is something that is no socket; else what the system says.
+/// `AddrInUse` if another process listens there, `AlreadyExists` if the file is not a socket, else
+/// the error of the system call.
 pub(super) fn listen(path: &UnixPath, mode: Option<FileMode>, backlog: i32) -> io::Result<(OwnedFd, SocketFile)> {
     let socket = Socket::new_raw(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     let name = SockAddr::unix(path)?;
@@ -40,14 +43,14 @@ pub(super) fn listen(path: &UnixPath, mode: Option<FileMode>, backlog: i32) -> i
     let file = SocketFile::find(path)?;
     file.own();
     if let Some(mode) = mode {
-        // Before it listens, nobody can connect.
+        // No client can connect before listen(2).
         file.set_mode(mode)?;
     }
     socket.listen(backlog)?;
     Ok((socket.into(), file))
 }
 
-/// Removes a file that a server left behind.
+/// Removes the file of a socket on which no process listens.
 fn remove_stale(path: &UnixPath, name: &SockAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file already, and it is not a socket"));
@@ -55,15 +58,15 @@ fn remove_stale(path: &UnixPath, name: &SockAddr) -> io::Result<()> {
     let probe = Socket::new_raw(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     match probe.connect(name) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(%path, "removing the file of a socket on which nobody listens");
+            tracing::info!(%path, "removing stale socket file");
             fs::remove_file(path)
         }
-        // `EAGAIN`: it accepts too slowly.
+        // `EAGAIN`: the backlog is full.
         Ok(()) => Err(is_live()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(is_live()),
         Err(error) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!("there is a socket already, and whether somebody listens on it cannot be told: {error}"),
+            format!("the socket exists, and connecting to it failed: {error}"),
         )),
     }
 }
@@ -73,10 +76,11 @@ fn is_live() -> io::Error {
 }
 
 impl SocketFile {
-    /// The file of a socket that is bound there, to be removed only once it is [owned](Self::own).
+    /// The file of the socket bound to `path`. It is removed at the end only if it is
+    /// [owned](Self::own).
     ///
     /// # Errors
-    /// There is none.
+    /// The file does not exist or is not a socket.
     pub(super) fn find(path: &UnixPath) -> io::Result<Self> {
         // `O_PATH`: a socket cannot be opened otherwise (open(2)).
         let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
@@ -87,25 +91,25 @@ impl SocketFile {
         Ok(Self { path: path.clone(), file, is_ours: AtomicBool::new(false) })
     }
 
-    /// From now on it goes when this goes.
+    /// Makes this process remove the file when this is dropped.
     pub(super) fn own(&self) {
         self.is_ours.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is another process's to remove.
+    /// Leaves removal of the file to another process.
     pub(super) fn disown(&self) {
         self.is_ours.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it is ours to remove.
+    /// Whether this process removes the file.
     pub(super) fn is_owned(&self) -> bool {
         self.is_ours.load(Ordering::Relaxed)
     }
 
-    /// Sets who may connect: those who may write to it (unix(7)).
+    /// Sets the file mode. Write permission is needed to connect (unix(7)).
     ///
     /// # Errors
-    /// The path leads elsewhere by now, or what `chmod(2)` says.
+    /// The path leads to another file by now, or the error of `chmod(2)`.
     pub(super) fn set_mode(&self, mode: FileMode) -> io::Result<()> {
         if !self.is_there()? {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the file was replaced"));
@@ -127,14 +131,14 @@ impl Drop for SocketFile {
         let removed = match self.is_there() {
             Ok(true) => fs::remove_file(&self.path),
             Ok(false) => {
-                tracing::debug!(path = %self.path, "another server has taken the path, its file stays");
+                tracing::debug!(path = %self.path, "another process has taken the path; its socket file is kept");
                 Ok(())
             }
             Err(error) => Err(error),
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path, %error, "the socket's file cannot be removed");
+                tracing::warn!(path = %self.path, %error, "cannot remove the socket file");
             }
             Ok(()) | Err(_) => {}
         }
@@ -205,7 +209,7 @@ mod tests {
     fn another_server_s_file_is_left_alone() {
         let (_folder, path) = folder();
         let (socket, file) = listen(&path, None, 1).unwrap();
-        // Its file may get the number of ours, were that not held.
+        // The next file may get the same inode number, unless the old file is held open.
         drop(socket);
         let (_next_socket, next) = listen(&path, None, 1).unwrap();
         drop(file);

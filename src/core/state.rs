@@ -1,14 +1,14 @@
-//! [`Core`]: everything one worker knows, without the kernel.
+//! [`Core`]: the state of one worker, without the kernel.
 //!
-//! It owns the listeners, the sessions, the timers and the ledger of operations. Each turn it is
-//! handed what the driver brought and answers with operations in its queue:
+//! It owns the listeners, the sessions, the timers and the list of operations in flight. Each turn
+//! it takes the driver's completions and queues new operations:
 //!
 //! ```text
 //!   completions ──► record ──► dirty sessions ──► pump each once ──► operations
 //!   the time ─────► expire ───────▲                      └─► arm its timer, or free it
 //! ```
 //!
-//! It does not know which driver runs, nor threads, nor signals.
+//! It does not depend on the driver in use, on threads or on signals.
 
 mod plan;
 
@@ -32,10 +32,11 @@ use crate::tcp::Listener;
 use crate::telemetry::metrics::{Gauges, WorkerCounters};
 use crate::upstream::{HEALTH_MONITOR, HealthMonitor, UPSTREAM_CONNECTION, UpstreamPool};
 
-/// The kind that marks a listener's tokens.
+/// Token kind of listeners.
 const LISTENER: u8 = 0;
 
-/// So many connections more than there may be are let in to be told so; further ones wait.
+/// Connections accepted beyond the limit, per worker, only to answer 503. Any more stay in the
+/// backlog.
 const OVER_LIMIT_MAX: usize = 64;
 
 /// The state of one worker.
@@ -43,17 +44,17 @@ const OVER_LIMIT_MAX: usize = 64;
 pub struct Core {
     ops: Ops,
     limits: Limits,
-    /// Bytes of receive buffers that one connection may hold now.
+    /// Bytes of receive buffers that one connection may hold at present.
     share: usize,
     admission: Arc<Admission>,
     phase: WorkerPhase,
     listeners: Table<ActiveListener>,
-    /// Something has changed by which listeners decide how many connections to accept.
+    /// Something changed that determines how many connections the listeners may accept.
     listeners_due: bool,
     sessions: Table<SessionSlot>,
-    /// How many there have been.
+    /// Number of connections accepted so far.
     accepted: u64,
-    /// How many of them are there only to be told that there is no room.
+    /// Number of sessions accepted beyond the limit, only to answer 503.
     over_limit: usize,
     timers: TimerWheel<TimerKind>,
     /// Sessions to pump before the turn ends, each once.
@@ -61,23 +62,23 @@ pub struct Core {
     store: Store,
     upstream_pool: UpstreamPool,
     health_monitor: HealthMonitor,
-    /// When connections are to be looked through, if it is armed.
+    /// The timer that closes expired upstream connections, if armed.
     upstream_expiry: Option<(TimerId, Time)>,
-    /// When the store is to be swept, if it is armed.
+    /// The timer that sweeps the store, if armed.
     sweep: Option<TimerId>,
     unix_seconds: u64,
     date: DateLine,
     boundaries: Boundaries,
     session_end: Option<SessionEnd>,
-    /// Why a listener accepts no more, of which nobody has been told.
+    /// Why a listener accepts no more, if that has not been reported yet.
     broken: Option<Fault>,
     counters: WorkerCounters,
-    /// Listeners have no room for a further connection.
+    /// The listeners cannot accept a connection that would be served.
     is_full: bool,
     limit_notice: LimitNotice,
 }
 
-/// A listener and what its connections are for.
+/// A listener and the service of its connections.
 #[derive(Debug)]
 struct ActiveListener {
     id: ListenerId,
@@ -85,28 +86,28 @@ struct ActiveListener {
     context: Rc<ListenerContext>,
 }
 
-/// Names an address that is listened on, across changes of what it is for.
+/// Identifies a listening address across reloads of its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u32);
 
-/// A session with its place in the turn and its timer.
+/// A session with its scheduling state and its timer.
 #[derive(Debug)]
 struct SessionSlot {
     session: Session,
     is_dirty: bool,
     timer: Option<(TimerId, Time)>,
-    /// Boxed, and only where it is recorded: most of the time nobody listens.
+    /// Boxed, and present only if it is recorded: usually no subscriber is interested.
     span: Option<Box<tracing::Span>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WorkerPhase {
     Serving,
-    /// No listener accepts any more; the sessions go on to their end, or to the deadline's.
+    /// All listeners are closing. The sessions continue until they end or the deadline expires.
     Draining {
         deadline: Option<TimerId>,
     },
-    /// Nothing is left.
+    /// No listener, session, connection or operation is left.
     Finished,
 }
 
@@ -114,11 +115,12 @@ enum WorkerPhase {
 #[derive(Clone, Copy, Debug)]
 enum TimerKind {
     Session(Key),
-    /// Sessions that still live are cut off.
+    /// Ends the remaining sessions.
     DrainDeadline,
-    /// The store lets go of what nobody uses.
+    /// The store closes unused files and folders.
     Sweep,
-    /// Connections that were idle for too long, or whose bytes do not arrive, are closed.
+    /// Closes upstream connections that were idle for too long or whose sent data is not
+    /// acknowledged.
     UpstreamExpiry,
 }
 
@@ -154,7 +156,7 @@ impl Core {
         }
     }
 
-    /// Serves a connection that came about elsewhere.
+    /// Adds a session for a connection that exists already.
     pub fn add_session(&mut self, socket: Socket, peer: Peer, context: &Rc<ListenerContext>, now: Time) {
         let is_over_limit = !self.has_capacity() && self.admission.refuses() && context.service.can_refuse();
         self.over_limit += usize::from(is_over_limit);
@@ -171,30 +173,30 @@ impl Core {
         if self.phase != WorkerPhase::Serving
             && let Some(session_slot) = self.sessions.get_mut(key)
         {
-            // It was accepted before the listener could stop.
+            // The connection was accepted before the listener stopped.
             session_slot.session.drain(now);
         }
         self.dirty.push(key);
     }
 
-    /// Tells how many bytes of receive buffers one connection may hold now; to be called before each turn.
+    /// Sets how many bytes of receive buffers one connection may hold. Call it before each turn.
     pub const fn set_share(&mut self, bytes: usize) {
         self.share = bytes;
     }
 
-    /// Tells the time of day, in seconds since 1970; to be called before each turn.
+    /// Sets the time of day, in seconds since 1970. Call it before each turn.
     pub fn set_unix_seconds(&mut self, unix_seconds: u64) {
         self.unix_seconds = unix_seconds;
         self.date.update(unix_seconds);
         self.store.set_unix_seconds(unix_seconds);
     }
 
-    /// The queue that the driver takes operations from.
+    /// The queue from which the driver takes operations.
     pub const fn ops(&mut self) -> &mut Ops {
         &mut self.ops
     }
 
-    /// How long the driver may wait for completions. `None`: without limit.
+    /// How long the driver may wait for completions. `None`: no limit.
     pub fn wait(&self, now: Time) -> Option<Duration> {
         if !self.dirty.is_empty() {
             return Some(Duration::ZERO);
@@ -203,7 +205,7 @@ impl Core {
         deadline.map(|deadline| deadline.since(now))
     }
 
-    /// Takes in what a turn of the driver brought, and acts on it.
+    /// Processes the completions of one driver turn.
     pub fn on_turn(&mut self, now: Time, done: &mut Vec<Completion>) {
         for completion in done.drain(..) {
             self.on_completion(completion, now);
@@ -222,13 +224,14 @@ impl Core {
         for key in dirty.drain(..) {
             self.pump(key, now);
         }
-        // Pumping makes nothing dirty; only the vector's memory goes back.
+        // Pumping makes no session dirty. This only keeps the vector's memory.
         self.dirty = dirty;
         self.health_monitor.pump(now, &mut self.upstream_pool, &self.counters, &mut self.ops);
         for key in self.upstream_pool.take_woken() {
             self.touch(key);
         }
-        // A session that has ended may have been the last to hold a file, and may have left a connection.
+        // A session that ended may have held the last reference to a file, and may have returned an
+        // upstream connection.
         self.store.pump(now, &mut self.ops);
         self.upstream_pool.pump(&mut self.ops);
         self.arm_sweep();
@@ -264,7 +267,7 @@ impl Core {
             STORE => self.store.on_outcome(token.machine, outcome, now),
             UPSTREAM_CONNECTION => self.on_upstream_outcome(token, outcome, now),
             HEALTH_MONITOR => self.health_monitor.on_outcome(token, outcome, now),
-            kind => tracing::error!(kind, "an outcome for a machine of no known kind"),
+            kind => tracing::error!(kind, "an outcome with an unknown token kind"),
         }
     }
 
@@ -279,7 +282,8 @@ impl Core {
                 self.add_session(socket, peer, &context, now);
             }
             Err(fault) => {
-                // Not our own bug: somebody who shares the socket has ended it, or a filter forbids accepting.
+                // Not a bug of xps: another process that shares the socket has shut it down, or a
+                // seccomp filter forbids accept.
                 tracing::warn!(%fault, "a listener failed and accepts no more");
                 if self.phase == WorkerPhase::Serving {
                     self.broken = Some(fault);
@@ -327,7 +331,7 @@ impl Core {
             }
             TimerKind::DrainDeadline => {
                 let keys: Vec<Key> = self.sessions.keys().collect();
-                tracing::info!(connections = keys.len(), "the time for draining is over");
+                tracing::info!(connections = keys.len(), "drain timeout expired");
                 self.upstream_pool.cut();
                 for key in keys {
                     if let Some(session_slot) = self.sessions.get_mut(key) {
@@ -339,7 +343,7 @@ impl Core {
         }
     }
 
-    /// Has a session pumped before the turn ends.
+    /// Marks a session to be pumped before the turn ends.
     fn touch(&mut self, key: Key) {
         if let Some(session_slot) = self.sessions.get_mut(key)
             && !std::mem::replace(&mut session_slot.is_dirty, true)
@@ -386,8 +390,8 @@ impl Core {
         }
     }
 
-    /// Sees to it that a timer fires when the session wants, or earlier. Traffic that only moves the
-    /// deadline away costs nothing here: the timer fires once in vain and is armed anew.
+    /// Ensures that a timer fires at the session's deadline or earlier. A deadline that only moves
+    /// later costs nothing here: the timer fires once without effect and is armed again.
     fn arm(session_slot: &mut SessionSlot, key: Key, timers: &mut TimerWheel<TimerKind>, limits: &Limits) {
         match (session_slot.session.deadline(limits), session_slot.timer) {
             (Some(wanted), Some((_, armed))) if armed <= wanted => {}
@@ -410,13 +414,15 @@ impl Core {
         self.sessions.len() - self.over_limit < self.limits.connections_max && self.admission.has_capacity()
     }
 
-    /// Accept while there is room, or who comes can be told that there is none; close what is not wanted any more.
+    /// Accepts while connections can be served, or be answered with 503; closes listeners when
+    /// draining.
     fn pump_listeners(&mut self) {
         self.listeners_due = false;
         let served = self.sessions.len() - self.over_limit;
         let room = if self.has_capacity() { self.limits.connections_max - served } else { 0 };
         let over_limit = if self.admission.refuses() { OVER_LIMIT_MAX.saturating_sub(self.over_limit) } else { 0 };
-        // Each gets its share, so that a burst on all of them stays within the bound; what is left over is asked for anew.
+        // Each listener gets an equal share, so that bursts on all of them together stay within the
+        // limit. What a listener leaves unused is distributed again on the next call.
         let listeners = self.listeners.len().max(1);
         let share = |room: usize| u32::try_from(room.div_ceil(listeners)).unwrap_or(u32::MAX);
         let left =
@@ -433,7 +439,7 @@ impl Core {
         });
     }
 
-    /// Accepts no more. Sessions go on to their end, at most for `timeout` if there is one.
+    /// Stops accepting. Sessions continue until they end, for at most `timeout` if there is one.
     pub fn drain(&mut self, now: Time, timeout: Option<Duration>) {
         if self.phase == WorkerPhase::Serving {
             let deadline = timeout.map(|timeout| self.timers.arm(now + timeout, TimerKind::DrainDeadline));
@@ -451,9 +457,9 @@ impl Core {
         }
     }
 
-    /// Finishes the drain when nothing is left to wait for.
+    /// Updates the listeners if needed, and finishes the drain when nothing is left.
     fn settle_phase(&mut self) {
-        // Of room that another worker has made, this one hears only by being woken for a turn.
+        // A wake-up without a message is the only sign that another worker has freed capacity.
         if self.listeners_due || self.is_full || self.phase != WorkerPhase::Serving {
             self.pump_listeners();
         }
@@ -471,18 +477,18 @@ impl Core {
         }
     }
 
-    /// Has the store close everything, and says whether it has.
+    /// Makes the store close everything. Returns whether it has.
     fn store_is_at_rest(&mut self) -> bool {
         if let Some(timer) = self.sweep.take() {
             self.timers.disarm(timer);
         }
         self.store.clear();
-        // Time does not matter for closing.
+        // The time does not matter for closing.
         self.store.pump(Time::ZERO, &mut self.ops);
         self.store.is_at_rest()
     }
 
-    /// Sees to it that the store is swept when it has something to let go of.
+    /// Arms the sweep timer when the store has something to close.
     fn arm_sweep(&mut self) {
         if self.sweep.is_none()
             && let Some(at) = self.store.next_sweep()
@@ -491,7 +497,7 @@ impl Core {
         }
     }
 
-    /// Sees to it that connections are looked through when one may have waited for too long.
+    /// Arms the timer that closes expired upstream connections, at the earliest expiry.
     fn arm_upstream_expiry(&mut self) {
         match (self.upstream_pool.next_expiry(), self.upstream_expiry) {
             (Some(at), Some((_, armed))) if armed <= at => {}
@@ -504,23 +510,23 @@ impl Core {
         }
     }
 
-    /// Why a listener has failed for good since this was last asked, if one has. Its address would be mute from now on, so
-    /// this worker is to end.
+    /// The reason why a listener failed for good, once. Connections to its address would get no
+    /// response from now on, so the worker must end.
     pub const fn take_broken(&mut self) -> Option<Fault> {
         self.broken.take()
     }
 
-    /// Whether it was told to drain and nothing is left.
+    /// Whether the drain is over and nothing is left.
     pub fn is_finished(&self) -> bool {
         self.phase == WorkerPhase::Finished
     }
 
-    /// How the session that ended last did end.
+    /// How the session that ended last has ended.
     pub const fn session_end(&self) -> Option<SessionEnd> {
         self.session_end
     }
 
-    /// How much there is of everything.
+    /// Number of live objects of each kind.
     pub fn live_counts(&self) -> LiveCounts {
         LiveCounts {
             listeners: self.listeners.len(),
@@ -532,8 +538,8 @@ impl Core {
         }
     }
 
-    /// Looks for broken invariants: for tests, since it walks through everything. `slack_bytes` is what
-    /// may arrive on one socket after a pause was asked for.
+    /// Checks the invariants. For tests, since it walks through all sessions and operations.
+    /// `slack_bytes` is what may arrive on one socket after a pause was requested.
     ///
     /// # Errors
     /// The first violation found.
@@ -568,7 +574,7 @@ impl Core {
     }
 }
 
-/// A span that somebody listens to.
+/// The span, if a subscriber records it.
 fn recorded(span: tracing::Span) -> Option<Box<tracing::Span>> {
     (!span.is_disabled()).then(|| Box::new(span))
 }

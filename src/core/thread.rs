@@ -1,4 +1,4 @@
-//! A worker's thread: how it is started, and what its supervisor holds of it.
+//! A worker's thread: its start, and the handle that the supervisor keeps.
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::driver::{
 use crate::session::SessionEnd;
 use crate::telemetry::metrics::WorkerCounters;
 
-/// A running worker, as its supervisor sees it.
+/// The supervisor's handle of a running worker.
 #[derive(Debug)]
 pub(super) struct WorkerHandle {
-    /// It returns how the session ended that was the last to end.
+    /// Returns how the session that ended last has ended.
     pub(super) thread: JoinHandle<io::Result<Option<SessionEnd>>>,
     pub(super) messages: Sender<Message>,
     pub(super) waker: Waker,
@@ -28,25 +28,25 @@ pub(super) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Tells it something; one that is gone needs to be told nothing.
+    /// Sends a message. A worker that has ended is ignored.
     pub(super) fn tell(&self, message: Message) {
         if self.messages.send(message).is_ok() {
             self.waker.wake();
         }
     }
 
-    /// Whether its thread has ended, or is about to.
+    /// Whether the thread has ended or is about to return.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Whether it has ended, or will with an error.
+    /// Whether the thread has ended or will return an error.
     pub(super) fn is_broken(&self) -> bool {
         self.has_ended() || self.is_failing.load(Ordering::Acquire)
     }
 }
 
-/// Everything a worker's thread begins with.
+/// What a worker's thread is started with.
 pub(super) struct WorkerThreadConfig {
     pub(super) number: usize,
     pub(super) backend: Backend,
@@ -58,12 +58,12 @@ pub(super) struct WorkerThreadConfig {
     pub(super) counters: WorkerCounters,
 }
 
-/// What a worker's thread reports when it is set up.
+/// Result of the setup of a worker's thread.
 type Ready = io::Result<Waker>;
 
 impl WorkerThreadConfig {
-    /// Starts the thread and waits until it is set up. It accepts when it is told what to serve. `supervisor` is used when
-    /// it ends.
+    /// Starts the thread and waits until it is set up. It accepts connections after the first
+    /// [`Message::Serve`]. It wakes `supervisor` when it ends.
     pub(super) fn spawn(self, supervisor: Waker) -> io::Result<WorkerHandle> {
         let (ready, is_ready) = mpsc::channel::<Ready>();
         let (messages, inbox) = mpsc::channel();
@@ -131,13 +131,13 @@ impl WorkerThreadConfig {
         core.set_counters(self.counters);
         let mut worker = Worker::new(driver, core, inbox, drain_timeout);
         worker.set_failure_notifier(failure_notifier);
-        // Nobody to tell: the starter has given up, and the drain that follows ends this worker.
+        // An error means that the starter has given up; the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
         worker.run().map(|core| core.session_end())
     }
 }
 
-/// Tells the supervisor that a thread has ended, also by a panic.
+/// Reports to the supervisor that a thread has ended, also by a panic.
 struct ThreadExitGuard {
     has_ended: Arc<AtomicBool>,
     supervisor: Waker,

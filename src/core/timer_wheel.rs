@@ -24,16 +24,16 @@ const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = 7;
 const TICK_MAX: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
 
-/// Names an armed timer.
+/// Identifies an armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerId(Key);
 
-/// Timers that carry a `T` each.
+/// Timers, each with a payload of type `T`.
 #[derive(Debug)]
 pub struct TimerWheel<T> {
     present: u64,
     levels: [Level; LEVELS],
-    /// Timers whose tick has come.
+    /// Timers whose tick has passed.
     due: Option<Key>,
     timers: Table<Timer<T>>,
 }
@@ -67,7 +67,7 @@ impl<T: Copy> Default for TimerWheel<T> {
 }
 
 impl<T: Copy> TimerWheel<T> {
-    /// A wheel without timers; allocates nothing until the first.
+    /// A wheel without timers. It allocates nothing until the first is armed.
     pub const fn new() -> Self {
         const EMPTY: Level = Level { occupied: 0, slots: [None; SLOTS] };
         Self { present: 0, levels: [EMPTY; LEVELS], due: None, timers: Table::new() }
@@ -82,12 +82,12 @@ impl<T: Copy> TimerWheel<T> {
         TimerId(key)
     }
 
-    /// Takes a timer back; nothing happens if it has fired.
+    /// Cancels a timer. Does nothing if it has fired.
     pub fn disarm(&mut self, id: TimerId) {
         self.unlink(id.0);
     }
 
-    /// When to look again: no later than the earliest deadline's tick, perhaps earlier.
+    /// When to call [`TimerWheel::expire`] next: at the earliest deadline's tick or before it.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.due.is_some() {
             return Some(Time::from_nanos(self.present << TICK_SHIFT));
@@ -95,7 +95,8 @@ impl<T: Copy> TimerWheel<T> {
         self.next_slot().map(|(tick, ..)| Time::from_nanos(tick << TICK_SHIFT))
     }
 
-    /// Advances the wheel to `now` and takes one timer whose deadline has passed; to be repeated until `None`.
+    /// Advances the wheel to `now` and removes one timer whose deadline has passed. Repeat until
+    /// `None`.
     pub fn expire(&mut self, now: Time) -> Option<T> {
         let target = now.as_nanos() >> TICK_SHIFT;
         loop {
@@ -115,7 +116,7 @@ impl<T: Copy> TimerWheel<T> {
         }
     }
 
-    /// How many timers are armed.
+    /// Number of armed timers.
     pub fn len(&self) -> usize {
         self.timers.len()
     }
@@ -147,7 +148,7 @@ impl<T: Copy> TimerWheel<T> {
         }
     }
 
-    /// Puts a timer at the head of the list where it belongs now.
+    /// Inserts a timer at the head of the list that fits the present.
     fn link(&mut self, key: Key) {
         let Some(tick) = self.timers.get(key).map(|timer| timer.tick) else { return };
         let list = list_of(tick, self.present);
@@ -178,7 +179,7 @@ impl<T: Copy> TimerWheel<T> {
         Some(timer.payload)
     }
 
-    /// The list at a place, marked as occupied.
+    /// The head of a list, whose slot is marked as occupied.
     fn head(&mut self, list: List) -> &mut Option<Key> {
         match list {
             List::Due => &mut self.due,

@@ -1,4 +1,4 @@
-//! The loop of one worker: a [`Core`] joined to a driver.
+//! The loop of one worker: connects a [`Core`] to a driver.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,30 +14,30 @@ use crate::driver::{Completion, Driver, KernelDriver, Time, Waker, unix_seconds}
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
 
-/// How often memory that receive buffers no longer need is handed back, while there is traffic.
+/// How often unused receive buffer memory is returned to the system, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What other threads tell a worker, followed by a use of its waker.
+/// A message to a worker. The sender wakes the worker after sending it.
 #[derive(Debug)]
 pub enum Message {
-    /// Accept no more; live connections may go on for the configured time.
+    /// Stop accepting. Live connections continue for the configured drain timeout.
     Drain,
-    /// From now on this is what it does. Live connections go on.
+    /// Apply this plan. Live connections continue.
     Serve(Box<WorkerPlan>),
 }
 
-/// What a worker does.
+/// What a worker serves.
 #[derive(Debug)]
 pub struct WorkerPlan {
     pub(super) limits: Limits,
     pub(super) admission: Arc<Admission>,
-    /// Which worker this is, of how many that do the same.
+    /// Number of this worker among `workers` with the same plan.
     pub(super) number: usize,
     pub(super) workers: usize,
     pub(super) listeners: Vec<ListenerPlan>,
 }
 
-/// One address: the sockets to listen on besides those that the worker has already, and what it is for.
+/// One listening address: its new sockets, besides those that the worker has, and its service.
 #[derive(Debug)]
 pub(super) struct ListenerPlan {
     pub(super) id: ListenerId,
@@ -47,7 +47,7 @@ pub(super) struct ListenerPlan {
     pub(super) resolved: ResolvedService,
 }
 
-/// One thread's share of a server.
+/// A core and its driver, run by one thread.
 #[derive(Debug)]
 pub struct Worker<D> {
     driver: D,
@@ -59,7 +59,8 @@ pub struct Worker<D> {
     failure_notifier: Option<FailureNotifier>,
 }
 
-/// Tells the supervisor that a worker is about to end with an error, before it has: its connections may take a while.
+/// Reports to the supervisor that a worker will return an error. This comes first because draining
+/// its connections may take a while.
 #[derive(Debug)]
 pub(super) struct FailureNotifier {
     pub(super) is_failing: Arc<AtomicBool>,
@@ -74,22 +75,23 @@ impl FailureNotifier {
 }
 
 impl<D: KernelDriver> Worker<D> {
-    /// Joins the two.
+    /// A worker that runs `core` on `driver`.
     pub fn new(driver: D, core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
         let (trim, builder) = (Trim::NotNeeded, ServiceBuilder::default());
         Self { driver, core, messages, drain_timeout, trim, builder, failure_notifier: None }
     }
 
-    /// Has the supervisor told when this worker fails.
+    /// Sets the notifier for a failure of this worker.
     pub(super) fn set_failure_notifier(&mut self, failure_notifier: FailureNotifier) {
         self.failure_notifier = Some(failure_notifier);
     }
 
-    /// Serves until it is told to drain and nothing is left. Returns the core, at rest.
+    /// Serves until it has drained after a [`Message::Drain`] and nothing is left. Returns the
+    /// finished core.
     ///
     /// # Errors
-    /// The kernel refuses the ring or the epoll instance itself; or a listener failed for good, and the others have been
-    /// drained since.
+    /// The kernel refuses the ring or the epoll instance itself. Or a listener failed for good; the
+    /// other connections have been drained by then.
     pub fn run(mut self) -> io::Result<Core> {
         let mut done: Vec<Completion> = Vec::new();
         let mut broken = None;
@@ -101,17 +103,17 @@ impl<D: KernelDriver> Worker<D> {
             };
             let deadline = wait.map(|wait| now + wait);
             let mut woken = false;
-            // One place that calls it, so that it is compiled into the loop.
+            // A single call site, so that the driver's turn is inlined into the loop.
             let turn = loop {
                 let turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
                 woken |= turn.woken;
                 if !is_late(deadline, turn.now) || wait == Some(Duration::ZERO) {
                     break turn;
                 }
-                // What had arrived by now is collected before anything that is due by now is acted on.
+                // Collect everything that has arrived by now before acting on timers that are due.
                 wait = Some(Duration::ZERO);
             };
-            // What follows takes microseconds; reading the clock for it would cost more than the difference is worth.
+            // The rest of the iteration takes microseconds, so the clock is not read again.
             now = turn.now;
             if woken {
                 self.take_messages(now);
@@ -138,7 +140,7 @@ impl<D: KernelDriver> Worker<D> {
         self.core.drain(now, timeout);
     }
 
-    /// Takes its duties up, or changes them.
+    /// Applies a plan, the first or a new one.
     pub(super) fn serve(&mut self, plan: WorkerPlan) {
         let WorkerPlan { limits, admission, number, workers, listeners } = plan;
         self.builder.share_among(number, workers);
@@ -163,7 +165,7 @@ impl<D: KernelDriver> Worker<D> {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Drain => {
-                    tracing::debug!("told to drain");
+                    tracing::debug!("drain requested");
                     self.drain(now);
                 }
                 Message::Serve(plan) => self.serve(*plan),
@@ -172,19 +174,19 @@ impl<D: KernelDriver> Worker<D> {
     }
 }
 
-/// Whether a turn that was to end at `due` ended so much later that peers may have done in time what they are waited for.
+/// Whether a turn ended so late after `due` that peers may have met their deadlines unnoticed.
 ///
-/// A driver that waits until a moment looks once more when it has come. But a process that is stopped, or gets no processor,
-/// comes back late and may not have looked since.
+/// A driver that waits for a moment polls again when the moment has come. But a process that was
+/// stopped or not scheduled returns late and may not have polled since.
 fn is_late(due: Option<Time>, now: Time) -> bool {
     due.is_some_and(|due| now >= due + LATE)
 }
 
-/// A turn may end so much later than it was asked to.
+/// From this delay on, a turn counts as late.
 const LATE: Duration = Duration::from_millis(1);
 
-/// Hands unused buffer memory back now and then, and never wakes a worker that is quiet: two
-/// intervals after the last traffic (the first may still see buffers in use) it stops.
+/// Returns unused buffer memory periodically and lets a quiet worker sleep. Two intervals after the
+/// last traffic it stops; the first of them may still find buffers in use.
 #[derive(Clone, Copy, Debug)]
 enum Trim {
     NotNeeded,
@@ -225,7 +227,7 @@ mod tests {
         let due = Time::ZERO + Duration::from_secs(5);
         assert!(!is_late(Some(due), due + LATE / 2));
         assert!(is_late(Some(due), due + LATE));
-        // It was to end at no particular moment.
+        // A turn without a deadline is never late.
         assert!(!is_late(None, due));
     }
 }

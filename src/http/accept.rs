@@ -1,10 +1,10 @@
-//! What a client would rather have: `Accept-Encoding` and `Accept`, with their weights (RFC 9110, 12).
+//! Content negotiation: `Accept-Encoding` and `Accept` with their weights (RFC 9110, 12).
 //!
-//! A malformed element counts as not sent. Which representations exist is the caller's knowledge.
+//! A malformed element is ignored. The caller knows which representations exist.
 
 use super::token::{list, trim};
 
-/// A weight in thousandths, 0 to 1000. Zero means: not at all.
+/// A weight in thousandths, 0 to 1000. Zero: not acceptable.
 type Weight = u16;
 
 const FULL: Weight = 1000;
@@ -12,7 +12,7 @@ const FULL: Weight = 1000;
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coding {
-    /// None.
+    /// No coding.
     Identity,
     /// `gzip` (RFC 1952)
     Gzip,
@@ -23,7 +23,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// As it stands in `Content-Encoding`.
+    /// The name in `Content-Encoding`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -47,7 +47,7 @@ impl Coding {
     }
 }
 
-/// The codings that a client accepts, and how much.
+/// The codings that a client accepts, with their weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptEncoding {
     named: [Option<Weight>; 4],
@@ -55,8 +55,8 @@ pub struct AcceptEncoding {
 }
 
 impl AcceptEncoding {
-    /// What all `Accept-Encoding` values say together. Without any, only the identity is accepted: RFC 9110 would permit
-    /// every coding, but a client that says nothing rarely decodes one.
+    /// Parses all `Accept-Encoding` values together. Without any, only the identity is accepted:
+    /// RFC 9110 would permit every coding, but a client without the field rarely decodes one.
     pub fn parse<'b>(values: impl Iterator<Item = &'b [u8]>) -> Self {
         let mut accepted = Self::default();
         for element in values.flat_map(list) {
@@ -71,8 +71,9 @@ impl AcceptEncoding {
         accepted
     }
 
-    /// Of `offers`, those that are acceptable, the best first; with equal weights in the order of `offers`. The identity is
-    /// always an offer and, unless the client gives it a weight, the last.
+    /// The acceptable codings of `offers`, the best first; with equal weights in the order of
+    /// `offers`. The identity is always an offer and, unless the client gives it a weight, the
+    /// last.
     pub fn choose(&self, offers: &[Coding]) -> Preference {
         let mut preference = Preference { codings: [Coding::Identity; 4], length: 0 };
         let mut weights = [0; 4];
@@ -82,7 +83,7 @@ impl AcceptEncoding {
             if !is_acceptable || known.contains(&offer) {
                 continue;
             }
-            // Insertion: after all that weigh as much.
+            // Insertion sort: after all with the same weight.
             let at = weights[..preference.length].iter().take_while(|&&other| other >= weight).count();
             preference.codings.copy_within(at..preference.length, at + 1);
             weights.copy_within(at..preference.length, at + 1);
@@ -93,11 +94,11 @@ impl AcceptEncoding {
         preference
     }
 
-    /// How much a coding is wanted, and whether it may be sent at all.
+    /// The weight of a coding, and whether it may be sent at all.
     fn rank(&self, coding: Coding) -> (Weight, bool) {
         match (coding, self.named[coding as usize], self.others) {
             (_, Some(weight), _) => (weight, weight > 0),
-            // Acceptable unless excluded, but nobody asked for it.
+            // Acceptable unless excluded, but not requested.
             (Coding::Identity, None, others) => (0, others != Some(0)),
             (Coding::Gzip | Coding::Brotli | Coding::Zstd, None, others) => {
                 let weight = others.unwrap_or(0);
@@ -107,7 +108,8 @@ impl AcceptEncoding {
     }
 }
 
-/// Acceptable codings, the best first. Empty: the client refuses even the identity, and a 406 may be sent.
+/// Acceptable codings, the best first. Empty: the client excludes even the identity, and a 406 may
+/// be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Preference {
     codings: [Coding; 4],
@@ -126,8 +128,9 @@ impl Preference {
     }
 }
 
-/// Of the media types `offers`, the one that `accept` wants most; with equal weights the first. Without an `Accept`,
-/// the first; `None` if none is acceptable. Parameters other than the weight are not looked at.
+/// The media type of `offers` with the highest weight in `accept`; with equal weights the first.
+/// Without an `Accept`, the first; `None` if none is acceptable. Parameters other than the weight
+/// are ignored.
 pub fn preferred_type<'o>(accept: Option<&str>, offers: &[&'o str]) -> Option<&'o str> {
     let Some(accept) = accept else { return offers.first().copied() };
     let mut best: Option<(Weight, &str)> = None;

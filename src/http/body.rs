@@ -1,7 +1,9 @@
-//! Bodies on their way through: which of the bytes that arrive are data, and what is written around data that leaves.
+//! Bodies of forwarded messages: finds the data in the bytes that arrive, and gives the framing to
+//! write around the data that leaves.
 //!
-//! One reader for requests and answers alike. It points at the data where it lies and holds none of it; how the body is
-//! framed on the way out need not be how it came. It does not know heads, limits on a body's size or where data goes.
+//! One reader serves requests and responses. It points at the data in its input and holds none of
+//! it. The framing of the sent body need not be that of the received one. This module does not know
+//! heads, limits on a body's size, or where the data goes.
 
 use super::chunked::{CHUNK_END, Decoder, LAST_CHUNK, SizeLine, Step};
 use super::framing::BodyFraming;
@@ -26,35 +28,36 @@ use super::status::ErrorResponse;
 /// ```
 #[derive(Clone, Debug)]
 pub enum BodyReader {
-    /// So many bytes are still to come; 0 when the body is over, or never was.
+    /// Number of bytes still to come; 0 if the body is complete or there is none.
     Length(u64),
-    /// Chunks.
+    /// The chunked coding.
     Chunked(Box<Decoder>),
-    /// All until the sender closes.
+    /// All bytes until the sender closes.
     UntilClose,
 }
 
-/// What [`BodyReader::next`] found at the start of its input: first bytes that are not data, then bytes that are. Both
-/// are consumed; what follows has not been looked at.
+/// What [`BodyReader::next`] found at the start of its input: first bytes that are not data, then
+/// bytes of data. Both are consumed; the rest of the input is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Bytes of framing.
     pub skip: usize,
-    /// Bytes of data after them, perhaps none.
+    /// Bytes of data after the framing; may be 0.
     pub data: usize,
-    /// Whether the body ends with them.
+    /// Whether the body ends with these bytes.
     pub is_end: bool,
 }
 
 impl BodyReader {
-    /// Of no body.
+    /// Reader of an empty body.
     pub const EMPTY: Self = Self::Length(0);
 
-    /// Looks at what follows the bytes consumed so far. To be called again with the rest while there is one and
-    /// [`BodyReader::is_done`] is false; then nothing more is consumed.
+    /// Reads the bytes after those consumed so far. Call it again with the rest while there is one
+    /// and [`BodyReader::is_done`] is false. After that nothing more is consumed.
     ///
-    /// After a refusal the body's end is unknown, and so is where the next head would begin. A refusal's status is
-    /// what a client is answered; of an upstream's body, whatever it is, the response is [`super::BadResponse`].
+    /// After an error the end of the body is unknown, and so is the start of the next head. The
+    /// error's status is for the client. A bad body of an upstream, whatever the error, is a
+    /// [`super::BadResponse`].
     pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, ErrorResponse> {
         match self {
             Self::Length(left) => {
@@ -71,7 +74,7 @@ impl BodyReader {
         }
     }
 
-    /// Whether the body has ended; false for one that the sender's close would end.
+    /// Whether the body has ended. False for a body that ends when the sender closes.
     pub const fn is_done(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -80,12 +83,13 @@ impl BodyReader {
         }
     }
 
-    /// Whether the body is complete if the sender closes now; otherwise it was cut short (RFC 9112, 8).
+    /// Whether the body is complete if the sender closes now. If not, it is truncated (RFC 9112,
+    /// 8).
     pub const fn is_complete_at_close(&self) -> bool {
         matches!(self, Self::UntilClose) || self.is_done()
     }
 
-    /// How many bytes of data are still to come, where that is known.
+    /// Number of bytes of data still to come, if known.
     pub const fn data_left(&self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(*left),
@@ -116,18 +120,18 @@ impl From<ResponseFraming> for BodyReader {
 }
 
 impl Piece {
-    /// How many bytes are consumed.
+    /// Number of bytes consumed.
     pub const fn length(&self) -> usize {
         self.skip + self.data
     }
 
-    /// Where the data is in the input.
+    /// Range of the data in the input.
     pub const fn range(&self) -> std::ops::Range<usize> {
         self.skip..self.length()
     }
 }
 
-/// What is written around a body's data.
+/// The framing to write around a body's data.
 ///
 /// ```
 /// use xps::http::BodyWriter;
@@ -144,14 +148,14 @@ impl Piece {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyWriter {
-    /// Nothing: a length was promised, or closing ends the body.
+    /// None: the head has a `Content-Length`, or closing ends the body.
     Plain,
     /// The chunked coding.
     Chunked,
 }
 
 impl BodyWriter {
-    /// What goes before `data_bytes` of data, at least one.
+    /// The bytes before `data_bytes` of data, which must not be 0.
     pub fn before(self, data_bytes: u64) -> Option<SizeLine> {
         match self {
             Self::Plain => None,
@@ -159,7 +163,7 @@ impl BodyWriter {
         }
     }
 
-    /// What goes after them.
+    /// The bytes after that data.
     pub const fn after(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",
@@ -167,7 +171,8 @@ impl BodyWriter {
         }
     }
 
-    /// What goes after the last of the data, when the body is complete; never when it was cut short.
+    /// The bytes after the last data of a complete body. Must not be sent if the body was
+    /// truncated.
     pub const fn end(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",
@@ -200,7 +205,8 @@ mod tests {
 
     use super::*;
 
-    /// The data found, and where the body ended if it did, when `bytes` arrive in pieces of at most `size`.
+    /// The data found, and the end of the body if it was found, when `bytes` arrive in pieces of at
+    /// most `size`.
     fn read(mut body: BodyReader, bytes: &[u8], size: usize) -> Result<(Vec<u8>, Option<usize>), ErrorResponse> {
         let (mut data, mut at) = (Vec::new(), 0);
         while !body.is_done() && at < bytes.len() {

@@ -1,4 +1,4 @@
-//! The chunked coding (RFC 9112, 7.1): a decoder that points at the data where it lies, and the encoder's lines.
+//! The chunked coding (RFC 9112, 7.1): a decoder that finds the data in its input, and size lines.
 //!
 //! ```text
 //!          digits                CRLF                     all of it          CRLF
@@ -8,9 +8,10 @@
 //!                               Trailers ────────────────────────► Done
 //! ```
 //!
-//! The decoder is shown bytes as they arrive, cut anywhere, and holds none of them. It is strict with requests; in a response a
-//! size may have blanks behind it. Extensions and trailers are checked and
-//! dropped: nothing that arrives after the head can change what the head said. It does not know what the data is.
+//! The decoder gets bytes as they arrive, split anywhere, and holds none of them. It is strict with
+//! requests. In a response, blanks may follow a chunk size. Extensions and trailers are checked and
+//! dropped: nothing after the head can change what the head says. The decoder does not know what
+//! the data is.
 
 use super::status::{ErrorResponse, Status};
 use super::token::{hex_value, is_token_byte};
@@ -21,21 +22,22 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// The last chunk, without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// How much there may be beside the data.
+/// Limits on everything but the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLimits {
-    /// One line with a chunk's size: leading zeros, white space and extensions together.
+    /// Bytes of one size line besides the size: leading zeros, white space and extensions.
     pub size_line_bytes_max: u32,
-    /// The same of a whole body, beyond one for each byte of data: tiny chunks with long extensions are an attack.
+    /// The same for all size lines of a body, beyond one byte for each byte of data: tiny chunks
+    /// with long extensions are an attack.
     pub overhead_bytes_max: u32,
-    /// All trailers of a body.
+    /// Bytes of all trailers of a body.
     pub trailer_bytes_max: u32,
-    /// Lines of trailers.
+    /// Number of trailer lines.
     pub trailer_fields_max: u32,
 }
 
 impl Default for ChunkLimits {
-    /// Lines of 4 KiB, 16 KiB beyond the data, and for trailers the limits of a head.
+    /// Size lines of 4 KiB, 16 KiB beyond the data, and the limits of a head for trailers.
     fn default() -> Self {
         Self {
             size_line_bytes_max: 4 * 1024,
@@ -49,7 +51,8 @@ impl Default for ChunkLimits {
 /// What [`Decoder::decode`] found at the start of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// After `skip` bytes that are not data come `length` bytes, at least one, that are. Both are consumed.
+    /// `skip` bytes that are not data, then `length` bytes of data, at least one. Both are
+    /// consumed.
     Data {
         /// Bytes before the data.
         skip: usize,
@@ -58,7 +61,7 @@ pub enum Step {
     },
     /// All of the input is consumed, and more is needed.
     More,
-    /// The body is complete; so many bytes belonged to it, the rest does not.
+    /// The body is complete. It ended after `consumed` bytes; the rest does not belong to it.
     End {
         /// Bytes without data.
         consumed: usize,
@@ -80,19 +83,19 @@ pub enum Step {
 pub struct Decoder {
     state: State,
     limits: ChunkLimits,
-    /// Bytes of the line, or of the trailers, that is being read.
+    /// Bytes read of the current size line, or of the trailers.
     line_bytes: u32,
-    /// What all lines had too much so far, less the data.
+    /// Bytes of overhead in all size lines so far, less the bytes of data.
     overhead_bytes: u64,
     trailer_fields: u32,
-    /// Blanks may stand between a size and the end of its line: a form that many servers send, and that only in a request
-    /// could be an attack (RFC 9112, 7.1.1).
+    /// Blanks may follow a chunk size. Many servers send this form. It can be used for an attack
+    /// only in a request (RFC 9112, 7.1.1).
     permits_blanks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size, of which there was one already or not.
+    /// In the digits of a size. `any`: there was a digit already.
     Size {
         value: u64,
         any: bool,
@@ -104,7 +107,7 @@ enum State {
     Data(u64),
     DataCr,
     DataLf,
-    /// At the start of a trailer's line.
+    /// At the start of a trailer line.
     TrailerStart,
     TrailerName,
     TrailerValue,
@@ -122,24 +125,25 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// At the start of a request's body.
+    /// A decoder for a request's body.
     pub const fn new(limits: ChunkLimits) -> Self {
         Self { state: START, limits, line_bytes: 0, overhead_bytes: 0, trailer_fields: 0, permits_blanks: false }
     }
 
-    /// At the start of a response's body.
+    /// A decoder for a response's body.
     pub fn of_response() -> Self {
         Self { permits_blanks: true, ..Self::default() }
     }
 
-    /// Whether the body has ended. Nothing is consumed from then on.
+    /// Whether the body has ended. After that nothing is consumed.
     pub const fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Looks at what follows the bytes consumed so far. To be called until it answers [`Step::More`] or [`Step::End`].
+    /// Reads the bytes after those consumed so far. Call it until it returns [`Step::More`] or
+    /// [`Step::End`].
     ///
-    /// After a refusal the message's end is unknown, and so is where the next one would begin.
+    /// After an error the end of the message is unknown, and so is the start of the next one.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, ErrorResponse> {
         for (at, &byte) in input.iter().enumerate() {
             if let State::Data(left) = self.state {
@@ -196,7 +200,7 @@ impl Decoder {
             (State::SizeLf(_) | State::TrailerLf | State::EndLf, _) => {
                 Err(ErrorResponse::bad_request("a line of a chunked body does not end in CRLF"))
             }
-            // `decode` does not come here with these.
+            // `decode` handles these states itself.
             (State::Data(_) | State::Done, _) => Ok(self.state),
         }
     }
@@ -209,7 +213,7 @@ impl Decoder {
                 }
                 let value = value << 4 | u64::from(digit);
                 let state = State::Size { value, any: true };
-                // Leading zeros are the only digits without an end.
+                // Only leading zeros can be repeated without end.
                 if any && value == 0 { self.overhead(state) } else { Ok(state) }
             }
             (None, b'\r') if any => Ok(State::SizeLf(value)),
@@ -238,16 +242,16 @@ impl Decoder {
     }
 }
 
-/// The line before a chunk's data.
+/// The line before a chunk's data: its size.
 #[derive(Clone, Copy, Debug)]
 pub struct SizeLine {
-    /// At most 16 digits and CRLF, at the end of the array.
+    /// At most 16 digits and CRLF, aligned to the end of the array.
     bytes: [u8; 18],
     start: usize,
 }
 
 impl SizeLine {
-    /// For `length` bytes of data; not zero, which would end the body.
+    /// The line for `length` bytes of data. Must not be 0, which would end the body.
     pub fn new(length: u64) -> Self {
         debug_assert!(length > 0, "a chunk without data ends the body");
         let mut bytes = [0; 18];
@@ -272,7 +276,7 @@ impl SizeLine {
 mod tests {
     use super::*;
 
-    /// The data and the number of bytes of a whole body; `None` if it is not complete.
+    /// The data and the length in bytes of a whole body; `None` if it is not complete.
     fn body(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, u16> {
         let (mut decoder, mut data, mut at) = (Decoder::default(), Vec::new(), 0);
         loop {

@@ -1,10 +1,10 @@
-//! HTTP dates (RFC 9110, 5.6.7): the preferred form written, all three read.
+//! HTTP dates (RFC 9110, 5.6.7): writes the preferred form, parses all three.
 //!
-//! Times are whole seconds since 1970 that the caller gives; no clock is asked here.
+//! Times are whole seconds since 1970, given by the caller. This module reads no clock.
 
 use std::time::UNIX_EPOCH;
 
-/// Seconds of the last day that four digits can name, 31 December 9999.
+/// Last second of 31 December 9999: years have four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -12,12 +12,12 @@ const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
 
-/// A moment in the preferred form, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date in the preferred form, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpDate([u8; 29]);
 
 impl HttpDate {
-    /// `unix_seconds` as a date; what lies beyond the year 9999 is its last second.
+    /// The date of `unix_seconds`. After the year 9999 it is the last second of that year.
     pub fn new(unix_seconds: u64) -> Self {
         let seconds = unix_seconds.min(LAST_SECOND);
         let (days, second) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
@@ -34,12 +34,12 @@ impl HttpDate {
         Self(bytes)
     }
 
-    /// The 29 letters.
+    /// The 29 ASCII characters.
     pub const fn as_bytes(&self) -> &[u8; 29] {
         &self.0
     }
 
-    /// The same moment as access logs in the common format have it: `06/Nov/1994:08:49:37 +0000`.
+    /// The same time in the common log format: `06/Nov/1994:08:49:37 +0000`.
     pub fn in_log_form(&self) -> [u8; 26] {
         let mut bytes = *b"01/Jan/1970:00:00:00 +0000";
         bytes[0..2].copy_from_slice(&self.0[5..7]);
@@ -49,7 +49,7 @@ impl HttpDate {
         bytes
     }
 
-    /// The same moment as RFC 3339 has it: `1994-11-06T08:49:37Z`.
+    /// The same time in the format of RFC 3339: `1994-11-06T08:49:37Z`.
     pub fn in_rfc3339(&self) -> [u8; 20] {
         let month = MONTHS.chunks(3).position(|name| *name == self.0[8..11]).unwrap_or_default();
         let mut bytes = *b"1970-01-01T00:00:00Z";
@@ -61,13 +61,13 @@ impl HttpDate {
     }
 }
 
-/// The seconds since 1970 that an HTTP date names; `None` if it is not one, or lies before 1970.
+/// Parses an HTTP date to seconds since 1970. `None` if it is malformed or before 1970.
 pub fn parse(value: &[u8]) -> Option<u64> {
     let moment = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
     Some(moment.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// The `Date` line of responses, written once a second.
+/// The `Date` line of responses, formatted once a second.
 #[derive(Clone, Copy, Debug)]
 pub struct DateLine {
     unix_seconds: u64,
@@ -78,7 +78,7 @@ const LINE_NAME: &[u8; 6] = b"Date: ";
 const LINE_LENGTH: usize = LINE_NAME.len() + 29 + 2;
 
 impl DateLine {
-    /// The line of that second.
+    /// The line for that second.
     pub fn new(unix_seconds: u64) -> Self {
         let mut line = [0; LINE_LENGTH];
         let (name, rest) = line.split_at_mut(LINE_NAME.len());
@@ -89,7 +89,7 @@ impl DateLine {
         Self { unix_seconds, line }
     }
 
-    /// Makes it the line of that second; costs nothing if it is already.
+    /// Sets the line to that second. Costs nothing if it has not changed.
     pub fn update(&mut self, unix_seconds: u64) {
         if self.unix_seconds != unix_seconds {
             *self = Self::new(unix_seconds);
@@ -104,16 +104,17 @@ impl DateLine {
 
 /// Year, month from 0, and day from 1, of a day since 1970 in the Gregorian calendar.
 ///
-/// Years are counted from March, so that the day that comes and goes is a year's last.
+/// Years are counted from March, so that a leap day is the last day of a year.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
     const DAYS_PER_400_YEARS: u64 = 146_097;
     let days = days + DAYS_BEFORE_1970;
     let (cycle, day) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
-    // Taking the leap days out leaves years of 365 days: one every 1,461 days, but not every 36,524, but every 146,096.
+    // Without leap days all years have 365 days. There is one every 1,461 days, except every
+    // 36,524, except every 146,096.
     let year_of_cycle = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    // From March on, five months have 153 days, again and again.
+    // From March on, each five months have 153 days.
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let is_next_year = month_from_march >= 10;

@@ -1,7 +1,7 @@
-//! The small body of a response that is an error: HTML for people, JSON for programs.
+//! The body of an error response: HTML for people, JSON for programs.
 //!
-//! It shows the status and one sentence. Nothing that the client sent is ever in it, unless the caller puts it into
-//! `detail`, which is escaped.
+//! It contains the status and one sentence. It never contains anything that the client sent, unless
+//! the caller puts it into `detail`, which is escaped.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::accept::preferred_type;
 use super::response::push_decimal;
 use super::status::Status;
 
-/// In which form the page is.
+/// Format of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PageType {
     /// `text/html`
@@ -20,7 +20,8 @@ pub enum PageType {
 }
 
 impl PageType {
-    /// The form that an `Accept` value prefers: JSON only if it is wanted more than HTML.
+    /// The format that an `Accept` value prefers: JSON only if its weight is higher than that of
+    /// HTML.
     pub fn for_accept(accept: Option<&[u8]>) -> Self {
         let accept = accept.and_then(|accept| std::str::from_utf8(accept).ok());
         match preferred_type(accept, &["text/html", "application/json"]) {
@@ -29,7 +30,7 @@ impl PageType {
         }
     }
 
-    /// For `Content-Type`.
+    /// The value for `Content-Type`.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Html => "text/html; charset=utf-8",
@@ -38,21 +39,21 @@ impl PageType {
     }
 }
 
-/// Pages that are sent in place of ours.
+/// Configured pages that replace the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorPages(Vec<(Status, ErrorPage)>);
 
-/// One of them.
+/// A configured page.
 #[derive(Clone, Debug)]
 pub struct ErrorPage {
-    /// For `Content-Type`.
+    /// The value for `Content-Type`.
     pub content_type: String,
     /// The body.
     pub body: Arc<[u8]>,
 }
 
 impl ErrorPages {
-    /// The page for this status; `None`: ours.
+    /// The page for this status. `None`: use the built-in one.
     pub fn get(&self, status: Status) -> Option<&ErrorPage> {
         self.0.iter().find(|(of, _)| *of == status).map(|(_, page)| page)
     }
@@ -64,7 +65,7 @@ impl FromIterator<(Status, ErrorPage)> for ErrorPages {
     }
 }
 
-/// Appends our page of `status` to `out`, with one more sentence if there is a `detail`.
+/// Appends the built-in page of `status` to `out`, with one more sentence if there is a `detail`.
 pub fn write(out: &mut Vec<u8>, status: Status, detail: Option<&str>, page_type: PageType) {
     match page_type {
         PageType::Html => write_html(out, status, detail),
@@ -114,7 +115,7 @@ fn write_json(out: &mut Vec<u8>, status: Status, detail: Option<&str>) {
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Appends `text` so that it is text anywhere in HTML, attributes in quotes included.
+/// Appends `text`, escaped for any place in HTML, including quoted attributes.
 pub fn escape_html(text: &[u8], out: &mut Vec<u8>) {
     for &byte in text {
         match byte {
@@ -128,7 +129,7 @@ pub fn escape_html(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `text` as the inside of a JSON string.
+/// Appends `text`, escaped for the inside of a JSON string.
 pub fn escape_json(text: &str, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in text.bytes() {

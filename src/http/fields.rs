@@ -1,16 +1,17 @@
-//! The field lines of a head: a compact index into the bytes they came in.
+//! The field lines of a head: a compact index into the bytes of the head.
 //!
-//! It keeps, for each line, where name and value are, and for the [`Known`] names where the first stands, so that
-//! asking for one that is absent costs nothing. The bytes belong to the caller. What a field means is not known here.
+//! For each line it keeps the positions of name and value, and for each [`Known`] name the number
+//! of its first line. Looking up a known field that is absent costs nothing. The bytes belong to
+//! the caller. The meaning of fields is not known here.
 
 use std::fmt;
 
 use smallvec::SmallVec;
 
-/// How many lines are indexed without an allocation; browsers send 10 to 25.
+/// Lines that are indexed without an allocation; browsers send 10 to 25.
 const INLINE: usize = 32;
 
-/// In `first`: no such field.
+/// Value in `first`: there is no such field.
 const ABSENT: u8 = u8::MAX;
 
 /// One field line.
@@ -18,11 +19,12 @@ const ABSENT: u8 = u8::MAX;
 pub struct Field<'b> {
     /// A token, in the case in which it was sent.
     pub name: &'b [u8],
-    /// Without white space around it; no control bytes except tabs, but perhaps bytes beyond ASCII.
+    /// Without surrounding white space. No control bytes except tabs; bytes beyond ASCII are
+    /// possible.
     pub value: &'b [u8],
 }
 
-/// The field lines of one head, in their order.
+/// The field lines of one head, in order.
 #[derive(Clone)]
 pub struct Fields<'b> {
     head: &'b [u8],
@@ -31,7 +33,7 @@ pub struct Fields<'b> {
     repeated: u64,
 }
 
-/// Where a line's parts are in the head; 16 bits suffice, see `HEAD_BYTES_CEILING`.
+/// Positions of a line's parts in the head. 16 bits suffice, see `HEAD_BYTES_CEILING`.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     name_at: u16,
@@ -41,8 +43,8 @@ struct Line {
 }
 
 impl<'b> Fields<'b> {
-    /// Indexes `lines`, which a parser found in `head`. `false`, and the index is of no use, if one of them lies
-    /// elsewhere or beyond 64 KiB, or there are more than 255.
+    /// Indexes `lines`, which a parser found in `head`. Returns `false`, and the index must not be
+    /// used, if a line lies outside of `head` or beyond 64 KiB, or there are more than 255.
     pub(super) fn index(&mut self, head: &'b [u8], lines: &[httparse::Header<'b>]) -> bool {
         self.head = head;
         self.lines.clear();
@@ -69,28 +71,28 @@ impl<'b> Fields<'b> {
         true
     }
 
-    /// How many lines there are.
+    /// Number of lines.
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// All lines in order, repeated ones each on its own.
+    /// All lines in order. Repeated fields are not merged.
     pub fn iter(&self) -> impl Iterator<Item = Field<'b>> + Clone + '_ {
         self.lines.iter().map(|line| self.field(*line))
     }
 
-    /// How many bytes the lines take up when they are written anew.
+    /// Bytes that the lines take up when they are written.
     pub fn line_bytes(&self) -> usize {
         let bytes = |line: &Line| usize::from(line.name_length) + usize::from(line.value_length) + ": \r\n".len();
         self.lines.iter().map(bytes).sum()
     }
 
-    /// The first value of the field `name`, in any case.
+    /// The first value of the field `name`, which is compared without case.
     pub fn get(&self, name: &str) -> Option<&'b [u8]> {
         self.all(name).next()
     }
@@ -116,7 +118,7 @@ impl<'b> Fields<'b> {
         self.known(known).into_iter().chain(others)
     }
 
-    /// Whether a known field stands there more than once.
+    /// Whether there is more than one line of a known field.
     pub const fn is_repeated(&self, known: Known) -> bool {
         self.repeated & (1 << known as u64) != 0
     }
@@ -158,7 +160,7 @@ impl fmt::Debug for Field<'_> {
 
 macro_rules! known {
     ($($length:literal: $($name:ident $text:literal)+;)+) => {
-        /// Fields that are read here, or not passed on as they are, or not to be lost on the way.
+        /// Fields that xps evaluates, must not forward unchanged, or must not drop.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Known {
@@ -169,11 +171,12 @@ macro_rules! known {
         }
 
         impl Known {
-            /// All there are.
+            /// All known fields.
             pub const ALL: &[Self] = &[$($(Self::$name),+),+];
             const COUNT: usize = Self::ALL.len();
 
-            /// The known field that `name` is, in any case. Few names share a length, so few are compared.
+            /// The known field with this name, compared without case. Few names share a length, so
+            /// few are compared.
             pub fn recognise(name: &[u8]) -> Option<Self> {
                 match name.len() {
                     $($length => {
@@ -186,7 +189,7 @@ macro_rules! known {
                 }
             }
 
-            /// Its usual spelling.
+            /// The usual spelling.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $($(Self::$name => $text,)+)+
@@ -220,8 +223,9 @@ known! {
 const _: () = assert!(Known::COUNT <= 64, "`repeated` has a bit for each");
 
 impl Known {
-    /// Whether it concerns one connection only and is never passed on (RFC 9110, 7.6.1), whether `Connection` names it
-    /// or not. All others are meant for the other end, and no `Connection` can take them away.
+    /// Whether it concerns one connection only and is never forwarded (RFC 9110, 7.6.1), even if
+    /// `Connection` does not name it. All other known fields are end-to-end, and `Connection`
+    /// cannot remove them.
     pub const fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -239,7 +243,7 @@ impl Known {
     }
 }
 
-/// Where `part`, a piece of `whole`, is in it, and how long it is.
+/// Position and length of `part`, a slice of `whole`, within it.
 fn place(whole: &[u8], part: &[u8]) -> Option<(u16, u16)> {
     let at = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     if at + part.len() > whole.len() {

@@ -1,20 +1,21 @@
-//! The heads that a proxy writes: a client's request as its upstream gets it, an upstream's response as the client does.
+//! The heads that a proxy writes: a client's request to the upstream, and the response to the
+//! client.
 //!
 //! ```text
 //!   client ── RequestHead ──► write_request ──► upstream
 //!   client ◄─ write_response ◄── ResponseHead ─  upstream
 //! ```
 //!
-//! Each field line comes to one of three ends. What is *hop-by-hop* is dropped, and written anew from what this hop does:
-//! how the body is framed, whether the connection stays, an upgrade. What the *rules* name is dropped, and written anew if
-//! they say so. All else is passed on as it came, line by line and in its order. The lines that are added follow those
-//! that are passed on.
+//! Each field line is handled in one of three ways. A *hop-by-hop* field is dropped and written
+//! again for this hop: body framing, keep-alive, an upgrade. A field that the *rules* name is
+//! dropped and written again if they say so. All other lines are forwarded unchanged and in order.
+//! Added lines follow the forwarded ones.
 //!
 //! | module | what |
 //! |---|---|
 //! | `request` | [`write_request`], [`RequestRules`], [`RequestContext`] |
 //! | `response` | [`write_response`], [`ResponseRules`], [`ResponseContext`] |
-//! | `rules` | what can be configured, checked so that no line it gets into can break |
+//! | `rules` | configurable rules, checked so that no line they get into can break |
 //!
 //! ```
 //! use xps::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, write_request};
@@ -34,8 +35,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Nothing is allocated but room in the buffer written to. It does not know which upstream, who may be believed, or when
-//! bytes are sent.
+//! Only the output buffer allocates memory. This module does not know which upstream is used, which
+//! clients are trusted, or when bytes are sent.
 
 mod request;
 mod response;
@@ -51,13 +52,14 @@ pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix
 use super::fields::{Fields, Known};
 use super::head::{Version, connection_tokens};
 
-/// How many elements of `Connection` are looked at. Whoever sends more wants to waste time, not to hide so many fields.
+/// Number of elements of `Connection` that are evaluated. More are an attempt to waste time, not a
+/// need to drop that many fields.
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// The fields that `Connection` says are for this hop only, without those for which that is settled anyway.
+/// The fields that `Connection` marks as hop-by-hop, except known fields, for which this is fixed.
 struct ConnectionOptions<'h, 'b> {
     fields: &'h Fields<'b>,
-    /// Rarely: connections speak of `close`, `keep-alive` and `upgrade`.
+    /// Rarely true: most elements are `close`, `keep-alive` and `upgrade`.
     name_fields: bool,
 }
 
@@ -69,7 +71,7 @@ impl<'h, 'b> ConnectionOptions<'h, 'b> {
         Self { fields, name_fields }
     }
 
-    /// Whether they name `name`, which is no known field's.
+    /// Whether `Connection` names `name`, which is not the name of a known field.
     fn name(&self, name: &[u8]) -> bool {
         self.name_fields
             && !is_x_forwarded(name)
@@ -79,22 +81,23 @@ impl<'h, 'b> ConnectionOptions<'h, 'b> {
     }
 }
 
-/// How the many fields begin in which proxies tell where a request comes from.
+/// Prefix of the fields in which proxies report the origin of a request.
 const X_FORWARDED: &[u8] = b"X-Forwarded-";
 
-/// Whether `name` is one of these.
+/// Whether `name` begins with [`X_FORWARDED`].
 fn is_x_forwarded(name: &[u8]) -> bool {
     name.get(..X_FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(X_FORWARDED))
 }
 
-/// Whether two names are one for a program that makes them names of variables (RFC 3875, 4.1.18): in any case, and with one
-/// character for all that are no letters or digits. By the letter that is done to `-` only; some do it to all.
+/// Whether two names are equal for a program that turns them into names of variables (RFC 3875,
+/// 4.1.18): without case, and with one character for all that are neither letters nor digits. The
+/// RFC replaces only `-`; some programs replace all.
 fn folds_alike(one: &[u8], other: &[u8]) -> bool {
     let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
 }
 
-/// Writes `Via` for a message that came in `version`.
+/// Appends `Via` for a message received in `version`.
 fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &Pseudonym) {
     out.extend_from_slice(match version {
         Version::Http10 => b"Via: 1.0 ",

@@ -1,38 +1,39 @@
 //! How a message's body is delimited (RFC 9112, 6).
 //!
-//! The one place where `Transfer-Encoding` and `Content-Length` are read. Two servers that disagree here can be
-//! made to see different requests in the same bytes, so whatever is doubtful is refused. It does not know bodies.
+//! This is the only module that interprets `Transfer-Encoding` and `Content-Length`. Two servers
+//! that disagree on them can be made to see different requests in the same bytes, so any ambiguity
+//! is an error. It does not know the bodies themselves.
 
 use super::fields::{Fields, Known};
 use super::head::Version;
 use super::status::{ErrorResponse, Status};
 use super::token::{decimal, is_token, list};
 
-/// How long a message's body is.
+/// The framing of a message's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// Number of bytes.
     Length(u64),
-    /// Chunks, see [`super::chunked`].
+    /// The chunked coding, see [`super::chunked`].
     Chunked,
 }
 
-/// The one length that all `Content-Length` values agree on; `None` when there is no value.
+/// The length on which all `Content-Length` values agree; `None` if there is no value.
 pub fn content_length<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<Option<u64>, ErrorResponse> {
     let mut agreed = None;
     for element in values.flat_map(list) {
         let length = decimal(element).ok_or(ErrorResponse::bad_request("the Content-Length is not a number"))?;
         if *agreed.get_or_insert(length) != length {
-            return Err(ErrorResponse::bad_request("there are several Content-Length that differ"));
+            return Err(ErrorResponse::bad_request("the Content-Length values differ"));
         }
     }
     Ok(agreed)
 }
 
-/// Checks that the codings of all `Transfer-Encoding` values are `chunked` and nothing else, which is all that is
-/// understood here; `false` when there is no value.
+/// Whether the message is chunked; `false` if there is no `Transfer-Encoding` value. `chunked` is
+/// the only supported coding; any other is an error.
 pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, ErrorResponse> {
     let (mut any, mut other, mut chunked) = (false, false, 0);
     let mut last_is_chunked = false;
@@ -59,7 +60,8 @@ pub fn is_chunked<'b>(values: impl Iterator<Item = &'b [u8]>) -> Result<bool, Er
     }
 }
 
-/// The framing that a head's fields declare, for requests and answers alike; nothing may be said twice.
+/// The framing that a head's fields declare, for requests and responses. Declaring it twice is an
+/// error.
 pub(super) fn of(version: Version, fields: &Fields<'_>) -> Result<BodyFraming, ErrorResponse> {
     if fields.known(Known::ContentLength).is_none() && fields.known(Known::TransferEncoding).is_none() {
         return Ok(BodyFraming::None);

@@ -1,29 +1,31 @@
-//! What the heads of requests and of responses have in common: limits, versions, field lines.
+//! What request and response heads share: limits, versions, field lines.
 //!
-//! Field lines are found by `httparse`, with a check that every line ends as it must and no CR or LF stands elsewhere. First
-//! lines are not known here, nor what any field means beyond `Connection`.
+//! `httparse` finds the field lines. This module checks that every line ends as required and that
+//! there is no other CR or LF. It does not know first lines, nor the meaning of any field but
+//! `Connection`.
 
 use super::fields::{Fields, Known};
 use super::status::{ErrorResponse, Status};
 use super::token::list;
 
-/// The most that `head_bytes_max` can be: positions in a head are kept in 16 bits.
+/// Upper bound of `head_bytes_max`: positions in a head are stored in 16 bits.
 pub const HEAD_BYTES_CEILING: usize = 1 << 16;
 
-/// The most that `fields_max` can be.
+/// Upper bound of `fields_max`.
 pub const FIELDS_CEILING: usize = 100;
 
-/// So many field lines are tried first; more take a second attempt.
+/// Field lines for which memory is prepared first. More lines need a second pass.
 pub(super) const FIELDS_USUAL: usize = 32;
 
-/// How large a head may be.
+/// Limits on the size of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// The whole head, empty lines before it included; at most [`HEAD_BYTES_CEILING`]; the configuration refuses more.
+    /// Bytes of the whole head, including empty lines before it. At most [`HEAD_BYTES_CEILING`];
+    /// the configuration rejects more.
     pub head_bytes_max: usize,
-    /// The first line with its CRLF: the request line, or a response's status line.
+    /// Bytes of the first line with its CRLF: the request line or the status line.
     pub request_line_bytes_max: usize,
-    /// Field lines; at most [`FIELDS_CEILING`]; the configuration refuses more.
+    /// Number of field lines. At most [`FIELDS_CEILING`]; the configuration rejects more.
     pub fields_max: usize,
 }
 
@@ -37,13 +39,14 @@ impl Default for HeadLimits {
 /// How the lines of a head end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnds {
-    /// In CRLF: a request's, which another server could read otherwise.
+    /// CRLF: for requests, which another server could read differently.
     Crlf,
-    /// In CRLF or in LF, each as it likes (RFC 9112, 2.2): a response's. It is written anew for the client.
+    /// CRLF or LF, mixed in any way (RFC 9112, 2.2): for responses, which are rewritten for the
+    /// client.
     CrlfOrLf,
 }
 
-/// The protocol's version. A higher minor version is answered as 1.1 (RFC 9110, 2.5).
+/// The HTTP version. A higher minor version is treated as 1.1 (RFC 9110, 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0
@@ -52,14 +55,14 @@ pub enum Version {
     Http11,
 }
 
-/// Whether `bytes` are as `form` demands, as far as they go; `d` stands for a digit.
+/// Whether `bytes` match the beginning of `form`, in which `d` stands for a digit.
 pub(super) fn is_prefix_of_form(bytes: &[u8], form: &[u8]) -> bool {
     let mut pairs = bytes.iter().zip(form);
     pairs.all(|(&byte, &form)| byte == form || (form == b'd' && byte.is_ascii_digit()))
 }
 
-/// Reads the field lines at the start of `bytes` into `fields`; their length with the empty line that ends them, `None` if
-/// they are not complete.
+/// Parses the field lines at the start of `bytes` into `fields`. Returns their length including the
+/// final empty line, or `None` if they are incomplete.
 pub(super) fn field_lines<'b>(
     bytes: &'b [u8],
     fields_max: usize,
@@ -84,7 +87,8 @@ pub(super) fn field_lines<'b>(
     }
 }
 
-/// A head with unusually many lines: apart, because so much room on the stack takes time to prepare.
+/// Parses a head with unusually many lines. Separate, because initialising this large array on the
+/// stack takes time.
 #[cold]
 fn many_field_lines<'b>(
     bytes: &'b [u8],
@@ -102,7 +106,7 @@ fn field_lines_into<'b>(
 ) -> Result<Option<usize>, httparse::Error> {
     match httparse::parse_headers(bytes, room)? {
         httparse::Status::Partial => Ok(None),
-        // Nothing can lie outside of what was parsed; if it did, the head would not be trusted.
+        // No line can lie outside of the parsed bytes. If one did, the head must not be used.
         httparse::Status::Complete((_, lines)) if !fields.index(bytes, lines) => Err(httparse::Error::HeaderValue),
         httparse::Status::Complete((length, _)) => Ok(Some(length)),
     }
@@ -121,9 +125,10 @@ const fn field_error(error: httparse::Error) -> ErrorResponse {
     }
 }
 
-/// Whether a CR or LF stands in `bytes`, which follow a CRLF, other than in a CRLF; a CR at the very end is not judged.
+/// Whether `bytes`, which follow a CRLF, contain a CR or LF that is not part of a CRLF. A CR at the
+/// very end is not checked.
 ///
-/// Written without branches so that the compiler can look at many bytes at once.
+/// Without branches, so that the compiler can vectorise it.
 fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
     let [first, rest @ ..] = bytes else { return false };
     let is_torn = |byte: u8, next: u8| u8::from(byte == b'\r') ^ u8::from(next == b'\n');
@@ -131,23 +136,23 @@ fn has_lone_cr_or_lf(bytes: &[u8]) -> bool {
     *first == b'\n' || torn != 0
 }
 
-/// Whether a CR stands in `bytes` before something other than LF; one at the very end is not judged.
+/// Whether `bytes` contain a CR before a byte other than LF. A CR at the very end is not checked.
 fn has_lone_cr(bytes: &[u8]) -> bool {
     let is_lone = |byte: u8, next: u8| u8::from(byte == b'\r') & u8::from(next != b'\n');
     bytes.iter().zip(bytes.iter().skip(1)).fold(0, |found, (&byte, &next)| found | is_lone(byte, next)) != 0
 }
 
-/// Fields that say how a message is framed or what becomes of the connection.
+/// Fields for message framing and connection management.
 const OWN_FIELDS: [&str; 8] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// Whether a field says how a message is framed or what becomes of the connection: those are written by whoever sends the
-/// message, and are nobody else's to say.
+/// Whether a field is for message framing or connection management. The sender of a message writes
+/// these fields itself, and rules must not set them.
 pub fn is_own(field: &str) -> bool {
     OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(field))
 }
 
-/// Whether the sender would go on with this connection (RFC 9112, 9.3).
+/// Whether the sender wants to keep this connection (RFC 9112, 9.3).
 pub(super) fn keep_alive(version: Version, fields: &Fields<'_>) -> bool {
     if fields.known(Known::Connection).is_none() {
         return version == Version::Http11;
@@ -164,7 +169,7 @@ pub(super) fn connection_tokens<'s, 'b>(fields: &'s Fields<'b>) -> impl Iterator
     fields.all_known(Known::Connection).flat_map(list).filter(|token| !token.is_empty())
 }
 
-/// Bytes known to be ASCII as text.
+/// Conversion of ASCII bytes to text.
 pub(super) trait AsciiStr {
     fn as_ascii_str(&self) -> Option<&str>;
 }

@@ -1,6 +1,7 @@
-//! Request methods: those of the registry, and any other token.
+//! Request methods: the registered ones, and any other token.
 //!
-//! Methods are case-sensitive (RFC 9110, 9.1): `get` is not `GET`. What a method may do is not known here.
+//! Methods are case-sensitive (RFC 9110, 9.1): `get` is not `GET`. The effects of methods are not
+//! known here.
 
 macro_rules! registry {
     ($($name:ident $text:literal)+) => {
@@ -11,7 +12,7 @@ macro_rules! registry {
                 #[doc = concat!("`", $text, "`")]
                 $name,
             )+
-            /// A token that no registry knows.
+            /// A token that is not registered.
             Other(&'b str),
         }
 
@@ -24,7 +25,7 @@ macro_rules! registry {
                 }
             }
 
-            /// As it stands in the request line.
+            /// The name in the request line.
             pub const fn as_str(self) -> &'b str {
                 match self {
                     $(Self::$name => $text,)+
@@ -35,7 +36,7 @@ macro_rules! registry {
     };
 }
 
-// The registry of methods at IANA, the frequent ones first.
+// The IANA registry of methods, the frequent ones first.
 registry! {
     Get "GET"
     Head "HEAD"
@@ -80,13 +81,13 @@ registry! {
 }
 
 impl Method<'_> {
-    /// Whether a registry knows it.
+    /// Whether the method is registered.
     pub const fn is_registered(self) -> bool {
         !matches!(self, Self::Other(_))
     }
 
-    /// Whether repeating the request does no more than the first (RFC 9110, 9.2.2); of the methods of that
-    /// document, the others count as not idempotent.
+    /// Whether a repeated request has no more effect than one (RFC 9110, 9.2.2). Methods that are
+    /// not defined in that RFC count as not idempotent.
     pub const fn is_idempotent(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
     }

@@ -1,34 +1,34 @@
-//! HTTP/1.1 messages as bytes: what a peer said, and what is said to it.
+//! HTTP/1.1 messages as bytes: parsing received heads and bodies, writing sent ones.
 //!
-//! Pure functions and small values. Nothing here knows sockets, buffers, time or files; the session asks and
-//! these modules answer. They emit no operation and, for a request of normal size, allocate nothing.
+//! Pure functions and small values. They do not depend on sockets, buffers, time or files; the
+//! session calls them. They submit no operations and, for a request of normal size, allocate
+//! nothing.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`request`] | a request's head: its line, its fields, how its body is framed |
-//! | [`response_head`] | the same of an upstream's response |
+//! | [`request`] | request heads: request line, fields, body framing |
+//! | [`response_head`] | response heads of upstreams |
 //! | [`target`] | the four forms of a request target, and the authority in it or in `Host` |
 //! | [`framing`] | how the body is delimited |
 //! | [`fields`] | the field lines of a head, and the known ones among them |
-//! | `head` | what both kinds of head have in common: limits, versions, field lines |
+//! | `head` | what both kinds of head share: limits, versions, field lines |
 //! | [`method`] | the registered methods |
-//! | [`status`] | the status codes; [`ErrorResponse`]: a status and why |
+//! | [`status`] | the status codes; [`ErrorResponse`]: a status with a reason |
 //! | [`chunked`] | the chunked coding, both ways |
-//! | [`body`] | bodies as they pass: finding their data, writing what goes around it |
+//! | [`body`] | forwarded bodies: finding their data, writing the framing around it |
 //! | [`forward`] | the heads that a proxy writes, from those it read |
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
-//! | [`redirect`] | where a redirect leads |
-//! | [`response`] | a response's head |
+//! | [`redirect`] | redirect URLs |
+//! | [`response`] | writing response heads |
 //! | [`date`] | HTTP dates |
-//! | [`error_page`] | the small body of a response that is an error |
+//! | [`error_page`] | the body of an error response |
 //! | [`token`] | tokens and lists of them |
 //!
-//! `request` and `answer` put `target`, `framing`, `fields` and `method` together and are used by none of them;
-//! `forward` uses all of these.
+//! `request` and `response_head` are built from `target`, `framing`, `fields` and `method`, which
+//! do not depend on them. `forward` uses all of these.
 
 #![forbid(unsafe_code)]
-#![deny(missing_docs)]
 
 pub mod accept;
 pub mod body;

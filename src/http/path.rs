@@ -1,8 +1,9 @@
-//! From a target's path to a path beneath a root, and back.
+//! Converts a target's path to a path beneath a root, and back.
 //!
-//! Decoded once, then normalised: whatever spelling a client chose, one resource has one path. What is no longer there
-//! after that is an escape, an empty segment, `.` or `..`, so that no path leads above its root. Symbolic links are the
-//! kernel's concern, existence the file system's. How others read the same path is `readings`' concern.
+//! A path is decoded once and then normalised. One resource has one path, however the client spells
+//! it. The result contains no escapes, no empty segments, and no `.` or `..`, so no path leads
+//! above its root. Symbolic links are left to the kernel, and existence to the file system. How
+//! other servers read the same path is the concern of `readings`.
 
 mod readings;
 
@@ -15,22 +16,23 @@ pub use readings::is_read_alike;
 use super::status::ErrorResponse;
 use super::token::hex_value;
 
-/// Paths up to so many bytes are held without an allocation.
+/// Longest path in bytes that is stored without an allocation, with its NUL.
 const INLINE: usize = 128;
 
-/// A path relative to a root: segments joined by single slashes, none empty, `.` or `..`; empty for the root itself.
+/// A path relative to a root: segments joined by single slashes. No segment is empty, `.` or `..`.
+/// Empty for the root itself.
 ///
-/// The segments are bytes: UTF-8 by custom only.
+/// The segments are bytes: UTF-8 only by convention.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DecodedPath {
-    /// The path and a NUL, the only one.
+    /// The path and a final NUL, the only one.
     bytes: SmallVec<[u8; INLINE]>,
     ends_with_slash: bool,
 }
 
 /// Decodes and normalises the path of a target.
 ///
-/// A backslash is an ordinary byte, `%2f` a separator like any slash.
+/// A backslash is an ordinary byte. `%2f` separates segments like a slash.
 pub fn decode(raw: &str) -> Result<DecodedPath, ErrorResponse> {
     let raw = raw.as_bytes();
     if raw.first() != Some(&b'/') {
@@ -64,10 +66,11 @@ pub fn decode(raw: &str) -> Result<DecodedPath, ErrorResponse> {
     Ok(DecodedPath { bytes, ends_with_slash })
 }
 
-/// Appends `path`, a path beneath a root, as the path of a link: with a slash in front, everything escaped that means
-/// something in a URL, in HTML or in a header field. `is_folder` adds a final slash.
+/// Appends `path`, a path beneath a root, as the path of a URL: with a leading slash, and with
+/// everything escaped that has a meaning in a URL, in HTML or in a header field. `is_folder` adds a
+/// trailing slash.
 ///
-/// The result never begins with two slashes, so it never names another host.
+/// The result never begins with two slashes, so it cannot name another host.
 pub fn encode_path(path: &[u8], is_folder: bool, out: &mut Vec<u8>) {
     let start = out.len();
     for segment in path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()) {
@@ -79,14 +82,15 @@ pub fn encode_path(path: &[u8], is_folder: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// What of a path is left beneath a prefix, both decoded and normalised: nothing for the prefix itself, else what follows
-/// it. `None` if the path does not begin with it, segment by segment: `/api` is not the start of `/apis`.
+/// The rest of a path beneath a prefix, both decoded and normalised: empty for the prefix itself.
+/// `None` if the path does not begin with the prefix, segment by segment: `/api` is not a prefix of
+/// `/apis`.
 pub fn rest_beneath<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
     let rest = path.strip_prefix(prefix)?;
     (prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
 }
 
-/// Appends one segment, escaped; a slash in it too.
+/// Appends one segment, escaped, including any slash in it.
 pub fn encode_segment(segment: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in segment {
@@ -109,11 +113,12 @@ impl DecodedPath {
         if self.is_root() {
             return c".";
         }
-        // The NUL at the end is the only one, so there is no other case.
+        // The final NUL is the only one, so this cannot fail.
         CStr::from_bytes_with_nul(&self.bytes).unwrap_or(c".")
     }
 
-    /// What is left of the path beneath `prefix`, a prefix that ends where a segment does; `.` for the prefix itself.
+    /// The rest of the path beneath `prefix`, which must end at the end of a segment; `.` for the
+    /// prefix itself.
     pub fn beneath(&self, prefix: &[u8]) -> &CStr {
         let inner = self.bytes.strip_prefix(prefix).unwrap_or(&self.bytes);
         let inner = inner.strip_prefix(b"/").unwrap_or(inner);
@@ -123,15 +128,15 @@ impl DecodedPath {
         }
     }
 
-    /// Whether `raw`, which it was decoded from, is spelled as it is, and nothing in it has another reading. It says of most
-    /// paths at less cost what [`is_read_alike`] says of all.
+    /// Whether `raw`, from which it was decoded, is spelled identically and has no other reading.
+    /// For most paths this decides [`is_read_alike`] at less cost.
     pub fn is_plain(&self, raw: &str) -> bool {
         let rest = raw.as_bytes().strip_prefix(b"/").unwrap_or_default();
         let rest = if self.ends_with_slash && !self.is_root() { rest.strip_suffix(b"/").unwrap_or(rest) } else { rest };
         rest == self.as_bytes() && !rest.contains(&b';') && !rest.contains(&b'\\')
     }
 
-    /// [`DecodedPath::as_c_str`] that owns its bytes.
+    /// An owned [`DecodedPath::as_c_str`].
     pub fn to_c_string(&self) -> CString {
         self.as_c_str().to_owned()
     }
@@ -141,29 +146,30 @@ impl DecodedPath {
         self.as_bytes().is_empty()
     }
 
-    /// Whether the client named a folder: the path ended with a slash, or with `.` or `..`. The root always does.
+    /// Whether the path named a folder: it ended with a slash, or with `.` or `..`. Always true for
+    /// the root.
     pub const fn ends_with_slash(&self) -> bool {
         self.ends_with_slash
     }
 
-    /// Whether a segment begins with a dot: a dot file, or something in a dot folder.
+    /// Whether a segment begins with a dot: a dot file, or a file in a dot folder.
     pub fn has_dot_segment(&self) -> bool {
         let path = self.as_bytes();
         path.first() == Some(&b'.') || path.windows(2).any(|pair| pair == b"/.")
     }
 
-    /// The segments, from the root on.
+    /// The segments in order, starting at the root.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.as_bytes().split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
     }
 }
 
-/// Ends the segment that began at `segment_at`, and says where the next one begins.
+/// Ends the segment that began at `segment_at`. Returns where the next one begins.
 fn end_segment(bytes: &mut SmallVec<[u8; INLINE]>, segment_at: usize) -> Result<usize, ErrorResponse> {
     match &bytes[segment_at..] {
         b"" | b"." => bytes.truncate(segment_at),
         b".." => {
-            // Before a segment stands the slash that ended its parent; there is none in the root.
+            // Before a segment is the slash that ended its parent; the root has no parent.
             let Some(parent_end) = segment_at.checked_sub(1) else {
                 return Err(ErrorResponse::bad_request("the path leads above the root"));
             };
@@ -184,7 +190,7 @@ fn unescape(escape: &[u8]) -> Result<u8, ErrorResponse> {
     Err(ErrorResponse::bad_request("a percent sign in the path is not followed by two digits"))
 }
 
-/// Whether `byte` stands for itself in a segment, in an HTML attribute and in a field's value alike.
+/// Whether `byte` needs no escaping in a segment, in an HTML attribute and in a field value.
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(

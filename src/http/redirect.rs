@@ -1,8 +1,8 @@
-//! Where a redirect leads: a URL in which `$host`, `$path` and `$query` stand for those of the request.
+//! The URL of a redirect, in which `$host`, `$path` and `$query` stand for parts of the request.
 
 use super::request::RequestHead;
 
-/// A URL with places for parts of the request.
+/// A URL with variables for parts of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectTemplate {
     parts: Vec<Part>,
@@ -16,16 +16,16 @@ enum Part {
     Query,
 }
 
-/// The text names something that a request does not have.
+/// The text names a variable that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no `${0}`; there are $host, $path and $query")]
 pub struct UnknownVariable(pub String);
 
 impl RedirectTemplate {
-    /// Reads a template; `$` begins the name of a variable.
+    /// Parses a template. `$` begins the name of a variable.
     ///
     /// # Errors
-    /// A variable is not one of the three.
+    /// There is an unknown variable.
     pub fn parse(text: &str) -> Result<Self, UnknownVariable> {
         let mut pieces = text.split('$');
         let mut parts = Vec::new();
@@ -42,13 +42,14 @@ impl RedirectTemplate {
         Ok(Self { parts })
     }
 
-    /// The URL for a request. The path and the query are escaped as they came, and what is not ASCII is; the host is without its port. Where there is
-    /// no query, a question mark before it goes, too.
+    /// The URL for a request. Path and query keep the escapes they came with, and characters beyond
+    /// ASCII are escaped. The host is without its port. Without a query, a question mark before
+    /// `$query` is dropped, too.
     ///
-    /// A URL that begins with the path never names another host: of several slashes at its start one is left, and of
-    /// backslashes, which browsers take for slashes.
+    /// A URL that begins with the path cannot name another host: slashes at its start, and
+    /// backslashes, which browsers treat as slashes, become one slash.
     ///
-    /// `None` if the URL wants the host and the request has none, as HTTP/1.0 permits.
+    /// `None` if the URL needs the host and the request has none, as HTTP/1.0 permits.
     pub fn expand(&self, head: &RequestHead<'_>) -> Option<Vec<u8>> {
         let mut url = Vec::new();
         for part in &self.parts {
@@ -58,7 +59,7 @@ impl RedirectTemplate {
                 Part::Path => {
                     let path = head.target.path().unwrap_or("/");
                     if url.is_empty() || url.ends_with(b"/") {
-                        // What precedes has the slash, or there must be no more than one.
+                        // The text before has the slash already, or there must be exactly one.
                         url.extend(url.is_empty().then_some(b'/'));
                         url.extend_from_slice(path.trim_start_matches(['/', '\\']).as_bytes());
                     } else {
@@ -78,8 +79,8 @@ impl RedirectTemplate {
     }
 }
 
-/// Appends a request's query as it may stand in a URL of ours: as it came, but for octets beyond ASCII. They are escaped, as
-/// a client would do that follows it.
+/// Appends a request's query as part of a URL: unchanged except for octets beyond ASCII, which are
+/// escaped as a client would escape them when it follows the URL.
 pub fn push_query(query: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in query {
@@ -97,7 +98,7 @@ fn push_text(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-/// A host without the port behind it; the colons of an IPv6 address are in brackets.
+/// A host without its port. The colons of an IPv6 address are in brackets.
 pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -1,11 +1,12 @@
-//! A request's head, from the bytes as they arrived.
+//! Parses a request head from the bytes as they arrive.
 //!
-//! [`parse`] is asked anew whenever bytes have been added, and answers that more are needed, what the head says, or
-//! why it is refused. It is strict: where a lenient reading is allowed and another server might read the same bytes
-//! differently, the request is refused. What cannot become a request is refused without waiting for its end.
+//! [`parse`] is called again whenever bytes have been added. It returns that more are needed, the
+//! head, or an error. It is strict: if the RFC allows a lenient reading and another server might
+//! read the same bytes differently, the request is rejected. Bytes that cannot become a request are
+//! rejected without waiting for the end of the head.
 //!
-//! The request line is read here, field lines where those of responses are too. It does not know routes, files,
-//! connections or limits in time.
+//! The request line is parsed here; the field lines in `head`, as those of responses. This module
+//! does not know routes, files, connections or timeouts.
 
 use super::fields::{Fields, Known};
 use super::framing::{self, BodyFraming};
@@ -16,56 +17,57 @@ use super::status::{ErrorResponse, Status};
 use super::target::{Target, UNESCAPED, check_authority, target_length};
 use super::token::{is_token_byte, list};
 
-/// Empty lines before a request line that are skipped (RFC 9112, 2.2).
+/// Maximum number of empty lines before a request line that are skipped (RFC 9112, 2.2).
 pub const LEADING_LINES_MAX: usize = 4;
 
-/// The longest method; registered ones have at most 17 letters.
+/// Maximum length of a method; registered ones have at most 17 letters.
 pub const METHOD_BYTES_MAX: usize = 64;
 
-/// What [`parse`] found.
+/// Result of [`parse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a head is parsed in place and boxing it would allocate")]
 pub enum Parsed<'b> {
-    /// Nothing wrong so far, but the head is not complete.
+    /// No error so far, but the head is not complete.
     Partial,
-    /// A head.
+    /// A complete head.
     Complete {
-        /// What it says.
+        /// The parsed head.
         head: RequestHead<'b>,
-        /// How many bytes it takes up, empty lines before it included; the body or the next request follows.
+        /// Length of the head in bytes, including empty lines before it. The body or the next
+        /// request follows.
         length: usize,
     },
 }
 
-/// A request's head that is well-formed and whose body has one unambiguous length.
+/// A well-formed request head whose body has one unambiguous length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead<'b> {
-    /// What is to be done.
+    /// The request method.
     pub method: Method<'b>,
-    /// To what.
+    /// The request target.
     pub target: Target<'b>,
-    /// The version that both sides can speak.
+    /// The version that both sides support.
     pub version: Version,
-    /// Host and port: of the target if it is absolute, else of `Host`. Always there in HTTP/1.1.
+    /// Host and port: of the target if it is absolute, else of `Host`. Always present in HTTP/1.1.
     pub host: Option<&'b str>,
     /// How the body is delimited.
     pub framing: BodyFraming,
-    /// Whether the client would send another request on this connection.
+    /// Whether the client may send another request on this connection.
     pub keep_alive: bool,
-    /// Whether the client waits for a go-ahead before it sends the body.
+    /// Whether the client waits for a 100 before it sends the body.
     pub expect: Expect,
     /// All field lines.
     pub fields: Fields<'b>,
 }
 
-/// What the `Expect` field asks for.
+/// The expectation in the `Expect` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Nothing.
+    /// There is none.
     None,
-    /// A 100 before the body is sent.
+    /// `100-continue`: a 100 before the body is sent.
     Continue,
-    /// Something nobody knows: 417.
+    /// An unknown expectation, for a 417.
     Unknown,
 }
 
@@ -75,8 +77,8 @@ impl<'b> RequestHead<'b> {
         connection_tokens(&self.fields)
     }
 
-    /// The protocols that the client would rather speak, if it asks in proper form: HTTP/1.1, and `Connection` names
-    /// `upgrade` (RFC 9110, 7.8). Asking may be ignored.
+    /// The protocols of a valid upgrade request: in HTTP/1.1, with `upgrade` in `Connection` (RFC
+    /// 9110, 7.8). A server may ignore it.
     pub fn upgrade(&self) -> Option<&'b [u8]> {
         let protocols = self.fields.known(Known::Upgrade)?;
         let is_named = self.connection_tokens().any(|token| token.eq_ignore_ascii_case(b"upgrade"));
@@ -84,7 +86,8 @@ impl<'b> RequestHead<'b> {
     }
 }
 
-/// Reads the head at the start of `bytes`. After a refusal nothing on the connection can be trusted to be a request.
+/// Parses the head at the start of `bytes`. After an error nothing on the connection can be trusted
+/// to be a request.
 ///
 /// ```
 /// use xps::http::request::{HeadLimits, Parsed, parse};
@@ -103,7 +106,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Err
         return incomplete(window, head_bytes_max);
     };
     let fields_at = line_at + line_length;
-    // Filled in place and moved once: it is most of what a head is.
+    // Filled in place and moved once: it is most of the size of a head.
     let mut fields = Fields::default();
     let length = field_lines(&window[fields_at..], limits.fields_max, LineEnds::Crlf, &mut fields)?;
     let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
@@ -119,13 +122,13 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Err
     })
 }
 
-/// Whether bytes that [`parse`] refused, or that are no whole head, begin as a HEAD request does, so that whoever sent them
-/// does not expect the response to have a body.
+/// Whether bytes that are not a valid or complete head begin like a HEAD request, whose client
+/// expects a response without a body.
 pub fn begins_as_head(bytes: &[u8]) -> bool {
     matches!(skip_leading_lines(bytes), Ok(Some(line_at)) if bytes[line_at..].starts_with(b"HEAD "))
 }
 
-/// Of a head without an end in `window`: whether it may still come.
+/// The result for a window without the end of the head: incomplete, or too large.
 fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, ErrorResponse> {
     if window.len() < head_bytes_max {
         return Ok(Parsed::Partial);
@@ -139,7 +142,7 @@ struct RequestLine<'b> {
     version: Version,
 }
 
-/// Where the first line that is not empty starts; `None` if that is not known yet.
+/// Start of the first line that is not empty; `None` if it has not arrived.
 fn skip_leading_lines(bytes: &[u8]) -> Result<Option<usize>, ErrorResponse> {
     for line in 0..=LEADING_LINES_MAX {
         match bytes[line * 2..] {
@@ -152,7 +155,8 @@ fn skip_leading_lines(bytes: &[u8]) -> Result<Option<usize>, ErrorResponse> {
     Err(ErrorResponse::bad_request("there are too many empty lines before the request"))
 }
 
-/// The request line at the start of `bytes` and its length with its CRLF; `None` if it is not complete.
+/// The request line at the start of `bytes` and its length with its CRLF; `None` if it is
+/// incomplete.
 fn request_line(bytes: &[u8], bytes_max: usize) -> Result<Option<(RequestLine<'_>, usize)>, ErrorResponse> {
     let window = &bytes[..bytes.len().min(bytes_max)];
     let parsed = request_line_within(window)?;
@@ -167,7 +171,7 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
     let Some((target, rest)) = target(rest)? else { return Ok(None) };
     let Some((major, version)) = version(rest)? else { return Ok(None) };
     if method == "PRI" && target == b"*" {
-        return Err(ErrorResponse::bad_request("this is HTTP/2, which is not spoken here"));
+        return Err(ErrorResponse::bad_request("this is HTTP/2, which is not supported here"));
     }
     if major != 1 {
         return Err(ErrorResponse::new(Status::HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1"));
@@ -178,7 +182,7 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
     Ok(Some((RequestLine { method, target, version }, length)))
 }
 
-/// The method, and what follows the space after it.
+/// The method, and the bytes after the following space.
 fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, ErrorResponse> {
     let length = bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len());
     if length > METHOD_BYTES_MAX {
@@ -187,16 +191,16 @@ fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, ErrorResponse> {
     match (bytes[..length].as_ascii_str(), &bytes[length..]) {
         (Some(_), []) => Ok(None),
         (Some(method), [b' ', rest @ ..]) if length > 0 => Ok(Some((method, rest))),
-        // The first byte of a TLS record that carries a handshake.
-        (_, [0x16, ..]) if length == 0 => Err(ErrorResponse::bad_request("this is TLS, which is not spoken here")),
+        // First byte of a TLS handshake record.
+        (_, [0x16, ..]) if length == 0 => Err(ErrorResponse::bad_request("this is TLS, which is not supported here")),
         (..) => Err(ErrorResponse::bad_request("the method is not a token")),
     }
 }
 
-/// A part of a line, and what follows it.
+/// A part of a line, and the bytes after it.
 type Split<'b> = (&'b [u8], &'b [u8]);
 
-/// The target, and what follows the space after it.
+/// The target, and the bytes after the following space.
 fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, ErrorResponse> {
     match bytes.split_at(target_length(bytes)) {
         (_, []) => Ok(None),
@@ -208,10 +212,10 @@ fn target(bytes: &[u8]) -> Result<Option<Split<'_>>, ErrorResponse> {
     }
 }
 
-/// What must follow the target; `d` stands for a digit.
+/// The form of the version after the target; `d` stands for a digit.
 const VERSION_FORM: &[u8; 10] = b"HTTP/d.d\r\n";
 
-/// The major version, and the version to answer as if that is 1.
+/// The major version, and the version to respond with if that is 1.
 fn version(bytes: &[u8]) -> Result<Option<(u8, Version)>, ErrorResponse> {
     if bytes.starts_with(b"HTTP/1.1\r\n") {
         return Ok(Some((1, Version::Http11)));

@@ -1,14 +1,14 @@
-//! The head of a response, appended to a buffer line by line.
+//! Writes a response head to a buffer, line by line.
 //!
-//! Whatever it is given, the lines that come out are the lines that were meant: a CR, LF or NUL in a value becomes a space
-//! (RFC 9110, 5.5), a field whose name is not a token is left out. What to answer is decided elsewhere.
+//! No value can add or break lines: a CR, LF or NUL in a value becomes a space (RFC 9110, 5.5), and
+//! a field whose name is not a token is left out. The content of a response is decided elsewhere.
 
 use super::date::DateLine;
 use super::head::Version;
 use super::status::Status;
 use super::token::{is_token, list};
 
-/// Writes a head.
+/// Writes a response head.
 ///
 /// ```
 /// use xps::http::{ResponseHeadWriter, Status, Version};
@@ -23,14 +23,14 @@ pub struct ResponseHeadWriter<'v> {
     out: &'v mut Vec<u8>,
     status: Status,
     without: &'v [String],
-    /// What the response depends on, until a configured `Vary` that stands in the place of ours takes it in.
+    /// The `Vary` member of this server, to be merged into a configured `Vary` that replaces it.
     vary: &'static str,
-    /// Which of `OWN_FIELDS` were written: a bit each.
+    /// Bit set of the `OWN_FIELDS` that were written.
     own: u8,
 }
 
-/// Fields that say what the body is or what the status means, where they are written by [`ResponseHeadWriter::own_field`]: a
-/// configured one in their place would make the response another.
+/// Fields that describe the body or explain the status. If [`ResponseHeadWriter::own_field`] wrote
+/// one, a configured one in its place would change the meaning of the response.
 const OWN_FIELDS: [&str; 5] = ["Allow", "Content-Encoding", "Content-Range", "Content-Type", "Location"];
 
 impl<'v> ResponseHeadWriter<'v> {
@@ -47,24 +47,27 @@ impl<'v> ResponseHeadWriter<'v> {
         Self { out, status, without: &[], vary: "", own: 0 }
     }
 
-    /// Leaves these fields out from now on. Nothing keeps those back that say where the message ends, and `Date`.
+    /// Leaves these fields out from now on, except framing fields and `Date`, which are always
+    /// written.
     pub fn without(self, fields: &'v [String]) -> Self {
         Self { without: fields, ..self }
     }
 
-    /// Writes any field, unless it is left out.
+    /// Writes a field, unless it is to be left out.
     pub fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         if self.leaves_out(name) { self } else { self.write(name, value.as_ref()) }
     }
 
-    /// Writes one of `OWN_FIELDS`: nothing keeps it back, and none of that name is written after it.
+    /// Writes one of `OWN_FIELDS`, even if it is to be left out. Later fields of that name are not
+    /// written.
     pub fn own_field(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         debug_assert_ne!(own_bit(name), 0, "{name} is not one of them");
         self.own |= own_bit(name);
         self.write(name, value.as_ref())
     }
 
-    /// Writes `Vary` with this member. If it is left out for a configured one, that takes the member in.
+    /// Writes `Vary` with this member. If `Vary` is to be left out because one is configured, the
+    /// member is added to that one.
     pub fn vary(self, member: &'static str) -> Self {
         if self.leaves_out("Vary") { Self { vary: member, ..self } } else { self.write("Vary", member.as_bytes()) }
     }
@@ -73,7 +76,7 @@ impl<'v> ResponseHeadWriter<'v> {
         self.without.iter().any(|field| field.eq_ignore_ascii_case(name))
     }
 
-    /// Writes a configured field, also if it is left out: what it stands there in place of.
+    /// Writes a configured field, even if its name is to be left out: it is the replacement.
     pub fn extra_field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         if self.own != 0 && self.own & own_bit(name) != 0 {
@@ -100,7 +103,8 @@ impl<'v> ResponseHeadWriter<'v> {
         self
     }
 
-    /// Writes `Content-Length`, unless the status forbids one. To HEAD and with 304, that of the body there would be.
+    /// Writes `Content-Length`, unless the status forbids it. For HEAD and 304, it is the length of
+    /// the body that GET would have.
     pub fn length(self, body_bytes: u64) -> Self {
         if !self.status.forbids_length() {
             push_length(self.out, body_bytes);
@@ -108,7 +112,8 @@ impl<'v> ResponseHeadWriter<'v> {
         self
     }
 
-    /// Writes `Transfer-Encoding: chunked`, unless the status forbids it. Never for an HTTP/1.0 client.
+    /// Writes `Transfer-Encoding: chunked`, unless the status forbids it. Must not be used for an
+    /// HTTP/1.0 client.
     pub fn chunked(self) -> Self {
         if !self.status.forbids_length() {
             self.out.extend_from_slice(CHUNKED_LINE);
@@ -122,7 +127,7 @@ impl<'v> ResponseHeadWriter<'v> {
         self
     }
 
-    /// Writes `Server`, if there is a name.
+    /// Writes `Server`, if a name is given.
     pub fn server(self, name: Option<&str>) -> Self {
         match name {
             Some(name) => self.field("Server", name),
@@ -130,7 +135,7 @@ impl<'v> ResponseHeadWriter<'v> {
         }
     }
 
-    /// Writes `Connection` where what will happen is not what `version`, the client's, takes for granted.
+    /// Writes `Connection` if `keep_alive` is not the default of `version`, the client's version.
     pub fn connection(self, keep_alive: bool, version: Version) -> Self {
         self.out.extend_from_slice(connection_line(keep_alive, version));
         self
@@ -142,17 +147,17 @@ impl<'v> ResponseHeadWriter<'v> {
     }
 }
 
-/// The bit of one of `OWN_FIELDS`; 0 of any other.
+/// The bit of one of `OWN_FIELDS`; 0 for other names.
 fn own_bit(name: &str) -> u8 {
     OWN_FIELDS.iter().position(|own| own.eq_ignore_ascii_case(name)).map_or(0, |index| 1 << index)
 }
 
-/// Whether a `Vary` says that the response depends on this field, or on anything.
+/// Whether a `Vary` value names this field or `*`.
 pub(super) fn names_member(vary: &[u8], member: &str) -> bool {
     list(vary).any(|name| name == b"*" || name.eq_ignore_ascii_case(member.as_bytes()))
 }
 
-/// The field that says that the body is chunked.
+/// The field line of a chunked body.
 pub(super) const CHUNKED_LINE: &[u8] = b"Transfer-Encoding: chunked\r\n";
 
 /// Appends `Content-Length`.
@@ -162,7 +167,8 @@ pub(super) fn push_length(out: &mut Vec<u8>, body_bytes: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// `Connection` where what will happen is not what `version`, the client's, takes for granted; else nothing.
+/// The `Connection` line if `keep_alive` is not the default of `version`, the client's version;
+/// else empty.
 pub(super) const fn connection_line(keep_alive: bool, version: Version) -> &'static [u8] {
     match (keep_alive, version) {
         (true, Version::Http11) => b"",
@@ -171,7 +177,8 @@ pub(super) const fn connection_line(keep_alive: bool, version: Version) -> &'sta
     }
 }
 
-/// Appends a field whose name and value are known to be good: they were parsed, or checked when they were configured.
+/// Appends a field whose name and value are valid: they were parsed, or checked with the
+/// configuration.
 pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -195,7 +202,7 @@ pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Without branches, so that many bytes are looked at at once.
+/// Without branches, so that the compiler can vectorise it.
 fn breaks_lines(value: &[u8]) -> bool {
     value.iter().fold(false, |found, &byte| found | is_line_break(byte))
 }
@@ -256,7 +263,7 @@ mod tests {
                 for value in configured {
                     head = head.extra_field("Vary", value);
                 }
-                // What borrows the list may not leave.
+                // The writer borrows the list, so the closure cannot return it.
                 head.end();
             };
             let mut out = Vec::new();

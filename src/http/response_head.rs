@@ -1,9 +1,10 @@
-//! The head of an upstream's response, from the bytes as they arrived.
+//! Parses the head of an upstream's response from the bytes as they arrive.
 //!
-//! [`parse`] is asked anew whenever bytes have been added, as that of [`super::request`] is. A response whose end a client
-//! could see elsewhere than we do is not passed on. Where a request would be refused for a form that only another server
-//! could misread, a response is not, since it is written anew for the client: lines may end in LF alone. It does not know connections, what is answered
-//! in the upstream's place, or whether an upgrade was asked for.
+//! [`parse`] is called again whenever bytes have been added, like that of [`super::request`]. A
+//! response whose end a client could find elsewhere than this proxy is not forwarded. A form that
+//! only another server could misread is an error in a request but not in a response, which is
+//! rewritten for the client: lines may end in LF alone. This module does not know connections, the
+//! error response to the client, or whether an upgrade was requested.
 
 use std::fmt;
 
@@ -14,53 +15,53 @@ use super::head::{
 };
 use super::status::{ErrorResponse, Status};
 
-/// What [`parse`] found.
+/// Result of [`parse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a head is parsed in place and boxing it would allocate")]
 pub enum Parsed<'b> {
-    /// Nothing wrong so far, but the head is not complete.
+    /// No error so far, but the head is not complete.
     Partial,
-    /// A head.
+    /// A complete head.
     Complete {
-        /// What it says.
+        /// The parsed head.
         head: ResponseHead<'b>,
-        /// How many bytes it takes up; the body follows, or after a 1xx the next head.
+        /// Length of the head in bytes. The body follows, or after a 1xx the next head.
         length: usize,
     },
 }
 
-/// A response's head that is well-formed and whose body has one unambiguous end.
+/// A well-formed response head whose body has one unambiguous end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead<'b> {
-    /// The version that both sides can speak.
+    /// The version that both sides support.
     pub version: Version,
-    /// What became of the request; 1xx if this is not the last response to it.
+    /// The status code; 1xx if another response to the request follows.
     pub status: Status,
-    /// The phrase beside the status, as it was sent: no control bytes except tabs. Often empty.
+    /// The reason phrase as sent: no control bytes except tabs. Often empty.
     pub reason: &'b [u8],
     /// How the body is delimited.
     pub framing: ResponseFraming,
-    /// Whether the connection can carry another exchange after this one.
+    /// Whether the connection can be used for another request after this one.
     pub keep_alive: bool,
     /// All field lines.
     pub fields: Fields<'b>,
 }
 
-/// How long a response's body is (RFC 9112, 6.3).
+/// The framing of a response's body (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// There is none, whatever the fields say: the response is to HEAD, or is 1xx, 204 or 304. Lengths declared beside
-    /// it are of the body that there would be. What follows a 101 is not HTTP.
+    /// There is no body, whatever the fields say: the response is to HEAD, or is 1xx, 204 or 304. A
+    /// declared length is that of the body that GET would have. What follows a 101 is not HTTP.
     None,
-    /// So many bytes.
+    /// Number of bytes.
     Length(u64),
-    /// Chunks, see [`super::chunked`].
+    /// The chunked coding, see [`super::chunked`].
     Chunked,
-    /// All until the upstream closes; whether that is all of it cannot be known.
+    /// All bytes until the upstream closes. Truncation cannot be detected.
     UntilClose,
 }
 
-/// Why a response cannot be passed on; the client is answered 502 in its place.
+/// Why a response cannot be forwarded. The client gets a 502 instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadResponse {
     /// What was wrong, as half a sentence. Never contains anything that the upstream sent.
@@ -74,8 +75,8 @@ impl<'b> ResponseHead<'b> {
     }
 }
 
-/// Reads the head at the start of `bytes`, which answers a HEAD request or another. After a bad answer nothing on the
-/// connection can be trusted.
+/// Parses the head at the start of `bytes`. `request_is_head`: it is the response to a HEAD
+/// request. After a bad response nothing on the connection can be trusted.
 ///
 /// ```
 /// use xps::http::response_head::{ResponseFraming, Parsed, parse};
@@ -98,12 +99,12 @@ pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) ->
             TOO_LARGE
         };
     };
-    // Filled in place and moved once: it is most of what a head is.
+    // Filled in place and moved once: it is most of the size of a head.
     let mut fields = Fields::default();
     let length = field_lines(&window[fields_at..], limits.fields_max, LineEnds::CrlfOrLf, &mut fields)?;
     let Some(fields_length) = length else { return incomplete(window, head_bytes_max) };
 
-    // Also where there is no body: a doubtful length would be passed on as the one there would be.
+    // Also if there is no body: an ambiguous length would be forwarded to the client.
     let declared = framing::of(version, &fields)?;
     let framing = match declared {
         _ if request_is_head || status.forbids_body() => ResponseFraming::None,
@@ -121,7 +122,7 @@ pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) ->
 
 const TOO_LARGE: Result<Parsed<'static>, BadResponse> = Err(BadResponse { reason: "the head is too large" });
 
-/// Of a head without an end in `window`: whether it may still come.
+/// The result for a window without the end of the head: incomplete, or too large.
 fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, BadResponse> {
     if window.len() < head_bytes_max { Ok(Parsed::Partial) } else { TOO_LARGE }
 }
@@ -132,10 +133,11 @@ struct StatusLine<'b> {
     reason: &'b [u8],
 }
 
-/// How a status line begins; `d` stands for a digit.
+/// The beginning of a status line; `d` stands for a digit.
 const STATUS_FORM: &[u8; 12] = b"HTTP/d.d ddd";
 
-/// The status line at the start of `bytes` and its length with its end; `None` if it is not complete.
+/// The status line at the start of `bytes` and its length with its line end; `None` if it is
+/// incomplete.
 fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadResponse> {
     if !is_prefix_of_form(bytes, STATUS_FORM) {
         return Err(BadResponse { reason: "it does not begin with a status line" });
@@ -149,12 +151,12 @@ fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadRespo
     let code = [hundreds, tens, ones].iter().fold(0, |code, &digit| code * 10 + u16::from(digit - b'0'));
     let status = Status::from_code(code).ok_or(BadResponse { reason: "the status is below 100" })?;
     let Some((reason, end)) = reason(rest)? else { return Ok(None) };
-    // The space may not be left out, but is where there is no phrase.
+    // The space is required, but often missing if there is no phrase.
     let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + end;
     Ok(Some((StatusLine { version, status, reason }, length)))
 }
 
-/// The phrase after the status, and how many bytes the end of the line has.
+/// The reason phrase, and the length of the line end in bytes.
 fn reason(rest: &[u8]) -> Result<Option<(&[u8], usize)>, BadResponse> {
     let text = match rest {
         [] => return Ok(None),
@@ -172,7 +174,7 @@ fn reason(rest: &[u8]) -> Result<Option<(&[u8], usize)>, BadResponse> {
     }
 }
 
-/// What is wrong with a request's fields is as wrong with a response's.
+/// An error in a request's fields is an error in a response's fields, too.
 impl From<ErrorResponse> for BadResponse {
     fn from(error: ErrorResponse) -> Self {
         Self { reason: error.reason }
@@ -181,7 +183,7 @@ impl From<ErrorResponse> for BadResponse {
 
 impl fmt::Display for BadResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bad answer: {}", self.reason)
+        write!(f, "bad response: {}", self.reason)
     }
 }
 

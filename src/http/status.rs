@@ -1,29 +1,30 @@
-//! Status codes, their registered phrases, and the refusal that names one.
+//! Status codes, their registered phrases, and [`ErrorResponse`], which has one.
 //!
-//! It does not know when which is right.
+//! Which status applies when is not known here.
 
 use std::fmt;
 
-/// A status code, 100 to 999. Those of the registry are constants.
+/// A status code, 100 to 999. The registered ones are constants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Status(u16);
 
-/// Why a message is not served: the response's status, and a reason for the log and the error page.
+/// Why a message is rejected: the status of the response, and a reason for the log and the error
+/// page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorResponse {
-    /// What the peer is answered.
+    /// Status of the response to the client.
     pub status: Status,
-    /// What was wrong, as half a sentence. Never contains anything that the peer sent.
+    /// What was wrong, as half a sentence. Never contains anything that the client sent.
     pub reason: &'static str,
 }
 
 impl ErrorResponse {
-    /// A refusal with any status.
+    /// An error response with any status.
     pub const fn new(status: Status, reason: &'static str) -> Self {
         Self { status, reason }
     }
 
-    /// The message is malformed: 400.
+    /// A 400 for a malformed message.
     pub const fn bad_request(reason: &'static str) -> Self {
         Self::new(Status::BAD_REQUEST, reason)
     }
@@ -38,7 +39,7 @@ impl fmt::Display for ErrorResponse {
 impl std::error::Error for ErrorResponse {}
 
 impl Status {
-    /// `code` as a status; `None` unless it has three digits, the first not 0.
+    /// `code` as a status; `None` unless it is from 100 to 999.
     pub const fn from_code(code: u16) -> Option<Self> {
         if code >= 100 && code <= 999 { Some(Self(code)) } else { None }
     }
@@ -64,13 +65,14 @@ impl Status {
         self.0 >= 400
     }
 
-    /// Whether a response with it never has a body, whatever its fields say: 1xx, 204 and 304 (RFC 9112, 6.3).
+    /// Whether a response with it has no body, whatever its fields say: 1xx, 204 and 304 (RFC 9112,
+    /// 6.3).
     pub const fn forbids_body(self) -> bool {
         self.0 < 200 || self.0 == 204 || self.0 == 304
     }
 
-    /// Whether a response with it must not have a `Content-Length`: 1xx and 204 (RFC 9110, 8.6). A 304 may carry
-    /// that of the representation.
+    /// Whether a response with it must not have a `Content-Length`: 1xx and 204 (RFC 9110, 8.6). A
+    /// 304 may have that of the representation.
     pub const fn forbids_length(self) -> bool {
         self.0 < 200 || self.0 == 204
     }
@@ -90,7 +92,7 @@ macro_rules! registry {
                 pub const $name: Self = Self($code);
             )+
 
-            /// The registered phrase; empty for a code that no registry knows.
+            /// The registered phrase; empty for a code that is not registered.
             pub const fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)+
@@ -104,7 +106,7 @@ macro_rules! registry {
     };
 }
 
-// The registry of status codes at IANA, without the temporary and the unused entries.
+// The IANA registry of status codes, without the temporary and the unused entries.
 registry! {
     100 CONTINUE "Continue"
     101 SWITCHING_PROTOCOLS "Switching Protocols"

@@ -1,44 +1,47 @@
 //! The request target in its four forms (RFC 9112, 3.2), and authorities.
 //!
-//! A target is checked octet by octet and then split, never decoded: decoding is [`super::path`]'s. Octets that
-//! RFC 3986 wants escaped but browsers send as they are (`|`, `[`, `^`, …) pass; controls, spaces, a fragment and in a
-//! path what is not ASCII do not. A query is opaque: a percent sign in it need not begin an escape, and octets beyond ASCII
-//! pass, since browsers and links send both. Which form may go with which method is decided here too.
+//! A target is checked octet by octet and then split. It is never decoded here: [`super::path`]
+//! does that. Octets that RFC 3986 requires to be escaped but browsers send unescaped (`|`, `[`,
+//! `^`, …) are accepted. Controls, spaces, a fragment, and in a path octets beyond ASCII are
+//! errors. A query is opaque: a percent sign in it need not begin an escape, and octets beyond
+//! ASCII are accepted, since browsers and links send both. Which form is valid for which method is
+//! decided here, too.
 
 use super::head::AsciiStr;
 use super::method::Method;
 use super::status::ErrorResponse;
 use super::token::hex_value;
 
-/// What a request is for, split but not decoded.
+/// A request target, split but not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'b> {
     /// `/path?query`
     Origin {
         /// Begins with a slash.
         path: &'b str,
-        /// What follows the first question mark, as it came.
+        /// The bytes after the first question mark, not decoded.
         query: Option<&'b [u8]>,
     },
     /// `http://authority/path?query`
     Absolute {
-        /// Host, and port if there is one; replaces the `Host` field.
+        /// Host, and port if there is one; takes precedence over the `Host` field.
         authority: &'b str,
-        /// Begins with a slash; `/` when the target has none.
+        /// Begins with a slash; `/` if the target has no path.
         path: &'b str,
-        /// What follows the first question mark, as it came.
+        /// The bytes after the first question mark, not decoded.
         query: Option<&'b [u8]>,
     },
     /// `host:port`, only with `CONNECT`.
     Authority(&'b str),
     /// `*`, only with `OPTIONS`.
     Asterisk,
-    /// `http://authority`, only with `OPTIONS` and without path and query: the `*` of this host (RFC 9112, 3.2.4).
+    /// `http://authority`, only with `OPTIONS` and without path and query: the `*` of this host
+    /// (RFC 9112, 3.2.4).
     AsteriskOf(&'b str),
 }
 
 impl<'b> Target<'b> {
-    /// The path, where the form has one.
+    /// The path, if the form has one.
     pub const fn path(&self) -> Option<&'b str> {
         match *self {
             Self::Origin { path, .. } | Self::Absolute { path, .. } => Some(path),
@@ -46,7 +49,8 @@ impl<'b> Target<'b> {
         }
     }
 
-    /// The query without its question mark, where there is one: any octets but controls, spaces and `#`.
+    /// The query without its question mark, if there is one: any octets but controls, spaces and
+    /// `#`.
     pub const fn query(&self) -> Option<&'b [u8]> {
         match *self {
             Self::Origin { query, .. } | Self::Absolute { query, .. } => query,
@@ -54,14 +58,14 @@ impl<'b> Target<'b> {
         }
     }
 
-    /// Splits and checks `target`, which is as long as [`target_length`] says.
+    /// Checks and splits `target`, whose length is that of [`target_length`].
     #[inline]
     pub(super) fn parse(method: Method<'_>, target: &'b [u8]) -> Result<Self, ErrorResponse> {
         let (before, query) = match target.iter().position(|&byte| byte == b'?') {
             Some(at) => (&target[..at], Some(&target[at + 1..])),
             None => (target, None),
         };
-        // Octets beyond ASCII are in the query only.
+        // Octets beyond ASCII are valid only in the query.
         let before = before.as_ascii_str().ok_or(ErrorResponse::bad_request(UNESCAPED))?;
         match (method, before.as_bytes(), query) {
             (Method::Connect, _, None) => authority_form(before),
@@ -77,11 +81,11 @@ impl<'b> Target<'b> {
     }
 }
 
-/// Why a target is refused that has such an octet.
+/// Error for a target with an octet that is not allowed unescaped.
 pub(super) const UNESCAPED: &str = "the target has an octet that must be escaped";
 
-/// How many bytes at the start of `bytes` may be of a target: up to a space, a control, a fragment, or before the query an
-/// octet beyond ASCII.
+/// Number of bytes at the start of `bytes` that can belong to a target: up to a space, a control, a
+/// fragment, or before the query an octet beyond ASCII.
 #[inline]
 pub(super) fn target_length(bytes: &[u8]) -> usize {
     let length = bytes.iter().position(|&byte| !is_target_byte(byte)).unwrap_or(bytes.len());
@@ -94,12 +98,13 @@ pub(super) fn target_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether `byte` may stand in a target: visible ASCII, but no fragment.
+/// Whether `byte` is allowed in a target: visible ASCII except `#`.
 pub(super) const fn is_target_byte(byte: u8) -> bool {
     TARGET[byte as usize]
 }
 
-/// Checks a host with an optional port, as in `Host`. An address in brackets is checked for its letters, not its sense.
+/// Checks a host with an optional port, as in `Host`. Of an address in brackets only the characters
+/// are checked.
 pub fn check_authority(authority: &[u8]) -> Result<(), ErrorResponse> {
     const MALFORMED: ErrorResponse = ErrorResponse::bad_request("the host is malformed");
     let host_length = match authority {
@@ -127,7 +132,8 @@ pub fn check_authority(authority: &[u8]) -> Result<(), ErrorResponse> {
     }
 }
 
-/// Checks a path as it stands in a target: begins with a slash, has no query, and octets and escapes are permitted ones.
+/// Checks a path of a target: it begins with a slash, has no query, and only valid octets and
+/// escapes.
 pub fn check_path(path: &str) -> Result<(), ErrorResponse> {
     let is_path_byte = |byte: u8| is_target_byte(byte) && byte != b'?';
     if !path.starts_with('/') || !path.bytes().all(is_path_byte) || !escapes_are_valid(path.as_bytes()) {
@@ -136,7 +142,7 @@ pub fn check_path(path: &str) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// RFC 3986 permits an empty port.
+/// Whether these are the digits of a port. RFC 3986 permits an empty port.
 fn is_port(digits: &[u8]) -> bool {
     let number = digits.iter().try_fold(0u32, |number, digit| {
         let number = number * 10 + u32::from(digit.wrapping_sub(b'0'));
@@ -173,7 +179,8 @@ fn absolute_form<'b>(
     })
 }
 
-/// A path names something, so its escapes are ones, and none of them is NUL, which no name holds.
+/// Checks the escapes of a path: all must be valid, and none may be NUL, which no file name
+/// contains.
 fn check_escapes(path: &str) -> Result<(), ErrorResponse> {
     if escapes_are_valid(path.as_bytes()) {
         return Ok(());
@@ -181,7 +188,7 @@ fn check_escapes(path: &str) -> Result<(), ErrorResponse> {
     Err(ErrorResponse::bad_request("a percent sign in the path is not followed by two digits, or by 00"))
 }
 
-/// Whether each percent sign begins an escape, and none of NUL.
+/// Whether each percent sign begins an escape other than `%00`.
 fn escapes_are_valid(mut bytes: &[u8]) -> bool {
     while let Some(at) = bytes.iter().position(|&byte| byte == b'%') {
         match bytes[at + 1..] {
@@ -207,8 +214,8 @@ const TARGET: [bool; 256] = {
     table
 };
 
-/// Registered names: what RFC 3986 permits, without the comma. A comma comes from someone on the way who merged two
-/// `Host` fields.
+/// Octets of registered names: those of RFC 3986 without the comma. A comma comes from an
+/// intermediary that merged two `Host` fields.
 const HOST: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0u8;

@@ -1,18 +1,19 @@
-//! Tokens (RFC 9110, 5.6.2), optional white space and comma-separated lists: the alphabet of all field values.
+//! Tokens (RFC 9110, 5.6.2), optional white space and comma-separated lists, of which field values
+//! are made.
 //!
-//! It does not know any field.
+//! No particular field is known here.
 
-/// Whether `byte` may stand in a token.
+/// Whether `byte` is allowed in a token.
 pub const fn is_token_byte(byte: u8) -> bool {
     TOKEN[byte as usize]
 }
 
-/// Whether all of `bytes` is one token.
+/// Whether `bytes` are one token.
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
-/// `bytes` without spaces and tabs at either end. Other white space is not white space to HTTP.
+/// `bytes` without spaces and tabs at either end. HTTP has no other white space.
 pub fn trim(bytes: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let Some(first) = bytes.iter().position(is_text) else { return &[] };
@@ -20,8 +21,8 @@ pub fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[first..=last]
 }
 
-/// The elements of a comma-separated list, trimmed, empty ones included. Not for lists whose elements may hold
-/// quoted commas.
+/// The elements of a comma-separated list, trimmed, including empty ones. Not for lists whose
+/// elements may contain quoted commas.
 pub fn list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|&byte| byte == b',').map(trim)
 }
@@ -36,7 +37,7 @@ pub const fn hex_value(byte: u8) -> Option<u8> {
     }
 }
 
-/// `1*DIGIT` as a number; `None` for anything else, and for what does not fit.
+/// Parses `1*DIGIT`. `None` for anything else, and for numbers that do not fit.
 pub fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
         return None;

@@ -9,9 +9,9 @@
 //!     └───────► Flushing ────┘
 //! ```
 //!
-//! A descriptor is closed only after every operation on it has had its final outcome, whichever way
-//! it ended: a cancel may lose the race. A reset destroys what is still on its way to the peer; so where that is to
-//! arrive, it is waited for, for as long as its owner likes.
+//! A descriptor is closed only after every operation on it has had its final outcome, however the
+//! closing began: a cancel may lose the race. A reset destroys bytes that have not reached the
+//! peer. To deliver them first, `Flushing` waits for the peer, until the owner asks for a reset.
 
 use super::{Reader, Writer};
 use crate::buffer::Buffer;
@@ -35,23 +35,24 @@ enum Life {
     Joining(CloseKind),
     Closing(OpId),
     Closed {
-        /// Bytes that the kernel had taken and the peer has not got.
+        /// Bytes that the kernel had accepted and the peer has not received.
         lost: u32,
     },
 }
 
-/// How the peer learns that the connection is over.
+/// How the connection is closed towards the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseKind {
-    /// An orderly end: what was sent arrives, then the end of input.
+    /// An orderly close: the peer receives all that was sent, then the end of input.
     Fin,
-    /// The same as [`CloseKind::Reset`], after everything that was sent has arrived.
+    /// A reset, after everything that was sent has arrived.
     FlushReset,
-    /// A reset: the peer cannot take what it has for the whole. What is still on its way is lost.
+    /// A reset: the peer cannot take the bytes it has for a complete stream. Bytes on their way are
+    /// lost.
     Reset,
 }
 
-/// The tokens of a connection's three slots, which are of one machine.
+/// The tokens of a connection's three slots, which have one key.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionTokens {
     /// Outcomes of `Recv`.
@@ -63,7 +64,7 @@ pub struct ConnectionTokens {
 }
 
 impl Connection {
-    /// A connection over a socket that was accepted or connected just now.
+    /// A connection over a socket that was just accepted or connected.
     pub const fn new(socket: Socket, tokens: ConnectionTokens) -> Self {
         Self {
             close_slot: tokens.close.slot,
@@ -73,12 +74,12 @@ impl Connection {
         }
     }
 
-    /// The socket, for asking something of it.
+    /// The socket, for querying its properties.
     pub const fn socket(&self) -> Socket {
         self.reader.socket
     }
 
-    /// Records an outcome of `Recv`; bytes are handed through.
+    /// Records an outcome of `Recv`. Received bytes are returned.
     pub fn on_received(&mut self, outcome: Outcome) -> Option<Buffer> {
         let buffer = self.reader.on_outcome(outcome);
         self.heed_reset();
@@ -91,18 +92,20 @@ impl Connection {
         self.heed_reset();
     }
 
-    /// The kernel reports a reset once. When it reported it to a send, the receive sees an end of input that was none:
-    /// had one come before the reset, the send would have seen `EPIPE`.
+    /// The kernel reports a reset only once. If a send gets the report, the receive sees a false
+    /// end of input. A true one before the reset would have made the send fail with `EPIPE`.
     fn heed_reset(&mut self) {
         if let Some(fault @ Fault::Os(libc::ECONNRESET)) = self.writer.fault() {
             self.reader.on_reset(fault);
         }
     }
 
-    /// Goes on with closing, from wherever it stands; called by every pump until [`Connection::is_closed`].
+    /// Continues closing from the current state. Every pump calls it until
+    /// [`Connection::is_closed`].
     ///
-    /// The manner of the first call counts; but who has waited long enough for [`CloseKind::FlushReset`] says
-    /// [`CloseKind::Reset`] then, and where bytes are cut off in the middle of a send, the peer sees a reset in any case.
+    /// The `close_kind` of the first call counts, with two exceptions: [`CloseKind::Reset`] ends
+    /// the wait of an earlier [`CloseKind::FlushReset`], and if a send is cut off in the middle,
+    /// the peer gets a reset in any case.
     pub fn close(&mut self, close_kind: CloseKind, ops: &mut Ops) {
         if self.life == Life::Open {
             self.reader.stop(ops);
@@ -146,7 +149,7 @@ impl Connection {
         }
     }
 
-    /// Bytes that were sent, without those that a reset is known to have destroyed.
+    /// Bytes that were sent, less those that a reset is known to have destroyed.
     pub fn delivered_bytes(&self) -> u64 {
         match self.life {
             Life::Closed { lost } => self.writer.sent_bytes().saturating_sub(lost.into()),
@@ -154,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// Bytes that were to be sent and that the peer is known not to have got.
+    /// Bytes accepted for sending that the peer is known not to have received.
     pub const fn undelivered_bytes(&self) -> u64 {
         let lost = match self.life {
             Life::Closed { lost } => lost as u64,

@@ -13,8 +13,9 @@
 //!   Closed
 //! ```
 //!
-//! It owns the `Accept` subscription and hands each connection on. The subscription is for as many as there is room for, and
-//! made anew when they have come. It does not know what they are for.
+//! It owns the `Accept` subscription and hands each accepted connection on. A subscription accepts
+//! at most `room` connections. When these have come, the next pump submits another. The listener
+//! does not know what the connections are for.
 
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Peer, Socket, Token};
 
@@ -32,22 +33,22 @@ enum State {
     Idle,
     Accepting(OpId),
     Stopping(OpId),
-    /// The listener failed for good; it only waits to be closed.
+    /// The listener failed for good; it can only be closed.
     Broken,
     Closing(OpId),
     Closed,
 }
 
 impl Listener {
-    /// Takes a listening socket; accepts nothing yet.
+    /// A listener on this socket. It accepts nothing before [`Listener::pump`].
     pub const fn new(socket: Socket, token: Token) -> Self {
         Self { socket, token, state: State::Idle, closing: false }
     }
 
-    /// Records an outcome; a connection is handed through. A fault ends the listener.
+    /// Records an outcome. An accepted connection is returned. A fault ends the listener.
     ///
     /// # Errors
-    /// The fault for which this listener accepts no more.
+    /// The fault after which this listener accepts no more.
     pub fn on_outcome(&mut self, outcome: Outcome) -> Result<Option<(Socket, Peer)>, Fault> {
         match (self.state, outcome) {
             (State::Accepting(_) | State::Stopping(_), Outcome::Accepted { socket, peer }) => {
@@ -57,7 +58,7 @@ impl Listener {
                 self.state = State::Broken;
                 return Err(fault);
             }
-            // As many came as were asked for, or it was stopped.
+            // The requested number of connections has come, or the subscription was cancelled.
             (State::Accepting(_) | State::Stopping(_), Outcome::Cancelled) => self.state = State::Idle,
             (State::Closing(_), Outcome::Done) => self.state = State::Closed,
             (state, outcome) => super::unexpected("listener", &state, &outcome, self.token),
@@ -65,12 +66,13 @@ impl Listener {
         Ok(None)
     }
 
-    /// Asks for closing; the pump does it.
+    /// Requests closing; the next pump submits it.
     pub const fn close(&mut self) {
         self.closing = true;
     }
 
-    /// Emits what is wanted now: accept while there is room for so many, stop when there is none, close when asked.
+    /// Submits what is due: accepts up to `room` connections, stops accepting if `room` is 0,
+    /// closes if requested.
     pub fn pump(&mut self, room: u32, ops: &mut Ops) {
         match self.state {
             State::Idle | State::Broken if self.closing => {

@@ -1,12 +1,13 @@
-//! One socket's life, and the flow between two.
+//! The life cycle of one socket, and the flow of bytes between two.
 //!
 //! * [`Listener`] accepts.
-//! * [`Connection`] is a connected socket: a [`Reader`] and a [`Writer`], which move independently (so
-//!   half-close is natural), and a closing protocol that joins both before the descriptor goes.
-//! * [`proxy_header`] is what a proxy may say before anything else: on whose behalf it comes.
-//! * [`Pipe`] holds bytes on their way from a reader to a writer, within a bound; [`relay`] moves them.
+//! * [`Connection`] is a connected socket. Its [`Reader`] and [`Writer`] are independent, which
+//!   allows half-close. Its closing protocol waits for both before the descriptor is closed.
+//! * [`proxy_header`] is the PROXY protocol header, by which a proxy names its client.
+//! * [`Pipe`] holds bytes between a reader and a writer, within a memory limit; [`relay`] moves
+//!   them.
 //!
-//! These machines know operations and outcomes. They do not know what a connection is for.
+//! These state machines know operations and outcomes. They do not know what a connection is for.
 
 mod connection;
 mod listener;
@@ -23,7 +24,7 @@ pub use writer::Writer;
 
 use crate::driver::{Outcome, Token};
 
-/// A driver broke its contract: logged as our own bug, and the outcome's resources are dropped.
+/// A driver has broken its contract. Logs it as a bug of xps; the outcome's resources are dropped.
 pub(crate) fn unexpected(machine: &'static str, state: &dyn std::fmt::Debug, outcome: &Outcome, token: Token) {
     tracing::error!(machine, ?state, outcome = outcome.name(), ?token, "unexpected outcome");
     debug_assert!(false, "{machine} in {state:?} got {outcome:?} for {token:?}");

@@ -1,13 +1,14 @@
-//! Bytes on their way from a reader to a writer, within a bound.
+//! A bounded queue of bytes between a reader and a writer.
 //!
-//! The bound is on *memory*, not on bytes: a one-byte message in a 16 KiB buffer holds 16 KiB. So a
-//! peer that drips bytes towards a sink that takes none cannot pin more than its share. When the
-//! pipe is full its source is paused, and TCP's window pushes back on the sender; when it has
+//! The limit is on *memory*, not on bytes: a one-byte message in a 16 KiB buffer holds 16 KiB. So a
+//! peer that sends single bytes to a sink that reads nothing cannot pin more than its share. When
+//! the pipe is full, its source is paused, and TCP's window pushes back on the sender. When it has
 //! drained to half, the source is resumed.
 //!
-//! How much that is is said anew each time: when many connections hold much, each may hold less.
+//! The limit is passed with each call, because it depends on the pool: when many connections hold
+//! much memory, each may hold less.
 //!
-//! A pipe emits no operations itself; [`relay`] does, for one direction.
+//! A pipe submits no operations. [`relay`] does, for one direction.
 
 use super::{End, Reader, Writer};
 use crate::buffer::{Chain, Chunk};
@@ -27,26 +28,26 @@ impl Pipe {
         Self { queued: Chain::new(), queued_memory: 0, sending_memory: 0 }
     }
 
-    /// Takes bytes in. They are taken also when the pipe is full: they had arrived already.
+    /// Adds bytes, even if the pipe is full: they have arrived already.
     pub fn push(&mut self, chunk: impl Into<Chunk>) {
-        // An empty one is dropped at once and holds nothing, however large its buffer is; a small one may be copied beside
-        // others.
+        // An empty chunk is dropped at once and holds no memory, however large its buffer is. A
+        // small one may be copied together with others.
         self.queued_memory += self.queued.push_counted(chunk);
     }
 
-    /// Moves everything queued out, to be sent. It counts as held until [`Pipe::on_sent`].
+    /// Moves everything queued out, to be sent. It counts as held memory until [`Pipe::on_sent`].
     #[must_use]
     pub fn take(&mut self) -> Chain {
         self.sending_memory += std::mem::take(&mut self.queued_memory);
         self.queued.take()
     }
 
-    /// What [`Pipe::take`] moved out has been sent.
+    /// Records that what [`Pipe::take`] moved out has been sent.
     pub const fn on_sent(&mut self) {
         self.sending_memory = 0;
     }
 
-    /// Drops everything queued: the sink takes nothing more.
+    /// Drops everything queued, because the sink takes nothing more.
     pub fn clear(&mut self) {
         self.queued = Chain::new();
         self.queued_memory = 0;
@@ -58,20 +59,22 @@ impl Pipe {
         self.queued.is_empty()
     }
 
-    /// Bytes of memory held, queued and being sent.
+    /// Bytes of memory held, both queued and being sent.
     pub const fn memory(&self) -> usize {
         self.queued_memory + self.sending_memory
     }
 
-    /// Whether the source should deliver, if the pipe may hold `memory_max` bytes: a source that does may go on until the
-    /// pipe is full, a paused one starts again at half, so that it does not flutter.
+    /// Whether the source should receive, if the pipe may hold `memory_max` bytes. A receiving
+    /// source continues until the pipe is full. A paused one resumes at half of the limit, which
+    /// avoids rapid switching.
     pub const fn wants_bytes(&self, is_receiving: bool, memory_max: usize) -> bool {
         if is_receiving { self.memory() < memory_max } else { self.memory() <= memory_max / 2 }
     }
 }
 
-/// Moves bytes one way: sends what is queued, passes the end of input on, pauses and resumes the source, so that the pipe
-/// holds about `memory_max` bytes at most. Idempotent; part of a session's pump.
+/// Moves bytes one way: sends what is queued, forwards the end of input, and pauses or resumes the
+/// source so that the pipe holds at most about `memory_max` bytes. Idempotent; part of a session's
+/// pump.
 pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, memory_max: usize, ops: &mut Ops) {
     if sink.is_idle() {
         pipe.on_sent();

@@ -1,16 +1,17 @@
-//! The header of the PROXY protocol: on whose behalf a proxy has connected.
+//! The PROXY protocol header, by which a proxy names the client it connects for.
 //!
-//! The protocol is HAProxy's, versions 1 and 2 (`doc/proxy-protocol.txt` there). What a header carries beside the two
-//! addresses is skipped.
+//! The protocol is HAProxy's, versions 1 and 2 (`doc/proxy-protocol.txt` in its repository). All
+//! that a header carries besides the two addresses is skipped.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use proxy_header::{Error, ParseConfig, Protocol, ProxiedAddress, ProxyHeader};
 
-/// The longest header that is read: far more than proxies send, and too little to fill memory with.
+/// Maximum length of a header in bytes: far more than proxies send, and too little to exhaust
+/// memory.
 pub const HEADER_BYTES_MAX: usize = 4096;
 
-/// The longest line of version 1 with its CRLF, as its specification says.
+/// Maximum length of a version 1 line with its CRLF, from the specification.
 const LINE_BYTES_MAX: usize = 107;
 
 /// A version of the protocol.
@@ -18,42 +19,43 @@ const LINE_BYTES_MAX: usize = 107;
 pub enum ProxyVersion {
     /// A line of text.
     V1,
-    /// Binary.
+    /// A binary header.
     V2,
 }
 
-/// Both ends of a connection.
+/// The two addresses of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// Who has connected.
+    /// The source address.
     pub client: SocketAddr,
-    /// To where.
+    /// The destination address.
     pub server: SocketAddr,
 }
 
-/// What there is of a header.
+/// Result of [`parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// Its beginning.
+    /// The bytes are the beginning of a header.
     Partial,
-    /// All of it.
+    /// The bytes begin with a complete header.
     Complete {
-        /// The ends of the client's connection; `None`: the proxy speaks for itself, or for who has no internet address.
+        /// The addresses of the client's connection. `None`: the proxy connects for itself, or for
+        /// a client without an internet address.
         ends: Option<Ends>,
-        /// How many bytes it has.
+        /// Length of the header in bytes.
         length: usize,
     },
 }
 
-/// These bytes are not, and do not begin, a header of the PROXY protocol.
+/// The bytes are neither a header of the PROXY protocol nor the beginning of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a header of the PROXY protocol")]
 pub struct Malformed;
 
-/// Reads the header at the beginning of a connection.
+/// Parses the header at the beginning of a connection.
 ///
 /// # Errors
-/// There is none.
+/// The bytes cannot become a header.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     match ProxyHeader::parse(bytes, ParseConfig { include_tlvs: false, ..ParseConfig::default() }) {
         Ok((header, length)) => {
@@ -65,12 +67,13 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
 }
 
-/// The header that tells of this connection; `None`: that nobody else is meant, as for health checks.
+/// Encodes a header for this connection. `None`: the connection is the proxy's own, as for health
+/// checks.
 pub fn header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
     let header =
         ends.map_or_else(ProxyHeader::with_local, |ends| ProxyHeader::with_address(ends.of_one_family().into()));
     let mut bytes = Vec::with_capacity(128);
-    // Both addresses are of one family and nothing else goes with them, so there is nothing to refuse.
+    // Both addresses are of one family and there are no TLVs, so the encoder cannot fail.
     let written = match version {
         ProxyVersion::V1 => header.encode_v1(&mut bytes),
         ProxyVersion::V2 => header.encode_v2(&mut bytes),
@@ -79,16 +82,17 @@ pub fn header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
     bytes
 }
 
-/// Whether it may become a header: who does not speak the protocol is to be told at its first bytes.
+/// Whether the bytes may become a header. A peer that does not speak the protocol is rejected at
+/// its first bytes.
 fn begins_one(bytes: &[u8]) -> bool {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(byte, expected)| byte == expected);
-    // Looked at again with each byte that comes, so as little as possible.
+    // Runs again for each piece that arrives, so it does as little as possible.
     let may_be_line = || bytes.len() < LINE_BYTES_MAX && !bytes.contains(&b'\n');
     (begins(b"PROXY ") && may_be_line()) || begins(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
 impl Ends {
-    /// Both as IPv4 or both as IPv6, since a header has one family.
+    /// Converts both addresses to IPv4 or both to IPv6, since a header has one family.
     fn of_one_family(self) -> Self {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let ends = Self { client: canonical(self.client), server: canonical(self.server) };

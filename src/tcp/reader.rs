@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            want(true)                want(false)
-//!   Idle ───────────────► Receiving ◄───────────────► Paused ──── Broken ───► (told so)
+//!   Idle ───────────────► Receiving ◄───────────────► Paused ──── Broken ───► Broken
 //!                            │  │      want(true)      │
 //!                            │  │ stop                 │ stop
 //!                            │  └────► Stopping ◄──────┘
@@ -11,7 +11,7 @@
 //!                            └──► Ended ◄─┘
 //! ```
 //!
-//! It owns the `Recv` subscription. It does not keep bytes: each buffer is handed on at once.
+//! It owns the `Recv` subscription. It keeps no bytes: each buffer is passed on at once.
 
 use crate::buffer::Buffer;
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
@@ -27,36 +27,37 @@ pub struct Reader {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing is asked of the driver.
+    /// No operation in flight.
     Idle,
-    /// Bytes are delivered as they come.
+    /// Bytes are delivered as they arrive.
     Receiving(OpId),
-    /// None are wanted now; should the connection break, that is told.
+    /// No bytes are wanted at present. A broken connection is still reported.
     Paused(OpId),
-    /// The connection broke while nothing was wanted. What had arrived is still there.
+    /// The connection broke while it was receiving or paused. Bytes that had arrived can still be
+    /// read.
     Broken { id: OpId, errno: u16, is_receiving: bool },
-    /// Asked to stop; what had arrived is still delivered.
+    /// The subscription is being cancelled. Bytes that had arrived are still delivered.
     Stopping(OpId),
-    /// Nothing will ever arrive any more.
+    /// No more bytes will arrive.
     Ended(End),
 }
 
-/// How the incoming bytes ended.
+/// How the input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer said that it is done.
+    /// The peer has closed its sending side.
     Eof,
     /// The connection broke.
     Failed(Fault),
 }
 
 impl Reader {
-    /// The receiving half of `socket`; its outcomes will carry `token`.
+    /// The receiving half of `socket`. Its operations carry `token`.
     pub const fn new(socket: Socket, token: Token) -> Self {
         Self { socket, token, state: State::Idle, received_bytes: 0 }
     }
 
-    /// Records an outcome; bytes are handed through.
+    /// Records an outcome. Received bytes are returned.
     pub fn on_outcome(&mut self, outcome: Outcome) -> Option<Buffer> {
         match (self.state, outcome) {
             (State::Idle | State::Ended(_), outcome) => {
@@ -75,7 +76,7 @@ impl Reader {
                 let is_receiving = self.is_receiving();
                 self.state = State::Broken { id, errno: errno_of(fault), is_receiving };
             }
-            // It is being closed.
+            // The connection is being closed already.
             (State::Stopping(_), Outcome::Broken(_)) => {}
             (State::Stopping(_), Outcome::Cancelled) => self.state = State::Idle,
             (state, outcome) => super::unexpected("reader", &state, &outcome, self.token),
@@ -83,18 +84,18 @@ impl Reader {
         None
     }
 
-    /// Corrects an end of input. The kernel tells of a reset only once: when a send has heard of it, a
-    /// receive is told that the input ended, though bytes may be missing.
+    /// Corrects a false end of input. The kernel reports a reset only once: after a send has got
+    /// the report, a receive sees the end of input, though bytes may be missing.
     pub(super) fn on_reset(&mut self, fault: Fault) {
         if self.state == State::Ended(End::Eof) {
             self.state = State::Ended(End::Failed(fault));
         }
     }
 
-    /// Says whether bytes are wanted; starts, pauses or resumes the subscription accordingly.
+    /// Sets whether bytes are wanted. Starts, pauses or resumes the subscription accordingly.
     #[inline]
     pub fn want(&mut self, wanted: bool, ops: &mut Ops) {
-        // Nearly always nothing changes.
+        // In nearly all calls nothing changes.
         if !(wanted && matches!(self.state, State::Receiving(_))) {
             self.change(wanted, ops);
         }
@@ -119,12 +120,13 @@ impl Reader {
             }
             (State::Idle | State::Paused(_), false)
             | (State::Receiving(_), true)
-            // Wanted again before the stop came through: the pump will ask anew when it has.
+            // Wanted again before the cancel has completed: a pump after that submits a new one.
             | (State::Stopping(_) | State::Broken { .. } | State::Ended(_), _) => {}
         }
     }
 
-    /// Ends the subscription: nothing is wanted any more, no news of the connection either.
+    /// Cancels the subscription. Neither bytes nor reports of a broken connection are wanted any
+    /// more.
     pub fn stop(&mut self, ops: &mut Ops) {
         match self.state {
             State::Receiving(id) | State::Paused(id) | State::Broken { id, .. } => {
@@ -135,7 +137,7 @@ impl Reader {
         }
     }
 
-    /// Whether bytes are being delivered and no stop was asked for.
+    /// Whether bytes are being delivered and no cancel was requested.
     pub const fn is_receiving(&self) -> bool {
         matches!(self.state, State::Receiving(_) | State::Broken { is_receiving: true, .. })
     }
@@ -145,7 +147,7 @@ impl Reader {
         matches!(self.state, State::Idle | State::Ended(_))
     }
 
-    /// How the incoming bytes ended, if they have.
+    /// How the input ended, if it has.
     pub const fn end(&self) -> Option<End> {
         match self.state {
             State::Ended(end) => Some(end),
@@ -153,8 +155,8 @@ impl Reader {
         }
     }
 
-    /// Why nothing can be sent to the peer any more, if the connection is known to be broken. What it had sent before may
-    /// still be there: until [`Reader::end`] it is worth receiving.
+    /// Why nothing more can be sent to the peer, if the connection is known to be broken. Bytes
+    /// that the peer sent before may still arrive: keep receiving until [`Reader::end`].
     pub const fn fault(&self) -> Option<Fault> {
         match self.state {
             State::Ended(End::Failed(fault)) => Some(fault),
@@ -169,7 +171,7 @@ impl Reader {
     }
 }
 
-/// The system's code; there are some hundred of them.
+/// The error number, in 16 bits to keep the state small. Linux has fewer than 200 error numbers.
 fn errno_of(fault: Fault) -> u16 {
     match fault {
         Fault::Os(errno) | Fault::RootLost(errno) => u16::try_from(errno).unwrap_or(libc::EIO as u16),

@@ -13,8 +13,8 @@
 //!                  └─► Flushed: the peer has all of it
 //! ```
 //!
-//! It owns the one `Send`, `SendFile`, `Shutdown` or `Flush` in flight. It does not queue: who wants to send
-//! keeps the bytes until the writer is idle.
+//! It owns the one `Send`, `SendFile`, `Shutdown` or `Flush` in flight. It does not queue: the
+//! caller keeps further bytes until the writer is idle.
 
 use crate::buffer::Chain;
 use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Token};
@@ -32,22 +32,23 @@ pub struct Writer {
 enum State {
     /// Ready for the next bytes.
     Idle,
-    /// These are on their way.
+    /// Bytes are being sent.
     Sending { id: OpId, left_bytes: u64 },
-    /// The end is on its way.
+    /// The shutdown is in flight.
     Finishing(OpId),
-    /// The peer was told that nothing more will come.
+    /// The sending side is shut down: the peer sees the end of input.
     Finished,
-    /// What was sent is on its way to the peer.
+    /// Waits until what was sent has reached the peer.
     Flushing(OpId),
-    /// The peer's kernel has all of it.
+    /// The peer's kernel has acknowledged everything.
     Flushed,
-    /// Sending is over: the connection broke, or what was being sent was cancelled. So much was not sent.
+    /// Sending failed: the connection broke, or the operation was cancelled. `left_bytes` were not
+    /// sent.
     Failed { fault: Fault, left_bytes: u64 },
 }
 
 impl Writer {
-    /// The sending half of `socket`; its outcomes will carry `token`.
+    /// The sending half of `socket`. Its operations carry `token`.
     pub const fn new(socket: Socket, token: Token) -> Self {
         Self { socket, token, state: State::Idle, sent_bytes: 0 }
     }
@@ -83,13 +84,14 @@ impl Writer {
         }
     }
 
-    /// Sends bytes. The writer is idle; the chain is not empty.
+    /// Sends bytes. The writer must be idle and the chain must not be empty.
     pub fn send(&mut self, chain: Chain, ops: &mut Ops) {
         let left_bytes = chain.len() as u64;
         self.start(left_bytes, Op::Send { socket: self.socket, chain }, ops);
     }
 
-    /// Sends some bytes, perhaps none, and then a range of a file. The writer is idle; the range is not empty.
+    /// Sends `head`, which may be empty, and then a range of a file. The writer must be idle and
+    /// the range must not be empty.
     pub fn send_file(&mut self, head: Chain, file: File, offset: u64, length: u64, ops: &mut Ops) {
         let left_bytes = head.len() as u64 + length;
         self.start(left_bytes, Op::SendFile { socket: self.socket, head, file, offset, length }, ops);
@@ -100,25 +102,26 @@ impl Writer {
         self.state = State::Sending { id: ops.submit(self.token, op), left_bytes };
     }
 
-    /// Tells the peer that nothing more will come. The writer is idle, or the file that it sent was too short.
+    /// Shuts the sending side down. The writer must be idle, or the file that it sent was too
+    /// short.
     pub fn finish(&mut self, ops: &mut Ops) {
         debug_assert!(self.is_idle() || self.lacks_file(), "finish while {:?}", self.state);
         self.state = State::Finishing(ops.submit(self.token, Op::Shutdown { socket: self.socket }));
     }
 
-    /// Whether it failed for want of a file's bytes: the connection itself stands.
+    /// Whether it failed because the file was too short. The connection itself is intact.
     pub const fn lacks_file(&self) -> bool {
         matches!(self.state, State::Failed { fault: Fault::FileTruncated, .. })
     }
 
-    /// Waits until the peer has what was sent, if that can be told.
+    /// Waits until the peer has acknowledged what was sent, if the kernel can report that.
     pub(super) fn flush(&mut self, ops: &mut Ops) {
         if self.is_idle() || self.is_finished() || self.lacks_file() {
             self.state = State::Flushing(ops.submit(self.token, Op::Flush { socket: self.socket }));
         }
     }
 
-    /// Whether that is over, whichever way.
+    /// Whether flushing has ended, with or without success.
     pub(super) const fn is_done_flushing(&self) -> bool {
         match self.state {
             State::Flushed => true,
@@ -127,7 +130,7 @@ impl Writer {
         }
     }
 
-    /// Gives up what is being sent. To be asked once, when the connection closes.
+    /// Cancels the operation in flight. Call it once, when the connection closes.
     pub(super) fn cancel(&self, ops: &mut Ops) {
         match self.state {
             State::Sending { id, .. } | State::Finishing(id) | State::Flushing(id) => ops.cancel(id),
@@ -135,17 +138,17 @@ impl Writer {
         }
     }
 
-    /// Whether the next bytes can be sent.
+    /// Whether it can send the next bytes.
     pub const fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
 
-    /// Whether bytes are on their way.
+    /// Whether bytes are being sent.
     pub const fn is_sending(&self) -> bool {
         matches!(self.state, State::Sending { .. })
     }
 
-    /// Whether the peer was told that nothing more will come.
+    /// Whether the sending side is shut down.
     pub const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished)
     }
@@ -155,7 +158,7 @@ impl Writer {
         matches!(self.state, State::Idle | State::Finished | State::Flushed | State::Failed { .. })
     }
 
-    /// Why nothing can be sent any more, if the connection broke.
+    /// Why nothing more can be sent, if it failed.
     pub const fn fault(&self) -> Option<Fault> {
         match self.state {
             State::Failed { fault, .. } => Some(fault),
@@ -168,12 +171,12 @@ impl Writer {
         }
     }
 
-    /// Bytes it was given so far.
+    /// Bytes passed to it so far.
     pub const fn given_bytes(&self) -> u64 {
         self.sent_bytes + self.unsent_bytes()
     }
 
-    /// Bytes it was given that the kernel has not taken, and if it broke never will.
+    /// Bytes passed to it that the kernel has not accepted; after a failure it never will.
     pub const fn unsent_bytes(&self) -> u64 {
         match self.state {
             State::Sending { left_bytes, .. } | State::Failed { left_bytes, .. } => left_bytes,
@@ -181,7 +184,7 @@ impl Writer {
         }
     }
 
-    /// Bytes the kernel has taken so far.
+    /// Bytes that the kernel has accepted so far.
     pub const fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }

@@ -1,4 +1,4 @@
-//! What a worker does, and how that is changed while it runs: its listeners, folders, upstreams and bounds.
+//! What a worker serves, and how a reload changes it: listeners, folders, upstreams and limits.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::UpstreamGroup;
 
 impl Core {
-    /// Accepts on this socket from now on, and serves each connection as the service says.
+    /// Accepts connections on this socket and serves each by `context`.
     pub fn add_listener(&mut self, id: ListenerId, socket: Socket, context: ListenerContext) {
         let key = self.listeners.insert_with(|machine| ActiveListener {
             id,
@@ -25,7 +25,7 @@ impl Core {
         self.pump_listeners();
     }
 
-    /// From now on what comes through this listener is for something else.
+    /// Serves new connections of this listener by another context.
     pub fn replace(&mut self, id: ListenerId, newer: &ListenerContext) {
         self.listeners.retain(|_, active| {
             if active.id == id {
@@ -35,7 +35,7 @@ impl Core {
         });
     }
 
-    /// Listens only where `is_kept` says so. Connections that are there go on.
+    /// Closes all listeners but those for which `is_kept` is true. Existing connections continue.
     pub fn keep_listeners(&mut self, is_kept: impl Fn(ListenerId) -> bool) {
         self.listeners.retain(|_, active| {
             if !is_kept(active.id) {
@@ -46,8 +46,8 @@ impl Core {
         self.pump_listeners();
     }
 
-    /// Checks the upstreams of these groups from now on, looks their names up, and does so for no others any more; idle
-    /// connections to others are closed.
+    /// Runs health checks and name lookups for the upstreams of these groups, and stops them for
+    /// all others. Closes idle connections to the others.
     pub fn monitor_upstreams(&mut self, groups: &[Rc<UpstreamGroup>], now: Time) {
         if self.phase == WorkerPhase::Serving {
             self.health_monitor.replace(groups, now);
@@ -55,27 +55,27 @@ impl Core {
         self.upstream_pool.close_stranded();
     }
 
-    /// From now on these folders are served, with what their paths led to a moment ago.
+    /// Serves these folders, each opened from its path just before.
     pub fn keep_root_paths(&mut self, root_paths: Vec<(RootPath, Arc<Root>)>, now: Time) {
         self.store.keep_root_paths(root_paths, now);
-        // A worker that nobody comes to has no turn to do it in.
+        // A worker without connections has no turn in which to arm it.
         self.arm_sweep();
     }
 
-    /// The bounds that hold from now on; receive buffers stay as they are.
+    /// Applies new limits. The receive buffers keep their size.
     pub fn set_limits(&mut self, limits: Limits) {
         self.store.set_limits(limits.store);
         self.limits = limits;
         self.listeners_due = true;
     }
 
-    /// Who lets connections in from now on.
+    /// Sets the admission control that accepts connections.
     pub fn admit_by(&mut self, admission: Arc<Admission>) {
         self.admission = admission;
         self.listeners_due = true;
     }
 
-    /// Where it counts from now on, for whoever watches.
+    /// Sets the counters that the metrics are read from.
     pub fn set_counters(&mut self, counters: WorkerCounters) {
         self.counters = counters;
     }

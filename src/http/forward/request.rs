@@ -1,4 +1,5 @@
-//! A client's request as its upstream gets it: HTTP/1.1, in origin form, on a connection that stays.
+//! A client's request as sent to the upstream: HTTP/1.1, in origin form, on a persistent
+//! connection.
 
 use std::io::Write as _;
 use std::mem;
@@ -16,83 +17,89 @@ use crate::http::response::{CHUNKED_LINE, push_decimal, push_length, push_line};
 use crate::http::target::Target;
 use crate::http::token::list;
 
-/// How requests are changed on their way; by default as little as a proxy may.
+/// How forwarded requests are changed. The default changes as little as a proxy may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestRules {
-    /// What `Host` says.
+    /// The `Host` field.
     pub host: HostRule,
-    /// What is told about where the request comes from.
+    /// The fields that report the origin of the request.
     pub forwarded: ForwardedRule,
-    /// Whether `Forwarded` (RFC 7239) tells it too, unless `forwarded` is off.
+    /// Whether `Forwarded` (RFC 7239) reports it, too, unless `forwarded` is off.
     pub forwarded_field: bool,
-    /// `Via` is added under this name (RFC 9110, 7.6.3).
+    /// Adds `Via` with this name (RFC 9110, 7.6.3).
     pub via: Option<Pseudonym>,
     /// Fields that are set, added and removed.
     pub fields: FieldRules,
-    /// What becomes of fields with an underscore in their name.
+    /// Handling of fields with an underscore in their name.
     pub underscores: UnderscoreRule,
-    /// What becomes of the path.
+    /// Changes of the path.
     pub path: PathRule,
 }
 
-/// What the upstream reads in `Host`.
+/// The `Host` of forwarded requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostRule {
-    /// What the client asked for; the upstream's own where an HTTP/1.0 client said nothing.
+    /// The client's. If an HTTP/1.0 client sends none, the upstream's own.
     #[default]
     Keep,
     /// The upstream's own.
     Upstream,
-    /// This.
+    /// A fixed value.
     Literal(Authority),
 }
 
-/// What becomes of `X-Forwarded-For`, `-Proto` and `-Host`, and of `Forwarded`.
+/// Handling of `X-Forwarded-For`, `-Proto` and `-Host`, and of `Forwarded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedRule {
-    /// What clients say that are proxies and trusted is kept. Theirs and the client's address become one
-    /// `X-Forwarded-For`; `-Proto` and `-Host` are added where they are missing. For all others as `Replace`.
+    /// The fields of trusted proxies are kept. Their `X-Forwarded-For` and the client's address
+    /// become one line; `-Proto` and `-Host` are added if they are missing. For other clients as
+    /// `Replace`.
     Append,
-    /// Whatever clients say of it, in any `X-Forwarded-` field or `X-Real-IP` as well, is dropped.
+    /// All that clients send in these fields, in any other `X-Forwarded-` field and in `X-Real-IP`
+    /// is dropped.
     #[default]
     Replace,
-    /// What the client says is passed on, and nothing is added.
+    /// The client's fields are forwarded, and nothing is added.
     Off,
 }
 
-/// What becomes of fields with an underscore in their name. Programs behind CGI and its successors see `X_Real_IP` and
-/// `X-Real-IP` as one, `HTTP_X_REAL_IP` (RFC 3875, 4.1.18). So one that they would take for a field that is the proxy's to
-/// write, or that a rule sets or removes, is never passed on.
+/// Handling of fields with an underscore in their name.
+///
+/// Programs behind CGI and its successors cannot distinguish `X_Real_IP` and `X-Real-IP`: both are
+/// `HTTP_X_REAL_IP` (RFC 3875, 4.1.18). A field that they would take for one that the proxy writes,
+/// or that a rule sets or removes, is never forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnderscoreRule {
-    /// All others are passed on.
+    /// All others are forwarded.
     #[default]
     Pass,
-    /// They are dropped.
+    /// All others are dropped.
     Drop,
 }
 
-/// What becomes of the path. What follows the prefix is passed on as it came; only where the prefix is spelled otherwise
-/// in the request, as in `/%61pi` or `/x/../api`, it is decoded, normalised and escaped anew. Else a client could have its
-/// requests taken for this prefix and passed on unchanged.
+/// Changes of the path.
+///
+/// The rest after the prefix is forwarded unchanged. Only if the request spells the prefix
+/// differently, as in `/%61pi` or `/x/../api`, the path is decoded, normalised and escaped again.
+/// Otherwise a client could send requests that match this prefix and are forwarded with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PathRule {
-    /// Nothing.
+    /// The path is not changed.
     #[default]
     Keep,
-    /// The prefix is taken away.
+    /// The prefix is removed.
     Strip(PathPrefix),
-    /// The prefix gives way to another.
+    /// The prefix is replaced.
     Replace {
-        /// What is taken away.
+        /// The prefix to remove.
         prefix: PathPrefix,
-        /// What comes in its place.
+        /// The prefix to insert.
         with: PathPrefix,
     },
 }
 
 impl PathRule {
-    /// The prefix that is taken away, if one is.
+    /// The prefix to remove, if there is one.
     pub const fn prefix(&self) -> Option<&PathPrefix> {
         match self {
             Self::Keep => None,
@@ -100,31 +107,31 @@ impl PathRule {
         }
     }
 
-    /// Whether what is sent of a path is as it came, and not escaped anew.
+    /// Whether the path is sent as received, not escaped again.
     pub fn keeps_spelling_of(&self, path: &str) -> bool {
         self.prefix().is_none_or(|prefix| prefix.rest_of(path).is_some())
     }
 }
 
-/// What is not in the head that came.
+/// What [`write_request`] needs besides the received head.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
     /// The client's address; `None` if it has none, as on a Unix socket.
     pub client: Option<IpAddr>,
-    /// Whether it is a proxy that is believed when it says for whom it comes.
+    /// Whether the client is a trusted proxy, whose `X-Forwarded-For` is believed.
     pub client_is_trusted: bool,
-    /// `http` or `https`: how the client came.
+    /// `http` or `https`: the scheme of the client's connection.
     pub scheme: &'static str,
     /// The upstream's own name.
     pub upstream_authority: &'a Authority,
-    /// How the body will be sent.
+    /// The framing of the sent body.
     pub framing: BodyFraming,
-    /// The protocols to ask the upstream for, see [`upgrade_to_forward`].
+    /// The protocols to request from the upstream, see [`upgrade_to_forward`].
     pub upgrade: Option<&'a [u8]>,
 }
 
-/// The upgrade that `head` asks for in proper form and on one line, if it may be asked of an upstream: not one to HTTP/2,
-/// which would carry further requests past all rules.
+/// The protocols of a valid upgrade request with one `Upgrade` line, if it may be forwarded. An
+/// upgrade to HTTP/2 may not: it would carry further requests past all rules.
 pub fn upgrade_to_forward<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
     let is_http2 = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"h2c") || protocol.eq_ignore_ascii_case(b"h2");
     let protocols =
@@ -132,9 +139,9 @@ pub fn upgrade_to_forward<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
     (!list(protocols).any(is_http2)).then_some(protocols)
 }
 
-/// Appends the head that the upstream gets to `out`.
+/// Appends the request head for the upstream to `out`.
 pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &RequestContext<'_>, out: &mut Vec<u8>) {
-    /// More than what is added in all but unusual cases.
+    /// Upper estimate of the bytes added, except in unusual cases.
     const ADDED_BYTES: usize = 512;
     let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, <[u8]>::len);
     out.reserve(head.fields.line_bytes() + target_bytes + ADDED_BYTES);
@@ -190,7 +197,7 @@ fn push_target(out: &mut Vec<u8>, target: &Target<'_>, rule: &PathRule) {
             }
         }
         Target::Authority(authority) => out.extend_from_slice(authority.as_bytes()),
-        // The last proxy on the way must say it so (RFC 9112, 3.2.4), and this may be the last.
+        // The last proxy must send `*` (RFC 9112, 3.2.4), and this may be the last.
         Target::Asterisk | Target::AsteriskOf(_) => out.push(b'*'),
     }
 }
@@ -204,13 +211,13 @@ fn push_path(out: &mut Vec<u8>, path: &str, rule: &PathRule) {
     let Some(rest) = prefix.rest_of(path) else { return push_respelled(out, path, prefix, with) };
     out.extend_from_slice(with.as_bytes());
     if with.is_empty() || !rest.is_empty() {
-        // One slash only: what follows two at the start of a target could be taken for a host.
+        // One slash only: two at the start of a target could be taken for the start of a host.
         out.push(b'/');
         out.extend_from_slice(rest.trim_start_matches('/').as_bytes());
     }
 }
 
-/// Writes a path that does not begin with the prefix as it is spelled.
+/// Writes a path that does not begin with the spelling of the prefix.
 fn push_respelled(out: &mut Vec<u8>, path: &str, prefix: &PathPrefix, with: &str) {
     let decoded = path::decode(path).ok();
     let rest = decoded.as_ref().and_then(|decoded| {
@@ -227,7 +234,7 @@ fn push_respelled(out: &mut Vec<u8>, path: &str, prefix: &PathPrefix, with: &str
     }
 }
 
-/// Decides which of the client's lines are passed on.
+/// Decides which of the client's lines are forwarded.
 struct Passage<'h, 'b> {
     head: &'h RequestHead<'b>,
     rules: &'h RequestRules,
@@ -249,8 +256,8 @@ impl Passage<'_, '_> {
         !is_dropped && !self.rules.fields.replace_alike(field.name)
     }
 
-    /// Whether a program that makes one character of all but letters and digits would take this name for that of a field
-    /// which is not the client's to write.
+    /// Whether a program that maps all characters but letters and digits to one would take this
+    /// name for that of a field that clients must not set.
     fn is_disguised(&self, name: &[u8]) -> bool {
         if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
             return false;
@@ -277,8 +284,8 @@ impl Passage<'_, '_> {
     }
 }
 
-/// How many more times a request may be passed on; `None`: as often as one likes. Only OPTIONS is counted (RFC 9110,
-/// 7.6.2), as TRACE is not passed on at all. What is no number counts nothing.
+/// How many more times a request may be forwarded; `None`: no limit. Only OPTIONS is limited (RFC
+/// 9110, 7.6.2), as TRACE is not forwarded at all. A value that is not a number is ignored.
 pub fn forwards_left(head: &RequestHead<'_>) -> Option<u64> {
     if head.method != Method::Options {
         return None;
@@ -300,7 +307,7 @@ const fn tells_origin(known: Known) -> bool {
     )
 }
 
-/// Where the request comes from, as the upstream is told.
+/// Writes the fields that report the origin of a request.
 struct Origin<'h, 'b> {
     head: &'h RequestHead<'b>,
     rules: &'h RequestRules,
@@ -334,7 +341,7 @@ impl Origin<'_, '_> {
         }
     }
 
-    /// `X-Forwarded-For`: one line, as those who read only one expect.
+    /// Writes `X-Forwarded-For` in one line, as some recipients read only one.
     fn push_addresses(&self, is_appended: bool, out: &mut Vec<u8>) {
         let line_at = out.len();
         let mut start: &[u8] = b"X-Forwarded-For: ";
@@ -352,8 +359,8 @@ impl Origin<'_, '_> {
         }
     }
 
-    /// `Forwarded` (RFC 7239), on a line of its own: in a line with what a client sent, an open quotation mark would
-    /// swallow it.
+    /// Writes `Forwarded` (RFC 7239) on a line of its own. Appended to a line that a client sent,
+    /// it could become part of an unclosed quoted string.
     fn push_forwarded(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Forwarded: for=");
         match self.context.client.map(|client| client.to_canonical()) {
@@ -366,7 +373,7 @@ impl Origin<'_, '_> {
             None => out.extend_from_slice(b"unknown"),
         }
         if let Some(host) = self.head.host {
-            // In quotes for the colon; what must be escaped in quotes does not stand in a host.
+            // Quoted because of the colon. No character of a host needs escaping in quotes.
             out.extend_from_slice(b";host=\"");
             out.extend_from_slice(host.as_bytes());
             out.push(b'"');
@@ -377,7 +384,7 @@ impl Origin<'_, '_> {
     }
 }
 
-/// Writes `address`; one of IPv4 in the clothes of IPv6 as what it is.
+/// Writes `address`. An IPv4-mapped IPv6 address is written as IPv4.
 fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -389,7 +396,7 @@ fn push_address(out: &mut Vec<u8>, address: IpAddr) {
             }
         }
         IpAddr::V6(address) => {
-            // Writing to a vector does not fail.
+            // Writing to a vector cannot fail.
             let _ = write!(out, "{address}");
         }
     }

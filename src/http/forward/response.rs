@@ -1,4 +1,5 @@
-//! An upstream's response as the client gets it: framed and kept alive as the client's version permits.
+//! An upstream's response as sent to the client, framed and kept alive as the client's version
+//! allows.
 
 use super::rules::{FieldRules, Pseudonym};
 use super::{ConnectionOptions, push_via};
@@ -10,33 +11,35 @@ use crate::http::response::{CHUNKED_LINE, connection_line, names_member, push_le
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 
-/// How answers are changed on their way; by default as little as a proxy may.
+/// How forwarded responses are changed. The default changes as little as a proxy may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseRules {
-    /// Fields that are set, added and removed. Interim responses (1xx) only lose those that are removed or set.
+    /// Fields that are set, added and removed. In interim responses (1xx), the fields to set or
+    /// remove are removed.
     pub fields: FieldRules,
-    /// `Via` is added under this name (RFC 9110, 7.6.3).
+    /// Adds `Via` with this name (RFC 9110, 7.6.3).
     pub via: Option<Pseudonym>,
-    /// `Access-Control-Allow-Origin`, added where the upstream does not say it itself.
+    /// Adds `Access-Control-Allow-Origin` with this value if the upstream does not send it.
     pub cors: Option<String>,
 }
 
-/// What is not in the head that came.
+/// What [`write_response`] needs besides the received head.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext<'a> {
     /// The client's version.
     pub to: Version,
-    /// How the body will be sent, see [`ResponseFraming::for_client`].
+    /// The framing of the sent body, see [`ResponseFraming::for_client`].
     pub framing: ResponseFraming,
-    /// Whether the client may send another request; it is told otherwise too if only closing can end the body.
+    /// Whether the client may send another request. The connection is closed in any case if only
+    /// that can end the body.
     pub keep_alive: bool,
-    /// For a response without `Date` (RFC 9110, 6.6.1).
+    /// Added to a response without `Date` (RFC 9110, 6.6.1).
     pub date: &'a DateLine,
 }
 
 impl ResponseFraming {
-    /// How a body that came so is sent to a client of version `to`: there are no chunks in HTTP/1.0, and in HTTP/1.1 no
-    /// need to close (RFC 9112, 6.3).
+    /// The framing towards a client of version `to`. HTTP/1.0 has no chunks; in HTTP/1.1 there is
+    /// no need to close (RFC 9112, 6.3).
     #[must_use]
     pub const fn for_client(self, to: Version) -> Self {
         match (self, to) {
@@ -49,14 +52,15 @@ impl ResponseFraming {
 
 const CORS: &str = "Access-Control-Allow-Origin";
 
-/// Appends the head that the client gets to `out`. An interim one (1xx but 101) is for clients of HTTP/1.1 only.
+/// Appends the response head for the client to `out`. An interim response (1xx except 101) is only
+/// for clients of HTTP/1.1.
 pub fn write_response(
     head: &ResponseHead<'_>,
     rules: &ResponseRules,
     context: &ResponseContext<'_>,
     out: &mut Vec<u8>,
 ) {
-    /// More than what is added in all but unusual cases.
+    /// Upper estimate of the bytes added, except in unusual cases.
     const ADDED_BYTES: usize = 256;
     debug_assert!(
         (context.to, context.framing) != (Version::Http10, ResponseFraming::Chunked),
@@ -64,7 +68,7 @@ pub fn write_response(
     );
     out.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
 
-    // Our own version, whatever the client's (RFC 9110, 6.2).
+    // The version of this server, whatever the client's (RFC 9110, 6.2).
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(&head.status.digits());
     out.push(b' ');
@@ -104,8 +108,8 @@ pub fn write_response(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether the response depends on the codings that the client accepts, and a `Vary` that is set does not say so. A cache would
-/// send a coded body to a client that cannot read it then.
+/// Whether the upstream's `Vary` names `Accept-Encoding` and a configured `Vary` does not. A cache
+/// would then send an encoded body to a client that cannot decode it.
 fn loses_coding(rules: &FieldRules, head: &ResponseHead<'_>) -> bool {
     const MEMBER: &str = "Accept-Encoding";
     let mut set = rules.set.iter().filter(|line| line.name().as_str().eq_ignore_ascii_case("Vary")).peekable();
@@ -122,10 +126,11 @@ fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &
     !is_dropped && !rules.replace(field.name)
 }
 
-/// Writes what is about this connection: how the body is framed, and whether another may follow.
+/// Writes the fields of this connection: body framing and `Connection`.
 fn push_framing(out: &mut Vec<u8>, head: &ResponseHead<'_>, context: &ResponseContext<'_>) {
     let length = match context.framing {
-        // The length there would be. Where it is doubtful, there was no head to write.
+        // The length of the body that GET would have. If it were ambiguous, the head would not have
+        // parsed.
         ResponseFraming::None => content_length(head.fields.all_known(Known::ContentLength)).unwrap_or_default(),
         ResponseFraming::Length(length) => Some(length),
         ResponseFraming::Chunked | ResponseFraming::UntilClose => None,

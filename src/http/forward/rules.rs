@@ -1,7 +1,7 @@
-//! What can be configured about the heads that pass: fields and texts, checked once, when they are made.
+//! Configurable rules for forwarded heads: fields and texts, checked once when they are built.
 //!
-//! Because each type here holds only what may stand where it is written, writing a head checks nothing and cannot fail.
-//! Where the texts come from is not known.
+//! Each type here holds only what is valid where it is written, so writing a head checks nothing
+//! and cannot fail. The source of the texts is not known here.
 
 use std::fmt;
 
@@ -12,33 +12,34 @@ use crate::http::response::push_line;
 use crate::http::target::{check_authority, check_path};
 use crate::http::token::is_token;
 
-/// Why something cannot be a rule.
+/// Why a rule is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadRule {
     /// What is wrong, as half a sentence.
     pub reason: &'static str,
 }
 
-/// What becomes of the fields of a head, apart from those the proxy itself answers for.
+/// Changes of the fields of a head, except those the proxy itself controls.
 ///
-/// `set` and `remove` take away what the message has; `set` and `add` come after all that is passed on, in this order.
-/// They have the last word: where the proxy would add a field of such a name itself, it does not.
+/// `set` and `remove` drop the message's own fields. The lines of `set` and then `add` follow all
+/// forwarded lines. They take precedence: the proxy does not add a field of its own with a name
+/// that is set or removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldRules {
-    /// In the place of what the message has.
+    /// Replaces the message's fields of this name.
     pub set: Vec<FieldLine>,
-    /// Beside what the message has.
+    /// Added besides the message's fields of this name.
     pub add: Vec<FieldLine>,
-    /// Not passed on.
+    /// Not forwarded.
     pub remove: Vec<FieldName>,
 }
 
-/// The name of a field that rules may touch: a token, and not one of those that say where a message ends and to whom it
-/// goes, which would be two opinions.
+/// The name of a field that rules may change: a token. Fields that delimit the message or name its
+/// destination are excluded, since two sources could then contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldName(Box<str>);
 
-/// A field with its value.
+/// A field name with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldLine {
     name: FieldName,
@@ -49,34 +50,35 @@ pub struct FieldLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority(Box<str>);
 
-/// What this proxy calls itself in `Via`: a token.
+/// The name of this proxy in `Via`: a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pseudonym(Box<str>);
 
-/// The start of a path, in whole segments: begins with a slash, holds no query. It is compared decoded, since that is how
-/// routes are found, and written as it was given.
+/// A path prefix of whole segments. It begins with a slash and contains no query. It is compared
+/// decoded, as routes are, and written as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathPrefix {
-    /// Without a slash at its end; what is not ASCII is escaped.
+    /// Without a trailing slash. Characters beyond ASCII are escaped.
     written: Box<str>,
-    /// Decoded and normalised, without slashes around it.
+    /// Decoded and normalised, without slashes at either end.
     decoded: Box<[u8]>,
 }
 
 impl FieldRules {
-    /// Whether a message's own `name` is not passed on.
+    /// Whether a message's own field `name` is dropped.
     pub(super) fn replace(&self, name: &[u8]) -> bool {
         let is_it = |other: &FieldName| other.0.as_bytes().eq_ignore_ascii_case(name);
         self.remove.iter().any(is_it) || self.set.iter().any(|line| is_it(&line.name))
     }
 
-    /// The same, also if a program behind the proxy could only take it for such a field, see [`folds_alike`].
+    /// The same, but also true for names that a program behind the proxy could take for such a
+    /// field, see [`folds_alike`].
     pub(super) fn replace_alike(&self, name: &[u8]) -> bool {
         let is_it = |other: &FieldName| folds_alike(other.0.as_bytes(), name);
         self.remove.iter().any(is_it) || self.set.iter().any(|line| is_it(&line.name))
     }
 
-    /// Writes what is set and what is added.
+    /// Writes the lines to set and to add.
     pub(super) fn push_lines(&self, out: &mut Vec<u8>) {
         for FieldLine { name, value } in self.set.iter().chain(&self.add) {
             push_line(out, name.0.as_bytes(), value.as_bytes());
@@ -85,28 +87,28 @@ impl FieldRules {
 }
 
 impl FieldName {
-    /// Checks `name`.
+    /// A valid field name.
     pub fn new(name: &str) -> Result<Self, BadRule> {
         if !is_token(name.as_bytes()) {
             return Err(BadRule { reason: "a field's name is not a token" });
         }
         match Known::recognise(name.as_bytes()) {
-            Some(Known::Host) => Err(BadRule { reason: "Host has a rule of its own" }),
+            Some(Known::Host) => Err(BadRule { reason: "Host is configured separately" }),
             Some(known) if known == Known::ContentLength || known.is_hop_by_hop() => {
-                Err(BadRule { reason: "a field of the connection or of the framing is the proxy's to write" })
+                Err(BadRule { reason: "the proxy writes fields of the connection and of the framing itself" })
             }
             Some(_) | None => Ok(Self(name.into())),
         }
     }
 
-    /// As it was given.
+    /// The name as configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl FieldLine {
-    /// Checks `name` and `value`; white space around the value is not of it.
+    /// A valid field. White space around the value is removed.
     pub fn new(name: &str, value: &str) -> Result<Self, BadRule> {
         let name = FieldName::new(name)?;
         if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
@@ -115,19 +117,19 @@ impl FieldLine {
         Ok(Self { name, value: value.trim_matches([' ', '\t']).into() })
     }
 
-    /// Its name.
+    /// The field's name.
     pub const fn name(&self) -> &FieldName {
         &self.name
     }
 
-    /// Its value.
+    /// The field's value.
     pub fn value(&self) -> &str {
         &self.value
     }
 }
 
 impl Authority {
-    /// Checks `authority`.
+    /// A valid host with an optional port.
     pub fn new(authority: &str) -> Result<Self, BadRule> {
         match check_authority(authority.as_bytes()) {
             Ok(()) => Ok(Self(authority.into())),
@@ -135,14 +137,14 @@ impl Authority {
         }
     }
 
-    /// As it was given.
+    /// The authority as configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Pseudonym {
-    /// Checks `name`.
+    /// A valid name for `Via`.
     pub fn new(name: &str) -> Result<Self, BadRule> {
         if is_token(name.as_bytes()) {
             Ok(Self(name.into()))
@@ -151,14 +153,14 @@ impl Pseudonym {
         }
     }
 
-    /// As it was given.
+    /// The name as configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl PathPrefix {
-    /// Checks `prefix`. A slash at its end changes nothing: `/a/` is `/a`.
+    /// A valid prefix. A trailing slash makes no difference: `/a/` is `/a`.
     pub fn new(prefix: &str) -> Result<Self, BadRule> {
         let mut written = String::with_capacity(prefix.len());
         for character in prefix.chars() {
@@ -175,7 +177,7 @@ impl PathPrefix {
         let decoded = decoded.map_err(|error| BadRule { reason: error.reason })?;
         let length = written.trim_end_matches('/').len();
         written.truncate(length);
-        // Requests spell their paths in the normal way, so it is compared with that.
+        // Requests are usually in normal form, so the written prefix is, too.
         if written.split('/').skip(1).count() != decoded.segments().count() {
             let mut normal = Vec::new();
             if !decoded.is_root() {
@@ -186,22 +188,22 @@ impl PathPrefix {
         Ok(Self { written: written.into(), decoded: decoded.as_bytes().into() })
     }
 
-    /// Without a slash at its end; empty for the prefix of all paths.
+    /// Without a trailing slash; empty for the prefix of all paths.
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// Decoded and normalised, without slashes around it; empty for the prefix of all paths.
+    /// Decoded and normalised, without slashes at either end; empty for the prefix of all paths.
     pub fn decoded(&self) -> &[u8] {
         &self.decoded
     }
 
-    /// What follows it in `path`, as it came: nothing, or what begins with a slash. `None` if `path` does not begin with
-    /// it, segment by segment and octet by octet, or leads out of it again: `/a` is a prefix of `/a/b` and `/a`, not of
-    /// `/ab`, `/%61` or `/a/..`.
+    /// The rest of `path` after the prefix, not decoded: empty, or beginning with a slash. `None`
+    /// if `path` does not begin with the prefix, segment by segment and octet by octet, or leads
+    /// out of it again: `/a` is a prefix of `/a/b` and `/a`, not of `/ab`, `/%61` or `/a/..`.
     pub(super) fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = path.strip_prefix(&*self.written).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-        // Only dots, and what may be dots or slashes in disguise, lead out.
+        // Only dots lead out, and escapes that may be dots or slashes.
         let is_plain = !rest.as_bytes().windows(2).any(|pair| pair == b".." || pair == b"%2");
         (is_plain || path::decode(rest).is_ok()).then_some(rest)
     }

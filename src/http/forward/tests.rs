@@ -1,4 +1,4 @@
-//! Row by row: what becomes of a head on its way through.
+//! Row by row: how a forwarded head is changed.
 
 mod properties;
 
@@ -27,7 +27,7 @@ fn answer(text: &str) -> ResponseHead<'_> {
     }
 }
 
-/// Nothing added that the test is not about.
+/// Rules that add nothing.
 fn plain() -> RequestRules {
     RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() }
 }
@@ -47,7 +47,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
     String::from_utf8(out).unwrap()
 }
 
-/// What the upstream gets for the request `text` of [`CLIENT`].
+/// The head that the upstream gets for the request `text` of [`CLIENT`].
 fn forwarded(text: &str, rules: &RequestRules) -> String {
     forwarded_from(Some(CLIENT), text, rules)
 }
@@ -67,14 +67,14 @@ fn responded_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// What a client of HTTP/1.1 gets for the response `text`.
+/// The head that an HTTP/1.1 client gets for the response `text`.
 fn answered(text: &str) -> String {
     responded_to(Version::Http11, text, &ResponseRules::default())
 }
 
 const DATE: &str = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
-/// A response that says when it was made, with these field lines besides.
+/// A response with `Date` and these field lines.
 fn dated(status: &str, fields: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{DATE}{fields}\r\n")
 }
@@ -272,7 +272,7 @@ fn paths_lose_or_change_their_prefix() {
     assert_eq!(target(under(), "/x"), "/v2/x");
     assert_eq!(target(under(), "/"), "/v2/");
     assert_eq!(target(PathRule::Keep, "/a//b/../%2f?"), "/a//b/../%2f?");
-    // However a client spells what is taken for the prefix, it gives way.
+    // The prefix is replaced however the client spells it.
     for (from, to) in [
         ("/%61pi/x", "/x"),
         ("/x/../api/y?q", "/y?q"),
@@ -286,8 +286,8 @@ fn paths_lose_or_change_their_prefix() {
     assert_eq!(target(replace(), "/%61pi"), "/v2");
     assert_eq!(target(replace(), "/%61pi/"), "/v2/");
     assert_eq!(target(replace(), "/api/../api/x"), "/v2/x");
-    assert_eq!(target(under(), "/%2e%2e"), "/%2e%2e", "what leads above the root was taken for nothing");
-    // What leads out of the prefix is not beneath it.
+    assert_eq!(target(under(), "/%2e%2e"), "/%2e%2e", "a path above the root is not changed");
+    // A path that leads out of the prefix is not beneath it.
     for out in ["/api/%2e%2e/x", "/api/../x", "/api/..%2fx"] {
         assert_eq!(target(strip(), out), out);
     }
@@ -321,7 +321,7 @@ fn names_that_programs_take_for_those_of_fields_that_are_not_the_clients_are_dro
             format!("Transfer-Encoding_: x\r\n{others}{added}")
         );
     }
-    // What is believed undisguised need not be kept from anyone.
+    // A field that is trusted in its plain spelling need not be dropped in another.
     let kept = format!("{disguised}Transfer-Encoding_: x\r\n{others}");
     assert_eq!(lines(&format!("{disguised}{framing}{others}"), &plain()), kept);
 

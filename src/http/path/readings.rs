@@ -1,35 +1,38 @@
-//! Whether all servers that may get a path take it for the same one.
+//! Whether all servers that may get a path read it as the same path.
 //!
-//! RFC 3986 leaves room for how a path is read, and servers use all of it. One that passes a path on as it came, and has
-//! judged it by its own reading, may be talked into letting pass what another reading would not: `/public/..;/admin` is
-//! beneath `/public` for a server that knows no parameters, and `/admin` for one that drops them first.
+//! RFC 3986 allows several readings of a path, and servers differ. A proxy that checks a path by
+//! its own reading and forwards it unchanged can be made to forward a path that another reading
+//! would reject: `/public/..;/admin` is beneath `/public` for a server that does not know
+//! parameters, and is `/admin` for one that drops them first.
 //!
-//! So a path is passed on as it came only if all readings lead to the same route ([`is_read_alike`]). A *reading* is one
-//! choice of each of these:
+//! So a path is forwarded unchanged only if all readings lead to the same route
+//! ([`is_read_alike`]). A *reading* is one combination of these choices:
 //!
 //! | what | choices |
 //! |---|---|
 //! | escapes | not decoded; decoded in segments that were split before; decoded, then split; decoded twice, then split |
 //! | `\` | an ordinary character; a slash |
-//! | `;` and what follows it in a segment | ordinary characters; parameters, dropped; the same before anything is decoded |
+//! | `;` and the rest of its segment | ordinary characters; parameters, dropped; the same before anything is decoded |
 //! | empty segments | kept; dropped |
-//! | `.` and `..` | ordinary segments; resolved, where leading above the root is a reading of its own |
+//! | `.` and `..` | ordinary segments; resolved; leading above the root is a result, too |
 //!
-//! Where escapes are not decoded, those are meant that could be left out: of letters, digits and `-._~` (RFC 3986, 2.3), and
-//! of `/`, `\` and `;`. A space or an umlaut has no other spelling, so it is compared decoded.
+//! The reading that does not decode concerns only escapes that could be left out: of letters,
+//! digits and `-._~` (RFC 3986, 2.3), and of `/`, `\` and `;`. A space or an umlaut has no other
+//! spelling, so it is compared decoded.
 //!
-//! Not among them: letters in another case, dots and blanks at the end of a name, overlong UTF-8. A server that ignores
-//! these should have its routes to itself.
+//! Not considered: the case of letters, dots and blanks at the end of a name, overlong UTF-8. A
+//! server that ignores these should not share routes with others.
 
 use smallvec::SmallVec;
 
 use super::INLINE;
 use crate::http::token::hex_value;
 
-/// Whether `pick` finds the same for all readings of a path. It gets each as [`super::DecodedPath`] has paths, but that
-/// there may be empty segments and dots in it, and a NUL for a slash that is part of a name.
+/// Whether `pick` returns the same for all readings of a path. It gets each reading in the form of
+/// [`super::DecodedPath`], except that there may be empty segments and dots in it, and a NUL for a
+/// slash that is part of a name.
 ///
-/// Nearly all paths have only one reading; they cost one look at each octet.
+/// Nearly all paths have only one reading. They cost one check of each octet.
 pub fn is_read_alike<T: PartialEq>(raw: &[u8], pick: impl Fn(&[u8]) -> T) -> bool {
     let features = Features::of(raw);
     if features == Features::default() {
@@ -61,11 +64,11 @@ pub fn is_read_alike<T: PartialEq>(raw: &[u8], pick: impl Fn(&[u8]) -> T) -> boo
     all.filter(|reading| reading.escapes == Escapes::BeforeSplit).all(|reading| agrees(&once, reading))
 }
 
-/// What a path has that can be read in more than one way.
+/// The parts of a path that can be read in more than one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Features {
     escapes: bool,
-    /// An escaped percent sign, behind which there may be anything.
+    /// An escaped percent sign. Decoding twice may yield anything after it.
     twice: bool,
     backslash: bool,
     parameters: bool,
@@ -88,7 +91,7 @@ impl Features {
         features
     }
 
-    /// A segment begins here.
+    /// Records the start of a segment.
     fn note_start(&mut self, rest: &[u8]) {
         self.empty |= rest.first() == Some(&b'/');
         let is_end = |byte: Option<&u8>| matches!(byte, None | Some(b'/'));
@@ -113,7 +116,7 @@ impl Features {
 
     fn note(&mut self, byte: u8) {
         match byte {
-            // What they cut off may leave dots, or nothing.
+            // What remains after a cut may be dots, or empty.
             b'\\' => (self.backslash, self.empty, self.dots) = (true, true, true),
             b';' => (self.parameters, self.empty, self.dots) = (true, true, true),
             _ => {}
@@ -131,12 +134,12 @@ struct Reading {
     resolves_dots: bool,
 }
 
-/// What becomes of `;` and what follows it in a segment.
+/// Handling of `;` and the rest of its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parameters {
-    /// It is dropped as escapes are decoded.
+    /// Dropped while escapes are decoded.
     Dropped,
-    /// It is dropped first, so an escape neither begins nor ends it.
+    /// Dropped first, so an escape neither begins nor ends it.
     DroppedFirst,
     Kept,
 }
@@ -150,7 +153,7 @@ enum Escapes {
 }
 
 impl Reading {
-    /// All that differ for a path with these features.
+    /// All readings that differ for a path with these features.
     fn all(features: Features) -> impl Iterator<Item = Self> + Clone {
         const ALL: [Escapes; 3] = [Escapes::BeforeSplit, Escapes::AfterSplit, Escapes::Never];
         const PARAMETERS: [Parameters; 3] = [Parameters::Dropped, Parameters::DroppedFirst, Parameters::Kept];
@@ -174,7 +177,7 @@ impl Reading {
         })
     }
 
-    /// Writes the path as it is read so. `false`: it leads above the root.
+    /// Writes the path according to this reading. `false`: it leads above the root.
     fn read(self, raw: &[u8], path: &mut SmallVec<[u8; INLINE]>) -> bool {
         path.clear();
         let (mut segment_at, mut is_in_parameters) = (0, false);
@@ -188,7 +191,7 @@ impl Reading {
                 b'\\' => self.backslash_is_slash,
                 _ => false,
             };
-            // Dropped before it was decoded.
+            // Dropped before decoding.
             let is_slash =
                 is_slash && !(is_in_parameters && self.parameters == Parameters::DroppedFirst && escaped.is_some());
             if is_slash {
@@ -211,7 +214,7 @@ impl Reading {
         }
     }
 
-    /// Whether a semicolon, escaped or not, is the beginning of parameters.
+    /// Whether a semicolon, escaped or not, begins parameters.
     fn begins_parameters(self, escaped: Option<u8>) -> bool {
         match self.parameters {
             Parameters::Dropped => true,
@@ -236,7 +239,7 @@ impl Reading {
     }
 }
 
-/// What these two digits behind a percent sign stand for.
+/// The octet that two digits after a percent sign stand for.
 fn escape(digits: &[u8]) -> Option<u8> {
     match digits {
         [high, low, ..] => Some(hex_value(*high)? << 4 | hex_value(*low)?),
@@ -244,7 +247,7 @@ fn escape(digits: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether an octet may stand in a path as it is, and means something there or is compared.
+/// Whether an octet need not be escaped in a path, and has a meaning there or is compared.
 const fn can_be_unescaped(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b';')
 }

@@ -1,4 +1,4 @@
-//! Row by row: what becomes of each kind of head.
+//! Row by row: the result for each kind of head.
 
 use super::*;
 use crate::http::head::FIELDS_USUAL;
@@ -19,7 +19,7 @@ fn head(text: &str) -> RequestHead<'_> {
     }
 }
 
-/// The status with which `bytes` are refused.
+/// The status with which `bytes` are rejected.
 fn refused(bytes: impl AsRef<[u8]>) -> u16 {
     let bytes = bytes.as_ref();
     match parsed(bytes) {

@@ -1,4 +1,4 @@
-//! Row by row: what becomes of each kind of response.
+//! Row by row: the result for each kind of response.
 
 use super::*;
 use crate::http::fields::Known;

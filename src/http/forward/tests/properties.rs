@@ -1,5 +1,5 @@
-//! Whatever head comes in, what goes out is one of ours: it parses again, says once where the body ends, and has lost
-//! and changed nothing that was meant for the other end.
+//! Whatever head is received, the forwarded one is valid: it parses again, has one body framing,
+//! and has all end-to-end fields unchanged.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::fields::Field;
 
-/// Names that mean something on the way, and some that do not.
+/// Field names that are handled specially, and some that are not.
 const NAMES: &[&str] = &[
     "Accept",
     "Authorization",
@@ -56,7 +56,7 @@ const HOP_BY_HOP: &[&str] = &[
 
 const TARGETS: &[&str] = &["/", "/a/b?c", "/a", "/ab", "/%0d%0a", "http://x:1/a/b", "http://x?q", "/a//x", "//x"];
 
-/// Framings that a strict parser takes; not more than one of these at once.
+/// Framings that a strict parser accepts; at most one of these in a head.
 const FRAMINGS: &[&str] = &["", "Content-Length: 0\r\n", "content-length: 7, 7\r\n", "Transfer-Encoding: chunked\r\n"];
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
@@ -120,7 +120,7 @@ fn request_rules() -> impl Strategy<Value = RequestRules> {
     })
 }
 
-/// What no rule and no hop touches, told without the code that is tested.
+/// The end-to-end fields that no rule changes, computed without the code under test.
 fn end_to_end<'b>(fields: &Fields<'b>, others: &[&str]) -> Vec<Field<'b>> {
     let lower = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase();
     let connection: Vec<String> = fields.all("connection").map(lower).collect();
@@ -170,7 +170,7 @@ proptest! {
         let start = format!("POST {target} HTTP/{version}\r\nHost: original\r\n");
         let bytes = [start.as_bytes(), &fields, b"\r\n"].concat();
         let Some(head) = parse_request(&bytes) else {
-            // Two or more framings are not built; chunks are not for HTTP/1.0.
+            // Two or more framings are not generated; chunks are not valid in HTTP/1.0.
             prop_assert!(!is_http11);
             return Ok(());
         };
@@ -200,7 +200,7 @@ proptest! {
         let mut others = vec!["via", "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"];
         others.extend(["x-forwarded-host", "x-forwarded-port", "new", "date", "cookie", "x_forwarded_for"]);
         others.extend((!is_http11).then_some("expect"));
-        // What the rules may touch is looked at in what is left over: `X` as far as they do not.
+        // Not compared: fields that the proxy writes itself, and `X` if a rule names it.
         others.extend(rules_name(&rules.fields, "X").then_some("x"));
         prop_assert_eq!(end_to_end(&sent.fields, &others), end_to_end(&head.fields, &others));
         prop_assert_eq!(sent.fields.all("content_length").count(), 0);
@@ -264,7 +264,7 @@ proptest! {
     }
 }
 
-/// Whether a rule takes away, sets or adds `name`.
+/// Whether a rule removes, sets or adds `name`.
 fn rules_name(rules: &FieldRules, name: &str) -> bool {
     let added = rules.set.iter().chain(&rules.add).map(FieldLine::name);
     added.chain(&rules.remove).any(|other| other.as_str() == name)

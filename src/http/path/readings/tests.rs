@@ -1,4 +1,5 @@
-//! What is let pass, and what not; and that what is let pass leads no server of a kind that there is astray.
+//! Which paths are forwarded and which are not. A forwarded path has one route on all known
+//! servers.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::path::{decode, rest_beneath};
 
-/// The longest of these prefixes that a path is beneath, as routes are found.
+/// The longest of these prefixes that a path is beneath, found like routes.
 fn route(prefixes: &[&str], path: &[u8]) -> Option<usize> {
     let fitting = (0..prefixes.len()).filter(|index| rest_beneath(path, prefixes[*index].as_bytes()).is_some());
     fitting.max_by_key(|index| prefixes[*index].len())
@@ -92,7 +93,7 @@ fn spellings_that_change_nothing_pass() {
         let is_scope_alone = plain == "/%40scope%2Fname";
         assert_eq!(is_alike(&prefixes, plain), !is_scope_alone, "{plain}");
     }
-    assert!(is_alike(&[""], "/%40scope%2Fname"), "where nothing depends on the slash");
+    assert!(is_alike(&[""], "/%40scope%2Fname"), "no route depends on the slash");
 }
 
 #[test]
@@ -103,12 +104,12 @@ fn what_is_plain_is_looked_at_once() {
     }
 }
 
-/// Servers as there are, each with a reading of its own, written without a look at the code under test. `None`: the path is
-/// refused.
+/// Models of real servers, each with its own reading, written independently of the code under test.
+/// `None`: the path is rejected.
 mod servers {
     type Path = Option<Vec<String>>;
 
-    /// Each octet as a character of its own.
+    /// Maps each octet to one character.
     fn unescape(text: &str) -> String {
         let (mut out, mut rest) = (String::new(), text);
         while let Some(character) = rest.chars().next() {
@@ -139,7 +140,7 @@ mod servers {
         path.split('/').skip(1).map(str::to_owned).collect::<Vec<_>>().into_iter()
     }
 
-    /// Routes by the text of the target: Express, many others written in a hurry.
+    /// Routes by the text of the target: Express and many others.
     pub(super) fn literal(path: &str) -> Path {
         Some(split(path).collect())
     }
@@ -149,7 +150,7 @@ mod servers {
         resolve(split(&unescape(path)).filter(|segment| !segment.is_empty()))
     }
 
-    /// Splits, then decodes: frameworks whose parameters may hold slashes.
+    /// Splits, then decodes: frameworks whose parameters may contain slashes.
     pub(super) fn by_segment(path: &str) -> Path {
         Some(split(path).map(|segment| unescape(&segment).replace('/', "\0")).collect())
     }
@@ -171,13 +172,13 @@ mod servers {
         nginx(&unescape(path))
     }
 
-    /// RFC 3986, 5.2.4, to the letter: empty segments stay, escapes too.
+    /// RFC 3986, 5.2.4, literally: empty segments stay, escapes too.
     pub(super) fn rfc(path: &str) -> Path {
         resolve(split(path))
     }
 }
 
-/// Pieces of which paths that try something are made.
+/// Pieces from which attack paths are built.
 const PIECES: &[&str] = &[
     "/", "/", "/", "a", "b", "ab", "..", ".", "%2f", "%2F", "%2e", "%5c", "\\", ";", ";x", "%3b", "%61", "%25",
     "%252f", "%252e", "%255c", "%20", "c",
@@ -210,7 +211,7 @@ proptest! {
         let Ok(path) = decode(&raw) else { return Ok(()) };
         let is_one = Features::of(raw.as_bytes()) == Features::default();
         prop_assert!(is_one || !path.is_plain(&raw), "{}", raw);
-        // The other way round it misses those with escapes that all must decode.
+        // The reverse does not hold for paths with escapes that all servers must decode.
         prop_assert!(!is_one || path.is_plain(&raw) || raw.contains('%'), "{}", raw);
     }
 
