@@ -1,7 +1,8 @@
 //! The command line: one definition for parsing, help, the manual page and completions.
 //!
-//! An option stands in the commands to which it means something, with a variable of its own. The groups that commands share
-//! are in [`server`] and [`log`]; what a single command has is in a file of its own, or beside its like.
+//! An option exists only in the commands that use it, and has its own environment variable.
+//! Groups shared by several commands are in [`server`] and [`log`]; the options of single commands
+//! are in the other files.
 
 mod file;
 mod given;
@@ -29,17 +30,17 @@ pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions}
 pub use self::tools::{ConnectOptions, ProbeOptions};
 use crate::telemetry::LogFormat;
 
-/// The definition that parsing, help, manual pages and completions are made of. A variable of the
-/// environment that is set to nothing counts as not set, as scripts and unit files expect.
+/// The definition for parsing, help, manual pages and completions. An empty environment variable
+/// counts as not set, as scripts and unit files expect.
 pub fn definition() -> clap::Command {
     let command = with_defaults(Arguments::command()).mut_subcommands(|command| {
-        // There the file says what holds where nothing is given.
+        // `run` takes the defaults from its file.
         if command.get_name() == "run" { command } else { with_defaults(command) }
     });
     without_empty_variables(command)
 }
 
-/// With the defaults of the options that have none of their own.
+/// Adds [`server::DEFAULTS`] to the options without a default.
 fn with_defaults(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| match server::DEFAULTS.iter().find(|(id, _)| argument.get_id() == id) {
         Some((_, default)) => argument.default_value(default.as_str()),
@@ -55,12 +56,13 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-/// Reads the process's arguments; and which options of its command were given.
+/// Parses the arguments of the process. Also returns the options of the command that were given.
 ///
 /// # Errors
-/// What is wrong with them, or help that was asked for.
+/// The arguments are invalid, or they request help.
 pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
-    // The demonstration's variables are no other command's, not even to be found wrong.
+    // Other commands must not read the variables of the demonstration, even to report an invalid
+    // value.
     let mut command = without_variables(definition());
     let words = with_command(&command, std::env::args_os().collect());
     let mut matches = match command.try_get_matches_from_mut(&words) {
@@ -73,7 +75,7 @@ pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
     if let Some((name, _)) = matches.subcommand()
         && let Some(misplaced) = misplaced(&command, &matches)
     {
-        let message = format!("`{misplaced}` stands before the command: write `xps {name} {misplaced} …`\n");
+        let message = format!("`{misplaced}` must follow the command: write `xps {name} {misplaced} …`\n");
         return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
     }
     let given = match matches.subcommand() {
@@ -83,8 +85,9 @@ pub fn parse() -> Result<(Arguments, Vec<Given>), clap::Error> {
     Ok((Arguments::from_arg_matches_mut(&mut matches)?, given.unwrap_or_default()))
 }
 
-/// `xps FILE`, eXpServer's own command line, is `xps run FILE` by its profile. A file that is called like a command is not
-/// meant; one that is not there is, where its name says that it is a file's.
+/// Turns `xps FILE`, eXpServer's command line, into `xps run --profile expserver FILE`. A word that
+/// names a command is never a file. A file that does not exist is recognised by a `/` or the
+/// extension `.json`.
 fn with_command(command: &clap::Command, mut words: Vec<OsString>) -> Vec<OsString> {
     let is_file = |word: &OsString| {
         let path = Path::new(word);
@@ -99,7 +102,7 @@ fn with_command(command: &clap::Command, mut words: Vec<OsString>) -> Vec<OsStri
     words
 }
 
-/// Without the variables of the options that stand before a command.
+/// Removes the environment variables of the options that are not global.
 fn without_variables(command: clap::Command) -> clap::Command {
     command.mut_args(
         |argument| {
@@ -108,7 +111,8 @@ fn without_variables(command: clap::Command) -> clap::Command {
     )
 }
 
-/// An option before the command that is not for all commands: it is the demonstration's, and would be ignored.
+/// An option given before the command that is not global: only the demonstration uses it, so the
+/// command would ignore it.
 fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
     let misplaced =
         given::given(command, matches).into_iter().filter(|given| !given.is_variable && given.id != "version");
@@ -118,7 +122,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
     Some(format!("--{}", option.get_long()?))
 }
 
-/// The commands that `xps man` has a page for.
+/// Commands with a page in `xps man`.
 pub const DOCUMENTED: [&str; 15] = [
     "proxy",
     "serve",
@@ -139,49 +143,50 @@ pub const DOCUMENTED: [&str; 15] = [
 
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
-/// Without a command it starts a demonstration on ports 8001 to 8004 of this machine, or the next free ones, and says what to try.
+/// Without a command it starts a demonstration on ports 8001 to 8004 of 127.0.0.1, or the next free
+/// ones, and prints commands to try.
 ///
-/// `xps FILE`, with a configuration file in place of a command, is `xps run FILE --profile expserver`: what eXpServer does with
-/// its file.
+/// `xps FILE`, with a configuration file in place of a command, is
+/// `xps run FILE --profile expserver`: it serves the file as eXpServer does.
 #[derive(Debug, Parser)]
 #[command(
     name = "xps",
     disable_version_flag = true,
     max_term_width = 100,
     override_usage = "xps [OPTIONS] [COMMAND]\n       xps FILE [OPTIONS]",
-    after_help = "Every option can also be set by the environment variable named with it.\n\
-                  Exit codes: 0 ok, 1 failure at run time, 2 usage, 4 the demanded back-end is unavailable.",
+    after_help = "Every option can also be set by the environment variable shown with it.\n\
+                  Exit codes: 0 success, 1 run-time failure, 2 usage, 4 requested back-end unavailable.",
     after_long_help = "Examples:\n  \
-        xps                                                          the demonstration\n  \
-        xps xps_config.json                                          serve as this file says, in eXpServer's way\n  \
-        xps proxy --listen 8080 --upstream 127.0.0.1:3000            relay port 8080 of every address\n  \
+        xps                                                          start the demonstration\n  \
+        xps xps_config.json                                          serve this file as eXpServer does\n  \
+        xps proxy --listen 8080 --upstream 127.0.0.1:3000            relay port 8080 of every IPv4 address\n  \
         xps echo 127.0.0.1:8004 --backend epoll --workers 1          one thread, without io_uring\n  \
-        xps probe                                                    what is allowed here, and how to allow more\n\n\
-        Sizes are numbers with k, m or g (64k, 1m); times are numbers with ms, s, m, h or d (250ms, 30s), and 0 means without limit.\n\n\
-        Options stand behind the command that they are for; those without a command are the demonstration's. \
-        Every option can also be set by the environment variable named with it; the command line has the last word, and an empty variable counts as not set. \
-        Two variables have no option: XPS_LOG holds directives for single modules (xps::tcp=trace,info) and overrules --log-level; XPS_DEBUG=1 means --log-level debug. \
-        NO_COLOR switches colours off.\n\n\
-        SIGTERM or Ctrl-C stops accepting and lets connections finish within --drain-timeout; the second one ends at once.\n\n\
+        xps probe                                                    show what the kernel allows, and how to lift limits\n\n\
+        Sizes are numbers with k, m or g (64k, 1m). Times are numbers with ms, s, m, h or d (250ms, 30s); 0 means no limit.\n\n\
+        Options follow their command. Options without a command apply to the demonstration. \
+        Every option can also be set by the environment variable shown with it; the command line overrides it, and an empty variable counts as not set. \
+        Two variables have no option: XPS_LOG holds directives for single modules (xps::tcp=trace,info) and overrides --log-level; XPS_DEBUG=1 means --log-level debug. \
+        NO_COLOR disables colours.\n\n\
+        SIGTERM or Ctrl-C stops accepting and waits up to --drain-timeout for connections to finish. A second one exits at once.\n\n\
         Exit codes:\n  \
-        0  ok\n  \
-        1  failure at run time: a port is taken, a file or an upstream is not to be had\n  \
+        0  success\n  \
+        1  run-time failure: port in use, file not readable, upstream not reachable\n  \
         2  usage or configuration\n  \
-        4  the demanded back-end is unavailable"
+        4  requested back-end unavailable"
 )]
 pub struct Arguments {
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Print the version, this kernel's, and the back-end that would be used
+    /// Print the versions of xps and of the kernel, and the back-end that would be used
     #[arg(short = 'V', long)]
     pub version: bool,
 
-    /// How the log is written, and an error that ends the program
+    /// Format of the log, and of the error that ends the program
     ///
-    /// With `json`, everything that a server writes to standard error is one object a line: there is no banner, and an
-    /// error that ends it is a record too.
+    /// With `json`, a server writes only JSON to standard error, one object per line: it prints no
+    /// banner, and the error that ends it is a record too.
     #[arg(
         long,
         global = true,
@@ -199,17 +204,17 @@ pub struct Arguments {
     pub log: LogOptions,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Relay connections, or HTTP requests, to upstreams
+    /// Relay TCP connections or HTTP requests to upstreams
     ///
-    /// Without --http, each connection is joined to a new one to an upstream, and bytes are relayed unchanged both ways.
-    /// A slow receiver slows its sender down; the end of one direction is passed on while the other goes on; when one
-    /// side breaks off, so does the other.
+    /// Without --http, each client connection gets its own upstream connection, and bytes are
+    /// relayed unchanged in both directions. A slow receiver slows its sender down. Half-close is
+    /// passed on. When one side aborts, the other receives what had arrived, then a reset.
     ///
-    /// With --http, each request is passed on by itself, on connections that are kept, with `X-Forwarded-For` and `Via`.
-    /// Bodies stream through. Requests for WebSocket and other upgrades are passed on.
+    /// With --http, each request is forwarded separately, on upstream connections that are kept
+    /// alive, with `X-Forwarded-For` and `Via` added. Bodies are streamed. Requests for WebSocket and
+    /// other upgrades are forwarded.
     #[command(after_help = "Examples:\n  \
         python3 -m http.server 3000 &\n  \
         xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
@@ -223,14 +228,15 @@ pub enum Command {
     )]
     Serve(ServeOptions),
 
-    /// Serve as a configuration file says
+    /// Serve with a configuration file
     ///
-    /// SIGHUP, or `xps reload`, has the file read anew: a bad one changes nothing and says why; a good one holds from the
-    /// next request on, and what is under way goes on. SIGUSR2 starts the program anew, with the same listening sockets,
-    /// and ends this process once the new one serves.
+    /// SIGHUP or `xps reload` reloads the file. A valid file applies from the next request on;
+    /// requests and connections in progress continue unchanged. An invalid file changes nothing, and
+    /// the log gives the reason. SIGUSR2 starts the program again with the same listening sockets;
+    /// this process drains and exits once the new one serves.
     ///
-    /// An option that is given, here or by its variable, holds in place of what the file says, also after a reload and in
-    /// the process that takes over. The banner and the log name those that are.
+    /// An option given here or by its variable overrides the file, also after a reload and in a
+    /// replacement process. The banner and the log list the overrides.
     ///
     /// `xps FILE` is `xps run FILE --profile expserver`.
     #[command(after_help = "Examples:\n  \
@@ -240,21 +246,23 @@ pub enum Command {
         xps schema > xps.schema.json")]
     Run(RunOptions),
 
-    /// Say what is wrong with a configuration file, if anything is; nothing is listened on or contacted
+    /// Check a configuration file without starting a server or contacting an upstream
     ///
-    /// First the file itself, with the place of each mistake (exit code 2); then what it names: folders, files, error pages,
-    /// the folders of access logs and unix sockets (exit code 1). What would only not work is a warning. Whether a port is
-    /// free is not looked for, since the server that the file is for may run.
+    /// First the file itself: every mistake with its line and column (exit code 2). Then what the
+    /// file names: folders, files, error pages, and the folders for access logs and unix sockets
+    /// (exit code 1). What lets the server start but does not work is a warning. Whether a port is
+    /// free is not checked, because the server may be running.
     #[command(
-        after_help = "Examples:\n  xps check xps_config.json\n  xps check --no-fs xps_config.json        (on a machine that it is not for)"
+        after_help = "Examples:\n  xps check xps_config.json\n  xps check --no-fs xps_config.json        (on a host that the file is not for)"
     )]
     Check(CheckOptions),
 
-    /// Say what a configuration file would have done with a request; nothing is contacted
+    /// Explain how a configuration file handles a request, without sending it
     ///
-    /// Which listener, server and route take it, who may, and what answers: a file, upstreams with the request they
-    /// would get, another URL; and the head of the answer, where it is not an upstream's. Exit code 1: the request would
-    /// be refused.
+    /// Prints the listener, server and route for the request, the addresses allowed and denied, and
+    /// the handler: a file, a redirect, or upstreams with the request that they would get. Prints the
+    /// response head unless it would come from an upstream. Exit code 1: the request would be
+    /// refused.
     #[command(after_help = "Examples:\n  \
         xps explain xps_config.json GET http://localhost:8001/api/users\n  \
         xps explain xps_config.json GET http://example.org/ --client 203.0.113.7 --header 'Accept: text/html'")]
@@ -264,10 +272,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  xps schema > xps.schema.json")]
     Schema,
 
-    /// Have a running `xps run` read its configuration file anew
+    /// Make a running `xps run` reload its configuration file
     ///
-    /// A process that is not xps, or would die of the signal, is left alone. What comes of it is in that program's log; the
-    /// exit code says only that it was asked.
+    /// Sends SIGHUP, except to a process that is not xps or that SIGHUP would end. Exit code 0 means
+    /// that the signal was sent; the result of the reload is in the log of that process.
     #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
     Reload(ReloadOptions),
 
@@ -279,18 +287,18 @@ pub enum Command {
 
     /// Send each line back reversed
     ///
-    /// The newline stays in its place. What remains at the end of input is reversed as it is; a line longer than
-    /// --line-max is reversed in pieces.
+    /// The newline stays at the end of the line. A last line without newline is reversed too. A line
+    /// longer than --line-max is reversed in pieces.
     #[command(after_help = "Example:\n  \
         xps reverse 127.0.0.1:8003\n  \
         echo stressed | nc -N 127.0.0.1 8003\n  \
         xps reverse 127.0.0.1:8080 --once      (ends with its only client)")]
     Reverse(ReverseOptions),
 
-    /// Send a file to whoever connects, then close
+    /// Send a file to each client that connects, then close
     ///
-    /// The file is opened anew for each connection, beneath the root and nowhere else: a path or a link that leads out
-    /// of it is refused.
+    /// The file is opened again for each connection, and only beneath the root: a path or a symbolic
+    /// link that leads out of it is refused.
     #[command(after_help = "Examples:\n  \
         xps send backup.tar --listen 0.0.0.0:8005\n  \
         nc 192.0.2.7 8005 > backup.tar\n  \
@@ -299,32 +307,33 @@ pub enum Command {
 
     /// Write what a client sends to a file
     ///
-    /// One connection is one file: it ends where the client ends its side, and so does the program. The file is written
-    /// under a temporary name beside FILE and gets its own when all of it is on the disk; then the connection is closed.
-    /// Of a connection that breaks off, or when the disk is full, nothing is left, and the exit code is 1.
+    /// One connection is one file. The file ends where the client ends its side; then xps exits,
+    /// unless --keep is given. The file is written under a temporary name beside FILE and renamed
+    /// once all of it is on the disk; then the connection is closed. If the connection breaks or the
+    /// disk is full, nothing is left, and the exit code is 1.
     #[command(after_help = "Examples:\n  \
         xps receive t2.txt --listen 127.0.0.1:8080\n  \
         nc -N 127.0.0.1 8080 < t1.txt\n  \
         xps receive incoming.log --keep --listen 0.0.0.0:8006")]
     Receive(ReceiveOptions),
 
-    /// Connect to a server: standard input to it, its answer to standard output
+    /// Connect to a server: send standard input, write what it sends to standard output
     ///
-    /// The end of input is passed on (half-close), and the answer is read to its end. On a terminal the server's end
-    /// is the end.
+    /// The end of input is passed on (half-close), and output continues until the server ends its
+    /// side. If standard input is a terminal, xps exits when the server ends its side.
     #[command(after_help = "Examples:\n  \
         xps connect 127.0.0.1:8004\n  \
         printf 'GET / HTTP/1.0\\r\\n\\r\\n' | xps connect example.org:80")]
     Connect(ConnectOptions),
 
-    /// Show what this kernel and this process allow, what would be chosen and why, and how to lift each limit
+    /// Show what this kernel and this process allow, which back-end is chosen and why, and how to lift each limit
     ///
-    /// Everything is found out by trying, not by the kernel's version. With --uring-off it shows what would be chosen
-    /// without those features. It exits with 0 also when io_uring is unavailable: that is its answer.
+    /// Features are tried out, not derived from the kernel's version. With --uring-off it shows the
+    /// choice without those features. The exit code is 0 also when io_uring is unavailable.
     #[command(after_help = "Examples:\n  \
         xps probe\n  \
         xps probe --json | python3 -m json.tool\n  \
-        docker run --rm -v \"$PWD/xps:/xps\" debian /xps probe      (what a container allows)")]
+        docker run --rm -v \"$PWD/xps:/xps\" debian /xps probe      (in a container)")]
     Probe(ProbeOptions),
 
     /// Print a completion script for a shell
@@ -333,14 +342,14 @@ pub enum Command {
         xps completions zsh > ~/.zfunc/_xps\n  \
         xps completions fish > ~/.config/fish/completions/xps.fish")]
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: Shell,
     },
 
     /// Print the manual page, of xps or of one command
     #[command(after_help = "Examples:\n  xps man | man -l -\n  xps man proxy | man -l -")]
     Man {
-        /// The command; without it, the page of xps itself
+        /// Command to describe [default: xps itself]
         #[arg(value_parser = PossibleValuesParser::new(DOCUMENTED))]
         command: Option<String>,
     },
@@ -370,7 +379,7 @@ mod tests {
     #[test]
     fn every_option_has_its_environment_variable() {
         let command = Arguments::command();
-        // They are asked by hand, and what is forced should be so where it can be seen.
+        // These are run by hand, and `--force` should be visible on the command line.
         let serves = |command: &&clap::Command| !["explain", "reload"].contains(&command.get_name());
         let commands = std::iter::once(&command).chain(command.get_subcommands().filter(serves));
         let options = commands.flat_map(clap::Command::get_arguments).filter_map(|argument| {

@@ -1,14 +1,14 @@
-//! What may have to wait for somebody, done by a thread of its own: words for a terminal, messages to a service manager.
+//! A thread for tasks that may block: writing to a terminal, notifying a service manager.
 //!
-//! A pipe that nobody reads, a terminal that was stopped and a manager that is busy hold up whoever writes to them. The thread
-//! that obeys signals must not be held up, so it hands its words over and goes on.
+//! A pipe without reader, a stopped terminal and a busy service manager block their writer. The
+//! thread that handles signals must not block, so it hands these tasks over.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// A thread that does one thing after the other.
+/// A thread that runs one task after the other.
 #[derive(Debug)]
 pub struct BackgroundTasks {
     background_tasks: Option<Sender<BackgroundTask>>,
@@ -21,7 +21,7 @@ impl BackgroundTasks {
     /// Starts the thread.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The thread cannot be started.
     pub fn new(name: &str) -> io::Result<Self> {
         let (background_tasks, queue) = mpsc::channel::<BackgroundTask>();
         let (tell, done) = mpsc::channel();
@@ -29,30 +29,31 @@ impl BackgroundTasks {
             for task in queue {
                 task();
             }
-            // Whoever waits for it may have given up.
+            // `drop` may have stopped waiting.
             let _ = tell.send(());
         })?;
         Ok(Self { background_tasks: Some(background_tasks), done })
     }
 
-    /// Has it done, after all that was asked for before.
+    /// Queues a task. It runs after all tasks queued before.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) {
         if let Some(background_tasks) = &self.background_tasks {
-            // The thread ends with this only.
+            // Cannot fail: the thread ends only when this sender is dropped.
             let _ = background_tasks.send(Box::new(task));
         }
     }
 }
 
 impl Drop for BackgroundTasks {
-    /// What is under way may finish within a moment. What cannot, because nobody reads it, is given up.
+    /// Waits at most [`PATIENCE`] for the queued tasks. Tasks that are still blocked then are
+    /// abandoned.
     fn drop(&mut self) {
         drop(self.background_tasks.take());
         let _ = self.done.recv_timeout(PATIENCE);
     }
 }
 
-/// As long as the log takes to be written out at the end.
+/// Time for the queued tasks at the end: the same as for writing out the log. 1 s.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a server says when it is ready, on standard error.
+//! The banner that a server prints to standard error when it is ready.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
@@ -8,7 +8,7 @@ use crate::core::Server;
 use crate::driver::Address;
 use crate::driver::limits::kernel_release;
 
-/// The banner for standard error: version, driver and why, addresses, hints.
+/// The text of the banner: version, driver and the reason for it, addresses, hints.
 pub fn banner(server: &Server, services: &[&str], hints: &[String]) -> String {
     let bold = if colours(&io::stderr()) { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     text(server, services, hints, bold)
@@ -41,7 +41,7 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
     text
 }
 
-/// Where to find a service, in the form that can be opened, and what else to say of that.
+/// The address of a service in the form that a browser or client can open, and a remark.
 fn place(address: &Address, service: &str) -> (String, &'static str) {
     match address {
         Address::Inet(address) if service == HTTP => {
@@ -56,13 +56,13 @@ fn place(address: &Address, service: &str) -> (String, &'static str) {
     }
 }
 
-/// The name of the service that browsers can open.
+/// The name of the service that browsers can open, as in `ServiceConfig::name`.
 const HTTP: &str = "http";
 
 const EVERY_ADDRESS: &str = ", on every address";
 
-/// How to start this program again: as it was called if the shell searches the path for it, else by
-/// its whole path, since the next terminal may be in another folder.
+/// The command that starts this program: its name if the shell found it in `PATH`, else its absolute
+/// path, because another terminal may be in another folder.
 pub fn program() -> String {
     let called = std::env::args().next().unwrap_or_default();
     if !called.is_empty() && !called.contains('/') {
@@ -72,7 +72,7 @@ pub fn program() -> String {
     path.map_or_else(|| "xps".to_owned(), |path| quoted(&path))
 }
 
-/// As one word of a shell.
+/// Quotes text as one word of a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }

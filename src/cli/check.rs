@@ -1,8 +1,8 @@
-//! `xps check`: what is wrong with a configuration file, and with what it names on this machine.
+//! `xps check`: finds errors in a configuration file, and in what it names on this host.
 //!
-//! The file alone is held against its rules by [`file::parse`]; all that is wrong there is told at once, with its place. Then
-//! what only a start would show is looked for: folders and files, and whether logs and sockets could be made. Nothing is made,
-//! and nothing is listened on or contacted.
+//! [`read`] checks the file alone and reports all its errors at once, each with line and column. Then
+//! come checks of the environment: whether folders and files exist, and whether logs and sockets
+//! could be created. Nothing is created, and no configured port is opened or upstream contacted.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ use crate::core;
 use crate::driver::access::{is_missing, may_write};
 use crate::driver::probe::choose;
 
-/// Says what is wrong.
+/// Checks the file. Prints warnings, returns the problems.
 pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     let path = &options.file;
     let mut file = read(path, Profile::Xps)?;
@@ -32,7 +32,7 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
         findings.logs(&file, &folder);
         findings.error_pages(&file, &folder);
     }
-    // They are not to be opened, and were looked for.
+    // The builder would open logs and read error pages. They were checked above.
     without_logs(&mut file);
     file.servers.iter_mut().flat_map(|server| &mut server.routes).for_each(|route| route.error_pages.clear());
     let config = ConfigBuilder::new(&folder).server(&file, 1)?;
@@ -49,15 +49,20 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     }
     let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
     let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
-    super::print(format!("{}: well: {listeners} listeners, {routes} routes\n", path.display()).as_bytes())
+    let (listeners, routes) = (counted(listeners, "listener"), counted(routes, "route"));
+    super::print(format!("{}: OK ({listeners}, {routes})\n", path.display()).as_bytes())
 }
 
-/// What a look around has shown.
+fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Results of the checks of the environment.
 #[derive(Debug, Default)]
 struct Findings {
-    /// With these, a server does not start.
+    /// Each prevents a server from starting.
     problems: Vec<String>,
-    /// With these it does, and something does not work.
+    /// A server starts in spite of these, and something does not work.
     warnings: Vec<String>,
 }
 
@@ -114,8 +119,9 @@ impl Findings {
         }
     }
 
-    /// Not whether it is free: it is not while the server runs that the file is for. Nor who may bind it: a service manager
-    /// may hand it over.
+    /// Checks that the address exists on this host. Not checked: whether the port is free (a server
+    /// with this file may be running) and whether binding is permitted (a service manager may pass
+    /// the socket).
     fn address(&mut self, address: &ListenAddress) {
         match address {
             ListenAddress::Inet(address) => {
@@ -128,7 +134,7 @@ impl Findings {
                 let path: &Path = path.as_ref();
                 let problem = match fs::symlink_metadata(path) {
                     Ok(found) if found.file_type().is_socket() => return,
-                    Ok(_) => Some("there is a file already, and it is not a socket".to_owned()),
+                    Ok(_) => Some("the path exists and is not a socket".to_owned()),
                     Err(_) => may_write(parent(path)).err().map(|error| error.to_string()),
                 };
                 if let Some(problem) = problem {
@@ -143,20 +149,21 @@ impl Findings {
         if let Some(fallback) = &file_route.fallback
             && is_missing(&root.join(fallback))
         {
-            self.warning(format!("there is no {} to fall back on", root.join(fallback).display()));
+            self.warning(format!("the fallback {} does not exist", root.join(fallback).display()));
         }
         let has_index = file_route.index.iter().any(|name| !is_missing(&root.join(name)));
         if !has_index && !file_route.listing && file_route.fallback.is_none() {
             let names = file_route.index.join(", ");
             self.warning(format!(
-                "{} has no index ({names}), and is not listed: it is answered with 403",
+                "{} has no index ({names}) and listing is off: requests for it get 403",
                 root.display()
             ));
         }
     }
 }
 
-/// A service for each of the routes, so that each is looked at, also after one that fails.
+/// Splits a service into one for each route, so that an error in one route does not hide errors in
+/// the others.
 fn parts(service: &ServiceConfig) -> Vec<ServiceConfig> {
     let ServiceConfig::Http(router) = service else { return vec![service.clone()] };
     let alone = |host: &VirtualHostConfig, route: usize| {
@@ -166,7 +173,7 @@ fn parts(service: &ServiceConfig) -> Vec<ServiceConfig> {
     router.hosts.iter().flat_map(|host| (0..host.routes.len()).map(move |route| alone(host, route))).collect()
 }
 
-/// The folder that the only route of a service serves.
+/// The file route of a service that has a single route.
 fn file_route(service: &ServiceConfig) -> Option<&FileRouteConfig> {
     let ServiceConfig::Http(router) = service else { return None };
     match &router.hosts.first()?.routes.first()?.handler {
@@ -175,7 +182,7 @@ fn file_route(service: &ServiceConfig) -> Option<&FileRouteConfig> {
     }
 }
 
-/// Whether a file could be opened to be appended to, or made.
+/// Checks that a file could be opened for appending, or created.
 fn could_append(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),

@@ -1,4 +1,4 @@
-//! `xps connect`: standard input to a server, its answer to standard output.
+//! `xps connect`: sends standard input to a server and writes what it sends to standard output.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
@@ -13,10 +13,10 @@ use crate::config::ServerConfig;
 use crate::core::client;
 use crate::telemetry;
 
-/// Bytes moved at a time between the terminal and the socket pair.
+/// Bytes per read between the terminal and the socket pair. 64 KiB.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Connects, and returns when the server has ended its side and everything of it is written.
+/// Connects. Returns when the server has ended its side and its data is written.
 pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failure> {
     let ConnectOptions { upstream, backend, pipe, timeout, log } = options;
     let ServerConfig { backend, uring_off, limits, .. } = config_of(&[&backend, &pipe, &timeout]);
@@ -25,7 +25,7 @@ pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failu
     let _log = telemetry::start(setup)?;
     let (ours, theirs) = UnixStream::pair().map_err(Failure::Bridge)?;
     let input = ours.try_clone().map_err(Failure::Bridge)?;
-    // Not joined: it may wait for a terminal for ever. The process's end is its end.
+    // Not joined: it may wait for a terminal for ever. It ends with the process.
     thread::Builder::new().name("xps-input".into()).spawn(move || send_input(input)).map_err(Failure::Bridge)?;
     let output = thread::Builder::new()
         .name("xps-output".into())
@@ -37,7 +37,7 @@ pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failu
     written.map_err(Failure::Output)
 }
 
-/// Standard input to the socket; its end is passed on.
+/// Copies standard input to the socket, then shuts down the sending side.
 fn send_input(mut socket: UnixStream) {
     let mut piece = vec![0; PIECE_BYTES];
     let mut input = io::stdin().lock();
@@ -57,8 +57,8 @@ fn send_input(mut socket: UnixStream) {
     let _ = socket.shutdown(Shutdown::Write);
 }
 
-/// The socket to standard output. Who types should not have to end the input too: on a terminal the
-/// server's end is the end.
+/// Copies the socket to standard output. If standard input is a terminal, the end of the server's
+/// side ends both directions, so that the user need not end the input as well.
 fn receive_output(mut socket: UnixStream) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     let mut output = io::stdout().lock();
@@ -66,14 +66,14 @@ fn receive_output(mut socket: UnixStream) -> io::Result<()> {
         match socket.read(&mut piece) {
             Ok(0) => break,
             Ok(count) => {
-                // Every piece at once: somebody may be reading along.
+                // Flushed after each read: output may be interactive.
                 if let Err(error) = output.write_all(&piece[..count]).and_then(|()| output.flush()) {
                     let _ = socket.shutdown(Shutdown::Both);
                     return if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) };
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // How the connection broke is the session's to tell.
+            // The session reports why the connection broke.
             Err(_) => break,
         }
     }

@@ -1,4 +1,4 @@
-//! `xps` alone: a demonstration that needs nothing else on the machine.
+//! `xps` without a command: a demonstration that needs no other program and no file.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,16 +16,16 @@ use crate::config::{
 use crate::core::inherit;
 use crate::upstream::GroupConfig;
 
-/// The ports that the original's road ends with: of HTTP, the proxy, the reverse and the echo service.
+/// The ports of eXpServer's last stage: HTTP, proxy, reverse and echo.
 const PORTS: [u16; 4] = [8001, 8002, 8003, 8004];
 
-/// Where one of them is taken, this many after it are tried.
+/// Number of ports to try, from the usual one on, if it is in use.
 const PORTS_TRIED: u16 = 100;
 
-/// What port 8001 serves if it is there.
+/// The folder that the HTTP port serves if it exists; else it serves built-in pages.
 const PUBLIC: &str = "public";
 
-/// Four services on the ports that the original's road ends with, or the next that are free.
+/// Starts four services on [`PORTS`], or on the next free ones.
 pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> Result<(), Failure> {
     let mut config = config_of(&[settings]);
     let ports = ports(&inherit::handed_addresses());
@@ -47,8 +47,9 @@ pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> 
     operate(config, log, &hints, None, invocation)
 }
 
-/// The ports to listen on: the usual ones, or where one is taken, the next that is free; those of the predecessor, if there is
-/// one. Another program may still take one before it is listened on; then the start fails, and says so.
+/// The ports to listen on: those of the process being replaced, if any; else the usual ones, and for
+/// one that is in use the next free one. If another program takes a port before this one listens on
+/// it, the start fails with an error.
 fn ports(handed: &[SocketAddr]) -> [u16; 4] {
     if let [http, proxy, reverse, echo] = handed {
         return [http, proxy, reverse, echo].map(SocketAddr::port);
@@ -67,14 +68,15 @@ fn ports(handed: &[SocketAddr]) -> [u16; 4] {
     chosen
 }
 
-/// Says which ports are not the usual ones. The pages that explain what runs where name those.
+/// A banner line that lists the ports that differ from the usual ones. The built-in pages name the
+/// usual ones.
 fn elsewhere(ports: [u16; 4]) -> Option<String> {
     let moved = PORTS.iter().zip(ports).filter(|(usual, port)| **usual != *port);
     let moved: Vec<String> = moved.map(|(usual, port)| format!("{port} in place of {usual}")).collect();
     (!moved.is_empty()).then(|| format!("  taken ports: {}", moved.join(", ")))
 }
 
-/// What to paste into another terminal. `xps` is the command that starts this program.
+/// Commands to paste into another terminal. `xps` is the command that starts this program.
 fn hints(xps: &str, files: &str, [http, proxy, reverse, echo]: [u16; 4]) -> [String; 12] {
     [
         String::new(),
@@ -88,7 +90,7 @@ fn hints(xps: &str, files: &str, [http, proxy, reverse, echo]: [u16; 4]) -> [Str
         format!("  {xps} connect 127.0.0.1:{echo}"),
         String::new(),
         format!("Serve a folder of your own: {xps} serve DIR"),
-        format!("Ctrl-C stops. `{xps} --help` shows what else there is."),
+        format!("Ctrl-C stops. `{xps} --help` lists the other commands."),
     ]
 }
 

@@ -1,4 +1,5 @@
-//! `xps explain`: what a server would do with a request, found out by the code that would do it; nothing is contacted.
+//! `xps explain`: shows how a server would handle a request, with the code that would handle it and
+//! without contacting anything.
 
 mod files;
 mod report;
@@ -26,7 +27,7 @@ use crate::http::{ErrorResponse, Known};
 use crate::limit::{Access, Admission};
 use crate::session::http::{Handler, Route, Router, VirtualHost};
 
-/// Prints the explanation. Where the request would be refused, that is a failure, too.
+/// Prints the explanation. A request that would be refused is also a failure.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let (folder, path) = place(&options.file)?;
     let mut file = read(&path, options.profile.unwrap_or_default())?;
@@ -41,17 +42,17 @@ pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
 
 fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Result<(), Failure> {
     let reached = config.listeners.iter().filter(|listener| request.reaches(&listener.address));
-    // As with the kernel, an address of its own goes before all addresses.
+    // As in the kernel, a specific address takes precedence over the wildcard.
     let is_for_all =
         |listener: &&ListenerConfig| listener.address.inet().is_some_and(|address| address.ip().is_unspecified());
     let listener = reached.min_by_key(is_for_all).ok_or_else(|| {
         let all: Vec<String> = config.listeners.iter().map(|listener| listener.address.address().to_string()).collect();
-        Failure::NotServed(format!("nobody listens there, but at {}", all.join(", ")))
+        Failure::NotServed(format!("no listener for this address; listeners: {}", all.join(", ")))
     })?;
     let service = &listener.service;
     report.add("listener", format!("{}, {}", listener.address.address(), service.name()));
     if listener.expects_proxy_header {
-        report.add("", "begins with a header of the PROXY protocol");
+        report.add("", "expects a PROXY protocol header");
     }
     let peer = Peer::Inet(SocketAddr::new(request.client, 0));
     match core::router_of(service)? {
@@ -64,12 +65,12 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
     report.add("client", shown(peer));
     access(&listener.access, report);
     if !listener.access.admits(peer) {
-        return Err(Failure::NotServed("the connection is reset: this address is not let in".to_owned()));
+        return Err(Failure::NotServed("the connection is reset: this client address is denied".to_owned()));
     }
     report.add(
         "to",
         match &listener.service {
-            ServiceConfig::Echo => "whatever comes is sent back".to_owned(),
+            ServiceConfig::Echo => "received bytes are sent back".to_owned(),
             ServiceConfig::Reverse => "each line is sent back reversed".to_owned(),
             ServiceConfig::TcpProxy(group, _) => {
                 let endpoints: Vec<String> =
@@ -83,7 +84,7 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
             }
             ServiceConfig::SendText(_) => "a text is sent".to_owned(),
             ServiceConfig::Receive { root, name, .. } => {
-                format!("what comes is written to {}", root.join(name).display())
+                format!("received bytes are written to {}", root.join(name).display())
             }
             ServiceConfig::SendFile { root, path, .. } => format!("the file {} is sent", root.join(path).display()),
             ServiceConfig::Http(_) => "HTTP".to_owned(),
@@ -102,18 +103,24 @@ fn explain_http(
 ) -> Result<(), Failure> {
     let head = match parse(request.head.as_bytes(), &config.limits.http.head) {
         Ok(Parsed::Complete { head, .. }) => head,
-        Ok(Parsed::Partial) => return Err(Failure::NotServed("this is no request".to_owned())),
+        Ok(Parsed::Partial) => return Err(Failure::NotServed("the request is incomplete".to_owned())),
         Err(error) => return Err(refused(error)),
     };
     let admission = Admission::succeeding(&Admission::default(), &config.admission);
     let client_address = admission.client_address(peer, head.fields.all_known(Known::XForwardedFor));
     let is_told = client_address.ip() != peer.ip();
-    report
-        .add("client", if is_told { format!("{}, says {}", shown(client_address), shown(peer)) } else { shown(peer) });
+    report.add(
+        "client",
+        if is_told {
+            format!("{}, from X-Forwarded-For of {}", shown(client_address), shown(peer))
+        } else {
+            shown(peer)
+        },
+    );
     limits(config, report);
     let Some(host) = router.host_for(&head) else {
         let name = head.host.unwrap_or("requests without a host");
-        return Err(Failure::NotServed(format!("404: no server at {} is for {name}", listener.address.address())));
+        return Err(Failure::NotServed(format!("404: no server at {} matches {name}", listener.address.address())));
     };
     report.add("server", if host.names.is_empty() { "for every host".to_owned() } else { host.names.join(", ") });
     access(&host.access, report);
@@ -121,7 +128,7 @@ fn explain_http(
         Ok(Some(route)) => route,
         Ok(None) => {
             let all: Vec<String> = host.routes.iter().map(prefix).collect();
-            return Err(Failure::NotServed(format!("404: no route fits; there are {}", all.join(", "))));
+            return Err(Failure::NotServed(format!("404: no route matches; routes: {}", all.join(", "))));
         }
         Err(error) => return Err(refused(error)),
     };
@@ -138,7 +145,7 @@ fn explain_http(
     let limits = config.limits.clone();
     let bytes = core::dry_run(&listener.service, request.head.clone().into(), peer, Arc::clone(&admission), limits)?;
     let response = DryRunResponse::of(&bytes)
-        .ok_or_else(|| Failure::NotServed("the connection is closed without an answer".to_owned()))?;
+        .ok_or_else(|| Failure::NotServed("the connection is closed without a response".to_owned()))?;
     report.then("The client gets:", &response.without_date());
     match &route.handler {
         Handler::Files => files::explain(&route.file_route, &head, &response, report),
@@ -158,32 +165,32 @@ fn shown(peer: Peer) -> String {
     peer.ip().map_or_else(|| "unknown".to_owned(), |ip| ip.to_string())
 }
 
-/// Who is let in, if not everybody.
+/// Reports which networks are allowed and denied, if either list has entries.
 fn access(access: &Access, report: &mut Report) {
     let list =
         |networks: &crate::limit::Networks| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match (access.allow.is_empty(), access.deny.is_empty()) {
         (true, true) => {}
-        (true, false) => report.add("", format!("not for {}", list(&access.deny))),
-        (false, true) => report.add("", format!("only for {}", list(&access.allow))),
+        (true, false) => report.add("", format!("denied: {}", list(&access.deny))),
+        (false, true) => report.add("", format!("allowed: only {}", list(&access.allow))),
         (false, false) => {
-            report.add("", format!("only for {}, without {}", list(&access.allow), list(&access.deny)));
+            report.add("", format!("allowed: only {}, except {}", list(&access.allow), list(&access.deny)));
         }
     }
 }
 
-/// What bounds everybody.
+/// Reports the limits for all clients.
 fn limits(config: &ServerConfig, report: &mut Report) {
     let admission = &config.admission;
     let mut bounds = Vec::new();
     if let Some(rate) = admission.rate {
-        bounds.push(format!("{} requests a second from one address, {} at once", rate.per_second, rate.burst));
+        bounds.push(format!("{} requests per second per address, burst {}", rate.per_second, rate.burst));
     }
     if admission.connections_per_address > 0 {
-        bounds.push(format!("{} connections from one address", admission.connections_per_address));
+        bounds.push(format!("{} connections per address", admission.connections_per_address));
     }
     if admission.connections_max > 0 {
-        bounds.push(format!("{} connections of all", admission.connections_max));
+        bounds.push(format!("{} connections in total", admission.connections_max));
     }
     if !bounds.is_empty() {
         report.add("limits", bounds.join("; "));
@@ -194,7 +201,7 @@ fn prefix(route: &Route) -> String {
     format!("/{}", String::from_utf8_lossy(&route.prefix))
 }
 
-/// The other routes that fit.
+/// The other routes that match, with shorter prefixes.
 fn shorter(host: &VirtualHost, chosen: &Route) -> String {
     let is_shorter = |route: &&Route| {
         let rest = chosen.prefix.strip_prefix(&*route.prefix);

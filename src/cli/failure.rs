@@ -1,4 +1,4 @@
-//! Failures as people meet them: what, on what, why, and what to do; and the code to exit with.
+//! Errors as the user sees them: what failed, on what, why, and what to do; and the exit code.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,128 +26,78 @@ pub enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The same address was given twice.
-    #[error("{0} is to be listened on twice")]
+    #[error("duplicate listen address {0}")]
     ListedTwice(Address),
-    /// An address of every interface, and one of them.
-    #[error("{one} is to be listened on, and so is {all}, which is part of it")]
-    Overlap {
-        /// The address of one interface.
-        one: SocketAddr,
-        /// That of all of them.
-        all: SocketAddr,
-    },
+    /// The wildcard address and a specific address with the same port.
+    #[error("listen addresses {one} and {all} overlap")]
+    Overlap { one: SocketAddr, all: SocketAddr },
     /// A configuration file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
-    Config {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A configuration file has problems; this is all of them.
+    Config { path: PathBuf, error: io::Error },
+    /// A configuration file has problems; the text lists all of them.
     #[error("{0}")]
     Problems(String),
-    /// What was asked makes no sense.
+    /// The arguments contradict each other or have no meaning.
     #[error("{0}")]
     Usage(String),
-    /// A request that was to be explained would not be served.
+    /// `explain`: the request would not be served.
     #[error("{0}")]
     NotServed(String),
-    /// What the configuration file asks for cannot be had here.
+    /// The configuration cannot be used on this host.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// What a configuration file names is not here.
+    /// `check`: what the configuration file names is missing on this host.
     #[error("{0}")]
     NotHere(String),
-    /// A process was not asked to read its configuration anew.
+    /// `reload`: no signal was sent.
     #[error(transparent)]
     Reload(#[from] ReloadError),
-    /// A file to send is not to be had.
+    /// A file to send, or its root, cannot be used.
     #[error("cannot send {}: {error}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A folder to serve cannot be.
+    File { path: PathBuf, error: io::Error },
+    /// A folder to serve cannot be used.
     #[error("cannot serve {}: {error}", path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// What is to be served is no folder.
-    #[error("cannot serve {}: it is not a folder", path.display())]
-    NotAFolder {
-        /// What it is.
-        path: PathBuf,
-    },
-    /// The access log cannot be written.
+    Folder { path: PathBuf, error: io::Error },
+    /// The path to serve is not a folder.
+    #[error("cannot serve {}: not a folder", path.display())]
+    NotAFolder { path: PathBuf },
+    /// The access log cannot be opened for writing.
     #[error("cannot write the access log {}: {error}", path.display())]
-    AccessLog {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A page in place of one of ours cannot be read.
+    AccessLog { path: PathBuf, error: io::Error },
+    /// A configured error page cannot be read.
     #[error("cannot read the error page {}: {error}", path.display())]
-    ErrorPage {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A file to send is not in the folder it should be in.
+    ErrorPage { path: PathBuf, error: io::Error },
+    /// A file to send is outside its root.
     #[error("{} is not in {}", path.display(), root.display())]
-    OutsideRoot {
-        /// The file.
-        path: PathBuf,
-        /// The folder.
-        root: PathBuf,
-    },
-    /// A file to send is a link to one that is not in the folder it should be in.
+    OutsideRoot { path: PathBuf, root: PathBuf },
+    /// A file to send is a link to a file outside its root.
     #[error("{} leads to {}, which is not in {}", path.display(), target.display(), root.display())]
-    LeadsOut {
-        /// The link.
-        path: PathBuf,
-        /// What it leads to.
-        target: PathBuf,
-        /// The folder.
-        root: PathBuf,
-    },
-    /// What was to be written is there already.
-    #[error("{} is there already", .0.display())]
+    LeadsOut { path: PathBuf, target: PathBuf, root: PathBuf },
+    /// The file to write exists.
+    #[error("{} already exists", .0.display())]
     FileThere(PathBuf),
-    /// A file was to be received, and was not.
+    /// `receive`: no complete file was received.
     #[error("{} was not received: {reason}", path.display())]
-    NotReceived {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// The only client that was to be served has left.
-    #[error("the client has left, and --once serves no other")]
+    NotReceived { path: PathBuf, reason: String },
+    /// `reverse --once`: the client has left.
+    #[error("the client has left, and --once serves only one")]
     ClientLeft,
-    /// Standard input or output cannot be used.
-    #[error("cannot write: {0}")]
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
     /// The log cannot be set up.
-    #[error("the log cannot be set up: {0}")]
+    #[error("cannot set up the log: {0}")]
     Log(#[from] LogError),
-    /// The threads that every server has cannot be started.
-    #[error("no thread can be started: {0}")]
+    /// A thread that every server needs cannot be started.
+    #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
-    /// Threads or sockets for the terminal cannot be made.
-    #[error("cannot join standard input and output to the connection: {0}")]
+    /// `connect`: a thread or the socket pair for standard input and output cannot be created.
+    #[error("cannot connect standard input and output to the connection: {0}")]
     Bridge(#[source] io::Error),
 }
 
 impl Failure {
-    /// What to write to standard error, in the format of the log: where JSON is read, only JSON is to be read.
+    /// The text for standard error, in the format of the log. With JSON, the error is JSON as well.
     pub fn text(&self, format: LogFormat) -> String {
         let (message, help) = (self.to_string(), self.help());
         match format {
@@ -159,8 +109,8 @@ impl Failure {
         }
     }
 
-    /// `error` is for bugs of xps, also where the program cannot go on: who watches for them should not be called for
-    /// a port that is taken.
+    /// `error` means a bug in xps. Every other failure is `warn`, even if it ends the program, so that
+    /// alerts on `error` do not fire for a port in use.
     const fn level(&self) -> tracing::Level {
         match self {
             Self::Run(RunError::Panicked) => tracing::Level::ERROR,
@@ -209,12 +159,12 @@ impl Failure {
             }
             Self::ListedTwice(_) => Some("name each address once".to_owned()),
             Self::Overlap { .. } => {
-                Some("the kernel lets only one of them listen: name each address, or only the one for all".to_owned())
+                Some("the kernel allows only one of them: list specific addresses, or only the wildcard".to_owned())
             }
             Self::FileThere(_) => Some("--force replaces it; --keep takes the next free name".to_owned()),
-            Self::OutsideRoot { .. } => Some("name a --root that contains it".to_owned()),
+            Self::OutsideRoot { .. } => Some("use a --root that contains it".to_owned()),
             Self::LeadsOut { target, .. } => {
-                Some(format!("send {} itself, or name a --root that contains both", target.display()))
+                Some(format!("send {} itself, or use a --root that contains both", target.display()))
             }
             Self::NotAFolder { path } => Some(help_to_serve(path)),
             Self::File { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
@@ -223,18 +173,18 @@ impl Failure {
             Self::Config { path, error } if error.kind() == io::ErrorKind::IsADirectory => {
                 Some(format!("name the file: {}", path.join("xps_config.json").display()))
             }
-            Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => {
-                Some("`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes it".to_owned())
-            }
+            Self::Config { error, .. } if error.kind() == io::ErrorKind::NotFound => Some(
+                "`xps serve DIR` and `xps proxy` need no file; docs/configuration.md describes the file".to_owned(),
+            ),
             Self::Config { .. }
             | Self::Problems(_)
             | Self::Usage(_)
             | Self::NotServed(_)
             | Self::Build(BuildError::ErrorPage { .. } | BuildError::Socket { .. } | BuildError::Text { .. })
             | Self::Reload(ReloadError::Signal { .. }) => None,
-            Self::NotHere(_) => Some("`xps check --no-fs` looks at the file alone".to_owned()),
+            Self::NotHere(_) => Some("`xps check --no-fs` checks the file alone".to_owned()),
             Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
-                Some("`xps reload --force` sends it all the same; a process that does not catch it dies".to_owned())
+                Some("`xps reload --force` sends it anyway; SIGHUP ends a process that does not catch it".to_owned())
             }
             Self::Start(
                 StartError::File { .. }
@@ -254,12 +204,12 @@ impl Failure {
         }
     }
 
-    /// 2: usage; 4: the demanded back-end is unavailable; 1: everything else.
+    /// 2: usage; 4: the requested back-end is unavailable; 1: everything else.
     pub fn exit_code(&self, backend: BackendChoice) -> ExitCode {
         ExitCode::from(match self {
             Self::Start(StartError::Unavailable(_)) | Self::Client(ClientError::Unavailable(_)) => match backend {
                 BackendChoice::IoUring | BackendChoice::Epoll => BACKEND_UNAVAILABLE,
-                // Nothing was demanded: a resource ran out.
+                // No back-end was requested: a resource that epoll needs as well ran out.
                 BackendChoice::Auto => RUN_TIME,
             },
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Overlap { .. } => USAGE,
@@ -293,7 +243,7 @@ impl Failure {
 }
 
 const RUN_TIME: u8 = 1;
-/// The parser of the command line exits with the same.
+/// The same code as the command-line parser's.
 pub const USAGE: u8 = 2;
 const BACKEND_UNAVAILABLE: u8 = 4;
 
@@ -301,34 +251,35 @@ fn help_to_bind(address: &Address, error: &io::Error) -> Option<String> {
     match (address, error.kind()) {
         (Address::Inet(address), io::ErrorKind::AddrInUse) => {
             let port = address.port();
-            Some(format!("`ss -ltnp 'sport = :{port}'` shows who has it; end that, or listen on another port"))
+            Some(format!("`ss -ltnp 'sport = :{port}'` shows the process; stop it, or listen on another port"))
         }
         (Address::Inet(_), io::ErrorKind::PermissionDenied) => {
-            Some("ports below 1024 need CAP_NET_BIND_SERVICE; take a higher one".to_owned())
+            Some("ports below 1024 need CAP_NET_BIND_SERVICE; use a higher one".to_owned())
         }
         (Address::Inet(_), io::ErrorKind::AddrNotAvailable) => {
             Some("no interface has this address; `ip addr` lists them".to_owned())
         }
         (Address::Unix(_), io::ErrorKind::AddrInUse) => {
-            Some("`ss -lxp` shows who has it; end that, or listen on another path".to_owned())
+            Some("`ss -lxp` shows the process; stop it, or listen on another path".to_owned())
         }
         (Address::Unix(_), io::ErrorKind::AlreadyExists) => Some("remove it, or listen on another path".to_owned()),
-        (Address::Unix(_), io::ErrorKind::NotFound) => Some("make the folder that it is to be in".to_owned()),
+        (Address::Unix(_), io::ErrorKind::NotFound) => Some("create the folder of the socket".to_owned()),
         (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
-            Some("it must be allowed to make files in that folder; take another".to_owned())
+            Some("xps needs permission to create files in that folder; or use another one".to_owned())
         }
         (Address::Inet(_) | Address::Unix(_), _) => None,
     }
 }
 
-/// A ring of full size may meet a limit that the small one of the probe did not.
+/// Remedies for errors of setting up rings and threads. A ring of full size may hit a limit that the
+/// small ring of the probe did not.
 fn help_to_set_up(error: &io::Error) -> Option<String> {
     let shortage = match error.raw_os_error() {
         Some(libc::ENOMEM) => Unavailable::LockedMemory,
         Some(libc::EAGAIN) => {
             return Some(
-                "as many threads as are allowed run already: raise `ulimit -u` (TasksMax= and LimitNPROC= in a unit, \
-                 pids.max of a container), or take fewer --workers"
+                "the limit of threads is reached: raise `ulimit -u` (TasksMax= and LimitNPROC= in a unit, \
+                 pids.max of a container), or use fewer --workers"
                     .to_owned(),
             );
         }
@@ -338,21 +289,20 @@ fn help_to_set_up(error: &io::Error) -> Option<String> {
     Some(shortage.remedy().to_owned())
 }
 
-/// Who names a file wants it to be had.
+/// `xps serve FILE`: suggests commands that serve a file.
 fn help_to_serve(file: &Path) -> String {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (file, folder) = (file.display(), folder.display());
-    format!(
-        "`xps send {file}` sends it to each client that connects; `xps serve {folder}` serves the folder that it is in"
-    )
+    format!("`xps send {file}` sends it to each client that connects; `xps serve {folder}` serves its folder")
 }
 
-/// A socket, or a pipe that nobody reads, cannot be opened by its path.
+/// Remedies for access logs. A socket, or a FIFO without reader, cannot be opened by its path
+/// (`ENXIO`).
 fn help_to_log(path: &Path, error: &io::Error) -> Option<String> {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => help_to_set_up(error),
-        Some(libc::ENXIO) => Some(format!("`-` is standard output; {} cannot be opened", path.display())),
-        Some(libc::ENOENT) => Some("make the folder that it is to be in".to_owned()),
+        Some(libc::ENXIO) => Some(format!("{} cannot be opened; `-` means standard output", path.display())),
+        Some(libc::ENOENT) => Some("create the folder of the log".to_owned()),
         Some(_) | None => None,
     }
 }

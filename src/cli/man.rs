@@ -1,4 +1,4 @@
-//! `xps man`: the manual pages, from the definition of the command line.
+//! `xps man`: manual pages, generated from the definition of the command line.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use super::args;
 /// The page of the program, or of one of its commands.
 ///
 /// # Errors
-/// None in practice: it is written to memory.
+/// The command does not exist. Writing to memory does not fail.
 pub fn page(command: Option<&str>) -> io::Result<Vec<u8>> {
     let mut definition = args::definition();
-    // Names such as `xps-proxy`, and the options that all commands share, are there only when built.
+    // Only a built definition has names like `xps-proxy` and the global options in each command.
     definition.build();
     let described = match command {
         Some(name) => definition.find_subcommand(name).cloned().ok_or(io::ErrorKind::NotFound)?,

@@ -1,4 +1,4 @@
-//! The command line: what is asked for, and how it is told.
+//! The command line: parses arguments, runs the command, prints its result or error.
 
 mod args;
 mod background;
@@ -31,19 +31,19 @@ use crate::driver::probe::choose;
 use crate::driver::{FeatureSet, signals};
 use crate::telemetry::LogFormat;
 
-/// What a command is told besides its own options, and what it says besides its result.
+/// What a command gets besides its own options, and what it reports besides its result.
 #[derive(Debug)]
 struct Invocation {
     log_format: LogFormat,
-    /// Of its options, those that were given.
+    /// The options of the command that were given.
     given: Vec<Given>,
-    /// The back-end that was asked for, once that is known: the code to exit with depends on it.
+    /// The requested back-end, once it is known: the exit code depends on it.
     backend: Cell<BackendChoice>,
-    /// It is a server, which ends also if nobody reads what it says.
+    /// The command is a server: it exits even if nothing reads its standard error.
     is_server: Cell<bool>,
 }
 
-/// Does what the process's arguments ask for; the code to exit with.
+/// Runs the command of the process's arguments. Returns the exit code.
 pub fn run() -> ExitCode {
     signals::ignore_file_size_limit();
     let (arguments, given) = match args::parse() {
@@ -73,9 +73,9 @@ pub fn definition() -> clap::Command {
     args::definition()
 }
 
-/// The parser's own answer: help that was asked for, or what is wrong with the arguments.
+/// Prints what the parser returns instead of arguments: help, or an error in the arguments.
 fn show_error(error: &clap::Error) -> ExitCode {
-    // Who does not read it has chosen so: `xps --help | head`.
+    // Write errors are ignored: the reader may have stopped, as in `xps --help | head`.
     if error.use_stderr() {
         let _ = write!(io::stderr(), "xps: ");
     }
@@ -120,7 +120,7 @@ fn version_text() -> String {
     format!("xps {}\nkernel {}\nback-end {backend}\n", env!("CARGO_PKG_VERSION"), kernel_release())
 }
 
-/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+/// Writes to standard output. A closed pipe is no failure: its reader has seen enough, as `head`.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     match output.write_all(bytes).and_then(|()| output.flush()) {
@@ -129,17 +129,17 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Says on standard error what is no failure.
+/// Prints a warning to standard error.
 fn warn(warning: &str) {
     say(&format!("xps: warning: {warning}\n"));
 }
 
-/// Writes to standard error. Where that cannot be done there is no place to say so.
+/// Writes to standard error. Errors are ignored: they could be reported nowhere else.
 fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// The same, but a reader that does not read is waited for only a moment.
+/// Writes to standard error, but waits at most a second for a slow reader.
 fn say_without_waiting(text: String) {
     match BackgroundTasks::new("xps-last-words") {
         Ok(background_tasks) => background_tasks.run(move || say(&text)),

@@ -1,4 +1,5 @@
-//! Running a server: what its user is told, and what is asked of whoever started it.
+//! Runs a server: prints the banner, notifies the service manager, reloads, and sets the descriptor
+//! limit.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -23,13 +24,13 @@ use crate::driver::{Address, limits, signals};
 use crate::session::SessionEnd;
 use crate::telemetry::{self, LogFormat, access_log};
 
-/// How long the end of the program waits for the disks that access logs are on.
+/// Time that the end of the program waits for access logs to be written. 1 s.
 const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reads the configuration anew.
+/// Reads the configuration again.
 pub type Reload = Box<dyn FnMut() -> Result<ServerConfig, Failure>>;
 
-/// Starts a server, says so, and serves until it is stopped. `hints` are lines for the banner.
+/// Starts a server, prints the banner, and serves until stopped. `hints` are lines for the banner.
 pub fn operate(
     config: ServerConfig,
     log: &LogOptions,
@@ -40,7 +41,7 @@ pub fn operate(
     operate_to_end(config, log, hints, reload, invocation).map(drop)
 }
 
-/// Serves one connection; how it ended, if there was one before the server was stopped.
+/// Serves one connection. Returns how it ended, or `None` if the server was stopped before one came.
 pub fn operate_once(
     config: ServerConfig,
     log: &LogOptions,
@@ -78,7 +79,7 @@ fn operate_to_end(
     let server = Server::start(config)?;
     log_choice(&server);
     overrides.tell();
-    // A process that another one of ours started has to say that the service is this one now.
+    // After a replacement, this tells the service manager that this process is now the main one.
     manager.tell([NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
     if let Some(terminal) = &terminal {
         let hints: Vec<String> = overrides.lines().chain(hints.iter().cloned()).collect();
@@ -88,7 +89,7 @@ fn operate_to_end(
     let last = Rc::default();
     let shared = Rc::clone(&last);
     server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process, last: shared })?;
-    // The workers that used them have ended.
+    // All workers have ended, so no access log is in use any more.
     let lost = access_log::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
         tracing::warn!(dropped = lost, "access log lines were lost in all");
@@ -96,9 +97,9 @@ fn operate_to_end(
     Ok(last.get())
 }
 
-/// The terminal or the service manager that a server was started from.
+/// The terminal and the service manager that a server was started from.
 struct Console {
-    /// Unless nothing is to be said.
+    /// `None` with `--quiet` or with a JSON log.
     terminal: Option<BackgroundTasks>,
     manager: Manager,
     drain_timeout: Period,
@@ -106,7 +107,7 @@ struct Console {
     reload: Option<Reload>,
     overrides: Overrides,
     process: ProcessSettings,
-    /// How the session ended that was the last to end.
+    /// The end of the last session.
     last: Rc<Cell<Option<SessionEnd>>>,
 }
 
@@ -114,7 +115,7 @@ impl ServerHooks for Console {
     fn on_drain(&mut self, connections: usize, cause: DrainCause) {
         match cause {
             DrainCause::Stopped => self.manager.tell([NotifyState::Stopping]),
-            // The service does not stop: the other process has said that it is the service now.
+            // The service goes on: the new process has notified the service manager.
             DrainCause::Replaced => {}
         }
         if let Some(terminal) = self.terminal.as_ref().filter(|_| connections > 0) {
@@ -161,7 +162,7 @@ impl ServerHooks for Console {
     }
 }
 
-/// The service manager that asked to be told (sd_notify(3)), if one did.
+/// The service manager, if it requested notifications (`NOTIFY_SOCKET`, sd_notify(3)).
 struct Manager(Option<BackgroundTasks>);
 
 impl Manager {
@@ -173,23 +174,24 @@ impl Manager {
         if let Some(background_tasks) = &self.0 {
             background_tasks.run(move || {
                 if let Err(error) = sd_notify::notify(&states) {
-                    tracing::warn!(%error, "the service manager cannot be told");
+                    tracing::warn!(%error, "cannot notify the service manager");
                 }
             });
         }
     }
 
-    /// A manager that asked for the reload waits for this, and then for [`NotifyState::Ready`], however it went
-    /// (systemd.service(5), `Type=notify-reload`).
+    /// A manager that requested the reload waits for this message, and then for
+    /// [`NotifyState::Ready`], whether the reload succeeded or not (systemd.service(5),
+    /// `Type=notify-reload`).
     fn tell_reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell([NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!(%error, "the service manager cannot be told the time"),
+            Err(error) => tracing::warn!(%error, "cannot notify the service manager: no monotonic clock"),
         }
     }
 }
 
-/// Checks what only shows when all is known, and divides what there is.
+/// Checks the listeners against each other, and divides the descriptors among the workers.
 fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Failure> {
     refuse_twice(&config.listeners)?;
     if let Some(descriptors) = descriptors {
@@ -198,12 +200,13 @@ fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Fa
     Ok(())
 }
 
-/// Two sockets of ours on one address would be told apart by nobody; and the kernel's word, that it
-/// is in use, would send people looking for a stranger.
+/// Refuses duplicate and overlapping listen addresses. Connections could not be assigned to one of
+/// two equal addresses; and the kernel's error (`EADDRINUSE`) would suggest that another process has
+/// the port.
 fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
     let mut seen = HashSet::new();
     let twice = listeners.iter().map(|listener| listener.address.address()).find(|address| {
-        // Port 0 is a different one each time.
+        // The kernel chooses a different port for each 0.
         address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
     if let Some(address) = twice {
@@ -219,7 +222,7 @@ fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The log's word on which driver runs and why; the banner has it too, but not everybody sees that.
+/// Logs which driver runs and why. The banner shows it too, but is not always printed.
 fn log_choice(server: &Server) {
     let Selection { backend, reason, is_fallback, remedy, .. } = server.selection();
     let (backend, workers, version) = (backend.name(), server.workers(), env!("CARGO_PKG_VERSION"));
@@ -230,7 +233,7 @@ fn log_choice(server: &Server) {
     }
 }
 
-/// Whether a connection may need a descriptor besides its own: an upstream's, or a file's.
+/// Whether a connection may need a second descriptor: for its upstream, or for a file.
 fn takes_another(service: &ServiceConfig) -> bool {
     match service {
         ServiceConfig::TcpProxy(..) | ServiceConfig::SendFile { .. } | ServiceConfig::Receive { .. } => true,
@@ -242,7 +245,7 @@ fn takes_another(service: &ServiceConfig) -> bool {
     }
 }
 
-/// How many folders a worker holds open for this.
+/// The number of folders that a worker holds open for a service.
 fn served_folders(service: &ServiceConfig) -> usize {
     match service {
         ServiceConfig::Http(router) => {
@@ -256,20 +259,21 @@ fn served_folders(service: &ServiceConfig) -> usize {
     }
 }
 
-/// Of all descriptors, files kept open that nobody is being sent may have one in so many.
+/// One in this many descriptors may hold a cached file that is not being sent.
 const OPEN_FILES_SHARE: u64 = 8;
 
-/// What a worker needs for itself: its ring, its wakers, its part of the listeners, and some to spare.
+/// Descriptors that a worker itself needs: its ring, its wakers, its share of the listeners, and a
+/// reserve.
 const OWN_DESCRIPTORS: u64 = 24;
 
-/// Of those, so many are for folders that are served. Further ones take their own.
+/// Folders included in [`OWN_DESCRIPTORS`]. Each further folder adds one.
 const OWN_FOLDERS: u64 = 4;
 
-/// A limit of descriptors that leaves room for fewer is worth a word.
+/// A descriptor limit that allows fewer connections per worker causes a warning.
 const FEW_CONNECTIONS: usize = 64;
 
-/// Bounds connections so that each can have what it needs: a client that waits in the backlog is better off than one
-/// whose file or upstream cannot be opened.
+/// Limits connections so that each can open its file or upstream. Waiting in the backlog is better
+/// than a connection that cannot be served.
 fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mut Limits) {
     let serves = |is: fn(&ServiceConfig) -> bool| listeners.iter().any(|listener| is(&listener.service));
     let for_files =
@@ -280,14 +284,15 @@ fn share_descriptors(descriptors: u64, listeners: &[ListenerConfig], limits: &mu
     let connections = descriptors.saturating_sub(own + for_files) / each;
     let connections = usize::try_from(connections).unwrap_or(usize::MAX).max(1);
     if connections < FEW_CONNECTIONS.min(limits.connections_max) {
-        let remedy = "raise it (ulimit -n, LimitNOFILE=), or have fewer workers";
-        tracing::warn!(connections, remedy, "the limit of descriptors leaves each worker room for few connections");
+        let remedy = "raise it (ulimit -n, LimitNOFILE=), or use fewer workers";
+        tracing::warn!(connections, remedy, "the descriptor limit allows each worker few connections");
     }
     limits.connections_max = limits.connections_max.min(connections);
     limits.store.open_max = limits.store.open_max.min(u32::try_from(for_files).unwrap_or(u32::MAX));
 }
 
-/// Raises the limit of descriptors as far as it goes, and says where it stands, if there is one.
+/// Raises the descriptor limit as far as allowed. Returns it, or `None` if there is none or it is
+/// unknown.
 fn raise_descriptors() -> Option<u64> {
     match limits::raise_descriptors() {
         Ok((before, after)) => {

@@ -1,19 +1,19 @@
-//! What was given to `xps run` and so holds in place of what the file says.
+//! Options given to `xps run` that override the configuration file.
 
 use super::args::Given;
 
-/// The options, under the names that they have among the options.
+/// Overriding options by field name, separated by commas.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     command_line: String,
     environment: String,
 }
 
-/// Of the options of `xps run`, those that are about no key of the file.
+/// Options of `xps run` without a corresponding key of the file.
 const NO_KEYS: [&str; 5] = ["file", "profile", "quiet", "log_level", "log_format"];
 
 impl Overrides {
-    /// Those of what was given that a file has keys for.
+    /// Selects the given options that correspond to a key of the file.
     pub fn of(given: &[Given]) -> Self {
         let list = |is_variable| {
             let names = given.iter().filter(|given| given.is_variable == is_variable).map(|given| given.id.as_str());
@@ -28,11 +28,11 @@ impl Overrides {
         lines.into_iter().filter(|(_, names)| !names.is_empty()).map(|(by, names)| format!("  {by} overrides: {names}"))
     }
 
-    /// The same for the log; nothing if there are none.
+    /// Logs the overrides, if there are any.
     pub fn tell(&self) {
         let Self { command_line, environment } = self;
         if !command_line.is_empty() || !environment.is_empty() {
-            tracing::info!(command_line, environment, "these options hold in place of what the file says");
+            tracing::info!(command_line, environment, "these options override the configuration file");
         }
     }
 }

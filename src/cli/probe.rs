@@ -1,4 +1,5 @@
-//! `xps probe`: what this kernel and this process allow, what would be chosen, and how to lift each limit.
+//! `xps probe`: shows what this kernel and this process allow, which back-end is chosen, and how to
+//! lift each limit.
 
 use std::fmt::Write as _;
 
@@ -10,16 +11,16 @@ use crate::driver::limits::{self, ResourceLimit};
 use crate::driver::probe::{self, Available, Environment, Selection, Unavailable};
 use crate::driver::{Feature, FeatureSet, RingSize};
 
-/// Fewer descriptors than this are worth a word: two for each proxied connection.
+/// A lower hard limit of descriptors causes advice. A proxied connection takes two.
 const DESCRIPTORS_WANTED: u64 = 65_536;
 
-/// A shorter queue than this loses connections in bursts.
+/// A shorter accept queue causes advice: it loses connections in bursts.
 const BACKLOG_WANTED: u64 = 4096;
 
-/// Fewer ports than this run out with many connections to one upstream.
+/// Fewer local ports cause advice: they run out with many connections to one upstream.
 const PORTS_WANTED: usize = 20_000;
 
-/// Everything that was found out.
+/// The results of the probe.
 struct Report {
     kernel: String,
     environment: Environment,
@@ -34,7 +35,7 @@ struct Report {
     ports: Option<(u16, u16)>,
 }
 
-/// A shortfall, and the command that would fix it.
+/// A limit that is low, and the command that raises it.
 struct Advice {
     what: String,
     fix: String,
@@ -49,7 +50,7 @@ pub fn run(options: &ProbeOptions) -> Result<(), Failure> {
 
 impl Report {
     fn collect(off: FeatureSet, workers: usize) -> Self {
-        // Once, so that it is one story.
+        // Probed once, so that all parts of the report agree.
         let io_uring = probe::availability(off, workers);
         Self {
             kernel: limits::kernel_release(),
@@ -76,7 +77,7 @@ impl Report {
         {
             let (is, wanted) = (size.completions, RingSize::FULL.completions);
             advice.push(Advice {
-                what: format!("rings of {is} completions instead of {wanted}, as far as memory may be locked"),
+                what: format!("rings of {is} completions instead of {wanted}: the limit of locked memory is low"),
                 fix: Unavailable::LockedMemory.remedy().to_owned(),
             });
         }
@@ -84,7 +85,7 @@ impl Report {
             && hard < DESCRIPTORS_WANTED
         {
             advice.push(Advice {
-                what: format!("at most {hard} descriptors: about {} proxied connections", hard / 2),
+                what: format!("at most {hard} descriptors, so about {} proxied connections", hard / 2),
                 fix: format!(
                     "ulimit -Hn {DESCRIPTORS_WANTED} as root, or LimitNOFILE={DESCRIPTORS_WANTED} in the unit"
                 ),
@@ -92,7 +93,7 @@ impl Report {
         }
         if let Some(backlog) = self.backlog_max.filter(|backlog| *backlog < BACKLOG_WANTED) {
             advice.push(Advice {
-                what: format!("only {backlog} connections may wait to be accepted"),
+                what: format!("at most {backlog} connections can wait to be accepted"),
                 fix: format!("sysctl net.core.somaxconn={BACKLOG_WANTED}"),
             });
         }
@@ -100,7 +101,7 @@ impl Report {
             && usize::from(last.saturating_sub(first)) < PORTS_WANTED
         {
             advice.push(Advice {
-                what: format!("only the ports from {first} to {last} for connections to upstreams"),
+                what: format!("only ports {first} to {last} for connections to upstreams"),
                 fix: "sysctl net.ipv4.ip_local_port_range='1024 65535'".to_owned(),
             });
         }
@@ -209,10 +210,10 @@ fn limit_text(limit: Option<ResourceLimit>, raised: &str) -> String {
 
 fn disabled_text(setting: Option<u32>) -> String {
     match setting {
-        None => "none (kernel.io_uring_disabled is of Linux 6.6)".to_owned(),
-        Some(0) => "kernel.io_uring_disabled = 0: for everybody".to_owned(),
-        Some(1) => "kernel.io_uring_disabled = 1: for kernel.io_uring_group and CAP_SYS_ADMIN".to_owned(),
-        Some(setting) => format!("kernel.io_uring_disabled = {setting}: for nobody"),
+        None => "none (kernel.io_uring_disabled exists since Linux 6.6)".to_owned(),
+        Some(0) => "kernel.io_uring_disabled = 0: enabled for all processes".to_owned(),
+        Some(1) => "kernel.io_uring_disabled = 1: only for kernel.io_uring_group and CAP_SYS_ADMIN".to_owned(),
+        Some(setting) => format!("kernel.io_uring_disabled = {setting}: disabled for all processes"),
     }
 }
 

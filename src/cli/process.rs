@@ -1,10 +1,10 @@
-//! What is settled when a process starts: the keys that a reload cannot change.
+//! Settings that are fixed when a process starts: the keys that a reload cannot change.
 
 use crate::buffer::PoolConfig;
 use crate::config::{BackendChoice, ServerConfig};
 use crate::driver::FeatureSet;
 
-/// The values that the process runs with.
+/// The values that the process was started with.
 #[derive(Clone, Debug)]
 pub struct ProcessSettings {
     workers: usize,
@@ -15,16 +15,16 @@ pub struct ProcessSettings {
 }
 
 impl ProcessSettings {
-    /// Those that it is started with.
+    /// Takes the values from the configuration of the start.
     pub fn of(config: &ServerConfig) -> Self {
         let ServerConfig { workers, pin_workers, backend, uring_off, limits, .. } = config;
-        // What a connection may hold bounds the size of a buffer, which is made once.
+        // `pipe_bytes_max` limits the size of a buffer, and buffers are created once.
         let pool = limits.pool.within(limits.pipe_bytes_max);
         Self { workers: *workers, pin_workers: *pin_workers, backend: *backend, uring_off: *uring_off, pool }
     }
 
-    /// Gives a configuration that is read anew the values that the process has, and warns of each that it wants to be
-    /// another: silence would be taken for consent.
+    /// Puts the values of the process into a reloaded configuration, and warns of each key that the
+    /// configuration changes without effect.
     pub fn keep(&self, config: &mut ServerConfig) {
         for key in self.differing(config) {
             tracing::warn!(
@@ -33,7 +33,8 @@ impl ProcessSettings {
             );
         }
         let Self { workers, pin_workers, backend, uring_off, pool: _ } = *self;
-        // Buffers stay as they are by themselves; the rest is divided among the workers that there are.
+        // The buffers of the process stay unchanged without this; other limits are divided among the
+        // existing workers.
         *config = ServerConfig { workers, pin_workers, backend, uring_off, ..config.clone() };
     }
 

@@ -1,4 +1,4 @@
-//! `xps reload`: a signal to a process that is meant to get it, and to no other.
+//! `xps reload`: sends SIGHUP to a process, after checking that it is an xps that catches it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,38 +10,21 @@ use super::args::ReloadOptions;
 use super::failure::Failure;
 use crate::driver::signals;
 
-/// Why a process is not asked to reload.
+/// Why the signal was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// It would not read a file, or die of the signal.
-    #[error("process {pid} ({name}) is not sent SIGHUP: {reason}")]
-    Refused {
-        /// Which.
-        pid: i32,
-        /// What it calls itself.
-        name: String,
-        /// Why not.
-        reason: String,
-    },
-    /// What it is cannot be found out.
-    #[error("process {pid} is not sent SIGHUP: what it is cannot be found out without /proc: {error}")]
-    Unknown {
-        /// Which.
-        pid: i32,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The signal was not delivered.
+    /// The process is not xps, or the signal would end it.
+    #[error("not sending SIGHUP to process {pid} ({name}): {reason}")]
+    Refused { pid: i32, name: String, reason: String },
+    /// The process cannot be identified.
+    #[error("not sending SIGHUP to process {pid}: cannot identify it without /proc: {error}")]
+    Unknown { pid: i32, error: io::Error },
+    /// The kernel refused to deliver the signal.
     #[error("cannot signal process {pid}: {error}")]
-    Signal {
-        /// Which.
-        pid: i32,
-        /// What the kernel said.
-        error: io::Error,
-    },
+    Signal { pid: i32, error: io::Error },
 }
 
-/// Asks a process to read its configuration anew, if it is one that does.
+/// Sends SIGHUP to the process, which makes it reload its configuration.
 pub fn run(options: &ReloadOptions) -> Result<(), Failure> {
     let pid = options.pid;
     if !options.force {
@@ -50,9 +33,11 @@ pub fn run(options: &ReloadOptions) -> Result<(), Failure> {
     signals::ask_to_reload(pid).map_err(|error| ReloadError::Signal { pid, error }.into())
 }
 
-/// Holds that the process is one of this program's that catches the signal. One that is not there is the signal's to tell of.
+/// Checks that the process runs this program and catches the signal. A process that does not exist
+/// passes: `kill(2)` reports it.
 fn examine(proc: &Path, pid: i32) -> Result<(), ReloadError> {
-    // Whether there is a proc at all: of a process that hides (hidepid in proc(5)) and of one that is not, it says the same.
+    // First check that /proc is mounted: a hidden process (hidepid, proc(5)) and one that does not
+    // exist cause the same error.
     if let Err(error) = fs::read(proc.join("self/status")) {
         return Err(ReloadError::Unknown { pid, error });
     }
@@ -68,7 +53,7 @@ fn examine(proc: &Path, pid: i32) -> Result<(), ReloadError> {
         return refused("it is not xps");
     }
     match field(&status, "SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok()) {
-        Some(caught) if caught & HANGUP == 0 => refused("it reads no configuration file, as `xps run` does"),
+        Some(caught) if caught & HANGUP == 0 => refused("it reads no configuration file; only `xps run` does"),
         Some(_) => Ok(()),
         None => {
             let error = io::Error::new(io::ErrorKind::InvalidData, "no SigCgt in its status");
@@ -77,29 +62,29 @@ fn examine(proc: &Path, pid: i32) -> Result<(), ReloadError> {
     }
 }
 
-/// SIGHUP, which is 1, in a mask of signals.
+/// SIGHUP (signal 1) in a signal mask.
 const HANGUP: u64 = 1;
 
-/// By the file it was started from, or, where that may not be looked at, by its name. A program that was replaced since is
-/// called by its old path and " (deleted)".
+/// Compares the file that the process was started from, or, if that is not readable, its name. If the
+/// file was replaced since, the link has " (deleted)" after the old path.
 fn is_this_program(folder: &Path, name: &str) -> bool {
     let own = std::env::current_exe().ok();
     let own = own.as_deref().and_then(program);
     match fs::read_link(folder.join("exe")) {
         Ok(path) => own.is_some() && program(&path) == own,
-        // As a kernel cuts it (prctl(2), PR_SET_NAME).
+        // The kernel truncates the name (prctl(2), PR_SET_NAME), so a prefix is compared.
         Err(_) => own.is_some_and(|own| !name.is_empty() && own.as_bytes().starts_with(name.as_bytes())),
     }
 }
 
-/// The name of a program's file.
+/// The file name of a program, without " (deleted)".
 fn program(path: &Path) -> Option<&OsStr> {
     const DELETED: &[u8] = b" (deleted)";
     let name = path.file_name()?.as_bytes();
     Some(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)))
 }
 
-/// What follows a name in proc(5)'s status.
+/// The value of a field of /proc/PID/status (proc(5)).
 fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
@@ -110,7 +95,8 @@ mod tests {
 
     use super::*;
 
-    /// A `/proc` with one process of this name, started from `exe`, if that may be seen, which catches these signals.
+    /// A `/proc` with one process of this name that catches these signals. `exe` is the file that it
+    /// was started from; `None` if that is not readable.
     fn proc(exe: Option<&Path>, name: &str, caught: &str) -> tempfile::TempDir {
         let proc = tempfile::tempdir().unwrap();
         for process in ["self", "7"] {
@@ -124,7 +110,7 @@ mod tests {
         proc
     }
 
-    /// What is said of it; empty: nothing is held against it.
+    /// The error of `examine`, or an empty text.
     fn complaint(proc: &tempfile::TempDir) -> String {
         examine(proc.path(), 7).err().map(|error| error.to_string()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! `xps run`: serving as a configuration file says.
+//! `xps run`: serves with a configuration file.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,11 @@ use crate::config::file::Profile;
 use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
 
-/// Serves, and reads the file anew when it is asked to. What was given on the command line has the last word each time.
+/// Serves, and reads the file again on request. Options of the command line override the file each
+/// time.
 pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> {
     let profile = options.profile.unwrap_or_default();
-    // The way to it, not where that leads now: a link on it may be switched to another release before the next reload.
+    // The path with its links unresolved: a link may be switched to another release before a reload.
     let (folder, path) = place(&options.file)?;
     let log = options.log.clone();
     let mut builder = ConfigBuilder::new(&folder);
@@ -33,16 +34,17 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
     operate(config, &log, &[], Some(Box::new(load)), invocation)
 }
 
-/// A pipe has been read to its end at the start. To wait for more would hold up everything else, the end included.
+/// A pipe was read to its end at the start. Waiting for more would block the whole process, signals
+/// included.
 fn refuse_pipe(path: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::Config { path: path.to_owned(), error };
     if path.metadata().map_err(failed)?.is_file() {
         return Ok(());
     }
-    Err(failed(io::Error::other("not a regular file, so it can only be read at the start")))
+    Err(failed(io::Error::other("not a regular file, so it can be read only once, at the start")))
 }
 
-/// Has logs neither opened nor made.
+/// Removes all access logs, so that none is opened or created.
 pub fn without_logs(file: &mut file::File) {
     file.access_log = file::AccessTarget::Off;
     for server in &mut file.servers {
@@ -50,14 +52,14 @@ pub fn without_logs(file: &mut file::File) {
     }
 }
 
-/// The folder that a file is in, and the file, both from the top and with no link resolved.
+/// The folder of a file, and the file, as absolute paths without resolving links.
 pub fn place(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let whole = start::absolute(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
     let folder = whole.parent().unwrap_or(Path::new("/")).to_owned();
     Ok((folder, whole))
 }
 
-/// Reads a file, or says everything that is wrong with it. The profile holds where it names none.
+/// Reads a file. The error lists all its problems. `profile` applies if the file names none.
 pub fn read(path: &Path, profile: Profile) -> Result<file::File, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
     file::parse_with(&text, profile).map_err(|problems| {

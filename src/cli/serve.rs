@@ -1,4 +1,4 @@
-//! The commands that serve: from options to a running server, and to its end.
+//! The commands that serve: each builds a configuration from its options and runs the server.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::session::{CloseReason, Naming, SessionEnd};
 use crate::telemetry::access_log::{AccessFormat, AccessLog};
 use crate::upstream::{ConnectPolicy, GroupConfig};
 
-/// Relays to upstreams.
+/// `xps proxy`.
 pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failure> {
     let ProxyOptions { server, socket, pipe, connect, http_limits, upload, log, .. } = &options;
     let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
@@ -45,26 +45,27 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
     operate(config, log, &[], None, invocation)
 }
 
-/// Without `--http` they would be ignored. Those of the environment may be there for others.
+/// Options that need `--http` are an error without it. Environment variables are ignored instead:
+/// they may be set for other commands.
 fn refuse_options_of_http(invocation: &Invocation) -> Result<(), Failure> {
     let mut given = invocation.given.iter().filter(|given| !given.is_variable);
     match given.find(|given| args::PROXY_HTTP.contains(&given.id.as_str())) {
         Some(given) => {
             let option = given.id.replace('_', "-");
-            Err(Failure::Usage(format!("--{option} is for HTTP: without --http, `xps proxy` relays bytes as they are")))
+            Err(Failure::Usage(format!("--{option} needs --http: without it, `xps proxy` relays bytes unchanged")))
         }
         None => Ok(()),
     }
 }
 
-/// What options say, over the defaults, for a command that has no file.
+/// The configuration of a command without a file: the defaults, overridden by options.
 pub fn config_of(settings: &[&dyn Settings]) -> ServerConfig {
     let mut file = File::default();
     settings.iter().for_each(|group| group.apply(&mut file));
     build::without_listeners(&file, limits::usable_cpus())
 }
 
-/// Where requests are recorded.
+/// Opens the access log of `--access-log`.
 fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, Failure> {
     match wanted {
         "off" => Ok(None),
@@ -81,7 +82,7 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, F
     }
 }
 
-/// Serves a folder over HTTP.
+/// `xps serve`.
 pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failure> {
     let mut config = config_of(&[&options.server, &options.http_limits]);
     let failed = |error| Failure::Folder { path: options.dir.clone(), error };
@@ -121,7 +122,7 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
     operate(config, &options.log, &[], None, invocation)
 }
 
-/// Reads the pages that are sent in place of ours.
+/// Reads the pages of `--error-page`.
 fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
     let read = |page: &StatusPage| {
         let failed = |error| Failure::ErrorPage { path: page.path.clone(), error };
@@ -130,14 +131,14 @@ fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
     wanted.iter().map(read).collect()
 }
 
-/// Sends back.
+/// `xps echo`.
 pub fn echo(options: &EchoOptions, invocation: &Invocation) -> Result<(), Failure> {
     let EchoOptions { listen, server, socket, pipe, log } = options;
     let listeners = each(listen, socket, &ServiceConfig::Echo);
     operate(ServerConfig { listeners, ..config_of(&[server, pipe]) }, log, &[], None, invocation)
 }
 
-/// Sends back reversed.
+/// `xps reverse`.
 pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), Failure> {
     let ReverseOptions { listen, once, server, socket, pipe, line, log } = options;
     let listeners = each(listen, socket, &ServiceConfig::Reverse);
@@ -154,7 +155,7 @@ pub fn reverse(options: &ReverseOptions, invocation: &Invocation) -> Result<(), 
     }
 }
 
-/// Sends a file.
+/// `xps send`.
 pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure> {
     let SendOptions { file, listen, root, server, socket, log } = options;
     let (root, path) = beneath(&file, root)?;
@@ -162,16 +163,17 @@ pub fn send(options: SendOptions, invocation: &Invocation) -> Result<(), Failure
     operate(ServerConfig { listeners, ..config_of(&[&server]) }, &log, &[], None, invocation)
 }
 
-/// Writes what comes to a file, or several.
+/// `xps receive`.
 pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), Failure> {
     let ReceiveOptions { file, listen, keep, force, server, socket, pipe, log } = options;
     let failed = |reason: io::Error| Failure::NotReceived { path: file.clone(), reason: reason.to_string() };
-    let name = file.file_name().map(PathBuf::from).ok_or_else(|| failed(io::Error::other("it has no name")))?;
+    let name =
+        file.file_name().map(PathBuf::from).ok_or_else(|| failed(io::Error::other("the path has no file name")))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let root = folder.canonicalize().map_err(failed)?;
-    // Every connection would meet it; better it is said now. A link is not followed, and so not replaced either.
+    // Checked here because each connection would fail. Links are not followed, so none is replaced.
     match file.symlink_metadata() {
-        Ok(found) if !found.is_file() => return Err(failed(io::Error::other("what is there is no regular file"))),
+        Ok(found) if !found.is_file() => return Err(failed(io::Error::other("it exists and is not a regular file"))),
         Ok(_) if !force && !keep => return Err(Failure::FileThere(file)),
         Ok(_) | Err(_) => {}
     }
@@ -181,19 +183,20 @@ pub fn receive(options: ReceiveOptions, invocation: &Invocation) -> Result<(), F
         return operate(config, &log, &[], None, invocation);
     }
     if config.listeners.len() > 1 {
-        let message = "one connection is taken, so there is one address to listen on; --keep takes more of both";
+        let message = "without --keep, only one connection is accepted, so give only one address to listen on";
         return Err(Failure::Usage(message.to_owned()));
     }
     let reason = match operate_once(config, &log, invocation)? {
         Some(SessionEnd { close_reason: CloseReason::Done, .. }) => return Ok(()),
         Some(session_end) => session_end.to_string(),
-        None => "no client came".to_owned(),
+        None => "no client connected".to_owned(),
     };
     Err(Failure::NotReceived { path: file, reason })
 }
 
-/// The root, and the file's path from there. Links are resolved beneath the root when the file is opened, and on the way to
-/// the root when it is looked for, not here: a link in the root that leads out of it is not followed.
+/// The root, and the path of the file beneath it. Links are not resolved here: those in the path of
+/// the root are resolved when it is opened, those beneath it when the file is opened. A link that
+/// leads out of the root is not followed.
 fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Failure> {
     let failed = |error| Failure::File { path: file.to_owned(), error };
     if !file.metadata().map_err(failed)?.is_file() {
@@ -203,7 +206,7 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
             false => io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"),
         }));
     }
-    let name = file.file_name().ok_or_else(|| failed(io::Error::other("it has no name")))?;
+    let name = file.file_name().ok_or_else(|| failed(io::Error::other("the path has no file name")))?;
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
@@ -217,7 +220,7 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
     let (root, resolved) = (start::absolute(&given).map_err(bad_root)?, given.canonicalize().map_err(bad_root)?);
     let path = match whole_folder.join(name).strip_prefix(&root) {
         Ok(path) if !path.components().any(|part| part == Component::ParentDir) => path.to_owned(),
-        // The two paths lead through different links, or up and down again, to the same folder.
+        // The paths may reach the same folder through different links, or through `..`.
         Ok(_) | Err(_) => match folder.canonicalize().map_err(failed)?.join(name).strip_prefix(&resolved) {
             Ok(path) => path.to_owned(),
             Err(_) => return Err(Failure::OutsideRoot { path: file.to_owned(), root }),
@@ -227,7 +230,7 @@ fn beneath(file: &Path, root: Option<PathBuf>) -> Result<(PathBuf, PathBuf), Fai
     Ok((root, path))
 }
 
-/// Every connection would meet a link that leads out of the root; better it is said now.
+/// Refuses a link that leads out of the root. Checked here because each connection would fail.
 fn leads_into(file: &Path, root: &Path) -> Result<(), Failure> {
     let target = file.canonicalize().map_err(|error| Failure::File { path: file.to_owned(), error })?;
     if target.starts_with(root) {

@@ -1,4 +1,5 @@
-//! Addresses and fields as people write them on the command line; sizes and times are [`crate::config::units`].
+//! Parses addresses and header fields of the command line. Sizes and times are in
+//! [`crate::config::units`].
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,48 +9,41 @@ use crate::config::ListenAddress;
 use crate::driver::{InvalidUnixPath, UnixPath};
 use crate::http::{Status, is_own, token};
 
-/// A field of HTTP: `Name: value`.
+/// A header field: `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// A token.
+    /// A token (RFC 9110, 5.6.2).
     pub name: String,
-    /// Without white space around it.
+    /// Without surrounding white space.
     pub value: String,
 }
 
-/// A field that may be added to an answer.
+/// A header field that may be added to responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHeader(pub Header);
 
-/// A page for a status: `404=missing.html`.
+/// An error page for a status: `404=missing.html`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusPage {
     /// 400 to 599.
     pub status: Status,
-    /// The file.
     pub path: PathBuf,
 }
 
-/// The text cannot be understood; what would be.
+/// An argument is invalid. The text shows the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentError {
-    /// Not a field.
     #[error("not a header: write NAME: VALUE, for example `Cache-Control: max-age=3600`")]
     Header,
-    /// A field that is not for others to set.
-    #[error(
-        "this field says how the answer is framed, when it was made or what becomes of the connection: xps's own to say"
-    )]
+    /// A header field that only xps may set.
+    #[error("xps sets this field itself: it is for framing, the date or the connection")]
     OwnField,
-    /// Not a status and a file.
     #[error("not a page for an error: write STATUS=FILE with a status of 400 to 599, for example `404=missing.html`")]
     StatusPage,
-    /// Not an address.
     #[error(
         "not an address to listen on: write ADDRESS:PORT, for example 127.0.0.1:8080, or only a PORT, or unix:/PATH"
     )]
     Address,
-    /// Not the path of a unix socket.
     #[error(transparent)]
     Path(#[from] InvalidUnixPath),
 }

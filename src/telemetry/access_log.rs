@@ -1,7 +1,7 @@
-//! The access log: one line for each request, written off the loop.
+//! The access log: one line for each request, written by a thread of its own.
 //!
-//! A disk that is too slow or full loses lines, which are counted and told; it never holds up a request. A log whose last
-//! user is gone is closed.
+//! A disk that is slow or full never delays a request: lines are lost instead, counted and reported.
+//! A log is closed when its last handle is dropped.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,26 +22,26 @@ use crate::http::fields::Known;
 use crate::http::response::push_decimal;
 use crate::http::{ErrorResponse, RequestHead, Target, Version};
 
-/// Of a target no more is written down than so many bytes, which escaping may make longer.
+/// Bytes of a target that are logged, before escaping. 2 KiB.
 const TARGET_BYTES_MAX: usize = 2 << 10;
 
-/// The same of a field's value.
+/// Bytes of a field value that are logged, before escaping. 1 KiB.
 const FIELD_BYTES_MAX: usize = 1 << 10;
 
-/// What stands for the rest of something too long.
+/// Replaces the rest of a truncated text.
 const ELLIPSIS: &str = "...";
 
-/// How requests are written down.
+/// Formats of the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum AccessFormat {
-    /// The combined format of other servers, and the milliseconds at the end
+    /// Combined log format of nginx and Apache, followed by the duration in milliseconds
     #[default]
     Combined,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Where requests are written down. Cheap to clone; it is closed with the last clone.
+/// A handle to an access log. Cheap to clone; the log is closed with the last clone.
 #[derive(Clone, Debug)]
 pub struct AccessLog(Arc<Inner>);
 
@@ -51,18 +51,18 @@ struct Inner {
     format: AccessFormat,
 }
 
-/// Finds a log again while it is in use.
+/// A handle that does not keep the log open.
 #[derive(Clone, Debug)]
 pub struct WeakAccessLog(Weak<Inner>);
 
 impl WeakAccessLog {
-    /// The log, if it is still there.
+    /// The log, if it is still open.
     pub fn upgrade(&self) -> Option<AccessLog> {
         self.0.upgrade().map(AccessLog)
     }
 }
 
-/// A request whose answer is not known yet, half written down.
+/// The entry of a request whose response is not complete: the parts of the line known so far.
 #[derive(Debug)]
 pub struct AccessLogEntry {
     log: AccessLog,
@@ -70,19 +70,19 @@ pub struct AccessLogEntry {
 }
 
 impl AccessLogEntry {
-    /// Writes it down, with the response's status, the bytes of its body, and the time from the head's arrival.
+    /// Writes the entry. `duration` counts from the arrival of the request head.
     pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
         let Self { log, request } = self;
         log.write(request.line(log.0.format, status, body_bytes, duration));
     }
 }
 
-/// The parts of a line that tell of the request.
+/// The parts of a line that depend on the request alone.
 #[derive(Debug)]
 struct Written {
-    /// Up to where the status belongs.
+    /// The line up to the status.
     before: Vec<u8>,
-    /// What follows the length of the body, and in one format the time it took.
+    /// The line after the body length; in JSON after the duration.
     after: Vec<u8>,
 }
 
@@ -131,18 +131,19 @@ impl AccessLog {
     /// A log on standard output.
     ///
     /// # Errors
-    /// There may be no further descriptor or thread.
+    /// No descriptor or thread is available.
     pub fn to_stdout(format: AccessFormat) -> io::Result<Self> {
         Self::new(duplicate(io::stdout().as_fd())?, "standard output", format)
     }
 
-    /// A log in a file, which is appended to, and opened anew after SIGUSR1.
+    /// A log in a file. The file is appended to, and reopened after SIGUSR1.
     ///
-    /// The names of standard output and standard error mean the descriptors: to open them does not work where they are
-    /// sockets, as under systemd (unix(7), `ENXIO`), and where they are files, the two would write over each other.
+    /// `/dev/stdout`, `/dev/stderr` and their equivalents mean the descriptors 1 and 2 and are not
+    /// opened: opening fails if they are sockets, as under systemd (unix(7), `ENXIO`), and if they
+    /// are files, two open descriptions would overwrite each other's lines.
     ///
     /// # Errors
-    /// It cannot be opened, or there may be no further thread.
+    /// The file cannot be opened, or no thread is available.
     pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
         match path.to_str() {
             Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Self::to_stdout(format),
@@ -162,17 +163,17 @@ impl AccessLog {
         Ok(Self(Arc::new(Inner { writer: LineWriter::start("xps-access-log", output, report, &LOST)?, format })))
     }
 
-    /// What finds it again, and does not keep it open.
+    /// A handle that does not keep the log open.
     pub fn downgrade(&self) -> WeakAccessLog {
         WeakAccessLog(Arc::downgrade(&self.0))
     }
 
-    /// Begins to write a request down, as long as its head is there.
+    /// Begins an entry from the request head, whose bytes are not kept until the response ends.
     pub fn begin(&self, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> AccessLogEntry {
         AccessLogEntry { log: self.clone(), request: Written::new(self.0.format, peer, head, unix_seconds) }
     }
 
-    /// Writes bytes down that were not a request.
+    /// Writes an entry for bytes that could not be parsed as a request.
     pub fn record_error(&self, peer: Peer, error: ErrorResponse, body_bytes: u64, unix_seconds: u64) {
         let mut line = Vec::with_capacity(128);
         let (code, peer) = (error.status.code(), Address(peer));
@@ -197,37 +198,38 @@ impl AccessLog {
     }
 }
 
-/// A stream without the standard library's buffer, which would keep what could not be written.
+/// A duplicate of a stream, which bypasses the buffer of the standard library: that would keep bytes
+/// that could not be written.
 fn duplicate(stream: BorrowedFd<'_>) -> io::Result<File> {
     stream.try_clone_to_owned().map(File::from)
 }
 
-/// Says what becomes of lines, in the program's own log.
+/// Reports lost lines in the log of the program.
 fn report(path: &str, event: &Event<'_>) {
     match event {
         Event::TooSlow { lost } => {
-            tracing::warn!(path, dropped = lost, "access log lines were lost: its reader is too slow")
+            tracing::warn!(path, dropped = lost, "access log lines were lost: the reader is too slow")
         }
         Event::Failing { error, lost } => {
             let remedy = remedy(error);
-            tracing::warn!(path, %error, lost, remedy, "the access log cannot be written, and loses lines until it can");
+            tracing::warn!(path, %error, lost, remedy, "the access log cannot be written, and lines are lost");
         }
         Event::Recovered { lost } => tracing::warn!(path, lost, "the access log is written again; lines were lost"),
     }
 }
 
-/// At the end of the program: waits, at most for `timeout`, until every access log that is no longer in use is written.
-/// Returns how many lines all access logs have lost.
+/// At the end of the program: waits at most `timeout` until all access logs without handles are
+/// written. Returns the number of lines that all access logs have lost.
 pub(crate) fn finish(timeout: Duration) -> usize {
-    // The program's own log goes on.
+    // The writer of the program's own log continues.
     line_writer::wait_for_others(1, timeout);
     LOST.load(Ordering::Relaxed)
 }
 
-/// Lines lost so far, of all access logs.
+/// Lines lost so far by all access logs.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// Up to the quote before the request line.
+/// Writes a line up to the quote before the request line.
 fn begin_combined(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
     // Writing to a vector cannot fail.
     let _ = write!(line, "{peer} - - [");
@@ -235,7 +237,7 @@ fn begin_combined(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
     line.extend_from_slice(b"] \"");
 }
 
-/// The first two members of the object, and the comma behind them.
+/// Writes the first two members of the object, and the comma after them.
 fn begin_json(line: &mut Vec<u8>, peer: Address, unix_seconds: u64) {
     line.extend_from_slice(b"{\"time\":\"");
     line.extend_from_slice(&HttpDate::new(unix_seconds).in_rfc3339());
@@ -283,7 +285,7 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
     }
 }
 
-/// A target as it is written down: path, question mark, query, and what stands for more.
+/// The parts of a target as logged: path, question mark, query, and [`ELLIPSIS`] if truncated.
 fn target_parts<'b>(target: &Target<'b>) -> [&'b [u8]; 4] {
     let (path, query) = match *target {
         Target::Asterisk | Target::AsteriskOf(_) => ("*", None),
@@ -301,7 +303,7 @@ fn target_parts<'b>(target: &Target<'b>) -> [&'b [u8]; 4] {
     }
 }
 
-/// The beginning of something that may be too long, and what stands for the rest.
+/// Truncates a text. Returns the beginning, and [`ELLIPSIS`] or an empty text.
 fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
     match text.split_at_checked(bytes_max) {
         Some((shown, rest)) if !rest.is_empty() => (shown, ELLIPSIS),
@@ -309,7 +311,7 @@ fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
     }
 }
 
-/// Nothing that a client sends can end the quotes, or begin a line.
+/// Writes text with escapes, so that it cannot end the quotes or begin a new line.
 fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         match byte {
@@ -335,11 +337,11 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A file that is opened anew when it was moved away and SIGUSR1 said so.
+/// A file that is reopened by its path after SIGUSR1, for log rotation.
 struct Reopening {
     path: PathBuf,
     file: File,
-    /// How often the signal had come when the file was opened.
+    /// The count of SIGUSR1 when the file was opened.
     opened_at: u32,
 }
 
@@ -350,7 +352,7 @@ impl Reopening {
     }
 }
 
-/// Opens a log to append to it. A FIFO that has no reader would be waited for (fifo(7)): it is an error.
+/// Opens a log for appending. Opening a FIFO without reader would block (fifo(7)), so it is an error.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -358,7 +360,7 @@ fn open(path: &Path) -> io::Result<File> {
         return options.open(path);
     }
     let without_waiting = options.clone().custom_flags(libc::O_NONBLOCK).open(path);
-    // Held until it is open for good: its reader would see the end of its input.
+    // Held until the blocking descriptor is open, or the reader would see the end of its input.
     let _held = without_waiting.map_err(|error| match error.raw_os_error() {
         Some(libc::ENXIO) => io::Error::new(error.kind(), "this FIFO has no reader"),
         _ => error,
@@ -413,7 +415,7 @@ mod tests {
         );
     }
 
-    /// Else a client could have us hold 128 KiB a request for a disk that stalls.
+    /// Otherwise a client could make the server hold 128 KiB per request while a disk stalls.
     #[test]
     fn a_line_is_bounded_whatever_is_asked() {
         let long = "\"".repeat(5000);
@@ -440,7 +442,7 @@ mod tests {
         assert_eq!(entry["target"], "/a?q=\u{2019}%");
     }
 
-    /// A disk that has stalled, until the other end is dropped.
+    /// A disk that stalls until the other end of the channel is dropped.
     struct Stalled(std::sync::mpsc::Receiver<()>);
 
     impl Write for Stalled {

@@ -1,10 +1,10 @@
-//! Lines handed to a thread that writes them: no slow disk and no full pipe holds up a worker.
+//! Writes lines on a thread of its own, so that a slow disk or a full pipe does not block a worker.
 //!
-//! What waits is bounded, and what finds no room is lost and counted. So is what cannot be written. Of a line that was
-//! written in part the rest goes out before anything else, so that lines never run into each other. The thread ends once
-//! the last [`LineWriter`] is gone and everything is written.
+//! The queue is limited. Lines that exceed it, or that cannot be written, are lost and counted. The
+//! rest of a partly written line is written before the next line, so lines never mix. The thread ends
+//! once the last [`LineWriter`] is dropped and all lines are written.
 //!
-//! It does not know what the lines say. Its owner is told how writing goes, by an [`Event`].
+//! The content of lines does not matter here. An [`Event`] reports lost lines to the owner.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,29 +13,29 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait for a slow disk.
+/// Maximum lines in the queue. 65536.
 pub(super) const LINES_WAITING_MAX: usize = 64 << 10;
 
-/// Bytes of lines that may wait for it: a stalled disk costs no more memory than this.
+/// Maximum bytes in the queue: limits the memory that a stalled disk costs. 32 MiB.
 pub(super) const BYTES_WAITING_MAX: usize = 32 << 20;
 
-/// An event of a kind is told no more often than this.
+/// Minimum interval between two reports of [`Event::TooSlow`]. 1 s.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is told that lines still cannot be written.
+/// Interval between reports while lines cannot be written. 1 min.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long to wait where a descriptor that does not block takes no more.
+/// Wait before writing again to a non-blocking descriptor that is full. 10 ms.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where lines go.
+/// The destination of lines.
 pub(super) trait Output: Send + 'static {
-    /// Before each line. `true`: from now on they go elsewhere than before.
+    /// Called before each line. `true`: the destination has changed, such as a reopened file.
     fn renew(&mut self) -> bool {
         false
     }
 
-    /// As [`io::Write::write`], without a buffer behind it.
+    /// Like [`io::Write::write`], unbuffered.
     fn put(&mut self, bytes: &[u8]) -> io::Result<usize>;
 }
 
@@ -45,21 +45,21 @@ impl<W: io::Write + Send + 'static> Output for W {
     }
 }
 
-/// What happened to lines.
+/// Reports on lost lines.
 #[derive(Debug)]
 pub(super) enum Event<'e> {
-    /// The queue was full; `lost` lines since this event came last.
+    /// The queue was full. `lost` counts lines since the last event of this kind.
     TooSlow { lost: usize },
-    /// Lines cannot be written; `lost` of them since they last could be.
+    /// Lines cannot be written. `lost` counts lines since the last successful write.
     Failing { error: &'e io::Error, lost: usize },
-    /// They can be written again.
+    /// Lines can be written again.
     Recovered { lost: usize },
 }
 
-/// Is told of events on the writer's thread. A line that it returns is written, if that is possible.
+/// Receives events, on the thread of the writer. A line that it returns is written, if possible.
 pub(super) type Report = Box<dyn FnMut(Event<'_>) -> Option<Vec<u8>> + Send>;
 
-/// The end that takes lines. Cheap to clone.
+/// A handle that queues lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct LineWriter {
     sender: Sender<Message>,
@@ -72,23 +72,23 @@ enum Message {
     Flush(Sender<()>),
 }
 
-/// What waits to be written, and how many lines were lost.
+/// The size of the queue, and the number of lost lines.
 #[derive(Debug)]
 struct Waiting {
     lines: AtomicUsize,
     bytes: AtomicUsize,
-    /// For want of room.
+    /// Lines lost because the queue was full.
     dropped: AtomicUsize,
-    /// For want of room, or since writing failed.
+    /// Lines lost because the queue was full or writing failed.
     lost: AtomicUsize,
     lost_in_all: &'static AtomicUsize,
 }
 
 impl LineWriter {
-    /// Starts the thread. Lines that are lost are also counted in `lost_in_all`.
+    /// Starts the thread. Lost lines are also counted in `lost_in_all`.
     ///
     /// # Errors
-    /// There may be no further thread.
+    /// No thread is available.
     pub(super) fn start(
         name: &str,
         output: impl Output,
@@ -116,15 +116,15 @@ impl LineWriter {
         Ok(Self { sender, waiting })
     }
 
-    /// Hands a line on, with its end; or loses it, if too many wait.
+    /// Queues a line, which includes its newline. If the queue is full, the line is lost.
     pub(super) fn line(&self, line: Vec<u8>) {
         if self.waiting.take(line.len()) {
-            // The thread lives as long as there is a sender.
+            // Cannot fail: the thread ends only when the last sender is dropped.
             let _ = self.sender.send(Message::Line(line));
         }
     }
 
-    /// Waits, at most for `timeout`, until everything handed on so far is written or lost.
+    /// Waits at most `timeout` until all lines queued so far are written or lost.
     pub(super) fn flush(&self, timeout: Duration) {
         let (done, is_done) = mpsc::channel();
         if self.sender.send(Message::Flush(done)).is_ok() {
@@ -144,7 +144,7 @@ impl LineWriter {
 }
 
 impl Waiting {
-    /// Takes room for a line, if there is enough.
+    /// Reserves space in the queue for a line. If there is too little, counts the line as lost.
     fn take(&self, bytes: usize) -> bool {
         let lines_before = self.lines.fetch_add(1, Ordering::Relaxed);
         let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -168,16 +168,16 @@ impl Waiting {
     }
 }
 
-/// What the thread knows.
+/// State of the writer's thread.
 struct Thread<O> {
     output: O,
     waiting: Arc<Waiting>,
-    /// Of a line whose beginning is written.
+    /// The unwritten rest of a partly written line.
     rest: Vec<u8>,
     failing: Option<Failing>,
     report: Report,
     dropped_reported: usize,
-    /// When [`Event::TooSlow`] was told.
+    /// When [`Event::TooSlow`] was last reported.
     reported_at: Option<Instant>,
 }
 
@@ -207,7 +207,7 @@ impl<O: Output> Thread<O> {
 
     fn write(&mut self, line: &[u8]) {
         if self.output.renew() && !self.rest.is_empty() {
-            // Its beginning is elsewhere.
+            // The beginning of the line is in the old destination.
             self.rest.clear();
             self.lose();
         }
@@ -218,7 +218,7 @@ impl<O: Output> Thread<O> {
         }
     }
 
-    /// Completes what was begun. The line that was to follow is lost if that fails.
+    /// Completes a partly written line. If that fails, the next line is lost.
     fn write_rest(&mut self) -> io::Result<()> {
         let (written, result) = put_all(&mut self.output, &self.rest);
         self.rest.drain(..written);
@@ -241,7 +241,7 @@ impl<O: Output> Thread<O> {
 
     fn lose(&mut self) {
         self.waiting.lose(1);
-        // Told with the failure that is the reason.
+        // Reported with the failure that causes it.
         self.failing.get_or_insert_default().lost += 1;
     }
 
@@ -276,13 +276,13 @@ impl<O: Output> Thread<O> {
         if let Some(line) = event(&mut self.report)
             && self.rest.is_empty()
         {
-            // It tells of lost lines; if it is lost itself, the next one tells of more.
+            // A report that is lost itself is not counted: the next one covers more lines.
             let _ = self.write_line(&line);
         }
     }
 }
 
-/// Writes as much as can be: how much that was, and why no more.
+/// Writes as much as possible. Returns the bytes written, and the error that stopped it.
 fn put_all(output: &mut impl Output, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -290,7 +290,7 @@ fn put_all(output: &mut impl Output, bytes: &[u8]) -> (usize, io::Result<()>) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A pipe or a terminal that others have made non-blocking.
+            // Another process made the pipe or terminal non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY_INTERVAL),
             Err(error) => return (written, Err(error)),
         }
@@ -298,19 +298,19 @@ fn put_all(output: &mut impl Output, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// What to do about a failure to write, if that is known.
+/// The remedy for a write error.
 pub(super) fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free disk space",
         io::ErrorKind::FileTooLarge => {
             "rotate it and send SIGUSR1, or raise the limit of file size (ulimit -f, LimitFSIZE=)"
         }
-        io::ErrorKind::BrokenPipe => "whatever read it is gone",
-        _ => "see that it can be written",
+        io::ErrorKind::BrokenPipe => "its reader has exited",
+        _ => "make sure that it can be written",
     }
 }
 
-/// Threads that have not ended, of all writers.
+/// Number of running threads, of all writers.
 static THREADS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 struct Alive;
@@ -329,8 +329,8 @@ impl Drop for Alive {
     }
 }
 
-/// Waits, at most for `timeout`, until no more than `left` writers are left: one whose last handle is gone writes what it
-/// has, and ends.
+/// Waits at most `timeout` until at most `left` writer threads run. A thread whose last handle is
+/// dropped writes its queue, then ends.
 pub(super) fn wait_for_others(left: usize, timeout: Duration) {
     let threads = THREADS.0.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = THREADS.1.wait_timeout_while(threads, timeout, |threads| *threads > left);
@@ -341,7 +341,7 @@ pub(super) fn wait_for_others(left: usize, timeout: Duration) {
 mod tests {
     use super::*;
 
-    /// Fails while it is full.
+    /// A disk that fails while it is full.
     #[derive(Clone, Default)]
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 
@@ -395,7 +395,7 @@ mod tests {
         writer.line(b"fourth\n".to_vec());
         writer.flush(PATIENCE);
         assert_eq!(disk.content(), "first\nseco");
-        assert_eq!(told.try_iter().count(), 1, "told once");
+        assert_eq!(told.try_iter().count(), 1, "reported once");
         disk.room(1000);
         writer.line(b"fifth\n".to_vec());
         writer.flush(PATIENCE);

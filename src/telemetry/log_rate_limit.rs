@@ -1,7 +1,7 @@
-//! Warnings that repeat: after the first few in a second the others are only counted.
+//! Rate limit for repeated warnings: after the first 20 in a second, further ones are only counted.
 //!
-//! One upstream that is down would else fill the disk with what is known already. What was left out is told, as a number,
-//! with the next record of any kind after that second.
+//! Otherwise one upstream that is down would fill the disk with equal lines. The number of suppressed
+//! warnings is logged with the next record of any kind after that second.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,20 +18,21 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::line_writer::LineWriter;
 use super::{LogFormat, timestamp};
 
-/// The same warning is told so often in an interval.
+/// Maximum records of the same warning per interval. 20.
 const REPEATS_MAX: u32 = 20;
 
-/// For so long it is counted.
+/// The interval. 1 s.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Leaves out what repeats too often.
+/// A layer that suppresses warnings above the rate.
 #[derive(Debug)]
 pub(super) struct LogRateLimit {
     writer: LineWriter,
     format: LogFormat,
     began: Instant,
     repeats: Mutex<Repeats<Identifier>>,
-    /// Whether something was left out of which nobody has been told. Saves everything else the lock.
+    /// A suppressed warning has not been reported yet. While `false`, records below `warn` skip the
+    /// lock.
     is_behind: AtomicBool,
 }
 
@@ -54,7 +55,7 @@ impl LogRateLimit {
                     )
                 }
             };
-            // It hands the line to its thread, or drops it.
+            // Does not block: the writer queues the line or drops it.
             self.writer.line(line.into_bytes());
         }
     }
@@ -78,20 +79,20 @@ impl<S: Subscriber> Layer<S> for LogRateLimit {
     }
 }
 
-/// How often each warning has come.
+/// Counts of each warning in the current interval.
 #[derive(Debug)]
 struct Repeats<K>(HashMap<K, Count>);
 
 #[derive(Debug)]
 struct Count {
-    /// The beginning of the interval.
+    /// Start of the interval.
     since: Duration,
     told: u32,
     left_out: u64,
     message: String,
 }
 
-/// What was left out of one interval.
+/// Suppressed warnings of one interval.
 #[derive(Debug, PartialEq, Eq)]
 struct Leftover {
     message: String,
@@ -105,7 +106,7 @@ impl<K> Default for Repeats<K> {
 }
 
 impl<K: Hash + Eq> Repeats<K> {
-    /// Counts a warning, and says whether it is to be told.
+    /// Counts a warning. Returns whether it may be logged.
     fn is_allowed(&mut self, key: K, now: Duration, message: impl FnOnce() -> String) -> bool {
         let fresh = Count { since: now, told: 0, left_out: 0, message: String::new() };
         let count = self.0.entry(key).or_insert(fresh);
@@ -120,7 +121,7 @@ impl<K: Hash + Eq> Repeats<K> {
         false
     }
 
-    /// Forgets the intervals that are over, and returns what was left out of them.
+    /// Removes the intervals that are over. Returns their suppressed warnings.
     fn take_over(&mut self, now: Duration) -> Vec<Leftover> {
         let is_over = |count: &Count| now.saturating_sub(count.since) >= INTERVAL;
         let over = self.0.extract_if(|_, count| is_over(count)).map(|(_, count)| count);
@@ -172,7 +173,7 @@ mod tests {
         let mut repeats = Repeats::default();
         for second in 0..100 {
             assert_eq!(repeats.take_over(Duration::from_secs(second)), []);
-            assert!(repeats.is_allowed("down", Duration::from_secs(second), || panic!("it is told")));
+            assert!(repeats.is_allowed("down", Duration::from_secs(second), || panic!("it is logged")));
         }
         assert_eq!(repeats.0.len(), 1);
     }

@@ -1,7 +1,7 @@
-//! What a server counts, for whoever watches it: the text format of Prometheus.
+//! Metrics of a server, in the text format of Prometheus.
 //!
-//! Each worker counts in a place of its own, so that counting costs an addition and no worker waits for another; whoever
-//! asks is told the sums, of moments that lie a little apart.
+//! Each worker has its own counters, so counting costs one addition and needs no lock. A scrape sums
+//! them; the values of the workers are read at slightly different moments.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What all workers of a server count.
+/// The metrics of all workers of a server.
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[WorkerMetrics]>,
 }
 
-/// What one worker counts. A line of the cache of its own, so that workers do not disturb each other.
+/// The counters of one worker, aligned to 128 bytes so that workers do not share cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
@@ -25,7 +25,7 @@ pub struct WorkerMetrics {
     upstream_connections: AtomicU64,
     upstream_connections_idle: AtomicU64,
     operations: AtomicU64,
-    /// By the status's first digit, 1 to 5.
+    /// By the first digit of the status, 1 to 5.
     responses: [AtomicU64; 5],
     errors: AtomicU64,
     upstreams_up: AtomicU64,
@@ -34,24 +34,24 @@ pub struct WorkerMetrics {
     checks_failed: AtomicU64,
 }
 
-/// How much there is of everything at one moment.
+/// Values of a worker at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gauges {
-    /// Live connections of clients.
+    /// Open client connections.
     pub connections: usize,
-    /// Connections to upstreams, idle ones included.
+    /// Connections to upstreams, including idle ones.
     pub upstream_connections: usize,
-    /// Those that wait to be used again.
+    /// Idle connections to upstreams, kept for reuse.
     pub upstream_connections_idle: usize,
     /// Operations in flight.
     pub operations: usize,
-    /// Upstreams that are checked, and up.
+    /// Upstreams with health checks that are up.
     pub upstreams_up: usize,
-    /// Upstreams that are checked, and down.
+    /// Upstreams with health checks that are down.
     pub upstreams_down: usize,
 }
 
-/// One worker's place among the counters of all.
+/// A handle to the counters of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerCounters {
     metrics: Arc<Metrics>,
@@ -59,17 +59,17 @@ pub struct WorkerCounters {
 }
 
 impl Metrics {
-    /// For so many workers, at least one.
+    /// Metrics for this number of workers, at least one.
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self { workers: (0..workers.max(1)).map(|_| WorkerMetrics::default()).collect() })
     }
 
-    /// Live connections of clients, of all workers.
+    /// Open client connections of all workers.
     pub fn connections(&self) -> u64 {
         self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// Everything, as Prometheus reads it.
+    /// All metrics, in the text format of Prometheus.
     pub fn text(&self) -> String {
         let sum = |counter: fn(&WorkerMetrics) -> &AtomicU64| -> u64 {
             self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
@@ -84,8 +84,8 @@ impl Metrics {
         };
         family("xps_workers", "gauge", "Worker threads.", &[("", self.workers.len() as u64)]);
         let accepted = sum(|worker| &worker.connections_accepted);
-        family("xps_connections_accepted_total", "counter", "Connections that were accepted.", &[("", accepted)]);
-        family("xps_connections", "gauge", "Live connections of clients.", &[("", sum(|worker| &worker.connections))]);
+        family("xps_connections_accepted_total", "counter", "Accepted connections.", &[("", accepted)]);
+        family("xps_connections", "gauge", "Open client connections.", &[("", sum(|worker| &worker.connections))]);
         let responses: Vec<(String, u64)> = (1..=5)
             .map(|class: usize| {
                 let count = self.workers.iter().map(|worker| worker.responses[class - 1].load(Ordering::Relaxed)).sum();
@@ -93,9 +93,9 @@ impl Metrics {
             })
             .collect();
         let responses: Vec<(&str, u64)> = responses.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-        family("xps_http_responses_total", "counter", "HTTP requests that were answered, by status.", &responses);
+        family("xps_http_responses_total", "counter", "HTTP responses, by status class.", &responses);
         let errors = sum(|worker| &worker.errors);
-        family("xps_http_errors_total", "counter", "Bytes that were not an HTTP request.", &[("", errors)]);
+        family("xps_http_errors_total", "counter", "Requests refused without a valid request head.", &[("", errors)]);
         let all = sum(|worker| &worker.upstream_connections);
         let idle = sum(|worker| &worker.upstream_connections_idle);
         let samples = [("{state=\"used\"}", all.saturating_sub(idle)), ("{state=\"idle\"}", idle)];
@@ -104,30 +104,30 @@ impl Metrics {
             ("{state=\"up\"}", sum(|worker| &worker.upstreams_up)),
             ("{state=\"down\"}", sum(|worker| &worker.upstreams_down)),
         ];
-        family("xps_upstreams", "gauge", "Upstreams with health checks, as each worker finds them.", &states);
+        family("xps_upstreams", "gauge", "Upstreams with health checks, summed over workers.", &states);
         let results = [
             ("{result=\"passed\"}", sum(|worker| &worker.checks_passed)),
             ("{result=\"failed\"}", sum(|worker| &worker.checks_failed)),
         ];
         family("xps_health_checks_total", "counter", "Health checks of upstreams.", &results);
         let operations = sum(|worker| &worker.operations);
-        family("xps_operations", "gauge", "Operations that the kernel is carrying out.", &[("", operations)]);
+        family("xps_operations", "gauge", "Operations in flight in the kernel.", &[("", operations)]);
         text
     }
 }
 
 impl WorkerCounters {
-    /// The place of a worker.
+    /// A handle to the counters of this worker.
     pub const fn new(metrics: Arc<Metrics>, worker: usize) -> Self {
         Self { metrics, worker }
     }
 
-    /// Of a worker that nobody watches.
+    /// Counters of a single worker outside a server, as for a client or a test.
     pub fn standalone() -> Self {
         Self { metrics: Metrics::new(1), worker: 0 }
     }
 
-    /// What all workers count.
+    /// The metrics of all workers.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
@@ -136,14 +136,14 @@ impl WorkerCounters {
         self.metrics.workers.get(self.worker)
     }
 
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub fn count_accepted(&self) {
         if let Some(own) = self.own() {
             add_one(&own.connections_accepted);
         }
     }
 
-    /// A request was answered with this status.
+    /// Counts a response with this status.
     pub fn count_response(&self, status: u16) {
         let class = usize::from(status / 100).wrapping_sub(1);
         if let Some(counter) = self.own().and_then(|own| own.responses.get(class)) {
@@ -151,21 +151,21 @@ impl WorkerCounters {
         }
     }
 
-    /// What came was not a request.
+    /// Counts a request that is refused without a valid head.
     pub fn count_error(&self) {
         if let Some(own) = self.own() {
             add_one(&own.errors);
         }
     }
 
-    /// An upstream was checked.
+    /// Counts a health check of an upstream.
     pub fn count_check(&self, has_passed: bool) {
         if let Some(own) = self.own() {
             add_one(if has_passed { &own.checks_passed } else { &own.checks_failed });
         }
     }
 
-    /// How much there is of everything now.
+    /// Stores the current gauges.
     pub fn set(&self, gauges: Gauges) {
         if let Some(own) = self.own() {
             own.connections.store(gauges.connections as u64, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl WorkerCounters {
     }
 }
 
-/// Only its own worker writes to a counter, so no other addition can come between.
+/// Adds one without a read-modify-write: only its own worker writes to a counter.
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! The log: levels, formats, and a writer that never holds up a worker.
+//! Logging: levels, formats, and a writer that never blocks a worker.
 
 pub mod access_log;
 mod line_writer;
@@ -21,39 +21,39 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::line_writer::{Event, LineWriter};
 use self::log_rate_limit::LogRateLimit;
 
-/// How long the end of the program waits for a slow reader of its log.
+/// Time that the end of the program waits for a slow reader of the log. 1 s.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines of the log that were lost so far.
+/// Lines of the log lost so far.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// The levels of the log.
+/// Log levels, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogLevel {
     /// Nothing
     Off,
-    /// Bugs of xps
+    /// Bugs in xps
     Error,
-    /// A peer, an upstream or a resource is not what it should be
+    /// Failures of peers, upstreams or resources
     Warn,
-    /// One record a connection
+    /// One record per connection
     Info,
-    /// Transitions
+    /// State transitions
     Debug,
     /// Every operation and outcome
     Trace,
 }
 
-/// The formats of the log.
+/// Log formats, by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For reading, in colour on a terminal unless NO_COLOR is set
+    /// Text, coloured on a terminal unless NO_COLOR is set
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// What to write, and how.
+/// Level and format of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSetup {
     level: &'static str,
@@ -61,21 +61,21 @@ pub struct LogSetup {
 }
 
 impl LogSetup {
-    /// For commands that serve: one record a connection, unless told otherwise.
+    /// For commands that serve. The default level is `info`: one record per connection.
     pub fn for_servers(level: Option<LogLevel>, format: LogFormat) -> Self {
         Self { level: level_name(level, "info"), format }
     }
 
-    /// For commands whose user watches the result: nothing but bugs, unless told otherwise.
+    /// For commands that show their result to the user. The default level is `error`: only bugs.
     pub fn for_clients(level: Option<LogLevel>, format: LogFormat) -> Self {
         Self { level: level_name(level, "error"), format }
     }
 }
 
-/// Begins to log to standard error, until the guard is dropped.
+/// Starts the log on standard error. Dropping the guard flushes it.
 ///
-/// `XPS_LOG` holds directives as `tracing` has them (`xps::tcp=trace,info`) and has the last word;
-/// `XPS_DEBUG=1` means the level `debug`, as in eXpServer.
+/// `XPS_LOG` holds directives of `tracing` (`xps::tcp=trace,info`) and overrides the level.
+/// `XPS_DEBUG=1` means level `debug`, as in eXpServer.
 ///
 /// # Errors
 /// See [`LogError`].
@@ -89,7 +89,7 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
     let format = setup.format;
     let report = Box::new(move |event: Event<'_>| describe_event(&event, format));
     let writer = LineWriter::start("xps-log", io::stderr(), report, &LOST).map_err(LogError::Thread)?;
-    // Who looks for something wants to see all of it.
+    // No rate limit at `debug` and `trace`: these levels are for finding a problem.
     let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
     let rate_limit = (!is_everything_wanted).then(|| LogRateLimit::new(writer.clone(), setup.format));
     let registry = tracing_subscriber::registry().with(filter).with(rate_limit);
@@ -107,7 +107,7 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
     Ok(guard)
 }
 
-/// Has the log written to its end when it is dropped.
+/// Flushes the log when it is dropped.
 #[derive(Debug)]
 pub struct LogGuard(LineWriter);
 
@@ -117,11 +117,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// A record that is being written down.
+/// Passes a formatted record to the line writer.
 struct LogRecord(LineWriter);
 
 impl Write for LogRecord {
-    /// The subscriber writes each record at once.
+    /// The subscriber writes each record in one call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.line(bytes.to_vec());
         Ok(bytes.len())
@@ -132,7 +132,8 @@ impl Write for LogRecord {
     }
 }
 
-/// What the log reports about itself; failures only afterwards, when it can be written again.
+/// A log line about lost lines of the log itself. Write failures are reported afterwards, once the
+/// log can be written again.
 fn describe_event(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
     let (lost, reason) = match event {
         Event::TooSlow { lost } => (*lost, "its reader is too slow"),
@@ -152,22 +153,22 @@ fn describe_event(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
     Some(line.into_bytes())
 }
 
-/// Why there is no log.
+/// Why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `XPS_LOG` cannot be understood.
+    /// `XPS_LOG` is invalid.
     #[error("XPS_LOG: {0}; write levels such as `debug` or `xps::tcp=trace,info`")]
     Directives(String),
-    /// A log was begun before.
+    /// A log was started before.
     #[error("{0}")]
     Second(String),
     /// The thread that writes it cannot be started.
-    #[error("no thread can be started to write it: {0}")]
+    #[error("cannot start its thread: {0}")]
     Thread(#[source] io::Error),
 }
 
-/// A line such as the JSON log has, for what ends the program: it must be told whatever the log's
-/// level, and also when there is no log yet or no longer.
+/// A JSON log line for the error that ends the program. It is independent of the log, because it must
+/// be written at every log level, and also before the log is started and after it is flushed.
 pub fn last_record(level: tracing::Level, message: &str, help: Option<&str>) -> String {
     let mut fields = json!({ "message": message });
     if let Some(help) = help {
@@ -177,10 +178,10 @@ pub fn last_record(level: tracing::Level, message: &str, help: Option<&str>) -> 
     format!("{record}\n")
 }
 
-/// The time, as records have it.
+/// The current time in the format of log records.
 fn timestamp() -> String {
     let mut now = String::new();
-    // Without a time a record is still worth reading.
+    // A record without a time is still useful.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));
     now
 }

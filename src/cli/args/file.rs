@@ -1,4 +1,4 @@
-//! The commands of a configuration file.
+//! Options of the commands that take a configuration file.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use super::server::{AllOptions, ConnectTimeout, Settings, SocketOptions, UploadO
 use crate::cli::units::Header;
 use crate::config::file::{File, Profile};
 
-/// What to serve by, and what holds in place of the file's word.
+/// Options of `xps run`: the configuration file, and what overrides it.
 #[derive(Args, Debug)]
 pub struct RunOptions {
-    /// The file
+    /// Configuration file
     #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
     pub file: PathBuf,
-    /// Whose behaviour the defaults follow, where the file names no profile [default: xps]
+    /// Profile that the defaults follow if the file names none [default: xps]
     #[arg(long, value_name = "NAME", env = "XPS_PROFILE", overrides_with = "profile")]
     pub profile: Option<Profile>,
     #[command(flatten)]
@@ -40,46 +40,44 @@ impl Settings for RunOptions {
     }
 }
 
-/// What to check.
 #[derive(Args, Debug)]
 pub struct CheckOptions {
-    /// The file
+    /// Configuration file
     #[arg(env = "XPS_CONFIG", default_value = "xps_config.json")]
     pub file: PathBuf,
-    /// Look at the file alone, not for the folders, files and addresses that it names
+    /// Check the file alone, not the folders, files and addresses that it names
     #[arg(long, env = "XPS_NO_FS", value_parser = BoolishValueParser::new())]
     pub no_fs: bool,
 }
 
-/// A request to explain.
+/// Options of `xps explain`: the configuration file and the request.
 #[derive(Debug, Args)]
 pub struct ExplainOptions {
-    /// The configuration file
+    /// Configuration file
     pub file: PathBuf,
-    /// The request's method
+    /// Method of the request
     #[arg(value_name = "METHOD")]
     pub method: String,
-    /// What is asked for: http://HOST:PORT/PATH
+    /// URL of the request: http://HOST:PORT/PATH
     #[arg(value_name = "URL")]
     pub url: String,
-    /// The address that the connection comes from
+    /// Address that the connection comes from
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub client: IpAddr,
-    /// A field of the request; may be repeated
+    /// Header field of the request; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<Header>,
-    /// As for `run`: whose behaviour the defaults follow, where the file names no profile [default: xps]
+    /// Profile that the defaults follow if the file names none, as for `run` [default: xps]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<Profile>,
 }
 
-/// Whom to ask.
 #[derive(Args, Debug)]
 pub struct ReloadOptions {
-    /// The process's number
+    /// Process ID
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: i32,
-    /// Send the signal without a look at what the process is
+    /// Send the signal without checking what the process is
     #[arg(long)]
     pub force: bool,
 }

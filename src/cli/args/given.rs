@@ -1,18 +1,18 @@
-//! What was given, on the command line or by a variable, as opposed to what holds by default.
+//! Which options were given, on the command line or by an environment variable, rather than left at
+//! their defaults.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-/// An option that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// As it is called among the options: `head_timeout`.
+    /// The name of the option's field: `head_timeout`.
     pub id: String,
-    /// By a variable, not on the command line.
+    /// Given by an environment variable, not on the command line.
     pub is_variable: bool,
 }
 
-/// The arguments of a command that were given, in the order of their names. (The matches name groups of them as well.)
+/// The arguments of a command that were given, sorted by name. (The matches also contain groups.)
 pub fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
     let mut given: Vec<Given> = (command.get_arguments())
         .filter_map(|argument| {

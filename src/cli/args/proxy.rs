@@ -1,4 +1,4 @@
-//! `xps proxy`.
+//! Options of `xps proxy`.
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
@@ -10,28 +10,27 @@ use crate::config::{ListenAddress, UpstreamAddress};
 use crate::telemetry::access_log::AccessFormat;
 use crate::upstream::group::{HashSource, Policy};
 
-/// Where connections or requests are passed on to, and how.
 #[derive(Args, Debug)]
 pub struct ProxyOptions {
-    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    /// Address to listen on; may be repeated. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub listen: Vec<ListenAddress>,
-    /// Where to connect to: a name or an address, and a port; or a unix socket; may be repeated
+    /// Upstream: a host name or IP address with a port, or a unix socket; may be repeated
     #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
     pub upstream: Vec<UpstreamAddress>,
-    /// How an upstream is chosen
+    /// Load-balancing policy
     #[arg(long, value_name = "POLICY", env = "XPS_BALANCE", default_value = "round-robin")]
     pub balance: Balance,
-    /// Pass on HTTP requests, each by itself
+    /// Forward HTTP requests separately instead of relaying whole connections
     #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]
     pub http: bool,
-    /// With --http: where requests are recorded: `-` for standard output, a file (opened anew on SIGUSR1), or `off`
+    /// With --http: access log: `-` for standard output, a file (reopened on SIGUSR1), or `off`
     #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
     pub access_log: String,
-    /// With --http: how they are recorded
+    /// With --http: format of the access log
     #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
     pub access_format: AccessFormat,
-    /// With --http: how long an upstream may be silent while it is waited for, or not begin its answer; 0: no limit
+    /// With --http: give up on an upstream that makes no progress, or begins no response, for this long; 0: never
     #[arg(long, value_name = "TIME", env = "XPS_RESPONSE_TIMEOUT", default_value = "60s")]
     pub response_timeout: Period,
     #[command(flatten)]
@@ -50,7 +49,7 @@ pub struct ProxyOptions {
     pub log: LogOptions,
 }
 
-/// Of these options, those that mean something only with `--http`.
+/// The options that require `--http`.
 pub const PROXY_HTTP: [&str; 12] = [
     "access_log",
     "access_format",
@@ -66,16 +65,16 @@ pub const PROXY_HTTP: [&str; 12] = [
     "upload_rate",
 ];
 
-/// How an upstream is chosen.
+/// Load-balancing policies, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Balance {
-    /// In turn
+    /// Each upstream in turn
     RoundRobin,
-    /// The one with the fewest requests under way
+    /// Upstream with the fewest requests in flight
     LeastConn,
-    /// The less loaded of two that are drawn
+    /// Less loaded of two upstreams chosen at random
     RandomTwo,
-    /// By the client's address: always the same one, as long as it is well
+    /// By client address: same upstream while it is healthy
     IpHash,
 }
 

@@ -1,7 +1,8 @@
-//! Options of the commands that serve, in groups: a command has the groups whose options mean something to it.
+//! Options of the commands that serve, in groups: a command has the groups that it uses.
 //!
-//! Each option is what a key of the configuration file is, and is applied to that key: over the defaults for a command that
-//! has no file, over the file for `xps run`. So none of them has a default of its own here; [`DEFAULTS`] says them in help.
+//! Each option corresponds to a key of the configuration file and is applied to that key: over the
+//! defaults for a command without a file, over the file for `xps run`. So no option has a default of
+//! its own here; [`DEFAULTS`] lists the defaults for help.
 
 use std::sync::LazyLock;
 
@@ -15,55 +16,56 @@ use crate::config::units::{Period, Size};
 use crate::driver::Feature;
 use crate::limit::WhenFull;
 
-/// Options that say what keys of the configuration file say.
+/// Options that correspond to keys of the configuration file.
 pub trait Settings {
-    /// Replaces what the document says by what was given.
+    /// Replaces values of the document by those of the options that were given.
     fn apply(&self, file: &mut File);
 }
 
-/// Replaces a value if there is another.
+/// Replaces a value if the option was given.
 fn set<T>(key: &mut T, given: Option<T>) {
     if let Some(value) = given {
         *key = value;
     }
 }
 
-/// What every server has.
+/// Options of every server.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Server")]
 pub struct ServerOptions {
     #[command(flatten)]
     pub backend: BackendOptions,
-    /// Worker threads [default: the processors this process may use]
+    /// Number of worker threads [default: the processors this process may use]
     ///
-    /// Each has its own ring, buffers and connections; the kernel spreads new connections over them. The default counts
-    /// the processors of the affinity mask, or fewer if the control group has a quota.
+    /// Each worker has its own ring, buffers and connections; the kernel distributes new connections
+    /// among the workers. The default counts the processors of the affinity mask, or fewer if the
+    /// control group has a CPU quota.
     #[arg(long, env = "XPS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Tie each worker to a processor
+    /// Pin each worker to a processor
     #[arg(long, env = "XPS_PIN_WORKERS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub pin_workers: Option<bool>,
-    /// Connections at a time, of all workers together; 0: 65536 for each worker
+    /// Maximum concurrent connections, of all workers together; 0: 65536 for each worker
     #[arg(long, env = "XPS_MAX_CONNECTIONS", value_name = "N", help_heading = LIMITS)]
     pub max_connections: Option<u32>,
-    /// Connections that may wait to be accepted
+    /// Maximum connections that wait to be accepted (listen backlog)
     ///
-    /// The kernel takes at most net.core.somaxconn; `xps probe` shows it.
+    /// The kernel caps it at net.core.somaxconn; `xps probe` shows that limit.
     #[arg(long, env = "XPS_BACKLOG", value_name = "N", help_heading = LIMITS,
           value_parser = RangedU64ValueParser::<i32>::new().range(1..=i32::MAX as u64))]
     pub backlog: Option<i32>,
-    /// Memory for the receive buffers of one worker, at most
+    /// Maximum memory for the receive buffers of one worker
     ///
-    /// An eighth is for large buffers, which carry bulk. It is taken as it is needed. The more of it slow receivers hold,
-    /// the less each of them may hold, down to one small buffer.
+    /// One eighth is for large buffers, which carry bulk data. The memory is allocated when needed.
+    /// The more of it slow receivers hold, the less each of them may hold, down to one small buffer.
     #[arg(long, env = "XPS_BUFFERS", value_name = "SIZE", help_heading = LIMITS, value_parser = Size::parse_buffers)]
     pub buffers: Option<Size>,
 
-    /// Close a connection on which no byte moves for this long; 0: never
+    /// Close a connection that transfers no byte for this long; 0: never
     #[arg(long, env = "XPS_IDLE_TIMEOUT", value_name = "TIME", help_heading = TIME_OUTS)]
     pub idle_timeout: Option<Period>,
-    /// How long connections may go on after a stop was asked for; 0: without limit
+    /// Let connections continue at most this long after a stop request; 0: no limit
     #[arg(long, env = "XPS_DRAIN_TIMEOUT", value_name = "TIME", help_heading = TIME_OUTS)]
     pub drain_timeout: Option<Period>,
 }
@@ -78,7 +80,7 @@ impl Settings for ServerOptions {
         set(&mut file.pin_workers, self.pin_workers);
         if let Some(connections) = self.max_connections {
             file.max_connections = connections;
-            // One worker may have all of them, unless the file says what it may have.
+            // One worker may have all of them, unless the file limits it.
             if file.limits.connections_max == Limits::default().connections_max {
                 file.limits.connections_max = file.limits.connections_max.max(connections as usize);
             }
@@ -96,13 +98,14 @@ impl Settings for ServerOptions {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Server")]
 pub struct SocketOptions {
-    /// Who may connect to unix sockets, as permissions of their files in octal [default: what the umask leaves]
+    /// Octal permissions of unix socket files, which decide who may connect [default: by the umask]
     #[arg(long, env = "XPS_SOCKET_MODE", value_name = "MODE")]
     pub socket_mode: Option<FileMode>,
 }
 
 impl Settings for SocketOptions {
-    /// Only a document names such sockets; a command's own are its own to see to.
+    /// Applies to the unix sockets of a document. A command that takes addresses as arguments sets
+    /// the mode itself.
     fn apply(&self, file: &mut File) {
         for listener in file.servers.iter_mut().flat_map(|server| &mut server.listeners) {
             if let file::ListenTarget::Unix { mode, .. } = &mut listener.target {
@@ -112,11 +115,11 @@ impl Settings for SocketOptions {
     }
 }
 
-/// Which driver, and which parts of it.
+/// Choice of the driver and of its optional parts.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Server")]
 pub struct BackendOptions {
-    /// How to talk to the kernel
+    /// I/O back-end
     #[arg(long, env = "XPS_BACKEND", value_name = "NAME")]
     pub backend: Option<BackendName>,
     #[command(flatten)]
@@ -131,23 +134,24 @@ impl Settings for BackendOptions {
     }
 }
 
-/// Which parts of io_uring.
+/// Choice of io_uring features.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Server")]
 pub struct UringOptions {
-    /// Do without these optional io_uring features; `xps probe` lists them
+    /// Disable these optional io_uring features; `xps probe` lists them
     ///
-    /// For measuring what each is worth, and for stepping around a kernel's bug: every one has a fallback.
+    /// Use it to measure what a feature gains, or to avoid a bug in a kernel. Every feature has a
+    /// fallback.
     #[arg(long, env = "XPS_URING_OFF", value_name = "NAME,…", value_delimiter = ',')]
     pub uring_off: Option<Vec<Feature>>,
 }
 
-/// The drivers, by name.
+/// The drivers, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum BackendName {
-    /// io_uring where it is available, else epoll, saying why
+    /// io_uring if available, else epoll with the reason in the log
     Auto,
-    /// io_uring or nothing
+    /// io_uring; fail if it is unavailable
     #[value(name = "io_uring", alias = "io-uring", alias = "uring")]
     IoUring,
     /// epoll
@@ -164,11 +168,11 @@ impl From<BackendName> for file::Backend {
     }
 }
 
-/// What is relayed in two directions.
+/// Options of services that relay in two directions.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = LIMITS)]
 pub struct PipeOptions {
-    /// Bytes one direction of a connection may hold while its receiver is slow
+    /// Maximum bytes held for one direction of a connection while its receiver is slow
     #[arg(long, env = "XPS_PIPE_SIZE", value_name = "SIZE", value_parser = Size::parse_positive)]
     pub pipe_size: Option<Size>,
 }
@@ -179,11 +183,11 @@ impl Settings for PipeOptions {
     }
 }
 
-/// What is read in lines.
+/// Options of services that read lines.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = LIMITS)]
 pub struct LineOptions {
-    /// The longest line `reverse` keeps in one piece
+    /// Longest line that `reverse` reverses in one piece
     #[arg(long, env = "XPS_LINE_MAX", value_name = "SIZE", value_parser = Size::parse_positive)]
     pub line_max: Option<Size>,
 }
@@ -194,7 +198,7 @@ impl Settings for LineOptions {
     }
 }
 
-/// How upstreams are connected to.
+/// Time limit for connecting to upstreams.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = TIME_OUTS)]
 pub struct ConnectTimeout {
@@ -204,7 +208,7 @@ pub struct ConnectTimeout {
 }
 
 impl Settings for ConnectTimeout {
-    /// Also for those routes and servers that have a time of their own.
+    /// Also overrides the time of routes and servers that set their own.
     fn apply(&self, file: &mut File) {
         let Some(timeout) = self.connect_timeout else { return };
         file.limits.connect_timeout = timeout;
@@ -215,35 +219,35 @@ impl Settings for ConnectTimeout {
     }
 }
 
-/// How HTTP connections are bounded.
+/// Limits of HTTP connections.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpOptions {
     /// What to do with new connections once a limit is reached
     #[arg(long, env = "XPS_WHEN_FULL", value_name = "WHAT", help_heading = LIMITS)]
     pub when_full: Option<WhenFull>,
-    /// Refuse a request whose head is larger; 64k at most
+    /// Refuse a request whose head is larger than this; at most 64k
     #[arg(long, env = "XPS_HEAD_SIZE", value_name = "SIZE", value_parser = Size::parse_head)]
     pub head_size: Option<Size>,
-    /// Refuse a request whose head takes longer; 0: never
+    /// Refuse a request whose head takes longer than this; 0: never
     #[arg(long, env = "XPS_HEAD_TIMEOUT", value_name = "TIME")]
     pub head_timeout: Option<Period>,
     /// Close a connection that sends no request for this long; 0: never
     #[arg(long, env = "XPS_KEEP_ALIVE_TIMEOUT", value_name = "TIME")]
     pub keep_alive_timeout: Option<Period>,
-    /// Close a connection that sends no request for this long while the server stops; 0: only at the end of --drain-timeout
+    /// Close a connection that sends no request for this long while the server drains; 0: only at the end of --drain-timeout
     #[arg(long, env = "XPS_DRAIN_IDLE_TIMEOUT", value_name = "TIME")]
     pub drain_idle_timeout: Option<Period>,
-    /// Close the connection when the client reads nothing for this long; without HTTP, once the other side is gone; 0: never
+    /// Close the connection when the client reads nothing for this long; without HTTP, only once the other side is gone; 0: never
     #[arg(long, env = "XPS_SEND_TIMEOUT", value_name = "TIME", help_heading = TIME_OUTS)]
     pub send_timeout: Option<Period>,
-    /// Close a connection whose request's body, which is not wanted, takes longer; 0: never
+    /// Close the connection when a request body that is discarded takes longer than this, or one that is forwarded pauses for this long; 0: never
     #[arg(long, env = "XPS_BODY_TIMEOUT", value_name = "TIME")]
     pub body_timeout: Option<Period>,
-    /// Close the connection when the client takes fewer bytes of its answer each second, on average over --send-timeout; 0: never
+    /// Close the connection when the client reads fewer bytes of a response per second, averaged over --send-timeout; 0: never
     #[arg(long, env = "XPS_SEND_RATE", value_name = "SIZE")]
     pub send_rate: Option<Size>,
-    /// Requests on one connection; 0: any number
+    /// Maximum requests on one connection; 0: no limit
     #[arg(long, env = "XPS_MAX_REQUESTS", value_name = "N")]
     pub max_requests: Option<u32>,
 }
@@ -269,11 +273,11 @@ impl Settings for HttpOptions {
     }
 }
 
-/// How the bodies of requests are bounded that are passed on.
+/// Limits of request bodies that are forwarded.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct UploadOptions {
-    /// Close the connection when the client sends fewer bytes of a body that is passed on each second, on average over --body-timeout; 0: never
+    /// Close the connection when the client sends fewer bytes of a forwarded body per second, averaged over --body-timeout; 0: never
     #[arg(long, env = "XPS_UPLOAD_RATE", value_name = "SIZE")]
     pub upload_rate: Option<Size>,
 }
@@ -284,7 +288,8 @@ impl Settings for UploadOptions {
     }
 }
 
-/// For servers that have services of every kind, and upstreams that are near.
+/// Options of servers that can have every kind of service. The demonstration uses them, and `xps run`
+/// with further groups.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AllOptions {
     #[command(flatten)]
@@ -305,8 +310,8 @@ impl Settings for AllOptions {
     }
 }
 
-/// An eighth of the memory for large buffers: without those everything goes on, without small ones nothing. More where there
-/// are as many small ones as there can be.
+/// Gives one eighth of the memory to large buffers: the server can run without large buffers, but not
+/// without small ones. Large buffers get more once the number of small ones is at its maximum.
 fn share_memory(memory: Size, pool: &mut file::PoolLimits) {
     let count = |memory: usize, bytes: Size| (memory / bytes.0).clamp(1, POOL_BUFFERS_MAX);
     pool.small_max = count(7 * (memory.0 / 8), pool.small_bytes);
@@ -323,7 +328,7 @@ fn default_buffers() -> Size {
     Size(pool.small_bytes * pool.small_max + pool.large_bytes * pool.large_max)
 }
 
-/// What holds where an option is not given and there is no file, by the option's name in its group.
+/// Defaults of options that are not given, for commands without a file, by the option's field name.
 pub static DEFAULTS: LazyLock<[(&str, String); 19]> = LazyLock::new(|| {
     let limits = Limits::default();
     let http = &limits.http;

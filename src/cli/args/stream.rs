@@ -1,4 +1,4 @@
-//! `xps echo`, `xps reverse`, `xps send` and `xps receive`: one service over TCP each.
+//! Options of `xps echo`, `xps reverse`, `xps send` and `xps receive`: one TCP service each.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,9 @@ use super::log::LogOptions;
 use super::server::{LineOptions, PipeOptions, ServerOptions, SocketOptions};
 use crate::config::ListenAddress;
 
-/// Where to echo, and how.
 #[derive(Args, Debug)]
 pub struct EchoOptions {
-    /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    /// Address to listen on. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8004")]
     pub listen: Vec<ListenAddress>,
     #[command(flatten)]
@@ -25,13 +24,12 @@ pub struct EchoOptions {
     pub log: LogOptions,
 }
 
-/// Where to reverse lines, and how.
 #[derive(Args, Debug)]
 pub struct ReverseOptions {
-    /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    /// Address to listen on. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8003")]
     pub listen: Vec<ListenAddress>,
-    /// Serve one client, and exit with code 1 when it leaves, as the first stage of eXpServer does
+    /// Serve one client, then exit with code 1 when it leaves, as the first stage of eXpServer does
     #[arg(long, env = "XPS_ONCE", value_parser = BoolishValueParser::new())]
     pub once: bool,
     #[command(flatten)]
@@ -46,15 +44,14 @@ pub struct ReverseOptions {
     pub log: LogOptions,
 }
 
-/// What to send, and where.
 #[derive(Args, Debug)]
 pub struct SendOptions {
-    /// The file
+    /// File to send
     pub file: PathBuf,
-    /// Where to listen; may be repeated. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    /// Address to listen on; may be repeated. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8005")]
     pub listen: Vec<ListenAddress>,
-    /// The folder that FILE may not leave, not even by a link [default: the folder it is in]
+    /// Folder that FILE must be in, also after following symbolic links [default: the folder of FILE]
     #[arg(long, value_name = "DIR", env = "XPS_ROOT")]
     pub root: Option<PathBuf>,
     #[command(flatten)]
@@ -65,18 +62,17 @@ pub struct SendOptions {
     pub log: LogOptions,
 }
 
-/// Where to write what comes, and from where.
 #[derive(Args, Debug)]
 pub struct ReceiveOptions {
-    /// The file
+    /// File to write
     pub file: PathBuf,
-    /// Where to listen. A PORT alone means every IPv4 address, unix:/PATH a unix socket
+    /// Address to listen on. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8006")]
     pub listen: Vec<ListenAddress>,
-    /// Go on after the first connection: FILE, then FILE.1, FILE.2 and so on, in the order in which they are complete
+    /// Continue after the first connection: write FILE, then FILE.1, FILE.2 and so on, in order of completion
     #[arg(long, env = "XPS_KEEP", value_parser = BoolishValueParser::new())]
     pub keep: bool,
-    /// Replace what is there; without this, FILE may not be there, and with --keep names that are taken are passed over
+    /// Replace existing files; without this, FILE must not exist, and --keep skips names that exist
     #[arg(long, env = "XPS_FORCE", value_parser = BoolishValueParser::new())]
     pub force: bool,
     #[command(flatten)]

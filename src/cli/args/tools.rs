@@ -1,4 +1,4 @@
-//! The commands that serve nothing.
+//! Options of the commands that serve nothing: `xps connect` and `xps probe`.
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -7,10 +7,9 @@ use super::log::LevelOptions;
 use super::server::{BackendOptions, ConnectTimeout, PipeOptions, UringOptions};
 use crate::config::UpstreamAddress;
 
-/// Where to connect to, and how.
 #[derive(Args, Debug)]
 pub struct ConnectOptions {
-    /// Where to connect to
+    /// Server to connect to
     #[arg(value_name = "HOST:PORT|unix:/PATH")]
     pub upstream: UpstreamAddress,
     #[command(flatten)]
@@ -23,13 +22,12 @@ pub struct ConnectOptions {
     pub log: LevelOptions,
 }
 
-/// What to find out, and how to say it.
 #[derive(Args, Debug)]
 pub struct ProbeOptions {
-    /// As JSON, for programs
+    /// Print JSON
     #[arg(long, env = "XPS_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-    /// Worker threads that are to have a ring each [default: one for each processor this process may use]
+    /// Number of worker threads, each with its own ring [default: the processors this process may use]
     #[arg(long, env = "XPS_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Which file it is that a client would get. Whether it gets one the rehearsal has told; here it is given its name.
+//! Names the file that a client would get. The dry run has decided the status before.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::http::{RequestHead, path};
 use crate::session::http::{FileRoute, Source};
 
-/// Tells what becomes of a request for a file.
+/// Explains the response to a request for a file.
 pub(super) fn explain(
     file_route: &FileRoute,
     head: &RequestHead<'_>,
@@ -19,7 +19,7 @@ pub(super) fn explain(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let Source::Folder(_) = file_route.source else {
-        report.add("to", "the pages of the program itself");
+        report.add("to", "the built-in pages");
         return response.plainly(report);
     };
     let root = file_route.config.root.as_deref().unwrap_or(Path::new(""));
@@ -29,16 +29,16 @@ pub(super) fn explain(
     let wanted = if beneath == b"." { root.to_owned() } else { root.join(OsStr::from_bytes(beneath)) };
     match response.status {
         403 | 404 if wanted.is_dir() && !file_route.config.listing && !file_route.hides(&decoded) => {
-            Err(response.failure("there is no index file, and folders are not listed"))
+            Err(response.failure("the folder has no index file, and listing is off"))
         }
         404 if file_route.hides(&decoded) => Err(response.failure("files whose name begins with a dot are not served")),
-        404 if wanted.is_file() => Err(response.failure(&format!("{} is no folder", wanted.display()))),
-        404 => Err(response.failure(&format!("there is no {}", wanted.display()))),
-        403 => Err(response.failure(&format!("{} may not be read, or a link leads to it", wanted.display()))),
+        404 if wanted.is_file() => Err(response.failure(&format!("{} is not a folder", wanted.display()))),
+        404 => Err(response.failure(&format!("{} does not exist", wanted.display()))),
+        403 => Err(response.failure(&format!("{} cannot be read, or a symbolic link leads to it", wanted.display()))),
         200 | 206 | 304 => {
             report.add("to", name(file_route, root, &wanted, decoded.ends_with_slash()));
             if file_route.config.compression.is_some() {
-                report.add("", "compressed, if the client understands it and it gains by it");
+                report.add("", "compressed, if the client accepts it and the type and size qualify");
             }
             Ok(())
         }
@@ -46,7 +46,7 @@ pub(super) fn explain(
     }
 }
 
-/// What is sent, given that something is.
+/// Describes what is sent, for a response that is not an error.
 fn name(file_route: &FileRoute, root: &Path, wanted: &Path, is_folder: bool) -> String {
     let file = |path: &Path| match path.metadata() {
         Ok(found) => format!("the file {}, {} bytes", path.display(), found.len()),
@@ -54,12 +54,10 @@ fn name(file_route: &FileRoute, root: &Path, wanted: &Path, is_folder: bool) -> 
     };
     let index = || file_route.config.index.iter().map(|name| wanted.join(name)).find(|path| path.is_file());
     match (wanted.is_dir(), is_folder, &file_route.config.fallback) {
-        (true, true, _) => {
-            index().map_or_else(|| format!("a list of what is in {}", wanted.display()), |index| file(&index))
-        }
+        (true, true, _) => index().map_or_else(|| format!("a listing of {}", wanted.display()), |index| file(&index)),
         (false, false, _) if wanted.is_file() => file(wanted),
         (_, _, Some(fallback)) => {
-            format!("{}, since there is none at {}", file(&root.join(fallback)), wanted.display())
+            format!("{}, the fallback for {}", file(&root.join(fallback)), wanted.display())
         }
         (_, _, None) => file(wanted),
     }

@@ -1,8 +1,8 @@
-//! What is printed: lines with names before them, and a text below.
+//! The output of `xps explain`: labelled lines, then a text.
 
 use super::request::Request;
 
-/// Lines with names before them, one below the other.
+/// Labelled lines, and a text below them.
 pub(super) struct Report {
     lines: Vec<(&'static str, String)>,
     appendix: String,
@@ -13,7 +13,7 @@ impl Report {
         Self { lines: Vec::new(), appendix: String::new() }
     }
 
-    /// Adds a line; one without a name goes on with the one before.
+    /// Adds a line. An empty name continues the line before.
     pub(super) fn add(&mut self, name: &'static str, value: impl Into<String>) {
         self.lines.push((name, value.into()));
     }

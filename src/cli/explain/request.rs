@@ -1,4 +1,4 @@
-//! The request that is to be explained, as a client would send it.
+//! The request to explain, in the form in which a client would send it.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -8,10 +8,9 @@ use crate::cli::failure::Failure;
 use crate::config::ListenAddress;
 use crate::http::redirect::without_port;
 
-/// What is asked.
 pub(super) struct Request {
     pub(super) line: String,
-    /// As a client would send it.
+    /// The request line and the header fields, as bytes on the wire.
     pub(super) head: String,
     host: String,
     port: u16,
@@ -29,11 +28,11 @@ impl Request {
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| bad("what follows the colon is no port"))?)
+                (host, port.parse().map_err(|_| bad("the part after the colon is not a port"))?)
             }
             Some(_) | None => (authority, 80),
         };
-        // Only this method asks for a host (RFC 9112, 3.2.3).
+        // Only CONNECT has a host and port as its target (RFC 9112, 3.2.3).
         let target = if options.method == "CONNECT" { format!("{}:{port}", without_port(authority)) } else { target };
         let mut head = format!("{} {target} HTTP/1.1\r\nHost: {authority}\r\n", options.method);
         for header in &options.header {
@@ -56,7 +55,7 @@ impl Request {
             Some(address) if address.port() != self.port => false,
             Some(address) => match self.host.parse::<IpAddr>() {
                 Ok(wanted) => address.ip().is_unspecified() || address.ip() == wanted,
-                // Where a name leads is not looked up.
+                // Names are not resolved: any address may be theirs.
                 Err(_) => true,
             },
             None => false,

@@ -1,9 +1,9 @@
-//! The head of an answer, as the server gave it in the rehearsal.
+//! The response head that the server produced in the dry run.
 
 use super::report::Report;
 use crate::cli::failure::Failure;
 
-/// What a client would get.
+/// The response head that a client would get.
 pub(super) struct DryRunResponse {
     pub(super) status: u16,
     /// `200 OK`
@@ -13,7 +13,7 @@ pub(super) struct DryRunResponse {
 }
 
 impl DryRunResponse {
-    /// From the bytes of a head.
+    /// Parses the bytes of a head.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
         let head = String::from_utf8_lossy(head);
         let lines: Vec<String> = head.split("\r\n").filter(|line| !line.is_empty()).map(str::to_owned).collect();
@@ -28,17 +28,17 @@ impl DryRunResponse {
         fields.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    /// All of it but the time, which is another one each time.
+    /// The whole head except `Date`, which differs each time.
     pub(super) fn without_date(&self) -> String {
         let lines = self.lines.iter().filter(|line| !line.starts_with("Date: "));
         lines.map(|line| format!("{line}\n")).collect()
     }
 
-    /// Tells of it what is the same for all kinds of routes. An error is a failure.
+    /// Reports status and `Location`, for routes of any kind. An error status is a failure.
     pub(super) fn plainly(&self, report: &mut Report) -> Result<(), Failure> {
         if self.status >= 400 {
             return Err(self.failure(&match self.field("Allow") {
-                Some(allowed) => format!("{}; there are {allowed}", self.reason()),
+                Some(allowed) => format!("{}; allowed: {allowed}", self.reason()),
                 None => self.reason().to_owned(),
             }));
         }
@@ -49,7 +49,7 @@ impl DryRunResponse {
         Ok(())
     }
 
-    /// That it is an error, and why.
+    /// A failure with the status and a reason.
     pub(super) fn failure(&self, why: &str) -> Failure {
         Failure::NotServed(format!("{}: {why}", self.status))
     }

@@ -1,4 +1,4 @@
-//! What is told of upstreams, and what one of them would get.
+//! Describes upstreams, and the request that one of them would get.
 
 use super::report::Report;
 use crate::driver::Peer;
@@ -28,10 +28,13 @@ pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
         proxy_route.connect_policy.tries_max
     };
     let timeout = proxy_route.response_timeout;
-    let response = if timeout.is_zero() { "without limit".to_owned() } else { format!("{timeout:?}") };
+    let response = if timeout.is_zero() { "none".to_owned() } else { format!("{timeout:?}") };
     report.add(
         "tries",
-        format!("{tries}; connecting {:?}, silence {response}", proxy_route.connect_policy.connect_timeout),
+        format!(
+            "{tries}; connect timeout {:?}, response timeout {response}",
+            proxy_route.connect_policy.connect_timeout
+        ),
     );
     if proxy_route.body_bytes_max != 0 {
         report.add("body", format!("at most {} bytes, else 413", proxy_route.body_bytes_max));
@@ -39,9 +42,9 @@ pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
     let rules = &proxy_route.response.fields;
     let removed = rules.remove.iter().map(|name| format!("without {}", name.as_str()));
     let set = rules.set.iter().map(|line| format!("{}: {}", line.name().as_str(), line.value()));
-    let added = rules.add.iter().map(|line| format!("more {}: {}", line.name().as_str(), line.value()));
+    let added = rules.add.iter().map(|line| format!("added {}: {}", line.name().as_str(), line.value()));
     for (index, change) in removed.chain(set).chain(added).enumerate() {
-        report.add(if index == 0 { "answers" } else { "" }, change);
+        report.add(if index == 0 { "response" } else { "" }, change);
     }
 }
 
@@ -49,9 +52,9 @@ pub(super) fn policy(policy: &Policy) -> String {
     match policy {
         Policy::RoundRobin => "in turn".to_owned(),
         Policy::LeastConnections => "the one with the fewest requests".to_owned(),
-        Policy::RandomOfTwo => "the less loaded of two drawn".to_owned(),
+        Policy::RandomOfTwo => "the less loaded of two chosen at random".to_owned(),
         Policy::Hash(HashSource::Client) => "by the client's address".to_owned(),
-        Policy::Hash(HashSource::Header(name)) => format!("by the field {name}"),
+        Policy::Hash(HashSource::Header(name)) => format!("by the header field {name}"),
         Policy::Hash(HashSource::Path) => "by the path".to_owned(),
         Policy::Sticky { cookie } => format!("by the cookie {cookie}"),
     }
