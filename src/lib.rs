@@ -24,8 +24,8 @@
 //!
 //! The server itself is described in `docs/architecture.md`.
 
-// For the library alone, and not for what tests and benchmarks do with it: faults are states or errors, and what is written
-// to the terminal goes through `cli`, which knows what to do when nothing reads it.
+// For the library only, not for tests and benchmarks. Faults are states or errors. Terminal output
+// goes through `cli`, which handles a closed standard output.
 #![warn(
     clippy::exit,
     clippy::expect_used,
@@ -39,6 +39,7 @@
     not(feature = "internals"),
     allow(dead_code, unused_imports, reason = "some items are there for tests; with the feature, all are checked")
 )]
+#![cfg_attr(feature = "internals", allow(missing_docs, reason = "what is public by this feature alone may go without"))]
 
 mod buffer;
 #[doc(hidden)]
@@ -67,7 +68,6 @@ pub use self::limit::AdmissionConfig;
 /// Every module, for the project's own tests and benchmarks. It may change in any version.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-#[allow(missing_docs, reason = "a module has its documentation where it is")]
 pub mod internals {
     macro_rules! open {
         ($($module:ident)*) => {

@@ -203,9 +203,9 @@ fn an_option_stands_behind_its_command_and_not_where_it_means_nothing() {
 fn an_upstream_may_be_a_plain_url_and_what_is_no_upstream_is_named() {
     let cases = [
         ("https://app:443", "https:// to upstreams is not supported yet"),
-        ("http://app:80/api", "`/api` has no place here"),
-        ("http://me:secret@app:80", "`me:secret@` has no place here"),
-        ("ws://app:80", "ws:// is not spoken"),
+        ("http://app:80/api", "`/api` is not allowed in an upstream"),
+        ("http://me:secret@app:80", "`me:secret@` is not allowed in an upstream"),
+        ("ws://app:80", "ws:// is not supported"),
     ];
     for (upstream, hint) in cases {
         assert_contains(&complaint(&mut xps(["proxy", "--upstream", upstream]), USAGE), &[hint]);
@@ -232,7 +232,7 @@ fn who_takes_a_file_for_a_folder_is_told_what_to_do() {
 #[test]
 fn an_address_given_twice_is_a_mistake_of_usage() {
     let words = complaint(&mut xps(["echo", "127.0.0.1:1", "127.0.0.1:1"]), USAGE);
-    assert_contains(&words, &["127.0.0.1:1", "twice", "help: "]);
+    assert_contains(&words, &["duplicate listen address 127.0.0.1:1", "help: "]);
 }
 
 #[test]

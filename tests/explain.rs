@@ -64,12 +64,12 @@ GET http://example.org:8001/page
 
 listener  127.0.0.1:8001, http
 client    127.0.0.1
-limits    10 requests a second from one address, 10 at once
+limits    10 requests per second per address, burst 10
 server    example.org
 route     /
 folder    ROOT/site
 to        the file ROOT/site/page, 6 bytes
-          compressed, if the client understands it and it gains by it
+          compressed, if the client accepts it and the type and size qualify
 "
         )
     );
@@ -94,15 +94,15 @@ fn what_upstreams_would_get_is_shown() {
 POST http://example.org:8001/api/users?a=b
 
 listener  127.0.0.1:8001, http
-client    198.51.100.7, says 127.0.0.1
-limits    10 requests a second from one address, 10 at once
+client    198.51.100.7, from X-Forwarded-For of 127.0.0.1
+limits    10 requests per second per address, burst 10
 server    example.org
 route     /api, rather than /
-          not for 192.0.2.0/24
+          denied: 192.0.2.0/24
 to        one of 127.0.0.1:3000, 127.0.0.1:3001, by the client's address
-tries     3; connecting 5s, silence 60s
+tries     3; connect timeout 5s, response timeout 60s
 body      at most 1024 bytes, else 413
-answers   without X-Inner
+response  without X-Inner
           X-Own: 2
 
 The upstream gets:
@@ -128,9 +128,9 @@ fn redirects_counters_and_tcp_servers_are_told() {
     let (code, text, _) = explain(folder.path(), &["GET", "http://127.0.0.1:8001/metrics"]);
     assert!(code == 0 && text.contains("server    for every host") && text.contains("the server's counters"), "{text}");
     let (code, text, _) = explain(folder.path(), &["GET", "http://localhost:8004/"]);
-    assert!(code == 0 && text.contains("whatever comes is sent back"), "{text}");
+    assert!(code == 0 && text.contains("received bytes are sent back"), "{text}");
     let (code, text, _) = explain(folder.path(), &["GET", "http://localhost:8005/"]);
-    let parts = ["only for 127.0.0.0/8", "relayed to one of 127.0.0.1:1, 127.0.0.1:2, the one with the fewest"];
+    let parts = ["allowed: only 127.0.0.0/8", "relayed to one of 127.0.0.1:1, 127.0.0.1:2, the one with the fewest"];
     assert!(code == 0 && parts.iter().all(|part| text.contains(part)), "{text}");
 }
 
@@ -142,13 +142,13 @@ fn what_would_be_refused_is_a_failure_that_says_why() {
         assert_eq!(code, 1, "{complaint}");
         complaint
     };
-    assert!(refused(&["GET", "http://example.org:8001/none"]).contains("404: there is no ROOT/site/none"));
-    assert!(refused(&["GET", "http://other.org:8001/page"]).contains("404: no route fits; there are /metrics"));
+    assert!(refused(&["GET", "http://example.org:8001/none"]).contains("404: ROOT/site/none does not exist"));
+    assert!(refused(&["GET", "http://other.org:8001/page"]).contains("404: no route matches; routes: /metrics"));
     let denied = ["GET", "http://example.org:8001/api", "--client", "192.0.2.7"];
-    assert!(refused(&denied).contains("403: this is not for your address"));
+    assert!(refused(&denied).contains("403: access denied for your address"));
     let ambiguous = refused(&["GET", "http://example.org:8001/api/..%5cold"]);
     assert!(ambiguous.contains("400: the path is ambiguous"), "{ambiguous}");
-    assert!(refused(&["GET", "http://example.org:9999/"]).contains("nobody listens there"));
+    assert!(refused(&["GET", "http://example.org:9999/"]).contains("no listener for this address"));
     assert!(refused(&["GET", "http://example.org:8001/%zz"]).contains("400: "));
     let (code, _, complaint) = explain(folder.path(), &["GET", "ftp://example.org/"]);
     assert!(code == 2 && complaint.contains("write http://HOST:PORT/PATH"), "{complaint}");

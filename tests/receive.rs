@@ -156,7 +156,7 @@ backends! {
         fs::write(inbox.path("file"), "older").expect("a file");
         let finished = inbox.launch(&[]).run(b"");
         assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
-        assert!(finished.errors.contains("is there already") && finished.errors.contains("--force"), "{}", finished.errors);
+        assert!(finished.errors.contains("already exists") && finished.errors.contains("--force"), "{}", finished.errors);
         inbox.expect("file", b"older");
         let xps = inbox.launch(&["--force"]).start();
         deliver(&xps, b"newer");

@@ -63,7 +63,7 @@ backends! {
             ("", Visit::reset, "connection lost before a response"),
             ("", drop, "connection closed before a response"),
             ("HTTP/1.1 200 OK\r\nX: ", drop, "connection closed in the middle of the response head"),
-            ("HTTP/1.1 20x\r\n\r\n", |visit| drop(visit.until_end()), "bad answer"),
+            ("HTTP/1.1 20x\r\n\r\n", |visit| drop(visit.until_end()), "bad response"),
             (
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
                 |visit| drop(visit.until_end()),

@@ -39,7 +39,7 @@ fn a_good_file_is_well() {
         let finished = check(&place, words);
         assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
         let said = String::from_utf8_lossy(&finished.output).into_owned();
-        assert_eq!(said, "xps_config.json: well: 2 listeners, 1 routes\n");
+        assert_eq!(said, "xps_config.json: OK (2 listeners, 1 route)\n");
         assert_eq!(finished.errors, "");
     }
 }

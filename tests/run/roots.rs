@@ -15,7 +15,7 @@ use crate::support::{Backend, Content, Launch, Xps, assert_same_bytes, backends,
 use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
-const GONE: &str = "cannot open the folder that is served: requests for it get 503";
+const GONE: &str = "cannot open the root folder: requests for it get 503";
 
 #[track_caller]
 fn ask(wire: &mut Wire, target: &str) -> Response {
@@ -73,7 +73,7 @@ backends! {
         // A worker that has looked a moment ago has the old one for the rest of its second.
         eventually("the new release, at each worker", || {
             page(&mut Wire::to(service.address()));
-            service.count("this path leads to another folder now") == 2
+            service.count("root path leads to another folder now") == 2
         });
         fs::remove_dir_all(place.path("one")).expect("it was there");
         for _ in 0..20 {
@@ -107,7 +107,7 @@ backends! {
         eventually("503", || ask(&mut wire, "/page").status == 503);
         fs::rename(place.path("aside"), place.path("dist")).expect("the same folder");
         eventually("the page is back", || page(&mut wire) == "200 newer");
-        eventually("each is told once", || (service.count(GONE), service.count("the folder that is served is back")) == (2, 2));
+        eventually("each is told once", || (service.count(GONE), service.count("root folder can be opened again")) == (2, 2));
     }
 
     fn a_command_line_s_folder_is_followed_also_if_it_is_where_the_server_was_started(backend) {
