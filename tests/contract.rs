@@ -1,10 +1,11 @@
-//! The drivers' contract, held case by case to every driver that stands on a real kernel: io_uring, io_uring
+//! The contract of `xps::driver`, checked for every driver on a real kernel: io_uring, io_uring
 //! with each optional feature switched off in turn and with all of them off, and epoll.
 //!
-//! The simulation keeps the same contract under `tests/simulation`, where the faults are of its own making.
+//! The simulated driver keeps the same contract under `tests/simulation`, with simulated faults.
 //!
-//! A case is a function over a [`kind::Kind`] of driver, in the file of what it is about. The list below makes
-//! a test of each case for each driver: `uring::send::…`, `without_recv_multishot::send::…`, `epoll::send::…`.
+//! A case is a function over a [`kind::Kind`] of driver, in the file of its subject. The list below
+//! makes one test per case and driver: `uring::send::…`, `without_recv_multishot::send::…`,
+//! `epoll::send::…`.
 
 mod contract {
     pub mod accept;
@@ -33,7 +34,7 @@ use contract::{
     accept, cancel, connect, files, flush, kind, limits, offload, pause, receive, rig, send, send_file, storm, turn,
 };
 
-/// The cases. One that is forgotten here is dead code, and the compiler says so.
+/// The cases. The compiler warns of dead code if a case is missing here.
 macro_rules! suite {
     ($driver:ident, $kind:expr, thorough: $is_thorough:expr) => {
         mod $driver {

@@ -1,4 +1,4 @@
-//! What this process may do with a path, asked without doing it.
+//! Checks what this process may do with a path, without doing it.
 
 use std::ffi::CString;
 use std::io;
@@ -7,18 +7,19 @@ use std::path::Path;
 
 use super::sys;
 
-/// Whether the file may be written, or files may be made in the folder.
+/// Checks that the file may be written, or that files may be created in the folder.
 ///
 /// # Errors
-/// What `access(2)` says: it is not there, or may not be written, or is on a file system that is mounted read-only.
+/// As `access(2)`: the path does not exist, may not be written, or is on a file system that is
+/// mounted read-only.
 pub fn may_write(path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // As who it will be done: the effective user, not the real one.
+    // `AT_EACCESS`: the write will use the effective user, not the real one.
     // SAFETY: the path is a live string that ends with a zero.
     sys::check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) }).map(drop)
 }
 
-/// Whether nothing is there, as far as it can be seen.
+/// Whether the path does not exist. `false` also if that cannot be determined.
 pub fn is_missing(path: &Path) -> bool {
     path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -1,4 +1,4 @@
-//! [`Address`]: where a stream socket is, on the network or in the file system.
+//! [`Address`]: the address of a stream socket, on the network or in the file system.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use socket2::{Domain, SockAddr};
 
-/// Where one connects to, or listens. Cheap to clone.
+/// An address to connect to or to listen on. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// An internet address and a TCP port.
+    /// An IP address and a TCP port.
     Inet(SocketAddr),
     /// The path of a unix stream socket (unix(7)).
     Unix(UnixPath),
@@ -21,28 +21,28 @@ pub enum Address {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixPath(Arc<Path>);
 
-/// The path cannot be that of a unix socket.
+/// The path cannot be the address of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUnixPath {
-    /// There is none.
+    /// The path is empty.
     #[error("no path: write unix:/PATH")]
     Empty,
     /// It does not fit into `sockaddr_un`.
     #[error("too long: the path of a unix socket has {} bytes at most, this one has {bytes}", UnixPath::BYTES_MAX)]
     TooLong {
-        /// How long it is.
+        /// The length of the path.
         bytes: usize,
     },
-    /// It would end at the NUL.
-    #[error("a path has no NUL byte")]
+    /// The path has a NUL byte, where `sun_path` would end.
+    #[error("the path contains a NUL byte")]
     Nul,
-    /// Elsewhere this stands for a name outside of the file system.
+    /// The path begins with `@`, which in other programs means an abstract name (unix(7)).
     #[error("abstract sockets are not supported: write the path of a file, or ./@NAME if that is its name")]
     Abstract,
 }
 
 impl Address {
-    /// The internet address, if it is one.
+    /// The IP address and port, unless it is a unix socket.
     pub const fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
@@ -50,7 +50,7 @@ impl Address {
         }
     }
 
-    /// For drivers: as the kernel takes it.
+    /// For drivers: the address in the kernel's format.
     pub(super) fn to_sockaddr(&self) -> std::io::Result<SockAddr> {
         match self {
             Self::Inet(address) => Ok(SockAddr::from(*address)),
@@ -58,7 +58,7 @@ impl Address {
         }
     }
 
-    /// For drivers: the family of its sockets.
+    /// For drivers: the address family.
     pub(super) const fn domain(&self) -> Domain {
         match self {
             Self::Inet(address) => Domain::for_address(*address),
@@ -74,7 +74,7 @@ impl UnixPath {
     /// Checks a path.
     ///
     /// # Errors
-    /// What is wrong with it; whether the file exists is not asked.
+    /// The path is not valid. Whether the file exists is not checked.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, InvalidUnixPath> {
         let path = path.as_ref();
         match path.as_os_str().as_bytes() {
@@ -115,7 +115,7 @@ impl fmt::Display for Address {
 }
 
 impl fmt::Display for UnixPath {
-    /// As it is written in options: `unix:/path`.
+    /// The form that options take: `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unix:{}", self.0.display())
     }

@@ -1,4 +1,4 @@
-//! Which CPUs a thread runs on.
+//! CPU affinity of threads.
 
 use std::io;
 use std::mem::size_of;
@@ -8,7 +8,7 @@ use super::sys;
 /// The CPUs that this thread may run on, in order of number (`sched_getaffinity(2)`).
 ///
 /// # Errors
-/// What the kernel says.
+/// As `sched_getaffinity(2)`.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -18,7 +18,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
 
-/// Ties this thread to one CPU (`sched_setaffinity(2)`).
+/// Pins this thread to one CPU (`sched_setaffinity(2)`).
 ///
 /// # Errors
 /// The CPU does not exist, or the process may not use it.

@@ -1,4 +1,4 @@
-//! Descriptors that pass from one program to the next.
+//! Descriptors that a process inherits, or leaves to a process that it starts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,12 +8,14 @@ use socket2::SockAddr;
 
 use super::sys;
 
-/// Takes over a listening socket that this process was started with, and has it not wait (`O_NONBLOCK`), which is the one thing
-/// that is changed of what others may share. Both drivers need that: a connection that has gone before it is accepted would
-/// else have the whole worker wait for the next one. It is never taken back.
+/// Takes over an inherited listening socket and makes it non-blocking (`O_NONBLOCK`).
+///
+/// This flag is the only state shared with other processes that is changed, and it is never cleared
+/// again. Both drivers need it: if a connection is gone before it is accepted, a blocking accept
+/// would block the whole worker until the next connection.
 ///
 /// # Errors
-/// It is not one: not open, not a socket, or not listening.
+/// The descriptor is not open, not a socket, or not listening.
 pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
     let mut is_listening: libc::c_int = 0;
     let mut size = size_of_val(&is_listening) as libc::socklen_t;
@@ -29,7 +31,7 @@ pub fn inherit_listener(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-/// Where a socket listens that this process was started with, which may not have been taken over yet.
+/// The address of an inherited listening socket, which need not have been taken over yet.
 pub fn listening_address(fd: RawFd) -> Option<SocketAddr> {
     // SAFETY: the closure passes on the storage and its length, and the kernel fills both in; a descriptor that is not a
     // socket is an error.
@@ -40,18 +42,18 @@ pub fn listening_address(fd: RawFd) -> Option<SocketAddr> {
     address.as_socket()
 }
 
-/// Takes over the end of a pipe that this process was started with.
+/// Takes over an inherited end of a pipe.
 ///
 /// # Errors
-/// It is not open.
+/// The descriptor is not open.
 pub fn inherit_pipe(fd: RawFd) -> io::Result<OwnedFd> {
     inherit(fd)
 }
 
-/// Has a descriptor stay open in programs that this process starts.
+/// Clears `FD_CLOEXEC`: the descriptor stays open in programs that this process starts.
 ///
 /// # Errors
-/// What `fcntl(2)` says.
+/// As `fcntl(2)`.
 pub fn keep_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     sys::check(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
@@ -60,6 +62,6 @@ pub fn keep_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
 fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed; a descriptor that is not open is an error.
     sys::check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: it is open, and was left to this process by the one that started it, which named it once.
+    // SAFETY: it is open, and has no other owner here: the parent process passed it and named it once.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,34 +1,36 @@
-//! What an error of the kernel speaks of: one connection, this moment, or the thing itself.
+//! Classification of kernel errors: of one connection, temporary, or permanent.
 //!
-//! One table, with the words of the man page. The drivers act on the [`Kind`], never on a list of their own: what is
-//! of one connection is passed over, what is of the moment is tried again and never remembered, what is for good ends
-//! what it happened to.
+//! One table, in the words of the man pages. The drivers act on the [`Kind`] and have no lists of
+//! their own. An error of one connection is skipped. After a temporary error the call is tried
+//! again, and the error is never cached. A permanent error ends the operation.
 
 use self::Call::{Accept, File};
 use self::Kind::{Connection, Final, Moment};
 
-/// What an error speaks of.
+/// The scope of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of the one connection that was to be accepted. The next one may be fine.
+    /// An error of the one connection to be accepted. The next one may succeed.
     Connection,
-    /// Of this moment: the same call may succeed later. It is tried again, not at once, and not remembered.
+    /// Temporary: the same call may succeed later. It is tried again, after a pause, and the error
+    /// is not cached.
     Moment,
-    /// Of the descriptor or the path itself: the same call gives the same answer.
+    /// Permanent, an error of the descriptor or the path itself: the same call fails again.
     Final,
 }
 
-/// Which call failed: one number means different things.
+/// The call that failed: one error number means different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
-    /// accept(2), and epoll_ctl(2) of what was accepted.
+    /// accept(2), and epoll_ctl(2) on the accepted socket.
     Accept,
     /// open(2), openat2(2), read(2), getdents(2), statx(2).
     File,
 }
 
-/// Every error with a known meaning. One that is not listed is of the moment: a listener must not end, and a file must
-/// not be gone, for an error that only some kernel, file system or filter knows.
+/// Every error with a known meaning. An error that is not listed is temporary: a listener must not
+/// end, and a file must not be reported as missing, for an error that only some kernel, file system
+/// or filter returns.
 const TABLE: &[(Call, i32, Kind, &str)] = &[
     (Accept, libc::ECONNABORTED, Connection, "a connection has been aborted"),
     (Accept, libc::EINTR, Connection, "interrupted by a signal before a valid connection arrived"),
@@ -53,7 +55,7 @@ const TABLE: &[(Call, i32, Kind, &str)] = &[
     (Accept, libc::ENOMEM, Moment, "not enough free memory"),
     (Accept, libc::ENOSR, Moment, "out of streams resources"),
     (Accept, libc::ENOSPC, Moment, "the limit of /proc/sys/fs/epoll/max_user_watches was met"),
-    // The connection stays in the backlog, and asking again at once would spin.
+    // The connection stays in the backlog, and accepting again at once would spin.
     (Accept, libc::EPERM, Moment, "firewall rules forbid connection"),
     (Accept, libc::EACCES, Moment, "a security module forbids it"),
     (Accept, libc::EBADF, Final, "not an open file descriptor"),
@@ -87,16 +89,16 @@ const TABLE: &[(Call, i32, Kind, &str)] = &[
     (File, libc::ECANCELED, Moment, "the kernel could start no thread for it"),
 ];
 
-/// After so many failed connections in a row accepting pauses: an error that was taken for one connection's, and comes
-/// each time, must not keep the loop busy.
+/// Failed connections in a row after which accepting pauses: an error that is classified as one
+/// connection's, and recurs with every accept, must not keep the loop busy.
 pub(super) const FAILURES_MAX: u32 = 64;
 
-/// What an error of accept(2) speaks of.
+/// The kind of an error of accept(2).
 pub(super) fn of_accept(errno: i32) -> Kind {
     kind_of(Accept, errno)
 }
 
-/// What an error of opening, reading or listing a file speaks of; never of a connection.
+/// The kind of an error of opening, reading or listing a file; never [`Kind::Connection`].
 pub(super) fn of_file(errno: i32) -> Kind {
     kind_of(File, errno)
 }
@@ -105,14 +107,14 @@ fn kind_of(call: Call, errno: i32) -> Kind {
     TABLE.iter().find(|row| (row.0, row.1) == (call, errno)).map_or(Moment, |row| row.2)
 }
 
-/// Whether a file may be had if it is asked for once more, by a thread that may wait: the error is of the moment, and not
-/// that of a limit, which another attempt meets as well.
+/// Whether a failed access to a file is worth repeating on a thread that may block: the error is
+/// temporary, and not a limit on descriptors, which the second try would also hit.
 pub(super) fn is_worth_another_try(errno: i32) -> bool {
     of_file(errno) == Moment && !matches!(errno, libc::EMFILE | libc::ENFILE)
 }
 
-/// Whether `sendfile(2)`, or another call that only saves a copy, is refused here as such, by a filter or by what the
-/// file lies on, so that reading and sending may still do.
+/// Whether `sendfile(2)`, or another call that only saves a copy, is not available here: a filter
+/// denies it, or the file system does not support it. Reading and sending may still work.
 pub(super) const fn is_unsupported(errno: i32) -> bool {
     matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP)
 }

@@ -1,34 +1,37 @@
-//! The optional features of the `uring` driver, by name, so that each can be probed, switched off
-//! (`--uring-off`), measured, and tested in its absence on a kernel that has it.
+//! The optional features of the `uring` driver.
+//!
+//! Each has a name, so that it can be probed, switched off (`--uring-off`), measured, and tested in
+//! its absence on a kernel that has it.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One optional feature. The driver works without any of them, only slower.
+/// An optional feature. The driver works without any of them, but is slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Feature {
-    /// `IORING_SETUP_DEFER_TASKRUN` with `SINGLE_ISSUER` (Linux 6.1): completions are worked off
-    /// when the worker asks, in batches. Without it: `COOP_TASKRUN`.
+    /// `IORING_SETUP_DEFER_TASKRUN` with `SINGLE_ISSUER` (Linux 6.1): the kernel processes
+    /// completions in batches when the worker enters the ring. Without it: `COOP_TASKRUN`.
     DeferTaskrun,
     /// `IORING_SETUP_NO_SQARRAY` (Linux 6.6): one indirection less per submission.
     NoSqArray,
-    /// `IORING_REGISTER_RING_FDS` (Linux 5.18): saves looking the ring up at each enter.
+    /// `IORING_REGISTER_RING_FDS` (Linux 5.18): saves a descriptor lookup at each enter.
     RegisteredRing,
-    /// `IORING_ACCEPT_POLL_FIRST` (Linux 6.10): accepting waits for readiness, however the listener is set. Without it:
-    /// a poll, then `accept4(2)`.
+    /// `IORING_ACCEPT_POLL_FIRST` (Linux 6.10): an accept waits for readiness, also on a
+    /// non-blocking listener. Without it: a poll, then `accept4(2)`.
     AcceptPollFirst,
-    /// `IORING_ACCEPT_MULTISHOT` (Linux 5.19): one submission accepts many; needs `accept-poll-first`. Without it: one
-    /// each.
+    /// `IORING_ACCEPT_MULTISHOT` (Linux 5.19): one submission accepts many connections; needs
+    /// `accept-poll-first`. Without it: one submission per connection.
     AcceptMultishot,
     /// `IORING_RECV_MULTISHOT` (Linux 6.0): one submission receives many times; needs `buffer-ring`.
     RecvMultishot,
     /// `IORING_REGISTER_PBUF_RING` (Linux 5.19): the kernel picks a buffer when bytes arrive.
     /// Without it: wait for readiness, then receive into a buffer.
     BufferRing,
-    /// Sockets that carry bulk move to large receive buffers.
+    /// Sockets that receive bulk data switch to large receive buffers.
     LargeBuffers,
-    /// `IORING_OP_OPENAT2` (Linux 5.6) through the ring. Without it: on a helper thread if need be.
+    /// `IORING_OP_OPENAT2` (Linux 5.6) through the ring. Without it: on an offload thread if the
+    /// open may block.
     RingOpen,
     /// `IORING_OP_CLOSE` (Linux 5.6) through the ring. Without it: `close(2)`.
     RingClose,
@@ -37,7 +40,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// Every feature, in the order in which they are shown.
+    /// Every feature, in display order.
     pub const ALL: [Self; 11] = [
         Self::DeferTaskrun,
         Self::NoSqArray,
@@ -76,7 +79,7 @@ impl fmt::Display for Feature {
     }
 }
 
-/// `--uring-off` named something else.
+/// The name is not the name of a feature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no such feature; the features are {}", Feature::ALL.map(Feature::name).join(", "))]
 pub struct UnknownFeature;
@@ -130,7 +133,7 @@ impl FeatureSet {
 }
 
 impl fmt::Display for FeatureSet {
-    /// As `--uring-off` takes them.
+    /// The form that `--uring-off` takes: names, separated by commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, feature) in self.iter().enumerate() {
             write!(f, "{}{feature}", if at == 0 { "" } else { "," })?;

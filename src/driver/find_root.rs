@@ -1,5 +1,7 @@
-//! Finds the folder that a path leads to now, which may be another one than before: a link was switched, the folder was
-//! removed and made again, something was mounted there or is not any more.
+//! Finds the folder that a path leads to now.
+//!
+//! It may differ from the folder before: a symbolic link was changed, the folder was removed and
+//! created again, or a file system was mounted or unmounted there.
 
 use std::ffi::CString;
 use std::io;
@@ -11,7 +13,8 @@ use std::sync::Arc;
 
 use super::{FolderId, Root, SymlinkPolicy, sys};
 
-/// What the path leads to: `present`, if it still does. Waits for the disk.
+/// The folder that the path leads to; `present`, if that is still the same folder. Blocks on the
+/// disk.
 pub(super) fn find(path: &Path, symlinks: SymlinkPolicy, present: Option<Arc<Root>>) -> io::Result<Arc<Root>> {
     if let Some(present) = present {
         let metadata = path.metadata()?;
@@ -22,10 +25,10 @@ pub(super) fn find(path: &Path, symlinks: SymlinkPolicy, present: Option<Arc<Roo
     Root::open_with(path, symlinks)
 }
 
-/// Whether the path still leads to this folder, as far as the kernel's caches tell. If not, [`find`] is to be called where
-/// waiting does no harm.
+/// Whether the path still leads to this folder, according to the kernel's caches alone. `false`
+/// also if the caches do not suffice: then [`find`] must be called on a thread that may block.
 pub(super) fn leads_to(path: &Path, root: &Root) -> bool {
-    // A path with a NUL leads nowhere, which `find` will say.
+    // A path with a NUL byte is not valid; `find` reports the error.
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
     sys::look_cached(&path)
         .and_then(|found| sys::file_info(found.as_fd()))

@@ -1,7 +1,8 @@
-//! Sends that wait until the peer's kernel has acknowledged everything.
+//! `Flush`: waits until the peer's kernel has acknowledged everything that was sent.
 //!
-//! No event tells of that, so it is asked again and again, at growing intervals. It costs nothing when no flush waits. How
-//! long that may go on is not its business: a machine may cancel.
+//! The kernel has no event for this, so the socket is polled at growing intervals. Without a
+//! waiting flush there is no cost. There is no timeout here: the state machine cancels the
+//! operation.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -9,23 +10,23 @@ use std::time::Duration;
 use super::{Fault, OpId, Outcome, Time, sys};
 use crate::table::Key;
 
-/// How long it waits before it asks for the first time, and at most.
+/// The first and the longest interval between two polls of a socket.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// How far what was sent on a socket is.
+/// How much of what was sent on a socket has been acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlushStatus {
-    /// All of it has arrived.
+    /// All of it.
     Arrived,
-    /// This number of bytes has not.
+    /// All but this number of bytes.
     Left(u64),
-    /// They never will.
+    /// The connection is broken: the rest will not arrive.
     Broken(Fault),
 }
 
 impl FlushStatus {
-    /// Asks the kernel.
+    /// Queries the kernel.
     pub(super) fn of(socket: BorrowedFd<'_>) -> Self {
         match sys::unacknowledged(socket) {
             Ok(0) => Self::Arrived,
@@ -34,7 +35,7 @@ impl FlushStatus {
         }
     }
 
-    /// The final outcome, if it is one.
+    /// The final outcome; `None` if bytes are left.
     pub(super) const fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Arrived => Some(Outcome::Done),
@@ -44,7 +45,7 @@ impl FlushStatus {
     }
 }
 
-/// Those that wait.
+/// The flushes that wait.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
     waiting: Vec<Waiting>,
@@ -61,14 +62,15 @@ struct Waiting {
 }
 
 impl Flushes {
-    /// Asks again after a while.
+    /// Adds a flush with `left` unacknowledged bytes; the first poll is after the shortest
+    /// interval.
     pub(super) fn add(&mut self, id: OpId, socket: Key, left: u64, now: Time) {
         let next = now + PAUSE_MIN;
         self.waiting.push(Waiting { id, socket, left, next, pause: PAUSE_MIN });
         self.until = Some(self.until.map_or(next, |until| until.min(next)));
     }
 
-    /// It waits no longer.
+    /// Removes an operation, if it waits.
     pub(super) fn remove(&mut self, id: OpId) {
         self.waiting.retain(|waiting| waiting.id != id);
         if self.waiting.is_empty() {
@@ -76,7 +78,7 @@ impl Flushes {
         }
     }
 
-    /// Something has happened on its socket: it is asked at once.
+    /// There was an event on the socket of the operation: it is polled in the next round.
     pub(super) fn hasten(&mut self, id: OpId, now: Time) {
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
             waiting.next = now;
@@ -84,12 +86,13 @@ impl Flushes {
         }
     }
 
-    /// When to ask again, if any waits.
+    /// The time of the next poll; `None` if no flush waits.
     pub(super) const fn until(&self) -> Option<Time> {
         self.until
     }
 
-    /// Asks for those whose time has come; what there is to be told, of which socket.
+    /// Polls the sockets whose time has come. Returns the outcomes, each with its operation and
+    /// socket.
     pub(super) fn ask(&mut self, now: Time, flush_status_of: impl Fn(Key) -> FlushStatus) -> Vec<(OpId, Key, Outcome)> {
         let mut told = Vec::new();
         if self.until.is_none_or(|until| now < until) {
@@ -153,6 +156,6 @@ mod tests {
         flushes.add(OpId::from_bits(7), Key::from_parts(1, 1), 100, Time::ZERO);
         flushes.remove(OpId::from_bits(7));
         assert_eq!(flushes.until(), None);
-        assert!(flushes.ask(Time::ZERO + PAUSE_MAX, |_| panic!("it was cancelled")).is_empty());
+        assert!(flushes.ask(Time::ZERO + PAUSE_MAX, |_| panic!("polled after it was cancelled")).is_empty());
     }
 }

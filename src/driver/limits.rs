@@ -1,4 +1,4 @@
-//! What the system lets this process have: descriptors, locked memory, backlog, ports, processors.
+//! Limits of the system on this process: descriptors, locked memory, backlog, ports, processors.
 
 use std::fs;
 use std::io;
@@ -9,27 +9,28 @@ use std::thread;
 
 use super::{affinity, sys};
 
-/// A resource's two limits, in its own unit (`getrlimit(2)`); `None`: unlimited.
+/// The two limits of a resource, in its own unit (`getrlimit(2)`); `None`: unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResourceLimit {
-    /// The one in force, which the process may raise.
+    /// The limit in force, which the process may raise up to `hard`.
     pub soft: Option<u64>,
-    /// How far it may.
+    /// The maximum of `soft`.
     pub hard: Option<u64>,
 }
 
-/// Open descriptors.
+/// The limit of open descriptors (`RLIMIT_NOFILE`).
 ///
 /// # Errors
-/// What `getrlimit(2)` says.
+/// As `getrlimit(2)`.
 pub fn descriptors() -> io::Result<ResourceLimit> {
     get(libc::RLIMIT_NOFILE)
 }
 
-/// Bytes of locked memory, of which rings are a part before Linux 5.12 and again since 6.14.
+/// The limit of locked memory, in bytes (`RLIMIT_MEMLOCK`). Rings count against it before Linux
+/// 5.12 and again since 6.14.
 ///
 /// # Errors
-/// What `getrlimit(2)` says.
+/// As `getrlimit(2)`.
 pub fn locked_memory() -> io::Result<ResourceLimit> {
     get(libc::RLIMIT_MEMLOCK)
 }
@@ -37,7 +38,7 @@ pub fn locked_memory() -> io::Result<ResourceLimit> {
 /// Raises the soft limit of descriptors to the hard one. Returns the limits before and after.
 ///
 /// # Errors
-/// What `getrlimit(2)` and `setrlimit(2)` say.
+/// As `getrlimit(2)` and `setrlimit(2)`.
 pub fn raise_descriptors() -> io::Result<(ResourceLimit, ResourceLimit)> {
     let before = descriptors()?;
     if before.soft == before.hard {
@@ -50,7 +51,7 @@ pub fn raise_descriptors() -> io::Result<(ResourceLimit, ResourceLimit)> {
     Ok((before, descriptors()?))
 }
 
-/// What `getrlimit(2)` takes: C libraries differ in its type, which only glibc has a name for.
+/// The parameter of `getrlimit(2)`: C libraries differ in its type, and only glibc names it.
 #[cfg(target_env = "gnu")]
 type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
@@ -64,22 +65,22 @@ fn get(resource: Resource) -> io::Result<ResourceLimit> {
     Ok(ResourceLimit { soft: known(limit.rlim_cur), hard: known(limit.rlim_max) })
 }
 
-/// The most connections that may wait for `accept`, whatever a program asks for.
+/// The system's maximum of a listener's backlog (`net.core.somaxconn`, listen(2)).
 pub fn backlog_max() -> Option<u64> {
     read_number("/proc/sys/net/core/somaxconn")
 }
 
-/// The ports that outgoing connections use.
+/// The ports of outgoing connections (`net.ipv4.ip_local_port_range`, ip(7)).
 pub fn port_range() -> Option<RangeInclusive<u16>> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut ports = text.split_whitespace().map(str::parse);
     Some(ports.next()?.ok()?..=ports.next()?.ok()?)
 }
 
-/// How many processors this process may use at a time: those of its affinity mask, or fewer if its
-/// control group has a quota of processor time, which is rounded up. At least one.
+/// The number of processors that this process may use at a time: those of its affinity mask, or its
+/// control group's quota of processor time, rounded up, if that is less. At least one.
 pub fn usable_cpus() -> usize {
-    // The standard library copes with more processors than a fixed set has room for.
+    // The standard library handles more processors than a fixed `cpu_set_t` can hold.
     let fallback = || thread::available_parallelism().map_or(1, NonZero::get);
     let allowed = affinity::allowed_cpus().map_or_else(|_| fallback(), |cpus| cpus.len());
     let quota = cgroup_quota().map_or(usize::MAX, |cpus| cpus.ceil() as usize);
@@ -97,8 +98,8 @@ pub fn cgroup_quota() -> Option<f64> {
     })
 }
 
-/// The process's group in the hierarchy of this controller; of the unified one if it has no name.
-/// The lines of `/proc/PID/cgroup` are `NUMBER:CONTROLLER,…:PATH`.
+/// The process's group in the hierarchy of this controller; the unified hierarchy has an empty
+/// name. The lines of `/proc/PID/cgroup` are `NUMBER:CONTROLLER,…:PATH`.
 fn group_of<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
     groups.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -106,9 +107,9 @@ fn group_of<'a>(groups: &'a str, controller: &str) -> Option<&'a str> {
     })
 }
 
-/// The least quota on the way from the group up to the root: each of them binds. A container may see
-/// its own group's files at the root and yet be told the path that the host knows; what is not there
-/// is passed over.
+/// The smallest quota from the group up to the root: all of them apply. A container may find its
+/// own group's files at the root, while `/proc/self/cgroup` has the path on the host; groups that
+/// do not exist are skipped.
 fn least_quota(root: &Path, group: &str, quota_in: fn(&Path) -> Option<f64>) -> Option<f64> {
     let group = Path::new(group.trim_start_matches('/'));
     let within = group.ancestors().map(|ancestor| root.join(ancestor));
@@ -130,7 +131,7 @@ fn quota_v1(folder: &Path) -> Option<f64> {
     quotient(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
 }
 
-/// A quota of −1 is none.
+/// A quota of −1 means no quota.
 fn quotient(quota_us: f64, period_us: f64) -> Option<f64> {
     (quota_us > 0.0 && period_us > 0.0).then(|| quota_us / period_us)
 }

@@ -1,7 +1,8 @@
-//! A new file in a folder: made under one name, written, then given another name in one step.
+//! A new file in a folder: created under one name, written, then renamed in one step.
 //!
-//! So a reader of the folder sees the file whole or not at all. Names are names of entries in the folder, never paths. Each
-//! call waits for the disk, so the drivers make them off the loop (io_uring writes by itself).
+//! Readers of the folder see the whole file or none. Names are entries of the folder, never paths.
+//! Each call blocks on the disk, so the drivers make them off the loop, except that writes may go
+//! through io_uring.
 
 use std::ffi::CStr;
 use std::io;
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{Root, sys};
 
-/// Makes a file for writing; `EEXIST` if the name is taken, also by a link that leads nowhere.
+/// Creates a file for writing; `EEXIST` if the name exists, even as a dangling symbolic link.
 pub(super) fn create(root: &Root, name: &CStr) -> io::Result<OwnedFd> {
     check_name(name)?;
     sys::create_at(root.directory().as_fd(), name)
@@ -20,7 +21,7 @@ pub(super) fn write_fully(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io
     let mut written = 0;
     while written < bytes.len() {
         match sys::write_at(file, &bytes[written..], offset + written as u64) {
-            // Not in write(2)'s power for a regular file; it would be tried for ever.
+            // write(2) does not return 0 for a regular file; without this, the loop would not end.
             Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -30,15 +31,16 @@ pub(super) fn write_fully(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io
     Ok(())
 }
 
-/// Sees to it that the file's bytes are on the disk, then renames it, then sees to it that the name is on the disk.
-/// Unless it `replaces`, a name that is taken is `EEXIST`, and nothing has changed.
+/// Flushes the file to the disk, renames it, then flushes the folder to the disk. Without
+/// `replaces`, an existing name is `EEXIST`, and nothing has changed.
 pub(super) fn publish(root: &Root, file: BorrowedFd<'_>, from: &CStr, to: &CStr, replaces: bool) -> io::Result<()> {
     check_name(from)?;
     check_name(to)?;
     let folder = root.directory().as_fd();
     sys::sync(file)?;
     match sys::rename_at(folder, from, to, replaces) {
-        // The file system knows no such flag (renameat2(2)). A second name, and then not the first one, is the same.
+        // The file system does not support `RENAME_NOREPLACE` (renameat2(2)). Adding the second
+        // name, then removing the first one, has the same result.
         Err(error) if !replaces && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
             sys::link_at(folder, from, to)?;
             sys::remove_at(folder, from)?;
@@ -46,7 +48,7 @@ pub(super) fn publish(root: &Root, file: BorrowedFd<'_>, from: &CStr, to: &CStr,
         result => result?,
     }
     match sys::sync(folder) {
-        // Some file systems cannot do that for folders (fsync(2)): the rename is as safe there as it gets.
+        // Some file systems cannot flush a folder (fsync(2)): there is no stronger guarantee there.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS | libc::EBADF)) => Ok(()),
         result => result,
     }

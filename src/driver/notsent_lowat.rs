@@ -1,56 +1,60 @@
-//! How much a connection may have in its send buffer that cannot go yet.
+//! The limit of unsent bytes in a connection's send buffer (`TCP_NOTSENT_LOWAT`, tcp(7)).
 //!
-//! The kernel lets a send buffer grow to `tcp_wmem`'s maximum, usually 4 MiB, whoever reads or does not. Some hundreds of
-//! peers that ask for much and read nothing thus use up what TCP may have in the whole system (`tcp_mem`), and every other
-//! connection crawls. So when there are many connections, a new one gets less: `TCP_NOTSENT_LOWAT`, `tcp(7)`. What is on its
-//! way does not count, hence a long fat network still gets its full window.
+//! The kernel lets a send buffer grow to `tcp_wmem`'s maximum, usually 4 MiB, even if the peer does
+//! not read. Some hundreds of peers that request much and read nothing can thus use up the memory
+//! of TCP in the whole system (`tcp_mem`), and every other connection becomes slow. So if there are
+//! many connections, a new one gets a smaller buffer. Bytes that were sent and not acknowledged do
+//! not count, so a path with a large bandwidth-delay product still gets its full window.
 //!
-//! The first connections have what the kernel gives, since few large buffers cost less processor time than many turns.
-//! Beyond, a buffer shrinks with the square of their number: however many there are, all together take at most twice what
-//! the first ones may, and [`UNSENT_MIN`] each.
+//! The first connections have the kernel's buffers, since few large buffers cost less processor
+//! time than many turns. After them, the limit shrinks with the square of the number of
+//! connections: for any number, all together use at most twice what the first ones may use, plus
+//! [`UNSENT_MIN`] each.
 
 use std::fs;
 use std::os::fd::BorrowedFd;
 
 use socket2::SockRef;
 
-/// What a connection is taken to need if the kernel alone decides.
+/// The assumed size of a send buffer without a limit, in bytes.
 const UNSENT_MAX: u64 = 4 << 20;
 
-/// Enough that a sender is woken some thousand times a second on a gigabit network, not more often.
+/// The smallest limit, in bytes: on a gigabit network a sender wakes some thousand times a second.
 const UNSENT_MIN: u64 = 64 << 10;
 
-/// So many connections may have [`UNSENT_MAX`], where there is memory enough.
+/// The number of connections without a limit, if there is enough memory.
 const UNLIMITED_MAX: u64 = 64;
 
-/// What part of the memory below which TCP feels no pressure the unlimited ones may take.
+/// The connections without a limit may use one part in `MEMORY_PART` of the memory below which TCP
+/// is not under pressure.
 const MEMORY_PART: u64 = 4;
 
-/// A page is no smaller; where it is larger, we are more careful than we need to be.
+/// The smallest size of a page, in bytes. Where pages are larger, the limits are stricter than
+/// needed.
 const PAGE_BYTES: u64 = 4096;
 
-/// Gives each connection of a driver its room.
+/// Sets the limit of each connection of a driver.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotsentLowat {
     unlimited: u64,
 }
 
 impl NotsentLowat {
-    /// Fit for this machine.
+    /// Limits according to `net.ipv4.tcp_mem`.
     pub(super) fn of_system() -> Self {
-        // A container may hide it.
+        // A container may hide the setting.
         let pages = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok();
         Self::within(pages.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok()))
     }
 
-    /// With so many pages below which TCP feels no pressure.
+    /// Limits for a system where TCP is not under pressure below this number of pages.
     fn within(pages: Option<u64>) -> Self {
         let unlimited =
             pages.map_or(UNLIMITED_MAX, |pages| pages.saturating_mul(PAGE_BYTES) / MEMORY_PART / UNSENT_MAX);
         Self { unlimited: unlimited.clamp(1, UNLIMITED_MAX) }
     }
 
-    /// Bytes for the newest of so many connections; `None`: as the kernel likes.
+    /// The limit of the newest of this many connections, in bytes; `None`: no limit.
     fn share(self, connections: usize) -> Option<u64> {
         let connections = connections as u64;
         (connections > self.unlimited).then(|| {
@@ -58,12 +62,13 @@ impl NotsentLowat {
         })
     }
 
-    /// Sets up the newest of so many connections. One that cannot be set up works as well, so nothing is reported.
+    /// Sets the limit of the newest of this many connections. A failure is not reported, since the
+    /// connection works without a limit.
     pub(super) fn bound(self, connection: BorrowedFd<'_>, connections: usize) {
         let Some(bytes) = self.share(connections) else { return };
         if let Err(error) = SockRef::from(&connection).set_tcp_notsent_lowat(bytes as u32) {
             // Usually a unix socket, whose buffers do not grow.
-            tracing::trace!(%error, "the send buffer stays unbounded");
+            tracing::trace!(%error, "cannot set TCP_NOTSENT_LOWAT");
         }
     }
 }

@@ -1,20 +1,21 @@
-//! Work that waits or takes long, off the loop: name look-ups, disk, computation.
+//! Thread pools for work that blocks or takes long: name lookups, disk access, computation.
 //!
-//! One [`Offload`] serves the drivers of all workers of a process, so the number of threads does not grow with the number of
-//! workers. Each kind of work has a *lane* of its own, with threads and a queue of its own, so a name server that does not
-//! answer holds up no file, and compression holds up neither.
+//! One [`Offload`] serves the drivers of all workers of a process, so the number of threads does
+//! not grow with the number of workers. Each kind of work is a *lane* with its own threads and
+//! queue, so a name server that does not respond delays no file, and compression delays neither.
 //!
 //! ```text
 //!   driver ── run, resolve ──► lane: queue ──► its threads ──► the driver's inbox, and its waker
-//!          ── cancel ────────► out of the queue; what runs already goes on, and its result is dropped
+//!          ── cancel ────────► removed from the queue; a running task continues, its result is dropped
 //! ```
 //!
-//! * Look-ups of one name are merged: while one is queued or running, further requests for that name share its answer.
-//! * Large computations leave a thread for small ones, which go first, and computation has a lower scheduling priority than
-//!   the loop, which has other clients to serve meanwhile.
-//! * Threads start with the work and end when there has been none for a while. Where the system grants no further thread, the
-//!   lane goes on with those it has. Without any, disk operations run on the loop and the others fail; the next one tries
-//!   again.
+//! * Lookups of one name are merged: while one is queued or running, further requests for that name
+//!   share its result.
+//! * Small computations go first, and large ones always leave one thread to them. Computation has a
+//!   lower scheduling priority than the loop, which serves other clients meanwhile.
+//! * Threads start on demand and end after an idle time. If the system grants no further thread, the
+//!   lane continues with those it has. Without any thread, disk operations run on the loop and the
+//!   others fail; the next task tries again to start a thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -28,19 +29,19 @@ use super::limits::usable_cpus;
 use super::waker::Waker;
 use super::{Fault, resolve, sys};
 
-/// The bounds of an [`Offload`].
+/// The limits of an [`Offload`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffloadLimits {
-    /// Names that are looked up at the same time.
+    /// Concurrent name lookups.
     pub names_threads: usize,
-    /// Files and folders that are read at the same time.
+    /// Concurrent disk operations.
     pub disk_threads: usize,
-    /// Computations at the same time. All but one of these threads may be busy with large ones. 0: as many as there are
-    /// processors, at least two.
+    /// Concurrent computations. Large computations occupy all but one of these threads at most. 0:
+    /// the number of usable processors, at least two.
     pub computation_threads: usize,
-    /// Tasks that may wait in each lane; a further one fails.
+    /// Queued tasks in each lane. When the queue is full, further tasks fail.
     pub queue_max: usize,
-    /// A thread without work ends after so long.
+    /// The idle time after which a thread ends.
     pub idle_for: Duration,
 }
 
@@ -57,7 +58,7 @@ impl Default for OffloadLimits {
 }
 
 impl OffloadLimits {
-    /// With the number of processors where it is meant.
+    /// Replaces a `computation_threads` of 0 with its default.
     fn settled(self) -> Self {
         let computation_threads = match self.computation_threads {
             0 => usable_cpus().max(2),
@@ -67,17 +68,20 @@ impl OffloadLimits {
     }
 }
 
-/// Threads for what must not hold up a loop. Cheap to clone; they end when the last clone is gone.
+/// Threads for work that must not block a loop. Cheap to clone; they end when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Offload(Arc<Owner>);
 
-/// Computations of at least this many bytes are large: they take some milliseconds.
+/// The smallest input of a large computation, in bytes: it takes some milliseconds.
 const LARGE_BYTES_MIN: usize = 256 << 10;
 
-/// How much computation yields to everything else (`nice(2)`): about a tenth of a processor that is wanted elsewhere.
+/// The `nice(2)` value of computation threads: on a contended processor they get about a tenth of
+/// it.
 const COMPUTATION_NICE: i32 = 10;
 
-/// Ends the threads with the last [`Offload`]; they hold only what is inside.
+/// Ends the threads when the last [`Offload`] is dropped; the threads themselves hold only
+/// `Shared`.
 #[derive(Debug)]
 struct Owner(Arc<Shared>);
 
@@ -94,7 +98,7 @@ struct Shared {
 type Found = Result<Vec<SocketAddr>, Fault>;
 type Resolver = dyn Fn(&str) -> Found + Send + Sync;
 
-/// What a task needs.
+/// A kind of work, which has its own lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneKind {
     Names,
@@ -102,15 +106,15 @@ pub(super) enum LaneKind {
     Computation,
 }
 
-/// Names a task that was queued, until it has run.
+/// Identifies a queued task, until it has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TaskHandle {
     Task(LaneKind, Order),
-    /// A request that waits for a name.
+    /// A request that waits for the lookup of a name.
     Waiter(u64),
 }
 
-/// A place in a queue: small tasks before large ones, then first come, first served.
+/// A position in a queue: small tasks before large ones, then in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
     is_large: bool,
@@ -118,12 +122,13 @@ pub(super) struct Order {
 }
 
 impl Offload {
-    /// No threads yet.
+    /// Starts no thread yet.
     pub fn new(limits: OffloadLimits) -> Self {
         Self::with_resolver(limits, resolve::resolve)
     }
 
-    /// The same, with another resolver than the system's. It gets a name and gives addresses, whose ports do not matter.
+    /// As [`Offload::new`], with a resolver other than the system's. It maps a name to addresses,
+    /// whose ports are ignored.
     pub fn with_resolver(
         limits: OffloadLimits,
         resolver: impl Fn(&str) -> Result<Vec<SocketAddr>, Fault> + Send + Sync + 'static,
@@ -139,7 +144,7 @@ impl Offload {
         }))))
     }
 
-    /// Other bounds from now on. Threads beyond them end when they have nothing to do.
+    /// Replaces the limits. Threads beyond them end after their present task.
     pub fn set_limits(&self, limits: OffloadLimits) {
         for lane in self.0.0.lanes() {
             lane.lock().limits = limits.settled();
@@ -160,14 +165,15 @@ impl Drop for Owner {
             state.is_closed = true;
             let queue = std::mem::take(&mut state.queue);
             drop(state);
-            // Their drop may take other locks.
+            // Dropping the tasks may take other locks.
             drop(queue);
             lane.work.notify_all();
         }
     }
 }
 
-/// One driver's way to the threads, and its inbox of results. What it has queued is dropped with it.
+/// One driver's access to the threads, and its inbox of results. Its queued tasks are dropped with
+/// it.
 #[derive(Debug)]
 pub(super) struct OffloadClient<T> {
     offload: Offload,
@@ -194,13 +200,13 @@ impl<T> Inbox<T> {
 }
 
 impl<T: Send + 'static> OffloadClient<T> {
-    /// `waker` is used when a result is there.
+    /// `waker` is used for each result.
     pub(super) fn new(offload: Offload, waker: Waker) -> Self {
         let number = offload.0.0.number();
         Self { offload, number, inbox: Arc::new(Inbox { results: Mutex::default(), waker }) }
     }
 
-    /// Runs `task`, which works on `bytes` of input, soon on a thread of that lane.
+    /// Queues `task`, which has `bytes` bytes of input, for the threads of a lane.
     pub(super) fn run(
         &self,
         kind: LaneKind,
@@ -215,7 +221,7 @@ impl<T: Send + 'static> OffloadClient<T> {
         Ok(TaskHandle::Task(kind, order))
     }
 
-    /// Looks a name up, or waits for the look-up of it that is queued or running.
+    /// Looks a name up, or joins a queued or running lookup of the same name.
     pub(super) fn resolve(
         &self,
         host: &str,
@@ -226,7 +232,8 @@ impl<T: Send + 'static> OffloadClient<T> {
         self.offload.0.0.look_up(host, self.number, complete).map(TaskHandle::Waiter)
     }
 
-    /// A task that is still queued is dropped. One that runs goes on, and its result is for the caller to ignore.
+    /// Drops a task that is still queued. A running task continues, and the caller must ignore its
+    /// result.
     pub(super) fn cancel(&self, handle: TaskHandle) {
         let shared = &self.offload.0.0;
         match handle {
@@ -235,7 +242,7 @@ impl<T: Send + 'static> OffloadClient<T> {
         }
     }
 
-    /// Every result that is there, oldest first.
+    /// Takes every result in the inbox, oldest first.
     pub(super) fn results(&self) -> Vec<T> {
         std::mem::take(&mut locked(&self.inbox.results))
     }
@@ -279,24 +286,25 @@ impl Shared {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Queues a task, and starts a thread for it if none is idle and the lane may have another.
+    /// Queues a task, and starts a thread if too few are idle and the lane may have another.
     fn submit(self: &Arc<Self>, kind: LaneKind, order: Order, task: Task) -> Result<(), Fault> {
         let lane = self.lane(kind);
         let mut state = lane.lock();
         if state.queue.len() >= state.limits.queue_max {
             let queue_max = state.limits.queue_max;
             drop(state);
-            tracing::warn!(lane = kind.name(), queue_max, "too much work waits for threads; see limits.offload");
+            tracing::warn!(lane = kind.name(), queue_max, "offload queue is full; see limits.offload");
             return Err(SHORTAGE);
         }
         state.queue.insert(order, task);
         if state.idle < state.queue.len() && state.threads < lane.threads_max(state.limits) {
             let shared = Arc::clone(self);
-            // Started and counted under the lock: no other submission may conclude meanwhile that there is no thread.
+            // Started and counted under the lock, so that no other submission finds the lane
+            // without a thread meanwhile.
             match thread::Builder::new().name(kind.thread_name().into()).spawn(move || shared.lane(kind).work()) {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads > 0 => {
-                    tracing::debug!(lane = kind.name(), threads = state.threads, %error, "no further thread; these go on");
+                    tracing::debug!(lane = kind.name(), threads = state.threads, %error, "cannot start another thread");
                 }
                 Err(error) => {
                     let task = state.queue.remove(&order);
@@ -312,13 +320,13 @@ impl Shared {
 
     fn look_up(self: &Arc<Self>, host: &str, client: u64, complete: Box<Reply>) -> Result<u64, Fault> {
         let number = self.number();
-        // Names differ in letters only (RFC 4343).
+        // Names are case-insensitive (RFC 4343).
         let name: Arc<str> = host.to_ascii_lowercase().into();
         let mut lookups = locked(&self.lookups);
         if !lookups.by_name.contains_key(&name) {
             let order = Order { is_large: false, number };
             let (shared, asked) = (Arc::clone(self), Arc::clone(&name));
-            // It has many owners, and leaves the queue with the last waiter.
+            // The lookup belongs to all its waiters, and leaves the queue with the last of them.
             let task = Task { client: NO_CLIENT, run: Box::new(move || shared.complete(&asked)) };
             self.submit(LaneKind::Names, order, task)?;
             lookups.by_name.insert(Arc::clone(&name), Lookup { order, waiters: Vec::new() });
@@ -330,7 +338,8 @@ impl Shared {
         Ok(number)
     }
 
-    /// Asks the resolver, and hands the answer to every waiter, also to those that came meanwhile.
+    /// Calls the resolver, and passes the result to every waiter, including those that joined
+    /// meanwhile.
     fn complete(&self, name: &Arc<str>) {
         let found = catch_unwind(AssertUnwindSafe(|| (self.resolver)(name))).unwrap_or(Err(Fault::Os(libc::EIO)));
         let mut lookups = locked(&self.lookups);
@@ -344,7 +353,8 @@ impl Shared {
         }
     }
 
-    /// Removes a waiter. A look-up that runs goes on without any: the next request for the name shares it.
+    /// Removes a waiter. A running lookup continues without waiters, and the next request for the
+    /// name joins it.
     fn give_up(&self, waiter: u64) {
         let mut lookups = locked(&self.lookups);
         let Some(name) = lookups.by_waiter.remove(&waiter) else { return };
@@ -360,8 +370,9 @@ impl Shared {
     }
 }
 
-/// A lane has no thread and gets none. The disk is waited for on the loop, which mostly is short; a name server is not, and
-/// what only saves bytes is left out.
+/// Handles a task for which no thread can be started. A disk operation runs on the loop, where the
+/// wait is mostly short. A name lookup fails, since the wait may be long; a computation fails,
+/// since it only saves bytes.
 fn run_without_thread(kind: LaneKind, task: Option<Task>, error: &std::io::Error) -> Result<(), Fault> {
     let remedy = "raise the limit of tasks (pids.max, TasksMax=, RLIMIT_NPROC)";
     tracing::warn!(lane = kind.name(), %error, remedy, "no thread can be started");
@@ -374,7 +385,7 @@ fn run_without_thread(kind: LaneKind, task: Option<Task>, error: &std::io::Error
     }
 }
 
-/// What an operation gets that found no thread and no place in a queue.
+/// The fault of an operation that cannot be queued, or gets no thread.
 const SHORTAGE: Fault = Fault::Os(libc::ENOBUFS);
 
 /// The owner of tasks that no single client may take out of the queue.
@@ -382,7 +393,7 @@ const NO_CLIENT: u64 = u64::MAX;
 
 type Reply = dyn FnOnce(&Found) + Send;
 
-/// The names that are being looked up.
+/// The lookups that are queued or running.
 #[derive(Default)]
 struct Lookups {
     by_name: HashMap<Arc<str>, Lookup>,
@@ -407,7 +418,7 @@ impl Lookups {
     }
 }
 
-/// One kind of work: its queue, and its threads.
+/// The queue and the threads of one kind of work.
 struct Lane {
     kind: LaneKind,
     state: Mutex<LaneState>,
@@ -418,7 +429,7 @@ struct LaneState {
     limits: OffloadLimits,
     queue: BTreeMap<Order, Task>,
     threads: usize,
-    /// Of these, those that wait for work.
+    /// The part of `threads` that waits for work.
     idle: usize,
     large_running: usize,
     is_closed: bool,
@@ -467,17 +478,17 @@ impl Lane {
         threads.max(1)
     }
 
-    /// Takes a task out of the queue, if it is still there.
+    /// Removes a task from the queue, if it is still there.
     fn withdraw(&self, order: Order) -> Option<Task> {
         self.lock().queue.remove(&order)
     }
 
-    /// What a thread does until there has been nothing to do for a while.
+    /// The main function of a thread: runs tasks until the idle time is over.
     fn work(&self) {
         if self.kind == LaneKind::Computation
             && let Err(error) = sys::lower_thread_priority(COMPUTATION_NICE)
         {
-            tracing::debug!(%error, "computation has the priority of everything else");
+            tracing::debug!(%error, "cannot lower the priority of a computation thread");
         }
         let mut state = self.lock();
         loop {
@@ -509,7 +520,8 @@ impl Lane {
 }
 
 impl LaneState {
-    /// The task to run next. Small ones go first and always have a thread; so has one large one, if there are two threads.
+    /// The task to run next. Small tasks go first and always have a thread. With two threads or
+    /// more, one large task always has a thread too.
     fn next(&self, threads_max: usize) -> Option<Order> {
         let first = *self.queue.first_key_value()?.0;
         if first.is_large {
@@ -526,7 +538,8 @@ impl LaneState {
     }
 }
 
-/// Tasks run outside of the locks, so what they guard is whole even after a panic.
+/// Locks, also a poisoned mutex: tasks run outside of the locks, so the data is consistent after a
+/// panic.
 fn locked<S>(mutex: &Mutex<S>) -> MutexGuard<'_, S> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

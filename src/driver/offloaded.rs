@@ -1,6 +1,6 @@
-//! What the kernel drivers have done on a thread off the loop, and what comes back from there: the same work for both.
+//! The tasks that the kernel drivers run off the loop, and their results. Both drivers share them.
 //!
-//! It does not know which operations a driver brings here, nor where it notes that one waits.
+//! This module does not decide which operations run here, and keeps no record of those that wait.
 
 use std::ffi::CString;
 use std::io;
@@ -16,15 +16,14 @@ use super::{
 };
 use crate::table::Table;
 
-/// What a thread hands back. If its operation has ended meanwhile, it is dropped, and with it a file that was opened in
-/// vain.
+/// The result of a task. If the operation has ended meanwhile, the result is dropped, which closes
+/// an opened file.
 #[derive(Debug)]
 pub(super) struct OffloadResult {
     pub(super) id: OpId,
     pub(super) result: OffloadOutput,
 }
 
-/// The result, by the kind of work.
 #[derive(Debug)]
 pub(super) enum OffloadOutput {
     Root(io::Result<Arc<Root>>),
@@ -35,12 +34,13 @@ pub(super) enum OffloadOutput {
     Computed(Vec<u8>),
     Changed(io::Result<()>),
     Written(io::Result<()>),
-    /// A piece of a file was read into the page cache, up to there, as far as that was possible.
+    /// A range of a file was read into the page cache, up to this offset, as far as possible.
     Warmed(u64),
 }
 
 impl OffloadOutput {
-    /// The final outcome of the operation; none where the work was only a part of it. An open file goes into the table.
+    /// The final outcome of the operation, or `None` if the task was only a step of it. An opened
+    /// file is added to the table.
     pub(super) fn into_outcome(self, files: &mut Table<Arc<OwnedFd>>) -> Option<Outcome> {
         let outcome = match self {
             Self::Root(result) => result.map(Outcome::Root),
@@ -59,7 +59,7 @@ impl OffloadOutput {
     }
 }
 
-/// Where an operation waits, or why it cannot.
+/// The queued task of an operation, or why it cannot be queued.
 type Offloaded = Result<TaskHandle, Fault>;
 
 impl OffloadClient<OffloadResult> {
@@ -88,7 +88,7 @@ impl OffloadClient<OffloadResult> {
         self.disk(id, move || OffloadOutput::Read(read_dir::read_fully(file.as_fd(), memory, offset)))
     }
 
-    /// Reads a piece of a file so that it is in the page cache.
+    /// Reads a range of a file into the page cache.
     pub(super) fn warm(&self, id: OpId, file: Arc<OwnedFd>, (start, end): (u64, u64)) -> Offloaded {
         self.disk(id, move || {
             page_cache::warm(file.as_fd(), start, end);
@@ -106,7 +106,8 @@ impl OffloadClient<OffloadResult> {
         })
     }
 
-    /// Writes all but the first `done` bytes, which have been written already; `offset` is where the first one belongs.
+    /// Writes all but the first `done` bytes, which are already written; `offset` is that of the
+    /// first byte.
     pub(super) fn write(
         &self,
         id: OpId,

@@ -1,4 +1,4 @@
-//! What machines ask for: the operations, the queue they wait in, the ledger of those in flight.
+//! Operations, their queue, and the table of those in flight.
 
 use std::ffi::CString;
 use std::fmt;
@@ -10,41 +10,41 @@ use super::Address;
 use crate::buffer::Chain;
 use crate::table::{Key, Table};
 
-/// A socket, connected or listening, as its driver names it. Only the driver knows the descriptor.
+/// A handle to a connected or listening socket. Only the driver knows the descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Socket(pub(super) Key);
 
-/// An open file, as its driver names it.
+/// A handle to an open file. Only the driver knows the descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct File(pub(super) Key);
 
 #[cfg(test)]
 impl File {
-    /// One that no driver knows, for tests of machines.
+    /// A handle that no driver has, for tests of state machines.
     pub(crate) const fn of_key(key: Key) -> Self {
         Self(key)
     }
 }
 
-/// Names one operation in flight.
+/// Identifies one operation in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpId(Key);
 
-/// Says whose an operation is. The driver carries it and never looks inside.
+/// The owner of an operation. The driver passes it through and never reads it.
 ///
-/// Core packs the machine's kind, its place in its table with that place's generation, and the
-/// operation's slot in the machine into it.
+/// Core stores the kind of the state machine, the machine's key (index and generation) in the table
+/// of its kind, and the slot of the operation in the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// Which machine.
+    /// The key of the state machine in the table of its kind.
     pub machine: Key,
-    /// Which kind of machine.
+    /// The kind of the state machine, which selects the table.
     pub kind: u8,
-    /// Which of its slots.
+    /// The slot in the state machine, one for each of its operations in flight.
     pub slot: u8,
 }
 
-/// A folder below which files are opened, and never outside of it.
+/// An open folder. Paths are resolved beneath it and never lead outside.
 #[derive(Debug)]
 pub struct Root {
     path: Arc<Path>,
@@ -53,57 +53,58 @@ pub struct Root {
     id: FolderId,
 }
 
-/// Tells a folder from all others that exist at the same time. One that is removed while it is held open keeps its own.
+/// Identifies a folder among all that exist at the same time. A folder that is removed while it is
+/// held open keeps its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FolderId {
-    /// The file system that it lies on.
+    /// The device of the file system (`st_dev`).
     pub device: u64,
-    /// Its number there.
+    /// The inode number in that file system (`st_ino`).
     pub inode: u64,
 }
 
-/// What becomes of symbolic links beneath a [`Root`].
+/// How symbolic links beneath a [`Root`] are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SymlinkPolicy {
-    /// They are followed, as long as they do not lead out of the root.
+    /// They are followed, unless they lead out of the root.
     #[default]
     Follow,
-    /// A path that has one cannot be opened (`ELOOP`).
+    /// A path with a symbolic link cannot be opened (`ELOOP`).
     Refuse,
 }
 
 impl Root {
-    /// Opens the folder; links beneath it are followed.
+    /// Opens the folder; symbolic links beneath it are followed.
     ///
     /// # Errors
-    /// What the system says: it is missing, not a folder, or may not be read.
+    /// The path does not exist, is not a folder, or may not be read.
     pub fn open(path: &Path) -> std::io::Result<Arc<Self>> {
         Self::open_with(path, SymlinkPolicy::Follow)
     }
 
-    /// Opens the folder.
+    /// Opens the folder with a policy for the symbolic links beneath it.
     ///
     /// # Errors
     /// As [`Root::open`].
     pub fn open_with(path: &Path, symlinks: SymlinkPolicy) -> std::io::Result<Arc<Self>> {
-        // With `O_DIRECTORY` a FIFO or a device is refused and not opened.
+        // `O_DIRECTORY`: a FIFO or a device fails with `ENOTDIR` and is not opened.
         let directory = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
         let metadata = directory.metadata()?;
         let id = FolderId { device: metadata.dev(), inode: metadata.ino() };
         Ok(Arc::new(Self { path: path.into(), directory, symlinks, id }))
     }
 
-    /// The path it was opened by, which may lead elsewhere by now.
+    /// The path that was opened. It may lead to another folder by now.
     pub const fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
-    /// Which folder it is.
+    /// The folder's identity.
     pub const fn id(&self) -> FolderId {
         self.id
     }
 
-    /// What becomes of links beneath it.
+    /// How symbolic links beneath the folder are treated.
     pub const fn symlinks(&self) -> SymlinkPolicy {
         self.symlinks
     }
@@ -114,7 +115,7 @@ impl Root {
     }
 }
 
-/// Something that takes long and needs nothing but what it owns.
+/// A function that takes long and owns everything it needs. It runs off the loop.
 pub struct Computation {
     function: Box<dyn FnOnce() -> Vec<u8> + Send>,
     bytes: usize,
@@ -126,17 +127,17 @@ impl Computation {
         Self::of(0, function)
     }
 
-    /// Wraps a function that works on `bytes` of input: small computations do not wait for large ones.
+    /// Wraps a function with `bytes` bytes of input: small computations do not wait for large ones.
     pub fn of(bytes: usize, function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
         Self { function: Box::new(function), bytes }
     }
 
-    /// For drivers: how many bytes it works on.
+    /// For drivers: the size of the input, in bytes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// For drivers: does it.
+    /// For drivers: calls the function.
     pub fn run(self) -> Vec<u8> {
         (self.function)()
     }
@@ -148,14 +149,15 @@ impl fmt::Debug for Computation {
     }
 }
 
-/// What a machine asks of its driver. The table in [`crate::driver`] gives the outcomes of each.
+/// An operation, submitted by a state machine. The table in [`crate::driver`] lists its outcomes.
 #[derive(Debug)]
 pub enum Op {
     /// Deliver every connection that arrives, until cancelled.
     Accept {
         /// A listening socket.
         listener: Socket,
-        /// So many at most, at least one; then, or when not many are left of them, it ends as if it had been cancelled.
+        /// The maximum number of connections, at least one. When it is reached, or when few are
+        /// left of it, the operation ends as if it had been cancelled.
         most: u32,
     },
     /// Deliver every byte that arrives, until the end, an error or a cancel. It can be paused.
@@ -170,139 +172,147 @@ pub enum Op {
         /// The bytes. The driver holds them until the final outcome.
         chain: Chain,
     },
-    /// Send `length` bytes of a file, from `offset`, without passing them through user memory where
-    /// that is cheaper. A file that turns out shorter is `Failed` with [`super::Fault::FileTruncated`].
+    /// Send `length` bytes of a file from `offset`, without a copy through user memory where that
+    /// is cheaper. If the file turns out to be shorter, the outcome is `Failed` with
+    /// [`super::Fault::FileTruncated`].
     SendFile {
         /// A connected socket with no other `Send`, `SendFile`, `Shutdown` or `Flush` in flight.
         socket: Socket,
-        /// Bytes to send before the file's, sharing segments with them; may be empty.
+        /// Bytes to send before the file, in the same segments where possible; may be empty.
         head: Chain,
         /// A regular file.
         file: File,
-        /// Where in the file to begin, in bytes.
+        /// The start in the file, in bytes.
         offset: u64,
-        /// How many bytes; at least one.
+        /// The number of bytes, at least one.
         length: u64,
     },
-    /// Connect a new stream socket. A server whose backlog is full is waited for, over TCP as tcp(7) says; over a unix
-    /// socket, where the kernel does not wait, the driver tries again every 10 ms, until it is cancelled.
+    /// Connect a new stream socket. If the server's backlog is full, the connect waits: over TCP
+    /// the kernel does this (tcp(7)); over a unix socket the kernel does not, and the driver tries
+    /// again every 10 ms until the operation is cancelled.
     Connect {
-        /// Where to.
+        /// The address of the peer.
         address: Address,
     },
-    /// Look a host name up, off the loop.
+    /// Resolve a host name, off the loop.
     Resolve {
-        /// A name or an address in text.
+        /// A name, or an address in text form.
         host: Arc<str>,
-        /// Carried into each address.
+        /// The port that each address in the outcome gets.
         port: u16,
     },
-    /// Find the folder that a path leads to now.
+    /// Open the folder that a path leads to now.
     FindRoot {
-        /// A path from the top.
+        /// A path, not beneath a root.
         path: Arc<Path>,
-        /// What is to become of links beneath it.
+        /// How symbolic links beneath the folder are treated.
         symlinks: SymlinkPolicy,
-        /// What the path led to before: if it still does, this is the outcome, and nothing is opened.
+        /// The folder that the path led to before. If it still does, this root is the outcome, and
+        /// nothing is opened.
         present: Option<Arc<Root>>,
     },
-    /// Open a regular file for reading beneath a root, never outside of it, whatever the path says.
+    /// Open a regular file for reading beneath a root. The path cannot lead outside of the root.
     ///
-    /// Anything else is only looked at (`O_PATH`): opening a FIFO, a device or an automount point has effects of its own.
-    /// The [`File`] of a folder or a special file can be closed and used for nothing else.
+    /// Anything else is opened with `O_PATH` only: opening a FIFO, a device or an automount point
+    /// has side effects. The [`File`] of a folder or a special file can only be closed.
     Open {
-        /// Where the path begins.
+        /// The folder where the path begins.
         root: Arc<Root>,
         /// A relative path.
         path: CString,
-        /// It was a regular file a short time ago: it is opened without being looked at first.
+        /// The path led to a regular file a short time ago: it is opened without a look with
+        /// `O_PATH` first.
         known_regular: bool,
     },
     /// Read up to `length` bytes of a file into memory.
     Read {
         /// A regular file.
         file: File,
-        /// Where in the file to begin, in bytes.
+        /// The start in the file, in bytes.
         offset: u64,
-        /// How many bytes at most; at least one.
+        /// The maximum number of bytes, at least one.
         length: usize,
     },
-    /// Make a file for writing, off the loop. Cancelled, it may have been made all the same.
+    /// Create a file for writing, off the loop. A cancelled `Create` may still have created it.
     Create {
-        /// The folder.
+        /// The folder of the new file.
         root: Arc<Root>,
-        /// A name in it, no path. One that is taken is a fault (`EEXIST`).
+        /// A name in the folder, not a path. If it exists, the outcome is `Failed` (`EEXIST`).
         name: CString,
     },
-    /// Write all of these bytes. Cancelled or failed, some may have been written.
+    /// Write all of these bytes. A cancelled or failed `Write` may have written some of them.
     Write {
-        /// A file that `Create` has made.
+        /// A file opened by `Create`.
         file: File,
-        /// Where in the file to begin, in bytes.
+        /// The start in the file, in bytes.
         offset: u64,
         /// The bytes, at least one.
         bytes: Vec<u8>,
     },
-    /// Give a file that was written another name, in one step, when its bytes are on the disk; off the loop. Cancelled, it
-    /// may have got it all the same.
+    /// Flush a written file to the disk, then rename it in one step, off the loop. A cancelled
+    /// `Publish` may still have renamed it.
     Publish {
-        /// The folder.
+        /// The folder of both names.
         root: Arc<Root>,
         /// The file, which has no `Write` in flight.
         file: File,
-        /// Its name.
+        /// The file's present name.
         from: CString,
-        /// The name it is to have.
+        /// The file's new name.
         to: CString,
-        /// What has that name now goes. Otherwise that is a fault (`EEXIST`).
+        /// A file that has the new name is replaced. Otherwise the outcome is `Failed` (`EEXIST`).
         replaces: bool,
     },
-    /// Remove a file from a folder, off the loop. Cancelled, it may be gone all the same.
+    /// Remove a file from a folder, off the loop. A cancelled `Remove` may still have removed it.
     Remove {
-        /// The folder.
+        /// The folder of the file.
         root: Arc<Root>,
-        /// A name in it, no path.
+        /// A name in the folder, not a path.
         name: CString,
     },
-    /// List a folder beneath a root, off the loop. The answer is in no order. Nothing in the folder is opened.
+    /// List a folder beneath a root, off the loop. The entries are in no order. Nothing in the
+    /// folder is opened.
     List {
-        /// Where the path begins.
+        /// The folder where the path begins.
         root: Arc<Root>,
         /// A relative path.
         path: CString,
     },
-    /// Compute something that takes long, off the loop.
+    /// Run a long computation, off the loop.
     Compute(Computation),
-    /// Tell the address at this end of a connection, at once. It may be in flight while the socket is closed.
+    /// Get the local address of a connection, at once. It may be in flight while the socket is
+    /// closed.
     LocalAddress {
         /// A connected socket.
         socket: Socket,
     },
-    /// End the sending half: the peer sees the end of input, receiving goes on.
+    /// Shut down the sending half: the peer sees the end of input, and receiving continues.
     Shutdown {
         /// A connected socket with nothing being sent.
         socket: Socket,
     },
-    /// Tell when the peer's kernel has acknowledged everything that was sent, and meanwhile how it gets on.
+    /// Wait until the peer's kernel has acknowledged everything that was sent, and report progress
+    /// meanwhile.
     Flush {
         /// A connected socket with nothing being sent.
         socket: Socket,
     },
     /// Close a socket that has nothing in flight.
     Close {
-        /// The socket; its name is void from now on.
+        /// The socket; the handle is invalid from now on.
         socket: Socket,
     },
-    /// Close a socket that has nothing in flight so that the peer sees a reset, not an end
-    /// (`SO_LINGER` with zero, socket(7)). What has not arrived there by then is lost. Unix sockets know no reset: there the peer sees an end, or a reset if it had
-    /// sent what nobody read.
+    /// Close a socket that has nothing in flight with a reset instead of an end (`SO_LINGER` with
+    /// zero, socket(7)). Bytes that have not arrived at the peer by then are lost. Unix sockets
+    /// have no reset: there the peer sees an end, or a reset if bytes that it had sent were not
+    /// received.
     Reset {
-        /// The socket; its name is void from now on.
+        /// The socket; the handle is invalid from now on.
         socket: Socket,
     },
     /// Close a file that has nothing in flight.
     CloseFile {
-        /// The file; its name is void from now on.
+        /// The file; the handle is invalid from now on.
         file: File,
     },
 }
@@ -310,20 +320,20 @@ pub enum Op {
 /// One entry of the queue that a driver drains.
 #[derive(Debug)]
 pub enum Request {
-    /// Carry this out.
+    /// Start this operation.
     Start(OpId, Op),
-    /// End this soon. It may have ended already.
+    /// End this operation soon. It may have ended already.
     Cancel(OpId),
     /// Deliver nothing of this `Recv` for now. It may have ended already.
     Pause(OpId),
-    /// Go on with this `Recv`. It may have ended already.
+    /// Continue this `Recv`. It may have ended already.
     Resume(OpId),
 }
 
-/// The queue from machines to their driver, and the ledger of what is in flight.
+/// The queue from the state machines to their driver, and the table of operations in flight.
 ///
-/// One per worker. Machines add at the one end during a turn; the driver drains the other when the
-/// turn ends, so that a whole batch costs one system call.
+/// One per worker. State machines add requests during a turn; the driver drains them when the turn
+/// ends, so that the whole batch costs one system call.
 #[derive(Debug, Default)]
 pub struct Ops {
     queue: Vec<Request>,
@@ -336,7 +346,7 @@ impl Ops {
         Self::default()
     }
 
-    /// Queues an operation; its outcomes will carry `token`.
+    /// Queues an operation; its outcomes go to the owner that `token` names.
     pub fn submit(&mut self, token: Token, op: Op) -> OpId {
         let id = OpId(self.in_flight.insert(token));
         tracing::trace!(op = %id, kind = op.name(), slot = token.slot, "submit");
@@ -344,30 +354,30 @@ impl Ops {
         id
     }
 
-    /// Asks that an operation end soon. See promise 3 of [`crate::driver`].
+    /// Requests that an operation end soon. See guarantee 3 of [`crate::driver`].
     pub fn cancel(&mut self, id: OpId) {
         tracing::trace!(op = %id, "cancel");
         self.queue.push(Request::Cancel(id));
     }
 
-    /// Asks that a `Recv` deliver nothing for now. See promise 10 of [`crate::driver`].
+    /// Requests that a `Recv` deliver nothing for now. See guarantee 10 of [`crate::driver`].
     pub fn pause(&mut self, id: OpId) {
         tracing::trace!(op = %id, "pause");
         self.queue.push(Request::Pause(id));
     }
 
-    /// Asks that a paused `Recv` go on.
+    /// Requests that a paused `Recv` continue.
     pub fn resume(&mut self, id: OpId) {
         tracing::trace!(op = %id, "resume");
         self.queue.push(Request::Resume(id));
     }
 
-    /// How many operations have had no final outcome yet.
+    /// The number of operations without a final outcome yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Whose operation this is, or `None` if it has had its final outcome.
+    /// The owner of an operation, or `None` if it has had its final outcome.
     pub fn owner(&self, id: OpId) -> Option<Token> {
         self.in_flight.get(id.0).copied()
     }
@@ -377,17 +387,17 @@ impl Ops {
         self.in_flight.iter().map(|(key, token)| (OpId(key), *token))
     }
 
-    /// Whether the driver has something to take.
+    /// Whether requests wait for the driver.
     pub fn has_requests(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// For drivers: everything queued, oldest first.
+    /// For drivers: takes every queued request, oldest first.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Request> {
         self.queue.drain(..)
     }
 
-    /// For the worker: books an outcome. `None` means that the driver broke promise 1.
+    /// For the worker: records an outcome. `None`: the driver broke guarantee 1.
     pub fn settle(&mut self, id: OpId, is_final: bool) -> Option<Token> {
         if is_final { self.in_flight.remove(id.0) } else { self.in_flight.get(id.0).copied() }
     }
@@ -423,12 +433,12 @@ impl Op {
 }
 
 impl OpId {
-    /// For drivers: a dense index, free for reuse once the final outcome is out.
+    /// For drivers: a dense index, reused after the final outcome.
     pub const fn index(self) -> usize {
         self.0.index() as usize
     }
 
-    /// For drivers: index and generation in one word, for the kernel to carry.
+    /// For drivers: index and generation in one word, to pass through the kernel.
     pub const fn to_bits(self) -> u64 {
         (self.0.generation() as u64) << 32 | self.0.index() as u64
     }

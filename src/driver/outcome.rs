@@ -1,4 +1,4 @@
-//! What machines get back: outcomes, and the faults among them.
+//! Outcomes of operations, and the faults among them.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,34 +8,36 @@ use super::errno;
 use super::ops::{File, OpId, Root, Socket};
 use crate::buffer::Buffer;
 
-/// One outcome on its way to the machine that asked.
+/// One outcome, on its way to the state machine that owns the operation.
 #[derive(Debug)]
 pub struct Completion {
-    /// Which operation.
+    /// The operation.
     pub id: OpId,
-    /// What became of it.
+    /// Its final outcome, or an intermediate one.
     pub outcome: Outcome,
 }
 
-/// What became of an operation, or what its subscription delivered.
+/// The result of an operation, or one delivery of a subscription.
 #[derive(Debug)]
 pub enum Outcome {
     /// `Accept` delivered a connection; more may follow.
     Accepted {
         /// The connected socket.
         socket: Socket,
-        /// Who connected.
+        /// The address of the client.
         peer: Peer,
     },
     /// `Recv` delivered bytes, at least one; more may follow.
     Received(Buffer),
-    /// `Recv`, while it is paused: the connection broke. What has arrived before that is still there.
+    /// `Recv`, while it is paused: the connection broke. Bytes that arrived before can still be
+    /// received.
     Broken(Fault),
-    /// `Send` or `SendFile` got on by this number of bytes, or it was acknowledged during a `Flush`; more follows.
+    /// `Send` or `SendFile`: the kernel took this number of bytes. `Flush`: the peer acknowledged
+    /// it. More follows.
     Progress(u64),
     /// `Recv`: the peer will send nothing more.
     Eof,
-    /// `Send` or `SendFile`: all of it is the kernel's.
+    /// `Send` or `SendFile`: the kernel took all bytes.
     Sent,
     /// `Connect` succeeded.
     Connected(Socket),
@@ -45,31 +47,31 @@ pub enum Outcome {
     Root(Arc<Root>),
     /// `Open` or `Create` succeeded.
     Opened(File, FileInfo),
-    /// `Read` succeeded; fewer bytes than asked for only where the file ends.
+    /// `Read` succeeded; fewer bytes than requested only at the end of the file.
     Read(Vec<u8>),
-    /// `Write`: all of it is the kernel's.
+    /// `Write`: the kernel took all bytes.
     Written,
-    /// `List` succeeded: everything in the folder but `.` and `..`.
+    /// `List` succeeded: every entry of the folder except `.` and `..`.
     Listed(Vec<FolderEntry>),
-    /// `Compute` is done.
+    /// `Compute` succeeded, with the result of the function.
     Computed(Vec<u8>),
-    /// `LocalAddress`: this, or none on a unix socket.
+    /// `LocalAddress` succeeded; `None` on a unix socket.
     Local(Option<SocketAddr>),
     /// `Shutdown`, `Flush`, `Close`, `CloseFile`, `Publish` or `Remove` is done.
     Done,
     /// `Reset` is done.
     Reset {
-        /// Bytes that the kernel had taken and that had not arrived.
+        /// Bytes that the kernel had taken and the peer had not acknowledged.
         lost: u64,
     },
-    /// A cancel won the race. Of a `Send`, some bytes may have gone out.
+    /// The operation was cancelled before it completed. A `Send` may have sent some bytes.
     Cancelled,
-    /// It went wrong.
+    /// The operation failed.
     Failed(Fault),
 }
 
 impl Outcome {
-    /// Whether the operation has ended with this. Exactly one outcome of each operation is final.
+    /// Whether this outcome ends the operation. Exactly one outcome of each operation is final.
     pub const fn is_final(&self) -> bool {
         match self {
             Self::Accepted { .. } | Self::Received(_) | Self::Broken(_) | Self::Progress(_) => false,
@@ -117,19 +119,19 @@ impl Outcome {
     }
 }
 
-/// Who is at the other end of an accepted connection.
+/// The remote end of an accepted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// An internet address and port.
+    /// An IP address and port.
     Inet(SocketAddr),
-    /// A process on this machine, over a socket pair or a unix socket.
+    /// A process on this host, over a socket pair or a unix socket.
     Local,
-    /// The peer was gone before it could be asked for.
+    /// The peer disconnected before its address was read.
     Gone,
 }
 
 impl Peer {
-    /// Its address, if it has one; IPv4 in the clothes of IPv6 as what it is.
+    /// The IP address, if there is one. An IPv4-mapped IPv6 address becomes the IPv4 address.
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Inet(address) => Some(address.ip().to_canonical()),
@@ -148,89 +150,92 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What an opened file is, as `fstat(2)` tells.
+/// Attributes of an opened file (`fstat(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileInfo {
     /// Length in bytes.
     pub size: u64,
-    /// Last modification, in nanoseconds since 1970, before it negative.
+    /// Last modification, in nanoseconds since 1970; negative before 1970.
     pub modified_ns: i64,
-    /// What sort of file.
+    /// The file type.
     pub kind: FileKind,
-    /// Its number within its file system. With `device` it tells a file from the one that replaced it.
+    /// The inode number (`st_ino`). With `device` it distinguishes a file from its replacement.
     pub inode: u64,
-    /// The file system that it lies on.
+    /// The device of the file system (`st_dev`).
     pub device: u64,
 }
 
-/// One name in a folder.
+/// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
     /// The name, any bytes but `/` and NUL.
     pub name: Vec<u8>,
-    /// What it leads to; `None`: a link that leads nowhere, or out of the root.
+    /// The file that the name leads to; `None`: a symbolic link that is dangling or leads out of
+    /// the root, or a file that cannot be examined.
     pub info: Option<FileInfo>,
 }
 
-/// The sorts of file that matter to a server.
+/// The file types that a server distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// Has bytes that can be sent.
+    /// A regular file, whose bytes can be sent.
     Regular,
     /// A folder.
     Directory,
-    /// A FIFO, socket or device: never read.
+    /// A FIFO, socket or device, which is never read.
     Special,
 }
 
 /// Why an operation failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// The kernel's word for it.
+    /// The `errno` of the failed system call.
     #[error("{}", describe_errno(*.0))]
     Os(i32),
-    /// The file ended before the range that was promised.
+    /// The file ended before the end of the range to send.
     #[error("the file became shorter while it was being sent")]
     FileTruncated,
-    /// The folder that paths begin at cannot be had, for this reason: no driver's word, but that of who keeps roots.
-    #[error("the folder that is served cannot be opened: {}", describe_errno(*.0))]
+    /// The root folder cannot be opened, with this `errno`. No driver reports this, but the file
+    /// store, which holds the roots.
+    #[error("cannot open the served folder: {}", describe_errno(*.0))]
     RootLost(i32),
-    /// The resolver knows no such name, or could not be asked; its own code (`getaddrinfo(3)`).
-    #[error("the name cannot be resolved: {}", resolver_message(*.0))]
+    /// The resolver does not know the name, or could not be queried; the code of `getaddrinfo(3)`.
+    #[error("cannot resolve the name: {}", resolver_message(*.0))]
     Resolver(i32),
 }
 
 impl Fault {
-    /// The fault that an I/O error reports; `EIO` if it carries no system code.
+    /// The fault of an I/O error; `EIO` if the error carries no `errno`.
     pub fn from_io(error: &std::io::Error) -> Self {
         Self::Os(error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// Whether the peer simply went away: part of any server's day, never worth a warning.
+    /// Whether the peer disconnected. This is ordinary and not logged as a warning.
     pub const fn is_disconnect(self) -> bool {
         matches!(self, Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED))
     }
 
-    /// Whether a file that could not be had may be had the next moment: nothing to be remembered.
+    /// Whether the same access to a file may succeed a moment later, so that the fault is not
+    /// cached.
     pub fn is_momentary(self) -> bool {
         match self {
             Self::Os(code) => errno::of_file(code) == errno::Kind::Moment,
-            // It is being changed.
+            // The file is being changed.
             Self::FileTruncated => true,
-            // The look at the root is remembered, for a second.
+            // The file store caches the state of the root for a second.
             Self::RootLost(_) => false,
             Self::Resolver(code) => matches!(code, libc::EAI_AGAIN | libc::EAI_MEMORY),
         }
     }
 
-    /// Whether this machine or process has run out of something, descriptors, ports, memory or threads: it says nothing of
-    /// the peer.
+    /// Whether this host or process has run out of descriptors, ports, memory or threads. Such a
+    /// fault does not count against the peer.
     pub const fn is_shortage(self) -> bool {
         match self {
             Self::Os(errno) => {
                 matches!(
                     errno,
-                    // ECANCELED, which no machine has asked for: the kernel could start no thread.
+                    // ECANCELED without a cancel: the kernel could start no thread.
                     libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::ECANCELED
                 )
             }
@@ -247,8 +252,8 @@ fn describe_errno(errno: i32) -> String {
 fn resolver_message(code: i32) -> &'static str {
     match code {
         libc::EAI_NONAME => "no such host",
-        libc::EAI_AGAIN => "the name server did not answer, try again",
-        libc::EAI_FAIL => "the name server refused",
+        libc::EAI_AGAIN => "the name server did not respond; try again",
+        libc::EAI_FAIL => "the name server returned a failure",
         libc::EAI_MEMORY => "out of memory",
         libc::EAI_NODATA => "the host has no address",
         _ => "the resolver failed",

@@ -1,20 +1,21 @@
-//! Whether a file's bytes can be had without waiting for a disk, bringing them there, and sending them from there.
+//! The page cache: whether it has a range of a file, reading a range into it, and sending from it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::{errno, sys};
 
-/// The page cache is asked for one byte in so many; less than what the kernel reads ahead at once.
+/// The distance between two bytes that are looked up in the page cache; less than the kernel's
+/// read-ahead.
 pub(super) const PROBE_BYTES: u64 = 64 << 10;
 
-/// Whether the bytes from `start` to before `end`, at least one, seem to be in the page cache.
+/// Whether the bytes from `start` to before `end`, at least one, are probably in the page cache.
 pub(super) fn is_range_cached(file: BorrowedFd<'_>, start: u64, end: u64) -> bool {
     (start..end).step_by(PROBE_BYTES as usize).chain([end - 1]).all(|offset| sys::is_cached(file, offset))
 }
 
-/// Reads a range so that it is in the page cache. Whatever goes wrong will go wrong again, and
-/// be reported, when the range is sent.
+/// Reads a range into the page cache. Errors are ignored: they recur, and are reported, when the
+/// range is sent.
 pub(super) fn warm(file: BorrowedFd<'_>, start: u64, end: u64) {
     let mut scratch = vec![0; PROBE_BYTES as usize];
     let mut offset = start;
@@ -34,16 +35,17 @@ pub(super) fn warm(file: BorrowedFd<'_>, start: u64, end: u64) {
 pub(super) enum Way {
     /// `sendfile(2)`.
     Direct,
-    /// Read and sent: a filter refuses `sendfile(2)`, or what the file lies on cannot do it.
+    /// Read and sent: a filter denies `sendfile(2)`, or the file system does not support it.
     Copied,
 }
 
-/// What is read at once on its way to a socket.
+/// The largest read on the way to a socket, in bytes.
 const COPY_BYTES_MAX: usize = 128 << 10;
 
 impl Way {
-    /// Sends the bytes from `offset` on, at most `length`, without waiting for the socket; how many went. Zero: the file has
-    /// ended. From the first refusal on they are copied.
+    /// Sends at most `length` bytes from `offset` without waiting for the socket. Returns the
+    /// number of bytes sent; zero: the end of the file. If `sendfile(2)` is not available, this
+    /// call and all later ones copy.
     ///
     /// The socket must be non-blocking.
     pub(super) fn send(
@@ -56,7 +58,7 @@ impl Way {
         if *self == Self::Direct {
             match sys::send_file(socket, file, offset, length) {
                 Err(error) if error.raw_os_error().is_some_and(errno::is_unsupported) => {
-                    tracing::debug!(%error, "sendfile is refused: the file is copied");
+                    tracing::debug!(%error, "sendfile is not available for this file: it is copied");
                     *self = Self::Copied;
                 }
                 result => return result,
@@ -64,7 +66,7 @@ impl Way {
         }
         let mut bytes = vec![0; length.min(COPY_BYTES_MAX)];
         let count = sys::read_at(file, &mut bytes, offset)?;
-        // What the socket does not take is read once more: nothing has to be kept.
+        // Bytes that the socket does not take are read again later, so nothing has to be stored.
         if count == 0 { Ok(0) } else { sys::send_bytes(socket, &bytes[..count]) }
     }
 }

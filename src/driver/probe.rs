@@ -1,7 +1,7 @@
-//! What this kernel and this process may use, why not, and what to do about it; and the choice of a driver.
+//! The choice of a driver: whether io_uring is available, why not, and the remedy.
 //!
-//! Everything is found out by asking the kernel, never by comparing version numbers: distributions
-//! backport, containers block.
+//! Availability is tested with system calls, never by version numbers: distributions backport
+//! features, and containers block system calls.
 
 use std::fs;
 use std::io;
@@ -9,19 +9,19 @@ use std::io;
 use super::uring::{self, Refused, RingSize, What};
 use super::{Feature, FeatureSet};
 
-/// Which driver to use.
+/// The I/O back-end to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// io_uring where it is available, else epoll, saying why.
+    /// io_uring if it is available; otherwise epoll, with the reason in [`Selection`].
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring. The start fails if it is not available.
     IoUring,
-    /// epoll.
+    /// epoll, also if io_uring is available.
     Epoll,
 }
 
-/// The drivers that stand on a kernel.
+/// The drivers for a real kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// [`super::Uring`].
@@ -40,18 +40,18 @@ impl Backend {
     }
 }
 
-/// Which driver was chosen, and why that one.
+/// The chosen driver, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// The driver.
+    /// The chosen driver.
     pub backend: Backend,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     pub reason: String,
-    /// It is not the one that would have been preferred.
+    /// Whether the driver was chosen because the preferred one, io_uring, is unavailable.
     pub is_fallback: bool,
-    /// What would let the preferred one be used.
+    /// What makes the preferred driver available.
     pub remedy: Option<&'static str>,
-    /// How large the rings of each worker are, with io_uring.
+    /// The size of each worker's ring, with io_uring.
     pub ring_size: RingSize,
 }
 
@@ -64,41 +64,41 @@ impl Selection {
 /// Why io_uring cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// `ENOSYS`: the kernel was built without it, or is too old.
+    /// `ENOSYS`: the kernel was built without io_uring, or is too old.
     #[error("this kernel has no io_uring")]
     NotInKernel,
-    /// `EPERM`, and the system setting says so.
+    /// `EPERM`, and the system setting `kernel.io_uring_disabled` is not 0.
     #[error("io_uring is switched off on this system (kernel.io_uring_disabled is {setting})")]
     Disabled {
-        /// 1: for those outside of the group, 2: for everybody.
+        /// 1: disabled for processes outside of `kernel.io_uring_group`; 2: for all processes.
         setting: u32,
     },
     /// `EPERM` or `EACCES`, and a seccomp filter is in force.
     #[error("io_uring is blocked by this process's seccomp filter, as in many containers ({call} is denied)")]
     Seccomp {
-        /// The call that it denies, the first of them.
+        /// The first call that the filter denies.
         call: &'static str,
     },
-    /// `EPERM` or `EACCES` without a reason to be seen.
+    /// `EPERM` or `EACCES`, and neither the setting nor a seccomp filter explains it.
     #[error("io_uring is forbidden here ({0})")]
     Forbidden(String),
-    /// Something that the driver cannot do without is missing.
+    /// The kernel lacks something that the driver requires.
     #[error("this kernel's io_uring lacks {0}")]
     Lacks(&'static str),
-    /// `ENOMEM`: it is there, but not even its smallest rings may be had for all workers. A reason to fall back: epoll
-    /// locks no memory, and a server that serves and warns is of more use than none.
+    /// `ENOMEM`: even the smallest rings cannot be created for all workers. A reason to fall back:
+    /// epoll locks no memory, and a server that runs and warns is better than none.
     #[error("cannot create io_uring: ENOMEM (RLIMIT_MEMLOCK too low, or out of memory)")]
     LockedMemory,
-    /// `EMFILE`, `ENFILE`: no descriptor is left for a ring. Never a reason to fall back.
-    #[error("a ring cannot be made: no file descriptor is left for it")]
+    /// `EMFILE` or `ENFILE`: no descriptor is left for a ring. Never a reason to fall back.
+    #[error("cannot create io_uring: no file descriptor left")]
     Descriptors,
     /// Another error that does not mean that io_uring is missing. Never a reason to fall back.
-    #[error("a ring cannot be made: {0}")]
+    #[error("cannot create io_uring: {0}")]
     Resource(String),
 }
 
 impl Unavailable {
-    /// What would lift the obstacle.
+    /// What makes io_uring available, or avoids it.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::NotInKernel | Self::Lacks(_) => "use Linux 6.0 or later, or `--backend epoll`",
@@ -110,17 +110,18 @@ impl Unavailable {
                 "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile \
                  (docker run --security-opt seccomp=PROFILE), or `--backend epoll`"
             }
-            Self::Forbidden(_) => "look for a security module's denial in the kernel log, or `--backend epoll`",
+            Self::Forbidden(_) => "check the kernel log for a denial by a security module, or `--backend epoll`",
             Self::LockedMemory => {
                 "ulimit -l unlimited (LimitMEMLOCK=infinity in a unit, docker run --ulimit memlock=-1), \
                  fewer --workers, more memory for the control group, or `--backend epoll`"
             }
             Self::Descriptors => "ulimit -n 65536 (LimitNOFILE=65536 in a unit), or `--backend epoll`",
-            Self::Resource(_) => "`--backend epoll` does without rings",
+            Self::Resource(_) => "`--backend epoll`, which needs no ring",
         }
     }
 
-    /// Whether `auto` may take epoll instead: io_uring is not to be had, or short of what epoll does without.
+    /// Whether `auto` may use epoll instead: io_uring is unavailable, or lacks a resource that
+    /// epoll does not need.
     pub const fn allows_fallback(&self) -> bool {
         match self {
             Self::NotInKernel
@@ -134,18 +135,18 @@ impl Unavailable {
     }
 }
 
-/// What else is known about the process and the system, by which one errno's causes are told apart.
+/// Facts about the process and the system that distinguish the causes of one `errno`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// The process's seccomp mode (`proc(5)`): 0 none, 1 strict, 2 a filter.
     pub seccomp_mode: Option<u32>,
-    /// `kernel.io_uring_disabled` (Linux 6.6): 0 for nobody, 1 for those outside of a group, 2 for
-    /// all. Only a kernel that has io_uring has the setting.
+    /// `kernel.io_uring_disabled` (Linux 6.6): 0 enabled, 1 disabled for processes outside of a
+    /// group, 2 disabled for all. Only a kernel that has io_uring has the setting.
     pub io_uring_disabled: Option<u32>,
 }
 
 impl Environment {
-    /// Those of this process, now.
+    /// Reads the facts of this process.
     pub fn observe() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let setting = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
@@ -159,19 +160,19 @@ impl Environment {
     }
 }
 
-/// What this process can have of io_uring.
+/// The parts of io_uring that are available to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Available {
     /// The optional features.
     pub features: FeatureSet,
-    /// The largest rings of which as many as asked for fit.
+    /// The largest size at which every worker can have a ring.
     pub size: RingSize,
 }
 
-/// Chooses the driver for so many workers.
+/// Chooses the driver for this number of workers.
 ///
 /// # Errors
-/// io_uring was demanded and is unavailable, or is there but short of a resource that epoll needs as well.
+/// io_uring was requested and is unavailable, or lacks a resource that epoll needs as well.
 pub fn choose(choice: BackendChoice, off: FeatureSet, workers: usize) -> Result<Selection, Unavailable> {
     match choice {
         BackendChoice::Epoll => Ok(Selection::preferred(Backend::Epoll, DEMANDED.to_owned(), RingSize::FULL)),
@@ -182,10 +183,10 @@ pub fn choose(choice: BackendChoice, off: FeatureSet, workers: usize) -> Result<
     }
 }
 
-/// What `auto` chooses where so much is available.
+/// The choice of `auto`, given what is available.
 ///
 /// # Errors
-/// io_uring is there but short of a resource that epoll needs as well.
+/// io_uring lacks a resource that epoll needs as well.
 pub fn choose_by(
     available: Result<Available, Unavailable>,
     off: FeatureSet,
@@ -215,7 +216,7 @@ pub fn choose_by(
 
 const DEMANDED: &str = "as demanded";
 
-/// What is to be said of rings that are smaller than usual.
+/// The part of the reason about rings that are smaller than [`RingSize::FULL`]; otherwise empty.
 fn smaller(size: RingSize, workers: usize) -> String {
     if size == RingSize::FULL {
         return String::new();
@@ -226,11 +227,11 @@ fn smaller(size: RingSize, workers: usize) -> String {
     )
 }
 
-/// What this process can have of io_uring, for so many workers at a time, each with everything that the driver cannot do
-/// without.
+/// Tests what of io_uring is available for this number of workers at a time, each with everything
+/// that the driver requires.
 ///
 /// # Errors
-/// Why not.
+/// The reason why io_uring is unavailable.
 pub fn availability(off: FeatureSet, workers: usize) -> Result<Available, Unavailable> {
     uring::try_out().map_err(|Refused { what, error }| match what {
         What::Call(call) => diagnose(call, &error, Environment::observe()),
@@ -242,18 +243,18 @@ pub fn availability(off: FeatureSet, workers: usize) -> Result<Available, Unavai
     Ok(Available { features, size })
 }
 
-/// The call whose refusal says most.
+/// The call that creates a ring.
 const SETUP: &str = "io_uring_setup";
 
-/// What the refusal of a call for a ring means.
+/// Finds the cause of the error of an io_uring call.
 pub fn diagnose(call: &'static str, error: &io::Error, environment: Environment) -> Unavailable {
     let Environment { seccomp_mode, io_uring_disabled } = environment;
-    // The setting is of making rings: where one was made, it allows them.
+    // The setting only concerns the creation of rings: after another call, one was created.
     let io_uring_disabled = if call == SETUP { io_uring_disabled } else { Some(0) };
     let is_filtered = seccomp_mode == Some(SECCOMP_MODE_FILTER);
     match error.raw_os_error() {
-        // Some container runtimes let the filter pretend that the call does not exist. The setting
-        // exists only where the call does.
+        // The filters of some container runtimes return `ENOSYS`, as if the call did not exist. The
+        // setting exists only if the call does.
         Some(libc::ENOSYS) if is_filtered && io_uring_disabled.is_some() => Unavailable::Seccomp { call },
         Some(libc::ENOSYS) => Unavailable::NotInKernel,
         Some(libc::EPERM | libc::EACCES) => match io_uring_disabled {
@@ -261,14 +262,14 @@ pub fn diagnose(call: &'static str, error: &io::Error, environment: Environment)
             Some(0) | None if is_filtered => Unavailable::Seccomp { call },
             Some(0) | None => Unavailable::Forbidden(error.to_string()),
         },
-        Some(libc::EINVAL) => Unavailable::Lacks("the set-up that this program asks for"),
+        Some(libc::EINVAL) => Unavailable::Lacks("the setup that xps requires"),
         Some(libc::ENOMEM) => Unavailable::LockedMemory,
         Some(libc::EMFILE | libc::ENFILE) => Unavailable::Descriptors,
         _ => Unavailable::Resource(error.to_string()),
     }
 }
 
-/// `SECCOMP_MODE_FILTER`, as `proc(5)` shows it.
+/// `SECCOMP_MODE_FILTER`, as in `proc(5)`.
 const SECCOMP_MODE_FILTER: u32 = 2;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What takes a thread off the loop: listing a folder, reading a file that is not in the cache.
+//! Blocking reads for offload threads: listing a folder, reading a file that is not in the page
+//! cache.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -7,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::sys::FolderStream;
 use super::{FileInfo, FolderEntry, Root, resolve_beneath, sys};
 
-/// Everything in the folder at `path` beneath `root`, in no order, with what each name leads to. Nothing in it is opened:
-/// a FIFO's writer would be woken by it, a device be set going, and an automount point be mounted.
+/// Every entry of the folder at `path` beneath `root`, in no order, with the attributes of the file
+/// that it leads to. No entry is opened: that would wake a FIFO's writer, start a device, or mount
+/// an automount point.
 pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
     let mut stream = FolderStream::new(resolve_beneath::open_folder(root, path)?)?;
     let mut entries = Vec::new();
@@ -23,7 +25,8 @@ pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
     Ok(entries)
 }
 
-/// What a name leads to. A link is followed as a request for it would be, so that what a listing promises can be had.
+/// The attributes of the file that a name leads to. A symbolic link is resolved as in a request, so
+/// that every file in a listing can be requested.
 fn info_of(root: &Root, path: &CStr, folder: BorrowedFd<'_>, name: &[u8]) -> Option<FileInfo> {
     match sys::entry_info(folder, &CString::new(name).ok()?) {
         Ok(Some(info)) => Some(info),
@@ -35,7 +38,8 @@ fn info_of(root: &Root, path: &CStr, folder: BorrowedFd<'_>, name: &[u8]) -> Opt
     }
 }
 
-/// Fills `bytes` from `offset` on, however long the disk takes; shorter only where the file ends.
+/// Fills `bytes` from `offset`, blocking on the disk. The result is shorter only at the end of the
+/// file.
 pub(super) fn read_fully(file: BorrowedFd<'_>, mut bytes: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
     let mut filled = 0;
     while filled < bytes.len() {

@@ -1,22 +1,23 @@
-//! Which size of receive buffer a socket gets: learned from what it received lately.
+//! The size of a socket's receive buffers, chosen from its recent reads.
 //!
-//! Large buffers make bulk cheap, since fewer operations move it; small ones keep the working set of
-//! messages in the processor's cache.
+//! Large buffers make bulk transfer cheap, since it takes fewer operations. Small buffers keep the
+//! working set of message traffic in the processor's cache.
 
 use crate::buffer::SizeClass;
 
-/// So many bytes in reads that each filled a small buffer make a socket one that carries bulk.
+/// A socket switches to large buffers when consecutive reads that each filled a small buffer add up
+/// to this many bytes.
 const BULK_BYTES: u32 = 64 << 10;
 
-/// So many reads in a row that a small buffer would have held make it an ordinary one again.
+/// A socket switches back to small buffers after this many consecutive reads that fit into one.
 const SMALL_READS: u8 = 2;
 
-/// Which size of buffer a socket receives into, by what it received lately.
+/// The size of a socket's receive buffers, with the state of the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecvSize {
-    /// Small buffers; so many bytes, fewer than [`BULK_BYTES`], came in full ones in a row.
+    /// Small buffers. The last reads filled theirs with this many bytes, fewer than [`BULK_BYTES`].
     Small { full_bytes: u32 },
-    /// Large buffers; so many reads in a row would have fitted into small ones.
+    /// Large buffers. The last reads, this many, would have fit into small ones.
     Large { small_reads: u8 },
 }
 
@@ -27,7 +28,7 @@ impl Default for RecvSize {
 }
 
 impl RecvSize {
-    /// The size of buffer to receive into.
+    /// The class of buffer to receive into.
     pub(super) const fn class(self) -> SizeClass {
         match self {
             Self::Small { .. } => SizeClass::Small,
@@ -35,7 +36,7 @@ impl RecvSize {
         }
     }
 
-    /// The appetite after a read of `length` bytes, where a small buffer holds `small`.
+    /// The state after a read of `length` bytes; a small buffer holds `small` bytes.
     pub(super) const fn after(self, length: usize, small: usize) -> Self {
         match self {
             Self::Small { .. } if length < small => Self::Small { full_bytes: 0 },

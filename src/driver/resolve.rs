@@ -1,8 +1,8 @@
-//! Host names to addresses, by the system's own resolver (`getaddrinfo(3)`).
+//! Resolves host names with the system's resolver (`getaddrinfo(3)`).
 //!
-//! Waits for files and name servers, so it runs off the loop. Keeps the resolver's error code, which
-//! the standard library's look-up drops. Knows no cache: how long an answer lasts is the caller's
-//! business.
+//! It blocks on files and name servers, so it runs off the loop. It keeps the resolver's error
+//! code, which the standard library's lookup drops. It has no cache: the caller decides how long a
+//! result is valid.
 
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -12,28 +12,28 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::Fault;
 
-/// The most addresses of one name that are worth trying.
+/// The most addresses of one name; the rest is ignored.
 const ADDRESSES_MAX: usize = 64;
 
-/// An address in text: there is nothing to look up.
+/// The address, if `host` is an address in text form, which needs no lookup.
 pub(super) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
     host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port))
 }
 
-/// The same addresses with this port.
+/// Sets the port of each address.
 pub(super) fn with_port(mut addresses: Vec<SocketAddr>, port: u16) -> Vec<SocketAddr> {
     addresses.iter_mut().for_each(|address| address.set_port(port));
     addresses
 }
 
-/// Every address of `host`, at least one, with port 0, in the order in which to try them (RFC 6724, as the system is
-/// configured).
+/// Every address of `host`, at least one, with port 0, in the order in which to try them (RFC 6724
+/// and the system's configuration).
 pub(super) fn resolve(host: &str) -> Result<Vec<SocketAddr>, Fault> {
     let name = CString::new(host).map_err(|_| Fault::Resolver(libc::EAI_NONAME))?;
     let list = AddrInfoList::ask(&name)?;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in list.addresses() {
-        // A host that several lines of /etc/hosts name can come twice.
+        // An address that several lines of /etc/hosts give to a host is returned several times.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -63,8 +63,8 @@ impl AddrInfoList {
         let mut next = Some(self.0);
         std::iter::from_fn(move || {
             let entry = next?;
-            // SAFETY: every entry of the list lives until `freeaddrinfo`, which waits for the drop
-            // of `self`, and nobody changes it.
+            // SAFETY: every entry of the list lives until `freeaddrinfo`, called in the drop of
+            // `self`, and nothing changes it.
             let entry = unsafe { entry.as_ref() };
             next = ptr::NonNull::new(entry.ai_next);
             Some(socket_address(entry))
@@ -86,8 +86,8 @@ fn socket_address(entry: &libc::addrinfo) -> Option<SocketAddr> {
     if entry.ai_addr.is_null() || entry.ai_addrlen > storage.size_of() {
         return None;
     }
-    // SAFETY: the resolver gave `ai_addrlen` bytes at `ai_addr`, and they fit into the storage,
-    // which they initialise as an address of that length.
+    // SAFETY: the resolver returned `ai_addrlen` bytes at `ai_addr`. They fit into the storage and
+    // initialise it as an address of that length.
     let address = unsafe {
         let target = (&raw mut storage).cast::<u8>();
         ptr::copy_nonoverlapping(entry.ai_addr.cast::<u8>(), target, entry.ai_addrlen as usize);

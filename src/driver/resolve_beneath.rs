@@ -1,18 +1,20 @@
-//! Opens a path beneath a folder and never outside of it, whatever dots and links the path holds.
+//! Opens paths beneath a root folder. No `..` and no symbolic link in a path leads outside of it.
 //!
-//! The kernel does that in one call, `openat2(2)` with `RESOLVE_BENEATH` (Linux 5.6). Where that
-//! call is missing or a seccomp profile forbids it, [`walk`] does the same step by step: it opens one
-//! name at a time without following it, keeps the folders it came through on a stack of its own, so
-//! that `..` is a pop and never the kernel's `..`, and follows a symbolic link by walking its text. What
-//! would leave the root is `EXDEV` either way: `..` above it, an absolute path, an absolute link.
+//! The kernel does this in one call, `openat2(2)` with `RESOLVE_BENEATH` (Linux 5.6). If that call
+//! is missing or a seccomp profile forbids it, [`walk`] does the same step by step. It opens one
+//! name at a time without following it. It keeps the folders on the way on a stack, so that `..`
+//! pops the stack and never is the kernel's `..`. It follows a symbolic link by walking the link's
+//! target. Both ways fail with `EXDEV` on a path that leaves the root: `..` above the root, an
+//! absolute path, an absolute symbolic link.
 //!
-//! Only regular files and folders are ever opened. Opening a FIFO wakes its writer, who then dies of SIGPIPE when it is
-//! closed again; opening a device may rewind a tape; an automount point is mounted. So a path is looked at first (`O_PATH`,
-//! which opens nothing), unless the caller knows that it leads to a regular file. If something else takes the file's place
-//! between the look and the opening, it is opened all the same: reopening what was looked at needs `/proc`.
+//! Only regular files and folders are opened. Opening a FIFO wakes its writer, which then gets
+//! SIGPIPE when the FIFO is closed again; opening a device may rewind a tape; an automount point is
+//! mounted. So a path is looked up with `O_PATH` first, which opens nothing, unless the caller
+//! knows that the path leads to a regular file. If another file takes its name between the lookup
+//! and the open, that file is opened: reopening the one that was looked up needs `/proc`.
 //!
-//! It waits for the disk, except that opening never waits for a FIFO's other end. What a path from a
-//! request looks like before it gets here, and what may be served, is none of its business.
+//! The functions block on the disk, but an open never blocks on the other end of a FIFO. This
+//! module does not parse paths of requests and does not decide which files are served.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -22,19 +24,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::sys::{self, FOLDER_FLAGS, LOOK_FLAGS, Lookup, OPEN_FLAGS};
 use super::{FileInfo, FileKind, Root, SymlinkPolicy};
 
-/// The most symbolic links one path may lead through, the kernel's own limit (path_resolution(7)).
+/// The most symbolic links in the resolution of one path; the kernel has the same limit
+/// (path_resolution(7)).
 const SYMLINKS_MAX: usize = 40;
 
-/// The deepest folder that the walk goes into; each level holds a descriptor open meanwhile.
+/// The deepest folder of a walk; each level holds a descriptor open meanwhile.
 const DEPTH_MAX: usize = 64;
 
-/// The most names one path may have, those of its links included.
+/// The most names of one path, including those of its symbolic links.
 const NAMES_MAX: usize = 4096;
 
-/// How often a look-up is repeated that a rename beside it confused (`EAGAIN`, openat2(2)).
+/// The most calls for one lookup: a rename at the same time makes one fail (`EAGAIN`, openat2(2)).
 const ATTEMPTS_MAX: usize = 8;
 
-/// Opens `path` to read, if it leads to a regular file, and says what it leads to. See the module's page.
+/// Opens `path` for reading if it leads to a regular file; anything else only with `O_PATH`.
+/// Returns the attributes of the file.
 pub(super) fn open(root: &Root, path: &CStr, known_regular: bool) -> io::Result<(OwnedFd, FileInfo)> {
     if !known_regular {
         let looked_at = with_info(look(root, path)?)?;
@@ -45,8 +49,8 @@ pub(super) fn open(root: &Root, path: &CStr, known_regular: bool) -> io::Result<
     with_info(resolve(root, path, OPEN_FLAGS)?)
 }
 
-/// [`open`], if the kernel can do so from its caches alone. `None`: it would have to wait, or
-/// cannot tell; then [`open`] is to be called where waiting does no harm.
+/// [`open`], if the kernel can do it from its caches alone. `None`: it would block, or cannot do
+/// this without blocking; then [`open`] must be called on a thread that may block.
 pub(super) fn open_cached(root: &Root, path: &CStr, known_regular: bool) -> Option<io::Result<(OwnedFd, FileInfo)>> {
     if !known_regular {
         match resolve_cached(root, path, LOOK_FLAGS)?.and_then(with_info) {
@@ -57,17 +61,17 @@ pub(super) fn open_cached(root: &Root, path: &CStr, known_regular: bool) -> Opti
     Some(resolve_cached(root, path, OPEN_FLAGS)?.and_then(with_info))
 }
 
-/// What `path` leads to, not opened (`O_PATH`).
+/// The file that `path` leads to, not opened (`O_PATH`).
 pub(super) fn look(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
     resolve(root, path, LOOK_FLAGS)
 }
 
-/// Opens `path` to list it; `ENOTDIR` if it leads to anything but a folder, which is not opened then.
+/// Opens a folder for listing. `ENOTDIR` if the path leads to anything else, which is not opened.
 pub(super) fn open_folder(root: &Root, path: &CStr) -> io::Result<OwnedFd> {
     resolve(root, path, FOLDER_FLAGS)
 }
 
-/// With what the kernel says of it.
+/// Adds the file's attributes.
 pub(super) fn with_info(file: OwnedFd) -> io::Result<(OwnedFd, FileInfo)> {
     let info = sys::file_info(file.as_fd())?;
     Ok((file, info))
@@ -94,12 +98,13 @@ fn resolve_cached(root: &Root, path: &CStr, flags: i32) -> Option<io::Result<Own
     }
 }
 
-/// No such call, or a seccomp profile that knows it not; a real `EPERM` will come again.
+/// Whether `openat2(2)` is missing, or a seccomp profile denies it. A genuine `EPERM` recurs in
+/// [`walk`].
 fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
-/// What [`resolve`] does without `openat2(2)`.
+/// [`resolve`] without `openat2(2)`.
 fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     let mut names = VecDeque::new();
     prepend(&mut names, path.to_bytes())?;
@@ -126,7 +131,7 @@ fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
                 }
                 prepend(&mut names, &sys::link_target(found.as_fd())?)?;
             }
-            // If a link takes the name's place in between, the kernel refuses with ELOOP.
+            // If a symbolic link takes this name meanwhile, the open fails with ELOOP.
             _ if names.is_empty() => return sys::open_at(here, &name, flags),
             _ => return Err(errno(libc::ENOTDIR)),
         }
@@ -134,8 +139,8 @@ fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     sys::open_at(folders.last().map_or(root.directory().as_fd(), AsFd::as_fd), c".", flags)
 }
 
-/// Puts the names of a path before those still to be walked. A slash at the end demands a folder,
-/// which is what the name `.` after it does.
+/// Puts the names of a path before those that remain. A slash at the end requires a folder; a final
+/// name `.` has the same effect.
 fn prepend(names: &mut VecDeque<CString>, path: &[u8]) -> io::Result<()> {
     match path {
         [] => return Err(errno(libc::ENOENT)),
@@ -164,7 +169,8 @@ mod tests {
 
     use super::*;
 
-    /// A root with a file, a folder, links of every kind, and a secret beside it.
+    /// A root with a file, a folder and symbolic links of every kind, and a secret file outside of
+    /// it.
     fn tree(symlinks: SymlinkPolicy) -> (tempfile::TempDir, Arc<Root>) {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("root");
@@ -185,7 +191,7 @@ mod tests {
         (outer, root)
     }
 
-    /// What the file holds, or why it cannot be opened.
+    /// The file's content, or the error of opening it.
     fn read(result: io::Result<OwnedFd>) -> Result<String, i32> {
         let mut text = String::new();
         let file = result.map_err(|error| error.raw_os_error().unwrap())?;
@@ -195,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Path and what opening it beneath the root must give, by either way.
+    /// Each path, with the expected result of opening it beneath the root, either way.
     fn cases() -> Vec<(&'static CStr, Result<&'static str, i32>)> {
         vec![
             (c"file", Ok("file")),

@@ -1,5 +1,7 @@
-//! What is said when something runs out and connections wait for it: the reason and the remedy, rate-limited. From
-//! outside, a connection that waits looks like one that is being served.
+//! Rate-limited warnings when connections wait for a resource, with the reason and the remedy.
+//!
+//! Without them the cause is hard to find: to a client, a connection that waits looks like one that
+//! is being served.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +9,14 @@ use std::time::Duration;
 
 use super::{limits, sys};
 
-/// Each warning is given at most once in this time, for all workers together: they share what is short.
+/// Each warning is logged at most once per interval, for all workers together: they share the
+/// resource.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 static ACCEPT_PAUSED: WarningTime = WarningTime::now();
 static NO_BUFFER: WarningTime = WarningTime::now();
 
-/// When something may be said again, in nanoseconds of the monotonic clock.
+/// The time from which a warning may be logged again, in nanoseconds of the monotonic clock.
 struct WarningTime(AtomicU64);
 
 impl WarningTime {
@@ -21,16 +24,16 @@ impl WarningTime {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether it is to be said now; then not again for a while.
+    /// Whether to log the warning now. If so, the next one waits for the interval.
     fn take(&self) -> bool {
         let (now, due) = (sys::monotonic_ns(), self.0.load(Ordering::Relaxed));
         let next = now + WARN_INTERVAL.as_nanos() as u64;
-        // Of several workers one says it.
+        // Only one of several workers succeeds.
         now >= due && self.0.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-/// Accepting pauses, since `accept(2)` failed so.
+/// Warns that accepting pauses because `accept(2)` failed with this error.
 pub(super) fn warn_accept_paused(error: &io::Error) {
     tracing::debug!(%error, "accepting pauses");
     if !ACCEPT_PAUSED.take() {
@@ -44,7 +47,7 @@ pub(super) fn warn_accept_paused(error: &io::Error) {
     tracing::warn!(%error, limit, remedy, "accepting pauses: new connections wait in the kernel");
 }
 
-/// The pool has no receive buffer left, and may make no other.
+/// Warns that the pool of receive buffers is at its limit and has no free buffer.
 pub(super) fn warn_no_buffer() {
     if NO_BUFFER.take() {
         let remedy = "raise limits.pool.small_max, or lower limits.pipe_bytes_max";
@@ -57,10 +60,10 @@ fn accept_remedy(error: &io::Error) -> &'static str {
         Some(libc::EMFILE) => "raise this process's limit of descriptors (ulimit -n, LimitNOFILE=)",
         Some(libc::ENFILE) => "raise the system's limit of open files (sysctl fs.file-max)",
         Some(libc::ENOMEM | libc::ENOBUFS) => {
-            "give the system, its sockets (sysctl net.ipv4.tcp_mem) or this control group more memory"
+            "raise the memory of the system, of TCP (sysctl net.ipv4.tcp_mem) or of this control group"
         }
         Some(libc::ENOSPC) => "raise the user's limit of epoll watches (sysctl fs.epoll.max_user_watches)",
-        Some(libc::EPERM | libc::EACCES) => "look for a firewall or security policy that forbids accepting",
+        Some(libc::EPERM | libc::EACCES) => "check for a firewall or security policy that forbids accepting",
         _ => "see accept(2)",
     }
 }

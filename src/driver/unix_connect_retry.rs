@@ -1,7 +1,8 @@
-//! Connects that wait for room in the backlog of a unix socket.
+//! Connects to a unix socket whose backlog is full: they are tried again.
 //!
-//! Over TCP the kernel asks again by itself. Of a unix socket it says `EAGAIN` (connect(2)) and tells nobody when there is
-//! room, so a driver tries again now and then. How long that may go on is not its business: whoever asked may cancel.
+//! Over TCP the kernel retransmits the SYN. On a unix socket connect(2) fails with `EAGAIN`, and no
+//! event reports when the backlog has space again, so the drivers try again at intervals. There is
+//! no timeout here: the state machine cancels the operation.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,42 +10,43 @@ use std::time::Duration;
 
 use super::{Address, OpId, Time};
 
-/// How long a connect waits before it tries again.
+/// The interval between two rounds.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// So many try again at a time, those who have waited longest; a server that accepts nothing should not cost much.
+/// The most connects per round; those that have waited longest go first. It limits the cost of a
+/// server that accepts nothing.
 const ROUND_MAX: usize = 128;
 
-/// Who waits, in the order of their last attempt.
+/// The waiting connects, in the order of their last try.
 #[derive(Debug, Default)]
 pub(super) struct UnixConnectRetries {
-    /// Some may have been cancelled meanwhile: their operations have ended, which the driver knows.
+    /// Cancelled operations are not removed: the driver skips those that have ended.
     waiting: VecDeque<(OpId, Address)>,
     until: Option<Time>,
 }
 
 impl UnixConnectRetries {
-    /// Whether that is what a failed connect means.
+    /// Whether a connect failed because the backlog of a unix socket is full.
     pub(super) fn is_meant_by(error: &io::Error, address: &Address) -> bool {
         match address {
-            // To TCP the same code means that no local port is left.
+            // With TCP the same code means that no local port is left.
             Address::Inet(_) => false,
             Address::Unix(_) => error.raw_os_error() == Some(libc::EAGAIN),
         }
     }
 
-    /// Has a connect tried again after a while.
+    /// Adds a connect, to be tried again in a later round.
     pub(super) fn add(&mut self, id: OpId, address: Address, now: Time) {
         self.waiting.push_back((id, address));
         self.until.get_or_insert(now + PAUSE);
     }
 
-    /// When to try again, if any waits.
+    /// The time of the next round; `None` if no connect waits.
     pub(super) const fn until(&self) -> Option<Time> {
         self.until
     }
 
-    /// Those whose time has come.
+    /// Takes the connects of the round, if its time has come.
     pub(super) fn take_due(&mut self, now: Time) -> Vec<(OpId, Address)> {
         if self.until.is_none_or(|until| now < until) {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! Listening: every connection, with its peer, whoever stops and starts again.
+//! `Accept`: every connection is delivered, with its peer, also when accepting is cancelled and
+//! restarted.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -62,7 +63,7 @@ pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     let first = rig.submit(Op::Accept { listener, most: u32::MAX });
     rig.turn(Some(std::time::Duration::ZERO));
     assert!(matches!(rig.cancel(first), Outcome::Cancelled));
-    // It waits in the backlog meanwhile.
+    // The connection waits in the backlog meanwhile.
     let client = connect(address);
     let second = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut accepted = Vec::new();
@@ -79,7 +80,7 @@ pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
 pub fn no_more_connections_come_than_were_asked_for<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
-    // All of them wait in the backlog.
+    // All connections wait in the backlog.
     let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
     for most in [3, 1, 6] {
         let accept = rig.submit(Op::Accept { listener, most });
@@ -173,7 +174,7 @@ fn forgets_nobody<K: Kind, C>(case: &Case<K>, listener: OwnedFd, connect: impl F
     first.turn(Some(Duration::ZERO));
     let accept = second.submit(Op::Accept { listener: other, most: u32::MAX });
     second.turn(Some(Duration::ZERO));
-    // The kernel may wake only the first for it, who never looks.
+    // The kernel may wake only the first driver for it, whose accept is about to be cancelled.
     let _client = connect();
     first.cancel(stopped);
     match first.take_accepted(stopped).pop() {
@@ -235,7 +236,7 @@ pub fn a_listener_stays_non_blocking_for_those_who_share_it<K: Kind>(case: &Case
     assert!(is_nonblocking(&listener), "the driver is gone");
 }
 
-/// What everybody who shares the socket sees: `O_NONBLOCK` is the open file description's (proc(5)).
+/// `O_NONBLOCK` belongs to the open file description, which all processes share (proc(5)).
 fn is_nonblocking(listener: &TcpListener) -> bool {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", listener.as_raw_fd())).expect("it is open");
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("proc(5) promises flags");
@@ -252,7 +253,7 @@ pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: Kind>(case: &C
     let copy = || listener.try_clone().expect("a descriptor");
     let (mut first, mut second) =
         (case.rig(), Rig::new(OnEpoll.driver(PoolConfig::default(), Offload::default()).expect("a driver")));
-    // What the one does last to the socket, the other has to live with.
+    // A change that one driver makes to the socket applies to the other as well.
     let other = second.adopt(copy());
     let one = first.adopt(copy());
     let first_accept = first.submit(Op::Accept { listener: one, most: u32::MAX });
@@ -265,7 +266,7 @@ pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: Kind>(case: &C
         if clients.len() < CLIENTS {
             clients.extend((0..3).map(|_| connect(address)));
         }
-        // A third party, who must never be kept waiting.
+        // A third user of the listener, which must never block.
         assert!(is_nonblocking(&listener));
         match listener.accept() {
             Ok(_) => count += 1,
@@ -276,7 +277,7 @@ pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: Kind>(case: &C
     assert_eq!(count, CLIENTS);
     first.cancel_and_close(first_accept, one);
     first.finish();
-    // The one that is left serves on alone.
+    // The remaining driver accepts alone.
     let _last = connect(address);
     let mut accepted = Vec::new();
     second.until("a connection", |rig| {
@@ -302,7 +303,7 @@ pub fn a_listener_that_listens_no_more_is_a_fault<K: Kind>(case: &Case<K>) {
     let theirs = rig.adopt(listener.try_clone().expect("a descriptor"));
     let accept = rig.submit(Op::Accept { listener: theirs, most: u32::MAX });
     rig.turn(Some(Duration::ZERO));
-    // Whoever shares a listener can end it for all.
+    // Every process that shares a listener can shut it down for all.
     socket2::SockRef::from(&listener).shutdown(Shutdown::Both).expect("a listener");
     let outcome = rig.end_of(accept);
     assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::EINVAL))), "{outcome:?}");

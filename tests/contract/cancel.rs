@@ -1,4 +1,4 @@
-//! Cancelling: a request that may lose its race, and never loses a byte.
+//! Cancelling: a cancel may come too late, and no byte is lost.
 
 use std::ffi::CString;
 use std::io::{Read, Write};
@@ -57,7 +57,7 @@ pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let bytes = too_many_bytes();
     for _ in 0..20 {
-        // The driver hears of the operation and of its cancel in the same turn.
+        // The driver gets the operation and its cancel in the same turn.
         let waiting = start_what_waits(&mut rig, &bytes);
         cancel_all(&mut rig, waiting);
     }
@@ -156,7 +156,8 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
             rig.turn(Some(Duration::ZERO));
         }
         ids.into_iter().for_each(|id| rig.ask_to_cancel(id));
-        // The rig knows which outcomes are legal; what was made in spite of the cancel has to be closed.
+        // The rig checks which outcomes are legal. What was opened despite the cancel must be
+        // closed.
         for id in ids {
             match rig.end_of(id) {
                 Outcome::Connected(socket) => rig.close(socket),
@@ -247,7 +248,7 @@ pub fn cancels_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
                 cancelled += 1;
                 recv = rig.submit(Op::Recv { socket });
                 if dice.below(3) == 0 {
-                    // Before the driver has even begun.
+                    // Before the driver has started the operation.
                     rig.ask_to_cancel(recv);
                 }
             }

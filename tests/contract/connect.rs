@@ -1,4 +1,4 @@
-//! Connecting out, and the names of where to.
+//! `Connect` and `Resolve`.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ pub fn a_connection_carries_bytes<K: Kind>(case: &Case<K>) {
         let address = listener.local_addr().expect("it is bound");
         let outcome = rig.run(Op::Connect { address: address.into() });
         let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
-        let (mut far, _) = listener.accept().expect("somebody connected");
+        let (mut far, _) = listener.accept().expect("a client has connected");
         far.set_read_timeout(Some(patience())).expect("not zero");
         let recv = rig.submit(Op::Recv { socket });
         far.write_all(b"hello").expect("room");
@@ -37,7 +37,7 @@ pub fn a_connection_carries_bytes<K: Kind>(case: &Case<K>) {
 
 pub fn a_refused_connection_is_a_fault<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    // Bound and not listening: nobody else can take the port meanwhile.
+    // Bound and not listening: no other process can take the port meanwhile.
     let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
     let address = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
@@ -50,7 +50,7 @@ pub fn a_refused_connection_is_a_fault<K: Kind>(case: &Case<K>) {
 pub fn a_connect_that_hangs_can_be_cancelled<K: Kind>(case: &Case<K>) {
     const HANGING: usize = 4;
     let mut rig = case.rig();
-    // The kernel drops connection requests to a listener whose backlog is full: those who ask, wait.
+    // The kernel drops connection requests to a listener whose backlog is full, so connects wait.
     let listener = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
     listener.listen(0).expect("it is bound");
@@ -83,9 +83,9 @@ pub fn a_path_is_connected_to<K: Kind>(case: &Case<K>) {
     let listener = UnixListener::bind(&path).expect("a new file");
     let outcome = rig.run(Op::Connect { address: unix(&path) });
     let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
-    let (mut far, _) = listener.accept().expect("somebody connected");
+    let (mut far, _) = listener.accept().expect("a client has connected");
     far.set_read_timeout(Some(patience())).expect("not zero");
-    // Nothing is there yet: the driver waits for it.
+    // No bytes have arrived yet: the driver waits.
     let recv = rig.submit(Op::Recv { socket });
     rig.turn(Some(Duration::ZERO));
     far.write_all(b"hello").expect("room");
@@ -120,7 +120,7 @@ pub fn a_full_backlog_of_a_path_is_waited_for<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let full = FullPath::new();
     let (mut connected, waiting) = full.fill(&mut rig, WAITING);
-    // Nobody accepts, for longer than a driver may wait before it asks again.
+    // Nothing accepts, for longer than the interval between two tries of a driver.
     rig.turn(Some(Duration::from_millis(30)));
     assert!(waiting.iter().all(|id| !rig.is_over(*id)), "the backlog is still full");
     let mut accepted = Vec::new();
@@ -150,7 +150,7 @@ pub fn a_wait_for_a_full_backlog_can_be_cancelled<K: Kind>(case: &Case<K>) {
     let (connected, waiting) = full.fill(&mut rig, 4);
     for (number, id) in waiting.into_iter().enumerate() {
         assert!(matches!(rig.cancel(id), Outcome::Cancelled));
-        // Its index is soon another's, which a late attempt must not touch.
+        // Its index is reused soon. A late try must not affect the new operation.
         let other = rig.run(Op::Connect { address: unix(Path::new("/no/such/folder")) });
         assert!(matches!(other, Outcome::Failed(Fault::Os(libc::ENOENT))), "{number}: {other:?}");
         rig.turn(Some(Duration::from_millis(15)));
@@ -161,9 +161,9 @@ pub fn a_wait_for_a_full_backlog_can_be_cancelled<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-/// A unix socket on which nobody accepts, and whose backlog is as short as it gets.
+/// A unix socket with the shortest backlog, on which nothing accepts.
 struct FullPath {
-    /// Accepts without waiting.
+    /// Non-blocking.
     listener: UnixListener,
     address: Address,
     _folder: TempDir,
@@ -180,7 +180,7 @@ impl FullPath {
         Self { listener: listener.into(), address: unix(&path), _folder: folder }
     }
 
-    /// Connects until so many wait; those that got in come first.
+    /// Connects until this number waits; the connected ones come first.
     fn fill<D: KernelDriver>(&self, rig: &mut Rig<D>, count: usize) -> (Vec<Socket>, Vec<OpId>) {
         let (mut connected, mut waiting) = (Vec::new(), Vec::new());
         while waiting.len() < count {
@@ -213,7 +213,7 @@ pub fn names_are_resolved_or_not<K: Kind>(case: &Case<K>) {
         let expected: SocketAddr = address.parse().expect("an address");
         assert!(matches!(&outcome, Outcome::Resolved(addresses) if *addresses == [expected]), "{outcome:?}");
     }
-    // RFC 6761: this name never exists; whether a name server says so or none can be asked.
+    // RFC 6761: this name never exists. It fails also if no name server can be reached.
     for nonsense in ["no-such-host.invalid", "", "nul\0byte"] {
         let outcome = rig.run(Op::Resolve { host: nonsense.into(), port: 80 });
         assert!(matches!(outcome, Outcome::Failed(_)), "{nonsense:?}: {outcome:?}");

@@ -1,4 +1,4 @@
-//! Opening, reading and listing beneath a root, and work off the loop.
+//! Files beneath a root: open, read, list, write, publish and remove; and computations.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -14,7 +14,7 @@ use crate::kind::{Case, Kind};
 use crate::rig::Rig;
 use crate::support::{Content, WaitingWriter};
 
-/// `outside/secret`, and beside it the root with everything that could lead there.
+/// `outside/secret`, and next to it the root, with every kind of path that could lead there.
 fn tree() -> (TempDir, Arc<Root>) {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path();
@@ -84,7 +84,7 @@ pub fn what_is_not_a_file_does_no_harm<K: Kind>(case: &Case<K>) {
         let outcome = open(&mut rig, &root, path);
         assert!(matches!(outcome, Outcome::Failed(_)), "{path}: {outcome:?}");
     }
-    // Neither waits for anybody: a FIFO without a writer would, if it were opened naively.
+    // Neither open blocks. A plain open(2) of a FIFO without a writer would.
     for (path, expected) in [("fifo", FileKind::Special), ("below", FileKind::Directory), (".", FileKind::Directory)] {
         let outcome = open(&mut rig, &root, path);
         let Outcome::Opened(file, info) = outcome else { panic!("{path}: {outcome:?}") };
@@ -131,7 +131,8 @@ pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) 
     symlink("outside", &path).expect("a link");
     let Outcome::Root(second) = find(Some(&first)) else { panic!("it leads to a folder") };
     assert_ne!(first.id(), second.id());
-    // Made again, it is another folder: the number of one that is held open is not given out.
+    // Created again, it is another folder: the inode number of a folder that is held open is not
+    // reused.
     fs::remove_dir_all(folder.path().join("outside")).expect("it was there");
     let gone = find(Some(&second));
     assert!(matches!(gone, Outcome::Failed(Fault::Os(libc::ENOENT))), "{gone:?}");
@@ -144,7 +145,7 @@ pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) 
     rig.finish();
 }
 
-/// The look is left out, and the file is what it was.
+/// `known_regular` skips the lookup with `O_PATH`, and the file is still regular.
 pub fn what_is_known_to_be_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
     let (_folder, root) = tree();
     let mut rig = case.rig();
@@ -234,7 +235,7 @@ pub fn a_new_file_is_written_and_gets_its_name_in_one_step<K: Kind>(case: &Case<
     let mut rig = case.rig();
     let file = create(&mut rig, &root, "new");
     let content = Content::bytes(11, 3_000_000);
-    // In pieces of every size, and the last one first.
+    // In pieces of several sizes, the last one first.
     let cuts = [0, 1, 4096, 70_001, 1_500_000, content.len()];
     for pair in cuts.windows(2).rev() {
         let bytes = content[pair[0]..pair[1]].to_vec();
@@ -288,18 +289,18 @@ pub fn a_new_file_has_a_name_and_no_path<K: Kind>(case: &Case<K>) {
 }
 
 pub fn a_write_that_the_kernel_refuses_is_a_fault<K: Kind>(case: &Case<K>) {
-    // Whatever is written there: there is no room for it (full(4)).
+    // Every write to this device fails with ENOSPC (full(4)).
     let root = Root::open(Path::new("/dev")).expect("a folder");
     let mut rig = case.rig();
     let Outcome::Opened(file, _) = open(&mut rig, &root, "full") else { return };
-    // It is open to read; writing is refused in one way or the other, and ends.
+    // The file is open for reading: the write fails with one error or the other, and ends.
     let outcome = rig.run(Op::Write { file, offset: 0, bytes: vec![1; 100_000] });
     assert!(matches!(outcome, Outcome::Failed(Fault::Os(EBADF | ENOSPC))), "{outcome:?}");
     assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     rig.finish();
 }
 
-/// As errno(3) has them on Linux; the tests need no other part of `libc`.
+/// As in errno(3) on Linux; the tests need no other part of `libc`.
 const ENOENT: i32 = 2;
 const EBADF: i32 = 9;
 const EEXIST: i32 = 17;

@@ -1,4 +1,4 @@
-//! Waiting for what was sent to arrive, and the reset that comes after it, or does not wait.
+//! `Flush` and `Reset`: waiting until sent bytes arrive, and a reset after that wait or without it.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -14,19 +14,20 @@ use crate::send_file::{folder, open};
 use crate::support::client::{read_until_cut, reset};
 use crate::support::{Content, assert_same_bytes};
 
-/// How long it is watched that something does not happen.
+/// The time to observe that something does not happen.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// More bytes than any socket holds.
 const TOO_MANY: usize = 32 << 20;
 
-/// A connection whose sockets are full, since the peer does not read; and how many bytes the kernel has taken.
+/// A connection with full sockets, since the peer does not read, and the number of bytes the kernel
+/// took.
 fn full<D: KernelDriver>(rig: &mut Rig<D>, content: &[u8]) -> (Socket, TcpStream, u64) {
     let (socket, far) = rig.connection();
     let before = rig.counters().short_sends;
     let send = rig.submit(Op::Send { socket, chain: chain_of(content) });
     rig.until("a full socket", |rig| rig.counters().short_sends > before);
-    // What more the kernel takes it takes now: its buffers grow for a while.
+    // The kernel's buffers grow for a while: it takes the last bytes now.
     rig.watch(MOMENT);
     let outcome = rig.cancel(send);
     assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
@@ -108,7 +109,7 @@ pub fn a_reset_tells_what_it_destroys<K: Kind>(case: &Case<K>) {
     let (bytes, end) = read_until_cut(&far);
     assert!(end.is_err());
     assert!(lost > 0 && bytes.len() as u64 <= taken);
-    // What was on its way at that moment may have arrived all the same.
+    // Bytes in transit at the time of the reset may still have arrived.
     assert!(bytes.len() as u64 >= taken - lost, "{} of {taken} bytes, {lost} lost", bytes.len());
     rig.finish();
 }

@@ -11,16 +11,16 @@ use xps::internals::driver::{
 use crate::rig::Rig;
 use crate::support::environment::{bulk, skip};
 
-/// A driver on a real kernel, and what is asked of it.
+/// A driver on a real kernel, and its properties.
 pub trait Kind: Copy + Send + 'static {
     type Driver: KernelDriver;
 
     fn driver(self, pool: PoolConfig, offload: Offload) -> io::Result<Self::Driver>;
 
-    /// Whether sockets that carry bulk get large buffers.
+    /// Whether sockets that receive bulk data get large buffers.
     fn has_large_buffers(self) -> bool;
 
-    /// Whether this kernel and this process may use it at all.
+    /// Why this process cannot use the driver, if so.
     fn obstacle(self) -> Option<io::Error>;
 }
 
@@ -76,13 +76,13 @@ impl Kind for OnEpoll {
 /// One case on one driver.
 pub struct Case<K> {
     pub kind: K,
-    /// The test's name, as the test runner knows it.
+    /// The test's name in the test runner.
     name: String,
     is_thorough: bool,
 }
 
 impl<K: Kind> Case<K> {
-    /// A driver with buffers enough.
+    /// A driver with enough buffers.
     pub fn rig(&self) -> Rig<K::Driver> {
         self.rig_with(PoolConfig::default())
     }
@@ -91,18 +91,18 @@ impl<K: Kind> Case<K> {
         Rig::new(self.kind.driver(pool, Offload::default()).expect("a driver"))
     }
 
-    /// A driver whose work off the loop is done there.
+    /// A driver that uses this `Offload`.
     pub fn rig_with_offload(&self, offload: Offload) -> Rig<K::Driver> {
         Rig::new(self.kind.driver(PoolConfig::default(), offload).expect("a driver"))
     }
 
-    /// So much of something; less where a driver runs the suite once more without one of its features.
+    /// An amount of data; less if the driver runs the suite again without some features.
     pub fn plenty(&self, bytes: usize) -> usize {
         if self.is_thorough { bulk(bytes) } else { bulk(bytes) / 8 }
     }
 
-    /// Whether this is the process in which descriptors are scarce. If not, such a process is started, runs this
-    /// case, and is judged.
+    /// Whether this is the child process with few descriptors. If not, starts that process, which
+    /// runs this case, and checks its result.
     #[track_caller]
     pub fn is_in_child_with_descriptors(&self, limit: u32) -> bool {
         const CHILD: &str = "XPS_CONTRACT_CHILD";
@@ -125,8 +125,8 @@ impl<K: Kind> Case<K> {
     }
 }
 
-/// Runs a case, or skips it visibly where the driver is missing. With `XPS_REQUIRE_IO_URING=1` a missing one
-/// is a failure: a gate must not pass because it tested nothing.
+/// Runs a case, or reports it as skipped if the driver is unavailable. With
+/// `XPS_REQUIRE_IO_URING=1` that is a failure: a gate must not pass without testing anything.
 pub fn run<K: Kind>(module_path: &'static str, name: &'static str, kind: K, is_thorough: bool, case: fn(&Case<K>)) {
     let name = match module_path.split_once("::") {
         Some((_, path)) => format!("{path}::{name}"),

@@ -1,4 +1,4 @@
-//! Running out of buffers and of descriptors: a state to live through.
+//! Running out of buffers or descriptors: operations wait or fail, and continue afterwards.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ pub fn receivers_without_a_buffer_wait_without_spinning_and_get_theirs<K: Kind>(
         far.write_all(&Content::bytes(index as u64, BYTES)).expect("room");
         peers.push((rig.submit(Op::Recv { socket }), socket, far, Vec::new()));
     }
-    // Held by a machine, both of them.
+    // The case holds both buffers, like a state machine.
     let mut held = Vec::new();
     rig.until("every buffer in use", |rig| {
         for (index, (recv, ..)) in peers.iter().enumerate() {
@@ -73,7 +73,7 @@ pub fn a_receiver_that_waits_for_a_buffer_can_be_cancelled<K: Kind>(case: &Case<
     let recv = rig.submit(Op::Recv { socket: hungry });
     rig.until("a receiver without a buffer", |rig| rig.counters().buffers_exhausted > 0);
     assert!(matches!(rig.cancel(recv), Outcome::Cancelled));
-    // The bytes are still there for the next one, which waits its turn.
+    // The bytes remain in the socket for the next `Recv`, which waits for a buffer.
     let recv = rig.submit(Op::Recv { socket: hungry });
     rig.turn(Some(Duration::from_millis(5)));
     assert!(rig.take(recv).is_empty());
@@ -84,7 +84,7 @@ pub fn a_receiver_that_waits_for_a_buffer_can_be_cancelled<K: Kind>(case: &Case<
     rig.finish();
 }
 
-/// So few that they are scarce from the first one on.
+/// So small that buffers are scarce from the first one on.
 const SCARCE: PoolConfig = PoolConfig { small_bytes: 4096, large_bytes: 4096, small_max: 16, large_max: 1 };
 
 pub fn of_scarce_buffers_a_receiver_that_is_paused_holds_one<K: Kind>(case: &Case<K>) {
@@ -185,7 +185,7 @@ pub fn bulk_goes_on_when_large_buffers_are_held<K: Kind>(case: &Case<K>) {
         for outcome in rig.take(recv) {
             let Outcome::Received(buffer) = outcome else { panic!("{outcome:?}") };
             content.expect(&buffer);
-            // Somebody is slow and keeps every large buffer.
+            // A slow consumer keeps every large buffer.
             if buffer.capacity() > small {
                 hoard.push(buffer);
             }
@@ -199,12 +199,13 @@ pub fn bulk_goes_on_when_large_buffers_are_held<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-/// One long wait, which only what arrives can end. Short ones would hide a receiver that nobody feeds.
+/// One long wait that only an arrival can end. Short waits would hide a receiver that gets no
+/// buffer.
 #[track_caller]
 fn turn_with_bytes<D: KernelDriver>(rig: &mut Rig<D>) {
     let start = Instant::now();
     rig.turn(Some(patience()));
-    assert!(start.elapsed() < patience(), "nobody feeds the receiver: {:?}", rig.counters());
+    assert!(start.elapsed() < patience(), "the receiver gets no buffer: {:?}", rig.counters());
 }
 
 pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>) {
@@ -220,7 +221,8 @@ pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>
         accepted.extend(rig.take_accepted(accept));
         accepted.len() == 1
     });
-    // Two wait in the backlog, and there is no descriptor for them: each client takes the only one that is left.
+    // Two connections wait in the backlog without a descriptor: each client takes the only one
+    // left.
     let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(96).collect();
     drop(hoard.pop());
     let second = connect(address);
@@ -232,18 +234,18 @@ pub fn without_descriptors_accepting_pauses_and_recovers<K: Kind>(case: &Case<K>
     let enters = rig.counters().enters - before.enters;
     assert!(enters <= 16, "it spins: {enters} enters");
     accepted.extend(rig.take_accepted(accept));
-    // Those who are in are served meanwhile.
+    // Accepted connections are served meanwhile.
     let socket = accepted[0];
     assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"hi") }), Outcome::Sent));
     client.read_exact(&mut [0; 2]).expect("an answer");
-    // A descriptor that the driver closes lets the next one in.
+    // When the driver closes a descriptor, it accepts the next connection.
     let count = accepted.len();
     rig.close(accepted.remove(0));
     rig.until("the next connection", |rig| {
         accepted.extend(rig.take_accepted(accept));
         accepted.len() >= count
     });
-    // So does, after a while, one that somebody else closes.
+    // When descriptors are closed outside of the driver, it accepts after the pause.
     hoard.clear();
     rig.until("the last connection", |rig| {
         accepted.extend(rig.take_accepted(accept));
@@ -271,12 +273,12 @@ pub fn a_paused_accept_can_be_cancelled<K: Kind>(case: &Case<K>) {
     rig.until("a pause", |rig| rig.counters().accept_pauses > 0);
     assert!(matches!(rig.cancel(accept), Outcome::Cancelled));
     drop(hoard);
-    // Longer than the pause: it must not accept for whom has ended.
+    // Longer than the pause: the driver must not accept for an operation that has ended.
     rig.turn(Some(Duration::from_millis(150)));
     assert_eq!(rig.open_descriptors(), 1);
     let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut accepted = Vec::new();
-    rig.until("who waited in the backlog", |rig| {
+    rig.until("the connection in the backlog", |rig| {
         accepted.extend(rig.take_accepted(accept));
         !accepted.is_empty()
     });

@@ -1,4 +1,5 @@
-//! Work off the loop: no kind of it holds up another, names are looked up once, and what is cancelled leaves the queue.
+//! Work off the loop: lanes do not delay each other, lookups are merged, cancelled tasks leave the
+//! queue.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use crate::kind::{Case, Kind};
 use crate::rig::Rig;
 use crate::support::patience;
 
-/// One thread a lane, so that one task fills it.
+/// One thread per lane, so that one task occupies it.
 const NARROW: OffloadLimits = OffloadLimits {
     names_threads: 1,
     disk_threads: 1,
@@ -21,7 +22,7 @@ const NARROW: OffloadLimits = OffloadLimits {
     idle_for: Duration::from_secs(60),
 };
 
-/// A resolver that answers when it is told to, and notes what it was asked.
+/// A resolver that returns when it is released, and records the names that it was called with.
 struct Resolver {
     offload: Offload,
     asked: Arc<Mutex<Vec<String>>>,
@@ -65,7 +66,7 @@ fn resolve<D: KernelDriver>(rig: &mut Rig<D>, host: &str, port: u16) -> OpId {
     rig.submit(Op::Resolve { host: host.into(), port })
 }
 
-/// A computation that lasts until the sender is used or gone. Returns when it has begun.
+/// A computation that lasts until the sender is used or dropped. Returns when it has begun.
 #[track_caller]
 fn long_computation<D: KernelDriver>(rig: &mut Rig<D>, bytes: usize) -> (OpId, mpsc::Sender<()>) {
     let (release, gate) = mpsc::channel();
@@ -122,15 +123,15 @@ pub fn look_ups_of_one_name_are_one<K: Kind>(case: &Case<K>) {
     let elsewhere = resolve(&mut other, "name.test", 50);
     rig.turn(Some(Duration::ZERO));
     other.turn(Some(Duration::ZERO));
-    // One of them does not want it any more, and is not waited for.
+    // One request is cancelled, which does not wait for the lookup.
     assert!(matches!(rig.cancel(first), Outcome::Cancelled));
     resolver.answer();
     for (port, id) in others {
         assert_eq!(ports(rig.end_of(id)), [port, port]);
     }
-    assert_eq!(ports(other.end_of(elsewhere)), [50, 50], "another worker waits for the same look-up");
+    assert_eq!(ports(other.end_of(elsewhere)), [50, 50], "another worker waits for the same lookup");
     assert_eq!(resolver.asked(), ["name.test"]);
-    // Answers are not cached here: a later request is a new look-up.
+    // Results are not cached here: a later request is a new lookup.
     let again = resolve(&mut rig, "name.test", 1);
     resolver.answer();
     rig.end_of(again);
@@ -180,7 +181,7 @@ pub fn what_is_cancelled_leaves_the_queue<K: Kind>(case: &Case<K>) {
         assert!(matches!(rig.cancel(id), Outcome::Cancelled));
     }
     assert_eq!(Arc::strong_count(&count), 1, "nothing that was cancelled is kept");
-    // A driver that is gone leaves nothing in the queue either.
+    // A dropped driver leaves nothing in the queue either.
     let mut other = case.rig_with_offload(resolver.offload.clone());
     resolve(&mut other, "other.test", 1);
     let counted = Arc::clone(&count);
@@ -240,7 +241,7 @@ pub fn small_computations_do_not_wait_for_large_ones<K: Kind>(case: &Case<K>) {
 }
 
 pub fn threads_without_work_end<K: Kind>(case: &Case<K>) {
-    /// Tells of the end of the thread that has it.
+    /// Signals the end of its thread.
     struct Last(mpsc::Sender<()>);
     impl Drop for Last {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! Pausing: nothing is received, and yet an error of the connection is heard of.
+//! `Ops::pause`: nothing is received, but an error of the connection is reported.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -12,10 +12,10 @@ use crate::rig::Rig;
 use crate::support::client::reset;
 use crate::support::{Content, assert_same_bytes};
 
-/// How long it is watched that something does not happen.
+/// The time to observe that something does not happen.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// A connection whose receive is paused, and has been for some turns.
+/// A connection with a `Recv` that has been paused for some turns.
 fn paused<D: KernelDriver>(rig: &mut Rig<D>) -> (Socket, OpId, TcpStream) {
     let (socket, far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
@@ -25,7 +25,7 @@ fn paused<D: KernelDriver>(rig: &mut Rig<D>) -> (Socket, OpId, TcpStream) {
     (socket, recv, far)
 }
 
-/// Waits for the news that the connection broke.
+/// Waits for the report that the connection broke.
 #[track_caller]
 fn expect_broken<D: KernelDriver>(rig: &mut Rig<D>, recv: OpId, errno: i32) {
     let mut news = Vec::new();
@@ -59,7 +59,7 @@ pub fn a_reset_is_told_while_nothing_is_received<K: Kind>(case: &Case<K>) {
     far.write_all(&content).expect("the socket has room");
     reset(far);
     expect_broken(&mut rig, recv, libc::ECONNRESET);
-    // What had come before is still there.
+    // Bytes that arrived before are still received.
     rig.resume(recv);
     let end = rig.end_of(recv);
     assert!(matches!(end, Outcome::Eof | Outcome::Failed(_)), "{end:?}");
@@ -93,7 +93,7 @@ pub fn a_reset_before_the_pause_is_told<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-/// An end of input is no error: it waits, and costs nothing, until the receive goes on.
+/// The end of input is not an error: it waits until the receive continues, and costs nothing.
 pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, recv, mut far) = paused(&mut rig);
@@ -104,7 +104,7 @@ pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
     rig.watch(MOMENT);
     assert!(rig.take(recv).is_empty());
     assert!(rig.counters().enters - before < 20, "{} times for nothing", rig.counters().enters - before);
-    // Nor does it hide the error that follows; but that came after everything was said.
+    // Nor does it hide a later error; but the outcome is `Eof`, since the reset came after the end.
     reset(far);
     expect_broken(&mut rig, recv, libc::EPIPE);
     rig.resume(recv);
@@ -145,7 +145,7 @@ pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-/// A relay pauses its source whenever what it may hold is full, and resumes it as soon as that is sent.
+/// A relay pauses its source whenever its buffers are full, and resumes it when they are sent.
 pub fn a_short_pause_of_bulk_asks_nothing_of_the_kernel<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();

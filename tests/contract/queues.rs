@@ -1,4 +1,4 @@
-//! What only the io_uring driver has: queues that can be too small, and features that can be switched off.
+//! Properties of the io_uring driver only: small queues, and optional features.
 
 use std::io::Write;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn features(_: &Case<OnUring>) {
             expected = expected.without(Feature::AcceptMultishot);
         }
         if feature == Feature::BufferRing {
-            // Both stand on it.
+            // Both features require it.
             expected = expected.without(Feature::RecvMultishot).without(Feature::LargeBuffers);
         }
         assert_eq!(with(FeatureSet::NONE.with(feature)).features(), expected, "without {feature}");

@@ -1,4 +1,4 @@
-//! Receiving: every byte once, in order, then the end; and no memory held for who is silent.
+//! `Recv`: every byte once, in order, then the end; an idle connection holds no buffer.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -105,7 +105,8 @@ pub fn bulk_and_messages_in_turn_keep_their_order<K: Kind>(case: &Case<K>) {
     if case.kind.has_large_buffers() {
         let counters = rig.counters();
         assert!(counters.promotions >= 2, "{counters:?}");
-        // Each leads to an operation: sockets that flutter between the sizes without ever changing them do not.
+        // Each promotion leads to an operation with the new size; a socket that alternates between
+        // the sizes without receiving fails here.
         assert!(counters.promotions < counters.submissions / 2, "{counters:?}");
     }
     rig.cancel_and_close(recv, socket);

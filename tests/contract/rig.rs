@@ -1,4 +1,4 @@
-//! What a case stands on: a driver, its queue, and a ledger that holds every outcome against the contract.
+//! The fixture of a case: a driver, its queue, and checks of every outcome against the contract.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -18,13 +18,13 @@ use crate::support::patience;
 /// One wait of the many that an event may take.
 const STEP: Duration = Duration::from_millis(50);
 
-/// A driver at work for one case.
+/// A driver and its queue, for one case.
 pub struct Rig<D> {
     driver: D,
     ops: Ops,
-    /// What came out and was not taken yet, oldest first.
+    /// The outcomes that were not taken yet, oldest first.
     done: Vec<Completion>,
-    /// What each operation in flight is.
+    /// The kind of each operation in flight.
     names: HashMap<OpId, &'static str>,
 }
 
@@ -84,7 +84,7 @@ impl<D: KernelDriver> Rig<D> {
         self.ops.resume(id);
     }
 
-    /// Turns for so long, whatever comes.
+    /// Turns for this duration, with any outcomes.
     #[track_caller]
     pub fn watch(&mut self, duration: Duration) {
         let end = Instant::now() + duration;
@@ -97,7 +97,7 @@ impl<D: KernelDriver> Rig<D> {
         self.ops.owner(id).is_none()
     }
 
-    /// One turn, with every outcome judged.
+    /// One turn. Checks every outcome.
     #[track_caller]
     pub fn turn(&mut self, wait: Option<Duration>) -> Turn {
         let before = self.done.len();
@@ -134,7 +134,7 @@ impl<D: KernelDriver> Rig<D> {
         self.done.remove(place.expect("it was not taken before")).outcome
     }
 
-    /// Carries one operation out.
+    /// Runs one operation to its end.
     #[track_caller]
     pub fn run(&mut self, op: Op) -> Outcome {
         let id = self.submit(op);
@@ -175,7 +175,7 @@ impl<D: KernelDriver> Rig<D> {
         delivery
     }
 
-    /// Receives exactly so many bytes; each buffer is dropped at once.
+    /// Receives exactly `count` bytes; each buffer is dropped at once.
     #[track_caller]
     pub fn receive(&mut self, id: OpId, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -189,7 +189,7 @@ impl<D: KernelDriver> Rig<D> {
         bytes
     }
 
-    /// The connections that an `Accept` delivered since it was last asked.
+    /// The connections that an `Accept` delivered since the last call.
     pub fn take_accepted(&mut self, id: OpId) -> Vec<Socket> {
         let sockets = self.take(id).into_iter().map(|outcome| match outcome {
             Outcome::Accepted { socket, .. } => socket,
@@ -204,12 +204,12 @@ impl<D: KernelDriver> Rig<D> {
         (self.driver.adopt(near.into()), far)
     }
 
-    /// Gives the driver a socket of the case's.
+    /// Passes a socket to the driver.
     pub fn adopt(&mut self, socket: impl Into<OwnedFd>) -> Socket {
         self.driver.adopt(socket.into())
     }
 
-    /// A listener of the driver's.
+    /// A listener, owned by the driver.
     pub fn listener(&mut self) -> (Socket, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         // Again, with a backlog for thousands (`std` asks for 128).
@@ -231,12 +231,12 @@ impl<D: KernelDriver> Rig<D> {
         self.close(socket);
     }
 
-    /// Drops the driver as it is, whatever is in flight.
+    /// Drops the driver with its operations in flight.
     pub fn abandon(self) {
         drop(self);
     }
 
-    /// The end of every case: nothing is in flight, nothing open, and every buffer comes home.
+    /// The end of every case: nothing is in flight or open, and every buffer is back in the pool.
     #[track_caller]
     pub fn finish(mut self) {
         self.turn(Some(Duration::ZERO));
@@ -265,11 +265,11 @@ pub fn assert_all_free(pool: &Pool) {
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let far = connect(listener.local_addr().expect("it is bound"));
-    let (near, _) = listener.accept().expect("somebody just connected");
+    let (near, _) = listener.accept().expect("a client has connected");
     (near, far)
 }
 
-/// A client that does not wait for ever.
+/// A client with timeouts.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a listener on loopback");
     stream.set_read_timeout(Some(patience())).expect("not zero");
@@ -291,7 +291,7 @@ pub fn chain_of(bytes: impl Into<std::sync::Arc<[u8]>>) -> Chain {
     Chain::from(Chunk::shared(bytes))
 }
 
-/// What `Progress` said altogether.
+/// The sum of all `Progress`.
 #[track_caller]
 pub fn progress(outcomes: &[Outcome]) -> u64 {
     let counts = outcomes.iter().map(|outcome| match outcome {

@@ -1,4 +1,4 @@
-//! Sending: all of it or an error, however slowly it is read.
+//! `Send`: all bytes or an error, also if the peer reads slowly.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -18,7 +18,7 @@ pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
     let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(4, length)) });
-    // It reads nothing before the socket is full.
+    // The peer reads nothing until the socket is full.
     rig.until("a full socket", |rig| rig.counters().short_sends > 0);
     let far = thread::spawn(move || {
         let mut content = Content::new(4);
@@ -41,7 +41,7 @@ pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
 pub fn a_chain_of_many_chunks_arrives_in_order<K: Kind>(case: &Case<K>) {
     static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| Content::bytes(5, 300_000));
     let mut rig = case.rig();
-    // Fewer pieces than one call gathers, just as many, and many more.
+    // Fewer chunks than one call gathers, exactly as many, and many more.
     for (piece, length) in [(1000, 5000), (10, 640), (97, 300_000)] {
         let (socket, far) = rig.connection();
         let far = reader(far);
@@ -131,7 +131,7 @@ pub fn a_reset_during_a_send_fails_it<K: Kind>(case: &Case<K>) {
     drop(far);
     let end = rig.end_of(send);
     assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
-    // And the next one, which raises no signal.
+    // The next send fails too, and raises no SIGPIPE.
     let end = rig.run(Op::Send { socket, chain: chain_of(*b"anybody?") });
     assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
     rig.close(socket);

@@ -1,4 +1,5 @@
-//! Sending files: whole, in ranges, cold, to peers that stall, and when the file lied.
+//! `SendFile`: whole files and ranges, uncached files, stalled peers, and files that became
+//! shorter.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -79,8 +80,8 @@ pub fn a_range_is_a_range<K: Kind>(case: &Case<K>) {
 pub fn a_file_that_is_not_in_the_cache_arrives_whole<K: Kind>(case: &Case<K>) {
     let length = case.plenty(8 << 20);
     let folder = folder(length);
-    // Best effort: writes it to the disk and has the cache forget it. Where that does not work it is one more
-    // transfer from the cache.
+    // Best effort: writes the file to the disk and drops it from the page cache. If that fails, the
+    // case is one more transfer from the cache.
     let path = folder.path().join("file");
     let _ = Command::new("sync").arg(&path).status();
     let _ = Command::new("dd").arg(format!("if={}", path.display())).args(["iflag=nocache", "count=0"]).output();
@@ -114,7 +115,7 @@ pub fn a_stalled_peer_gets_the_rest_when_it_reads_again<K: Kind>(case: &Case<K>)
     rig.finish();
 }
 
-/// Turns until a whole wait brings nothing; how often the kernel was entered in that one.
+/// Turns until one whole wait has no outcome. Returns the number of enters in that wait.
 #[track_caller]
 fn until_stalled<D: KernelDriver>(rig: &mut Rig<D>) -> u64 {
     const WAIT: Duration = Duration::from_millis(100);

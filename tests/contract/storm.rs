@@ -1,5 +1,5 @@
-//! Many connections at once, few buffers, receives cancelled at every turn of fortune: each byte must still come back
-//! once and in order.
+//! Many connections, few buffers, and receives cancelled at random: each byte must come back once,
+//! in order.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::rig::{Rig, reader};
 const CONNECTIONS: usize = 12;
 const SEEDS: u64 = 6;
 
-/// Every buffer there is: fewer than the connections could use.
+/// The whole pool: fewer buffers than the connections could use.
 const POOL: PoolConfig = PoolConfig { small_bytes: 4096, large_bytes: 16 << 10, small_max: 5, large_max: 2 };
 
 pub fn every_byte_comes_back_whatever_is_cancelled_and_however_few_buffers_there_are<K: Kind>(case: &Case<K>) {
@@ -130,7 +130,7 @@ fn peer(far: TcpStream, seed: u64, bytes: usize) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// Bytes that a lost, doubled or moved piece would change.
+/// Bytes in which a lost, duplicated or moved piece is detected.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }

@@ -1,4 +1,4 @@
-//! Turns: how long they wait, what ends them, how much they hand out, and what a dropped driver leaves.
+//! Turns: how long they wait, what ends the wait, the limit of completions, and dropping a driver.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, mpsc};
@@ -68,7 +68,7 @@ pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
         assert!(!rig.turn(Some(Duration::from_millis(50))).woken);
     }
     assert!(matches!(&rig.take(id)[..], [Outcome::Computed(bytes)] if bytes == b"slow"));
-    // One that nobody waits for any more comes to nothing.
+    // The result of a cancelled computation is dropped.
     let (release, gate) = mpsc::channel::<()>();
     let id = rig.submit(Op::Compute(Computation::new(move || {
         let _ = gate.recv();
@@ -108,7 +108,7 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
     let bytes: Arc<[u8]> = Content::bytes(18, BYTES).into();
     std::fs::write(folder.path().join("file"), &bytes).expect("room");
     let root = Root::open(folder.path()).expect("it was just made");
-    // Once with the operations only queued, once with them under way.
+    // Once with the operations only queued, once with them running.
     for is_under_way in [false, true] {
         let mut rig = case.rig();
         let outcome = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false });
@@ -132,8 +132,8 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
         let pool = rig.pool();
         rig.abandon();
         assert_all_free(&pool);
-        assert_eq!(Arc::strong_count(&bytes), 1, "nobody holds the bytes that were being sent");
-        // The peers are told, one way or the other, and what they got is a beginning of what was sent.
+        assert_eq!(Arc::strong_count(&bytes), 1, "the bytes that were being sent are freed");
+        // The peers see an end or a reset, and received the first part of what was sent.
         for far in [&mut sender_far, &mut file_far] {
             let mut received = Vec::new();
             let _ = far.read_to_end(&mut received);
