@@ -92,7 +92,11 @@ fn every_dependency_is_explained() {
     for line in manifest.lines() {
         if line.starts_with('[') {
             in_dependencies = line.ends_with("dependencies]");
-        } else if in_dependencies && let Some((name, _)) = line.split_once(" = ") {
+        } else if in_dependencies
+            && let Some((name, _)) = line.split_once(" = ")
+            // For the feature of its own tests.
+            && name != "xps"
+        {
             assert!(explained.contains(&format!("| `{name}` |")), "docs/dependencies.md says nothing of {name}");
         }
     }

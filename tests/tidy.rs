@@ -99,26 +99,6 @@ fn machines_know_no_driver_by_name() {
 }
 
 #[test]
-fn each_dependency_is_accounted_for() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("Cargo.toml");
-    let account = fs::read_to_string(root.join("docs/dependencies.md")).expect("docs/dependencies.md");
-    let mut section = "";
-    let mut offences = Vec::new();
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            section = line;
-        } else if section.ends_with("dependencies]")
-            && let Some((name, _)) = line.split_once('=')
-            && !account.contains(&format!("`{}`", name.trim()))
-        {
-            offences.push(name.trim().to_owned());
-        }
-    }
-    assert_none("docs/dependencies.md does not say in a line with `name` what they are for", &offences);
-}
-
-#[test]
 fn the_readme_shows_every_command() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
     let missing: Vec<String> = ["proxy", "echo", "reverse", "send", "connect", "probe"]
