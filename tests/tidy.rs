@@ -80,6 +80,49 @@ fn each_file_begins_with_what_it_is() {
     assert_none("files that do not begin with a `//!` comment", &offences);
 }
 
+/// What each folder of `src/` may use of the others. The arrows run one way, so each part can be read, tested and replaced with
+/// what is below it.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("table", &[]),
+    ("buffer", &[]),
+    ("http", &[]),
+    ("driver", &["buffer", "table"]),
+    ("limit", &["driver"]),
+    ("tcp", &["buffer", "driver"]),
+    ("telemetry", &["driver", "http"]),
+    ("file", &["buffer", "driver", "table", "tcp"]),
+    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry"]),
+    ("session", &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "upstream"]),
+    ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
+    ("core", &["config", "driver", "file", "http", "limit", "session", "table", "tcp", "telemetry", "upstream"]),
+    ("cli", &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "upstream"]),
+];
+
+#[test]
+fn folders_use_only_what_is_below_them() {
+    for (at, (folder, below)) in ARROWS.iter().enumerate() {
+        let earlier: Vec<&str> = ARROWS[..at].iter().map(|(folder, _)| *folder).collect();
+        assert!(below.iter().all(|used| earlier.contains(used)), "the arrows from {folder} make a cycle");
+    }
+    let mut offences = Vec::new();
+    for source in sources(&["src"]) {
+        let parts: Vec<_> = source.path.iter().skip(1).map(|part| part.to_string_lossy()).collect();
+        let folder = parts[0].trim_end_matches(".rs");
+        let is_test = source.path.ends_with("tests.rs") || parts.iter().any(|part| part == "tests");
+        let Some((_, below)) = ARROWS.iter().find(|(name, _)| *name == folder).filter(|_| !is_test) else { continue };
+        for (number, line) in source.code_before_tests() {
+            let used =
+                line.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+            for used in used.flatten().filter(|used| ARROWS.iter().any(|(name, _)| name == used)) {
+                if used != folder && !below.contains(&used) {
+                    offences.push(format!("{}:{number}: {folder} may not use {used}", source.path.display()));
+                }
+            }
+        }
+    }
+    assert_none("uses across folders that the table of arrows does not allow", &offences);
+}
+
 #[test]
 fn machines_know_no_driver_by_name() {
     let mut offences = Vec::new();

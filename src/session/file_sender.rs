@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use super::{CloseReason, Context, Slot, Task};
 use crate::buffer::{Buffer, Chain};
-use crate::config::Limits;
 use crate::driver::{Fault, FileKind, Outcome, Time};
 use crate::file::FileHandle;
 use crate::file::store::{Inquiry, Lookup, RootPath};
+use crate::session::Limits;
 use crate::table::Key;
 use crate::tcp::Connection;
 

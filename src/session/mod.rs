@@ -23,6 +23,7 @@ mod close_reason;
 mod echo;
 mod file_sender;
 pub mod http;
+mod limits;
 mod listener_context;
 mod proxy;
 mod receive;
@@ -38,6 +39,7 @@ use std::rc::Rc;
 
 pub use close_reason::{CloseReason, SessionEnd};
 pub use file_sender::Content;
+pub use limits::{HttpLimits, Limits};
 pub use listener_context::ListenerContext;
 pub use receive::{Destination, Naming};
 pub use service::Service;
@@ -46,7 +48,6 @@ pub use slot::{SESSION, Slot};
 use self::service::Ends;
 use self::setup::{Setup, SetupResult};
 use crate::buffer::{Buffer, Chain};
-use crate::config::{Limits, UpstreamAddress};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::file::multipart::Boundaries;
 use crate::file::store::Store;
@@ -55,6 +56,7 @@ use crate::limit::{Access, Admission, ConnectionPermit, Denied};
 use crate::table::Key;
 use crate::tcp::{CloseKind, Connection};
 use crate::telemetry::metrics::WorkerCounters;
+use crate::upstream::UpstreamAddress;
 use crate::upstream::{Unreachable, UpstreamPool};
 
 /// What a state machine needs from its worker: the operation queue, the time, the limits.

@@ -17,10 +17,11 @@ use super::service::Ends;
 use super::tunnel::Tunnel;
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
-use crate::config::{Limits, UpstreamAddress};
 use crate::driver::Time;
+use crate::session::Limits;
 use crate::table::Key;
 use crate::tcp::{Connection, proxy_header};
+use crate::upstream::UpstreamAddress;
 use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
 use crate::upstream::{ConnectPolicy, Progress, Unreachable, UpstreamGroup, UpstreamLease};
 

@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{CloseReason, Context, Slot, Task};
 use crate::buffer::Buffer;
-use crate::config::Limits;
 use crate::driver::{Fault, File, Op, Outcome, Root, Time, Token};
+use crate::session::Limits;
 use crate::table::Key;
 use crate::tcp::{Connection, End};
 

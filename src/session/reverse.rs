@@ -7,7 +7,7 @@
 use super::echo::close_reason_of;
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
-use crate::config::Limits;
+use crate::session::Limits;
 use crate::tcp::{Connection, Pipe, relay};
 
 #[derive(Debug)]

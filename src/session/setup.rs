@@ -16,8 +16,8 @@ use std::rc::Rc;
 
 use super::{CloseReason, Context, ListenerContext, Slot, Task};
 use crate::buffer::Buffer;
-use crate::config::Limits;
 use crate::driver::{Op, Outcome, Time};
+use crate::session::Limits;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
 use crate::tcp::{Connection, End};
 

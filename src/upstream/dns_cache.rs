@@ -18,8 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::UpstreamAddress;
 use crate::driver::{Address, Time};
+use crate::upstream::UpstreamAddress;
 
 /// Failed connections mark the addresses stale only if the last look-up is at least this long ago.
 const STALE_AFTER: Duration = Duration::from_secs(1);

@@ -27,12 +27,12 @@ use std::time::Duration;
 use super::group::{CheckConfig, CheckCounter, CheckKind, EndpointId, UpstreamGroup};
 use super::{ConnectError, Connector, ConnectorTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
-use crate::config::UpstreamAddress;
 use crate::driver::{Fault, Ops, Outcome, Time, Token};
 use crate::http::response_head::{Parsed, parse};
 use crate::http::{HeadLimits, Status};
 use crate::table::Key;
 use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, proxy_header};
+use crate::upstream::UpstreamAddress;
 
 /// The state machine that checks one endpoint.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use super::group::{CheckConfig, CheckCounter, EndpointId, ResolveInterval, Upstr
 use super::health_check::HealthCheck;
 use super::lookup::Lookup;
 use super::pool::UpstreamPool;
-use crate::config::UpstreamAddress;
 use crate::driver::{Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
 use crate::telemetry::metrics::WorkerCounters;
+use crate::upstream::UpstreamAddress;
 
 /// The token kind of health checks and look-ups.
 pub const HEALTH_MONITOR: u8 = 4;

@@ -10,6 +10,7 @@
 //!   worker, shared by all groups that list it.
 //! * [`Connector`] establishes one connection: it resolves the name and tries each address in turn.
 
+mod address;
 mod connector;
 mod dns_cache;
 pub mod group;
@@ -25,6 +26,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+pub use address::{InvalidUpstreamAddress, UpstreamAddress};
 pub use connector::{ConnectError, Connector, ConnectorTokens};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
@@ -33,7 +35,6 @@ pub use pool::{ConnectStatus, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamC
 pub use upstreams::Upstreams;
 
 use self::dns_cache::{DnsCache, Name, ResolvedAddresses};
-use crate::config::UpstreamAddress;
 use crate::driver::{Address, Time};
 use crate::table::Key;
 

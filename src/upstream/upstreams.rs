@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use super::{Upstream, UpstreamGroup};
-use crate::config::UpstreamAddress;
+use crate::upstream::UpstreamAddress;
 
 /// The upstreams of one worker, by address.
 #[derive(Debug, Default)]

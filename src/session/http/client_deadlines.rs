@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::HttpLimits;
 use crate::driver::Time;
+use crate::session::HttpLimits;
 use crate::tcp::Connection;
 
 /// The current phase of a connection, and the time of its start or last progress.

@@ -1,12 +1,17 @@
 //! The server's own responses of a route: a served folder, built-in pages, or only errors.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{FileRouteConfig, ResponseConfig};
+use crate::driver::SymlinkPolicy;
+use crate::file::charset::Charset;
+use crate::file::compress::Compression;
+use crate::file::listing;
 use crate::file::store::RootPath;
-use crate::http::ResponseHeadWriter;
+use crate::http::error_page::ErrorPages;
 use crate::http::path::DecodedPath;
+use crate::http::{ResponseHeadWriter, Status};
 
 /// The number of the next file route.
 static FILE_ROUTES: AtomicU64 = AtomicU64::new(0);
@@ -29,6 +34,87 @@ pub struct FileRoute {
     pub prefix: Vec<u8>,
     /// The file to serve if no other is found.
     pub fallback: Option<CString>,
+}
+
+/// A route that serves files from a folder.
+#[derive(Clone, Debug)]
+pub struct FileRouteConfig {
+    /// The folder. `None`: the built-in welcome pages.
+    pub root: Option<PathBuf>,
+    /// Index files. A request for a folder gets the first that exists.
+    pub index: Vec<String>,
+    /// Whether folders without an index file are listed.
+    pub listing: bool,
+    /// Format of listings.
+    pub listing_style: listing::Style,
+    /// Status for folders without an index file if `listing` is off.
+    pub unlisted: Status,
+    /// Whether files and folders whose name begins with a dot are served. `.well-known` always is.
+    pub dot_files: bool,
+    /// File, relative to the root, that is sent when the requested file does not exist (for
+    /// single-page applications).
+    pub fallback: Option<String>,
+    /// How symbolic links are handled.
+    pub symlinks: SymlinkPolicy,
+    /// Compression of files, if the client accepts it and the result is smaller. `None`: no
+    /// compression.
+    pub compression: Option<Compression>,
+    /// Whether `FILE.br`, `FILE.zst` or `FILE.gz` is sent instead of `FILE` to clients that accept
+    /// the coding, if it is not older than `FILE`.
+    pub precompressed: bool,
+    /// The `charset` parameter of `Content-Type` for text.
+    pub charset: Charset,
+}
+
+impl Default for FileRouteConfig {
+    /// The welcome pages, without listings.
+    fn default() -> Self {
+        Self {
+            root: None,
+            index: vec!["index.html".into()],
+            listing: false,
+            listing_style: listing::Style::Standard,
+            unlisted: Status::FORBIDDEN,
+            dot_files: false,
+            fallback: None,
+            symlinks: SymlinkPolicy::Follow,
+            compression: Some(Compression::default()),
+            precompressed: true,
+            charset: Charset::Auto,
+        }
+    }
+}
+
+/// Settings of responses that xps generates itself.
+#[derive(Clone, Debug)]
+pub struct ResponseConfig {
+    /// The `Server` field. `None`: no such field.
+    pub server_name: Option<String>,
+    /// Fields added to every response that is not an error.
+    pub fields: Vec<(String, String)>,
+    /// Fields removed from error responses.
+    pub without: Vec<String>,
+    /// Fields removed from all other responses: those of `without`, and those that `fields`
+    /// replaces.
+    pub replaced: Vec<String>,
+    /// Pages that replace the built-in error pages.
+    pub error_pages: ErrorPages,
+    /// The value of `Access-Control-Allow-Origin`: the origin whose scripts may read the responses.
+    pub cors: Option<String>,
+}
+
+impl Default for ResponseConfig {
+    fn default() -> Self {
+        let server_name = Some("xps".to_owned());
+        Self {
+            server_name,
+            fields: Vec::new(),
+            without: Vec::new(),
+            replaced: Vec::new(),
+            error_pages: ErrorPages::default(),
+            cors: None,
+        }
+    }
 }
 
 /// The content of a file route.

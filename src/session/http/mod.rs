@@ -38,7 +38,7 @@ mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use file_route::{FileRoute, Source};
+pub use file_route::{FileRoute, FileRouteConfig, ResponseConfig, Source};
 pub use router::{Handler, ProxyRoute, Route, Router, RouterCell, VirtualHost};
 pub use welcome::WELCOME_PAGES;
 
@@ -53,12 +53,12 @@ use self::truncated_response::TruncatedResponse;
 use super::tunnel::Tunnel;
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk, Inbox};
-use crate::config::Limits;
 use crate::driver::{Fault, Time};
 use crate::file::listing;
 use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, Status};
+use crate::session::Limits;
 use crate::tcp::{CloseKind, Connection};
 use crate::upstream::group::HealthVerdict;
 use crate::upstream::{Release, UpstreamLease};

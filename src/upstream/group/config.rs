@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::UpstreamAddress;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::upstream::UpstreamAddress;
 
 /// Maximum of endpoints per group: the range of [`EndpointId`](super::EndpointId).
 pub const ENDPOINTS_MAX: usize = u16::MAX as usize;

@@ -13,7 +13,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::UpstreamAddress;
+use crate::upstream::UpstreamAddress;
 
 /// The hash of a key: a header field's value or a path.
 pub const fn of_bytes(bytes: &[u8]) -> u64 {
