@@ -28,12 +28,12 @@ type Property = fn(&[u8]);
 fn stored_inputs_keep_the_properties() {
     let targets: [(&str, Property); 7] = [
         ("accept_encoding", properties::accept_encoding),
-        ("response_head", properties::response_head),
         ("chunked", properties::chunked),
         ("conditional", file_properties::conditional),
         ("head", properties::head),
         ("path", properties::path),
         ("range", file_properties::range),
+        ("response_head", properties::response_head),
     ];
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let names =

@@ -13,7 +13,7 @@ use super::status::ErrorResponse;
 /// Finds a body's data in the bytes that follow a head.
 ///
 /// ```
-/// use xps::http::{ResponseFraming, BodyReader};
+/// use xps::internals::http::{ResponseFraming, BodyReader};
 ///
 /// let bytes = b"3\r\nxps\r\n0\r\n\r\nwhat follows";
 /// let mut body = BodyReader::from(ResponseFraming::Chunked);
@@ -24,7 +24,7 @@ use super::status::ErrorResponse;
 ///     at += piece.length();
 /// }
 /// assert_eq!((&data[..], &bytes[at..]), (&b"xps"[..], &b"what follows"[..]));
-/// # Ok::<(), xps::http::ErrorResponse>(())
+/// # Ok::<(), xps::internals::http::ErrorResponse>(())
 /// ```
 #[derive(Clone, Debug)]
 pub enum BodyReader {
@@ -134,7 +134,7 @@ impl Piece {
 /// The framing to write around a body's data.
 ///
 /// ```
-/// use xps::http::BodyWriter;
+/// use xps::internals::http::BodyWriter;
 ///
 /// let writer = BodyWriter::Chunked;
 /// let mut out = Vec::new();

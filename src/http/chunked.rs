@@ -71,13 +71,13 @@ pub enum Step {
 /// Finds the data in a chunked body.
 ///
 /// ```
-/// use xps::http::chunked::{Decoder, Step};
+/// use xps::internals::http::chunked::{Decoder, Step};
 ///
 /// let body = b"3\r\nxps\r\n0\r\n\r\nwhat follows";
 /// let mut decoder = Decoder::default();
 /// assert_eq!(decoder.decode(body)?, Step::Data { skip: 3, length: 3 });
 /// assert_eq!(decoder.decode(&body[6..])?, Step::End { consumed: 7 });
-/// # Ok::<(), xps::http::ErrorResponse>(())
+/// # Ok::<(), xps::internals::http::ErrorResponse>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decoder {

@@ -18,8 +18,8 @@
 //! | `rules` | configurable rules, checked so that no line they get into can break |
 //!
 //! ```
-//! use xps::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, write_request};
-//! use xps::http::request::{HeadLimits, Parsed, parse};
+//! use xps::internals::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, write_request};
+//! use xps::internals::http::request::{HeadLimits, Parsed, parse};
 //!
 //! let bytes = b"GET /a HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\nAccept: */*\r\n\r\n";
 //! let Parsed::Complete { head, .. } = parse(bytes, &HeadLimits::default())? else { panic!("it is complete") };

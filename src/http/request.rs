@@ -90,12 +90,12 @@ impl<'b> RequestHead<'b> {
 /// to be a request.
 ///
 /// ```
-/// use xps::http::request::{HeadLimits, Parsed, parse};
+/// use xps::internals::http::request::{HeadLimits, Parsed, parse};
 ///
 /// let bytes = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\nwhat follows";
 /// let Parsed::Complete { head, length } = parse(bytes, &HeadLimits::default())? else { panic!("it is complete") };
 /// assert_eq!((head.host, &bytes[length..]), (Some("example.org"), &b"what follows"[..]));
-/// # Ok::<(), xps::http::ErrorResponse>(())
+/// # Ok::<(), xps::internals::http::ErrorResponse>(())
 /// ```
 pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, ErrorResponse> {
     let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);

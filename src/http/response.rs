@@ -11,7 +11,7 @@ use super::token::{is_token, list};
 /// Writes a response head.
 ///
 /// ```
-/// use xps::http::{ResponseHeadWriter, Status, Version};
+/// use xps::internals::http::{ResponseHeadWriter, Status, Version};
 ///
 /// let mut out = Vec::new();
 /// ResponseHeadWriter::new(&mut out, Version::Http11, Status::OK).field("Content-Type", "text/plain").length(2).end();

@@ -79,14 +79,14 @@ impl<'b> ResponseHead<'b> {
 /// request. After a bad response nothing on the connection can be trusted.
 ///
 /// ```
-/// use xps::http::response_head::{ResponseFraming, Parsed, parse};
-/// use xps::http::{HeadLimits, Status};
+/// use xps::internals::http::response_head::{ResponseFraming, Parsed, parse};
+/// use xps::internals::http::{HeadLimits, Status};
 ///
 /// let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxps";
 /// let Parsed::Complete { head, length } = parse(bytes, false, &HeadLimits::default())? else { panic!("it is complete") };
 /// assert_eq!((head.status, head.framing), (Status::OK, ResponseFraming::Length(3)));
 /// assert_eq!(&bytes[length..], b"xps");
-/// # Ok::<(), xps::http::BadResponse>(())
+/// # Ok::<(), xps::internals::http::BadResponse>(())
 /// ```
 pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) -> Result<Parsed<'b>, BadResponse> {
     let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);

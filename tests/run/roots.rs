@@ -170,7 +170,7 @@ backends! {
             });
         };
         configure("folder");
-        let service = Service::new(run(backend, &place).logging("info,xps::internals::driver::ops=trace").start());
+        let service = Service::new(run(backend, &place).logging("info,xps::driver::ops=trace").start());
         let mut wire = Wire::to(service.address());
         let mut get = |target: &str, lines: &str| {
             wire.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{lines}\r\n"));

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! let text = r#"{ "servers": [{ "listeners": [{ "port": 8080 }], "rotues": [] }] }"#;
-//! let problems = xps::config::file::parse(text).unwrap_err();
+//! let problems = xps::internals::config::file::parse(text).unwrap_err();
 //! assert!(problems[0].to_string().starts_with("1:50: unknown key `rotues` (did you mean `routes`?)\n"));
 //! ```
 

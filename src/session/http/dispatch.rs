@@ -1,10 +1,10 @@
 //! Dispatches a request: finds its route, and starts the response or the forwarding.
 
 use super::After;
-use super::access_log_entry::PendingLogEntry;
 use super::body_discard::BodyDiscard;
 use super::file_route::FileRoute;
 use super::forward::Forward;
+use super::pending_log_entry::PendingLogEntry;
 use super::response::{AllowedMethods, Body, EncodedResponse, ResponseBuilder};
 use super::router::{Handler, Router, VirtualHost};
 use crate::driver::Time;

@@ -18,9 +18,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
-use super::access_log_entry::NO_RESPONSE;
 use super::balance_key::{balance_key_of, sticky_cookie_line};
 use super::forward_step::{Awaited, ForwardStep};
+use super::pending_log_entry::NO_RESPONSE;
 use super::response::{AllowedMethods, Client, EncodedResponse, error_response};
 use super::router::ProxyRoute;
 use super::upload::{TOO_LARGE, Upload, push_data, push_head};

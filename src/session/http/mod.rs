@@ -18,7 +18,6 @@
 //! together. A head stays in the inbox until its request is dispatched: nothing is copied while the
 //! store looks something up, and the head is parsed again afterwards.
 
-mod access_log_entry;
 mod balance_key;
 mod body_discard;
 mod client_deadlines;
@@ -27,6 +26,7 @@ mod file_route;
 mod forward;
 mod forward_step;
 mod host_matcher;
+mod pending_log_entry;
 mod response;
 mod response_body;
 mod router;

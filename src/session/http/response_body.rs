@@ -2,7 +2,7 @@
 //!
 //! It owns the rest of the body and the pending access log entry.
 
-use super::access_log_entry::PendingLogEntry;
+use super::pending_log_entry::PendingLogEntry;
 use super::response::Body;
 use super::{After, push_chunk};
 use crate::buffer::{Chain, Chunk};
