@@ -134,6 +134,8 @@ impl World {
             if let Some(id) = self.unknown(&done) {
                 return self.alarms.push(format!("an outcome of {id}, which has ended"));
             }
+            // As a worker does: while buffers are scarce, a connection may hold less.
+            self.core.set_share(self.sim.pool().share());
             self.core.on_turn(turn.now, &mut done);
             if let Err(violation) = self.core.check_invariants(self.slack_bytes) {
                 return self.alarms.push(violation.to_string());
