@@ -55,6 +55,7 @@ mod table;
 mod tcp;
 mod telemetry;
 mod upstream;
+mod waiter;
 
 pub use self::config::{
     BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
@@ -77,5 +78,5 @@ pub mod internals {
         };
     }
 
-    open! { buffer config core driver file http limit session table tcp telemetry upstream }
+    open! { buffer config core driver file http limit session table tcp telemetry upstream waiter }
 }

@@ -84,17 +84,21 @@ fn each_file_begins_with_what_it_is() {
 /// what is below it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("table", &[]),
+    ("waiter", &["table"]),
     ("buffer", &[]),
     ("http", &[]),
     ("driver", &["buffer", "table"]),
     ("limit", &["driver"]),
     ("tcp", &["buffer", "driver"]),
     ("telemetry", &["driver", "http"]),
-    ("file", &["buffer", "driver", "table", "tcp"]),
-    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry"]),
-    ("session", &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "upstream"]),
+    ("file", &["buffer", "driver", "table", "tcp", "waiter"]),
+    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry", "waiter"]),
+    ("session", &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "upstream", "waiter"]),
     ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
-    ("core", &["config", "driver", "file", "http", "limit", "session", "table", "tcp", "telemetry", "upstream"]),
+    (
+        "core",
+        &["config", "driver", "file", "http", "limit", "session", "table", "tcp", "telemetry", "upstream", "waiter"],
+    ),
     ("cli", &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "upstream"]),
 ];
 

@@ -31,6 +31,7 @@ use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Gauges, WorkerCounters};
 use crate::upstream::{HEALTH_MONITOR, HealthMonitor, UPSTREAM_CONNECTION, UpstreamPool};
+use crate::waiter::Waiter;
 
 /// Token kind of listeners.
 const LISTENER: u8 = 0;
@@ -214,11 +215,8 @@ impl Core {
             self.on_due(due, now);
         }
         self.store.pump(now, &mut self.ops);
-        for key in self.store.take_woken() {
-            if let Some(session_slot) = self.sessions.get_mut(key) {
-                session_slot.session.on_ready();
-                self.touch(key);
-            }
+        for waiter in self.store.take_woken() {
+            self.resume(waiter);
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
@@ -227,8 +225,8 @@ impl Core {
         // Pumping makes no session dirty. This only keeps the vector's memory.
         self.dirty = dirty;
         self.health_monitor.pump(now, &mut self.upstream_pool, &self.counters, &mut self.ops);
-        for key in self.upstream_pool.take_woken() {
-            self.touch(key);
+        for waiter in self.upstream_pool.take_woken() {
+            self.resume(waiter);
         }
         // A session that ended may have held the last reference to a file, and may have returned an
         // upstream connection.
@@ -306,10 +304,10 @@ impl Core {
 
     fn on_upstream_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         if let Some(owner) = self.upstream_pool.on_outcome(token, outcome, now)
-            && let Some(session_slot) = self.sessions.get_mut(owner)
+            && let Some(session_slot) = self.sessions.get_mut(owner.session)
         {
-            session_slot.session.on_upstream(now);
-            self.touch(owner);
+            session_slot.session.on_upstream(owner.stream, now);
+            self.touch(owner.session);
         }
     }
 
@@ -340,6 +338,14 @@ impl Core {
                     self.touch(key);
                 }
             }
+        }
+    }
+
+    /// Tells a waiter's session which stream to resume, and marks it to be pumped.
+    fn resume(&mut self, Waiter { session, stream }: Waiter) {
+        if let Some(session_slot) = self.sessions.get_mut(session) {
+            session_slot.session.on_ready(stream);
+            self.touch(session);
         }
     }
 
@@ -544,7 +550,7 @@ impl Core {
     /// # Errors
     /// The first violation found.
     pub fn check_invariants(&self, slack_bytes: usize) -> Result<(), Violation> {
-        let mut in_flight: Vec<Key> = self.store.waiters().collect();
+        let mut in_flight: Vec<Key> = self.store.waiters().map(|waiter| waiter.session).collect();
         for (_, token) in self.ops.iter_in_flight() {
             match token.kind {
                 SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
@@ -552,7 +558,7 @@ impl Core {
                 STORE if self.store.has_job(token.machine) => {}
                 HEALTH_MONITOR if self.health_monitor.contains(token.machine) => {}
                 UPSTREAM_CONNECTION if self.upstream_pool.contains(token.machine) => {
-                    in_flight.extend(self.upstream_pool.owner(token.machine))
+                    in_flight.extend(self.upstream_pool.owner(token.machine).map(|owner| owner.session))
                 }
                 _ => return Err(Violation::Orphan(token)),
             }

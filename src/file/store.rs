@@ -50,6 +50,7 @@ use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
 use crate::table::{Key, Table};
+use crate::waiter::Waiter;
 
 /// The token kind of the store.
 pub const STORE: u8 = 2;
@@ -96,8 +97,8 @@ pub enum Lookup<T> {
 /// The caller of a look-up, and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Inquiry {
-    /// The session to wake.
-    pub waiter: Key,
+    /// Who is woken once the result is there.
+    pub waiter: Waiter,
     /// The time of this turn of the event loop.
     pub now: Time,
     /// When the request began: a result obtained after that is valid for it, however long the
@@ -118,7 +119,7 @@ pub struct Store {
     /// Jobs with an outcome to handle.
     dirty: Vec<Key>,
     released: Released,
-    woken: Vec<Key>,
+    woken: Vec<Waiter>,
     /// Number of open files in the cache.
     open: u32,
     /// Results that are not cached, for the sessions woken in this turn.
@@ -402,8 +403,8 @@ impl Store {
         self.unix_seconds = unix_seconds;
     }
 
-    /// Takes the sessions whose jobs are done.
-    pub fn take_woken(&mut self) -> Vec<Key> {
+    /// Takes those whose jobs are done.
+    pub fn take_woken(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.woken)
     }
 
@@ -442,8 +443,8 @@ impl Store {
         self.jobs.contains(job)
     }
 
-    /// The sessions that wait for a job.
-    pub fn waiters(&self) -> impl Iterator<Item = Key> + '_ {
+    /// Those that wait for a job.
+    pub fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
         self.jobs.iter().flat_map(|(_, job)| job.waiters.iter().copied())
     }
 
@@ -467,9 +468,9 @@ impl Store {
         }
     }
 
-    /// Adds the session to a job in progress for this key. Otherwise starts one and returns it; the
+    /// Adds the waiter to a job in progress for this key. Otherwise starts one and returns it; the
     /// caller submits its operation.
-    fn join_or_start(&mut self, key: &[u8], waiter: Key, step: Step) -> Option<Key> {
+    fn join_or_start(&mut self, key: &[u8], waiter: Waiter, step: Step) -> Option<Key> {
         if let Some(job) = self.under_way.get(key).and_then(|job| self.jobs.get_mut(*job)) {
             if !job.waiters.contains(&waiter) {
                 job.waiters.push(waiter);
@@ -541,7 +542,7 @@ impl Store {
     }
 
     /// Caches a job's result and wakes the waiting sessions.
-    fn settle(&mut self, key: Box<[u8]>, waiters: SmallVec<[Key; 2]>, result: Result<Found, Fault>, now: Time) {
+    fn settle(&mut self, key: Box<[u8]>, waiters: SmallVec<[Waiter; 2]>, result: Result<Found, Fault>, now: Time) {
         self.under_way.remove(&key);
         self.woken.extend(waiters);
         match result {

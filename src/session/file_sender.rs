@@ -23,6 +23,7 @@ use crate::file::store::{Inquiry, Lookup, RootPath};
 use crate::session::Limits;
 use crate::table::Key;
 use crate::tcp::Connection;
+use crate::waiter::Waiter;
 
 /// How long to wait for the client to close its side after the FIN.
 const LINGER: Duration = Duration::from_secs(2);
@@ -87,7 +88,7 @@ impl FileSender {
     /// Opens the file once the root folder is known.
     fn open(&mut self, since: Time, cx: &mut Context<'_>) -> Result<State, CloseReason> {
         let Content::File { root_path, path } = &self.content else { return Ok(State::Sending) };
-        let inquiry = Inquiry { waiter: cx.session, now: cx.now, since };
+        let inquiry = Inquiry { waiter: Waiter::only_stream_of(cx.session), now: cx.now, since };
         match cx.store.root(root_path, inquiry, cx.ops) {
             Lookup::Found(Ok(root)) => {
                 self.file.open(root, path.clone(), cx.ops);

@@ -58,6 +58,7 @@ use crate::tcp::{CloseKind, Connection};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::{Unreachable, UpstreamPool};
+use crate::waiter::StreamId;
 
 /// What a state machine needs from its worker: the operation queue, the time, the limits.
 #[derive(Debug)]
@@ -176,8 +177,11 @@ trait Task: fmt::Debug {
         debug_assert!(false, "{self:?} got {outcome:?} for {slot:?}");
     }
 
-    /// Notes that the store has the result of a look-up.
-    fn on_ready(&mut self) {}
+    /// Notes that what this stream waits for may be there: the result of a look-up, or a slot of an
+    /// upstream.
+    fn on_ready(&mut self, stream: StreamId) {
+        let _ = stream;
+    }
 
     /// Notes that the server is stopping: the task finishes its current work and starts nothing
     /// new.
@@ -292,14 +296,14 @@ impl Session {
         }
     }
 
-    /// Notes activity on the upstream connection.
-    pub const fn on_upstream(&mut self, now: Time) {
+    /// Notes activity on the upstream connection of a stream.
+    pub const fn on_upstream(&mut self, _: StreamId, now: Time) {
         self.last_activity = now;
     }
 
-    /// Notes that the store has the result of a look-up.
-    pub fn on_ready(&mut self) {
-        self.task.on_ready();
+    /// Notes that what this stream waits for may be there.
+    pub fn on_ready(&mut self, stream: StreamId) {
+        self.task.on_ready(stream);
     }
 
     /// Notes that the server is stopping.

@@ -24,6 +24,7 @@ use crate::tcp::{Connection, proxy_header};
 use crate::upstream::UpstreamAddress;
 use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
 use crate::upstream::{ConnectPolicy, Progress, Unreachable, UpstreamGroup, UpstreamLease};
+use crate::waiter::Waiter;
 
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -50,7 +51,7 @@ impl Proxy {
         if let Some(version) = group.announces() {
             tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
         }
-        let lease = UpstreamLease::new(group, session, balance_key, connect_policy);
+        let lease = UpstreamLease::new(group, Waiter::only_stream_of(session), balance_key, connect_policy);
         Self { lease, tunnel, stage: Stage::Connecting, deadline: None }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   pick ──► Endpoint(id) ─► connect, send, read … ──► end(id, verdict)         exactly once per pick
-//!     ├────► Busy ──► wait(key) … take_woken() gives the key ──► pick_again    or the queue is full, or give_up(key)
+//!     ├────► Busy ──► wait(waiter) … take_woken() gives it ──► pick_again    or the queue is full, or give_up(waiter)
 //!     └────► Down
 //! ```
 //!
@@ -56,8 +56,8 @@ use self::queue::Queue;
 use self::tier::{Tier, TierSummary};
 use super::{Upstream, Upstreams};
 use crate::driver::Time;
-use crate::table::Key;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::waiter::Waiter;
 
 /// Interchangeable upstreams. See the module's documentation.
 #[derive(Debug)]
@@ -230,8 +230,8 @@ impl UpstreamGroup {
     }
 
     /// Picks for a request from the queue. If it was woken, it uses the slot reserved for it.
-    pub fn pick_again(&self, key: Key, balance_key: BalanceKey, excluded: &ExcludedEndpoints, now: Time) -> Pick {
-        if self.is_waiting(key) {
+    pub fn pick_again(&self, waiter: Waiter, balance_key: BalanceKey, excluded: &ExcludedEndpoints, now: Time) -> Pick {
+        if self.is_waiting(waiter) {
             return self.pick(balance_key, excluded, now);
         }
         self.queue.borrow_mut().redeem();
@@ -311,8 +311,8 @@ impl UpstreamGroup {
     /// Queues a request after [`Pick::Busy`]; `false`: the queue is full. `since` is when it began
     /// to wait. A request that was woken without getting a slot passes the same time, and regains
     /// its position.
-    pub fn wait(&self, key: Key, since: Time) -> bool {
-        self.queue.borrow_mut().push(key, since)
+    pub fn wait(&self, waiter: Waiter, since: Time) -> bool {
+        self.queue.borrow_mut().push(waiter, since)
     }
 
     /// When a request that waits since then times out; `None`: never.
@@ -322,20 +322,20 @@ impl UpstreamGroup {
 
     /// Removes a request that no longer waits: it timed out, or its client left. Call it also for
     /// one that was woken but has not picked since, so that the next one is woken in its stead.
-    pub fn give_up(&self, key: Key) {
-        self.queue.borrow_mut().remove(key);
+    pub fn give_up(&self, waiter: Waiter) {
+        self.queue.borrow_mut().remove(waiter);
     }
 
     /// The next request that should pick again; call until `None`. Call after
     /// [`UpstreamGroup::end`], [`UpstreamGroup::note`], [`UpstreamGroup::set_checked`] and
     /// [`UpstreamGroup::give_up`].
-    pub fn take_woken(&self) -> Option<Key> {
+    pub fn take_woken(&self) -> Option<Waiter> {
         self.queue.borrow_mut().pop_woken()
     }
 
-    /// Whether the session is in the queue and has not been woken.
-    pub fn is_waiting(&self, key: Key) -> bool {
-        self.queue.borrow().contains(key)
+    /// Whether the request is in the queue and has not been woken.
+    pub fn is_waiting(&self, waiter: Waiter) -> bool {
+        self.queue.borrow().contains(waiter)
     }
 
     /// Number of requests in the queue.

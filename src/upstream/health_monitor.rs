@@ -128,7 +128,7 @@ impl HealthMonitor {
         self.touched.push(token.machine);
     }
 
-    /// Pumps the tasks that are due or have an outcome. Sessions that a change concerns are woken
+    /// Pumps the tasks that are due or have an outcome. Requests that a change concerns are woken
     /// through `pool`.
     pub fn pump(&mut self, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
         while let Some((_, key)) = self.due.first().filter(|(due, _)| *due <= now).copied() {
@@ -152,8 +152,8 @@ impl HealthMonitor {
             Machine::HealthCheck(check) => {
                 if let Some(verdict) = check.pump(key, now, ops) {
                     counters.count_check(verdict.is_ok());
-                    while let Some(session) = check.group().take_woken() {
-                        pool.wake(session);
+                    while let Some(waiter) = check.group().take_woken() {
+                        pool.wake(waiter);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! [`UpstreamLease`]: one session's use of an upstream. It picks an endpoint of the group and
+//! [`UpstreamLease`]: one request's use of an upstream. It picks an endpoint of the group and
 //! connects to it; if that fails, it picks another one.
 //!
 //! ```text
@@ -25,12 +25,13 @@ use crate::buffer::Inbox;
 use crate::driver::{Ops, Time};
 use crate::table::Key;
 use crate::tcp::{CloseKind, Connection};
+use crate::waiter::Waiter;
 
-/// One session's use of an upstream.
+/// One request's use of an upstream, or one tunnel's.
 #[derive(Debug)]
 pub struct UpstreamLease {
     group: Rc<UpstreamGroup>,
-    session: Key,
+    waiter: Waiter,
     balance_key: BalanceKey,
     excluded: ExcludedEndpoints,
     tries_left: u32,
@@ -101,14 +102,19 @@ pub enum Unreachable {
 
 impl UpstreamLease {
     /// A lease that has not begun.
-    pub fn new(group: Rc<UpstreamGroup>, session: Key, balance_key: BalanceKey, connect_policy: ConnectPolicy) -> Self {
+    pub fn new(
+        group: Rc<UpstreamGroup>,
+        waiter: Waiter,
+        balance_key: BalanceKey,
+        connect_policy: ConnectPolicy,
+    ) -> Self {
         let tries_left = if connect_policy.tries_max == 0 { group.len() as u32 } else { connect_policy.tries_max };
         let ConnectPolicy { connect_timeout, .. } = connect_policy;
         let state = State::Picking { after: None };
         // With a PROXY header, an idle connection was announced as another session's client.
         let fresh = group.announces().is_some();
         let (excluded, last, has_counted) = (ExcludedEndpoints::default(), None, false);
-        Self { group, session, balance_key, excluded, tries_left, connect_timeout, fresh, last, has_counted, state }
+        Self { group, waiter, balance_key, excluded, tries_left, connect_timeout, fresh, last, has_counted, state }
     }
 
     /// Advances, and returns the progress.
@@ -155,7 +161,7 @@ impl UpstreamLease {
                 self.lease(endpoint, pool);
                 None
             }
-            Pick::Busy if self.group.wait(self.session, now) => {
+            Pick::Busy if self.group.wait(self.waiter, now) => {
                 self.state = State::Queued { since: now };
                 Some(Progress::Wait)
             }
@@ -166,7 +172,7 @@ impl UpstreamLease {
 
     /// Picks an endpoint after having waited; `None`: one is picked.
     fn pick_again(&mut self, since: Time, pool: &mut UpstreamPool, now: Time) -> Option<Progress> {
-        match self.group.pick_again(self.session, self.balance_key, &self.excluded, now) {
+        match self.group.pick_again(self.waiter, self.balance_key, &self.excluded, now) {
             Pick::Endpoint(endpoint) => {
                 self.leave_queue();
                 self.lease(endpoint, pool);
@@ -177,7 +183,7 @@ impl UpstreamLease {
                 Some(self.fail(Unreachable::QueueTimedOut))
             }
             // It was woken, but the slot is gone: it queues again.
-            Pick::Busy if !self.group.is_waiting(self.session) && !self.group.wait(self.session, since) => {
+            Pick::Busy if !self.group.is_waiting(self.waiter) && !self.group.wait(self.waiter, since) => {
                 Some(self.fail(Unreachable::QueueFull))
             }
             Pick::Busy => Some(Progress::Wait),
@@ -187,8 +193,8 @@ impl UpstreamLease {
     /// Leaves the queue. A session that was woken has left already, and uses the slot reserved for
     /// it.
     fn leave_queue(&self) {
-        if self.group.is_waiting(self.session) {
-            self.group.give_up(self.session);
+        if self.group.is_waiting(self.waiter) {
+            self.group.give_up(self.waiter);
         }
     }
 
@@ -198,7 +204,7 @@ impl UpstreamLease {
         self.tries_left = self.tries_left.saturating_sub(1);
         self.excluded.insert(endpoint);
         self.last = Some(endpoint);
-        let connection = pool.acquire(self.group.upstream(endpoint), self.session, self.fresh, self.connect_timeout);
+        let connection = pool.acquire(self.group.upstream(endpoint), self.waiter, self.fresh, self.connect_timeout);
         self.state = State::Leased { endpoint, connection };
     }
 
@@ -231,7 +237,7 @@ impl UpstreamLease {
     pub fn finish(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
         if let State::Queued { .. } = self.state {
             // Also if it was woken: then the slot goes to the next one.
-            self.group.give_up(self.session);
+            self.group.give_up(self.waiter);
             self.wake_waiting(pool);
         }
         self.settle(release, verdict, pool, now);
@@ -255,8 +261,8 @@ impl UpstreamLease {
     }
 
     fn wake_waiting(&self, pool: &mut UpstreamPool) {
-        while let Some(waiting) = self.group.take_woken() {
-            pool.wake(waiting);
+        while let Some(waiter) = self.group.take_woken() {
+            pool.wake(waiter);
         }
     }
 
@@ -314,7 +320,7 @@ impl UpstreamLease {
 
     /// Whether it is in the queue and has not been woken.
     pub fn is_queued(&self) -> bool {
-        matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.session)
+        matches!(self.state, State::Queued { .. }) && self.group.is_waiting(self.waiter)
     }
 
     /// Whether it has failed or finished.

@@ -25,6 +25,7 @@ use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::{CloseKind, Connection, ConnectionTokens};
+use crate::waiter::Waiter;
 
 /// The token kind of upstream connections.
 pub const UPSTREAM_CONNECTION: u8 = 3;
@@ -35,8 +36,8 @@ pub struct UpstreamPool {
     connections: Table<UpstreamConnection>,
     /// Connections without a user that are still to be closed or abandoned.
     leaving: Vec<Key>,
-    /// Sessions to pump, since another one freed what they waited for.
-    woken: Vec<Key>,
+    /// Requests to resume, since another one freed what they waited for.
+    woken: Vec<Waiter>,
     /// When the first idle connection may have reached its idle timeout.
     next_expiry: Option<Time>,
     /// When the first flushing connection may have timed out.
@@ -64,11 +65,11 @@ pub struct UpstreamConnection {
 #[derive(Debug)]
 enum State {
     Connecting {
-        owner: Key,
+        owner: Waiter,
         connector: Connector,
     },
     InUse {
-        owner: Key,
+        owner: Waiter,
         connection: Connection,
     },
     Idle {
@@ -148,7 +149,7 @@ impl Slot {
 impl UpstreamPool {
     /// A connection to this upstream for `owner`: an idle one, or a new one if there is none or
     /// `fresh` is set.
-    pub fn acquire(&mut self, upstream: &Rc<Upstream>, owner: Key, fresh: bool, connect_timeout: Duration) -> Key {
+    pub fn acquire(&mut self, upstream: &Rc<Upstream>, owner: Waiter, fresh: bool, connect_timeout: Duration) -> Key {
         if !fresh && let Some(key) = self.revive(upstream, owner) {
             return key;
         }
@@ -165,7 +166,7 @@ impl UpstreamPool {
         })
     }
 
-    fn revive(&mut self, upstream: &Upstream, owner: Key) -> Option<Key> {
+    fn revive(&mut self, upstream: &Upstream, owner: Waiter) -> Option<Key> {
         loop {
             let key = upstream.idle.borrow_mut().pop()?;
             let entry = self.connections.get_mut(key)?;
@@ -219,8 +220,8 @@ impl UpstreamPool {
         }
     }
 
-    /// Records an outcome. Returns the session to pump, if one uses the connection.
-    pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> Option<Key> {
+    /// Records an outcome. Returns the owner of the connection, to be resumed; `None`: nothing uses it.
+    pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> Option<Waiter> {
         let Some(entry) = self.connections.get_mut(token.machine) else {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known upstream connection");
             return None;
@@ -251,13 +252,13 @@ impl UpstreamPool {
         }
     }
 
-    /// Schedules a session to be pumped.
-    pub fn wake(&mut self, session: Key) {
-        self.woken.push(session);
+    /// Schedules a request to be resumed.
+    pub fn wake(&mut self, waiter: Waiter) {
+        self.woken.push(waiter);
     }
 
-    /// Takes the sessions scheduled by [`UpstreamPool::wake`].
-    pub fn take_woken(&mut self) -> Vec<Key> {
+    /// Takes the requests scheduled by [`UpstreamPool::wake`].
+    pub fn take_woken(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.woken)
     }
 
@@ -373,8 +374,8 @@ impl UpstreamPool {
         self.connections.contains(key)
     }
 
-    /// The session that uses this connection.
-    pub fn owner(&self, key: Key) -> Option<Key> {
+    /// Who uses this connection.
+    pub fn owner(&self, key: Key) -> Option<Waiter> {
         match self.connections.get(key)?.state {
             State::Connecting { owner, .. } | State::InUse { owner, .. } => Some(owner),
             State::Idle { .. } | State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
@@ -383,9 +384,10 @@ impl UpstreamPool {
         }
     }
 
-    /// Bytes of received data buffered in a session's connection.
+    /// Bytes of received data buffered in a session's connections.
     pub fn memory_of(&self, session: Key) -> usize {
-        let of_session = self.connections.keys().filter(|key| self.owner(*key) == Some(session));
+        let is_of_session = |key: &Key| self.owner(*key).is_some_and(|owner| owner.session == session);
+        let of_session = self.connections.keys().filter(is_of_session);
         of_session.filter_map(|key| self.connections.get(key)).map(|entry| entry.inbox.memory()).sum()
     }
 }

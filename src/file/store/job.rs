@@ -10,11 +10,12 @@ use crate::driver::{File, FileInfo, Token};
 use crate::file::compress::{Coding, Level};
 use crate::file::listing::{Listed, Sort};
 use crate::table::Key;
+use crate::waiter::Waiter;
 
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) key: Box<[u8]>,
-    pub(super) waiters: SmallVec<[Key; 2]>,
+    pub(super) waiters: SmallVec<[Waiter; 2]>,
     pub(super) step: Step,
 }
 

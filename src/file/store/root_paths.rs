@@ -10,7 +10,7 @@ use super::key::{self, key_of_look};
 use super::root_path::{LOOK_INTERVAL, State};
 use super::{Inquiry, Lookup, RootPath, Store, token};
 use crate::driver::{Fault, Op, Ops, Outcome, Root, Time};
-use crate::table::Key;
+use crate::waiter::Waiter;
 
 /// Minimum interval between warnings that a folder is lost.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -72,7 +72,13 @@ impl Store {
     }
 
     /// Records the outcome of a check.
-    pub(super) fn on_looked(&mut self, root_path: &RootPath, outcome: Outcome, waiters: SmallVec<[Key; 2]>, now: Time) {
+    pub(super) fn on_looked(
+        &mut self,
+        root_path: &RootPath,
+        outcome: Outcome,
+        waiters: SmallVec<[Waiter; 2]>,
+        now: Time,
+    ) {
         self.under_way.remove(&key_of_look(root_path)[..]);
         self.woken.extend(waiters);
         match outcome {

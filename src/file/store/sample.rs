@@ -10,7 +10,7 @@ use super::key::{Aspect, key_of, plain_key_of};
 use super::{Content, Found, Inquiry, Lookup, Resource, RootPath, Store};
 use crate::driver::{Op, Ops, Outcome};
 use crate::file::charset;
-use crate::table::Key;
+use crate::waiter::Waiter;
 
 impl Store {
     /// Whether the start of a file is UTF-8 and not plain ASCII. If the file is not in memory, its
@@ -44,7 +44,7 @@ impl Store {
     pub(super) fn on_sampled(
         &mut self,
         key: Box<[u8]>,
-        waiters: SmallVec<[Key; 2]>,
+        waiters: SmallVec<[Waiter; 2]>,
         resource: Rc<Resource>,
         outcome: &Outcome,
     ) {

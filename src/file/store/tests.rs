@@ -9,7 +9,7 @@ struct Bench {
     store: Store,
     ops: Ops,
     root_path: RootPath,
-    waiter: Key,
+    waiter: Waiter,
     now: Time,
     files: Table<()>,
     /// The folder that the root path leads to.
@@ -32,7 +32,7 @@ impl Bench {
     fn new(limits: StoreLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root_path = RootPath::new(folder.path().into(), SymlinkPolicy::Follow);
-        let waiter = Table::new().insert(());
+        let waiter = Waiter::only_stream_of(Table::new().insert(()));
         let mut store = Store::new(limits);
         store.set_unix_seconds(NOW_S);
         let folder_is = Ok(Root::open(folder.path()).unwrap());

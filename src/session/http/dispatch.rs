@@ -15,6 +15,7 @@ use crate::http::{BodyReader, ErrorResponse, Expect, Known, RequestHead, Status}
 use crate::session::Context;
 use crate::telemetry::access_log::{AccessLog, AccessLogEntry};
 use crate::telemetry::metrics;
+use crate::waiter::Waiter;
 
 /// Body of a 429 response. `Retry-After` is added with the status.
 const TOO_SOON: ErrorResponse =
@@ -122,7 +123,7 @@ impl Dispatch {
             head,
             allowed_methods: own_response.allowed_methods(),
             keep_alive: self.keep_alive && is_body_read,
-            inquiry: Inquiry { waiter: cx.session, now: cx.now, since: self.since },
+            inquiry: Inquiry { waiter: Waiter::only_stream_of(cx.session), now: cx.now, since: self.since },
             unix_seconds: cx.unix_seconds,
             date: cx.date,
             store: cx.store,

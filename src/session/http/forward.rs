@@ -37,6 +37,7 @@ use crate::tcp::{CloseKind, Connection, End, proxy_header};
 use crate::telemetry::access_log::AccessLogEntry;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
+use crate::waiter::Waiter;
 
 /// A client that closes its side within this time after its last byte has only announced that there
 /// is no further request. A later close means that the client has left.
@@ -125,7 +126,12 @@ impl Forward {
         write_request(head, &route.request, &context, &mut out);
         Ok(Self {
             route: Rc::clone(route),
-            lease: UpstreamLease::new(Rc::clone(&route.group), cx.session, balance_key, route.connect_policy),
+            lease: UpstreamLease::new(
+                Rc::clone(&route.group),
+                Waiter::only_stream_of(cx.session),
+                balance_key,
+                route.connect_policy,
+            ),
             requested: Requested {
                 since: cx.now,
                 version: head.version,

@@ -62,6 +62,7 @@ use crate::session::Limits;
 use crate::tcp::{CloseKind, Connection};
 use crate::upstream::group::HealthVerdict;
 use crate::upstream::{Release, UpstreamLease};
+use crate::waiter::StreamId;
 
 /// How long a client may be silent after the FIN without closing its side.
 const LINGER: Duration = Duration::from_secs(2);
@@ -463,7 +464,7 @@ impl Task for Http {
         self.inbox.push(buffer);
     }
 
-    fn on_ready(&mut self) {
+    fn on_ready(&mut self, _: StreamId) {
         if let State::Asking { has_come, .. } = &mut self.state {
             *has_come = true;
         }

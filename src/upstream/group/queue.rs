@@ -9,13 +9,13 @@
 use std::collections::VecDeque;
 
 use crate::driver::Time;
-use crate::table::Key;
+use crate::waiter::Waiter;
 
-/// A bounded queue of waiting sessions.
+/// A bounded queue of waiting requests.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// Ordered by time.
-    waiting: VecDeque<(Time, Key)>,
+    waiting: VecDeque<(Time, Waiter)>,
     waiting_max: usize,
     /// Number of waiters, from the front, that may pick again. At most the length of `waiting`.
     woken: usize,
@@ -30,18 +30,18 @@ impl Queue {
     }
 
     /// Adds a waiter that has been waiting since then; `false`: the queue is full.
-    pub(super) fn push(&mut self, key: Key, since: Time) -> bool {
+    pub(super) fn push(&mut self, waiter: Waiter, since: Time) -> bool {
         if self.waiting.len() >= self.waiting_max {
             return false;
         }
         let place = self.waiting.iter().rposition(|(time, _)| *time <= since).map_or(0, |before| before + 1);
-        self.waiting.insert(place, (since, key));
+        self.waiting.insert(place, (since, waiter));
         true
     }
 
     /// Removes a waiter. If it has been woken already, the next one is woken in its stead.
-    pub(super) fn remove(&mut self, key: Key) {
-        match self.waiting.iter().position(|(_, waiter)| *waiter == key) {
+    pub(super) fn remove(&mut self, waiter: Waiter) {
+        match self.waiting.iter().position(|(_, other)| *other == waiter) {
             Some(place) => {
                 self.waiting.remove(place);
                 self.woken = self.woken.min(self.waiting.len());
@@ -70,16 +70,16 @@ impl Queue {
     }
 
     /// The next waiter to pick again.
-    pub(super) fn pop_woken(&mut self) -> Option<Key> {
+    pub(super) fn pop_woken(&mut self) -> Option<Waiter> {
         self.woken = self.woken.checked_sub(1)?;
-        let (_, key) = self.waiting.pop_front()?;
+        let (_, waiter) = self.waiting.pop_front()?;
         self.promised += 1;
-        Some(key)
+        Some(waiter)
     }
 
     /// Whether it is in the queue and has not been woken.
-    pub(super) fn contains(&self, key: Key) -> bool {
-        self.waiting.iter().any(|(_, waiter)| *waiter == key)
+    pub(super) fn contains(&self, waiter: Waiter) -> bool {
+        self.waiting.iter().any(|(_, other)| *other == waiter)
     }
 
     /// Number of waiters that have not been woken.
@@ -93,9 +93,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::table::Key;
+    use crate::waiter::StreamId;
 
-    const fn key(index: u32) -> Key {
-        Key::from_parts(index, 0)
+    const fn waiter(index: u32) -> Waiter {
+        Waiter::only_stream_of(Key::from_parts(index, 0))
     }
 
     fn at(seconds: u64) -> Time {
@@ -103,13 +105,13 @@ mod tests {
     }
 
     fn woken(queue: &mut Queue) -> Vec<u32> {
-        std::iter::from_fn(|| queue.pop_woken()).map(Key::index).collect()
+        std::iter::from_fn(|| queue.pop_woken()).map(|waiter| waiter.session.index()).collect()
     }
 
     /// A queue with waiters 0 to `count`, one a second.
     fn queue_of(count: u32) -> Queue {
         let mut queue = Queue::new(count as usize);
-        assert!((0..count).all(|index| queue.push(key(index), at(index.into()))));
+        assert!((0..count).all(|index| queue.push(waiter(index), at(index.into()))));
         queue
     }
 
@@ -125,10 +127,10 @@ mod tests {
     #[test]
     fn a_full_queue_takes_nobody() {
         let mut queue = queue_of(2);
-        assert!(!queue.push(key(9), at(9)));
+        assert!(!queue.push(waiter(9), at(9)));
         queue.wake(1);
         queue.pop_woken();
-        assert!(queue.push(key(9), at(9)));
+        assert!(queue.push(waiter(9), at(9)));
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
         let mut queue = queue_of(3);
         queue.wake(1);
         assert_eq!(woken(&mut queue), [0]);
-        assert!(queue.push(key(0), at(0)));
+        assert!(queue.push(waiter(0), at(0)));
         queue.wake(usize::MAX);
         assert_eq!(woken(&mut queue), [0, 1, 2]);
     }
@@ -144,7 +146,7 @@ mod tests {
     #[test]
     fn who_began_at_the_same_time_is_served_as_it_came() {
         let mut queue = Queue::new(9);
-        assert!((0..3).all(|index| queue.push(key(index), at(0))));
+        assert!((0..3).all(|index| queue.push(waiter(index), at(0))));
         queue.wake(3);
         assert_eq!(woken(&mut queue), [0, 1, 2]);
     }
@@ -156,11 +158,11 @@ mod tests {
         assert_eq!((woken(&mut queue), queue.promised()), (vec![0, 1], 2));
         queue.redeem();
         assert_eq!(queue.promised(), 1);
-        queue.remove(key(1));
+        queue.remove(waiter(1));
         assert_eq!(queue.promised(), 0);
         assert_eq!((woken(&mut queue), queue.promised()), (vec![2], 1));
-        queue.remove(key(2));
-        queue.remove(key(2));
+        queue.remove(waiter(2));
+        queue.remove(waiter(2));
         assert_eq!(queue.promised(), 0);
     }
 
@@ -169,7 +171,7 @@ mod tests {
         let mut queue = queue_of(3);
         queue.wake(1);
         assert_eq!(woken(&mut queue), [0]);
-        queue.remove(key(0));
+        queue.remove(waiter(0));
         assert_eq!(woken(&mut queue), [1]);
     }
 
@@ -177,9 +179,20 @@ mod tests {
     fn who_leaves_while_waiting_is_not_woken_and_costs_nobody_its_turn() {
         let mut queue = queue_of(3);
         queue.wake(1);
-        queue.remove(key(0));
+        queue.remove(waiter(0));
         assert_eq!(woken(&mut queue), [1]);
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn streams_of_one_session_wait_each_by_itself() {
+        let stream = |number| Waiter { stream: StreamId(number), ..waiter(7) };
+        let mut queue = Queue::new(9);
+        assert!((0..3).all(|number| queue.push(stream(number), at(0))));
+        queue.remove(stream(1));
+        queue.wake(2);
+        let woken: Vec<Waiter> = std::iter::from_fn(|| queue.pop_woken()).collect();
+        assert_eq!(woken, [stream(0), stream(2)]);
     }
 
     #[test]
@@ -187,7 +200,7 @@ mod tests {
         let mut queue = Queue::new(9);
         queue.wake(1);
         queue.wake(usize::MAX);
-        assert!(queue.push(key(0), at(0)));
+        assert!(queue.push(waiter(0), at(0)));
         assert_eq!(queue.pop_woken(), None);
     }
 }

@@ -5,6 +5,7 @@ mod invariants;
 use std::time::Duration;
 
 use super::*;
+use crate::table::Key;
 
 /// One endpoint for each weight.
 fn config(weights: &[u32]) -> GroupConfig {
@@ -351,10 +352,10 @@ fn limits_hold_also_where_all_have_failed() {
     fail_all(&group);
     assert_eq!((take(&group, BalanceKey::Any, at(0)), take(&group, BalanceKey::Any, at(0))), (0, 1));
     assert_eq!(group.pick(BalanceKey::Any, &NONE, at(0)), Pick::Busy);
-    assert!(group.wait(key(7), at(0)));
+    assert!(group.wait(waiter(7), at(0)));
     group.end(id(1), HealthVerdict::Failure, at(0));
     assert_eq!(woken(&group), [7]);
-    assert_eq!(group.pick_again(key(7), BalanceKey::Any, &NONE, at(0)), Pick::Endpoint(id(1)));
+    assert_eq!(group.pick_again(waiter(7), BalanceKey::Any, &NONE, at(0)), Pick::Endpoint(id(1)));
 }
 
 #[test]
@@ -401,12 +402,12 @@ fn full(waiting_max: usize) -> Rc<UpstreamGroup> {
     group
 }
 
-const fn key(index: u32) -> Key {
-    Key::from_parts(index, 0)
+const fn waiter(index: u32) -> Waiter {
+    Waiter::only_stream_of(Key::from_parts(index, 0))
 }
 
 fn woken(group: &UpstreamGroup) -> Vec<u32> {
-    std::iter::from_fn(|| group.take_woken()).map(Key::index).collect()
+    std::iter::from_fn(|| group.take_woken()).map(|waiter| waiter.session.index()).collect()
 }
 
 #[test]
@@ -426,8 +427,8 @@ fn at_the_limit_of_connections_requests_wait_rather_than_go_to_a_backup() {
 #[test]
 fn a_place_that_becomes_free_wakes_the_oldest() {
     let group = full(2);
-    assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
-    assert!(!group.wait(key(9), at(2)));
+    assert!(group.wait(waiter(7), at(0)) && group.wait(waiter(8), at(1)));
+    assert!(!group.wait(waiter(9), at(2)));
     assert!(woken(&group).is_empty());
     group.end(id(0), HealthVerdict::Neutral, at(3));
     assert_eq!(woken(&group), [7]);
@@ -437,24 +438,24 @@ fn a_place_that_becomes_free_wakes_the_oldest() {
 #[test]
 fn a_place_is_kept_for_the_one_that_was_woken_for_it() {
     let group = full(9);
-    assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(1)));
+    assert!(group.wait(waiter(7), at(0)) && group.wait(waiter(8), at(1)));
     group.end(id(0), HealthVerdict::Success, at(2));
     assert_eq!(woken(&group), [7]);
     // A new request has to queue; so does the next waiter, which was not woken.
     assert_eq!(group.pick(BalanceKey::Any, &NONE, at(2)), Pick::Busy);
-    assert_eq!(group.pick_again(key(8), BalanceKey::Any, &NONE, at(2)), Pick::Busy);
-    assert_eq!(group.pick_again(key(7), BalanceKey::Any, &NONE, at(2)), Pick::Endpoint(id(0)));
+    assert_eq!(group.pick_again(waiter(8), BalanceKey::Any, &NONE, at(2)), Pick::Busy);
+    assert_eq!(group.pick_again(waiter(7), BalanceKey::Any, &NONE, at(2)), Pick::Endpoint(id(0)));
     group.end(id(0), HealthVerdict::Success, at(3));
     assert_eq!(woken(&group), [8]);
-    group.give_up(key(8));
+    group.give_up(waiter(8));
     assert_eq!(take(&group, BalanceKey::Any, at(3)), 0);
 }
 
 #[test]
 fn a_waiter_that_gives_up_is_not_woken() {
     let group = full(9);
-    assert!(group.wait(key(7), at(0)) && group.wait(key(8), at(0)));
-    group.give_up(key(7));
+    assert!(group.wait(waiter(7), at(0)) && group.wait(waiter(8), at(0)));
+    group.give_up(waiter(7));
     group.end(id(0), HealthVerdict::Success, at(0));
     assert_eq!(woken(&group), [8]);
 }
@@ -462,7 +463,7 @@ fn a_waiter_that_gives_up_is_not_woken() {
 #[test]
 fn all_wake_when_an_endpoint_without_limit_comes_up_or_none_is_left() {
     let group = full(9);
-    assert!((0..5).all(|index| group.wait(key(index), at(0))));
+    assert!((0..5).all(|index| group.wait(waiter(index), at(0))));
     group.set_checked(id(0), false, at(0));
     assert!(woken(&group).is_empty());
     group.set_checked(id(1), false, at(0));
@@ -471,7 +472,7 @@ fn all_wake_when_an_endpoint_without_limit_comes_up_or_none_is_left() {
 
     let without_backup = full(9);
     without_backup.set_checked(id(2), false, at(0));
-    assert!(without_backup.wait(key(0), at(0)) && without_backup.wait(key(1), at(0)));
+    assert!(without_backup.wait(waiter(0), at(0)) && without_backup.wait(waiter(1), at(0)));
     without_backup.set_checked(id(0), false, at(0));
     without_backup.set_checked(id(1), false, at(0));
     assert_eq!(woken(&without_backup), [0, 1]);

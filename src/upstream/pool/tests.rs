@@ -7,7 +7,7 @@ use crate::driver::Driver;
 use crate::driver::sim::{Behaviour, Faults, Sim};
 use crate::upstream::{GroupConfig, UpstreamGroup, Upstreams};
 
-const OWNER: Key = Key::from_parts(7, 0);
+const OWNER: Waiter = Waiter::only_stream_of(Key::from_parts(7, 0));
 const KEEP_ALIVE: KeepAlive = KeepAlive { idle_max: 4, idle_timeout: Duration::from_secs(60) };
 
 /// A pool, and a simulation in which each of these addresses accepts connections.

@@ -73,9 +73,9 @@ struct Shadowed {
     configs: Vec<EndpointConfig>,
     checked_up: Vec<bool>,
     in_flight: Vec<EndpointId>,
-    waiting: Vec<Key>,
+    waiting: Vec<Waiter>,
     /// Waiters that were woken and have not picked again.
-    woken: Vec<Key>,
+    woken: Vec<Waiter>,
     /// There have been fewer free slots than woken waiters since, as a health change took some.
     is_disturbed: bool,
     keys: u32,
@@ -135,9 +135,9 @@ impl Shadowed {
             Event::Serve => self.serve(),
             Event::Pass { millis } => self.now = self.now + Duration::from_millis(millis),
         }
-        while let Some(key) = self.group.take_woken() {
-            assert_eq!(key, self.waiting.remove(0), "woken out of turn");
-            self.woken.push(key);
+        while let Some(waiter) = self.group.take_woken() {
+            assert_eq!(waiter, self.waiting.remove(0), "woken out of turn");
+            self.woken.push(waiter);
         }
         if self.woken.is_empty() {
             self.is_disturbed = false;
@@ -165,12 +165,12 @@ impl Shadowed {
             }
             Pick::Busy => {
                 assert!(tiers.contains(&true) || has_hope);
-                let key = Key::from_parts(self.keys, 0);
+                let waiter = Waiter::only_stream_of(Key::from_parts(self.keys, 0));
                 self.keys += 1;
-                let is_in = self.group.wait(key, self.now);
+                let is_in = self.group.wait(waiter, self.now);
                 assert_eq!(is_in, self.waiting.len() < 4);
                 if is_in {
-                    self.waiting.push(key);
+                    self.waiting.push(waiter);
                 }
             }
             Pick::Down => assert!(!has_hope, "down, though not every endpoint is down by its checks"),
@@ -186,8 +186,8 @@ impl Shadowed {
         if self.woken.is_empty() {
             return;
         }
-        let key = self.woken.remove(0);
-        match self.group.pick_again(key, BalanceKey::Any, &NONE, self.now) {
+        let waiter = self.woken.remove(0);
+        match self.group.pick_again(waiter, BalanceKey::Any, &NONE, self.now) {
             Pick::Endpoint(id) => self.in_flight.push(id),
             Pick::Busy => assert!(self.is_disturbed, "woken in vain"),
             Pick::Down => {}

@@ -1,0 +1,32 @@
+//! [`Waiter`]: who waits for a result of the file store, for a slot of an upstream, or for an
+//! upstream connection.
+//!
+//! A connection may serve several requests at once, each on a stream of its own. Each of them waits
+//! by itself: the core pumps the session of the [`Waiter`], and the session resumes the stream.
+
+use crate::table::Key;
+
+/// One stream of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Waiter {
+    /// The session to pump.
+    pub session: Key,
+    /// The stream of this session to resume.
+    pub stream: StreamId,
+}
+
+/// Identifies a stream within its session. Other sessions use the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// The only stream of a session that serves one request at a time.
+    pub const ONLY: Self = Self(0);
+}
+
+impl Waiter {
+    /// The only stream of a session that serves one request at a time.
+    pub const fn only_stream_of(session: Key) -> Self {
+        Self { session, stream: StreamId::ONLY }
+    }
+}
