@@ -6,11 +6,18 @@
 
 use crate::table::Key;
 
+/// Marks the keys of the table of sessions, which only the core knows.
+#[derive(Debug)]
+pub enum SessionTable {}
+
+/// Identifies a session of a worker.
+pub type SessionKey = Key<SessionTable>;
+
 /// One stream of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Waiter {
     /// The session to pump.
-    pub session: Key,
+    pub session: SessionKey,
     /// The stream of this session to resume.
     pub stream: StreamId,
 }
@@ -26,7 +33,7 @@ impl StreamId {
 
 impl Waiter {
     /// The only stream of a session that serves one request at a time.
-    pub const fn only_stream_of(session: Key) -> Self {
+    pub const fn only_stream_of(session: SessionKey) -> Self {
         Self { session, stream: StreamId::ONLY }
     }
 }

@@ -1,7 +1,7 @@
 //! Counts and invariants of a worker's state, for tests and gauges.
 
 use crate::driver::Token;
-use crate::table::Key;
+use crate::waiter::SessionKey;
 
 /// Number of live objects of each kind. All are zero when a worker has finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct LiveCounts {
 pub enum Violation {
     /// The session can never make progress: no operation in flight and no timer.
     #[error("session {0} has no operation in flight and no timer")]
-    Stalled(Key),
+    Stalled(SessionKey),
     /// An operation in flight has no owner.
     #[error("an operation in flight has no owner: {0:?}")]
     Orphan(Token),
@@ -33,7 +33,7 @@ pub enum Violation {
     #[error("session {session} holds {held_bytes} bytes")]
     OverBudget {
         /// Key of the session.
-        session: Key,
+        session: SessionKey,
         /// Buffer memory, in bytes.
         held_bytes: usize,
     },

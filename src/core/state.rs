@@ -31,7 +31,7 @@ use crate::table::{Key, Table};
 use crate::tcp::Listener;
 use crate::telemetry::metrics::{Gauges, WorkerCounters};
 use crate::upstream::{HEALTH_MONITOR, HealthMonitor, UPSTREAM_CONNECTION, UpstreamPool};
-use crate::waiter::Waiter;
+use crate::waiter::{SessionKey, SessionTable, Waiter};
 
 /// Token kind of listeners.
 const LISTENER: u8 = 0;
@@ -52,14 +52,14 @@ pub struct Core {
     listeners: Table<ActiveListener>,
     /// Something changed that determines how many connections the listeners may accept.
     listeners_due: bool,
-    sessions: Table<SessionSlot>,
+    sessions: Table<SessionSlot, SessionTable>,
     /// Number of connections accepted so far.
     accepted: u64,
     /// Number of sessions accepted beyond the limit, only to answer 503.
     over_limit: usize,
     timers: TimerWheel<TimerKind>,
     /// Sessions to pump before the turn ends, each once.
-    dirty: Vec<Key>,
+    dirty: Vec<SessionKey>,
     store: Store,
     upstream_pool: UpstreamPool,
     health_monitor: HealthMonitor,
@@ -115,7 +115,7 @@ enum WorkerPhase {
 /// What a timer is for.
 #[derive(Clone, Copy, Debug)]
 enum TimerKind {
-    Session(Key),
+    Session(SessionKey),
     /// Ends the remaining sessions.
     DrainDeadline,
     /// The store closes unused files and folders.
@@ -260,7 +260,7 @@ impl Core {
         };
         tracing::trace!(op = %id, outcome = outcome.name(), "outcome");
         match token.kind {
-            LISTENER => self.on_listener_outcome(token.machine, outcome, now),
+            LISTENER => self.on_listener_outcome(token.machine.typed(), outcome, now),
             SESSION => self.on_session_outcome(token, outcome, now),
             STORE => self.store.on_outcome(token.machine, outcome, now),
             UPSTREAM_CONNECTION => self.on_upstream_outcome(token, outcome, now),
@@ -269,7 +269,7 @@ impl Core {
         }
     }
 
-    fn on_listener_outcome(&mut self, key: Key, outcome: Outcome, now: Time) {
+    fn on_listener_outcome(&mut self, key: Key<ActiveListener>, outcome: Outcome, now: Time) {
         let Some(active) = self.listeners.get_mut(key) else { return };
         self.listeners_due = true;
         match active.listener.on_outcome(outcome) {
@@ -291,7 +291,8 @@ impl Core {
     }
 
     fn on_session_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
-        let (Some(session_slot), Some(slot)) = (self.sessions.get_mut(token.machine), Slot::of(token)) else {
+        let key = token.machine.typed();
+        let (Some(session_slot), Some(slot)) = (self.sessions.get_mut(key), Slot::of(token)) else {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known session");
             return;
         };
@@ -299,7 +300,7 @@ impl Core {
             let _entered = session_slot.span.as_ref().map(|span| span.enter());
             session_slot.session.on_outcome(slot, outcome, now);
         }
-        self.touch(token.machine);
+        self.touch(key);
     }
 
     fn on_upstream_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
@@ -328,7 +329,7 @@ impl Core {
                 self.upstream_pool.expire(now);
             }
             TimerKind::DrainDeadline => {
-                let keys: Vec<Key> = self.sessions.keys().collect();
+                let keys: Vec<SessionKey> = self.sessions.keys().collect();
                 tracing::info!(connections = keys.len(), "drain timeout expired");
                 self.upstream_pool.cut();
                 for key in keys {
@@ -350,7 +351,7 @@ impl Core {
     }
 
     /// Marks a session to be pumped before the turn ends.
-    fn touch(&mut self, key: Key) {
+    fn touch(&mut self, key: SessionKey) {
         if let Some(session_slot) = self.sessions.get_mut(key)
             && !std::mem::replace(&mut session_slot.is_dirty, true)
         {
@@ -358,7 +359,7 @@ impl Core {
         }
     }
 
-    fn pump(&mut self, key: Key, now: Time) {
+    fn pump(&mut self, key: SessionKey, now: Time) {
         let Some(session_slot) = self.sessions.get_mut(key) else { return };
         session_slot.is_dirty = false;
         let entered = session_slot.span.as_ref().map(|span| span.enter());
@@ -398,7 +399,7 @@ impl Core {
 
     /// Ensures that a timer fires at the session's deadline or earlier. A deadline that only moves
     /// later costs nothing here: the timer fires once without effect and is armed again.
-    fn arm(session_slot: &mut SessionSlot, key: Key, timers: &mut TimerWheel<TimerKind>, limits: &Limits) {
+    fn arm(session_slot: &mut SessionSlot, key: SessionKey, timers: &mut TimerWheel<TimerKind>, limits: &Limits) {
         match (session_slot.session.deadline(limits), session_slot.timer) {
             (Some(wanted), Some((_, armed))) if armed <= wanted => {}
             (Some(wanted), earlier) => {
@@ -452,7 +453,7 @@ impl Core {
             self.phase = WorkerPhase::Draining { deadline };
             self.upstream_pool.drain();
             self.health_monitor.end();
-            let keys: Vec<Key> = self.sessions.keys().collect();
+            let keys: Vec<SessionKey> = self.sessions.keys().collect();
             for key in keys {
                 if let Some(session_slot) = self.sessions.get_mut(key) {
                     session_slot.session.drain(now);
@@ -550,15 +551,15 @@ impl Core {
     /// # Errors
     /// The first violation found.
     pub fn check_invariants(&self, slack_bytes: usize) -> Result<(), Violation> {
-        let mut in_flight: Vec<Key> = self.store.waiters().map(|waiter| waiter.session).collect();
+        let mut in_flight: Vec<SessionKey> = self.store.waiters().map(|waiter| waiter.session).collect();
         for (_, token) in self.ops.iter_in_flight() {
             match token.kind {
-                SESSION if self.sessions.contains(token.machine) => in_flight.push(token.machine),
-                LISTENER if self.listeners.contains(token.machine) => {}
+                SESSION if self.sessions.contains(token.machine.typed()) => in_flight.push(token.machine.typed()),
+                LISTENER if self.listeners.contains(token.machine.typed()) => {}
                 STORE if self.store.has_job(token.machine) => {}
                 HEALTH_MONITOR if self.health_monitor.contains(token.machine) => {}
-                UPSTREAM_CONNECTION if self.upstream_pool.contains(token.machine) => {
-                    in_flight.extend(self.upstream_pool.owner(token.machine).map(|owner| owner.session))
+                UPSTREAM_CONNECTION if self.upstream_pool.contains(token.machine.typed()) => {
+                    in_flight.extend(self.upstream_pool.owner(token.machine.typed()).map(|owner| owner.session))
                 }
                 _ => return Err(Violation::Orphan(token)),
             }

@@ -26,7 +26,7 @@ const TICK_MAX: u64 = (1 << (DIGIT_BITS * LEVELS as u32)) - 1;
 
 /// Identifies an armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimerId(Key);
+pub struct TimerId(Key<TimerId>);
 
 /// Timers, each with a payload of type `T`.
 #[derive(Debug)]
@@ -34,23 +34,23 @@ pub struct TimerWheel<T> {
     present: u64,
     levels: [Level; LEVELS],
     /// Timers whose tick has passed.
-    due: Option<Key>,
-    timers: Table<Timer<T>>,
+    due: Option<Key<TimerId>>,
+    timers: Table<Timer<T>, TimerId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Level {
     /// Bit `n` is set when slot `n` has timers.
     occupied: u64,
-    slots: [Option<Key>; SLOTS],
+    slots: [Option<Key<TimerId>>; SLOTS],
 }
 
 #[derive(Debug)]
 struct Timer<T> {
     tick: u64,
     list: List,
-    previous: Option<Key>,
-    next: Option<Key>,
+    previous: Option<Key<TimerId>>,
+    next: Option<Key<TimerId>>,
     payload: T,
 }
 
@@ -149,7 +149,7 @@ impl<T: Copy> TimerWheel<T> {
     }
 
     /// Inserts a timer at the head of the list that fits the present.
-    fn link(&mut self, key: Key) {
+    fn link(&mut self, key: Key<TimerId>) {
         let Some(tick) = self.timers.get(key).map(|timer| timer.tick) else { return };
         let list = list_of(tick, self.present);
         let head = self.head(list);
@@ -162,7 +162,7 @@ impl<T: Copy> TimerWheel<T> {
         }
     }
 
-    fn unlink(&mut self, key: Key) -> Option<T> {
+    fn unlink(&mut self, key: Key<TimerId>) -> Option<T> {
         let timer = self.timers.remove(key)?;
         if let Some(next) = timer.next.and_then(|next| self.timers.get_mut(next)) {
             next.previous = timer.previous;
@@ -180,7 +180,7 @@ impl<T: Copy> TimerWheel<T> {
     }
 
     /// The head of a list, whose slot is marked as occupied.
-    fn head(&mut self, list: List) -> &mut Option<Key> {
+    fn head(&mut self, list: List) -> &mut Option<Key<TimerId>> {
         match list {
             List::Due => &mut self.due,
             List::Slot { level, slot } => {

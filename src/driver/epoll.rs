@@ -82,15 +82,15 @@ pub struct Epoll {
     offload_waker: Waker,
     pool: Pool,
     offload: OffloadClient<OffloadResult>,
-    sockets: Table<SocketState>,
+    sockets: Table<SocketState, Socket>,
     notsent_lowat: NotsentLowat,
     /// Shared with offload threads that read ahead.
-    files: Table<Arc<OwnedFd>>,
+    files: Table<Arc<OwnedFd>, File>,
     /// Sockets with an operation to try. A socket is in it at most once ([`SocketState::queued`]).
-    ready: VecDeque<Key>,
+    ready: VecDeque<Key<Socket>>,
     /// Sockets that wait for a receive buffer. A socket is in it at most once
     /// ([`SocketState::starving`]).
-    starving: VecDeque<Key>,
+    starving: VecDeque<Key<Socket>>,
     paused: PausedListeners,
     unix_connect_retries: UnixConnectRetries,
     flushes: Flushes,
@@ -392,7 +392,7 @@ impl Epoll {
     }
 
     /// Removes a socket from epoll, then closes it: an open duplicate would keep the registration.
-    fn abandon(&mut self, key: Key) {
+    fn abandon(&mut self, key: Key<Socket>) {
         if let Some(state) = self.sockets.remove(key) {
             self.poller.remove(state.descriptor());
             drop(state);
@@ -448,7 +448,7 @@ impl Epoll {
         self.ask_for_flushes(now);
     }
 
-    fn on_readiness(&mut self, key: Key, readiness: Readiness) {
+    fn on_readiness(&mut self, key: Key<Socket>, readiness: Readiness) {
         // The socket was closed in the meantime; its registration was removed before.
         let Some(state) = self.sockets.get_mut(key) else { return };
         if state.on_readiness(readiness) {
@@ -456,7 +456,7 @@ impl Epoll {
         }
     }
 
-    fn queue(&mut self, key: Key) {
+    fn queue(&mut self, key: Key<Socket>) {
         if let Some(state) = self.sockets.get_mut(key)
             && !state.queued
         {
@@ -476,7 +476,7 @@ impl Epoll {
         }
     }
 
-    fn serve(&mut self, key: Key) {
+    fn serve(&mut self, key: Key<Socket>) {
         let Some(state) = self.sockets.get_mut(key) else { return };
         state.queued = false;
         let input = self.serve_input(key);
@@ -486,7 +486,7 @@ impl Epoll {
         }
     }
 
-    fn serve_input(&mut self, key: Key) -> Next {
+    fn serve_input(&mut self, key: Key<Socket>) -> Next {
         let Some(state) = self.sockets.get(key) else { return Next::Wait };
         match state.input {
             Input::Accept { id, paused: false, .. } if state.readable => self.accept(key, id),
@@ -496,7 +496,7 @@ impl Epoll {
         }
     }
 
-    fn serve_output(&mut self, key: Key) -> Next {
+    fn serve_output(&mut self, key: Key<Socket>) -> Next {
         let Some(state) = self.sockets.get(key) else { return Next::Wait };
         match state.output {
             Output::Connect { id } if state.writable => self.finish_connect(key, id),

@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::{Fault, OpId, Outcome, Time, sys};
+use super::{Fault, OpId, Outcome, Socket, Time, sys};
 use crate::table::Key;
 
 /// The first and the longest interval between two polls of a socket.
@@ -55,7 +55,7 @@ pub(super) struct Flushes {
 #[derive(Debug)]
 struct Waiting {
     id: OpId,
-    socket: Key,
+    socket: Key<Socket>,
     left: u64,
     next: Time,
     pause: Duration,
@@ -64,7 +64,7 @@ struct Waiting {
 impl Flushes {
     /// Adds a flush with `left` unacknowledged bytes; the first poll is after the shortest
     /// interval.
-    pub(super) fn add(&mut self, id: OpId, socket: Key, left: u64, now: Time) {
+    pub(super) fn add(&mut self, id: OpId, socket: Key<Socket>, left: u64, now: Time) {
         let next = now + PAUSE_MIN;
         self.waiting.push(Waiting { id, socket, left, next, pause: PAUSE_MIN });
         self.until = Some(self.until.map_or(next, |until| until.min(next)));
@@ -93,7 +93,11 @@ impl Flushes {
 
     /// Polls the sockets whose time has come. Returns the outcomes, each with its operation and
     /// socket.
-    pub(super) fn ask(&mut self, now: Time, flush_status_of: impl Fn(Key) -> FlushStatus) -> Vec<(OpId, Key, Outcome)> {
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        flush_status_of: impl Fn(Key<Socket>) -> FlushStatus,
+    ) -> Vec<(OpId, Key<Socket>, Outcome)> {
         let mut told = Vec::new();
         if self.until.is_none_or(|until| now < until) {
             return told;
@@ -127,10 +131,11 @@ impl Flushes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::RawKey;
 
     #[test]
     fn it_is_asked_at_growing_intervals_and_told_of_progress_and_the_end() {
-        let (id, socket) = (OpId::from_bits(7), Key::from_parts(1, 1));
+        let (id, socket) = (OpId::from_bits(7), RawKey::from_parts(1, 1).typed());
         let mut flushes = Flushes::default();
         flushes.add(id, socket, 100, Time::ZERO);
         let (mut now, mut asked) = (Time::ZERO, 0);
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn what_was_cancelled_is_not_asked_for() {
         let mut flushes = Flushes::default();
-        flushes.add(OpId::from_bits(7), Key::from_parts(1, 1), 100, Time::ZERO);
+        flushes.add(OpId::from_bits(7), RawKey::from_parts(1, 1).typed(), 100, Time::ZERO);
         flushes.remove(OpId::from_bits(7));
         assert_eq!(flushes.until(), None);
         assert!(flushes.ask(Time::ZERO + PAUSE_MAX, |_| panic!("polled after it was cancelled")).is_empty());

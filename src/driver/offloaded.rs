@@ -41,7 +41,7 @@ pub(super) enum OffloadOutput {
 impl OffloadOutput {
     /// The final outcome of the operation, or `None` if the task was only a step of it. An opened
     /// file is added to the table.
-    pub(super) fn into_outcome(self, files: &mut Table<Arc<OwnedFd>>) -> Option<Outcome> {
+    pub(super) fn into_outcome(self, files: &mut Table<Arc<OwnedFd>, File>) -> Option<Outcome> {
         let outcome = match self {
             Self::Root(result) => result.map(Outcome::Root),
             Self::Resolved(result) => return Some(result.map_or_else(Outcome::Failed, Outcome::Resolved)),

@@ -8,27 +8,27 @@ use std::sync::Arc;
 
 use super::Address;
 use crate::buffer::Chain;
-use crate::table::{Key, Table};
+use crate::table::{Key, RawKey, Table};
 
 /// A handle to a connected or listening socket. Only the driver knows the descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Socket(pub(super) Key);
+pub struct Socket(pub(super) Key<Socket>);
 
 /// A handle to an open file. Only the driver knows the descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct File(pub(super) Key);
+pub struct File(pub(super) Key<File>);
 
 #[cfg(test)]
 impl File {
     /// A handle that no driver has, for tests of state machines.
-    pub(crate) const fn of_key(key: Key) -> Self {
+    pub(crate) const fn of_key(key: Key<Self>) -> Self {
         Self(key)
     }
 }
 
 /// Identifies one operation in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OpId(Key);
+pub struct OpId(Key<OpId>);
 
 /// The owner of an operation. The driver passes it through and never reads it.
 ///
@@ -37,7 +37,7 @@ pub struct OpId(Key);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The key of the state machine in the table of its kind.
-    pub machine: Key,
+    pub machine: RawKey,
     /// The kind of the state machine, which selects the table.
     pub kind: u8,
     /// The slot in the state machine, one for each of its operations in flight.
@@ -337,7 +337,7 @@ pub enum Request {
 #[derive(Debug, Default)]
 pub struct Ops {
     queue: Vec<Request>,
-    in_flight: Table<Token>,
+    in_flight: Table<Token, OpId>,
 }
 
 impl Ops {
@@ -445,7 +445,7 @@ impl OpId {
 
     /// For drivers: what [`OpId::to_bits`] packed.
     pub const fn from_bits(bits: u64) -> Self {
-        Self(Key::from_parts(bits as u32, (bits >> 32) as u32))
+        Self(RawKey::from_parts(bits as u32, (bits >> 32) as u32).typed())
     }
 }
 

@@ -43,7 +43,7 @@ pub use faults::{Faults, Injected};
 pub use peers::{Behaviour, Peer, PeerEnd, PeerId, Step};
 pub use rng::{Chance, Rng};
 
-use super::{Address, Completion, Counters, Driver, Op, OpId, Ops, Request, Socket, Time, Turn};
+use super::{Address, Completion, Counters, Driver, File, Op, OpId, Ops, Request, Socket, Time, Turn};
 use crate::buffer::{Pool, SizeClass};
 use crate::table::{Key, Table};
 use bug_injector::BugInjector;
@@ -69,10 +69,10 @@ pub struct Sim {
     is_stalled: bool,
     /// Operations in flight, by [`OpId::index`].
     in_flight: Vec<Option<OpState>>,
-    sockets: Table<Descriptor>,
-    open_files: Table<OpenFile>,
+    sockets: Table<Descriptor, Socket>,
+    open_files: Table<OpenFile, File>,
     /// Sockets whose `Recv` found no buffer.
-    starved: Vec<Key>,
+    starved: Vec<Key<Socket>>,
     files: Files,
     wires: Vec<Wire>,
     peers: Vec<Peer>,
@@ -324,7 +324,7 @@ impl Sim {
         }
     }
 
-    fn look_at_recv(&mut self, key: Key) {
+    fn look_at_recv(&mut self, key: Key<Socket>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key)
             && stream.recv.is_some()
             && !std::mem::replace(&mut stream.recv_is_due, true)
@@ -333,7 +333,7 @@ impl Sim {
         }
     }
 
-    fn look_at_send(&mut self, key: Key) {
+    fn look_at_send(&mut self, key: Key<Socket>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key)
             && stream.send.is_some()
             && !std::mem::replace(&mut stream.send_is_due, true)
@@ -342,7 +342,7 @@ impl Sim {
         }
     }
 
-    fn look_at_accept(&mut self, key: Key) {
+    fn look_at_accept(&mut self, key: Key<Socket>) {
         if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key)
             && !std::mem::replace(&mut listening.is_due, true)
         {

@@ -70,8 +70,8 @@ use super::offloaded::OffloadResult;
 use super::recv_size::RecvSize;
 use super::unix_connect_retry::UnixConnectRetries;
 use super::{
-    Completion, Counters, Driver, Fault, Feature, FeatureSet, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
-    TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
+    Completion, Counters, Driver, Fault, Feature, FeatureSet, File, KernelDriver, Op, OpId, Ops, Outcome, Request,
+    Socket, TURN_COMPLETIONS_MAX, Time, Turn, Waker, sys,
 };
 use crate::buffer::{Pool, PoolConfig};
 use crate::table::{Key, Table};
@@ -109,9 +109,9 @@ pub struct Uring {
     /// another thread.
     offload_waker: Waker,
     offload: OffloadClient<OffloadResult>,
-    sockets: Table<SocketState>,
+    sockets: Table<SocketState, Socket>,
     notsent_lowat: NotsentLowat,
-    files: Table<Arc<OwnedFd>>,
+    files: Table<Arc<OwnedFd>, File>,
     in_flight: InFlight,
     spare_sends: SpareSends,
     /// Operations that can continue at once.
@@ -421,13 +421,13 @@ impl Uring {
         self.emit(id, outcome);
     }
 
-    fn release_receiver(&mut self, key: Key) {
+    fn release_receiver(&mut self, key: Key<Socket>) {
         if let Some(state) = self.sockets.get_mut(key) {
             state.receiving = None;
         }
     }
 
-    fn release_sender(&mut self, key: Key) {
+    fn release_sender(&mut self, key: Key<Socket>) {
         if let Some(state) = self.sockets.get_mut(key) {
             state.sending = None;
         }

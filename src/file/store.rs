@@ -49,7 +49,7 @@ use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
-use crate::table::{Key, Table};
+use crate::table::{Key, RawKey, Table};
 use crate::waiter::Waiter;
 
 /// The token kind of the store.
@@ -115,9 +115,9 @@ pub struct Store {
     faults: Cache<Box<[u8]>, (Fault, Time)>,
     jobs: Table<Job>,
     /// Jobs in progress, by key.
-    under_way: HashMap<Box<[u8]>, Key>,
+    under_way: HashMap<Box<[u8]>, Key<Job>>,
     /// Jobs with an outcome to handle.
-    dirty: Vec<Key>,
+    dirty: Vec<Key<Job>>,
     released: Released,
     woken: Vec<Waiter>,
     /// Number of open files in the cache.
@@ -302,7 +302,8 @@ impl Store {
     }
 
     /// Records an outcome.
-    pub fn on_outcome(&mut self, job: Key, outcome: Outcome, now: Time) {
+    pub fn on_outcome(&mut self, job: RawKey, outcome: Outcome, now: Time) {
+        let job = job.typed();
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let coding_bytes = step.coding_bytes();
         let step = match step {
@@ -439,8 +440,8 @@ impl Store {
     }
 
     /// Whether this job is in progress.
-    pub fn has_job(&self, job: Key) -> bool {
-        self.jobs.contains(job)
+    pub fn has_job(&self, job: RawKey) -> bool {
+        self.jobs.contains(job.typed())
     }
 
     /// Those that wait for a job.
@@ -470,7 +471,7 @@ impl Store {
 
     /// Adds the waiter to a job in progress for this key. Otherwise starts one and returns it; the
     /// caller submits its operation.
-    fn join_or_start(&mut self, key: &[u8], waiter: Waiter, step: Step) -> Option<Key> {
+    fn join_or_start(&mut self, key: &[u8], waiter: Waiter, step: Step) -> Option<Key<Job>> {
         if let Some(job) = self.under_way.get(key).and_then(|job| self.jobs.get_mut(*job)) {
             if !job.waiters.contains(&waiter) {
                 job.waiters.push(waiter);
@@ -492,7 +493,7 @@ impl Store {
     }
 
     /// Handles an opened file by its kind and size.
-    fn take_in(&mut self, job: Key, now: Time, ops: &mut Ops) {
+    fn take_in(&mut self, job: Key<Job>, now: Time, ops: &mut Ops) {
         let Some(Job { key, waiters, step }) = self.jobs.remove(job) else { return };
         let Step::Opened { previous, file, info } = step else { return };
         let open = OpenFile::new(file, Rc::clone(&self.released));
@@ -529,7 +530,7 @@ impl Store {
         listed
     }
 
-    fn compress(&mut self, job: Key, ops: &mut Ops) {
+    fn compress(&mut self, job: Key<Job>, ops: &mut Ops) {
         let Some(Job { step, .. }) = self.jobs.get_mut(job) else { return };
         let Step::Fetched { source, coding, .. } = step else { return };
         let compressing = Step::Compressing { source: Rc::clone(source), coding: *coding };

@@ -21,9 +21,8 @@ use crate::driver::{Fault, FileKind, Outcome, Time};
 use crate::file::FileHandle;
 use crate::file::store::{Inquiry, Lookup, RootPath};
 use crate::session::Limits;
-use crate::table::Key;
 use crate::tcp::Connection;
-use crate::waiter::Waiter;
+use crate::waiter::{SessionKey, Waiter};
 
 /// How long to wait for the client to close its side after the FIN.
 const LINGER: Duration = Duration::from_secs(2);
@@ -67,7 +66,7 @@ enum State {
 }
 
 impl FileSender {
-    pub(super) const fn new(session: Key, content: Content) -> Self {
+    pub(super) const fn new(session: SessionKey, content: Content) -> Self {
         Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
     }
 

@@ -53,12 +53,11 @@ use crate::file::multipart::Boundaries;
 use crate::file::store::Store;
 use crate::http::DateLine;
 use crate::limit::{Access, Admission, ConnectionPermit, Denied};
-use crate::table::Key;
 use crate::tcp::{CloseKind, Connection};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::{Unreachable, UpstreamPool};
-use crate::waiter::StreamId;
+use crate::waiter::{SessionKey, StreamId};
 
 /// What a state machine needs from its worker: the operation queue, the time, the limits.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub struct Context<'a> {
     /// The time of this turn.
     pub now: Time,
     /// The key of this session.
-    pub session: Key,
+    pub session: SessionKey,
     /// The client's address.
     pub peer: Peer,
     /// The local address of the client's connection, if `setup` looked it up.
@@ -245,7 +244,7 @@ trait Task: fmt::Debug {
 impl Session {
     /// A session over a connected socket. It submits nothing before its first `pump`.
     pub fn new(
-        key: Key,
+        key: SessionKey,
         accepted: Accepted,
         context: &Rc<ListenerContext>,
         admission: &Admission,

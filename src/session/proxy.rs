@@ -19,12 +19,11 @@ use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::driver::Time;
 use crate::session::Limits;
-use crate::table::Key;
 use crate::tcp::{Connection, proxy_header};
 use crate::upstream::UpstreamAddress;
 use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
 use crate::upstream::{ConnectPolicy, Progress, Unreachable, UpstreamGroup, UpstreamLease};
-use crate::waiter::Waiter;
+use crate::waiter::{SessionKey, Waiter};
 
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -41,7 +40,12 @@ enum Stage {
 }
 
 impl Proxy {
-    pub(super) fn new(session: Key, group: Rc<UpstreamGroup>, connect_policy: ConnectPolicy, ends: Ends) -> Self {
+    pub(super) fn new(
+        session: SessionKey,
+        group: Rc<UpstreamGroup>,
+        connect_policy: ConnectPolicy,
+        ends: Ends,
+    ) -> Self {
         let balance_key = match (group.policy(), ends.peer.ip()) {
             (Policy::Hash(HashSource::Client), Some(client)) => BalanceKey::Hash(hash::of_client(client)),
             // The other hash sources and the sticky cookie need an HTTP request.

@@ -25,8 +25,8 @@ use super::{CloseReason, Context, Slot, Task};
 use crate::buffer::Buffer;
 use crate::driver::{Fault, File, Op, Outcome, Root, Time, Token};
 use crate::session::Limits;
-use crate::table::Key;
 use crate::tcp::{Connection, End};
+use crate::waiter::SessionKey;
 
 /// How many temporary names are tried if names are taken.
 const TEMPORARY_NAMES_MAX: u32 = 100;
@@ -123,7 +123,7 @@ enum State {
 }
 
 impl Receive {
-    pub(super) fn new(session: Key, destination: Arc<Destination>) -> Self {
+    pub(super) fn new(session: SessionKey, destination: Arc<Destination>) -> Self {
         Self {
             destination,
             token: Slot::File.token(session),

@@ -13,9 +13,9 @@ use super::receive::{Destination, Receive};
 use super::reverse::Reverse;
 use crate::driver::{Peer, Time};
 use crate::session::Limits;
-use crate::table::Key;
 use crate::tcp::proxy_header;
 use crate::upstream::{ConnectPolicy, UpstreamGroup};
+use crate::waiter::SessionKey;
 
 /// The service of one listener, and the state that its sessions share.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Service {
 
     pub(super) fn task(
         &self,
-        session: Key,
+        session: SessionKey,
         ends: Ends,
         is_over_limit: bool,
         now: Time,

@@ -1,8 +1,8 @@
 //! The operation slots of a session: one operation in flight each, with its token.
 
 use crate::driver::Token;
-use crate::table::Key;
 use crate::tcp::ConnectionTokens;
+use crate::waiter::SessionKey;
 
 /// The kind that marks a session's tokens.
 pub const SESSION: u8 = 1;
@@ -32,13 +32,13 @@ impl Slot {
     }
 
     /// The token of this slot in the session with this key.
-    pub const fn token(self, session: Key) -> Token {
-        Token { machine: session, kind: SESSION, slot: self as u8 }
+    pub const fn token(self, session: SessionKey) -> Token {
+        Token { machine: session.raw(), kind: SESSION, slot: self as u8 }
     }
 }
 
 /// The tokens of the client's connection.
-pub const fn client_tokens(session: Key) -> ConnectionTokens {
+pub const fn client_tokens(session: SessionKey) -> ConnectionTokens {
     ConnectionTokens {
         recv: Slot::ClientRecv.token(session),
         send: Slot::ClientSend.token(session),
@@ -49,12 +49,13 @@ pub const fn client_tokens(session: Key) -> ConnectionTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::RawKey;
 
     #[test]
     fn a_token_leads_back_to_its_slot() {
         for slot in Slot::ALL {
-            assert_eq!(Slot::of(slot.token(Key::from_parts(7, 8))), Some(slot));
+            assert_eq!(Slot::of(slot.token(RawKey::from_parts(7, 8).typed())), Some(slot));
         }
-        assert_eq!(Slot::of(Token { machine: Key::from_parts(0, 0), kind: SESSION, slot: 5 }), None);
+        assert_eq!(Slot::of(Token { machine: RawKey::from_parts(0, 0), kind: SESSION, slot: 5 }), None);
     }
 }

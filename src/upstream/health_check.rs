@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::group::{CheckConfig, CheckCounter, CheckKind, EndpointId, UpstreamGroup};
+use super::health_monitor::MonitorTask;
 use super::{ConnectError, Connector, ConnectorTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Outcome, Time, Token};
@@ -83,8 +84,8 @@ enum Slot {
 }
 
 impl Slot {
-    const fn token(self, machine: Key) -> Token {
-        Token { machine, kind: super::HEALTH_MONITOR, slot: self as u8 }
+    const fn token(self, machine: Key<MonitorTask>) -> Token {
+        Token { machine: machine.raw(), kind: super::HEALTH_MONITOR, slot: self as u8 }
     }
 }
 
@@ -150,7 +151,7 @@ impl HealthCheck {
     }
 
     /// Advances. Returns the result of a check, once for each check.
-    pub(super) fn pump(&mut self, key: Key, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
+    pub(super) fn pump(&mut self, key: Key<MonitorTask>, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
         if let State::Idle = self.state
             && self.next.is_some_and(|next| next <= now)
         {
@@ -197,7 +198,7 @@ impl HealthCheck {
         verdict
     }
 
-    fn begin(&mut self, key: Key, now: Time) {
+    fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
         self.next = Some(now + spread(self.config.interval, &self.group));
         let tokens = ConnectorTokens { resolve: Slot::Resolve.token(key), connect: Slot::Connect.token(key) };
         self.state = State::Connecting(Connector::new(Rc::clone(self.upstream()), tokens, self.config.timeout));
@@ -329,7 +330,7 @@ fn on_connection(connection: &mut Connection, token: Token, outcome: Outcome) ->
     None
 }
 
-const fn connection_tokens(check: Key) -> ConnectionTokens {
+const fn connection_tokens(check: Key<MonitorTask>) -> ConnectionTokens {
     ConnectionTokens { recv: Slot::Recv.token(check), send: Slot::Send.token(check), close: Slot::Close.token(check) }
 }
 

@@ -13,7 +13,7 @@ use super::health_check::HealthCheck;
 use super::lookup::Lookup;
 use super::pool::UpstreamPool;
 use crate::driver::{Ops, Outcome, Time, Token};
-use crate::table::{Key, Table};
+use crate::table::{Key, RawKey, Table};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::UpstreamAddress;
 
@@ -25,9 +25,9 @@ pub const HEALTH_MONITOR: u8 = 4;
 pub struct HealthMonitor {
     tasks: Table<MonitorTask>,
     /// Tasks with a deadline, each once.
-    due: BTreeSet<(Time, Key)>,
+    due: BTreeSet<(Time, Key<MonitorTask>)>,
     /// Tasks to pump.
-    touched: Vec<Key>,
+    touched: Vec<Key<MonitorTask>>,
     upstream_counts: UpstreamCounts,
 }
 
@@ -39,7 +39,7 @@ pub struct UpstreamCounts {
 }
 
 #[derive(Debug)]
-struct MonitorTask {
+pub(super) struct MonitorTask {
     machine: Machine,
     /// Its entry in [`HealthMonitor::due`].
     due: Option<Time>,
@@ -117,7 +117,8 @@ impl HealthMonitor {
 
     /// Records an outcome.
     pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
-        let Some(task) = self.tasks.get_mut(token.machine) else {
+        let key = token.machine.typed();
+        let Some(task) = self.tasks.get_mut(key) else {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known health check or look-up");
             return;
         };
@@ -125,7 +126,7 @@ impl HealthMonitor {
             Machine::HealthCheck(check) => check.on_outcome(token, outcome, now),
             Machine::Lookup(lookup) => lookup.on_outcome(token, outcome, now),
         }
-        self.touched.push(token.machine);
+        self.touched.push(key);
     }
 
     /// Pumps the tasks that are due or have an outcome. Requests that a change concerns are woken
@@ -145,7 +146,14 @@ impl HealthMonitor {
         self.touched = touched;
     }
 
-    fn pump_one(&mut self, key: Key, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
+    fn pump_one(
+        &mut self,
+        key: Key<MonitorTask>,
+        now: Time,
+        pool: &mut UpstreamPool,
+        counters: &WorkerCounters,
+        ops: &mut Ops,
+    ) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         self.upstream_counts.remove(&task.machine);
         match &mut task.machine {
@@ -195,8 +203,8 @@ impl HealthMonitor {
     }
 
     /// Whether this task exists.
-    pub fn contains(&self, key: Key) -> bool {
-        self.tasks.contains(key)
+    pub fn contains(&self, key: RawKey) -> bool {
+        self.tasks.contains(key.typed())
     }
 }
 

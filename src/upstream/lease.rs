@@ -19,11 +19,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::group::{BalanceKey, EndpointId, ExcludedEndpoints, HealthVerdict, Pick, UpstreamGroup};
-use super::pool::{ConnectStatus, Release, UpstreamConnection, UpstreamPool};
+use super::pool::{ConnectStatus, ConnectionKey, Release, UpstreamConnection, UpstreamPool};
 use super::{ConnectError, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Ops, Time};
-use crate::table::Key;
 use crate::tcp::{CloseKind, Connection};
 use crate::waiter::Waiter;
 
@@ -56,7 +55,7 @@ enum State {
     },
     Leased {
         endpoint: EndpointId,
-        connection: Key,
+        connection: ConnectionKey,
     },
     /// No endpoint could be picked or connected to.
     Failed(Unreachable),

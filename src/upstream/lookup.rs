@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::dns_cache::Name;
 use super::group::{EndpointId, UpstreamGroup};
 use super::health_check::spread;
+use super::health_monitor::MonitorTask;
 use crate::driver::{Op, OpId, Ops, Outcome, Time, Token};
 use crate::table::Key;
 
@@ -76,11 +77,11 @@ impl Lookup {
     }
 
     /// Starts a look-up that is due, or cancels one after [`Lookup::end`].
-    pub(super) fn pump(&mut self, key: Key, now: Time, ops: &mut Ops) {
+    pub(super) fn pump(&mut self, key: Key<MonitorTask>, now: Time, ops: &mut Ops) {
         match (self.state, self.next) {
             (State::Waiting, Some(next)) if next <= now => {
                 self.next = Some(now + spread(self.interval, &self.group));
-                let token = Token { machine: key, kind: super::HEALTH_MONITOR, slot: 0 };
+                let token = Token { machine: key.raw(), kind: super::HEALTH_MONITOR, slot: 0 };
                 let Name { host, port } = self.name.clone();
                 self.state = State::Asking(ops.submit(token, Op::Resolve { host, port }));
             }

@@ -31,12 +31,13 @@ pub use connector::{ConnectError, Connector, ConnectorTokens};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
 pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};
-pub use pool::{ConnectStatus, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool};
+pub use pool::{
+    ConnectStatus, ConnectionKey, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool,
+};
 pub use upstreams::Upstreams;
 
 use self::dns_cache::{DnsCache, Name, ResolvedAddresses};
 use crate::driver::{Address, Time};
-use crate::table::Key;
 
 /// One configured upstream.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub struct Upstream {
     /// Index of the address to try first: the one that accepted a connection last.
     preferred: Cell<usize>,
     /// Its idle connections, the most recently used one last.
-    idle: RefCell<Vec<Key>>,
+    idle: RefCell<Vec<ConnectionKey>>,
     /// Whether a group of the active configuration lists it.
     is_in_force: Cell<bool>,
 }
@@ -74,7 +75,7 @@ impl Upstream {
         self.dns.resolved_addresses()
     }
 
-    fn forget_idle(&self, link: Key) {
+    fn forget_idle(&self, link: ConnectionKey) {
         self.idle.borrow_mut().retain(|idle| *idle != link);
     }
 

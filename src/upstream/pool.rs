@@ -25,7 +25,7 @@ use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::{CloseKind, Connection, ConnectionTokens};
-use crate::waiter::Waiter;
+use crate::waiter::{SessionKey, Waiter};
 
 /// The token kind of upstream connections.
 pub const UPSTREAM_CONNECTION: u8 = 3;
@@ -35,7 +35,7 @@ pub const UPSTREAM_CONNECTION: u8 = 3;
 pub struct UpstreamPool {
     connections: Table<UpstreamConnection>,
     /// Connections without a user that are still to be closed or abandoned.
-    leaving: Vec<Key>,
+    leaving: Vec<ConnectionKey>,
     /// Requests to resume, since another one freed what they waited for.
     woken: Vec<Waiter>,
     /// When the first idle connection may have reached its idle timeout.
@@ -48,6 +48,9 @@ pub struct UpstreamPool {
     idle: usize,
     is_draining: bool,
 }
+
+/// Identifies a connection of a pool.
+pub type ConnectionKey = Key<UpstreamConnection>;
 
 /// One connection to an upstream, established or being established.
 #[derive(Debug)]
@@ -141,15 +144,21 @@ enum Slot {
 }
 
 impl Slot {
-    const fn token(self, entry: Key) -> Token {
-        Token { machine: entry, kind: UPSTREAM_CONNECTION, slot: self as u8 }
+    const fn token(self, entry: ConnectionKey) -> Token {
+        Token { machine: entry.raw(), kind: UPSTREAM_CONNECTION, slot: self as u8 }
     }
 }
 
 impl UpstreamPool {
     /// A connection to this upstream for `owner`: an idle one, or a new one if there is none or
     /// `fresh` is set.
-    pub fn acquire(&mut self, upstream: &Rc<Upstream>, owner: Waiter, fresh: bool, connect_timeout: Duration) -> Key {
+    pub fn acquire(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        owner: Waiter,
+        fresh: bool,
+        connect_timeout: Duration,
+    ) -> ConnectionKey {
         if !fresh && let Some(key) = self.revive(upstream, owner) {
             return key;
         }
@@ -166,7 +175,7 @@ impl UpstreamPool {
         })
     }
 
-    fn revive(&mut self, upstream: &Upstream, owner: Waiter) -> Option<Key> {
+    fn revive(&mut self, upstream: &Upstream, owner: Waiter) -> Option<ConnectionKey> {
         loop {
             let key = upstream.idle.borrow_mut().pop()?;
             let entry = self.connections.get_mut(key)?;
@@ -185,12 +194,12 @@ impl UpstreamPool {
     }
 
     /// The connection, until it is released.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut UpstreamConnection> {
+    pub fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut UpstreamConnection> {
         self.connections.get_mut(key)
     }
 
     /// Ends the owner's use of a connection, in whatever state it is.
-    pub fn release(&mut self, key: Key, release: Release, now: Time) {
+    pub fn release(&mut self, key: ConnectionKey, release: Release, now: Time) {
         let Some(entry) = self.connections.get_mut(key) else { return };
         entry.state = match entry.take_state() {
             State::Connecting { connector, .. } => State::Abandoned(connector),
@@ -222,7 +231,8 @@ impl UpstreamPool {
 
     /// Records an outcome. Returns the owner of the connection, to be resumed; `None`: nothing uses it.
     pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> Option<Waiter> {
-        let Some(entry) = self.connections.get_mut(token.machine) else {
+        let key = token.machine.typed();
+        let Some(entry) = self.connections.get_mut(key) else {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known upstream connection");
             return None;
         };
@@ -240,13 +250,13 @@ impl UpstreamPool {
             tracing::debug!(upstream = %entry.upstream.address(), "an idle connection ended");
             entry.state = State::Closing { close_kind: CloseKind::Fin, connection };
             entry.inbox.clear();
-            entry.upstream.forget_idle(token.machine);
+            entry.upstream.forget_idle(key);
             self.idle -= 1;
         }
         match entry.state {
             State::Connecting { owner, .. } | State::InUse { owner, .. } => Some(owner),
             State::Idle { .. } | State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
-                self.leaving.push(token.machine);
+                self.leaving.push(key);
                 None
             }
         }
@@ -312,7 +322,7 @@ impl UpstreamPool {
 
     fn end_flushes(&mut self, is_over: impl Fn(Option<Time>) -> bool) {
         self.next_flush_expiry = None;
-        let keys: Vec<Key> = self.connections.keys().collect();
+        let keys: Vec<ConnectionKey> = self.connections.keys().collect();
         for key in keys {
             let Some(entry) = self.connections.get_mut(key) else { continue };
             match entry.take_state() {
@@ -340,7 +350,7 @@ impl UpstreamPool {
         if self.idle == 0 {
             return;
         }
-        let keys: Vec<Key> = self.connections.keys().collect();
+        let keys: Vec<ConnectionKey> = self.connections.keys().collect();
         for key in keys {
             let Some(entry) = self.connections.get_mut(key) else { continue };
             match entry.take_state() {
@@ -370,12 +380,12 @@ impl UpstreamPool {
     }
 
     /// Whether the pool has this connection.
-    pub fn contains(&self, key: Key) -> bool {
+    pub fn contains(&self, key: ConnectionKey) -> bool {
         self.connections.contains(key)
     }
 
     /// Who uses this connection.
-    pub fn owner(&self, key: Key) -> Option<Waiter> {
+    pub fn owner(&self, key: ConnectionKey) -> Option<Waiter> {
         match self.connections.get(key)?.state {
             State::Connecting { owner, .. } | State::InUse { owner, .. } => Some(owner),
             State::Idle { .. } | State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
@@ -385,8 +395,8 @@ impl UpstreamPool {
     }
 
     /// Bytes of received data buffered in a session's connections.
-    pub fn memory_of(&self, session: Key) -> usize {
-        let is_of_session = |key: &Key| self.owner(*key).is_some_and(|owner| owner.session == session);
+    pub fn memory_of(&self, session: SessionKey) -> usize {
+        let is_of_session = |key: &ConnectionKey| self.owner(*key).is_some_and(|owner| owner.session == session);
         let of_session = self.connections.keys().filter(is_of_session);
         of_session.filter_map(|key| self.connections.get(key)).map(|entry| entry.inbox.memory()).sum()
     }
@@ -394,7 +404,7 @@ impl UpstreamPool {
 
 impl UpstreamConnection {
     /// Advances resolving and connecting, and returns the progress.
-    pub fn poll_connect(&mut self, key: Key, now: Time, ops: &mut Ops) -> ConnectStatus<'_> {
+    pub fn poll_connect(&mut self, key: ConnectionKey, now: Time, ops: &mut Ops) -> ConnectStatus<'_> {
         if let State::Connecting { connector, .. } = &mut self.state {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
@@ -415,7 +425,7 @@ impl UpstreamConnection {
         }
     }
 
-    fn connected(&mut self, key: Key, socket: Socket, address: Address) {
+    fn connected(&mut self, key: ConnectionKey, socket: Socket, address: Address) {
         tracing::debug!(%address, "upstream connected");
         self.address = Some(address);
         if let State::Connecting { owner, .. } = self.take_state() {
@@ -497,7 +507,7 @@ impl UpstreamConnection {
     }
 
     /// Advances closing; `true` once nothing is open and nothing in flight.
-    fn leave(&mut self, key: Key, ops: &mut Ops) -> bool {
+    fn leave(&mut self, key: ConnectionKey, ops: &mut Ops) -> bool {
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
@@ -525,7 +535,7 @@ impl UpstreamConnection {
     }
 }
 
-const fn connection_tokens(entry: Key) -> ConnectionTokens {
+const fn connection_tokens(entry: ConnectionKey) -> ConnectionTokens {
     ConnectionTokens { recv: Slot::Recv.token(entry), send: Slot::Send.token(entry), close: Slot::Close.token(entry) }
 }
 

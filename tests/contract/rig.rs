@@ -11,7 +11,7 @@ use xps::internals::buffer::{Chain, Chunk, Pool, PoolUsage, SizeClass};
 use xps::internals::driver::{
     Completion, Counters, KernelDriver, Op, OpId, Ops, Outcome, Socket, TURN_COMPLETIONS_MAX, Token, Turn, Waker,
 };
-use xps::internals::table::Key;
+use xps::internals::table::RawKey;
 
 use crate::support::patience;
 
@@ -64,7 +64,7 @@ impl<D: KernelDriver> Rig<D> {
     /// Queues an operation.
     pub fn submit(&mut self, op: Op) -> OpId {
         let name = op.name();
-        let id = self.ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op);
+        let id = self.ops.submit(Token { machine: RawKey::from_parts(0, 0), kind: 0, slot: 0 }, op);
         assert!(self.names.insert(id, name).is_none(), "{id} is given out twice");
         id
     }

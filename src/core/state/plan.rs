@@ -16,9 +16,9 @@ use crate::upstream::UpstreamGroup;
 impl Core {
     /// Accepts connections on this socket and serves each by `context`.
     pub fn add_listener(&mut self, id: ListenerId, socket: Socket, context: ListenerContext) {
-        let key = self.listeners.insert_with(|machine| ActiveListener {
+        let key = self.listeners.insert_with(|key| ActiveListener {
             id,
-            listener: Listener::new(socket, Token { machine, kind: LISTENER, slot: 0 }),
+            listener: Listener::new(socket, Token { machine: key.raw(), kind: LISTENER, slot: 0 }),
             context: Rc::new(context),
         });
         tracing::debug!(listener = %key, ?socket, "listener added");

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Listeners that wait for descriptors or memory.
 #[derive(Debug, Default)]
 pub(super) struct PausedListeners {
-    listeners: Vec<Key>,
+    listeners: Vec<Key<Socket>>,
     until: Option<Time>,
 }
 
@@ -32,7 +32,7 @@ impl PausedListeners {
 
 impl Epoll {
     /// Accepts until the backlog is empty, the quota is spent, or a limit is reached.
-    pub(super) fn accept(&mut self, key: Key, id: OpId) -> Next {
+    pub(super) fn accept(&mut self, key: Key<Socket>, id: OpId) -> Next {
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = self.sockets.get_mut(key) else { return Next::Wait };
             self.counters.submissions += 1;
@@ -91,7 +91,7 @@ impl Epoll {
     }
 
     /// Counts a connection. Returns whether it was the last one requested.
-    fn is_enough(&mut self, key: Key) -> bool {
+    fn is_enough(&mut self, key: Key<Socket>) -> bool {
         let Some(Input::Accept { left, failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input)
         else {
             return true;
@@ -103,7 +103,7 @@ impl Epoll {
 
     /// Counts a connection that failed before it was accepted. Returns whether too many failed in a
     /// row.
-    fn is_one_failure_too_many(&mut self, key: Key) -> bool {
+    fn is_one_failure_too_many(&mut self, key: Key<Socket>) -> bool {
         let Some(Input::Accept { failures, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) else {
             return true;
         };
@@ -111,7 +111,7 @@ impl Epoll {
         *failures >= errno::FAILURES_MAX
     }
 
-    fn pause(&mut self, key: Key, error: &std::io::Error) {
+    fn pause(&mut self, key: Key<Socket>, error: &std::io::Error) {
         shortage::warn_accept_paused(error);
         self.counters.accept_pauses += 1;
         if let Some(Input::Accept { paused, .. }) = self.sockets.get_mut(key).map(|listener| &mut listener.input) {

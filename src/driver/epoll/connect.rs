@@ -51,7 +51,7 @@ impl Epoll {
         }
     }
 
-    pub(super) fn finish_connect(&mut self, key: Key, id: OpId) -> Next {
+    pub(super) fn finish_connect(&mut self, key: Key<Socket>, id: OpId) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         state.output = Output::Idle;
         match sys::take_error(state.descriptor()) {

@@ -6,16 +6,16 @@
 use std::collections::VecDeque;
 
 use crate::driver::offload::TaskHandle;
-use crate::driver::{Completion, OpId, Outcome};
+use crate::driver::{Completion, OpId, Outcome, Socket};
 use crate::table::Key;
 
 /// Where an operation in flight is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Location {
     /// In the receiving direction of this socket.
-    Input(Key),
+    Input(Key<Socket>),
     /// In the sending direction of this socket.
-    Output(Key),
+    Output(Key<Socket>),
     /// On another thread, or in the queue for one.
     Offloaded(TaskHandle),
     /// Among the connects that wait because the server's backlog is full.

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::driver::sys;
-use crate::table::Key;
+use crate::driver::{Socket, sys};
+use crate::table::{Key, RawKey};
 
 /// Event data of the driver's waker. No table has an index this large.
 pub(super) const WAKER: u64 = u64::MAX;
@@ -51,7 +51,7 @@ impl Poller {
     }
 
     /// Registers a socket until it is closed. If it is ready already, there is an event for that.
-    pub(super) fn add(&self, socket: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+    pub(super) fn add(&self, socket: BorrowedFd<'_>, key: Key<Socket>) -> io::Result<()> {
         self.register(socket, SOCKET_EVENTS, u64::from(key.generation()) << 32 | u64::from(key.index()))
     }
 
@@ -147,8 +147,8 @@ impl Poller {
 }
 
 /// The key that [`Poller::add`] packed.
-pub(super) const fn key_of(data: u64) -> Key {
-    Key::from_parts(data as u32, (data >> 32) as u32)
+pub(super) const fn key_of(data: u64) -> Key<Socket> {
+    RawKey::from_parts(data as u32, (data >> 32) as u32).typed()
 }
 
 impl std::fmt::Debug for Poller {
@@ -179,7 +179,7 @@ mod tests {
     fn a_key_survives_the_way_through_the_kernel() {
         let mut poller = Poller::new().unwrap();
         let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
-        let key = Key::from_parts(7, u32::MAX - 1);
+        let key = RawKey::from_parts(7, u32::MAX - 1).typed();
         poller.add(std::os::fd::AsFd::as_fd(&near), key).unwrap();
         assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap(), 1);
         let (data, readiness) = poller.event(0);

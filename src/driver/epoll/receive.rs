@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Epoll, Input, Location, Next, SocketState};
 use crate::buffer::{Buffer, Pool, SizeClass};
-use crate::driver::{Fault, OpId, Outcome, shortage, sys};
+use crate::driver::{Fault, OpId, Outcome, Socket, shortage, sys};
 use crate::table::Key;
 
 /// Receive calls for one socket before other sockets are served.
@@ -14,7 +14,7 @@ impl Epoll {
     /// Receives until the socket is empty, the quota is spent, or no buffer is free. While buffers
     /// are scarce, a socket gets one small buffer a turn, because the state machine decides after
     /// each how much its connection may hold.
-    pub(super) fn receive(&mut self, key: Key, id: OpId) -> Next {
+    pub(super) fn receive(&mut self, key: Key<Socket>, id: OpId) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let mut bytes = 0;
         let bytes_max = self.pool.size(SizeClass::Large);
@@ -70,7 +70,7 @@ impl Epoll {
     }
 
     /// The socket waits for a free buffer, at the earliest until the next turn.
-    fn wait_in_line(&mut self, key: Key) -> Next {
+    fn wait_in_line(&mut self, key: Key<Socket>) -> Next {
         if let Some(state) = self.sockets.get_mut(key) {
             state.starving = true;
             self.starving.push_back(key);
@@ -90,7 +90,7 @@ impl Epoll {
     }
 
     /// Reports a connection error to a paused receive, once: reading the error clears it.
-    pub(super) fn report_broken(&mut self, key: Key) -> Next {
+    pub(super) fn report_broken(&mut self, key: Key<Socket>) -> Next {
         if let Some(state) = self.sockets.get_mut(key)
             && let Input::Recv { id, .. } = state.input
         {

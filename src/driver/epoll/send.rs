@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Epoll, Next, Output};
+use super::{Epoll, Next, Output, Socket};
 use crate::buffer::Chain;
 use crate::driver::sys::{self, GATHER_MAX};
 use crate::driver::{Fault, OpId, Outcome};
@@ -16,7 +16,7 @@ const CALLS_MAX: usize = 16;
 
 impl Epoll {
     /// Sends until all bytes are sent, the socket's buffer is full or the quota is spent.
-    pub(super) fn send(&mut self, key: Key, id: OpId) -> Next {
+    pub(super) fn send(&mut self, key: Key<Socket>, id: OpId) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let Output::Send { chain, .. } = &mut state.output else { return Next::Wait };
         let mut chain = chain.take();

@@ -75,7 +75,7 @@ impl Epoll {
 
     /// Sends until all bytes are sent, the socket's buffer is full, the quota is spent or the page
     /// cache misses.
-    pub(super) fn send_file(&mut self, key: Key) -> Next {
+    pub(super) fn send_file(&mut self, key: Key<Socket>) -> Next {
         let Some(state) = self.sockets.get_mut(key) else { return Next::Wait };
         let Output::SendFile(mut transfer) = std::mem::take(&mut state.output) else { return Next::Wait };
         let id = transfer.id;
@@ -163,7 +163,7 @@ impl Epoll {
 
     /// A piece was read. It is sent without another probe: if the cache evicts quickly, the
     /// transfer would never advance.
-    pub(super) fn on_warmed(&mut self, key: Key, until: u64) {
+    pub(super) fn on_warmed(&mut self, key: Key<Socket>, until: u64) {
         if let Some(state) = self.sockets.get_mut(key)
             && let Output::SendFile(transfer) = &mut state.output
         {

@@ -60,7 +60,7 @@ impl Sim {
         self.bug_injector.pass(id, outcome, done);
     }
 
-    fn on_recv(&mut self, key: Key, done: &mut Vec<Completion>) {
+    fn on_recv(&mut self, key: Key<Socket>, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         stream.recv_is_due = false;
         let Some(id) = stream.recv else { return };
@@ -88,7 +88,7 @@ impl Sim {
     }
 
     /// Reports to a paused receive that its connection broke, once.
-    fn report_broken(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+    fn report_broken(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         if stream.is_told {
             return;
@@ -100,7 +100,7 @@ impl Sim {
         }
     }
 
-    fn retry_recv(&mut self, key: Key) {
+    fn retry_recv(&mut self, key: Key<Socket>) {
         let delay = Duration::from_micros(self.rng.range(1, 5000));
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.recv_is_due = true;
@@ -109,7 +109,7 @@ impl Sim {
     }
 
     /// Delivers one piece of the bytes that have arrived, or the end. True if there may be more.
-    fn receive(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+    fn receive(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire, side) = (stream.wire, stream.side);
         let outcome = match self.wires[wire.0].readable(side) {
@@ -139,7 +139,7 @@ impl Sim {
     }
 
     /// Ends a `Recv`.
-    fn end_recv(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+    fn end_recv(&mut self, key: Key<Socket>, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.recv = None;
         }
@@ -166,7 +166,7 @@ impl Sim {
         Some(lease)
     }
 
-    fn on_send(&mut self, key: Key, done: &mut Vec<Completion>) {
+    fn on_send(&mut self, key: Key<Socket>, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         stream.send_is_due = false;
         if let Some(id) = stream.send
@@ -177,7 +177,7 @@ impl Sim {
     }
 
     /// Sends one piece. True if the socket may take more.
-    fn send(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+    fn send(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire_id, side) = (stream.wire, stream.side);
         let Some(Some(op_state)) = self.in_flight.get_mut(id.index()) else { return false };
@@ -273,7 +273,7 @@ impl Sim {
 
     /// Reports how many of the sent bytes have arrived. True if more may arrive though the peer
     /// reads nothing.
-    fn flush(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+    fn flush(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) -> bool {
         let Some(Descriptor::Stream(stream)) = self.sockets.get(key) else { return false };
         let (wire, side) = (&mut self.wires[stream.wire.0], stream.side);
         let arrived = wire.arrive(side, &mut self.rng);
@@ -295,7 +295,7 @@ impl Sim {
     }
 
     /// Ends a `Send`, `SendFile` or `Flush`.
-    fn end_send(&mut self, key: Key, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
+    fn end_send(&mut self, key: Key<Socket>, id: OpId, outcome: Outcome, done: &mut Vec<Completion>) {
         if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
             stream.send = None;
         }
@@ -307,7 +307,7 @@ impl Sim {
         self.emit(id, outcome, done);
     }
 
-    fn on_accept(&mut self, key: Key, done: &mut Vec<Completion>) {
+    fn on_accept(&mut self, key: Key<Socket>, done: &mut Vec<Completion>) {
         let has_free_descriptor = self.has_free_descriptor();
         let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return };
         listening.is_due = false;
@@ -332,7 +332,7 @@ impl Sim {
     }
 
     /// Delivers the oldest connection of the backlog, if any.
-    fn accept(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) -> bool {
+    fn accept(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) -> bool {
         if !self.has_free_descriptor() {
             return false;
         }
@@ -356,7 +356,7 @@ impl Sim {
         true
     }
 
-    fn end_accept(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+    fn end_accept(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) {
         if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) {
             listening.accept = None;
         }
@@ -440,7 +440,7 @@ impl Sim {
         }
     }
 
-    fn cancel_recv(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+    fn cancel_recv(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) {
         let is_paused = self.receiving(id).is_some_and(|stream| stream.is_paused);
         if self.bug_injector.deaf != Some(id) && !is_paused {
             for _ in 0..self.rng.below(4) {
@@ -521,7 +521,7 @@ impl Sim {
         }
     }
 
-    fn finish_shutdown(&mut self, key: Key, id: OpId, done: &mut Vec<Completion>) {
+    fn finish_shutdown(&mut self, key: Key<Socket>, id: OpId, done: &mut Vec<Completion>) {
         let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) else { return };
         stream.send = None;
         let (wire, side) = (stream.wire, stream.side);
@@ -534,7 +534,7 @@ impl Sim {
     }
 
     /// Closes a socket. Returns the number of bytes that had not arrived.
-    fn close(&mut self, key: Key, reset: bool) -> u64 {
+    fn close(&mut self, key: Key<Socket>, reset: bool) -> u64 {
         let mut lost = 0;
         match self.sockets.remove(key) {
             Some(Descriptor::Stream(Stream { wire, side, .. })) => {
@@ -556,7 +556,7 @@ impl Sim {
 
     /// A descriptor was closed: accepts that wait for one continue.
     fn descriptor_is_free(&mut self) {
-        let waiting: Vec<Key> = self
+        let waiting: Vec<Key<Socket>> = self
             .sockets
             .iter()
             .filter(

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::peers::PeerId;
 use super::rng::Rng;
+use crate::driver::Socket;
 use crate::table::Key;
 
 /// Index of a connection. Connections are kept until the end of the run.
@@ -33,7 +34,7 @@ pub(super) enum Owner {
     /// None yet: the connection waits to be accepted.
     Backlog,
     /// A state machine, through this socket of the driver.
-    Socket(Key),
+    Socket(Key<Socket>),
     /// A scripted peer.
     Peer(PeerId),
 }
@@ -127,7 +128,7 @@ impl Wire {
     }
 
     /// Accepts the connection.
-    pub(super) const fn accept(&mut self, socket: Key) {
+    pub(super) const fn accept(&mut self, socket: Key<Socket>) {
         self.end_mut(Side::Callee).owner = Owner::Socket(socket);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::network::{Owner, Side, Wire, WireId};
 use super::peers::{Behaviour, Peer, PeerEnd, PeerId};
 use super::{Descriptor, Event, Sim, Upstream};
-use crate::driver::{Address, Fault, File, Outcome, Peer as Name};
+use crate::driver::{Address, Fault, File, Outcome, Peer as Name, Socket};
 use crate::table::Key;
 
 impl Sim {
@@ -93,14 +93,14 @@ impl Sim {
         self.notify(wire, Side::Caller);
     }
 
-    fn enqueue(&mut self, listener: Key, wire: WireId) {
+    fn enqueue(&mut self, listener: Key<Socket>, wire: WireId) {
         if let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(listener) {
             listening.unix_connect_retry.push_back(wire);
         }
         self.look_at_accept(listener);
     }
 
-    fn find_listener(&self, address: SocketAddr) -> Option<Key> {
+    fn find_listener(&self, address: SocketAddr) -> Option<Key<Socket>> {
         self.sockets.iter().find_map(|(key, descriptor)| match descriptor {
             Descriptor::Listener(listening) if listening.address == address => Some(key),
             Descriptor::Listener(_) | Descriptor::Stream(_) => None,

@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 
 use super::network::{Side, WireId};
 use super::peers::PeerId;
-use crate::driver::{OpId, Time};
+use crate::driver::{File, OpId, Socket, Time};
 use crate::table::Key;
 
 /// A reason to check an object. A spurious event changes nothing.
@@ -16,11 +16,11 @@ pub(super) enum Event {
     /// A peer may continue.
     Peer(PeerId),
     /// A socket may have something to receive.
-    Recv(Key),
+    Recv(Key<Socket>),
     /// A socket may have buffer space to send.
-    Send(Key),
+    Send(Key<Socket>),
     /// A listener may have connections.
-    Accept(Key),
+    Accept(Key<Socket>),
     /// An operation that is neither a subscription nor a transfer ends.
     Finish(OpId),
     /// A cancel takes effect.
@@ -30,7 +30,7 @@ pub(super) enum Event {
     /// The peer at this end resets the connection.
     Reset(WireId, Side),
     /// A file becomes shorter.
-    Truncate(Key),
+    Truncate(Key<File>),
 }
 
 #[derive(Debug, Default)]

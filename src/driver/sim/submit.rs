@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Descriptor, Event, OpState, Sim, Stream};
-use crate::driver::{Address, Fault, Op, OpId};
+use crate::driver::{Address, Fault, Op, OpId, Socket};
 use crate::table::Key;
 
 /// How an operation continues after it was submitted.
@@ -157,7 +157,7 @@ impl Sim {
         }
     }
 
-    fn admit_accept(&mut self, id: OpId, key: Key, most: u32) -> SubmitResult {
+    fn admit_accept(&mut self, id: OpId, key: Key<Socket>, most: u32) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Listener(listening)) if listening.is_closing => Err(("being closed", libc::EBADF)),
             Some(Descriptor::Listener(listening)) if listening.accept.is_some() => {
@@ -174,7 +174,7 @@ impl Sim {
         }
     }
 
-    fn admit_recv(&mut self, id: OpId, key: Key) -> SubmitResult {
+    fn admit_recv(&mut self, id: OpId, key: Key<Socket>) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
             Some(Descriptor::Stream(stream)) if stream.recv.is_some() => Err(("a second recv", libc::EBUSY)),
@@ -189,7 +189,7 @@ impl Sim {
         }
     }
 
-    fn admit_send(&mut self, id: OpId, key: Key) -> SubmitResult {
+    fn admit_send(&mut self, id: OpId, key: Key<Socket>) -> SubmitResult {
         match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) if stream.is_closing => Err(("the socket is being closed", libc::EBADF)),
             Some(Descriptor::Stream(stream)) if stream.send.is_some() => Err(("a send is in flight", libc::EBUSY)),
@@ -203,7 +203,7 @@ impl Sim {
         }
     }
 
-    fn admit_close(&mut self, key: Key) -> SubmitResult {
+    fn admit_close(&mut self, key: Key<Socket>) -> SubmitResult {
         let (is_closing, is_busy) = match self.sockets.get_mut(key) {
             Some(Descriptor::Stream(stream)) => {
                 (&mut stream.is_closing, stream.recv.is_some() || stream.send.is_some())

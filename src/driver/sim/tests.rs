@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::buffer::Chain;
 use crate::driver::{Fault, Outcome, Root, Token, UnixPath};
+use crate::table::RawKey;
 use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Listener, Pipe, relay};
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8004);
@@ -30,7 +31,7 @@ struct Echo {
 
 impl Echo {
     fn new(socket: Socket) -> Self {
-        let token = Token { machine: Key::from_parts(0, 0), kind: LISTENER, slot: 0 };
+        let token = Token { machine: RawKey::from_parts(0, 0), kind: LISTENER, slot: 0 };
         Self {
             ops: Ops::new(),
             listener: Listener::new(socket, token),
@@ -46,15 +47,15 @@ impl Echo {
         };
         if token.kind == LISTENER {
             if let Ok(Some((socket, _))) = self.listener.on_outcome(outcome) {
-                self.sessions.insert_with(|machine| {
-                    let token = |slot| Token { machine, kind: SESSION, slot };
+                self.sessions.insert_with(|key| {
+                    let token = |slot| Token { machine: key.raw(), kind: SESSION, slot };
                     let tokens = ConnectionTokens { recv: token(RECV), send: token(SEND), close: token(CLOSE) };
                     (Connection::new(socket, tokens), Pipe::new())
                 });
             }
             return;
         }
-        let Some((connection, pipe)) = self.sessions.get_mut(token.machine) else {
+        let Some((connection, pipe)) = self.sessions.get_mut(token.machine.typed()) else {
             return self.alarms.push(format!("an outcome for a closed session: {outcome:?}"));
         };
         match token.slot {
@@ -66,7 +67,7 @@ impl Echo {
 
     fn pump(&mut self) {
         self.listener.pump(if self.is_accepting { u32::MAX } else { 0 }, &mut self.ops);
-        let keys: Vec<Key> = self.sessions.keys().collect();
+        let keys: Vec<_> = self.sessions.keys().collect();
         for key in keys {
             let (connection, pipe) = self.sessions.get_mut(key).unwrap();
             let is_broken =
@@ -205,7 +206,7 @@ impl Bench {
     }
 
     fn submit(&mut self, op: Op) -> OpId {
-        self.ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op)
+        self.ops.submit(Token { machine: RawKey::from_parts(0, 0), kind: 0, slot: 0 }, op)
     }
 
     /// Runs turns for this much virtual time, and returns all outcomes.
@@ -351,7 +352,7 @@ fn machines_can_connect_to_their_own_listener() {
 
 /// Executes one operation in a simulation without faults.
 fn carried_out(sim: &mut Sim, ops: &mut Ops, op: Op) -> Outcome {
-    let id = ops.submit(Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 }, op);
+    let id = ops.submit(Token { machine: RawKey::from_parts(0, 0), kind: 0, slot: 0 }, op);
     let mut done = Vec::new();
     for _ in 0..TURNS_MAX {
         sim.turn(ops, None, &mut done).unwrap();

@@ -7,8 +7,8 @@ use super::files::{Opening, Reading, Writing};
 use super::receive::Arming;
 use super::send::Sending;
 use super::send_file::Transfer;
-use crate::driver::OpId;
 use crate::driver::offload::TaskHandle;
+use crate::driver::{OpId, Socket};
 use crate::table::Key;
 
 /// One operation from its start to its final outcome.
@@ -31,14 +31,14 @@ pub(super) enum Work {
     // boxed.
     Accept(Box<Accepting>),
     Recv {
-        socket: Key,
+        socket: Key<Socket>,
         arming: Arming,
     },
     Send(Box<Sending>),
     SendFile(Box<Transfer>),
     /// It waits for the peer's acknowledgements.
     Flush {
-        socket: Key,
+        socket: Key<Socket>,
     },
     Connect(Box<ConnectAttempt>),
     /// It waits because the server's backlog is full.
@@ -59,7 +59,7 @@ pub(super) enum Work {
 /// The state of an accept.
 #[derive(Debug)]
 pub(super) struct Accepting {
-    pub(super) listener: Key,
+    pub(super) listener: Key<Socket>,
     /// Connections still to accept.
     pub(super) left: u32,
     /// Consecutive connections that failed before they were accepted.

@@ -38,7 +38,7 @@ impl Message {
 /// A send in flight. Its memory is reused for later sends.
 #[derive(Debug)]
 pub(super) struct Sending {
-    pub(super) socket: Key,
+    pub(super) socket: Key<Socket>,
     /// The bytes that are not sent yet.
     chain: Chain,
     message: Option<Box<Message>>,
@@ -56,7 +56,7 @@ pub(super) struct SpareSends {
 const SPARE_SENDS_MAX: usize = 128;
 
 impl SpareSends {
-    fn take(&mut self, socket: Key, chain: Chain) -> Box<Sending> {
+    fn take(&mut self, socket: Key<Socket>, chain: Chain) -> Box<Sending> {
         match self.spare.pop() {
             Some(mut sending) => {
                 sending.socket = socket;
@@ -147,7 +147,7 @@ mod tests {
     use crate::buffer::{Chain, Chunk, PoolConfig};
     use crate::driver::uring::UringConfig;
     use crate::driver::{Driver, KernelDriver, Op, Ops, Outcome, Token, Uring};
-    use crate::table::Key;
+    use crate::table::RawKey;
 
     #[test]
     fn a_send_that_the_kernel_gives_up_by_itself_goes_on() {
@@ -159,7 +159,7 @@ mod tests {
         let socket = driver.adopt(near.into());
         let (mut ops, mut done) = (Ops::new(), Vec::new());
         let chain = Chain::from(Chunk::shared(vec![b'x'; BYTES]));
-        let token = Token { machine: Key::from_parts(0, 0), kind: 0, slot: 0 };
+        let token = Token { machine: RawKey::from_parts(0, 0), kind: 0, slot: 0 };
         let id = ops.submit(token, Op::Send { socket, chain });
         driver.turn(&mut ops, Some(Duration::ZERO), &mut done).unwrap();
         // Nothing reads, so the send waits. The kernel cancels an operation in the same way when it

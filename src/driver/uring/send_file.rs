@@ -38,7 +38,7 @@ const WARMING_BYTES: usize = 256 << 10;
 /// A `SendFile` in flight.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pub(super) socket: Key,
+    pub(super) socket: Key<Socket>,
     /// Bytes to send before those of the file.
     head: Chain,
     file: Arc<OwnedFd>,

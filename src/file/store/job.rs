@@ -109,6 +109,6 @@ impl Step {
 }
 
 /// The token of a job's operations.
-pub(super) fn token(job: Key) -> Token {
-    Token { machine: job, kind: STORE, slot: 0 }
+pub(super) fn token(job: Key<Job>) -> Token {
+    Token { machine: job.raw(), kind: STORE, slot: 0 }
 }

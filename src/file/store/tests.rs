@@ -11,7 +11,7 @@ struct Bench {
     root_path: RootPath,
     waiter: Waiter,
     now: Time,
-    files: Table<()>,
+    files: Table<(), File>,
     /// The folder that the root path leads to.
     folder_is: Result<Arc<Root>, i32>,
     /// Number of checks of the root path.

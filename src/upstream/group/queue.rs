@@ -93,11 +93,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::table::Key;
+    use crate::table::RawKey;
     use crate::waiter::StreamId;
 
     const fn waiter(index: u32) -> Waiter {
-        Waiter::only_stream_of(Key::from_parts(index, 0))
+        Waiter::only_stream_of(RawKey::from_parts(index, 0).typed())
     }
 
     fn at(seconds: u64) -> Time {

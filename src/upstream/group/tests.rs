@@ -5,7 +5,7 @@ mod invariants;
 use std::time::Duration;
 
 use super::*;
-use crate::table::Key;
+use crate::table::RawKey;
 
 /// One endpoint for each weight.
 fn config(weights: &[u32]) -> GroupConfig {
@@ -403,7 +403,7 @@ fn full(waiting_max: usize) -> Rc<UpstreamGroup> {
 }
 
 const fn waiter(index: u32) -> Waiter {
-    Waiter::only_stream_of(Key::from_parts(index, 0))
+    Waiter::only_stream_of(RawKey::from_parts(index, 0).typed())
 }
 
 fn woken(group: &UpstreamGroup) -> Vec<u32> {

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use super::*;
 use crate::driver::Driver;
 use crate::driver::sim::{Behaviour, Faults, Sim};
+use crate::table::RawKey;
 use crate::upstream::{GroupConfig, UpstreamGroup, Upstreams};
 
-const OWNER: Waiter = Waiter::only_stream_of(Key::from_parts(7, 0));
+const OWNER: Waiter = Waiter::only_stream_of(RawKey::from_parts(7, 0).typed());
 const KEEP_ALIVE: KeepAlive = KeepAlive { idle_max: 4, idle_timeout: Duration::from_secs(60) };
 
 /// A pool, and a simulation in which each of these addresses accepts connections.
@@ -36,12 +37,12 @@ impl Rig {
         self.pool.pump(&mut self.ops);
     }
 
-    fn acquire(&mut self, upstream: &Rc<Upstream>) -> Key {
+    fn acquire(&mut self, upstream: &Rc<Upstream>) -> ConnectionKey {
         self.pool.acquire(upstream, OWNER, false, Duration::ZERO)
     }
 
     /// A new connection that has become idle.
-    fn idle(&mut self, upstream: &Rc<Upstream>) -> Key {
+    fn idle(&mut self, upstream: &Rc<Upstream>) -> ConnectionKey {
         let key = self.acquire(upstream);
         for _ in 0..1000 {
             let now = self.sim.now();
@@ -57,7 +58,7 @@ impl Rig {
         panic!("not connected");
     }
 
-    fn expect_gone(&mut self, key: Key) {
+    fn expect_gone(&mut self, key: ConnectionKey) {
         for _ in 0..1000 {
             self.turn();
             if !self.pool.contains(key) {

@@ -165,7 +165,7 @@ impl Shadowed {
             }
             Pick::Busy => {
                 assert!(tiers.contains(&true) || has_hope);
-                let waiter = Waiter::only_stream_of(Key::from_parts(self.keys, 0));
+                let waiter = Waiter::only_stream_of(RawKey::from_parts(self.keys, 0).typed());
                 self.keys += 1;
                 let is_in = self.group.wait(waiter, self.now);
                 assert_eq!(is_in, self.waiting.len() < 4);
