@@ -28,7 +28,7 @@
 //! | `Publish` | a root, a file in it, its old and its new name | `Done`, `Cancelled` or `Failed` |
 //! | `Remove` | a root, the name of a file | `Done`, `Cancelled` or `Failed` |
 //! | `List` | a root, a relative path of a folder | `Listed`, `Cancelled` or `Failed` |
-//! | `Compute` | a function | `Computed`, `Cancelled` or `Failed` |
+//! | `Compute` | a function | `Computed` with its result, `Cancelled` or `Failed` |
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
 //! | `Flush` | a socket, until all sent bytes are acknowledged | `Progress`…, then `Done`, `Cancelled` or `Failed` |
@@ -109,7 +109,7 @@ pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
 pub use offload::{Offload, OffloadLimits};
-pub use ops::{Computation, File, FolderId, Op, OpId, Ops, Request, Root, Socket, SymlinkPolicy, Token};
+pub use ops::{Computation, Computed, File, FolderId, Op, OpId, Ops, Request, Root, Socket, SymlinkPolicy, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
 pub use uring::{RingSize, Uring, UringConfig, kernel_features};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::offload::{LaneKind, OffloadClient, TaskHandle};
 use super::{
-    Computation, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, SymlinkPolicy, find_root, new_file,
+    Computation, Computed, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, SymlinkPolicy, find_root, new_file,
     page_cache, read_dir, resolve, resolve_beneath,
 };
 use crate::table::Table;
@@ -31,7 +31,7 @@ pub(super) enum OffloadOutput {
     Opened(io::Result<(OwnedFd, FileInfo)>),
     Read(io::Result<Vec<u8>>),
     Listed(io::Result<Vec<FolderEntry>>),
-    Computed(Vec<u8>),
+    Computed(Computed),
     Changed(io::Result<()>),
     Written(io::Result<()>),
     /// A range of a file was read into the page cache, up to this offset, as far as possible.
@@ -50,7 +50,7 @@ impl OffloadOutput {
             }
             Self::Read(result) => result.map(Outcome::Read),
             Self::Listed(result) => result.map(Outcome::Listed),
-            Self::Computed(bytes) => Ok(Outcome::Computed(bytes)),
+            Self::Computed(computed) => Ok(Outcome::Computed(computed)),
             Self::Changed(result) => result.map(|()| Outcome::Done),
             Self::Written(result) => result.map(|()| Outcome::Written),
             Self::Warmed(_) => return None,

@@ -1,5 +1,6 @@
 //! Operations, their queue, and the table of those in flight.
 
+use std::any::Any;
 use std::ffi::CString;
 use std::fmt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -117,19 +118,22 @@ impl Root {
 
 /// A function that takes long and owns everything it needs. It runs off the loop.
 pub struct Computation {
-    function: Box<dyn FnOnce() -> Vec<u8> + Send>,
+    function: Box<dyn FnOnce() -> Computed + Send>,
     bytes: usize,
 }
 
+/// The result of a [`Computation`], of the type that its function returned.
+pub struct Computed(Box<dyn Any + Send>);
+
 impl Computation {
     /// Wraps a function; it must neither wait nor panic.
-    pub fn new(function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
+    pub fn new<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> Self {
         Self::of(0, function)
     }
 
     /// Wraps a function with `bytes` bytes of input: small computations do not wait for large ones.
-    pub fn of(bytes: usize, function: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
-        Self { function: Box::new(function), bytes }
+    pub fn of<T: Send + 'static>(bytes: usize, function: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self { function: Box::new(move || Computed(Box::new(function()))), bytes }
     }
 
     /// For drivers: the size of the input, in bytes.
@@ -138,14 +142,34 @@ impl Computation {
     }
 
     /// For drivers: calls the function.
-    pub fn run(self) -> Vec<u8> {
+    pub fn run(self) -> Computed {
         (self.function)()
+    }
+}
+
+impl Computed {
+    /// The result. `None`: it is of another type, since the caller is not who submitted the
+    /// function, or expects the result of another one.
+    pub fn take<T: 'static>(self) -> Option<T> {
+        let result = self.0.downcast().ok().map(|result| *result);
+        if result.is_none() {
+            let expected = std::any::type_name::<T>();
+            tracing::error!(expected, "the result of a computation has another type");
+            debug_assert!(false, "the result of a computation is no {expected}");
+        }
+        result
     }
 }
 
 impl fmt::Debug for Computation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Computation")
+    }
+}
+
+impl fmt::Debug for Computed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Computed")
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::errno;
-use super::ops::{File, OpId, Root, Socket};
+use super::ops::{Computed, File, OpId, Root, Socket};
 use crate::buffer::Buffer;
 
 /// One outcome, on its way to the state machine that owns the operation.
@@ -54,7 +54,7 @@ pub enum Outcome {
     /// `List` succeeded: every entry of the folder except `.` and `..`.
     Listed(Vec<FolderEntry>),
     /// `Compute` succeeded, with the result of the function.
-    Computed(Vec<u8>),
+    Computed(Computed),
     /// `LocalAddress` succeeded; `None` on a unix socket.
     Local(Option<SocketAddr>),
     /// `Shutdown`, `Flush`, `Close`, `CloseFile`, `Publish` or `Remove` is done.

@@ -52,6 +52,9 @@ use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Ti
 use crate::table::{Key, RawKey, Table};
 use crate::waiter::Waiter;
 
+/// The result of a compression. `None`: it failed, and the file is sent uncompressed.
+type Compressed = Option<Arc<[u8]>>;
+
 /// The token kind of the store.
 pub const STORE: u8 = 2;
 
@@ -239,7 +242,7 @@ impl Store {
         let entries = Arc::clone(listed.entries());
         if let Some(job) = self.join_or_start(key, inquiry.waiter, Step::Sorting { listed, sort }) {
             let bytes = entries.len() * size_of::<crate::driver::FolderEntry>();
-            let computation = Computation::of(bytes, move || sort.order_as_bytes(&entries));
+            let computation = Computation::of(bytes, move || sort.order(&entries));
             ops.submit(token(job), Op::Compute(computation));
         }
         Lookup::Pending
@@ -327,13 +330,11 @@ impl Store {
             (Step::Reading { info, is_settled, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
                 Ok(Found::Resource(Resource::new(info, is_settled, None, Content::Memory(bytes.into()))))
             }
-            (Step::Compressing { source, coding }, Outcome::Computed(bytes)) => {
-                let is_smaller = compress::is_worth_sending(source.info.size, bytes.len() as u64) && !bytes.is_empty();
-                Ok(Found::Resource(if is_smaller {
-                    let content = Content::Memory(bytes.into());
-                    Resource::new(source.info, source.is_settled, Some(coding), content)
-                } else {
-                    source
+            (Step::Compressing { source, coding }, Outcome::Computed(computed)) => {
+                let is_smaller = |bytes: &Arc<[u8]>| compress::is_worth_sending(source.info.size, bytes.len() as u64);
+                Ok(Found::Resource(match computed.take::<Compressed>().flatten().filter(is_smaller) {
+                    Some(bytes) => Resource::new(source.info, source.is_settled, Some(coding), Content::Memory(bytes)),
+                    None => source,
                 }))
             }
             // No thread is free, or too much is queued: the file is sent uncompressed, and that is
@@ -353,8 +354,10 @@ impl Store {
                 Some(previous) if **previous.entries() == entries => previous,
                 _ => self.new_listing(entries),
             })),
-            (Step::Sorting { listed, sort }, Outcome::Computed(order)) => {
-                listed.set_order(sort, &order);
+            (Step::Sorting { listed, sort }, Outcome::Computed(computed)) => {
+                if let Some(order) = computed.take() {
+                    listed.set_order(sort, order);
+                }
                 self.under_way.remove(&key);
                 self.woken.extend(waiters);
                 self.passing.insert(key, Ok(Found::Folder(listed)));
@@ -535,9 +538,8 @@ impl Store {
         let Step::Fetched { source, coding, .. } = step else { return };
         let compressing = Step::Compressing { source: Rc::clone(source), coding: *coding };
         let Step::Fetched { coding, level, input, .. } = std::mem::replace(step, compressing) else { return };
-        let computation = Computation::of(input.len(), move || {
-            // An empty result is not worth sending, so the file is sent uncompressed.
-            compress::compress(coding, level, &input).unwrap_or_default()
+        let computation = Computation::of(input.len(), move || -> Compressed {
+            Some(compress::compress(coding, level, &input).ok()?.into())
         });
         ops.submit(token(job), Op::Compute(computation));
     }

@@ -147,7 +147,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
             Op::Create { root: Arc::clone(&root), name: CString::new(format!("new{turns}")).expect("no NUL") },
             Op::Write { file: written, offset: 0, bytes: b"content".to_vec() },
             Op::Resolve { host: "localhost".into(), port: 1 },
-            Op::Compute(Computation::new(Vec::new)),
+            Op::Compute(Computation::new(|| ())),
             Op::LocalAddress { socket },
             Op::Shutdown { socket },
         ]

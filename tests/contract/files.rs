@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use xps::internals::driver::{Computation, Fault, File, FileKind, KernelDriver, Op, Outcome, Root, SymlinkPolicy};
 
 use crate::kind::{Case, Kind};
-use crate::rig::Rig;
+use crate::rig::{Rig, computed};
 use crate::support::{Content, WaitingWriter};
 
 /// `outside/secret`, and next to it the root, with every kind of path that could lead there.
@@ -209,10 +209,9 @@ pub fn a_folder_is_listed<K: Kind>(case: &Case<K>) {
 pub fn a_computation_comes_back<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let ids: Vec<_> =
-        (0..20_u8).map(|number| rig.submit(Op::Compute(Computation::new(move || vec![number; 3])))).collect();
+        (0..20_u8).map(|number| rig.submit(Op::Compute(Computation::new(move || (number, vec![number; 3]))))).collect();
     for (number, id) in (0_u8..).zip(ids) {
-        let outcome = rig.end_of(id);
-        assert!(matches!(&outcome, Outcome::Computed(bytes) if *bytes == [number; 3]), "{outcome:?}");
+        assert_eq!(computed::<(u8, Vec<u8>)>(rig.end_of(id)), (number, vec![number; 3]));
     }
     rig.finish();
 }

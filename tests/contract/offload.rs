@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use xps::internals::driver::{Computation, Fault, KernelDriver, Offload, OffloadLimits, Op, OpId, Outcome, Root};
 
 use crate::kind::{Case, Kind};
-use crate::rig::Rig;
+use crate::rig::{Rig, computed};
 use crate::support::patience;
 
 /// One thread per lane, so that one task occupies it.
@@ -74,7 +74,6 @@ fn long_computation<D: KernelDriver>(rig: &mut Rig<D>, bytes: usize) -> (OpId, m
     let id = rig.submit(Op::Compute(Computation::of(bytes, move || {
         let _ = begin.send(());
         let _ = gate.recv();
-        b"long".to_vec()
     })));
     rig.until("the computation begins", |_| has_begun.try_recv().is_ok());
     (id, release)
@@ -95,7 +94,7 @@ pub fn no_kind_of_work_holds_up_another<K: Kind>(case: &Case<K>) {
     let root = Root::open(folder.path()).expect("it was just made");
     let hanging: Vec<_> = (0..40).map(|number| resolve(&mut rig, &format!("name{number}.test"), 80)).collect();
     let (computing, release) = long_computation(&mut rig, 1 << 20);
-    let queued = rig.submit(Op::Compute(Computation::new(Vec::new)));
+    let queued = rig.submit(Op::Compute(Computation::new(|| ())));
     let outcome = rig.run(Op::List { root, path: c".".into() });
     assert!(matches!(outcome, Outcome::Listed(_)), "{outcome:?}");
     assert_eq!(ports(rig.run(Op::Resolve { host: "::1".into(), port: 7 })), [7], "an address in text needs no thread");
@@ -172,7 +171,6 @@ pub fn what_is_cancelled_leaves_the_queue<K: Kind>(case: &Case<K>) {
             let count = Arc::clone(&count);
             rig.submit(Op::Compute(Computation::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
-                Vec::new()
             })))
         })
         .collect();
@@ -187,7 +185,6 @@ pub fn what_is_cancelled_leaves_the_queue<K: Kind>(case: &Case<K>) {
     let counted = Arc::clone(&count);
     other.submit(Op::Compute(Computation::new(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        Vec::new()
     })));
     other.turn(Some(Duration::ZERO));
     other.abandon();
@@ -207,15 +204,15 @@ pub fn a_full_queue_refuses_and_recovers<K: Kind>(case: &Case<K>) {
     let resolver = Resolver::new(OffloadLimits { queue_max: 1, ..NARROW });
     let mut rig = case.rig_with_offload(resolver.offload.clone());
     let (computing, release) = long_computation(&mut rig, 0);
-    let queued = rig.submit(Op::Compute(Computation::new(Vec::new)));
-    let outcome = rig.run(Op::Compute(Computation::new(Vec::new)));
+    let queued = rig.submit(Op::Compute(Computation::new(|| ())));
+    let outcome = rig.run(Op::Compute(Computation::new(|| ())));
     let Outcome::Failed(fault) = outcome else { panic!("{outcome:?}") };
     assert!(fault.is_shortage() && fault != Fault::FileTruncated, "{fault:?}");
     drop(release);
     for id in [computing, queued] {
         assert!(matches!(rig.end_of(id), Outcome::Computed(_)));
     }
-    assert!(matches!(rig.run(Op::Compute(Computation::new(Vec::new))), Outcome::Computed(_)));
+    assert!(matches!(rig.run(Op::Compute(Computation::new(|| ()))), Outcome::Computed(_)));
     rig.finish();
 }
 
@@ -224,10 +221,10 @@ pub fn small_computations_do_not_wait_for_large_ones<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig_with_offload(offload);
     let large: Vec<_> = (0..2).map(|_| long_computation(&mut rig, 8 << 20)).collect();
     let waiting: Vec<_> =
-        (0..2_u8).map(|number| rig.submit(Op::Compute(Computation::of(8 << 20, move || vec![number])))).collect();
+        (0..2_u8).map(|number| rig.submit(Op::Compute(Computation::of(8 << 20, move || number)))).collect();
     for number in 0..10_u8 {
-        let outcome = rig.run(Op::Compute(Computation::of(1000, move || vec![number])));
-        assert!(matches!(&outcome, Outcome::Computed(bytes) if *bytes == [number]), "{outcome:?}");
+        let outcome = rig.run(Op::Compute(Computation::of(1000, move || number)));
+        assert_eq!(computed::<u8>(outcome), number);
     }
     assert!(waiting.iter().all(|&id| !rig.is_over(id)), "one thread is left to the small ones");
     for (id, release) in large {
@@ -254,7 +251,6 @@ pub fn threads_without_work_end<K: Kind>(case: &Case<K>) {
         let last = Last(sender.clone());
         Op::Compute(Computation::new(move || {
             LAST.set(Some(last));
-            Vec::new()
         }))
     };
     let (sender, has_ended) = mpsc::channel();
@@ -262,7 +258,7 @@ pub fn threads_without_work_end<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig_with_offload(offload.clone());
     rig.run(watched(&sender));
     has_ended.recv_timeout(patience()).expect("it ends when it has nothing to do");
-    assert!(matches!(rig.run(Op::Compute(Computation::new(Vec::new))), Outcome::Computed(_)), "and there is another");
+    assert!(matches!(rig.run(Op::Compute(Computation::new(|| ()))), Outcome::Computed(_)), "and there is another");
     offload.set_limits(NARROW);
     rig.run(watched(&sender));
     assert!(has_ended.try_recv().is_err());

@@ -291,6 +291,15 @@ pub fn chain_of(bytes: impl Into<std::sync::Arc<[u8]>>) -> Chain {
     Chain::from(Chunk::shared(bytes))
 }
 
+/// The result of a computation.
+#[track_caller]
+pub fn computed<T: 'static>(outcome: Outcome) -> T {
+    match outcome {
+        Outcome::Computed(computed) => computed.take().expect("the type that was returned"),
+        other => panic!("compute: {other:?}"),
+    }
+}
+
 /// The sum of all `Progress`.
 #[track_caller]
 pub fn progress(outcomes: &[Outcome]) -> u64 {

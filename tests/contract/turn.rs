@@ -10,7 +10,7 @@ use xps::internals::buffer::{Chain, Chunk};
 use xps::internals::driver::{Computation, Op, Outcome, Root, TURN_COMPLETIONS_MAX};
 
 use crate::kind::{Case, Kind};
-use crate::rig::{assert_all_free, connect};
+use crate::rig::{assert_all_free, computed, connect};
 use crate::support::Content;
 
 pub fn an_idle_turn_lasts_as_long_as_asked<K: Kind>(case: &Case<K>) {
@@ -58,7 +58,7 @@ pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
     let id = rig.submit(Op::Compute(Computation::new(move || {
         // Ends with the sender, too.
         let _ = gate.recv();
-        b"slow".to_vec()
+        "slow"
     })));
     assert!(!rig.turn(Some(Duration::from_millis(5))).woken);
     release.send(()).expect("it waits");
@@ -67,12 +67,13 @@ pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
         assert!(Instant::now() < deadline);
         assert!(!rig.turn(Some(Duration::from_millis(50))).woken);
     }
-    assert!(matches!(&rig.take(id)[..], [Outcome::Computed(bytes)] if bytes == b"slow"));
+    let mut outcomes = rig.take(id);
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(computed::<&str>(outcomes.remove(0)), "slow");
     // The result of a cancelled computation is dropped.
     let (release, gate) = mpsc::channel::<()>();
     let id = rig.submit(Op::Compute(Computation::new(move || {
         let _ = gate.recv();
-        Vec::new()
     })));
     rig.turn(Some(Duration::ZERO));
     assert!(matches!(rig.cancel(id), Outcome::Cancelled));

@@ -34,11 +34,10 @@ impl Listed {
         self.orders[sort.number()].get().is_some()
     }
 
-    /// Stores the result of [`Sort::order_as_bytes`] for these entries.
-    pub fn set_order(&self, sort: Sort, bytes: &[u8]) {
-        let (numbers, _) = bytes.as_chunks();
+    /// Stores the result of [`Sort::order`] for these entries.
+    pub fn set_order(&self, sort: Sort, order: Box<[u32]>) {
         // If it is set already, it is the same.
-        let _ = self.orders[sort.number()].set(numbers.iter().map(|number| u32::from_ne_bytes(*number)).collect());
+        let _ = self.orders[sort.number()].set(order);
     }
 
     /// Approximate memory with all orders. Bytes.

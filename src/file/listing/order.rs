@@ -74,7 +74,7 @@ impl Sort {
 
     /// The indices of the visible entries, in this order. A symbolic link that is broken, or leads
     /// out of the root, cannot be requested, so it is not listed.
-    pub(super) fn order(self, entries: &[FolderEntry]) -> Box<[u32]> {
+    pub fn order(self, entries: &[FolderEntry]) -> Box<[u32]> {
         let entry = |index: u32| {
             let FolderEntry { name, info } = entries.get(index as usize)?;
             Some(Entry { name, info: info.as_ref()? })
@@ -85,12 +85,6 @@ impl Sort {
             _ => Ordering::Equal,
         });
         order.into()
-    }
-
-    /// The same as bytes, for a computation on another thread: four per index, in native byte
-    /// order.
-    pub fn order_as_bytes(self, entries: &[FolderEntry]) -> Vec<u8> {
-        self.order(entries).iter().flat_map(|index| index.to_ne_bytes()).collect()
     }
 
     /// Compares two entries; no two entries of one folder are equal.

@@ -140,7 +140,7 @@ fn an_order_made_elsewhere_is_the_same() {
     let entries = || vec![file("c", 1), entry("z", FileKind::Directory, 0), file("a", 2), file("b", 0)];
     for query in [&b""[..], b"order=desc", b"sort=size", b"sort=size&order=desc", b"sort=modified"] {
         let (sort, here, elsewhere) = (Sort::from_query(query), Listed::new(entries()), Listed::new(entries()));
-        elsewhere.set_order(sort, &sort.order_as_bytes(elsewhere.entries()));
+        elsewhere.set_order(sort, sort.order(elsewhere.entries()));
         for index in 0..4 {
             assert_eq!(here.entry(sort, index).unwrap().name, elsewhere.entry(sort, index).unwrap().name);
         }
