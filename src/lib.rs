@@ -42,6 +42,7 @@
 #![cfg_attr(feature = "internals", allow(missing_docs, reason = "what is public by this feature alone may go without"))]
 
 mod buffer;
+mod calendar;
 #[doc(hidden)]
 pub mod cli;
 mod config;

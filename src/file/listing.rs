@@ -10,13 +10,13 @@ mod html;
 mod json;
 mod listed;
 mod order;
-mod timestamp;
 
 use std::rc::Rc;
 
 pub use listed::Listed;
 pub use order::{Column, Direction, Sort};
 
+use crate::calendar::CivilTime;
 use crate::driver::{FileInfo, FileKind};
 
 /// The `Content-Security-Policy` of the page: its own style, nothing else.
@@ -31,6 +31,13 @@ pub const PIECE_BYTES: usize = 64 << 10;
 struct Entry<'a> {
     name: &'a [u8],
     info: &'a FileInfo,
+}
+
+impl Entry<'_> {
+    /// When the file was last modified, to the second before.
+    const fn modified(&self) -> CivilTime {
+        CivilTime::from_unix_seconds(self.info.modified_ns.div_euclid(1_000_000_000))
+    }
 }
 
 /// Options of a listing.

@@ -4,10 +4,10 @@
 
 use std::time::UNIX_EPOCH;
 
+use crate::calendar::CivilTime;
+
 /// Last second of 31 December 9999: years have four digits.
 const LAST_SECOND: u64 = 253_402_300_799;
-
-const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 const WEEKDAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
 const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -19,18 +19,18 @@ pub struct HttpDate([u8; 29]);
 impl HttpDate {
     /// The date of `unix_seconds`. After the year 9999 it is the last second of that year.
     pub fn new(unix_seconds: u64) -> Self {
-        let seconds = unix_seconds.min(LAST_SECOND);
-        let (days, second) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
-        let (year, month, day) = civil(days);
+        let time = CivilTime::from_unix_seconds(unix_seconds.min(LAST_SECOND) as i64);
+        // At most 9999.
+        let year = time.year as u64;
         let mut bytes = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-        bytes[0..3].copy_from_slice(three_letters(WEEKDAYS, days % 7));
-        bytes[5..7].copy_from_slice(&two_digits(day));
-        bytes[8..11].copy_from_slice(three_letters(MONTHS, month));
-        bytes[12..14].copy_from_slice(&two_digits(year / 100));
-        bytes[14..16].copy_from_slice(&two_digits(year % 100));
-        bytes[17..19].copy_from_slice(&two_digits(second / 3600));
-        bytes[20..22].copy_from_slice(&two_digits(second / 60 % 60));
-        bytes[23..25].copy_from_slice(&two_digits(second % 60));
+        bytes[0..3].copy_from_slice(three_letters(WEEKDAYS, time.days_since_thursday));
+        bytes[5..7].copy_from_slice(&two_digits(time.day));
+        bytes[8..11].copy_from_slice(three_letters(MONTHS, time.month - 1));
+        bytes[12..14].copy_from_slice(&two_digits((year / 100) as u8));
+        bytes[14..16].copy_from_slice(&two_digits((year % 100) as u8));
+        bytes[17..19].copy_from_slice(&two_digits(time.hour));
+        bytes[20..22].copy_from_slice(&two_digits(time.minute));
+        bytes[23..25].copy_from_slice(&two_digits(time.second));
         Self(bytes)
     }
 
@@ -54,7 +54,7 @@ impl HttpDate {
         let month = MONTHS.chunks(3).position(|name| *name == self.0[8..11]).unwrap_or_default();
         let mut bytes = *b"1970-01-01T00:00:00Z";
         bytes[0..4].copy_from_slice(&self.0[12..16]);
-        bytes[5..7].copy_from_slice(&two_digits(month as u64 + 1));
+        bytes[5..7].copy_from_slice(&two_digits(month as u8 + 1));
         bytes[8..10].copy_from_slice(&self.0[5..7]);
         bytes[11..19].copy_from_slice(&self.0[17..25]);
         bytes
@@ -102,33 +102,14 @@ impl DateLine {
     }
 }
 
-/// Year, month from 0, and day from 1, of a day since 1970 in the Gregorian calendar.
-///
-/// Years are counted from March, so that a leap day is the last day of a year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
-    const DAYS_PER_400_YEARS: u64 = 146_097;
-    let days = days + DAYS_BEFORE_1970;
-    let (cycle, day) = (days / DAYS_PER_400_YEARS, days % DAYS_PER_400_YEARS);
-    // Without leap days all years have 365 days. There is one every 1,461 days, except every
-    // 36,524, except every 146,096.
-    let year_of_cycle = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    // From March on, each five months have 153 days.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let is_next_year = month_from_march >= 10;
-    let month = if is_next_year { month_from_march - 10 } else { month_from_march + 2 };
-    (cycle * 400 + year_of_cycle + u64::from(is_next_year), month, day_of_month)
-}
-
-fn three_letters(names: &[u8], number: u64) -> &[u8] {
-    let at = number as usize * 3;
+fn three_letters(names: &[u8], number: u8) -> &[u8] {
+    let at = usize::from(number) * 3;
     &names[at..at + 3]
 }
 
-const fn two_digits(number: u64) -> [u8; 2] {
-    [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
+/// The digits of a number below 100.
+const fn two_digits(number: u8) -> [u8; 2] {
+    [b'0' + number / 10, b'0' + number % 10]
 }
 
 #[cfg(test)]
@@ -139,6 +120,7 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_another_implementation() {
+        const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
         let days = (0..=LAST_SECOND / SECONDS_PER_DAY).map(|day| day * SECONDS_PER_DAY + day * 7919 % SECONDS_PER_DAY);
         for seconds in days.step_by(11).chain([0, 1, 59, 60, 86399, 86400, 951_782_400, 784_111_777, LAST_SECOND]) {
             let expected = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));

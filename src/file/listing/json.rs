@@ -9,7 +9,6 @@
 use std::io::Write;
 
 use super::escape::json_string;
-use super::timestamp::Timestamp;
 use super::{Entry, Folder};
 use crate::driver::FileKind;
 
@@ -40,7 +39,7 @@ pub(super) fn write_row(folder: &Folder, is_first: bool, entry: Entry<'_>, out: 
         FileKind::Regular => append(out, format_args!(",\"size\":{}", entry.info.size)),
         FileKind::Directory | FileKind::Special => {}
     }
-    append(out, format_args!(",\"modified\":\"{}\"}}", Timestamp::new(entry.info.modified_ns).text()));
+    append(out, format_args!(",\"modified\":\"{}\"}}", entry.modified()));
 }
 
 pub(super) fn write_tail(out: &mut Vec<u8>) {
