@@ -4,9 +4,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
-use super::inline_text::InlineText;
+use super::inline_text::inline_text;
 use super::range::{Span, Spans};
 use super::validator::EntityTag;
 
@@ -36,13 +37,13 @@ impl Boundaries {
             (self.secret, self.count, half, tag.as_bytes()).hash(&mut hasher);
             hasher.finish()
         };
-        Boundary(InlineText::format(format_args!("{:016x}{:016x}", half(0), half(1))))
+        Boundary(inline_text(format_args!("{:016x}{:016x}", half(0), half(1))))
     }
 }
 
 /// The delimiter of the parts: 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Boundary(InlineText<BOUNDARY_BYTES>);
+pub struct Boundary(ArrayString<BOUNDARY_BYTES>);
 
 /// The plan of a body: text and parts of the file, alternating.
 #[derive(Clone, Debug)]
@@ -94,8 +95,8 @@ impl Multipart {
     }
 
     /// The value of the response's `Content-Type`.
-    pub fn content_type(&self) -> InlineText<CONTENT_TYPE_BYTES> {
-        InlineText::format(format_args!("multipart/byteranges; boundary={}", self.boundary.0))
+    pub fn content_type(&self) -> ArrayString<CONTENT_TYPE_BYTES> {
+        inline_text(format_args!("multipart/byteranges; boundary={}", self.boundary.0))
     }
 
     /// The value of the response's `Content-Length`: the bytes of all pieces together.

@@ -3,9 +3,10 @@
 //! It yields spans and `Content-Range` values. [`multipart`](super::multipart) lays out several
 //! spans in one body.
 
+use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
-use super::inline_text::InlineText;
+use super::inline_text::inline_text;
 use super::ows;
 
 /// Maximum of ranges per request; a request with more gets the whole file.
@@ -15,7 +16,7 @@ pub const RANGES_MAX: usize = 16;
 const CONTENT_RANGE_BYTES_MAX: usize = 6 + 20 + 1 + 20 + 1 + 20;
 
 /// The value of a `Content-Range` field.
-pub type ContentRange = InlineText<CONTENT_RANGE_BYTES_MAX>;
+pub type ContentRange = ArrayString<CONTENT_RANGE_BYTES_MAX>;
 
 /// Consecutive bytes of a file, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Span {
 
     /// The `Content-Range` of this part of a file of `size` bytes.
     pub fn content_range(self, size: u64) -> ContentRange {
-        InlineText::format(format_args!("bytes {}-{}/{size}", self.offset, self.last()))
+        inline_text(format_args!("bytes {}-{}/{size}", self.offset, self.last()))
     }
 
     const fn overlaps(self, other: Self) -> bool {
@@ -44,7 +45,7 @@ impl Span {
 
 /// The `Content-Range` of a 416 response.
 pub fn unsatisfied_content_range(size: u64) -> ContentRange {
-    InlineText::format(format_args!("bytes */{size}"))
+    inline_text(format_args!("bytes */{size}"))
 }
 
 /// Spans in the order of the request.

@@ -5,10 +5,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use arrayvec::ArrayString;
 use httpdate::HttpDate;
 
 use super::compress::Coding;
-use super::inline_text::InlineText;
+use super::inline_text::inline_text;
 use crate::driver::FileInfo;
 
 /// Two quotes, three numbers of up to 16 hexadecimal digits, two dashes, and the mark of a coding.
@@ -65,23 +66,23 @@ impl Validators {
     }
 
     /// The value of `Last-Modified`.
-    pub fn last_modified(&self) -> InlineText<DATE_BYTES> {
+    pub fn last_modified(&self) -> ArrayString<DATE_BYTES> {
         // An `i64` of nanoseconds ends in 2262, so the year has four digits, as `httpdate`
         // requires.
-        InlineText::format(format_args!("{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.modified_s))))
+        inline_text(format_args!("{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.modified_s))))
     }
 }
 
 /// A strong entity tag, quotes included: `"size-mtime-identity"`, and a mark such as `-gz` if coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityTag(InlineText<TAG_BYTES_MAX>);
+pub struct EntityTag(ArrayString<TAG_BYTES_MAX>);
 
 impl EntityTag {
     /// The tag of a file, or of the file compressed with `coding`: other bytes, so another tag.
     pub fn new(info: &FileInfo, coding: Option<Coding>) -> Self {
         let mark = coding.map_or("", Coding::tag_mark);
         let identity = fold(info.inode, info.modified_ns as u64);
-        Self(InlineText::format(format_args!("\"{:x}-{:x}-{identity:x}{mark}\"", info.size, info.modified_ns)))
+        Self(inline_text(format_args!("\"{:x}-{:x}-{identity:x}{mark}\"", info.size, info.modified_ns)))
     }
 
     /// The field value, quotes included.

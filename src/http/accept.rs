@@ -2,6 +2,8 @@
 //!
 //! A malformed element is ignored. The caller knows which representations exist.
 
+use arrayvec::ArrayVec;
+
 use super::token::{list, trim};
 
 /// A weight in thousandths, 0 to 1000. Zero: not acceptable.
@@ -21,6 +23,9 @@ pub enum Coding {
     /// `zstd` (RFC 8878)
     Zstd,
 }
+
+/// The number of codings.
+const CODINGS: usize = 4;
 
 impl Coding {
     /// The name in `Content-Encoding`.
@@ -50,7 +55,7 @@ impl Coding {
 /// The codings that a client accepts, with their weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptEncoding {
-    named: [Option<Weight>; 4],
+    named: [Option<Weight>; CODINGS],
     others: Option<Weight>,
 }
 
@@ -75,23 +80,17 @@ impl AcceptEncoding {
     /// `offers`. The identity is always an offer and, unless the client gives it a weight, the
     /// last.
     pub fn choose(&self, offers: &[Coding]) -> Preference {
-        let mut preference = Preference { codings: [Coding::Identity; 4], length: 0 };
-        let mut weights = [0; 4];
+        let mut ranked = ArrayVec::<(Weight, Coding), CODINGS>::new();
         for &offer in offers.iter().filter(|offer| **offer != Coding::Identity).chain([&Coding::Identity]) {
             let (weight, is_acceptable) = self.rank(offer);
-            let known = &preference.codings[..preference.length];
-            if !is_acceptable || known.contains(&offer) {
+            if !is_acceptable || ranked.iter().any(|&(_, known)| known == offer) {
                 continue;
             }
-            // Insertion sort: after all with the same weight.
-            let at = weights[..preference.length].iter().take_while(|&&other| other >= weight).count();
-            preference.codings.copy_within(at..preference.length, at + 1);
-            weights.copy_within(at..preference.length, at + 1);
-            preference.codings[at] = offer;
-            weights[at] = weight;
-            preference.length += 1;
+            // Insertion sort: after all with the same weight. There is room for each coding once.
+            let at = ranked.iter().take_while(|&&(other, _)| other >= weight).count();
+            ranked.insert(at, (weight, offer));
         }
-        preference
+        Preference(ranked.into_iter().map(|(_, coding)| coding).collect())
     }
 
     /// The weight of a coding, and whether it may be sent at all.
@@ -110,16 +109,13 @@ impl AcceptEncoding {
 
 /// Acceptable codings, the best first. Empty: the client excludes even the identity, and a 406 may
 /// be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Preference {
-    codings: [Coding; 4],
-    length: usize,
-}
+#[derive(Clone, Debug)]
+pub struct Preference(ArrayVec<Coding, CODINGS>);
 
 impl Preference {
     /// The codings in order.
     pub fn as_slice(&self) -> &[Coding] {
-        &self.codings[..self.length]
+        &self.0
     }
 
     /// The best one.

@@ -7,7 +7,7 @@ use super::escape::html_escape;
 use super::order::{Column, Direction, Sort};
 use super::{Entry, Folder, Style};
 use crate::driver::FileKind;
-use crate::file::inline_text::InlineText;
+use crate::file::inline_text::inline_text;
 
 /// Follows the browser's choice of dark or light colours. On a narrow screen the time of day is
 /// hidden and long names wrap.
@@ -80,7 +80,7 @@ pub(super) fn write_row(folder: &Folder, entry: Entry<'_>, out: &mut Vec<u8>) {
         FileKind::Directory | FileKind::Special => append(out, format_args!("</td><td class=\"s\"></td>")),
     }
     // The date is the first 10 characters, the time of day the 8 from the 11th on.
-    let modified = InlineText::<20>::format(format_args!("{}", entry.modified()));
+    let modified = inline_text::<20>(format_args!("{}", entry.modified()));
     let (date, time) = (&modified.as_str()[..10], &modified.as_str()[11..19]);
     append(out, format_args!("<td class=\"m\"><time datetime=\"{modified}\">{date}<span class=\"t\"> {time}</span>"));
     append(out, format_args!("</time></td></tr>\n"));
