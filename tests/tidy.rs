@@ -146,6 +146,21 @@ fn machines_know_no_driver_by_name() {
     assert_none("nothing above the contract knows which driver runs", &offences);
 }
 
+/// The compiler allows `unsafe`, and with it the calls of `libc`, nowhere else; those of rustix are
+/// safe.
+#[test]
+fn system_calls_are_in_the_driver() {
+    let mut offences = Vec::new();
+    for source in sources(&["src"]).into_iter().filter(|source| !source.path.starts_with("src/driver")) {
+        for (number, line) in source.code_before_tests() {
+            if line.contains("rustix::") {
+                offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
+            }
+        }
+    }
+    assert_none("system calls outside of src/driver", &offences);
+}
+
 #[test]
 fn the_readme_shows_every_command() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");

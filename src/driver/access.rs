@@ -1,11 +1,9 @@
 //! Checks what this process may do with a path, without doing it.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::sys;
+use rustix::fs::{Access, AtFlags, CWD};
 
 /// Checks that the file may be written, or that files may be created in the folder.
 ///
@@ -13,10 +11,8 @@ use super::sys;
 /// As `access(2)`: the path does not exist, may not be written, or is on a file system that is
 /// mounted read-only.
 pub fn may_write(path: &Path) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // `AT_EACCESS`: the write will use the effective user, not the real one.
-    // SAFETY: the path is a live string that ends with a zero.
-    sys::check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) }).map(drop)
+    // `EACCESS`: the write will use the effective user, not the real one.
+    Ok(rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
 }
 
 /// Whether the path does not exist. `false` also if that cannot be determined.

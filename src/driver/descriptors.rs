@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::io::FdFlags;
 use socket2::SockAddr;
 
 use super::sys;
@@ -55,8 +56,7 @@ pub fn inherit_pipe(fd: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// As `fcntl(2)`.
 pub fn keep_on_exec(descriptor: &OwnedFd) -> io::Result<()> {
-    // SAFETY: no pointers are passed.
-    sys::check(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) }).map(drop)
+    Ok(rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?)
 }
 
 fn inherit(fd: RawFd) -> io::Result<OwnedFd> {

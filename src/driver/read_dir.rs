@@ -5,22 +5,21 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::sys::FolderStream;
 use super::{FileInfo, FolderEntry, Root, resolve_beneath, sys};
 
 /// Every entry of the folder at `path` beneath `root`, in no order, with the attributes of the file
 /// that it leads to. No entry is opened: that would wake a FIFO's writer, start a device, or mount
 /// an automount point.
 pub(super) fn list(root: &Root, path: &CStr) -> io::Result<Vec<FolderEntry>> {
-    let mut stream = FolderStream::new(resolve_beneath::open_folder(root, path)?)?;
+    let folder = resolve_beneath::open_folder(root, path)?;
     let mut entries = Vec::new();
-    while let Some(name) = stream.next()? {
+    sys::for_each_name(folder.as_fd(), |name| {
         if !matches!(name.to_bytes(), b"." | b"..") {
             entries.push(FolderEntry { name: name.to_bytes().to_vec(), info: None });
         }
-    }
+    })?;
     for entry in &mut entries {
-        entry.info = info_of(root, path, stream.folder(), &entry.name);
+        entry.info = info_of(root, path, folder.as_fd(), &entry.name);
     }
     Ok(entries)
 }

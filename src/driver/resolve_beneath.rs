@@ -21,6 +21,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{FileType, OFlags};
+
 use super::sys::{self, FOLDER_FLAGS, LOOK_FLAGS, Lookup, OPEN_FLAGS};
 use super::{FileInfo, FileKind, Root, SymlinkPolicy};
 
@@ -77,7 +79,7 @@ pub(super) fn with_info(file: OwnedFd) -> io::Result<(OwnedFd, FileInfo)> {
     Ok((file, info))
 }
 
-fn resolve(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+fn resolve(root: &Root, path: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -89,7 +91,7 @@ fn resolve(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     }
 }
 
-fn resolve_cached(root: &Root, path: &CStr, flags: i32) -> Option<io::Result<OwnedFd>> {
+fn resolve_cached(root: &Root, path: &CStr, flags: OFlags) -> Option<io::Result<OwnedFd>> {
     match sys::open_beneath(root, path, flags, Lookup::CachedOnly) {
         // Before Linux 5.12 the kernel does not know `RESOLVE_CACHED` (EINVAL).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => None,
@@ -105,7 +107,7 @@ fn is_unavailable(error: &io::Error) -> bool {
 }
 
 /// [`resolve`] without `openat2(2)`.
-fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+fn walk(root: &Root, path: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     let mut names = VecDeque::new();
     prepend(&mut names, path.to_bytes())?;
     let mut folders: Vec<OwnedFd> = Vec::new();
@@ -121,10 +123,10 @@ fn walk(root: &Root, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
         }
         let found = sys::open_at(here, &name, LOOK_FLAGS)?;
         match sys::file_type(found.as_fd())? {
-            libc::S_IFDIR if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
-            libc::S_IFDIR => folders.push(found),
-            libc::S_IFLNK if root.symlinks() == SymlinkPolicy::Refuse => return Err(errno(libc::ELOOP)),
-            libc::S_IFLNK => {
+            FileType::Directory if folders.len() == DEPTH_MAX => return Err(errno(libc::ENAMETOOLONG)),
+            FileType::Directory => folders.push(found),
+            FileType::Symlink if root.symlinks() == SymlinkPolicy::Refuse => return Err(errno(libc::ELOOP)),
+            FileType::Symlink => {
                 symlinks += 1;
                 if symlinks > SYMLINKS_MAX {
                     return Err(errno(libc::ELOOP));

@@ -1,13 +1,18 @@
 //! Safe wrappers for the system calls that both kernel drivers use.
 //!
-//! Each function makes one call and returns its error. There are no decisions and no retries.
+//! Each function makes one call and returns its error. There are no decisions and no retries. The
+//! calls of a connection's life and of sending cached files go through libc; the rest through
+//! rustix, which needs no `unsafe` here (docs/dependencies.md).
 
 use std::ffi::CStr;
 use std::io;
-use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use socket2::{SockAddr, Type};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Type};
 
 use super::{Address, Fault, FileInfo, FileKind, Peer, Root, SymlinkPolicy};
 use crate::buffer::Chain;
@@ -43,10 +48,7 @@ pub(super) fn monotonic_ns() -> u64 {
 /// Sets the nice value of the calling thread: the greater it is, the lower the priority. On Linux
 /// the value belongs to the thread, unlike in POSIX (setpriority(2)).
 pub(super) fn lower_thread_priority(nice: i32) -> io::Result<()> {
-    // SAFETY: no pointers are passed, and the call always succeeds.
-    let thread = unsafe { libc::gettid() };
-    // SAFETY: no pointers are passed.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS as _, thread as libc::id_t, nice) }).map(drop)
+    Ok(rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice)?)
 }
 
 /// Whether calls on a new socket may block.
@@ -169,52 +171,40 @@ pub(super) fn read_cached_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u6
 
 /// `pread(2)`; blocks on the disk. Zero: the end of the file.
 pub(super) fn read_at(file: BorrowedFd<'_>, memory: &mut [u8], offset: u64) -> io::Result<usize> {
-    // SAFETY: pointer and length are those of a live exclusive slice.
-    check_len(unsafe { libc::pread(file.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len(), offset as libc::off_t) })
+    Ok(rustix::io::pread(file, memory, offset)?)
 }
 
 /// `pwrite(2)`; blocks on the disk.
 pub(super) fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<usize> {
-    // SAFETY: pointer and length are those of a live slice.
-    check_len(unsafe { libc::pwrite(file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), offset as libc::off_t) })
+    Ok(rustix::io::pwrite(file, bytes, offset)?)
 }
 
 /// Flushes the bytes of a file, or the names of a folder, to the disk (`fsync(2)`).
 pub(super) fn sync(file: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptor is live, and no pointers are passed.
-    check(unsafe { libc::fsync(file.as_raw_fd()) }).map(drop)
+    Ok(rustix::fs::fsync(file)?)
 }
 
 /// Creates a new file for writing (`O_EXCL`), with permissions 0666 less the umask.
 pub(super) fn create_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    const PERMISSIONS: libc::c_uint = 0o666;
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: the name is a live string.
-    let fd = check(unsafe { libc::openat(folder.as_raw_fd(), name.as_ptr(), flags, PERMISSIONS) })?;
-    // SAFETY: the descriptor is new and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    const PERMISSIONS: Mode = Mode::from_bits_retain(0o666);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, PERMISSIONS)?)
 }
 
 /// Renames within a folder (`renameat2(2)`). Without `replaces`, an existing name is `EEXIST`.
 pub(super) fn rename_at(folder: BorrowedFd<'_>, from: &CStr, to: &CStr, replaces: bool) -> io::Result<()> {
-    let folder = folder.as_raw_fd();
-    let flags = if replaces { 0 } else { libc::RENAME_NOREPLACE };
-    // SAFETY: both names are live strings.
-    let result = unsafe { libc::syscall(libc::SYS_renameat2, folder, from.as_ptr(), folder, to.as_ptr(), flags) };
-    check(result as i32).map(drop)
+    let flags = if replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    Ok(rustix::fs::renameat_with(folder, from, folder, to, flags)?)
 }
 
 /// Adds a second name to a file in the same folder (`linkat(2)`).
 pub(super) fn link_at(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io::Result<()> {
-    let folder = folder.as_raw_fd();
-    // SAFETY: both names are live strings.
-    check(unsafe { libc::linkat(folder, from.as_ptr(), folder, to.as_ptr(), 0) }).map(drop)
+    Ok(rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?)
 }
 
 /// Removes the name of a file from a folder (`unlinkat(2)`).
 pub(super) fn remove_at(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    // SAFETY: the name is a live string.
-    check(unsafe { libc::unlinkat(folder.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
 }
 
 /// A new non-blocking stream socket for connecting to `address`; over TCP, with `TCP_NODELAY`.
@@ -266,19 +256,7 @@ pub(super) fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// The number of sent bytes that the peer's kernel has not acknowledged (`SIOCOUTQ`, tcp(7)). Zero
 /// on a unix socket, where sent bytes are in the peer's receive queue at once.
 pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut domain: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: value and length are live locals of the size that the option has.
-    check(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_DOMAIN,
-            (&raw mut domain).cast(),
-            &raw mut length,
-        )
-    })?;
-    if domain == libc::AF_UNIX {
+    if socket2::SockRef::from(&socket).domain()? == Domain::UNIX {
         return Ok(0);
     }
     let mut queued: libc::c_int = 0;
@@ -290,11 +268,11 @@ pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
 /// The reason why nothing more can be sent, if the connection is broken or ended in both
 /// directions.
 pub(super) fn broken(socket: BorrowedFd<'_>) -> Option<Fault> {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
-    // SAFETY: one live structure; a timeout of zero does not block.
-    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    if count < 1 {
-        return None;
+    let mut poll = [PollFd::new(&socket, PollFlags::empty())];
+    let without_waiting = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut poll, Some(&without_waiting)) {
+        Ok(0) | Err(_) => return None,
+        Ok(_) => {}
     }
     Some(take_error(socket).err().map_or(Fault::Os(libc::EPIPE), |error| Fault::from_io(&error)))
 }
@@ -315,76 +293,55 @@ pub(super) enum Lookup {
 
 /// Flags to open a regular file for reading. `O_NONBLOCK`: the open does not block if the file is
 /// of another type by now.
-pub(super) const OPEN_FLAGS: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+pub(super) const OPEN_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 /// Flags to look a path up: the file is not opened, and a final automount point is not mounted.
-pub(super) const LOOK_FLAGS: i32 = libc::O_PATH | libc::O_CLOEXEC;
+pub(super) const LOOK_FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Flags to open a folder for listing. Anything else fails with `ENOTDIR` and is not opened.
-pub(super) const FOLDER_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+pub(super) const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The `resolve` flags of `openat2(2)`: no symbolic link and no `..` leads outside of the root.
-pub(super) const fn open_resolve(symlinks: SymlinkPolicy) -> u64 {
-    let resolve_beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+pub(super) const fn open_resolve(symlinks: SymlinkPolicy) -> ResolveFlags {
+    let resolve_beneath = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
     match symlinks {
         SymlinkPolicy::Follow => resolve_beneath,
-        SymlinkPolicy::Refuse => resolve_beneath | libc::RESOLVE_NO_SYMLINKS,
+        SymlinkPolicy::Refuse => resolve_beneath.union(ResolveFlags::NO_SYMLINKS),
     }
 }
 
 /// Opens a path beneath a folder with `openat2(2)` (Linux 5.6).
-pub(super) fn open_beneath(root: &Root, path: &CStr, flags: i32, lookup: Lookup) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(root: &Root, path: &CStr, flags: OFlags, lookup: Lookup) -> io::Result<OwnedFd> {
     let cached = match lookup {
-        Lookup::CachedOnly => libc::RESOLVE_CACHED,
-        Lookup::Full => 0,
+        Lookup::CachedOnly => ResolveFlags::CACHED,
+        Lookup::Full => ResolveFlags::empty(),
     };
-    openat2(root.directory().as_raw_fd(), path, flags, open_resolve(root.symlinks()) | cached)
+    let resolve = open_resolve(root.symlinks()) | cached;
+    Ok(rustix::fs::openat2(root.directory(), path, flags, Mode::empty(), resolve)?)
 }
 
 /// The file that a path, not beneath a root, leads to, not opened, and only from the kernel's
 /// caches (`RESOLVE_CACHED`, Linux 5.12).
 pub(super) fn look_cached(path: &CStr) -> io::Result<OwnedFd> {
-    openat2(libc::AT_FDCWD, path, LOOK_FLAGS, libc::RESOLVE_CACHED)
-}
-
-fn openat2(folder: RawFd, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
-    // SAFETY: all zeroes is a valid `open_how`.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = flags as u64;
-    how.resolve = resolve;
-    // SAFETY: path and how are live, and the size is the structure's.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &raw const how, size_of::<libc::open_how>()) };
-    let fd = check(fd as i32)?;
-    // SAFETY: the descriptor is new and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(rustix::fs::openat2(CWD, path, LOOK_FLAGS, Mode::empty(), ResolveFlags::CACHED)?)
 }
 
 /// `openat(2)` of one name. A symbolic link is not followed.
-pub(super) fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: i32) -> io::Result<OwnedFd> {
-    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: the name is a live string.
-    let fd = check(unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags) })?;
-    // SAFETY: the descriptor is new and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+pub(super) fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
 }
 
-/// The file type of a descriptor, as the `S_IFMT` bits of `fstat(2)`; also for `O_PATH`.
-pub(super) fn file_type(file: BorrowedFd<'_>) -> io::Result<libc::mode_t> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the pointer is to writable memory of the right type.
-    check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it filled the structure.
-    Ok(unsafe { stat.assume_init() }.st_mode & libc::S_IFMT)
+/// The file type of a descriptor (`fstat(2)`); also for `O_PATH`.
+pub(super) fn file_type(file: BorrowedFd<'_>) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode))
 }
 
 /// The target of a symbolic link that was opened with `O_PATH` (`readlinkat(2)`).
 pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut target = vec![0_u8; libc::PATH_MAX as usize];
-    // SAFETY: the name is a static string, and pointer and length are those of a live exclusive slice.
-    let length = check_len(unsafe {
-        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), target.as_mut_ptr().cast(), target.len())
-    })?;
+    let length = rustix::fs::readlinkat_raw(link, c"", target.as_mut_slice())?;
     if length == target.len() {
         return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
     }
@@ -394,32 +351,23 @@ pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 
 /// `fstat(2)`. A direct call, since io_uring would pass `statx` to a kernel worker thread.
 pub(super) fn file_info(file: BorrowedFd<'_>) -> io::Result<FileInfo> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the pointer is to writable memory of the right type.
-    check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it filled the structure.
-    Ok(info_of(&unsafe { stat.assume_init() }))
+    Ok(info_of(&rustix::fs::fstat(file)?))
 }
 
 /// The attributes of an entry of a folder (`fstatat(2)`), without opening or mounting it. `None`: a
 /// symbolic link.
 pub(super) fn entry_info(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<FileInfo>> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    // SAFETY: the name is a live string, and the pointer is to writable memory of the right type.
-    check(unsafe { libc::fstatat(folder.as_raw_fd(), name.as_ptr(), stat.as_mut_ptr(), flags) })?;
-    // SAFETY: the call succeeded, so it filled the structure.
-    let stat = unsafe { stat.assume_init() };
-    Ok((stat.st_mode & libc::S_IFMT != libc::S_IFLNK).then(|| info_of(&stat)))
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)?;
+    Ok((FileType::from_raw_mode(stat.st_mode) != FileType::Symlink).then(|| info_of(&stat)))
 }
 
-fn info_of(stat: &libc::stat) -> FileInfo {
+fn info_of(stat: &Stat) -> FileInfo {
     FileInfo {
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec),
-        kind: match stat.st_mode & libc::S_IFMT {
-            libc::S_IFREG => FileKind::Regular,
-            libc::S_IFDIR => FileKind::Directory,
+        modified_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
+        kind: match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::Regular,
+            FileType::Directory => FileKind::Directory,
             _ => FileKind::Special,
         },
         inode: stat.st_ino,
@@ -427,51 +375,21 @@ fn info_of(stat: &libc::stat) -> FileInfo {
     }
 }
 
-/// A folder that is read name by name (`readdir(3)`). The standard library reads folders only by
-/// path, and the path of a descriptor needs `/proc`.
-#[derive(Debug)]
-pub(super) struct FolderStream(std::ptr::NonNull<libc::DIR>);
-
-impl FolderStream {
-    /// Reads the folder of a descriptor that was opened for reading.
-    pub(super) fn new(folder: OwnedFd) -> io::Result<Self> {
-        // SAFETY: the descriptor is open; if the call succeeds, it belongs to the stream.
-        let stream = std::ptr::NonNull::new(unsafe { libc::fdopendir(folder.as_raw_fd()) });
-        let stream = stream.ok_or_else(io::Error::last_os_error)?;
-        // The stream owns and closes the descriptor.
-        let _ = folder.into_raw_fd();
-        Ok(Self(stream))
-    }
-
-    /// The folder's descriptor.
-    pub(super) fn folder(&self) -> BorrowedFd<'_> {
-        // SAFETY: the stream is open, and so is its descriptor for as long as the stream is borrowed.
-        unsafe { BorrowedFd::borrow_raw(libc::dirfd(self.0.as_ptr())) }
-    }
-
-    /// The next name, including `.` and `..`, valid until the next call; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<&CStr>> {
-        // SAFETY: errno belongs to this thread. The stream is open and has no other user.
-        let entry = unsafe {
-            *libc::__errno_location() = 0;
-            libc::readdir64(self.0.as_ptr())
-        };
-        if entry.is_null() {
-            let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(0) { Ok(None) } else { Err(error) };
+/// Calls `each` with every name in a folder, including `.` and `..` (`getdents64(2)`). The standard
+/// library reads folders only by path, and the path of a descriptor needs `/proc`.
+pub(super) fn for_each_name(folder: BorrowedFd<'_>, mut each: impl FnMut(&CStr)) -> io::Result<()> {
+    const BYTES_PER_CALL: usize = 32 << 10;
+    let mut buffer = Vec::with_capacity(BYTES_PER_CALL);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => each(entry.file_name()),
+            // The folder was removed meanwhile, and is empty.
+            Err(Errno::NOENT) => break,
+            Err(error) => return Err(error.into()),
         }
-        // SAFETY: the entry is valid until the next call, which the exclusive borrow prevents; its name
-        // is a string. The name's address is computed without a reference to the whole entry, which
-        // may be shorter than its type.
-        Ok(Some(unsafe { CStr::from_ptr((&raw const (*entry).d_name).cast()) }))
     }
-}
-
-impl Drop for FolderStream {
-    fn drop(&mut self) {
-        // SAFETY: the stream is open, and not used after this.
-        unsafe { libc::closedir(self.0.as_ptr()) };
-    }
+    Ok(())
 }
 
 /// Closes a descriptor if the io_uring close operation did not. Some file systems flush on close,

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::sys;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 
 /// The handle that other threads hold. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,10 +18,8 @@ impl Waker {
     /// # Errors
     /// As `eventfd(2)`: no descriptor or no memory is left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let fd = sys::check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the descriptor is new and has no other owner.
-        Ok(Self(Arc::new(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))))
+        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(File::from(descriptor))))
     }
 
     /// Ends the worker's present wait, or its next one. Several calls may count as one.
@@ -39,12 +38,11 @@ impl Waker {
     /// # Errors
     /// As `poll(2)`.
     pub fn wait(&self) -> io::Result<()> {
-        let mut interest = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut interest = [PollFd::new(&*self.0, PollFlags::IN)];
         while !self.clear() {
-            // SAFETY: one live entry.
-            match sys::check(unsafe { libc::poll(&raw mut interest, 1, -1) }) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                Ok(_) | Err(_) => {}
+            match poll(&mut interest, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

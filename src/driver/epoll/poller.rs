@@ -1,8 +1,10 @@
 //! The epoll instance: registration, waiting, and decoding of events.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use rustix::event::epoll;
 
 use crate::driver::{Socket, sys};
 use crate::table::{Key, RawKey};
@@ -42,10 +44,7 @@ pub(super) struct Readiness {
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let fd = sys::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the descriptor is new and has no other owner.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         Ok(Self { epoll, events, milliseconds_only: false })
     }
@@ -61,20 +60,13 @@ impl Poller {
     }
 
     fn register(&self, descriptor: BorrowedFd<'_>, events: i32, data: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: events as u32, u64: data };
-        // SAFETY: the event is a live local.
-        sys::check(unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor.as_raw_fd(), &raw mut event)
-        })?;
-        Ok(())
+        let events = epoll::EventFlags::from_bits_retain(events as u32);
+        Ok(epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(data), events)?)
     }
 
     /// Removes a socket's registration. A socket without one is ignored.
     pub(super) fn remove(&self, socket: BorrowedFd<'_>) {
-        // SAFETY: removing takes no event, and null is allowed for it (since Linux 2.6.9).
-        unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, socket.as_raw_fd(), std::ptr::null_mut());
-        }
+        let _ = epoll::delete(&self.epoll, socket);
     }
 
     /// Waits for events, at most `timeout` (`None`: no limit). Returns how many there are for

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use io_uring::types::OpenHow;
 use io_uring::{opcode, squeue, types};
+use rustix::fs::OFlags;
 
 use super::{Uring, Work};
 use crate::driver::{Fault, Feature, File, FileKind, OpId, Outcome, READ_AT_ONCE_MAX, Root, errno, sys};
@@ -200,6 +201,6 @@ impl Uring {
     }
 }
 
-fn how(root: &Root, flags: i32) -> OpenHow {
-    OpenHow::new().flags(flags as u64).resolve(sys::open_resolve(root.symlinks()))
+fn how(root: &Root, flags: OFlags) -> OpenHow {
+    OpenHow::new().flags(u64::from(flags.bits())).resolve(sys::open_resolve(root.symlinks()).bits())
 }
