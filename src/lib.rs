@@ -65,6 +65,7 @@ pub use self::config::{
 };
 pub use self::core::{DrainCause, RunError, Server, StartError, Stop};
 pub use self::driver::FeatureSet;
+pub use self::driver::probe::Selection;
 pub use self::limit::AdmissionConfig;
 
 /// Every module, for the project's own tests and benchmarks. It may change in any version.

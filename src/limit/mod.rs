@@ -34,7 +34,8 @@ pub struct AdmissionConfig {
     pub connections_max: u32,
     /// What to do with new connections once this limit or a worker's own limit is reached.
     pub when_full: WhenFull,
-    /// Maximum of open connections per client address ([`ClientKey`]). 0: no limit.
+    /// Maximum of open connections per client address (IPv4), or per /64 network (IPv6). 0: no
+    /// limit.
     pub connections_per_address: u32,
     /// Request rate limit per client address. `None`: no limit.
     pub rate: Option<RateConfig>,
