@@ -214,7 +214,7 @@ fn report(path: &str, event: &Event<'_>) {
             let remedy = remedy(error);
             tracing::warn!(path, %error, lost, remedy, "the access log cannot be written, and lines are lost");
         }
-        Event::Recovered { lost } => tracing::warn!(path, lost, "the access log is written again; lines were lost"),
+        Event::Recovered { lost } => tracing::warn!(path, lost, "the access log is written again"),
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) enum Event<'e> {
     TooSlow { lost: usize },
     /// Lines cannot be written. `lost` counts lines since the last successful write.
     Failing { error: &'e io::Error, lost: usize },
-    /// Lines can be written again.
+    /// Lines can be written again. `lost` is 0 if the failure was reported, and its line has been
+    /// completed since.
     Recovered { lost: usize },
 }
 
@@ -255,8 +256,8 @@ impl<O: Output> Thread<O> {
     }
 
     fn on_success(&mut self) {
-        if let Some(Failing { lost, .. }) = self.failing.take()
-            && lost > 0
+        if let Some(Failing { lost, reported_at }) = self.failing.take()
+            && (lost > 0 || reported_at.is_some())
         {
             self.report_and_write(|report| report(Event::Recovered { lost }));
         }
@@ -402,6 +403,21 @@ mod tests {
         assert_eq!(disk.content(), "first\nsecond\nfifth\ntold\n");
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["Recovered { lost: 2 }"]);
         assert_eq!(writer.lost(), 2);
+    }
+
+    #[test]
+    fn a_reported_failure_ends_with_a_report_even_if_nothing_was_lost() {
+        let disk = Disk::default();
+        disk.room(10);
+        let (writer, told) = started(&disk);
+        writer.line(b"first\n".to_vec());
+        writer.line(b"second\n".to_vec());
+        writer.flush(PATIENCE);
+        assert_eq!(told.try_iter().count(), 1, "the failure");
+        disk.room(1000);
+        writer.line(b"third\n".to_vec());
+        writer.flush(PATIENCE);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["Recovered { lost: 0 }"]);
     }
 
     #[test]

@@ -136,9 +136,9 @@ impl Write for LogRecord {
 /// log can be written again.
 fn describe_event(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
     let (lost, reason) = match event {
+        Event::Recovered { lost: 0 } | Event::Failing { .. } => return None,
         Event::TooSlow { lost } => (*lost, "its reader is too slow"),
         Event::Recovered { lost } => (*lost, "it could not be written"),
-        Event::Failing { .. } => return None,
     };
     let message = format!("lines of this log were lost: {reason}");
     let line = match format {

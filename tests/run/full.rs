@@ -91,6 +91,7 @@ backends! {
             ask();
             has_said("the access log cannot be written")
         });
+        // Lines are written by a thread of their own: how many of these are lost is for it to say.
         for _ in 0..10 {
             ask();
         }
@@ -101,7 +102,6 @@ backends! {
         });
         let told = log.wait_for("it", |record| record.message().starts_with("the access log is written again"));
         let lost = told.number("lost").expect("a count");
-        assert!(lost >= 10, "{told}");
         eventually("every other line is there", || json_lines(&place.path("log")).len() as u64 + lost == requests);
     }
 
