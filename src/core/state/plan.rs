@@ -27,6 +27,8 @@ impl Core {
 
     /// Serves new connections of this listener by another context.
     pub fn replace(&mut self, id: ListenerId, newer: &ListenerContext) {
+        // Another service may refuse connections beyond the limit, or not.
+        self.listeners_due = true;
         self.listeners.retain(|_, active| {
             if active.id == id {
                 active.context = Rc::new(active.context.replaced_by(newer.clone()));
