@@ -129,8 +129,16 @@ pub fn of_scarce_buffers_a_receiver_that_is_paused_holds_one<K: Kind>(case: &Cas
 }
 
 pub fn scarce_buffers_bring_every_byte<K: Kind>(case: &Case<K>) {
-    let bytes = case.plenty(4 << 20);
-    let mut rig = case.rig_with(SCARCE);
+    brings_every_byte(case, SCARCE, case.plenty(4 << 20));
+}
+
+pub fn without_large_buffers_small_ones_do<K: Kind>(case: &Case<K>) {
+    brings_every_byte(case, PoolConfig { large_max: 0, ..PoolConfig::default() }, 4 << 20);
+}
+
+/// Receives `bytes` bytes of a peer that sends them at once, into the buffers of this pool.
+fn brings_every_byte<K: Kind>(case: &Case<K>, pool: PoolConfig, bytes: usize) {
+    let mut rig = case.rig_with(pool);
     let (socket, mut far) = rig.connection();
     let writer = thread::spawn(move || {
         far.write_all(&Content::bytes(26, bytes)).expect("a reader");
@@ -139,26 +147,6 @@ pub fn scarce_buffers_bring_every_byte<K: Kind>(case: &Case<K>) {
     let recv = rig.submit(Op::Recv { socket });
     let mut content = Content::new(26);
     while content.position() < bytes as u64 {
-        turn_with_bytes(&mut rig);
-        content.expect(&rig.take_bytes(recv).bytes);
-    }
-    drop(writer.join().expect("the writer"));
-    rig.cancel(recv);
-    rig.close(socket);
-    rig.finish();
-}
-
-pub fn without_large_buffers_small_ones_do<K: Kind>(case: &Case<K>) {
-    const BYTES: usize = 4 << 20;
-    let mut rig = case.rig_with(PoolConfig { large_max: 0, ..PoolConfig::default() });
-    let (socket, mut far) = rig.connection();
-    let writer = thread::spawn(move || {
-        far.write_all(&Content::bytes(16, BYTES)).expect("a reader");
-        far
-    });
-    let recv = rig.submit(Op::Recv { socket });
-    let mut content = Content::new(16);
-    while content.position() < BYTES as u64 {
         turn_with_bytes(&mut rig);
         content.expect(&rig.take_bytes(recv).bytes);
     }
