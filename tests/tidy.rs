@@ -92,7 +92,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("limit", &["driver"]),
     ("tcp", &["buffer", "driver"]),
     ("telemetry", &["driver", "http"]),
-    ("file", &["buffer", "calendar", "driver", "table", "tcp", "waiter"]),
+    ("file", &["buffer", "calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry", "waiter"]),
     ("session", &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "upstream", "waiter"]),
     ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),

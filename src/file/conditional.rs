@@ -13,8 +13,8 @@
 //!   Proceed
 //! ```
 
-use super::ows;
 use super::validator::Validators;
+use crate::http::token::{trim, trim_start};
 
 /// The values of a request's conditional fields; several lines of one field are joined with commas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators, is_get_or_
 /// names (RFC 9110, 13.1.5). To be called after [`evaluate`] returned
 /// [`PreconditionResult::Proceed`].
 pub fn allows_range(conditions: &Conditions<'_>, validators: &Validators) -> bool {
-    let Some(value) = conditions.if_range.map(ows::trim) else { return true };
+    let Some(value) = conditions.if_range.map(trim) else { return true };
     match TagList(value).next() {
         Some(tag) => tag.len() == value.len() && Comparison::Strong.holds(tag, validators),
         None => validators.is_date_strong() && parse_date(value) == Some(validators.modified_s()),
@@ -102,7 +102,7 @@ impl Comparison {
 
 /// Whether a list contains the tag, or is `*`, which matches any existing file.
 fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool {
-    ows::trim(list) == b"*" || TagList(list).any(|tag| comparison.holds(tag, validators))
+    trim(list) == b"*" || TagList(list).any(|tag| comparison.holds(tag, validators))
 }
 
 /// The entity tags of a list, each with its quotes and its `W/`. It ends at the first error.
@@ -125,7 +125,7 @@ impl<'a> Iterator for TagList<'a> {
             return None;
         }
         let (tag, rest) = list.split_at(closing + 1);
-        let is_separated = matches!(ows::trim_start(rest).first(), None | Some(b','));
+        let is_separated = matches!(trim_start(rest).first(), None | Some(b','));
         self.0 = rest;
         is_separated.then_some(tag)
     }
@@ -138,7 +138,7 @@ const fn is_tag_byte(byte: u8) -> bool {
 
 /// Parses a date in any of the three forms of RFC 9110, 5.6.7, to seconds since 1970.
 fn parse_date(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(ows::trim(value)).ok()?;
+    let text = std::str::from_utf8(trim(value)).ok()?;
     let date = httpdate::parse_http_date(text).ok()?;
     date.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -7,9 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
-use super::inline_text::inline_text;
 use super::range::{Span, Spans};
 use super::validator::EntityTag;
+use crate::http::inline_text::inline_text;
 
 const BOUNDARY_BYTES: usize = 32;
 

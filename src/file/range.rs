@@ -6,8 +6,8 @@
 use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
-use super::inline_text::inline_text;
-use super::ows;
+use crate::http::inline_text::inline_text;
+use crate::http::token::trim;
 
 /// Maximum of ranges per request; a request with more gets the whole file.
 pub const RANGES_MAX: usize = 16;
@@ -73,7 +73,7 @@ pub fn select(range: Option<&[u8]>, size: u64) -> Selection {
     let Some(set) = range.and_then(range_set) else { return Selection::Whole };
     let mut spans = Spans::new();
     let mut count = 0;
-    for element in set.split(|byte| *byte == b',').map(ows::trim).filter(|element| !element.is_empty()) {
+    for element in set.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty()) {
         count += 1;
         let Some(spec) = Spec::parse(element).filter(|_| count <= RANGES_MAX) else { return Selection::Whole };
         match spec.resolve(size) {
@@ -93,7 +93,7 @@ pub fn select(range: Option<&[u8]>, size: u64) -> Selection {
 
 /// What follows `bytes=`; units are case-insensitive.
 fn range_set(value: &[u8]) -> Option<&[u8]> {
-    let (unit, set) = ows::trim(value).split_at_checked(6)?;
+    let (unit, set) = trim(value).split_at_checked(6)?;
     unit.eq_ignore_ascii_case(b"bytes=").then_some(set)
 }
 

@@ -9,8 +9,8 @@ use arrayvec::ArrayString;
 use httpdate::HttpDate;
 
 use super::compress::Coding;
-use super::inline_text::inline_text;
 use crate::driver::FileInfo;
+use crate::http::inline_text::inline_text;
 
 /// Two quotes, three numbers of up to 16 hexadecimal digits, two dashes, and the mark of a coding.
 const TAG_BYTES_MAX: usize = 2 + 3 * 16 + 2 + 4;

@@ -24,6 +24,7 @@
 //! | [`date`] | HTTP dates |
 //! | [`error_page`] | the body of an error response |
 //! | [`token`] | tokens and lists of them |
+//! | [`inline_text`] | short text, formatted in place |
 //!
 //! `request` and `response_head` are built from `target`, `framing`, `fields` and `method`, which
 //! do not depend on them. `forward` uses all of these.
@@ -39,6 +40,7 @@ pub mod fields;
 pub mod forward;
 pub mod framing;
 mod head;
+pub mod inline_text;
 pub mod method;
 pub mod path;
 pub mod redirect;

@@ -21,6 +21,12 @@ pub fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[first..=last]
 }
 
+/// `bytes` without spaces and tabs at the start.
+pub fn trim_start(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(bytes.len());
+    &bytes[start..]
+}
+
 /// The elements of a comma-separated list, trimmed, including empty ones. Not for lists whose
 /// elements may contain quoted commas.
 pub fn list(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

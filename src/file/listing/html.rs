@@ -7,7 +7,7 @@ use super::escape::html_escape;
 use super::order::{Column, Direction, Sort};
 use super::{Entry, Folder, Style};
 use crate::driver::FileKind;
-use crate::file::inline_text::inline_text;
+use crate::http::inline_text::inline_text;
 
 /// Follows the browser's choice of dark or light colours. On a narrow screen the time of day is
 /// hidden and long names wrap.
