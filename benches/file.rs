@@ -7,12 +7,13 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use xps::internals::driver::{FileInfo, FileKind, FolderEntry, Time};
 use xps::internals::file::cache::{Cache, Limits, Lookup};
-use xps::internals::file::compress::{Coding, compress};
+use xps::internals::file::compress::{Level, compress};
 use xps::internals::file::conditional::{Conditions, evaluate};
 use xps::internals::file::listing::{Format, Listed, Listing, Options, Sort};
 use xps::internals::file::media_type::MediaType;
 use xps::internals::file::range::select;
 use xps::internals::file::validator::Validators;
+use xps::internals::http::Coding;
 
 criterion_group!(benches, cache, validators, fields, listing, coding);
 criterion_main!(benches);
@@ -123,6 +124,8 @@ fn coding(criterion: &mut Criterion) {
     let text = &text.as_bytes()[..64 << 10];
     group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(20);
     for coding in Coding::ALL {
-        group.bench_function(coding.name(), |bencher| bencher.iter(|| compress(coding, coding.default_level(), text)));
+        group.bench_function(coding.name(), |bencher| {
+            bencher.iter(|| compress(coding, Level::default_of(coding), text))
+        });
     }
 }

@@ -192,7 +192,7 @@ pub fn path(bytes: &[u8]) {
 
 /// Whatever is chosen was offered and is chosen once; the other negotiations do not panic on the same bytes.
 pub fn accept_encoding(bytes: &[u8]) {
-    let offers = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+    let offers = Coding::ALL;
     let accepted = AcceptEncoding::parse(bytes.split(|&byte| byte == b'\n'));
     let preference = accepted.choose(&offers);
     let chosen = preference.as_slice();
@@ -200,8 +200,8 @@ pub fn accept_encoding(bytes: &[u8]) {
         assert!(!chosen[..at].contains(coding));
     }
     let fewer = accepted.choose(&offers[1..]);
-    assert!(fewer.as_slice().iter().eq(chosen.iter().filter(|coding| **coding != Coding::Brotli)));
-    assert_eq!(AcceptEncoding::parse(std::iter::empty()).choose(&offers).as_slice(), [Coding::Identity]);
+    assert!(fewer.as_slice().iter().eq(chosen.iter().filter(|coding| **coding != Some(offers[0]))));
+    assert_eq!(AcceptEncoding::parse(std::iter::empty()).choose(&offers).as_slice(), [None]);
 
     let types = ["text/html", "application/json"];
     let preferred = std::str::from_utf8(bytes).ok().and_then(|accept| preferred_type(Some(accept), &types));

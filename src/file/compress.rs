@@ -1,11 +1,13 @@
-//! Content codings of files: their names, precompressed files on disk, and compression.
+//! Compression of files: names of precompressed files, levels, and the codings' encoders.
 //!
 //! The module does not read requests, so it does not know which codings a client accepts. The
 //! caller caches the result and chooses the thread.
 
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 
 use super::media_type::MediaType;
+use crate::http::Coding;
 
 /// Default of the smallest size that is compressed: below it, compression saves no packet worth the
 /// work. Bytes.
@@ -19,74 +21,10 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// RFC 7932 permits 10 to 24. A window larger than the file costs time and memory, here and in
 /// every client.
-const BROTLI_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 16..=22;
+const BROTLI_WINDOW_LOGS: RangeInclusive<u32> = 16..=22;
 
 /// Size of the brotli encoder's output buffer.
 const BROTLI_BUFFER_BYTES: usize = 4096;
-
-/// A content coding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Coding {
-    /// RFC 1952
-    Gzip,
-    /// RFC 7932
-    Brotli,
-    /// RFC 8878
-    Zstd,
-}
-
-impl Coding {
-    /// All codings, the densest at its default level first: the order in which precompressed files
-    /// are tried.
-    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
-
-    /// The name, as in `Content-Encoding`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Brotli => "br",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// The file name suffix of a precompressed file.
-    pub const fn suffix(self) -> &'static str {
-        match self {
-            Self::Gzip => ".gz",
-            Self::Brotli => ".br",
-            Self::Zstd => ".zst",
-        }
-    }
-
-    /// The suffix of an entity tag.
-    pub(super) const fn tag_mark(self) -> &'static str {
-        match self {
-            Self::Gzip => "-gz",
-            Self::Brotli => "-br",
-            Self::Zstd => "-zst",
-        }
-    }
-
-    /// The default level for compression on the fly, above which time grows much and size falls
-    /// little.
-    pub const fn default_level(self) -> Level {
-        match self {
-            Self::Gzip => Level(6),
-            Self::Brotli => Level(5),
-            Self::Zstd => Level(6),
-        }
-    }
-
-    /// The levels of this coding. Zstandard levels above 19 are not offered, since they need too
-    /// much memory.
-    pub const fn levels(self) -> std::ops::RangeInclusive<u8> {
-        match self {
-            Self::Gzip => 1..=9,
-            Self::Brotli => 0..=11,
-            Self::Zstd => 1..=19,
-        }
-    }
-}
 
 /// Compression level; its meaning depends on the coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,11 +33,39 @@ pub struct Level(u8);
 impl Level {
     /// The level of this number; `None`: `coding` does not have it.
     pub fn new(coding: Coding, level: u8) -> Option<Self> {
-        coding.levels().contains(&level).then_some(Self(level))
+        Self::range(coding).contains(&level).then_some(Self(level))
+    }
+
+    /// The default for compression on the fly, above which time grows much and size falls little.
+    pub const fn default_of(coding: Coding) -> Self {
+        match coding {
+            Coding::Gzip => Self(6),
+            Coding::Brotli => Self(5),
+            Coding::Zstd => Self(6),
+        }
+    }
+
+    /// The levels of a coding. Zstandard levels above 19 are not offered, since they need too much
+    /// memory.
+    pub const fn range(coding: Coding) -> RangeInclusive<u8> {
+        match coding {
+            Coding::Gzip => 1..=9,
+            Coding::Brotli => 0..=11,
+            Coding::Zstd => 1..=19,
+        }
     }
 
     pub const fn number(self) -> u8 {
         self.0
+    }
+}
+
+/// The file name suffix of a precompressed file.
+pub const fn suffix(coding: Coding) -> &'static str {
+    match coding {
+        Coding::Gzip => ".gz",
+        Coding::Brotli => ".br",
+        Coding::Zstd => ".zst",
     }
 }
 
@@ -110,7 +76,7 @@ pub struct Compression {
     pub size_min: u64,
     /// Media types to compress in addition to the built-in ones.
     pub more_types: Vec<String>,
-    /// Level, limited to the range of each coding; `None`: [`Coding::default_level`].
+    /// Level, limited to the range of each coding; `None`: [`Level::default_of`].
     pub level: Option<u8>,
     /// Level for gzip, in place of `level`.
     pub gzip_level: Option<u8>,
@@ -126,10 +92,10 @@ impl Compression {
     /// The level for a coding.
     pub fn level(&self, coding: Coding) -> Level {
         let own = if coding == Coding::Gzip { self.gzip_level } else { None };
-        let levels = coding.levels();
+        let levels = Level::range(coding);
         match own.or(self.level) {
             Some(level) => Level(level.clamp(*levels.start(), *levels.end())),
-            None => coding.default_level(),
+            None => Level::default_of(coding),
         }
     }
 
@@ -226,7 +192,7 @@ mod tests {
     fn every_coding_at_every_level_can_be_undone_and_is_worth_sending() {
         let text = "A line of text, as there are many.\n".repeat(300).into_bytes();
         for coding in Coding::ALL {
-            for number in coding.levels() {
+            for number in Level::range(coding) {
                 let level = Level::new(coding, number).unwrap();
                 let coded = compress(coding, level, &text).unwrap();
                 assert!(is_worth_sending(text.len() as u64, coded.len() as u64), "{coding:?} {number}");
@@ -239,7 +205,7 @@ mod tests {
     fn the_same_file_is_compressed_to_the_same_bytes() {
         let text = "text ".repeat(1000).into_bytes();
         for coding in Coding::ALL {
-            let once = || compress(coding, coding.default_level(), &text).unwrap();
+            let once = || compress(coding, Level::default_of(coding), &text).unwrap();
             assert_eq!(once(), once());
         }
     }
@@ -270,7 +236,7 @@ mod tests {
         let hard = Compression { level: Some(200), gzip_level: Some(1), ..Compression::default() };
         assert_eq!(hard.level(Coding::Gzip), Level(1));
         assert_eq!(hard.level(Coding::Zstd), Level(19));
-        assert_eq!(Compression::default().level(Coding::Brotli), Coding::Brotli.default_level());
+        assert_eq!(Compression::default().level(Coding::Brotli), Level::default_of(Coding::Brotli));
     }
 
     #[test]
@@ -279,7 +245,7 @@ mod tests {
         assert_eq!(Level::new(Coding::Brotli, 12), None);
         assert_eq!(Level::new(Coding::Zstd, 20), None);
         for coding in Coding::ALL {
-            assert!(coding.levels().contains(&coding.default_level().0));
+            assert!(Level::range(coding).contains(&Level::default_of(coding).0));
         }
     }
 
@@ -289,7 +255,7 @@ mod tests {
         #[test]
         fn any_bytes_can_be_compressed_and_restored(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
             for coding in Coding::ALL {
-                let coded = compress(coding, coding.default_level(), &bytes).unwrap();
+                let coded = compress(coding, Level::default_of(coding), &bytes).unwrap();
                 prop_assert_eq!(&decompress(coding, &coded), &bytes);
             }
         }

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::charset;
-use super::compress::Coding;
 use super::media_type::MediaType;
 use super::validator::EntityTag;
 use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
+use crate::http::Coding;
 
 /// An opened file or folder.
 #[derive(Debug)]

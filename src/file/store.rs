@@ -44,11 +44,12 @@ pub use self::limits::StoreLimits;
 pub use self::root_path::{RootPath, WeakRootPath};
 use self::root_paths::{RootPaths, root_of};
 use super::cache::{self, Cache};
-use super::compress::{self, Coding, Level};
+use super::compress::{self, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
 pub use super::resource::{Content, OpenFile, Prepared, Resource};
 use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
+use crate::http::Coding;
 use crate::table::{Key, RawKey, Table};
 use crate::waiter::Waiter;
 

@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use arrayvec::ArrayString;
 use httpdate::HttpDate;
 
-use super::compress::Coding;
 use crate::driver::FileInfo;
+use crate::http::Coding;
 use crate::http::inline_text::inline_text;
 
 /// Two quotes, three numbers of up to 16 hexadecimal digits, two dashes, and the mark of a coding.

@@ -4,6 +4,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::Coding;
 use super::token::{list, trim};
 
 /// A weight in thousandths, 0 to 1000. Zero: not acceptable.
@@ -11,51 +12,14 @@ type Weight = u16;
 
 const FULL: Weight = 1000;
 
-/// A content coding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Coding {
-    /// No coding.
-    Identity,
-    /// `gzip` (RFC 1952)
-    Gzip,
-    /// `br` (RFC 7932)
-    Brotli,
-    /// `zstd` (RFC 8878)
-    Zstd,
-}
-
-/// The number of codings.
-const CODINGS: usize = 4;
-
-impl Coding {
-    /// The name in `Content-Encoding`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Gzip => "gzip",
-            Self::Brotli => "br",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    fn from_name(name: &[u8]) -> Option<Self> {
-        let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
-        match name.len() {
-            2 if is("br") => Some(Self::Brotli),
-            4 if is("gzip") => Some(Self::Gzip),
-            4 if is("zstd") => Some(Self::Zstd),
-            // RFC 9110, 8.4.1.3: an old name of gzip.
-            6 if is("x-gzip") => Some(Self::Gzip),
-            8 if is("identity") => Some(Self::Identity),
-            _ => None,
-        }
-    }
-}
+/// The number of representations to choose from: one for each coding, and the identity.
+const REPRESENTATIONS: usize = Coding::ALL.len() + 1;
 
 /// The codings that a client accepts, with their weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptEncoding {
-    named: [Option<Weight>; CODINGS],
+    codings: [Option<Weight>; Coding::ALL.len()],
+    identity: Option<Weight>,
     others: Option<Weight>,
 }
 
@@ -69,8 +33,10 @@ impl AcceptEncoding {
             let Some(weight) = weight(parameters) else { continue };
             if name == b"*" {
                 accepted.others = Some(weight);
+            } else if name.eq_ignore_ascii_case(b"identity") {
+                accepted.identity = Some(weight);
             } else if let Some(coding) = Coding::from_name(name) {
-                accepted.named[coding as usize] = Some(weight);
+                accepted.codings[coding as usize] = Some(weight);
             }
         }
         accepted
@@ -80,8 +46,8 @@ impl AcceptEncoding {
     /// `offers`. The identity is always an offer and, unless the client gives it a weight, the
     /// last.
     pub fn choose(&self, offers: &[Coding]) -> Preference {
-        let mut ranked = ArrayVec::<(Weight, Coding), CODINGS>::new();
-        for &offer in offers.iter().filter(|offer| **offer != Coding::Identity).chain([&Coding::Identity]) {
+        let mut ranked = ArrayVec::<(Weight, Option<Coding>), REPRESENTATIONS>::new();
+        for offer in offers.iter().copied().map(Some).chain([None]) {
             let (weight, is_acceptable) = self.rank(offer);
             if !is_acceptable || ranked.iter().any(|&(_, known)| known == offer) {
                 continue;
@@ -94,15 +60,17 @@ impl AcceptEncoding {
     }
 
     /// The weight of a coding, and whether it may be sent at all.
-    fn rank(&self, coding: Coding) -> (Weight, bool) {
-        match (coding, self.named[coding as usize], self.others) {
-            (_, Some(weight), _) => (weight, weight > 0),
-            // Acceptable unless excluded, but not requested.
-            (Coding::Identity, None, others) => (0, others != Some(0)),
-            (Coding::Gzip | Coding::Brotli | Coding::Zstd, None, others) => {
-                let weight = others.unwrap_or(0);
+    fn rank(&self, coding: Option<Coding>) -> (Weight, bool) {
+        match coding {
+            Some(coding) => {
+                let weight = self.codings[coding as usize].or(self.others).unwrap_or(0);
                 (weight, weight > 0)
             }
+            // Acceptable unless excluded, but last unless requested.
+            None => match self.identity {
+                Some(weight) => (weight, weight > 0),
+                None => (0, self.others != Some(0)),
+            },
         }
     }
 }
@@ -110,17 +78,17 @@ impl AcceptEncoding {
 /// Acceptable codings, the best first. Empty: the client excludes even the identity, and a 406 may
 /// be sent.
 #[derive(Clone, Debug)]
-pub struct Preference(ArrayVec<Coding, CODINGS>);
+pub struct Preference(ArrayVec<Option<Coding>, REPRESENTATIONS>);
 
 impl Preference {
-    /// The codings in order.
-    pub fn as_slice(&self) -> &[Coding] {
+    /// The codings in order; `None` is the identity.
+    pub fn as_slice(&self) -> &[Option<Coding>] {
         &self.0
     }
 
-    /// The best one.
-    pub fn best(&self) -> Option<Coding> {
-        self.as_slice().first().copied()
+    /// The codings that the client prefers to the identity, in order.
+    pub fn codings(&self) -> impl Iterator<Item = Coding> {
+        self.0.iter().map_while(|coding| *coding)
     }
 }
 
@@ -203,55 +171,62 @@ fn thousandths(value: &[u8]) -> Option<Weight> {
 
 #[cfg(test)]
 mod tests {
-    use super::Coding::{Brotli, Gzip, Identity, Zstd};
     use super::*;
 
-    const OFFERS: [Coding; 3] = [Brotli, Zstd, Gzip];
+    const OFFERS: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
 
-    fn chosen(value: &str) -> Vec<Coding> {
-        AcceptEncoding::parse([value.as_bytes()].into_iter()).choose(&OFFERS).as_slice().to_vec()
+    /// The names of the representations that a client with this `Accept-Encoding` accepts, in order.
+    fn chosen(value: &str) -> String {
+        names(AcceptEncoding::parse([value.as_bytes()].into_iter()), &OFFERS)
+    }
+
+    fn names(accepted: AcceptEncoding, offers: &[Coding]) -> String {
+        let preference = accepted.choose(offers);
+        let name = |coding: &Option<Coding>| coding.map_or("identity", Coding::name);
+        preference.as_slice().iter().map(name).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn row_57_codings_by_weight_then_by_offer() {
-        assert_eq!(chosen("gzip, deflate, br, zstd"), [Brotli, Zstd, Gzip, Identity]);
-        assert_eq!(chosen("gzip;q=0.8, br;q=0.3"), [Gzip, Brotli, Identity]);
-        assert_eq!(chosen("GZIP ; Q=0.5 , x-unknown"), [Gzip, Identity]);
-        assert_eq!(chosen("x-gzip"), [Gzip, Identity]);
-        assert_eq!(chosen("identity, gzip;q=0.5"), [Identity, Gzip]);
-        assert_eq!(chosen("gzip, identity"), [Gzip, Identity]);
-        assert_eq!(chosen("br;q=0, gzip"), [Gzip, Identity]);
+        assert_eq!(chosen("gzip, deflate, br, zstd"), "br zstd gzip identity");
+        assert_eq!(chosen("gzip;q=0.8, br;q=0.3"), "gzip br identity");
+        assert_eq!(chosen("GZIP ; Q=0.5 , x-unknown"), "gzip identity");
+        assert_eq!(chosen("x-gzip"), "gzip identity");
+        assert_eq!(chosen("identity, gzip;q=0.5"), "identity gzip");
+        assert_eq!(chosen("gzip, identity"), "gzip identity");
+        assert_eq!(chosen("br;q=0, gzip"), "gzip identity");
     }
 
     #[test]
     fn row_57_the_star_stands_for_what_is_not_named() {
-        assert_eq!(chosen("*"), [Brotli, Zstd, Gzip, Identity]);
-        assert_eq!(chosen("gzip, *;q=0.5"), [Gzip, Brotli, Zstd, Identity]);
-        assert_eq!(chosen("gzip, *;q=0"), [Gzip]);
-        assert_eq!(chosen("*;q=0"), []);
-        assert_eq!(chosen("*;q=0, identity;q=0.1"), [Identity]);
+        assert_eq!(chosen("*"), "br zstd gzip identity");
+        assert_eq!(chosen("gzip, *;q=0.5"), "gzip br zstd identity");
+        assert_eq!(chosen("gzip, *;q=0"), "gzip");
+        assert_eq!(chosen("*;q=0"), "");
+        assert_eq!(chosen("*;q=0, identity;q=0.1"), "identity");
     }
 
     #[test]
     fn row_57_the_identity_is_acceptable_unless_excluded() {
-        assert_eq!(chosen(""), [Identity]);
-        assert_eq!(chosen("identity;q=0"), []);
-        assert_eq!(chosen("identity;q=0, gzip;q=0.1"), [Gzip]);
-        assert_eq!(AcceptEncoding::parse(std::iter::empty()).choose(&OFFERS).as_slice(), [Identity]);
+        assert_eq!(chosen(""), "identity");
+        assert_eq!(chosen("identity;q=0"), "");
+        assert_eq!(chosen("identity;q=0, gzip;q=0.1"), "gzip");
+        assert_eq!(names(AcceptEncoding::parse(std::iter::empty()), &OFFERS), "identity");
     }
 
     #[test]
     fn malformed_elements_count_as_not_sent() {
         for bad in ["gzip;q=2", "gzip;q=0.1234", "gzip;q=", "gzip;q=x", "gzip;q=-1", "gzip;q=1.1", ";;,,=;"] {
-            assert_eq!(chosen(bad), [Identity], "{bad}");
+            assert_eq!(chosen(bad), "identity", "{bad}");
         }
     }
 
     #[test]
     fn several_fields_are_one_list_and_offers_count_once() {
         let accepted = AcceptEncoding::parse([&b"br;q=0.1"[..], b"gzip"].into_iter());
-        assert_eq!(accepted.choose(&[Gzip, Gzip, Brotli, Identity, Zstd, Brotli]).as_slice(), [Gzip, Brotli, Identity]);
-        assert_eq!(accepted.choose(&[]).best(), Some(Identity));
+        let offers = [Coding::Gzip, Coding::Gzip, Coding::Brotli, Coding::Zstd, Coding::Brotli];
+        assert_eq!(names(accepted, &offers), "gzip br identity");
+        assert_eq!(names(accepted, &[]), "identity");
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`forward`] | the heads that a proxy writes, from those it read |
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
+//! | [`coding`] | content codings |
 //! | [`redirect`] | redirect URLs |
 //! | [`response`] | writing response heads |
 //! | [`date`] | HTTP dates |
@@ -34,6 +35,7 @@
 pub mod accept;
 pub mod body;
 pub mod chunked;
+pub mod coding;
 pub mod date;
 pub mod error_page;
 pub mod fields;
@@ -51,8 +53,9 @@ pub mod status;
 pub mod target;
 pub mod token;
 
-pub use accept::{AcceptEncoding, Coding, Preference, preferred_type};
+pub use accept::{AcceptEncoding, Preference, preferred_type};
 pub use body::{BodyReader, BodyWriter, Piece};
+pub use coding::Coding;
 pub use date::DateLine;
 pub use error_page::PageType;
 pub use fields::{Field, Fields, Known};

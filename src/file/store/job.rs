@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 
 use super::{OpenFile, Resource, RootPath, STORE};
 use crate::driver::{File, FileInfo, Token};
-use crate::file::compress::{Coding, Level};
+use crate::file::compress::Level;
 use crate::file::listing::{Listed, Sort};
+use crate::http::Coding;
 use crate::table::Key;
 use crate::waiter::Waiter;
 

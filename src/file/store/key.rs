@@ -5,8 +5,9 @@ use std::ffi::CStr;
 use smallvec::SmallVec;
 
 use super::RootPath;
-use crate::file::compress::{Coding, Level};
+use crate::file::compress::Level;
 use crate::file::listing::Sort;
+use crate::http::Coding;
 
 pub(super) type CacheKey = SmallVec<[u8; 160]>;
 

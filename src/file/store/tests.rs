@@ -78,7 +78,7 @@ impl Bench {
 
     fn coded_path(&mut self, path: &CStr, source: &Rc<Resource>) -> Lookup<Rc<Resource>> {
         self.look();
-        let how = (Coding::Gzip, Coding::Gzip.default_level());
+        let how = (Coding::Gzip, Level::default_of(Coding::Gzip));
         self.store.coded(&self.root_path, path, how, source, self.inquiry(), &mut self.ops)
     }
 

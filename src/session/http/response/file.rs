@@ -7,7 +7,7 @@ use super::{Body, EncodedResponse, ResponseBuilder, Source, Stop, error_response
 use crate::buffer::Chunk;
 use crate::driver::FileKind;
 use crate::file::charset::Charset;
-use crate::file::compress::Coding;
+use crate::file::compress::suffix;
 use crate::file::conditional::{self, Conditions, PreconditionResult};
 use crate::file::media_type::MediaType;
 use crate::file::multipart::Multipart;
@@ -15,7 +15,7 @@ use crate::file::range::{self, Selection, Span};
 use crate::file::store::{Content, Lookup, Prepared, Resource};
 use crate::file::validator::Validators;
 use crate::http::fields::Known;
-use crate::http::{AcceptEncoding, ErrorResponse, Method, ResponseHeadWriter, Status, Version, accept};
+use crate::http::{AcceptEncoding, Coding, ErrorResponse, Method, ResponseHeadWriter, Status, Version};
 
 /// A file, or a compressed form of it.
 struct Representation {
@@ -93,11 +93,9 @@ impl<'a> ResponseBuilder<'a> {
             return Ok(None);
         }
         let wanted = AcceptEncoding::parse(self.head.fields.all_known(Known::AcceptEncoding));
-        let preference = wanted.choose(&[accept::Coding::Brotli, accept::Coding::Zstd, accept::Coding::Gzip]);
-        // Codings that the client prefers less than identity are left out.
-        let codings = || preference.as_slice().iter().map_while(|coding| file_coding(*coding));
+        let preference = wanted.choose(&Coding::ALL);
         if self.file_route.config.precompressed {
-            for coding in codings() {
+            for coding in preference.codings() {
                 if let Some(neighbour) = self.neighbour(path, coding, plain)? {
                     return Ok(Some(neighbour));
                 }
@@ -106,7 +104,7 @@ impl<'a> ResponseBuilder<'a> {
         let size = plain.info.size;
         let compression =
             self.file_route.config.compression.as_ref().filter(|how| how.is_worth_trying(media_type, size));
-        let (Some(how), Some(coding)) = (compression, codings().next()) else { return Ok(None) };
+        let (Some(how), Some(coding)) = (compression, preference.codings().next()) else { return Ok(None) };
         match self.store.coded(root_path, path, (coding, how.level(coding)), plain, self.inquiry, self.ops) {
             Lookup::Found(Ok(resource)) => Ok(Some(Representation { coding: resource.coding, resource })),
             // The file cannot be read, or is shorter than before: the plain response would fail,
@@ -136,7 +134,7 @@ impl<'a> ResponseBuilder<'a> {
     /// The precompressed file in this coding; `None` if it does not exist or is older than the
     /// file.
     fn neighbour(&mut self, path: &CStr, coding: Coding, plain: &Resource) -> Result<Option<Representation>, Stop> {
-        let name = [path.to_bytes(), coding.suffix().as_bytes()].concat();
+        let name = [path.to_bytes(), suffix(coding).as_bytes()].concat();
         // Neither part contains a NUL.
         let resource = match self.resource(&CString::new(name).unwrap_or_default()) {
             Ok(resource) => resource,
@@ -329,13 +327,4 @@ fn joined<'b>(fields: &crate::http::Fields<'b>, known: Known) -> Option<std::bor
         return Some(fields.all_known(known).collect::<Vec<_>>().join(&b", "[..]).into());
     }
     fields.known(known).map(Into::into)
-}
-
-const fn file_coding(coding: accept::Coding) -> Option<Coding> {
-    match coding {
-        accept::Coding::Gzip => Some(Coding::Gzip),
-        accept::Coding::Brotli => Some(Coding::Brotli),
-        accept::Coding::Zstd => Some(Coding::Zstd),
-        accept::Coding::Identity => None,
-    }
 }
