@@ -1,12 +1,12 @@
 //! What options of commands do that serve nothing.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::process::{Finished, run_to_end, wait_for_exit};
+use crate::support::process::{Finished, run_to_end, sleeper, wait_for_exit};
 use crate::support::upstream::{ClosedPort, fill_backlog};
 use crate::support::{Backend, Launch, Upstream, patience};
 use crate::target::Case;
@@ -50,7 +50,7 @@ pub fn no_fs(case: &Case) {
 }
 
 pub fn force(case: &Case) {
-    let mut other = Command::new("sleep").arg("600").spawn().expect("sleep is everywhere");
+    let Some(mut other) = sleeper("--force") else { return };
     let process = other.id().to_string();
     let (refused, forced) = (run(case, &["reload", &process]), run(case, &["reload", &process, "--force"]));
     let ended = wait_for_exit(&mut other, patience());

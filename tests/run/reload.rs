@@ -3,14 +3,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::load::withstands;
 use crate::place::{Place, Service, echo, files, routes};
 use crate::support::client::ping;
-use crate::support::process::{Signal, wait_for_exit};
+use crate::support::process::{Signal, sleeper, wait_for_exit};
 use crate::support::server::Launch;
 use crate::support::{
     Backend, Content, Upstream, WaitingWriter, assert_same_bytes, backends, connect, eventually, patience,
@@ -311,7 +310,7 @@ backends! {
 
 #[test]
 fn xps_reload_leaves_other_programs_alone_unless_it_is_forced() {
-    let mut other = Command::new("sleep").arg("600").spawn().expect("sleep is everywhere");
+    let Some(mut other) = sleeper("xps_reload_leaves_other_programs_alone_unless_it_is_forced") else { return };
     let refused = Launch::new(Backend::Epoll, ["reload"]).flag(other.id()).run(b"");
     assert_eq!(refused.status.code(), Some(1), "{}", refused.errors);
     assert!(refused.errors.contains("not xps") && refused.errors.contains("sleep"), "{}", refused.errors);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::environment::patience;
+use super::environment::{patience, skip};
 
 /// Signals that are sent to the program under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,19 @@ impl Signal {
         let status = Command::new("sh").args(["-c", &command]).status().expect("sh starts");
         assert!(status.success(), "`{command}` failed: {status}");
     }
+}
+
+/// A program that is not `xps` and dies of SIGHUP. `None`, said visibly, if this process ignores the
+/// signal, as under `nohup`: a child inherits that.
+pub fn sleeper(test: &str) -> Option<Child> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this process has a status");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("it says what is ignored");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask");
+    if ignored & (1 << (Signal::Hangup.number() - 1)) != 0 {
+        skip(test, "SIGHUP is ignored here; run it without nohup");
+        return None;
+    }
+    Some(Command::new("sleep").arg("600").spawn().expect("sleep is everywhere"))
 }
 
 /// A program that ended by itself.
