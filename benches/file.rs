@@ -8,12 +8,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use xps::internals::driver::{FileInfo, FileKind, FolderEntry, Time};
 use xps::internals::file::cache::{Cache, Limits, Lookup};
 use xps::internals::file::compress::{Level, compress};
-use xps::internals::file::conditional::{Conditions, evaluate};
 use xps::internals::file::listing::{Format, Listed, Listing, Options, Sort};
-use xps::internals::file::media_type::MediaType;
-use xps::internals::file::range::select;
-use xps::internals::file::validator::Validators;
 use xps::internals::http::Coding;
+use xps::internals::http::conditional::{Conditions, evaluate};
+use xps::internals::http::media_type::MediaType;
+use xps::internals::http::range::select;
+use xps::internals::http::validators::{FileVersion, Validators};
 
 criterion_group!(benches, cache, validators, fields, listing, coding);
 criterion_main!(benches);
@@ -25,6 +25,7 @@ const INFO: FileInfo = FileInfo {
     inode: 1_234_567,
     device: 2049,
 };
+const VERSION: FileVersion = FileVersion { size: INFO.size, modified_ns: INFO.modified_ns, inode: INFO.inode };
 const NOW_S: u64 = 1_709_300_000;
 
 fn path(index: u32) -> Vec<u8> {
@@ -62,8 +63,8 @@ fn cache(criterion: &mut Criterion) {
 
 fn validators(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("validators");
-    group.bench_function("tag and date", |bencher| bencher.iter(|| Validators::new(black_box(&INFO), None, NOW_S)));
-    let validators = Validators::new(&INFO, None, NOW_S);
+    group.bench_function("tag and date", |bencher| bencher.iter(|| Validators::new(black_box(VERSION), None, NOW_S)));
+    let validators = Validators::new(VERSION, None, NOW_S);
     group.bench_function("Last-Modified", |bencher| bencher.iter(|| black_box(&validators).last_modified()));
     group.bench_function("media type", |bencher| {
         let name = path(1);
@@ -73,7 +74,7 @@ fn validators(criterion: &mut Criterion) {
 
 fn fields(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fields");
-    let validators = Validators::new(&INFO, None, NOW_S);
+    let validators = Validators::new(VERSION, None, NOW_S);
     let (tag, date) = (*validators.tag(), validators.last_modified());
     let several = [b"\"one\", W/\"two\", ", tag.as_bytes()].concat();
     let none = Conditions::default();

@@ -1,14 +1,12 @@
 //! What must hold for the fields of a request for a file, whatever bytes they have. The fuzz targets here and the bounded
 //! tests in `tests/file_properties.rs` run the same functions; each panics when its property is broken.
 
-use xps::internals::driver::{FileInfo, FileKind};
-use xps::internals::file::conditional::{Conditions, PreconditionResult, allows_range, evaluate};
-use xps::internals::file::multipart::{Boundaries, Multipart, Piece};
-use xps::internals::file::range::{RANGES_MAX, Selection, Span, Spans, select};
-use xps::internals::file::validator::{EntityTag, Validators};
+use xps::internals::http::conditional::{Conditions, PreconditionResult, allows_range, evaluate};
+use xps::internals::http::multipart::{Boundaries, Multipart, Piece};
+use xps::internals::http::range::{RANGES_MAX, Selection, Span, Spans, select};
+use xps::internals::http::validators::{EntityTag, FileVersion, Validators};
 
-const INFO: FileInfo =
-    FileInfo { size: 1000, modified_ns: 784_111_777_000_000_000, kind: FileKind::Regular, inode: 1, device: 1 };
+const FILE: FileVersion = FileVersion { size: 1000, modified_ns: 784_111_777_000_000_000, inode: 1 };
 
 /// The first bytes are the file's size, the rest is the value of `Range`: what is selected is what a plain reading of the
 /// standard selects, and a body of several parts has the length that it promises.
@@ -26,7 +24,7 @@ pub fn range(bytes: &[u8]) {
 }
 
 fn check_multipart(spans: &Spans, size: u64) {
-    let boundary = Boundaries::new(size).next(&EntityTag::new(&INFO, None));
+    let boundary = Boundaries::new(size).next(&EntityTag::new(FILE, None));
     let plan = Multipart::new(spans, size, b"text/plain", boundary);
     let pieces: Vec<_> = plan.pieces().collect();
     let length = pieces.iter().map(|piece| match piece {
@@ -103,7 +101,7 @@ fn number_plainly(text: &str) -> Option<Option<u64>> {
 /// Up to six lines: which fields there are, and their values, in which an `@` stands for the file's tag. Whatever they say,
 /// the verdict is one that the fields that are there can lead to, and the fields agree with each other.
 pub fn conditional(bytes: &[u8]) {
-    let validators = Validators::new(&INFO, None, 1_700_000_000);
+    let validators = Validators::new(FILE, None, 1_700_000_000);
     let Some((&choice, rest)) = bytes.split_first() else { return };
     let values: Vec<_> = rest.split(|byte| *byte == b'\n').map(|line| with_tag(line, &validators)).collect();
     let field = |index: usize| values.get(index).map(|value| &value[..]).filter(|_| choice >> index & 1 == 1);

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
-use crate::file::media_type::MediaType;
 use crate::http::Status;
 use crate::http::error_page::ErrorPage;
 use crate::http::forward::BadRule;
+use crate::http::media_type::MediaType;
 use crate::http::redirect::RedirectTemplate;
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
 use crate::telemetry::access_log::{AccessFormat, AccessLog, WeakAccessLog};

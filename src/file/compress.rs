@@ -6,8 +6,8 @@
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 
-use super::media_type::MediaType;
 use crate::http::Coding;
+use crate::http::media_type::MediaType;
 
 /// Default of the smallest size that is compressed: below it, compression saves no packet worth the
 /// work. Bytes.

@@ -1,30 +1,21 @@
-//! Static files: the cache of open files, and the HTTP header fields derived from a file.
+//! Static files: the cache of open files, folder listings and compression.
 //!
 //! | module | purpose |
 //! |---|---|
 //! | [`FileHandle`] | one file, from open to close |
 //! | [`cache`] | least-recently-used cache with validity times |
-//! | [`validator`] | entity tag and modification date |
-//! | [`conditional`] | preconditions such as `If-None-Match` |
-//! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
-//! | [`media_type`], [`charset`] | `Content-Type` |
-//! | [`compress`] | content codings |
+//! | [`compress`] | precompressed files, and compression on the fly |
+//! | [`store`] | looks files up, opens, reads and compresses them, and caches the results |
+//! | [`resource`] | an opened file or folder |
 //! | [`listing`] | folder listings |
 //!
-//! All modules above but [`FileHandle`] are functions of their arguments: no operations, no clock, no
-//! HTTP messages, only field values.
+//! What HTTP says about files, such as ranges and preconditions, is in [`http`](crate::http).
 
 pub mod cache;
-pub mod charset;
 pub mod compress;
-pub mod conditional;
 mod handle;
 pub mod listing;
-pub mod media_type;
-pub mod multipart;
-pub mod range;
 pub mod resource;
 pub mod store;
-pub mod validator;
 
 pub use handle::FileHandle;

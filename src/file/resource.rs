@@ -7,12 +7,12 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::charset;
-use super::media_type::MediaType;
-use super::validator::EntityTag;
 use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
 use crate::http::Coding;
+use crate::http::charset;
+use crate::http::media_type::MediaType;
+use crate::http::validators::{EntityTag, FileVersion};
 
 /// An opened file or folder.
 #[derive(Debug)]
@@ -92,6 +92,11 @@ impl Resource {
     /// Whether a file with this metadata has the same bytes as this resource.
     pub(super) fn is_still(&self, info: &FileInfo) -> bool {
         self.is_settled && self.info == *info
+    }
+
+    /// The version of the file, for its validators.
+    pub const fn version(&self) -> FileVersion {
+        FileVersion { size: self.info.size, modified_ns: self.info.modified_ns, inode: self.info.inode }
     }
 
     /// The media type by the file's name. Cached, since the registry is large.

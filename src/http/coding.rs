@@ -39,7 +39,7 @@ impl Coding {
     }
 
     /// The suffix of an entity tag.
-    pub(crate) const fn tag_mark(self) -> &'static str {
+    pub(super) const fn tag_mark(self) -> &'static str {
         match self {
             Self::Gzip => "-gz",
             Self::Brotli => "-br",

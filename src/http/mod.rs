@@ -20,6 +20,10 @@
 //! | [`path`] | a target's path as a path beneath a root, and back |
 //! | [`accept`] | `Accept-Encoding` and `Accept` |
 //! | [`coding`] | content codings |
+//! | [`media_type`], [`charset`] | `Content-Type` of files |
+//! | [`validators`] | entity tag and modification date of a file's version |
+//! | [`conditional`] | preconditions such as `If-None-Match` |
+//! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
 //! | [`redirect`] | redirect URLs |
 //! | [`response`] | writing response heads |
 //! | [`date`] | HTTP dates |
@@ -34,8 +38,10 @@
 
 pub mod accept;
 pub mod body;
+pub mod charset;
 pub mod chunked;
 pub mod coding;
+pub mod conditional;
 pub mod date;
 pub mod error_page;
 pub mod fields;
@@ -43,8 +49,11 @@ pub mod forward;
 pub mod framing;
 mod head;
 pub mod inline_text;
+pub mod media_type;
 pub mod method;
+pub mod multipart;
 pub mod path;
+pub mod range;
 pub mod redirect;
 pub mod request;
 pub mod response;
@@ -52,6 +61,7 @@ pub mod response_head;
 pub mod status;
 pub mod target;
 pub mod token;
+pub mod validators;
 
 pub use accept::{AcceptEncoding, Preference, preferred_type};
 pub use body::{BodyReader, BodyWriter, Piece};

@@ -10,8 +10,8 @@ use super::server::{HttpOptions, ServerOptions, SocketOptions};
 use crate::cli::units::{ResponseHeader, StatusPage};
 use crate::config::ListenAddress;
 use crate::config::units::Size;
-use crate::file::charset::Charset;
 use crate::file::compress;
+use crate::http::charset::Charset;
 use crate::telemetry::access_log::AccessFormat;
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use super::job::{Step, token};
 use super::key::{Aspect, key_of, plain_key_of};
 use super::{Content, Found, Inquiry, Lookup, Resource, RootPath, Store};
 use crate::driver::{Op, Ops, Outcome};
-use crate::file::charset;
+use crate::http::charset;
 use crate::waiter::Waiter;
 
 impl Store {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::SymlinkPolicy;
-use crate::file::charset::Charset;
 use crate::file::compress::Compression;
 use crate::file::listing;
 use crate::file::store::RootPath;
+use crate::http::charset::Charset;
 use crate::http::error_page::ErrorPages;
 use crate::http::path::DecodedPath;
 use crate::http::{ResponseHeadWriter, Status};

@@ -19,13 +19,13 @@ use super::pending_log_entry::PendingLogEntry;
 use crate::buffer::{Chain, Chunk};
 use crate::driver::{FileKind, Ops};
 use crate::file::listing::{self, Format, Listing, Options, Sort};
-use crate::file::media_type::MediaType;
-use crate::file::multipart::{Boundaries, Multipart};
-use crate::file::range::Span;
 use crate::file::store::{Content, Inquiry, Lookup, Resource, Store};
 use crate::http::error_page::PageType;
 use crate::http::fields::Known;
+use crate::http::media_type::MediaType;
+use crate::http::multipart::{Boundaries, Multipart};
 use crate::http::path::{self, DecodedPath};
+use crate::http::range::Span;
 use crate::http::redirect::push_query;
 use crate::http::{DateLine, ErrorResponse, Method, RequestHead, ResponseHeadWriter, Status, Version};
 

@@ -8,9 +8,9 @@ use super::{After, push_chunk};
 use crate::buffer::{Chain, Chunk};
 use crate::driver::{Ops, Time};
 use crate::file::listing;
-use crate::file::multipart::Piece;
 use crate::file::store::Content;
 use crate::http::chunked;
+use crate::http::multipart::Piece;
 use crate::tcp::Writer;
 
 /// A body that is being sent.

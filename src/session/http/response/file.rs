@@ -6,15 +6,15 @@ use std::rc::Rc;
 use super::{Body, EncodedResponse, ResponseBuilder, Source, Stop, error_response_of};
 use crate::buffer::Chunk;
 use crate::driver::FileKind;
-use crate::file::charset::Charset;
 use crate::file::compress::suffix;
-use crate::file::conditional::{self, Conditions, PreconditionResult};
-use crate::file::media_type::MediaType;
-use crate::file::multipart::Multipart;
-use crate::file::range::{self, Selection, Span};
 use crate::file::store::{Content, Lookup, Prepared, Resource};
-use crate::file::validator::Validators;
+use crate::http::charset::Charset;
+use crate::http::conditional::{self, Conditions, PreconditionResult};
 use crate::http::fields::Known;
+use crate::http::media_type::MediaType;
+use crate::http::multipart::Multipart;
+use crate::http::range::{self, Selection, Span};
+use crate::http::validators::Validators;
 use crate::http::{AcceptEncoding, Coding, ErrorResponse, Method, ResponseHeadWriter, Status, Version};
 
 /// A file, or a compressed form of it.
@@ -41,7 +41,7 @@ impl<'a> ResponseBuilder<'a> {
         {
             return Ok(response);
         }
-        let validators = Validators::new(&resource.info, coding, self.unix_seconds).of_several(varies);
+        let validators = Validators::new(resource.version(), coding, self.unix_seconds).of_several(varies);
         let fields = &self.head.fields;
         let (if_match, if_none_match) = (joined(fields, Known::IfMatch), joined(fields, Known::IfNoneMatch));
         let conditions = Conditions {

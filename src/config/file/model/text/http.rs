@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::TextError;
 use super::address::{is_domain, port_of};
-use crate::file::charset::Charset;
+use crate::http::charset::Charset;
 use crate::http::forward;
 use crate::http::token::is_token;
 

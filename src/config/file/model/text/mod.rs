@@ -22,7 +22,7 @@ pub use self::http::{
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
-pub use crate::file::charset::Charset;
+pub use crate::http::charset::Charset;
 pub use crate::limit::Network;
 
 /// The text is malformed. The message says what is expected.

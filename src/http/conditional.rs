@@ -13,8 +13,8 @@
 //!   Proceed
 //! ```
 
-use super::validator::Validators;
-use crate::http::token::{trim, trim_start};
+use super::token::{trim, trim_start};
+use super::validators::Validators;
 
 /// The values of a request's conditional fields; several lines of one field are joined with commas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

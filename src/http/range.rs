@@ -6,8 +6,8 @@
 use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
-use crate::http::inline_text::inline_text;
-use crate::http::token::trim;
+use super::inline_text::inline_text;
+use super::token::trim;
 
 /// Maximum of ranges per request; a request with more gets the whole file.
 pub const RANGES_MAX: usize = 16;

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{FileInfo, FileKind};
+use crate::http::validators::FileVersion;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT
 const MODIFIED_S: u64 = 784_111_777;
@@ -18,7 +18,7 @@ fn validators() -> Validators {
 
 fn validators_at(now_s: u64) -> Validators {
     let modified_ns = MODIFIED_S as i64 * 1_000_000_000 + 5;
-    Validators::new(&FileInfo { size: 1, modified_ns, kind: FileKind::Regular, inode: 2, device: 3 }, None, now_s)
+    Validators::new(FileVersion { size: 1, modified_ns, inode: 2 }, None, now_s)
 }
 
 /// The result for these fields of a request; `TAG` stands for the file's tag.

@@ -1,22 +1,27 @@
 //! Validators of a file version: its entity tag and its modification date (RFC 9110, 8.8).
 //!
-//! They are made from `fstat(2)`, never from the content. They do not know the request: see
-//! [`conditional`](super::conditional).
-
-use std::time::{Duration, UNIX_EPOCH};
+//! They are made from the metadata of the file, never from its content. They do not know the
+//! request: see [`conditional`](super::conditional).
 
 use arrayvec::ArrayString;
-use httpdate::HttpDate;
 
-use crate::driver::FileInfo;
-use crate::http::Coding;
-use crate::http::inline_text::inline_text;
+use super::Coding;
+use super::date::HttpDate;
+use super::inline_text::inline_text;
 
 /// Two quotes, three numbers of up to 16 hexadecimal digits, two dashes, and the mark of a coding.
 const TAG_BYTES_MAX: usize = 2 + 3 * 16 + 2 + 4;
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`
-const DATE_BYTES: usize = 29;
+/// What distinguishes one version of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// Bytes.
+    pub size: u64,
+    /// Time of the last modification, in nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// The inode number.
+    pub inode: u64,
+}
 
 /// The validators of one representation of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +33,14 @@ pub struct Validators {
 
 impl Validators {
     /// The validators of a file, or of the file compressed with `coding`. `now_s` is the time at
-    /// which `info` was obtained, in seconds since 1970.
+    /// which `version` was read, in seconds since 1970.
     ///
     /// A modification time in the future becomes now (RFC 9110, 8.8.2.1: `Last-Modified` must not
     /// be in the future). One before 1970 becomes 1970, since no client can parse an earlier date.
-    pub fn new(info: &FileInfo, coding: Option<Coding>, now_s: u64) -> Self {
-        let modified_s = u64::try_from(info.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0);
+    pub fn new(version: FileVersion, coding: Option<Coding>, now_s: u64) -> Self {
+        let modified_s = u64::try_from(version.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0);
         Self {
-            tag: EntityTag::new(info, coding),
+            tag: EntityTag::new(version, coding),
             modified_s: modified_s.min(now_s),
             // Within the same second a file can change again and keep the date.
             is_date_strong: modified_s < now_s,
@@ -66,10 +71,8 @@ impl Validators {
     }
 
     /// The value of `Last-Modified`.
-    pub fn last_modified(&self) -> ArrayString<DATE_BYTES> {
-        // An `i64` of nanoseconds ends in 2262, so the year has four digits, as `httpdate`
-        // requires.
-        inline_text(format_args!("{}", HttpDate::from(UNIX_EPOCH + Duration::from_secs(self.modified_s))))
+    pub fn last_modified(&self) -> HttpDate {
+        HttpDate::new(self.modified_s)
     }
 }
 
@@ -79,10 +82,11 @@ pub struct EntityTag(ArrayString<TAG_BYTES_MAX>);
 
 impl EntityTag {
     /// The tag of a file, or of the file compressed with `coding`: other bytes, so another tag.
-    pub fn new(info: &FileInfo, coding: Option<Coding>) -> Self {
+    pub fn new(version: FileVersion, coding: Option<Coding>) -> Self {
+        let FileVersion { size, modified_ns, inode } = version;
         let mark = coding.map_or("", Coding::tag_mark);
-        let identity = fold(info.inode, info.modified_ns as u64);
-        Self(inline_text(format_args!("\"{:x}-{:x}-{identity:x}{mark}\"", info.size, info.modified_ns)))
+        let identity = fold(inode, modified_ns as u64);
+        Self(inline_text(format_args!("\"{size:x}-{modified_ns:x}-{identity:x}{mark}\"")))
     }
 
     /// The field value, quotes included.
@@ -107,28 +111,21 @@ const fn fold(inode: u64, modified: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::FileKind;
 
-    const INFO: FileInfo = FileInfo {
-        size: 612,
-        modified_ns: 784_111_777_123_456_789,
-        kind: FileKind::Regular,
-        inode: 4711,
-        device: 2049,
-    };
+    const FILE: FileVersion = FileVersion { size: 612, modified_ns: 784_111_777_123_456_789, inode: 4711 };
     const NOW_S: u64 = 1_700_000_000;
 
     #[test]
     fn a_tag_changes_with_size_time_inode_and_coding() {
-        let tag = |info: FileInfo, coding| EntityTag::new(&info, coding);
+        let tag = EntityTag::new;
         let tags = [
-            tag(INFO, None),
-            tag(INFO, Some(Coding::Gzip)),
-            tag(INFO, Some(Coding::Brotli)),
-            tag(INFO, Some(Coding::Zstd)),
-            tag(FileInfo { size: 613, ..INFO }, None),
-            tag(FileInfo { modified_ns: INFO.modified_ns + 1, ..INFO }, None),
-            tag(FileInfo { inode: 4712, ..INFO }, None),
+            tag(FILE, None),
+            tag(FILE, Some(Coding::Gzip)),
+            tag(FILE, Some(Coding::Brotli)),
+            tag(FILE, Some(Coding::Zstd)),
+            tag(FileVersion { size: 613, ..FILE }, None),
+            tag(FileVersion { modified_ns: FILE.modified_ns + 1, ..FILE }, None),
+            tag(FileVersion { inode: 4712, ..FILE }, None),
         ];
         for (index, one) in tags.iter().enumerate() {
             assert!(tags[index + 1..].iter().all(|other| one != other), "{one:?} is there twice");
@@ -140,34 +137,34 @@ mod tests {
 
     #[test]
     fn a_tag_of_the_largest_numbers_fits() {
-        let info = FileInfo { size: u64::MAX, modified_ns: -1, inode: u64::MAX, ..INFO };
-        let tag = EntityTag::new(&info, Some(Coding::Zstd));
+        let version = FileVersion { size: u64::MAX, modified_ns: -1, inode: u64::MAX };
+        let tag = EntityTag::new(version, Some(Coding::Zstd));
         assert!(tag.as_str().ends_with("-zst\""), "{tag:?}");
     }
 
     #[test]
     fn a_tag_does_not_show_the_inode() {
-        assert!(!EntityTag::new(&INFO, None).as_str().contains(&format!("{:x}", INFO.inode)));
+        assert!(!EntityTag::new(FILE, None).as_str().contains(&format!("{:x}", FILE.inode)));
     }
 
     #[test]
     fn last_modified_is_a_date_of_the_preferred_form() {
-        assert_eq!(Validators::new(&INFO, None, NOW_S).last_modified().as_str(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(Validators::new(FILE, None, NOW_S).last_modified().as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]
     fn a_date_in_the_future_is_now_and_one_before_1970_is_1970() {
-        let date = |modified_ns| Validators::new(&FileInfo { modified_ns, ..INFO }, None, NOW_S);
-        assert_eq!(date(i64::MAX).last_modified().as_str(), "Tue, 14 Nov 2023 22:13:20 GMT");
-        assert_eq!(date(-1).last_modified().as_str(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        let date = |modified_ns| Validators::new(FileVersion { modified_ns, ..FILE }, None, NOW_S);
+        assert_eq!(date(i64::MAX).last_modified().as_bytes(), b"Tue, 14 Nov 2023 22:13:20 GMT");
+        assert_eq!(date(-1).last_modified().as_bytes(), b"Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(date(i64::MIN).modified_s(), 0);
     }
 
     #[test]
     fn a_date_is_strong_once_its_second_has_passed() {
         let strong = |modified_s: i64| {
-            let info = FileInfo { modified_ns: modified_s * 1_000_000_000 + 999_999_999, ..INFO };
-            Validators::new(&info, None, NOW_S).is_date_strong()
+            let version = FileVersion { modified_ns: modified_s * 1_000_000_000 + 999_999_999, ..FILE };
+            Validators::new(version, None, NOW_S).is_date_strong()
         };
         let now = NOW_S as i64;
         assert_eq!([strong(now - 1), strong(now), strong(now + 1)], [true, false, false]);
@@ -175,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_date_that_several_representations_share_is_not_strong() {
-        let strong = |varies| Validators::new(&INFO, None, NOW_S).of_several(varies).is_date_strong();
+        let strong = |varies| Validators::new(FILE, None, NOW_S).of_several(varies).is_date_strong();
         assert_eq!([strong(false), strong(true)], [true, false]);
     }
 }

@@ -7,9 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use arrayvec::ArrayString;
 use smallvec::SmallVec;
 
+use super::inline_text::inline_text;
 use super::range::{Span, Spans};
-use super::validator::EntityTag;
-use crate::http::inline_text::inline_text;
+use super::validators::EntityTag;
 
 const BOUNDARY_BYTES: usize = 32;
 
@@ -128,15 +128,15 @@ impl Multipart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{FileInfo, FileKind};
-    use crate::file::range::{Selection, select};
+    use crate::http::range::{Selection, select};
+    use crate::http::validators::FileVersion;
 
-    const INFO: FileInfo = FileInfo { size: 10, modified_ns: 0, kind: FileKind::Regular, inode: 1, device: 1 };
+    const FILE: FileVersion = FileVersion { size: 10, modified_ns: 0, inode: 1 };
 
     fn plan(range: &str) -> Multipart {
-        let Selection::Several(spans) = select(Some(range.as_bytes()), INFO.size) else { panic!("several") };
-        let boundary = Boundaries::new(1).next(&EntityTag::new(&INFO, None));
-        Multipart::new(&spans, INFO.size, b"text/plain", boundary)
+        let Selection::Several(spans) = select(Some(range.as_bytes()), FILE.size) else { panic!("several") };
+        let boundary = Boundaries::new(1).next(&EntityTag::new(FILE, None));
+        Multipart::new(&spans, FILE.size, b"text/plain", boundary)
     }
 
     fn body(plan: &Multipart, file: &[u8]) -> Vec<u8> {
@@ -169,7 +169,7 @@ mod tests {
         for count in 2..=super::super::range::RANGES_MAX {
             let spans: Spans =
                 (0..count as u64).map(|index| Span { offset: index * 1000, length: index + 1 }).collect();
-            let boundary = Boundaries::new(1).next(&EntityTag::new(&INFO, None));
+            let boundary = Boundaries::new(1).next(&EntityTag::new(FILE, None));
             let plan = Multipart::new(&spans, 100_000, b"application/octet-stream", boundary);
             assert_eq!(body(&plan, &[0; 100_000]).len() as u64, plan.content_length());
             assert_eq!(plan.pieces().count(), 2 * count + 1);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn no_two_bodies_share_a_boundary() {
-        let tag = EntityTag::new(&INFO, None);
+        let tag = EntityTag::new(FILE, None);
         let mut boundaries = Boundaries::new(7);
         let first = boundaries.next(&tag);
         assert_ne!(first, boundaries.next(&tag));
