@@ -55,6 +55,7 @@ mod session;
 mod table;
 mod tcp;
 mod telemetry;
+mod transport;
 mod upstream;
 mod waiter;
 
@@ -80,5 +81,5 @@ pub mod internals {
         };
     }
 
-    open! { buffer config core driver file http limit session table tcp telemetry upstream waiter }
+    open! { buffer config core driver file http limit session table tcp telemetry transport upstream waiter }
 }

@@ -91,10 +91,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("driver", &["buffer", "table"]),
     ("limit", &["driver"]),
     ("tcp", &["buffer", "driver"]),
+    ("transport", &["buffer", "driver", "tcp"]),
     ("telemetry", &["driver", "http"]),
     ("file", &["buffer", "calendar", "driver", "http", "table", "tcp", "waiter"]),
-    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry", "waiter"]),
-    ("session", &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "upstream", "waiter"]),
+    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
+    (
+        "session",
+        &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "transport", "upstream", "waiter"],
+    ),
     ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
     (
         "core",
@@ -126,6 +130,30 @@ fn folders_use_only_what_is_below_them() {
         }
     }
     assert_none("uses across folders that the table of arrows does not allow", &offences);
+}
+
+/// What carries the bytes can then change in one file. A service that took a connection apart would
+/// have to know whether the bytes of its socket are plaintext.
+#[test]
+fn only_the_transport_knows_a_connection() {
+    let mut offences = Vec::new();
+    for source in sources(&["src"]) {
+        if source.path.starts_with("src/tcp") || source.path == Path::new("src/transport.rs") {
+            continue;
+        }
+        let code: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
+        let names_it = code.split("tcp::").skip(1).any(|rest| {
+            let named = match rest.strip_prefix('{') {
+                Some(list) => list.split('}').next().unwrap_or_default(),
+                None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default(),
+            };
+            named.split(|c: char| !c.is_alphanumeric() && c != '_').any(|name| name == "Connection")
+        });
+        if names_it {
+            offences.push(source.path.display().to_string());
+        }
+    }
+    assert_none("`tcp::Connection` is named outside of src/tcp and src/transport.rs", &offences);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain};
-use crate::tcp::{Connection, End, Pipe, relay};
+use crate::tcp::{End, Pipe};
+use crate::transport::{Transport, relay_back};
 
 #[derive(Debug)]
 pub(super) struct Echo {
@@ -24,8 +25,8 @@ impl Task for Echo {
         self.pipe.push(buffer);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
-        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
+        relay_back(client, &mut self.pipe, cx.hold_max, cx.ops);
         close_reason_of(client)
     }
 
@@ -39,12 +40,12 @@ impl Task for Echo {
 }
 
 /// The close reason of a session without an upstream, once it ends.
-pub(super) fn close_reason_of(client: &Connection) -> Option<CloseReason> {
-    if client.writer.is_finished() {
+pub(super) fn close_reason_of(client: &Transport) -> Option<CloseReason> {
+    if client.is_shut_down() {
         return Some(CloseReason::Done);
     }
-    if let Some(End::Failed(fault)) = client.reader.end() {
+    if let Some(End::Failed(fault)) = client.input_end() {
         return Some(CloseReason::ClientLost(fault));
     }
-    client.writer.fault().map(CloseReason::ClientLost)
+    client.send_fault().map(CloseReason::ClientLost)
 }

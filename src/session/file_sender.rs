@@ -21,7 +21,7 @@ use crate::driver::{Fault, FileKind, Outcome, Time};
 use crate::file::FileHandle;
 use crate::file::store::{Inquiry, Lookup, RootPath};
 use crate::session::Limits;
-use crate::tcp::Connection;
+use crate::transport::Transport;
 use crate::waiter::{SessionKey, Waiter};
 
 /// How long to wait for the client to close its side after the FIN.
@@ -70,12 +70,12 @@ impl FileSender {
         Self { content, file: FileHandle::new(Slot::File.token(session)), state: State::Start }
     }
 
-    fn start(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, CloseReason> {
+    fn start(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Result<State, CloseReason> {
         match &self.content {
             Content::Text(text) => {
                 let chain = Chain::from(*text);
                 if !chain.is_empty() {
-                    client.writer.send(chain, cx.ops);
+                    client.send(chain, cx.ops);
                 }
                 Ok(State::Sending)
             }
@@ -99,7 +99,7 @@ impl FileSender {
     }
 
     /// Starts to send the file once it is open.
-    fn send_file(&self, client: &mut Connection, cx: &mut Context<'_>) -> Result<State, CloseReason> {
+    fn send_file(&self, client: &mut Transport, cx: &mut Context<'_>) -> Result<State, CloseReason> {
         match self.file.opened() {
             None => Ok(State::Opening),
             Some(Err(fault)) => Err(CloseReason::FileRefused(fault)),
@@ -108,7 +108,7 @@ impl FileSender {
                 FileKind::Special => Err(CloseReason::FileRefused(Fault::Os(libc::EINVAL))),
                 FileKind::Regular => {
                     if info.size > 0 {
-                        client.writer.send_file(Chain::new(), file, 0, info.size, cx.ops);
+                        client.send_file(Chain::new(), file, 0, info.size, cx.ops);
                     }
                     Ok(State::Sending)
                 }
@@ -133,7 +133,7 @@ impl Task for FileSender {
         self.file.on_outcome(outcome);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         if self.state == State::Start {
             match self.start(client, cx) {
                 Ok(state) => self.state = state,
@@ -153,11 +153,11 @@ impl Task for FileSender {
             }
         }
         if self.state == State::Sending {
-            if client.writer.is_idle() {
-                client.writer.finish(cx.ops);
-            } else if client.writer.is_finished() {
+            if client.can_send() {
+                client.shutdown(cx.ops);
+            } else if client.is_shut_down() {
                 self.state = State::Lingering { until: cx.now + LINGER };
-            } else if let Some(fault) = client.writer.fault() {
+            } else if let Some(fault) = client.send_fault() {
                 return Some(match fault {
                     Fault::FileTruncated => CloseReason::FileLost(fault),
                     Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => CloseReason::ClientLost(fault),
@@ -165,8 +165,8 @@ impl Task for FileSender {
             }
         }
         if let State::Lingering { until } = self.state {
-            client.reader.want(true, cx.ops);
-            if client.reader.end().is_some() || until <= cx.now {
+            client.set_receiving(true, cx.ops);
+            if client.input_end().is_some() || until <= cx.now {
                 return Some(CloseReason::Done);
             }
         }
@@ -180,7 +180,7 @@ impl Task for FileSender {
         }
     }
 
-    fn close(&mut self, _ending: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: CloseReason, client: &Transport, cx: &mut Context<'_>) -> bool {
         // The kernel may read the file while a send is in flight.
         if client.is_closed() {
             self.file.close(cx.ops);

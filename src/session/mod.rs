@@ -7,7 +7,7 @@
 //!     └───► Flushing ──────┘
 //! ```
 //!
-//! A [`Session`] owns the client's [`Connection`] and a task that implements the protocol: `echo`,
+//! A [`Session`] owns the client's [`Transport`] and a task that implements the protocol: `echo`,
 //! `reverse`, `proxy`, `file_sender`, `receive` or [`http`]. The listener's [`Service`] makes the
 //! task. Outcomes are recorded first; then `pump` looks at all states and submits every operation
 //! that is needed and not yet in flight. An extra `pump` changes nothing.
@@ -53,8 +53,9 @@ use crate::file::store::Store;
 use crate::http::DateLine;
 use crate::http::multipart::Boundaries;
 use crate::limit::{Access, Admission, ConnectionPermit, Denied};
-use crate::tcp::{CloseKind, Connection};
+use crate::tcp::CloseKind;
 use crate::telemetry::metrics::WorkerCounters;
+use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::{Unreachable, UpstreamPool};
 use crate::waiter::{SessionKey, StreamId};
@@ -115,7 +116,7 @@ pub struct Session {
     opened: Time,
     last_activity: Time,
     life: Life,
-    client: Connection,
+    client: Transport,
     task: Box<dyn Task>,
     rare: Option<Box<RareFields>>,
 }
@@ -195,7 +196,7 @@ trait Task: fmt::Debug {
     }
 
     /// Submits the operations that are needed now. `Some`: the session ends.
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason>;
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason>;
 
     /// Whether the task waits in the queue for an upstream that is at its connection limit.
     fn is_queued(&self) -> bool {
@@ -227,7 +228,7 @@ trait Task: fmt::Debug {
 
     /// Continues to close what the task owns; `true` once nothing is open and nothing in flight.
     /// A closed client connection no longer uses anything that belongs to the task.
-    fn close(&mut self, close_reason: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, close_reason: CloseReason, client: &Transport, cx: &mut Context<'_>) -> bool {
         let _ = (close_reason, client, cx);
         true
     }
@@ -270,7 +271,7 @@ impl Session {
             opened: now,
             last_activity: now,
             life,
-            client: Connection::new(socket, slot::client_tokens(key)),
+            client: Transport::plain(socket, slot::client_tokens(key)),
             task,
             rare: RareFields::new(permit, None, is_over_limit),
         }
@@ -364,10 +365,10 @@ impl Session {
     fn flush(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
         if self.flush_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
             self.life = Life::Closing(close_reason);
-        } else if self.client.writer.is_idle() {
+        } else if self.client.can_send() {
             let unsent = self.task.take_unsent();
             if !unsent.is_empty() {
-                self.client.writer.send(unsent, cx.ops);
+                self.client.send(unsent, cx.ops);
             }
         }
     }
@@ -461,7 +462,7 @@ impl Session {
     /// Writes the log record of this connection, and returns how it ended.
     pub fn log_end(&self, close_reason: CloseReason, now: Time) -> SessionEnd {
         let session_end = SessionEnd { close_reason, failure: self.task.failure() };
-        let received = self.client.reader.received_bytes();
+        let received = self.client.received_bytes();
         let sent = self.client.delivered_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);

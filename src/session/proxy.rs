@@ -19,7 +19,8 @@ use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::driver::Time;
 use crate::session::Limits;
-use crate::tcp::{Connection, proxy_header};
+use crate::tcp::proxy_header;
+use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
 use crate::upstream::{ConnectPolicy, Progress, Unreachable, UpstreamGroup, UpstreamLease};
@@ -77,7 +78,7 @@ impl Task for Proxy {
         self.tunnel.push_to_upstream(buffer);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         let progress = self.lease.pump(cx.upstream_pool, cx.now, cx.ops);
         self.deadline = self.lease.deadline(cx.upstream_pool);
         match (self.stage, progress) {
@@ -90,8 +91,8 @@ impl Task for Proxy {
         }
         let tunnel_limits = cx.tunnel_limits();
         let Some((upstream, received)) = self.lease.connection(cx.upstream_pool) else {
-            self.tunnel.keep(&mut client.reader, cx.hold_max, cx.ops);
-            return client.reader.fault().map(CloseReason::ClientLost);
+            self.tunnel.keep(client, cx.hold_max, cx.ops);
+            return client.receive_fault().map(CloseReason::ClientLost);
         };
         let close_reason = self.tunnel.pump(client, upstream, received, tunnel_limits, cx.ops);
         self.deadline = Time::earliest(self.deadline, self.tunnel.deadline());
@@ -114,7 +115,7 @@ impl Task for Proxy {
         self.tunnel.take_unsent()
     }
 
-    fn close(&mut self, close_reason: CloseReason, _client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, close_reason: CloseReason, _client: &Transport, cx: &mut Context<'_>) -> bool {
         if !self.lease.is_over() {
             let release = close_reason.release(cx.limits.http.send_timeout);
             self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);

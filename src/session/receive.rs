@@ -25,7 +25,8 @@ use super::{CloseReason, Context, Slot, Task};
 use crate::buffer::Buffer;
 use crate::driver::{Fault, File, Op, Outcome, Root, Time, Token};
 use crate::session::Limits;
-use crate::tcp::{Connection, End};
+use crate::tcp::End;
+use crate::transport::Transport;
 use crate::waiter::SessionKey;
 
 /// How many temporary names are tried if names are taken.
@@ -145,12 +146,12 @@ impl Receive {
     }
 
     /// Writes the waiting bytes; at the end of input, gives the file its name.
-    fn go_on(&mut self, file: File, client: &Connection, cx: &mut Context<'_>) {
+    fn go_on(&mut self, file: File, client: &Transport, cx: &mut Context<'_>) {
         if !self.waiting.is_empty() {
             let bytes = std::mem::take(&mut self.waiting);
             self.state = State::Writing(file, bytes.len());
             cx.ops.submit(self.token, Op::Write { file, offset: self.written, bytes });
-        } else if client.reader.end() == Some(End::Eof) {
+        } else if client.input_end() == Some(End::Eof) {
             self.publish(file, cx);
         }
     }
@@ -177,9 +178,9 @@ impl Receive {
     }
 
     /// Receives until `hold_max` bytes are held, and resumes at half of that, as a pipe does.
-    fn read_on(&self, client: &mut Connection, cx: &mut Context<'_>) {
-        let room = if client.reader.is_receiving() { cx.hold_max } else { cx.hold_max / 2 + 1 };
-        client.reader.want(self.held() < room, cx.ops);
+    fn read_on(&self, client: &mut Transport, cx: &mut Context<'_>) {
+        let room = if client.is_receiving() { cx.hold_max } else { cx.hold_max / 2 + 1 };
+        client.set_receiving(self.held() < room, cx.ops);
     }
 
     fn tell(&self) {
@@ -232,11 +233,11 @@ impl Task for Receive {
         };
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         if self.state == State::Start {
             self.create(cx);
         }
-        if let Some(End::Failed(fault)) = client.reader.end() {
+        if let Some(End::Failed(fault)) = client.input_end() {
             return Some(CloseReason::ClientLost(fault));
         }
         if let State::Open(file) = self.state {
@@ -262,7 +263,7 @@ impl Task for Receive {
     }
 
     /// Waits for operations on the file, then removes it unless it is published.
-    fn close(&mut self, _ending: CloseReason, _client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: CloseReason, _client: &Transport, cx: &mut Context<'_>) -> bool {
         self.waiting = Vec::new();
         match self.state {
             State::Start | State::Refused(_) => self.state = State::Gone,

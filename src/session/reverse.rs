@@ -8,7 +8,8 @@ use super::echo::close_reason_of;
 use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::session::Limits;
-use crate::tcp::{Connection, Pipe, relay};
+use crate::tcp::Pipe;
+use crate::transport::{Transport, relay_back};
 
 #[derive(Debug)]
 pub(super) struct Reverse {
@@ -40,11 +41,11 @@ impl Task for Reverse {
         self.lines.feed(buffer, &mut |chunk| self.pipe.push(chunk));
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
-        if client.reader.end().is_some() {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if client.input_end().is_some() {
             self.lines.finish(&mut |chunk| self.pipe.push(chunk));
         }
-        relay(&mut client.reader, &mut self.pipe, &mut client.writer, cx.hold_max, cx.ops);
+        relay_back(client, &mut self.pipe, cx.hold_max, cx.ops);
         close_reason_of(client)
     }
 

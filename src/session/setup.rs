@@ -18,8 +18,9 @@ use super::{CloseReason, Context, ListenerContext, Slot, Task};
 use crate::buffer::Buffer;
 use crate::driver::{Op, Outcome, Time};
 use crate::session::Limits;
+use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
-use crate::tcp::{Connection, End};
+use crate::transport::Transport;
 
 #[derive(Debug)]
 pub(super) struct Setup {
@@ -122,17 +123,17 @@ impl Task for Setup {
         self.draining_since = Some(now);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         match &self.header {
             Header::Malformed => return Some(CloseReason::NoProxyHeader),
             Header::Reading(head) => {
-                match client.reader.end() {
+                match client.input_end() {
                     Some(End::Failed(fault)) => return Some(CloseReason::ClientLost(fault)),
                     // A port check: connects and closes without sending anything.
                     Some(End::Eof) if head.is_empty() => return Some(CloseReason::Done),
                     Some(End::Eof) => return Some(CloseReason::NoProxyHeader),
                     None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => return Some(CloseReason::Idle),
-                    None => client.reader.want(true, cx.ops),
+                    None => client.set_receiving(true, cx.ops),
                 }
             }
             Header::Read(_) => {
@@ -165,7 +166,7 @@ impl Task for Setup {
         self.deadline
     }
 
-    fn close(&mut self, _ending: CloseReason, client: &Connection, _cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, _ending: CloseReason, client: &Transport, _cx: &mut Context<'_>) -> bool {
         client.is_closed() && self.local != Local::Asking
     }
 

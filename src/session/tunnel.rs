@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::CloseReason;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Time};
-use crate::tcp::{Connection, End, Pipe, Reader, Writer, relay};
+use crate::tcp::{End, Pipe};
+use crate::transport::{Transport, relay};
 
 /// The data in flight between a client and an upstream.
 #[derive(Debug)]
@@ -54,15 +55,15 @@ impl Tunnel {
 
     /// Receives from the client while the upstream is not connected. Up to `hold_max` bytes are
     /// kept; the first send to the upstream includes them.
-    pub(super) fn keep(&self, client: &mut Reader, hold_max: usize, ops: &mut Ops) {
-        client.want(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
+    pub(super) fn keep(&self, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
+        client.set_receiving(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 
     /// Moves bytes both ways. `Some`: both directions have ended.
     pub(super) fn pump(
         &mut self,
-        client: &mut Connection,
-        upstream: &mut Connection,
+        client: &mut Transport,
+        upstream: &mut Transport,
         received: &mut Inbox,
         limits: TunnelLimits,
         ops: &mut Ops,
@@ -79,33 +80,31 @@ impl Tunnel {
         if upstream_fault.is_some() {
             self.to_upstream.clear();
         }
-        relay(&mut client.reader, &mut self.to_upstream, &mut upstream.writer, limits.hold_max, ops);
-        relay(&mut upstream.reader, &mut self.to_client, &mut client.writer, limits.hold_max, ops);
+        relay(client, &mut self.to_upstream, upstream, limits.hold_max, ops);
+        relay(upstream, &mut self.to_client, client, limits.hold_max, ops);
         let close_reason = match (client_fault, upstream_fault) {
             (Some(fault), Some(_)) => Some(CloseReason::ClientLost(fault)),
             (Some(fault), None) => {
-                let is_out = client.reader.end().is_some() && is_flushed(&self.to_upstream, &upstream.writer);
+                let is_out = client.input_end().is_some() && is_flushed(&self.to_upstream, upstream);
                 is_out.then_some(CloseReason::ClientLost(fault))
             }
             (None, Some(_)) => self.close_reason_without_upstream(client, upstream),
-            (None, None) => (client.writer.is_finished() && upstream.writer.is_finished()).then_some(CloseReason::Done),
+            (None, None) => (client.is_shut_down() && upstream.is_shut_down()).then_some(CloseReason::Done),
         };
         let moved = match (client_fault, upstream_fault) {
-            (Some(_), _) => Some((upstream.writer.sent_bytes(), CloseReason::Stalled)),
-            (None, Some(_)) => Some((client.writer.sent_bytes(), CloseReason::TooSlow)),
+            (Some(_), _) => Some((upstream.sent_bytes(), CloseReason::Stalled)),
+            (None, Some(_)) => Some((client.sent_bytes(), CloseReason::TooSlow)),
             (None, None) => None,
         };
         close_reason.or_else(|| self.keep_time(moved, limits))
     }
 
     /// Whether the tunnel has ended after the upstream broke, and why.
-    fn close_reason_without_upstream(&self, client: &Connection, upstream: &Connection) -> Option<CloseReason> {
-        match upstream.reader.end() {
-            Some(End::Failed(fault)) => {
-                is_flushed(&self.to_client, &client.writer).then_some(CloseReason::UpstreamLost(fault))
-            }
+    fn close_reason_without_upstream(&self, client: &Transport, upstream: &Transport) -> Option<CloseReason> {
+        match upstream.input_end() {
+            Some(End::Failed(fault)) => is_flushed(&self.to_client, client).then_some(CloseReason::UpstreamLost(fault)),
             // The upstream had finished sending, and then stopped reading.
-            Some(End::Eof) => client.writer.is_finished().then_some(CloseReason::UpstreamStoppedReading),
+            Some(End::Eof) => client.is_shut_down().then_some(CloseReason::UpstreamStoppedReading),
             None => None,
         }
     }
@@ -136,11 +135,11 @@ impl Tunnel {
 }
 
 /// Why the connection is broken, if it is.
-fn fault_of(connection: &Connection) -> Option<Fault> {
-    connection.writer.fault().or_else(|| connection.reader.fault())
+fn fault_of(connection: &Transport) -> Option<Fault> {
+    connection.send_fault().or_else(|| connection.receive_fault())
 }
 
-/// Whether everything for this writer is sent, or can no longer be sent.
-const fn is_flushed(pipe: &Pipe, writer: &Writer) -> bool {
-    writer.is_at_rest() && (pipe.is_empty() || writer.fault().is_some())
+/// Whether everything for this sink is sent, or can no longer be sent.
+const fn is_flushed(pipe: &Pipe, sink: &Transport) -> bool {
+    sink.is_sending_at_rest() && (pipe.is_empty() || sink.send_fault().is_some())
 }

@@ -13,7 +13,8 @@
 //! closing began: a cancel may lose the race. A reset destroys bytes that have not reached the
 //! peer. To deliver them first, `Flushing` waits for the peer, until the owner asks for a reset.
 
-use super::{Reader, Writer};
+use super::reader::Reader;
+use super::writer::Writer;
 use crate::buffer::Buffer;
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 
@@ -23,9 +24,9 @@ pub struct Connection {
     close_slot: u8,
     life: Life,
     /// The receiving half.
-    pub reader: Reader,
+    pub(crate) reader: Reader,
     /// The sending half.
-    pub writer: Writer,
+    pub(crate) writer: Writer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
-//! The life cycle of one socket, and the flow of bytes between two.
+//! The life cycle of one socket, and a queue of bytes between two.
 //!
 //! * [`Listener`] accepts.
-//! * [`Connection`] is a connected socket. Its [`Reader`] and [`Writer`] are independent, which
-//!   allows half-close. Its closing protocol waits for both before the descriptor is closed.
+//! * [`Connection`] is a connected socket. Its reader and writer are independent, which allows
+//!   half-close. Its closing protocol waits for both before the descriptor is closed. Only
+//!   [`crate::transport`] uses it.
 //! * [`proxy_header`] is the PROXY protocol header, by which a proxy names its client.
-//! * [`Pipe`] holds bytes between a reader and a writer, within a memory limit; [`relay`] moves
-//!   them.
+//! * [`Pipe`] holds bytes between a source and a sink, within a memory limit.
 //!
 //! These state machines know operations and outcomes. They do not know what a connection is for.
 
@@ -18,9 +18,8 @@ mod writer;
 
 pub use connection::{CloseKind, Connection, ConnectionTokens};
 pub use listener::Listener;
-pub use pipe::{Pipe, relay};
-pub use reader::{End, Reader};
-pub use writer::Writer;
+pub use pipe::Pipe;
+pub use reader::End;
 
 use crate::driver::{Outcome, Token};
 

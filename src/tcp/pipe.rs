@@ -1,4 +1,4 @@
-//! A bounded queue of bytes between a reader and a writer.
+//! A bounded queue of bytes between a source and a sink.
 //!
 //! The limit is on *memory*, not on bytes: a one-byte message in a 16 KiB buffer holds 16 KiB. So a
 //! peer that sends single bytes to a sink that reads nothing cannot pin more than its share. When
@@ -8,13 +8,11 @@
 //! The limit is passed with each call, because it depends on the pool: when many connections hold
 //! much memory, each may hold less.
 //!
-//! A pipe submits no operations. [`relay`] does, for one direction.
+//! A pipe submits no operations. [`crate::transport::relay`] does, for one direction.
 
-use super::{End, Reader, Writer};
 use crate::buffer::{Chain, Chunk};
-use crate::driver::Ops;
 
-/// A queue of bytes between two halves of connections.
+/// A queue of bytes between two connections, or from one back to itself.
 #[derive(Debug, Default)]
 pub struct Pipe {
     queued: Chain,
@@ -70,21 +68,6 @@ impl Pipe {
     pub const fn wants_bytes(&self, is_receiving: bool, memory_max: usize) -> bool {
         if is_receiving { self.memory() < memory_max } else { self.memory() <= memory_max / 2 }
     }
-}
-
-/// Moves bytes one way: sends what is queued, forwards the end of input, and pauses or resumes the
-/// source so that the pipe holds at most about `memory_max` bytes. Idempotent; part of a session's
-/// pump.
-pub fn relay(source: &mut Reader, pipe: &mut Pipe, sink: &mut Writer, memory_max: usize, ops: &mut Ops) {
-    if sink.is_idle() {
-        pipe.on_sent();
-        if !pipe.is_empty() {
-            sink.send(pipe.take(), ops);
-        } else if source.end() == Some(End::Eof) {
-            sink.finish(ops);
-        }
-    }
-    source.want(pipe.wants_bytes(source.is_receiving(), memory_max), ops);
 }
 
 #[cfg(test)]

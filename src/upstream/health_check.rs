@@ -32,7 +32,8 @@ use crate::driver::{Fault, Ops, Outcome, Time, Token};
 use crate::http::response_head::{Parsed, parse};
 use crate::http::{HeadLimits, Status};
 use crate::table::Key;
-use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, proxy_header};
+use crate::tcp::{CloseKind, ConnectionTokens, End, proxy_header};
+use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 
 /// The state machine that checks one endpoint.
@@ -53,8 +54,8 @@ pub(super) struct HealthCheck {
 enum State {
     Idle,
     Connecting(Connector),
-    Asking { connection: Connection, inbox: Inbox, deadline: Time },
-    Closing(Connection),
+    Asking { connection: Transport, inbox: Inbox, deadline: Time },
+    Closing(Transport),
     Abandoned(Connector),
 }
 
@@ -169,7 +170,7 @@ impl HealthCheck {
                 }
                 self.state = State::Idle;
             } else if let Some((socket, _)) = connector.take() {
-                verdict = self.connected(Connection::new(socket, connection_tokens(key)), now, ops);
+                verdict = self.connected(Transport::plain(socket, connection_tokens(key)), now, ops);
             }
         }
         if let State::Asking { connection, inbox, deadline } = &mut self.state {
@@ -181,7 +182,7 @@ impl HealthCheck {
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
-                Some((socket, _)) => self.state = State::Closing(Connection::new(socket, connection_tokens(key))),
+                Some((socket, _)) => self.state = State::Closing(Transport::plain(socket, connection_tokens(key))),
                 None if connector.is_at_rest() => self.state = State::Idle,
                 None => {}
             }
@@ -204,15 +205,15 @@ impl HealthCheck {
         self.state = State::Connecting(Connector::new(Rc::clone(self.upstream()), tokens, self.config.timeout));
     }
 
-    fn connected(&mut self, mut connection: Connection, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
+    fn connected(&mut self, mut connection: Transport, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
         if self.request.is_empty() {
             self.state = State::Closing(connection);
             return Some(Ok(()));
         }
         let mut chain = Chain::new();
         chain.push(Chunk::shared(Arc::clone(&self.request)));
-        connection.writer.send(chain, ops);
-        connection.reader.want(true, ops);
+        connection.send(chain, ops);
+        connection.set_receiving(true, ops);
         self.state = State::Asking { connection, inbox: Inbox::default(), deadline: now + self.config.timeout };
         None
     }
@@ -286,7 +287,7 @@ fn request(kind: &CheckKind, group: &UpstreamGroup, endpoint: EndpointId) -> Arc
 }
 
 /// The result of the check, from what has been received; `None`: none yet.
-fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option<Result<(), CheckFailure>> {
+fn judge(connection: &Transport, inbox: &mut Inbox, is_overdue: bool) -> Option<Result<(), CheckFailure>> {
     while inbox.may_hold_head() {
         match parse(inbox.bytes(), false, &HeadLimits::default()) {
             Ok(Parsed::Complete { head, length })
@@ -306,10 +307,10 @@ fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option
             Err(bad) => return Some(Err(CheckFailure::BadResponse(bad.reason))),
         }
     }
-    let check_failure = match connection.reader.end() {
+    let check_failure = match connection.input_end() {
         Some(End::Eof) => CheckFailure::Ended,
         Some(End::Failed(fault)) => CheckFailure::Broken(fault),
-        None if connection.reader.received_bytes() > RESPONSE_BYTES_MAX => {
+        None if connection.received_bytes() > RESPONSE_BYTES_MAX => {
             CheckFailure::BadResponse("no final head within 64 KiB")
         }
         None if is_overdue => CheckFailure::NoResponse,
@@ -318,7 +319,7 @@ fn judge(connection: &Connection, inbox: &mut Inbox, is_overdue: bool) -> Option
     Some(Err(check_failure))
 }
 
-fn on_connection(connection: &mut Connection, token: Token, outcome: Outcome) -> Option<crate::buffer::Buffer> {
+fn on_connection(connection: &mut Transport, token: Token, outcome: Outcome) -> Option<crate::buffer::Buffer> {
     if token.slot == Slot::Recv as u8 {
         return connection.on_received(outcome);
     }

@@ -23,7 +23,8 @@ use super::pool::{ConnectStatus, ConnectionKey, Release, UpstreamConnection, Ups
 use super::{ConnectError, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Ops, Time};
-use crate::tcp::{CloseKind, Connection};
+use crate::tcp::CloseKind;
+use crate::transport::Transport;
 use crate::waiter::Waiter;
 
 /// One request's use of an upstream, or one tunnel's.
@@ -286,7 +287,7 @@ impl UpstreamLease {
     }
 
     /// The connection and its received bytes.
-    pub fn connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Connection, &'l mut Inbox)> {
+    pub fn connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Transport, &'l mut Inbox)> {
         self.upstream_connection(pool)?.connected_parts()
     }
 

@@ -24,7 +24,8 @@ use super::{ConnectError, Connector, ConnectorTokens, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
-use crate::tcp::{CloseKind, Connection, ConnectionTokens};
+use crate::tcp::{CloseKind, ConnectionTokens};
+use crate::transport::Transport;
 use crate::waiter::{SessionKey, Waiter};
 
 /// The token kind of upstream connections.
@@ -73,20 +74,20 @@ enum State {
     },
     InUse {
         owner: Waiter,
-        connection: Connection,
+        connection: Transport,
     },
     Idle {
         until: Time,
-        connection: Connection,
+        connection: Transport,
     },
     Closing {
         close_kind: CloseKind,
-        connection: Connection,
+        connection: Transport,
     },
     /// Sent bytes have not all been acknowledged yet.
     Flushing {
         until: Option<Time>,
-        connection: Connection,
+        connection: Transport,
     },
     Abandoned(Connector),
     Gone,
@@ -100,7 +101,7 @@ pub enum ConnectStatus<'a> {
     /// No address of the upstream accepted the connection.
     Failed(ConnectError),
     /// Connected.
-    Ready(&'a mut Connection),
+    Ready(&'a mut Transport),
 }
 
 /// What to do with a connection after use.
@@ -429,12 +430,12 @@ impl UpstreamConnection {
         tracing::debug!(%address, "upstream connected");
         self.address = Some(address);
         if let State::Connecting { owner, .. } = self.take_state() {
-            self.state = State::InUse { owner, connection: Connection::new(socket, connection_tokens(key)) };
+            self.state = State::InUse { owner, connection: Transport::plain(socket, connection_tokens(key)) };
         }
     }
 
     /// The connection and its received bytes, once it is connected.
-    pub const fn connected_parts(&mut self) -> Option<(&mut Connection, &mut Inbox)> {
+    pub const fn connected_parts(&mut self) -> Option<(&mut Transport, &mut Inbox)> {
         match &mut self.state {
             State::InUse { connection, .. } => Some((connection, &mut self.inbox)),
             State::Connecting { .. }
@@ -471,10 +472,10 @@ impl UpstreamConnection {
 
     /// Whether the connection can become idle: nothing is unsent or unread, the upstream has not
     /// closed it, and the limits allow it.
-    fn can_wait(&self, connection: &Connection, keep_alive: KeepAlive) -> bool {
+    fn can_wait(&self, connection: &Transport, keep_alive: KeepAlive) -> bool {
         !keep_alive.idle_timeout.is_zero()
-            && connection.writer.is_idle()
-            && connection.reader.is_receiving()
+            && connection.can_send()
+            && connection.is_receiving()
             && self.inbox.is_empty()
             && self.leads_to_its_upstream()
             && self.upstream.idle.borrow().len() < keep_alive.idle_max
@@ -512,7 +513,7 @@ impl UpstreamConnection {
             connector.cancel(ops);
             match connector.take() {
                 Some((socket, _)) => {
-                    let connection = Connection::new(socket, connection_tokens(key));
+                    let connection = Transport::plain(socket, connection_tokens(key));
                     self.state = State::Closing { close_kind: CloseKind::Fin, connection };
                 }
                 None => return connector.is_at_rest(),

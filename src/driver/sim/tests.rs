@@ -8,7 +8,8 @@ use super::*;
 use crate::buffer::Chain;
 use crate::driver::{Fault, Outcome, Root, Token, UnixPath};
 use crate::table::RawKey;
-use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Listener, Pipe, relay};
+use crate::tcp::{CloseKind, ConnectionTokens, End, Listener, Pipe};
+use crate::transport::{Transport, relay_back};
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8004);
 const PIPE_BYTES_MAX: usize = 32 << 10;
@@ -24,7 +25,7 @@ const CLOSE: u8 = 2;
 struct Echo {
     ops: Ops,
     listener: Listener,
-    sessions: Table<(Connection, Pipe)>,
+    sessions: Table<(Transport, Pipe)>,
     is_accepting: bool,
     alarms: Vec<String>,
 }
@@ -50,7 +51,7 @@ impl Echo {
                 self.sessions.insert_with(|key| {
                     let token = |slot| Token { machine: key.raw(), kind: SESSION, slot };
                     let tokens = ConnectionTokens { recv: token(RECV), send: token(SEND), close: token(CLOSE) };
-                    (Connection::new(socket, tokens), Pipe::new())
+                    (Transport::plain(socket, tokens), Pipe::new())
                 });
             }
             return;
@@ -59,8 +60,8 @@ impl Echo {
             return self.alarms.push(format!("an outcome for a closed session: {outcome:?}"));
         };
         match token.slot {
-            RECV => connection.reader.on_outcome(outcome).into_iter().for_each(|buffer| pipe.push(buffer)),
-            SEND => connection.writer.on_outcome(outcome),
+            RECV => connection.on_received(outcome).into_iter().for_each(|buffer| pipe.push(buffer)),
+            SEND => connection.on_sent(outcome),
             _ => connection.on_closed(outcome),
         }
     }
@@ -70,12 +71,11 @@ impl Echo {
         let keys: Vec<_> = self.sessions.keys().collect();
         for key in keys {
             let (connection, pipe) = self.sessions.get_mut(key).unwrap();
-            let is_broken =
-                matches!(connection.reader.end(), Some(End::Failed(_))) || connection.writer.fault().is_some();
-            if is_broken || connection.writer.is_finished() || !self.is_accepting {
+            let is_broken = matches!(connection.input_end(), Some(End::Failed(_))) || connection.send_fault().is_some();
+            if is_broken || connection.is_shut_down() || !self.is_accepting {
                 connection.close(CloseKind::Fin, &mut self.ops);
             } else {
-                relay(&mut connection.reader, pipe, &mut connection.writer, PIPE_BYTES_MAX, &mut self.ops);
+                relay_back(connection, pipe, PIPE_BYTES_MAX, &mut self.ops);
             }
             if connection.is_closed() {
                 self.sessions.remove(key);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::driver::Time;
 use crate::session::HttpLimits;
-use crate::tcp::Connection;
+use crate::transport::Transport;
 
 /// The current phase of a connection, and the time of its start or last progress.
 #[derive(Debug)]
@@ -63,15 +63,15 @@ impl ClientDeadlines {
     }
 
     /// Notes the current phase. A change of phase and progress restart its timeout.
-    pub(super) fn tick(&mut self, phase: ClientPhase, client: &Connection, limits: &HttpLimits, now: Time) {
+    pub(super) fn tick(&mut self, phase: ClientPhase, client: &Transport, limits: &HttpLimits, now: Time) {
         let moved = match phase {
-            ClientPhase::Upload | ClientPhase::Relay => client.reader.received_bytes(),
+            ClientPhase::Upload | ClientPhase::Relay => client.received_bytes(),
             ClientPhase::First
             | ClientPhase::Idle
             | ClientPhase::Head
             | ClientPhase::Body
             | ClientPhase::Response
-            | ClientPhase::Server => client.writer.sent_bytes(),
+            | ClientPhase::Server => client.sent_bytes(),
         };
         self.advance(phase, moved, limits, now);
     }

@@ -33,8 +33,9 @@ use crate::http::{BodyReader, BodyWriter, ErrorResponse, Known, Method, PageType
 use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
-use crate::tcp::{CloseKind, Connection, End, proxy_header};
+use crate::tcp::{CloseKind, End, proxy_header};
 use crate::telemetry::access_log::AccessLogEntry;
+use crate::transport::Transport;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
 use crate::waiter::Waiter;
@@ -163,7 +164,7 @@ impl Forward {
     /// Makes as much progress as possible.
     pub(super) fn step(
         &mut self,
-        client: &mut Connection,
+        client: &mut Transport,
         inbox: &mut Inbox,
         outbox: &mut Chain,
         cx: &mut Context<'_>,
@@ -199,7 +200,7 @@ impl Forward {
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
     fn exchange(
         &mut self,
-        client: &mut Connection,
+        client: &mut Transport,
         inbox: &mut Inbox,
         outbox: &mut Chain,
         cx: &mut Context<'_>,
@@ -227,14 +228,14 @@ impl Forward {
             let limit = cx.hold_max;
             let held = received.waiting_memory();
             // While memory is scarce, nothing is received that could not be sent at once.
-            let is_sending = !client.writer.is_idle() || !outbox.is_empty();
+            let is_sending = !client.can_send() || !outbox.is_empty();
             let must_wait = limit < cx.limits.pipe_bytes_max && is_sending;
-            let has_space = if upstream.reader.is_receiving() { held < limit } else { held <= limit / 2 };
+            let has_space = if upstream.is_receiving() { held < limit } else { held <= limit / 2 };
             let wanted = has_space && !must_wait;
-            upstream.reader.want(wanted, cx.ops);
+            upstream.set_receiving(wanted, cx.ops);
             // Data that has arrived is handled before the end of input.
             let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Requested) && has_room);
-            upstream.reader.end().filter(|_| is_all_read)
+            upstream.input_end().filter(|_| is_all_read)
         };
         match end {
             Some(end) => self.on_lost(end, outbox, cx),
@@ -246,7 +247,7 @@ impl Forward {
     fn send_request(&mut self, inbox: &mut Inbox, cx: &mut Context<'_>) -> Result<(), ErrorResponse> {
         let is_first = matches!(self.stage, Stage::Connecting);
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return Ok(()) };
-        if !upstream.writer.is_idle() {
+        if !upstream.can_send() {
             return Ok(());
         }
         let mut chain = Chain::new();
@@ -262,7 +263,7 @@ impl Forward {
         if !chain.is_empty()
             && let Some((upstream, _)) = self.lease.connection(cx.upstream_pool)
         {
-            upstream.writer.send(chain, cx.ops);
+            upstream.send(chain, cx.ops);
         }
         Ok(())
     }
@@ -365,7 +366,7 @@ impl Forward {
 
     /// Forwards the part of the response body that has arrived. `None`: call again, there may be
     /// more.
-    fn read_body(&mut self, client: &Connection, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
+    fn read_body(&mut self, client: &Transport, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Stage::Responding { body, writer, bytes, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
         if body.is_done() {
             outbox.push(writer.end());
@@ -373,7 +374,7 @@ impl Forward {
         }
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
         // During a send the rest stays in the inbox: this bounds the memory held.
-        if received.is_empty() || !client.writer.is_idle() {
+        if received.is_empty() || !client.can_send() {
             return Some(ForwardStep::Wait);
         }
         match body.next(received.bytes()) {
@@ -422,19 +423,19 @@ impl Forward {
 
     /// Measures how long the upstream is silent while it has to act, and applies
     /// `response_timeout`.
-    fn keep_time(&mut self, client: &Connection, has_room: bool, cx: &mut Context<'_>) -> ForwardStep {
+    fn keep_time(&mut self, client: &Transport, has_room: bool, cx: &mut Context<'_>) -> ForwardStep {
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return ForwardStep::Wait };
         let moved = match self.stage {
             // Interim responses and parts of a head are not progress: the final response is
             // awaited.
-            Stage::Connecting | Stage::Requested => upstream.writer.sent_bytes(),
-            Stage::Responding { .. } => upstream.reader.received_bytes() + upstream.writer.sent_bytes(),
+            Stage::Connecting | Stage::Requested => upstream.sent_bytes(),
+            Stage::Responding { .. } => upstream.received_bytes() + upstream.sent_bytes(),
         };
         self.awaited = match self.stage {
             // The writer is idle, so everything that has arrived of the body is sent.
-            _ if !self.upload.body.is_done() && upstream.writer.is_idle() => Awaited::Client,
+            _ if !self.upload.body.is_done() && upstream.can_send() => Awaited::Client,
             Stage::Connecting | Stage::Requested if !has_room => Awaited::Other,
-            Stage::Responding { .. } if !client.writer.is_idle() => Awaited::Other,
+            Stage::Responding { .. } if !client.can_send() => Awaited::Other,
             Stage::Connecting | Stage::Requested | Stage::Responding { .. } => Awaited::Upstream,
         };
         let is_waited_for = self.awaited == Awaited::Upstream;
@@ -463,15 +464,15 @@ impl Forward {
     }
 
     /// Whether the client has left, or closed its side in the middle of its request.
-    fn client_has_left(&mut self, client: &Connection, inbox: &Inbox, now: Time) -> bool {
-        let received_bytes = client.reader.received_bytes();
+    fn client_has_left(&mut self, client: &Transport, inbox: &Inbox, now: Time) -> bool {
+        let received_bytes = client.received_bytes();
         // While receiving is paused, an end of input within the grace time cannot be seen.
-        let is_deaf = client.reader.end().is_none() && !client.reader.is_receiving();
+        let is_deaf = client.input_end().is_none() && !client.is_receiving();
         if received_bytes != self.upload.received_bytes || is_deaf {
             self.upload.received_bytes = received_bytes;
             self.upload.latest = now;
         }
-        if client.reader.end() != Some(End::Eof) {
+        if client.input_end() != Some(End::Eof) {
             return false;
         }
         let is_responding = matches!(self.stage, Stage::Responding { .. });

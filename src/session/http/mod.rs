@@ -14,7 +14,7 @@
 //! A request for an upstream goes to `Forwarding` instead, and after a protocol upgrade to
 //! `Upgraded`. A response that breaks off goes to `Truncated`.
 //!
-//! The outbox is sent whenever the writer is idle, so the responses to pipelined requests are sent
+//! The outbox is sent whenever the transport can send, so the responses to pipelined requests are sent
 //! together. A head stays in the inbox until its request is dispatched: nothing is copied while the
 //! store looks something up, and the head is parsed again afterwards.
 
@@ -59,7 +59,8 @@ use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, Status};
 use crate::session::Limits;
-use crate::tcp::{CloseKind, Connection};
+use crate::tcp::CloseKind;
+use crate::transport::Transport;
 use crate::upstream::group::HealthVerdict;
 use crate::upstream::{Release, UpstreamLease};
 use crate::waiter::StreamId;
@@ -159,7 +160,7 @@ impl Http {
         }
     }
 
-    fn step(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+    fn step(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         match &mut self.state {
             State::Head | State::Asking { has_come: true, .. } => self.read_head(client, cx),
             State::Asking { has_come: false, .. } => Step::Wait,
@@ -180,12 +181,12 @@ impl Http {
     }
 
     /// Dispatches the request whose head is in the inbox, if the head is complete.
-    fn read_head(&mut self, client: &Connection, cx: &mut Context<'_>) -> Step {
+    fn read_head(&mut self, client: &Transport, cx: &mut Context<'_>) -> Step {
         if self.outbox.len() >= OUTBOX_BYTES_MAX {
             return Step::Wait;
         }
         if self.inbox.is_empty() {
-            if client.reader.end().is_some() {
+            if client.input_end().is_some() {
                 self.state = State::Finishing;
                 return Step::Again;
             }
@@ -242,8 +243,8 @@ impl Http {
     }
 
     /// Waits for the rest of a head, unless the input has ended.
-    fn on_partial_head(&mut self, client: &Connection) -> Step {
-        if client.reader.end().is_some() {
+    fn on_partial_head(&mut self, client: &Transport) -> Step {
+        if client.input_end().is_some() {
             // An incomplete request gets no response.
             self.state = State::Finishing;
             return Step::Again;
@@ -252,7 +253,7 @@ impl Http {
     }
 
     /// Continues to forward the current request.
-    fn forward(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+    fn forward(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         let State::Forwarding(forward) = &mut self.state else { return Step::Again };
         match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
             ForwardStep::Wait => return Step::Wait,
@@ -287,7 +288,7 @@ impl Http {
     }
 
     /// Relays the bytes of an upgraded connection.
-    fn tunnel(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn tunnel(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         let State::Upgraded(upgraded) = &mut self.state else { return None };
         let (lease, tunnel) = &mut **upgraded;
         while !self.inbox.is_empty() {
@@ -301,7 +302,7 @@ impl Http {
 
     /// Sends the error response to a malformed or late request; nothing after it is read. Over the
     /// connection limit, the response is the 503.
-    fn respond_error(&mut self, error: ErrorResponse, client: &Connection, cx: &Context<'_>) {
+    fn respond_error(&mut self, error: ErrorResponse, client: &Transport, cx: &Context<'_>) {
         let error = if self.is_over_limit { dispatch::FULL } else { error };
         tracing::debug!(%error, "error response");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
@@ -314,10 +315,10 @@ impl Http {
         self.take_response(response, After::End, client, cx);
     }
 
-    fn take_response(&mut self, mut response: EncodedResponse, after: After, client: &Connection, cx: &Context<'_>) {
+    fn take_response(&mut self, mut response: EncodedResponse, after: After, client: &Transport, cx: &Context<'_>) {
         cx.counters.count_response(response.status.code());
         if let (Some(entry), Some(head)) = (&mut response.log_entry, response.bytes.chunks().first()) {
-            entry.begin(client.writer.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
+            entry.begin(client.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
         }
         for chunk in response.bytes.chunks() {
             self.outbox.push(chunk.clone());
@@ -337,13 +338,13 @@ impl Http {
     }
 
     /// Sends the next piece of a body.
-    fn send_body(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+    fn send_body(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         let State::Sending(response_body) = &mut self.state else { return Step::Again };
-        match response_body.step(&mut client.writer, &mut self.outbox, cx.ops) {
+        match response_body.step(client, &mut self.outbox, cx.ops) {
             response_body::Progress::Wait => return Step::Wait,
             response_body::Progress::Again => return Step::Again,
             response_body::Progress::Over => {
-                response_body.record_end(client.writer.given_bytes() + self.outbox.len() as u64, cx.now)
+                response_body.record_end(client.given_bytes() + self.outbox.len() as u64, cx.now)
             }
         }
         if let State::Sending(response_body) = std::mem::replace(&mut self.state, State::Head) {
@@ -353,10 +354,10 @@ impl Http {
     }
 
     /// Discards the bytes of the request body that have arrived.
-    fn discard(&mut self, client: &Connection) -> Step {
+    fn discard(&mut self, client: &Transport) -> Step {
         let State::Discarding(body) = &mut self.state else { return Step::Again };
         if self.inbox.is_empty() {
-            if client.reader.end().is_some() {
+            if client.input_end().is_some() {
                 self.state = State::Finishing;
                 return Step::Again;
             }
@@ -376,15 +377,15 @@ impl Http {
     }
 
     /// Closes the sending side once everything is sent.
-    fn end(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+    fn end(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         if self.is_leaving() {
             return Step::Wait;
         }
         self.inbox.clear();
-        if self.outbox.is_empty() && client.writer.is_idle() {
-            client.writer.finish(cx.ops);
+        if self.outbox.is_empty() && client.can_send() {
+            client.shutdown(cx.ops);
         }
-        if client.writer.is_finished() {
+        if client.is_shut_down() {
             self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
         }
         Step::Wait
@@ -412,8 +413,8 @@ impl Http {
     }
 
     /// The phase that decides which timeout of the client applies.
-    fn phase(&self, client: &Connection) -> ClientPhase {
-        let is_sending = !client.writer.is_at_rest();
+    fn phase(&self, client: &Transport) -> ClientPhase {
+        let is_sending = !client.is_sending_at_rest();
         match &self.state {
             State::Head if is_sending => ClientPhase::Response,
             State::Head if !self.inbox.is_empty() => ClientPhase::Head,
@@ -433,7 +434,7 @@ impl Http {
     }
 
     /// Handles the timeout of a phase.
-    fn on_too_slow(&mut self, client: &Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn on_too_slow(&mut self, client: &Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         match self.deadlines.phase() {
             ClientPhase::Head => {
                 self.respond_error(
@@ -474,21 +475,21 @@ impl Task for Http {
         self.draining_since = Some(now);
     }
 
-    fn pump(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Option<CloseReason> {
-        match client.writer.fault() {
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match client.send_fault() {
             Some(fault @ Fault::FileTruncated) => self.lose_file(fault, client, cx),
             Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
                 return Some(CloseReason::ClientLost(fault));
             }
             None => {}
         }
-        if let Some(fault) = client.reader.fault() {
+        if let Some(fault) = client.receive_fault() {
             return Some(CloseReason::ClientLost(fault));
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
-            if client.writer.is_idle() && !self.outbox.is_empty() && !matches!(self.state, State::Sending(_)) {
-                client.writer.send(self.outbox.take(), cx.ops);
+            if client.can_send() && !self.outbox.is_empty() && !matches!(self.state, State::Sending(_)) {
+                client.send(self.outbox.take(), cx.ops);
             }
             self.deadlines.tick(self.phase(client), client, &cx.limits.http, cx.now);
             let deadline = self.deadlines.limit(&cx.limits.http, self.draining_since);
@@ -504,13 +505,13 @@ impl Task for Http {
         }
         let is_leaving = self.is_leaving();
         if is_leaving {
-            client.reader.stop(cx.ops);
+            client.stop_receiving(cx.ops);
         } else {
-            client.reader.want(self.held_back() < INBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
+            client.set_receiving(self.held_back() < INBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
         }
         match self.state {
-            State::Finishing if is_leaving && client.writer.is_idle() => Some(CloseReason::Done),
-            State::Lingering { until, .. } if client.reader.end().is_some() || until <= cx.now => {
+            State::Finishing if is_leaving && client.can_send() => Some(CloseReason::Done),
+            State::Lingering { until, .. } if client.input_end().is_some() || until <= cx.now => {
                 Some(CloseReason::Done)
             }
             State::Truncated(ref truncated) => truncated.close_reason(client, cx.now),
@@ -555,7 +556,7 @@ impl Task for Http {
         matches!(&self.state, State::Truncated(truncated) if truncated.is_end_signalled())
     }
 
-    fn close(&mut self, close_reason: CloseReason, client: &Connection, cx: &mut Context<'_>) -> bool {
+    fn close(&mut self, close_reason: CloseReason, client: &Transport, cx: &mut Context<'_>) -> bool {
         let (lease, release) = match &mut self.state {
             State::Forwarding(forward) => {
                 let is_orderly = close_reason.close_kind() == CloseKind::Fin;

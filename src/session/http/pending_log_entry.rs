@@ -9,8 +9,8 @@ use crate::driver::Time;
 use crate::http::Status;
 use crate::http::request::{self, Parsed};
 use crate::session::Context;
-use crate::tcp::Connection;
 use crate::telemetry::access_log::AccessLogEntry;
+use crate::transport::Transport;
 
 /// The logged status of a request whose connection ended before a response, as in nginx.
 pub(super) const NO_RESPONSE: u16 = 499;
@@ -46,7 +46,7 @@ impl PendingLogEntry {
 impl Http {
     /// Writes the access log entry of a request if its connection ends before the end of its
     /// response.
-    pub(super) fn record_end(&mut self, client: &Connection, cx: &Context<'_>) {
+    pub(super) fn record_end(&mut self, client: &Transport, cx: &Context<'_>) {
         match &mut self.state {
             State::Sending(response_body) => response_body.record_end(client.delivered_bytes(), cx.now),
             State::Forwarding(forward) => {

@@ -11,7 +11,7 @@ use crate::file::listing;
 use crate::file::store::Content;
 use crate::http::chunked;
 use crate::http::multipart::Piece;
-use crate::tcp::Writer;
+use crate::transport::Transport;
 
 /// A body that is being sent.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) enum Progress {
     Wait,
     /// There is more to do.
     Again,
-    /// All of the body is with the writer or in the outbox.
+    /// All of the body is with the transport or in the outbox.
     Over,
 }
 
@@ -39,8 +39,8 @@ impl ResponseBody {
     }
 
     /// Sends the outbox and the next piece.
-    pub(super) fn step(&mut self, writer: &mut Writer, outbox: &mut Chain, ops: &mut Ops) -> Progress {
-        if !writer.is_idle() {
+    pub(super) fn step(&mut self, client: &mut Transport, outbox: &mut Chain, ops: &mut Ops) -> Progress {
+        if !client.can_send() {
             return Progress::Wait;
         }
         let (resource, span) = match &mut self.body {
@@ -70,14 +70,14 @@ impl ResponseBody {
                 if !has_more {
                     return Progress::Over;
                 }
-                writer.send(outbox.take(), ops);
+                client.send(outbox.take(), ops);
                 return Progress::Wait;
             }
         };
         self.next_piece += 1;
         match &resource.content {
             Content::File(open) => {
-                writer.send_file(outbox.take(), open.file(), span.offset, span.length, ops);
+                client.send_file(outbox.take(), open.file(), span.offset, span.length, ops);
                 Progress::Wait
             }
             Content::Memory(bytes) => {

@@ -5,7 +5,7 @@ use super::{Http, LINGER, LINGER_MAX, State, Step};
 use crate::buffer::Chain;
 use crate::driver::{Fault, Time};
 use crate::session::{CloseReason, Context};
-use crate::tcp::Connection;
+use crate::transport::Transport;
 
 /// The end of a truncated response.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ impl TruncatedResponse {
     }
 
     /// The close reason, once the connection ends.
-    pub(super) fn close_reason(&self, client: &Connection, now: Time) -> Option<CloseReason> {
+    pub(super) fn close_reason(&self, client: &Transport, now: Time) -> Option<CloseReason> {
         match self.linger {
             None if self.is_framed => None,
-            Some((until, _)) if client.reader.end().is_none() && now < until => None,
+            Some((until, _)) if client.input_end().is_none() && now < until => None,
             Some(_) | None => Some(self.close_reason),
         }
     }
@@ -48,7 +48,7 @@ impl TruncatedResponse {
 
 impl Http {
     /// Sends the data of a truncated response that is left, then closes the sending side.
-    pub(super) fn end_truncated(&mut self, client: &mut Connection, cx: &mut Context<'_>) -> Step {
+    pub(super) fn end_truncated(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         let State::Truncated(truncated) = &mut self.state else { return Step::Again };
         if !truncated.is_framed {
             return Step::Wait;
@@ -57,16 +57,16 @@ impl Http {
         self.inbox.clear();
         match &mut truncated.linger {
             Some((until, latest)) if has_sent => *until = (cx.now + LINGER).min(*latest),
-            None if client.writer.is_finished() => truncated.linger = Some((cx.now + LINGER, cx.now + LINGER_MAX)),
-            None if client.writer.lacks_file() => client.writer.finish(cx.ops),
-            None if self.outbox.is_empty() && client.writer.is_idle() => client.writer.finish(cx.ops),
+            None if client.is_shut_down() => truncated.linger = Some((cx.now + LINGER, cx.now + LINGER_MAX)),
+            None if client.lacks_file() => client.shutdown(cx.ops),
+            None if self.outbox.is_empty() && client.can_send() => client.shutdown(cx.ops),
             Some(_) | None => {}
         }
         Step::Wait
     }
 
     /// The file became shorter than the announced length while it was being sent.
-    pub(super) fn lose_file(&mut self, fault: Fault, client: &Connection, cx: &Context<'_>) {
+    pub(super) fn lose_file(&mut self, fault: Fault, client: &Transport, cx: &Context<'_>) {
         if !matches!(self.state, State::Truncated(_)) {
             self.record_end(client, cx);
             self.outbox = Chain::new();

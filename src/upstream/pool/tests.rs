@@ -49,7 +49,7 @@ impl Rig {
             if let ConnectStatus::Ready(connection) =
                 self.pool.get_mut(key).unwrap().poll_connect(key, now, &mut self.ops)
             {
-                connection.reader.want(true, &mut self.ops);
+                connection.set_receiving(true, &mut self.ops);
                 self.pool.release(key, Release::Keep(KEEP_ALIVE), now);
                 return key;
             }
