@@ -100,7 +100,8 @@ pub fn response_head(bytes: &[u8]) {
 /// What a client gets for a head is one too, and says the same in the client's version.
 fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
     let framing = head.framing.for_client(to);
-    let context = ResponseContext { to, framing, keep_alive: head.keep_alive, date: &DateLine::new(0) };
+    let context =
+        ResponseContext { to, framing, keep_alive: head.keep_alive, date: &DateLine::new(0), set_cookie: None };
     let mut out = Vec::new();
     write_response(head, &ResponseRules::default(), &context, &mut out);
     let Ok(response_head::Parsed::Complete { head: sent, length }) =

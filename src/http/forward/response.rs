@@ -35,6 +35,8 @@ pub struct ResponseContext<'a> {
     pub keep_alive: bool,
     /// Added to a response without `Date` (RFC 9110, 6.6.1).
     pub date: &'a DateLine,
+    /// The value of one more `Set-Cookie`, which no rule removes. Not added to interim responses.
+    pub set_cookie: Option<&'a str>,
 }
 
 impl ResponseFraming {
@@ -104,6 +106,9 @@ pub fn write_response(
             push_line(out, CORS.as_bytes(), origin.as_bytes());
         }
         rules.fields.push_lines(out);
+        if let Some(cookie) = context.set_cookie {
+            push_line(out, b"Set-Cookie", cookie.as_bytes());
+        }
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -61,7 +61,8 @@ fn lines(fields: &str, rules: &RequestRules) -> String {
 fn responded_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     let head = answer(text);
     let date = DateLine::new(0);
-    let context = ResponseContext { to, framing: head.framing.for_client(to), keep_alive: true, date: &date };
+    let context =
+        ResponseContext { to, framing: head.framing.for_client(to), keep_alive: true, date: &date, set_cookie: None };
     let mut out = Vec::new();
     write_response(&head, rules, &context, &mut out);
     String::from_utf8(out).unwrap()
@@ -415,6 +416,7 @@ fn row_22_the_length_of_a_body_that_is_not_sent_is_kept() {
         framing: head.framing.for_client(Version::Http11),
         keep_alive: false,
         date: &DateLine::new(0),
+        set_cookie: None,
     };
     let mut out = Vec::new();
     write_response(&head, &ResponseRules::default(), &context, &mut out);
@@ -439,4 +441,28 @@ fn row_79_date_and_server_are_the_upstreams() {
         answered("HTTP/1.0 200\r\nContent-Length: 0\r\n\r\n"),
         format!("HTTP/1.1 200 \r\nContent-Length: 0\r\n{DATE}\r\n")
     );
+}
+
+#[test]
+fn an_added_cookie_is_a_field_of_final_answers_whatever_the_rules() {
+    let rules = ResponseRules {
+        fields: FieldRules { remove: vec![FieldName::new("Set-Cookie").unwrap()], ..FieldRules::default() },
+        ..ResponseRules::default()
+    };
+    let with_cookie = |text: &str| {
+        let head = answer(text);
+        let context = ResponseContext {
+            to: Version::Http11,
+            framing: head.framing,
+            keep_alive: true,
+            date: &DateLine::new(0),
+            set_cookie: Some("route=a"),
+        };
+        let mut out = Vec::new();
+        write_response(&head, &rules, &context, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let text = dated("200 OK", "Set-Cookie: x\r\nContent-Length: 0\r\n");
+    assert_eq!(with_cookie(&text), dated("200 OK", "Content-Length: 0\r\nSet-Cookie: route=a\r\n"));
+    assert_eq!(with_cookie("HTTP/1.1 103 x\r\n\r\n"), "HTTP/1.1 103 x\r\n\r\n");
 }

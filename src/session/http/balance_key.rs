@@ -26,12 +26,12 @@ pub(super) fn balance_key_of(head: &RequestHead<'_>, client: Option<IpAddr>, gro
     }
 }
 
-/// The `Set-Cookie` line that binds a client to an endpoint, unless the request named that
+/// The value of the `Set-Cookie` that binds a client to an endpoint, unless the request named that
 /// endpoint.
-pub(super) fn sticky_cookie_line(group: &UpstreamGroup, asked_for: BalanceKey, endpoint: EndpointId) -> Option<String> {
+pub(super) fn sticky_cookie(group: &UpstreamGroup, asked_for: BalanceKey, endpoint: EndpointId) -> Option<String> {
     match group.policy() {
         Policy::Sticky { cookie } if asked_for != BalanceKey::Sticky(endpoint) => {
-            Some(format!("Set-Cookie: {cookie}={}; Path=/; HttpOnly; SameSite=Lax\r\n", group.tag(endpoint)))
+            Some(format!("{cookie}={}; Path=/; HttpOnly; SameSite=Lax", group.tag(endpoint)))
         }
         Policy::Sticky { .. }
         | Policy::RoundRobin

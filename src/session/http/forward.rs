@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
-use super::balance_key::{balance_key_of, sticky_cookie_line};
+use super::balance_key::{balance_key_of, sticky_cookie};
 use super::forward_step::{Awaited, ForwardStep};
 use super::pending_log_entry::NO_RESPONSE;
 use super::response::{AllowedMethods, Client, EncodedResponse, error_response};
@@ -304,7 +304,13 @@ impl Forward {
                 return Some(self.give_up(error, HealthVerdict::Failure, cx));
             }
             if self.requested.version == Version::Http11 {
-                let context = ResponseContext { to: Version::Http11, framing: head.framing, keep_alive: true, date };
+                let context = ResponseContext {
+                    to: Version::Http11,
+                    framing: head.framing,
+                    keep_alive: true,
+                    date,
+                    set_cookie: None,
+                };
                 let mut out = Vec::new();
                 write_response(&head, &self.route.response, &context, &mut out);
                 outbox.push(Chunk::shared(out));
@@ -324,17 +330,12 @@ impl Forward {
         let keep_alive =
             self.requested.keep_alive && self.upload.body.is_done() && framing != ResponseFraming::UntilClose;
         let mut out = Vec::new();
-        write_response(&head, &self.route.response, &ResponseContext { to, framing, keep_alive, date }, &mut out);
-        if let Some(line) = self
+        let set_cookie = self
             .lease
             .endpoint()
-            .and_then(|endpoint| sticky_cookie_line(&self.route.group, self.requested.balance_key, endpoint))
-        {
-            // Inserted before the empty line that ends the head.
-            out.truncate(out.len() - 2);
-            out.extend_from_slice(line.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+            .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
+        let context = ResponseContext { to, framing, keep_alive, date, set_cookie: set_cookie.as_deref() };
+        write_response(&head, &self.route.response, &context, &mut out);
         outbox.push(Chunk::shared(out));
         let writer = BodyWriter::from(framing);
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);

@@ -243,7 +243,7 @@ proptest! {
         let date = DateLine::new(0);
         let framing = head.framing.for_client(to);
         let mut out = Vec::new();
-        write_response(&head, &rules, &ResponseContext { to, framing, keep_alive, date: &date }, &mut out);
+        write_response(&head, &rules, &ResponseContext { to, framing, keep_alive, date: &date, set_cookie: None }, &mut out);
         let Some(sent) = parse_response(&out, to_head) else { panic!("\"{}\"", out.escape_ascii()) };
 
         prop_assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
