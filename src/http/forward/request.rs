@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::mem;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
 use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded, push_via};
@@ -139,8 +140,14 @@ pub fn upgrade_to_forward<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
     (!list(protocols).any(is_http2)).then_some(protocols)
 }
 
-/// Appends the request head for the upstream to `out`.
-pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &RequestContext<'_>, out: &mut Vec<u8>) {
+/// Appends the request head for the upstream to `out`. Returns where in `out` the value of `Host` is,
+/// so that another can be put in its place for another upstream.
+pub fn write_request(
+    head: &RequestHead<'_>,
+    rules: &RequestRules,
+    context: &RequestContext<'_>,
+    out: &mut Vec<u8>,
+) -> Range<usize> {
     /// Upper estimate of the bytes added, except in unusual cases.
     const ADDED_BYTES: usize = 512;
     let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, <[u8]>::len);
@@ -156,6 +163,8 @@ pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &Req
         HostRule::Literal(authority) => authority.as_str(),
     };
     push_line(out, b"Host", host.as_bytes());
+    let host_end = out.len() - b"\r\n".len();
+    let host_range = host_end - host.len()..host_end;
 
     let forwarded = match rules.forwarded {
         ForwardedRule::Append if !context.client_is_trusted => ForwardedRule::Replace,
@@ -185,6 +194,7 @@ pub fn write_request(head: &RequestHead<'_>, rules: &RequestRules, context: &Req
     }
     rules.fields.push_lines(out);
     out.extend_from_slice(b"\r\n");
+    host_range
 }
 
 fn push_target(out: &mut Vec<u8>, target: &Target<'_>, rule: &PathRule) {

@@ -42,9 +42,12 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
         framing: head.framing,
         upgrade: upgrade_to_forward(&head),
     };
-    let mut out = Vec::new();
-    write_request(&head, rules, &context, &mut out);
-    String::from_utf8(out).unwrap()
+    let mut out = b"before".to_vec();
+    let host = write_request(&head, rules, &context, &mut out);
+    let before_host = out[..host.start].strip_suffix(b"\r\nHost: ").unwrap();
+    assert_eq!(before_host.windows(2).filter(|pair| pair == b"\r\n").count(), 0, "it is the first field");
+    assert!(out[host.end..].starts_with(b"\r\n") && !out[host].contains(&b'\r'));
+    String::from_utf8(out.split_off(b"before".len())).unwrap()
 }
 
 /// The head that the upstream gets for the request `text` of [`CLIENT`].

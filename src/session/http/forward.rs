@@ -23,7 +23,7 @@ use super::forward_step::{Awaited, ForwardStep};
 use super::pending_log_entry::NO_RESPONSE;
 use super::response::{AllowedMethods, Client, EncodedResponse, error_response};
 use super::router::ProxyRoute;
-use super::upload::{TOO_LARGE, Upload, push_data, push_head};
+use super::upload::{TOO_LARGE, Upload, UpstreamHead, push_data};
 use super::upstream_failure::{Lost, error_response_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
@@ -51,7 +51,7 @@ pub(super) struct Forward {
     lease: UpstreamLease,
     requested: Requested,
     /// The request head as sent to the upstream, kept for a retry.
-    head: Chunk,
+    head: UpstreamHead,
     upload: Upload,
     stage: Stage,
     /// Whether any byte of a response has arrived.
@@ -124,7 +124,7 @@ impl Forward {
             framing: head.framing,
             upgrade,
         };
-        write_request(head, &route.request, &context, &mut out);
+        let host = write_request(head, &route.request, &context, &mut out);
         Ok(Self {
             route: Rc::clone(route),
             lease: UpstreamLease::new(
@@ -144,7 +144,7 @@ impl Forward {
                 page_type: PageType::for_accept(head.fields.known(Known::Accept)),
                 is_half_closed: false,
             },
-            head: Chunk::shared(out),
+            head: UpstreamHead { bytes: Chunk::shared(out), host },
             upload: Upload::new(head.framing, cx.now),
             stage: Stage::Connecting,
             has_heard: false,
@@ -257,7 +257,7 @@ impl Forward {
                 let ends = Ends { peer: cx.peer, local: cx.local };
                 chain.push(Chunk::shared(proxy_header::header(version, ends.announced())));
             }
-            push_head(&mut chain, &self.head, &self.route.request.host, &self.lease);
+            self.head.push_to(&mut chain, &self.route.request.host, &self.lease);
         }
         self.upload.fill(&mut chain, inbox, self.route.body_bytes_max, cx.now)?;
         if !chain.is_empty()
@@ -590,7 +590,7 @@ impl Forward {
 
     /// Bytes of memory held here, apart from the bodies.
     pub(super) fn memory(&self) -> usize {
-        self.head.memory()
+        self.head.bytes.memory()
     }
 
     /// The upper bound of the memory of the bodies, in both directions.

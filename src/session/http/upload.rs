@@ -2,6 +2,8 @@
 //!
 //! Only framing and limits are handled here, not connections and timeouts.
 
+use std::ops::Range;
+
 use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
 use crate::driver::Time;
 use crate::http::chunked::SizeLine;
@@ -65,18 +67,26 @@ impl Upload {
     }
 }
 
-/// Appends a request head. With [`HostRule::Upstream`] its `Host` becomes that of the chosen
-/// upstream.
-pub(super) fn push_head(chain: &mut Chain, head: &Chunk, rule: &HostRule, lease: &UpstreamLease) {
-    let mut line_ends = head.windows(2).enumerate().filter(|(_, pair)| pair == b"\r\n").map(|(at, _)| at + 2);
-    match (rule, line_ends.next(), line_ends.next(), lease.upstream()) {
-        // The second line is the `Host` of one upstream of the group.
-        (HostRule::Upstream, Some(host_at), Some(host_end), Some(upstream)) if lease.group().len() > 1 => {
-            chain.push(Chunk::shared(&head[..host_at]));
-            chain.push(Chunk::shared(format!("Host: {}\r\n", upstream.address().authority()).into_bytes()));
-            chain.push(Chunk::shared(&head[host_end..]));
+/// A request head as sent to an upstream.
+#[derive(Debug)]
+pub(super) struct UpstreamHead {
+    pub(super) bytes: Chunk,
+    /// Where the value of `Host` is. With [`HostRule::Upstream`] it is that of one upstream of the
+    /// group.
+    pub(super) host: Range<usize>,
+}
+
+impl UpstreamHead {
+    /// Appends the head. With [`HostRule::Upstream`] its `Host` becomes that of the chosen upstream.
+    pub(super) fn push_to(&self, chain: &mut Chain, rule: &HostRule, lease: &UpstreamLease) {
+        match (rule, lease.upstream()) {
+            (HostRule::Upstream, Some(upstream)) if lease.group().len() > 1 => {
+                chain.push(Chunk::shared(&self.bytes[..self.host.start]));
+                chain.push(Chunk::shared(upstream.address().authority().into_bytes()));
+                chain.push(Chunk::shared(&self.bytes[self.host.end..]));
+            }
+            _ => chain.push(self.bytes.clone()),
         }
-        _ => chain.push(head.clone()),
     }
 }
 
