@@ -25,7 +25,8 @@
 //! | [`conditional`] | preconditions such as `If-None-Match` |
 //! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
 //! | [`redirect`] | redirect URLs |
-//! | [`response`] | writing response heads |
+//! | [`response`] | writing response heads, for any version |
+//! | [`h1`] | the text that only HTTP/1.1 has |
 //! | [`date`] | HTTP dates |
 //! | [`error_page`] | the body of an error response |
 //! | [`token`] | tokens and lists of them |
@@ -47,6 +48,7 @@ pub mod error_page;
 pub mod fields;
 pub mod forward;
 pub mod framing;
+pub mod h1;
 mod head;
 pub mod inline_text;
 pub mod media_type;
@@ -70,11 +72,12 @@ pub use date::DateLine;
 pub use error_page::PageType;
 pub use fields::{Field, Fields, Known};
 pub use framing::BodyFraming;
+pub use h1::{HeadEncoder, HeadEnd};
 pub use head::{HeadLimits, Version, is_own};
 pub use method::Method;
 pub use path::{DecodedPath, encode_path};
 pub use request::{Expect, Parsed, RequestHead};
-pub use response::ResponseHeadWriter;
+pub use response::{HeadBuilder, HeadSink};
 pub use response_head::{BadResponse, ResponseFraming, ResponseHead};
 pub use status::{ErrorResponse, Status};
 pub use target::Target;

@@ -10,11 +10,12 @@ use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
 use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded, push_via};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
+use crate::http::h1::head_encoder::{CHUNKED_LINE, push_length, push_line};
 use crate::http::head::Version;
 use crate::http::method::Method;
 use crate::http::path;
 use crate::http::request::RequestHead;
-use crate::http::response::{CHUNKED_LINE, push_decimal, push_length, push_line};
+use crate::http::response::push_decimal;
 use crate::http::target::Target;
 use crate::http::token::list;
 

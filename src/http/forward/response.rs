@@ -6,8 +6,9 @@ use super::{ConnectionOptions, push_via};
 use crate::http::date::DateLine;
 use crate::http::fields::{Field, Known};
 use crate::http::framing::content_length;
+use crate::http::h1::head_encoder::{CHUNKED_LINE, connection_line, push_length, push_line};
 use crate::http::head::Version;
-use crate::http::response::{CHUNKED_LINE, connection_line, names_member, push_length, push_line};
+use crate::http::response::names_member;
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 

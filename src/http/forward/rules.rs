@@ -7,8 +7,8 @@ use std::fmt;
 
 use super::folds_alike;
 use crate::http::fields::Known;
+use crate::http::h1::head_encoder::push_line;
 use crate::http::path;
-use crate::http::response::push_line;
 use crate::http::target::{check_authority, check_path};
 use crate::http::token::is_token;
 

@@ -11,7 +11,7 @@ use crate::file::store::RootPath;
 use crate::http::charset::Charset;
 use crate::http::error_page::ErrorPages;
 use crate::http::path::DecodedPath;
-use crate::http::{ResponseHeadWriter, Status};
+use crate::http::{HeadBuilder, HeadSink, Status};
 
 /// The number of the next file route.
 static FILE_ROUTES: AtomicU64 = AtomicU64::new(0);
@@ -141,7 +141,7 @@ impl FileRoute {
     }
 
     /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
-    pub fn admit_scripts<'v>(&self, head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
+    pub fn admit_scripts<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
         match &self.responses.cors {
             Some(origin) => head.field("Access-Control-Allow-Origin", origin),
             None => head,

@@ -27,7 +27,10 @@ use crate::http::multipart::{Boundaries, Multipart};
 use crate::http::path::{self, DecodedPath};
 use crate::http::range::Span;
 use crate::http::redirect::push_query;
-use crate::http::{DateLine, ErrorResponse, Method, RequestHead, ResponseHeadWriter, Status, Version};
+use crate::http::{
+    DateLine, ErrorResponse, HeadBuilder, HeadEncoder, HeadEnd, HeadSink, Method, RequestHead, ResponseFraming, Status,
+    Version,
+};
 
 /// The inputs of a response.
 pub(super) struct ResponseBuilder<'a> {
@@ -162,9 +165,10 @@ impl ResponseBuilder<'_> {
             location.push(b'?');
             push_query(query, &mut location);
         }
-        let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, Status::MOVED_PERMANENTLY).own_field("Location", &location);
-        self.extend(head).length(0).end();
+        let mut encoder = HeadEncoder::new();
+        let head = self.begin(&mut encoder, Status::MOVED_PERMANENTLY).own_field("Location", &location);
+        self.extend(head);
+        let out = self.end(encoder, ResponseFraming::Length(0));
         self.response(Status::MOVED_PERMANENTLY, Chunk::shared(out), Body::Sent, 0)
     }
 
@@ -192,24 +196,25 @@ impl ResponseBuilder<'_> {
         let mut stream = Box::new(Listing::new(&full_path, listed, sort, options).stream(format));
         let mut page = Vec::new();
         let has_more = stream.write(listing::PIECE_BYTES, &mut page);
-        let mut out = Vec::with_capacity(512);
         let is_chunked = has_more && self.head.version == Version::Http11;
         // HTTP/1.0 without chunks, and the length is unknown: the end of the connection ends the
         // listing.
         self.keep_alive &= !has_more || is_chunked;
+        let mut encoder = HeadEncoder::new();
         let head = self
-            .begin(&mut out, Status::OK)
+            .begin(&mut encoder, Status::OK)
             .field("Content-Type", format.content_type(options.style))
             .field("X-Content-Type-Options", "nosniff")
             .vary("Accept")
             .field("Cache-Control", "no-cache")
             .field("Content-Security-Policy", listing::CONTENT_SECURITY_POLICY);
-        let head = self.extend(head);
-        match (has_more, is_chunked) {
-            (false, _) => head.length(page.len() as u64).end(),
-            (true, true) => head.chunked().end(),
-            (true, false) => head.end(),
-        }
+        self.extend(head);
+        let framing = match (has_more, is_chunked) {
+            (false, _) => ResponseFraming::Length(page.len() as u64),
+            (true, true) => ResponseFraming::Chunked,
+            (true, false) => ResponseFraming::UntilClose,
+        };
+        let out = self.end(encoder, framing);
         let mut body_bytes = 0;
         let mut bytes = Chain::from(Chunk::shared(out));
         let mut body = Body::Sent;
@@ -233,12 +238,13 @@ impl ResponseBuilder<'_> {
             name => name,
         };
         let (_, text) = pages.iter().find(|(page, _)| page.as_bytes() == name).ok_or_else(not_found)?;
-        let mut out = Vec::with_capacity(512);
+        let mut encoder = HeadEncoder::new();
         let head = self
-            .begin(&mut out, Status::OK)
+            .begin(&mut encoder, Status::OK)
             .field("Content-Type", format!("{}; charset=utf-8", MediaType::of_name(name).as_str()))
             .field("X-Content-Type-Options", "nosniff");
-        self.extend(head).length(text.len() as u64).end();
+        self.extend(head);
+        let out = self.end(encoder, ResponseFraming::Length(text.len() as u64));
         let mut bytes = Chain::from(Chunk::shared(out));
         let mut body_bytes = 0;
         if self.head.method != Method::Head {
@@ -257,9 +263,9 @@ impl ResponseBuilder<'_> {
         }
     }
 
-    /// Begins a head: the status line and the fields of every response.
-    fn begin<'v>(&'v self, out: &'v mut Vec<u8>, status: Status) -> ResponseHeadWriter<'v> {
-        ResponseHeadWriter::new(out, Version::Http11, status)
+    /// Begins a head: the status and the fields of every response.
+    fn begin<'v, S: HeadSink>(&'v self, sink: &'v mut S, status: Status) -> HeadBuilder<'v, S> {
+        HeadBuilder::new(sink, status)
             .date(self.date)
             .without(if status.is_error() {
                 &self.file_route.responses.without
@@ -267,11 +273,15 @@ impl ResponseBuilder<'_> {
                 &self.file_route.responses.replaced
             })
             .server(self.file_route.responses.server_name.as_deref())
-            .connection(self.keep_alive, self.head.version)
+    }
+
+    /// Ends a head.
+    fn end(&self, encoder: HeadEncoder, framing: ResponseFraming) -> Vec<u8> {
+        encoder.end(HeadEnd { framing, keep_alive: self.keep_alive, version: self.head.version })
     }
 
     /// Adds the fields that the configuration adds to every response but errors.
-    fn extend<'v>(&self, mut head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
+    fn extend<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
         head = self.admit_scripts(head);
         for (name, value) in &self.file_route.responses.fields {
             head = head.extra_field(name, value);

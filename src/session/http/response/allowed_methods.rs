@@ -2,7 +2,9 @@
 
 use super::{Body, EncodedResponse, ResponseBuilder};
 use crate::buffer::Chunk;
-use crate::http::{ErrorResponse, Expect, Method, RequestHead, ResponseHeadWriter, Status};
+use crate::http::{
+    ErrorResponse, Expect, HeadBuilder, HeadEncoder, HeadSink, Method, RequestHead, ResponseFraming, Status,
+};
 
 /// The set of methods that a route allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +64,10 @@ impl ResponseBuilder<'_> {
         if let Err(error) = self.allowed_methods.check(self.head) {
             return self.respond_error(error);
         }
-        let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, Status::NO_CONTENT).own_field("Allow", self.allowed());
-        self.extend(self.permit(head)).end();
+        let mut encoder = HeadEncoder::new();
+        let head = self.begin(&mut encoder, Status::NO_CONTENT).own_field("Allow", self.allowed());
+        self.extend(self.permit(head));
+        let out = self.end(encoder, ResponseFraming::None);
         self.response(Status::NO_CONTENT, Chunk::shared(out), Body::Sent, 0)
     }
 
@@ -76,7 +79,7 @@ impl ResponseBuilder<'_> {
     /// Adds the allowed methods and fields to the response to a CORS preflight (Fetch standard).
     /// The origin is not checked here: every response has the one configured origin, and the
     /// browser compares it.
-    fn permit<'v>(&self, mut head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
+    fn permit<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
         let fields = &self.head.fields;
         let is_preflight = fields.get("Origin").is_some() && fields.get("Access-Control-Request-Method").is_some();
         if self.file_route.responses.cors.is_none() || !is_preflight {
@@ -90,7 +93,7 @@ impl ResponseBuilder<'_> {
     }
 
     /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
-    pub(super) fn admit_scripts<'v>(&self, head: ResponseHeadWriter<'v>) -> ResponseHeadWriter<'v> {
+    pub(super) fn admit_scripts<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
         self.file_route.admit_scripts(head)
     }
 }

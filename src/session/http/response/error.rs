@@ -7,7 +7,9 @@ use crate::buffer::Chunk;
 use crate::driver::Fault;
 use crate::http::error_page::{self, PageType};
 use crate::http::fields::Known;
-use crate::http::{DateLine, ErrorResponse, Method, ResponseHeadWriter, Status, Version};
+use crate::http::{
+    DateLine, ErrorResponse, HeadBuilder, HeadEncoder, HeadEnd, HeadSink, Method, ResponseFraming, Status, Version,
+};
 use crate::session::http::file_route::FileRoute;
 
 impl ResponseBuilder<'_> {
@@ -28,9 +30,9 @@ impl ResponseBuilder<'_> {
         detail: Option<&str>,
         field: Option<(&'static str, &str)>,
     ) -> EncodedResponse {
-        let mut out = Vec::with_capacity(1024);
+        let mut encoder = HeadEncoder::new();
         let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
-        let mut head = self.admit_scripts(self.begin(&mut out, status));
+        let mut head = self.admit_scripts(self.begin(&mut encoder, status));
         if let Some((name, value)) = field {
             head = match name {
                 // The status requires these fields.
@@ -39,7 +41,8 @@ impl ResponseBuilder<'_> {
             };
         }
         let mut page = Page::new(self.file_route, status, detail, page_type);
-        page.describe(head, self.head.method != Method::Head);
+        let framing = page.describe(head, self.head.method != Method::Head);
+        let mut out = self.end(encoder, framing);
         out.extend_from_slice(&page.body);
         let body_bytes = page.body.len() as u64;
         self.response(status, Chunk::shared(out), Body::Sent, body_bytes)
@@ -68,18 +71,18 @@ pub(in crate::session::http) fn error_response(
     error: ErrorResponse,
     client: &Client,
 ) -> EncodedResponse {
-    let mut out = Vec::with_capacity(1024);
-    let mut head = ResponseHeadWriter::new(&mut out, Version::Http11, error.status)
+    let mut encoder = HeadEncoder::new();
+    let mut head = HeadBuilder::new(&mut encoder, error.status)
         .date(date)
         .without(&file_route.responses.without)
-        .server(file_route.responses.server_name.as_deref())
-        .connection(client.keep_alive, client.version);
+        .server(file_route.responses.server_name.as_deref());
     head = file_route.admit_scripts(head);
     if error.status == Status::SERVICE_UNAVAILABLE {
         head = head.field("Retry-After", "1");
     }
     let mut page = Page::new(file_route, error.status, Some(error.reason), client.page_type);
-    page.describe(head, client.wants_body);
+    let framing = page.describe(head, client.wants_body);
+    let mut out = encoder.end(HeadEnd { framing, keep_alive: client.keep_alive, version: client.version });
     out.extend_from_slice(&page.body);
     let body_bytes = page.body.len() as u64;
     let bytes = Chunk::shared(out).into();
@@ -112,16 +115,15 @@ impl<'s> Page<'s> {
         Self { content_type: page_type.content_type(), varies: true, body: Cow::Owned(body) }
     }
 
-    /// Ends the head with the fields that describe the page. Drops the page unless `is_sent`.
-    fn describe(&mut self, head: ResponseHeadWriter<'_>, is_sent: bool) {
+    /// Writes the fields that describe the page. Drops the page unless `is_sent`.
+    fn describe(&mut self, head: HeadBuilder<'_, impl HeadSink>, is_sent: bool) -> ResponseFraming {
         let head = if self.varies { head.vary("Accept") } else { head };
-        head.field("Content-Type", self.content_type)
-            .field("X-Content-Type-Options", "nosniff")
-            .length(self.body.len() as u64)
-            .end();
+        head.field("Content-Type", self.content_type).field("X-Content-Type-Options", "nosniff");
+        let framing = ResponseFraming::Length(self.body.len() as u64);
         if !is_sent {
             self.body = Cow::Borrowed(&[]);
         }
+        framing
     }
 }
 

@@ -15,7 +15,9 @@ use crate::http::media_type::MediaType;
 use crate::http::multipart::Multipart;
 use crate::http::range::{self, Selection, Span};
 use crate::http::validators::Validators;
-use crate::http::{AcceptEncoding, Coding, ErrorResponse, Method, ResponseHeadWriter, Status, Version};
+use crate::http::{
+    AcceptEncoding, Coding, ErrorResponse, HeadBuilder, HeadEncoder, HeadSink, Method, ResponseFraming, Status, Version,
+};
 
 /// A file, or a compressed form of it.
 struct Representation {
@@ -203,8 +205,9 @@ impl<'a> ResponseBuilder<'a> {
 
     fn whole(&self, described: &Described<'_>) -> EncodedResponse {
         let size = described.resource.content_bytes();
-        let mut out = Vec::with_capacity(512);
-        self.describe(self.begin(&mut out, Status::OK), described).length(size).end();
+        let mut encoder = HeadEncoder::new();
+        self.describe(self.begin(&mut encoder, Status::OK), described);
+        let mut out = self.end(encoder, ResponseFraming::Length(size));
         match &described.resource.content {
             _ if self.head.method == Method::Head => self.response(Status::OK, Chunk::shared(out), Body::Sent, 0),
             Content::Memory(bytes) => {
@@ -230,23 +233,21 @@ impl<'a> ResponseBuilder<'a> {
     }
 
     fn part(&self, described: &Described<'_>, span: Span, size: u64) -> EncodedResponse {
-        let mut out = Vec::with_capacity(512);
-        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let mut encoder = HeadEncoder::new();
+        let head = self.begin(&mut encoder, Status::PARTIAL_CONTENT);
         let head = head.own_field("Content-Range", span.content_range(size).as_bytes());
-        self.describe(head, described).length(span.length).end();
+        self.describe(head, described);
+        let out = self.end(encoder, ResponseFraming::Length(span.length));
         let body = Body::Part(Rc::clone(described.resource), span);
         self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, span.length)
     }
 
     fn parts(&self, described: &Described<'_>, plan: Multipart) -> EncodedResponse {
-        let mut out = Vec::with_capacity(512);
-        let head = self.begin(&mut out, Status::PARTIAL_CONTENT);
+        let mut encoder = HeadEncoder::new();
+        let head = self.begin(&mut encoder, Status::PARTIAL_CONTENT);
         let head = head.own_field("Content-Type", plan.content_type().as_bytes());
-        self.validate(head, described)
-            .field("X-Content-Type-Options", "nosniff")
-            .field("Accept-Ranges", "bytes")
-            .length(plan.content_length())
-            .end();
+        self.validate(head, described).field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes");
+        let out = self.end(encoder, ResponseFraming::Length(plan.content_length()));
         let body_bytes = plan.content_length();
         let body = Body::Parts(Rc::clone(described.resource), Box::new(plan));
         self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
@@ -259,11 +260,11 @@ impl<'a> ResponseBuilder<'a> {
         validators: &Validators,
         varies: bool,
     ) -> EncodedResponse {
-        let mut out = Vec::with_capacity(384);
+        let mut encoder = HeadEncoder::new();
         let media_type = MediaType::UNKNOWN;
         let described = Described { resource, coding: None, validators, media_type, charset: None, varies };
-        self.validate(self.begin(&mut out, Status::NOT_MODIFIED), &described).end();
-        let response = Chunk::shared(out);
+        self.validate(self.begin(&mut encoder, Status::NOT_MODIFIED), &described);
+        let response = Chunk::shared(self.end(encoder, ResponseFraming::None));
         let tag = *validators.tag();
         if self.tag_of_usual_get() == Some(tag.as_bytes()) {
             let prepared = Prepared {
@@ -283,7 +284,7 @@ impl<'a> ResponseBuilder<'a> {
     }
 
     /// Adds the validators: the fields that identify the version of the file.
-    fn validate<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
+    fn validate<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>, described: &Described<'_>) -> HeadBuilder<'v, S> {
         let mut head = head
             .field("Last-Modified", described.validators.last_modified().as_bytes())
             .field("ETag", described.validators.tag().as_bytes());
@@ -294,7 +295,7 @@ impl<'a> ResponseBuilder<'a> {
     }
 
     /// Adds the fields that describe the file, and its validators.
-    fn describe<'v>(&self, head: ResponseHeadWriter<'v>, described: &Described<'_>) -> ResponseHeadWriter<'v> {
+    fn describe<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>, described: &Described<'_>) -> HeadBuilder<'v, S> {
         let head = match described.coding {
             Some(coding) => head.own_field("Content-Encoding", coding.name()),
             None => head,

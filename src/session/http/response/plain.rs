@@ -3,7 +3,7 @@
 use super::{Body, EncodedResponse, ResponseBuilder};
 use crate::buffer::Chunk;
 use crate::http::redirect::RedirectTemplate;
-use crate::http::{ErrorResponse, Method, Status};
+use crate::http::{ErrorResponse, HeadEncoder, Method, ResponseFraming, Status};
 
 impl ResponseBuilder<'_> {
     /// A redirect to the URL of the template.
@@ -18,9 +18,10 @@ impl ResponseBuilder<'_> {
         let Some(location) = template.expand(self.head) else {
             return self.respond_error(ErrorResponse::bad_request("cannot redirect: the request has no Host"));
         };
-        let mut out = Vec::with_capacity(256);
-        let head = self.begin(&mut out, status).own_field("Location", &location);
-        self.extend(head).length(0).end();
+        let mut encoder = HeadEncoder::new();
+        let head = self.begin(&mut encoder, status).own_field("Location", &location);
+        self.extend(head);
+        let out = self.end(encoder, ResponseFraming::Length(0));
         self.response(status, Chunk::shared(out), Body::Sent, 0)
     }
 
@@ -34,13 +35,14 @@ impl ResponseBuilder<'_> {
             return response;
         }
         let text = text();
-        let mut out = Vec::with_capacity(256 + text.len());
+        let mut encoder = HeadEncoder::new();
         let head = self
-            .begin(&mut out, Status::OK)
+            .begin(&mut encoder, Status::OK)
             .field("Content-Type", content_type)
             .field("X-Content-Type-Options", "nosniff")
             .field("Cache-Control", "no-store");
-        self.extend(head).length(text.len() as u64).end();
+        self.extend(head);
+        let mut out = self.end(encoder, ResponseFraming::Length(text.len() as u64));
         let mut body_bytes = 0;
         if self.head.method != Method::Head {
             out.extend_from_slice(text.as_bytes());
