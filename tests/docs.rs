@@ -101,3 +101,17 @@ fn every_dependency_is_explained() {
         }
     }
 }
+
+#[test]
+fn every_close_reason_is_explained() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = fs::read_to_string(root.join("src/session/close_reason.rs")).unwrap();
+    let explained = fs::read_to_string(root.join("docs/operation.md")).unwrap();
+    let (_, codes) = source.split_once("fn code(self)").unwrap();
+    let (codes, _) = codes.split_once("\n    }").unwrap();
+    let codes: Vec<_> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() > 15, "{codes:?}");
+    for code in codes {
+        assert!(explained.contains(&format!("| `{code}` |")), "docs/operation.md says nothing of {code}");
+    }
+}

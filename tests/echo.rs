@@ -113,7 +113,8 @@ backends! {
         assert_eq!(record.number("received"), Some(12), "{record}");
         assert_eq!(record.number("sent"), Some(12), "{record}");
         assert!(record.number("duration_ms").is_some_and(|time| u128::from(time) <= patience().as_millis()), "{record}");
-        assert!(record.text("close_reason").is_some(), "{record}");
+        assert_eq!(record.text("close_reason"), Some("done"), "{record}");
+        assert_eq!(record.text("cause"), None, "{record}");
     }
 
     fn what_came_while_the_process_was_stopped_keeps_a_connection_alive(backend) {

@@ -252,7 +252,8 @@ backends! {
             let _ = (&stream).write_all(&Content::bytes(9, 1 << 20));
             assert!(was_cut(&stream));
             xps.log().wait_for("the reason", |record| {
-                record.text("close_reason").is_some_and(|ending| ending.contains("No space left on device"))
+                record.text("close_reason") == Some("file_not_written")
+                    && record.text("cause").is_some_and(|cause| cause.contains("No space left on device"))
             });
         };
         let xps = launch(&["--keep"]).start();

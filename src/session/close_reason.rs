@@ -72,6 +72,14 @@ pub struct SessionEnd {
     pub failure: Option<Unreachable>,
 }
 
+impl SessionEnd {
+    /// The value of `cause` in the log: the reason in words, with what the system said. `None` after
+    /// an orderly end.
+    pub fn cause(&self) -> Option<impl fmt::Display> {
+        (self.close_reason != CloseReason::Done).then_some(self)
+    }
+}
+
 impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.failure {
@@ -82,6 +90,29 @@ impl fmt::Display for SessionEnd {
 }
 
 impl CloseReason {
+    /// The value of `close_reason` in the log: a fixed word to search for and to count by.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::UpstreamStoppedReading => "upstream_stopped_reading",
+            Self::Denied(_) => "denied",
+            Self::NoProxyHeader => "no_proxy_header",
+            Self::ClientLost(_) => "client_lost",
+            Self::UpstreamLost(_) => "upstream_lost",
+            Self::ClientLeft => "client_left",
+            Self::ResponseTruncated => "response_truncated",
+            Self::UpstreamSilent => "upstream_timeout",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::FileRefused(_) => "file_refused",
+            Self::FileLost(_) => "file_lost",
+            Self::FileUnwritten(_) => "file_not_written",
+            Self::Idle => "idle_timeout",
+            Self::TooSlow => "client_too_slow",
+            Self::Stalled => "stalled",
+            Self::Drained => "drain_timeout",
+        }
+    }
+
     /// How the client's connection is closed. Where bytes are missing it is reset, so that the
     /// client does not take truncated data for complete.
     ///

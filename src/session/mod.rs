@@ -335,7 +335,7 @@ impl Session {
             if let Some(close_reason) = over.or_else(idle) {
                 let has_stalled = close_reason == CloseReason::Idle && self.task.is_unfinished();
                 let close_reason = if has_stalled { CloseReason::Stalled } else { close_reason };
-                tracing::debug!(%close_reason, "closing");
+                tracing::debug!(close_reason = close_reason.code(), "closing");
                 self.life = match close_reason.close_kind() {
                     CloseKind::FlushReset if !self.task.is_end_signalled() => Life::Flushing(close_reason),
                     CloseKind::Fin | CloseKind::FlushReset | CloseKind::Reset => Life::Closing(close_reason),
@@ -467,10 +467,12 @@ impl Session {
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.task.name(), self.peer);
         let upstream = self.task.upstream().map(tracing::field::display);
-        if close_reason.is_worth_a_warning() {
-            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, close_reason = %session_end, "connection ended");
+        let is_worth_a_warning = close_reason.is_worth_a_warning();
+        let (close_reason, cause) = (close_reason.code(), session_end.cause().map(tracing::field::display));
+        if is_worth_a_warning {
+            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, close_reason, cause, "connection ended");
         } else {
-            tracing::info!(service, %peer, upstream, received, sent, duration_ms, close_reason = %session_end, "connection ended");
+            tracing::info!(service, %peer, upstream, received, sent, duration_ms, close_reason, cause, "connection ended");
         }
         session_end
     }
