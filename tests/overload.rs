@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::client::{expect_content, flood, ping, stays_silent};
 use support::environment::report;
-use support::process::cpu_within_a_second;
+use support::process::{Signal, cpu_within_a_second};
 use support::{Backend, Content, Launch, Upstream, Xps, backends, connect, eventually, is_wrapped, patience, skip};
 
 backends! {
@@ -56,6 +56,18 @@ backends! {
         serve_in_turn(&xps, 150, 1, 63);
         eventually("every descriptor is closed again", || xps.usage().descriptors <= idle);
         ping(&connect(xps.address()), b"as before");
+    }
+
+    fn a_burst_of_connections_stays_within_the_limit(backend) {
+        let xps = Launch::echo(backend).flags(["--workers", "1", "--max-connections", "4"]).start();
+        // All of them wait in the backlog when the worker accepts.
+        xps.signal(Signal::Stop);
+        let clients: Vec<_> = (0..12).map(|_| connect(xps.address())).collect();
+        xps.signal(Signal::Continue);
+        let reached = "connection limit of the server reached";
+        let notice = xps.log().wait_for("the limit", |record| record.message() == reached);
+        assert_eq!(notice.number("connections"), Some(4), "{notice}");
+        clients.into_iter().for_each(|client| ping(&client, b"each in its turn"));
     }
 
     fn connections_beyond_the_limit_wait_and_none_is_lost(backend) {

@@ -245,7 +245,14 @@ mod listener {
 
         fn workers_at_their_limit_leave_the_rest_to_the_others(backend) {
             let place = Place::new();
-            let _xps = place.echo(backend).flags(["--workers", "3", "--max-connections", "4"]).start();
+            let config = place.folder.path().join("xps_config.json");
+            let document = serde_json::json!({
+                "workers": 3,
+                "limits": { "connections_max": 4 },
+                "servers": [{ "listeners": [{ "unix": "xps.sock" }], "protocol": "tcp", "handler": "echo" }],
+            });
+            fs::write(&config, document.to_string()).expect("a temporary file");
+            let _xps = Launch::new(backend, ["run"]).flag(config.display()).start();
             let clients: Vec<UnixStream> = (0..12).map(|_| join(&place.path)).collect();
             clients.iter().for_each(ping);
         }

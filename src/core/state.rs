@@ -426,7 +426,7 @@ impl Core {
     fn pump_listeners(&mut self) {
         self.listeners_due = false;
         let served = self.sessions.len() - self.over_limit;
-        let room = if self.has_capacity() { self.limits.connections_max - served } else { 0 };
+        let room = self.limits.connections_max.saturating_sub(served).min(self.admission.room());
         let over_limit = if self.admission.refuses() { OVER_LIMIT_MAX.saturating_sub(self.over_limit) } else { 0 };
         // Each listener gets an equal share, so that bursts on all of them together stay within the
         // limit. What a listener leaves unused is distributed again on the next call.

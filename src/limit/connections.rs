@@ -51,10 +51,13 @@ impl ConnectionCounter {
         self.max.store(max, Ordering::Release);
     }
 
-    /// Whether the count is below the limit.
-    pub fn has_capacity(&self) -> bool {
-        let max = self.max.load(Ordering::Acquire);
-        max == 0 || self.count.load(Ordering::Acquire) < max
+    /// How many more connections the limit allows now; `usize::MAX` without a limit. Other workers
+    /// may take them at the same time.
+    pub fn room(&self) -> usize {
+        match self.max.load(Ordering::Acquire) {
+            0 => usize::MAX,
+            max => max.saturating_sub(self.count.load(Ordering::Acquire)),
+        }
     }
 
     /// Wakes this worker from now on when the limit is reached, and when there is capacity again.
@@ -138,12 +141,12 @@ mod tests {
         counter.register_waker(worker.clone());
         counter.set_max(2);
         let first = counter.enter(None, 0).unwrap();
-        assert!(counter.has_capacity());
+        assert!(counter.room() > 0);
         let second = counter.enter(None, 0).unwrap();
         worker.wait().unwrap();
-        assert!(!counter.has_capacity());
+        assert_eq!(counter.room(), 0);
         drop((first, second));
         worker.wait().unwrap();
-        assert!(counter.has_capacity());
+        assert!(counter.room() > 0);
     }
 }

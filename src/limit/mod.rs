@@ -89,7 +89,12 @@ impl Admission {
 
     /// Whether the server is below its connection limit.
     pub fn has_capacity(&self) -> bool {
-        self.counter.has_capacity()
+        self.room() > 0
+    }
+
+    /// How many more connections the server's limit allows now; `usize::MAX` without a limit.
+    pub fn room(&self) -> usize {
+        self.counter.room()
     }
 
     /// Whether HTTP clients beyond the limit get a 503.
