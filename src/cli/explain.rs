@@ -16,8 +16,8 @@ use self::response::DryRunResponse;
 use self::upstreams::{forwarded, policy, upstreams};
 use super::args::ExplainOptions;
 use super::failure::Failure;
-use super::run::{place, read, without_logs};
-use crate::config::build::ConfigBuilder;
+use super::run::{place, read};
+use crate::config::resolve::resolve;
 use crate::config::{ListenerConfig, ServerConfig, ServiceConfig};
 use crate::core;
 use crate::driver::Peer;
@@ -30,9 +30,8 @@ use crate::session::http::{Handler, Route, Router, VirtualHost};
 /// Prints the explanation. A request that would be refused is also a failure.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
     let (folder, path) = place(&options.file)?;
-    let mut file = read(&path, options.profile.unwrap_or_default())?;
-    without_logs(&mut file);
-    let config = ConfigBuilder::new(&folder).server(&file, 1)?;
+    let file = read(&path, options.profile.unwrap_or_default())?;
+    let config = resolve(&file, &folder, 1)?;
     let request = Request::of(options)?;
     let mut report = Report::new();
     let verdict = explain(&config, &request, &mut report);

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::reload::ReloadError;
-use crate::config::build::BuildError;
+use crate::config::resolve::ResolveError;
 use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
 use crate::driver::Address;
 use crate::driver::probe::{BackendChoice, Unavailable};
+use crate::telemetry::access_log::AccessLogOutput;
 use crate::telemetry::{self, LogError, LogFormat};
 
 /// Why a command failed.
@@ -45,7 +46,7 @@ pub enum Failure {
     NotServed(String),
     /// The configuration cannot be used on this host.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Resolve(#[from] ResolveError),
     /// `check`: what the configuration file names is missing on this host.
     #[error("{0}")]
     NotHere(String),
@@ -61,12 +62,6 @@ pub enum Failure {
     /// The path to serve is not a folder.
     #[error("cannot serve {}: not a folder", path.display())]
     NotAFolder { path: PathBuf },
-    /// The access log cannot be opened for writing.
-    #[error("cannot write the access log {}: {error}", path.display())]
-    AccessLog { path: PathBuf, error: io::Error },
-    /// A configured error page cannot be read.
-    #[error("cannot read the error page {}: {error}", path.display())]
-    ErrorPage { path: PathBuf, error: io::Error },
     /// A file to send is outside its root.
     #[error("{} is not in {}", path.display(), root.display())]
     OutsideRoot { path: PathBuf, root: PathBuf },
@@ -123,14 +118,12 @@ impl Failure {
             | Self::Problems(_)
             | Self::Usage(_)
             | Self::NotServed(_)
-            | Self::Build(_)
+            | Self::Resolve(_)
             | Self::NotHere(_)
             | Self::Reload(_)
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NotAFolder { .. }
-            | Self::AccessLog { .. }
-            | Self::ErrorPage { .. }
             | Self::OutsideRoot { .. }
             | Self::LeadsOut { .. }
             | Self::ClientLeft
@@ -154,9 +147,7 @@ impl Failure {
             | Self::Log(LogError::Thread(error))
             | Self::Thread(error)
             | Self::Bridge(error) => help_to_set_up(error),
-            Self::AccessLog { path, error } | Self::Build(BuildError::AccessLog { path, error }) => {
-                help_to_log(path, error)
-            }
+            Self::Start(StartError::AccessLog { output, source }) => help_to_log(output, source),
             Self::ListedTwice(_) => Some("name each address once".to_owned()),
             Self::Overlap { .. } => {
                 Some("the kernel allows only one of them: list specific addresses, or only the wildcard".to_owned())
@@ -180,7 +171,7 @@ impl Failure {
             | Self::Problems(_)
             | Self::Usage(_)
             | Self::NotServed(_)
-            | Self::Build(BuildError::ErrorPage { .. } | BuildError::Socket { .. } | BuildError::Text { .. })
+            | Self::Resolve(_)
             | Self::Reload(ReloadError::Signal { .. }) => None,
             Self::NotHere(_) => Some("`xps check --no-fs` checks the file alone".to_owned()),
             Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
@@ -189,6 +180,7 @@ impl Failure {
             Self::Start(
                 StartError::File { .. }
                 | StartError::Receive { .. }
+                | StartError::ErrorPage { .. }
                 | StartError::Upstream { .. }
                 | StartError::Inherit(_),
             )
@@ -196,7 +188,6 @@ impl Failure {
             | Self::Client(ClientError::Connection { .. })
             | Self::File { .. }
             | Self::Folder { .. }
-            | Self::ErrorPage { .. }
             | Self::ClientLeft
             | Self::NotReceived { .. }
             | Self::Output(_)
@@ -216,11 +207,13 @@ impl Failure {
             Self::Log(LogError::Directives(_)) => USAGE,
             Self::Log(LogError::Second(_) | LogError::Thread(_)) => RUN_TIME,
             Self::Config { .. } | Self::Problems(_) | Self::Usage(_) => USAGE,
-            Self::NotServed(_) | Self::Build(_) | Self::NotHere(_) | Self::Reload(_) => RUN_TIME,
+            Self::NotServed(_) | Self::Resolve(_) | Self::NotHere(_) | Self::Reload(_) => RUN_TIME,
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }
                 | StartError::Receive { .. }
+                | StartError::AccessLog { .. }
+                | StartError::ErrorPage { .. }
                 | StartError::Upstream { .. }
                 | StartError::Inherit(_)
                 | StartError::Worker(_),
@@ -230,8 +223,6 @@ impl Failure {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NotAFolder { .. }
-            | Self::AccessLog { .. }
-            | Self::ErrorPage { .. }
             | Self::ClientLeft
             | Self::NotReceived { .. }
             | Self::FileThere(_)
@@ -298,10 +289,10 @@ fn help_to_serve(file: &Path) -> String {
 
 /// Remedies for access logs. A socket, or a FIFO without reader, cannot be opened by its path
 /// (`ENXIO`).
-fn help_to_log(path: &Path, error: &io::Error) -> Option<String> {
+fn help_to_log(output: &AccessLogOutput, error: &io::Error) -> Option<String> {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => help_to_set_up(error),
-        Some(libc::ENXIO) => Some(format!("{} cannot be opened; `-` means standard output", path.display())),
+        Some(libc::ENXIO) => Some(format!("{output} cannot be opened; `-` means standard output")),
         Some(libc::ENOENT) => Some("create the folder of the log".to_owned()),
         Some(_) | None => None,
     }

@@ -8,8 +8,8 @@ use super::Invocation;
 use super::args::{RunOptions, Settings};
 use super::failure::Failure;
 use super::operate::operate;
-use crate::config::build::ConfigBuilder;
 use crate::config::file::Profile;
+use crate::config::resolve::resolve;
 use crate::config::{ServerConfig, file, start};
 use crate::driver::limits;
 
@@ -20,7 +20,6 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
     // The path with its links unresolved: a link may be switched to another release before a reload.
     let (folder, path) = place(&options.file)?;
     let log = options.log.clone();
-    let mut builder = ConfigBuilder::new(&folder);
     let mut is_running = false;
     let mut load = move || -> Result<ServerConfig, Failure> {
         if std::mem::replace(&mut is_running, true) {
@@ -28,7 +27,7 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
         }
         let mut file = read(&path, profile)?;
         options.apply(&mut file);
-        Ok(builder.server(&file, limits::usable_cpus())?)
+        Ok(resolve(&file, &folder, limits::usable_cpus())?)
     };
     let config = load()?;
     operate(config, &log, &[], Some(Box::new(load)), invocation)
@@ -42,14 +41,6 @@ fn refuse_pipe(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(failed(io::Error::other("not a regular file, so it can be read only once, at the start")))
-}
-
-/// Removes all access logs, so that none is opened or created.
-pub fn without_logs(file: &mut file::File) {
-    file.access_log = file::AccessTarget::Off;
-    for server in &mut file.servers {
-        server.access_log = None;
-    }
 }
 
 /// The folder of a file, and the file, as absolute paths without resolving links.

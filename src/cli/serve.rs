@@ -10,17 +10,16 @@ use super::args::{
 use super::failure::Failure;
 use super::operate::{operate, operate_once};
 use super::units::StatusPage;
-use crate::config::build;
 use crate::config::file::File;
 use crate::config::{
     FileRouteConfig, ForwardConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ResponseConfig,
-    RouterConfig, ServerConfig, ServiceConfig, start,
+    RouterConfig, ServerConfig, ServiceConfig, resolve, start,
 };
 use crate::driver::{SymlinkPolicy, limits};
 use crate::file::compress::Compression;
-use crate::http::error_page::ErrorPages;
+use crate::http::Status;
 use crate::session::{CloseReason, Naming, SessionEnd};
-use crate::telemetry::access_log::{AccessFormat, AccessLog};
+use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
 use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// `xps proxy`.
@@ -62,24 +61,22 @@ fn refuse_options_of_http(invocation: &Invocation) -> Result<(), Failure> {
 pub fn config_of(settings: &[&dyn Settings]) -> ServerConfig {
     let mut file = File::default();
     settings.iter().for_each(|group| group.apply(&mut file));
-    build::without_listeners(&file, limits::usable_cpus())
+    resolve::without_listeners(&file, limits::usable_cpus())
 }
 
-/// Opens the access log of `--access-log`.
-fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLog>, Failure> {
-    match wanted {
-        "off" => Ok(None),
-        "-" => {
-            let failed = |error| Failure::AccessLog { path: "-".into(), error };
-            AccessLog::to_stdout(format).map(Some).map_err(failed)
-        }
-        path => {
-            let path = Path::new(path);
-            let failed = |error| Failure::AccessLog { path: path.to_owned(), error };
-            let whole = start::absolute(path).map_err(failed)?;
-            AccessLog::to_file(&whole, format).map(Some).map_err(failed)
-        }
-    }
+/// The access log of `--access-log`.
+fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLogConfig>, Failure> {
+    let output = match wanted {
+        "off" => return Ok(None),
+        "-" => AccessLogOutput::Stdout,
+        path => AccessLogOutput::of_path(absolute(Path::new(path))?),
+    };
+    Ok(Some(AccessLogConfig { output, format }))
+}
+
+/// A path that stays the same when the current folder changes.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    start::absolute(path).map_err(|error| Failure::File { path: path.to_owned(), error })
 }
 
 /// `xps serve`.
@@ -122,13 +119,9 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
     operate(config, &options.log, &[], None, invocation)
 }
 
-/// Reads the pages of `--error-page`.
-fn error_pages(wanted: &[StatusPage]) -> Result<ErrorPages, Failure> {
-    let read = |page: &StatusPage| {
-        let failed = |error| Failure::ErrorPage { path: page.path.clone(), error };
-        Ok((page.status, build::error_page(&page.path).map_err(failed)?))
-    };
-    wanted.iter().map(read).collect()
+/// The pages of `--error-page`.
+fn error_pages(wanted: &[StatusPage]) -> Result<Vec<(Status, PathBuf)>, Failure> {
+    wanted.iter().map(|page| Ok((page.status, absolute(&page.path)?))).collect()
 }
 
 /// `xps echo`.

@@ -1,8 +1,12 @@
-//! Configuration of a server: plain data, filled in by the command line or a configuration file.
+//! Configuration of a server.
+//!
+//! It has two shapes: the document as it was written ([`file`](mod@file)), and [`ServerConfig`], plain data in
+//! which paths are absolute and texts are parsed. The command line makes a [`ServerConfig`], too.
+//! Nothing here opens a file: that is the server's part.
 
-pub mod build;
 pub mod file;
 mod listen_address;
+pub mod resolve;
 pub mod start;
 pub mod units;
 
@@ -19,7 +23,7 @@ use crate::limit::{Access, AdmissionConfig};
 use crate::session::Naming;
 pub use crate::session::http::{FileRouteConfig, ResponseConfig};
 pub use crate::session::{HttpLimits, Limits};
-use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::access_log::AccessLogConfig;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 pub use crate::upstream::{InvalidUpstreamAddress, UpstreamAddress};
 
@@ -139,7 +143,7 @@ pub struct VirtualHostConfig {
     /// Networks that may use this host.
     pub access: Access,
     /// The access log. Input that is not a valid request is logged by the first host.
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<AccessLogConfig>,
     /// The routes. The longest matching prefix is used.
     pub routes: Vec<RouteConfig>,
 }
@@ -180,7 +184,7 @@ pub enum HandlerConfig {
 
 impl RouterConfig {
     /// A single handler for all requests.
-    pub fn of(handler: HandlerConfig, responses: ResponseConfig, access_log: Option<AccessLog>) -> Self {
+    pub fn of(handler: HandlerConfig, responses: ResponseConfig, access_log: Option<AccessLogConfig>) -> Self {
         let (prefix, access) = (Vec::new(), Access::default());
         let route = RouteConfig { prefix, access, keep_alive: true, handler, responses: responses.clone() };
         let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use super::opened::OpenedService;
 use super::server::StartError;
-use super::service_builder::{ResolvedService, ServiceBuilder};
+use super::service_builder::ServiceBuilder;
 use super::state::Core;
 use super::worker::{Message, Worker};
 use crate::config::{Limits, ServiceConfig};
@@ -16,21 +17,13 @@ use crate::limit::Admission;
 use crate::session::Service;
 use crate::session::http::Router;
 
-/// Opens the folders and files that a service needs, as a start does.
-///
-/// # Errors
-/// A folder or file is missing or cannot be opened.
-pub fn look_for(service: &ServiceConfig) -> Result<(), StartError> {
-    ResolvedService::new(service).map(drop)
-}
-
-/// The router of an HTTP service; `None` for other services. Opens its folders and does not contact
-/// its upstreams.
+/// The router of an HTTP service; `None` for other services. Opens its folders, but no access log, and
+/// does not contact its upstreams.
 ///
 /// # Errors
 /// A folder cannot be opened.
 pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartError> {
-    Ok(match ServiceBuilder::default().service(ResolvedService::new(service)?) {
+    Ok(match ServiceBuilder::default().service(OpenedService::new(service, None)?) {
         Service::Http(router_cell) => Some(router_cell.router()),
         Service::Echo | Service::Reverse | Service::Proxy(..) | Service::Send(_) | Service::Receive(_) => None,
     })
@@ -51,7 +44,7 @@ pub fn dry_run(
     admission: Arc<Admission>,
     limits: Limits,
 ) -> Result<Vec<u8>, StartError> {
-    let service = ServiceBuilder::default().service(ResolvedService::new(service)?);
+    let service = ServiceBuilder::default().service(OpenedService::new(service, None)?);
     run(service, request, peer, admission, limits).map_err(StartError::Worker)
 }
 

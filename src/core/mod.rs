@@ -4,8 +4,9 @@
 //! * [`Core`] is the state of one worker: listeners, sessions, timers. It never calls the kernel.
 //! * [`Worker`] is the loop that connects a core to a driver.
 //! * [`Server`] runs one worker per thread, from binding to the end of the drain.
-//! * [`router_of`], [`dry_run`] and [`look_for`] evaluate a service without a server: what it
-//!   offers, how it responds, and whether its files exist.
+//! * [`look`] checks that what a configuration names is there, without changing anything.
+//! * [`router_of`] and [`dry_run`](fn@dry_run) evaluate a service without a server: what it offers, and how it
+//!   responds.
 //! * [`client`] runs one session without a listener.
 
 pub mod client;
@@ -15,6 +16,8 @@ mod limit_notice;
 mod listen;
 mod listeners;
 mod live_counts;
+pub mod look;
+mod opened;
 mod server;
 mod service_builder;
 mod socket_file;
@@ -23,7 +26,7 @@ mod thread;
 mod timer_wheel;
 mod worker;
 
-pub use dry_run::{dry_run, look_for, router_of};
+pub use dry_run::{dry_run, router_of};
 pub use live_counts::{LiveCounts, Violation};
 pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
 pub use state::{Core, ListenerId};

@@ -14,15 +14,17 @@ use std::time::Duration;
 
 use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
 use super::listeners::Listeners;
-use super::service_builder::ResolvedService;
+use super::look;
+use super::opened::OpenedService;
 use super::thread::{WorkerHandle, WorkerThreadConfig};
 use super::worker::{ListenerPlan, Message, WorkerPlan};
-use crate::config::ServerConfig;
+use crate::config::{ListenerConfig, ServerConfig};
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
 use crate::limit::Admission;
 use crate::session::SessionEnd;
+use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 
 /// A running server: its workers and listening sockets.
@@ -31,6 +33,7 @@ pub struct Server {
     addresses: Vec<Address>,
     listeners: Listeners,
     admission: Arc<Admission>,
+    access_logs: AccessLogs,
     /// Threads for blocking calls, shared by all workers.
     offload: Offload,
     selection: Selection,
@@ -117,6 +120,22 @@ pub enum StartError {
         /// The error of the system call.
         source: io::Error,
     },
+    /// An access log cannot be written.
+    #[error("cannot write the access log {output}: {source}")]
+    AccessLog {
+        /// The configured file.
+        output: AccessLogOutput,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// An error page cannot be read.
+    #[error("cannot read the error page {}: {source}", path.display())]
+    ErrorPage {
+        /// The configured path.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
     /// The folder for received files cannot be opened.
     #[error("cannot receive {}: {source}", path.display())]
     Receive {
@@ -176,6 +195,7 @@ impl Server {
             addresses: Vec::new(),
             listeners: Listeners::default(),
             admission: Arc::default(),
+            access_logs: AccessLogs::default(),
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
@@ -209,11 +229,13 @@ impl Server {
         workers: usize,
         inherited: &mut InheritedSockets,
     ) -> Result<Vec<WorkerPlan>, StartError> {
-        let resolved_services = config
-            .listeners
-            .iter()
-            .map(|listener| ResolvedService::new(&listener.service))
-            .collect::<Result<Vec<_>, _>>()?;
+        // Before anything is created.
+        if let Some(missing) = look::missing(config).into_iter().next() {
+            return Err(missing);
+        }
+        let logs = &mut self.access_logs;
+        let open = |listener: &ListenerConfig| OpenedService::new(&listener.service, Some(&mut *logs));
+        let opened_services = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let change = self.listeners.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let plan = |number| WorkerPlan {
@@ -225,12 +247,12 @@ impl Server {
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
-        for (((id, shares), resolved), listener) in shares.into_iter().zip(resolved_services).zip(&config.listeners) {
+        for (((id, shares), opened), listener) in shares.into_iter().zip(opened_services).zip(&config.listeners) {
             let mut shares = shares.into_iter();
             for plan in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
-                let (expects_proxy_header, resolved) = (listener.expects_proxy_header, resolved.clone());
-                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, resolved });
+                let (expects_proxy_header, opened) = (listener.expects_proxy_header, opened.clone());
+                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, opened });
             }
         }
         self.admission = admission;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::service_builder::{ResolvedService, ServiceBuilder};
+use super::opened::OpenedService;
+use super::service_builder::ServiceBuilder;
 use super::state::{Core, ListenerId};
 use crate::config::Limits;
 use crate::driver::{Completion, Driver, KernelDriver, Time, Waker, unix_seconds};
@@ -44,7 +45,7 @@ pub(super) struct ListenerPlan {
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) access: Access,
     pub(super) expects_proxy_header: bool,
-    pub(super) resolved: ResolvedService,
+    pub(super) opened: OpenedService,
 }
 
 /// A core and its driver, run by one thread.
@@ -150,8 +151,8 @@ impl<D: KernelDriver> Worker<D> {
         self.core.admit_by(admission);
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for ListenerPlan { id, sockets, access, expects_proxy_header, resolved } in listeners {
-            let context = ListenerContext { access, expects_proxy_header, service: self.builder.service(resolved) };
+        for ListenerPlan { id, sockets, access, expects_proxy_header, opened } in listeners {
+            let context = ListenerContext { access, expects_proxy_header, service: self.builder.service(opened) };
             self.core.replace(id, &context);
             for socket in sockets {
                 self.core.add_listener(id, self.driver.adopt(socket), context.clone());

@@ -3,7 +3,9 @@
 //! A disk that is slow or full never delays a request: lines are lost instead, counted and reported.
 //! A log is closed when its last handle is dropped.
 
-use std::fs::{File, OpenOptions};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -15,6 +17,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::line_writer::{self, Event, LineWriter, Output, remedy};
+use crate::driver::access::may_write;
 use crate::driver::{Peer, signals};
 use crate::http::date::HttpDate;
 use crate::http::error_page::escape_json;
@@ -41,6 +44,85 @@ pub enum AccessFormat {
     Json,
 }
 
+/// Where an access log goes. Nothing is open yet: see [`AccessLogs`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccessLogConfig {
+    /// The file.
+    pub output: AccessLogOutput,
+    /// The format of its lines.
+    pub format: AccessFormat,
+}
+
+/// The file of an access log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AccessLogOutput {
+    /// Standard output, as it is at the start.
+    Stdout,
+    /// Standard error, as it is at the start.
+    Stderr,
+    /// A file. It is appended to, and reopened after SIGUSR1. The path is absolute.
+    File(PathBuf),
+}
+
+impl AccessLogOutput {
+    /// The output of this path.
+    ///
+    /// `/dev/stdout`, `/dev/stderr` and their equivalents mean the descriptors 1 and 2 and are not
+    /// opened: opening fails if they are sockets, as under systemd (unix(7), `ENXIO`), and if they
+    /// are files, two open descriptions would overwrite each other's lines.
+    pub fn of_path(path: PathBuf) -> Self {
+        match path.to_str() {
+            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Self::Stdout,
+            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => Self::Stderr,
+            Some(_) | None => Self::File(path),
+        }
+    }
+
+    /// Checks that it can be written to, or created. Nothing is created.
+    ///
+    /// # Errors
+    /// Opening it would fail in the same way.
+    pub fn look(&self) -> io::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            Ok(_) => may_write(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => may_write(path.parent().unwrap_or(Path::new("/"))),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl fmt::Display for AccessLogOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("on standard output"),
+            Self::Stderr => f.write_str("on standard error"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The access logs that are open. One that is asked for again, as by a reload, is shared.
+#[derive(Debug, Default)]
+pub struct AccessLogs(HashMap<AccessLogConfig, WeakAccessLog>);
+
+impl AccessLogs {
+    /// The log of this configuration.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no descriptor or thread is available.
+    pub fn open(&mut self, config: &AccessLogConfig) -> io::Result<AccessLog> {
+        if let Some(log) = self.0.get(config).and_then(WeakAccessLog::upgrade) {
+            return Ok(log);
+        }
+        let log = AccessLog::open(config)?;
+        self.0.retain(|_, log| log.upgrade().is_some());
+        self.0.insert(config.clone(), log.downgrade());
+        Ok(log)
+    }
+}
+
 /// A handle to an access log. Cheap to clone; the log is closed with the last clone.
 #[derive(Clone, Debug)]
 pub struct AccessLog(Arc<Inner>);
@@ -53,11 +135,11 @@ struct Inner {
 
 /// A handle that does not keep the log open.
 #[derive(Clone, Debug)]
-pub struct WeakAccessLog(Weak<Inner>);
+struct WeakAccessLog(Weak<Inner>);
 
 impl WeakAccessLog {
     /// The log, if it is still open.
-    pub fn upgrade(&self) -> Option<AccessLog> {
+    fn upgrade(&self) -> Option<AccessLog> {
         self.0.upgrade().map(AccessLog)
     }
 }
@@ -128,29 +210,12 @@ impl Written {
 }
 
 impl AccessLog {
-    /// A log on standard output.
-    ///
-    /// # Errors
-    /// No descriptor or thread is available.
-    pub fn to_stdout(format: AccessFormat) -> io::Result<Self> {
-        Self::new(duplicate(io::stdout().as_fd())?, "standard output", format)
-    }
-
-    /// A log in a file. The file is appended to, and reopened after SIGUSR1.
-    ///
-    /// `/dev/stdout`, `/dev/stderr` and their equivalents mean the descriptors 1 and 2 and are not
-    /// opened: opening fails if they are sockets, as under systemd (unix(7), `ENXIO`), and if they
-    /// are files, two open descriptions would overwrite each other's lines.
-    ///
-    /// # Errors
-    /// The file cannot be opened, or no thread is available.
-    pub fn to_file(path: &Path, format: AccessFormat) -> io::Result<Self> {
-        match path.to_str() {
-            Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => Self::to_stdout(format),
-            Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
-                Self::new(duplicate(io::stderr().as_fd())?, "standard error", format)
-            }
-            Some(_) | None => Self::new(Reopening::new(path)?, &path.display().to_string(), format),
+    fn open(config: &AccessLogConfig) -> io::Result<Self> {
+        let format = config.format;
+        match &config.output {
+            AccessLogOutput::Stdout => Self::new(duplicate(io::stdout().as_fd())?, "standard output", format),
+            AccessLogOutput::Stderr => Self::new(duplicate(io::stderr().as_fd())?, "standard error", format),
+            AccessLogOutput::File(path) => Self::new(Reopening::new(path)?, &path.display().to_string(), format),
         }
     }
 
@@ -164,7 +229,7 @@ impl AccessLog {
     }
 
     /// A handle that does not keep the log open.
-    pub fn downgrade(&self) -> WeakAccessLog {
+    fn downgrade(&self) -> WeakAccessLog {
         WeakAccessLog(Arc::downgrade(&self.0))
     }
 

@@ -12,6 +12,7 @@ use xps::internals::core::{Core, ListenerId, LiveCounts};
 use xps::internals::driver::sim::{Injected, PeerId, PlantedBug, Sim};
 use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
 use xps::internals::file::store::RootPath;
+use xps::internals::http::error_page::ErrorPages;
 use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
 use xps::internals::session::http::{FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source};
 use xps::internals::session::{Content, Service as SessionService};
@@ -208,8 +209,13 @@ fn session_service(
         Service::Text => SessionService::Send(Content::Text(TEXT)),
         Service::File(case) => SessionService::Send(Content::File { root_path: root(), path: case.path().to_owned() }),
         Service::Http(_) => {
-            let file_route =
-                FileRoute::new(Source::Folder(root()), FileRouteConfig::default(), ResponseConfig::default(), b"");
+            let file_route = FileRoute::new(
+                Source::Folder(root()),
+                FileRouteConfig::default(),
+                ResponseConfig::default(),
+                ErrorPages::default(),
+                b"",
+            );
             SessionService::Http(RouterCell::new(Router::of(Handler::Files, Rc::new(file_route))))
         }
         Service::Proxy(upstream) => {
@@ -235,7 +241,7 @@ fn forwarding_service(forwarding: &Forwarding, sim: &mut Sim) -> SessionService 
     }
     let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
     config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = forwarding.places);
-    let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default()));
+    let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default(), ErrorPages::default()));
     let route = Route {
         group: UpstreamGroup::new(config, 0),
         connect_policy: ConnectPolicy { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },

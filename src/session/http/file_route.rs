@@ -27,6 +27,8 @@ pub struct FileRoute {
     pub config: FileRouteConfig,
     /// The options of all responses.
     pub responses: ResponseConfig,
+    /// Pages that replace the built-in error pages.
+    pub error_pages: ErrorPages,
     /// The names of index files, for look-ups.
     pub index: Vec<CString>,
     /// The prefix of the route, which is not part of the paths in the folder: decoded, without
@@ -97,8 +99,8 @@ pub struct ResponseConfig {
     /// Fields removed from all other responses: those of `without`, and those that `fields`
     /// replaces.
     pub replaced: Vec<String>,
-    /// Pages that replace the built-in error pages.
-    pub error_pages: ErrorPages,
+    /// Files that replace the built-in error pages. Absolute paths.
+    pub error_pages: Vec<(Status, PathBuf)>,
     /// The value of `Access-Control-Allow-Origin`: the origin whose scripts may read the responses.
     pub cors: Option<String>,
 }
@@ -111,7 +113,7 @@ impl Default for ResponseConfig {
             fields: Vec::new(),
             without: Vec::new(),
             replaced: Vec::new(),
-            error_pages: ErrorPages::default(),
+            error_pages: Vec::new(),
             cors: None,
         }
     }
@@ -128,16 +130,22 @@ pub enum Source {
 
 impl FileRoute {
     /// A file route without files: every path gets a 404.
-    pub fn nothing(responses: ResponseConfig) -> Self {
-        Self::new(Source::BuiltIn(&[]), FileRouteConfig::default(), responses, b"")
+    pub fn nothing(responses: ResponseConfig, error_pages: ErrorPages) -> Self {
+        Self::new(Source::BuiltIn(&[]), FileRouteConfig::default(), responses, error_pages, b"")
     }
 
     /// A file route. Names that no file can have (with a NUL) are left out.
-    pub fn new(source: Source, config: FileRouteConfig, responses: ResponseConfig, prefix: &[u8]) -> Self {
+    pub fn new(
+        source: Source,
+        config: FileRouteConfig,
+        responses: ResponseConfig,
+        error_pages: ErrorPages,
+        prefix: &[u8],
+    ) -> Self {
         let index = config.index.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
         let fallback = config.fallback.as_deref().and_then(|name| CString::new(name).ok());
         let number = FILE_ROUTES.fetch_add(1, Ordering::Relaxed);
-        Self { number, source, config, responses, index, fallback, prefix: prefix.to_vec() }
+        Self { number, source, config, responses, error_pages, index, fallback, prefix: prefix.to_vec() }
     }
 
     /// Adds `Access-Control-Allow-Origin`, if an origin is configured.

@@ -107,7 +107,7 @@ struct Page<'s> {
 impl<'s> Page<'s> {
     /// The configured page for this status, or else the built-in page.
     fn new(file_route: &'s FileRoute, status: Status, detail: Option<&str>, page_type: PageType) -> Self {
-        if let Some(page) = file_route.responses.error_pages.get(status) {
+        if let Some(page) = file_route.error_pages.get(status) {
             return Self { content_type: &page.content_type, varies: false, body: Cow::Borrowed(&page.body) };
         }
         let mut body = Vec::with_capacity(768);

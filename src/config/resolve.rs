@@ -1,12 +1,9 @@
-//! Builds a server's configuration from a configuration file.
+//! From a configuration file to a server's configuration: paths become absolute, and HTTP servers
+//! that share a listener become the virtual hosts of one router.
 //!
-//! The file was checked when it was read. What can still fail depends on this host: opening access
-//! logs, reading error pages, and the length of socket paths. HTTP servers that share a listener
-//! become the virtual hosts of one router.
+//! The file was checked when it was read. What can still fail is the length of socket paths, which
+//! depends on the file's folder. Nothing is opened or looked at.
 
-use std::collections::HashMap;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 mod forward;
@@ -23,22 +20,14 @@ use super::{
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
 use crate::http::Status;
-use crate::http::error_page::ErrorPage;
 use crate::http::forward::BadRule;
-use crate::http::media_type::MediaType;
 use crate::http::redirect::RedirectTemplate;
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
-use crate::telemetry::access_log::{AccessFormat, AccessLog, WeakAccessLog};
+use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
 
-/// Why a valid configuration file cannot be used on this host.
+/// Why a valid configuration file cannot be used in its folder.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// An access log cannot be written.
-    #[error("cannot write the access log {}: {error}", path.display())]
-    AccessLog { path: PathBuf, error: io::Error },
-    /// An error page cannot be read.
-    #[error("cannot read the error page {}: {error}", path.display())]
-    ErrorPage { path: PathBuf, error: io::Error },
+pub enum ResolveError {
     /// A unix socket's path is not valid with the configuration file's folder in front.
     #[error("cannot use the socket {}: {error}", path.display())]
     Socket { path: PathBuf, error: InvalidUnixPath },
@@ -47,26 +36,24 @@ pub enum BuildError {
     Text { text: String, reason: &'static str },
 }
 
-/// Builds server configurations. An access log that is already open is used again.
-#[derive(Debug)]
-pub struct ConfigBuilder {
-    /// The configuration file's folder, at which relative paths start.
-    folder: PathBuf,
-    /// The access logs in use. Without a path: standard output.
-    logs: HashMap<(Option<PathBuf>, AccessFormat), WeakAccessLog>,
+/// The configuration of the server that a file describes. Its relative paths start at `folder`, which
+/// is absolute. `workers` is used if the file does not set the number.
+///
+/// # Errors
+/// See [`ResolveError`].
+pub fn resolve(file: &File, folder: &Path, workers: usize) -> Result<ServerConfig, ResolveError> {
+    Resolver { folder }.server(file, workers)
 }
 
-impl ConfigBuilder {
-    /// A builder whose relative paths start at `folder`.
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), logs: HashMap::new() }
-    }
+/// What relative paths need.
+#[derive(Clone, Copy, Debug)]
+struct Resolver<'f> {
+    /// The configuration file's folder.
+    folder: &'f Path,
+}
 
-    /// The server's configuration. `workers` is used if the file does not set the number.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub fn server(&mut self, file: &File, workers: usize) -> Result<ServerConfig, BuildError> {
+impl Resolver<'_> {
+    fn server(self, file: &File, workers: usize) -> Result<ServerConfig, ResolveError> {
         let limits = Limits::from(&file.limits);
         let mut listeners: Vec<ListenerConfig> = Vec::new();
         let mut http_listeners: Vec<(&Listener, Vec<&Server>)> = Vec::new();
@@ -98,7 +85,7 @@ impl ConfigBuilder {
     }
 
     /// The address of a listener.
-    fn target(&self, target: &ListenTarget) -> Result<ListenAddress, BuildError> {
+    fn target(self, target: &ListenTarget) -> Result<ListenAddress, ResolveError> {
         Ok(match target {
             ListenTarget::Tcp(ip, port) => ListenAddress::Inet((*ip, *port).into()),
             ListenTarget::Unix { path, mode } => ListenAddress::Unix { path: self.socket(path)?, mode: *mode },
@@ -106,12 +93,12 @@ impl ConfigBuilder {
     }
 
     /// A unix socket's path, relative to the file's folder.
-    fn socket(&self, path: &Path) -> Result<UnixPath, BuildError> {
+    fn socket(self, path: &Path) -> Result<UnixPath, ResolveError> {
         let path = self.folder.join(path);
-        UnixPath::new(&path).map_err(|error| BuildError::Socket { path, error })
+        UnixPath::new(&path).map_err(|error| ResolveError::Socket { path, error })
     }
 
-    fn tcp_service(&self, server: &Server, limits: &Limits) -> Result<ServiceConfig, BuildError> {
+    fn tcp_service(self, server: &Server, limits: &Limits) -> Result<ServiceConfig, ResolveError> {
         let tcp = &server.tcp;
         Ok(match tcp.handler {
             Some(Handler::Reverse) => ServiceConfig::Reverse,
@@ -120,7 +107,7 @@ impl ConfigBuilder {
             }
             Some(Handler::SendFile) => {
                 let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));
-                let folder = file.parent().unwrap_or(&self.folder).to_owned();
+                let folder = file.parent().unwrap_or(self.folder).to_owned();
                 let root = tcp.root.as_deref().map_or(folder, |root| self.folder.join(root));
                 let path = file.strip_prefix(&root).map(Path::to_owned).unwrap_or(file);
                 ServiceConfig::SendFile { root, path, on_missing: tcp.on_missing.into() }
@@ -130,7 +117,7 @@ impl ConfigBuilder {
         })
     }
 
-    fn router(&mut self, file: &File, servers: &[&Server], limits: &Limits) -> Result<RouterConfig, BuildError> {
+    fn router(self, file: &File, servers: &[&Server], limits: &Limits) -> Result<RouterConfig, ResolveError> {
         let mut hosts = Vec::with_capacity(servers.len());
         // The server without host names serves all names that no other server has. It comes first.
         let (nameless, named): (Vec<&Server>, Vec<&Server>) =
@@ -144,12 +131,12 @@ impl ConfigBuilder {
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
                     handler: self.handler(file, route, limits)?,
-                    responses: self.responses(file, route)?,
+                    responses: self.responses(file, route),
                 });
             }
             let log_target = server.access_log.as_ref().unwrap_or(&file.access_log);
             let format = server.access_format.unwrap_or(file.access_format);
-            let access_log = self.access_log(log_target, format.into())?;
+            let access_log = self.access_log(log_target, format.into());
             hosts.push(VirtualHostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
         let responses = ResponseConfig {
@@ -161,14 +148,13 @@ impl ConfigBuilder {
     }
 
     /// Settings of responses that xps generates on a route.
-    fn responses(&self, file: &File, route: &Route) -> Result<ResponseConfig, BuildError> {
+    fn responses(self, file: &File, route: &Route) -> ResponseConfig {
         let rules = &route.files.headers;
         let page = |(status, path): (&ErrorStatus, &PathBuf)| {
-            let path = self.folder.join(path);
-            let page = error_page(&path).map_err(|error| BuildError::ErrorPage { path, error })?;
-            Ok((Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR), page))
+            let status = Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR);
+            (status, self.folder.join(path))
         };
-        Ok(ResponseConfig {
+        ResponseConfig {
             server_name: server_name(file),
             cors: cors(file, route),
             fields: (rules.set.iter().chain(&rules.add))
@@ -176,34 +162,20 @@ impl ConfigBuilder {
                 .collect(),
             without: rules.remove.iter().map(|name| name.0.clone()).collect(),
             replaced: rules.remove.iter().chain(rules.set.keys()).map(|name| name.0.clone()).collect(),
-            error_pages: route.error_pages.iter().map(page).collect::<Result<_, BuildError>>()?,
-        })
-    }
-
-    fn access_log(&mut self, target: &AccessTarget, format: AccessFormat) -> Result<Option<AccessLog>, BuildError> {
-        let path = match target {
-            AccessTarget::Off => return Ok(None),
-            AccessTarget::Stdout => None,
-            AccessTarget::File(path) => Some(self.folder.join(path)),
-        };
-        let key = (path, format);
-        if let Some(log) = self.logs.get(&key).and_then(WeakAccessLog::upgrade) {
-            return Ok(Some(log));
+            error_pages: route.error_pages.iter().map(page).collect(),
         }
-        let opened = match &key.0 {
-            None => AccessLog::to_stdout(format),
-            Some(path) => AccessLog::to_file(path, format),
-        };
-        let log = opened.map_err(|error| BuildError::AccessLog {
-            path: key.0.clone().unwrap_or_else(|| PathBuf::from("-")),
-            error,
-        })?;
-        self.logs.retain(|_, log| log.upgrade().is_some());
-        self.logs.insert(key, log.downgrade());
-        Ok(Some(log))
     }
 
-    fn handler(&self, file: &File, route: &Route, limits: &Limits) -> Result<HandlerConfig, BuildError> {
+    fn access_log(self, target: &AccessTarget, format: AccessFormat) -> Option<AccessLogConfig> {
+        let output = match target {
+            AccessTarget::Off => return None,
+            AccessTarget::Stdout => AccessLogOutput::Stdout,
+            AccessTarget::File(path) => AccessLogOutput::of_path(self.folder.join(path)),
+        };
+        Some(AccessLogConfig { output, format })
+    }
+
+    fn handler(self, file: &File, route: &Route, limits: &Limits) -> Result<HandlerConfig, ResolveError> {
         Ok(match route.kind {
             RouteKind::FileServe => HandlerConfig::Files(Box::new(self.file_route(&route.files))),
             RouteKind::ReverseProxy => {
@@ -216,7 +188,7 @@ impl ConfigBuilder {
         })
     }
 
-    fn file_route(&self, options: &FileOptions) -> FileRouteConfig {
+    fn file_route(self, options: &FileOptions) -> FileRouteConfig {
         FileRouteConfig {
             root: options.dir_path.as_ref().map(|path| self.folder.join(path)),
             index: options.index.iter().map(|path| path.0.clone()).collect(),
@@ -275,26 +247,6 @@ pub fn without_listeners(file: &File, workers: usize) -> ServerConfig {
     }
 }
 
-/// Maximum size of an error page. Pages are kept in memory.
-const ERROR_PAGE_BYTES_MAX: u64 = 1 << 20;
-
-/// Reads a page that replaces a built-in error page.
-///
-/// # Errors
-/// It cannot be read, or is larger than 1 MiB.
-pub fn error_page(path: &Path) -> io::Result<ErrorPage> {
-    let metadata = path.metadata()?;
-    if !metadata.is_file() {
-        // Reading a FIFO could block, and a device may have no end.
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    if metadata.len() > ERROR_PAGE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an error page can be at most 1 MiB"));
-    }
-    let content_type = MediaType::of_name(path.as_os_str().as_bytes()).as_str().to_owned();
-    Ok(ErrorPage { content_type, body: std::fs::read(path)?.into() })
-}
-
 fn admission(file: &File) -> AdmissionConfig {
     let rate = |per_second| RateConfig { per_second, burst: if file.burst == 0 { per_second } else { file.burst } };
     AdmissionConfig {
@@ -314,15 +266,15 @@ fn networks(allow: &[Network], deny: &[Network]) -> Access {
     Access { allow: allow.iter().copied().collect(), deny: deny.iter().copied().collect() }
 }
 
-fn redirect(route: &Route) -> Result<HandlerConfig, BuildError> {
+fn redirect(route: &Route) -> Result<HandlerConfig, ResolveError> {
     let text = route.redirect_url.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
     let url = RedirectTemplate::parse(text).map_err(|_| refused(text, BadRule { reason: "a variable is unknown" }))?;
     let status = Status::from_code(route.http_status_code).unwrap_or(Status::FOUND);
     Ok(HandlerConfig::Redirect { status, url })
 }
 
-fn refused(text: &str, bad: BadRule) -> BuildError {
-    BuildError::Text { text: text.to_owned(), reason: bad.reason }
+fn refused(text: &str, bad: BadRule) -> ResolveError {
+    ResolveError::Text { text: text.to_owned(), reason: bad.reason }
 }
 
 #[cfg(test)]

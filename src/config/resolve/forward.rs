@@ -1,9 +1,9 @@
-//! Builds the configuration of proxies and upstream groups from a configuration file.
+//! The configuration of proxies and upstream groups.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{BuildError, ConfigBuilder, refused};
+use super::{ResolveError, Resolver, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing,
     ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, UpstreamAddressText, Via,
@@ -20,14 +20,14 @@ use crate::upstream::group::{
 };
 use crate::upstream::{ConnectPolicy, KeepAlive};
 
-impl ConfigBuilder {
+impl Resolver<'_> {
     /// Configuration of a proxy route.
     pub(super) fn forward(
-        &self,
+        self,
         options: &ProxyOptions,
         route: &Route,
         limits: &Limits,
-    ) -> Result<ForwardConfig, BuildError> {
+    ) -> Result<ForwardConfig, ResolveError> {
         let path = match (&options.strip_prefix, &options.replace_prefix) {
             (None, None) => PathRule::Keep,
             (Some(strip), None) => PathRule::Strip(strip.0.clone()),
@@ -81,7 +81,7 @@ impl ConfigBuilder {
     }
 
     /// Configuration of an upstream group.
-    pub(super) fn group(&self, options: &GroupOptions) -> Result<GroupConfig, BuildError> {
+    pub(super) fn group(self, options: &GroupOptions) -> Result<GroupConfig, ResolveError> {
         let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
         let endpoints = options.upstreams.iter().map(|upstream| {
             Ok(EndpointConfig {
@@ -92,7 +92,7 @@ impl ConfigBuilder {
             })
         });
         Ok(GroupConfig {
-            endpoints: endpoints.collect::<Result<_, BuildError>>()?,
+            endpoints: endpoints.collect::<Result<_, ResolveError>>()?,
             policy: match options.load_balancing {
                 LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,
                 LoadBalancing::LeastConn => Policy::LeastConnections,
@@ -118,7 +118,7 @@ impl ConfigBuilder {
         })
     }
 
-    fn upstream(&self, UpstreamAddressText(address): &UpstreamAddressText) -> Result<UpstreamAddress, BuildError> {
+    fn upstream(self, UpstreamAddressText(address): &UpstreamAddressText) -> Result<UpstreamAddress, ResolveError> {
         Ok(match address {
             UpstreamAddress::Tcp { .. } => address.clone(),
             UpstreamAddress::Unix(path) => UpstreamAddress::Unix(self.socket(path.as_ref())?),
@@ -147,8 +147,8 @@ fn checks(active: &ActiveCheck) -> CheckConfig {
     }
 }
 
-fn field_rules(rules: &FieldRules) -> Result<ForwardFields, BuildError> {
-    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, BuildError> {
+fn field_rules(rules: &FieldRules) -> Result<ForwardFields, ResolveError> {
+    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, ResolveError> {
         let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
         each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
     };

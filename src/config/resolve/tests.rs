@@ -1,4 +1,4 @@
-//! Tests that every file that passes the checks can be built.
+//! Tests that every file that passes the checks can be resolved.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ fn proxy(document: &mut Value) -> &mut Value {
 fn passes((name, put): (&str, Edit), text: &str) -> bool {
     let document = document(|document| put(document, text)).to_string();
     let Ok(file) = file::parse(&document) else { return false };
-    let built = ConfigBuilder::new(Path::new("/")).server(&file, 1);
+    let built = resolve(&file, Path::new("/"), 1);
     let config = built.unwrap_or_else(|error| panic!("{name}: {text:?} passes the checks: {error}"));
     let router = crate::core::router_of(&config.listeners[0].service);
     assert!(router.is_ok(), "{name}: {text:?} passes the checks: {:?}", router.err());
