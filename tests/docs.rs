@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 19] = [
+const MACHINES: [(&str, &str); 20] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Setup", "src/session/setup.rs"),
@@ -21,6 +21,7 @@ const MACHINES: [(&str, &str); 19] = [
     ("FileSender", "src/session/file_sender.rs"),
     ("Receive", "src/session/receive.rs"),
     ("Http", "src/session/http/mod.rs"),
+    ("Exchange", "src/session/http/exchange.rs"),
     ("Forward", "src/session/http/forward.rs"),
     ("Store", "src/file/store.rs"),
     ("RootPath", "src/file/store/root_path.rs"),

@@ -152,14 +152,15 @@ pub struct AccessLogEntry {
 }
 
 impl AccessLogEntry {
-    /// Writes the entry. `duration` counts from the arrival of the request head.
+    /// Writes the entry. `duration` counts from the arrival of the request head; without a valid
+    /// head from its beginning, as far as that is known.
     pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
         let Self { log, request } = self;
         log.write(request.line(log.0.format, status, body_bytes, duration));
     }
 }
 
-/// The parts of a line that depend on the request alone.
+/// The parts of a line that are known when a request has arrived.
 #[derive(Debug)]
 struct Written {
     /// The line up to the status.
@@ -179,6 +180,26 @@ impl Written {
             AccessFormat::Json => {
                 begin_json(&mut before, Address(peer), unix_seconds);
                 json(&mut before, &mut after, head);
+            }
+        }
+        Self { before, after }
+    }
+
+    /// The parts for bytes that could not be parsed as a request.
+    fn malformed(format: AccessFormat, peer: Peer, error: ErrorResponse, unix_seconds: u64) -> Self {
+        let (mut before, mut after) = (Vec::with_capacity(128), Vec::with_capacity(128));
+        match format {
+            AccessFormat::Combined => {
+                begin_combined(&mut before, Address(peer), unix_seconds);
+                before.extend_from_slice(b"-\" ");
+                after.extend_from_slice(b" \"-\" \"-\"");
+            }
+            AccessFormat::Json => {
+                begin_json(&mut before, Address(peer), unix_seconds);
+                before.extend_from_slice(b"\"status\":");
+                after.extend_from_slice(b",\"refused\":\"");
+                escape_json(error.reason, &mut after);
+                after.push(b'"');
             }
         }
         Self { before, after }
@@ -238,24 +259,9 @@ impl AccessLog {
         AccessLogEntry { log: self.clone(), request: Written::new(self.0.format, peer, head, unix_seconds) }
     }
 
-    /// Writes an entry for bytes that could not be parsed as a request.
-    pub fn record_error(&self, peer: Peer, error: ErrorResponse, body_bytes: u64, unix_seconds: u64) {
-        let mut line = Vec::with_capacity(128);
-        let (code, peer) = (error.status.code(), Address(peer));
-        match self.0.format {
-            AccessFormat::Combined => {
-                begin_combined(&mut line, peer, unix_seconds);
-                // Writing to a vector cannot fail, here and below.
-                let _ = writeln!(line, "-\" {code} {body_bytes} \"-\" \"-\" 0");
-            }
-            AccessFormat::Json => {
-                begin_json(&mut line, peer, unix_seconds);
-                let _ = write!(line, "\"status\":{code},\"bytes\":{body_bytes},\"refused\":\"");
-                escape_json(error.reason, &mut line);
-                line.extend_from_slice(b"\"}\n");
-            }
-        }
-        self.write(line);
+    /// Begins an entry for bytes that could not be parsed as a request.
+    pub fn begin_malformed(&self, peer: Peer, error: ErrorResponse, unix_seconds: u64) -> AccessLogEntry {
+        AccessLogEntry { log: self.clone(), request: Written::malformed(self.0.format, peer, error, unix_seconds) }
     }
 
     fn write(&self, line: Vec<u8>) {

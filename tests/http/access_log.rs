@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::site::{PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::reset;
@@ -96,6 +97,30 @@ backends! {
             lines(&log, 4).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(entries[2]["bytes"], ranges.body.len());
         assert_eq!(entries[3]["bytes"], listing.body.len());
+    }
+
+    /// The first from the start of its connection, later ones from their first byte.
+    fn a_malformed_or_late_head_has_its_duration(backend) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let flags = ["--access-log", path.to_str().expect("text"), "--access-format", "json", "--head-timeout", "1s"];
+        let site = Site::new(backend, &flags);
+        let pause = Duration::from_millis(200);
+        for (begin, rest, status, duration) in [("GET", "\0", 400, pause), ("GET /", "", 408, Duration::from_secs(1))] {
+            let mut wire = site.wire();
+            expect_probe(&mut wire);
+            wire.send(begin);
+            std::thread::sleep(pause);
+            wire.send(rest);
+            assert_eq!(wire.response().status, status);
+            wire.expect_end();
+            let count = if status == 400 { 2 } else { 4 };
+            let entry: serde_json::Value = serde_json::from_str(&lines(&path, count)[count - 1]).expect("JSON");
+            assert!(entry["status"] == status && entry["refused"].is_string(), "{entry}");
+            // What was sent may arrive late.
+            let duration_us = entry["duration_us"].as_u64().expect("a number");
+            assert!(duration_us + 50_000 > duration.as_micros() as u64, "{entry}");
+        }
     }
 
     fn sigusr1_opens_the_file_anew(backend) {

@@ -14,7 +14,7 @@ const RELOADS: usize = 50;
 const RSS_SLACK_BYTES: u64 = 16 << 20;
 
 /// The numbers of the threads with this name.
-fn threads(service: &Service, name: &str) -> Vec<String> {
+pub fn threads(service: &Service, name: &str) -> Vec<String> {
     let folder = format!("/proc/{}/task", service.pid());
     let tasks = std::fs::read_dir(folder).expect("the process lives").flatten();
     let is_it =

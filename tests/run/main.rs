@@ -6,6 +6,7 @@ mod bounds;
 mod check;
 mod choice;
 mod endpoint;
+mod exchanges;
 mod explain;
 mod full;
 mod health;

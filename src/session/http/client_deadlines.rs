@@ -150,6 +150,12 @@ impl ClientDeadlines {
         after(self.since, allowed)
     }
 
+    /// When the request head began that is not complete yet; on a new connection, when that began.
+    /// `None`: the head came in one piece.
+    pub(super) fn head_since(&self) -> Option<Time> {
+        (self.phase == ClientPhase::Head).then_some(self.since)
+    }
+
     /// The current phase.
     pub(super) const fn phase(&self) -> ClientPhase {
         self.phase

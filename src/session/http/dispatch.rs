@@ -1,19 +1,20 @@
-//! Dispatches a request: finds its route, and starts the response or the forwarding.
+//! Dispatches a request: begins its exchange and finds its route, once, and builds the server's own
+//! responses, again after each look-up.
+
+use std::rc::Rc;
 
 use super::After;
 use super::body_discard::BodyDiscard;
+use super::exchange::Record;
 use super::file_route::FileRoute;
-use super::forward::Forward;
-use super::pending_log_entry::PendingLogEntry;
-use super::response::{AllowedMethods, Body, EncodedResponse, ResponseBuilder};
-use super::router::{Handler, Router, VirtualHost};
-use crate::driver::Time;
+use super::response::{AllowedMethods, EncodedResponse, ResponseBuilder};
+use super::router::{Handler, ProxyRoute, Route, Router};
+use crate::driver::{Peer, Time};
 use crate::file::store::Inquiry;
 use crate::http::forward::forwards_left;
 use crate::http::redirect::RedirectTemplate;
 use crate::http::{BodyReader, ErrorResponse, Expect, Known, RequestHead, Status};
 use crate::session::Context;
-use crate::telemetry::access_log::{AccessLog, AccessLogEntry};
 use crate::telemetry::metrics;
 use crate::waiter::Waiter;
 
@@ -28,33 +29,25 @@ pub(super) const FULL: ErrorResponse =
 /// Body of a 404 response if no route matches.
 const NOTHING: ErrorResponse = ErrorResponse::new(Status::NOT_FOUND, "no route matches this request");
 
-/// What is known of a request besides its head.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dispatch {
-    /// When the request was first dispatched.
-    pub(super) since: Time,
-    /// Whether client and limits allow another request on the connection.
+/// What responds to a request.
+pub(super) struct Choice<'r> {
+    pub(super) responder: Responder<'r>,
+    /// The settings of the server's own responses.
+    pub(super) file_route: &'r Rc<FileRoute>,
+    /// Whether the route keeps the client's connection open.
     pub(super) keep_alive: bool,
-    /// Whether this is the first dispatch of the request.
-    pub(super) is_new: bool,
-    /// Whether its connection exceeds the connection limit.
-    pub(super) is_over_limit: bool,
 }
 
-/// The result of a dispatch.
-pub(super) enum DispatchResult {
-    /// The store has to look something up; the request is dispatched again after that.
-    Wait,
-    /// The response, and what follows it.
-    Respond(EncodedResponse, After),
-    /// The request is forwarded to an upstream.
-    Forward(Box<Forward>),
+/// The server itself, or an upstream.
+pub(super) enum Responder<'r> {
+    Own(OwnResponse<'r>),
+    Upstream { route: &'r Rc<ProxyRoute>, client_address: Peer },
 }
 
 /// The kinds of response that the server makes itself.
-enum OwnResponse<'a> {
+pub(super) enum OwnResponse<'r> {
     Files,
-    Redirect(Status, &'a RedirectTemplate),
+    Redirect(Status, &'r RedirectTemplate),
     Metrics,
     /// The methods of a proxy route: `Max-Forwards` is 0, so the request is not forwarded.
     Options,
@@ -72,48 +65,72 @@ impl OwnResponse<'_> {
     }
 }
 
-impl Dispatch {
-    /// Finds the handler of the request, and starts it.
-    pub(super) fn dispatch(&self, router: &Router, head: &RequestHead<'_>, cx: &mut Context<'_>) -> DispatchResult {
-        let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
-        let host = router.host_for(head);
-        let log_entry = log_of(router, host).map(|log| log.begin(client_address, head, cx.unix_seconds));
-        if self.is_over_limit {
-            return self.serve(&router.fallback, &OwnResponse::Error(FULL), head, log_entry, cx);
+/// Begins the exchange of a request, and finds what responds to it. `is_over_limit`: its connection
+/// exceeds the connection limit.
+pub(super) fn begin<'r>(
+    router: &'r Router,
+    head: &RequestHead<'_>,
+    is_over_limit: bool,
+    cx: &Context<'_>,
+) -> (Record, Choice<'r>) {
+    let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
+    let host = router.host_for(head);
+    // Without a host, the log for malformed requests.
+    let log = host.map_or_else(|| router.access_log(), |host| host.access_log.as_ref());
+    let record = Record::begin(log, client_address, head, cx);
+    let error = if is_over_limit {
+        FULL
+    } else if cx.admission.is_too_soon(client_address, cx.now) {
+        TOO_SOON
+    } else {
+        match host.map_or(Ok(None), |host| router.route(host, head, client_address)) {
+            Ok(Some(route)) => return (record, choose(route, head, client_address)),
+            Ok(None) => NOTHING,
+            Err(error) => error,
         }
-        if self.is_new && cx.admission.is_too_soon(client_address, cx.now) {
-            return self.serve(&router.fallback, &OwnResponse::Error(TOO_SOON), head, log_entry, cx);
-        }
-        let route = match host.map_or(Ok(None), |host| router.route(host, head, client_address)) {
-            Ok(Some(route)) => route,
-            Ok(None) => return self.serve(&router.fallback, &OwnResponse::Error(NOTHING), head, log_entry, cx),
-            Err(error) => return self.serve(&router.fallback, &OwnResponse::Error(error), head, log_entry, cx),
-        };
-        let dispatch = Self { keep_alive: self.keep_alive && route.keep_alive, ..*self };
-        let own_response = match &route.handler {
-            Handler::Files => OwnResponse::Files,
-            Handler::Redirect(status, template) => OwnResponse::Redirect(*status, template),
-            Handler::Metrics => OwnResponse::Metrics,
-            Handler::Forward(_) if forwards_left(head) == Some(0) => OwnResponse::Options,
-            Handler::Forward(proxy_route) => {
-                match Forward::new(proxy_route, head, client_address, dispatch.keep_alive, cx) {
-                    Ok(forward) => return DispatchResult::Forward(Box::new(forward.recorded_in(log_entry))),
-                    Err(error) => OwnResponse::Error(error),
-                }
-            }
-        };
-        dispatch.serve(&route.file_route, &own_response, head, log_entry, cx)
-    }
+    };
+    let responder = Responder::Own(OwnResponse::Error(error));
+    (record, Choice { responder, file_route: &router.fallback, keep_alive: true })
+}
 
-    /// Builds one of the server's own responses.
-    fn serve(
-        &self,
+/// What responds to the requests of a route.
+fn choose<'r>(route: &'r Route, head: &RequestHead<'_>, client_address: Peer) -> Choice<'r> {
+    let own_response = match &route.handler {
+        Handler::Files => OwnResponse::Files,
+        Handler::Redirect(status, template) => OwnResponse::Redirect(*status, template),
+        Handler::Metrics => OwnResponse::Metrics,
+        Handler::Forward(_) if forwards_left(head) == Some(0) => OwnResponse::Options,
+        Handler::Forward(proxy_route) => match proxy_route.check(head) {
+            Ok(()) => {
+                let responder = Responder::Upstream { route: proxy_route, client_address };
+                return Choice { responder, file_route: &route.file_route, keep_alive: route.keep_alive };
+            }
+            Err(error) => OwnResponse::Error(error),
+        },
+    };
+    let responder = Responder::Own(own_response);
+    Choice { responder, file_route: &route.file_route, keep_alive: route.keep_alive }
+}
+
+/// Makes the server's own response to a request. May be repeated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Serve {
+    /// When the exchange began.
+    pub(super) since: Time,
+    /// Whether client, route and limits allow another request on the connection.
+    pub(super) keep_alive: bool,
+}
+
+impl Serve {
+    /// Builds the response, and says what follows it. `None`: the store has to look something up,
+    /// and the response is to be built again after that.
+    pub(super) fn respond(
+        self,
         file_route: &FileRoute,
         own_response: &OwnResponse<'_>,
         head: &RequestHead<'_>,
-        log_entry: Option<AccessLogEntry>,
         cx: &mut Context<'_>,
-    ) -> DispatchResult {
+    ) -> Option<(EncodedResponse, After)> {
         let body = BodyDiscard::new(BodyReader::from(head.framing), cx.limits.http.discard_bytes_max);
         // A client that waits for 100 (Continue) gets the final response instead. It may or may not
         // send its body then (RFC 9110, 10.1.1).
@@ -130,39 +147,15 @@ impl Dispatch {
             boundaries: cx.boundaries,
             ops: cx.ops,
         };
-        let mut response = match own_response {
-            OwnResponse::Files => match builder.build() {
-                Some(response) => response,
-                None => return DispatchResult::Wait,
-            },
+        let response = match own_response {
+            OwnResponse::Files => builder.build()?,
             OwnResponse::Redirect(status, template) => builder.redirect(*status, template),
             OwnResponse::Metrics => builder.text(metrics::CONTENT_TYPE, || cx.counters.metrics().text()),
             OwnResponse::Options => builder.options(),
             OwnResponse::Error(error) => builder.respond_error(*error),
         };
         tracing::debug!(method = head.method.as_str(), status = response.status.code(), "request");
-        match (log_entry, &response.body) {
-            (None, _) => {}
-            (Some(log_entry), Body::Sent) => {
-                log_entry.finish(response.status.code(), response.body_bytes, cx.now.since(self.since));
-            }
-            (Some(log_entry), _) => {
-                response.log_entry = Some(Box::new(PendingLogEntry::new(log_entry, response.status, self.since)))
-            }
-        }
         let after = After::new(response.keep_alive, body);
-        DispatchResult::Respond(response, after)
+        Some((response, after))
     }
-}
-
-/// Begins the access log entry of a request, if its host has an access log.
-pub(super) fn log_entry(router: &Router, head: &RequestHead<'_>, cx: &Context<'_>) -> Option<AccessLogEntry> {
-    let log = log_of(router, router.host_for(head))?;
-    let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
-    Some(log.begin(client_address, head, cx.unix_seconds))
-}
-
-/// The access log of a host; without a host, the one for malformed requests.
-fn log_of<'f>(router: &'f Router, host: Option<&'f VirtualHost>) -> Option<&'f AccessLog> {
-    host.map_or_else(|| router.access_log(), |host| host.access_log.as_ref())
 }

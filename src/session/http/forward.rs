@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
 use super::balance_key::{balance_key_of, sticky_cookie};
+use super::exchange::Record;
 use super::forward_step::{Awaited, ForwardStep};
-use super::pending_log_entry::NO_RESPONSE;
 use super::response::{AllowedMethods, Client, EncodedResponse, error_response};
 use super::router::ProxyRoute;
 use super::upload::{TOO_LARGE, Upload, UpstreamHead, push_data};
@@ -34,7 +34,6 @@ use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
 use crate::tcp::{CloseKind, End, proxy_header};
-use crate::telemetry::access_log::AccessLogEntry;
 use crate::transport::Transport;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
@@ -63,14 +62,12 @@ pub(super) struct Forward {
     /// When the upstream last made progress, and how many bytes had moved by then.
     silence: (Time, u64),
     deadline: Option<Time>,
-    /// The access log entry, until it is written.
-    log_entry: Option<AccessLogEntry>,
+    record: Record,
 }
 
 /// What is kept of the request.
 #[derive(Debug)]
 struct Requested {
-    since: Time,
     version: Version,
     keep_alive: bool,
     is_head: bool,
@@ -95,24 +92,20 @@ enum Stage {
         is_framed: bool,
         is_reusable: bool,
         keep_alive: bool,
-        status: Status,
-        bytes: u64,
     },
 }
 
 impl Forward {
-    /// Starts to forward a request. Its head may then be consumed from the inbox.
-    ///
-    /// # Errors
-    /// The request cannot be forwarded.
+    /// Starts to forward a request that [`check`] has passed. Its head may then be consumed from
+    /// the inbox.
     pub(super) fn new(
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
         client_address: Peer,
         keep_alive: bool,
+        record: Record,
         cx: &Context<'_>,
-    ) -> Result<Self, ErrorResponse> {
-        check(head, route)?;
+    ) -> Self {
         let balance_key = balance_key_of(head, client_address.ip(), &route.group);
         let upgrade = if route.upgrades { upgrade_to_forward(head) } else { None };
         let mut out = Vec::new();
@@ -125,7 +118,7 @@ impl Forward {
             upgrade,
         };
         let host = write_request(head, &route.request, &context, &mut out);
-        Ok(Self {
+        Self {
             route: Rc::clone(route),
             lease: UpstreamLease::new(
                 Rc::clone(&route.group),
@@ -134,7 +127,6 @@ impl Forward {
                 route.connect_policy,
             ),
             requested: Requested {
-                since: cx.now,
                 version: head.version,
                 keep_alive,
                 is_head: head.method == Method::Head,
@@ -152,13 +144,8 @@ impl Forward {
             awaited: Awaited::Other,
             silence: (cx.now, 0),
             deadline: None,
-            log_entry: None,
-        })
-    }
-
-    /// Sets the access log entry.
-    pub(super) fn recorded_in(self, log_entry: Option<AccessLogEntry>) -> Self {
-        Self { log_entry, ..self }
+            record,
+        }
     }
 
     /// Makes as much progress as possible.
@@ -213,7 +200,7 @@ impl Forward {
         }
         loop {
             let turn = match self.stage {
-                Stage::Connecting | Stage::Requested => self.read_head(outbox, cx),
+                Stage::Connecting | Stage::Requested => self.read_head(client, outbox, cx),
                 Stage::Responding { .. } => self.read_body(client, outbox, cx),
             };
             match turn {
@@ -269,7 +256,7 @@ impl Forward {
     }
 
     /// Reads the response head. `None`: call again, there may be more to read.
-    fn read_head(&mut self, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
+    fn read_head(&mut self, client: &Transport, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let date = cx.date;
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
         // There may be many interim responses: while the outbox is full, the rest stays in the
@@ -337,6 +324,8 @@ impl Forward {
         let context = ResponseContext { to, framing, keep_alive, date, set_cookie: set_cookie.as_deref() };
         write_response(&head, &self.route.response, &context, &mut out);
         outbox.push(Chunk::shared(out));
+        self.record.set_status(head.status);
+        self.record.set_body_at(client.given_bytes() + outbox.len() as u64);
         let writer = BodyWriter::from(framing);
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
         received.consume(length);
@@ -344,12 +333,8 @@ impl Forward {
         self.lease.note_response(cx.upstream_pool, cx.now);
         cx.counters.count_response(status.code());
         let is_framed = framing != ResponseFraming::UntilClose;
-        self.stage = Stage::Responding { body, writer, is_framed, is_reusable, keep_alive, status, bytes: 0 };
-        if status == Status::SWITCHING_PROTOCOLS {
-            self.record(cx);
-            return Some(ForwardStep::Upgraded);
-        }
-        None
+        self.stage = Stage::Responding { body, writer, is_framed, is_reusable, keep_alive };
+        (status == Status::SWITCHING_PROTOCOLS).then_some(ForwardStep::Upgraded)
     }
 
     /// Why a 101 response is an error; `None` if the protocol can be switched.
@@ -368,7 +353,7 @@ impl Forward {
     /// Forwards the part of the response body that has arrived. `None`: call again, there may be
     /// more.
     fn read_body(&mut self, client: &Transport, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        let Stage::Responding { body, writer, bytes, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
+        let Stage::Responding { body, writer, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
         if body.is_done() {
             outbox.push(writer.end());
             return Some(self.finish(cx));
@@ -381,7 +366,6 @@ impl Forward {
         match body.next(received.bytes()) {
             Ok(piece) => {
                 received.consume(piece.skip);
-                *bytes += piece.data as u64;
                 push_data(outbox, *writer, received, piece.data);
                 None
             }
@@ -499,7 +483,6 @@ impl Forward {
         };
         // `note_response` has already counted the success.
         self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
-        self.record(cx);
         let rest = std::mem::replace(&mut self.upload.body, BodyReader::EMPTY);
         ForwardStep::Over { keep_alive, rest }
     }
@@ -518,31 +501,12 @@ impl Forward {
         ForwardStep::Truncated(close_reason)
     }
 
-    fn record(&mut self, cx: &Context<'_>) {
-        self.record_end(0, cx.now);
-    }
-
-    /// Writes the access log entry, unless it is written already. `unsent`: bytes of the response
-    /// that were not delivered to the client.
-    pub(super) fn record_end(&mut self, unsent: u64, now: Time) {
-        let Some(log_entry) = self.log_entry.take() else { return };
-        let (status, bytes) = match self.stage {
-            Stage::Responding { status, bytes, .. } => (status.code(), bytes.saturating_sub(unsent)),
-            Stage::Connecting | Stage::Requested => (NO_RESPONSE, 0),
-        };
-        log_entry.finish(status, bytes, now.since(self.requested.since));
-    }
-
     /// The error response to the client.
-    pub(super) fn respond_error(&mut self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
-        let Requested { version, is_head, page_type, keep_alive, since, .. } = self.requested;
+    pub(super) fn error_response(&self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
+        let Requested { version, is_head, page_type, keep_alive, .. } = self.requested;
         let keep_alive = keep_alive && self.upload.body.is_done();
         let client = Client { version, keep_alive, wants_body: !is_head, page_type };
-        let response = error_response(&self.route.file_route, cx.date, error, &client);
-        if let Some(log_entry) = self.log_entry.take() {
-            log_entry.finish(response.status.code(), response.body_bytes, cx.now.since(since));
-        }
-        response
+        error_response(&self.route.file_route, cx.date, error, &client)
     }
 
     /// Whether the client has to send more of its body next.
@@ -563,6 +527,11 @@ impl Forward {
         }
     }
 
+    /// The record of the exchange, and the lease of the upstream.
+    pub(super) fn into_parts(self) -> (Record, UpstreamLease) {
+        (self.record, self.lease)
+    }
+
     /// Whether the response head was forwarded.
     pub(super) const fn is_responding(&self) -> bool {
         matches!(self.stage, Stage::Responding { .. })
@@ -571,11 +540,6 @@ impl Forward {
     /// Whether the whole request body was consumed.
     pub(super) const fn is_uploaded(&self) -> bool {
         self.upload.body.is_done()
-    }
-
-    /// The lease of the upstream, for the protocol after an upgrade.
-    pub(super) fn into_lease(self) -> UpstreamLease {
-        self.lease
     }
 
     /// The lease of the upstream.

@@ -1,32 +1,32 @@
 //! HTTP/1.1 server on one connection: reads requests and sends responses in the same order.
 //!
 //! ```text
-//!             head            result in the store          body to send
-//!   ┌─► Head ──────► (dispatch) ─────────────────► outbox ────────────► Sending ───┐
-//!   │    │ │             │ ▲ look-up                                               │
-//!   │    │ │             ▼ │ result                                                │
-//!   │    │ │           Asking                                                      │
+//!             head               all of the response is in memory
+//!   ┌─► Head ──────► (dispatch) ──────────────────────────────────► outbox ────────┐
+//!   │    │ │             │ look-up, body to send, upstream            ▲            │
+//!   │    │ │             └────────────────────────────► Exchange ─────┘            │
+//!   │    │ │                                               └─► over: broken off, 101
 //!   │    │ └ error, last request, timeout ──► Finishing ──► Lingering ──► over     │
 //!   │    └ idle timeout, end of input ──────────▲                                  │
 //!   └────── Discarding (the rest of the request body) ◄────────────────────────────┘
 //! ```
 //!
-//! A request for an upstream goes to `Forwarding` instead, and after a protocol upgrade to
-//! `Upgraded`. A response that breaks off goes to `Truncated`.
+//! The states of an exchange that waits for something are in `exchange.rs`. After a response that
+//! broke off, and after a protocol upgrade, the connection ends with its exchange.
 //!
-//! The outbox is sent whenever the transport can send, so the responses to pipelined requests are sent
-//! together. A head stays in the inbox until its request is dispatched: nothing is copied while the
-//! store looks something up, and the head is parsed again afterwards.
+//! The outbox is sent whenever the transport can send, so the responses to pipelined requests are
+//! sent together. A head stays in the inbox until there is a response: nothing is copied while the store
+//! looks something up, and the head is parsed again afterwards. Its route is not looked for again.
 
 mod balance_key;
 mod body_discard;
 mod client_deadlines;
 mod dispatch;
+mod exchange;
 mod file_route;
 mod forward;
 mod forward_step;
 mod host_matcher;
-mod pending_log_entry;
 mod response;
 mod response_body;
 mod router;
@@ -44,7 +44,8 @@ pub use welcome::WELCOME_PAGES;
 
 use self::body_discard::BodyDiscard;
 use self::client_deadlines::{ClientDeadlines, ClientPhase};
-use self::dispatch::{Dispatch, DispatchResult};
+use self::dispatch::{OwnResponse, Responder, Serve};
+use self::exchange::{Exchange, LookUp, Outcome, Record, Upgraded};
 use self::forward::Forward;
 use self::forward_step::ForwardStep;
 use self::response::{Body, Client, EncodedResponse};
@@ -59,11 +60,12 @@ use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, Status};
 use crate::session::Limits;
-use crate::tcp::CloseKind;
 use crate::transport::Transport;
-use crate::upstream::group::HealthVerdict;
-use crate::upstream::{Release, UpstreamLease};
 use crate::waiter::StreamId;
+
+/// Every idle connection has one of these.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Http>() <= 176);
 
 /// How long a client may be silent after the FIN without closing its side.
 const LINGER: Duration = Duration::from_secs(2);
@@ -102,21 +104,12 @@ pub struct Http {
 enum State {
     /// Waits for a request head, or for the rest of one.
     Head,
-    /// The head is complete, and the store looks something up for it. The router is kept for the
-    /// second dispatch.
-    Asking { since: Time, has_come: bool, router: Rc<Router> },
-    /// The request is being forwarded to an upstream.
-    Forwarding(Box<Forward>),
-    /// The protocol was upgraded: bytes are relayed both ways.
-    Upgraded(Box<(UpstreamLease, Tunnel)>),
-    /// Sends a body that is not entirely in memory.
-    Sending(Box<ResponseBody>),
+    /// The head is complete, and its exchange waits for something.
+    Exchange(Exchange),
     /// Reads and discards the rest of a request body.
     Discarding(BodyDiscard),
     /// Sends the outbox, then closes the sending side.
     Finishing,
-    /// A response broke off: the connection closes so that the client notices it.
-    Truncated(Box<TruncatedResponse>),
     /// The FIN is sent; what the client still sends is discarded.
     Lingering { until: Time, latest: Time },
 }
@@ -162,14 +155,14 @@ impl Http {
 
     fn step(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         match &mut self.state {
-            State::Head | State::Asking { has_come: true, .. } => self.read_head(client, cx),
-            State::Asking { has_come: false, .. } => Step::Wait,
-            State::Forwarding(_) => self.forward(client, cx),
-            State::Upgraded(_) => Step::Wait,
-            State::Sending(_) => self.send_body(client, cx),
+            State::Head => self.read_head(client, cx),
+            State::Exchange(Exchange::LookingUp(_)) => self.look_again(client, cx),
+            State::Exchange(Exchange::Responding(_)) => self.send_body(client, cx),
+            State::Exchange(Exchange::Forwarding(_)) => self.forward(client, cx),
+            State::Exchange(Exchange::Upgraded(_)) => Step::Wait,
+            State::Exchange(Exchange::Truncated(_)) => self.end_truncated(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Finishing => self.end(client, cx),
-            State::Truncated(_) => self.end_truncated(client, cx),
             State::Lingering { until, latest } => {
                 if !self.inbox.is_empty() {
                     self.inbox.clear();
@@ -180,7 +173,7 @@ impl Http {
         }
     }
 
-    /// Dispatches the request whose head is in the inbox, if the head is complete.
+    /// Begins the exchange of the request whose head is in the inbox, if the head is complete.
     fn read_head(&mut self, client: &Transport, cx: &mut Context<'_>) -> Step {
         if self.outbox.len() >= OUTBOX_BYTES_MAX {
             return Step::Wait;
@@ -192,10 +185,6 @@ impl Http {
             }
             return Step::Wait;
         }
-        let since = match self.state {
-            State::Asking { since, .. } => since,
-            _ => cx.now,
-        };
         if !self.inbox.may_hold_head() {
             return self.on_partial_head(client);
         }
@@ -207,39 +196,74 @@ impl Http {
                 self.on_partial_head(client)
             }
             Ok(Parsed::Complete { head, length }) => {
-                let is_new = matches!(self.state, State::Head);
-                let router = match &self.state {
-                    State::Asking { router, .. } => Rc::clone(router),
-                    _ => self.router_cell.router(),
-                };
-                let requests = self.requests.saturating_add(1);
-                let is_last =
-                    cx.limits.http.requests_max == requests || self.draining_since.is_some() || self.is_over_limit;
+                self.requests = self.requests.saturating_add(1);
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
-                let (keep_alive, is_over_limit) = (head.keep_alive && !is_last, self.is_over_limit);
-                let dispatch = Dispatch { since, keep_alive, is_new, is_over_limit };
-                match dispatch.dispatch(&router, &head, cx) {
-                    DispatchResult::Wait => {
-                        self.state = State::Asking { since, has_come: false, router };
-                        return Step::Wait;
-                    }
-                    DispatchResult::Respond(response, after) => {
+                let router = self.router_cell.router();
+                let (record, choice) = dispatch::begin(&router, &head, self.is_over_limit, cx);
+                let keep_alive = head.keep_alive && choice.keep_alive && !self.is_last_request(cx);
+                let own_response = match choice.responder {
+                    Responder::Own(own_response) => own_response,
+                    Responder::Upstream { route, client_address } => {
+                        let forward = Forward::new(route, &head, client_address, keep_alive, record, cx);
                         self.inbox.consume(length);
-                        self.take_response(response, after, client, cx);
+                        self.state = State::Exchange(Exchange::Forwarding(Box::new(forward)));
+                        return Step::Again;
                     }
-                    DispatchResult::Forward(forward) => {
+                };
+                let serve = Serve { since: record.since(), keep_alive };
+                match serve.respond(choice.file_route, &own_response, &head, cx) {
+                    Some((response, after)) => {
                         self.inbox.consume(length);
-                        self.state = State::Forwarding(forward);
+                        self.respond(record, response, after, client, cx);
+                        Step::Again
+                    }
+                    None => {
+                        self.state = State::Exchange(Exchange::LookingUp(Box::new(LookUp {
+                            record,
+                            file_route: Rc::clone(choice.file_route),
+                            keep_alive: choice.keep_alive,
+                            head_limits: cx.limits.http.head,
+                            has_come: false,
+                        })));
+                        Step::Wait
                     }
                 }
-                self.requests = requests;
-                Step::Again
             }
             Err(error) => {
-                self.respond_error(error, client, cx);
+                self.respond_error(error, cx);
                 Step::Again
             }
         }
+    }
+
+    /// Whether the current request is the last that gets a response on this connection.
+    fn is_last_request(&self, cx: &Context<'_>) -> bool {
+        cx.limits.http.requests_max == self.requests || self.draining_since.is_some() || self.is_over_limit
+    }
+
+    /// Builds the response again after a look-up.
+    fn look_again(&mut self, client: &Transport, cx: &mut Context<'_>) -> Step {
+        let is_last = self.is_last_request(cx);
+        let State::Exchange(Exchange::LookingUp(look_up)) = &mut self.state else { return Step::Again };
+        if !std::mem::replace(&mut look_up.has_come, false) {
+            return Step::Wait;
+        }
+        let Ok(Parsed::Complete { head, length }) = request::parse(self.inbox.bytes(), &look_up.head_limits) else {
+            debug_assert!(false, "the head of {look_up:?} has changed");
+            self.cut_off(client, cx);
+            return Step::Again;
+        };
+        let keep_alive = head.keep_alive && look_up.keep_alive && !is_last;
+        let serve = Serve { since: look_up.record.since(), keep_alive };
+        // Only files are looked up.
+        let Some((response, after)) = serve.respond(&look_up.file_route, &OwnResponse::Files, &head, cx) else {
+            return Step::Wait;
+        };
+        self.inbox.consume(length);
+        if let Some(record) = self.take_record() {
+            self.respond(record, response, after, client, cx);
+        }
+        Step::Again
     }
 
     /// Waits for the rest of a head, unless the input has ended.
@@ -254,34 +278,44 @@ impl Http {
 
     /// Continues to forward the current request.
     fn forward(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let State::Forwarding(forward) = &mut self.state else { return Step::Again };
+        let State::Exchange(Exchange::Forwarding(forward)) = &mut self.state else { return Step::Again };
         match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
             ForwardStep::Wait => return Step::Wait,
             ForwardStep::Over { keep_alive, rest } => {
                 let rest = BodyDiscard::new(rest, cx.limits.http.discard_bytes_max);
+                let sent_bytes = self.given_bytes(client);
+                if let Some(record) = self.take_record() {
+                    record.end_at(sent_bytes, cx);
+                }
                 self.go_on(After::new(keep_alive, rest));
             }
             ForwardStep::Error(error) => {
                 tracing::debug!(%error, "forwarding failed");
-                let response = forward.respond_error(error, cx);
+                let response = forward.error_response(error, cx);
                 let after = After::new(response.keep_alive, None);
-                self.take_response(response, after, client, cx);
+                if let Some(record) = self.take_record() {
+                    self.respond(record, response, after, client, cx);
+                }
             }
             ForwardStep::Truncated(close_reason) => {
-                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Finishing) else {
-                    return Step::Again;
-                };
-                self.state = State::Truncated(Box::new(TruncatedResponse::of(close_reason, forward)));
+                let is_framed = forward.shows_truncation();
+                if let Some(record) = self.take_record() {
+                    let truncated = TruncatedResponse::new(close_reason, is_framed, record);
+                    self.state = State::Exchange(Exchange::Truncated(Box::new(truncated)));
+                }
             }
             ForwardStep::Upgraded => {
-                let State::Forwarding(forward) = std::mem::replace(&mut self.state, State::Head) else {
+                let State::Exchange(Exchange::Forwarding(forward)) =
+                    std::mem::replace(&mut self.state, State::Finishing)
+                else {
                     return Step::Again;
                 };
+                let (record, lease) = forward.into_parts();
                 let mut tunnel = Tunnel::new();
                 for chunk in self.outbox.take().chunks() {
                     tunnel.push_to_client(chunk.clone());
                 }
-                self.state = State::Upgraded(Box::new((forward.into_lease(), tunnel)));
+                self.state = State::Exchange(Exchange::Upgraded(Box::new(Upgraded { record, lease, tunnel })));
             }
         }
         Step::Again
@@ -289,8 +323,8 @@ impl Http {
 
     /// Relays the bytes of an upgraded connection.
     fn tunnel(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
-        let State::Upgraded(upgraded) = &mut self.state else { return None };
-        let (lease, tunnel) = &mut **upgraded;
+        let State::Exchange(Exchange::Upgraded(upgraded)) = &mut self.state else { return None };
+        let Upgraded { lease, tunnel, .. } = &mut **upgraded;
         while !self.inbox.is_empty() {
             let bytes = self.inbox.bytes().len();
             tunnel.push_to_upstream(self.inbox.take(bytes));
@@ -302,30 +336,73 @@ impl Http {
 
     /// Sends the error response to a malformed or late request; nothing after it is read. Over the
     /// connection limit, the response is the 503.
-    fn respond_error(&mut self, error: ErrorResponse, client: &Transport, cx: &Context<'_>) {
+    fn respond_error(&mut self, error: ErrorResponse, cx: &Context<'_>) {
         let error = if self.is_over_limit { dispatch::FULL } else { error };
         tracing::debug!(%error, "error response");
         let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
         let router = self.router_cell.router();
         let response = response::error_response(&router.fallback, cx.date, error, &client_asked);
-        if let Some(log) = router.access_log() {
-            log.record_error(cx.peer, error, response.body_bytes, cx.unix_seconds);
-        }
+        let since = self.deadlines.head_since().unwrap_or(cx.now);
+        let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
         cx.counters.count_error();
-        self.take_response(response, After::End, client, cx);
+        cx.counters.count_response(response.status.code());
+        record.set_status(response.status);
+        record.end(Outcome::Malformed { body_bytes: response.body_bytes }, cx);
+        self.push(&response.bytes);
+        self.state = State::Finishing;
     }
 
-    fn take_response(&mut self, mut response: EncodedResponse, after: After, client: &Transport, cx: &Context<'_>) {
+    /// Sends one of the server's own responses. If all of it is in memory, that ends the exchange.
+    fn respond(
+        &mut self,
+        mut record: Record,
+        response: EncodedResponse,
+        after: After,
+        client: &Transport,
+        cx: &Context<'_>,
+    ) {
         cx.counters.count_response(response.status.code());
-        if let (Some(entry), Some(head)) = (&mut response.log_entry, response.bytes.chunks().first()) {
-            entry.begin(client.given_bytes() + self.outbox.len() as u64 + head.len() as u64);
+        record.set_status(response.status);
+        let head_bytes = response.bytes.chunks().first().map_or(0, |head| head.len());
+        match response.body {
+            Body::Sent => {
+                record.end(Outcome::Complete { body_bytes: response.body_bytes }, cx);
+                self.go_on(after);
+            }
+            body => {
+                record.set_body_at(self.given_bytes(client) + head_bytes as u64);
+                let response_body = ResponseBody::new(body, after, record);
+                self.state = State::Exchange(Exchange::Responding(Box::new(response_body)));
+            }
         }
-        for chunk in response.bytes.chunks() {
+        self.push(&response.bytes);
+    }
+
+    /// Appends a response to the outbox.
+    fn push(&mut self, bytes: &Chain) {
+        for chunk in bytes.chunks() {
             self.outbox.push(chunk.clone());
         }
-        match response.body {
-            Body::Sent => self.go_on(after),
-            body => self.state = State::Sending(Box::new(ResponseBody::new(body, after, response.log_entry))),
+    }
+
+    /// Bytes of responses so far, those in the outbox included.
+    const fn given_bytes(&self, client: &Transport) -> u64 {
+        client.given_bytes() + self.outbox.len() as u64
+    }
+
+    /// Leaves the exchange: its record, to end it with.
+    fn take_record(&mut self) -> Option<Record> {
+        match std::mem::replace(&mut self.state, State::Finishing) {
+            State::Exchange(exchange) => Some(exchange.into_record()),
+            State::Head | State::Discarding(_) | State::Finishing | State::Lingering { .. } => None,
+        }
+    }
+
+    /// Ends the exchange, if there is one, together with its connection. Releases the file that was
+    /// being sent; the last user of a file closes it.
+    fn cut_off(&mut self, client: &Transport, cx: &Context<'_>) {
+        if let Some(record) = self.take_record() {
+            record.end(Outcome::CutOff { delivered_bytes: client.delivered_bytes() }, cx);
         }
     }
 
@@ -339,16 +416,18 @@ impl Http {
 
     /// Sends the next piece of a body.
     fn send_body(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let State::Sending(response_body) = &mut self.state else { return Step::Again };
+        let State::Exchange(Exchange::Responding(response_body)) = &mut self.state else { return Step::Again };
         match response_body.step(client, &mut self.outbox, cx.ops) {
             response_body::Progress::Wait => return Step::Wait,
             response_body::Progress::Again => return Step::Again,
-            response_body::Progress::Over => {
-                response_body.record_end(client.given_bytes() + self.outbox.len() as u64, cx.now)
-            }
+            response_body::Progress::Over => {}
         }
-        if let State::Sending(response_body) = std::mem::replace(&mut self.state, State::Head) {
-            self.go_on(response_body.into_after());
+        if let State::Exchange(Exchange::Responding(response_body)) =
+            std::mem::replace(&mut self.state, State::Finishing)
+        {
+            let (record, after) = response_body.into_parts();
+            record.end_at(self.given_bytes(client), cx);
+            self.go_on(after);
         }
         Step::Again
     }
@@ -404,7 +483,7 @@ impl Http {
     /// continue. The same holds for a body whose request waits in the queue of an upstream.
     fn held_back(&mut self) -> usize {
         match &self.state {
-            State::Forwarding(forward) if forward.is_uploaded() || forward.is_queued() => {
+            State::Exchange(Exchange::Forwarding(forward)) if forward.is_uploaded() || forward.is_queued() => {
                 self.inbox.settle();
                 self.inbox.memory()
             }
@@ -420,28 +499,31 @@ impl Http {
             State::Head if !self.inbox.is_empty() => ClientPhase::Head,
             State::Head if self.requests == 0 => ClientPhase::First,
             State::Head => ClientPhase::Idle,
-            State::Forwarding(_) if is_sending => ClientPhase::Response,
-            // If the inbox holds data, the upstream has to read first, so the client is not waited
-            // for.
-            State::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => ClientPhase::Upload,
-            State::Forwarding(forward) if !forward.is_uploaded() => ClientPhase::Relay,
-            State::Asking { .. } | State::Forwarding(_) | State::Upgraded(_) => ClientPhase::Server,
-            State::Sending(_) | State::Finishing => ClientPhase::Response,
+            State::Exchange(exchange) => match exchange {
+                Exchange::Forwarding(_) if is_sending => ClientPhase::Response,
+                // If the inbox holds data, the upstream has to read first, so the client is not
+                // waited for.
+                Exchange::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => {
+                    ClientPhase::Upload
+                }
+                Exchange::Forwarding(forward) if !forward.is_uploaded() => ClientPhase::Relay,
+                Exchange::Responding(_) => ClientPhase::Response,
+                Exchange::Truncated(truncated) if !truncated.is_end_signalled() => ClientPhase::Response,
+                Exchange::LookingUp(_) | Exchange::Forwarding(_) | Exchange::Upgraded(_) | Exchange::Truncated(_) => {
+                    ClientPhase::Server
+                }
+            },
+            State::Finishing => ClientPhase::Response,
             State::Discarding(_) => ClientPhase::Body,
-            State::Truncated(truncated) if !truncated.is_end_signalled() => ClientPhase::Response,
-            State::Lingering { .. } | State::Truncated(_) => ClientPhase::Server,
+            State::Lingering { .. } => ClientPhase::Server,
         }
     }
 
     /// Handles the timeout of a phase.
-    fn on_too_slow(&mut self, client: &Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
+    fn on_too_slow(&mut self, cx: &Context<'_>) -> Option<CloseReason> {
         match self.deadlines.phase() {
             ClientPhase::Head => {
-                self.respond_error(
-                    ErrorResponse::new(Status::REQUEST_TIMEOUT, "the request took too long"),
-                    client,
-                    cx,
-                );
+                self.respond_error(ErrorResponse::new(Status::REQUEST_TIMEOUT, "the request took too long"), cx);
                 None
             }
             // A reset, so that the client does not take the truncated response for complete.
@@ -466,8 +548,8 @@ impl Task for Http {
     }
 
     fn on_ready(&mut self, _: StreamId) {
-        if let State::Asking { has_come, .. } = &mut self.state {
-            *has_come = true;
+        if let State::Exchange(Exchange::LookingUp(look_up)) = &mut self.state {
+            look_up.has_come = true;
         }
     }
 
@@ -477,7 +559,7 @@ impl Task for Http {
 
     fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         match client.send_fault() {
-            Some(fault @ Fault::FileTruncated) => self.lose_file(fault, client, cx),
+            Some(fault @ Fault::FileTruncated) => self.lose_file(fault),
             Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
                 return Some(CloseReason::ClientLost(fault));
             }
@@ -488,7 +570,8 @@ impl Task for Http {
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
-            if client.can_send() && !self.outbox.is_empty() && !matches!(self.state, State::Sending(_)) {
+            let sends_body = matches!(self.state, State::Exchange(Exchange::Responding(_)));
+            if client.can_send() && !self.outbox.is_empty() && !sends_body {
                 client.send(self.outbox.take(), cx.ops);
             }
             self.deadlines.tick(self.phase(client), client, &cx.limits.http, cx.now);
@@ -496,11 +579,11 @@ impl Task for Http {
             if deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
-            if let Some(close_reason) = self.on_too_slow(client, cx) {
+            if let Some(close_reason) = self.on_too_slow(cx) {
                 return Some(close_reason);
             }
         }
-        if let State::Upgraded(_) = self.state {
+        if let State::Exchange(Exchange::Upgraded(_)) = self.state {
             return self.tunnel(client, cx);
         }
         let is_leaving = self.is_leaving();
@@ -514,7 +597,7 @@ impl Task for Http {
             State::Lingering { until, .. } if client.input_end().is_some() || until <= cx.now => {
                 Some(CloseReason::Done)
             }
-            State::Truncated(ref truncated) => truncated.close_reason(client, cx.now),
+            State::Exchange(Exchange::Truncated(ref truncated)) => truncated.close_reason(client, cx.now),
             _ => None,
         }
     }
@@ -523,64 +606,55 @@ impl Task for Http {
         let client = self.deadlines.limit(&limits.http, self.draining_since);
         match self.state {
             State::Lingering { until, .. } => Some(until),
-            State::Truncated(ref truncated) => truncated.deadline().or(client),
-            State::Upgraded(ref upgraded) => upgraded.1.deadline(),
-            State::Forwarding(ref forward) => Time::earliest(forward.deadline(), client),
+            State::Exchange(Exchange::Truncated(ref truncated)) => truncated.deadline().or(client),
+            State::Exchange(Exchange::Upgraded(ref upgraded)) => upgraded.tunnel.deadline(),
+            State::Exchange(Exchange::Forwarding(ref forward)) => Time::earliest(forward.deadline(), client),
             _ => client,
         }
     }
 
     fn is_queued(&self) -> bool {
-        matches!(&self.state, State::Forwarding(forward) if forward.is_queued())
+        matches!(&self.state, State::Exchange(Exchange::Forwarding(forward)) if forward.is_queued())
     }
 
     fn is_unfinished(&self) -> bool {
         match &self.state {
-            State::Forwarding(forward) => forward.is_responding() || !self.outbox.is_empty(),
-            State::Upgraded(upgraded) => upgraded.1.memory() > 0,
-            State::Sending(_) | State::Truncated(_) => true,
-            State::Head | State::Asking { .. } | State::Discarding(_) | State::Finishing | State::Lingering { .. } => {
-                !self.outbox.is_empty()
-            }
+            State::Exchange(Exchange::Forwarding(forward)) => forward.is_responding() || !self.outbox.is_empty(),
+            State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.memory() > 0,
+            State::Exchange(Exchange::Responding(_) | Exchange::Truncated(_)) => true,
+            State::Exchange(Exchange::LookingUp(_))
+            | State::Head
+            | State::Discarding(_)
+            | State::Finishing
+            | State::Lingering { .. } => !self.outbox.is_empty(),
         }
     }
 
     fn take_unsent(&mut self) -> Chain {
         match &mut self.state {
-            State::Upgraded(upgraded) => upgraded.1.take_unsent(),
+            State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.take_unsent(),
             _ => self.outbox.take(),
         }
     }
 
     fn is_end_signalled(&self) -> bool {
-        matches!(&self.state, State::Truncated(truncated) if truncated.is_end_signalled())
+        matches!(&self.state, State::Exchange(Exchange::Truncated(truncated)) if truncated.is_end_signalled())
     }
 
     fn close(&mut self, close_reason: CloseReason, client: &Transport, cx: &mut Context<'_>) -> bool {
-        let (lease, release) = match &mut self.state {
-            State::Forwarding(forward) => {
-                let is_orderly = close_reason.close_kind() == CloseKind::Fin;
-                let close_kind = if is_orderly { CloseKind::Fin } else { CloseKind::Reset };
-                (Some(forward.lease_mut()), Release::Close(close_kind))
-            }
-            State::Upgraded(upgraded) => (Some(&mut upgraded.0), close_reason.release(cx.limits.http.send_timeout)),
-            _ => (None, Release::Close(CloseKind::Fin)),
-        };
-        if let Some(lease) = lease.filter(|lease| !lease.is_over()) {
-            lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
+        if let State::Exchange(exchange) = &mut self.state {
+            exchange.abort(close_reason, cx);
         }
         if client.is_closed() {
-            self.record_end(client, cx);
-            // Releases the file that was being sent; the last user of a file closes it.
-            self.state = State::Finishing;
+            self.cut_off(client, cx);
         }
         client.is_closed()
     }
 
     fn memory(&self) -> usize {
         let passing = match &self.state {
-            State::Forwarding(forward) => forward.memory(),
-            State::Upgraded(upgraded) => upgraded.1.memory(),
+            State::Exchange(Exchange::Forwarding(forward)) => forward.memory(),
+            State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.memory(),
             _ => 0,
         };
         self.inbox.memory() + self.outbox.memory() + passing

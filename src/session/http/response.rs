@@ -15,7 +15,6 @@ pub(super) use self::allowed_methods::AllowedMethods;
 use self::error::error_response_of;
 pub(super) use self::error::{Client, error_response};
 use super::file_route::{FileRoute, Source};
-use super::pending_log_entry::PendingLogEntry;
 use crate::buffer::{Chain, Chunk};
 use crate::driver::{FileKind, Ops};
 use crate::file::listing::{self, Format, Listing, Options, Sort};
@@ -58,8 +57,6 @@ pub(super) struct EncodedResponse {
     pub(super) body_bytes: u64,
     /// Whether the connection stays open after the response.
     pub(super) keep_alive: bool,
-    /// The access log entry, unless it is written already.
-    pub(super) log_entry: Option<Box<PendingLogEntry>>,
 }
 
 /// The part of a body that is not in memory.
@@ -290,7 +287,7 @@ impl ResponseBuilder<'_> {
     }
 
     fn response(&self, status: Status, bytes: impl Into<Chain>, body: Body, body_bytes: u64) -> EncodedResponse {
-        EncodedResponse { status, bytes: bytes.into(), body, body_bytes, keep_alive: self.keep_alive, log_entry: None }
+        EncodedResponse { status, bytes: bytes.into(), body, body_bytes, keep_alive: self.keep_alive }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Sends a response body that is not entirely in memory: ranges of a file, or a listing in pieces.
 //!
-//! It owns the rest of the body and the pending access log entry.
+//! It owns the rest of the body and the record of its exchange.
 
-use super::pending_log_entry::PendingLogEntry;
+use super::exchange::Record;
 use super::response::Body;
 use super::{After, push_chunk};
 use crate::buffer::{Chain, Chunk};
-use crate::driver::{Ops, Time};
+use crate::driver::Ops;
 use crate::file::listing;
 use crate::file::store::Content;
 use crate::http::chunked;
@@ -19,7 +19,7 @@ pub(super) struct ResponseBody {
     body: Body,
     next_piece: usize,
     after: After,
-    log_entry: Option<Box<PendingLogEntry>>,
+    record: Record,
 }
 
 /// How far a body is.
@@ -34,8 +34,8 @@ pub(super) enum Progress {
 
 impl ResponseBody {
     /// A body whose head is in the outbox.
-    pub(super) const fn new(body: Body, after: After, log_entry: Option<Box<PendingLogEntry>>) -> Self {
-        Self { body, next_piece: 0, after, log_entry }
+    pub(super) const fn new(body: Body, after: After, record: Record) -> Self {
+        Self { body, next_piece: 0, after, record }
     }
 
     /// Sends the outbox and the next piece.
@@ -92,16 +92,8 @@ impl ResponseBody {
         }
     }
 
-    /// Writes the access log entry, unless it is written already. `sent_bytes`: bytes sent on the
-    /// connection so far.
-    pub(super) fn record_end(&mut self, sent_bytes: u64, now: Time) {
-        if let Some(entry) = self.log_entry.take() {
-            entry.finish(sent_bytes, now);
-        }
-    }
-
-    /// What follows the response.
-    pub(super) fn into_after(self) -> After {
-        self.after
+    /// The record, to end the exchange with, and what follows the response.
+    pub(super) fn into_parts(self) -> (Record, After) {
+        (self.record, self.after)
     }
 }

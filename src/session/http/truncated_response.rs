@@ -1,6 +1,6 @@
 //! Truncated responses: sends the rest, then closes so that the client detects the truncation.
 
-use super::forward::Forward;
+use super::exchange::{Exchange, Record};
 use super::{Http, LINGER, LINGER_MAX, State, Step};
 use crate::buffer::Chain;
 use crate::driver::{Fault, Time};
@@ -16,14 +16,18 @@ pub(super) struct TruncatedResponse {
     is_framed: bool,
     /// After the FIN: when the lingering ends if the client stays silent, and when at the latest.
     linger: Option<(Time, Time)>,
-    /// The forwarded request, with its access log entry.
-    pub(super) forward: Option<Box<Forward>>,
+    record: Record,
 }
 
 impl TruncatedResponse {
-    /// A forwarded response was truncated.
-    pub(super) fn of(close_reason: CloseReason, forward: Box<Forward>) -> Self {
-        Self { close_reason, is_framed: forward.shows_truncation(), linger: None, forward: Some(forward) }
+    /// A response was truncated. `is_framed`: the client can detect it.
+    pub(super) const fn new(close_reason: CloseReason, is_framed: bool, record: Record) -> Self {
+        Self { close_reason, is_framed, linger: None, record }
+    }
+
+    /// The record, to end the exchange with.
+    pub(super) fn into_record(self) -> Record {
+        self.record
     }
 
     /// Whether the FIN is sent.
@@ -49,7 +53,7 @@ impl TruncatedResponse {
 impl Http {
     /// Sends the data of a truncated response that is left, then closes the sending side.
     pub(super) fn end_truncated(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let State::Truncated(truncated) = &mut self.state else { return Step::Again };
+        let State::Exchange(Exchange::Truncated(truncated)) = &mut self.state else { return Step::Again };
         if !truncated.is_framed {
             return Step::Wait;
         }
@@ -66,17 +70,13 @@ impl Http {
     }
 
     /// The file became shorter than the announced length while it was being sent.
-    pub(super) fn lose_file(&mut self, fault: Fault, client: &Transport, cx: &Context<'_>) {
-        if !matches!(self.state, State::Truncated(_)) {
-            self.record_end(client, cx);
+    pub(super) fn lose_file(&mut self, fault: Fault) {
+        if let State::Exchange(Exchange::Responding(_)) = self.state
+            && let Some(record) = self.take_record()
+        {
             self.outbox = Chain::new();
-            let close_reason = CloseReason::FileLost(fault);
-            self.state = State::Truncated(Box::new(TruncatedResponse {
-                close_reason,
-                is_framed: true,
-                linger: None,
-                forward: None,
-            }));
+            let truncated = TruncatedResponse::new(CloseReason::FileLost(fault), true, record);
+            self.state = State::Exchange(Exchange::Truncated(Box::new(truncated)));
         }
     }
 }

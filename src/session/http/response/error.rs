@@ -86,14 +86,7 @@ pub(in crate::session::http) fn error_response(
     out.extend_from_slice(&page.body);
     let body_bytes = page.body.len() as u64;
     let bytes = Chunk::shared(out).into();
-    EncodedResponse {
-        status: error.status,
-        bytes,
-        body: Body::Sent,
-        body_bytes,
-        keep_alive: client.keep_alive,
-        log_entry: None,
-    }
+    EncodedResponse { status: error.status, bytes, body: Body::Sent, body_bytes, keep_alive: client.keep_alive }
 }
 
 /// The body of an error response.
