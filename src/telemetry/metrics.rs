@@ -93,7 +93,12 @@ impl Metrics {
             })
             .collect();
         let responses: Vec<(&str, u64)> = responses.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-        family("xps_http_responses_total", "counter", "HTTP responses, by status class.", &responses);
+        family(
+            "xps_http_responses_total",
+            "counter",
+            "HTTP responses that have ended, by status class; 4xx with those that never began (499).",
+            &responses,
+        );
         let errors = sum(|worker| &worker.errors);
         family("xps_http_errors_total", "counter", "Requests refused without a valid request head.", &[("", errors)]);
         let all = sum(|worker| &worker.upstream_connections);
@@ -143,7 +148,7 @@ impl WorkerCounters {
         }
     }
 
-    /// Counts a response with this status.
+    /// Counts an exchange that ends with this status; 499 if its connection ended before a response.
     pub fn count_response(&self, status: u16) {
         let class = usize::from(status / 100).wrapping_sub(1);
         if let Some(counter) = self.own().and_then(|own| own.responses.get(class)) {

@@ -90,6 +90,7 @@ backends! {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!((&lines[0]["status"], &lines[0]["bytes"]), (&499.into(), &0.into()), "{lines:?}");
         assert!(lines[0]["duration_us"].as_u64().is_some_and(|duration_us| duration_us > 0), "{lines:?}");
+        assert_eq!(site.responses(), [0, 1, 0, 1, 0]);
     }
 
     fn a_switched_connection_is_recorded_at_its_end_with_what_was_sent(backend) {

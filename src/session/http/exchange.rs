@@ -18,7 +18,7 @@
 //! what the exchange holds elsewhere, and the exchange ends once the connection is closed: how
 //! many bytes the client has received is known only then.
 //!
-//! Access log entries are finished here and nowhere else.
+//! Access log entries are finished here and nowhere else, and responses are counted here.
 
 use std::rc::Rc;
 
@@ -180,13 +180,17 @@ impl Record {
         self.end(Outcome::Complete { body_bytes }, cx);
     }
 
-    /// Ends the exchange: writes its line of the access log.
+    /// Ends the exchange: counts its response and writes its line of the access log.
     pub(super) fn end(self, outcome: Outcome, cx: &Context<'_>) {
         let Self { since, log_entry, status, body_at } = self;
         let body_bytes = match outcome {
             Outcome::Complete { body_bytes } | Outcome::Malformed { body_bytes } => body_bytes,
             Outcome::CutOff { delivered_bytes } => delivered_bytes.saturating_sub(body_at),
         };
+        if let Outcome::Malformed { .. } = outcome {
+            cx.counters.count_error();
+        }
+        cx.counters.count_response(status);
         if let Some(log_entry) = log_entry {
             log_entry.finish(status, body_bytes, cx.now.since(since));
         }

@@ -331,7 +331,6 @@ impl Forward {
         received.consume(length);
         tracing::debug!(status = status.code(), "the upstream answers");
         self.lease.note_response(cx.upstream_pool, cx.now);
-        cx.counters.count_response(status.code());
         let is_framed = framing != ResponseFraming::UntilClose;
         self.stage = Stage::Responding { body, writer, is_framed, is_reusable, keep_alive };
         (status == Status::SWITCHING_PROTOCOLS).then_some(ForwardStep::Upgraded)

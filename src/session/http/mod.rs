@@ -344,8 +344,6 @@ impl Http {
         let response = response::error_response(&router.fallback, cx.date, error, &client_asked);
         let since = self.deadlines.head_since().unwrap_or(cx.now);
         let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
-        cx.counters.count_error();
-        cx.counters.count_response(response.status.code());
         record.set_status(response.status);
         record.end(Outcome::Malformed { body_bytes: response.body_bytes }, cx);
         self.push(&response.bytes);
@@ -361,7 +359,6 @@ impl Http {
         client: &Transport,
         cx: &Context<'_>,
     ) {
-        cx.counters.count_response(response.status.code());
         record.set_status(response.status);
         let head_bytes = response.bytes.chunks().first().map_or(0, |head| head.len());
         match response.body {
