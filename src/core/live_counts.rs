@@ -18,6 +18,8 @@ pub struct LiveCounts {
     pub monitored: usize,
     /// Armed timers of the timer wheel.
     pub timers: usize,
+    /// HTTP exchanges that have begun, less those that have ended.
+    pub exchanges: i64,
 }
 
 /// A violated invariant: a bug in xps or in a driver.
@@ -29,6 +31,14 @@ pub enum Violation {
     /// An operation in flight has no owner.
     #[error("an operation in flight has no owner: {0:?}")]
     Orphan(Token),
+    /// An exchange has ended twice, or was dropped before its end.
+    #[error("{counted} exchanges have begun and not ended, but {in_progress} are in progress")]
+    Exchanges {
+        /// Exchanges that have begun, less those that have ended.
+        counted: i64,
+        /// Exchanges of all sessions.
+        in_progress: usize,
+    },
     /// A session holds more buffer memory than its limit plus what can have been in flight.
     #[error("session {session} holds {held_bytes} bytes")]
     OverBudget {

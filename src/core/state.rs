@@ -542,6 +542,7 @@ impl Core {
             upstream_connections: self.upstream_pool.len(),
             monitored: self.health_monitor.len(),
             timers: self.timers.len(),
+            exchanges: self.counters.exchanges(),
         }
     }
 
@@ -563,6 +564,11 @@ impl Core {
                 }
                 _ => return Err(Violation::Orphan(token)),
             }
+        }
+        let in_progress = self.sessions.iter().map(|(_, session_slot)| session_slot.session.exchanges()).sum();
+        let counted = self.counters.exchanges();
+        if usize::try_from(counted) != Ok(in_progress) {
+            return Err(Violation::Exchanges { counted, in_progress });
         }
         in_flight.sort_unstable();
         for (key, session_slot) in self.sessions.iter() {

@@ -203,6 +203,11 @@ trait Task: fmt::Debug {
         false
     }
 
+    /// Number of HTTP exchanges that have begun and not ended.
+    fn exchanges(&self) -> usize {
+        0
+    }
+
     /// Whether an orderly close now would make truncated data look complete to a peer. Data already
     /// being sent to the client does not count.
     fn is_unfinished(&self) -> bool {
@@ -446,6 +451,11 @@ impl Session {
     /// flight.
     pub fn is_queued(&self) -> bool {
         self.life == Life::Open && self.task.is_queued()
+    }
+
+    /// Number of its HTTP exchanges that have begun and not ended.
+    pub fn exchanges(&self) -> usize {
+        self.task.exchanges()
     }
 
     /// Bytes of buffer memory held for this connection, both directions.

@@ -28,6 +28,8 @@ pub struct WorkerMetrics {
     /// By the first digit of the status, 1 to 5.
     responses: [AtomicU64; 5],
     errors: AtomicU64,
+    /// HTTP exchanges that have begun, less those that have ended.
+    exchanges: AtomicU64,
     upstreams_up: AtomicU64,
     upstreams_down: AtomicU64,
     checks_passed: AtomicU64,
@@ -144,29 +146,44 @@ impl WorkerCounters {
     /// Counts an accepted connection.
     pub fn count_accepted(&self) {
         if let Some(own) = self.own() {
-            add_one(&own.connections_accepted);
+            add(&own.connections_accepted, 1);
         }
     }
 
-    /// Counts an exchange that ends with this status; 499 if its connection ended before a response.
-    pub fn count_response(&self, status: u16) {
-        let class = usize::from(status / 100).wrapping_sub(1);
-        if let Some(counter) = self.own().and_then(|own| own.responses.get(class)) {
-            add_one(counter);
+    /// Counts an HTTP exchange that begins.
+    pub fn begin_exchange(&self) {
+        if let Some(own) = self.own() {
+            add(&own.exchanges, 1);
         }
+    }
+
+    /// Counts an HTTP exchange that ends with this status; 499 if its connection ended before a
+    /// response.
+    pub fn end_exchange(&self, status: u16) {
+        let Some(own) = self.own() else { return };
+        add(&own.exchanges, u64::MAX);
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(counter) = own.responses.get(class) {
+            add(counter, 1);
+        }
+    }
+
+    /// HTTP exchanges that have begun, less those that have ended.
+    pub fn exchanges(&self) -> i64 {
+        self.own().map_or(0, |own| own.exchanges.load(Ordering::Relaxed) as i64)
     }
 
     /// Counts a request that is refused without a valid head.
     pub fn count_error(&self) {
         if let Some(own) = self.own() {
-            add_one(&own.errors);
+            add(&own.errors, 1);
         }
     }
 
     /// Counts a health check of an upstream.
     pub fn count_check(&self, has_passed: bool) {
         if let Some(own) = self.own() {
-            add_one(if has_passed { &own.checks_passed } else { &own.checks_failed });
+            add(if has_passed { &own.checks_passed } else { &own.checks_failed }, 1);
         }
     }
 
@@ -183,9 +200,9 @@ impl WorkerCounters {
     }
 }
 
-/// Adds one without a read-modify-write: only its own worker writes to a counter.
-fn add_one(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+/// Adds without a read-modify-write: only its own worker writes to a counter. `u64::MAX` is -1.
+fn add(counter: &AtomicU64, number: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(number), Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -198,9 +215,13 @@ mod tests {
         for worker in 0..2 {
             let counters = WorkerCounters::new(Arc::clone(&metrics), worker);
             counters.count_accepted();
-            counters.count_response(200);
-            counters.count_response(404);
-            counters.count_response(999);
+            for status in [200, 404, 999] {
+                counters.begin_exchange();
+                assert_eq!(counters.exchanges(), 1);
+                counters.end_exchange(status);
+            }
+            counters.end_exchange(404);
+            assert_eq!(counters.exchanges(), -1);
             counters.set(Gauges {
                 connections: 3,
                 upstream_connections: 5,
@@ -218,7 +239,7 @@ mod tests {
             "xps_connections_accepted_total 2",
             "xps_connections 6",
             "xps_http_responses_total{class=\"2xx\"} 2",
-            "xps_http_responses_total{class=\"4xx\"} 2",
+            "xps_http_responses_total{class=\"4xx\"} 4",
             "xps_http_responses_total{class=\"5xx\"} 0",
             "xps_upstream_connections{state=\"used\"} 8",
             "xps_operations 14",

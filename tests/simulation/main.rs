@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use forward::{Ask, Body, Forwarding, Method, Server};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
-use run::run;
+use run::{Bug, run};
 use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
 use xps::internals::config::Limits;
 use xps::internals::driver::sim::{Behaviour, Chance, Faults, PlantedBug, Step};
+use xps::internals::session::http::ExchangeBug;
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
@@ -240,7 +241,7 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
         let faults = Faults { slow_peers: Chance::per_mille(1000), ..calm.faults };
         let limits = Limits { pipe_bytes_max: 64 << 10, ..calm.limits };
         let scenario = |client| Scenario { clients: vec![client], faults, limits, ..calm };
-        let planted_bug = (seed % 2 == 0).then_some((PlantedBug::HastyFlush, 0));
+        let planted_bug = (seed % 2 == 0).then_some((Bug::Driver(PlantedBug::HastyFlush), 0));
         let report = run(scenario(client), planted_bug);
         assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
         strikes += u32::from(report.has_planted_bug);
@@ -250,11 +251,33 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
     assert!(strikes >= 40 && noticed >= strikes / 3, "{noticed} of {strikes} were noticed");
 }
 
+#[test]
+fn an_exchange_that_ends_twice_is_noticed() {
+    assert_exchange_noticed(ExchangeBug::Twice);
+}
+
+#[test]
+fn an_exchange_that_never_ends_is_noticed() {
+    assert_exchange_noticed(ExchangeBug::Never);
+}
+
+/// Plants the bug in runs with any trouble, so that exchanges end in every way. Nothing hides it.
+fn assert_exchange_noticed(bug: ExchangeBug) {
+    let mut strikes = 0;
+    for seed in 0..60 {
+        let report = run(Scenario::new(seed, Mood::Any), Some((Bug::Exchange(bug), seed as u32 % 8)));
+        let is_noticed = report.alarms.iter().any(|alarm| alarm.contains("exchanges have begun and not ended"));
+        assert_eq!(report.has_planted_bug, is_noticed, "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(is_noticed);
+    }
+    assert!(strikes >= 20, "it struck {strikes} times");
+}
+
 /// Plants the bug in many calm runs: where it struck there is an alarm, and nowhere else.
 fn assert_noticed(planted_bug: PlantedBug) {
     let (mut strikes, mut harmless) = (0, 0);
     for seed in 0..40 {
-        let report = run(Scenario::new(seed, Mood::Calm), Some((planted_bug, seed as u32 % 20)));
+        let report = run(Scenario::new(seed, Mood::Calm), Some((Bug::Driver(planted_bug), seed as u32 % 20)));
         let alarms = report.alarms;
         assert!(report.has_planted_bug || alarms.is_empty(), "seed {seed}: {alarms:#?}");
         strikes += u32::from(report.has_planted_bug);

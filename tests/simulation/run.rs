@@ -14,7 +14,10 @@ use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, 
 use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
 use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
-use xps::internals::session::http::{FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source};
+use xps::internals::session::http::{
+    ExchangeBug, FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source, plant_exchange_bug,
+    unplant_exchange_bug,
+};
 use xps::internals::session::{Content, Service as SessionService};
 use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
 
@@ -35,6 +38,13 @@ pub struct Report {
     pub whole: u64,
 }
 
+/// A bug, and where it is planted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bug {
+    Driver(PlantedBug),
+    Exchange(ExchangeBug),
+}
+
 /// More turns than any run needs.
 const TURNS_MAX: usize = 2_000_000;
 
@@ -46,7 +56,7 @@ const PIECES_AFTER_PAUSE: usize = 8;
 const SENDING_BYTES_MAX: usize = 512 << 10;
 
 /// Runs a scenario, perhaps with a planted bug. A panic is an alarm like any other.
-pub fn run(scenario: Scenario, planted_bug: Option<(PlantedBug, u32)>) -> Report {
+pub fn run(scenario: Scenario, planted_bug: Option<(Bug, u32)>) -> Report {
     let run = AssertUnwindSafe(|| World::new(&scenario, planted_bug).run(&scenario));
     panic::catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -65,10 +75,14 @@ struct World {
 
 impl World {
     /// Each client gets a listener of its own, so that who gets what is plain; only the proxy is one for all.
-    fn new(scenario: &Scenario, planted_bug: Option<(PlantedBug, u32)>) -> Self {
+    fn new(scenario: &Scenario, planted_bug: Option<(Bug, u32)>) -> Self {
         let mut sim = Sim::new(scenario.seed, scenario.faults.clone());
-        if let Some((planted_bug, occasions)) = planted_bug {
-            sim.plant_bug(planted_bug, occasions);
+        // Of an earlier run.
+        unplant_exchange_bug();
+        match planted_bug {
+            Some((Bug::Driver(planted_bug), occasions)) => sim.plant_bug(planted_bug, occasions),
+            Some((Bug::Exchange(bug), occasions)) => plant_exchange_bug(bug, occasions),
+            None => {}
         }
         for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
             let path = case.path().to_str().expect("plain text").replace("./", "");
@@ -101,7 +115,7 @@ impl World {
         self.find_leftovers();
         Report {
             alarms: self.alarms,
-            has_planted_bug: self.sim.has_planted_bug(),
+            has_planted_bug: self.sim.has_planted_bug() | unplant_exchange_bug(),
             fingerprint: self.sim.fingerprint(),
             injected: self.sim.injected(),
             counters: self.sim.counters(),

@@ -18,7 +18,10 @@
 //! what the exchange holds elsewhere, and the exchange ends once the connection is closed: how
 //! many bytes the client has received is known only then.
 //!
-//! Access log entries are finished here and nowhere else, and responses are counted here.
+//! Access log entries are finished here and nowhere else, and exchanges are counted here.
+
+#[cfg(feature = "internals")]
+pub mod planted_bug;
 
 use std::rc::Rc;
 
@@ -140,7 +143,7 @@ impl Record {
         head: &RequestHead<'_>,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(cx.now, log.map(|log| log.begin(client_address, head, cx.unix_seconds)))
+        Self::new(cx.now, log.map(|log| log.begin(client_address, head, cx.unix_seconds)), cx)
     }
 
     /// Begins the exchange of a request without a valid head. `since`: when its head began, as far
@@ -151,10 +154,11 @@ impl Record {
         since: Time,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(since, log.map(|log| log.begin_malformed(cx.peer, error, cx.unix_seconds)))
+        Self::new(since, log.map(|log| log.begin_malformed(cx.peer, error, cx.unix_seconds)), cx)
     }
 
-    const fn new(since: Time, log_entry: Option<AccessLogEntry>) -> Self {
+    fn new(since: Time, log_entry: Option<AccessLogEntry>, cx: &Context<'_>) -> Self {
+        cx.counters.begin_exchange();
         Self { since, log_entry, status: NO_RESPONSE, body_at: u64::MAX }
     }
 
@@ -182,6 +186,12 @@ impl Record {
 
     /// Ends the exchange: counts its response and writes its line of the access log.
     pub(super) fn end(self, outcome: Outcome, cx: &Context<'_>) {
+        #[cfg(feature = "internals")]
+        match planted_bug::strikes() {
+            Some(planted_bug::ExchangeBug::Twice) => cx.counters.end_exchange(self.status),
+            Some(planted_bug::ExchangeBug::Never) => return,
+            None => {}
+        }
         let Self { since, log_entry, status, body_at } = self;
         let body_bytes = match outcome {
             Outcome::Complete { body_bytes } | Outcome::Malformed { body_bytes } => body_bytes,
@@ -190,7 +200,7 @@ impl Record {
         if let Outcome::Malformed { .. } = outcome {
             cx.counters.count_error();
         }
-        cx.counters.count_response(status);
+        cx.counters.end_exchange(status);
         if let Some(log_entry) = log_entry {
             log_entry.finish(status, body_bytes, cx.now.since(since));
         }

@@ -38,6 +38,8 @@ mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(feature = "internals")]
+pub use exchange::planted_bug::{ExchangeBug, plant_exchange_bug, unplant_exchange_bug};
 pub use file_route::{FileRoute, FileRouteConfig, ResponseConfig, Source};
 pub use router::{Handler, ProxyRoute, Route, Router, RouterCell, VirtualHost};
 pub use welcome::WELCOME_PAGES;
@@ -612,6 +614,10 @@ impl Task for Http {
 
     fn is_queued(&self) -> bool {
         matches!(&self.state, State::Exchange(Exchange::Forwarding(forward)) if forward.is_queued())
+    }
+
+    fn exchanges(&self) -> usize {
+        usize::from(matches!(self.state, State::Exchange(_)))
     }
 
     fn is_unfinished(&self) -> bool {
