@@ -189,6 +189,33 @@ fn system_calls_are_in_the_driver() {
     assert_none("system calls outside of src/driver", &offences);
 }
 
+/// What begins and ends exchanges: their log entries and their counters.
+const EXCHANGE_WORDS: [&str; 6] =
+    ["AccessLogEntry", "log.begin(", "log.begin_malformed(", "begin_exchange", "end_exchange", "count_error"];
+
+/// An exchange ends once, in one place, where also what is measured of it later belongs.
+#[test]
+fn log_entries_and_counters_of_exchanges_are_in_one_file() {
+    let owner = Path::new("src/session/http/exchange.rs");
+    let mut found = Vec::new();
+    let mut offences = Vec::new();
+    for source in sources(&["src"]).into_iter().filter(|source| !source.path.starts_with("src/telemetry")) {
+        for (number, line) in source.code_before_tests() {
+            for word in EXCHANGE_WORDS.into_iter().filter(|word| line.contains(word)) {
+                if source.path == owner {
+                    found.push(word);
+                } else {
+                    offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert_none("only src/session/http/exchange.rs begins and ends exchanges", &offences);
+    let missing: Vec<String> =
+        EXCHANGE_WORDS.into_iter().filter(|word| !found.contains(word)).map(str::to_owned).collect();
+    assert_none("words that src/session/http/exchange.rs no longer uses, so that nothing is checked", &missing);
+}
+
 #[test]
 fn the_readme_shows_every_command() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
