@@ -8,6 +8,7 @@ mod allowance;
 mod forward;
 mod judge;
 mod judge_forward;
+mod lowered;
 mod message;
 mod origin;
 mod receive;

@@ -210,6 +210,13 @@ fn root() -> RootPath {
     RootPath::new(Path::new("/").into(), SymlinkPolicy::Follow)
 }
 
+/// The simulated files over HTTP.
+pub fn files() -> SessionService {
+    let (config, responses) = (FileRouteConfig::default(), ResponseConfig::default());
+    let file_route = FileRoute::new(Source::Folder(root()), config, responses, ErrorPages::default(), b"");
+    SessionService::Http(RouterCell::new(Router::of(Handler::Files, Rc::new(file_route))))
+}
+
 /// What serves a client on a listener of its own.
 fn session_service(
     service: &Service,
@@ -222,16 +229,7 @@ fn session_service(
         Service::Reverse => SessionService::Reverse,
         Service::Text => SessionService::Send(Content::Text(TEXT)),
         Service::File(case) => SessionService::Send(Content::File { root_path: root(), path: case.path().to_owned() }),
-        Service::Http(_) => {
-            let file_route = FileRoute::new(
-                Source::Folder(root()),
-                FileRouteConfig::default(),
-                ResponseConfig::default(),
-                ErrorPages::default(),
-                b"",
-            );
-            SessionService::Http(RouterCell::new(Router::of(Handler::Files, Rc::new(file_route))))
-        }
+        Service::Http(_) => files(),
         Service::Proxy(upstream) => {
             let host = format!("upstream-{number}");
             sim.host(&host, upstream.addresses.clone());
