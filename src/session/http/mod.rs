@@ -27,6 +27,7 @@ mod file_route;
 mod forward;
 mod forward_step;
 mod host_matcher;
+mod linger;
 mod response;
 mod response_body;
 mod router;
@@ -36,7 +37,6 @@ mod upstream_failure;
 mod welcome;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 #[cfg(feature = "internals")]
 pub use exchange::planted_bug::{ExchangeBug, plant_exchange_bug, unplant_exchange_bug};
@@ -50,6 +50,7 @@ use self::dispatch::{OwnResponse, Responder, Serve};
 use self::exchange::{Exchange, LookUp, Outcome, Record, Upgraded};
 use self::forward::Forward;
 use self::forward_step::ForwardStep;
+use self::linger::Linger;
 use self::response::{Body, Client, EncodedResponse};
 use self::response_body::ResponseBody;
 use self::truncated_response::TruncatedResponse;
@@ -68,13 +69,6 @@ use crate::waiter::StreamId;
 /// Every idle connection has one of these.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Http>() <= 176);
-
-/// How long a client may be silent after the FIN without closing its side.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// How long the client may continue to send after the FIN. A close with unread bytes is a reset,
-/// which can reach the client before it has read the response (RFC 9112, 9.6).
-const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// Limit of the outbox: while it holds this many bytes of responses, no further request is read.
 const OUTBOX_BYTES_MAX: usize = 256 << 10;
@@ -113,7 +107,7 @@ enum State {
     /// Sends the outbox, then closes the sending side.
     Finishing,
     /// The FIN is sent; what the client still sends is discarded.
-    Lingering { until: Time, latest: Time },
+    Lingering(Linger),
 }
 
 /// What follows a response.
@@ -165,10 +159,10 @@ impl Http {
             State::Exchange(Exchange::Truncated(_)) => self.end_truncated(client, cx),
             State::Discarding(_) => self.discard(client),
             State::Finishing => self.end(client, cx),
-            State::Lingering { until, latest } => {
+            State::Lingering(linger) => {
                 if !self.inbox.is_empty() {
                     self.inbox.clear();
-                    *until = (cx.now + LINGER).min(*latest);
+                    linger.go_on(cx.now);
                 }
                 Step::Wait
             }
@@ -393,7 +387,7 @@ impl Http {
     fn take_record(&mut self) -> Option<Record> {
         match std::mem::replace(&mut self.state, State::Finishing) {
             State::Exchange(exchange) => Some(exchange.into_record()),
-            State::Head | State::Discarding(_) | State::Finishing | State::Lingering { .. } => None,
+            State::Head | State::Discarding(_) | State::Finishing | State::Lingering(_) => None,
         }
     }
 
@@ -464,7 +458,7 @@ impl Http {
             client.shutdown(cx.ops);
         }
         if client.is_shut_down() {
-            self.state = State::Lingering { until: cx.now + LINGER, latest: cx.now + LINGER_MAX };
+            self.state = State::Lingering(Linger::begin(cx.now));
         }
         Step::Wait
     }
@@ -514,7 +508,7 @@ impl Http {
             },
             State::Finishing => ClientPhase::Response,
             State::Discarding(_) => ClientPhase::Body,
-            State::Lingering { .. } => ClientPhase::Server,
+            State::Lingering(_) => ClientPhase::Server,
         }
     }
 
@@ -593,9 +587,7 @@ impl Task for Http {
         }
         match self.state {
             State::Finishing if is_leaving && client.can_send() => Some(CloseReason::Done),
-            State::Lingering { until, .. } if client.input_end().is_some() || until <= cx.now => {
-                Some(CloseReason::Done)
-            }
+            State::Lingering(linger) if linger.is_over(client, cx.now) => Some(CloseReason::Done),
             State::Exchange(Exchange::Truncated(ref truncated)) => truncated.close_reason(client, cx.now),
             _ => None,
         }
@@ -604,7 +596,7 @@ impl Task for Http {
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         let client = self.deadlines.limit(&limits.http, self.draining_since);
         match self.state {
-            State::Lingering { until, .. } => Some(until),
+            State::Lingering(linger) => Some(linger.deadline()),
             State::Exchange(Exchange::Truncated(ref truncated)) => truncated.deadline().or(client),
             State::Exchange(Exchange::Upgraded(ref upgraded)) => upgraded.tunnel.deadline(),
             State::Exchange(Exchange::Forwarding(ref forward)) => Time::earliest(forward.deadline(), client),
@@ -629,7 +621,7 @@ impl Task for Http {
             | State::Head
             | State::Discarding(_)
             | State::Finishing
-            | State::Lingering { .. } => !self.outbox.is_empty(),
+            | State::Lingering(_) => !self.outbox.is_empty(),
         }
     }
 

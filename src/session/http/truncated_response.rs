@@ -1,7 +1,8 @@
 //! Truncated responses: sends the rest, then closes so that the client detects the truncation.
 
 use super::exchange::{Exchange, Record};
-use super::{Http, LINGER, LINGER_MAX, State, Step};
+use super::linger::Linger;
+use super::{Http, State, Step};
 use crate::buffer::Chain;
 use crate::driver::{Fault, Time};
 use crate::session::{CloseReason, Context};
@@ -14,8 +15,8 @@ pub(super) struct TruncatedResponse {
     /// The framing shows the truncation: the rest of the data is sent, then a FIN. Otherwise the
     /// FIN would mark the end of the response, so the connection is reset.
     is_framed: bool,
-    /// After the FIN: when the lingering ends if the client stays silent, and when at the latest.
-    linger: Option<(Time, Time)>,
+    /// After the FIN.
+    linger: Option<Linger>,
     record: Record,
 }
 
@@ -37,14 +38,14 @@ impl TruncatedResponse {
 
     /// When the lingering ends.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.linger.map(|(until, _)| until)
+        self.linger.map(|linger| linger.deadline())
     }
 
     /// The close reason, once the connection ends.
     pub(super) fn close_reason(&self, client: &Transport, now: Time) -> Option<CloseReason> {
         match self.linger {
             None if self.is_framed => None,
-            Some((until, _)) if client.input_end().is_none() && now < until => None,
+            Some(linger) if !linger.is_over(client, now) => None,
             Some(_) | None => Some(self.close_reason),
         }
     }
@@ -60,8 +61,8 @@ impl Http {
         let has_sent = !self.inbox.is_empty();
         self.inbox.clear();
         match &mut truncated.linger {
-            Some((until, latest)) if has_sent => *until = (cx.now + LINGER).min(*latest),
-            None if client.is_shut_down() => truncated.linger = Some((cx.now + LINGER, cx.now + LINGER_MAX)),
+            Some(linger) if has_sent => linger.go_on(cx.now),
+            None if client.is_shut_down() => truncated.linger = Some(Linger::begin(cx.now)),
             None if client.lacks_file() => client.shutdown(cx.ops),
             None if self.outbox.is_empty() && client.can_send() => client.shutdown(cx.ops),
             Some(_) | None => {}
