@@ -9,15 +9,14 @@
 //!
 //! A [`Session`] owns the client's [`Transport`] and a task that implements the protocol: `echo`,
 //! `reverse`, `proxy`, `file_sender`, `receive` or [`http`]. The listener's [`Service`] makes the
-//! task. Outcomes are recorded first; then `pump` looks at all states and submits every operation
-//! that is needed and not yet in flight. An extra `pump` changes nothing.
+//! task. If the listener expects a PROXY protocol header, or an upstream needs the local address, the
+//! session is in the phase `setup` first, without a task. Outcomes are recorded first; then `pump`
+//! looks at all states and submits every operation that is needed and not yet in flight. An extra
+//! `pump` changes nothing.
 //!
 //! A reset destroys data in flight, so a session that ends with a reset flushes what it has sent
 //! first, except where the client cannot or must not be waited for
 //! ([`CloseReason::close_kind`]).
-//!
-//! If the listener expects a PROXY protocol header, or an upstream needs the local address, a
-//! `setup` task runs first.
 
 mod close_reason;
 mod echo;
@@ -25,6 +24,7 @@ mod file_sender;
 pub mod http;
 mod limits;
 mod listener_context;
+mod phase;
 mod proxy;
 mod receive;
 mod reverse;
@@ -45,8 +45,9 @@ pub use receive::{Destination, Naming};
 pub use service::Service;
 pub use slot::{SESSION, Slot};
 
+use self::phase::Phase;
 use self::service::Ends;
-use self::setup::{Setup, SetupResult};
+use self::setup::{Progress, Setup, SetupResult};
 use crate::buffer::{Buffer, Chain};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::file::store::Store;
@@ -117,7 +118,7 @@ pub struct Session {
     last_activity: Time,
     life: Life,
     client: Transport,
-    task: Box<dyn Task>,
+    phase: Phase,
     rare: Option<Box<RareFields>>,
 }
 
@@ -187,12 +188,6 @@ trait Task: fmt::Debug {
     /// new.
     fn drain(&mut self, now: Time) {
         let _ = now;
-    }
-
-    /// The result of a setup task, once it is complete. The session then starts the task of its
-    /// service.
-    fn setup_result(&mut self) -> Option<SetupResult> {
-        None
     }
 
     /// Submits the operations that are needed now. `Some`: the session ends.
@@ -267,9 +262,9 @@ impl Session {
             Ok(permit) => (permit, Life::Open),
             Err(denied) => (None, Life::Closing(CloseReason::Denied(denied))),
         };
-        let task: Box<dyn Task> = match setup {
-            Some(setup) => Box::new(setup),
-            None => context.service.task(key, Ends { peer, local: None }, is_over_limit, now, limits),
+        let phase = match setup {
+            Some(setup) => Phase::Setup(Box::new(setup)),
+            None => Phase::Service(context.service.task(key, Ends { peer, local: None }, is_over_limit, now, limits)),
         };
         Self {
             peer,
@@ -277,7 +272,7 @@ impl Session {
             last_activity: now,
             life,
             client: Transport::plain(socket, slot::client_tokens(key)),
-            task,
+            phase,
             rare: RareFields::new(permit, None, is_over_limit),
         }
     }
@@ -292,12 +287,12 @@ impl Session {
                 if let Some(buffer) = self.client.on_received(outcome)
                     && self.life == Life::Open
                 {
-                    self.task.on_received(buffer);
+                    self.phase.on_received(buffer);
                 }
             }
             Slot::ClientSend => self.client.on_sent(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
-            Slot::File | Slot::LocalAddress => self.task.on_outcome(slot, outcome, now),
+            Slot::File | Slot::LocalAddress => self.phase.on_outcome(slot, outcome, now),
         }
     }
 
@@ -308,12 +303,15 @@ impl Session {
 
     /// Notes that what this stream waits for may be there.
     pub fn on_ready(&mut self, stream: StreamId) {
-        self.task.on_ready(stream);
+        // Nothing is waited for during setup.
+        if let Some(task) = self.phase.task_mut() {
+            task.on_ready(stream);
+        }
     }
 
     /// Notes that the server is stopping.
     pub fn drain(&mut self, now: Time) {
-        self.task.drain(now);
+        self.phase.drain(now);
     }
 
     /// Ends the session from outside, in any state; the next `pump` acts on it. A flush in progress
@@ -329,20 +327,16 @@ impl Session {
     /// Submits the operations that are needed now and not yet in flight.
     pub fn pump(&mut self, cx: &mut Context<'_>) {
         if self.life == Life::Open {
-            let mut over = self.task.pump(&mut self.client, cx);
-            if over.is_none()
-                && let Some(setup_result) = self.task.setup_result()
-            {
-                over = self.serve(setup_result, cx);
-            }
+            let over = self.advance(cx);
             let idle =
                 || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| CloseReason::Idle);
             if let Some(close_reason) = over.or_else(idle) {
-                let has_stalled = close_reason == CloseReason::Idle && self.task.is_unfinished();
+                let has_stalled =
+                    close_reason == CloseReason::Idle && self.phase.task().is_some_and(Task::is_unfinished);
                 let close_reason = if has_stalled { CloseReason::Stalled } else { close_reason };
                 tracing::debug!(close_reason = close_reason.code(), "closing");
                 self.life = match close_reason.close_kind() {
-                    CloseKind::FlushReset if !self.task.is_end_signalled() => Life::Flushing(close_reason),
+                    CloseKind::FlushReset if !self.is_end_signalled() => Life::Flushing(close_reason),
                     CloseKind::Fin | CloseKind::FlushReset | CloseKind::Reset => Life::Closing(close_reason),
                 };
                 self.last_activity = cx.now;
@@ -354,16 +348,38 @@ impl Session {
         if let Life::Closing(close_reason) | Life::Flushing(close_reason) = self.life {
             let close_kind = match self.life {
                 Life::Flushing(_) => CloseKind::FlushReset,
-                _ if self.task.is_end_signalled() => CloseKind::Fin,
+                _ if self.is_end_signalled() => CloseKind::Fin,
                 _ if close_reason.close_kind() == CloseKind::Fin => CloseKind::Fin,
                 _ => CloseKind::Reset,
             };
             self.client.close(close_kind, cx.ops);
-            let task_is_closed = self.task.close(close_reason, &self.client, cx);
-            if self.client.is_closed() && task_is_closed {
+            let phase_is_closed = self.phase.close(close_reason, &self.client, cx);
+            if self.client.is_closed() && phase_is_closed {
                 self.life = Life::Closed(close_reason);
             }
         }
+    }
+
+    /// Advances the phase; a setup that is complete is followed by the service at once. `Some`: the
+    /// session ends.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if let Phase::Setup(setup) = &mut self.phase {
+            match setup.pump(&mut self.client, cx) {
+                Progress::Wait => return None,
+                Progress::Over(close_reason) => return Some(close_reason),
+                Progress::Ready(setup_result) => {
+                    if let Err(denied) = self.serve(setup_result, cx) {
+                        return Some(CloseReason::Denied(denied));
+                    }
+                }
+            }
+        }
+        self.phase.task_mut()?.pump(&mut self.client, cx)
+    }
+
+    /// Whether the protocol itself has signalled the end to the client.
+    fn is_end_signalled(&self) -> bool {
+        self.phase.task().is_some_and(Task::is_end_signalled)
     }
 
     /// Sends the rest of the data, until the client stops reading for `send_timeout`.
@@ -371,7 +387,7 @@ impl Session {
         if self.flush_deadline(cx.limits).is_some_and(|deadline| deadline <= cx.now) {
             self.life = Life::Closing(close_reason);
         } else if self.client.can_send() {
-            let unsent = self.task.take_unsent();
+            let unsent = self.phase.task_mut().map_or_else(Chain::new, Task::take_unsent);
             if !unsent.is_empty() {
                 self.client.send(unsent, cx.ops);
             }
@@ -383,10 +399,9 @@ impl Session {
         (!timeout.is_zero()).then(|| self.last_activity + timeout)
     }
 
-    /// Replaces the setup task by the task of the service. `Some`: the session ends.
-    fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Option<CloseReason> {
-        let SetupResult { context, ends, local, received, draining_since } = setup_result;
-        let mut local = local;
+    /// Begins the service, after the setup.
+    fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Result<(), Denied> {
+        let SetupResult { context, ends, mut local, received, draining_since } = setup_result;
         if let Some(ends) = ends.filter(|_| cx.admission.is_trusted(self.peer)) {
             tracing::debug!(proxy = %self.peer, client = %ends.client, "PROXY header accepted");
             self.peer = Peer::Inet(ends.client);
@@ -395,26 +410,24 @@ impl Session {
         let is_over_limit = self.is_over_limit();
         // The connection no longer counts for the proxy's address.
         self.rare = RareFields::new(None, None, is_over_limit);
-        let permit = match enter(cx.admission, self.peer, &context.access, is_over_limit) {
-            Ok(permit) => permit,
-            Err(denied) => return Some(CloseReason::Denied(denied)),
-        };
+        let permit = enter(cx.admission, self.peer, &context.access, is_over_limit)?;
         self.rare = RareFields::new(permit, local, is_over_limit);
         (cx.peer, cx.local) = (self.peer, local);
         let ends = Ends { peer: self.peer, local };
-        self.task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
-        received.into_iter().for_each(|buffer| self.task.on_received(buffer));
+        let mut task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
+        received.into_iter().for_each(|buffer| task.on_received(buffer));
         if let Some(since) = draining_since {
-            self.task.drain(since);
+            task.drain(since);
         }
-        self.task.pump(&mut self.client, cx)
+        self.phase = Phase::Service(task);
+        Ok(())
     }
 
     /// When to pump at the latest. `None` while closing: every operation in flight is cancelled, so
     /// its outcome follows soon.
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self.life {
-            Life::Open => Time::earliest(self.idle_deadline(limits), self.task.deadline(limits)),
+            Life::Open => Time::earliest(self.idle_deadline(limits), self.phase.deadline(limits)),
             Life::Flushing(_) => self.flush_deadline(limits),
             Life::Closing(_) | Life::Closed(_) => None,
         }
@@ -450,7 +463,7 @@ impl Session {
     /// Whether the session waits in the queue for an upstream, so that no operation need be in
     /// flight.
     pub fn is_queued(&self) -> bool {
-        self.life == Life::Open && self.task.is_queued()
+        self.life == Life::Open && self.phase.task().is_some_and(Task::is_queued)
     }
 
     /// Number of its HTTP exchanges that have begun and not ended.
@@ -460,23 +473,23 @@ impl Session {
 
     /// Bytes of buffer memory held for this connection, both directions.
     pub fn memory(&self) -> usize {
-        self.task.memory()
+        self.phase.memory()
     }
 
     /// The upper bound of [`Session::memory`], apart from data already in flight when a source was
     /// paused.
     pub fn memory_max(&self, limits: &Limits) -> usize {
-        self.task.memory_max(limits)
+        self.phase.memory_max(limits)
     }
 
     /// Writes the log record of this connection, and returns how it ended.
     pub fn log_end(&self, close_reason: CloseReason, now: Time) -> SessionEnd {
-        let session_end = SessionEnd { close_reason, failure: self.task.failure() };
+        let session_end = SessionEnd { close_reason, failure: self.phase.task().and_then(Task::failure) };
         let received = self.client.received_bytes();
         let sent = self.client.delivered_bytes();
         let duration_ms = now.since(self.opened).as_millis() as u64;
-        let (service, peer) = (self.task.name(), self.peer);
-        let upstream = self.task.upstream().map(tracing::field::display);
+        let (service, peer) = (self.phase.name(), self.peer);
+        let upstream = self.phase.task().and_then(Task::upstream).map(tracing::field::display);
         let is_worth_a_warning = close_reason.is_worth_a_warning();
         let (close_reason, cause) = (close_reason.code(), session_end.cause().map(tracing::field::display));
         if is_worth_a_warning {

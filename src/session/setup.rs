@@ -1,20 +1,24 @@
-//! Setup of a connection: reads the PROXY protocol header, then looks up the local address.
+//! Setup: the phase of a session before its service, in which it finds out what its connection is.
+//! Reads the PROXY protocol header, then looks up the local address.
 //!
 //! ```text
 //!              PROXY protocol header        local address
-//!   Reading ─────────────────────► Asking ───────────────► setup result
+//!   Reading ─────────────────────► Asking ───────────────► ready: the service begins
 //!      └── malformed, end of input, timeout: over
 //! ```
 //!
 //! The header is read only if the listener expects one. The local address is looked up only if a
-//! PROXY protocol header to an upstream needs it. Bytes after the header are kept for the task that
-//! follows. The session decides whether it trusts the header.
+//! PROXY protocol header to an upstream needs it. Bytes after the header are kept for the service.
+//! The session decides whether it trusts the header.
+//!
+//! A TLS handshake would be a step here, after the header and before the service: it decides which
+//! protocol follows.
 
 use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::{CloseReason, Context, ListenerContext, Slot, Task};
+use super::{CloseReason, Context, ListenerContext, Slot};
 use crate::buffer::Buffer;
 use crate::driver::{Op, Outcome, Time};
 use crate::session::Limits;
@@ -22,6 +26,7 @@ use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
 use crate::transport::Transport;
 
+/// The setup of one connection.
 #[derive(Debug)]
 pub(super) struct Setup {
     context: Rc<ListenerContext>,
@@ -50,6 +55,17 @@ enum Local {
     Known(Option<SocketAddr>),
 }
 
+/// Progress of a setup.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Waiting for the client or the kernel.
+    Wait,
+    /// Complete: the service can begin.
+    Ready(SetupResult),
+    /// The session ends before its service began.
+    Over(CloseReason),
+}
+
 /// What the setup of a connection has found.
 #[derive(Debug)]
 pub(super) struct SetupResult {
@@ -58,7 +74,7 @@ pub(super) struct SetupResult {
     pub(super) ends: Option<Ends>,
     /// The local address, if it was looked up and there is one.
     pub(super) local: Option<SocketAddr>,
-    /// Bytes received so far, for the next task.
+    /// Bytes received so far, for the service.
     pub(super) received: Vec<Buffer>,
     /// When the server began to stop, if it has.
     pub(super) draining_since: Option<Time>,
@@ -83,7 +99,8 @@ impl Setup {
         })
     }
 
-    fn read_header(&mut self, mut buffer: Buffer) {
+    /// Takes bytes from the client.
+    pub(super) fn on_received(&mut self, mut buffer: Buffer) {
         let Header::Reading(head) = &mut self.header else { return self.rest.push(buffer) };
         let before = head.len();
         head.extend(buffer.iter().take(HEADER_BYTES_MAX - before));
@@ -99,18 +116,9 @@ impl Setup {
             Err(_) => self.header = Header::Malformed,
         }
     }
-}
 
-impl Task for Setup {
-    fn name(&self) -> &'static str {
-        "setup"
-    }
-
-    fn on_received(&mut self, buffer: Buffer) {
-        self.read_header(buffer);
-    }
-
-    fn on_outcome(&mut self, slot: Slot, outcome: Outcome, _now: Time) {
+    /// Records the outcome of the look-up of the local address.
+    pub(super) fn on_outcome(&mut self, slot: Slot, outcome: Outcome) {
         debug_assert_eq!(slot, Slot::LocalAddress);
         self.local = match outcome {
             Outcome::Local(address) => Local::Known(address),
@@ -119,41 +127,43 @@ impl Task for Setup {
         };
     }
 
-    fn drain(&mut self, now: Time) {
+    /// Notes that the server is stopping; the service hears of it when it begins.
+    pub(super) fn drain(&mut self, now: Time) {
         self.draining_since = Some(now);
     }
 
-    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
-        match &self.header {
-            Header::Malformed => return Some(CloseReason::NoProxyHeader),
+    /// Submits the operations that are needed now, and returns the progress.
+    pub(super) fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+        let ends = match &self.header {
+            Header::Malformed => return Progress::Over(CloseReason::NoProxyHeader),
             Header::Reading(head) => {
-                match client.input_end() {
-                    Some(End::Failed(fault)) => return Some(CloseReason::ClientLost(fault)),
+                return match client.input_end() {
+                    Some(End::Failed(fault)) => Progress::Over(CloseReason::ClientLost(fault)),
                     // A port check: connects and closes without sending anything.
-                    Some(End::Eof) if head.is_empty() => return Some(CloseReason::Done),
-                    Some(End::Eof) => return Some(CloseReason::NoProxyHeader),
-                    None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => return Some(CloseReason::Idle),
-                    None => client.set_receiving(true, cx.ops),
-                }
+                    Some(End::Eof) if head.is_empty() => Progress::Over(CloseReason::Done),
+                    Some(End::Eof) => Progress::Over(CloseReason::NoProxyHeader),
+                    None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => {
+                        Progress::Over(CloseReason::Idle)
+                    }
+                    None => {
+                        client.set_receiving(true, cx.ops);
+                        Progress::Wait
+                    }
+                };
             }
-            Header::Read(_) => {
-                if self.local == Local::NotAsked && self.context.service.wants_local_address() {
-                    cx.ops.submit(Slot::LocalAddress.token(cx.session), Op::LocalAddress { socket: client.socket() });
-                    self.local = Local::Asking;
-                }
-            }
-        }
-        None
-    }
-
-    fn setup_result(&mut self) -> Option<SetupResult> {
-        let Header::Read(ends) = self.header else { return None };
+            Header::Read(ends) => *ends,
+        };
         let local = match self.local {
-            Local::Asking => return None,
+            Local::NotAsked if self.context.service.wants_local_address() => {
+                cx.ops.submit(Slot::LocalAddress.token(cx.session), Op::LocalAddress { socket: client.socket() });
+                self.local = Local::Asking;
+                return Progress::Wait;
+            }
+            Local::Asking => return Progress::Wait,
             Local::NotAsked => None,
             Local::Known(address) => address,
         };
-        Some(SetupResult {
+        Progress::Ready(SetupResult {
             context: Rc::clone(&self.context),
             ends,
             local,
@@ -162,19 +172,27 @@ impl Task for Setup {
         })
     }
 
-    fn deadline(&self, _limits: &Limits) -> Option<Time> {
+    /// When to pump at the latest.
+    pub(super) const fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
-    fn close(&mut self, _ending: CloseReason, client: &Transport, _cx: &mut Context<'_>) -> bool {
+    /// Whether the client's connection is closed and nothing is in flight.
+    pub(super) fn is_closed(&self, client: &Transport) -> bool {
         client.is_closed() && self.local != Local::Asking
     }
 
-    fn memory(&self) -> usize {
+    /// Bytes of buffer memory held.
+    pub(super) fn memory(&self) -> usize {
         let head = match &self.header {
             Header::Reading(head) => head.capacity(),
             Header::Read(_) | Header::Malformed => 0,
         };
         head + self.rest.iter().map(Buffer::capacity).sum::<usize>()
+    }
+
+    /// The upper bound of `memory`: the header, and as much as a service may hold.
+    pub(super) const fn memory_max(limits: &Limits) -> usize {
+        2 * limits.pipe_bytes_max + HEADER_BYTES_MAX
     }
 }
