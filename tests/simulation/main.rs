@@ -220,6 +220,11 @@ fn a_buffer_overwritten_while_leased_is_noticed() {
     assert_noticed(PlantedBug::OverwriteLeased);
 }
 
+#[test]
+fn a_last_byte_that_is_missing_before_the_end_is_noticed() {
+    assert_noticed_within(PlantedBug::DropLastByte, 3);
+}
+
 /// An upstream sends and breaks off, and its client is slow in reading: what was queued for it must not go under with the reset.
 #[test]
 fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
@@ -274,11 +279,16 @@ fn assert_exchange_noticed(bug: ExchangeBug) {
     assert!(strikes >= 20, "it struck {strikes} times");
 }
 
-/// Plants the bug in many calm runs: where it struck there is an alarm, and nowhere else.
 fn assert_noticed(planted_bug: PlantedBug) {
+    assert_noticed_within(planted_bug, 20);
+}
+
+/// Plants the bug in many calm runs, at one of the first occasions for it: where it struck there is an alarm, and nowhere
+/// else.
+fn assert_noticed_within(planted_bug: PlantedBug, occasions: u32) {
     let (mut strikes, mut harmless) = (0, 0);
     for seed in 0..40 {
-        let report = run(Scenario::new(seed, Mood::Calm), Some((Bug::Driver(planted_bug), seed as u32 % 20)));
+        let report = run(Scenario::new(seed, Mood::Calm), Some((Bug::Driver(planted_bug), seed as u32 % occasions)));
         let alarms = report.alarms;
         assert!(report.has_planted_bug || alarms.is_empty(), "seed {seed}: {alarms:#?}");
         strikes += u32::from(report.has_planted_bug);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::buffer::{BufferId, Pool};
 use crate::driver::{Completion, OpId, Outcome};
 
-/// A bug that a driver could have.
+/// A bug that a driver could have, or a transport over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedBug {
     /// A final outcome is never delivered.
@@ -22,6 +22,9 @@ pub enum PlantedBug {
     DoubleFree,
     /// A `Flush` ends though not everything has arrived: the reset after it destroys the rest.
     HastyFlush,
+    /// The last byte is missing before an orderly end, as if it were still kept somewhere: everything
+    /// was reported as sent.
+    DropLastByte,
     /// The kernel keeps writing to a leased buffer.
     OverwriteLeased,
 }

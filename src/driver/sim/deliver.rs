@@ -528,9 +528,19 @@ impl Sim {
         if self.wires[wire.0].is_reset(side) {
             return self.emit(id, Outcome::Failed(Fault::Os(libc::ENOTCONN)), done);
         }
+        self.drop_last_if_planted(wire, side);
         self.wires[wire.0].finish(side);
         self.notify(wire, side.other());
         self.emit(id, Outcome::Done, done);
+    }
+
+    /// An occasion for [`PlantedBug::DropLastByte`]: `side` ends in order, and something that it sent
+    /// is still on its way.
+    fn drop_last_if_planted(&mut self, wire: WireId, side: Side) {
+        let wire = &mut self.wires[wire.0];
+        if wire.unread_by(side.other()) > 0 && self.bug_injector.strikes(PlantedBug::DropLastByte) {
+            wire.drop_last(side);
+        }
     }
 
     /// Closes a socket. Returns the number of bytes that had not arrived.
@@ -538,6 +548,9 @@ impl Sim {
         let mut lost = 0;
         match self.sockets.remove(key) {
             Some(Descriptor::Stream(Stream { wire, side, .. })) => {
+                if !reset {
+                    self.drop_last_if_planted(wire, side);
+                }
                 lost = self.wires[wire.0].unacknowledged(side) as u64;
                 self.wires[wire.0].close(side, reset, &mut self.rng);
                 self.notify(wire, side.other());

@@ -217,6 +217,13 @@ impl Wire {
         false
     }
 
+    /// Destroys the last byte that `side` wrote, if the other end has not read it.
+    pub(super) fn drop_last(&mut self, side: Side) {
+        let end = self.end_mut(side);
+        end.written.pop_back();
+        end.arrived = end.arrived.min(end.written.len());
+    }
+
     /// Ends the sending half of `side`.
     pub(super) const fn finish(&mut self, side: Side) {
         self.end_mut(side).is_finished = true;
