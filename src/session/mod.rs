@@ -468,7 +468,7 @@ impl Session {
 
     /// Number of its HTTP exchanges that have begun and not ended.
     pub fn exchanges(&self) -> usize {
-        self.task.exchanges()
+        self.phase.task().map_or(0, Task::exchanges)
     }
 
     /// Bytes of buffer memory held for this connection, both directions.
