@@ -45,6 +45,7 @@ mod buffer;
 mod calendar;
 #[doc(hidden)]
 pub mod cli;
+mod client;
 mod config;
 mod core;
 mod driver;
@@ -81,5 +82,5 @@ pub mod internals {
         };
     }
 
-    open! { buffer config core driver file http limit session table tcp telemetry transport upstream waiter }
+    open! { buffer client config core driver file http limit session table tcp telemetry transport upstream waiter }
 }

@@ -15,6 +15,7 @@ const MACHINES: [(&str, &str); 20] = [
     ("Connector", "src/upstream/connector.rs"),
     ("Upstream connection", "src/upstream/pool.rs"),
     ("Upstream lease", "src/upstream/lease.rs"),
+    ("Client connection", "src/client/connection.rs"),
     ("Health check", "src/upstream/health_check.rs"),
     ("Endpoint health", "src/upstream/group/health.rs"),
     ("Proxy", "src/session/proxy.rs"),

@@ -1,0 +1,365 @@
+//! The HTTP/1.1 protocol of one connection to a server.
+//!
+//! ```text
+//!    ┌───────── the next response ─────────┐
+//!    ▼                                     │
+//!   Head ────────────────────────────────► Body
+//!    │ ▲ │ │    final head                 │ end of the last response
+//!    │ └─┘ │ 101                           ▼
+//!    │ 1xx └───► Upgraded                 Over
+//!    └── malformed, end of input ──────────▲
+//! ```
+//!
+//! Responses come in the order of the requests. Several requests may be sent before the first is
+//! answered (pipelining), up to a limit. Each response is for the oldest unanswered request, which
+//! decides whether it has a body. A connection ends with the response to a request that announced
+//! it, or with a response that announces it; what was requested after that is never answered.
+//!
+//! Wherever the input is cut into pieces, the same responses are found. This module does not know how
+//! the bytes arrive, how long that takes, or whether a request may be repeated.
+
+use std::collections::VecDeque;
+
+use super::Request;
+use super::request::Facts;
+use crate::buffer::{Chain, Chunk, Inbox};
+use crate::http::chunked::SizeLine;
+use crate::http::response_head::{Parsed, parse};
+use crate::http::{BadResponse, BodyFraming, BodyReader, BodyWriter, HeadLimits, ResponseHead, Status};
+
+/// The limits of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// The limits of each response head; its first line is the status line.
+    pub head: HeadLimits,
+    /// Bytes of the interim responses (1xx) before a final one. A server may send any number.
+    pub interim_bytes_max: u64,
+    /// Requests that may be unanswered at the same time. 1: no pipelining.
+    pub pipeline_max: usize,
+}
+
+impl Default for ClientLimits {
+    /// The default limits of a head, 64 KiB of interim responses, no pipelining.
+    fn default() -> Self {
+        Self { head: HeadLimits::default(), interim_bytes_max: 64 << 10, pipeline_max: 1 }
+    }
+}
+
+/// The client's side of one connection.
+///
+/// ```
+/// use xps::internals::buffer::{Chain, Inbox};
+/// use xps::internals::client::{ClientConnection, ClientLimits, Event, Request};
+/// use xps::internals::http::Method;
+///
+/// let mut connection = ClientConnection::new(ClientLimits::default());
+/// let mut to_send = Chain::new();
+/// connection.request(&Request::builder(Method::Get, "/", "example.org").end(), &mut to_send);
+/// assert!(!connection.may_request() && to_send.len() > 0);
+/// // Nothing has been received.
+/// assert!(matches!(connection.read(&mut Inbox::default(), |head| head.status), Ok(Event::Wait)));
+/// ```
+#[derive(Debug)]
+pub struct ClientConnection {
+    limits: ClientLimits,
+    /// Requests without a complete final response, the oldest first.
+    unanswered: VecDeque<Facts>,
+    /// The body of the newest request.
+    upload: Upload,
+    state: State,
+    /// No further request can be sent on this connection.
+    is_ending: bool,
+}
+
+/// What is still to be sent of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    Done,
+    /// Number of bytes.
+    Length(u64),
+    Chunked,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Reads the head of the response to the oldest unanswered request.
+    Head {
+        /// Bytes of its interim responses so far.
+        interim_bytes: u64,
+    },
+    Body {
+        body: BodyReader,
+        /// Whether another response may follow.
+        keep_alive: bool,
+    },
+    /// The bytes from here on belong to another protocol.
+    Upgraded,
+    /// No further response follows.
+    Over,
+}
+
+/// What [`ClientConnection::read`] found.
+#[derive(Clone, Debug)]
+pub enum Event<H> {
+    /// Nothing yet: call again when more has been received.
+    Wait,
+    /// An interim response (1xx). Its final response follows.
+    Interim(H),
+    /// A final response. Its data and [`Event::End`] follow, unless its status is 101.
+    Head(H),
+    /// Data of the body; never empty.
+    Data(Chunk),
+    /// The response is complete.
+    End,
+}
+
+/// What the end of input means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It completes the response that was being read.
+    Complete,
+    /// No response was being awaited. The server may close an idle connection at any time.
+    Idle,
+}
+
+/// Why a response cannot be read. After any of these the connection is of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The head is malformed or too large.
+    #[error(transparent)]
+    Head(#[from] BadResponse),
+    /// The body's framing is malformed.
+    #[error("bad response body: {0}")]
+    Body(&'static str),
+    /// The interim responses exceed their limit.
+    #[error("too many interim responses")]
+    Interim,
+    /// The server switched protocols without being asked to, or before the request was complete.
+    #[error("the protocol was switched without an upgrade request")]
+    Upgrade,
+    /// Bytes arrived while no request was unanswered.
+    #[error("bytes without a request")]
+    Unrequested,
+    /// The connection ended before a final response head.
+    #[error("the connection ended without a response")]
+    NoResponse {
+        /// Whether any byte of a response had arrived. If not, the request may be repeated, unless
+        /// its effects forbid it.
+        has_begun: bool,
+    },
+    /// The connection ended in the middle of a body.
+    #[error("the connection ended in the middle of the response body")]
+    Truncated,
+}
+
+impl ClientConnection {
+    /// A connection without requests; allocates nothing before the first one.
+    pub const fn new(limits: ClientLimits) -> Self {
+        let state = State::Head { interim_bytes: 0 };
+        Self { limits, unanswered: VecDeque::new(), upload: Upload::Done, state, is_ending: false }
+    }
+
+    /// Whether another request may be sent now: the body of the last one is sent, fewer than the
+    /// limit are unanswered, and the connection goes on.
+    pub fn may_request(&self) -> bool {
+        let may_switch = self.unanswered.back().is_some_and(|request| request.upgrades);
+        !self.is_ending
+            && !may_switch
+            && self.upload == Upload::Done
+            && self.unanswered.len() < self.limits.pipeline_max.max(1)
+    }
+
+    /// Appends a request to `out`. Call it only if [`ClientConnection::may_request`]. An announced
+    /// body follows by [`ClientConnection::send_data`].
+    pub fn request(&mut self, request: &Request, out: &mut Chain) {
+        debug_assert!(self.may_request(), "a request that may not be sent");
+        let facts = request.facts();
+        out.push(request.head().clone());
+        self.upload = match facts.framing {
+            BodyFraming::None | BodyFraming::Length(0) => Upload::Done,
+            BodyFraming::Length(length) => Upload::Length(length),
+            BodyFraming::Chunked => Upload::Chunked,
+        };
+        self.is_ending |= facts.closes;
+        self.unanswered.push_back(facts);
+    }
+
+    /// Appends data of the request's body to `out`, with its framing. Data beyond the announced
+    /// length is dropped, since it would be taken for the next request.
+    pub fn send_data(&mut self, mut data: Chunk, out: &mut Chain) {
+        match &mut self.upload {
+            Upload::Done => debug_assert!(data.is_empty(), "data of no body"),
+            Upload::Chunked if data.is_empty() => {}
+            Upload::Chunked => {
+                out.append(SizeLine::new(data.len() as u64).as_bytes());
+                out.push(data);
+                out.push(BodyWriter::Chunked.after());
+            }
+            Upload::Length(left) => {
+                debug_assert!(data.len() as u64 <= *left, "{} bytes of data, but {left} are left", data.len());
+                if let Ok(left) = usize::try_from(*left)
+                    && data.len() > left
+                {
+                    data = Chunk::shared(&data[..left]);
+                }
+                *left -= data.len() as u64;
+                if *left == 0 {
+                    self.upload = Upload::Done;
+                }
+                out.push(data);
+            }
+        }
+    }
+
+    /// Appends the end of a chunked body to `out`. A body with a length ends with its last byte.
+    pub fn send_end(&mut self, out: &mut Chain) {
+        if self.upload == Upload::Chunked {
+            out.push(BodyWriter::Chunked.end());
+            self.upload = Upload::Done;
+        }
+    }
+
+    /// Reads on in `inbox`. Call it until it returns [`Event::Wait`]. `on_head` takes what is needed
+    /// from a head, which does not outlive the call.
+    ///
+    /// # Errors
+    /// After an error nothing on the connection can be trusted, and nothing more is read.
+    pub fn read<H>(
+        &mut self,
+        inbox: &mut Inbox,
+        on_head: impl FnOnce(&ResponseHead<'_>) -> H,
+    ) -> Result<Event<H>, ClientError> {
+        let result = match self.state {
+            State::Head { .. } => self.read_head(inbox, on_head),
+            State::Body { .. } => self.read_body(inbox),
+            State::Upgraded | State::Over => Ok(Event::Wait),
+        };
+        if result.is_err() {
+            self.finish();
+        }
+        result
+    }
+
+    fn read_head<H>(
+        &mut self,
+        inbox: &mut Inbox,
+        on_head: impl FnOnce(&ResponseHead<'_>) -> H,
+    ) -> Result<Event<H>, ClientError> {
+        if inbox.is_empty() {
+            return Ok(Event::Wait);
+        }
+        let Some(request) = self.unanswered.front().copied() else { return Err(ClientError::Unrequested) };
+        while inbox.may_hold_head() {
+            match parse(inbox.bytes(), request.is_head, &self.limits.head)? {
+                Parsed::Complete { head, length } => {
+                    let next = self.after_head(&head, length, request)?;
+                    let event = match next {
+                        State::Head { .. } => Event::Interim(on_head(&head)),
+                        State::Body { .. } | State::Upgraded | State::Over => Event::Head(on_head(&head)),
+                    };
+                    self.state = next;
+                    inbox.consume(length);
+                    return Ok(event);
+                }
+                Parsed::Partial => {
+                    if !inbox.gather() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Event::Wait)
+    }
+
+    /// The state after a head of `length` bytes.
+    fn after_head(&mut self, head: &ResponseHead<'_>, length: usize, request: Facts) -> Result<State, ClientError> {
+        if head.status == Status::SWITCHING_PROTOCOLS {
+            // The rest of a body would be read as the new protocol (RFC 9110, 7.8).
+            if !request.upgrades || self.upload != Upload::Done {
+                return Err(ClientError::Upgrade);
+            }
+            self.is_ending = true;
+            self.unanswered.clear();
+            return Ok(State::Upgraded);
+        }
+        if head.status.is_informational() {
+            let State::Head { interim_bytes } = self.state else { return Ok(State::Over) };
+            let interim_bytes = interim_bytes + length as u64;
+            let is_within = interim_bytes <= self.limits.interim_bytes_max;
+            return if is_within { Ok(State::Head { interim_bytes }) } else { Err(ClientError::Interim) };
+        }
+        let keep_alive = head.keep_alive && !request.closes;
+        self.is_ending |= !keep_alive;
+        Ok(State::Body { body: BodyReader::from(head.framing), keep_alive })
+    }
+
+    fn read_body<H>(&mut self, inbox: &mut Inbox) -> Result<Event<H>, ClientError> {
+        let State::Body { body, keep_alive } = &mut self.state else { return Ok(Event::Wait) };
+        let keep_alive = *keep_alive;
+        while !body.is_done() {
+            if inbox.is_empty() {
+                return Ok(Event::Wait);
+            }
+            let piece = body.next(inbox.bytes()).map_err(|error| ClientError::Body(error.reason))?;
+            inbox.consume(piece.skip);
+            if piece.data > 0 {
+                return Ok(Event::Data(inbox.take(piece.data)));
+            }
+        }
+        self.unanswered.pop_front();
+        self.state = if keep_alive { State::Head { interim_bytes: 0 } } else { State::Over };
+        Ok(Event::End)
+    }
+
+    /// Notes that the server has closed its side. Call it after [`ClientConnection::read`] has
+    /// returned [`Event::Wait`], with the same inbox.
+    ///
+    /// # Errors
+    /// A response was awaited and is not complete.
+    pub fn on_end(&mut self, inbox: &Inbox) -> Result<AtEnd, ClientError> {
+        let result = match &self.state {
+            State::Body { body, .. } if body.is_complete_at_close() => {
+                self.unanswered.pop_front();
+                Ok(AtEnd::Complete)
+            }
+            State::Body { .. } => Err(ClientError::Truncated),
+            State::Head { interim_bytes } if !self.unanswered.is_empty() => {
+                Err(ClientError::NoResponse { has_begun: *interim_bytes > 0 || !inbox.is_empty() })
+            }
+            State::Head { .. } | State::Upgraded | State::Over => Ok(AtEnd::Idle),
+        };
+        self.finish();
+        result
+    }
+
+    /// Reads and sends nothing more.
+    fn finish(&mut self) {
+        self.is_ending = true;
+        self.state = State::Over;
+    }
+
+    /// Whether no response is awaited and another request may be sent: the connection may be kept
+    /// for later.
+    pub fn is_idle(&self) -> bool {
+        self.unanswered.is_empty() && self.may_request()
+    }
+
+    /// Whether no further response will be read: the connection should be closed.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Whether the server has switched protocols: what follows in the inbox is the new protocol's.
+    pub const fn is_upgraded(&self) -> bool {
+        matches!(self.state, State::Upgraded)
+    }
+
+    /// Number of requests without a complete response. Once [`ClientConnection::is_over`], they
+    /// will not get one.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
