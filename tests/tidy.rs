@@ -95,7 +95,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["driver", "http"]),
     ("file", &["buffer", "calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
-    ("upstream", &["buffer", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
+    ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
     (
         "session",
         &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "transport", "upstream", "waiter"],

@@ -5,10 +5,9 @@
 //!           is due               connected            response, end, timeout
 //!   Idle ────────────► Connecting ─────────► Asking ───────────────────────────► Closing
 //!    ▲                  │  │  └───────────────────── no request configured ────────►│ ▲
-//!    │   unreachable    │  │ `end()`                                                │ │
-//!    ├──────────────────┘  └──────────► Abandoned ── connected all the same ────────┼─┘
-//!    │                                    │                                         │
-//!    └────────────────────────────────────┴─────────────────────────────────────────┘ closed
+//!    │   unreachable    │  └─────────────────────── `end()` ───────────────────────►│ │
+//!    ├──────────────────┘                      └─── `end()` ────────────────────────┼─┘
+//!    └──────────────────────────────────────────────────────────────────────────────┘ closed
 //! ```
 //!
 //! A check has its result before its connection is closed. `rise` passed checks or `fall` failed
@@ -21,18 +20,17 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::group::{CheckConfig, CheckCounter, CheckKind, EndpointId, UpstreamGroup};
 use super::health_monitor::MonitorTask;
-use super::{ConnectError, Connector, ConnectorTokens, Upstream};
+use super::{ConnectError, OutboundConnection, OutboundTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
+use crate::client::{ClientConnection, ClientError, ClientLimits, Event, Request};
 use crate::driver::{Fault, Ops, Outcome, Time, Token};
-use crate::http::response_head::{Parsed, parse};
-use crate::http::{HeadLimits, Status};
+use crate::http::{BadResponse, Method, Status};
 use crate::table::Key;
-use crate::tcp::{CloseKind, ConnectionTokens, End, proxy_header};
+use crate::tcp::{CloseKind, End, proxy_header};
 use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 
@@ -42,8 +40,8 @@ pub(super) struct HealthCheck {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
     config: Rc<CheckConfig>,
-    /// The bytes of the request; empty: the check is to connect only.
-    request: Arc<[u8]>,
+    /// `None`: the check is to connect only.
+    request: Option<Request>,
     counter: CheckCounter,
     /// When the next check begins; `None`: it was ended.
     next: Option<Time>,
@@ -53,10 +51,17 @@ pub(super) struct HealthCheck {
 #[derive(Debug)]
 enum State {
     Idle,
-    Connecting(Connector),
-    Asking { connection: Transport, inbox: Inbox, deadline: Time },
-    Closing(Transport),
-    Abandoned(Connector),
+    Connecting(OutboundConnection),
+    Asking { connection: OutboundConnection, exchange: Exchange },
+    Closing(OutboundConnection),
+}
+
+/// A request and what has come of its response.
+#[derive(Debug)]
+struct Exchange {
+    client: ClientConnection,
+    inbox: Inbox,
+    deadline: Time,
 }
 
 /// Why a check failed.
@@ -73,27 +78,6 @@ pub(super) enum CheckFailure {
     Status(Status),
 }
 
-/// The slots of a check.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-enum Slot {
-    Resolve,
-    Connect,
-    Recv,
-    Send,
-    Close,
-}
-
-impl Slot {
-    const fn token(self, machine: Key<MonitorTask>) -> Token {
-        Token { machine: machine.raw(), kind: super::HEALTH_MONITOR, slot: self as u8 }
-    }
-}
-
-/// Maximum of received bytes up to the end of the final response head: a server may send any number
-/// of 1xx responses before it.
-const RESPONSE_BYTES_MAX: u64 = 64 << 10;
-
 impl HealthCheck {
     /// Checks an endpoint of the group periodically, for the first time at `first`. `counter`: the
     /// results so far.
@@ -104,7 +88,7 @@ impl HealthCheck {
         counter: CheckCounter,
         first: Time,
     ) -> Self {
-        let request = request(&config.kind, &group, endpoint);
+        let request = request(&config.kind, group.upstream(endpoint));
         Self { group, endpoint, config, request, counter, next: Some(first), state: State::Idle }
     }
 
@@ -129,24 +113,21 @@ impl HealthCheck {
     /// Starts no further check and gives up the one under way.
     pub(super) fn end(&mut self) {
         self.next = None;
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Connecting(connector) => State::Abandoned(connector),
-            State::Asking { connection, .. } => State::Closing(connection),
-            state @ (State::Idle | State::Closing(_) | State::Abandoned(_)) => state,
-        };
+        self.close();
     }
 
     /// Records an outcome.
     pub(super) fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         match &mut self.state {
-            State::Connecting(connector) | State::Abandoned(connector) => connector.on_outcome(outcome, now),
-            State::Asking { connection, inbox, .. } => {
-                if let Some(buffer) = on_connection(connection, token, outcome) {
-                    inbox.push(buffer);
+            State::Asking { connection, exchange } => {
+                if let Some(buffer) = connection.on_outcome(token, outcome, now) {
+                    exchange.inbox.push(buffer);
                 }
             }
             // Received bytes are discarded.
-            State::Closing(connection) => drop(on_connection(connection, token, outcome)),
+            State::Connecting(connection) | State::Closing(connection) => {
+                drop(connection.on_outcome(token, outcome, now));
+            }
             State::Idle => crate::tcp::unexpected("check", &"Idle", &outcome, token),
         }
     }
@@ -159,9 +140,9 @@ impl HealthCheck {
             self.begin(key, now);
         }
         let mut verdict = None;
-        if let State::Connecting(connector) = &mut self.state {
-            connector.pump(now, ops);
-            if let Some(error) = connector.error() {
+        if let State::Connecting(connection) = &mut self.state {
+            connection.pump(now, ops);
+            if let Some(error) = connection.error() {
                 if error.is_shortage() {
                     // No connect was sent, so nothing can be said of the endpoint.
                     tracing::debug!(upstream = %self.group.upstream(self.endpoint).address(), %error, "not checked");
@@ -169,26 +150,20 @@ impl HealthCheck {
                     verdict = Some(Err(CheckFailure::Unreachable(error)));
                 }
                 self.state = State::Idle;
-            } else if let Some((socket, _)) = connector.take() {
-                verdict = self.connected(Transport::plain(socket, connection_tokens(key)), now, ops);
+            } else if connection.transport().is_some() {
+                verdict = self.connected(now, ops);
             }
         }
-        if let State::Asking { connection, inbox, deadline } = &mut self.state {
-            verdict = judge(connection, inbox, *deadline <= now);
-            if verdict.is_some() {
-                self.close();
-            }
+        if let State::Asking { connection, exchange } = &mut self.state
+            && let Some(transport) = connection.transport()
+        {
+            verdict = exchange.judge(transport, now);
         }
-        if let State::Abandoned(connector) = &mut self.state {
-            connector.cancel(ops);
-            match connector.take() {
-                Some((socket, _)) => self.state = State::Closing(Transport::plain(socket, connection_tokens(key))),
-                None if connector.is_at_rest() => self.state = State::Idle,
-                None => {}
-            }
+        if verdict.is_some() {
+            self.close();
         }
         if let State::Closing(connection) = &mut self.state {
-            connection.close(CloseKind::Fin, ops);
+            connection.pump(now, ops);
             if connection.is_closed() {
                 self.state = State::Idle;
             }
@@ -201,27 +176,42 @@ impl HealthCheck {
 
     fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
         self.next = Some(now + spread(self.config.interval, &self.group));
-        let tokens = ConnectorTokens { resolve: Slot::Resolve.token(key), connect: Slot::Connect.token(key) };
-        self.state = State::Connecting(Connector::new(Rc::clone(self.upstream()), tokens, self.config.timeout));
+        let tokens = OutboundTokens { machine: key.raw(), kind: super::HEALTH_MONITOR };
+        let connection = OutboundConnection::new(Rc::clone(self.upstream()), tokens, self.config.timeout);
+        self.state = State::Connecting(connection);
     }
 
-    fn connected(&mut self, mut connection: Transport, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
-        if self.request.is_empty() {
-            self.state = State::Closing(connection);
-            return Some(Ok(()));
-        }
+    /// Sends the request. Without one, the check has passed.
+    fn connected(&mut self, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
+        let Some(request) = &self.request else { return Some(Ok(())) };
         let mut chain = Chain::new();
-        chain.push(Chunk::shared(Arc::clone(&self.request)));
-        connection.send(chain, ops);
-        connection.set_receiving(true, ops);
-        self.state = State::Asking { connection, inbox: Inbox::default(), deadline: now + self.config.timeout };
+        // A check has no client: the PROXY header says so.
+        if let Some(version) = self.group.announces() {
+            chain.push(Chunk::shared(proxy_header::header(version, None)));
+        }
+        let mut client = ClientConnection::new(ClientLimits::default());
+        client.request(request, &mut chain);
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Connecting(mut connection) => {
+                if let Some(transport) = connection.transport() {
+                    transport.send(chain, ops);
+                    transport.set_receiving(true, ops);
+                }
+                let exchange = Exchange { client, inbox: Inbox::default(), deadline: now + self.config.timeout };
+                State::Asking { connection, exchange }
+            }
+            state @ (State::Idle | State::Asking { .. } | State::Closing(_)) => state,
+        };
         None
     }
 
     fn close(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Asking { connection, .. } => State::Closing(connection),
-            state @ (State::Idle | State::Connecting(_) | State::Closing(_) | State::Abandoned(_)) => state,
+            State::Connecting(mut connection) | State::Asking { mut connection, .. } => {
+                connection.close(CloseKind::Fin);
+                State::Closing(connection)
+            }
+            state @ (State::Idle | State::Closing(_)) => state,
         };
     }
 
@@ -243,9 +233,9 @@ impl HealthCheck {
     pub(super) const fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Idle => self.next,
-            State::Connecting(connector) => connector.deadline(),
-            State::Asking { deadline, .. } => Some(*deadline),
-            State::Closing(_) | State::Abandoned(_) => None,
+            State::Connecting(connection) => connection.deadline(),
+            State::Asking { exchange, .. } => Some(exchange.deadline),
+            State::Closing(_) => None,
         }
     }
 
@@ -269,70 +259,49 @@ pub(super) fn spread(interval: Duration, group: &UpstreamGroup) -> Duration {
 /// Lower bound of the interval.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-fn request(kind: &CheckKind, group: &UpstreamGroup, endpoint: EndpointId) -> Arc<[u8]> {
+fn request(kind: &CheckKind, upstream: &Upstream) -> Option<Request> {
     match kind {
-        CheckKind::Connect => Arc::new([]),
+        CheckKind::Connect => None,
         CheckKind::Http { target } => {
-            let version = env!("CARGO_PKG_VERSION");
-            let authority = group.upstream(endpoint).address().authority();
-            // A check has no client: the PROXY header says so.
-            let mut request = group.announces().map_or_else(Vec::new, |version| proxy_header::header(version, None));
-            let head = format!(
-                "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: xps/{version} (health check)\r\nConnection: close\r\n\r\n"
-            );
-            request.extend_from_slice(head.as_bytes());
-            request.into()
+            let agent = concat!("xps/", env!("CARGO_PKG_VERSION"), " (health check)");
+            let authority = upstream.address().authority();
+            Some(Request::builder(Method::Get, target, &authority).field("User-Agent", agent).close().end())
         }
     }
 }
 
-/// The result of the check, from what has been received; `None`: none yet.
-fn judge(connection: &Transport, inbox: &mut Inbox, is_overdue: bool) -> Option<Result<(), CheckFailure>> {
-    while inbox.may_hold_head() {
-        match parse(inbox.bytes(), false, &HeadLimits::default()) {
-            Ok(Parsed::Complete { head, length })
-                if head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS =>
-            {
-                inbox.consume(length);
+impl Exchange {
+    /// The result of the check, from what has been received; `None`: none yet.
+    fn judge(&mut self, transport: &Transport, now: Time) -> Option<Result<(), CheckFailure>> {
+        loop {
+            match self.client.read(&mut self.inbox, |head| head.status) {
+                Ok(Event::Head(status)) if (200..400).contains(&status.code()) => return Some(Ok(())),
+                Ok(Event::Head(status)) => return Some(Err(CheckFailure::Status(status))),
+                Ok(Event::Interim(_)) => {}
+                Ok(Event::Wait | Event::Data(_) | Event::End) => break,
+                Err(error) => return Some(Err(error.into())),
             }
-            Ok(Parsed::Complete { head, .. }) => {
-                let is_good = (200..400).contains(&head.status.code());
-                return Some(if is_good { Ok(()) } else { Err(CheckFailure::Status(head.status)) });
-            }
-            Ok(Parsed::Partial) => {
-                if !inbox.gather() {
-                    break;
-                }
-            }
-            Err(bad) => return Some(Err(CheckFailure::BadResponse(bad.reason))),
         }
+        let check_failure = match transport.input_end() {
+            Some(End::Eof) => CheckFailure::Ended,
+            Some(End::Failed(fault)) => CheckFailure::Broken(fault),
+            None if self.deadline <= now => CheckFailure::NoResponse,
+            None => return None,
+        };
+        Some(Err(check_failure))
     }
-    let check_failure = match connection.input_end() {
-        Some(End::Eof) => CheckFailure::Ended,
-        Some(End::Failed(fault)) => CheckFailure::Broken(fault),
-        None if connection.received_bytes() > RESPONSE_BYTES_MAX => {
-            CheckFailure::BadResponse("no final head within 64 KiB")
-        }
-        None if is_overdue => CheckFailure::NoResponse,
-        None => return None,
-    };
-    Some(Err(check_failure))
 }
 
-fn on_connection(connection: &mut Transport, token: Token, outcome: Outcome) -> Option<crate::buffer::Buffer> {
-    if token.slot == Slot::Recv as u8 {
-        return connection.on_received(outcome);
+impl From<ClientError> for CheckFailure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Head(BadResponse { reason }) | ClientError::Body(reason) => Self::BadResponse(reason),
+            ClientError::Interim => Self::BadResponse("no final head after 64 KiB of interim responses"),
+            ClientError::Upgrade => Self::Status(Status::SWITCHING_PROTOCOLS),
+            ClientError::Unrequested => Self::BadResponse("bytes without a request"),
+            ClientError::NoResponse { .. } | ClientError::Truncated => Self::Ended,
+        }
     }
-    if token.slot == Slot::Send as u8 {
-        connection.on_sent(outcome);
-    } else {
-        connection.on_closed(outcome);
-    }
-    None
-}
-
-const fn connection_tokens(check: Key<MonitorTask>) -> ConnectionTokens {
-    ConnectionTokens { recv: Slot::Recv.token(check), send: Slot::Send.token(check), close: Slot::Close.token(check) }
 }
 
 impl fmt::Display for CheckFailure {
@@ -345,5 +314,115 @@ impl fmt::Display for CheckFailure {
             Self::BadResponse(reason) => write!(f, "bad response: {reason}"),
             Self::Status(status) => write!(f, "status {}", status.code()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::driver::Driver;
+    use crate::driver::sim::{Behaviour, Faults, Sim, Step};
+    use crate::table::RawKey;
+    use crate::upstream::GroupConfig;
+
+    const KEY: Key<MonitorTask> = RawKey::from_parts(7, 0).typed();
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// The result of one check of a server that behaves like this. Nothing is left of it.
+    fn check(seed: u64, kind: CheckKind, behaviour: Behaviour) -> Result<(), CheckFailure> {
+        let mut sim = Sim::new(seed, Faults::none());
+        let address: SocketAddr = ([10, 0, 0, 1], 80).into();
+        sim.upstream(address, behaviour);
+        let group = UpstreamGroup::new(GroupConfig::of([address.to_string().parse().unwrap()]), 0);
+        let config = CheckConfig { kind, interval: Duration::from_secs(60), timeout: TIMEOUT, rise: 1, fall: 1 };
+        let (config, counter) = (Rc::new(config), CheckCounter::new(1, 1));
+        let mut check = HealthCheck::new(group, EndpointId(0), config, counter, Time::ZERO);
+        let (mut ops, mut done, mut verdict) = (Ops::new(), Vec::new(), None);
+        for _ in 0..2000 {
+            let found = check.pump(KEY, sim.now(), &mut ops);
+            assert!(verdict.is_none() || found.is_none(), "a check has one result");
+            verdict = verdict.or(found);
+            if let Some(verdict) = verdict {
+                check.end();
+                if check.is_over() {
+                    assert_eq!((ops.in_flight(), sim.open_descriptors()), (0, 0));
+                    return verdict;
+                }
+            }
+            let wait = check.deadline().map(|deadline| deadline.since(sim.now()));
+            sim.turn(&mut ops, wait, &mut done).unwrap();
+            for completion in done.drain(..) {
+                let token = ops.settle(completion.id, completion.outcome.is_final()).unwrap();
+                check.on_outcome(token, completion.outcome, sim.now());
+            }
+        }
+        panic!("no end: {check:?}");
+    }
+
+    fn http() -> CheckKind {
+        CheckKind::Http { target: "/well".to_owned() }
+    }
+
+    /// The request that a check sends.
+    const REQUEST: &str = concat!(
+        "GET /well HTTP/1.1\r\nHost: 10.0.0.1:80\r\nUser-Agent: xps/",
+        env!("CARGO_PKG_VERSION"),
+        " (health check)\r\nConnection: close\r\n\r\n"
+    );
+
+    /// A server that sends this once it has the whole request, and then does this.
+    fn answers(bytes: &str, then: Step) -> Behaviour {
+        Behaviour::Serve(vec![Step::Expect(REQUEST.len()), Step::Send(bytes.into()), then])
+    }
+
+    #[test]
+    fn the_request_is_a_plain_get() {
+        let upstream = Upstream::new("10.0.0.1:80".parse().unwrap());
+        assert_eq!(&request(&http(), &upstream).unwrap().head()[..], REQUEST.as_bytes());
+        assert!(request(&CheckKind::Connect, &upstream).is_none());
+    }
+
+    #[test]
+    fn the_final_status_decides_wherever_its_head_is_cut() {
+        let status = |code| Err(CheckFailure::Status(Status::from_code(code).unwrap()));
+        let cases = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Ok(())),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Ok(())),
+            ("HTTP/1.0 302 \r\n\r\nelsewhere", Ok(())),
+            ("HTTP/1.1 100 \r\n\r\nHTTP/1.1 103 \r\nLink: x\r\n\r\nHTTP/1.1 204 \r\n\r\n", Ok(())),
+            ("HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n", status(503)),
+            ("HTTP/1.1 101 \r\nUpgrade: x\r\n\r\n", status(101)),
+            ("HTTP/1.1 100 \r\n\r\nHTTP/1.1 2", Err(CheckFailure::Ended)),
+            ("", Err(CheckFailure::Ended)),
+            ("SSH-2.0\r\n", Err(CheckFailure::BadResponse("it does not begin with a status line"))),
+        ];
+        for (bytes, expected) in cases {
+            for seed in 0..20 {
+                assert_eq!(check(seed, http(), answers(bytes, Step::Close)), expected, "{bytes:?}, seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_fails_after_the_timeout() {
+        for bytes in ["", "HTTP/1.1 200 OK\r\n"] {
+            assert_eq!(check(1, http(), answers(bytes, Step::Stall(4 * TIMEOUT))), Err(CheckFailure::NoResponse));
+        }
+    }
+
+    #[test]
+    fn endless_interim_responses_fail() {
+        let endless = "HTTP/1.1 100 \r\n\r\n".repeat(8000);
+        let result = check(1, http(), answers(&endless, Step::ReadUntilEof));
+        assert!(matches!(result, Err(CheckFailure::BadResponse(_))), "{result:?}");
+    }
+
+    #[test]
+    fn to_accept_a_connection_is_enough_for_a_check_without_a_request() {
+        assert_eq!(check(1, CheckKind::Connect, Behaviour::echo()), Ok(()));
+        let result = check(1, CheckKind::Connect, Behaviour::Refuse);
+        assert!(matches!(result, Err(CheckFailure::Unreachable(_))), "{result:?}");
     }
 }

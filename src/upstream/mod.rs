@@ -9,6 +9,8 @@
 //!   name and which of them accepted a connection last. [`Upstreams`] has one per address and
 //!   worker, shared by all groups that list it.
 //! * [`Connector`] establishes one connection: it resolves the name and tries each address in turn.
+//! * [`OutboundConnection`] is one connection from its connector to its close, for what is not shared
+//!   between requests: health checks and client sessions.
 
 mod address;
 mod connector;
@@ -18,6 +20,7 @@ mod health_check;
 mod health_monitor;
 mod lease;
 mod lookup;
+mod outbound;
 mod pool;
 mod upstreams;
 
@@ -31,6 +34,7 @@ pub use connector::{ConnectError, Connector, ConnectorTokens};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
 pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};
+pub use outbound::{OutboundConnection, OutboundTokens};
 pub use pool::{
     ConnectStatus, ConnectionKey, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool,
 };
