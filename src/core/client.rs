@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 
 use super::state::Core;
+use super::supervised::SupervisedCore;
 use super::worker::Worker;
 use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
@@ -79,7 +80,7 @@ fn join(
     // Without listeners, draining finishes the worker as soon as this session ends.
     core.drain(now, None);
     let (_messages, inbox) = mpsc::channel();
-    let core = Worker::new(driver, core, inbox, drain_timeout).run()?;
+    let core = Worker::new(driver, SupervisedCore::new(core, inbox, drain_timeout)).run()?.into_core()?;
     match core.session_end() {
         Some(SessionEnd { close_reason: CloseReason::Done, .. }) | None => Ok(()),
         Some(session_end) => Err(ClientError::Connection { upstream, session_end }),

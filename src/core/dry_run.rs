@@ -10,7 +10,8 @@ use super::opened::OpenedService;
 use super::server::StartError;
 use super::service_builder::ServiceBuilder;
 use super::state::Core;
-use super::worker::{Message, Worker};
+use super::supervised::{Message, SupervisedCore};
+use super::worker::Worker;
 use crate::config::{Limits, ServiceConfig};
 use crate::driver::{Driver, Epoll, EpollConfig, KernelDriver, Peer};
 use crate::limit::Admission;
@@ -72,7 +73,7 @@ fn run(
         waker.wake();
         response
     })?;
-    Worker::new(driver, core, inbox, drain_timeout).run()?;
+    Worker::new(driver, SupervisedCore::new(core, inbox, drain_timeout)).run()?;
     client.join().unwrap_or_else(|_| Err(io::Error::other("the client panicked")))
 }
 

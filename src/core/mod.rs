@@ -2,7 +2,8 @@
 //! workers.
 //!
 //! * [`Core`] is the state of one worker: listeners, sessions, timers. It never calls the kernel.
-//! * [`Worker`] is the loop that connects a core to a driver.
+//! * [`Worker`] is the loop that connects a state machine to a driver. [`SupervisedCore`] is the
+//!   one of a server: a core with the messages to it.
 //! * [`Server`] runs one worker per thread, from binding to the end of the drain.
 //! * [`look`] checks that what a configuration names is there, without changing anything.
 //! * [`router_of`] and [`dry_run`](fn@dry_run) evaluate a service without a server: what it offers, and how it
@@ -22,6 +23,7 @@ mod server;
 mod service_builder;
 mod socket_file;
 mod state;
+mod supervised;
 mod thread;
 mod timer_wheel;
 mod worker;
@@ -30,5 +32,6 @@ pub use dry_run::{dry_run, router_of};
 pub use live_counts::{LiveCounts, Violation};
 pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
 pub use state::{Core, ListenerId};
+pub use supervised::{Message, SupervisedCore, WorkerPlan};
 pub use timer_wheel::{TimerId, TimerWheel};
-pub use worker::{Message, Worker, WorkerPlan};
+pub use worker::{Environment, Machine, Worker};

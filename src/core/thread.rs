@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::state::Core;
-use super::worker::{FailureNotifier, Message, Worker};
+use super::supervised::{FailureNotifier, Message, SupervisedCore};
+use super::worker::Worker;
 use crate::config::Limits;
 use crate::driver::probe::Backend;
 use crate::driver::{
@@ -129,11 +130,11 @@ impl WorkerThreadConfig {
         let drain_timeout = self.limits.drain_timeout;
         let mut core = Core::new(self.limits);
         core.set_counters(self.counters);
-        let mut worker = Worker::new(driver, core, inbox, drain_timeout);
-        worker.set_failure_notifier(failure_notifier);
+        let mut core = SupervisedCore::new(core, inbox, drain_timeout);
+        core.set_failure_notifier(failure_notifier);
         // An error means that the starter has given up; the drain that follows ends this worker.
         let _ = ready.send(Ok(waker));
-        worker.run().map(|core| core.session_end())
+        Worker::new(driver, core).run()?.into_core().map(|core| core.session_end())
     }
 }
 

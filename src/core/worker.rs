@@ -1,112 +1,79 @@
-//! The loop of one worker: connects a [`Core`] to a driver.
+//! The loop of one worker: connects a state machine to a driver.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::opened::OpenedService;
-use super::service_builder::ServiceBuilder;
-use super::state::{Core, ListenerId};
-use crate::config::Limits;
-use crate::driver::{Completion, Driver, KernelDriver, Time, Waker, unix_seconds};
-use crate::limit::{Access, Admission};
-use crate::session::ListenerContext;
+use crate::driver::{Completion, Driver, KernelDriver, Ops, Time, unix_seconds};
 
 /// How often unused receive buffer memory is returned to the system, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A message to a worker. The sender wakes the worker after sending it.
-#[derive(Debug)]
-pub enum Message {
-    /// Stop accepting. Live connections continue for the configured drain timeout.
-    Drain,
-    /// Apply this plan. Live connections continue.
-    Serve(Box<WorkerPlan>),
+/// A state machine that a worker drives: a server's core, or the sessions of a client.
+///
+/// It queues operations and gets their completions. Between two turns it has done all it can, so
+/// that only a completion, its deadline or a message is a reason for the next.
+pub trait Machine {
+    /// The queue from which the driver takes operations.
+    fn ops(&mut self) -> &mut Ops;
+
+    /// How long the driver may wait for completions. `None`: no limit.
+    fn wait(&self, now: Time) -> Option<Duration>;
+
+    /// Takes the messages of the thread that used the driver's waker.
+    fn on_wake(&mut self, driver: &mut impl KernelDriver, now: Time) {
+        let _ = (driver, now);
+    }
+
+    /// Processes and removes the completions of one driver turn, acts on deadlines that are due, and
+    /// queues what follows.
+    fn on_turn(&mut self, environment: Environment, done: &mut Vec<Completion>);
+
+    /// Whether it has nothing left to do, nothing open and nothing in flight.
+    fn is_finished(&self) -> bool;
 }
 
-/// What a worker serves.
-#[derive(Debug)]
-pub struct WorkerPlan {
-    pub(super) limits: Limits,
-    pub(super) admission: Arc<Admission>,
-    /// Number of this worker among `workers` with the same plan.
-    pub(super) number: usize,
-    pub(super) workers: usize,
-    pub(super) listeners: Vec<ListenerPlan>,
+/// What a state machine cannot know of itself, at one turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Environment {
+    /// The time at which the completions were collected.
+    pub now: Time,
+    /// Bytes of receive buffers that one connection may hold at present.
+    pub share: usize,
+    /// The time of day, in seconds since 1970.
+    pub unix_seconds: u64,
 }
 
-/// One listening address: its new sockets, besides those that the worker has, and its service.
+/// A state machine and its driver, run by one thread.
 #[derive(Debug)]
-pub(super) struct ListenerPlan {
-    pub(super) id: ListenerId,
-    pub(super) sockets: Vec<OwnedFd>,
-    pub(super) access: Access,
-    pub(super) expects_proxy_header: bool,
-    pub(super) opened: OpenedService,
-}
-
-/// A core and its driver, run by one thread.
-#[derive(Debug)]
-pub struct Worker<D> {
+pub struct Worker<D, M> {
     driver: D,
-    core: Core,
-    messages: Receiver<Message>,
-    drain_timeout: Duration,
+    machine: M,
     trim: Trim,
-    builder: ServiceBuilder,
-    failure_notifier: Option<FailureNotifier>,
 }
 
-/// Reports to the supervisor that a worker will return an error. This comes first because draining
-/// its connections may take a while.
-#[derive(Debug)]
-pub(super) struct FailureNotifier {
-    pub(super) is_failing: Arc<AtomicBool>,
-    pub(super) supervisor: Waker,
-}
-
-impl FailureNotifier {
-    fn raise(&self) {
-        self.is_failing.store(true, Ordering::Release);
-        self.supervisor.wake();
-    }
-}
-
-impl<D: KernelDriver> Worker<D> {
-    /// A worker that runs `core` on `driver`.
-    pub fn new(driver: D, core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
-        let (trim, builder) = (Trim::NotNeeded, ServiceBuilder::default());
-        Self { driver, core, messages, drain_timeout, trim, builder, failure_notifier: None }
+impl<D: KernelDriver, M: Machine> Worker<D, M> {
+    /// A worker that runs `machine` on `driver`.
+    pub const fn new(driver: D, machine: M) -> Self {
+        Self { driver, machine, trim: Trim::NotNeeded }
     }
 
-    /// Sets the notifier for a failure of this worker.
-    pub(super) fn set_failure_notifier(&mut self, failure_notifier: FailureNotifier) {
-        self.failure_notifier = Some(failure_notifier);
-    }
-
-    /// Serves until it has drained after a [`Message::Drain`] and nothing is left. Returns the
-    /// finished core.
+    /// Runs until the state machine has finished, and returns it.
     ///
     /// # Errors
-    /// The kernel refuses the ring or the epoll instance itself. Or a listener failed for good; the
-    /// other connections have been drained by then.
-    pub fn run(mut self) -> io::Result<Core> {
+    /// The kernel refuses the ring or the epoll instance itself.
+    pub fn run(mut self) -> io::Result<M> {
         let mut done: Vec<Completion> = Vec::new();
-        let mut broken = None;
         let mut now = self.driver.now();
-        while !self.core.is_finished() {
-            let mut wait = match (self.core.wait(now), self.trim.wait(now)) {
-                (Some(core), Some(trim)) => Some(core.min(trim)),
-                (core, trim) => core.or(trim),
+        while !self.machine.is_finished() {
+            let mut wait = match (self.machine.wait(now), self.trim.wait(now)) {
+                (Some(machine), Some(trim)) => Some(machine.min(trim)),
+                (machine, trim) => machine.or(trim),
             };
             let deadline = wait.map(|wait| now + wait);
             let mut woken = false;
             // A single call site, so that the driver's turn is inlined into the loop.
             let turn = loop {
-                let turn = self.driver.turn(self.core.ops(), wait, &mut done)?;
+                let turn = self.driver.turn(self.machine.ops(), wait, &mut done)?;
                 woken |= turn.woken;
                 if !is_late(deadline, turn.now) || wait == Some(Duration::ZERO) {
                     break turn;
@@ -117,61 +84,14 @@ impl<D: KernelDriver> Worker<D> {
             // The rest of the iteration takes microseconds, so the clock is not read again.
             now = turn.now;
             if woken {
-                self.take_messages(now);
+                self.machine.on_wake(&mut self.driver, now);
             }
             self.trim.on_turn(!done.is_empty(), now, &self.driver);
-            self.core.set_share(self.driver.pool().share());
-            self.core.set_unix_seconds(unix_seconds());
-            self.core.on_turn(now, &mut done);
-            if let Some(fault) = self.core.take_broken() {
-                broken.get_or_insert(fault);
-                self.failure_notifier.iter().for_each(FailureNotifier::raise);
-                self.drain(now);
-            }
+            let environment = Environment { now, share: self.driver.pool().share(), unix_seconds: unix_seconds() };
+            self.machine.on_turn(environment, &mut done);
         }
         tracing::debug!(counters = ?self.driver.counters(), "worker at rest");
-        match broken {
-            Some(fault) => Err(io::Error::other(format!("a listener accepts no more: {fault}"))),
-            None => Ok(self.core),
-        }
-    }
-
-    fn drain(&mut self, now: Time) {
-        let timeout = Some(self.drain_timeout).filter(|timeout| !timeout.is_zero());
-        self.core.drain(now, timeout);
-    }
-
-    /// Applies a plan, the first or a new one.
-    pub(super) fn serve(&mut self, plan: WorkerPlan) {
-        let WorkerPlan { limits, admission, number, workers, listeners } = plan;
-        self.builder.share_among(number, workers);
-        self.drain_timeout = limits.drain_timeout;
-        self.core.set_limits(limits);
-        admission.register_waker(self.driver.waker());
-        self.core.admit_by(admission);
-        let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
-        self.core.keep_listeners(|id| ids.contains(&id));
-        for ListenerPlan { id, sockets, access, expects_proxy_header, opened } in listeners {
-            let context = ListenerContext { access, expects_proxy_header, service: self.builder.service(opened) };
-            self.core.replace(id, &context);
-            for socket in sockets {
-                self.core.add_listener(id, self.driver.adopt(socket), context.clone());
-            }
-        }
-        self.core.keep_root_paths(self.builder.take_root_paths(), self.driver.now());
-        self.core.monitor_upstreams(&self.builder.take_groups(), self.driver.now());
-    }
-
-    fn take_messages(&mut self, now: Time) {
-        while let Ok(message) = self.messages.try_recv() {
-            match message {
-                Message::Drain => {
-                    tracing::debug!("drain requested");
-                    self.drain(now);
-                }
-                Message::Serve(plan) => self.serve(*plan),
-            }
-        }
+        Ok(self.machine)
     }
 }
 
