@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 21] = [
+const MACHINES: [(&str, &str); 22] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Setup", "src/session/setup.rs"),
@@ -16,6 +16,7 @@ const MACHINES: [(&str, &str); 21] = [
     ("Outbound connection", "src/upstream/outbound.rs"),
     ("Upstream connection", "src/upstream/pool.rs"),
     ("Upstream lease", "src/upstream/lease.rs"),
+    ("Client session", "src/core/client.rs"),
     ("Client connection", "src/client/connection.rs"),
     ("Health check", "src/upstream/health_check.rs"),
     ("Endpoint health", "src/upstream/group/health.rs"),

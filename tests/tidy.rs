@@ -103,7 +103,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
     (
         "core",
-        &["config", "driver", "file", "http", "limit", "session", "table", "tcp", "telemetry", "upstream", "waiter"],
+        &[
+            "buffer",
+            "config",
+            "driver",
+            "file",
+            "http",
+            "limit",
+            "session",
+            "table",
+            "tcp",
+            "telemetry",
+            "transport",
+            "upstream",
+            "waiter",
+        ],
     ),
     ("cli", &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "upstream"]),
 ];

@@ -1,4 +1,8 @@
 //! What a listener offers and how it responds to a request, computed without a running server.
+//!
+//! The response has to be that of the server, so the server's own session makes it, on a worker with
+//! one accepted connection: an end of a socket pair. A client on the worker's loop instead of the thread
+//! would be a second state machine beside the core, only to send one head and to read another.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

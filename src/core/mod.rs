@@ -8,7 +8,7 @@
 //! * [`look`] checks that what a configuration names is there, without changing anything.
 //! * [`router_of`] and [`dry_run`](fn@dry_run) evaluate a service without a server: what it offers, and how it
 //!   responds.
-//! * [`client`] runs one session without a listener.
+//! * [`client`] runs one outbound session.
 
 pub mod client;
 mod dry_run;

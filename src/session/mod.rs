@@ -44,6 +44,7 @@ pub use listener_context::ListenerContext;
 pub use receive::{Destination, Naming};
 pub use service::Service;
 pub use slot::{SESSION, Slot};
+pub use tunnel::{Tunnel, TunnelLimits};
 
 use self::phase::Phase;
 use self::service::Ends;

@@ -13,8 +13,8 @@ use crate::tcp::{End, Pipe};
 use crate::transport::{Transport, relay};
 
 /// The data in flight between a client and an upstream.
-#[derive(Debug)]
-pub(super) struct Tunnel {
+#[derive(Debug, Default)]
+pub struct Tunnel {
     to_upstream: Pipe,
     to_client: Pipe,
     /// While one side is broken: since when the other has taken no byte, and how many bytes it had
@@ -25,42 +25,42 @@ pub(super) struct Tunnel {
 
 /// The limits of one `pump`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TunnelLimits {
+pub struct TunnelLimits {
     /// Bytes of memory that each direction may hold.
-    pub(super) hold_max: usize,
-    pub(super) now: Time,
+    pub hold_max: usize,
+    pub now: Time,
     /// How long one side may read nothing of what the other sent before it broke; zero: no limit.
-    pub(super) send_timeout: Duration,
+    pub send_timeout: Duration,
 }
 
 impl Tunnel {
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self { to_upstream: Pipe::new(), to_client: Pipe::new(), stuck: None, deadline: None }
     }
 
     /// Queues bytes for the upstream.
-    pub(super) fn push_to_upstream(&mut self, chunk: impl Into<Chunk>) {
+    pub fn push_to_upstream(&mut self, chunk: impl Into<Chunk>) {
         self.to_upstream.push(chunk);
     }
 
     /// Queues bytes for the client.
-    pub(super) fn push_to_client(&mut self, chunk: impl Into<Chunk>) {
+    pub fn push_to_client(&mut self, chunk: impl Into<Chunk>) {
         self.to_client.push(chunk);
     }
 
     /// Takes the bytes not yet sent to the client.
-    pub(super) fn take_unsent(&mut self) -> Chain {
+    pub fn take_unsent(&mut self) -> Chain {
         self.to_client.take()
     }
 
     /// Receives from the client while the upstream is not connected. Up to `hold_max` bytes are
     /// kept; the first send to the upstream includes them.
-    pub(super) fn keep(&self, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
+    pub fn keep(&self, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
         client.set_receiving(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 
     /// Moves bytes both ways. `Some`: both directions have ended.
-    pub(super) fn pump(
+    pub fn pump(
         &mut self,
         client: &mut Transport,
         upstream: &mut Transport,
@@ -124,12 +124,12 @@ impl Tunnel {
     }
 
     /// When to pump at the latest.
-    pub(super) const fn deadline(&self) -> Option<Time> {
+    pub const fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
     /// Bytes of memory held, both directions.
-    pub(super) const fn memory(&self) -> usize {
+    pub const fn memory(&self) -> usize {
         self.to_upstream.memory() + self.to_client.memory()
     }
 }
