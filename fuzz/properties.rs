@@ -1,6 +1,11 @@
 //! What must hold for any bytes at all. The fuzz targets here and the bounded tests in `tests/http_properties.rs` run
 //! the same functions; each panics when its property is broken.
 
+use std::convert::Infallible;
+use std::mem::{Discriminant, discriminant};
+
+use xps::internals::buffer::{Chain, Inbox, Pool, PoolConfig, SizeClass};
+use xps::internals::client::{ClientConnection, ClientError, ClientLimits, Event, Request};
 use xps::internals::http::chunked::{Decoder, Step};
 use xps::internals::http::forward::{
     Authority, RequestContext, RequestRules, ResponseContext, ResponseRules, upgrade_to_forward, write_request,
@@ -9,8 +14,8 @@ use xps::internals::http::forward::{
 use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
 use xps::internals::http::{
-    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, Known, ResponseFraming, ResponseHead,
-    Version, date, preferred_type, response_head,
+    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, Known, Method, ResponseFraming,
+    ResponseHead, Version, date, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -171,6 +176,50 @@ pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>)
         at = piece_end;
     }
     Ok((data, None))
+}
+
+/// What a client reads does not depend on how the bytes arrive. The first byte decides the requests, the second the cuts.
+pub fn client(bytes: &[u8]) {
+    let [requests, cuts, bytes @ ..] = bytes else { return };
+    let whole = responses(*requests, bytes, bytes.len().max(1));
+    assert_eq!(responses(*requests, bytes, 1), whole, "byte by byte");
+    assert_eq!(responses(*requests, bytes, usize::from(*cuts) + 1), whole);
+}
+
+/// What is read of the responses: the statuses of the heads with their data, where each ends, why the reading ends, and
+/// how many requests have no response then.
+type Responses = (Vec<(u16, Vec<u8>, bool)>, Option<Discriminant<ClientError>>, usize);
+
+/// The responses to a number of requests, some of them HEAD, that arrive in pieces of this size; then the end of input.
+fn responses(requests: u8, bytes: &[u8], size: usize) -> Responses {
+    let (pool, mut inbox) = (Pool::new(PoolConfig::default()), Inbox::default());
+    let limits = ClientLimits { interim_bytes_max: 100, pipeline_max: 4, ..ClientLimits::default() };
+    let (mut connection, mut out) = (ClientConnection::new(limits), Chain::new());
+    for number in 0..requests % 5 {
+        let method = if requests >> (4 + number % 4) & 1 == 0 { Method::Get } else { Method::Head };
+        assert!(connection.may_request());
+        connection.request(&Request::builder(method, "/", "h").end(), &mut out);
+    }
+    let mut read: Vec<(u16, Vec<u8>, bool)> = Vec::new();
+    for piece in bytes.chunks(size.min(pool.size(SizeClass::Small))) {
+        let fill = |memory: &mut [u8]| {
+            memory[..piece.len()].copy_from_slice(piece);
+            Ok::<_, Infallible>(piece.len())
+        };
+        inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
+        loop {
+            match connection.read(&mut inbox, |head| head.status.code()) {
+                Ok(Event::Wait) => break,
+                Ok(Event::Interim(status) | Event::Head(status)) => read.push((status, Vec::new(), false)),
+                Ok(Event::Data(data)) => read.last_mut().expect("data follows a head").1.extend_from_slice(&data),
+                Ok(Event::End) => read.last_mut().expect("an end follows a head").2 = true,
+                Err(error) => return (read, Some(discriminant(&error)), connection.unanswered()),
+            }
+        }
+    }
+    let error = connection.on_end(&inbox).err().map(|error| discriminant(&error));
+    assert!(connection.is_over() && !connection.may_request());
+    (read, error, connection.unanswered())
 }
 
 /// No path leads above its root, and one that was decoded survives being written and read again.

@@ -26,9 +26,10 @@ type Property = fn(&[u8]);
 /// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
 #[test]
 fn stored_inputs_keep_the_properties() {
-    let targets: [(&str, Property); 7] = [
+    let targets: [(&str, Property); 8] = [
         ("accept_encoding", properties::accept_encoding),
         ("chunked", properties::chunked),
+        ("client", properties::client),
         ("conditional", file_properties::conditional),
         ("head", properties::head),
         ("path", properties::path),
@@ -106,6 +107,22 @@ const ANSWER_PIECES: &[&[u8]] = &[
     b":",
 ];
 
+const RESPONSE_PIECES: &[&[u8]] = &[
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxps",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n2\r\nps\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx",
+    b"HTTP/1.1 404 \r\nConnection: close\r\nContent-Length: 3\r\n\r\nxps",
+    b"HTTP/1.0 200 OK\nConnection: keep-alive\nContent-Length: 0\n\n",
+    b"HTTP/1.1 204 \r\n\r\n",
+    b"HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 100 \r\n\r\n",
+    b"HTTP/1.1 103 \r\nLink: x\r\n\r\n",
+    b"HTTP/1.1 101 \r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"\r\n",
+    b"x",
+];
+
 const CHUNK_PIECES: &[&[u8]] = &[
     b"0\r\n",
     b"1\r\nx\r\n",
@@ -164,6 +181,13 @@ proptest! {
     fn any_answer_is_the_same_however_it_arrives(bytes in assembled(ANSWER_PIECES, 12), seed: u8) {
         properties::response_head(&[&[seed], &*bytes].concat());
         properties::response_head(&[&[seed], &b"HTTP/1.1 200 OK\r\n"[..], &*bytes, b"\r\n"].concat());
+    }
+
+    #[test]
+    fn any_responses_are_the_same_however_they_arrive(
+        bytes in assembled(RESPONSE_PIECES, 8), requests: u8, cuts in 0u8..40,
+    ) {
+        properties::client(&[&[requests, cuts], &*bytes].concat());
     }
 
     #[test]
