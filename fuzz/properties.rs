@@ -14,8 +14,8 @@ use xps::internals::http::forward::{
 use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
 use xps::internals::http::{
-    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, Known, Method, ResponseFraming,
-    ResponseHead, Version, date, preferred_type, response_head,
+    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, HeadEncoder, Known, Method,
+    ResponseFraming, ResponseHead, Version, date, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -105,10 +105,10 @@ pub fn response_head(bytes: &[u8]) {
 /// What a client gets for a head is one too, and says the same in the client's version.
 fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
     let framing = head.framing.for_client(to);
-    let context =
-        ResponseContext { to, framing, keep_alive: head.keep_alive, date: &DateLine::new(0), set_cookie: None };
-    let mut out = Vec::new();
-    write_response(head, &ResponseRules::default(), &context, &mut out);
+    let mut encoder = HeadEncoder::new();
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    write_response(head, &ResponseRules::default(), &context, &mut encoder);
+    let out = encoder.end_forwarded(head, to, head.keep_alive);
     let Ok(response_head::Parsed::Complete { head: sent, length }) =
         response_head::parse(&out, to_head, &HeadLimits::default())
     else {

@@ -9,7 +9,8 @@
 //! Each field line is handled in one of three ways. A *hop-by-hop* field is dropped and written
 //! again for this hop: body framing, keep-alive, an upgrade. A field that the *rules* name is
 //! dropped and written again if they say so. All other lines are forwarded unchanged and in order.
-//! Added lines follow the forwarded ones.
+//! Added lines follow the forwarded ones. A response goes to a [`HeadSink`](super::HeadSink), whose
+//! encoder adds the fields of the client's connection.
 //!
 //! | module | what |
 //! |---|---|
@@ -50,7 +51,7 @@ pub use response::{ResponseContext, ResponseRules, write_response};
 pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix, Pseudonym};
 
 use super::fields::{Fields, Known};
-use super::head::{Version, connection_tokens};
+use super::head::connection_tokens;
 
 /// Number of elements of `Connection` that are evaluated. More are an attempt to waste time, not a
 /// need to drop that many fields.
@@ -95,16 +96,6 @@ fn is_x_forwarded(name: &[u8]) -> bool {
 fn folds_alike(one: &[u8], other: &[u8]) -> bool {
     let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
-}
-
-/// Appends `Via` for a message received in `version`.
-fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &Pseudonym) {
-    out.extend_from_slice(match version {
-        Version::Http10 => b"Via: 1.0 ",
-        Version::Http11 => b"Via: 1.1 ",
-    });
-    out.extend_from_slice(pseudonym.as_str().as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

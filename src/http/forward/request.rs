@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
-use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded, push_via};
+use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
 use crate::http::h1::head_encoder::{CHUNKED_LINE, push_length, push_line};
@@ -191,9 +191,11 @@ pub fn write_request(
     }
     Origin { head, rules, forwarded, context }.push_lines(out);
     if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
-        push_via(out, head.version, via);
+        push_line(out, b"Via", via.received_in(head.version).as_bytes());
     }
-    rules.fields.push_lines(out);
+    for line in rules.fields.added() {
+        push_line(out, line.name().as_str().as_bytes(), line.value().as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
     host_range
 }

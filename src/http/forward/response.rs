@@ -1,14 +1,15 @@
-//! An upstream's response as sent to the client, framed and kept alive as the client's version
-//! allows.
+//! An upstream's response as sent to the client.
+//!
+//! The framing of the body towards the client is decided here; it is declared, like all that belongs
+//! to the client's connection, by the encoder.
 
+use super::ConnectionOptions;
 use super::rules::{FieldRules, Pseudonym};
-use super::{ConnectionOptions, push_via};
 use crate::http::date::DateLine;
 use crate::http::fields::{Field, Known};
 use crate::http::framing::content_length;
-use crate::http::h1::head_encoder::{CHUNKED_LINE, connection_line, push_length, push_line};
 use crate::http::head::Version;
-use crate::http::response::names_member;
+use crate::http::response::{HeadSink, names_member};
 use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 
@@ -27,13 +28,6 @@ pub struct ResponseRules {
 /// What [`write_response`] needs besides the received head.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext<'a> {
-    /// The client's version.
-    pub to: Version,
-    /// The framing of the sent body, see [`ResponseFraming::for_client`].
-    pub framing: ResponseFraming,
-    /// Whether the client may send another request. The connection is closed in any case if only
-    /// that can end the body.
-    pub keep_alive: bool,
     /// Added to a response without `Date` (RFC 9110, 6.6.1).
     pub date: &'a DateLine,
     /// The value of one more `Set-Cookie`, which no rule removes. Not added to interim responses.
@@ -53,65 +47,63 @@ impl ResponseFraming {
     }
 }
 
+impl ResponseHead<'_> {
+    /// The framing that the head for a client of version `to` declares: that of the body, see
+    /// [`ResponseFraming::for_client`], or if there is none, the declared length of the one that GET
+    /// would have.
+    pub fn declared_framing(&self, to: Version) -> ResponseFraming {
+        match self.framing.for_client(to) {
+            // If the length were ambiguous, the head would not have parsed.
+            ResponseFraming::None => content_length(self.fields.all_known(Known::ContentLength))
+                .unwrap_or_default()
+                .map_or(ResponseFraming::None, ResponseFraming::Length),
+            framing => framing,
+        }
+    }
+}
+
 const CORS: &str = "Access-Control-Allow-Origin";
 
-/// Appends the response head for the client to `out`. An interim response (1xx except 101) is only
-/// for clients of HTTP/1.1.
+/// Writes the response head for the client to `sink`, without the fields of the connection. Those of
+/// an interim response (1xx except 101) are the forwarded ones only.
 pub fn write_response(
     head: &ResponseHead<'_>,
     rules: &ResponseRules,
     context: &ResponseContext<'_>,
-    out: &mut Vec<u8>,
+    sink: &mut impl HeadSink,
 ) {
     /// Upper estimate of the bytes added, except in unusual cases.
     const ADDED_BYTES: usize = 256;
-    debug_assert!(
-        (context.to, context.framing) != (Version::Http10, ResponseFraming::Chunked),
-        "there are no chunks in HTTP/1.0"
-    );
-    out.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
-
-    // The version of this server, whatever the client's (RFC 9110, 6.2).
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(&head.status.digits());
-    out.push(b' ');
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
-
+    sink.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
+    sink.status(head.status, head.reason);
     let options = ConnectionOptions::new(&head.fields);
     for field in head.fields.iter().filter(|field| is_passed_on(field, &options, &rules.fields)) {
-        push_line(out, field.name, field.value);
+        sink.field(field.name, field.value);
     }
-    let is_switch = head.status == Status::SWITCHING_PROTOCOLS;
-    if is_switch {
-        out.extend_from_slice(b"Connection: upgrade\r\n");
-        for protocol in head.fields.all_known(Known::Upgrade) {
-            push_line(out, b"Upgrade", protocol);
-        }
+    if head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS {
+        return;
     }
-    if is_switch || !head.status.is_informational() {
-        push_framing(out, head, context);
-        if head.fields.known(Known::Date).is_none() && !rules.fields.replace(b"Date") {
-            out.extend_from_slice(context.date.as_bytes());
-        }
-        if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
-            push_via(out, head.version, via);
-        }
-        if loses_coding(&rules.fields, head) {
-            push_line(out, b"Vary", b"Accept-Encoding");
-        }
-        if let Some(origin) = &rules.cors
-            && head.fields.get(CORS).is_none()
-            && !rules.fields.replace(CORS.as_bytes())
-        {
-            push_line(out, CORS.as_bytes(), origin.as_bytes());
-        }
-        rules.fields.push_lines(out);
-        if let Some(cookie) = context.set_cookie {
-            push_line(out, b"Set-Cookie", cookie.as_bytes());
-        }
+    if head.fields.known(Known::Date).is_none() && !rules.fields.replace(b"Date") {
+        sink.date(context.date);
     }
-    out.extend_from_slice(b"\r\n");
+    if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
+        sink.field(b"Via", via.received_in(head.version).as_bytes());
+    }
+    if loses_coding(&rules.fields, head) {
+        sink.field(b"Vary", b"Accept-Encoding");
+    }
+    if let Some(origin) = &rules.cors
+        && head.fields.get(CORS).is_none()
+        && !rules.fields.replace(CORS.as_bytes())
+    {
+        sink.field(CORS.as_bytes(), origin.as_bytes());
+    }
+    for line in rules.fields.added() {
+        sink.field(line.name().as_str().as_bytes(), line.value().as_bytes());
+    }
+    if let Some(cookie) = context.set_cookie {
+        sink.field(b"Set-Cookie", cookie.as_bytes());
+    }
 }
 
 /// Whether the upstream's `Vary` names `Accept-Encoding` and a configured `Vary` does not. A cache
@@ -130,26 +122,4 @@ fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &
         None => options.name(field.name),
     };
     !is_dropped && !rules.replace(field.name)
-}
-
-/// Writes the fields of this connection: body framing and `Connection`.
-fn push_framing(out: &mut Vec<u8>, head: &ResponseHead<'_>, context: &ResponseContext<'_>) {
-    let length = match context.framing {
-        // The length of the body that GET would have. If it were ambiguous, the head would not have
-        // parsed.
-        ResponseFraming::None => content_length(head.fields.all_known(Known::ContentLength)).unwrap_or_default(),
-        ResponseFraming::Length(length) => Some(length),
-        ResponseFraming::Chunked | ResponseFraming::UntilClose => None,
-    };
-    if let Some(length) = length.filter(|_| !head.status.forbids_length()) {
-        push_length(out, length);
-    }
-    if context.framing == ResponseFraming::Chunked {
-        out.extend_from_slice(CHUNKED_LINE);
-    }
-    if head.status == Status::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let keep_alive = context.keep_alive && context.framing != ResponseFraming::UntilClose;
-    out.extend_from_slice(connection_line(keep_alive, context.to));
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::folds_alike;
 use crate::http::fields::Known;
-use crate::http::h1::head_encoder::push_line;
+use crate::http::head::Version;
 use crate::http::path;
 use crate::http::target::{check_authority, check_path};
 use crate::http::token::is_token;
@@ -52,7 +52,12 @@ pub struct Authority(Box<str>);
 
 /// The name of this proxy in `Via`: a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pseudonym(Box<str>);
+pub struct Pseudonym {
+    /// The value of `Via` for a message received in HTTP/1.0.
+    http10: Box<str>,
+    /// The same for HTTP/1.1.
+    http11: Box<str>,
+}
 
 /// A path prefix of whole segments. It begins with a slash and contains no query. It is compared
 /// decoded, as routes are, and written as configured.
@@ -78,11 +83,9 @@ impl FieldRules {
         self.remove.iter().any(is_it) || self.set.iter().any(|line| is_it(&line.name))
     }
 
-    /// Writes the lines to set and to add.
-    pub(super) fn push_lines(&self, out: &mut Vec<u8>) {
-        for FieldLine { name, value } in self.set.iter().chain(&self.add) {
-            push_line(out, name.0.as_bytes(), value.as_bytes());
-        }
+    /// The lines to set and to add.
+    pub(super) fn added(&self) -> impl Iterator<Item = &FieldLine> {
+        self.set.iter().chain(&self.add)
     }
 }
 
@@ -147,15 +150,18 @@ impl Pseudonym {
     /// A valid name for `Via`.
     pub fn new(name: &str) -> Result<Self, BadRule> {
         if is_token(name.as_bytes()) {
-            Ok(Self(name.into()))
+            Ok(Self { http10: format!("1.0 {name}").into(), http11: format!("1.1 {name}").into() })
         } else {
             Err(BadRule { reason: "a pseudonym is not a token" })
         }
     }
 
-    /// The name as configured.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The value of `Via` for a message received in `version`.
+    pub(super) fn received_in(&self, version: Version) -> &str {
+        match version {
+            Version::Http10 => &self.http10,
+            Version::Http11 => &self.http11,
+        }
     }
 }
 

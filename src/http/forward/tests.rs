@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use super::*;
 use crate::http::date::DateLine;
 use crate::http::framing::BodyFraming;
-use crate::http::head::HeadLimits;
+use crate::http::h1::HeadEncoder;
+use crate::http::head::{HeadLimits, Version};
 use crate::http::request::{self, RequestHead};
-use crate::http::response_head::{self, ResponseFraming, ResponseHead};
+use crate::http::response_head::{self, ResponseHead};
 
 const CLIENT: &str = "192.0.2.1";
 
@@ -64,11 +65,9 @@ fn lines(fields: &str, rules: &RequestRules) -> String {
 fn responded_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     let head = answer(text);
     let date = DateLine::new(0);
-    let context =
-        ResponseContext { to, framing: head.framing.for_client(to), keep_alive: true, date: &date, set_cookie: None };
-    let mut out = Vec::new();
-    write_response(&head, rules, &context, &mut out);
-    String::from_utf8(out).unwrap()
+    let mut encoder = HeadEncoder::new();
+    write_response(&head, rules, &ResponseContext { date: &date, set_cookie: None }, &mut encoder);
+    String::from_utf8(encoder.end_forwarded(&head, to, true)).unwrap()
 }
 
 /// The head that an HTTP/1.1 client gets for the response `text`.
@@ -414,15 +413,10 @@ fn row_22_the_length_of_a_body_that_is_not_sent_is_kept() {
     else {
         panic!("{text:?}")
     };
-    let context = ResponseContext {
-        to: Version::Http11,
-        framing: head.framing.for_client(Version::Http11),
-        keep_alive: false,
-        date: &DateLine::new(0),
-        set_cookie: None,
-    };
-    let mut out = Vec::new();
-    write_response(&head, &ResponseRules::default(), &context, &mut out);
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    let mut encoder = HeadEncoder::new();
+    write_response(&head, &ResponseRules::default(), &context, &mut encoder);
+    let out = encoder.end_forwarded(&head, Version::Http11, false);
     assert_eq!(String::from_utf8(out).unwrap(), dated("200 OK", "X: y\r\nConnection: close\r\n"));
 }
 
@@ -442,7 +436,7 @@ fn row_79_date_and_server_are_the_upstreams() {
     assert_eq!(answered(text), text);
     assert_eq!(
         answered("HTTP/1.0 200\r\nContent-Length: 0\r\n\r\n"),
-        format!("HTTP/1.1 200 \r\nContent-Length: 0\r\n{DATE}\r\n")
+        format!("HTTP/1.1 200 \r\n{DATE}Content-Length: 0\r\n\r\n")
     );
 }
 
@@ -454,18 +448,12 @@ fn an_added_cookie_is_a_field_of_final_answers_whatever_the_rules() {
     };
     let with_cookie = |text: &str| {
         let head = answer(text);
-        let context = ResponseContext {
-            to: Version::Http11,
-            framing: head.framing,
-            keep_alive: true,
-            date: &DateLine::new(0),
-            set_cookie: Some("route=a"),
-        };
-        let mut out = Vec::new();
-        write_response(&head, &rules, &context, &mut out);
-        String::from_utf8(out).unwrap()
+        let context = ResponseContext { date: &DateLine::new(0), set_cookie: Some("route=a") };
+        let mut encoder = HeadEncoder::new();
+        write_response(&head, &rules, &context, &mut encoder);
+        String::from_utf8(encoder.end_forwarded(&head, Version::Http11, true)).unwrap()
     };
     let text = dated("200 OK", "Set-Cookie: x\r\nContent-Length: 0\r\n");
-    assert_eq!(with_cookie(&text), dated("200 OK", "Content-Length: 0\r\nSet-Cookie: route=a\r\n"));
+    assert_eq!(with_cookie(&text), dated("200 OK", "Set-Cookie: route=a\r\nContent-Length: 0\r\n"));
     assert_eq!(with_cookie("HTTP/1.1 103 x\r\n\r\n"), "HTTP/1.1 103 x\r\n\r\n");
 }

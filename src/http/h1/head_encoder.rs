@@ -5,9 +5,10 @@
 //! request may follow.
 
 use crate::http::date::DateLine;
+use crate::http::fields::Known;
 use crate::http::head::Version;
 use crate::http::response::{HeadSink, push_decimal};
-use crate::http::response_head::ResponseFraming;
+use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 
 /// Encodes one response head.
@@ -66,6 +67,39 @@ impl HeadEncoder {
         self.out.extend_from_slice(connection_line(keep_alive, end.version));
         self.out.extend_from_slice(b"\r\n");
         self.out
+    }
+}
+
+impl HeadEncoder {
+    /// Ends the head of an interim response (1xx), which has neither a body nor an influence on the
+    /// connection.
+    #[must_use]
+    pub fn end_interim(mut self) -> Vec<u8> {
+        self.out.extend_from_slice(b"\r\n");
+        self.out
+    }
+
+    /// Ends the head of a 101 response, after which the connection speaks one of these protocols.
+    #[must_use]
+    pub fn end_switch<'b>(mut self, protocols: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
+        self.out.extend_from_slice(b"Connection: upgrade\r\n");
+        for protocol in protocols {
+            push_line(&mut self.out, b"Upgrade", protocol);
+        }
+        self.end_interim()
+    }
+
+    /// Ends the head of an upstream's response for a client of version `to`. `keep_alive`: the client
+    /// may send another request.
+    #[must_use]
+    pub fn end_forwarded(self, head: &ResponseHead<'_>, to: Version, keep_alive: bool) -> Vec<u8> {
+        if head.status == Status::SWITCHING_PROTOCOLS {
+            self.end_switch(head.fields.all_known(Known::Upgrade))
+        } else if head.status.is_informational() {
+            self.end_interim()
+        } else {
+            self.end(HeadEnd { framing: head.declared_framing(to), keep_alive, version: to })
+        }
     }
 }
 

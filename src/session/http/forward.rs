@@ -29,7 +29,9 @@ use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
 use crate::http::response_head::{self, Parsed, ResponseFraming};
-use crate::http::{BodyReader, BodyWriter, ErrorResponse, Known, Method, PageType, RequestHead, Status, Version};
+use crate::http::{
+    BodyReader, BodyWriter, ErrorResponse, HeadEncoder, Known, Method, PageType, RequestHead, Status, Version,
+};
 use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
@@ -291,16 +293,10 @@ impl Forward {
                 return Some(self.give_up(error, HealthVerdict::Failure, cx));
             }
             if self.requested.version == Version::Http11 {
-                let context = ResponseContext {
-                    to: Version::Http11,
-                    framing: head.framing,
-                    keep_alive: true,
-                    date,
-                    set_cookie: None,
-                };
-                let mut out = Vec::new();
-                write_response(&head, &self.route.response, &context, &mut out);
-                outbox.push(Chunk::shared(out));
+                let mut encoder = HeadEncoder::new();
+                let context = ResponseContext { date, set_cookie: None };
+                write_response(&head, &self.route.response, &context, &mut encoder);
+                outbox.push(Chunk::shared(encoder.end_interim()));
             }
             received.consume(length);
             return None;
@@ -316,14 +312,14 @@ impl Forward {
         let framing = head.framing.for_client(to);
         let keep_alive =
             self.requested.keep_alive && self.upload.body.is_done() && framing != ResponseFraming::UntilClose;
-        let mut out = Vec::new();
         let set_cookie = self
             .lease
             .endpoint()
             .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
-        let context = ResponseContext { to, framing, keep_alive, date, set_cookie: set_cookie.as_deref() };
-        write_response(&head, &self.route.response, &context, &mut out);
-        outbox.push(Chunk::shared(out));
+        let mut encoder = HeadEncoder::new();
+        let context = ResponseContext { date, set_cookie: set_cookie.as_deref() };
+        write_response(&head, &self.route.response, &context, &mut encoder);
+        outbox.push(Chunk::shared(encoder.end_forwarded(&head, to, keep_alive)));
         self.record.set_status(head.status);
         self.record.set_body_at(client.given_bytes() + outbox.len() as u64);
         let writer = BodyWriter::from(framing);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::fields::Field;
+use crate::http::response_head::ResponseFraming;
 
 /// Field names that are handled specially, and some that are not.
 const NAMES: &[&str] = &[
@@ -242,8 +243,9 @@ proptest! {
         let rules = ResponseRules { fields: rules.0, via: rules.1, cors: None };
         let date = DateLine::new(0);
         let framing = head.framing.for_client(to);
-        let mut out = Vec::new();
-        write_response(&head, &rules, &ResponseContext { to, framing, keep_alive, date: &date, set_cookie: None }, &mut out);
+        let mut encoder = HeadEncoder::new();
+        write_response(&head, &rules, &ResponseContext { date: &date, set_cookie: None }, &mut encoder);
+        let out = encoder.end_forwarded(&head, to, keep_alive);
         let Some(sent) = parse_response(&out, to_head) else { panic!("\"{}\"", out.escape_ascii()) };
 
         prop_assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
