@@ -3,16 +3,16 @@
 //! A resource is shared by all responses that send it. It does not know its path, nor how long it
 //! is valid.
 
+use std::any::Any;
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::Chunk;
 use crate::driver::{File, FileInfo};
 use crate::http::Coding;
 use crate::http::charset;
 use crate::http::media_type::MediaType;
-use crate::http::validators::{EntityTag, FileVersion};
+use crate::http::validators::FileVersion;
 
 /// An opened file or folder.
 #[derive(Debug)]
@@ -30,26 +30,8 @@ pub struct Resource {
     media_type: OnceCell<MediaType>,
     /// Whether it is UTF-8 and not plain ASCII; detected once.
     utf8: OnceCell<bool>,
-    /// Cached complete 200 responses: for a connection that closes afterwards, and for one that
-    /// stays open.
-    pub prepared: RefCell<[Option<Prepared>; 2]>,
-    /// A cached 304 response to a request whose `If-None-Match` is exactly this tag.
-    pub not_modified: RefCell<Option<(EntityTag, Prepared)>>,
-}
-
-/// A complete response, reusable for equal requests within one second.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// The route that made it: routes of one folder share its files, but their header fields
-    /// differ.
-    pub maker: u64,
-    /// The second, since 1970, in which it may be used.
-    pub unix_second: u64,
-    /// Its `Content-Encoding`: a compressed file may be requested under its own name, and as the
-    /// compressed form of another file.
-    pub coding: Option<Coding>,
-    /// The head, and the body if it has one.
-    pub response: Chunk,
+    /// What the encoder of responses keeps with the file. Only the encoder knows its type.
+    encoded: OnceCell<Box<dyn Any>>,
 }
 
 /// The content of a resource.
@@ -84,8 +66,7 @@ impl Resource {
             content,
             media_type: OnceCell::new(),
             utf8: OnceCell::new(),
-            prepared: RefCell::default(),
-            not_modified: RefCell::new(None),
+            encoded: OnceCell::new(),
         })
     }
 
@@ -120,6 +101,20 @@ impl Resource {
     pub(super) fn set_utf8(&self, is_utf8: bool) {
         // A second check saw the same bytes.
         let _ = self.utf8.set(is_utf8);
+    }
+
+    /// What an encoder of responses keeps with the file; `None` if it keeps nothing.
+    pub fn encoded<T: Any>(&self) -> Option<&T> {
+        self.encoded.get()?.downcast_ref()
+    }
+
+    /// The same; if there is nothing, the default is put there.
+    ///
+    /// # Panics
+    /// If there is something of another type.
+    #[expect(clippy::expect_used, reason = "a process has one encoder of responses")]
+    pub fn encoded_or_default<T: Any + Default>(&self) -> &T {
+        self.encoded.get_or_init(|| Box::new(T::default())).downcast_ref().expect("there is one encoder")
     }
 
     /// Length of the content in bytes.

@@ -47,7 +47,7 @@ use super::cache::{self, Cache};
 use super::compress::{self, Level};
 use super::listing::{Listed, Sort};
 use super::resource::Released;
-pub use super::resource::{Content, OpenFile, Prepared, Resource};
+pub use super::resource::{Content, OpenFile, Resource};
 use crate::driver::{Computation, Fault, FileInfo, FileKind, Op, Ops, Outcome, Time};
 use crate::http::Coding;
 use crate::table::{Key, RawKey, Table};

@@ -7,13 +7,14 @@ use super::After;
 use super::body_discard::BodyDiscard;
 use super::exchange::Record;
 use super::file_route::FileRoute;
-use super::response::{AllowedMethods, EncodedResponse, ResponseBuilder};
+use super::response::{AllowedMethods, ResponseBuilder};
+use super::response_encoder::{EncodedResponse, ResponseEncoder};
 use super::router::{Handler, ProxyRoute, Route, Router};
 use crate::driver::{Peer, Time};
 use crate::file::store::Inquiry;
 use crate::http::forward::forwards_left;
 use crate::http::redirect::RedirectTemplate;
-use crate::http::{BodyReader, ErrorResponse, Expect, Known, RequestHead, Status};
+use crate::http::{BodyReader, ErrorResponse, Expect, Known, Method, RequestHead, Status};
 use crate::session::Context;
 use crate::telemetry::metrics;
 use crate::waiter::Waiter;
@@ -139,7 +140,6 @@ impl Serve {
             file_route,
             head,
             allowed_methods: own_response.allowed_methods(),
-            keep_alive: self.keep_alive && is_body_read,
             inquiry: Inquiry { waiter: Waiter::only_stream_of(cx.session), now: cx.now, since: self.since },
             unix_seconds: cx.unix_seconds,
             date: cx.date,
@@ -147,13 +147,17 @@ impl Serve {
             boundaries: cx.boundaries,
             ops: cx.ops,
         };
+        let is_head = head.method == Method::Head;
+        let mut encoder = ResponseEncoder::new(head.version, is_head, self.keep_alive && is_body_read);
+        let sink = &mut encoder;
         let response = match own_response {
-            OwnResponse::Files => builder.build()?,
-            OwnResponse::Redirect(status, template) => builder.redirect(*status, template),
-            OwnResponse::Metrics => builder.text(metrics::CONTENT_TYPE, || cx.counters.metrics().text()),
-            OwnResponse::Options => builder.options(),
-            OwnResponse::Error(error) => builder.respond_error(*error),
+            OwnResponse::Files => builder.build(sink)?,
+            OwnResponse::Redirect(status, template) => builder.redirect(*status, template, sink),
+            OwnResponse::Metrics => builder.text(metrics::CONTENT_TYPE, || cx.counters.metrics().text(), sink),
+            OwnResponse::Options => builder.options(sink),
+            OwnResponse::Error(error) => builder.respond_error(*error, sink),
         };
+        let response = encoder.finish(response);
         tracing::debug!(method = head.method.as_str(), status = response.status.code(), "request");
         let after = After::new(response.keep_alive, body);
         Some((response, after))

@@ -21,7 +21,8 @@ use super::OUTBOX_BYTES_MAX;
 use super::balance_key::{balance_key_of, sticky_cookie};
 use super::exchange::Record;
 use super::forward_step::{Awaited, ForwardStep};
-use super::response::{AllowedMethods, Client, EncodedResponse, error_response};
+use super::response::{AllowedMethods, error_response};
+use super::response_encoder::{EncodedResponse, ResponseEncoder};
 use super::router::ProxyRoute;
 use super::upload::{TOO_LARGE, Upload, UpstreamHead, push_data};
 use super::upstream_failure::{Lost, error_response_of, report};
@@ -500,8 +501,9 @@ impl Forward {
     pub(super) fn error_response(&self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
         let Requested { version, is_head, page_type, keep_alive, .. } = self.requested;
         let keep_alive = keep_alive && self.upload.body.is_done();
-        let client = Client { version, keep_alive, wants_body: !is_head, page_type };
-        error_response(&self.route.file_route, cx.date, error, &client)
+        let mut encoder = ResponseEncoder::new(version, is_head, keep_alive);
+        let response = error_response(&self.route.file_route, cx.date, error, page_type, &mut encoder);
+        encoder.finish(response)
     }
 
     /// Whether the client has to send more of its body next.

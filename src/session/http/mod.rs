@@ -30,6 +30,7 @@ mod host_matcher;
 mod linger;
 mod response;
 mod response_body;
+mod response_encoder;
 mod router;
 mod truncated_response;
 mod upload;
@@ -51,17 +52,17 @@ use self::exchange::{Exchange, LookUp, Outcome, Record, Upgraded};
 use self::forward::Forward;
 use self::forward_step::ForwardStep;
 use self::linger::Linger;
-use self::response::{Body, Client, EncodedResponse};
+use self::response::Body;
 use self::response_body::ResponseBody;
+use self::response_encoder::{EncodedResponse, ResponseEncoder};
 use self::truncated_response::TruncatedResponse;
 use super::tunnel::Tunnel;
 use super::{CloseReason, Context, Task};
-use crate::buffer::{Buffer, Chain, Chunk, Inbox};
+use crate::buffer::{Buffer, Chain, Inbox};
 use crate::driver::{Fault, Time};
 use crate::file::listing;
-use crate::http::chunked::{self, SizeLine};
 use crate::http::request::{self, Parsed};
-use crate::http::{BodyReader, ErrorResponse, Status};
+use crate::http::{BodyReader, ErrorResponse, PageType, Status, Version};
 use crate::session::Limits;
 use crate::transport::Transport;
 use crate::waiter::StreamId;
@@ -335,9 +336,12 @@ impl Http {
     fn respond_error(&mut self, error: ErrorResponse, cx: &Context<'_>) {
         let error = if self.is_over_limit { dispatch::FULL } else { error };
         tracing::debug!(%error, "error response");
-        let client_asked = Client { wants_body: !request::begins_as_head(self.inbox.bytes()), ..Client::UNKNOWN };
+        // The request may be of any version, and nothing after it is read.
+        let is_head = request::begins_as_head(self.inbox.bytes());
+        let mut encoder = ResponseEncoder::new(Version::Http11, is_head, false);
         let router = self.router_cell.router();
-        let response = response::error_response(&router.fallback, cx.date, error, &client_asked);
+        let response = response::error_response(&router.fallback, cx.date, error, PageType::Html, &mut encoder);
+        let response = encoder.finish(response);
         let since = self.deadlines.head_since().unwrap_or(cx.now);
         let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
         record.set_status(response.status);
@@ -356,15 +360,15 @@ impl Http {
         cx: &Context<'_>,
     ) {
         record.set_status(response.status);
-        let head_bytes = response.bytes.chunks().first().map_or(0, |head| head.len());
-        match response.body {
-            Body::Sent => {
+        match response.rest {
+            Body::Empty => {
                 record.end(Outcome::Complete { body_bytes: response.body_bytes }, cx);
                 self.go_on(after);
             }
-            body => {
-                record.set_body_at(self.given_bytes(client) + head_bytes as u64);
-                let response_body = ResponseBody::new(body, after, record);
+            rest => {
+                // What is in memory is the head.
+                record.set_body_at(self.given_bytes(client) + response.bytes.len() as u64);
+                let response_body = ResponseBody::new(rest, response.writer, after, record);
                 self.state = State::Exchange(Exchange::Responding(Box::new(response_body)));
             }
         }
@@ -667,14 +671,4 @@ impl Task for Http {
 /// requests behind a forwarded one.
 const fn inbox_memory_max(limits: &Limits) -> usize {
     INBOX_BYTES_MAX + Inbox::gathered_memory_max(limits.http.head.head_bytes_max + INBOX_BYTES_MAX)
-}
-
-/// Appends bytes as one chunk of the chunked transfer coding.
-fn push_chunk(chain: &mut Chain, bytes: Vec<u8>) {
-    if bytes.is_empty() {
-        return;
-    }
-    chain.append(SizeLine::new(bytes.len() as u64).as_bytes());
-    chain.push(Chunk::shared(bytes));
-    chain.push(chunked::CHUNK_END);
 }

@@ -2,6 +2,9 @@
 //!
 //! The response is a function of the head, the file route and the content of the store. If the
 //! store has to look something up, the whole function is called again once the result is there.
+//!
+//! The head goes to a sink, and the body is returned. The version of HTTP, the framing and whether
+//! the connection stays open are not known here.
 
 mod allowed_methods;
 mod error;
@@ -12,10 +15,11 @@ use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 pub(super) use self::allowed_methods::AllowedMethods;
+pub(super) use self::error::error_response;
 use self::error::error_response_of;
-pub(super) use self::error::{Client, error_response};
 use super::file_route::{FileRoute, Source};
-use crate::buffer::{Chain, Chunk};
+use super::response_encoder::ResponseSink;
+use crate::buffer::Chunk;
 use crate::driver::{FileKind, Ops};
 use crate::file::listing::{self, Format, Listing, Options, Sort};
 use crate::file::store::{Content, Inquiry, Lookup, Resource, Store};
@@ -26,18 +30,13 @@ use crate::http::multipart::{Boundaries, Multipart};
 use crate::http::path::{self, DecodedPath};
 use crate::http::range::Span;
 use crate::http::redirect::push_query;
-use crate::http::{
-    DateLine, ErrorResponse, HeadBuilder, HeadEncoder, HeadEnd, HeadSink, Method, RequestHead, ResponseFraming, Status,
-    Version,
-};
+use crate::http::{DateLine, ErrorResponse, HeadBuilder, HeadSink, RequestHead, Status};
 
 /// The inputs of a response.
 pub(super) struct ResponseBuilder<'a> {
     pub(super) file_route: &'a FileRoute,
     pub(super) head: &'a RequestHead<'a>,
     pub(super) allowed_methods: AllowedMethods,
-    /// Whether the server keeps the connection open after this exchange.
-    pub(super) keep_alive: bool,
     pub(super) inquiry: Inquiry,
     pub(super) unix_seconds: u64,
     pub(super) date: &'a DateLine,
@@ -46,30 +45,30 @@ pub(super) struct ResponseBuilder<'a> {
     pub(super) ops: &'a mut Ops,
 }
 
-/// A response, ready to be sent.
-pub(super) struct EncodedResponse {
+/// The response of a handler, whose head is with the sink.
+pub(super) struct Response {
     pub(super) status: Status,
-    /// The head, and the body as far as it is in memory.
-    pub(super) bytes: Chain,
-    /// The rest of the body.
     pub(super) body: Body,
-    /// The size of the body, for the access log.
-    pub(super) body_bytes: u64,
-    /// Whether the connection stays open after the response.
-    pub(super) keep_alive: bool,
+    /// Whether nothing more can be read from the connection: it is uncertain where the next request
+    /// would begin.
+    pub(super) must_close: bool,
 }
 
-/// The part of a body that is not in memory.
+/// The body of a response to GET. That to HEAD is described by the same value, and not sent.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// Nothing: the body is in `bytes`.
-    Sent,
+    /// There is none, or it has no bytes.
+    Empty,
+    /// Bytes in memory.
+    Memory(Chunk),
     /// One range of a file.
-    Part(Rc<Resource>, Span),
+    File(Rc<Resource>, Span),
     /// Several ranges of a file, with the text between them (`multipart/byteranges`).
     Parts(Rc<Resource>, Box<Multipart>),
-    /// The listing of a folder, in pieces.
-    Listing { stream: Box<listing::Stream>, is_chunked: bool },
+    /// The listing of a folder, of unknown length: its first piece, and the others.
+    Listing { first: Vec<u8>, others: Box<listing::Stream> },
+    /// The whole response, from [`ResponseSink::prepared`]; nothing was written to the sink.
+    Prepared { bytes: Chunk, body_bytes: u64 },
 }
 
 /// Why there is no response.
@@ -86,90 +85,109 @@ impl From<ErrorResponse> for Stop {
     }
 }
 
+impl Response {
+    /// A response after which the connection may stay open.
+    const fn new(status: Status, body: Body) -> Self {
+        Self { status, body, must_close: false }
+    }
+}
+
+impl Body {
+    /// Length in bytes; `None` if it is not known.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::File(_, span) => Some(span.length),
+            Self::Parts(_, plan) => Some(plan.content_length()),
+            Self::Listing { .. } => None,
+            Self::Prepared { body_bytes, .. } => Some(*body_bytes),
+        }
+    }
+}
+
 impl ResponseBuilder<'_> {
     /// The response; `None`: the store has to look something up.
-    pub(super) fn build(&mut self) -> Option<EncodedResponse> {
-        if let Some(response) = self.early_response() {
+    pub(super) fn build(&mut self, sink: &mut impl ResponseSink) -> Option<Response> {
+        if let Some(response) = self.early_response(sink) {
             return Some(response);
         }
-        match self.get() {
+        match self.get(sink) {
             Ok(response) => Some(response),
             Err(Stop::Wait) => None,
-            Err(Stop::Error(error)) => Some(self.respond_error(error)),
+            Err(Stop::Error(error)) => Some(self.respond_error(error, sink)),
         }
     }
 
-    fn get(&mut self) -> Result<EncodedResponse, Stop> {
+    fn get(&mut self, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         let raw = self.head.target.path().ok_or(ErrorResponse::bad_request("the request target has no path"))?;
         let path = path::decode(raw)?;
         if self.file_route.hides(&path) {
             return Err(not_found());
         }
         match &self.file_route.source {
-            Source::BuiltIn(pages) => self.built_in(pages, &path),
-            Source::Folder(_) => match self.find(&path) {
-                Err(Stop::Error(error)) if error.status == Status::NOT_FOUND => self.fall_back(error),
+            Source::BuiltIn(pages) => self.built_in(pages, &path, sink),
+            Source::Folder(_) => match self.find(&path, sink) {
+                Err(Stop::Error(error)) if error.status == Status::NOT_FOUND => self.fall_back(error, sink),
                 found => found,
             },
         }
     }
 
-    fn find(&mut self, path: &DecodedPath) -> Result<EncodedResponse, Stop> {
+    fn find(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         let inner = path.beneath(&self.file_route.prefix);
         let resource = self.resource(inner)?;
         match &resource.content {
-            Content::Folder => self.folder(path),
+            Content::Folder => self.folder(path, sink),
             Content::Special => Err(ErrorResponse::new(Status::FORBIDDEN, "not a file").into()),
             Content::Memory(_) | Content::File(_) if path.ends_with_slash() => Err(not_found()),
-            Content::Memory(_) | Content::File(_) => self.file(inner, resource),
+            Content::Memory(_) | Content::File(_) => self.file(inner, resource, sink),
         }
     }
 
     /// Serves the configured fallback file, for single-page applications.
-    fn fall_back(&mut self, error: ErrorResponse) -> Result<EncodedResponse, Stop> {
+    fn fall_back(&mut self, error: ErrorResponse, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         let Some(fallback) = &self.file_route.fallback else { return Err(error.into()) };
         let resource = self.resource(fallback)?;
         match resource.content {
-            Content::Memory(_) | Content::File(_) => self.file(fallback, resource),
+            Content::Memory(_) | Content::File(_) => self.file(fallback, resource, sink),
             Content::Folder | Content::Special => Err(error.into()),
         }
     }
 
-    fn folder(&mut self, path: &DecodedPath) -> Result<EncodedResponse, Stop> {
+    fn folder(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         if !path.ends_with_slash() {
-            return Ok(self.redirect_to_folder(path));
+            return Ok(self.redirect_to_folder(path, sink));
         }
         for name in &self.file_route.index {
             let index = join(path.beneath(&self.file_route.prefix), name);
             match self.resource(&index) {
-                Ok(resource) if resource.info.kind == FileKind::Regular => return self.file(&index, resource),
+                Ok(resource) if resource.info.kind == FileKind::Regular => return self.file(&index, resource, sink),
                 Err(Stop::Error(error)) if error.status == Status::NOT_FOUND => {}
                 Err(stop) => return Err(stop),
                 Ok(_) => {}
             }
         }
         if self.file_route.config.listing {
-            self.listing(path)
+            self.listing(path, sink)
         } else {
             Err(ErrorResponse::new(self.file_route.config.unlisted, "this folder is not listed").into())
         }
     }
 
-    fn redirect_to_folder(&self, path: &DecodedPath) -> EncodedResponse {
+    fn redirect_to_folder(&self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Response {
         let mut location = Vec::new();
         path::encode_path(path.as_bytes(), true, &mut location);
         if let Some(query) = self.head.target.query() {
             location.push(b'?');
             push_query(query, &mut location);
         }
-        let mut encoder = HeadEncoder::new();
-        let head = self.begin(&mut encoder, Status::MOVED_PERMANENTLY).own_field("Location", &location);
+        let head = self.begin(sink, Status::MOVED_PERMANENTLY).own_field("Location", &location);
         self.extend(head);
-        let out = self.end(encoder, ResponseFraming::Length(0));
-        self.response(Status::MOVED_PERMANENTLY, Chunk::shared(out), Body::Sent, 0)
+        Response::new(Status::MOVED_PERMANENTLY, Body::Empty)
     }
 
-    fn listing(&mut self, path: &DecodedPath) -> Result<EncodedResponse, Stop> {
+    fn listing(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         let Source::Folder(root_path) = &self.file_route.source else { return Err(not_found()) };
         let sort = Sort::from_query(self.head.target.query().unwrap_or_default());
         let listed =
@@ -190,65 +208,38 @@ impl ResponseBuilder<'_> {
         if !path.is_root() {
             full_path.push(b'/');
         }
-        let mut stream = Box::new(Listing::new(&full_path, listed, sort, options).stream(format));
-        let mut page = Vec::new();
-        let has_more = stream.write(listing::PIECE_BYTES, &mut page);
-        let is_chunked = has_more && self.head.version == Version::Http11;
-        // HTTP/1.0 without chunks, and the length is unknown: the end of the connection ends the
-        // listing.
-        self.keep_alive &= !has_more || is_chunked;
-        let mut encoder = HeadEncoder::new();
+        let mut others = Box::new(Listing::new(&full_path, listed, sort, options).stream(format));
+        let mut first = Vec::new();
+        let has_more = others.write(listing::PIECE_BYTES, &mut first);
         let head = self
-            .begin(&mut encoder, Status::OK)
+            .begin(sink, Status::OK)
             .field("Content-Type", format.content_type(options.style))
             .field("X-Content-Type-Options", "nosniff")
             .vary("Accept")
             .field("Cache-Control", "no-cache")
             .field("Content-Security-Policy", listing::CONTENT_SECURITY_POLICY);
         self.extend(head);
-        let framing = match (has_more, is_chunked) {
-            (false, _) => ResponseFraming::Length(page.len() as u64),
-            (true, true) => ResponseFraming::Chunked,
-            (true, false) => ResponseFraming::UntilClose,
-        };
-        let out = self.end(encoder, framing);
-        let mut body_bytes = 0;
-        let mut bytes = Chain::from(Chunk::shared(out));
-        let mut body = Body::Sent;
-        if self.head.method != Method::Head {
-            body_bytes = page.len() as u64;
-            if is_chunked {
-                super::push_chunk(&mut bytes, page);
-            } else {
-                bytes.push(Chunk::shared(page));
-            }
-            if has_more {
-                body = Body::Listing { stream, is_chunked };
-            }
-        }
-        Ok(self.response(Status::OK, bytes, body, body_bytes))
+        let body = if has_more { Body::Listing { first, others } } else { Body::Memory(Chunk::shared(first)) };
+        Ok(Response::new(Status::OK, body))
     }
 
-    fn built_in(&self, pages: &[(&str, &'static str)], path: &DecodedPath) -> Result<EncodedResponse, Stop> {
+    fn built_in(
+        &self,
+        pages: &[(&str, &'static str)],
+        path: &DecodedPath,
+        sink: &mut impl ResponseSink,
+    ) -> Result<Response, Stop> {
         let name = match path.beneath(&self.file_route.prefix).to_bytes() {
             b"." => b"index.html",
             name => name,
         };
         let (_, text) = pages.iter().find(|(page, _)| page.as_bytes() == name).ok_or_else(not_found)?;
-        let mut encoder = HeadEncoder::new();
         let head = self
-            .begin(&mut encoder, Status::OK)
+            .begin(sink, Status::OK)
             .field("Content-Type", format!("{}; charset=utf-8", MediaType::of_name(name).as_str()))
             .field("X-Content-Type-Options", "nosniff");
         self.extend(head);
-        let out = self.end(encoder, ResponseFraming::Length(text.len() as u64));
-        let mut bytes = Chain::from(Chunk::shared(out));
-        let mut body_bytes = 0;
-        if self.head.method != Method::Head {
-            bytes.push(text.as_bytes());
-            body_bytes = text.len() as u64;
-        }
-        Ok(self.response(Status::OK, bytes, Body::Sent, body_bytes))
+        Ok(Response::new(Status::OK, Body::Memory(text.as_bytes().into())))
     }
 
     fn resource(&mut self, path: &CStr) -> Result<Rc<Resource>, Stop> {
@@ -272,11 +263,6 @@ impl ResponseBuilder<'_> {
             .server(self.file_route.responses.server_name.as_deref())
     }
 
-    /// Ends a head.
-    fn end(&self, encoder: HeadEncoder, framing: ResponseFraming) -> Vec<u8> {
-        encoder.end(HeadEnd { framing, keep_alive: self.keep_alive, version: self.head.version })
-    }
-
     /// Adds the fields that the configuration adds to every response but errors.
     fn extend<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
         head = self.admit_scripts(head);
@@ -284,10 +270,6 @@ impl ResponseBuilder<'_> {
             head = head.extra_field(name, value);
         }
         head
-    }
-
-    fn response(&self, status: Status, bytes: impl Into<Chain>, body: Body, body_bytes: u64) -> EncodedResponse {
-        EncodedResponse { status, bytes: bytes.into(), body, body_bytes, keep_alive: self.keep_alive }
     }
 }
 

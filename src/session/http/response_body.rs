@@ -2,14 +2,15 @@
 //!
 //! It owns the rest of the body and the record of its exchange.
 
+use super::After;
 use super::exchange::Record;
 use super::response::Body;
-use super::{After, push_chunk};
 use crate::buffer::{Chain, Chunk};
 use crate::driver::Ops;
 use crate::file::listing;
 use crate::file::store::Content;
-use crate::http::chunked;
+use crate::http::BodyWriter;
+use crate::http::chunked::SizeLine;
 use crate::http::multipart::Piece;
 use crate::transport::Transport;
 
@@ -17,6 +18,8 @@ use crate::transport::Transport;
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
+    /// The framing around the data of the body.
+    writer: BodyWriter,
     next_piece: usize,
     after: After,
     record: Record,
@@ -34,8 +37,8 @@ pub(super) enum Progress {
 
 impl ResponseBody {
     /// A body whose head is in the outbox.
-    pub(super) const fn new(body: Body, after: After, record: Record) -> Self {
-        Self { body, next_piece: 0, after, record }
+    pub(super) const fn new(body: Body, writer: BodyWriter, after: After, record: Record) -> Self {
+        Self { body, writer, next_piece: 0, after, record }
     }
 
     /// Sends the outbox and the next piece.
@@ -44,9 +47,10 @@ impl ResponseBody {
             return Progress::Wait;
         }
         let (resource, span) = match &mut self.body {
-            Body::Sent => return Progress::Over,
-            Body::Part(resource, span) if self.next_piece == 0 => (resource, *span),
-            Body::Part(..) => return Progress::Over,
+            // Sent with the head.
+            Body::Empty | Body::Memory(_) | Body::Prepared { .. } => return Progress::Over,
+            Body::File(resource, span) if self.next_piece == 0 => (resource, *span),
+            Body::File(..) => return Progress::Over,
             Body::Parts(resource, plan) => match plan.piece(self.next_piece) {
                 Some(Piece::Text(text)) => {
                     outbox.push(Chunk::shared(text));
@@ -56,18 +60,12 @@ impl ResponseBody {
                 Some(Piece::File(span)) => (resource, span),
                 None => return Progress::Over,
             },
-            Body::Listing { stream, is_chunked } => {
-                let mut piece = Vec::new();
-                let has_more = stream.write(listing::PIECE_BYTES, &mut piece);
-                match (*is_chunked, has_more) {
-                    (true, true) => push_chunk(outbox, piece),
-                    (true, false) => {
-                        push_chunk(outbox, piece);
-                        outbox.push(chunked::LAST_CHUNK);
-                    }
-                    (false, _) => outbox.push(Chunk::shared(piece)),
-                }
+            Body::Listing { first, others } => {
+                let mut piece = std::mem::take(first);
+                let has_more = !piece.is_empty() || others.write(listing::PIECE_BYTES, &mut piece);
+                push_piece(outbox, self.writer, piece);
                 if !has_more {
+                    outbox.push(self.writer.end());
                     return Progress::Over;
                 }
                 client.send(outbox.take(), ops);
@@ -96,4 +94,16 @@ impl ResponseBody {
     pub(super) fn into_parts(self) -> (Record, After) {
         (self.record, self.after)
     }
+}
+
+/// Appends a piece of a body, with the framing around it.
+fn push_piece(chain: &mut Chain, writer: BodyWriter, piece: Vec<u8>) {
+    if piece.is_empty() {
+        return;
+    }
+    if let Some(line) = writer.before(piece.len() as u64) {
+        chain.append(SizeLine::as_bytes(&line));
+    }
+    chain.push(Chunk::shared(piece));
+    chain.push(writer.after());
 }

@@ -1,10 +1,8 @@
 //! The methods that a route allows, and the response to `OPTIONS`.
 
-use super::{Body, EncodedResponse, ResponseBuilder};
-use crate::buffer::Chunk;
-use crate::http::{
-    ErrorResponse, Expect, HeadBuilder, HeadEncoder, HeadSink, Method, RequestHead, ResponseFraming, Status,
-};
+use super::{Body, Response, ResponseBuilder};
+use crate::http::{ErrorResponse, Expect, HeadBuilder, HeadSink, Method, RequestHead, Status};
+use crate::session::http::response_encoder::ResponseSink;
 
 /// The set of methods that a route allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,23 +50,21 @@ const PREFLIGHT_AGE_S: &str = "3600";
 impl ResponseBuilder<'_> {
     /// The response that does not depend on the resource: to OPTIONS, or to a method that is not
     /// allowed.
-    pub(super) fn early_response(&mut self) -> Option<EncodedResponse> {
+    pub(super) fn early_response(&mut self, sink: &mut impl ResponseSink) -> Option<Response> {
         match self.head.method {
-            Method::Options => Some(self.options()),
-            _ => self.allowed_methods.check(self.head).err().map(|error| self.respond_error(error)),
+            Method::Options => Some(self.options(sink)),
+            _ => self.allowed_methods.check(self.head).err().map(|error| self.respond_error(error, sink)),
         }
     }
 
     /// The response to OPTIONS.
-    pub(in crate::session::http) fn options(&mut self) -> EncodedResponse {
+    pub(in crate::session::http) fn options(&self, sink: &mut impl ResponseSink) -> Response {
         if let Err(error) = self.allowed_methods.check(self.head) {
-            return self.respond_error(error);
+            return self.respond_error(error, sink);
         }
-        let mut encoder = HeadEncoder::new();
-        let head = self.begin(&mut encoder, Status::NO_CONTENT).own_field("Allow", self.allowed());
+        let head = self.begin(sink, Status::NO_CONTENT).own_field("Allow", self.allowed());
         self.extend(self.permit(head));
-        let out = self.end(encoder, ResponseFraming::None);
-        self.response(Status::NO_CONTENT, Chunk::shared(out), Body::Sent, 0)
+        Response::new(Status::NO_CONTENT, Body::Empty)
     }
 
     /// The value of `Allow`.

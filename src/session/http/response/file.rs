@@ -3,11 +3,10 @@
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-use super::{Body, EncodedResponse, ResponseBuilder, Source, Stop, error_response_of};
-use crate::buffer::Chunk;
+use super::{Body, Response, ResponseBuilder, Source, Stop, error_response_of};
 use crate::driver::FileKind;
 use crate::file::compress::suffix;
-use crate::file::store::{Content, Lookup, Prepared, Resource};
+use crate::file::store::{Content, Lookup, Resource};
 use crate::http::charset::Charset;
 use crate::http::conditional::{self, Conditions, PreconditionResult};
 use crate::http::fields::Known;
@@ -15,9 +14,8 @@ use crate::http::media_type::MediaType;
 use crate::http::multipart::Multipart;
 use crate::http::range::{self, Selection, Span};
 use crate::http::validators::Validators;
-use crate::http::{
-    AcceptEncoding, Coding, ErrorResponse, HeadBuilder, HeadEncoder, HeadSink, Method, ResponseFraming, Status, Version,
-};
+use crate::http::{AcceptEncoding, Coding, ErrorResponse, HeadBuilder, HeadSink, Method, Status};
+use crate::session::http::response_encoder::{PreparedKey, ResponseSink};
 
 /// A file, or a compressed form of it.
 struct Representation {
@@ -27,7 +25,12 @@ struct Representation {
 }
 
 impl<'a> ResponseBuilder<'a> {
-    pub(super) fn file(&mut self, path: &CStr, plain: Rc<Resource>) -> Result<EncodedResponse, Stop> {
+    pub(super) fn file(
+        &mut self,
+        path: &CStr,
+        plain: Rc<Resource>,
+        sink: &mut impl ResponseSink,
+    ) -> Result<Response, Stop> {
         let media_type = plain.media_type(path.to_bytes());
         let config = &self.file_route.config;
         let varies = match &config.compression {
@@ -39,8 +42,9 @@ impl<'a> ResponseBuilder<'a> {
             Some(Representation { resource, coding }) => (resource, *coding),
             None => (&plain, None),
         };
-        if let Some(response) = self.prepared(resource, coding).or_else(|| self.prepared_not_modified(resource, coding))
-        {
+        let key = PreparedKey { route: self.file_route.number, unix_second: self.unix_seconds, coding };
+        let usual = self.usual();
+        if let Some(response) = usual.and_then(|usual| prepared(resource, &key, usual, sink)) {
             return Ok(response);
         }
         let validators = Validators::new(resource.version(), coding, self.unix_seconds).of_several(varies);
@@ -55,7 +59,13 @@ impl<'a> ResponseBuilder<'a> {
         };
         match conditional::evaluate(&conditions, &validators, true) {
             PreconditionResult::Proceed => {}
-            PreconditionResult::NotModified => return Ok(self.not_modified(resource, coding, &validators, varies)),
+            PreconditionResult::NotModified => {
+                let tag = *validators.tag();
+                if matches!(usual, Some(Usual::NotModified(asked_for)) if asked_for == tag.as_bytes()) {
+                    sink.keep(resource, key, Some(tag));
+                }
+                return Ok(self.not_modified(resource, &validators, varies, sink));
+            }
             PreconditionResult::PreconditionFailed => {
                 return Err(
                     ErrorResponse::new(Status::PRECONDITION_FAILED, "this version fails the precondition").into()
@@ -68,17 +78,22 @@ impl<'a> ResponseBuilder<'a> {
         let range = if wants_range { fields.known(Known::Range) } else { None };
         let described = Described { resource, coding, validators: &validators, media_type, charset, varies };
         Ok(match range::select(range, size) {
-            Selection::Whole => self.whole(&described),
+            Selection::Whole => {
+                if matches!((usual, &resource.content), (Some(Usual::Whole), Content::Memory(_))) {
+                    sink.keep(resource, key, None);
+                }
+                self.whole(&described, sink)
+            }
             // The parts would be coded, but the multipart body is not: no field can say so.
-            Selection::Several(_) if coding.is_some() => self.whole(&described),
-            Selection::One(span) => self.part(&described, span, size),
+            Selection::Several(_) if coding.is_some() => self.whole(&described, sink),
+            Selection::One(span) => self.part(&described, span, size, sink),
             Selection::Several(spans) => {
                 let mut content_type = Vec::new();
                 media_type.write(charset, &mut content_type);
                 let boundary = self.boundaries.next(validators.tag());
-                self.parts(&described, Multipart::new(&spans, size, &content_type, boundary))
+                self.parts(&described, Multipart::new(&spans, size, &content_type, boundary), sink)
             }
-            Selection::Unsatisfiable => self.unsatisfiable(size),
+            Selection::Unsatisfiable => self.unsatisfiable(size, sink),
         })
     }
 
@@ -150,137 +165,57 @@ impl<'a> ResponseBuilder<'a> {
         Ok(is_current.then_some(Representation { resource, coding: Some(coding) }))
     }
 
-    /// Whether the response is the usual one: the whole file, with a head that depends on nothing
-    /// but whether the connection is kept open.
-    fn is_plain_get(&self) -> bool {
-        self.is_whole_get()
-            && (self.head.version == Version::Http11 || !self.keep_alive)
-            && self.lacks(&[Known::IfNoneMatch, Known::IfModifiedSince])
-    }
-
-    /// The entity tag in `If-None-Match`, if it is the only condition and the connection is kept
-    /// open. `If-Modified-Since` is ignored beside it (RFC 9110, 13.1.3).
-    fn tag_of_usual_get(&self) -> Option<&[u8]> {
+    /// Which of the responses that are kept for a second the request may be for.
+    fn usual(&self) -> Option<Usual<'a>> {
         let fields = &self.head.fields;
-        let tag = fields.known(Known::IfNoneMatch)?;
-        let is_usual = self.is_whole_get() && self.head.version == Version::Http11 && self.keep_alive;
-        (is_usual && !fields.is_repeated(Known::IfNoneMatch)).then_some(tag)
-    }
-
-    /// Whether the request is a GET of the whole file, possibly with `If-None-Match` or
-    /// `If-Modified-Since`.
-    fn is_whole_get(&self) -> bool {
-        self.head.method == Method::Get
-            && self.lacks(&[Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange])
-    }
-
-    fn lacks(&self, fields: &[Known]) -> bool {
-        fields.iter().all(|known| self.head.fields.known(*known).is_none())
-    }
-
-    /// The 304 response made for an earlier request in the same second.
-    fn prepared_not_modified(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
-        let not_modified = resource.not_modified.borrow();
-        let (tag, prepared) = not_modified.as_ref()?;
-        let is_it = prepared.maker == self.file_route.number
-            && prepared.unix_second == self.unix_seconds
-            && prepared.coding == coding
-            && self.tag_of_usual_get() == Some(tag.as_bytes());
-        is_it.then(|| self.response(Status::NOT_MODIFIED, prepared.response.clone(), Body::Sent, 0))
-    }
-
-    /// The 200 response made for an earlier request in the same second.
-    fn prepared(&self, resource: &Resource, coding: Option<Coding>) -> Option<EncodedResponse> {
-        let Content::Memory(bytes) = &resource.content else { return None };
-        let prepared = resource.prepared.borrow();
-        let is_it = |prepared: &&Prepared| {
-            prepared.maker == self.file_route.number
-                && prepared.unix_second == self.unix_seconds
-                && prepared.coding == coding
-                && self.is_plain_get()
-        };
-        let chunk = prepared[usize::from(self.keep_alive)].as_ref().filter(is_it)?.response.clone();
-        Some(self.response(Status::OK, chunk, Body::Sent, bytes.len() as u64))
-    }
-
-    fn whole(&self, described: &Described<'_>) -> EncodedResponse {
-        let size = described.resource.content_bytes();
-        let mut encoder = HeadEncoder::new();
-        self.describe(self.begin(&mut encoder, Status::OK), described);
-        let mut out = self.end(encoder, ResponseFraming::Length(size));
-        match &described.resource.content {
-            _ if self.head.method == Method::Head => self.response(Status::OK, Chunk::shared(out), Body::Sent, 0),
-            Content::Memory(bytes) => {
-                // Head and body in one chunk: one to send, and to keep for the next request.
-                out.extend_from_slice(bytes);
-                let chunk = Chunk::shared(out);
-                if self.is_plain_get() {
-                    described.resource.prepared.borrow_mut()[usize::from(self.keep_alive)] = Some(Prepared {
-                        maker: self.file_route.number,
-                        unix_second: self.unix_seconds,
-                        coding: described.coding,
-                        response: chunk.clone(),
-                    });
-                }
-                self.response(Status::OK, chunk, Body::Sent, size)
-            }
-            Content::File(_) | Content::Folder | Content::Special => {
-                let whole = Span { offset: 0, length: size };
-                let body = Body::Part(Rc::clone(described.resource), whole);
-                self.response(Status::OK, Chunk::shared(out), body, size)
-            }
+        let lacks = |known: &Known| fields.known(*known).is_none();
+        let conditions = [Known::Range, Known::IfMatch, Known::IfUnmodifiedSince, Known::IfRange];
+        if self.head.method != Method::Get || !conditions.iter().all(lacks) {
+            return None;
+        }
+        match fields.known(Known::IfNoneMatch) {
+            None => lacks(&Known::IfModifiedSince).then_some(Usual::Whole),
+            // `If-Modified-Since` is ignored beside it (RFC 9110, 13.1.3).
+            Some(tag) => (!fields.is_repeated(Known::IfNoneMatch)).then_some(Usual::NotModified(tag)),
         }
     }
 
-    fn part(&self, described: &Described<'_>, span: Span, size: u64) -> EncodedResponse {
-        let mut encoder = HeadEncoder::new();
-        let head = self.begin(&mut encoder, Status::PARTIAL_CONTENT);
-        let head = head.own_field("Content-Range", span.content_range(size).as_bytes());
-        self.describe(head, described);
-        let out = self.end(encoder, ResponseFraming::Length(span.length));
-        let body = Body::Part(Rc::clone(described.resource), span);
-        self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, span.length)
+    fn whole(&self, described: &Described<'_>, sink: &mut impl ResponseSink) -> Response {
+        self.describe(self.begin(sink, Status::OK), described);
+        let whole = Span { offset: 0, length: described.resource.content_bytes() };
+        Response::new(Status::OK, Body::File(Rc::clone(described.resource), whole))
     }
 
-    fn parts(&self, described: &Described<'_>, plan: Multipart) -> EncodedResponse {
-        let mut encoder = HeadEncoder::new();
-        let head = self.begin(&mut encoder, Status::PARTIAL_CONTENT);
+    fn part(&self, described: &Described<'_>, span: Span, size: u64, sink: &mut impl ResponseSink) -> Response {
+        let head = self.begin(sink, Status::PARTIAL_CONTENT);
+        let head = head.own_field("Content-Range", span.content_range(size).as_bytes());
+        self.describe(head, described);
+        Response::new(Status::PARTIAL_CONTENT, Body::File(Rc::clone(described.resource), span))
+    }
+
+    fn parts(&self, described: &Described<'_>, plan: Multipart, sink: &mut impl ResponseSink) -> Response {
+        let head = self.begin(sink, Status::PARTIAL_CONTENT);
         let head = head.own_field("Content-Type", plan.content_type().as_bytes());
         self.validate(head, described).field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes");
-        let out = self.end(encoder, ResponseFraming::Length(plan.content_length()));
-        let body_bytes = plan.content_length();
-        let body = Body::Parts(Rc::clone(described.resource), Box::new(plan));
-        self.response(Status::PARTIAL_CONTENT, Chunk::shared(out), body, body_bytes)
+        Response::new(Status::PARTIAL_CONTENT, Body::Parts(Rc::clone(described.resource), Box::new(plan)))
     }
 
     fn not_modified(
         &self,
         resource: &Rc<Resource>,
-        coding: Option<Coding>,
         validators: &Validators,
         varies: bool,
-    ) -> EncodedResponse {
-        let mut encoder = HeadEncoder::new();
+        sink: &mut impl ResponseSink,
+    ) -> Response {
         let media_type = MediaType::UNKNOWN;
         let described = Described { resource, coding: None, validators, media_type, charset: None, varies };
-        self.validate(self.begin(&mut encoder, Status::NOT_MODIFIED), &described);
-        let response = Chunk::shared(self.end(encoder, ResponseFraming::None));
-        let tag = *validators.tag();
-        if self.tag_of_usual_get() == Some(tag.as_bytes()) {
-            let prepared = Prepared {
-                maker: self.file_route.number,
-                unix_second: self.unix_seconds,
-                coding,
-                response: response.clone(),
-            };
-            resource.not_modified.replace(Some((tag, prepared)));
-        }
-        self.response(Status::NOT_MODIFIED, response, Body::Sent, 0)
+        self.validate(self.begin(sink, Status::NOT_MODIFIED), &described);
+        Response::new(Status::NOT_MODIFIED, Body::Empty)
     }
 
-    fn unsatisfiable(&self, size: u64) -> EncodedResponse {
+    fn unsatisfiable(&self, size: u64, sink: &mut impl ResponseSink) -> Response {
         let range = range::unsatisfied_content_range(size);
-        self.error(Status::RANGE_NOT_SATISFIABLE, None, Some(("Content-Range", range.as_str())))
+        self.error(Status::RANGE_NOT_SATISFIABLE, None, Some(("Content-Range", range.as_str())), sink)
     }
 
     /// Adds the validators: the fields that identify the version of the file.
@@ -309,6 +244,30 @@ impl<'a> ResponseBuilder<'a> {
         };
         head.field("X-Content-Type-Options", "nosniff").field("Accept-Ranges", "bytes")
     }
+}
+
+/// A request that many clients make in the same form.
+#[derive(Clone, Copy)]
+enum Usual<'b> {
+    /// The whole file.
+    Whole,
+    /// The whole file, unless its tag is this one: the value of the only condition.
+    NotModified(&'b [u8]),
+}
+
+/// The response made for an earlier request in the same second.
+fn prepared(
+    resource: &Resource,
+    key: &PreparedKey,
+    usual: Usual<'_>,
+    sink: &mut impl ResponseSink,
+) -> Option<Response> {
+    let (status, tag, body_bytes) = match usual {
+        Usual::Whole => (Status::OK, None, resource.content_bytes()),
+        Usual::NotModified(tag) => (Status::NOT_MODIFIED, Some(tag), 0),
+    };
+    let bytes = sink.prepared(resource, key, tag)?;
+    Some(Response::new(status, Body::Prepared { bytes, body_bytes }))
 }
 
 /// A file, and the values of the fields that describe it.

@@ -1,0 +1,205 @@
+//! Encodes the responses of handlers for a connection of HTTP/1.1.
+//!
+//! This is the one place that decides how a response is framed, that one to HEAD has no body, and
+//! whether the connection stays open. Handlers know none of that: they write a head to a
+//! [`ResponseSink`] and return a [`Response`].
+//!
+//! The responses to the most usual requests for small files are kept with the files, ready to be
+//! sent: making one is a fifth of the instructions of such a request.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::response::{Body, Response};
+use crate::buffer::{Chain, Chunk};
+use crate::file::store::{Content, Resource};
+use crate::http::validators::EntityTag;
+use crate::http::{BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, Status, Version};
+
+/// Bodies in memory up to this size are sent in one piece with their head. A second piece is an
+/// allocation, which costs more than copying that much.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// Where a handler writes the head of a response.
+pub(super) trait ResponseSink: HeadSink {
+    /// The response that was made for an equal request earlier in the same second. `tag`: the only
+    /// tag in the request's `If-None-Match`; without one, the request is for the whole file.
+    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<Chunk>;
+
+    /// Keeps the response that is about to be made for such requests. `tag`: that of a 304.
+    fn keep(&mut self, file: &Rc<Resource>, key: PreparedKey, tag: Option<EntityTag>);
+}
+
+/// What a prepared response depends on, besides the file and the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PreparedKey {
+    /// The file route: those of one folder share its files, but their header fields differ.
+    pub(super) route: u64,
+    /// The second, since 1970: that of `Date`.
+    pub(super) unix_second: u64,
+    /// The `Content-Encoding`: a compressed file may be requested under its own name, and as the
+    /// compressed form of another file.
+    pub(super) coding: Option<Coding>,
+}
+
+/// A response as the connection sends it.
+pub(super) struct EncodedResponse {
+    pub(super) status: Status,
+    /// The head, and the body if it is in memory.
+    pub(super) bytes: Chain,
+    /// The rest of the body, with the framing around its data. [`Body::Empty`]: there is none.
+    pub(super) rest: Body,
+    pub(super) writer: BodyWriter,
+    /// The size of the body, for the access log; 0 if it is not known yet.
+    pub(super) body_bytes: u64,
+    /// Whether the connection stays open after the response.
+    pub(super) keep_alive: bool,
+}
+
+/// Encodes one response.
+#[derive(Debug)]
+pub(super) struct ResponseEncoder {
+    head: HeadEncoder,
+    version: Version,
+    is_head: bool,
+    keep_alive: bool,
+    kept: Option<Kept>,
+}
+
+/// Where to keep the response.
+#[derive(Debug)]
+struct Kept {
+    file: Rc<Resource>,
+    key: PreparedKey,
+    tag: Option<EntityTag>,
+}
+
+/// The responses that are kept with a file.
+#[derive(Debug, Default)]
+struct PreparedResponses {
+    /// Complete 200 responses: for a connection that closes afterwards, and for one that stays open.
+    whole: RefCell<[Option<(PreparedKey, Chunk)>; 2]>,
+    /// A 304 response to a request whose `If-None-Match` is exactly this tag.
+    not_modified: RefCell<Option<(EntityTag, PreparedKey, Chunk)>>,
+}
+
+impl ResponseEncoder {
+    /// An encoder of the response to a client of this version. `is_head`: the request is HEAD.
+    /// `keep_alive`: another request may follow on the connection.
+    pub(super) const fn new(version: Version, is_head: bool, keep_alive: bool) -> Self {
+        Self { head: HeadEncoder::new(), version, is_head, keep_alive, kept: None }
+    }
+
+    /// Ends the head, and appends the body if it is in memory.
+    pub(super) fn finish(self, response: Response) -> EncodedResponse {
+        let Response { status, body, must_close } = response;
+        let body_bytes = body.length();
+        let may_stay = self.keep_alive && !must_close;
+        if let Body::Prepared { bytes, .. } = body {
+            let (body_bytes, bytes) = (body_bytes.unwrap_or_default(), Chain::from(bytes));
+            let (rest, writer) = (Body::Empty, BodyWriter::Plain);
+            return EncodedResponse { status, bytes, rest, writer, body_bytes, keep_alive: may_stay };
+        }
+        let framing = match body_bytes {
+            _ if status.forbids_body() => ResponseFraming::None,
+            Some(bytes) => ResponseFraming::Length(bytes),
+            None => ResponseFraming::Chunked.for_client(self.version),
+        };
+        let keep_alive = may_stay && framing != ResponseFraming::UntilClose;
+        let mut out = self.head.end(HeadEnd { framing, keep_alive, version: self.version });
+        let body = if self.is_head { Body::Empty } else { body };
+        let body_bytes = if self.is_head { 0 } else { body_bytes.unwrap_or_default() };
+        let (bytes, rest) = match body {
+            Body::Memory(body) if body.len() > JOINED_BYTES_MAX => {
+                let mut bytes = Chain::from(Chunk::shared(out));
+                bytes.push(body);
+                (bytes, Body::Empty)
+            }
+            Body::Memory(body) => {
+                out.extend_from_slice(&body);
+                (Chunk::shared(out).into(), Body::Empty)
+            }
+            Body::File(file, span) => match &file.content {
+                Content::Memory(bytes) => {
+                    // A span is always within its content.
+                    let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
+                    out.extend_from_slice(bytes.get(start..end).unwrap_or_default());
+                    (Chunk::shared(out).into(), Body::Empty)
+                }
+                Content::File(_) | Content::Folder | Content::Special => {
+                    (Chunk::shared(out).into(), Body::File(file, span))
+                }
+            },
+            rest @ (Body::Empty | Body::Parts(..) | Body::Listing { .. } | Body::Prepared { .. }) => {
+                (Chunk::shared(out).into(), rest)
+            }
+        };
+        if let (Some(kept), Body::Empty, [whole]) = (self.kept, &rest, bytes.chunks()) {
+            kept.store(self.version, keep_alive, whole);
+        }
+        EncodedResponse { status, bytes, rest, writer: framing.into(), body_bytes, keep_alive }
+    }
+}
+
+impl HeadSink for ResponseEncoder {
+    fn reserve(&mut self, bytes: usize) {
+        self.head.reserve(bytes);
+    }
+
+    fn status(&mut self, status: Status, reason: &[u8]) {
+        self.head.status(status, reason);
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.head.field(name, value);
+    }
+
+    fn date(&mut self, date: &DateLine) {
+        self.head.date(date);
+    }
+}
+
+impl ResponseSink for ResponseEncoder {
+    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<Chunk> {
+        let prepared: &PreparedResponses = file.encoded()?;
+        match tag {
+            None if says_nothing_of_connection(self.version, self.keep_alive) => {
+                let whole = prepared.whole.borrow();
+                let (made_for, response) = whole[usize::from(self.keep_alive)].as_ref()?;
+                (made_for == key).then(|| response.clone())
+            }
+            Some(tag) if self.keep_alive && self.version == Version::Http11 => {
+                let not_modified = prepared.not_modified.borrow();
+                let (made_with, made_for, response) = not_modified.as_ref()?;
+                (made_for == key && made_with.as_bytes() == tag).then(|| response.clone())
+            }
+            None | Some(_) => None,
+        }
+    }
+
+    fn keep(&mut self, file: &Rc<Resource>, key: PreparedKey, tag: Option<EntityTag>) {
+        self.kept = Some(Kept { file: Rc::clone(file), key, tag });
+    }
+}
+
+impl Kept {
+    /// Stores the response, if it suits other clients.
+    fn store(self, version: Version, keep_alive: bool, response: &Chunk) {
+        let prepared: &PreparedResponses = self.file.encoded_or_default();
+        match self.tag {
+            None if says_nothing_of_connection(version, keep_alive) => {
+                prepared.whole.borrow_mut()[usize::from(keep_alive)] = Some((self.key, response.clone()));
+            }
+            Some(tag) if keep_alive && version == Version::Http11 => {
+                prepared.not_modified.replace(Some((tag, self.key, response.clone())));
+            }
+            None | Some(_) => {}
+        }
+    }
+}
+
+/// Whether a head depends on nothing of the connection but whether it is kept open: that for a
+/// client of HTTP/1.0 says so.
+fn says_nothing_of_connection(version: Version, keep_alive: bool) -> bool {
+    version == Version::Http11 || !keep_alive
+}
