@@ -22,17 +22,15 @@ use super::balance_key::{balance_key_of, sticky_cookie};
 use super::exchange::Record;
 use super::forward_step::{Awaited, ForwardStep};
 use super::response::{AllowedMethods, error_response};
-use super::response_encoder::{EncodedResponse, ResponseEncoder};
+use super::response_encoder::{EncodedHead, EncodedResponse, ResponseEncoder};
 use super::router::ProxyRoute;
 use super::upload::{TOO_LARGE, Upload, UpstreamHead, push_data};
 use super::upstream_failure::{Lost, error_response_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
-use crate::http::response_head::{self, Parsed, ResponseFraming};
-use crate::http::{
-    BodyReader, BodyWriter, ErrorResponse, HeadEncoder, Known, Method, PageType, RequestHead, Status, Version,
-};
+use crate::http::response_head::{self, Parsed};
+use crate::http::{BodyReader, BodyWriter, ErrorResponse, Known, Method, PageType, RequestHead, Status, Version};
 use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
@@ -293,11 +291,11 @@ impl Forward {
                 report(self.lease.upstream(), Some(error.status), &error.reason);
                 return Some(self.give_up(error, HealthVerdict::Failure, cx));
             }
-            if self.requested.version == Version::Http11 {
-                let mut encoder = HeadEncoder::new();
+            let mut encoder = self.encoder();
+            if encoder.can_send_interim() {
                 let context = ResponseContext { date, set_cookie: None };
                 write_response(&head, &self.route.response, &context, &mut encoder);
-                outbox.push(Chunk::shared(encoder.end_interim()));
+                outbox.push(encoder.finish_interim());
             }
             received.consume(length);
             return None;
@@ -309,26 +307,21 @@ impl Forward {
             report(self.lease.upstream(), Some(error.status), &error.reason);
             return Some(self.give_up(error, HealthVerdict::Failure, cx));
         }
-        let to = self.requested.version;
-        let framing = head.framing.for_client(to);
-        let keep_alive =
-            self.requested.keep_alive && self.upload.body.is_done() && framing != ResponseFraming::UntilClose;
         let set_cookie = self
             .lease
             .endpoint()
             .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
-        let mut encoder = HeadEncoder::new();
+        let mut encoder = self.encoder();
         let context = ResponseContext { date, set_cookie: set_cookie.as_deref() };
         write_response(&head, &self.route.response, &context, &mut encoder);
-        outbox.push(Chunk::shared(encoder.end_forwarded(&head, to, keep_alive)));
+        let EncodedHead { bytes, writer, is_framed, keep_alive } = encoder.finish_forwarded(&head);
+        outbox.push(bytes);
         self.record.set_status(head.status);
         self.record.set_body_at(client.given_bytes() + outbox.len() as u64);
-        let writer = BodyWriter::from(framing);
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
         received.consume(length);
         tracing::debug!(status = status.code(), "the upstream answers");
         self.lease.note_response(cx.upstream_pool, cx.now);
-        let is_framed = framing != ResponseFraming::UntilClose;
         self.stage = Stage::Responding { body, writer, is_framed, is_reusable, keep_alive };
         (status == Status::SWITCHING_PROTOCOLS).then_some(ForwardStep::Upgraded)
     }
@@ -499,11 +492,17 @@ impl Forward {
 
     /// The error response to the client.
     pub(super) fn error_response(&self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
-        let Requested { version, is_head, page_type, keep_alive, .. } = self.requested;
-        let keep_alive = keep_alive && self.upload.body.is_done();
-        let mut encoder = ResponseEncoder::new(version, is_head, keep_alive);
+        let mut encoder = self.encoder();
+        let page_type = self.requested.page_type;
         let response = error_response(&self.route.file_route, cx.date, error, page_type, &mut encoder);
         encoder.finish(response)
+    }
+
+    /// The encoder of the response to the client. Another request may follow if the rest of this one
+    /// is not needed to find it.
+    const fn encoder(&self) -> ResponseEncoder {
+        let Requested { version, is_head, keep_alive, .. } = self.requested;
+        ResponseEncoder::new(version, is_head, keep_alive && self.upload.body.is_done())
     }
 
     /// Whether the client has to send more of its body next.

@@ -14,7 +14,9 @@ use super::response::{Body, Response};
 use crate::buffer::{Chain, Chunk};
 use crate::file::store::{Content, Resource};
 use crate::http::validators::EntityTag;
-use crate::http::{BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, Status, Version};
+use crate::http::{
+    BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, ResponseHead, Status, Version,
+};
 
 /// Bodies in memory up to this size are sent in one piece with their head. A second piece is an
 /// allocation, which costs more than copying that much.
@@ -52,6 +54,17 @@ pub(super) struct EncodedResponse {
     pub(super) writer: BodyWriter,
     /// The size of the body, for the access log; 0 if it is not known yet.
     pub(super) body_bytes: u64,
+    /// Whether the connection stays open after the response.
+    pub(super) keep_alive: bool,
+}
+
+/// The head of a forwarded response, and how its body follows it.
+pub(super) struct EncodedHead {
+    pub(super) bytes: Chunk,
+    /// The framing around the data of the body.
+    pub(super) writer: BodyWriter,
+    /// Whether the client can detect that the body is truncated: it has a length or is chunked.
+    pub(super) is_framed: bool,
     /// Whether the connection stays open after the response.
     pub(super) keep_alive: bool,
 }
@@ -139,6 +152,29 @@ impl ResponseEncoder {
         }
         EncodedResponse { status, bytes, rest, writer: framing.into(), body_bytes, keep_alive }
     }
+
+    /// Ends the head of an upstream's final response, or of 101, after [`write_response`] has written
+    /// to this sink. The body follows as it arrives.
+    ///
+    /// [`write_response`]: crate::http::forward::write_response
+    pub(super) fn finish_forwarded(self, head: &ResponseHead<'_>) -> EncodedHead {
+        let framing = head.framing.for_client(self.version);
+        let is_framed = framing != ResponseFraming::UntilClose;
+        let keep_alive = self.keep_alive && is_framed;
+        let bytes = Chunk::shared(self.head.end_forwarded(head, self.version, keep_alive));
+        EncodedHead { bytes, writer: framing.into(), is_framed, keep_alive }
+    }
+
+    /// Whether the client may get interim responses (1xx): HTTP/1.0 has none.
+    pub(super) fn can_send_interim(&self) -> bool {
+        self.version == Version::Http11
+    }
+
+    /// Ends the head of an interim response.
+    pub(super) fn finish_interim(self) -> Chunk {
+        debug_assert!(self.can_send_interim(), "HTTP/1.0 has no interim responses");
+        Chunk::shared(self.head.end_interim())
+    }
 }
 
 impl HeadSink for ResponseEncoder {
@@ -202,4 +238,98 @@ impl Kept {
 /// client of HTTP/1.0 says so.
 fn says_nothing_of_connection(version: Version, keep_alive: bool) -> bool {
     version == Version::Http11 || !keep_alive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::listing::{Format, Listed, Listing, Options, Sort};
+    use crate::http::HeadLimits;
+    use crate::http::response_head::{self, Parsed};
+
+    const VERSIONS: [Version; 2] = [Version::Http10, Version::Http11];
+
+    fn listing() -> Body {
+        let listing = Listing::new(b"/", Rc::new(Listed::new(vec![])), Sort::default(), Options::default());
+        Body::Listing { first: b"first".to_vec(), others: Box::new(listing.stream(Format::Html)) }
+    }
+
+    fn encoded(version: Version, is_head: bool, status: Status, body: Body) -> EncodedResponse {
+        let mut encoder = ResponseEncoder::new(version, is_head, true);
+        encoder.status(status, b"x");
+        encoder.finish(Response { status, body, must_close: false })
+    }
+
+    /// The fields and the body, and whether the connection stays open.
+    fn text(version: Version, is_head: bool, status: Status, body: Body) -> (String, bool) {
+        let response = encoded(version, is_head, status, body);
+        let text = String::from_utf8(response.bytes.to_vec()).unwrap();
+        let kept = "Connection: keep-alive\r\n";
+        assert_eq!(text.contains(kept), response.keep_alive && version == Version::Http10);
+        (text.split_once("\r\n").unwrap().1.replace(kept, ""), response.keep_alive)
+    }
+
+    #[test]
+    fn the_body_decides_about_the_framing() {
+        for version in VERSIONS {
+            let of = |status, body| text(version, false, status, body);
+            assert_eq!(of(Status::FOUND, Body::Empty), ("Content-Length: 0\r\n\r\n".to_owned(), true));
+            assert_eq!(of(Status::NO_CONTENT, Body::Empty), ("\r\n".to_owned(), true));
+            assert_eq!(of(Status::NOT_MODIFIED, Body::Empty), ("\r\n".to_owned(), true));
+            let body = Body::Memory(Chunk::from(&b"body"[..]));
+            assert_eq!(of(Status::OK, body), ("Content-Length: 4\r\n\r\nbody".to_owned(), true));
+        }
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_chunked_or_ends_the_connection() {
+        let of = |version| encoded(version, false, Status::OK, listing());
+        let (old, new) = (of(Version::Http10), of(Version::Http11));
+        assert_eq!((old.writer, old.keep_alive), (BodyWriter::Plain, false));
+        assert_eq!((new.writer, new.keep_alive), (BodyWriter::Chunked, true));
+        for response in [old, new] {
+            assert!(response.bytes.to_vec().ends_with(b"\r\n\r\n"), "the sender adds all pieces");
+            assert!(matches!(response.rest, Body::Listing { .. }));
+        }
+    }
+
+    #[test]
+    fn the_head_for_head_is_that_for_get() {
+        let body = || [Body::Empty, Body::Memory(Chunk::from(&b"body"[..])), listing()];
+        for version in VERSIONS {
+            for (to_head, to_get) in body().into_iter().zip(body()) {
+                let head = encoded(version, true, Status::OK, to_head);
+                let get = encoded(version, false, Status::OK, to_get);
+                let head_text = head.bytes.to_vec();
+                assert!(head_text.ends_with(b"\r\n\r\n") && get.bytes.to_vec().starts_with(&head_text));
+                assert_eq!((head.keep_alive, head.body_bytes), (get.keep_alive, 0));
+                assert!(matches!(head.rest, Body::Empty));
+            }
+        }
+    }
+
+    #[test]
+    fn small_bodies_join_their_head_and_large_ones_do_not() {
+        for (size, chunks) in [(JOINED_BYTES_MAX, 1), (JOINED_BYTES_MAX + 1, 2)] {
+            let response = encoded(Version::Http11, false, Status::OK, Body::Memory(Chunk::shared(vec![b'x'; size])));
+            assert_eq!((response.bytes.chunks().len(), response.body_bytes), (chunks, size as u64));
+        }
+    }
+
+    #[test]
+    fn a_handler_can_close_the_connection_and_a_status_cannot() {
+        let kept = |status, must_close| {
+            let mut encoder = ResponseEncoder::new(Version::Http11, false, true);
+            encoder.status(status, b"x");
+            encoder.finish(Response { status, body: Body::Empty, must_close }).keep_alive
+        };
+        assert!(!kept(Status::OK, true) && kept(Status::BAD_REQUEST, false));
+        let text = b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n";
+        let Ok(Parsed::Complete { head, .. }) = response_head::parse(text, false, &HeadLimits::default()) else {
+            panic!("a response")
+        };
+        let mut encoder = ResponseEncoder::new(Version::Http11, false, true);
+        encoder.status(head.status, head.reason);
+        assert!(encoder.finish_forwarded(&head).keep_alive, "that of an upstream is not about our connection");
+    }
 }
