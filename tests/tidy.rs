@@ -93,7 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tcp", &["buffer", "driver"]),
     ("transport", &["buffer", "driver", "tcp"]),
     ("telemetry", &["driver", "http"]),
-    ("file", &["buffer", "calendar", "driver", "http", "table", "tcp", "waiter"]),
+    ("file", &["calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
     ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
     (
