@@ -181,6 +181,15 @@ impl Transport {
         }
     }
 
+    /// Whether there is a [`Transport::send_fault`] or a [`Transport::receive_fault`]: a quick
+    /// question for every pump.
+    #[inline]
+    pub const fn is_broken(&self) -> bool {
+        match self {
+            Self::Plain(connection) => connection.writer.has_failed() || connection.reader.is_broken(),
+        }
+    }
+
     /// Whether sending failed because the file was too short. The connection itself is intact.
     pub const fn lacks_file(&self) -> bool {
         match self {

@@ -165,6 +165,11 @@ impl Reader {
         }
     }
 
+    /// Whether there is a [`Reader::fault`].
+    pub const fn is_broken(&self) -> bool {
+        matches!(self.state, State::Ended(End::Failed(_)) | State::Broken { .. })
+    }
+
     /// Bytes received so far.
     pub const fn received_bytes(&self) -> u64 {
         self.received_bytes

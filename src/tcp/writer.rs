@@ -171,6 +171,11 @@ impl Writer {
         }
     }
 
+    /// Whether there is a [`Writer::fault`].
+    pub const fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
     /// Bytes passed to it so far.
     pub const fn given_bytes(&self) -> u64 {
         self.sent_bytes + self.unsent_bytes()

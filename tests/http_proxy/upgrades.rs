@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use crate::gateway::{Gateway, OK, assert_ok};
 use crate::origin::{Origin, Visit};
-use crate::support::client::{read_until_cut, reset};
-use crate::support::{Content, backends, read_rest};
+use crate::support::client::{read_until_cut, reset, wait_until_acknowledged};
+use crate::support::{Content, assert_same_bytes, backends, read_rest};
 use crate::wire::Wire;
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -83,6 +84,21 @@ backends! {
         let (wire, mut visit) = upgraded(&gateway, &origin);
         reset(wire.stream);
         assert!(visit.stream.read(&mut [0]).is_err());
+    }
+
+    fn what_a_client_sent_before_its_reset_reaches_the_upstream(backend) {
+        let origin = Origin::new();
+        let gateway = Gateway::new(backend, &origin, &[]);
+        let (wire, visit) = upgraded(&gateway, &origin);
+        let content = Content::bytes(3, 1 << 20);
+        (&wire.stream).write_all(&content).expect("it takes bytes");
+        wait_until_acknowledged(&wire.stream);
+        reset(wire.stream);
+        // Only time shows that the proxy has noticed it and waits for the upstream.
+        std::thread::sleep(Duration::from_millis(300));
+        let (bytes, end) = read_until_cut(&visit.stream);
+        assert_same_bytes(&bytes, &content);
+        assert!(end.is_err(), "a reset, not an end");
     }
 
     fn row_64_bulk_passes_both_ways_at_once(backend) {

@@ -116,8 +116,8 @@ impl Exchange {
 #[derive(Debug)]
 pub(super) struct Record {
     since: Time,
-    /// `None`: the virtual host has no access log.
-    log_entry: Option<AccessLogEntry>,
+    /// `None`: the virtual host has no access log. Boxed, since a record is moved several times.
+    log_entry: Option<Box<AccessLogEntry>>,
     /// [`NO_RESPONSE`] until a response begins.
     status: u16,
     /// Bytes sent on the connection before the first byte of the body.
@@ -143,7 +143,7 @@ impl Record {
         head: &RequestHead<'_>,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(cx.now, log.map(|log| log.begin(client_address, head, cx.unix_seconds)), cx)
+        Self::new(cx.now, log.map(|log| Box::new(log.begin(client_address, head, cx.unix_seconds))), cx)
     }
 
     /// Begins the exchange of a request without a valid head. `since`: when its head began, as far
@@ -154,10 +154,10 @@ impl Record {
         since: Time,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(since, log.map(|log| log.begin_malformed(cx.peer, error, cx.unix_seconds)), cx)
+        Self::new(since, log.map(|log| Box::new(log.begin_malformed(cx.peer, error, cx.unix_seconds))), cx)
     }
 
-    fn new(since: Time, log_entry: Option<AccessLogEntry>, cx: &Context<'_>) -> Self {
+    fn new(since: Time, log_entry: Option<Box<AccessLogEntry>>, cx: &Context<'_>) -> Self {
         cx.counters.begin_exchange();
         Self { since, log_entry, status: NO_RESPONSE, body_at: u64::MAX }
     }

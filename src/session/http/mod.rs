@@ -346,7 +346,7 @@ impl Http {
         let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
         record.set_status(response.status);
         record.end(Outcome::Malformed { body_bytes: response.body_bytes }, cx);
-        self.push(&response.bytes);
+        self.push(response.bytes);
         self.state = State::Finishing;
     }
 
@@ -372,11 +372,15 @@ impl Http {
                 self.state = State::Exchange(Exchange::Responding(Box::new(response_body)));
             }
         }
-        self.push(&response.bytes);
+        self.push(response.bytes);
     }
 
     /// Appends a response to the outbox.
-    fn push(&mut self, bytes: &Chain) {
+    fn push(&mut self, bytes: Chain) {
+        if self.outbox.is_empty() {
+            self.outbox = bytes;
+            return;
+        }
         for chunk in bytes.chunks() {
             self.outbox.push(chunk.clone());
         }
@@ -516,6 +520,23 @@ impl Http {
         }
     }
 
+    /// Handles a fault of the client's connection.
+    #[cold]
+    fn on_broken(&mut self, client: &Transport) -> Option<CloseReason> {
+        if let State::Exchange(Exchange::Upgraded(_)) = self.state {
+            // What the client has sent before may still be there for the upstream.
+            return None;
+        }
+        match client.send_fault() {
+            Some(fault @ Fault::FileTruncated) => self.lose_file(fault),
+            Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
+                return Some(CloseReason::ClientLost(fault));
+            }
+            None => {}
+        }
+        client.receive_fault().map(CloseReason::ClientLost)
+    }
+
     /// Handles the timeout of a phase.
     fn on_too_slow(&mut self, cx: &Context<'_>) -> Option<CloseReason> {
         match self.deadlines.phase() {
@@ -555,15 +576,10 @@ impl Task for Http {
     }
 
     fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
-        match client.send_fault() {
-            Some(fault @ Fault::FileTruncated) => self.lose_file(fault),
-            Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
-                return Some(CloseReason::ClientLost(fault));
-            }
-            None => {}
-        }
-        if let Some(fault) = client.receive_fault() {
-            return Some(CloseReason::ClientLost(fault));
+        if client.is_broken()
+            && let Some(close_reason) = self.on_broken(client)
+        {
+            return Some(close_reason);
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
