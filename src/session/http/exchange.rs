@@ -28,6 +28,7 @@ use std::rc::Rc;
 use super::file_route::FileRoute;
 use super::forward::Forward;
 use super::response_body::ResponseBody;
+use super::stream::StreamState;
 use super::truncated_response::TruncatedResponse;
 use crate::driver::{Peer, Time};
 use crate::http::request::HeadLimits;
@@ -50,7 +51,7 @@ pub(super) enum Exchange {
     /// Sends a body that is not entirely in memory.
     Responding(Box<ResponseBody>),
     /// The request is forwarded to an upstream.
-    Forwarding(Box<Forward>),
+    Forwarding(Box<Forwarding>),
     /// The protocol was upgraded: bytes are relayed both ways.
     Upgraded(Box<Upgraded>),
     /// The response broke off: the connection closes so that the client notices it.
@@ -72,6 +73,13 @@ pub(super) struct LookUp {
     pub(super) has_come: bool,
 }
 
+/// A request that is forwarded, and its stream.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    pub(super) stream: StreamState,
+    pub(super) forward: Forward,
+}
+
 /// A connection whose protocol was switched (101).
 #[derive(Debug)]
 pub(super) struct Upgraded {
@@ -84,10 +92,10 @@ impl Exchange {
     /// Gives up what the exchange holds outside of its connection, which is closing.
     pub(super) fn abort(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
         let (lease, release) = match self {
-            Self::Forwarding(forward) => {
+            Self::Forwarding(forwarding) => {
                 let is_orderly = close_reason.close_kind() == CloseKind::Fin;
                 let close_kind = if is_orderly { CloseKind::Fin } else { CloseKind::Reset };
-                (forward.lease_mut(), Release::Close(close_kind))
+                (forwarding.forward.lease_mut(), Release::Close(close_kind))
             }
             Self::Upgraded(upgraded) => (&mut upgraded.lease, close_reason.release(cx.limits.http.send_timeout)),
             // A look-up goes on, for the cache. The upstream of a truncated response is given up
@@ -104,7 +112,7 @@ impl Exchange {
         match self {
             Self::LookingUp(look_up) => look_up.record,
             Self::Responding(body) => body.into_parts().0,
-            Self::Forwarding(forward) => forward.into_parts().0,
+            Self::Forwarding(forwarding) => forwarding.forward.into_parts().0,
             Self::Upgraded(upgraded) => upgraded.record,
             Self::Truncated(truncated) => truncated.into_record(),
         }

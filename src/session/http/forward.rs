@@ -15,34 +15,29 @@
 //! method is idempotent.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::OUTBOX_BYTES_MAX;
 use super::balance_key::{balance_key_of, sticky_cookie};
+use super::body_data::BodyData;
 use super::exchange::Record;
 use super::forward_step::{Awaited, ForwardStep};
 use super::response::{AllowedMethods, error_response};
-use super::response_encoder::{EncodedHead, EncodedResponse, ResponseEncoder};
+use super::response_encoder::{EncodedResponse, ResponseEncoder};
 use super::router::ProxyRoute;
-use super::upload::{TOO_LARGE, Upload, UpstreamHead, push_data};
+use super::stream::ClientStream;
+use super::upload::{TOO_LARGE, Upload, UpstreamHead};
 use super::upstream_failure::{Lost, error_response_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
 use crate::http::response_head::{self, Parsed};
-use crate::http::{BodyReader, BodyWriter, ErrorResponse, Known, Method, PageType, RequestHead, Status, Version};
+use crate::http::{BodyReader, ErrorResponse, Known, Method, PageType, RequestHead, Status};
 use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
 use crate::tcp::{CloseKind, End, proxy_header};
-use crate::transport::Transport;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
 use crate::waiter::Waiter;
-
-/// A client that closes its side within this time after its last byte has only announced that there
-/// is no further request. A later close means that the client has left.
-const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// One request that is being forwarded.
 #[derive(Debug)]
@@ -69,8 +64,6 @@ pub(super) struct Forward {
 /// What is kept of the request.
 #[derive(Debug)]
 struct Requested {
-    version: Version,
-    keep_alive: bool,
     is_head: bool,
     is_idempotent: bool,
     /// The hash or sticky endpoint of the request.
@@ -78,8 +71,6 @@ struct Requested {
     wants_upgrade: bool,
     /// The format of error pages that the client accepts.
     page_type: PageType,
-    /// The client has closed its side within [`HALF_CLOSE_GRACE`].
-    is_half_closed: bool,
 }
 
 #[derive(Debug)]
@@ -88,11 +79,8 @@ enum Stage {
     Requested,
     Responding {
         body: BodyReader,
-        writer: BodyWriter,
-        /// The body has a length or is chunked, so the client can detect truncation.
-        is_framed: bool,
+        /// Whether the upstream keeps the connection open.
         is_reusable: bool,
-        keep_alive: bool,
     },
 }
 
@@ -103,7 +91,6 @@ impl Forward {
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
         client_address: Peer,
-        keep_alive: bool,
         record: Record,
         cx: &Context<'_>,
     ) -> Self {
@@ -128,17 +115,14 @@ impl Forward {
                 route.connect_policy,
             ),
             requested: Requested {
-                version: head.version,
-                keep_alive,
                 is_head: head.method == Method::Head,
                 is_idempotent: head.method.is_idempotent(),
                 balance_key,
                 wants_upgrade: upgrade.is_some(),
                 page_type: PageType::for_accept(head.fields.known(Known::Accept)),
-                is_half_closed: false,
             },
             head: UpstreamHead { bytes: Chunk::shared(out), host },
-            upload: Upload::new(head.framing, cx.now),
+            upload: Upload::new(head.framing),
             stage: Stage::Connecting,
             has_heard: false,
             interim: 0,
@@ -150,14 +134,8 @@ impl Forward {
     }
 
     /// Makes as much progress as possible.
-    pub(super) fn step(
-        &mut self,
-        client: &mut Transport,
-        inbox: &mut Inbox,
-        outbox: &mut Chain,
-        cx: &mut Context<'_>,
-    ) -> ForwardStep {
-        if self.client_has_left(client, inbox, cx.now) {
+    pub(super) fn step(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
+        if stream.has_left(cx.now) {
             return self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx);
         }
         loop {
@@ -177,7 +155,7 @@ impl Forward {
                     Progress::Ready => self.silence = (cx.now, 0),
                 }
             }
-            match self.exchange(client, inbox, outbox, cx) {
+            match self.exchange(stream, cx) {
                 // A retry: connects again.
                 None => {}
                 Some(turn) => return turn,
@@ -186,23 +164,17 @@ impl Forward {
     }
 
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
-    fn exchange(
-        &mut self,
-        client: &mut Transport,
-        inbox: &mut Inbox,
-        outbox: &mut Chain,
-        cx: &mut Context<'_>,
-    ) -> Option<ForwardStep> {
-        if let Err(error) = self.send_request(inbox, cx) {
+    fn exchange(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
+        if let Err(error) = self.send_request(stream, cx) {
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
         }
-        if self.client_has_left(client, inbox, cx.now) {
+        if stream.has_left(cx.now) {
             return Some(self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx));
         }
         loop {
             let turn = match self.stage {
-                Stage::Connecting | Stage::Requested => self.read_head(client, outbox, cx),
-                Stage::Responding { .. } => self.read_body(client, outbox, cx),
+                Stage::Connecting | Stage::Requested => self.read_head(stream, cx),
+                Stage::Responding { .. } => self.read_body(stream, cx),
             };
             match turn {
                 Some(ForwardStep::Wait) => break,
@@ -210,14 +182,13 @@ impl Forward {
                 None => {}
             }
         }
-        let has_room = has_room(outbox);
+        let has_room = stream.has_room();
         let end = {
             let (upstream, received) = self.lease.connection(cx.upstream_pool)?;
             let limit = cx.hold_max;
             let held = received.waiting_memory();
             // While memory is scarce, nothing is received that could not be sent at once.
-            let is_sending = !client.can_send() || !outbox.is_empty();
-            let must_wait = limit < cx.limits.pipe_bytes_max && is_sending;
+            let must_wait = limit < cx.limits.pipe_bytes_max && stream.has_unsent();
             let has_space = if upstream.is_receiving() { held < limit } else { held <= limit / 2 };
             let wanted = has_space && !must_wait;
             upstream.set_receiving(wanted, cx.ops);
@@ -226,13 +197,13 @@ impl Forward {
             upstream.input_end().filter(|_| is_all_read)
         };
         match end {
-            Some(end) => self.on_lost(end, outbox, cx),
-            None => Some(self.keep_time(client, has_room, cx)),
+            Some(end) => self.on_lost(end, stream, cx),
+            None => Some(self.keep_time(stream, cx)),
         }
     }
 
     /// Sends the head, and the part of the body that has arrived.
-    fn send_request(&mut self, inbox: &mut Inbox, cx: &mut Context<'_>) -> Result<(), ErrorResponse> {
+    fn send_request(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Result<(), ErrorResponse> {
         let is_first = matches!(self.stage, Stage::Connecting);
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return Ok(()) };
         if !upstream.can_send() {
@@ -247,7 +218,7 @@ impl Forward {
             }
             self.head.push_to(&mut chain, &self.route.request.host, &self.lease);
         }
-        self.upload.fill(&mut chain, inbox, self.route.body_bytes_max, cx.now)?;
+        self.upload.fill(&mut chain, stream.body(), self.route.body_bytes_max, cx.now)?;
         if !chain.is_empty()
             && let Some((upstream, _)) = self.lease.connection(cx.upstream_pool)
         {
@@ -257,12 +228,11 @@ impl Forward {
     }
 
     /// Reads the response head. `None`: call again, there may be more to read.
-    fn read_head(&mut self, client: &Transport, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
+    fn read_head(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let date = cx.date;
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        // There may be many interim responses: while the outbox is full, the rest stays in the
-        // inbox.
-        if received.is_empty() || !has_room(outbox) {
+        // There may be many interim responses: without room, the rest stays in the inbox.
+        if received.is_empty() || !stream.has_room() {
             return Some(ForwardStep::Wait);
         }
         self.has_heard = true;
@@ -291,17 +261,16 @@ impl Forward {
                 report(self.lease.upstream(), Some(error.status), &error.reason);
                 return Some(self.give_up(error, HealthVerdict::Failure, cx));
             }
-            let mut encoder = self.encoder();
-            if encoder.can_send_interim() {
+            if let Some(mut encoder) = stream.begin_interim() {
                 let context = ResponseContext { date, set_cookie: None };
                 write_response(&head, &self.route.response, &context, &mut encoder);
-                outbox.push(encoder.finish_interim());
+                stream.send_interim(encoder);
             }
             received.consume(length);
             return None;
         }
         if head.status == Status::SWITCHING_PROTOCOLS
-            && let Some(reason) = self.objection_to_switch()
+            && let Some(reason) = self.objection_to_switch(stream)
         {
             let error = ErrorResponse::new(Status::BAD_GATEWAY, reason);
             report(self.lease.upstream(), Some(error.status), &error.reason);
@@ -311,29 +280,28 @@ impl Forward {
             .lease
             .endpoint()
             .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
-        let mut encoder = self.encoder();
+        let mut encoder = stream.begin_head();
         let context = ResponseContext { date, set_cookie: set_cookie.as_deref() };
         write_response(&head, &self.route.response, &context, &mut encoder);
-        let EncodedHead { bytes, writer, is_framed, keep_alive } = encoder.finish_forwarded(&head);
-        outbox.push(bytes);
+        stream.send_head(encoder, &head);
         self.record.set_status(head.status);
-        self.record.set_body_at(client.given_bytes() + outbox.len() as u64);
+        self.record.set_body_at(stream.given_bytes());
         let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
         received.consume(length);
         tracing::debug!(status = status.code(), "the upstream answers");
         self.lease.note_response(cx.upstream_pool, cx.now);
-        self.stage = Stage::Responding { body, writer, is_framed, is_reusable, keep_alive };
+        self.stage = Stage::Responding { body, is_reusable };
         (status == Status::SWITCHING_PROTOCOLS).then_some(ForwardStep::Upgraded)
     }
 
     /// Why a 101 response is an error; `None` if the protocol can be switched.
-    const fn objection_to_switch(&self) -> Option<&'static str> {
+    const fn objection_to_switch(&self, stream: &ClientStream<'_>) -> Option<&'static str> {
         if !self.requested.wants_upgrade {
             return Some("the upstream sent 101 without an upgrade request");
         }
         // The rest of the body is framed as HTTP; the upstream would read it as the new protocol
         // (RFC 9110, 7.8).
-        if !self.upload.body.is_done() {
+        if !stream.is_body_done() {
             return Some("the upstream sent 101 before the request's body was complete");
         }
         None
@@ -341,21 +309,22 @@ impl Forward {
 
     /// Forwards the part of the response body that has arrived. `None`: call again, there may be
     /// more.
-    fn read_body(&mut self, client: &Transport, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        let Stage::Responding { body, writer, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
+    fn read_body(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
+        let Stage::Responding { body, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
         if body.is_done() {
-            outbox.push(writer.end());
-            return Some(self.finish(cx));
+            stream.send_end();
+            return Some(self.finish(stream, cx));
         }
         let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        // During a send the rest stays in the inbox: this bounds the memory held.
-        if received.is_empty() || !client.can_send() {
+        let credit = stream.credit();
+        if received.is_empty() || credit == 0 {
             return Some(ForwardStep::Wait);
         }
-        match body.next(received.bytes()) {
+        let bytes = received.bytes();
+        match body.next(&bytes[..bytes.len().min(credit)]) {
             Ok(piece) => {
                 received.consume(piece.skip);
-                push_data(outbox, *writer, received, piece.data);
+                stream.send_data(BodyData::new(received, piece.data));
                 None
             }
             Err(error) => {
@@ -366,12 +335,12 @@ impl Forward {
     }
 
     /// Handles the end of the upstream connection. `None`: the request is retried.
-    fn on_lost(&mut self, end: End, outbox: &mut Chain, cx: &mut Context<'_>) -> Option<ForwardStep> {
+    fn on_lost(&mut self, end: End, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
         match &self.stage {
-            Stage::Responding { body, writer, .. } => {
+            Stage::Responding { body, .. } => {
                 if end == End::Eof && body.is_complete_at_close() {
-                    outbox.push(writer.end());
-                    return Some(self.finish(cx));
+                    stream.send_end();
+                    return Some(self.finish(stream, cx));
                 }
                 report(self.lease.upstream(), None, &Lost { end, when: "before the end of the response body" });
                 Some(match end {
@@ -397,7 +366,7 @@ impl Forward {
 
     /// Measures how long the upstream is silent while it has to act, and applies
     /// `response_timeout`.
-    fn keep_time(&mut self, client: &Transport, has_room: bool, cx: &mut Context<'_>) -> ForwardStep {
+    fn keep_time(&mut self, stream: &ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
         let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return ForwardStep::Wait };
         let moved = match self.stage {
             // Interim responses and parts of a head are not progress: the final response is
@@ -407,9 +376,9 @@ impl Forward {
         };
         self.awaited = match self.stage {
             // The writer is idle, so everything that has arrived of the body is sent.
-            _ if !self.upload.body.is_done() && upstream.can_send() => Awaited::Client,
-            Stage::Connecting | Stage::Requested if !has_room => Awaited::Other,
-            Stage::Responding { .. } if !client.can_send() => Awaited::Other,
+            _ if !stream.is_body_done() && upstream.can_send() => Awaited::Client,
+            Stage::Connecting | Stage::Requested if !stream.has_room() => Awaited::Other,
+            Stage::Responding { .. } if stream.credit() == 0 => Awaited::Other,
             Stage::Connecting | Stage::Requested | Stage::Responding { .. } => Awaited::Upstream,
         };
         let is_waited_for = self.awaited == Awaited::Upstream;
@@ -437,33 +406,10 @@ impl Forward {
         }
     }
 
-    /// Whether the client has left, or closed its side in the middle of its request.
-    fn client_has_left(&mut self, client: &Transport, inbox: &Inbox, now: Time) -> bool {
-        let received_bytes = client.received_bytes();
-        // While receiving is paused, an end of input within the grace time cannot be seen.
-        let is_deaf = client.input_end().is_none() && !client.is_receiving();
-        if received_bytes != self.upload.received_bytes || is_deaf {
-            self.upload.received_bytes = received_bytes;
-            self.upload.latest = now;
-        }
-        if client.input_end() != Some(End::Eof) {
-            return false;
-        }
-        let is_responding = matches!(self.stage, Stage::Responding { .. });
-        if !is_responding && !self.upload.body.is_done() && inbox.is_empty() {
-            return true;
-        }
-        if self.requested.is_half_closed {
-            return false;
-        }
-        self.requested.is_half_closed = true;
-        now.since(self.upload.latest) > HALF_CLOSE_GRACE
-    }
-
     /// The response is complete: the upstream connection may be reused for any request.
-    fn finish(&mut self, cx: &mut Context<'_>) -> ForwardStep {
-        let Stage::Responding { is_reusable, keep_alive, .. } = self.stage else { return ForwardStep::Wait };
-        let is_uploaded = self.upload.body.is_done();
+    fn finish(&mut self, stream: &ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
+        let Stage::Responding { is_reusable, .. } = self.stage else { return ForwardStep::Wait };
+        let is_uploaded = stream.is_body_done();
         let release = match is_reusable && is_uploaded {
             true => Release::Keep(self.route.keep_alive),
             false if is_uploaded => Release::Close(CloseKind::Fin),
@@ -472,8 +418,7 @@ impl Forward {
         };
         // `note_response` has already counted the success.
         self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
-        let rest = std::mem::replace(&mut self.upload.body, BodyReader::EMPTY);
-        ForwardStep::Over { keep_alive, rest }
+        ForwardStep::Over
     }
 
     /// Ends the forwarding without a response from the upstream.
@@ -491,18 +436,15 @@ impl Forward {
     }
 
     /// The error response to the client.
-    pub(super) fn error_response(&self, error: ErrorResponse, cx: &Context<'_>) -> EncodedResponse {
-        let mut encoder = self.encoder();
+    pub(super) fn error_response(
+        &self,
+        error: ErrorResponse,
+        mut encoder: ResponseEncoder,
+        cx: &Context<'_>,
+    ) -> EncodedResponse {
         let page_type = self.requested.page_type;
         let response = error_response(&self.route.file_route, cx.date, error, page_type, &mut encoder);
         encoder.finish(response)
-    }
-
-    /// The encoder of the response to the client. Another request may follow if the rest of this one
-    /// is not needed to find it.
-    const fn encoder(&self) -> ResponseEncoder {
-        let Requested { version, is_head, keep_alive, .. } = self.requested;
-        ResponseEncoder::new(version, is_head, keep_alive && self.upload.body.is_done())
     }
 
     /// Whether the client has to send more of its body next.
@@ -515,27 +457,9 @@ impl Forward {
         self.lease.is_queued()
     }
 
-    /// Whether the client can detect truncation if the connection now closes in order.
-    pub(super) const fn shows_truncation(&self) -> bool {
-        match self.stage {
-            Stage::Responding { is_framed, .. } => is_framed,
-            Stage::Connecting | Stage::Requested => true,
-        }
-    }
-
     /// The record of the exchange, and the lease of the upstream.
     pub(super) fn into_parts(self) -> (Record, UpstreamLease) {
         (self.record, self.lease)
-    }
-
-    /// Whether the response head was forwarded.
-    pub(super) const fn is_responding(&self) -> bool {
-        matches!(self.stage, Stage::Responding { .. })
-    }
-
-    /// Whether the whole request body was consumed.
-    pub(super) const fn is_uploaded(&self) -> bool {
-        self.upload.body.is_done()
     }
 
     /// The lease of the upstream.
@@ -557,11 +481,6 @@ impl Forward {
     pub(super) const fn memory_max(limits: &Limits) -> usize {
         2 * limits.pipe_bytes_max + Inbox::gathered_memory_max(limits.http.head.head_bytes_max)
     }
-}
-
-/// Whether the outbox is below its limit.
-fn has_room(outbox: &Chain) -> bool {
-    outbox.len() < OUTBOX_BYTES_MAX
 }
 
 /// Checks the method, expectation and body size of a request to be forwarded.

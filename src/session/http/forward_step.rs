@@ -1,6 +1,6 @@
 //! What a forwarded request waits for, and what its connection has to do next.
 
-use crate::http::{BodyReader, ErrorResponse};
+use crate::http::ErrorResponse;
 use crate::session::CloseReason;
 
 /// The side that has to act, and whose timeout runs.
@@ -19,13 +19,8 @@ pub(super) enum Awaited {
 pub(super) enum ForwardStep {
     /// Wait for an outcome or a timeout.
     Wait,
-    /// The whole response is in the outbox.
-    Over {
-        /// Whether another request may follow.
-        keep_alive: bool,
-        /// The rest of the request body, which the client has not sent yet.
-        rest: BodyReader,
-    },
+    /// The whole response is with the client's stream.
+    Over,
     /// There is no response, and nothing of one was sent to the client.
     Error(ErrorResponse),
     /// The response broke off.

@@ -19,6 +19,7 @@
 //! looks something up, and the head is parsed again afterwards. Its route is not looked for again.
 
 mod balance_key;
+mod body_data;
 mod body_discard;
 mod client_deadlines;
 mod dispatch;
@@ -32,6 +33,7 @@ mod response;
 mod response_body;
 mod response_encoder;
 mod router;
+mod stream;
 mod truncated_response;
 mod upload;
 mod upstream_failure;
@@ -48,13 +50,14 @@ pub use welcome::WELCOME_PAGES;
 use self::body_discard::BodyDiscard;
 use self::client_deadlines::{ClientDeadlines, ClientPhase};
 use self::dispatch::{OwnResponse, Responder, Serve};
-use self::exchange::{Exchange, LookUp, Outcome, Record, Upgraded};
+use self::exchange::{Exchange, Forwarding, LookUp, Outcome, Record, Upgraded};
 use self::forward::Forward;
 use self::forward_step::ForwardStep;
 use self::linger::Linger;
 use self::response::Body;
 use self::response_body::ResponseBody;
 use self::response_encoder::{EncodedResponse, ResponseEncoder};
+use self::stream::{ClientStream, StreamState};
 use self::truncated_response::TruncatedResponse;
 use super::tunnel::Tunnel;
 use super::{CloseReason, Context, Task};
@@ -201,9 +204,10 @@ impl Http {
                 let own_response = match choice.responder {
                     Responder::Own(own_response) => own_response,
                     Responder::Upstream { route, client_address } => {
-                        let forward = Forward::new(route, &head, client_address, keep_alive, record, cx);
+                        let stream = StreamState::new(&head, keep_alive, cx.now);
+                        let forward = Forward::new(route, &head, client_address, record, cx);
                         self.inbox.consume(length);
-                        self.state = State::Exchange(Exchange::Forwarding(Box::new(forward)));
+                        self.state = State::Exchange(Exchange::Forwarding(Box::new(Forwarding { stream, forward })));
                         return Step::Again;
                     }
                 };
@@ -274,11 +278,13 @@ impl Http {
     }
 
     /// Continues to forward the current request.
-    fn forward(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let State::Exchange(Exchange::Forwarding(forward)) = &mut self.state else { return Step::Again };
-        match forward.step(client, &mut self.inbox, &mut self.outbox, cx) {
+    fn forward(&mut self, client: &Transport, cx: &mut Context<'_>) -> Step {
+        let State::Exchange(Exchange::Forwarding(forwarding)) = &mut self.state else { return Step::Again };
+        let Forwarding { stream, forward } = &mut **forwarding;
+        match forward.step(&mut ClientStream::new(stream, client, &mut self.inbox, &mut self.outbox), cx) {
             ForwardStep::Wait => return Step::Wait,
-            ForwardStep::Over { keep_alive, rest } => {
+            ForwardStep::Over => {
+                let (keep_alive, rest) = stream.end();
                 let rest = BodyDiscard::new(rest, cx.limits.http.discard_bytes_max);
                 let sent_bytes = self.given_bytes(client);
                 if let Some(record) = self.take_record() {
@@ -288,26 +294,26 @@ impl Http {
             }
             ForwardStep::Error(error) => {
                 tracing::debug!(%error, "forwarding failed");
-                let response = forward.error_response(error, cx);
+                let response = forward.error_response(error, stream.encoder(), cx);
                 let after = After::new(response.keep_alive, None);
                 if let Some(record) = self.take_record() {
                     self.respond(record, response, after, client, cx);
                 }
             }
             ForwardStep::Truncated(close_reason) => {
-                let is_framed = forward.shows_truncation();
+                let is_framed = stream.shows_truncation();
                 if let Some(record) = self.take_record() {
                     let truncated = TruncatedResponse::new(close_reason, is_framed, record);
                     self.state = State::Exchange(Exchange::Truncated(Box::new(truncated)));
                 }
             }
             ForwardStep::Upgraded => {
-                let State::Exchange(Exchange::Forwarding(forward)) =
+                let State::Exchange(Exchange::Forwarding(forwarding)) =
                     std::mem::replace(&mut self.state, State::Finishing)
                 else {
                     return Step::Again;
                 };
-                let (record, lease) = forward.into_parts();
+                let (record, lease) = forwarding.forward.into_parts();
                 let mut tunnel = Tunnel::new();
                 for chunk in self.outbox.take().chunks() {
                     tunnel.push_to_client(chunk.clone());
@@ -484,7 +490,9 @@ impl Http {
     /// continue. The same holds for a body whose request waits in the queue of an upstream.
     fn held_back(&mut self) -> usize {
         match &self.state {
-            State::Exchange(Exchange::Forwarding(forward)) if forward.is_uploaded() || forward.is_queued() => {
+            State::Exchange(Exchange::Forwarding(forwarding))
+                if forwarding.stream.is_body_done() || forwarding.forward.is_queued() =>
+            {
                 self.inbox.settle();
                 self.inbox.memory()
             }
@@ -504,10 +512,10 @@ impl Http {
                 Exchange::Forwarding(_) if is_sending => ClientPhase::Response,
                 // If the inbox holds data, the upstream has to read first, so the client is not
                 // waited for.
-                Exchange::Forwarding(forward) if forward.waits_for_client() && self.inbox.is_empty() => {
+                Exchange::Forwarding(forwarding) if forwarding.forward.waits_for_client() && self.inbox.is_empty() => {
                     ClientPhase::Upload
                 }
-                Exchange::Forwarding(forward) if !forward.is_uploaded() => ClientPhase::Relay,
+                Exchange::Forwarding(forwarding) if !forwarding.stream.is_body_done() => ClientPhase::Relay,
                 Exchange::Responding(_) => ClientPhase::Response,
                 Exchange::Truncated(truncated) if !truncated.is_end_signalled() => ClientPhase::Response,
                 Exchange::LookingUp(_) | Exchange::Forwarding(_) | Exchange::Upgraded(_) | Exchange::Truncated(_) => {
@@ -619,13 +627,15 @@ impl Task for Http {
             State::Lingering(linger) => Some(linger.deadline()),
             State::Exchange(Exchange::Truncated(ref truncated)) => truncated.deadline().or(client),
             State::Exchange(Exchange::Upgraded(ref upgraded)) => upgraded.tunnel.deadline(),
-            State::Exchange(Exchange::Forwarding(ref forward)) => Time::earliest(forward.deadline(), client),
+            State::Exchange(Exchange::Forwarding(ref forwarding)) => {
+                Time::earliest(forwarding.forward.deadline(), client)
+            }
             _ => client,
         }
     }
 
     fn is_queued(&self) -> bool {
-        matches!(&self.state, State::Exchange(Exchange::Forwarding(forward)) if forward.is_queued())
+        matches!(&self.state, State::Exchange(Exchange::Forwarding(forwarding)) if forwarding.forward.is_queued())
     }
 
     fn exchanges(&self) -> usize {
@@ -634,7 +644,9 @@ impl Task for Http {
 
     fn is_unfinished(&self) -> bool {
         match &self.state {
-            State::Exchange(Exchange::Forwarding(forward)) => forward.is_responding() || !self.outbox.is_empty(),
+            State::Exchange(Exchange::Forwarding(forwarding)) => {
+                forwarding.stream.is_responding() || !self.outbox.is_empty()
+            }
             State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.memory() > 0,
             State::Exchange(Exchange::Responding(_) | Exchange::Truncated(_)) => true,
             State::Exchange(Exchange::LookingUp(_))
@@ -668,7 +680,7 @@ impl Task for Http {
 
     fn memory(&self) -> usize {
         let passing = match &self.state {
-            State::Exchange(Exchange::Forwarding(forward)) => forward.memory(),
+            State::Exchange(Exchange::Forwarding(forwarding)) => forwarding.forward.memory(),
             State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.memory(),
             _ => 0,
         };

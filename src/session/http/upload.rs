@@ -4,62 +4,47 @@
 
 use std::ops::Range;
 
-use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
+use super::stream::RequestBody;
+use crate::buffer::{Chain, Chunk};
 use crate::driver::Time;
-use crate::http::chunked::SizeLine;
 use crate::http::forward::HostRule;
-use crate::http::{BodyFraming, BodyReader, BodyWriter, ErrorResponse, Status};
+use crate::http::{BodyFraming, BodyWriter, ErrorResponse, Status};
 use crate::upstream::UpstreamLease;
 
 /// The transfer of a request body.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) body: BodyReader,
+    /// The framing towards the upstream.
     writer: BodyWriter,
     bytes: u64,
-    /// Part of the body has left the inbox, so the request cannot be retried.
+    /// Part of the body was consumed, so the request cannot be retried.
     pub(super) has_begun: bool,
-    /// The last activity of the client: part of its body was consumed, or it sent something,
-    /// possibly its next request.
-    pub(super) latest: Time,
-    /// Bytes received on the client's connection by then.
-    pub(super) received_bytes: u64,
 }
 
 /// The response to a body larger than `max_body_size`.
 pub(super) const TOO_LARGE: ErrorResponse = ErrorResponse::new(Status::CONTENT_TOO_LARGE, "request body is too large");
 
 impl Upload {
-    pub(super) fn new(framing: BodyFraming, now: Time) -> Self {
-        Self {
-            body: BodyReader::from(framing),
-            writer: BodyWriter::from(framing),
-            bytes: 0,
-            has_begun: false,
-            latest: now,
-            received_bytes: 0,
-        }
+    pub(super) fn new(framing: BodyFraming) -> Self {
+        Self { writer: BodyWriter::from(framing), bytes: 0, has_begun: false }
     }
 
     /// Moves the part of the body that has arrived to the end of `chain`.
     pub(super) fn fill(
         &mut self,
         chain: &mut Chain,
-        inbox: &mut Inbox,
+        mut body: RequestBody<'_>,
         bytes_max: u64,
         now: Time,
     ) -> Result<(), ErrorResponse> {
-        while !self.body.is_done() && !inbox.is_empty() {
-            let piece = self.body.next(inbox.bytes())?;
+        while let Some(data) = body.next(now)? {
             self.has_begun = true;
-            self.latest = now;
-            self.bytes += piece.data as u64;
+            self.bytes += data.len() as u64;
             if bytes_max != 0 && self.bytes > bytes_max {
                 return Err(TOO_LARGE);
             }
-            inbox.consume(piece.skip);
-            push_data(chain, self.writer, inbox, piece.data);
-            if piece.is_end {
+            data.push_to(chain, self.writer);
+            if body.is_done() {
                 chain.push(self.writer.end());
             }
         }
@@ -90,34 +75,22 @@ impl UpstreamHead {
     }
 }
 
-/// Moves `bytes` of data from the front of `source` to the end of `chain`, with the writer's
-/// framing.
-///
-/// The sender chooses the size of its pieces. Small ones are copied together with their framing.
-pub(super) fn push_data(chain: &mut Chain, writer: BodyWriter, source: &mut Inbox, bytes: usize) {
-    if bytes == 0 {
-        return;
-    }
-    let line = writer.before(bytes as u64);
-    let is_all = source.bytes().len() == bytes;
-    if bytes < SMALL_PIECE_BYTES && (line.is_some() || !is_all) {
-        chain.append(line.as_ref().map_or(&[], SizeLine::as_bytes));
-        chain.append(&source.bytes()[..bytes]);
-        chain.append(writer.after());
-        source.consume(bytes);
-        return;
-    }
-    if let Some(line) = line {
-        chain.append(line.as_bytes());
-    }
-    chain.push(source.take(bytes));
-    chain.push(writer.after());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Pool, PoolConfig, SizeClass};
+    use crate::buffer::{Inbox, Pool, PoolConfig, SizeClass};
+    use crate::http::BodyReader;
+
+    /// The chain of a chunked body that has arrived.
+    fn uploaded(inbox: &mut Inbox, writer: BodyWriter) -> Chain {
+        let mut reader = BodyReader::from(BodyFraming::Chunked);
+        let mut latest = Time::ZERO;
+        let body = RequestBody::new(&mut reader, inbox, &mut latest);
+        let mut upload = Upload { writer, ..Upload::new(BodyFraming::Chunked) };
+        let mut chain = Chain::new();
+        upload.fill(&mut chain, body, 0, Time::ZERO).unwrap();
+        chain
+    }
 
     /// The chain of a body of `length` bytes in chunks of one byte, received in large buffers.
     fn one_byte_chunks(length: usize, writer: BodyWriter) -> Chain {
@@ -131,11 +104,7 @@ mod tests {
             };
             inbox.push(pool.filled(SizeClass::Large, fill).unwrap().unwrap());
         }
-        let mut upload = Upload::new(BodyFraming::Chunked, Time::ZERO);
-        upload.writer = writer;
-        let mut chain = Chain::new();
-        upload.fill(&mut chain, &mut inbox, 0, Time::ZERO).unwrap();
-        chain
+        uploaded(&mut inbox, writer)
     }
 
     #[test]
@@ -161,8 +130,7 @@ mod tests {
             Ok::<_, std::convert::Infallible>(bytes.len())
         };
         inbox.push(pool.filled(SizeClass::Small, fill).unwrap().unwrap());
-        let mut chain = Chain::new();
-        Upload::new(BodyFraming::Chunked, Time::ZERO).fill(&mut chain, &mut inbox, 0, Time::ZERO).unwrap();
+        let chain = uploaded(&mut inbox, BodyWriter::Chunked);
         assert_eq!(chain.chunks().iter().filter(|chunk| matches!(chunk, Chunk::Pool(_))).count(), 3);
         assert!(chain.to_vec() == bytes);
     }

@@ -1,0 +1,48 @@
+//! Data of a body, where they were received, on their way to the peer of another connection.
+
+use crate::buffer::{Chain, Inbox, SMALL_PIECE_BYTES};
+use crate::http::BodyWriter;
+use crate::http::chunked::SizeLine;
+
+/// Data of a body at the front of an inbox. They stay there unless they are moved on.
+#[derive(Debug)]
+pub(super) struct BodyData<'i> {
+    source: &'i mut Inbox,
+    bytes: usize,
+}
+
+impl<'i> BodyData<'i> {
+    /// The first `bytes` bytes of the first contiguous ones.
+    pub(super) const fn new(source: &'i mut Inbox, bytes: usize) -> Self {
+        Self { source, bytes }
+    }
+
+    /// Number of bytes; may be 0.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Moves the data to the end of `chain`, with the writer's framing.
+    ///
+    /// The sender chooses the size of its pieces. Small ones are copied together with their framing.
+    pub(super) fn push_to(self, chain: &mut Chain, writer: BodyWriter) {
+        let Self { source, bytes } = self;
+        if bytes == 0 {
+            return;
+        }
+        let line = writer.before(bytes as u64);
+        let is_all = source.bytes().len() == bytes;
+        if bytes < SMALL_PIECE_BYTES && (line.is_some() || !is_all) {
+            chain.append(line.as_ref().map_or(&[], SizeLine::as_bytes));
+            chain.append(&source.bytes()[..bytes]);
+            chain.append(writer.after());
+            source.consume(bytes);
+            return;
+        }
+        if let Some(line) = line {
+            chain.append(line.as_bytes());
+        }
+        chain.push(source.take(bytes));
+        chain.push(writer.after());
+    }
+}

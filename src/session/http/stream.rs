@@ -1,0 +1,251 @@
+//! The client's side of one exchange, without the connection that it is on.
+//!
+//! ```text
+//!   request body     body · is_body_done · has_left
+//!   response         begin_head, send_head · send_data · send_end      while there is credit
+//! ```
+//!
+//! What forwards a request speaks to a [`ClientStream`]. It knows neither how bodies are framed
+//! towards the client, nor what else is on the connection, nor when the connection sends.
+//!
+//! This is the stream of HTTP/1: there is one at a time, so its request body is at the front of the
+//! connection's inbox, its response goes to the outbox, and the client leaves by ending its input.
+//! For HTTP/2 each of these questions has another answer, so a second kind belongs here, with the
+//! same methods.
+
+use std::time::Duration;
+
+use super::OUTBOX_BYTES_MAX;
+use super::body_data::BodyData;
+use super::response_encoder::{EncodedHead, ResponseEncoder};
+use crate::buffer::{Chain, Inbox};
+use crate::driver::Time;
+use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, ResponseHead, Version};
+use crate::tcp::End;
+use crate::transport::Transport;
+
+/// A client that closes its side within this time after its last byte has only announced that there
+/// is no further request. A later close means that the client has left.
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// What is kept of a stream while it waits.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    body: BodyReader,
+    version: Version,
+    is_head: bool,
+    /// Whether client, route and limits allow another request on the connection.
+    keep_alive: bool,
+    sent_head: Option<SentHead>,
+    /// The last activity of the client: part of its body was consumed, or it sent something,
+    /// possibly its next request.
+    latest: Time,
+    /// Bytes received on the client's connection by then.
+    received_bytes: u64,
+    /// The client has closed its side within [`HALF_CLOSE_GRACE`].
+    is_half_closed: bool,
+}
+
+/// What the head of the final response says about what follows it.
+#[derive(Clone, Copy, Debug)]
+struct SentHead {
+    writer: BodyWriter,
+    /// The body has a length or is chunked, so the client can detect truncation.
+    is_framed: bool,
+    keep_alive: bool,
+}
+
+/// A stream, together with the parts of its connection that it uses for the moment.
+#[derive(Debug)]
+pub(super) struct ClientStream<'c> {
+    state: &'c mut StreamState,
+    transport: &'c Transport,
+    inbox: &'c mut Inbox,
+    outbox: &'c mut Chain,
+}
+
+/// The part of a request body that has arrived.
+#[derive(Debug)]
+pub(super) struct RequestBody<'s> {
+    reader: &'s mut BodyReader,
+    inbox: &'s mut Inbox,
+    latest: &'s mut Time,
+}
+
+impl StreamState {
+    /// The stream of a request whose head is complete. `keep_alive`: client, route and limits allow
+    /// another request on the connection.
+    pub(super) fn new(head: &RequestHead<'_>, keep_alive: bool, now: Time) -> Self {
+        Self {
+            body: BodyReader::from(head.framing),
+            version: head.version,
+            is_head: head.method == Method::Head,
+            keep_alive,
+            sent_head: None,
+            latest: now,
+            received_bytes: 0,
+            is_half_closed: false,
+        }
+    }
+
+    /// Whether the whole request body was consumed.
+    pub(super) const fn is_body_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Whether the head of the final response was sent.
+    pub(super) const fn is_responding(&self) -> bool {
+        self.sent_head.is_some()
+    }
+
+    /// Whether the client can detect truncation if the connection now closes in order.
+    pub(super) fn shows_truncation(&self) -> bool {
+        self.sent_head.is_none_or(|sent_head| sent_head.is_framed)
+    }
+
+    /// An encoder of a response. Another request may follow if the rest of this one is not needed to
+    /// find it.
+    pub(super) const fn encoder(&self) -> ResponseEncoder {
+        ResponseEncoder::new(self.version, self.is_head, self.keep_alive && self.body.is_done())
+    }
+
+    /// Ends the stream after a complete response: whether another request may follow, and the rest
+    /// of the request body, which the client has not sent yet.
+    pub(super) fn end(&mut self) -> (bool, BodyReader) {
+        let keep_alive = self.sent_head.is_some_and(|sent_head| sent_head.keep_alive);
+        (keep_alive, std::mem::replace(&mut self.body, BodyReader::EMPTY))
+    }
+}
+
+impl<'c> ClientStream<'c> {
+    pub(super) const fn new(
+        state: &'c mut StreamState,
+        transport: &'c Transport,
+        inbox: &'c mut Inbox,
+        outbox: &'c mut Chain,
+    ) -> Self {
+        Self { state, transport, inbox, outbox }
+    }
+
+    /// Whether the client has left, or closed its side in the middle of its request.
+    pub(super) fn has_left(&mut self, now: Time) -> bool {
+        let Self { state, transport, inbox, .. } = self;
+        let received_bytes = transport.received_bytes();
+        // While receiving is paused, an end of input within the grace time cannot be seen.
+        let is_deaf = transport.input_end().is_none() && !transport.is_receiving();
+        if received_bytes != state.received_bytes || is_deaf {
+            state.received_bytes = received_bytes;
+            state.latest = now;
+        }
+        if transport.input_end() != Some(End::Eof) {
+            return false;
+        }
+        if !state.is_responding() && !state.body.is_done() && inbox.is_empty() {
+            return true;
+        }
+        if state.is_half_closed {
+            return false;
+        }
+        state.is_half_closed = true;
+        now.since(state.latest) > HALF_CLOSE_GRACE
+    }
+
+    /// Whether the whole request body was consumed.
+    pub(super) const fn is_body_done(&self) -> bool {
+        self.state.is_body_done()
+    }
+
+    /// The part of the request body that has arrived.
+    pub(super) const fn body(&mut self) -> RequestBody<'_> {
+        let StreamState { body, latest, .. } = &mut *self.state;
+        RequestBody { reader: body, inbox: self.inbox, latest }
+    }
+
+    /// Whether there is room for a head. Heads need no credit: the client has to take them in any
+    /// case, and one at a time is bounded. There may be many interim responses, though.
+    pub(super) const fn has_room(&self) -> bool {
+        self.outbox.len() < OUTBOX_BYTES_MAX
+    }
+
+    /// Number of bytes of the body that may be given now.
+    ///
+    /// During a send there is none: data stay where they were received, which bounds the memory
+    /// held.
+    pub(super) const fn credit(&self) -> usize {
+        if self.transport.can_send() { OUTBOX_BYTES_MAX.saturating_sub(self.outbox.len()) } else { 0 }
+    }
+
+    /// Whether some of what was given is not sent yet.
+    pub(super) const fn has_unsent(&self) -> bool {
+        !self.transport.can_send() || !self.outbox.is_empty()
+    }
+
+    /// Bytes given to the client so far, on the whole connection. They count what the access log
+    /// counts.
+    pub(super) const fn given_bytes(&self) -> u64 {
+        self.transport.given_bytes() + self.outbox.len() as u64
+    }
+
+    /// The sink for the head of the final response, or of 101. [`ClientStream::send_head`] sends it.
+    pub(super) const fn begin_head(&self) -> ResponseEncoder {
+        self.state.encoder()
+    }
+
+    /// The sink for an interim response (1xx); `None` if the client understands none.
+    /// [`ClientStream::send_interim`] sends it.
+    pub(super) fn begin_interim(&self) -> Option<ResponseEncoder> {
+        let encoder = self.begin_head();
+        encoder.can_send_interim().then_some(encoder)
+    }
+
+    /// Sends an interim response.
+    pub(super) fn send_interim(&mut self, encoder: ResponseEncoder) {
+        self.outbox.push(encoder.finish_interim());
+    }
+
+    /// Sends the head of an upstream's response that was written to `encoder`. The body follows.
+    pub(super) fn send_head(&mut self, encoder: ResponseEncoder, head: &ResponseHead<'_>) {
+        let EncodedHead { bytes, writer, is_framed, keep_alive } = encoder.finish_forwarded(head);
+        self.outbox.push(bytes);
+        self.state.sent_head = Some(SentHead { writer, is_framed, keep_alive });
+    }
+
+    /// Sends data of the body, at most [`ClientStream::credit`] bytes.
+    pub(super) fn send_data(&mut self, data: BodyData<'_>) {
+        if let Some(SentHead { writer, .. }) = self.state.sent_head {
+            data.push_to(self.outbox, writer);
+        }
+    }
+
+    /// Sends the end of a complete body. Without it, the response is truncated.
+    pub(super) fn send_end(&mut self) {
+        if let Some(SentHead { writer, .. }) = self.state.sent_head {
+            self.outbox.push(writer.end());
+        }
+    }
+}
+
+impl<'s> RequestBody<'s> {
+    /// The body that `reader` finds in an inbox. `latest` is set to the time of each consumption.
+    #[cfg(test)]
+    pub(super) const fn new(reader: &'s mut BodyReader, inbox: &'s mut Inbox, latest: &'s mut Time) -> Self {
+        Self { reader, inbox, latest }
+    }
+
+    /// Whether all of it was consumed.
+    pub(super) const fn is_done(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    /// The next data, to be moved on; there may be none in it. `None`: nothing more has arrived, or
+    /// the body is complete. After an error the end of the body is unknown.
+    pub(super) fn next(&mut self, now: Time) -> Result<Option<BodyData<'_>>, ErrorResponse> {
+        if self.reader.is_done() || self.inbox.is_empty() {
+            return Ok(None);
+        }
+        let piece = self.reader.next(self.inbox.bytes())?;
+        *self.latest = now;
+        self.inbox.consume(piece.skip);
+        Ok(Some(BodyData::new(self.inbox, piece.data)))
+    }
+}
