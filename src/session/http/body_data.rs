@@ -1,6 +1,6 @@
-//! Data of a body, where they were received, on their way to the peer of another connection.
+//! Data of a body on their way to a peer, and the framing that they get.
 
-use crate::buffer::{Chain, Inbox, SMALL_PIECE_BYTES};
+use crate::buffer::{Chain, Chunk, Inbox, SMALL_PIECE_BYTES};
 use crate::http::BodyWriter;
 use crate::http::chunked::SizeLine;
 
@@ -45,4 +45,16 @@ impl<'i> BodyData<'i> {
         chain.push(source.take(bytes));
         chain.push(writer.after());
     }
+}
+
+/// Appends data to a chain, with the writer's framing.
+pub(super) fn push_chunk(chain: &mut Chain, writer: BodyWriter, data: Chunk) {
+    if data.is_empty() {
+        return;
+    }
+    if let Some(line) = writer.before(data.len() as u64) {
+        chain.append(line.as_bytes());
+    }
+    chain.push(data);
+    chain.push(writer.after());
 }

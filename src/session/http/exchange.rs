@@ -25,6 +25,7 @@ pub mod planted_bug;
 
 use std::rc::Rc;
 
+use super::After;
 use super::file_route::FileRoute;
 use super::forward::Forward;
 use super::response_body::ResponseBody;
@@ -32,7 +33,7 @@ use super::stream::StreamState;
 use super::truncated_response::TruncatedResponse;
 use crate::driver::{Peer, Time};
 use crate::http::request::HeadLimits;
-use crate::http::{ErrorResponse, RequestHead, Status};
+use crate::http::{BodyWriter, ErrorResponse, RequestHead, Status};
 use crate::session::tunnel::Tunnel;
 use crate::session::{CloseReason, Context};
 use crate::tcp::CloseKind;
@@ -49,7 +50,7 @@ pub(super) enum Exchange {
     /// The store looks something up for the response.
     LookingUp(Box<LookUp>),
     /// Sends a body that is not entirely in memory.
-    Responding(Box<ResponseBody>),
+    Responding(Box<Responding>),
     /// The request is forwarded to an upstream.
     Forwarding(Box<Forwarding>),
     /// The protocol was upgraded: bytes are relayed both ways.
@@ -71,6 +72,16 @@ pub(super) struct LookUp {
     pub(super) head_limits: HeadLimits,
     /// Whether the result may be there.
     pub(super) has_come: bool,
+}
+
+/// A response of the server's own whose body is being sent.
+#[derive(Debug)]
+pub(super) struct Responding {
+    pub(super) record: Record,
+    pub(super) body: ResponseBody,
+    /// The framing around the data of the body.
+    pub(super) writer: BodyWriter,
+    pub(super) after: After,
 }
 
 /// A request that is forwarded, and its stream.
@@ -111,7 +122,7 @@ impl Exchange {
     pub(super) fn into_record(self) -> Record {
         match self {
             Self::LookingUp(look_up) => look_up.record,
-            Self::Responding(body) => body.into_parts().0,
+            Self::Responding(responding) => responding.record,
             Self::Forwarding(forwarding) => forwarding.forward.into_parts().0,
             Self::Upgraded(upgraded) => upgraded.record,
             Self::Truncated(truncated) => truncated.into_record(),

@@ -50,14 +50,14 @@ pub use welcome::WELCOME_PAGES;
 use self::body_discard::BodyDiscard;
 use self::client_deadlines::{ClientDeadlines, ClientPhase};
 use self::dispatch::{OwnResponse, Responder, Serve};
-use self::exchange::{Exchange, Forwarding, LookUp, Outcome, Record, Upgraded};
+use self::exchange::{Exchange, Forwarding, LookUp, Outcome, Record, Responding, Upgraded};
 use self::forward::Forward;
 use self::forward_step::ForwardStep;
 use self::linger::Linger;
 use self::response::Body;
 use self::response_body::ResponseBody;
 use self::response_encoder::{EncodedResponse, ResponseEncoder};
-use self::stream::{ClientStream, StreamState};
+use self::stream::{ClientStream, ResponseStream, StreamState};
 use self::truncated_response::TruncatedResponse;
 use super::tunnel::Tunnel;
 use super::{CloseReason, Context, Task};
@@ -374,8 +374,9 @@ impl Http {
             rest => {
                 // What is in memory is the head.
                 record.set_body_at(self.given_bytes(client) + response.bytes.len() as u64);
-                let response_body = ResponseBody::new(rest, response.writer, after, record);
-                self.state = State::Exchange(Exchange::Responding(Box::new(response_body)));
+                let body = ResponseBody::new(rest);
+                let responding = Responding { record, body, writer: response.writer, after };
+                self.state = State::Exchange(Exchange::Responding(Box::new(responding)));
             }
         }
         self.push(response.bytes);
@@ -423,16 +424,16 @@ impl Http {
 
     /// Sends the next piece of a body.
     fn send_body(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let State::Exchange(Exchange::Responding(response_body)) = &mut self.state else { return Step::Again };
-        match response_body.step(client, &mut self.outbox, cx.ops) {
+        let State::Exchange(Exchange::Responding(responding)) = &mut self.state else { return Step::Again };
+        let mut stream = ResponseStream::new(responding.writer, client, &mut self.outbox);
+        match responding.body.step(&mut stream, cx.ops) {
             response_body::Progress::Wait => return Step::Wait,
             response_body::Progress::Again => return Step::Again,
             response_body::Progress::Over => {}
         }
-        if let State::Exchange(Exchange::Responding(response_body)) =
-            std::mem::replace(&mut self.state, State::Finishing)
+        if let State::Exchange(Exchange::Responding(responding)) = std::mem::replace(&mut self.state, State::Finishing)
         {
-            let (record, after) = response_body.into_parts();
+            let Responding { record, after, .. } = *responding;
             record.end_at(self.given_bytes(client), cx);
             self.go_on(after);
         }
@@ -591,8 +592,7 @@ impl Task for Http {
         }
         loop {
             while let Step::Again = self.step(client, cx) {}
-            let sends_body = matches!(self.state, State::Exchange(Exchange::Responding(_)));
-            if client.can_send() && !self.outbox.is_empty() && !sends_body {
+            if client.can_send() && !self.outbox.is_empty() {
                 client.send(self.outbox.take(), cx.ops);
             }
             self.deadlines.tick(self.phase(client), client, &cx.limits.http, cx.now);

@@ -1,49 +1,42 @@
 //! Sends a response body that is not entirely in memory: ranges of a file, or a listing in pieces.
 //!
-//! It owns the rest of the body and the record of its exchange.
+//! It owns the rest of the body. How that is framed, and when the connection sends it, is up to the
+//! stream.
 
-use super::After;
-use super::exchange::Record;
 use super::response::Body;
-use crate::buffer::{Chain, Chunk};
+use super::stream::ResponseStream;
+use crate::buffer::Chunk;
 use crate::driver::Ops;
 use crate::file::listing;
 use crate::file::store::Content;
-use crate::http::BodyWriter;
-use crate::http::chunked::SizeLine;
 use crate::http::multipart::Piece;
-use crate::transport::Transport;
 
 /// A body that is being sent.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
-    /// The framing around the data of the body.
-    writer: BodyWriter,
     next_piece: usize,
-    after: After,
-    record: Record,
 }
 
 /// How far a body is.
 pub(super) enum Progress {
-    /// A piece is being sent.
+    /// The stream takes the next piece once it has sent this one.
     Wait,
     /// There is more to do.
     Again,
-    /// All of the body is with the transport or in the outbox.
+    /// All of the body is with the stream.
     Over,
 }
 
 impl ResponseBody {
-    /// A body whose head is in the outbox.
-    pub(super) const fn new(body: Body, writer: BodyWriter, after: After, record: Record) -> Self {
-        Self { body, writer, next_piece: 0, after, record }
+    /// A body whose head is with the stream.
+    pub(super) const fn new(body: Body) -> Self {
+        Self { body, next_piece: 0 }
     }
 
-    /// Sends the outbox and the next piece.
-    pub(super) fn step(&mut self, client: &mut Transport, outbox: &mut Chain, ops: &mut Ops) -> Progress {
-        if !client.can_send() {
+    /// Sends the next piece.
+    pub(super) fn step(&mut self, stream: &mut ResponseStream<'_>, ops: &mut Ops) -> Progress {
+        if !stream.takes_piece() {
             return Progress::Wait;
         }
         let (resource, span) = match &mut self.body {
@@ -53,7 +46,7 @@ impl ResponseBody {
             Body::File(..) => return Progress::Over,
             Body::Parts(resource, plan) => match plan.piece(self.next_piece) {
                 Some(Piece::Text(text)) => {
-                    outbox.push(Chunk::shared(text));
+                    stream.send_data(Chunk::shared(text));
                     self.next_piece += 1;
                     return Progress::Again;
                 }
@@ -63,47 +56,29 @@ impl ResponseBody {
             Body::Listing { first, others } => {
                 let mut piece = std::mem::take(first);
                 let has_more = !piece.is_empty() || others.write(listing::PIECE_BYTES, &mut piece);
-                push_piece(outbox, self.writer, piece);
+                stream.send_data(Chunk::shared(piece));
                 if !has_more {
-                    outbox.push(self.writer.end());
+                    stream.send_end();
                     return Progress::Over;
                 }
-                client.send(outbox.take(), ops);
                 return Progress::Wait;
             }
         };
         self.next_piece += 1;
         match &resource.content {
             Content::File(open) => {
-                client.send_file(outbox.take(), open.file(), span.offset, span.length, ops);
+                stream.send_file(open.file(), span, ops);
                 Progress::Wait
             }
             Content::Memory(bytes) => {
                 // A span is always within its content.
                 let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
                 if let Some(part) = bytes.get(start..end) {
-                    outbox.push(Chunk::shared(part));
+                    stream.send_data(Chunk::shared(part));
                 }
                 Progress::Again
             }
             Content::Folder | Content::Special => Progress::Again,
         }
     }
-
-    /// The record, to end the exchange with, and what follows the response.
-    pub(super) fn into_parts(self) -> (Record, After) {
-        (self.record, self.after)
-    }
-}
-
-/// Appends a piece of a body, with the framing around it.
-fn push_piece(chain: &mut Chain, writer: BodyWriter, piece: Vec<u8>) {
-    if piece.is_empty() {
-        return;
-    }
-    if let Some(line) = writer.before(piece.len() as u64) {
-        chain.append(SizeLine::as_bytes(&line));
-    }
-    chain.push(Chunk::shared(piece));
-    chain.push(writer.after());
 }

@@ -5,8 +5,9 @@
 //!   response         begin_head, send_head · send_data · send_end      while there is credit
 //! ```
 //!
-//! What forwards a request speaks to a [`ClientStream`]. It knows neither how bodies are framed
-//! towards the client, nor what else is on the connection, nor when the connection sends.
+//! What forwards a request speaks to a [`ClientStream`], and the server's own bodies to a
+//! [`ResponseStream`], its second half with files as well. Neither knows how bodies are framed
+//! towards the client, what else is on the connection, and when the connection sends.
 //!
 //! This is the stream of HTTP/1: there is one at a time, so its request body is at the front of the
 //! connection's inbox, its response goes to the outbox, and the client leaves by ending its input.
@@ -16,10 +17,11 @@
 use std::time::Duration;
 
 use super::OUTBOX_BYTES_MAX;
-use super::body_data::BodyData;
+use super::body_data::{BodyData, push_chunk};
 use super::response_encoder::{EncodedHead, ResponseEncoder};
-use crate::buffer::{Chain, Inbox};
-use crate::driver::Time;
+use crate::buffer::{Chain, Chunk, Inbox};
+use crate::driver::{File, Ops, Time};
+use crate::http::range::Span;
 use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, ResponseHead, Version};
 use crate::tcp::End;
 use crate::transport::Transport;
@@ -61,6 +63,14 @@ pub(super) struct ClientStream<'c> {
     state: &'c mut StreamState,
     transport: &'c Transport,
     inbox: &'c mut Inbox,
+    outbox: &'c mut Chain,
+}
+
+/// What the body of a response of the server's own is sent to. Its head was sent.
+#[derive(Debug)]
+pub(super) struct ResponseStream<'c> {
+    writer: BodyWriter,
+    transport: &'c mut Transport,
     outbox: &'c mut Chain,
 }
 
@@ -222,6 +232,36 @@ impl<'c> ClientStream<'c> {
         if let Some(SentHead { writer, .. }) = self.state.sent_head {
             self.outbox.push(writer.end());
         }
+    }
+}
+
+impl<'c> ResponseStream<'c> {
+    /// `writer`: the framing that the head announces.
+    pub(super) const fn new(writer: BodyWriter, transport: &'c mut Transport, outbox: &'c mut Chain) -> Self {
+        Self { writer, transport, outbox }
+    }
+
+    /// Whether it takes the next piece, of any size: everything given earlier is sent, but for what
+    /// leaves together with that piece.
+    pub(super) const fn takes_piece(&self) -> bool {
+        self.transport.can_send()
+    }
+
+    /// Sends data of the body.
+    pub(super) fn send_data(&mut self, data: Chunk) {
+        push_chunk(self.outbox, self.writer, data);
+    }
+
+    /// Sends part of a file, together with the data before it. [`ResponseStream::takes_piece`] must
+    /// be true, and the span must not be empty.
+    pub(super) fn send_file(&mut self, file: File, span: Span, ops: &mut Ops) {
+        debug_assert_eq!(self.writer, BodyWriter::Plain, "a body with files has a length");
+        self.transport.send_file(self.outbox.take(), file, span.offset, span.length, ops);
+    }
+
+    /// Sends the end of the body.
+    pub(super) fn send_end(&mut self) {
+        self.outbox.push(self.writer.end());
     }
 }
 
