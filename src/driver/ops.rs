@@ -20,6 +20,14 @@ pub struct Socket(pub(super) Key<Socket>);
 pub struct File(pub(super) Key<File>);
 
 #[cfg(test)]
+impl Socket {
+    /// A handle that no driver has, for tests of state machines.
+    pub(crate) const fn of_key(key: Key<Self>) -> Self {
+        Self(key)
+    }
+}
+
+#[cfg(test)]
 impl File {
     /// A handle that no driver has, for tests of state machines.
     pub(crate) const fn of_key(key: Key<Self>) -> Self {

@@ -190,8 +190,7 @@ impl<'c> ClientStream<'c> {
         !self.transport.can_send() || !self.outbox.is_empty()
     }
 
-    /// Bytes given to the client so far, on the whole connection. They count what the access log
-    /// counts.
+    /// Bytes given to the client so far, on the whole connection, with all framing.
     pub(super) const fn given_bytes(&self) -> u64 {
         self.transport.given_bytes() + self.outbox.len() as u64
     }
@@ -287,5 +286,150 @@ impl<'s> RequestBody<'s> {
         *self.latest = now;
         self.inbox.consume(piece.skip);
         Ok(Some(BodyData::new(self.inbox, piece.data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Buffer, Pool, PoolConfig, SizeClass};
+    use crate::driver::{Outcome, Socket};
+    use crate::http::request::{self, HeadLimits};
+    use crate::http::response_head;
+    use crate::session::slot;
+    use crate::table::Table;
+
+    const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n";
+
+    /// A stream, and all of its connection.
+    struct Client {
+        state: StreamState,
+        transport: Transport,
+        inbox: Inbox,
+        outbox: Chain,
+        ops: Ops,
+    }
+
+    impl Client {
+        fn new(head: &[u8]) -> Self {
+            let Ok(request::Parsed::Complete { head, .. }) = request::parse(head, &HeadLimits::default()) else {
+                panic!("a request")
+            };
+            let socket = Socket::of_key(Table::new().insert(()));
+            let mut transport = Transport::plain(socket, slot::client_tokens(Table::new().insert(())));
+            let mut ops = Ops::new();
+            transport.set_receiving(true, &mut ops);
+            let state = StreamState::new(&head, true, Time::ZERO);
+            Self { state, transport, inbox: Inbox::default(), outbox: Chain::new(), ops }
+        }
+
+        fn stream(&mut self) -> ClientStream<'_> {
+            ClientStream::new(&mut self.state, &self.transport, &mut self.inbox, &mut self.outbox)
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            if let Some(buffer) = self.transport.on_received(Outcome::Received(buffer_of(bytes))) {
+                self.inbox.push(buffer);
+            }
+        }
+
+        /// Sends the outbox, which then is underway.
+        fn flush(&mut self) {
+            self.transport.send(self.outbox.take(), &mut self.ops);
+        }
+
+        /// Sends the head of this response.
+        fn send_head(&mut self, head: &[u8]) {
+            let Ok(response_head::Parsed::Complete { head, .. }) =
+                response_head::parse(head, false, &HeadLimits::default())
+            else {
+                panic!("a response")
+            };
+            let mut stream = self.stream();
+            let mut encoder = stream.begin_head();
+            crate::http::HeadSink::status(&mut encoder, head.status, head.reason);
+            stream.send_head(encoder, &head);
+        }
+    }
+
+    fn buffer_of(bytes: &[u8]) -> Buffer {
+        let fill = |memory: &mut [u8]| {
+            memory[..bytes.len()].copy_from_slice(bytes);
+            Ok::<_, std::convert::Infallible>(bytes.len())
+        };
+        Pool::new(PoolConfig::default()).filled(SizeClass::Small, fill).unwrap().unwrap()
+    }
+
+    #[test]
+    fn credit_is_the_room_in_the_outbox_and_none_during_a_send() {
+        let mut client = Client::new(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.stream().credit(), OUTBOX_BYTES_MAX);
+        client.outbox.push(Chunk::shared(vec![0; OUTBOX_BYTES_MAX - 1]));
+        assert_eq!((client.stream().credit(), client.stream().has_room()), (1, true));
+        client.outbox.push(Chunk::shared(vec![0; 10]));
+        assert_eq!((client.stream().credit(), client.stream().has_room()), (0, false));
+        client.flush();
+        assert_eq!((client.stream().credit(), client.stream().has_room()), (0, true), "a head may follow");
+        assert!(client.stream().has_unsent());
+        client.transport.on_sent(Outcome::Sent);
+        assert_eq!(client.stream().credit(), OUTBOX_BYTES_MAX);
+        assert!(!client.stream().has_unsent());
+        assert_eq!(client.stream().given_bytes(), OUTBOX_BYTES_MAX as u64 + 9);
+    }
+
+    #[test]
+    fn the_stream_frames_the_body_as_its_head_says() {
+        for (fields, expected) in
+            [("Content-Length: 3", "xps"), ("Transfer-Encoding: chunked", "3\r\nxps\r\n0\r\n\r\n")]
+        {
+            let mut client = Client::new(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert!(client.state.shows_truncation() && !client.state.is_responding());
+            client.send_head(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n").as_bytes());
+            assert!(client.state.shows_truncation() && client.state.is_responding());
+            let mut received = Inbox::default();
+            received.push(buffer_of(b"xps, and what follows"));
+            let head_bytes = client.stream().given_bytes() as usize;
+            client.stream().send_data(BodyData::new(&mut received, 3));
+            client.stream().send_end();
+            assert_eq!(client.outbox.to_vec()[head_bytes..], *expected.as_bytes());
+            assert_eq!(received.bytes(), b", and what follows");
+            assert!(client.state.end().0, "another request may follow");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_the_request_body_keeps_the_connection_from_being_used_again() {
+        let mut client = Client::new(UPLOAD);
+        client.receive(b"abc");
+        while let Some(data) = client.stream().body().next(Time::ZERO).unwrap() {
+            data.push_to(&mut Chain::new(), BodyWriter::Plain);
+        }
+        client.send_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let (keep_alive, rest) = client.state.end();
+        assert_eq!((keep_alive, rest.data_left()), (false, Some(3)));
+    }
+
+    #[test]
+    fn an_end_of_input_in_the_middle_of_a_body_means_that_the_client_has_left() {
+        for (received, has_left) in [(&b"abc"[..], true), (b"abcdef", false)] {
+            let mut client = Client::new(UPLOAD);
+            client.receive(received);
+            assert!(!client.stream().has_left(Time::ZERO));
+            while let Some(data) = client.stream().body().next(Time::ZERO).unwrap() {
+                data.push_to(&mut Chain::new(), BodyWriter::Plain);
+            }
+            client.transport.on_received(Outcome::Eof);
+            assert_eq!(client.stream().has_left(Time::ZERO), has_left, "{received:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_of_input_within_the_grace_is_only_the_end_of_requests() {
+        for (after, has_left) in [(HALF_CLOSE_GRACE, false), (HALF_CLOSE_GRACE + Duration::from_millis(1), true)] {
+            let mut client = Client::new(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert!(!client.stream().has_left(Time::ZERO));
+            client.transport.on_received(Outcome::Eof);
+            assert_eq!(client.stream().has_left(Time::ZERO + after), has_left, "{after:?}");
+        }
     }
 }
