@@ -15,7 +15,7 @@ use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
 use xps::internals::http::{
     AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, HeadEncoder, Known, Method,
-    ResponseFraming, ResponseHead, Version, date, preferred_type, response_head,
+    ResponseFraming, ResponseHead, Scheme, Version, date, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -57,7 +57,7 @@ fn pass_on(head: &RequestHead<'_>) {
     let context = RequestContext {
         client: None,
         client_is_trusted: false,
-        scheme: "http",
+        scheme: Scheme::Http,
         upstream_authority: &upstream_authority,
         framing: head.framing,
         upgrade,

@@ -138,7 +138,7 @@ fn explain_http(
     {
         proxy_route.check(&head).map_err(refused)?;
         upstreams(proxy_route, report);
-        report.then("The upstream gets:", &forwarded(proxy_route, &head, peer, &admission));
+        report.then("The upstream gets:", &forwarded(proxy_route, &head, router.scheme, peer, &admission));
         return Ok(());
     }
     let limits = config.limits.clone();

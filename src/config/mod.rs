@@ -16,9 +16,9 @@ use std::time::Duration;
 pub use self::listen_address::{ListenAddress, overlap};
 use crate::driver::FeatureSet;
 pub use crate::driver::probe::BackendChoice;
-use crate::http::Status;
 use crate::http::forward::{Pseudonym, RequestRules, ResponseRules};
 use crate::http::redirect::RedirectTemplate;
+use crate::http::{Scheme, Status};
 use crate::limit::{Access, AdmissionConfig};
 use crate::session::Naming;
 pub use crate::session::http::{FileRouteConfig, ResponseConfig};
@@ -127,6 +127,8 @@ impl ServiceConfig {
 /// Configuration of an HTTP listener.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
+    /// The scheme by which clients reach the listener.
+    pub scheme: Scheme,
     /// Settings of responses where no route matches.
     pub responses: ResponseConfig,
     /// The virtual hosts. The first also serves names that no other host has. Empty: every response
@@ -188,7 +190,7 @@ impl RouterConfig {
         let (prefix, access) = (Vec::new(), Access::default());
         let route = RouteConfig { prefix, access, keep_alive: true, handler, responses: responses.clone() };
         let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
-        Self { responses, hosts: vec![host] }
+        Self { scheme: Scheme::Http, responses, hosts: vec![host] }
     }
 }
 

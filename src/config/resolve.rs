@@ -19,9 +19,9 @@ use super::{
 };
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
-use crate::http::Status;
 use crate::http::forward::BadRule;
 use crate::http::redirect::RedirectTemplate;
+use crate::http::{Scheme, Status};
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
 use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
 
@@ -144,7 +144,7 @@ impl Resolver<'_> {
             cors: origin(file.cors.as_ref()),
             ..ResponseConfig::default()
         };
-        Ok(RouterConfig { responses, hosts })
+        Ok(RouterConfig { scheme: Scheme::Http, responses, hosts })
     }
 
     /// Settings of responses that xps generates on a route.

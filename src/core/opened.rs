@@ -16,7 +16,7 @@ use crate::driver::{Fault, Root};
 use crate::http::error_page::{ErrorPage, ErrorPages};
 use crate::http::forward::Authority;
 use crate::http::media_type::MediaType;
-use crate::http::{Status, redirect};
+use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
@@ -40,6 +40,7 @@ pub(super) enum OpenedService {
 /// The virtual hosts of an HTTP listener.
 #[derive(Clone, Debug)]
 pub(super) struct OpenedRouter {
+    pub(super) scheme: Scheme,
     pub(super) responses: ResponseConfig,
     pub(super) hosts: Vec<OpenedHost>,
 }
@@ -100,7 +101,7 @@ impl OpenedRouter {
             };
             hosts.push(OpenedHost { names: host.names.clone(), access: host.access.clone(), access_log, routes });
         }
-        Ok(Self { responses: config.responses.clone(), hosts })
+        Ok(Self { scheme: config.scheme, responses: config.responses.clone(), hosts })
     }
 }
 

@@ -55,9 +55,9 @@ impl ServiceBuilder {
     }
 
     pub(super) fn router(&mut self, opened: OpenedRouter) -> Router {
-        let OpenedRouter { responses, hosts } = opened;
+        let OpenedRouter { scheme, responses, hosts } = opened;
         let hosts = hosts.into_iter().map(|host| self.host(host)).collect();
-        Router::new(hosts, Rc::new(FileRoute::nothing(responses, ErrorPages::default())))
+        Router::new(scheme, hosts, Rc::new(FileRoute::nothing(responses, ErrorPages::default())))
     }
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {

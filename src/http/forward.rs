@@ -21,6 +21,7 @@
 //! ```
 //! use xps::internals::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, write_request};
 //! use xps::internals::http::request::{HeadLimits, Parsed, parse};
+//! use xps::internals::http::Scheme;
 //!
 //! let bytes = b"GET /a HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\nAccept: */*\r\n\r\n";
 //! let Parsed::Complete { head, .. } = parse(bytes, &HeadLimits::default())? else { panic!("it is complete") };
@@ -28,7 +29,7 @@
 //! let upstream_authority = &Authority::new("127.0.0.1:3000")?;
 //! let framing = head.framing;
 //! let context = RequestContext {
-//!     client: None, client_is_trusted: false, scheme: "http", upstream_authority, framing, upgrade: None,
+//!     client: None, client_is_trusted: false, scheme: Scheme::Http, upstream_authority, framing, upgrade: None,
 //! };
 //! let mut out = Vec::new();
 //! write_request(&head, &rules, &context, &mut out);

@@ -24,6 +24,7 @@
 //! | [`validators`] | entity tag and modification date of a file's version |
 //! | [`conditional`] | preconditions such as `If-None-Match` |
 //! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
+//! | [`scheme`] | `http` and `https`, with their ports |
 //! | [`redirect`] | redirect URLs |
 //! | [`response`] | writing response heads, for any version |
 //! | [`h1`] | the text that only HTTP/1.1 has |
@@ -60,6 +61,7 @@ pub mod redirect;
 pub mod request;
 pub mod response;
 pub mod response_head;
+pub mod scheme;
 pub mod status;
 pub mod target;
 pub mod token;
@@ -79,5 +81,6 @@ pub use path::{DecodedPath, encode_path};
 pub use request::{Expect, Parsed, RequestHead};
 pub use response::{HeadBuilder, HeadSink};
 pub use response_head::{BadResponse, ResponseFraming, ResponseHead};
+pub use scheme::Scheme;
 pub use status::{ErrorResponse, Status};
 pub use target::Target;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::driver::{InvalidUnixPath, UnixPath};
+use crate::http::Scheme;
 
 /// The address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +95,6 @@ impl FromStr for UpstreamAddress {
 
 /// Parses an upstream written as a URL, as in other servers: `http://HOST[:PORT][/]`.
 fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
-    const HTTP_PORT: &str = ":80";
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
         "https" => return Err(InvalidUpstreamAddress::Https),
@@ -109,7 +109,7 @@ fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAd
         return Err(InvalidUpstreamAddress::MoreThanHost(format!("{user}@")));
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    if has_port { host.parse() } else { format!("{host}{HTTP_PORT}").parse() }
+    if has_port { host.parse() } else { format!("{host}:{}", Scheme::Http.default_port()).parse() }
 }
 
 impl fmt::Display for UpstreamAddress {

@@ -2,8 +2,8 @@
 
 use super::report::Report;
 use crate::driver::Peer;
-use crate::http::RequestHead;
 use crate::http::forward::{RequestContext, upgrade_to_forward, write_request};
+use crate::http::{RequestHead, Scheme};
 use crate::limit::Admission;
 use crate::session::http::ProxyRoute;
 use crate::upstream::group::{CheckKind, HashSource, Policy};
@@ -60,11 +60,17 @@ pub(super) fn policy(policy: &Policy) -> String {
     }
 }
 
-pub(super) fn forwarded(proxy_route: &ProxyRoute, head: &RequestHead<'_>, peer: Peer, admission: &Admission) -> String {
+pub(super) fn forwarded(
+    proxy_route: &ProxyRoute,
+    head: &RequestHead<'_>,
+    scheme: Scheme,
+    peer: Peer,
+    admission: &Admission,
+) -> String {
     let context = RequestContext {
         client: peer.ip(),
         client_is_trusted: admission.is_trusted(peer),
-        scheme: "http",
+        scheme,
         upstream_authority: &proxy_route.authority,
         framing: head.framing,
         upgrade: upgrade_to_forward(head).filter(|_| proxy_route.upgrades),

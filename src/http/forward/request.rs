@@ -16,6 +16,7 @@ use crate::http::method::Method;
 use crate::http::path;
 use crate::http::request::RequestHead;
 use crate::http::response::push_decimal;
+use crate::http::scheme::Scheme;
 use crate::http::target::Target;
 use crate::http::token::list;
 
@@ -122,8 +123,8 @@ pub struct RequestContext<'a> {
     pub client: Option<IpAddr>,
     /// Whether the client is a trusted proxy, whose `X-Forwarded-For` is believed.
     pub client_is_trusted: bool,
-    /// `http` or `https`: the scheme of the client's connection.
-    pub scheme: &'static str,
+    /// The scheme of the client's connection.
+    pub scheme: Scheme,
     /// The upstream's own name.
     pub upstream_authority: &'a Authority,
     /// The framing of the sent body.
@@ -341,7 +342,7 @@ impl Origin<'_, '_> {
             self.push_addresses(is_appended, out);
         }
         if is_missing(Known::XForwardedProto) && is_wanted(Known::XForwardedProto) {
-            push_line(out, b"X-Forwarded-Proto", self.context.scheme.as_bytes());
+            push_line(out, b"X-Forwarded-Proto", self.context.scheme.name().as_bytes());
         }
         if let Some(host) = self.head.host
             && is_missing(Known::XForwardedHost)
@@ -392,7 +393,7 @@ impl Origin<'_, '_> {
             out.push(b'"');
         }
         out.extend_from_slice(b";proto=");
-        out.extend_from_slice(self.context.scheme.as_bytes());
+        out.extend_from_slice(self.context.scheme.name().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
 }

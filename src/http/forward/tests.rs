@@ -11,6 +11,7 @@ use crate::http::h1::HeadEncoder;
 use crate::http::head::{HeadLimits, Version};
 use crate::http::request::{self, RequestHead};
 use crate::http::response_head::{self, ResponseHead};
+use crate::http::scheme::Scheme;
 
 const CLIENT: &str = "192.0.2.1";
 
@@ -38,7 +39,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
     let context = RequestContext {
         client: client.map(|client| client.parse::<IpAddr>().unwrap()),
         client_is_trusted: true,
-        scheme: "http",
+        scheme: Scheme::Http,
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: upgrade_to_forward(&head),
@@ -153,7 +154,7 @@ fn row_60_only_trusted_clients_are_believed() {
     let context = RequestContext {
         client: CLIENT.parse().ok(),
         client_is_trusted: false,
-        scheme: "http",
+        scheme: Scheme::Http,
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: None,

@@ -30,7 +30,7 @@ use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
 use crate::http::response_head::{self, Parsed};
-use crate::http::{BodyReader, ErrorResponse, Known, Method, PageType, RequestHead, Status};
+use crate::http::{BodyReader, ErrorResponse, Known, Method, PageType, RequestHead, Scheme, Status};
 use crate::session::Limits;
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
@@ -91,6 +91,7 @@ impl Forward {
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
         client_address: Peer,
+        scheme: Scheme,
         record: Record,
         cx: &Context<'_>,
     ) -> Self {
@@ -100,7 +101,7 @@ impl Forward {
         let context = RequestContext {
             client: cx.peer.ip(),
             client_is_trusted: cx.admission.is_trusted(cx.peer),
-            scheme: "http",
+            scheme,
             upstream_authority: &route.authority,
             framing: head.framing,
             upgrade,

@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use crate::http::Scheme;
+
 /// The names of a listener's hosts. A host is identified by its index in the list.
 #[derive(Debug)]
 pub(super) struct HostMatcher {
@@ -14,6 +16,8 @@ pub(super) struct HostMatcher {
     wild: Vec<Name>,
     /// The default host.
     nameless: Option<usize>,
+    /// The port of a `Host` without one (RFC 9110, 4.2.1).
+    default_port: u16,
 }
 
 #[derive(Debug)]
@@ -25,12 +29,10 @@ struct Name {
     host: usize,
 }
 
-/// The port of a `Host` without one: the default of the scheme (RFC 9110, 4.2.1).
-const DEFAULT_PORT: u16 = 80;
-
 impl HostMatcher {
-    /// A matcher of these hosts, given by their names.
-    pub(super) fn new<'n>(hosts: impl Iterator<Item = &'n [String]>) -> Self {
+    /// A matcher of these hosts, given by their names. `scheme`: that of the listener, which decides
+    /// what a `Host` without a port means.
+    pub(super) fn new<'n>(scheme: Scheme, hosts: impl Iterator<Item = &'n [String]>) -> Self {
         let (mut exact, mut wild, mut nameless) = (Vec::new(), Vec::new(), None);
         for (host, names) in hosts.enumerate() {
             if names.is_empty() {
@@ -47,7 +49,7 @@ impl HostMatcher {
         // A name with a port goes before the same name without one.
         exact.sort_by(|a, b| a.text.cmp(&b.text).then(b.port.is_some().cmp(&a.port.is_some())));
         wild.sort_by_key(|name| std::cmp::Reverse((name.text.len(), name.port.is_some())));
-        Self { exact, wild, nameless }
+        Self { exact, wild, nameless, default_port: scheme.default_port() }
     }
 
     /// The host for the `Host` of a request, a name and an optional port.
@@ -57,7 +59,7 @@ impl HostMatcher {
         }
         let named = authority.and_then(|authority| {
             let (name, port) = split(authority);
-            let (name, port) = (name.strip_suffix('.').unwrap_or(name), port.unwrap_or(DEFAULT_PORT));
+            let (name, port) = (name.strip_suffix('.').unwrap_or(name), port.unwrap_or(self.default_port));
             self.exact(name, port).or_else(|| self.wild(name, port))
         });
         named.or(self.nameless)
@@ -105,9 +107,13 @@ mod tests {
 
     /// The host that matches.
     fn find(hosts: &[&[&str]], authority: &str) -> Option<usize> {
+        find_of(Scheme::Http, hosts, authority)
+    }
+
+    fn find_of(scheme: Scheme, hosts: &[&[&str]], authority: &str) -> Option<usize> {
         let names: Vec<Vec<String>> =
             hosts.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect();
-        HostMatcher::new(names.iter().map(Vec::as_slice)).find(Some(authority).filter(|text| !text.is_empty()))
+        HostMatcher::new(scheme, names.iter().map(Vec::as_slice)).find(Some(authority).filter(|text| !text.is_empty()))
     }
 
     #[test]
@@ -151,5 +157,11 @@ mod tests {
         assert_eq!(find(&hosts, "a:"), Some(0));
         assert_eq!(find(&hosts, "a:81"), Some(1));
         assert_eq!(find(&hosts, "a:82"), None);
+        let hosts: [&[&str]; 2] = [&["a:80"], &["a:443"]];
+        let with = |scheme, authority| find_of(scheme, &hosts, authority);
+        assert_eq!(
+            [with(Scheme::Https, "a"), with(Scheme::Https, "a:80"), with(Scheme::Http, "a")],
+            [Some(1), Some(0), Some(0)]
+        );
     }
 }

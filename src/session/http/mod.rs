@@ -205,7 +205,7 @@ impl Http {
                     Responder::Own(own_response) => own_response,
                     Responder::Upstream { route, client_address } => {
                         let stream = StreamState::new(&head, keep_alive, cx.now);
-                        let forward = Forward::new(route, &head, client_address, record, cx);
+                        let forward = Forward::new(route, &head, client_address, router.scheme, record, cx);
                         self.inbox.consume(length);
                         self.state = State::Exchange(Exchange::Forwarding(Box::new(Forwarding { stream, forward })));
                         return Step::Again;

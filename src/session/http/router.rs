@@ -13,7 +13,7 @@ use crate::driver::Peer;
 use crate::http::forward::{Authority, PathRule, RequestRules, ResponseRules};
 use crate::http::path::{DecodedPath, is_read_alike};
 use crate::http::redirect::RedirectTemplate;
-use crate::http::{ErrorResponse, RequestHead, Status, path};
+use crate::http::{ErrorResponse, RequestHead, Scheme, Status, path};
 use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::{ConnectPolicy, KeepAlive, UpstreamGroup};
@@ -49,6 +49,8 @@ pub struct Router {
     names: HostMatcher,
     /// Makes the error responses to requests that no route matches.
     pub fallback: Rc<FileRoute>,
+    /// The scheme of the listener.
+    pub scheme: Scheme,
     /// There is one host with one route, for all paths and all client addresses: nothing is
     /// matched.
     is_single: bool,
@@ -163,7 +165,7 @@ impl ProxyRoute {
 
 impl Router {
     /// A router. Of two matching routes, the one with the longer prefix is used.
-    pub fn new(mut hosts: Vec<VirtualHost>, fallback: Rc<FileRoute>) -> Self {
+    pub fn new(scheme: Scheme, mut hosts: Vec<VirtualHost>, fallback: Rc<FileRoute>) -> Self {
         for host in &mut hosts {
             host.routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         }
@@ -177,8 +179,8 @@ impl Router {
             _ => false,
         };
         let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.handler.announces());
-        let names = HostMatcher::new(hosts.iter().map(|host| host.names.as_slice()));
-        Self { hosts, names, fallback, is_single, announces }
+        let names = HostMatcher::new(scheme, hosts.iter().map(|host| host.names.as_slice()));
+        Self { hosts, names, fallback, scheme, is_single, announces }
     }
 
     /// A router with one handler for all requests.
@@ -186,7 +188,7 @@ impl Router {
         let fallback = Rc::clone(&file_route);
         let route = Route { prefix: Vec::new(), access: Access::default(), keep_alive: true, handler, file_route };
         let host = VirtualHost { names: Vec::new(), access: Access::default(), access_log: None, routes: vec![route] };
-        Self::new(vec![host], fallback)
+        Self::new(Scheme::Http, vec![host], fallback)
     }
 
     /// The access log for malformed requests and for requests without a host: that of the first

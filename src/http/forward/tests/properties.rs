@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::fields::Field;
 use crate::http::response_head::ResponseFraming;
+use crate::http::scheme::Scheme;
 
 /// Field names that are handled specially, and some that are not.
 const NAMES: &[&str] = &[
@@ -180,7 +181,7 @@ proptest! {
         let context = RequestContext {
             client,
             client_is_trusted,
-            scheme: "https",
+            scheme: Scheme::Https,
             upstream_authority: &upstream,
             framing: head.framing,
             upgrade,
@@ -217,7 +218,7 @@ proptest! {
         let head = parse_request(&bytes).unwrap();
         let upstream = Authority::new("upstream").unwrap();
         let context =
-            RequestContext { client: None, client_is_trusted: false, scheme: "http", upstream_authority: &upstream, framing: head.framing, upgrade: None };
+            RequestContext { client: None, client_is_trusted: false, scheme: Scheme::Http, upstream_authority: &upstream, framing: head.framing, upgrade: None };
         let mut out = Vec::new();
         write_request(&head, &plain(), &context, &mut out);
         let sent = parse_request(&out).unwrap();
