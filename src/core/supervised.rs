@@ -74,7 +74,7 @@ impl FailureNotifier {
 }
 
 impl SupervisedCore {
-    /// A core that is told what to serve, and when to drain, by `messages`.
+    /// A core that takes from `messages` what to serve, and when to drain.
     pub fn new(core: Core, messages: Receiver<Message>, drain_timeout: Duration) -> Self {
         let builder = ServiceBuilder::default();
         Self { core, messages, drain_timeout, builder, failure_notifier: None, broken: None }
