@@ -318,6 +318,11 @@ impl Peer {
         let count = match wire.writable(side) {
             Writable::Room(room) => room.min(bytes.len()),
             Writable::Reset | Writable::Broken => {
+                // What has arrived before the reset can still be read (tcp(7)), also by one that had
+                // stopped reading for a while.
+                if let (Readable::Bytes(count), false) = (wire.readable(side), self.reading == Reading::Never) {
+                    self.take(wire, side, count);
+                }
                 self.finish(PeerEnd::WasReset);
                 0
             }
