@@ -154,6 +154,11 @@ impl Chain {
         self.bytes -= count;
     }
 
+    /// The chunks, in order, moved out.
+    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
+        self.chunks.into_iter()
+    }
+
     /// Moves everything out, leaving the chain empty.
     #[must_use]
     pub fn take(&mut self) -> Self {

@@ -5,7 +5,8 @@
 //! escaped. What the response means is decided elsewhere.
 
 use crate::buffer::Chunk;
-use crate::http::response::push_decimal;
+use crate::http::h1::head_encoder::{push_framing, push_line};
+use crate::http::response::without_line_breaks;
 use crate::http::token::is_token;
 use crate::http::{BodyFraming, Method, is_own};
 
@@ -87,15 +88,7 @@ impl RequestBuilder {
     /// Announces a body. Call it at most once.
     pub fn body(mut self, framing: BodyFraming) -> Self {
         debug_assert_eq!(self.facts.framing, BodyFraming::None, "a body is announced once");
-        match framing {
-            BodyFraming::None => {}
-            BodyFraming::Length(length) => {
-                self.out.extend_from_slice(b"Content-Length: ");
-                push_decimal(&mut self.out, length);
-                self.out.extend_from_slice(b"\r\n");
-            }
-            BodyFraming::Chunked => push_field(&mut self.out, "Transfer-Encoding", b"chunked"),
-        }
+        push_framing(&mut self.out, framing);
         self.facts.framing = framing;
         self
     }
@@ -126,10 +119,7 @@ impl RequestBuilder {
 fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field's name");
     if is_token(name.as_bytes()) {
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend(value.iter().map(|&byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
-        out.extend_from_slice(b"\r\n");
+        push_line(out, name.as_bytes(), &without_line_breaks(value));
     }
 }
 

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::worker::{Environment, Machine, Worker};
+use super::worker::{Environment, Machine, Worker, settle};
 use crate::buffer::Inbox;
 use crate::config::{BackendChoice, Limits, UpstreamAddress};
 use crate::driver::probe::{self, Backend, Unavailable};
@@ -29,7 +29,7 @@ use crate::session::{CloseReason, SessionEnd, Tunnel, TunnelLimits};
 use crate::table::RawKey;
 use crate::tcp::{CloseKind, ConnectionTokens};
 use crate::transport::Transport;
-use crate::upstream::{ConnectError, OutboundConnection, OutboundTokens, Release, Unreachable, Upstream};
+use crate::upstream::{OutboundConnection, OutboundTokens, Release, Unreachable, Upstream};
 
 /// Error of a client connection.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +124,6 @@ struct ClientSession {
     local: Transport,
     tunnel: Tunnel,
     life: Life,
-    /// Why the server could not be connected to.
-    failure: Option<ConnectError>,
     opened: Time,
     last_activity: Time,
     /// It has not been pumped yet, so nothing is in flight that would end a wait.
@@ -162,7 +160,6 @@ impl ClientSession {
             local: Transport::plain(local, local_tokens),
             tunnel: Tunnel::new(),
             life: Life::Open,
-            failure: None,
             opened: now,
             last_activity: now,
             is_new: true,
@@ -171,7 +168,7 @@ impl ClientSession {
 
     /// How it ended, once it has.
     fn session_end(&self) -> Option<SessionEnd> {
-        let failure = self.failure.map(Unreachable::Connect);
+        let failure = self.server.error().map(Unreachable::Connect);
         match self.life {
             Life::Closed(close_reason) => Some(SessionEnd { close_reason, failure }),
             Life::Open | Life::Closing { .. } => None,
@@ -180,12 +177,7 @@ impl ClientSession {
 
     /// Records an outcome.
     fn on_completion(&mut self, Completion { id, outcome }: Completion, now: Time) {
-        let Some(token) = self.ops.settle(id, outcome.is_final()) else {
-            tracing::error!(op = %id, outcome = outcome.name(), "an outcome of an operation that has ended");
-            debug_assert!(false, "{outcome:?} for {id:?}, which has ended");
-            return;
-        };
-        tracing::trace!(op = %id, outcome = outcome.name(), "outcome");
+        let Some(token) = settle(&mut self.ops, id, &outcome) else { return };
         if token.kind == SERVER {
             self.last_activity = now;
             if let Some(buffer) = self.server.on_outcome(token, outcome, now)
@@ -236,8 +228,7 @@ impl ClientSession {
     /// Connects, then relays. `Some`: the session ends.
     fn advance(&mut self, now: Time, share: usize) -> Option<CloseReason> {
         self.server.pump(now, &mut self.ops);
-        if let Some(error) = self.server.error() {
-            self.failure = Some(error);
+        if self.server.error().is_some() {
             return Some(CloseReason::UpstreamUnreachable);
         }
         let hold_max = self.limits.pipe_bytes_max.min(share);
@@ -331,6 +322,7 @@ mod tests {
     use crate::driver::Driver;
     use crate::driver::sim::{Behaviour, Faults, PeerId, Sim, Step};
     use crate::tcp::Listener;
+    use crate::upstream::ConnectError;
 
     /// The local stream is a connection that a listener has accepted.
     fn local_stream(sim: &mut Sim, steps: Vec<Step>) -> (Socket, PeerId) {

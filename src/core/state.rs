@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::limit_notice::LimitNotice;
 use super::live_counts::{LiveCounts, Violation};
 use super::timer_wheel::{TimerId, TimerWheel};
+use super::worker::settle;
 use crate::config::Limits;
 use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, Token};
 use crate::file::store::{STORE, Store};
@@ -253,12 +254,7 @@ impl Core {
     }
 
     fn on_completion(&mut self, Completion { id, outcome }: Completion, now: Time) {
-        let Some(token) = self.ops.settle(id, outcome.is_final()) else {
-            tracing::error!(op = %id, outcome = outcome.name(), "an outcome of an operation that has ended");
-            debug_assert!(false, "{outcome:?} for {id:?}, which has ended");
-            return;
-        };
-        tracing::trace!(op = %id, outcome = outcome.name(), "outcome");
+        let Some(token) = settle(&mut self.ops, id, &outcome) else { return };
         match token.kind {
             LISTENER => self.on_listener_outcome(token.machine.typed(), outcome, now),
             SESSION => self.on_session_outcome(token, outcome, now),

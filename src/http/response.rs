@@ -5,6 +5,8 @@
 //! 9110, 5.5), and a field whose name is not a token is left out. The content of a response is
 //! decided elsewhere, and so is what becomes of the connection.
 
+use std::borrow::Cow;
+
 use super::date::DateLine;
 use super::status::Status;
 use super::token::{is_token, list};
@@ -108,11 +110,7 @@ impl<'v, S: HeadSink> HeadBuilder<'v, S> {
     fn write(self, name: &str, value: &[u8]) -> Self {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is not a field's name");
         if is_token(name.as_bytes()) {
-            if breaks_lines(value) {
-                self.sink.field(name.as_bytes(), &without_line_breaks(value));
-            } else {
-                self.sink.field(name.as_bytes(), value);
-            }
+            self.sink.field(name.as_bytes(), &without_line_breaks(value));
         }
         self
     }
@@ -147,13 +145,14 @@ pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Without branches, so that the compiler can vectorise it.
-fn breaks_lines(value: &[u8]) -> bool {
-    value.iter().fold(false, |found, &byte| found | is_line_break(byte))
-}
-
-fn without_line_breaks(value: &[u8]) -> Vec<u8> {
-    value.iter().map(|&byte| if is_line_break(byte) { b' ' } else { byte }).collect()
+/// A value that cannot break its line: CR, LF and NUL become spaces (RFC 9110, 5.5).
+pub(crate) fn without_line_breaks(value: &[u8]) -> Cow<'_, [u8]> {
+    // Without branches, so that the compiler can vectorise it.
+    if value.iter().fold(false, |found, &byte| found | is_line_break(byte)) {
+        value.iter().map(|&byte| if is_line_break(byte) { b' ' } else { byte }).collect()
+    } else {
+        Cow::Borrowed(value)
+    }
 }
 
 const fn is_line_break(byte: u8) -> bool {

@@ -51,9 +51,10 @@ enum State {
     Closed,
 }
 
+/// The slots of an outbound connection's operations.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-enum Slot {
+pub(super) enum Slot {
     Resolve,
     Connect,
     Recv,
@@ -65,8 +66,7 @@ impl OutboundConnection {
     /// A connection that has not begun. `connect_timeout` is for the look-up and for each address;
     /// zero: no limit.
     pub const fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
-        let connector_tokens = ConnectorTokens { resolve: tokens.of(Slot::Resolve), connect: tokens.of(Slot::Connect) };
-        let connector = Connector::new(upstream, connector_tokens, connect_timeout);
+        let connector = Connector::new(upstream, tokens.connector(), connect_timeout);
         Self { tokens, state: State::Connecting(connector) }
     }
 
@@ -162,7 +162,13 @@ impl OutboundTokens {
         Token { machine: self.machine, kind: self.kind, slot: slot as u8 }
     }
 
-    const fn transport(self, socket: Socket) -> Transport {
+    /// Those of connecting.
+    pub(super) const fn connector(self) -> ConnectorTokens {
+        ConnectorTokens { resolve: self.of(Slot::Resolve), connect: self.of(Slot::Connect) }
+    }
+
+    /// The transport over a socket that was connected.
+    pub(super) const fn transport(self, socket: Socket) -> Transport {
         let tokens =
             ConnectionTokens { recv: self.of(Slot::Recv), send: self.of(Slot::Send), close: self.of(Slot::Close) };
         Transport::plain(socket, tokens)

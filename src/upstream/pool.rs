@@ -20,11 +20,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{ConnectError, Connector, ConnectorTokens, Upstream};
+use super::outbound::Slot;
+use super::{ConnectError, Connector, OutboundTokens, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
 use crate::table::{Key, Table};
-use crate::tcp::{CloseKind, ConnectionTokens};
+use crate::tcp::CloseKind;
 use crate::transport::Transport;
 use crate::waiter::{SessionKey, Waiter};
 
@@ -133,21 +134,8 @@ impl Default for KeepAlive {
     }
 }
 
-/// The slots of a connection.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-enum Slot {
-    Resolve,
-    Connect,
-    Recv,
-    Send,
-    Close,
-}
-
-impl Slot {
-    const fn token(self, entry: ConnectionKey) -> Token {
-        Token { machine: entry.raw(), kind: UPSTREAM_CONNECTION, slot: self as u8 }
-    }
+const fn tokens_of(key: ConnectionKey) -> OutboundTokens {
+    OutboundTokens { machine: key.raw(), kind: UPSTREAM_CONNECTION }
 }
 
 impl UpstreamPool {
@@ -164,8 +152,7 @@ impl UpstreamPool {
             return key;
         }
         self.connections.insert_with(|key| {
-            let tokens = ConnectorTokens { resolve: Slot::Resolve.token(key), connect: Slot::Connect.token(key) };
-            let connector = Connector::new(Rc::clone(upstream), tokens, connect_timeout);
+            let connector = Connector::new(Rc::clone(upstream), tokens_of(key).connector(), connect_timeout);
             UpstreamConnection {
                 inbox: Inbox::default(),
                 upstream: Rc::clone(upstream),
@@ -430,7 +417,7 @@ impl UpstreamConnection {
         tracing::debug!(%address, "upstream connected");
         self.address = Some(address);
         if let State::Connecting { owner, .. } = self.take_state() {
-            self.state = State::InUse { owner, connection: Transport::plain(socket, connection_tokens(key)) };
+            self.state = State::InUse { owner, connection: tokens_of(key).transport(socket) };
         }
     }
 
@@ -513,7 +500,7 @@ impl UpstreamConnection {
             connector.cancel(ops);
             match connector.take() {
                 Some((socket, _)) => {
-                    let connection = Transport::plain(socket, connection_tokens(key));
+                    let connection = tokens_of(key).transport(socket);
                     self.state = State::Closing { close_kind: CloseKind::Fin, connection };
                 }
                 None => return connector.is_at_rest(),
@@ -534,10 +521,6 @@ impl UpstreamConnection {
             State::Connecting { .. } | State::InUse { .. } | State::Idle { .. } | State::Abandoned(_) => false,
         }
     }
-}
-
-const fn connection_tokens(entry: ConnectionKey) -> ConnectionTokens {
-    ConnectionTokens { recv: Slot::Recv.token(entry), send: Slot::Send.token(entry), close: Slot::Close.token(entry) }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
 use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
-use crate::http::h1::head_encoder::{CHUNKED_LINE, push_length, push_line};
+use crate::http::h1::head_encoder::{push_framing, push_line};
 use crate::http::head::Version;
 use crate::http::method::Method;
 use crate::http::path;
@@ -181,11 +181,7 @@ pub fn write_request(
         push_decimal(out, forwards.saturating_sub(1));
         out.extend_from_slice(b"\r\n");
     }
-    match context.framing {
-        BodyFraming::None => {}
-        BodyFraming::Length(length) => push_length(out, length),
-        BodyFraming::Chunked => out.extend_from_slice(CHUNKED_LINE),
-    }
+    push_framing(out, context.framing);
     if let Some(protocols) = context.upgrade {
         out.extend_from_slice(b"Connection: upgrade\r\n");
         push_line(out, b"Upgrade", protocols);

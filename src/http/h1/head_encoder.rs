@@ -6,6 +6,7 @@
 
 use crate::http::date::DateLine;
 use crate::http::fields::Known;
+use crate::http::framing::BodyFraming;
 use crate::http::head::Version;
 use crate::http::response::{HeadSink, push_decimal};
 use crate::http::response_head::{ResponseFraming, ResponseHead};
@@ -129,10 +130,10 @@ impl HeadSink for HeadEncoder {
 }
 
 /// The field line of a chunked body.
-pub(in crate::http) const CHUNKED_LINE: &[u8] = b"Transfer-Encoding: chunked\r\n";
+const CHUNKED_LINE: &[u8] = b"Transfer-Encoding: chunked\r\n";
 
 /// Appends `Content-Length`.
-pub(in crate::http) fn push_length(out: &mut Vec<u8>, body_bytes: u64) {
+fn push_length(out: &mut Vec<u8>, body_bytes: u64) {
     out.extend_from_slice(b"Content-Length: ");
     push_decimal(out, body_bytes);
     out.extend_from_slice(b"\r\n");
@@ -148,8 +149,17 @@ pub(in crate::http) const fn connection_line(keep_alive: bool, version: Version)
     }
 }
 
+/// Appends the field that says how the body of a request is delimited; none without a body.
+pub(crate) fn push_framing(out: &mut Vec<u8>, framing: BodyFraming) {
+    match framing {
+        BodyFraming::None => {}
+        BodyFraming::Length(length) => push_length(out, length),
+        BodyFraming::Chunked => out.extend_from_slice(CHUNKED_LINE),
+    }
+}
+
 /// Appends a field whose name and value are valid.
-pub(in crate::http) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -315,9 +315,7 @@ impl Http {
                 };
                 let (record, lease) = forwarding.forward.into_parts();
                 let mut tunnel = Tunnel::new();
-                for chunk in self.outbox.take().chunks() {
-                    tunnel.push_to_client(chunk.clone());
-                }
+                self.outbox.take().into_chunks().for_each(|chunk| tunnel.push_to_client(chunk));
                 self.state = State::Exchange(Exchange::Upgraded(Box::new(Upgraded { record, lease, tunnel })));
             }
         }
@@ -388,9 +386,7 @@ impl Http {
             self.outbox = bytes;
             return;
         }
-        for chunk in bytes.chunks() {
-            self.outbox.push(chunk.clone());
-        }
+        bytes.into_chunks().for_each(|chunk| self.outbox.push(chunk));
     }
 
     /// Bytes of responses so far, those in the outbox included.
