@@ -147,6 +147,55 @@ fn folders_use_only_what_is_below_them() {
     assert_none("uses across folders that the table of arrows does not allow", &offences);
 }
 
+/// The same inside of `src/session/http/`: what a part may use of the parts below it.
+const HTTP_ARROWS: &[(&str, &[&str])] = &[
+    ("exchange", &[]),
+    ("host_matcher", &[]),
+    ("response", &[]),
+    ("stream", &["response"]),
+    ("response_body", &["response", "stream"]),
+    ("handler", &["exchange", "response", "stream"]),
+    ("router", &["handler", "host_matcher"]),
+    ("dispatch", &["exchange", "router"]),
+    ("conn", &["dispatch", "exchange", "handler", "response", "response_body", "router", "stream"]),
+];
+
+#[test]
+fn the_parts_of_http_use_only_what_is_below_them() {
+    let root = Path::new("src/session/http");
+    let mut offences = Vec::new();
+    for (at, (part, below)) in HTTP_ARROWS.iter().enumerate() {
+        let earlier: Vec<&str> = HTTP_ARROWS[..at].iter().map(|(part, _)| *part).collect();
+        assert!(below.iter().all(|used| earlier.contains(used)), "the arrows from {part} make a cycle");
+    }
+    for source in sources(&["src/session/http"]) {
+        let inner = source.path.strip_prefix(root).expect("it was found there");
+        let part = inner.iter().next().expect("a file").to_string_lossy();
+        let part = part.trim_end_matches(".rs");
+        let Some((_, below)) = HTTP_ARROWS.iter().find(|(name, _)| *name == part) else {
+            assert_eq!(part, "mod", "{} has no arrows", source.path.display());
+            continue;
+        };
+        // A file of a part that is not a folder names the others by `super`.
+        let is_alone = inner.iter().count() == 1;
+        for (number, line) in source.code_before_tests() {
+            let line = line.trim();
+            let rest = line
+                .split("session::http::")
+                .nth(1)
+                .or_else(|| is_alone.then(|| line.split("super::").nth(1)).flatten());
+            let used = rest.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+            if let Some(used) = used.filter(|used| HTTP_ARROWS.iter().any(|(name, _)| name == used))
+                && used != part
+                && !below.contains(&used)
+            {
+                offences.push(format!("{}:{number}: {part} may not use {used}", source.path.display()));
+            }
+        }
+    }
+    assert_none("uses inside src/session/http that the table of arrows does not allow", &offences);
+}
+
 /// What carries the bytes can then change in one file. A service that took a connection apart would
 /// have to know whether the bytes of its socket are plaintext.
 #[test]

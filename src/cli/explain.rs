@@ -8,6 +8,7 @@ mod response;
 mod upstreams;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use self::report::Report;
@@ -25,7 +26,7 @@ use crate::http::forward::forwards_left;
 use crate::http::request::{Parsed, parse};
 use crate::http::{ErrorResponse, Known};
 use crate::limit::{Access, Admission};
-use crate::session::http::{Handler, Route, Router, VirtualHost};
+use crate::session::http::{Files, Metrics, Route, Router, VirtualHost};
 
 /// Prints the explanation. A request that would be refused is also a failure.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
@@ -126,14 +127,14 @@ fn explain_http(
     let route = match router.route(host, &head, client_address) {
         Ok(Some(route)) => route,
         Ok(None) => {
-            let all: Vec<String> = host.routes.iter().map(prefix).collect();
+            let all: Vec<String> = host.routes.iter().map(|route| prefix(route)).collect();
             return Err(Failure::NotServed(format!("404: no route matches; routes: {}", all.join(", "))));
         }
         Err(error) => return Err(refused(error)),
     };
     report.add("route", format!("{}{}", prefix(route), shorter(host, route)));
     access(&route.access, report);
-    if let Handler::Forward(proxy_route) = &route.handler
+    if let Some(proxy_route) = route.handler.proxy_route()
         && forwards_left(&head) != Some(0)
     {
         proxy_route.check(&head).map_err(refused)?;
@@ -146,13 +147,13 @@ fn explain_http(
     let response = DryRunResponse::of(&bytes)
         .ok_or_else(|| Failure::NotServed("the connection is closed without a response".to_owned()))?;
     report.then("The client gets:", &response.without_date());
-    match &route.handler {
-        Handler::Files => files::explain(&route.file_route, &head, &response, report),
-        Handler::Metrics if response.status == 200 => {
+    match route.handler.name() {
+        Files::NAME => files::explain(&route.file_route, &head, &response, report),
+        Metrics::NAME if response.status == 200 => {
             report.add("to", "the server's counters");
             Ok(())
         }
-        Handler::Redirect(..) | Handler::Metrics | Handler::Forward(_) => response.plainly(report),
+        _ => response.plainly(report),
     }
 }
 
@@ -202,11 +203,11 @@ fn prefix(route: &Route) -> String {
 
 /// The other routes that match, with shorter prefixes.
 fn shorter(host: &VirtualHost, chosen: &Route) -> String {
-    let is_shorter = |route: &&Route| {
+    let is_shorter = |route: &&Rc<Route>| {
         let rest = chosen.prefix.strip_prefix(&*route.prefix);
         route.prefix.len() < chosen.prefix.len()
             && rest.is_some_and(|rest| route.prefix.is_empty() || rest.starts_with(b"/"))
     };
-    let others: Vec<String> = host.routes.iter().filter(is_shorter).map(prefix).collect();
+    let others: Vec<String> = host.routes.iter().filter(is_shorter).map(|route| prefix(route)).collect();
     if others.is_empty() { String::new() } else { format!(", rather than {}", others.join(", ")) }
 }

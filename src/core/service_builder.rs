@@ -13,7 +13,8 @@ use crate::file::store::{RootPath, WeakRootPath};
 use crate::http::error_page::ErrorPages;
 use crate::http::forward::Authority;
 use crate::session::http::{
-    FileRoute, Handler, ProxyRoute, Route, Router, RouterCell, Source, VirtualHost, WELCOME_PAGES,
+    FileRoute, Files, Handler, Metrics, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source, VirtualHost,
+    WELCOME_PAGES,
 };
 use crate::session::{Content, Service};
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
@@ -62,27 +63,32 @@ impl ServiceBuilder {
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {
         let OpenedHost { names, access, access_log, routes } = opened;
-        VirtualHost { names, access, access_log, routes: routes.into_iter().map(|route| self.route(route)).collect() }
+        VirtualHost {
+            names,
+            access,
+            access_log,
+            routes: routes.into_iter().map(|route| Rc::new(self.route(route))).collect(),
+        }
     }
 
     fn route(&mut self, opened: OpenedRoute) -> Route {
         let OpenedRoute { prefix, access, keep_alive, handler, responses, error_pages } = opened;
-        let (handler, file_route) = match handler {
+        let (handler, file_route): (Box<dyn Handler>, _) = match handler {
             OpenedHandler::Files(root, config) => {
                 let source = match root {
                     Some(root) => Source::Folder(self.root_path(root)),
                     None => Source::BuiltIn(WELCOME_PAGES),
                 };
-                (Handler::Files, Rc::new(FileRoute::new(source, *config, responses, error_pages, &prefix)))
+                (Box::new(Files), Rc::new(FileRoute::new(source, *config, responses, error_pages, &prefix)))
             }
-            OpenedHandler::Redirect(status, url) => {
-                (Handler::Redirect(status, Rc::new(url)), Rc::new(FileRoute::nothing(responses, error_pages)))
+            OpenedHandler::Redirect(status, template) => {
+                (Box::new(Redirect { status, template }), Rc::new(FileRoute::nothing(responses, error_pages)))
             }
-            OpenedHandler::Metrics => (Handler::Metrics, Rc::new(FileRoute::nothing(responses, error_pages))),
+            OpenedHandler::Metrics => (Box::new(Metrics), Rc::new(FileRoute::nothing(responses, error_pages))),
             OpenedHandler::Forward(config, authority) => {
                 let file_route = Rc::new(FileRoute::nothing(responses, error_pages));
                 let proxy_route = self.proxy_route(*config, authority, Rc::clone(&file_route));
-                (Handler::Forward(Rc::new(proxy_route)), file_route)
+                (Box::new(Proxy(Rc::new(proxy_route))), file_route)
             }
         };
         Route { prefix, access, keep_alive, handler, file_route }

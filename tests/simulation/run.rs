@@ -15,7 +15,7 @@ use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
 use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
 use xps::internals::session::http::{
-    ExchangeBug, FileRoute, Handler, ProxyRoute as Route, Router, RouterCell, Source, plant_exchange_bug,
+    ExchangeBug, FileRoute, Files, Proxy, ProxyRoute as Route, Router, RouterCell, Source, plant_exchange_bug,
     unplant_exchange_bug,
 };
 use xps::internals::session::{Content, Service as SessionService};
@@ -214,7 +214,7 @@ fn root() -> RootPath {
 pub fn files() -> SessionService {
     let (config, responses) = (FileRouteConfig::default(), ResponseConfig::default());
     let file_route = FileRoute::new(Source::Folder(root()), config, responses, ErrorPages::default(), b"");
-    SessionService::Http(RouterCell::new(Router::of(Handler::Files, Rc::new(file_route))))
+    SessionService::Http(RouterCell::new(Router::of(Box::new(Files), Rc::new(file_route))))
 }
 
 /// What serves a client on a listener of its own.
@@ -266,5 +266,5 @@ fn forwarding_service(forwarding: &Forwarding, sim: &mut Sim) -> SessionService 
         body_bytes_max: 0,
         file_route: Rc::clone(&file_route),
     };
-    SessionService::Http(RouterCell::new(Router::of(Handler::Forward(Rc::new(route)), file_route)))
+    SessionService::Http(RouterCell::new(Router::of(Box::new(Proxy(Rc::new(route))), file_route)))
 }

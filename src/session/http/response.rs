@@ -1,62 +1,29 @@
-//! Builds the server's own response to a request.
+//! A response as data: what a handler returns, and an encoder turns into bytes.
 //!
-//! The response is a function of the head, the file route and the content of the store. If the
-//! store has to look something up, the whole function is called again once the result is there.
-//!
-//! The head goes to a sink, and the body is returned. The version of HTTP, the framing and whether
-//! the connection stays open are not known here.
+//! The head goes to a sink beforehand. The version of HTTP, the framing and whether the connection
+//! stays open are not known here.
 
-mod allowed_methods;
-mod error;
-mod file;
-mod plain;
-
-use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-pub(super) use self::allowed_methods::AllowedMethods;
-pub(super) use self::error::error_response;
-use self::error::error_response_of;
-use super::file_route::{FileRoute, Source};
-use super::response_encoder::ResponseSink;
 use crate::buffer::Chunk;
-use crate::driver::{FileKind, Ops};
-use crate::file::listing::{self, Format, Listing, Options, Sort};
-use crate::file::store::{Content, Inquiry, Lookup, Resource, Store};
-use crate::http::error_page::PageType;
-use crate::http::fields::Known;
-use crate::http::media_type::MediaType;
-use crate::http::multipart::{Boundaries, Multipart};
-use crate::http::path::{self, DecodedPath};
+use crate::file::listing;
+use crate::file::store::Resource;
+use crate::http::Status;
+use crate::http::multipart::Multipart;
 use crate::http::range::Span;
-use crate::http::redirect::push_query;
-use crate::http::{DateLine, ErrorResponse, HeadBuilder, HeadSink, RequestHead, Status};
-
-/// The inputs of a response.
-pub(super) struct ResponseBuilder<'a> {
-    pub(super) file_route: &'a FileRoute,
-    pub(super) head: &'a RequestHead<'a>,
-    pub(super) allowed_methods: AllowedMethods,
-    pub(super) inquiry: Inquiry,
-    pub(super) unix_seconds: u64,
-    pub(super) date: &'a DateLine,
-    pub(super) store: &'a mut Store,
-    pub(super) boundaries: &'a mut Boundaries,
-    pub(super) ops: &'a mut Ops,
-}
 
 /// The response of a handler, whose head is with the sink.
-pub(super) struct Response {
-    pub(super) status: Status,
-    pub(super) body: Body,
+pub struct Response {
+    pub(crate) status: Status,
+    pub(crate) body: Body,
     /// Whether nothing more can be read from the connection: it is uncertain where the next request
     /// would begin.
-    pub(super) must_close: bool,
+    pub(crate) must_close: bool,
 }
 
 /// The body of a response to GET. That to HEAD is described by the same value, and not sent.
 #[derive(Debug)]
-pub(super) enum Body {
+pub enum Body {
     /// There is none, or it has no bytes.
     Empty,
     /// Bytes in memory.
@@ -67,34 +34,20 @@ pub(super) enum Body {
     Parts(Rc<Resource>, Box<Multipart>),
     /// The listing of a folder, of unknown length: its first piece, and the others.
     Listing { first: Vec<u8>, others: Box<listing::Stream> },
-    /// The whole response, from [`ResponseSink::prepared`]; nothing was written to the sink.
+    /// The whole response, from [`ResponseSink::prepared`](super::stream::ResponseSink::prepared); nothing was written to the sink.
     Prepared { bytes: Chunk, body_bytes: u64 },
-}
-
-/// Why there is no response.
-pub(super) enum Stop {
-    /// The store has to look something up.
-    Wait,
-    /// The response is an error.
-    Error(ErrorResponse),
-}
-
-impl From<ErrorResponse> for Stop {
-    fn from(error: ErrorResponse) -> Self {
-        Self::Error(error)
-    }
 }
 
 impl Response {
     /// A response after which the connection may stay open.
-    const fn new(status: Status, body: Body) -> Self {
+    pub(crate) const fn new(status: Status, body: Body) -> Self {
         Self { status, body, must_close: false }
     }
 }
 
 impl Body {
     /// Length in bytes; `None` if it is not known.
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
             Self::Memory(bytes) => Some(bytes.len() as u64),
@@ -104,187 +57,4 @@ impl Body {
             Self::Prepared { body_bytes, .. } => Some(*body_bytes),
         }
     }
-}
-
-impl ResponseBuilder<'_> {
-    /// The response; `None`: the store has to look something up.
-    pub(super) fn build(&mut self, sink: &mut impl ResponseSink) -> Option<Response> {
-        if let Some(response) = self.early_response(sink) {
-            return Some(response);
-        }
-        match self.get(sink) {
-            Ok(response) => Some(response),
-            Err(Stop::Wait) => None,
-            Err(Stop::Error(error)) => Some(self.respond_error(error, sink)),
-        }
-    }
-
-    fn get(&mut self, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
-        let raw = self.head.target.path().ok_or(ErrorResponse::bad_request("the request target has no path"))?;
-        let path = path::decode(raw)?;
-        if self.file_route.hides(&path) {
-            return Err(not_found());
-        }
-        match &self.file_route.source {
-            Source::BuiltIn(pages) => self.built_in(pages, &path, sink),
-            Source::Folder(_) => match self.find(&path, sink) {
-                Err(Stop::Error(error)) if error.status == Status::NOT_FOUND => self.fall_back(error, sink),
-                found => found,
-            },
-        }
-    }
-
-    fn find(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
-        let inner = path.beneath(&self.file_route.prefix);
-        let resource = self.resource(inner)?;
-        match &resource.content {
-            Content::Folder => self.folder(path, sink),
-            Content::Special => Err(ErrorResponse::new(Status::FORBIDDEN, "not a file").into()),
-            Content::Memory(_) | Content::File(_) if path.ends_with_slash() => Err(not_found()),
-            Content::Memory(_) | Content::File(_) => self.file(inner, resource, sink),
-        }
-    }
-
-    /// Serves the configured fallback file, for single-page applications.
-    fn fall_back(&mut self, error: ErrorResponse, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
-        let Some(fallback) = &self.file_route.fallback else { return Err(error.into()) };
-        let resource = self.resource(fallback)?;
-        match resource.content {
-            Content::Memory(_) | Content::File(_) => self.file(fallback, resource, sink),
-            Content::Folder | Content::Special => Err(error.into()),
-        }
-    }
-
-    fn folder(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
-        if !path.ends_with_slash() {
-            return Ok(self.redirect_to_folder(path, sink));
-        }
-        for name in &self.file_route.index {
-            let index = join(path.beneath(&self.file_route.prefix), name);
-            match self.resource(&index) {
-                Ok(resource) if resource.info.kind == FileKind::Regular => return self.file(&index, resource, sink),
-                Err(Stop::Error(error)) if error.status == Status::NOT_FOUND => {}
-                Err(stop) => return Err(stop),
-                Ok(_) => {}
-            }
-        }
-        if self.file_route.config.listing {
-            self.listing(path, sink)
-        } else {
-            Err(ErrorResponse::new(self.file_route.config.unlisted, "this folder is not listed").into())
-        }
-    }
-
-    fn redirect_to_folder(&self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Response {
-        let mut location = Vec::new();
-        path::encode_path(path.as_bytes(), true, &mut location);
-        if let Some(query) = self.head.target.query() {
-            location.push(b'?');
-            push_query(query, &mut location);
-        }
-        let head = self.begin(sink, Status::MOVED_PERMANENTLY).own_field("Location", &location);
-        self.extend(head);
-        Response::new(Status::MOVED_PERMANENTLY, Body::Empty)
-    }
-
-    fn listing(&mut self, path: &DecodedPath, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
-        let Source::Folder(root_path) = &self.file_route.source else { return Err(not_found()) };
-        let sort = Sort::from_query(self.head.target.query().unwrap_or_default());
-        let listed =
-            match self.store.list(root_path, path.beneath(&self.file_route.prefix), sort, self.inquiry, self.ops) {
-                Lookup::Found(Ok(listed)) => listed,
-                Lookup::Found(Err(fault)) => return Err(error_response_of(fault).into()),
-                Lookup::Pending => return Err(Stop::Wait),
-            };
-        let options =
-            Options { shows_dot_files: self.file_route.config.dot_files, style: self.file_route.config.listing_style };
-        let format = match PageType::for_accept(self.head.fields.known(Known::Accept)) {
-            PageType::Html => Format::Html,
-            PageType::Json => Format::Json,
-        };
-        let mut full_path = Vec::with_capacity(path.as_bytes().len() + 2);
-        full_path.push(b'/');
-        full_path.extend_from_slice(path.as_bytes());
-        if !path.is_root() {
-            full_path.push(b'/');
-        }
-        let mut others = Box::new(Listing::new(&full_path, listed, sort, options).stream(format));
-        let mut first = Vec::new();
-        let has_more = others.write(listing::PIECE_BYTES, &mut first);
-        let head = self
-            .begin(sink, Status::OK)
-            .field("Content-Type", format.content_type(options.style))
-            .field("X-Content-Type-Options", "nosniff")
-            .vary("Accept")
-            .field("Cache-Control", "no-cache")
-            .field("Content-Security-Policy", listing::CONTENT_SECURITY_POLICY);
-        self.extend(head);
-        let body = if has_more { Body::Listing { first, others } } else { Body::Memory(Chunk::shared(first)) };
-        Ok(Response::new(Status::OK, body))
-    }
-
-    fn built_in(
-        &self,
-        pages: &[(&str, &'static str)],
-        path: &DecodedPath,
-        sink: &mut impl ResponseSink,
-    ) -> Result<Response, Stop> {
-        let name = match path.beneath(&self.file_route.prefix).to_bytes() {
-            b"." => b"index.html",
-            name => name,
-        };
-        let (_, text) = pages.iter().find(|(page, _)| page.as_bytes() == name).ok_or_else(not_found)?;
-        let head = self
-            .begin(sink, Status::OK)
-            .field("Content-Type", format!("{}; charset=utf-8", MediaType::of_name(name).as_str()))
-            .field("X-Content-Type-Options", "nosniff");
-        self.extend(head);
-        Ok(Response::new(Status::OK, Body::Memory(text.as_bytes().into())))
-    }
-
-    fn resource(&mut self, path: &CStr) -> Result<Rc<Resource>, Stop> {
-        let Source::Folder(root_path) = &self.file_route.source else { return Err(not_found()) };
-        match self.store.get(root_path, path, self.inquiry, self.ops) {
-            Lookup::Found(Ok(resource)) => Ok(resource),
-            Lookup::Found(Err(fault)) => Err(error_response_of(fault).into()),
-            Lookup::Pending => Err(Stop::Wait),
-        }
-    }
-
-    /// Begins a head: the status and the fields of every response.
-    fn begin<'v, S: HeadSink>(&'v self, sink: &'v mut S, status: Status) -> HeadBuilder<'v, S> {
-        HeadBuilder::new(sink, status)
-            .date(self.date)
-            .without(if status.is_error() {
-                &self.file_route.responses.without
-            } else {
-                &self.file_route.responses.replaced
-            })
-            .server(self.file_route.responses.server_name.as_deref())
-    }
-
-    /// Adds the fields that the configuration adds to every response but errors.
-    fn extend<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
-        head = self.admit_scripts(head);
-        for (name, value) in &self.file_route.responses.fields {
-            head = head.extra_field(name, value);
-        }
-        head
-    }
-}
-
-fn not_found() -> Stop {
-    ErrorResponse::new(Status::NOT_FOUND, "there is no file at this path").into()
-}
-
-/// The path of a name in a folder.
-fn join(folder: &CStr, name: &CStr) -> CString {
-    let mut path = Vec::new();
-    if folder != c"." {
-        path.extend_from_slice(folder.to_bytes());
-        path.push(b'/');
-    }
-    path.extend_from_slice(name.to_bytes());
-    // Neither part contains a NUL.
-    CString::new(path).unwrap_or_default()
 }

@@ -13,13 +13,13 @@ use crate::http::multipart::Piece;
 
 /// A body that is being sent.
 #[derive(Debug)]
-pub(super) struct ResponseBody {
+pub(crate) struct ResponseBody {
     body: Body,
     next_piece: usize,
 }
 
 /// How far a body is.
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// The stream takes the next piece once it has sent this one.
     Wait,
     /// There is more to do.
@@ -30,12 +30,12 @@ pub(super) enum Progress {
 
 impl ResponseBody {
     /// A body whose head is with the stream.
-    pub(super) const fn new(body: Body) -> Self {
+    pub(crate) const fn new(body: Body) -> Self {
         Self { body, next_piece: 0 }
     }
 
     /// Sends the next piece.
-    pub(super) fn step(&mut self, stream: &mut ResponseStream<'_>, ops: &mut Ops) -> Progress {
+    pub(crate) fn step(&mut self, stream: &mut ResponseStream<'_>, ops: &mut Ops) -> Progress {
         if !stream.takes_piece() {
             return Progress::Wait;
         }

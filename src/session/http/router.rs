@@ -5,18 +5,15 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::FileRoute;
+use super::handler::{FileRoute, Handler};
 use super::host_matcher::HostMatcher;
 use crate::driver::Peer;
-use crate::http::forward::{Authority, PathRule, RequestRules, ResponseRules};
+use crate::http::forward::PathRule;
 use crate::http::path::{DecodedPath, is_read_alike};
-use crate::http::redirect::RedirectTemplate;
 use crate::http::{ErrorResponse, RequestHead, Scheme, Status, path};
 use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::{ConnectPolicy, KeepAlive, UpstreamGroup};
 
 /// The current router of a listener, shared by its sessions.
 #[derive(Debug)]
@@ -67,7 +64,7 @@ pub struct VirtualHost {
     pub access: Access,
     /// The access log of its requests.
     pub access_log: Option<AccessLog>,
-    pub routes: Vec<Route>,
+    pub routes: Vec<Rc<Route>>,
 }
 
 /// The handler of the paths below a prefix.
@@ -80,86 +77,19 @@ pub struct Route {
     /// Whether the client's connection is kept open after a response.
     pub keep_alive: bool,
     /// The handler of its requests.
-    pub handler: Handler,
+    pub handler: Box<dyn Handler>,
     /// Makes the server's own responses: the files, or the route's error responses.
     pub file_route: Rc<FileRoute>,
 }
 
-/// What responds to a request.
-#[derive(Clone, Debug)]
-pub enum Handler {
-    /// The files of [`Route::file_route`].
-    Files,
-    /// The upstreams of a proxy route.
-    Forward(Rc<ProxyRoute>),
-    /// A redirect to another URL, with this status.
-    Redirect(Status, Rc<RedirectTemplate>),
-    /// The metrics of the server.
-    Metrics,
-}
-
-impl Handler {
+impl Route {
     /// Whether paths sent to upstreams must stay below a prefix.
     fn replaces_prefix(&self) -> bool {
-        matches!(self, Self::Forward(proxy_route) if proxy_route.request.path != PathRule::Keep)
+        self.handler.proxy_route().is_some_and(|proxy_route| proxy_route.request.path != PathRule::Keep)
     }
 
     fn announces(&self) -> bool {
-        match self {
-            Self::Forward(proxy_route) => proxy_route.group.announces().is_some(),
-            Self::Files | Self::Redirect(..) | Self::Metrics => false,
-        }
-    }
-}
-
-/// How requests are forwarded to upstreams.
-#[derive(Debug)]
-pub struct ProxyRoute {
-    pub group: Rc<UpstreamGroup>,
-    /// Timeout and number of tries of a connect.
-    pub connect_policy: ConnectPolicy,
-    /// How request heads are changed.
-    pub request: RequestRules,
-    /// How response heads are changed.
-    pub response: ResponseRules,
-    /// The `Host` of requests that have none: the name of an upstream.
-    pub authority: Authority,
-    /// How idle upstream connections are kept.
-    pub keep_alive: KeepAlive,
-    /// How long an upstream may be silent while it has to act; zero: no limit.
-    pub response_timeout: Duration,
-    /// Whether protocol upgrades are forwarded.
-    pub upgrades: bool,
-    /// The largest request body that is forwarded, in bytes; 0: no limit.
-    pub body_bytes_max: u64,
-    /// Makes the error responses if no upstream responds.
-    pub file_route: Rc<FileRoute>,
-}
-
-impl ProxyRoute {
-    /// Whether every server finds this route for the path, however it decodes and resolves the
-    /// path: the access that is checked here must be that of the path that the upstream serves.
-    /// `decoded` is the path as this server reads it.
-    fn is_unambiguous(&self, host: &VirtualHost, raw: &str, decoded: &DecodedPath) -> bool {
-        let rule = &self.request.path;
-        let route_of = |path: &[u8]| {
-            let is_beneath = rule.prefix().map(|prefix| path::rest_beneath(path, prefix.decoded()).is_some());
-            (host.route(path).map(std::ptr::from_ref), is_beneath)
-        };
-        if rule.keeps_spelling_of(raw) {
-            return decoded.is_plain(raw) || is_read_alike(raw.as_bytes(), route_of);
-        }
-        let mut respelled = Vec::new();
-        path::encode_path(decoded.as_bytes(), decoded.ends_with_slash(), &mut respelled);
-        is_read_alike(&respelled, route_of)
-    }
-
-    /// Checks the method, expectation and body size of a request to be forwarded.
-    ///
-    /// # Errors
-    /// The request cannot be forwarded.
-    pub fn check(&self, head: &RequestHead<'_>) -> Result<(), ErrorResponse> {
-        super::forward::check(head, self)
+        self.handler.proxy_route().is_some_and(|proxy_route| proxy_route.group.announces().is_some())
     }
 }
 
@@ -171,23 +101,27 @@ impl Router {
         }
         let is_single = match hosts.as_slice() {
             [host] => {
-                let is_open = |route: &Route| {
-                    route.prefix.is_empty() && route.access.is_open() && !route.handler.replaces_prefix()
-                };
+                let is_open =
+                    |route: &Rc<Route>| route.prefix.is_empty() && route.access.is_open() && !route.replaces_prefix();
                 host.access.is_open() && matches!(host.routes.as_slice(), [route] if is_open(route))
             }
             _ => false,
         };
-        let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.handler.announces());
+        let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.announces());
         let names = HostMatcher::new(scheme, hosts.iter().map(|host| host.names.as_slice()));
         Self { hosts, names, fallback, scheme, is_single, announces }
     }
 
     /// A router with one handler for all requests.
-    pub fn of(handler: Handler, file_route: Rc<FileRoute>) -> Self {
+    pub fn of(handler: Box<dyn Handler>, file_route: Rc<FileRoute>) -> Self {
         let fallback = Rc::clone(&file_route);
         let route = Route { prefix: Vec::new(), access: Access::default(), keep_alive: true, handler, file_route };
-        let host = VirtualHost { names: Vec::new(), access: Access::default(), access_log: None, routes: vec![route] };
+        let host = VirtualHost {
+            names: Vec::new(),
+            access: Access::default(),
+            access_log: None,
+            routes: vec![Rc::new(route)],
+        };
         Self::new(Scheme::Http, vec![host], fallback)
     }
 
@@ -212,7 +146,7 @@ impl Router {
         host: &'f VirtualHost,
         head: &RequestHead<'_>,
         client_address: Peer,
-    ) -> Result<Option<&'f Route>, ErrorResponse> {
+    ) -> Result<Option<&'f Rc<Route>>, ErrorResponse> {
         if self.is_single {
             return Ok(host.routes.first());
         }
@@ -225,8 +159,9 @@ impl Router {
         if !host.access.admits(client_address) || !route.is_none_or(|route| route.access.admits(client_address)) {
             return Err(ErrorResponse::new(Status::FORBIDDEN, "access denied for your address"));
         }
-        if let (Some(Route { handler: Handler::Forward(proxy_route), .. }), Some((raw, decoded))) = (route, &path)
-            && !proxy_route.is_unambiguous(host, raw, decoded)
+        if let Some((raw, decoded)) = &path
+            && let Some(proxy_route) = route.and_then(|route| route.handler.proxy_route())
+            && !host.is_unambiguous(&proxy_route.request.path, raw, decoded)
         {
             return Err(ErrorResponse::bad_request(
                 "the path is ambiguous: servers may decode it to that of another route",
@@ -242,7 +177,23 @@ impl Router {
 }
 
 impl VirtualHost {
-    fn route(&self, path: &[u8]) -> Option<&Route> {
+    fn route(&self, path: &[u8]) -> Option<&Rc<Route>> {
         self.routes.iter().find(|route| path::rest_beneath(path, &route.prefix).is_some())
+    }
+
+    /// Whether every server finds the same route for a path that is forwarded by `rule`, however it
+    /// decodes and resolves the path: the access that is checked here must be that of the path that
+    /// the upstream serves. `decoded` is the path as this server reads it.
+    fn is_unambiguous(&self, rule: &PathRule, raw: &str, decoded: &DecodedPath) -> bool {
+        let route_of = |path: &[u8]| {
+            let is_beneath = rule.prefix().map(|prefix| path::rest_beneath(path, prefix.decoded()).is_some());
+            (self.route(path).map(Rc::as_ptr), is_beneath)
+        };
+        if rule.keeps_spelling_of(raw) {
+            return decoded.is_plain(raw) || is_read_alike(raw.as_bytes(), route_of);
+        }
+        let mut respelled = Vec::new();
+        path::encode_path(decoded.as_bytes(), decoded.ends_with_slash(), &mut respelled);
+        is_read_alike(&respelled, route_of)
     }
 }

@@ -1,9 +1,12 @@
-//! File responses: content coding, preconditions and ranges.
+//! The representation of a file that a request asks for: content coding, preconditions and ranges.
 
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
-use super::{Body, Response, ResponseBuilder, Source, Stop, error_response_of};
+use super::ResponseBuilder;
+use super::error::error_response_of;
+use super::file_route::Source;
+use super::files::Stop;
 use crate::driver::FileKind;
 use crate::file::compress::suffix;
 use crate::file::store::{Content, Lookup, Resource};
@@ -15,7 +18,8 @@ use crate::http::multipart::Multipart;
 use crate::http::range::{self, Selection, Span};
 use crate::http::validators::Validators;
 use crate::http::{AcceptEncoding, Coding, ErrorResponse, HeadBuilder, HeadSink, Method, Status};
-use crate::session::http::response_encoder::{PreparedKey, ResponseSink};
+use crate::session::http::response::{Body, Response};
+use crate::session::http::stream::{PreparedKey, ResponseSink};
 
 /// A file, or a compressed form of it.
 struct Representation {

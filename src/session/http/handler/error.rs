@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Body, Response, ResponseBuilder};
+use super::ResponseBuilder;
+use super::file_route::FileRoute;
 use crate::buffer::Chunk;
 use crate::driver::Fault;
 use crate::http::error_page::{self, PageType};
 use crate::http::fields::Known;
 use crate::http::{DateLine, ErrorResponse, HeadBuilder, HeadSink, Status};
-use crate::session::http::file_route::FileRoute;
-use crate::session::http::response_encoder::ResponseSink;
+use crate::session::http::response::{Body, Response};
 
 impl ResponseBuilder<'_> {
-    pub(in crate::session::http) fn respond_error(
-        &self,
-        error: ErrorResponse,
-        sink: &mut impl ResponseSink,
-    ) -> Response {
+    /// An error response.
+    pub(crate) fn respond_error(&self, error: ErrorResponse, sink: &mut impl HeadSink) -> Response {
         let field = match error.status {
             Status::METHOD_NOT_ALLOWED => Some(("Allow", self.allowed())),
             Status::SERVICE_UNAVAILABLE | Status::TOO_MANY_REQUESTS => Some(("Retry-After", "1")),
@@ -32,7 +29,7 @@ impl ResponseBuilder<'_> {
         status: Status,
         detail: Option<&str>,
         field: Option<(&'static str, &str)>,
-        sink: &mut impl ResponseSink,
+        sink: &mut impl HeadSink,
     ) -> Response {
         let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
         let mut head = self.admit_scripts(self.begin(sink, status));
@@ -48,7 +45,7 @@ impl ResponseBuilder<'_> {
 }
 
 /// An error response without a request head.
-pub(in crate::session::http) fn error_response(
+pub(crate) fn error_response(
     file_route: &FileRoute,
     date: &DateLine,
     error: ErrorResponse,

@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::stream::RequestBody;
 use crate::buffer::{Chain, Chunk};
 use crate::driver::Time;
 use crate::http::forward::HostRule;
 use crate::http::{BodyFraming, BodyWriter, ErrorResponse, Status};
+use crate::session::http::stream::RequestBody;
 use crate::upstream::UpstreamLease;
 
 /// The transfer of a request body.

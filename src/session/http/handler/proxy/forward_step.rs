@@ -5,7 +5,7 @@ use crate::session::CloseReason;
 
 /// The side that has to act, and whose timeout runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaited {
+pub(crate) enum Awaited {
     /// The client has to send more: everything it has sent so far is forwarded.
     Client,
     /// The upstream has to read the request, or to respond.
@@ -16,7 +16,7 @@ pub(super) enum Awaited {
 
 /// What the connection has to do next.
 #[derive(Debug)]
-pub(super) enum ForwardStep {
+pub(crate) enum ForwardStep {
     /// Wait for an outcome or a timeout.
     Wait,
     /// The whole response is with the client's stream.

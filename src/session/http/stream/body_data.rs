@@ -6,26 +6,26 @@ use crate::http::chunked::SizeLine;
 
 /// Data of a body at the front of an inbox. They stay there unless they are moved on.
 #[derive(Debug)]
-pub(super) struct BodyData<'i> {
+pub(crate) struct BodyData<'i> {
     source: &'i mut Inbox,
     bytes: usize,
 }
 
 impl<'i> BodyData<'i> {
     /// The first `bytes` bytes of the first contiguous ones.
-    pub(super) const fn new(source: &'i mut Inbox, bytes: usize) -> Self {
+    pub(crate) const fn new(source: &'i mut Inbox, bytes: usize) -> Self {
         Self { source, bytes }
     }
 
     /// Number of bytes; may be 0.
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.bytes
     }
 
     /// Moves the data to the end of `chain`, with the writer's framing.
     ///
     /// The sender chooses the size of its pieces. Small ones are copied together with their framing.
-    pub(super) fn push_to(self, chain: &mut Chain, writer: BodyWriter) {
+    pub(crate) fn push_to(self, chain: &mut Chain, writer: BodyWriter) {
         let Self { source, bytes } = self;
         if bytes == 0 {
             return;
@@ -48,7 +48,7 @@ impl<'i> BodyData<'i> {
 }
 
 /// Appends data to a chain, with the writer's framing.
-pub(super) fn push_chunk(chain: &mut Chain, writer: BodyWriter, data: Chunk) {
+pub(crate) fn push_chunk(chain: &mut Chain, writer: BodyWriter, data: Chunk) {
     if data.is_empty() {
         return;
     }

@@ -10,20 +10,20 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::response::{Body, Response};
 use crate::buffer::{Chain, Chunk};
 use crate::file::store::{Content, Resource};
 use crate::http::validators::EntityTag;
 use crate::http::{
     BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, ResponseHead, Status, Version,
 };
+use crate::session::http::response::{Body, Response};
 
 /// Bodies in memory up to this size are sent in one piece with their head. A second piece is an
 /// allocation, which costs more than copying that much.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
 /// Where a handler writes the head of a response.
-pub(super) trait ResponseSink: HeadSink {
+pub(crate) trait ResponseSink: HeadSink {
     /// The response that was made for an equal request earlier in the same second. `tag`: the only
     /// tag in the request's `If-None-Match`; without one, the request is for the whole file.
     fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<Chunk>;
@@ -34,44 +34,44 @@ pub(super) trait ResponseSink: HeadSink {
 
 /// What a prepared response depends on, besides the file and the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PreparedKey {
+pub(crate) struct PreparedKey {
     /// The file route: those of one folder share its files, but their header fields differ.
-    pub(super) route: u64,
+    pub(crate) route: u64,
     /// The second, since 1970: that of `Date`.
-    pub(super) unix_second: u64,
+    pub(crate) unix_second: u64,
     /// The `Content-Encoding`: a compressed file may be requested under its own name, and as the
     /// compressed form of another file.
-    pub(super) coding: Option<Coding>,
+    pub(crate) coding: Option<Coding>,
 }
 
 /// A response as the connection sends it.
-pub(super) struct EncodedResponse {
-    pub(super) status: Status,
+pub(crate) struct EncodedResponse {
+    pub(crate) status: Status,
     /// The head, and the body if it is in memory.
-    pub(super) bytes: Chain,
+    pub(crate) bytes: Chain,
     /// The rest of the body, with the framing around its data. [`Body::Empty`]: there is none.
-    pub(super) rest: Body,
-    pub(super) writer: BodyWriter,
+    pub(crate) rest: Body,
+    pub(crate) writer: BodyWriter,
     /// The size of the body, for the access log; 0 if it is not known yet.
-    pub(super) body_bytes: u64,
+    pub(crate) body_bytes: u64,
     /// Whether the connection stays open after the response.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// The head of a forwarded response, and how its body follows it.
-pub(super) struct EncodedHead {
-    pub(super) bytes: Chunk,
+pub(crate) struct EncodedHead {
+    pub(crate) bytes: Chunk,
     /// The framing around the data of the body.
-    pub(super) writer: BodyWriter,
+    pub(crate) writer: BodyWriter,
     /// Whether the client can detect that the body is truncated: it has a length or is chunked.
-    pub(super) is_framed: bool,
+    pub(crate) is_framed: bool,
     /// Whether the connection stays open after the response.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Encodes one response.
 #[derive(Debug)]
-pub(super) struct ResponseEncoder {
+pub struct ResponseEncoder {
     head: HeadEncoder,
     version: Version,
     is_head: bool,
@@ -99,12 +99,12 @@ struct PreparedResponses {
 impl ResponseEncoder {
     /// An encoder of the response to a client of this version. `is_head`: the request is HEAD.
     /// `keep_alive`: another request may follow on the connection.
-    pub(super) const fn new(version: Version, is_head: bool, keep_alive: bool) -> Self {
+    pub(crate) const fn new(version: Version, is_head: bool, keep_alive: bool) -> Self {
         Self { head: HeadEncoder::new(), version, is_head, keep_alive, kept: None }
     }
 
     /// Ends the head, and appends the body if it is in memory.
-    pub(super) fn finish(self, response: Response) -> EncodedResponse {
+    pub(crate) fn finish(self, response: Response) -> EncodedResponse {
         let Response { status, body, must_close } = response;
         let body_bytes = body.length();
         let may_stay = self.keep_alive && !must_close;
@@ -157,7 +157,7 @@ impl ResponseEncoder {
     /// to this sink. The body follows as it arrives.
     ///
     /// [`write_response`]: crate::http::forward::write_response
-    pub(super) fn finish_forwarded(self, head: &ResponseHead<'_>) -> EncodedHead {
+    pub(crate) fn finish_forwarded(self, head: &ResponseHead<'_>) -> EncodedHead {
         let framing = head.framing.for_client(self.version);
         let is_framed = framing != ResponseFraming::UntilClose;
         let keep_alive = self.keep_alive && is_framed;
@@ -166,12 +166,12 @@ impl ResponseEncoder {
     }
 
     /// Whether the client may get interim responses (1xx): HTTP/1.0 has none.
-    pub(super) fn can_send_interim(&self) -> bool {
+    pub(crate) fn can_send_interim(&self) -> bool {
         self.version == Version::Http11
     }
 
     /// Ends the head of an interim response.
-    pub(super) fn finish_interim(self) -> Chunk {
+    pub(crate) fn finish_interim(self) -> Chunk {
         debug_assert!(self.can_send_interim(), "HTTP/1.0 has no interim responses");
         Chunk::shared(self.head.end_interim())
     }

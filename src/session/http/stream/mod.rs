@@ -14,11 +14,14 @@
 //! For HTTP/2 each of these questions has another answer, so a second kind belongs here, with the
 //! same methods.
 
+mod body_data;
+mod response_encoder;
+
 use std::time::Duration;
 
-use super::OUTBOX_BYTES_MAX;
-use super::body_data::{BodyData, push_chunk};
-use super::response_encoder::{EncodedHead, ResponseEncoder};
+pub(crate) use self::body_data::{BodyData, push_chunk};
+use self::response_encoder::EncodedHead;
+pub(crate) use self::response_encoder::{EncodedResponse, PreparedKey, ResponseEncoder, ResponseSink};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{File, Ops, Time};
 use crate::http::range::Span;
@@ -26,13 +29,16 @@ use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, Re
 use crate::tcp::End;
 use crate::transport::Transport;
 
+/// Limit of the outbox: while it holds this many bytes of responses, no further request is read.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 256 << 10;
+
 /// A client that closes its side within this time after its last byte has only announced that there
 /// is no further request. A later close means that the client has left.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What is kept of a stream while it waits.
 #[derive(Debug)]
-pub(super) struct StreamState {
+pub(crate) struct StreamState {
     body: BodyReader,
     version: Version,
     is_head: bool,
@@ -59,7 +65,7 @@ struct SentHead {
 
 /// A stream, together with the parts of its connection that it uses for the moment.
 #[derive(Debug)]
-pub(super) struct ClientStream<'c> {
+pub(crate) struct ClientStream<'c> {
     state: &'c mut StreamState,
     transport: &'c Transport,
     inbox: &'c mut Inbox,
@@ -68,7 +74,7 @@ pub(super) struct ClientStream<'c> {
 
 /// What the body of a response of the server's own is sent to. Its head was sent.
 #[derive(Debug)]
-pub(super) struct ResponseStream<'c> {
+pub(crate) struct ResponseStream<'c> {
     writer: BodyWriter,
     transport: &'c mut Transport,
     outbox: &'c mut Chain,
@@ -76,7 +82,7 @@ pub(super) struct ResponseStream<'c> {
 
 /// The part of a request body that has arrived.
 #[derive(Debug)]
-pub(super) struct RequestBody<'s> {
+pub(crate) struct RequestBody<'s> {
     reader: &'s mut BodyReader,
     inbox: &'s mut Inbox,
     latest: &'s mut Time,
@@ -85,7 +91,7 @@ pub(super) struct RequestBody<'s> {
 impl StreamState {
     /// The stream of a request whose head is complete. `keep_alive`: client, route and limits allow
     /// another request on the connection.
-    pub(super) fn new(head: &RequestHead<'_>, keep_alive: bool, now: Time) -> Self {
+    pub(crate) fn new(head: &RequestHead<'_>, keep_alive: bool, now: Time) -> Self {
         Self {
             body: BodyReader::from(head.framing),
             version: head.version,
@@ -99,36 +105,36 @@ impl StreamState {
     }
 
     /// Whether the whole request body was consumed.
-    pub(super) const fn is_body_done(&self) -> bool {
+    pub(crate) const fn is_body_done(&self) -> bool {
         self.body.is_done()
     }
 
     /// Whether the head of the final response was sent.
-    pub(super) const fn is_responding(&self) -> bool {
+    pub(crate) const fn is_responding(&self) -> bool {
         self.sent_head.is_some()
     }
 
     /// Whether the client can detect truncation if the connection now closes in order.
-    pub(super) fn shows_truncation(&self) -> bool {
+    pub(crate) fn shows_truncation(&self) -> bool {
         self.sent_head.is_none_or(|sent_head| sent_head.is_framed)
     }
 
     /// An encoder of a response. Another request may follow if the rest of this one is not needed to
     /// find it.
-    pub(super) const fn encoder(&self) -> ResponseEncoder {
+    pub(crate) const fn encoder(&self) -> ResponseEncoder {
         ResponseEncoder::new(self.version, self.is_head, self.keep_alive && self.body.is_done())
     }
 
     /// Ends the stream after a complete response: whether another request may follow, and the rest
     /// of the request body, which the client has not sent yet.
-    pub(super) fn end(&mut self) -> (bool, BodyReader) {
+    pub(crate) fn end(&mut self) -> (bool, BodyReader) {
         let keep_alive = self.sent_head.is_some_and(|sent_head| sent_head.keep_alive);
         (keep_alive, std::mem::replace(&mut self.body, BodyReader::EMPTY))
     }
 }
 
 impl<'c> ClientStream<'c> {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         state: &'c mut StreamState,
         transport: &'c Transport,
         inbox: &'c mut Inbox,
@@ -138,7 +144,7 @@ impl<'c> ClientStream<'c> {
     }
 
     /// Whether the client has left, or closed its side in the middle of its request.
-    pub(super) fn has_left(&mut self, now: Time) -> bool {
+    pub(crate) fn has_left(&mut self, now: Time) -> bool {
         let Self { state, transport, inbox, .. } = self;
         let received_bytes = transport.received_bytes();
         // While receiving is paused, an end of input within the grace time cannot be seen.
@@ -161,19 +167,19 @@ impl<'c> ClientStream<'c> {
     }
 
     /// Whether the whole request body was consumed.
-    pub(super) const fn is_body_done(&self) -> bool {
+    pub(crate) const fn is_body_done(&self) -> bool {
         self.state.is_body_done()
     }
 
     /// The part of the request body that has arrived.
-    pub(super) const fn body(&mut self) -> RequestBody<'_> {
+    pub(crate) const fn body(&mut self) -> RequestBody<'_> {
         let StreamState { body, latest, .. } = &mut *self.state;
         RequestBody { reader: body, inbox: self.inbox, latest }
     }
 
     /// Whether there is room for a head. Heads need no credit: the client has to take them in any
     /// case, and one at a time is bounded. There may be many interim responses, though.
-    pub(super) const fn has_room(&self) -> bool {
+    pub(crate) const fn has_room(&self) -> bool {
         self.outbox.len() < OUTBOX_BYTES_MAX
     }
 
@@ -181,53 +187,53 @@ impl<'c> ClientStream<'c> {
     ///
     /// During a send there is none: data stay where they were received, which bounds the memory
     /// held.
-    pub(super) const fn credit(&self) -> usize {
+    pub(crate) const fn credit(&self) -> usize {
         if self.transport.can_send() { OUTBOX_BYTES_MAX.saturating_sub(self.outbox.len()) } else { 0 }
     }
 
     /// Whether some of what was given is not sent yet.
-    pub(super) const fn has_unsent(&self) -> bool {
+    pub(crate) const fn has_unsent(&self) -> bool {
         !self.transport.can_send() || !self.outbox.is_empty()
     }
 
     /// Bytes given to the client so far, on the whole connection, with all framing.
-    pub(super) const fn given_bytes(&self) -> u64 {
+    pub(crate) const fn given_bytes(&self) -> u64 {
         self.transport.given_bytes() + self.outbox.len() as u64
     }
 
     /// The sink for the head of the final response, or of 101. [`ClientStream::send_head`] sends it.
-    pub(super) const fn begin_head(&self) -> ResponseEncoder {
+    pub(crate) const fn begin_head(&self) -> ResponseEncoder {
         self.state.encoder()
     }
 
     /// The sink for an interim response (1xx); `None` if the client understands none.
     /// [`ClientStream::send_interim`] sends it.
-    pub(super) fn begin_interim(&self) -> Option<ResponseEncoder> {
+    pub(crate) fn begin_interim(&self) -> Option<ResponseEncoder> {
         let encoder = self.begin_head();
         encoder.can_send_interim().then_some(encoder)
     }
 
     /// Sends an interim response.
-    pub(super) fn send_interim(&mut self, encoder: ResponseEncoder) {
+    pub(crate) fn send_interim(&mut self, encoder: ResponseEncoder) {
         self.outbox.push(encoder.finish_interim());
     }
 
     /// Sends the head of an upstream's response that was written to `encoder`. The body follows.
-    pub(super) fn send_head(&mut self, encoder: ResponseEncoder, head: &ResponseHead<'_>) {
+    pub(crate) fn send_head(&mut self, encoder: ResponseEncoder, head: &ResponseHead<'_>) {
         let EncodedHead { bytes, writer, is_framed, keep_alive } = encoder.finish_forwarded(head);
         self.outbox.push(bytes);
         self.state.sent_head = Some(SentHead { writer, is_framed, keep_alive });
     }
 
     /// Sends data of the body, at most [`ClientStream::credit`] bytes.
-    pub(super) fn send_data(&mut self, data: BodyData<'_>) {
+    pub(crate) fn send_data(&mut self, data: BodyData<'_>) {
         if let Some(SentHead { writer, .. }) = self.state.sent_head {
             data.push_to(self.outbox, writer);
         }
     }
 
     /// Sends the end of a complete body. Without it, the response is truncated.
-    pub(super) fn send_end(&mut self) {
+    pub(crate) fn send_end(&mut self) {
         if let Some(SentHead { writer, .. }) = self.state.sent_head {
             self.outbox.push(writer.end());
         }
@@ -236,30 +242,30 @@ impl<'c> ClientStream<'c> {
 
 impl<'c> ResponseStream<'c> {
     /// `writer`: the framing that the head announces.
-    pub(super) const fn new(writer: BodyWriter, transport: &'c mut Transport, outbox: &'c mut Chain) -> Self {
+    pub(crate) const fn new(writer: BodyWriter, transport: &'c mut Transport, outbox: &'c mut Chain) -> Self {
         Self { writer, transport, outbox }
     }
 
     /// Whether it takes the next piece, of any size: everything given earlier is sent, but for what
     /// leaves together with that piece.
-    pub(super) const fn takes_piece(&self) -> bool {
+    pub(crate) const fn takes_piece(&self) -> bool {
         self.transport.can_send()
     }
 
     /// Sends data of the body.
-    pub(super) fn send_data(&mut self, data: Chunk) {
+    pub(crate) fn send_data(&mut self, data: Chunk) {
         push_chunk(self.outbox, self.writer, data);
     }
 
     /// Sends part of a file, together with the data before it. [`ResponseStream::takes_piece`] must
     /// be true, and the span must not be empty.
-    pub(super) fn send_file(&mut self, file: File, span: Span, ops: &mut Ops) {
+    pub(crate) fn send_file(&mut self, file: File, span: Span, ops: &mut Ops) {
         debug_assert_eq!(self.writer, BodyWriter::Plain, "a body with files has a length");
         self.transport.send_file(self.outbox.take(), file, span.offset, span.length, ops);
     }
 
     /// Sends the end of the body.
-    pub(super) fn send_end(&mut self) {
+    pub(crate) fn send_end(&mut self) {
         self.outbox.push(self.writer.end());
     }
 }
@@ -267,18 +273,18 @@ impl<'c> ResponseStream<'c> {
 impl<'s> RequestBody<'s> {
     /// The body that `reader` finds in an inbox. `latest` is set to the time of each consumption.
     #[cfg(test)]
-    pub(super) const fn new(reader: &'s mut BodyReader, inbox: &'s mut Inbox, latest: &'s mut Time) -> Self {
+    pub(crate) const fn new(reader: &'s mut BodyReader, inbox: &'s mut Inbox, latest: &'s mut Time) -> Self {
         Self { reader, inbox, latest }
     }
 
     /// Whether all of it was consumed.
-    pub(super) const fn is_done(&self) -> bool {
+    pub(crate) const fn is_done(&self) -> bool {
         self.reader.is_done()
     }
 
     /// The next data, to be moved on; there may be none in it. `None`: nothing more has arrived, or
     /// the body is complete. After an error the end of the body is unknown.
-    pub(super) fn next(&mut self, now: Time) -> Result<Option<BodyData<'_>>, ErrorResponse> {
+    pub(crate) fn next(&mut self, now: Time) -> Result<Option<BodyData<'_>>, ErrorResponse> {
         if self.reader.is_done() || self.inbox.is_empty() {
             return Ok(None);
         }

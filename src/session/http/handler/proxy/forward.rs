@@ -16,15 +16,10 @@
 
 use std::rc::Rc;
 
+use super::ProxyRoute;
 use super::balance_key::{balance_key_of, sticky_cookie};
-use super::body_data::BodyData;
-use super::exchange::Record;
 use super::forward_step::{Awaited, ForwardStep};
-use super::response::{AllowedMethods, error_response};
-use super::response_encoder::{EncodedResponse, ResponseEncoder};
-use super::router::ProxyRoute;
-use super::stream::ClientStream;
-use super::upload::{TOO_LARGE, Upload, UpstreamHead};
+use super::upload::{Upload, UpstreamHead};
 use super::upstream_failure::{Lost, error_response_of, report};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Peer, Time};
@@ -32,6 +27,9 @@ use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, 
 use crate::http::response_head::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, Known, Method, PageType, RequestHead, Scheme, Status};
 use crate::session::Limits;
+use crate::session::http::exchange::Record;
+use crate::session::http::handler::error_response;
+use crate::session::http::stream::{BodyData, ClientStream, EncodedResponse, ResponseEncoder};
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context};
 use crate::tcp::{CloseKind, End, proxy_header};
@@ -41,7 +39,7 @@ use crate::waiter::Waiter;
 
 /// One request that is being forwarded.
 #[derive(Debug)]
-pub(super) struct Forward {
+pub(crate) struct Forward {
     route: Rc<ProxyRoute>,
     lease: UpstreamLease,
     requested: Requested,
@@ -85,9 +83,9 @@ enum Stage {
 }
 
 impl Forward {
-    /// Starts to forward a request that [`check`] has passed. Its head may then be consumed from
+    /// Starts to forward a request that [`ProxyRoute::check`] has passed. Its head may then be consumed from
     /// the inbox.
-    pub(super) fn new(
+    pub(crate) fn new(
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
         client_address: Peer,
@@ -135,7 +133,7 @@ impl Forward {
     }
 
     /// Makes as much progress as possible.
-    pub(super) fn step(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
+    pub(crate) fn step(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
         if stream.has_left(cx.now) {
             return self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx);
         }
@@ -437,7 +435,7 @@ impl Forward {
     }
 
     /// The error response to the client.
-    pub(super) fn error_response(
+    pub(crate) fn error_response(
         &self,
         error: ErrorResponse,
         mut encoder: ResponseEncoder,
@@ -449,44 +447,37 @@ impl Forward {
     }
 
     /// Whether the client has to send more of its body next.
-    pub(super) const fn waits_for_client(&self) -> bool {
+    pub(crate) const fn waits_for_client(&self) -> bool {
         matches!(self.awaited, Awaited::Client)
     }
 
     /// Whether the request waits in the queue for an upstream that is at its connection limit.
-    pub(super) fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         self.lease.is_queued()
     }
 
     /// The record of the exchange, and the lease of the upstream.
-    pub(super) fn into_parts(self) -> (Record, UpstreamLease) {
+    pub(crate) fn into_parts(self) -> (Record, UpstreamLease) {
         (self.record, self.lease)
     }
 
     /// The lease of the upstream.
-    pub(super) const fn lease_mut(&mut self) -> &mut UpstreamLease {
+    pub(crate) const fn lease_mut(&mut self) -> &mut UpstreamLease {
         &mut self.lease
     }
 
     /// When to pump at the latest.
-    pub(super) const fn deadline(&self) -> Option<Time> {
+    pub(crate) const fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
     /// Bytes of memory held here, apart from the bodies.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.head.bytes.memory()
     }
 
     /// The upper bound of the memory of the bodies, in both directions.
-    pub(super) const fn memory_max(limits: &Limits) -> usize {
+    pub(crate) const fn memory_max(limits: &Limits) -> usize {
         2 * limits.pipe_bytes_max + Inbox::gathered_memory_max(limits.http.head.head_bytes_max)
     }
-}
-
-/// Checks the method, expectation and body size of a request to be forwarded.
-pub(super) fn check(head: &RequestHead<'_>, route: &ProxyRoute) -> Result<(), ErrorResponse> {
-    AllowedMethods::Upstreams.check(head)?;
-    let length = BodyReader::from(head.framing).data_left().unwrap_or(0);
-    if route.body_bytes_max != 0 && length > route.body_bytes_max { Err(TOO_LARGE) } else { Ok(()) }
 }

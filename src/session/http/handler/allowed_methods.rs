@@ -1,12 +1,12 @@
 //! The methods that a route allows, and the response to `OPTIONS`.
 
-use super::{Body, Response, ResponseBuilder};
+use super::ResponseBuilder;
 use crate::http::{ErrorResponse, Expect, HeadBuilder, HeadSink, Method, RequestHead, Status};
-use crate::session::http::response_encoder::ResponseSink;
+use crate::session::http::response::{Body, Response};
 
 /// The set of methods that a route allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::session::http) enum AllowedMethods {
+pub enum AllowedMethods {
     /// A readable resource: GET, HEAD and OPTIONS.
     Reading,
     /// A redirect: any method but CONNECT and TRACE.
@@ -17,7 +17,7 @@ pub(in crate::session::http) enum AllowedMethods {
 
 impl AllowedMethods {
     /// Checks the method and the expectation of a request.
-    pub(in crate::session::http) fn check(self, head: &RequestHead<'_>) -> Result<(), ErrorResponse> {
+    pub(super) fn check(self, head: &RequestHead<'_>) -> Result<(), ErrorResponse> {
         if head.expect == Expect::Unknown {
             return Err(ErrorResponse::new(Status::EXPECTATION_FAILED, "unknown expectation in the Expect field"));
         }
@@ -50,7 +50,7 @@ const PREFLIGHT_AGE_S: &str = "3600";
 impl ResponseBuilder<'_> {
     /// The response that does not depend on the resource: to OPTIONS, or to a method that is not
     /// allowed.
-    pub(super) fn early_response(&mut self, sink: &mut impl ResponseSink) -> Option<Response> {
+    pub(super) fn early_response(&mut self, sink: &mut impl HeadSink) -> Option<Response> {
         match self.head.method {
             Method::Options => Some(self.options(sink)),
             _ => self.allowed_methods.check(self.head).err().map(|error| self.respond_error(error, sink)),
@@ -58,7 +58,7 @@ impl ResponseBuilder<'_> {
     }
 
     /// The response to OPTIONS.
-    pub(in crate::session::http) fn options(&self, sink: &mut impl ResponseSink) -> Response {
+    pub(super) fn options(&self, sink: &mut impl HeadSink) -> Response {
         if let Err(error) = self.allowed_methods.check(self.head) {
             return self.respond_error(error, sink);
         }

@@ -1,10 +1,11 @@
 //! Truncated responses: sends the rest, then closes so that the client detects the truncation.
 
-use super::exchange::{Exchange, Record};
 use super::linger::Linger;
-use super::{Http, State, Step};
+use super::state::{Exchange, State};
+use super::{Http, Step};
 use crate::buffer::Chain;
 use crate::driver::{Fault, Time};
+use crate::session::http::exchange::Record;
 use crate::session::{CloseReason, Context};
 use crate::transport::Transport;
 
