@@ -17,33 +17,26 @@
 //! When its owner cancels it, it goes through `Cancelling` to `Done`, or to `Connected` if the cancel
 //! lost the race.
 //!
-//! It does not know what the connection is for.
+//! It yields a [`Transport`], and does not know what the connection is for.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Upstream;
 use super::dns_cache::{Name, ResolvedAddresses};
-use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, Token};
+use super::outbound::Slot;
+use super::{OutboundTokens, Upstream};
+use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Time};
+use crate::transport::Transport;
 
 /// One attempt to connect to an upstream, over all of its addresses.
 #[derive(Debug)]
 pub struct Connector {
     upstream: Rc<Upstream>,
-    tokens: ConnectorTokens,
+    tokens: OutboundTokens,
     connect_timeout: Duration,
     state: State,
-}
-
-/// The tokens of a connector's two slots.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectorTokens {
-    /// Outcomes of `Resolve`.
-    pub resolve: Token,
-    /// Outcomes of `Connect`.
-    pub connect: Token,
 }
 
 #[derive(Debug)]
@@ -66,11 +59,11 @@ enum State {
     /// Cancelled by the owner.
     Cancelling(Option<Candidates>),
     Connected {
-        socket: Socket,
+        transport: Transport,
         address: Address,
     },
     Failed(ConnectError),
-    /// The socket was taken, or the connector was cancelled.
+    /// The transport was taken, or the connector was cancelled.
     Done,
 }
 
@@ -128,7 +121,7 @@ impl fmt::Display for AddressPrefix {
 impl Connector {
     /// A connector that has not begun. `connect_timeout` is for the look-up and for each address;
     /// zero: no limit.
-    pub const fn new(upstream: Rc<Upstream>, tokens: ConnectorTokens, connect_timeout: Duration) -> Self {
+    pub const fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
         Self { upstream, tokens, connect_timeout, state: State::Start }
     }
 
@@ -147,7 +140,7 @@ impl Connector {
                 Outcome::Connected(socket),
             ) => {
                 self.upstream.preferred.set(candidates.index());
-                State::Connected { socket, address: candidates.address().clone() }
+                State::Connected { transport: self.tokens.transport(socket), address: candidates.address().clone() }
             }
             (State::Connecting { candidates, .. }, Outcome::Failed(fault)) => {
                 let address = candidates.address().inet();
@@ -162,7 +155,7 @@ impl Connector {
             }
             (State::Cancelling(_), Outcome::Resolved(_) | Outcome::Failed(_) | Outcome::Cancelled) => State::Done,
             (state, outcome) => {
-                crate::tcp::unexpected("connector", &state, &outcome, self.tokens.connect);
+                crate::tcp::unexpected("connector", &state, &outcome, self.tokens.of(Slot::Connect));
                 state
             }
         };
@@ -176,14 +169,14 @@ impl Connector {
                     State::Next(Candidates::new(addresses, self.upstream.preferred.get()))
                 }
                 ResolvedAddresses::Unresolved(Name { host, port }) => {
-                    let id = ops.submit(self.tokens.resolve, Op::Resolve { host, port });
+                    let id = ops.submit(self.tokens.of(Slot::Resolve), Op::Resolve { host, port });
                     State::Resolving { id, deadline: self.deadline_from(now) }
                 }
             };
         }
         if let State::Next(candidates) = &self.state {
             let candidates = candidates.clone();
-            let id = ops.submit(self.tokens.connect, Op::Connect { address: candidates.address().clone() });
+            let id = ops.submit(self.tokens.of(Slot::Connect), Op::Connect { address: candidates.address().clone() });
             self.state = State::Connecting { id, deadline: self.deadline_from(now), candidates };
         }
         if self.deadline().is_some_and(|deadline| deadline <= now) {
@@ -191,8 +184,8 @@ impl Connector {
         }
     }
 
-    /// Cancels. If the connect succeeds all the same, [`Connector::take`] returns the socket, to be
-    /// closed.
+    /// Cancels. If the connect succeeds all the same, [`Connector::take`] returns the
+    /// transport, to be closed.
     pub fn cancel(&mut self, ops: &mut Ops) {
         match &mut self.state {
             State::Resolving { .. } | State::Connecting { .. } => self.state = State::Cancelling(self.abort(ops)),
@@ -224,21 +217,11 @@ impl Connector {
     }
 
     /// Takes the connection once it is established. Later calls return `None`.
-    pub fn take(&mut self) -> Option<(Socket, Address)> {
-        match &self.state {
-            State::Connected { socket, address } => {
-                let connected = (*socket, address.clone());
-                self.state = State::Done;
-                Some(connected)
-            }
-            State::Start
-            | State::Resolving { .. }
-            | State::Next(_)
-            | State::Connecting { .. }
-            | State::Overdue(_)
-            | State::Cancelling(_)
-            | State::Failed(_)
-            | State::Done => None,
+    pub fn take(&mut self) -> Option<(Transport, Address)> {
+        let State::Connected { .. } = self.state else { return None };
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Connected { transport, address } => Some((transport, address)),
+            _ => None,
         }
     }
 
@@ -271,7 +254,7 @@ impl Connector {
         }
     }
 
-    /// Whether nothing is in flight and no socket is left to take.
+    /// Whether nothing is in flight and no transport is left to take.
     pub const fn is_at_rest(&self) -> bool {
         match &self.state {
             State::Start | State::Next(_) | State::Failed(_) | State::Done => true,

@@ -132,7 +132,7 @@ impl UpstreamLease {
                     }
                 }
                 State::Leased { endpoint, connection } => {
-                    let poll_connect = pool.get_mut(connection).map(|found| found.poll_connect(connection, now, ops));
+                    let poll_connect = pool.get_mut(connection).map(|found| found.poll_connect(now, ops));
                     match poll_connect {
                         Some(ConnectStatus::Ready(_)) => return Progress::Ready,
                         Some(ConnectStatus::Underway) => return Progress::Wait,

@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use address::{InvalidUpstreamAddress, UpstreamAddress};
-pub use connector::{ConnectError, Connector, ConnectorTokens};
+pub use connector::{ConnectError, Connector};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
 pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};

@@ -17,7 +17,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{ConnectError, Connector, ConnectorTokens, Upstream};
+use super::{ConnectError, Connector, Upstream};
 use crate::buffer::Buffer;
 use crate::driver::{Ops, Outcome, Socket, Time, Token};
 use crate::table::RawKey;
@@ -27,7 +27,6 @@ use crate::transport::Transport;
 /// One outbound connection.
 #[derive(Debug)]
 pub struct OutboundConnection {
-    tokens: OutboundTokens,
     state: State,
 }
 
@@ -66,8 +65,8 @@ impl OutboundConnection {
     /// A connection that has not begun. `connect_timeout` is for the look-up and for each address;
     /// zero: no limit.
     pub const fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
-        let connector = Connector::new(upstream, tokens.connector(), connect_timeout);
-        Self { tokens, state: State::Connecting(connector) }
+        let connector = Connector::new(upstream, tokens, connect_timeout);
+        Self { state: State::Connecting(connector) }
     }
 
     /// Records an outcome. Received bytes are returned.
@@ -97,14 +96,14 @@ impl OutboundConnection {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
                 self.state = State::Failed(error);
-            } else if let Some((socket, _)) = connector.take() {
-                self.state = State::Open(self.tokens.transport(socket));
+            } else if let Some((transport, _)) = connector.take() {
+                self.state = State::Open(transport);
             }
         }
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
-                Some((socket, _)) => self.state = State::Closing(self.tokens.transport(socket), CloseKind::Fin),
+                Some((transport, _)) => self.state = State::Closing(transport, CloseKind::Fin),
                 None if connector.is_at_rest() => self.state = State::Closed,
                 None => {}
             }
@@ -158,13 +157,9 @@ impl OutboundConnection {
 }
 
 impl OutboundTokens {
-    const fn of(self, slot: Slot) -> Token {
+    /// The token of this slot.
+    pub(super) const fn of(self, slot: Slot) -> Token {
         Token { machine: self.machine, kind: self.kind, slot: slot as u8 }
-    }
-
-    /// Those of connecting.
-    pub(super) const fn connector(self) -> ConnectorTokens {
-        ConnectorTokens { resolve: self.of(Slot::Resolve), connect: self.of(Slot::Connect) }
     }
 
     /// The transport over a socket that was connected.

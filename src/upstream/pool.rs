@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::outbound::Slot;
 use super::{ConnectError, Connector, OutboundTokens, Upstream};
 use crate::buffer::Inbox;
-use crate::driver::{Address, Ops, Outcome, Socket, Time, Token};
+use crate::driver::{Address, Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::CloseKind;
 use crate::transport::Transport;
@@ -152,7 +152,7 @@ impl UpstreamPool {
             return key;
         }
         self.connections.insert_with(|key| {
-            let connector = Connector::new(Rc::clone(upstream), tokens_of(key).connector(), connect_timeout);
+            let connector = Connector::new(Rc::clone(upstream), tokens_of(key), connect_timeout);
             UpstreamConnection {
                 inbox: Inbox::default(),
                 upstream: Rc::clone(upstream),
@@ -265,7 +265,7 @@ impl UpstreamPool {
         let mut leaving = std::mem::take(&mut self.leaving);
         for key in leaving.drain(..) {
             if let Some(entry) = self.connections.get_mut(key)
-                && entry.leave(key, ops)
+                && entry.leave(ops)
             {
                 self.flushing -= usize::from(matches!(entry.state, State::Flushing { .. }));
                 self.connections.remove(key);
@@ -392,14 +392,14 @@ impl UpstreamPool {
 
 impl UpstreamConnection {
     /// Advances resolving and connecting, and returns the progress.
-    pub fn poll_connect(&mut self, key: ConnectionKey, now: Time, ops: &mut Ops) -> ConnectStatus<'_> {
+    pub fn poll_connect(&mut self, now: Time, ops: &mut Ops) -> ConnectStatus<'_> {
         if let State::Connecting { connector, .. } = &mut self.state {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
                 return ConnectStatus::Failed(error);
             }
-            if let Some((socket, address)) = connector.take() {
-                self.connected(key, socket, address);
+            if let Some((transport, address)) = connector.take() {
+                self.connected(transport, address);
             }
         }
         match &mut self.state {
@@ -413,11 +413,11 @@ impl UpstreamConnection {
         }
     }
 
-    fn connected(&mut self, key: ConnectionKey, socket: Socket, address: Address) {
+    fn connected(&mut self, connection: Transport, address: Address) {
         tracing::debug!(%address, "upstream connected");
         self.address = Some(address);
         if let State::Connecting { owner, .. } = self.take_state() {
-            self.state = State::InUse { owner, connection: tokens_of(key).transport(socket) };
+            self.state = State::InUse { owner, connection };
         }
     }
 
@@ -495,14 +495,11 @@ impl UpstreamConnection {
     }
 
     /// Advances closing; `true` once nothing is open and nothing in flight.
-    fn leave(&mut self, key: ConnectionKey, ops: &mut Ops) -> bool {
+    fn leave(&mut self, ops: &mut Ops) -> bool {
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
-                Some((socket, _)) => {
-                    let connection = tokens_of(key).transport(socket);
-                    self.state = State::Closing { close_kind: CloseKind::Fin, connection };
-                }
+                Some((connection, _)) => self.state = State::Closing { close_kind: CloseKind::Fin, connection },
                 None => return connector.is_at_rest(),
             }
         }

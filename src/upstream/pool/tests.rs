@@ -46,9 +46,7 @@ impl Rig {
         let key = self.acquire(upstream);
         for _ in 0..1000 {
             let now = self.sim.now();
-            if let ConnectStatus::Ready(connection) =
-                self.pool.get_mut(key).unwrap().poll_connect(key, now, &mut self.ops)
-            {
+            if let ConnectStatus::Ready(connection) = self.pool.get_mut(key).unwrap().poll_connect(now, &mut self.ops) {
                 connection.set_receiving(true, &mut self.ops);
                 self.pool.release(key, Release::Keep(KEEP_ALIVE), now);
                 return key;
