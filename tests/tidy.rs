@@ -150,12 +150,11 @@ fn folders_use_only_what_is_below_them() {
 /// The same inside of `src/session/http/`: what a part may use of the parts below it.
 const HTTP_ARROWS: &[(&str, &[&str])] = &[
     ("exchange", &[]),
-    ("host_matcher", &[]),
     ("response", &[]),
     ("stream", &["response"]),
     ("response_body", &["response", "stream"]),
     ("handler", &["exchange", "response", "stream"]),
-    ("router", &["handler", "host_matcher"]),
+    ("router", &["handler"]),
     ("dispatch", &["exchange", "router"]),
     ("conn", &["dispatch", "exchange", "handler", "response", "response_body", "router", "stream"]),
 ];

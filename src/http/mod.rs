@@ -25,6 +25,7 @@
 //! | [`conditional`] | preconditions such as `If-None-Match` |
 //! | [`range`], [`multipart`] | requested ranges, and bodies of several ranges |
 //! | [`scheme`] | `http` and `https`, with their ports |
+//! | [`host_matcher`] | which host, or which certificate, a name selects |
 //! | [`redirect`] | redirect URLs |
 //! | [`response`] | writing response heads, for any version |
 //! | [`h1`] | the text that only HTTP/1.1 has |
@@ -51,6 +52,7 @@ pub mod forward;
 pub mod framing;
 pub mod h1;
 mod head;
+pub mod host_matcher;
 pub mod inline_text;
 pub mod media_type;
 pub mod method;
@@ -76,6 +78,7 @@ pub use fields::{Field, Fields, Known};
 pub use framing::BodyFraming;
 pub use h1::{HeadEncoder, HeadEnd};
 pub use head::{HeadLimits, Version, is_own};
+pub use host_matcher::{HostMatcher, Wildcard};
 pub use method::Method;
 pub use path::{DecodedPath, encode_path};
 pub use request::{Expect, Parsed, RequestHead};

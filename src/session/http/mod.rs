@@ -17,7 +17,6 @@ mod conn;
 mod dispatch;
 mod exchange;
 mod handler;
-mod host_matcher;
 mod response;
 mod response_body;
 mod router;

@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::handler::{FileRoute, Handler};
-use super::host_matcher::HostMatcher;
 use crate::driver::Peer;
 use crate::http::forward::PathRule;
 use crate::http::path::{DecodedPath, is_read_alike};
-use crate::http::{ErrorResponse, RequestHead, Scheme, Status, path};
+use crate::http::{ErrorResponse, HostMatcher, RequestHead, Scheme, Status, Wildcard, path};
 use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
 
@@ -108,7 +107,8 @@ impl Router {
             _ => false,
         };
         let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.announces());
-        let names = HostMatcher::new(scheme, hosts.iter().map(|host| host.names.as_slice()));
+        let names = hosts.iter().map(|host| host.names.as_slice());
+        let names = HostMatcher::new(scheme.default_port(), Wildcard::Labels, names);
         Self { hosts, names, fallback, scheme, is_single, announces }
     }
 

@@ -1,15 +1,13 @@
-//! Selects the virtual host of a request.
+//! Selects by name: the virtual host of a request, and the certificate of a TLS connection.
 //!
 //! An exact name goes first, then the longest wildcard name, then the default host. A look-up
 //! allocates nothing.
 
 use std::cmp::Ordering;
 
-use crate::http::Scheme;
-
-/// The names of a listener's hosts. A host is identified by its index in the list.
+/// The names of a listener's hosts or certificates. Each is identified by its index in the list.
 #[derive(Debug)]
-pub(super) struct HostMatcher {
+pub struct HostMatcher {
     /// Sorted by name, for binary search.
     exact: Vec<Name>,
     /// Longest first.
@@ -18,6 +16,16 @@ pub(super) struct HostMatcher {
     nameless: Option<usize>,
     /// The port of a `Host` without one (RFC 9110, 4.2.1).
     default_port: u16,
+    wildcard: Wildcard,
+}
+
+/// What the star of a wildcard name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wildcard {
+    /// One label or several: `*.example.org` matches `a.b.example.org`, as a virtual host does.
+    Labels,
+    /// Exactly one label, as in a certificate (RFC 9525, 6.3).
+    OneLabel,
 }
 
 #[derive(Debug)]
@@ -30,9 +38,9 @@ struct Name {
 }
 
 impl HostMatcher {
-    /// A matcher of these hosts, given by their names. `scheme`: that of the listener, which decides
-    /// what a `Host` without a port means.
-    pub(super) fn new<'n>(scheme: Scheme, hosts: impl Iterator<Item = &'n [String]>) -> Self {
+    /// A matcher of these hosts, given by their names. `default_port`: what a `Host` without a port
+    /// means, which the scheme of the listener decides.
+    pub fn new<'n>(default_port: u16, wildcard: Wildcard, hosts: impl Iterator<Item = &'n [String]>) -> Self {
         let (mut exact, mut wild, mut nameless) = (Vec::new(), Vec::new(), None);
         for (host, names) in hosts.enumerate() {
             if names.is_empty() {
@@ -49,11 +57,11 @@ impl HostMatcher {
         // A name with a port goes before the same name without one.
         exact.sort_by(|a, b| a.text.cmp(&b.text).then(b.port.is_some().cmp(&a.port.is_some())));
         wild.sort_by_key(|name| std::cmp::Reverse((name.text.len(), name.port.is_some())));
-        Self { exact, wild, nameless, default_port: scheme.default_port() }
+        Self { exact, wild, nameless, default_port, wildcard }
     }
 
     /// The host for the `Host` of a request, a name and an optional port.
-    pub(super) fn find(&self, authority: Option<&str>) -> Option<usize> {
+    pub fn find(&self, authority: Option<&str>) -> Option<usize> {
         if self.exact.is_empty() && self.wild.is_empty() {
             return self.nameless;
         }
@@ -72,7 +80,14 @@ impl HostMatcher {
     }
 
     fn wild(&self, name: &str, port: u16) -> Option<usize> {
-        self.wild.iter().find(|known| known.admits(port) && ends_with(name, &known.text)).map(|known| known.host)
+        let matches = |known: &&Name| known.admits(port) && self.stands_for(name, &known.text);
+        self.wild.iter().find(matches).map(|known| known.host)
+    }
+
+    /// Whether the name ends with the suffix of a wildcard name, and the star may stand for the rest.
+    fn stands_for(&self, name: &str, suffix: &str) -> bool {
+        ends_with(name, suffix)
+            && (self.wildcard == Wildcard::Labels || !name.as_bytes()[..name.len() - suffix.len()].contains(&b'.'))
     }
 }
 
@@ -104,6 +119,7 @@ fn split(authority: &str) -> (&str, Option<u16>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Scheme;
 
     /// The host that matches.
     fn find(hosts: &[&[&str]], authority: &str) -> Option<usize> {
@@ -113,7 +129,8 @@ mod tests {
     fn find_of(scheme: Scheme, hosts: &[&[&str]], authority: &str) -> Option<usize> {
         let names: Vec<Vec<String>> =
             hosts.iter().map(|names| names.iter().map(|name| (*name).to_owned()).collect()).collect();
-        HostMatcher::new(scheme, names.iter().map(Vec::as_slice)).find(Some(authority).filter(|text| !text.is_empty()))
+        HostMatcher::new(scheme.default_port(), Wildcard::Labels, names.iter().map(Vec::as_slice))
+            .find(Some(authority).filter(|text| !text.is_empty()))
     }
 
     #[test]
@@ -163,5 +180,22 @@ mod tests {
             [with(Scheme::Https, "a"), with(Scheme::Https, "a:80"), with(Scheme::Http, "a")],
             [Some(1), Some(0), Some(0)]
         );
+    }
+
+    #[test]
+    fn the_star_of_a_certificate_is_one_label() {
+        let names = ["*.example.org", "*.org", "a.b.example.org"].map(|name| vec![name.to_owned()]);
+        let matcher = HostMatcher::new(443, Wildcard::OneLabel, names.iter().map(Vec::as_slice));
+        for (name, found) in [
+            ("x.example.org", Some(0)),
+            ("X.Example.Org.", Some(0)),
+            ("a.b.example.org", Some(2)),
+            ("x.b.example.org", None),
+            ("example.org", Some(1)),
+            (".example.org", None),
+            ("org", None),
+        ] {
+            assert_eq!(matcher.find(Some(name)), found, "{name}");
+        }
     }
 }
