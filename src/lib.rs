@@ -56,6 +56,7 @@ mod session;
 mod table;
 mod tcp;
 mod telemetry;
+mod tls;
 mod transport;
 mod upstream;
 mod waiter;
@@ -82,5 +83,5 @@ pub mod internals {
         };
     }
 
-    open! { buffer client config core driver file http limit session table tcp telemetry transport upstream waiter }
+    open! { buffer client config core driver file http limit session table tcp telemetry tls transport upstream waiter }
 }

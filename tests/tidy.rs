@@ -88,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("buffer", &[]),
     ("calendar", &[]),
     ("http", &["calendar"]),
+    ("tls", &["calendar", "http"]),
     ("driver", &["buffer", "table"]),
     ("limit", &["driver"]),
     ("tcp", &["buffer", "driver"]),

@@ -1,0 +1,323 @@
+//! The TLS settings of a listener, and the configuration of rustls that they become.
+//!
+//! ```text
+//!   ServerSettings ──load: reads files, checks──► LoadedTls ──server_config──► rustls::ServerConfig
+//!   plain data                                    certificates, notices         shared by all workers
+//! ```
+//!
+//! The certificate is selected by the name that the client asks for (SNI), as a virtual host is by
+//! `Host`. Early data (0-RTT) is refused: requests in it could be replayed (RFC 8470).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use super::certificates::{Certificate, CertificateSource, LoadError, Notice, Reason, certificates};
+use super::tickets::{Binding, TicketKeys, Tickets};
+use crate::http::{HostMatcher, Wildcard};
+
+/// The TLS settings of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// The certificates, at least one. The first also serves clients that name no host, unless
+    /// `unknown_name` refuses them.
+    pub certificates: Vec<CertificateSource>,
+    /// The lowest version.
+    pub min_version: MinVersion,
+    /// Whether clients have to show a certificate. `None`: they are not asked for one.
+    pub client_auth: Option<ClientAuth>,
+    /// Application protocols, the preferred one first (RFC 7301). A client that offers only others is
+    /// refused. Empty: the offer is ignored.
+    pub alpn: Vec<Vec<u8>>,
+    /// Whether clients get tickets, with which they resume a session without state on the server.
+    pub tickets: bool,
+    /// Number of sessions kept for clients that resume without tickets. 0: none.
+    pub session_cache: usize,
+    /// What happens to clients that name no host, or one that no certificate has.
+    pub unknown_name: UnknownName,
+}
+
+/// Number of sessions kept by default. One takes about 200 bytes without a client certificate.
+const SESSION_CACHE: usize = 1024;
+
+impl ServerSettings {
+    /// These certificates with default settings: TLS 1.2 and 1.3, tickets, no ALPN.
+    pub const fn new(certificates: Vec<CertificateSource>) -> Self {
+        Self {
+            certificates,
+            min_version: MinVersion::Tls12,
+            client_auth: None,
+            alpn: Vec::new(),
+            tickets: true,
+            session_cache: SESSION_CACHE,
+            unknown_name: UnknownName::Default,
+        }
+    }
+
+    /// Reads and checks the files that the settings name.
+    ///
+    /// # Errors
+    /// Every file that cannot be used.
+    pub fn load(&self, crypto: &Crypto) -> Result<LoadedTls, Vec<LoadError>> {
+        let (mut notices, mut errors, mut loaded) = (Vec::new(), Vec::new(), Vec::new());
+        let now = crypto.now();
+        for source in &self.certificates {
+            match Certificate::load(source, &crypto.provider, now, &mut notices) {
+                Ok(certificate) => loaded.push(certificate),
+                Err(error) => errors.push(error),
+            }
+        }
+        let client_roots = match &self.client_auth {
+            Some(auth) => certificates(&auth.ca)
+                .and_then(|all| Ok((roots(&all)?, all)))
+                .map_err(|reason| errors.push(LoadError::client_ca(&auth.ca, reason)))
+                .ok(),
+            None => None,
+        };
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let certificates = Arc::new(CertificateSet::new(loaded, self.unknown_name));
+        Ok(LoadedTls { settings: self.clone(), crypto: crypto.clone(), certificates, client_roots, notices })
+    }
+}
+
+/// The lowest version of TLS that a listener speaks. 1.0 and 1.1 are not implemented (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// 1.3 only.
+    Tls13,
+}
+
+impl MinVersion {
+    /// The versions, for people.
+    pub const fn names(self) -> &'static str {
+        match self {
+            Self::Tls12 => "TLS 1.2 and 1.3",
+            Self::Tls13 => "TLS 1.3",
+        }
+    }
+
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::Tls12 => &ALL,
+            Self::Tls13 => &ALL[..1],
+        }
+    }
+}
+
+/// Certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// A PEM file with the authorities whose certificates are accepted.
+    pub ca: PathBuf,
+    /// What a client without a certificate gets.
+    pub mode: ClientAuthMode,
+}
+
+/// What a client without a certificate gets. A certificate that is not accepted always ends the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// It is served.
+    Request,
+    /// The handshake fails.
+    Require,
+}
+
+/// What happens to clients that name no host, or one that no certificate has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownName {
+    /// They get the first certificate.
+    #[default]
+    Default,
+    /// The handshake fails.
+    Refuse,
+}
+
+/// The cryptography and the clock. The default is that of the process; a simulation has its own.
+#[derive(Clone, Debug)]
+pub struct Crypto {
+    /// Key exchange, signatures, ciphers and randomness.
+    pub provider: Arc<CryptoProvider>,
+    /// The wall clock, for the dates in certificates and the age of tickets.
+    pub time: Arc<dyn TimeProvider>,
+}
+
+impl Default for Crypto {
+    fn default() -> Self {
+        Self { provider: Arc::new(default_provider()), time: Arc::new(DefaultTimeProvider) }
+    }
+}
+
+impl Crypto {
+    /// Seconds since 1970; 0 without a clock.
+    pub fn now(&self) -> i64 {
+        let now = self.time.current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO));
+        i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Settings whose files have been read and can be used.
+#[derive(Debug)]
+pub struct LoadedTls {
+    settings: ServerSettings,
+    crypto: Crypto,
+    certificates: Arc<CertificateSet>,
+    /// The authorities of client certificates, for verifying and as they were read.
+    client_roots: Option<(RootCertStore, Vec<CertificateDer<'static>>)>,
+    notices: Vec<Notice>,
+}
+
+impl LoadedTls {
+    /// What is worth a warning.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The certificates.
+    pub const fn certificates(&self) -> &Arc<CertificateSet> {
+        &self.certificates
+    }
+
+    /// What rustls needs, shared by the workers. The tickets are encrypted with `keys` and can be used
+    /// only with equal settings.
+    ///
+    /// # Errors
+    /// The provider supports none of the versions, or no authority of client certificates.
+    pub fn server_config(&self, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let Crypto { provider, time } = &self.crypto;
+        let builder = ServerConfig::builder_with_details(Arc::clone(provider), Arc::clone(time))
+            .with_protocol_versions(self.settings.min_version.versions())?;
+        let builder = match (&self.settings.client_auth, &self.client_roots) {
+            (Some(auth), Some((roots, _))) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(provider));
+                let verifier = match auth.mode {
+                    ClientAuthMode::Request => verifier.allow_unauthenticated(),
+                    ClientAuthMode::Require => verifier,
+                };
+                let verifier = verifier.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            (Some(_), None) | (None, _) => builder.with_no_client_auth(),
+        };
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<CertificateSet>::clone(&self.certificates);
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols.clone_from(&self.settings.alpn);
+        config.session_storage = match self.settings.session_cache {
+            0 => Arc::new(NoServerSessionStorage {}),
+            // One for each configuration: a session of another listener must not be resumed here.
+            sessions => ServerSessionMemoryCache::new(sessions),
+        };
+        if self.settings.tickets {
+            config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), self.binding()));
+        }
+        Ok(Arc::new(config))
+    }
+
+    /// What a ticket is bound to: all that decides whom a handshake lets in. Otherwise a client could
+    /// get a ticket from a listener that asks for no certificate, and resume with it on one that
+    /// does (CVE-2025-23419).
+    fn binding(&self) -> Binding {
+        let ServerSettings { certificates, min_version, client_auth, alpn, tickets: _, session_cache: _, unknown_name } =
+            &self.settings;
+        let mut hash = Context::new(&SHA256);
+        let mut add = |bytes: &[u8]| {
+            // With their length, so that no two lists have the same bytes.
+            hash.update(&(bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        add(b"xps tickets 1");
+        add(&[u8::from(*min_version == MinVersion::Tls13), u8::from(*unknown_name == UnknownName::Refuse)]);
+        add(&(alpn.len() as u64).to_be_bytes());
+        alpn.iter().for_each(|protocol| add(protocol));
+        add(&(certificates.len() as u64).to_be_bytes());
+        for source in certificates {
+            match source {
+                // Not the contents: a renewed certificate does not end sessions.
+                CertificateSource::Files { cert, .. } => add(cert.as_os_str().as_encoded_bytes()),
+                CertificateSource::SelfSigned(own) => add(own.certificate()),
+            }
+        }
+        if let (Some(auth), Some((_, authorities))) = (client_auth, &self.client_roots) {
+            add(&[1, u8::from(auth.mode == ClientAuthMode::Require)]);
+            authorities.iter().for_each(|authority| add(authority));
+        }
+        let mut binding = Binding::default();
+        binding.copy_from_slice(hash.finish().as_ref());
+        binding
+    }
+}
+
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, Reason> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(|error| Reason::Malformed(error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+/// The certificates of a listener, selected by name.
+#[derive(Debug)]
+pub struct CertificateSet {
+    certificates: Vec<Certificate>,
+    names: HostMatcher,
+    unknown_name: UnknownName,
+}
+
+impl CertificateSet {
+    fn new(certificates: Vec<Certificate>, unknown_name: UnknownName) -> Self {
+        // The name in a ClientHello has no port (RFC 6066, 3).
+        const NO_PORT: u16 = 0;
+        let names = certificates.iter().map(|certificate| certificate.dns_names.as_slice());
+        let names = HostMatcher::new(NO_PORT, Wildcard::OneLabel, names);
+        Self { certificates, names, unknown_name }
+    }
+
+    /// The certificate for a client that asks for this name. `None`: the handshake fails.
+    pub fn choose(&self, name: Option<&str>) -> Option<&Certificate> {
+        let named = name.and_then(|name| self.names.find(Some(name))).and_then(|at| self.certificates.get(at));
+        // A certificate without host names is not the one for all names.
+        let named = named.filter(|certificate| !certificate.dns_names.is_empty());
+        named.or(match self.unknown_name {
+            UnknownName::Default => self.certificates.first(),
+            UnknownName::Refuse => None,
+        })
+    }
+
+    /// Whether a request for this host, a name or address and an optional port, may come over a
+    /// connection whose client asked for `name`. If not, the response is 421 (RFC 9110, 15.5.20).
+    pub fn covers(&self, name: Option<&str>, authority: &str) -> bool {
+        self.choose(name).is_some_and(|certificate| certificate.covers(authority))
+    }
+
+    /// All certificates, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.iter()
+    }
+}
+
+impl ResolvesServerCert for CertificateSet {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name()).map(|certificate| Arc::clone(&certificate.key))
+    }
+}
+
+#[cfg(test)]
+mod tests;
