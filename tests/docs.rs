@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 23] = [
+const MACHINES: [(&str, &str); 24] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Setup", "src/session/setup.rs"),
     ("Connection", "src/tcp/connection.rs"),
     ("Reader", "src/tcp/reader.rs"),
     ("Writer", "src/tcp/writer.rs"),
+    ("TLS stream", "src/tls/stream.rs"),
     ("Connector", "src/upstream/connector.rs"),
     ("Outbound connection", "src/upstream/outbound.rs"),
     ("Upstream connection", "src/upstream/pool.rs"),

@@ -62,6 +62,11 @@ impl Chunk {
         Self::Shared { bytes, start: 0, length }
     }
 
+    /// A chunk of this memory, which is not copied.
+    pub fn owned(bytes: Vec<u8>) -> Self {
+        Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
+    }
+
     /// A chunk with a copy of `piece`, to which others can be appended.
     pub(super) fn gathered(piece: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(piece.len().max(Gathered::CAPACITY_MIN));

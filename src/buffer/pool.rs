@@ -431,6 +431,11 @@ impl Buffer {
         Some(unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.length as usize) })
     }
 
+    /// The pool that the buffer belongs to.
+    pub fn pool(&self) -> Pool {
+        Pool(Rc::clone(&self.pool))
+    }
+
     /// Bytes of memory that this lease keeps in use.
     pub fn capacity(&self) -> usize {
         self.pool.class(self.id.class).size

@@ -89,6 +89,7 @@ mod resolve;
 mod resolve_beneath;
 mod shortage;
 mod sys;
+mod tls_fault;
 mod unix_connect_retry;
 mod uring;
 mod waker;
@@ -112,6 +113,7 @@ pub use offload::{Offload, OffloadLimits};
 pub use ops::{Computation, Computed, File, FolderId, Op, OpId, Ops, Request, Root, Socket, SymlinkPolicy, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};
 pub use sys::unix_seconds;
+pub use tls_fault::TlsFault;
 pub use uring::{RingSize, Uring, UringConfig, kernel_features};
 pub use waker::Waker;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::errno;
 use super::ops::{Computed, File, OpId, Root, Socket};
+use super::tls_fault::TlsFault;
 use crate::buffer::Buffer;
 
 /// One outcome, on its way to the state machine that owns the operation.
@@ -202,6 +203,9 @@ pub enum Fault {
     /// The resolver does not know the name, or could not be queried; the code of `getaddrinfo(3)`.
     #[error("cannot resolve the name: {}", resolver_message(*.0))]
     Resolver(i32),
+    /// TLS on the connection failed. No driver reports this, but the transport that encrypts.
+    #[error("TLS: {0}")]
+    Tls(TlsFault),
 }
 
 impl Fault {
@@ -212,7 +216,11 @@ impl Fault {
 
     /// Whether the peer disconnected. This is ordinary and not logged as a warning.
     pub const fn is_disconnect(self) -> bool {
-        matches!(self, Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED))
+        matches!(
+            self,
+            Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED)
+                | Self::Tls(TlsFault::Truncated)
+        )
     }
 
     /// Whether the same access to a file may succeed a moment later, so that the fault is not
@@ -223,7 +231,7 @@ impl Fault {
             // The file is being changed.
             Self::FileTruncated => true,
             // The file store caches the state of the root for a second.
-            Self::RootLost(_) => false,
+            Self::RootLost(_) | Self::Tls(_) => false,
             Self::Resolver(code) => matches!(code, libc::EAI_AGAIN | libc::EAI_MEMORY),
         }
     }
@@ -240,7 +248,7 @@ impl Fault {
                 )
             }
             Self::Resolver(code) => code == libc::EAI_MEMORY,
-            Self::FileTruncated | Self::RootLost(_) => false,
+            Self::FileTruncated | Self::RootLost(_) | Self::Tls(_) => false,
         }
     }
 }

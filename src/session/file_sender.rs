@@ -160,7 +160,9 @@ impl Task for FileSender {
             } else if let Some(fault) = client.send_fault() {
                 return Some(match fault {
                     Fault::FileTruncated => CloseReason::FileLost(fault),
-                    Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) => CloseReason::ClientLost(fault),
+                    Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) | Fault::Tls(_) => {
+                        CloseReason::ClientLost(fault)
+                    }
                 });
             }
         }

@@ -180,6 +180,6 @@ impl Reader {
 fn errno_of(fault: Fault) -> u16 {
     match fault {
         Fault::Os(errno) | Fault::RootLost(errno) => u16::try_from(errno).unwrap_or(libc::EIO as u16),
-        Fault::FileTruncated | Fault::Resolver(_) => libc::EIO as u16,
+        Fault::FileTruncated | Fault::Resolver(_) | Fault::Tls(_) => libc::EIO as u16,
     }
 }

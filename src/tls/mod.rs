@@ -1,20 +1,36 @@
-//! TLS on the server's side: certificates, the settings of a listener, session tickets.
+//! TLS 1.2 and 1.3: the state machine of a connection, and what a listener's settings become.
 //!
-//! | module | what |
-//! |---|---|
-//! | [`certificates`] | certificate chains with their keys, loaded and checked |
-//! | [`server`] | a listener's settings as plain data, and what rustls makes of them |
-//! | [`tickets`] | the keys of session tickets, shared by all workers |
+//! ```text
+//!   received buffers ──feed──► Stream ──take──► plaintext
+//!                                │ session.rs: rustls
+//!          to send   ◄──seal─── Stream ◄─────── plaintext
+//! ```
 //!
-//! Nothing here knows sockets, sessions or the configuration file. Files are read only by
-//! [`server::ServerSettings::load`], and time is a parameter.
-
-#![forbid(unsafe_code)]
+//! * [`Stream`]: ciphertext in, plaintext out, and the reverse. It owns what has arrived and cannot be
+//!   decrypted yet, and what TLS itself has to send. It knows neither sockets nor drivers.
+//! * `session.rs` is the only file that calls rustls' connections: the buffers are kept outside, as
+//!   in the interface that rustls is moving to.
+//! * `client_hello.rs` reads the names that a client asks for.
+//! * [`certificates`]: certificate chains with their keys, loaded and checked.
+//! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
+//! * [`tickets`]: the keys of session tickets, shared by all workers.
+//!
+//! Renegotiation and early data (0-RTT) are refused. The end of a connection without `close_notify`
+//! is a fault, never an end of input. Files are read only by [`server::ServerSettings::load`], and time
+//! is a parameter.
 
 pub mod certificates;
+mod client_hello;
+mod fault;
 pub mod server;
+mod session;
+mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tickets;
 
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
+pub use self::client_hello::{ClientHello, HelloError};
 pub use self::server::{ClientAuth, ClientAuthMode, LoadedTls, MinVersion, ServerSettings, UnknownName};
+pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream};
 pub use self::tickets::TicketKeys;

@@ -52,8 +52,8 @@ impl Sim {
             | Outcome::Local(_)
             | Outcome::Done
             | Outcome::Cancelled
-            | Outcome::Broken(Fault::FileTruncated)
-            | Outcome::Failed(Fault::FileTruncated) => 0,
+            | Outcome::Broken(Fault::FileTruncated | Fault::Tls(_))
+            | Outcome::Failed(Fault::FileTruncated | Fault::Tls(_)) => 0,
         };
         self.trace.op(self.now, "deliver", outcome.name(), id, size, format_args!("{outcome:?}"));
         self.counters.completions += 1;

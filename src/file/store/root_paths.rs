@@ -123,7 +123,7 @@ impl Store {
     fn on_lost(&mut self, root_path: &RootPath, fault: Fault, now: Time) {
         let errno = match fault {
             Fault::Os(errno) | Fault::RootLost(errno) | Fault::Resolver(errno) => errno,
-            Fault::FileTruncated => libc::EIO,
+            Fault::FileTruncated | Fault::Tls(_) => libc::EIO,
         };
         let path = root_path.path().display();
         let warned_at = match root_path.state() {

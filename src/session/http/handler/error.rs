@@ -112,7 +112,7 @@ pub(super) fn error_response_of(fault: Fault) -> ErrorResponse {
         Fault::RootLost(_) => {
             ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "the served folder is not available; retry later")
         }
-        Fault::Os(_) | Fault::Resolver(_) => {
+        Fault::Os(_) | Fault::Resolver(_) | Fault::Tls(_) => {
             ErrorResponse::new(Status::INTERNAL_SERVER_ERROR, "the file cannot be read")
         }
     }

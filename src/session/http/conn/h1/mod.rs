@@ -485,7 +485,7 @@ impl Http {
         }
         match client.send_fault() {
             Some(fault @ Fault::FileTruncated) => self.lose_file(fault),
-            Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_))) => {
+            Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) | Fault::Tls(_))) => {
                 return Some(CloseReason::ClientLost(fault));
             }
             None => {}

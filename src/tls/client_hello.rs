@@ -1,0 +1,150 @@
+//! The names in a ClientHello: the server name (SNI, RFC 6066, 3) and the application protocols
+//! (ALPN, RFC 7301).
+//!
+//! Only reads; whether the message is valid in every other respect is decided by the handshake.
+
+/// The type of a handshake record (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// The type of the message (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
+
+/// Numbers of extensions (RFC 8446, 4.2).
+const SERVER_NAME: u16 = 0;
+const APPLICATION_PROTOCOLS: u16 = 16;
+
+/// The largest ClientHello that is read, in bytes. Browsers send below 2 KiB.
+pub(super) const HELLO_BYTES_MAX: usize = 64 << 10;
+
+/// What a client asks for in its first message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientHello {
+    /// The host name, in lower case; printable ASCII without spaces.
+    pub server_name: Option<Box<str>>,
+    /// The application protocols, in the client's order of preference.
+    pub protocols: Vec<Box<[u8]>>,
+}
+
+/// Why there is no ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelloError {
+    /// The message is not complete.
+    Partial,
+    /// The bytes are no ClientHello, or it is malformed.
+    Malformed,
+}
+
+impl ClientHello {
+    /// Reads the message from the records of a connection, from its first byte on. The message may
+    /// be spread over several records.
+    ///
+    /// # Errors
+    /// [`HelloError::Partial`] until all of it is there.
+    pub fn read(mut records: &[u8]) -> Result<Self, HelloError> {
+        let mut message = Vec::new();
+        loop {
+            let mut record = Reader(records);
+            let header = (record.byte(), record.short(), record.short());
+            let (kind, Some(_), Some(length)) = header else {
+                return match header.0 {
+                    Some(HANDSHAKE_RECORD) | None => Err(HelloError::Partial),
+                    Some(_) => Err(HelloError::Malformed),
+                };
+            };
+            if kind != Some(HANDSHAKE_RECORD) || length == 0 {
+                return Err(HelloError::Malformed);
+            }
+            let payload = record.take(length.into()).ok_or(HelloError::Partial)?;
+            message.extend_from_slice(payload);
+            match Self::of_message(&message) {
+                Err(HelloError::Partial) => records = record.0,
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads the message from the payload of handshake records.
+    pub(super) fn of_message(message: &[u8]) -> Result<Self, HelloError> {
+        match message.first() {
+            None => return Err(HelloError::Partial),
+            Some(&CLIENT_HELLO) => {}
+            Some(_) => return Err(HelloError::Malformed),
+        }
+        let &[_, a, b, c, ..] = message else { return Err(HelloError::Partial) };
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        if length > HELLO_BYTES_MAX {
+            return Err(HelloError::Malformed);
+        }
+        let body = message.get(4..4 + length).ok_or(HelloError::Partial)?;
+        Self::of_body(Reader(body)).ok_or(HelloError::Malformed)
+    }
+
+    fn of_body(mut body: Reader<'_>) -> Option<Self> {
+        let (_version, _random) = (body.short()?, body.take(32)?);
+        let (_session, _suites, _compression) = (body.list_of_byte()?, body.list()?, body.list_of_byte()?);
+        let mut hello = Self::default();
+        if body.0.is_empty() {
+            return Some(hello);
+        }
+        let mut extensions = body.list()?;
+        while !extensions.0.is_empty() {
+            let (number, mut content) = (extensions.short()?, extensions.list()?);
+            match number {
+                SERVER_NAME => hello.server_name = server_name(content.list()?),
+                APPLICATION_PROTOCOLS => {
+                    let mut names = content.list()?;
+                    while !names.0.is_empty() {
+                        hello.protocols.push(names.list_of_byte()?.0.into());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(hello)
+    }
+}
+
+/// The first host name in the list, if it can be one.
+fn server_name(mut names: Reader<'_>) -> Option<Box<str>> {
+    while !names.0.is_empty() {
+        let (kind, name) = (names.byte()?, names.list()?.0);
+        if kind == 0 {
+            let is_name = !name.is_empty() && name.len() <= 255 && name.iter().all(u8::is_ascii_graphic);
+            let name = std::str::from_utf8(name).ok().filter(|_| is_name)?;
+            return Some(name.to_ascii_lowercase().into());
+        }
+    }
+    None
+}
+
+/// Reads numbers and lists with a length, as TLS writes them (RFC 8446, 3.4).
+#[derive(Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn short(&mut self) -> Option<u16> {
+        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    /// A list whose length in bytes has 16 bits.
+    fn list(&mut self) -> Option<Self> {
+        let length = self.short()?;
+        self.take(length.into()).map(Self)
+    }
+
+    /// A list whose length in bytes has 8 bits.
+    fn list_of_byte(&mut self) -> Option<Self> {
+        let length = self.byte()?;
+        self.take(length.into()).map(Self)
+    }
+}
