@@ -5,7 +5,8 @@
 //!   dropped.
 //! * [`Chunk`] is a piece of bytes to send: a leased buffer, shared memory, static bytes, or small
 //!   pieces copied together.
-//! * [`Inbox`] holds bytes that were received and not read yet.
+//! * [`Inbox`] holds bytes that were received and not read yet; [`ReceivedData`] are the first of them,
+//!   on their way to a chain.
 //! * [`Chain`] is a sequence of chunks: what one `Send` carries.
 //!
 //! Besides [`crate::driver`], this is the only module that allows `unsafe`: the kernel writes to
@@ -18,8 +19,10 @@ mod chunk;
 mod inbox;
 mod memory;
 mod pool;
+mod received_data;
 
 pub use chain::{Chain, SMALL_PIECE_BYTES};
 pub use chunk::{Chunk, Gathered};
 pub use inbox::Inbox;
 pub use pool::{Buffer, BufferId, Pool, PoolConfig, PoolUsage, SizeClass};
+pub use received_data::ReceivedData;

@@ -21,8 +21,8 @@
 use std::collections::VecDeque;
 
 use super::Request;
-use super::request::Facts;
-use crate::buffer::{Chain, Chunk, Inbox};
+use super::request::RequestFacts;
+use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
 use crate::http::chunked::SizeLine;
 use crate::http::response_head::{Parsed, parse};
 use crate::http::{BadResponse, BodyFraming, BodyReader, BodyWriter, HeadLimits, ResponseHead, Status};
@@ -63,7 +63,7 @@ impl Default for ClientLimits {
 pub struct ClientConnection {
     limits: ClientLimits,
     /// Requests without a complete final response, the oldest first.
-    unanswered: VecDeque<Facts>,
+    unanswered: VecDeque<RequestFacts>,
     /// The body of the newest request.
     upload: Upload,
     state: State,
@@ -98,9 +98,10 @@ enum State {
     Over,
 }
 
-/// What [`ClientConnection::read`] found.
+/// What [`ClientConnection::read`] or [`ClientConnection::find`] found: a head as an `H`, data as a
+/// `D`.
 #[derive(Clone, Debug)]
-pub enum Event<H> {
+pub enum Event<H, D = Chunk> {
     /// Nothing yet: call again when more has been received.
     Wait,
     /// An interim response (1xx). Its final response follows.
@@ -108,9 +109,31 @@ pub enum Event<H> {
     /// A final response. Its data and [`Event::End`] follow, unless its status is 101.
     Head(H),
     /// Data of the body; never empty.
-    Data(Chunk),
+    Data(D),
     /// The response is complete.
     End,
+}
+
+impl<H, D> Event<H, D> {
+    /// The same with its data in another form.
+    pub fn map_data<T>(self, map: impl FnOnce(D) -> T) -> Event<H, T> {
+        match self {
+            Self::Wait => Event::Wait,
+            Self::Interim(head) => Event::Interim(head),
+            Self::Head(head) => Event::Head(head),
+            Self::Data(data) => Event::Data(map(data)),
+            Self::End => Event::End,
+        }
+    }
+}
+
+/// How much of a response the reader can take for now. Ends of responses need no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Whether it can take a head.
+    pub takes_head: bool,
+    /// Bytes of data.
+    pub data_bytes: usize,
 }
 
 /// What the end of input means.
@@ -134,9 +157,12 @@ pub enum ClientError {
     /// The interim responses exceed their limit.
     #[error("too many interim responses")]
     Interim,
-    /// The server switched protocols without being asked to, or before the request was complete.
+    /// The server switched protocols without being asked to.
     #[error("the protocol was switched without an upgrade request")]
     Upgrade,
+    /// The server switched protocols before the request's body was complete.
+    #[error("the protocol was switched before the request's body was complete")]
+    EarlyUpgrade,
     /// Bytes arrived while no request was unanswered.
     #[error("bytes without a request")]
     Unrequested,
@@ -172,9 +198,14 @@ impl ClientConnection {
     /// Appends a request to `out`. Call it only if [`ClientConnection::may_request`]. An announced
     /// body follows by [`ClientConnection::send_data`].
     pub fn request(&mut self, request: &Request, out: &mut Chain) {
+        self.request_as(request, None, out);
+    }
+
+    /// The same under another `Host`, see [`Request::push_head`].
+    pub fn request_as(&mut self, request: &Request, authority: Option<String>, out: &mut Chain) {
         debug_assert!(self.may_request(), "a request that may not be sent");
         let facts = request.facts();
-        out.push(request.head().clone());
+        request.push_head(authority, out);
         self.upload = match facts.framing {
             BodyFraming::None | BodyFraming::Length(0) => Upload::Done,
             BodyFraming::Length(length) => Upload::Length(length),
@@ -187,28 +218,52 @@ impl ClientConnection {
     /// Appends data of the request's body to `out`, with its framing. Data beyond the announced
     /// length is dropped, since it would be taken for the next request.
     pub fn send_data(&mut self, mut data: Chunk, out: &mut Chain) {
+        let (bytes, line) = self.begin_data(data.len());
+        if bytes < data.len() {
+            data = Chunk::shared(&data[..bytes]);
+        }
+        if let Some(line) = &line {
+            out.append(line.as_bytes());
+        }
+        out.push(data);
+        if line.is_some() {
+            out.push(BodyWriter::Chunked.after());
+        }
+    }
+
+    /// The same with received data. Large ones leave in the buffers they were received in.
+    pub fn send_received(&mut self, data: ReceivedData<'_>, out: &mut Chain) {
+        let (bytes, line) = self.begin_data(data.len());
+        let data = data.up_to(bytes);
+        match &line {
+            Some(line) => data.push_to(out, line.as_bytes(), BodyWriter::Chunked.after()),
+            None => data.push_to(out, b"", b""),
+        }
+    }
+
+    /// Counts data of the body: how many of these bytes belong to it, and the line before them.
+    fn begin_data(&mut self, bytes: usize) -> (usize, Option<SizeLine>) {
         match &mut self.upload {
-            Upload::Done => debug_assert!(data.is_empty(), "data of no body"),
-            Upload::Chunked if data.is_empty() => {}
-            Upload::Chunked => {
-                out.append(SizeLine::new(data.len() as u64).as_bytes());
-                out.push(data);
-                out.push(BodyWriter::Chunked.after());
+            Upload::Done => {
+                debug_assert!(bytes == 0, "data of no body");
+                (0, None)
             }
+            Upload::Chunked => (bytes, (bytes > 0).then(|| SizeLine::new(bytes as u64))),
             Upload::Length(left) => {
-                debug_assert!(data.len() as u64 <= *left, "{} bytes of data, but {left} are left", data.len());
-                if let Ok(left) = usize::try_from(*left)
-                    && data.len() > left
-                {
-                    data = Chunk::shared(&data[..left]);
-                }
-                *left -= data.len() as u64;
+                debug_assert!(bytes as u64 <= *left, "{bytes} bytes of data, but {left} are left");
+                let bytes = usize::try_from(*left).map_or(bytes, |left| left.min(bytes));
+                *left -= bytes as u64;
                 if *left == 0 {
                     self.upload = Upload::Done;
                 }
-                out.push(data);
+                (bytes, None)
             }
         }
+    }
+
+    /// Whether the body of the last request was given to its end.
+    pub fn is_upload_done(&self) -> bool {
+        self.upload == Upload::Done
     }
 
     /// Appends the end of a chunked body to `out`. A body with a length ends with its last byte.
@@ -229,10 +284,27 @@ impl ClientConnection {
         inbox: &mut Inbox,
         on_head: impl FnOnce(&ResponseHead<'_>) -> H,
     ) -> Result<Event<H>, ClientError> {
+        let (head_limits, room) = (self.limits.head, Room { takes_head: true, data_bytes: usize::MAX });
+        let event = self.find(inbox, room, &head_limits, on_head)?;
+        Ok(event.map_data(|bytes| inbox.take(bytes)))
+    }
+
+    /// The same within the reader's room and other limits of heads. Data stay in the inbox, at its
+    /// front: take this number of bytes, or consume them, before the next call.
+    ///
+    /// # Errors
+    /// As for [`ClientConnection::read`].
+    pub fn find<H>(
+        &mut self,
+        inbox: &mut Inbox,
+        room: Room,
+        head_limits: &HeadLimits,
+        on_head: impl FnOnce(&ResponseHead<'_>) -> H,
+    ) -> Result<Event<H, usize>, ClientError> {
         let result = match self.state {
-            State::Head { .. } => self.read_head(inbox, on_head),
-            State::Body { .. } => self.read_body(inbox),
-            State::Upgraded | State::Over => Ok(Event::Wait),
+            State::Head { .. } if room.takes_head => self.read_head(inbox, head_limits, on_head),
+            State::Body { .. } => self.read_body(inbox, room.data_bytes),
+            State::Head { .. } | State::Upgraded | State::Over => Ok(Event::Wait),
         };
         if result.is_err() {
             self.finish();
@@ -243,14 +315,15 @@ impl ClientConnection {
     fn read_head<H>(
         &mut self,
         inbox: &mut Inbox,
+        head_limits: &HeadLimits,
         on_head: impl FnOnce(&ResponseHead<'_>) -> H,
-    ) -> Result<Event<H>, ClientError> {
+    ) -> Result<Event<H, usize>, ClientError> {
         if inbox.is_empty() {
             return Ok(Event::Wait);
         }
         let Some(request) = self.unanswered.front().copied() else { return Err(ClientError::Unrequested) };
         while inbox.may_hold_head() {
-            match parse(inbox.bytes(), request.is_head, &self.limits.head)? {
+            match parse(inbox.bytes(), request.is_head, head_limits)? {
                 Parsed::Complete { head, length } => {
                     let next = self.after_head(&head, length, request)?;
                     let event = match next {
@@ -272,11 +345,19 @@ impl ClientConnection {
     }
 
     /// The state after a head of `length` bytes.
-    fn after_head(&mut self, head: &ResponseHead<'_>, length: usize, request: Facts) -> Result<State, ClientError> {
+    fn after_head(
+        &mut self,
+        head: &ResponseHead<'_>,
+        length: usize,
+        request: RequestFacts,
+    ) -> Result<State, ClientError> {
         if head.status == Status::SWITCHING_PROTOCOLS {
-            // The rest of a body would be read as the new protocol (RFC 9110, 7.8).
-            if !request.upgrades || self.upload != Upload::Done {
+            if !request.upgrades {
                 return Err(ClientError::Upgrade);
+            }
+            // The rest of a body would be read as the new protocol (RFC 9110, 7.8).
+            if self.upload != Upload::Done {
+                return Err(ClientError::EarlyUpgrade);
             }
             self.is_ending = true;
             self.unanswered.clear();
@@ -293,17 +374,19 @@ impl ClientConnection {
         Ok(State::Body { body: BodyReader::from(head.framing), keep_alive })
     }
 
-    fn read_body<H>(&mut self, inbox: &mut Inbox) -> Result<Event<H>, ClientError> {
+    fn read_body<H>(&mut self, inbox: &mut Inbox, bytes_max: usize) -> Result<Event<H, usize>, ClientError> {
         let State::Body { body, keep_alive } = &mut self.state else { return Ok(Event::Wait) };
         let keep_alive = *keep_alive;
         while !body.is_done() {
-            if inbox.is_empty() {
+            if inbox.is_empty() || bytes_max == 0 {
                 return Ok(Event::Wait);
             }
-            let piece = body.next(inbox.bytes()).map_err(|error| ClientError::Body(error.reason))?;
+            let bytes = inbox.bytes();
+            let piece =
+                body.next(&bytes[..bytes.len().min(bytes_max)]).map_err(|error| ClientError::Body(error.reason))?;
             inbox.consume(piece.skip);
             if piece.data > 0 {
-                return Ok(Event::Data(inbox.take(piece.data)));
+                return Ok(Event::Data(piece.data));
             }
         }
         self.unanswered.pop_front();
@@ -323,8 +406,8 @@ impl ClientConnection {
                 Ok(AtEnd::Complete)
             }
             State::Body { .. } => Err(ClientError::Truncated),
-            State::Head { interim_bytes } if !self.unanswered.is_empty() => {
-                Err(ClientError::NoResponse { has_begun: *interim_bytes > 0 || !inbox.is_empty() })
+            State::Head { .. } if !self.unanswered.is_empty() => {
+                Err(ClientError::NoResponse { has_begun: self.has_begun(inbox) })
             }
             State::Head { .. } | State::Upgraded | State::Over => Ok(AtEnd::Idle),
         };
@@ -336,6 +419,20 @@ impl ClientConnection {
     fn finish(&mut self) {
         self.is_ending = true;
         self.state = State::Over;
+    }
+
+    /// Whether a head is read next, not the data of a body.
+    pub const fn is_reading_head(&self) -> bool {
+        matches!(self.state, State::Head { .. })
+    }
+
+    /// Whether any byte of the oldest unanswered request's response has arrived, with what is still
+    /// in the inbox.
+    pub fn has_begun(&self, inbox: &Inbox) -> bool {
+        match self.state {
+            State::Head { interim_bytes } => interim_bytes > 0 || !inbox.is_empty(),
+            State::Body { .. } | State::Upgraded | State::Over => true,
+        }
     }
 
     /// Whether no response is awaited and another request may be sent: the connection may be kept

@@ -5,13 +5,13 @@
 //!   the responses in an inbox.
 //!
 //! Both are pure over bytes. They do not know sockets, names, time or TLS. The owner connects,
-//! moves the bytes and keeps the deadlines, so the same state machine serves health checks and every
-//! other client in this program.
+//! moves the bytes and keeps the deadlines, so the same state machine serves forwarded requests, health checks
+//! and every other client in this program.
 
 #![forbid(unsafe_code)]
 
 mod connection;
 mod request;
 
-pub use connection::{AtEnd, ClientConnection, ClientError, ClientLimits, Event};
-pub use request::{Request, RequestBuilder};
+pub use connection::{AtEnd, ClientConnection, ClientError, ClientLimits, Event, Room};
+pub use request::{Request, RequestBuilder, RequestFacts};

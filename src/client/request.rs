@@ -4,14 +4,17 @@
 //! field whose name is not a token is left out, and a byte that cannot be part of a target is
 //! escaped. What the response means is decided elsewhere.
 
-use crate::buffer::Chunk;
+use std::ops::Range;
+
+use crate::buffer::{Chain, Chunk};
 use crate::http::h1::head_encoder::{push_framing, push_line};
 use crate::http::response::without_line_breaks;
 use crate::http::token::is_token;
 use crate::http::{BodyFraming, Method, is_own};
 
 /// A request head, and what a connection must know to send its body and to read its response.
-/// Clones share the memory.
+/// Clones share the memory. It may be sent to several servers under the name of each, see
+/// [`Request::push_head`].
 ///
 /// ```
 /// use xps::internals::client::Request;
@@ -24,20 +27,22 @@ use crate::http::{BodyFraming, Method, is_own};
 #[derive(Clone, Debug)]
 pub struct Request {
     head: Chunk,
-    facts: Facts,
+    /// Where the value of `Host` is.
+    host: Range<usize>,
+    facts: RequestFacts,
 }
 
 /// What is known of a request besides its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub struct RequestFacts {
     /// How its body is delimited.
-    pub(super) framing: BodyFraming,
-    /// The response has no body.
-    pub(super) is_head: bool,
+    pub framing: BodyFraming,
+    /// The method is HEAD, so the response has no body.
+    pub is_head: bool,
     /// The client sends no further request on the connection.
-    pub(super) closes: bool,
+    pub closes: bool,
     /// The server may switch protocols (101).
-    pub(super) upgrades: bool,
+    pub upgrades: bool,
 }
 
 /// Writes the head of a [`Request`].
@@ -45,7 +50,8 @@ pub(super) struct Facts {
 #[must_use = "a head without an end is not one"]
 pub struct RequestBuilder {
     out: Vec<u8>,
-    facts: Facts,
+    host: Range<usize>,
+    facts: RequestFacts,
 }
 
 impl Request {
@@ -59,9 +65,27 @@ impl Request {
         push_target(&mut out, target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         push_field(&mut out, "Host", authority.as_bytes());
+        // The field ends with CRLF. Its value is as long as the authority: bytes are replaced one by one.
+        let host = out.len() - 2 - authority.len()..out.len() - 2;
         let is_head = method == Method::Head;
-        let facts = Facts { framing: BodyFraming::None, is_head, closes: false, upgrades: false };
-        RequestBuilder { out, facts }
+        let facts = RequestFacts { framing: BodyFraming::None, is_head, closes: false, upgrades: false };
+        RequestBuilder { out, host, facts }
+    }
+
+    /// A head that was written elsewhere, of which `facts` are true. `host`: where the value of its
+    /// `Host` is.
+    pub fn written(head: Vec<u8>, host: Range<usize>, facts: RequestFacts) -> Self {
+        debug_assert!(head.get(host.clone()).is_some() && head.ends_with(b"\r\n\r\n"), "a head");
+        Self { head: Chunk::shared(head), host, facts }
+    }
+
+    /// Appends the head to `out`. `authority`: the `Host` of the server that it is sent to, instead
+    /// of the one it was written with.
+    pub fn push_head(&self, authority: Option<String>, out: &mut Chain) {
+        let Some(authority) = authority else { return out.push(self.head.clone()) };
+        out.push(Chunk::shared(&self.head[..self.host.start]));
+        out.push(Chunk::shared(authority.into_bytes()));
+        out.push(Chunk::shared(&self.head[self.host.end..]));
     }
 
     /// The bytes of the head.
@@ -69,7 +93,7 @@ impl Request {
         &self.head
     }
 
-    pub(super) const fn facts(&self) -> Facts {
+    pub(super) const fn facts(&self) -> RequestFacts {
         self.facts
     }
 }
@@ -111,7 +135,7 @@ impl RequestBuilder {
     /// Ends the head.
     pub fn end(mut self) -> Request {
         self.out.extend_from_slice(b"\r\n");
-        Request { head: Chunk::shared(self.out), facts: self.facts }
+        Request { head: Chunk::shared(self.out), host: self.host, facts: self.facts }
     }
 }
 
@@ -157,6 +181,17 @@ mod tests {
         let request = Request::builder(Method::Post, "/", "h").body(BodyFraming::Chunked).close().end();
         let Ok(Parsed::Complete { head, .. }) = parse(request.head(), &HeadLimits::default()) else { panic!() };
         assert_eq!((head.framing, head.keep_alive), (BodyFraming::Chunked, false));
+    }
+
+    #[test]
+    fn a_head_is_sent_under_the_name_of_each_server() {
+        let request = Request::builder(Method::Get, "/", "first:1").field("X", "y").end();
+        for (authority, expected) in [(None, "first:1"), (Some("other".to_owned()), "other")] {
+            let mut out = Chain::new();
+            request.push_head(authority, &mut out);
+            let expected = format!("GET / HTTP/1.1\r\nHost: {expected}\r\nX: y\r\n\r\n");
+            assert_eq!(out.to_vec(), expected.as_bytes());
+        }
     }
 
     #[test]

@@ -297,7 +297,7 @@ impl From<ClientError> for CheckFailure {
         match error {
             ClientError::Head(BadResponse { reason }) | ClientError::Body(reason) => Self::BadResponse(reason),
             ClientError::Interim => Self::BadResponse("no final head after 64 KiB of interim responses"),
-            ClientError::Upgrade => Self::Status(Status::SWITCHING_PROTOCOLS),
+            ClientError::Upgrade | ClientError::EarlyUpgrade => Self::Status(Status::SWITCHING_PROTOCOLS),
             ClientError::Unrequested => Self::BadResponse("bytes without a request"),
             ClientError::NoResponse { .. } | ClientError::Truncated => Self::Ended,
         }

@@ -225,7 +225,7 @@ fn a_switch_of_protocols_must_have_been_requested() {
     assert!(transcript.is_upgraded);
     assert_eq!((transcript.marks, &transcript.rest[..]), (vec![Mark::Head(101)], &b"bytes"[..]));
     let request = Request::builder(Method::Post, "/", "h").body(BodyFraming::Length(1)).upgrade("x").end();
-    assert!(is_error(&read(&[request], &[switch.as_bytes()], false, deep()), ClientError::Upgrade), "its body is due");
+    assert!(is_error(&read(&[request], &[switch.as_bytes()], false, deep()), ClientError::EarlyUpgrade));
 }
 
 #[test]
@@ -260,6 +260,78 @@ fn a_body_is_sent_in_its_framing_and_no_request_goes_before_its_end() {
     connection.send_data(Chunk::Static(b"d"), &mut out);
     assert!(connection.may_request());
     assert_eq!(out.to_vec(), b"abcd");
+}
+
+/// A chunked body that has arrived, as it is sent on.
+fn sent_on(inbox: &mut Inbox, framing: BodyFraming) -> Chain {
+    let (mut connection, mut out) = (ClientConnection::new(ClientLimits::default()), Chain::new());
+    let request = Request::builder(Method::Post, "/", "h").body(framing).end();
+    connection.request(&request, &mut out);
+    out.advance(request.head().len());
+    let mut reader = BodyReader::from(BodyFraming::Chunked);
+    while !reader.is_done() {
+        let piece = reader.next(inbox.bytes()).unwrap();
+        inbox.consume(piece.skip);
+        connection.send_received(ReceivedData::new(inbox, piece.data), &mut out);
+    }
+    assert_eq!(connection.is_upload_done(), framing != BodyFraming::Chunked, "a length is used up");
+    connection.send_end(&mut out);
+    assert!(connection.is_upload_done());
+    out
+}
+
+#[test]
+fn a_body_in_one_byte_chunks_becomes_few_entries_and_holds_about_its_own_bytes() {
+    const LENGTH: usize = if cfg!(miri) { 5_000 } else { 100_000 };
+    let chunks = b"1\r\nx\r\n".repeat(LENGTH);
+    let bodies = [
+        (BodyFraming::Chunked, [&chunks[..], b"0\r\n\r\n"].concat()),
+        (BodyFraming::Length(LENGTH as u64), vec![b'x'; LENGTH]),
+    ];
+    for (framing, expected) in bodies {
+        let (pool, mut inbox) = (Pool::new(PoolConfig::default()), Inbox::default());
+        for piece in [&chunks[..], b"0\r\n\r\n"].concat().chunks(pool.size(SizeClass::Large)) {
+            let fill = |memory: &mut [u8]| {
+                memory[..piece.len()].copy_from_slice(piece);
+                Ok::<_, Infallible>(piece.len())
+            };
+            inbox.push(pool.filled(SizeClass::Large, fill).unwrap().unwrap());
+        }
+        let chain = sent_on(&mut inbox, framing);
+        assert!(chain.to_vec() == expected, "{framing:?}");
+        assert!(chain.chunks().len() <= 50, "{} entries, {framing:?}", chain.chunks().len());
+        assert!(chain.memory() <= 3 * expected.len(), "{} bytes of memory, {framing:?}", chain.memory());
+    }
+}
+
+#[test]
+fn large_chunks_leave_in_the_memory_they_were_received_in() {
+    let (pool, mut inbox) = (Pool::new(PoolConfig::default()), Inbox::default());
+    let chunks = [b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat().repeat(3);
+    let bytes = [&chunks[..], b"0\r\n\r\n"].concat();
+    push(&pool, &mut inbox, &bytes);
+    let chain = sent_on(&mut inbox, BodyFraming::Chunked);
+    assert_eq!(chain.chunks().iter().filter(|chunk| matches!(chunk, Chunk::Pool(_))).count(), 3);
+    assert!(chain.to_vec() == bytes);
+}
+
+#[test]
+fn nothing_is_read_without_room_but_the_end_of_a_response() {
+    let none = Room { takes_head: false, data_bytes: 0 };
+    let (mut connection, mut inbox, mut out) =
+        (ClientConnection::new(ClientLimits::default()), Inbox::default(), Chain::new());
+    connection.request(&get(), &mut out);
+    push(&Pool::new(PoolConfig::default()), &mut inbox, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nxps");
+    let mut find = |inbox: &mut Inbox, room| connection.find(inbox, room, &HeadLimits::default(), |_| ()).unwrap();
+    assert!(matches!(find(&mut inbox, Room { data_bytes: 9, ..none }), Event::Wait));
+    assert!(matches!(find(&mut inbox, Room { takes_head: true, ..none }), Event::Head(())));
+    assert!(matches!(find(&mut inbox, none), Event::Wait));
+    assert!(matches!(find(&mut inbox, Room { data_bytes: 2, ..none }), Event::Data(2)));
+    assert_eq!(inbox.bytes(), b"xps", "it stays until it is taken");
+    inbox.consume(2);
+    assert!(matches!(find(&mut inbox, Room { data_bytes: 2, ..none }), Event::Data(1)));
+    inbox.consume(1);
+    assert!(matches!(find(&mut inbox, none), Event::End));
 }
 
 #[test]
