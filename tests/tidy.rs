@@ -99,7 +99,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
     (
         "session",
-        &["buffer", "driver", "file", "http", "limit", "table", "tcp", "telemetry", "transport", "upstream", "waiter"],
+        &[
+            "buffer",
+            "client",
+            "driver",
+            "file",
+            "http",
+            "limit",
+            "table",
+            "tcp",
+            "telemetry",
+            "transport",
+            "upstream",
+            "waiter",
+        ],
     ),
     ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
     (
@@ -194,6 +207,22 @@ fn the_parts_of_http_use_only_what_is_below_them() {
         }
     }
     assert_none("uses inside src/session/http that the table of arrows does not allow", &offences);
+}
+
+/// A handler speaks to streams, whatever carries them: HTTP/2 can then be added without touching it.
+#[test]
+fn handlers_know_no_connection() {
+    let mut offences = Vec::new();
+    for source in sources(&["src/session/http/handler"]) {
+        for (number, line) in source.code_before_tests() {
+            for word in ["Transport", "Inbox", "BodyWriter", ".bytes(cx."] {
+                if line.contains(word) {
+                    offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert_none("handlers that know what a stream is on", &offences);
 }
 
 /// What carries the bytes can then change in one file. A service that took a connection apart would

@@ -69,6 +69,11 @@ pub struct BadResponse {
 }
 
 impl<'b> ResponseHead<'b> {
+    /// Whether another response to the request follows: 1xx, except the 101 that switches protocols.
+    pub fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != Status::SWITCHING_PROTOCOLS
+    }
+
     /// The elements of all `Connection` fields: names of hop-by-hop fields, `close`, `keep-alive`, `upgrade`.
     pub fn connection_tokens(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
         connection_tokens(&self.fields)

@@ -90,7 +90,7 @@ impl Task for Proxy {
             (Stage::Connecting, Progress::Wait) | (Stage::Connected, Progress::Ready | Progress::Wait) => {}
         }
         let tunnel_limits = cx.tunnel_limits();
-        let Some((upstream, received)) = self.lease.connection(cx.upstream_pool) else {
+        let Some((upstream, received)) = self.lease.bytes(cx.upstream_pool) else {
             self.tunnel.keep(client, cx.hold_max, cx.ops);
             return client.receive_fault().map(CloseReason::ClientLost);
         };

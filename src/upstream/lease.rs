@@ -12,15 +12,17 @@
 //!
 //! It reports to the group and releases the connection exactly once, however the session ends. Of
 //! all endpoints it tries, only the first failure counts against an endpoint: otherwise one bad
-//! request could take several endpoints out. It does not know what the connection is for, nor
-//! whether a request may be sent again: the session decides.
+//! request could take several endpoints out. It hands out the connection as bytes, for tunnels, or
+//! one [`UpstreamStream`] of it, for a request. It does not know whether a request may be sent
+//! again: the session decides.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::group::{BalanceKey, EndpointId, ExcludedEndpoints, HealthVerdict, Pick, UpstreamGroup};
 use super::pool::{ConnectStatus, ConnectionKey, Release, UpstreamConnection, UpstreamPool};
-use super::{ConnectError, Upstream};
+use super::stream::UpstreamStream;
+use super::{ConnectError, KeepAlive, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Ops, Time};
 use crate::tcp::CloseKind;
@@ -233,6 +235,23 @@ impl UpstreamLease {
         self.tries_left > 0
     }
 
+    /// Ends the use of a stream whose response is complete. If both messages are complete and the
+    /// upstream allows it, its connection is kept for later requests, within `keep_alive`. A request
+    /// body that is not complete is broken off.
+    pub fn complete(&mut self, keep_alive: KeepAlive, pool: &mut UpstreamPool, now: Time) {
+        let release = match self.upstream_connection(pool) {
+            Some(connection) => connection.release_after_response(keep_alive),
+            None => Release::Close(CloseKind::Fin),
+        };
+        // `note_response` has counted the success.
+        self.finish(release, HealthVerdict::Neutral, pool, now);
+    }
+
+    /// Gives up a stream whose exchange is not complete, and tells the upstream.
+    pub fn reset(&mut self, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
+        self.finish(Release::Close(CloseKind::Reset), verdict, pool, now);
+    }
+
     /// Ends the session's use of the upstream.
     pub fn finish(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
         if let State::Queued { .. } = self.state {
@@ -286,9 +305,15 @@ impl UpstreamLease {
         }
     }
 
-    /// The connection and its received bytes.
-    pub fn connection<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Transport, &'l mut Inbox)> {
-        self.upstream_connection(pool)?.connected_parts()
+    /// The connection as bytes, and those received, once it is connected. For what is no request;
+    /// after an upgrade, for what follows it.
+    pub fn bytes<'l>(&self, pool: &'l mut UpstreamPool) -> Option<(&'l mut Transport, &'l mut Inbox)> {
+        self.upstream_connection(pool)?.bytes()
+    }
+
+    /// The request's stream, once it is connected.
+    pub fn stream<'l>(&self, pool: &'l mut UpstreamPool) -> Option<UpstreamStream<'l>> {
+        self.upstream_connection(pool)?.stream()
     }
 
     /// The endpoint in use, or being connected to.

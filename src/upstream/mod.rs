@@ -3,6 +3,7 @@
 //! * [`UpstreamGroup`] is a set of interchangeable upstreams. It balances requests over them,
 //!   tracks which are down, and queues requests while all are at their limit.
 //! * [`UpstreamLease`] is one session's use of an upstream: pick, connect, use, retry.
+//! * [`UpstreamStream`] is one request on a connection and its response, whatever carries them.
 //! * [`UpstreamPool`] holds a worker's connections to upstreams, in use and idle.
 //! * [`HealthMonitor`] is a worker's periodic work on upstreams: health checks and name resolution.
 //! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`. It caches the addresses of its
@@ -22,6 +23,7 @@ mod lease;
 mod lookup;
 mod outbound;
 mod pool;
+mod stream;
 mod upstreams;
 
 use std::cell::{Cell, RefCell};
@@ -38,6 +40,7 @@ pub use outbound::{OutboundConnection, OutboundTokens};
 pub use pool::{
     ConnectStatus, ConnectionKey, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool,
 };
+pub use stream::{StreamError, UpstreamStream};
 pub use upstreams::Upstreams;
 
 use self::dns_cache::{DnsCache, Name, ResolvedAddresses};

@@ -15,12 +15,14 @@
 //!
 //! A connection outlives the session that uses it. Its receive stays armed from one request to the
 //! next. So the worker notices at once when an upstream closes an idle connection, and reuse costs
-//! no system call. It does not know what the bytes mean, nor which upstream to choose.
+//! no system call. What the bytes mean is known to those who use the connection: as bytes, or as a
+//! stream, see [`super::UpstreamStream`]. Nor does it know which upstream to choose.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::outbound::Slot;
+use super::stream::{Http1, UpstreamStream};
 use super::{ConnectError, Connector, OutboundTokens, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Time, Token};
@@ -58,7 +60,9 @@ pub type ConnectionKey = Key<UpstreamConnection>;
 #[derive(Debug)]
 pub struct UpstreamConnection {
     /// Received bytes that have not been read.
-    pub inbox: Inbox,
+    inbox: Inbox,
+    /// The requests and responses on it, unless it carries other bytes.
+    http1: Http1,
     upstream: Rc<Upstream>,
     /// The peer's address, once connected.
     address: Option<Address>,
@@ -155,6 +159,7 @@ impl UpstreamPool {
             let connector = Connector::new(Rc::clone(upstream), tokens_of(key), connect_timeout);
             UpstreamConnection {
                 inbox: Inbox::default(),
+                http1: Http1::new(),
                 upstream: Rc::clone(upstream),
                 address: None,
                 state: State::Connecting { owner, connector },
@@ -213,6 +218,7 @@ impl UpstreamPool {
         };
         if !matches!(entry.state, State::Idle { .. }) {
             entry.inbox.clear();
+            entry.http1.clear();
             self.leaving.push(key);
         }
     }
@@ -382,11 +388,14 @@ impl UpstreamPool {
         }
     }
 
-    /// Bytes of received data buffered in a session's connections.
+    /// Bytes of memory that data in a session's connections occupy.
     pub fn memory_of(&self, session: SessionKey) -> usize {
         let is_of_session = |key: &ConnectionKey| self.owner(*key).is_some_and(|owner| owner.session == session);
         let of_session = self.connections.keys().filter(is_of_session);
-        of_session.filter_map(|key| self.connections.get(key)).map(|entry| entry.inbox.memory()).sum()
+        of_session
+            .filter_map(|key| self.connections.get(key))
+            .map(|entry| entry.inbox.memory() + entry.http1.memory())
+            .sum()
     }
 }
 
@@ -421,10 +430,26 @@ impl UpstreamConnection {
         }
     }
 
-    /// The connection and its received bytes, once it is connected.
-    pub const fn connected_parts(&mut self) -> Option<(&mut Transport, &mut Inbox)> {
+    /// The connection as bytes, and those received, once it is connected.
+    pub fn bytes(&mut self) -> Option<(&mut Transport, &mut Inbox)> {
+        let (connection, inbox, _) = self.connected_parts()?;
+        Some((connection, inbox))
+    }
+
+    /// The request on it and its response, once it is connected.
+    pub fn stream(&mut self) -> Option<UpstreamStream<'_>> {
+        let (connection, inbox, http1) = self.connected_parts()?;
+        Some(UpstreamStream::new(http1, connection, inbox))
+    }
+
+    /// What to do with it after a complete response.
+    pub(super) fn release_after_response(&self, keep_alive: KeepAlive) -> Release {
+        self.http1.release(keep_alive)
+    }
+
+    const fn connected_parts(&mut self) -> Option<(&mut Transport, &mut Inbox, &mut Http1)> {
         match &mut self.state {
-            State::InUse { connection, .. } => Some((connection, &mut self.inbox)),
+            State::InUse { connection, .. } => Some((connection, &mut self.inbox, &mut self.http1)),
             State::Connecting { .. }
             | State::Idle { .. }
             | State::Closing { .. }

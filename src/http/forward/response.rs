@@ -11,7 +11,6 @@ use crate::http::framing::content_length;
 use crate::http::head::Version;
 use crate::http::response::{HeadSink, names_member};
 use crate::http::response_head::{ResponseFraming, ResponseHead};
-use crate::http::status::Status;
 
 /// How forwarded responses are changed. The default changes as little as a proxy may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,7 +79,7 @@ pub fn write_response(
     for field in head.fields.iter().filter(|field| is_passed_on(field, &options, &rules.fields)) {
         sink.field(field.name, field.value);
     }
-    if head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS {
+    if head.is_interim() {
         return;
     }
     if head.fields.known(Known::Date).is_none() && !rules.fields.replace(b"Date") {

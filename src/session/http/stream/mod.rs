@@ -19,10 +19,11 @@ mod response_encoder;
 
 use std::time::Duration;
 
-pub(crate) use self::body_data::{BodyData, push_chunk};
+pub(crate) use self::body_data::{push_chunk, push_data};
 use self::response_encoder::EncodedHead;
 pub(crate) use self::response_encoder::{EncodedResponse, PreparedKey, ResponseEncoder, ResponseSink};
-use crate::buffer::{Chain, Chunk, Inbox};
+use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
+use crate::client::Room;
 use crate::driver::{File, Ops, Time};
 use crate::http::range::Span;
 use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, ResponseHead, Version};
@@ -191,6 +192,11 @@ impl<'c> ClientStream<'c> {
         if self.transport.can_send() { OUTBOX_BYTES_MAX.saturating_sub(self.outbox.len()) } else { 0 }
     }
 
+    /// How much of a response may be given now.
+    pub(crate) const fn room(&self) -> Room {
+        Room { takes_head: self.has_room(), data_bytes: self.credit() }
+    }
+
     /// Whether some of what was given is not sent yet.
     pub(crate) const fn has_unsent(&self) -> bool {
         !self.transport.can_send() || !self.outbox.is_empty()
@@ -226,9 +232,9 @@ impl<'c> ClientStream<'c> {
     }
 
     /// Sends data of the body, at most [`ClientStream::credit`] bytes.
-    pub(crate) fn send_data(&mut self, data: BodyData<'_>) {
+    pub(crate) fn send_data(&mut self, data: ReceivedData<'_>) {
         if let Some(SentHead { writer, .. }) = self.state.sent_head {
-            data.push_to(self.outbox, writer);
+            push_data(self.outbox, writer, data);
         }
     }
 
@@ -270,28 +276,24 @@ impl<'c> ResponseStream<'c> {
     }
 }
 
-impl<'s> RequestBody<'s> {
-    /// The body that `reader` finds in an inbox. `latest` is set to the time of each consumption.
-    #[cfg(test)]
-    pub(crate) const fn new(reader: &'s mut BodyReader, inbox: &'s mut Inbox, latest: &'s mut Time) -> Self {
-        Self { reader, inbox, latest }
-    }
-
+impl RequestBody<'_> {
     /// Whether all of it was consumed.
     pub(crate) const fn is_done(&self) -> bool {
         self.reader.is_done()
     }
 
-    /// The next data, to be moved on; there may be none in it. `None`: nothing more has arrived, or
-    /// the body is complete. After an error the end of the body is unknown.
-    pub(crate) fn next(&mut self, now: Time) -> Result<Option<BodyData<'_>>, ErrorResponse> {
-        if self.reader.is_done() || self.inbox.is_empty() {
+    /// The next data, at most `credit` bytes, to be moved on; there may be none in it. `None`:
+    /// nothing more has arrived, there is no credit, or the body is complete. After an error the end
+    /// of the body is unknown.
+    pub(crate) fn next(&mut self, credit: usize, now: Time) -> Result<Option<ReceivedData<'_>>, ErrorResponse> {
+        if self.reader.is_done() || self.inbox.is_empty() || credit == 0 {
             return Ok(None);
         }
-        let piece = self.reader.next(self.inbox.bytes())?;
+        let bytes = self.inbox.bytes();
+        let piece = self.reader.next(&bytes[..bytes.len().min(credit)])?;
         *self.latest = now;
         self.inbox.consume(piece.skip);
-        Ok(Some(BodyData::new(self.inbox, piece.data)))
+        Ok(Some(ReceivedData::new(self.inbox, piece.data)))
     }
 }
 
@@ -395,7 +397,7 @@ mod tests {
             let mut received = Inbox::default();
             received.push(buffer_of(b"xps, and what follows"));
             let head_bytes = client.stream().given_bytes() as usize;
-            client.stream().send_data(BodyData::new(&mut received, 3));
+            client.stream().send_data(ReceivedData::new(&mut received, 3));
             client.stream().send_end();
             assert_eq!(client.outbox.to_vec()[head_bytes..], *expected.as_bytes());
             assert_eq!(received.bytes(), b", and what follows");
@@ -407,8 +409,8 @@ mod tests {
     fn what_is_left_of_the_request_body_keeps_the_connection_from_being_used_again() {
         let mut client = Client::new(UPLOAD);
         client.receive(b"abc");
-        while let Some(data) = client.stream().body().next(Time::ZERO).unwrap() {
-            data.push_to(&mut Chain::new(), BodyWriter::Plain);
+        while let Some(data) = client.stream().body().next(usize::MAX, Time::ZERO).unwrap() {
+            push_data(&mut Chain::new(), BodyWriter::Plain, data);
         }
         client.send_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         let (keep_alive, rest) = client.state.end();
@@ -421,8 +423,8 @@ mod tests {
             let mut client = Client::new(UPLOAD);
             client.receive(received);
             assert!(!client.stream().has_left(Time::ZERO));
-            while let Some(data) = client.stream().body().next(Time::ZERO).unwrap() {
-                data.push_to(&mut Chain::new(), BodyWriter::Plain);
+            while let Some(data) = client.stream().body().next(usize::MAX, Time::ZERO).unwrap() {
+                push_data(&mut Chain::new(), BodyWriter::Plain, data);
             }
             client.transport.on_received(Outcome::Eof);
             assert_eq!(client.stream().has_left(Time::ZERO), has_left, "{received:?}");

@@ -282,7 +282,7 @@ impl Http {
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
         let tunnel_limits = cx.tunnel_limits();
-        let (upstream, received) = lease.connection(cx.upstream_pool)?;
+        let (upstream, received) = lease.bytes(cx.upstream_pool)?;
         tunnel.pump(client, upstream, received, tunnel_limits, cx.ops)
     }
 

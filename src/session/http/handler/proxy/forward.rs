@@ -9,9 +9,10 @@
 //!        lost, and may be retried
 //! ```
 //!
-//! Both bodies stream through at the same time, in the buffers they were received in; their framing
-//! may change. Data that cannot be sent yet stays in place, and its source is paused. A request is
-//! retried only if no byte of a response has arrived, no byte of its body was consumed, and its
+//! It joins two streams: the client's, and one of an upstream. Both bodies pass through at the same
+//! time, in the buffers they were received in; their framing may change. Data that cannot be sent yet
+//! stays in place, and its source is paused. It does not know the connections of the two, nor which
+//! version of HTTP they speak. A request is retried only if no byte of a response has arrived, no byte of its body was consumed, and its
 //! method is idempotent.
 
 use std::rc::Rc;
@@ -19,22 +20,23 @@ use std::rc::Rc;
 use super::ProxyRoute;
 use super::balance_key::{balance_key_of, sticky_cookie};
 use super::forward_step::{Awaited, ForwardStep};
-use super::upload::{Upload, UpstreamHead};
+use super::upload::Upload;
 use super::upstream_failure::{Lost, error_response_of, report};
-use crate::buffer::{Chain, Chunk, Inbox};
+use crate::buffer::Chunk;
+use crate::client::{ClientError, Event, Request, RequestFacts};
 use crate::driver::{Peer, Time};
-use crate::http::forward::{RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response};
-use crate::http::response_head::{self, Parsed};
-use crate::http::{BodyReader, ErrorResponse, Known, Method, PageType, RequestHead, Scheme, Status};
-use crate::session::Limits;
+use crate::http::forward::{
+    HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
+};
+use crate::http::{DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseHead, Scheme, Status};
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::error_response;
-use crate::session::http::stream::{BodyData, ClientStream, EncodedResponse, ResponseEncoder};
+use crate::session::http::stream::{ClientStream, EncodedResponse, ResponseEncoder};
 use crate::session::service::Ends;
-use crate::session::{CloseReason, Context};
-use crate::tcp::{CloseKind, End, proxy_header};
+use crate::session::{CloseReason, Context, HttpLimits, Limits};
+use crate::tcp::{End, proxy_header};
 use crate::upstream::group::{BalanceKey, HealthVerdict};
-use crate::upstream::{Progress, Release, Unreachable, UpstreamLease};
+use crate::upstream::{Progress, StreamError, Unreachable, UpstreamLease, UpstreamStream};
 use crate::waiter::Waiter;
 
 /// One request that is being forwarded.
@@ -43,12 +45,10 @@ pub(crate) struct Forward {
     route: Rc<ProxyRoute>,
     lease: UpstreamLease,
     requested: Requested,
-    /// The request head as sent to the upstream, kept for a retry.
-    head: UpstreamHead,
+    /// The request as sent to the upstream, kept for a retry.
+    request: Request,
     upload: Upload,
     stage: Stage,
-    /// Whether any byte of a response has arrived.
-    has_heard: bool,
     /// Interim responses (1xx) so far.
     interim: u32,
     /// The side that has to act next.
@@ -62,24 +62,19 @@ pub(crate) struct Forward {
 /// What is kept of the request.
 #[derive(Debug)]
 struct Requested {
-    is_head: bool,
     is_idempotent: bool,
     /// The hash or sticky endpoint of the request.
     balance_key: BalanceKey,
-    wants_upgrade: bool,
     /// The format of error pages that the client accepts.
     page_type: PageType,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     Connecting,
     Requested,
-    Responding {
-        body: BodyReader,
-        /// Whether the upstream keeps the connection open.
-        is_reusable: bool,
-    },
+    /// The head of the final response is with the client's stream.
+    Responding,
 }
 
 impl Forward {
@@ -105,6 +100,8 @@ impl Forward {
             upgrade,
         };
         let host = write_request(head, &route.request, &context, &mut out);
+        let is_head = head.method == Method::Head;
+        let facts = RequestFacts { framing: head.framing, is_head, closes: false, upgrades: upgrade.is_some() };
         Self {
             route: Rc::clone(route),
             lease: UpstreamLease::new(
@@ -114,16 +111,13 @@ impl Forward {
                 route.connect_policy,
             ),
             requested: Requested {
-                is_head: head.method == Method::Head,
                 is_idempotent: head.method.is_idempotent(),
                 balance_key,
-                wants_upgrade: upgrade.is_some(),
                 page_type: PageType::for_accept(head.fields.known(Known::Accept)),
             },
-            head: UpstreamHead { bytes: Chunk::shared(out), host },
-            upload: Upload::new(head.framing),
+            request: Request::written(out, host, facts),
+            upload: Upload::default(),
             stage: Stage::Connecting,
-            has_heard: false,
             interim: 0,
             awaited: Awaited::Other,
             silence: (cx.now, 0),
@@ -133,8 +127,8 @@ impl Forward {
     }
 
     /// Makes as much progress as possible.
-    pub(crate) fn step(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
-        if stream.has_left(cx.now) {
+    pub(crate) fn step(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
+        if client.has_left(cx.now) {
             return self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx);
         }
         loop {
@@ -154,7 +148,7 @@ impl Forward {
                     Progress::Ready => self.silence = (cx.now, 0),
                 }
             }
-            match self.exchange(stream, cx) {
+            match self.exchange(client, cx) {
                 // A retry: connects again.
                 None => {}
                 Some(turn) => return turn,
@@ -163,184 +157,144 @@ impl Forward {
     }
 
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
-    fn exchange(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        if let Err(error) = self.send_request(stream, cx) {
+    fn exchange(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
+        let Some(mut upstream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
+        let ends = Ends { peer: cx.peer, local: cx.local };
+        if let Err(error) = self.send_request(&mut upstream, client, ends, cx.now) {
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
         }
-        if stream.has_left(cx.now) {
+        upstream.flush(cx.ops);
+        if client.has_left(cx.now) {
             return Some(self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx));
         }
+        let (date, limits) = (cx.date, &cx.limits.http);
         loop {
-            let turn = match self.stage {
-                Stage::Connecting | Stage::Requested => self.read_head(stream, cx),
-                Stage::Responding { .. } => self.read_body(stream, cx),
-            };
-            match turn {
-                Some(ForwardStep::Wait) => break,
-                Some(turn) => return Some(turn),
-                None => {}
+            match upstream.next(client.room(), &limits.head, |head| self.pass_head(head, client, date, limits)) {
+                Ok(Event::Wait) => break,
+                Ok(Event::Interim(_)) if self.interim > limits.interim_responses_max => {
+                    let error = ErrorResponse::new(Status::BAD_GATEWAY, "the upstream sent too many interim responses");
+                    report(self.lease.upstream(), Some(error.status), &error.reason);
+                    return Some(self.give_up(error, HealthVerdict::Failure, cx));
+                }
+                Ok(Event::Interim(_)) => {}
+                Ok(Event::Head(status)) => {
+                    self.lease.note_response(cx.upstream_pool, cx.now);
+                    if status == Status::SWITCHING_PROTOCOLS {
+                        return Some(ForwardStep::Upgraded);
+                    }
+                    let Some(stream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
+                    upstream = stream;
+                }
+                Ok(Event::Data(data)) => client.send_data(data),
+                Ok(Event::End) => {
+                    client.send_end();
+                    self.lease.complete(self.route.keep_alive, cx.upstream_pool, cx.now);
+                    return Some(ForwardStep::Over);
+                }
+                Err(StreamError::Malformed(error)) => return Some(self.on_malformed(error, cx)),
+                Err(StreamError::Lost { end, has_begun }) => return self.on_lost(end, has_begun, cx),
             }
         }
-        let has_room = stream.has_room();
-        let end = {
-            let (upstream, received) = self.lease.connection(cx.upstream_pool)?;
-            let limit = cx.hold_max;
-            let held = received.waiting_memory();
-            // While memory is scarce, nothing is received that could not be sent at once.
-            let must_wait = limit < cx.limits.pipe_bytes_max && stream.has_unsent();
-            let has_space = if upstream.is_receiving() { held < limit } else { held <= limit / 2 };
-            let wanted = has_space && !must_wait;
-            upstream.set_receiving(wanted, cx.ops);
-            // Data that has arrived is handled before the end of input.
-            let is_all_read = received.is_empty() || (matches!(self.stage, Stage::Requested) && has_room);
-            upstream.input_end().filter(|_| is_all_read)
-        };
-        match end {
-            Some(end) => self.on_lost(end, stream, cx),
-            None => Some(self.keep_time(stream, cx)),
+        // While memory is scarce, nothing is received that could not be sent at once.
+        if cx.hold_max < cx.limits.pipe_bytes_max && client.has_unsent() {
+            upstream.pause(cx.ops);
+        } else {
+            upstream.receive(cx.hold_max, cx.ops);
         }
+        let is_overdue = self.keep_time(&upstream, client, cx.now);
+        Some(if is_overdue { self.on_overdue(cx) } else { ForwardStep::Wait })
     }
 
-    /// Sends the head, and the part of the body that has arrived.
-    fn send_request(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Result<(), ErrorResponse> {
-        let is_first = matches!(self.stage, Stage::Connecting);
-        let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return Ok(()) };
-        if !upstream.can_send() {
+    /// Gives the upstream the head, and the part of the body that has arrived.
+    fn send_request(
+        &mut self,
+        upstream: &mut UpstreamStream<'_>,
+        client: &mut ClientStream<'_>,
+        ends: Ends,
+        now: Time,
+    ) -> Result<(), ErrorResponse> {
+        if upstream.credit() == 0 {
             return Ok(());
         }
-        let mut chain = Chain::new();
-        if is_first {
+        if let Stage::Connecting = self.stage {
             self.stage = Stage::Requested;
             if let Some(version) = self.route.group.announces() {
-                let ends = Ends { peer: cx.peer, local: cx.local };
-                chain.push(Chunk::shared(proxy_header::header(version, ends.announced())));
+                upstream.announce(Chunk::shared(proxy_header::header(version, ends.announced())));
             }
-            self.head.push_to(&mut chain, &self.route.request.host, &self.lease);
+            upstream.send_request(&self.request, self.authority());
         }
-        self.upload.fill(&mut chain, stream.body(), self.route.body_bytes_max, cx.now)?;
-        if !chain.is_empty()
-            && let Some((upstream, _)) = self.lease.connection(cx.upstream_pool)
-        {
-            upstream.send(chain, cx.ops);
-        }
-        Ok(())
+        self.upload.step(client.body(), upstream, self.route.body_bytes_max, now)
     }
 
-    /// Reads the response head. `None`: call again, there may be more to read.
-    fn read_head(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        let date = cx.date;
-        let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        // There may be many interim responses: without room, the rest stays in the inbox.
-        if received.is_empty() || !stream.has_room() {
-            return Some(ForwardStep::Wait);
-        }
-        self.has_heard = true;
-        if !received.may_hold_head() {
-            return Some(ForwardStep::Wait);
-        }
-        let parsed = match response_head::parse(received.bytes(), self.requested.is_head, &cx.limits.http.head) {
-            Ok(parsed) => parsed,
-            Err(bad) => {
-                report(self.lease.upstream(), Some(Status::BAD_GATEWAY), &bad);
-                return Some(self.give_up(
-                    ErrorResponse::new(Status::BAD_GATEWAY, bad.reason),
-                    HealthVerdict::Failure,
-                    cx,
-                ));
-            }
-        };
-        let Parsed::Complete { head, length } = parsed else {
-            return if received.gather() { None } else { Some(ForwardStep::Wait) };
-        };
-        let is_interim = head.status.is_informational() && head.status != Status::SWITCHING_PROTOCOLS;
-        if is_interim {
+    /// The `Host` of the chosen upstream, if the request was not written with it.
+    fn authority(&self) -> Option<String> {
+        let has_others = self.route.request.host == HostRule::Upstream && self.lease.group().len() > 1;
+        let upstream = self.lease.upstream().filter(|_| has_others);
+        upstream.map(|upstream| upstream.address().authority())
+    }
+
+    /// Passes a response head on to the client, if there are not too many interim ones.
+    fn pass_head(
+        &mut self,
+        head: &ResponseHead<'_>,
+        client: &mut ClientStream<'_>,
+        date: &DateLine,
+        limits: &HttpLimits,
+    ) -> Status {
+        if head.is_interim() {
             self.interim += 1;
-            if self.interim > cx.limits.http.interim_responses_max {
-                let error = ErrorResponse::new(Status::BAD_GATEWAY, "the upstream sent too many interim responses");
-                report(self.lease.upstream(), Some(error.status), &error.reason);
-                return Some(self.give_up(error, HealthVerdict::Failure, cx));
-            }
-            if let Some(mut encoder) = stream.begin_interim() {
+            if self.interim <= limits.interim_responses_max
+                && let Some(mut encoder) = client.begin_interim()
+            {
                 let context = ResponseContext { date, set_cookie: None };
-                write_response(&head, &self.route.response, &context, &mut encoder);
-                stream.send_interim(encoder);
+                write_response(head, &self.route.response, &context, &mut encoder);
+                client.send_interim(encoder);
             }
-            received.consume(length);
-            return None;
-        }
-        if head.status == Status::SWITCHING_PROTOCOLS
-            && let Some(reason) = self.objection_to_switch(stream)
-        {
-            let error = ErrorResponse::new(Status::BAD_GATEWAY, reason);
-            report(self.lease.upstream(), Some(error.status), &error.reason);
-            return Some(self.give_up(error, HealthVerdict::Failure, cx));
+            return head.status;
         }
         let set_cookie = self
             .lease
             .endpoint()
             .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
-        let mut encoder = stream.begin_head();
+        let mut encoder = client.begin_head();
         let context = ResponseContext { date, set_cookie: set_cookie.as_deref() };
-        write_response(&head, &self.route.response, &context, &mut encoder);
-        stream.send_head(encoder, &head);
+        write_response(head, &self.route.response, &context, &mut encoder);
+        client.send_head(encoder, head);
         self.record.set_status(head.status);
-        self.record.set_body_at(stream.given_bytes());
-        let (status, body, is_reusable) = (head.status, BodyReader::from(head.framing), head.keep_alive);
-        received.consume(length);
-        tracing::debug!(status = status.code(), "the upstream answers");
-        self.lease.note_response(cx.upstream_pool, cx.now);
-        self.stage = Stage::Responding { body, is_reusable };
-        (status == Status::SWITCHING_PROTOCOLS).then_some(ForwardStep::Upgraded)
+        self.record.set_body_at(client.given_bytes());
+        tracing::debug!(status = head.status.code(), "the upstream answers");
+        self.stage = Stage::Responding;
+        head.status
     }
 
-    /// Why a 101 response is an error; `None` if the protocol can be switched.
-    const fn objection_to_switch(&self, stream: &ClientStream<'_>) -> Option<&'static str> {
-        if !self.requested.wants_upgrade {
-            return Some("the upstream sent 101 without an upgrade request");
-        }
-        // The rest of the body is framed as HTTP; the upstream would read it as the new protocol
-        // (RFC 9110, 7.8).
-        if !stream.is_body_done() {
-            return Some("the upstream sent 101 before the request's body was complete");
-        }
-        None
-    }
-
-    /// Forwards the part of the response body that has arrived. `None`: call again, there may be
-    /// more.
-    fn read_body(&mut self, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        let Stage::Responding { body, .. } = &mut self.stage else { return Some(ForwardStep::Wait) };
-        if body.is_done() {
-            stream.send_end();
-            return Some(self.finish(stream, cx));
-        }
-        let Some((_, received)) = self.lease.connection(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        let credit = stream.credit();
-        if received.is_empty() || credit == 0 {
-            return Some(ForwardStep::Wait);
-        }
-        let bytes = received.bytes();
-        match body.next(&bytes[..bytes.len().min(credit)]) {
-            Ok(piece) => {
-                received.consume(piece.skip);
-                stream.send_data(BodyData::new(received, piece.data));
-                None
+    /// Handles a response that cannot be forwarded.
+    fn on_malformed(&mut self, error: ClientError, cx: &mut Context<'_>) -> ForwardStep {
+        let reason = match error {
+            ClientError::Body(reason) => {
+                report(self.lease.upstream(), None, &format_args!("malformed response body: {reason}"));
+                return self.truncate(CloseReason::ResponseTruncated, HealthVerdict::Failure, cx);
             }
-            Err(error) => {
-                report(self.lease.upstream(), None, &format_args!("malformed response body: {}", error.reason));
-                Some(self.truncate(CloseReason::ResponseTruncated, HealthVerdict::Failure, cx))
+            ClientError::Head(bad) => {
+                report(self.lease.upstream(), Some(Status::BAD_GATEWAY), &bad);
+                return self.give_up(ErrorResponse::new(Status::BAD_GATEWAY, bad.reason), HealthVerdict::Failure, cx);
             }
-        }
+            ClientError::Upgrade => "the upstream sent 101 without an upgrade request",
+            ClientError::EarlyUpgrade => "the upstream sent 101 before the request's body was complete",
+            // The stream reports the end of input by itself, and limits no interim responses.
+            ClientError::Unrequested
+            | ClientError::Interim
+            | ClientError::NoResponse { .. }
+            | ClientError::Truncated => "the upstream sent bytes without a request",
+        };
+        report(self.lease.upstream(), Some(Status::BAD_GATEWAY), &reason);
+        self.give_up(ErrorResponse::new(Status::BAD_GATEWAY, reason), HealthVerdict::Failure, cx)
     }
 
-    /// Handles the end of the upstream connection. `None`: the request is retried.
-    fn on_lost(&mut self, end: End, stream: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
-        match &self.stage {
-            Stage::Responding { body, .. } => {
-                if end == End::Eof && body.is_complete_at_close() {
-                    stream.send_end();
-                    return Some(self.finish(stream, cx));
-                }
+    /// Handles the loss of the stream before the response was complete. `has_begun`: any byte of it
+    /// had arrived. `None`: the request is retried.
+    fn on_lost(&mut self, end: End, has_begun: bool, cx: &mut Context<'_>) -> Option<ForwardStep> {
+        match self.stage {
+            Stage::Responding => {
                 report(self.lease.upstream(), None, &Lost { end, when: "before the end of the response body" });
                 Some(match end {
                     End::Eof => self.truncate(CloseReason::ResponseTruncated, HealthVerdict::Failure, cx),
@@ -348,7 +302,7 @@ impl Forward {
                 })
             }
             Stage::Connecting | Stage::Requested => {
-                let may_ask_again = !self.has_heard && !self.upload.has_begun && self.requested.is_idempotent;
+                let may_ask_again = !has_begun && !self.upload.has_begun && self.requested.is_idempotent;
                 tracing::debug!(?end, may_ask_again, "upstream connection ended before a response");
                 if may_ask_again && self.lease.retry(cx.upstream_pool, cx.now) {
                     self.stage = Stage::Connecting;
@@ -356,39 +310,36 @@ impl Forward {
                 }
                 let error =
                     ErrorResponse::new(Status::BAD_GATEWAY, "the upstream closed the connection without a response");
-                let when = if self.has_heard { "in the middle of the response head" } else { "before a response" };
+                let when = if has_begun { "in the middle of the response head" } else { "before a response" };
                 report(self.lease.upstream(), Some(error.status), &Lost { end, when });
                 Some(self.give_up(error, HealthVerdict::Failure, cx))
             }
         }
     }
 
-    /// Measures how long the upstream is silent while it has to act, and applies
-    /// `response_timeout`.
-    fn keep_time(&mut self, stream: &ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
-        let Some((upstream, _)) = self.lease.connection(cx.upstream_pool) else { return ForwardStep::Wait };
-        let moved = match self.stage {
-            // Interim responses and parts of a head are not progress: the final response is
-            // awaited.
-            Stage::Connecting | Stage::Requested => upstream.sent_bytes(),
-            Stage::Responding { .. } => upstream.received_bytes() + upstream.sent_bytes(),
-        };
+    /// Measures how long the upstream is silent while it has to act. Returns whether that is longer
+    /// than `response_timeout`.
+    fn keep_time(&mut self, upstream: &UpstreamStream<'_>, client: &ClientStream<'_>, now: Time) -> bool {
+        let moved = upstream.progress();
         self.awaited = match self.stage {
-            // The writer is idle, so everything that has arrived of the body is sent.
-            _ if !stream.is_body_done() && upstream.can_send() => Awaited::Client,
-            Stage::Connecting | Stage::Requested if !stream.has_room() => Awaited::Other,
-            Stage::Responding { .. } if stream.credit() == 0 => Awaited::Other,
-            Stage::Connecting | Stage::Requested | Stage::Responding { .. } => Awaited::Upstream,
+            // Everything that has arrived of the body is sent.
+            _ if !client.is_body_done() && !upstream.has_unsent() => Awaited::Client,
+            Stage::Connecting | Stage::Requested if !client.has_room() => Awaited::Other,
+            Stage::Responding if client.credit() == 0 => Awaited::Other,
+            Stage::Connecting | Stage::Requested | Stage::Responding => Awaited::Upstream,
         };
         let is_waited_for = self.awaited == Awaited::Upstream;
         if !is_waited_for || moved != self.silence.1 {
-            self.silence = (cx.now, moved);
+            self.silence = (now, moved);
         }
         let timeout = self.route.response_timeout;
         self.deadline = (is_waited_for && !timeout.is_zero()).then(|| self.silence.0 + timeout);
-        if self.deadline.is_none_or(|deadline| cx.now < deadline) {
-            return ForwardStep::Wait;
-        }
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Handles an upstream that was silent for too long.
+    fn on_overdue(&mut self, cx: &mut Context<'_>) -> ForwardStep {
+        let timeout = self.route.response_timeout;
         match self.stage {
             Stage::Connecting | Stage::Requested => {
                 let error = ErrorResponse::new(Status::GATEWAY_TIMEOUT, "the upstream did not respond in time");
@@ -396,7 +347,7 @@ impl Forward {
                 report(self.lease.upstream(), Some(error.status), &reason);
                 self.give_up(error, HealthVerdict::Failure, cx)
             }
-            Stage::Responding { .. } => {
+            Stage::Responding => {
                 let reason =
                     format_args!("silent for {timeout:?} in the middle of the response body (response_timeout)");
                 report(self.lease.upstream(), None, &reason);
@@ -405,32 +356,17 @@ impl Forward {
         }
     }
 
-    /// The response is complete: the upstream connection may be reused for any request.
-    fn finish(&mut self, stream: &ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
-        let Stage::Responding { is_reusable, .. } = self.stage else { return ForwardStep::Wait };
-        let is_uploaded = stream.is_body_done();
-        let release = match is_reusable && is_uploaded {
-            true => Release::Keep(self.route.keep_alive),
-            false if is_uploaded => Release::Close(CloseKind::Fin),
-            // The rest of the request body will not be sent.
-            false => Release::Close(CloseKind::Reset),
-        };
-        // `note_response` has already counted the success.
-        self.lease.finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
-        ForwardStep::Over
-    }
-
     /// Ends the forwarding without a response from the upstream.
     fn give_up(&mut self, error: ErrorResponse, verdict: HealthVerdict, cx: &mut Context<'_>) -> ForwardStep {
-        if let Stage::Responding { .. } = self.stage {
+        if let Stage::Responding = self.stage {
             return self.truncate(CloseReason::ResponseTruncated, verdict, cx);
         }
-        self.lease.finish(Release::Close(CloseKind::Reset), verdict, cx.upstream_pool, cx.now);
+        self.lease.reset(verdict, cx.upstream_pool, cx.now);
         ForwardStep::Error(error)
     }
 
     fn truncate(&mut self, close_reason: CloseReason, verdict: HealthVerdict, cx: &mut Context<'_>) -> ForwardStep {
-        self.lease.finish(Release::Close(CloseKind::Reset), verdict, cx.upstream_pool, cx.now);
+        self.lease.reset(verdict, cx.upstream_pool, cx.now);
         ForwardStep::Truncated(close_reason)
     }
 
@@ -473,11 +409,11 @@ impl Forward {
 
     /// Bytes of memory held here, apart from the bodies.
     pub(crate) fn memory(&self) -> usize {
-        self.head.bytes.memory()
+        self.request.head().memory()
     }
 
     /// The upper bound of the memory of the bodies, in both directions.
     pub(crate) const fn memory_max(limits: &Limits) -> usize {
-        2 * limits.pipe_bytes_max + Inbox::gathered_memory_max(limits.http.head.head_bytes_max)
+        UpstreamStream::memory_max(limits.pipe_bytes_max, limits.http.head.head_bytes_max)
     }
 }
