@@ -28,6 +28,10 @@ pub enum Violation {
     /// The session can never make progress: no operation in flight and no timer.
     #[error("session {0} has no operation in flight and no timer")]
     Stalled(SessionKey),
+    /// Something has happened on the upstream connection of one of the session's streams, and the
+    /// session was not pumped.
+    #[error("session {0} was not woken for its upstream")]
+    NotWoken(SessionKey),
     /// An operation in flight has no owner.
     #[error("an operation in flight has no owner: {0:?}")]
     Orphan(Token),

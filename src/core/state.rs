@@ -566,6 +566,10 @@ impl Core {
         if usize::try_from(counted) != Ok(in_progress) {
             return Err(Violation::Exchanges { counted, in_progress });
         }
+        let is_left_asleep = |session: &SessionKey| self.sessions.get(*session).is_some_and(|slot| !slot.is_dirty);
+        if let Some(session) = self.upstream_pool.unheeded().map(|owner| owner.session).find(is_left_asleep) {
+            return Err(Violation::NotWoken(session));
+        }
         in_flight.sort_unstable();
         for (key, session_slot) in self.sessions.iter() {
             let is_awaited = session_slot.timer.is_some()

@@ -37,6 +37,8 @@ pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
 pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};
 pub use outbound::{OutboundConnection, OutboundTokens};
+#[cfg(feature = "internals")]
+pub use pool::planted_bug::{plant_lost_wake_up, unplant_lost_wake_up};
 pub use pool::{
     ConnectStatus, ConnectionKey, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool,
 };

@@ -18,6 +18,9 @@
 //! no system call. What the bytes mean is known to those who use the connection: as bytes, or as a
 //! stream, see [`super::UpstreamStream`]. Nor does it know which upstream to choose.
 
+#[cfg(feature = "internals")]
+pub mod planted_bug;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,6 +72,8 @@ pub struct UpstreamConnection {
     state: State,
     /// How many requests it has carried before the current one.
     uses: u32,
+    /// Something has happened that its owner has not looked at yet.
+    has_news: bool,
 }
 
 #[derive(Debug)]
@@ -164,6 +169,7 @@ impl UpstreamPool {
                 address: None,
                 state: State::Connecting { owner, connector },
                 uses: 0,
+                has_news: false,
             }
         })
     }
@@ -188,7 +194,9 @@ impl UpstreamPool {
 
     /// The connection, until it is released.
     pub fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut UpstreamConnection> {
-        self.connections.get_mut(key)
+        let entry = self.connections.get_mut(key)?;
+        entry.has_news = false;
+        Some(entry)
     }
 
     /// Ends the owner's use of a connection, in whatever state it is.
@@ -248,7 +256,14 @@ impl UpstreamPool {
             self.idle -= 1;
         }
         match entry.state {
-            State::Connecting { owner, .. } | State::InUse { owner, .. } => Some(owner),
+            State::Connecting { owner, .. } | State::InUse { owner, .. } => {
+                entry.has_news = true;
+                #[cfg(feature = "internals")]
+                if planted_bug::strikes() {
+                    return None;
+                }
+                Some(owner)
+            }
             State::Idle { .. } | State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
                 self.leaving.push(key);
                 None
@@ -386,6 +401,13 @@ impl UpstreamPool {
                 None
             }
         }
+    }
+
+    /// Who uses a connection on which something has happened that they have not looked at: they have
+    /// to be resumed.
+    pub fn unheeded(&self) -> impl Iterator<Item = Waiter> + '_ {
+        let with_news = self.connections.iter().filter(|(_, entry)| entry.has_news);
+        with_news.filter_map(|(key, _)| self.owner(key))
     }
 
     /// Bytes of memory that data in a session's connections occupy.

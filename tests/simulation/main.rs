@@ -267,6 +267,21 @@ fn an_exchange_that_never_ends_is_noticed() {
     assert_exchange_noticed(ExchangeBug::Never);
 }
 
+/// The session of a stream is pumped all the same if something else has happened to it in that turn. Nothing is lost then.
+#[test]
+fn a_lost_wake_up_of_a_stream_is_noticed() {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..60 {
+        let report = run(Scenario::new(seed, Mood::Calm), Some((Bug::LostWakeUp, seed as u32 % 20)));
+        let is_noticed = report.alarms.iter().any(|alarm| alarm.contains("was not woken for its upstream"));
+        assert!(is_noticed || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        assert!(report.has_planted_bug || !is_noticed, "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(is_noticed);
+    }
+    assert!(strikes >= 20 && noticed >= strikes / 2, "{noticed} of {strikes} were noticed");
+}
+
 /// Plants the bug in runs with any trouble, so that exchanges end in every way. Nothing hides it.
 fn assert_exchange_noticed(bug: ExchangeBug) {
     let mut strikes = 0;

@@ -19,7 +19,7 @@ use xps::internals::session::http::{
     unplant_exchange_bug,
 };
 use xps::internals::session::{Content, Service as SessionService};
-use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup};
+use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, plant_lost_wake_up, unplant_lost_wake_up};
 
 use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
 use crate::judge::judge;
@@ -43,6 +43,7 @@ pub struct Report {
 pub enum Bug {
     Driver(PlantedBug),
     Exchange(ExchangeBug),
+    LostWakeUp,
 }
 
 /// More turns than any run needs.
@@ -79,9 +80,11 @@ impl World {
         let mut sim = Sim::new(scenario.seed, scenario.faults.clone());
         // Of an earlier run.
         unplant_exchange_bug();
+        unplant_lost_wake_up();
         match planted_bug {
             Some((Bug::Driver(planted_bug), occasions)) => sim.plant_bug(planted_bug, occasions),
             Some((Bug::Exchange(bug), occasions)) => plant_exchange_bug(bug, occasions),
+            Some((Bug::LostWakeUp, occasions)) => plant_lost_wake_up(occasions),
             None => {}
         }
         for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
@@ -115,7 +118,7 @@ impl World {
         self.find_leftovers();
         Report {
             alarms: self.alarms,
-            has_planted_bug: self.sim.has_planted_bug() | unplant_exchange_bug(),
+            has_planted_bug: self.sim.has_planted_bug() | unplant_exchange_bug() | unplant_lost_wake_up(),
             fingerprint: self.sim.fingerprint(),
             injected: self.sim.injected(),
             counters: self.sim.counters(),
