@@ -60,7 +60,8 @@ pub(super) fn remove(root: &Root, name: &CStr) -> io::Result<()> {
     sys::remove_at(root.directory().as_fd(), name)
 }
 
-fn check_name(name: &CStr) -> io::Result<()> {
+/// `EINVAL` unless this can be the name of an entry of a folder.
+pub(super) fn check_name(name: &CStr) -> io::Result<()> {
     match name.to_bytes() {
         b"" | b"." | b".." => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         bytes if bytes.contains(&b'/') => Err(io::Error::from_raw_os_error(libc::EINVAL)),

@@ -34,7 +34,7 @@ mod trace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub use bug_injector::PlantedBug;
@@ -118,6 +118,8 @@ struct Listening {
 struct Stream {
     wire: WireId,
     side: Side,
+    /// Its own address; `None` for a unix socket.
+    local: Option<SocketAddr>,
     recv: Option<OpId>,
     send: Option<OpId>,
     /// Whether a pause is requested. It takes effect soon, at a random moment.
@@ -471,6 +473,9 @@ impl std::fmt::Display for Violation {
         f.write_str(&self.0)
     }
 }
+
+/// The address from which state machines connect.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
 
 /// The first violations explain a failure; a broken state machine may cause an endless number.
 const VIOLATIONS_MAX: usize = 16;

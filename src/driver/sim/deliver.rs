@@ -1,12 +1,12 @@
 //! Carries out scheduled events, and delivers the outcomes to the state machines.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::network::{Owner, Readable, Side, WireId, Writable};
-use super::{Descriptor, Event, OpState, PlantedBug, Sim, Stream};
+use super::{Descriptor, Event, LOOPBACK, OpState, PlantedBug, Sim, Stream};
 use crate::buffer::{Buffer, SizeClass};
-use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Root, Socket};
+use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Socket, find_root};
 use crate::table::Key;
 
 impl Sim {
@@ -338,7 +338,8 @@ impl Sim {
         }
         let Some(Descriptor::Listener(listening)) = self.sockets.get_mut(key) else { return false };
         let Some(wire) = listening.unix_connect_retry.pop_front() else { return false };
-        let socket = self.open_stream(wire, Side::Callee);
+        let address = listening.address;
+        let socket = self.open_stream(wire, Side::Callee, Some(address));
         self.wires[wire.0].accept(socket.0);
         let is_gone = self.wires[wire.0].is_reset(Side::Callee);
         let peer = match self.wires[wire.0].owner(Side::Caller) {
@@ -364,10 +365,11 @@ impl Sim {
         self.emit(id, Outcome::Cancelled, done);
     }
 
-    pub(super) fn open_stream(&mut self, wire: WireId, side: Side) -> Socket {
+    pub(super) fn open_stream(&mut self, wire: WireId, side: Side, local: Option<SocketAddr>) -> Socket {
         let stream = Stream {
             wire,
             side,
+            local,
             recv: None,
             send: None,
             pause_is_wanted: false,
@@ -476,12 +478,10 @@ impl Sim {
             }
             (Op::Connect { address }, None) => self.finish_connect(&address),
             (Op::Resolve { host, port }, None) => self.finish_resolve(&host, port),
-            (Op::FindRoot { path, symlinks, present }, None) => {
-                match present.map_or_else(|| Root::open_with(&path, symlinks), Ok) {
-                    Ok(root) => Outcome::Root(root),
-                    Err(error) => Outcome::Failed(Fault::from_io(&error)),
-                }
-            }
+            (Op::FindRoot { path, symlinks, present }, None) => match find_root::find(&path, symlinks, present) {
+                Ok(root) => Outcome::Root(root),
+                Err(error) => Outcome::Failed(Fault::from_io(&error)),
+            },
             (Op::Open { path, .. }, None) => self.finish_open(&path),
             (Op::Read { file, offset, length }, None) => match self.open_files.get(file.0) {
                 Some(open) => Outcome::Read(open.read(offset, length as u64).to_vec()),
@@ -505,7 +505,10 @@ impl Sim {
                 self.files.remove(&name).map_or_else(Outcome::Failed, |()| Outcome::Done)
             }
             (Op::List { path, .. }, None) => self.files.list(&path).map_or_else(Outcome::Failed, Outcome::Listed),
-            (Op::LocalAddress { .. }, None) => Outcome::Local(Some(LOOPBACK)),
+            (Op::LocalAddress { socket }, None) => match self.sockets.get(socket.0) {
+                Some(Descriptor::Stream(stream)) => Outcome::Local(stream.local),
+                Some(Descriptor::Listener(_)) | None => Outcome::Failed(Fault::Os(libc::EBADF)),
+            },
             (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
             (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. } | Op::Flush { .. }, None) => {
                 return;
@@ -582,6 +585,3 @@ impl Sim {
         }
     }
 }
-
-/// The peer address of state machines that connect to their own listener.
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::driver::{Fault, FileInfo, FileKind, FolderEntry};
+use crate::driver::{Fault, FileInfo, FileKind, FolderEntry, new_file};
 
 /// All files, by their path beneath any root.
 #[derive(Debug, Default)]
@@ -36,26 +36,56 @@ impl Files {
         self.0.iter().map(|(path, bytes)| (&path[..], &bytes[..]))
     }
 
-    /// Looks a path up like `openat2(2)` with `RESOLVE_BENEATH`, but rejects every `..`.
+    /// Looks a path up like `openat2(2)` with `RESOLVE_BENEATH`.
     pub(super) fn open(&self, path: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
-        let path = normalised(path)?;
+        let path = self.resolve(path)?;
         if let Some(bytes) = self.0.get(&path) {
             let info = info_of(FileKind::Regular, bytes.len() as u64, inode_of(&path, bytes));
             return Ok((OpenFile::new(Arc::clone(bytes)), info));
         }
-        let is_folder =
-            |file: &Vec<u8>| path.is_empty() || file.strip_prefix(&path[..]).is_some_and(|rest| rest[0] == b'/');
-        if self.0.keys().any(is_folder) {
+        if self.is_folder(&path) {
             let info = info_of(FileKind::Directory, 4096, inode_of(&path, &[]));
             return Ok((OpenFile::new(Arc::new([])), info));
         }
         Err(Fault::Os(libc::ENOENT))
     }
 
+    /// Follows a path to where it leads, which need not exist. Folders on the way must.
+    fn resolve(&self, path: &CStr) -> Result<Vec<u8>, Fault> {
+        let path = path.to_bytes();
+        if path.is_empty() {
+            return Err(Fault::Os(libc::ENOENT));
+        }
+        if path.starts_with(b"/") {
+            return Err(Fault::Os(libc::EXDEV));
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in path.split(|byte| *byte == b'/') {
+            let folder = parts.join(&b'/');
+            if self.0.contains_key(&folder) {
+                return Err(Fault::Os(libc::ENOTDIR));
+            }
+            match part {
+                b"" | b"." => {}
+                b".." if parts.is_empty() => return Err(Fault::Os(libc::EXDEV)),
+                b".." if !self.is_folder(&folder) => return Err(Fault::Os(libc::ENOENT)),
+                b".." => drop(parts.pop()),
+                name => parts.push(name),
+            }
+        }
+        Ok(parts.join(&b'/'))
+    }
+
+    /// Whether this is the root, or a file lies beneath it.
+    fn is_folder(&self, path: &[u8]) -> bool {
+        let is_beneath = |file: &Vec<u8>| file.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"));
+        path.is_empty() || self.0.keys().any(is_beneath)
+    }
+
     /// Creates a file for writing.
     pub(super) fn create(&mut self, name: &CStr) -> Result<(OpenFile, FileInfo), Fault> {
-        let path = normalised(name)?;
-        if self.0.contains_key(&path) {
+        let path = name_of(name)?;
+        if self.0.contains_key(&path) || self.is_folder(&path) {
             return Err(Fault::Os(libc::EEXIST));
         }
         let bytes: Arc<[u8]> = Arc::new([]);
@@ -85,7 +115,7 @@ impl Files {
         (from, to): (&CStr, &CStr),
         replaces: bool,
     ) -> Result<(), Fault> {
-        let (from, to) = (normalised(from)?, normalised(to)?);
+        let (from, to) = (name_of(from)?, name_of(to)?);
         if !replaces && self.0.contains_key(&to) {
             return Err(Fault::Os(libc::EEXIST));
         }
@@ -97,12 +127,12 @@ impl Files {
 
     /// Removes a file.
     pub(super) fn remove(&mut self, name: &CStr) -> Result<(), Fault> {
-        self.0.remove(&normalised(name)?).map(drop).ok_or(Fault::Os(libc::ENOENT))
+        self.0.remove(&name_of(name)?).map(drop).ok_or(Fault::Os(libc::ENOENT))
     }
 
     /// Lists a folder.
     pub(super) fn list(&self, path: &CStr) -> Result<Vec<FolderEntry>, Fault> {
-        let path = normalised(path)?;
+        let path = self.resolve(path)?;
         let mut entries: BTreeMap<Vec<u8>, FileInfo> = BTreeMap::new();
         for (file, bytes) in &self.0 {
             let rest = match file.strip_prefix(&path[..]) {
@@ -117,24 +147,17 @@ impl Files {
             };
             entries.insert(name.to_vec(), info);
         }
-        if entries.is_empty() {
+        if entries.is_empty() && !path.is_empty() {
             return Err(Fault::Os(libc::ENOENT));
         }
         Ok(entries.into_iter().map(|(name, info)| FolderEntry { name, info: Some(info) }).collect())
     }
 }
 
-/// The path without empty and `.` components.
-fn normalised(path: &CStr) -> Result<Vec<u8>, Fault> {
-    let path = path.to_bytes();
-    if path.is_empty() {
-        return Err(Fault::Os(libc::ENOENT));
-    }
-    if path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-        return Err(Fault::Os(libc::EXDEV));
-    }
-    let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    Ok(parts.join(&b'/'))
+/// The name of an entry of the root.
+fn name_of(name: &CStr) -> Result<Vec<u8>, Fault> {
+    new_file::check_name(name).map_err(|error| Fault::from_io(&error))?;
+    Ok(name.to_bytes().to_vec())
 }
 
 fn info_of(kind: FileKind, size: u64, inode: u64) -> FileInfo {
@@ -184,7 +207,21 @@ mod tests {
         assert_eq!(open(c"a"), Ok((FileKind::Directory, 4096)));
         assert_eq!(open(c"ab"), Err(Fault::Os(libc::ENOENT)));
         assert_eq!(open(c"/a/b"), Err(Fault::Os(libc::EXDEV)));
-        assert_eq!(open(c"a/../a/b"), Err(Fault::Os(libc::EXDEV)));
+        assert_eq!(open(c"a/../a/b"), Ok((FileKind::Regular, 5)));
+        assert_eq!(open(c"a/../../a/b"), Err(Fault::Os(libc::EXDEV)));
+        assert_eq!(open(c"ab/../a/b"), Err(Fault::Os(libc::ENOENT)));
+        assert_eq!(open(c"a/b/c"), Err(Fault::Os(libc::ENOTDIR)));
+    }
+
+    #[test]
+    fn a_new_file_has_a_name_that_is_free_and_no_path() {
+        let mut files = Files::default();
+        files.add("a/b", b"bytes".to_vec());
+        let mut create = |name: &CStr| files.create(name).map(drop);
+        for name in [c"", c".", c"..", c"a/c", c"/c"] {
+            assert_eq!(create(name), Err(Fault::Os(libc::EINVAL)), "{name:?}");
+        }
+        assert_eq!((create(c"a"), create(c"c")), (Err(Fault::Os(libc::EEXIST)), Ok(())));
     }
 
     #[test]

@@ -55,6 +55,9 @@ struct End {
     arrived: usize,
     /// How many bytes the other has read.
     taken: usize,
+    /// How many bytes were destroyed before they arrived, because the other end is closed. They are
+    /// never acknowledged.
+    lost: usize,
     capacity: usize,
     /// This end has ended its sending half.
     is_finished: bool,
@@ -115,6 +118,7 @@ impl Wire {
             written: VecDeque::new(),
             arrived: 0,
             taken: 0,
+            lost: 0,
             capacity,
             is_finished: false,
             is_closed: false,
@@ -191,7 +195,7 @@ impl Wire {
     /// Bytes that `side` wrote and that are not known to have arrived.
     pub(super) fn unacknowledged(&self, side: Side) -> usize {
         let end = self.end(side);
-        end.written.len() - end.arrived
+        end.written.len() - end.arrived + end.lost
     }
 
     pub(super) fn writable(&self, side: Side) -> Writable {
@@ -210,6 +214,7 @@ impl Wire {
     /// connection is then reset.
     pub(super) fn write(&mut self, side: Side, bytes: &[u8], rng: &mut Rng) -> bool {
         if self.end(side.other()).is_closed {
+            self.end_mut(side).lost += bytes.len();
             self.break_off(side.other(), true, rng);
             return true;
         }
@@ -249,8 +254,9 @@ impl Wire {
     /// Closes the descriptor at `side`. If it had unread bytes, the other end sees a reset instead
     /// of an end (RFC 2525, 2.17). `reset` forces a reset.
     pub(super) fn close(&mut self, side: Side, reset: bool, rng: &mut Rng) {
-        let unread = std::mem::take(&mut self.end_mut(side.other()).written);
-        self.end_mut(side.other()).arrived = 0;
+        let other = self.end_mut(side.other());
+        let unread = std::mem::take(&mut other.written);
+        other.lost += unread.len() - std::mem::take(&mut other.arrived);
         let own = self.end_mut(side);
         let had_finished = own.is_finished;
         own.is_closed = true;
@@ -337,6 +343,21 @@ mod tests {
             assert_eq!((&memory[..], wire.readable(Side::Callee)), (&b"12345678"[..left], Readable::Reset));
         }
         assert_eq!(least, 4);
+    }
+
+    #[test]
+    fn what_a_closed_end_did_not_receive_is_never_acknowledged() {
+        let (mut wire, mut rng) = wire();
+        wire.write(Side::Caller, b"12345678", &mut rng);
+        while wire.may_arrive(Side::Caller) {
+            wire.arrive(Side::Caller, &mut rng);
+        }
+        wire.close(Side::Callee, true, &mut rng);
+        assert_eq!((wire.unacknowledged(Side::Caller), wire.may_arrive(Side::Caller)), (4, false));
+        let (mut wire, mut rng) = self::wire();
+        wire.close(Side::Callee, false, &mut rng);
+        wire.write(Side::Caller, b"late", &mut rng);
+        assert_eq!(wire.unacknowledged(Side::Caller), 4);
     }
 
     #[test]

@@ -43,6 +43,10 @@ pub enum Step {
     Stall(Duration),
     /// Stops reading for this long (`None`: forever) while the script continues.
     StopReading(Option<Duration>),
+    /// Waits until all that it sent has arrived, and is no longer lost by a reset.
+    Flush,
+    /// Waits for the steps of the next [`Sim::instruct`].
+    AwaitSteps,
     /// Ends its sending half.
     ShutdownWrite,
     /// Resets the connection.
@@ -105,7 +109,6 @@ pub enum PeerEnd {
 /// A peer, with what it sent and received.
 #[derive(Debug)]
 pub struct Peer {
-    /// The address that the accepting side sees.
     pub(super) name: driver::Peer,
     pub(super) wire: Option<(WireId, Side)>,
     pub(super) is_due: bool,
@@ -162,6 +165,11 @@ impl Peer {
         }
     }
 
+    /// The address that the accepting side sees.
+    pub const fn name(&self) -> driver::Peer {
+        self.name
+    }
+
     /// All bytes that it received, in order.
     pub fn received(&self) -> &[u8] {
         &self.received
@@ -183,10 +191,10 @@ impl Peer {
     }
 
     /// Whether it will do nothing more on its own: it has ended, never reads again, or waits for
-    /// input in a [`Step::Converse`].
+    /// input in a [`Step::Converse`] or for steps.
     pub fn is_done(&self) -> bool {
-        let is_listening = matches!(self.steps.front(), Some(Step::Converse(_)));
-        self.end.is_some() || self.reading == Reading::Never || is_listening
+        let is_waiting = matches!(self.steps.front(), Some(Step::Converse(_) | Step::AwaitSteps));
+        self.end.is_some() || self.reading == Reading::Never || is_waiting
     }
 
     pub(super) fn finish(&mut self, end: PeerEnd) {
@@ -297,6 +305,14 @@ impl Peer {
                     }
                     true
                 }
+                Step::Flush => {
+                    wire.arrive(side, rng);
+                    if wire.may_arrive(side) {
+                        continue;
+                    }
+                    wire.unacknowledged(side) == 0
+                }
+                Step::AwaitSteps => false,
                 Step::ShutdownWrite => {
                     wire.finish(side);
                     stirred.other = true;
@@ -349,6 +365,22 @@ impl Stirred {
 }
 
 impl Sim {
+    /// Adds steps at the end of a peer's script, ahead of a last [`Step::AwaitSteps`]. The peer goes on
+    /// at once, as far as it can, before the next turn.
+    pub fn instruct(&mut self, id: PeerId, steps: impl IntoIterator<Item = Step>) {
+        let script = &mut self.peers[id.0].steps;
+        let end = script.pop_back_if(|step| matches!(step, Step::AwaitSteps));
+        script.extend(steps);
+        script.extend(end);
+        self.on_peer(id);
+    }
+
+    /// Lets a peer read all that comes, from now on, or nothing, whatever its script says.
+    pub fn set_reading(&mut self, id: PeerId, reads: bool) {
+        self.peers[id.0].reading = if reads { Reading::Eager } else { Reading::Never };
+        self.on_peer(id);
+    }
+
     /// Runs a peer.
     pub(super) fn on_peer(&mut self, id: PeerId) {
         let now = self.now;

@@ -5,12 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::network::{Owner, Side, Wire, WireId};
-use super::peers::{Behaviour, Peer, PeerEnd, PeerId};
-use super::{Descriptor, Event, Sim, Upstream};
+use super::peers::{Behaviour, Peer, PeerEnd, PeerId, Reading};
+use super::{Descriptor, Event, LOOPBACK, Sim, Step, Upstream};
 use crate::driver::{Address, Fault, File, Outcome, Peer as Name, Socket};
 use crate::table::Key;
 
 impl Sim {
+    /// A connection: a socket for state machines, and a peer that neither reads nor acts until
+    /// [`Sim::set_reading`] and [`Sim::instruct`] say so.
+    pub fn connection(&mut self) -> (Socket, PeerId) {
+        let (wire, id) = (WireId(self.wires.len()), PeerId(self.peers.len()));
+        let mut peer = Peer::new(Name::Inet(LOOPBACK), vec![Step::AwaitSteps], Reading::Never);
+        peer.wire = Some((wire, Side::Callee));
+        self.peers.push(peer);
+        let socket = self.open_stream(wire, Side::Caller, Some(LOOPBACK));
+        self.add_wire(Owner::Socket(socket.0), Owner::Peer(id));
+        (socket, id)
+    }
+
     pub(super) fn finish_connect(&mut self, address: &Address) -> Outcome {
         if !self.has_free_descriptor() {
             self.injected.descriptors += 1;
@@ -18,7 +30,7 @@ impl Sim {
         }
         let wire = WireId(self.wires.len());
         if let Some(listener) = address.inet().and_then(|address| self.find_listener(address)) {
-            let socket = self.open_stream(wire, Side::Caller);
+            let socket = self.open_stream(wire, Side::Caller, Some(LOOPBACK));
             self.add_wire(Owner::Socket(socket.0), Owner::Backlog);
             self.enqueue(listener, wire);
             return Outcome::Connected(socket);
@@ -39,7 +51,7 @@ impl Sim {
                 peer.is_due = true;
                 self.peers.push(peer);
                 self.upstreams[index].peers.push(id);
-                let socket = self.open_stream(wire, Side::Caller);
+                let socket = self.open_stream(wire, Side::Caller, address.inet().map(|_| LOOPBACK));
                 self.add_wire(Owner::Socket(socket.0), Owner::Peer(id));
                 self.schedule_soon(Event::Peer(id));
                 Outcome::Connected(socket)

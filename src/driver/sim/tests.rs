@@ -283,6 +283,8 @@ fn a_path_is_connected_to_as_an_address_is() {
     bench.sim.upstream(path("/there"), Behaviour::never_accept());
     let socket = bench.connected(path("/there"));
     assert!(matches!(bench.outcome(Op::Close { socket }), Outcome::Done));
+    let socket = bench.connected(path("/there"));
+    assert!(matches!(bench.outcome(Op::LocalAddress { socket }), Outcome::Local(None)));
     let outcome = bench.outcome(Op::Connect { address: path("/nowhere") });
     assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::ENOENT))), "{outcome:?}");
 }
@@ -344,10 +346,63 @@ fn machines_can_connect_to_their_own_listener() {
         outcomes => panic!("{outcomes:?}"),
     };
     bench.ops.cancel(accept);
+    assert!(bench.outcomes(Duration::from_secs(1)).iter().all(Outcome::is_final));
+    let local = bench.outcome(Op::LocalAddress { socket: callee });
+    assert!(matches!(local, Outcome::Local(Some(ADDRESS))), "{local:?}");
     bench.submit(Op::Recv { socket: callee });
     bench.submit(Op::Send { socket: caller, chain: Chain::from(&b"hello"[..]) });
     let outcomes = bench.outcomes(Duration::from_secs(1));
     assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Received(bytes) if &bytes[..] == b"hello")));
+}
+
+#[test]
+fn a_flush_fails_if_the_peer_did_not_receive_all() {
+    static MORE_THAN_FITS: [u8; 1 << 20] = [1; 1 << 20];
+    for seed in 0..20 {
+        let mut bench = Bench::new(Sim::new(seed, Faults::none()));
+        let (socket, peer) = bench.sim.connection();
+        let send = bench.submit(Op::Send { socket, chain: Chain::from(&MORE_THAN_FITS[..]) });
+        bench.outcomes(Duration::from_secs(1));
+        bench.ops.cancel(send);
+        bench.submit(Op::Flush { socket });
+        bench.sim.instruct(peer, [Step::Reset]);
+        let outcomes = bench.outcomes(Duration::from_secs(1));
+        assert!(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+        assert!(outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Done)), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_root_is_found_again_only_where_its_path_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<std::path::Path> = folder.path().join("root").into();
+    std::fs::create_dir(&path).unwrap();
+    let root = Root::open(&path).unwrap();
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    let mut find = || {
+        let (path, present) = (Arc::clone(&path), Some(Arc::clone(&root)));
+        bench.outcome(Op::FindRoot { path, symlinks: root.symlinks(), present })
+    };
+    assert!(matches!(find(), Outcome::Root(found) if Arc::ptr_eq(&found, &root)));
+    std::fs::remove_dir(&path).unwrap();
+    assert!(matches!(find(), Outcome::Failed(Fault::Os(libc::ENOENT))));
+}
+
+#[test]
+fn a_peer_that_is_led_reads_and_acts_only_as_it_is_instructed() {
+    let mut bench = Bench::new(Sim::new(1, Faults::none()));
+    let (socket, peer) = bench.sim.connection();
+    bench.submit(Op::Recv { socket });
+    bench.submit(Op::Send { socket, chain: Chain::from(&b"hello"[..]) });
+    let outcomes = bench.outcomes(Duration::from_secs(1));
+    assert!(matches!(outcomes[..], [Outcome::Sent]), "{outcomes:?}");
+    assert_eq!(bench.sim.peer(peer).received(), b"");
+    bench.sim.instruct(peer, [Step::Send(b"well".to_vec()), Step::Flush, Step::ShutdownWrite]);
+    bench.sim.set_reading(peer, true);
+    let outcomes = bench.outcomes(Duration::from_secs(1));
+    assert!(matches!(&outcomes[..], [Outcome::Received(bytes), Outcome::Eof] if bytes[..] == *b"well"), "{outcomes:?}");
+    let peer = bench.sim.peer(peer);
+    assert_eq!((peer.received(), peer.end(), peer.is_done()), (&b"hello"[..], None, true));
 }
 
 /// Executes one operation in a simulation without faults.
