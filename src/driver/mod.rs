@@ -37,7 +37,7 @@
 //!
 //! # The guarantees
 //!
-//! `tests/contract.rs` checks them for the kernel drivers; the `sim` driver keeps them too.
+//! `tests/contract.rs` checks them for every driver.
 //!
 //! 1. Every operation has exactly one final outcome ([`Outcome::is_final`]), also when it is
 //!    cancelled. The driver keeps nothing of the operation after it.

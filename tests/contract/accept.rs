@@ -1,8 +1,8 @@
 //! `Accept`: every connection is delivered, with its peer, also when accepting is cancelled and
 //! restarted.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use xps::internals::buffer::PoolConfig;
 use xps::internals::driver::{Fault, KernelDriver, Offload, Op, OpId, Outcome, Peer};
 
-use crate::kind::{Case, Kind, OnEpoll};
-use crate::rig::{Rig, chain_of, connect};
+use crate::kind::{Case, KernelKind, Kind, OnEpoll};
+use crate::rig::{Rig, chain_of};
 use crate::support::environment::{allow_descriptors, skip};
 use crate::support::patience;
+use crate::world::connect;
 
 pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
@@ -23,13 +24,13 @@ pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
     let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
     // Some before the driver looks, some after.
     for batch in [3, 1, 20] {
-        let clients: Vec<TcpStream> = (0..batch).map(|_| connect(address)).collect();
+        let clients: Vec<_> = (0..batch).map(|_| rig.client(address)).collect();
         let mut accepted = Vec::new();
         rig.until("connections", |rig| {
             accepted.extend(rig.take(accept));
             accepted.len() >= batch
         });
-        let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().expect("connected")).collect();
+        let mut expected: Vec<_> = clients.iter().map(|client| rig.client_address(client)).collect();
         for outcome in accepted {
             let Outcome::Accepted { socket, peer: Peer::Inet(peer) } = outcome else { panic!("{outcome:?}") };
             let place = expected.iter().position(|address| *address == peer);
@@ -44,16 +45,25 @@ pub fn every_connection_is_delivered_with_its_peer<K: Kind>(case: &Case<K>) {
 
 pub fn a_connection_has_an_address_of_its_own<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    let (socket, far) = rig.connection();
-    let far_end = far.peer_addr().expect("connected");
-    let outcome = rig.run(Op::LocalAddress { socket });
-    assert!(matches!(outcome, Outcome::Local(Some(address)) if address == far_end), "{outcome:?}");
-    rig.close(socket);
-    let (near, _far) = UnixStream::pair().expect("a descriptor");
-    let socket = rig.adopt(near);
-    let outcome = rig.run(Op::LocalAddress { socket });
-    assert!(matches!(outcome, Outcome::Local(None)), "{outcome:?}");
-    rig.close(socket);
+    let (listener, address) = rig.listener();
+    let accept = rig.submit(Op::Accept { listener, most: u32::MAX });
+    let _client = rig.client(address);
+    let mut accepted = Vec::new();
+    rig.until("a connection", |rig| {
+        accepted.extend(rig.take_accepted(accept));
+        !accepted.is_empty()
+    });
+    let outcome = rig.run(Op::LocalAddress { socket: accepted[0] });
+    assert!(matches!(outcome, Outcome::Local(Some(local)) if local == address), "{outcome:?}");
+    rig.close(accepted[0]);
+    rig.cancel_and_close(accept, listener);
+    for (address, _server) in rig.servers() {
+        let outcome = rig.run(Op::Connect { address: address.clone() });
+        let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
+        let outcome = rig.run(Op::LocalAddress { socket });
+        assert!(matches!(outcome, Outcome::Local(local) if local.is_some() == address.inet().is_some()), "{outcome:?}");
+        rig.close(socket);
+    }
     rig.finish();
 }
 
@@ -61,10 +71,10 @@ pub fn a_cancelled_listener_can_be_used_again<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
     let first = rig.submit(Op::Accept { listener, most: u32::MAX });
-    rig.turn(Some(std::time::Duration::ZERO));
+    rig.turn(Some(Duration::ZERO));
     assert!(matches!(rig.cancel(first), Outcome::Cancelled));
     // The connection waits in the backlog meanwhile.
-    let client = connect(address);
+    let client = rig.client(address);
     let second = rig.submit(Op::Accept { listener, most: u32::MAX });
     let mut accepted = Vec::new();
     rig.until("a connection", |rig| {
@@ -81,7 +91,7 @@ pub fn no_more_connections_come_than_were_asked_for<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (listener, address) = rig.listener();
     // All connections wait in the backlog.
-    let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
+    let clients: Vec<_> = (0..10).map(|_| rig.client(address)).collect();
     for most in [3, 1, 6] {
         let accept = rig.submit(Op::Accept { listener, most });
         let mut accepted = Vec::new();
@@ -101,7 +111,7 @@ pub fn no_more_connections_come_than_were_asked_for<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn several_drivers_accept_from_one_unix_socket<K: Kind>(case: &Case<K>) {
+pub fn several_drivers_accept_from_one_unix_socket<K: KernelKind>(case: &Case<K>) {
     const CLIENTS: usize = 200;
     let (listener, path, _folder) = unix_listener();
     let mut rigs = [case.rig(), case.rig()];
@@ -133,7 +143,7 @@ pub fn several_drivers_accept_from_one_unix_socket<K: Kind>(case: &Case<K>) {
     drop(clients);
 }
 
-pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: Kind>(case: &Case<K>) {
+pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: KernelKind>(case: &Case<K>) {
     let (listener, path, _folder) = unix_listener();
     let (mut first, mut second) = (case.rig(), case.rig());
     let one = first.adopt(listener.try_clone().expect("a descriptor"));
@@ -157,7 +167,7 @@ pub fn a_driver_that_is_gone_keeps_no_connection_of_a_shared_socket<K: Kind>(cas
     second.finish();
 }
 
-pub fn a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten<K: Kind>(case: &Case<K>) {
+pub fn a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten<K: KernelKind>(case: &Case<K>) {
     let (unix, path, _folder) = unix_listener();
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     tcp.set_nonblocking(true).expect("a live socket");
@@ -166,7 +176,7 @@ pub fn a_connection_that_woke_one_who_was_just_stopping_is_not_forgotten<K: Kind
     forgets_nobody(case, tcp.into(), || connect(address));
 }
 
-fn forgets_nobody<K: Kind, C>(case: &Case<K>, listener: OwnedFd, connect: impl Fn() -> C) {
+fn forgets_nobody<K: KernelKind, C>(case: &Case<K>, listener: OwnedFd, connect: impl Fn() -> C) {
     let (mut first, mut second) = (case.rig(), case.rig());
     let one = first.adopt(listener.try_clone().expect("a descriptor"));
     let other = second.adopt(listener);
@@ -204,7 +214,7 @@ fn unix_listener() -> (UnixListener, PathBuf, TempDir) {
     (listener, path, folder)
 }
 
-pub fn a_listener_stays_non_blocking_for_those_who_share_it<K: Kind>(case: &Case<K>) {
+pub fn a_listener_stays_non_blocking_for_those_who_share_it<K: KernelKind>(case: &Case<K>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a live socket");
     let address = listener.local_addr().expect("it is bound");
@@ -244,7 +254,7 @@ fn is_nonblocking(listener: &TcpListener) -> bool {
     flags & libc::O_NONBLOCK != 0
 }
 
-pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: Kind>(case: &Case<K>) {
+pub fn drivers_of_both_kinds_share_a_listener_and_lose_nothing<K: KernelKind>(case: &Case<K>) {
     const CLIENTS: usize = 120;
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
@@ -296,7 +306,7 @@ fn accepted_by<D: KernelDriver>(rig: &mut Rig<D>, accept: OpId) -> usize {
     sockets.len()
 }
 
-pub fn a_listener_that_listens_no_more_is_a_fault<K: Kind>(case: &Case<K>) {
+pub fn a_listener_that_listens_no_more_is_a_fault<K: KernelKind>(case: &Case<K>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a live socket");
     let mut rig = case.rig();
@@ -323,7 +333,7 @@ pub fn thousands_of_sockets_are_served<K: Kind>(case: &Case<K>) {
     let mut sockets = Vec::new();
     while clients.len() < count {
         let more = (count - clients.len()).min(500);
-        clients.extend((0..more).map(|_| connect(address)));
+        clients.extend((0..more).map(|_| rig.client(address)));
         rig.until("connections", |rig| {
             sockets.extend(rig.take_accepted(accept));
             sockets.len() == clients.len()
@@ -332,19 +342,17 @@ pub fn thousands_of_sockets_are_served<K: Kind>(case: &Case<K>) {
     assert_eq!(rig.open_descriptors(), count + 1);
     let receives: Vec<_> = sockets.iter().map(|&socket| rig.submit(Op::Recv { socket })).collect();
     for client in &mut clients {
-        client.write_all(b"ping").expect("the socket takes four bytes");
+        rig.write(client, b"ping");
     }
     for (&recv, &socket) in receives.iter().zip(&sockets) {
         let bytes = rig.receive(recv, 4);
         rig.submit(Op::Send { socket, chain: chain_of(bytes) });
     }
     for client in &mut clients {
-        rig.turn(Some(std::time::Duration::ZERO));
-        let mut answer = [0; 4];
-        client.read_exact(&mut answer).expect("an answer");
-        assert_eq!(&answer, b"ping");
+        rig.turn(Some(Duration::ZERO));
+        assert_eq!(rig.read(client, 4), b"ping");
     }
-    drop(clients);
+    clients.into_iter().for_each(|client| rig.close_far(client));
     for recv in receives {
         assert!(matches!(rig.end_of(recv), Outcome::Eof));
     }

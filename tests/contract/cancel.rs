@@ -1,32 +1,29 @@
 //! Cancelling: a cancel may come too late, and no byte is lost.
 
 use std::ffi::CString;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
-use xps::internals::driver::{Computation, KernelDriver, Op, OpId, Outcome, Root, Socket};
+use xps::internals::driver::{Computation, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
-use crate::rig::{Rig, chain_of, connect, progress};
+use crate::rig::{Rig, chain_of, progress};
 use crate::support::{Content, assert_same_bytes};
+use crate::world::World;
 
 /// More bytes than any socket holds.
-fn too_many_bytes() -> Arc<[u8]> {
-    vec![1; 32 << 20].into()
+fn too_many_bytes<K: Kind>(case: &Case<K>) -> Arc<[u8]> {
+    vec![1; case.kind.more_than_sockets_hold()].into()
 }
 
 /// Operations that would wait for long, each on a socket of its own.
-struct Waiting {
+struct Waiting<F> {
     ids: Vec<OpId>,
     sockets: Vec<Socket>,
-    _peers: Vec<std::net::TcpStream>,
+    _peers: Vec<F>,
 }
 
-fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>, bytes: &Arc<[u8]>) -> Waiting {
+fn start_what_waits<D: World>(rig: &mut Rig<D>, bytes: &Arc<[u8]>) -> Waiting<D::Far> {
     let (listener, _) = rig.listener();
     let (receiver, receiver_far) = rig.connection();
     let (sender, sender_far) = rig.connection();
@@ -39,7 +36,7 @@ fn start_what_waits<D: KernelDriver>(rig: &mut Rig<D>, bytes: &Arc<[u8]>) -> Wai
 }
 
 #[track_caller]
-fn cancel_all<D: KernelDriver>(rig: &mut Rig<D>, waiting: Waiting) {
+fn cancel_all<D: World>(rig: &mut Rig<D>, waiting: Waiting<D::Far>) {
     for &id in &waiting.ids {
         rig.ask_to_cancel(id);
     }
@@ -55,7 +52,7 @@ fn cancel_all<D: KernelDriver>(rig: &mut Rig<D>, waiting: Waiting) {
 
 pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    let bytes = too_many_bytes();
+    let bytes = too_many_bytes(case);
     for _ in 0..20 {
         // The driver gets the operation and its cancel in the same turn.
         let waiting = start_what_waits(&mut rig, &bytes);
@@ -66,7 +63,7 @@ pub fn cancels_at_once_end_everything<K: Kind>(case: &Case<K>) {
 
 pub fn cancels_later_end_everything<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    let bytes = too_many_bytes();
+    let bytes = too_many_bytes(case);
     for _ in 0..5 {
         let waiting = start_what_waits(&mut rig, &bytes);
         let before = rig.counters().short_sends;
@@ -96,9 +93,7 @@ pub fn a_cancel_that_comes_too_late_does_nothing<K: Kind>(case: &Case<K>) {
     rig.ask_to_cancel(recv);
     assert!(matches!(rig.end_of(recv), Outcome::Cancelled));
     rig.close(socket);
-    let mut heard = Vec::new();
-    far.read_to_end(&mut heard).expect("an orderly end");
-    assert_eq!(heard, b"sent");
+    assert_eq!(rig.read_rest(&mut far), b"sent");
     rig.finish();
 }
 
@@ -112,7 +107,7 @@ pub fn a_stale_cancel_does_not_hit_the_next_of_the_same_index<K: Kind>(case: &Ca
     assert_eq!((first.index(), first == second), (second.index(), false), "the index is used again, the name is not");
     rig.ask_to_cancel(first);
     rig.turn(Some(Duration::from_millis(5)));
-    far.write_all(b"still there").expect("room");
+    rig.write(&mut far, b"still there");
     assert_eq!(rig.receive(second, 11), b"still there");
     rig.cancel_and_close(second, socket);
     rig.finish();
@@ -120,12 +115,10 @@ pub fn a_stale_cancel_does_not_hit_the_next_of_the_same_index<K: Kind>(case: &Ca
 
 pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case<K>) {
     const TURNS_MAX: usize = 3;
-    let folder = TempDir::new().expect("a temporary folder");
-    std::fs::write(folder.path().join("file"), "content").expect("room");
-    let root = Root::open(folder.path()).expect("it was just made");
-    let upstream = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = upstream.local_addr().expect("it is bound");
     let mut rig = case.rig();
+    let folder = rig.folder("file", b"content");
+    let root = Arc::clone(&folder.root);
+    let servers = rig.servers();
     let Outcome::Opened(file, _) =
         rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false })
     else {
@@ -138,7 +131,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
     for turns in 0..TURNS_MAX {
         let (socket, far) = rig.connection();
         let ids = [
-            Op::Connect { address: address.into() },
+            Op::Connect { address: servers[0].0.clone() },
             Op::FindRoot { path: Arc::clone(root.path()), symlinks: root.symlinks(), present: None },
             Op::FindRoot { path: Arc::clone(root.path()), symlinks: root.symlinks(), present: Some(Arc::clone(&root)) },
             Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false },
@@ -182,7 +175,7 @@ pub fn what_ends_soon_ends_once_whichever_way_the_race_goes<K: Kind>(case: &Case
             }
         }
         rig.close(socket);
-        drop(far);
+        rig.close_far(far);
     }
     for file in [file, written] {
         assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
@@ -197,7 +190,7 @@ pub fn a_cancel_does_not_undo_a_close<K: Kind>(case: &Case<K>) {
         let close = rig.submit(Op::Close { socket });
         rig.ask_to_cancel(close);
         assert!(matches!(rig.end_of(close), Outcome::Done));
-        assert_eq!(far.read(&mut [0; 1]).expect("an orderly end"), 0);
+        assert_eq!(rig.read_rest(&mut far), b"");
     }
     rig.finish();
 }
@@ -208,7 +201,7 @@ pub fn what_comes_after_a_cancel_waits_for_the_next_receive<K: Kind>(case: &Case
     let first = rig.submit(Op::Recv { socket });
     rig.turn(Some(Duration::ZERO));
     assert!(matches!(rig.cancel(first), Outcome::Cancelled));
-    far.write_all(b"later").expect("room");
+    rig.write(&mut far, b"later");
     rig.turn(Some(Duration::from_millis(5)));
     let second = rig.submit(Op::Recv { socket });
     assert_eq!(rig.receive(second, 5), b"later");
@@ -220,21 +213,18 @@ pub fn cancels_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
     let length = case.plenty(16 << 20);
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
-    let writer = thread::spawn(move || {
-        let mut dice = Content::new(11);
-        let mut content = Content::new(12);
-        let mut left = length;
-        while left > 0 {
-            // Single bytes, messages and bulk in turn.
-            let bound = [1, 100, 5000, 300_000][dice.below(4)];
-            let mut piece = vec![0; (1 + dice.below(bound)).min(left)];
-            content.fill(&mut piece);
-            far.write_all(&piece).expect("a reader");
-            left -= piece.len();
-        }
-        far.shutdown(Shutdown::Write).expect("a live connection");
-        far
-    });
+    let mut sizes = Content::new(11);
+    let mut content = Content::new(12);
+    let mut left = length;
+    while left > 0 {
+        // Single bytes, messages and bulk in turn.
+        let bound = [1, 100, 5000, 300_000][sizes.below(4)];
+        let mut piece = vec![0; (1 + sizes.below(bound)).min(left)];
+        content.fill(&mut piece);
+        left -= piece.len();
+        rig.pour(&mut far, piece);
+    }
+    rig.end_sending(&mut far);
     let mut dice = Content::new(13);
     let mut content = Content::new(12);
     let mut cancelled = 0;
@@ -263,7 +253,6 @@ pub fn cancels_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
     });
     assert_eq!(content.position(), length as u64);
     assert!(cancelled > 0);
-    drop(writer.join().expect("the writer"));
     rig.close(socket);
     rig.finish();
 }
@@ -276,17 +265,13 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
     let mut dice = Content::new(14);
     let bytes: Arc<[u8]> = Content::bytes(15, LENGTH).into();
     for _ in 0..20 {
-        let mut client = connect(address);
+        let mut client = rig.client(address);
         let mut sockets = Vec::new();
         rig.until("a connection", |rig| {
             sockets.extend(rig.take_accepted(accept));
             !sockets.is_empty()
         });
-        let reader = thread::spawn(move || {
-            let mut bytes = Vec::new();
-            client.read_to_end(&mut bytes).expect("an orderly end");
-            bytes
-        });
+        rig.listen(&mut client);
         let socket = sockets[0];
         let send = rig.submit(Op::Send { socket, chain: chain_of(Arc::clone(&bytes)) });
         for _ in 0..dice.below(6) {
@@ -296,7 +281,7 @@ pub fn cancels_against_sends_leave_a_beginning_of_the_bytes<K: Kind>(case: &Case
         let end = rig.end_of(send);
         let reported = progress(&rig.take(send));
         rig.close(socket);
-        let received = reader.join().expect("the reader");
+        let received = rig.read_rest(&mut client);
         assert_same_bytes(&received, &bytes[..received.len()]);
         match end {
             Outcome::Sent => assert_eq!(received.len(), LENGTH),

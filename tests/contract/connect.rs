@@ -1,53 +1,77 @@
 //! `Connect` and `Resolve`.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Type};
 use tempfile::TempDir;
-use xps::internals::driver::{Address, Fault, KernelDriver, Op, OpId, Outcome, Socket, UnixPath};
+use xps::internals::driver::{Address, Fault, KernelDriver, Op, OpId, Outcome, Socket};
 
-use crate::kind::{Case, Kind};
+use crate::kind::{Case, KernelKind, Kind};
 use crate::rig::{Rig, chain_of};
-use crate::support::patience;
+use crate::world::{World, unix};
 
 pub fn a_connection_carries_bytes<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let Ok(listener) = TcpListener::bind(address) else { continue };
-        let address = listener.local_addr().expect("it is bound");
-        let outcome = rig.run(Op::Connect { address: address.into() });
-        let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
-        let (mut far, _) = listener.accept().expect("a client has connected");
-        far.set_read_timeout(Some(patience())).expect("not zero");
-        let recv = rig.submit(Op::Recv { socket });
-        far.write_all(b"hello").expect("room");
-        assert_eq!(rig.receive(recv, 5), b"hello");
-        assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"well") }), Outcome::Sent));
-        let mut answer = [0; 4];
-        far.read_exact(&mut answer).expect("an answer");
-        assert_eq!(&answer, b"well");
-        rig.cancel_and_close(recv, socket);
+    for (address, server) in rig.servers().into_iter().filter(|(address, _)| address.inet().is_some()) {
+        carries_bytes(&mut rig, address, server);
     }
     rig.finish();
 }
 
-pub fn a_refused_connection_is_a_fault<K: Kind>(case: &Case<K>) {
+pub fn a_path_is_connected_to<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
-    // Bound and not listening: no other process can take the port meanwhile.
-    let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
-    let address = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
-    let outcome = rig.run(Op::Connect { address: address.into() });
-    assert!(matches!(outcome, Outcome::Failed(Fault::Os(libc::ECONNREFUSED))), "{outcome:?}");
-    assert_eq!(rig.open_descriptors(), 0);
+    for (address, server) in rig.servers().into_iter().filter(|(address, _)| address.inet().is_none()) {
+        carries_bytes(&mut rig, address, server);
+    }
     rig.finish();
 }
 
-pub fn a_connect_that_hangs_can_be_cancelled<K: Kind>(case: &Case<K>) {
+fn carries_bytes<D: World>(rig: &mut Rig<D>, address: Address, mut server: D::Server) {
+    let outcome = rig.run(Op::Connect { address });
+    let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
+    let mut far = rig.accepted(&mut server);
+    // No bytes have arrived yet: the driver waits.
+    let recv = rig.submit(Op::Recv { socket });
+    rig.turn(Some(Duration::ZERO));
+    rig.write(&mut far, b"hello");
+    assert_eq!(rig.receive(recv, 5), b"hello");
+    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"well") }), Outcome::Sent));
+    assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
+    assert_eq!(rig.read_rest(&mut far), b"well");
+    rig.close_far(far);
+    assert!(matches!(rig.end_of(recv), Outcome::Eof));
+    rig.close(socket);
+}
+
+pub fn a_refused_connection_is_a_fault<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (addresses, _guard) = rig.dead_addresses();
+    refuse(&mut rig, addresses.into_iter().filter(|(address, _)| address.inet().is_some()));
+    rig.finish();
+}
+
+pub fn a_path_where_nobody_listens_is_a_fault<K: Kind>(case: &Case<K>) {
+    let mut rig = case.rig();
+    let (addresses, _guard) = rig.dead_addresses();
+    refuse(&mut rig, addresses.into_iter().filter(|(address, _)| address.inet().is_none()));
+    rig.finish();
+}
+
+fn refuse<D: World>(rig: &mut Rig<D>, addresses: impl Iterator<Item = (Address, i32)>) {
+    let mut tried = 0;
+    for (address, errno) in addresses {
+        let outcome = rig.run(Op::Connect { address: address.clone() });
+        assert!(matches!(outcome, Outcome::Failed(Fault::Os(code)) if code == errno), "{address}: {outcome:?}");
+        tried += 1;
+    }
+    assert!(tried > 0);
+    assert_eq!(rig.open_descriptors(), 0);
+}
+
+pub fn a_connect_that_hangs_can_be_cancelled<K: KernelKind>(case: &Case<K>) {
     const HANGING: usize = 4;
     let mut rig = case.rig();
     // The kernel drops connection requests to a listener whose backlog is full, so connects wait.
@@ -76,46 +100,7 @@ pub fn a_connect_that_hangs_can_be_cancelled<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_path_is_connected_to<K: Kind>(case: &Case<K>) {
-    let mut rig = case.rig();
-    let folder = TempDir::new().expect("a temporary folder");
-    let path = folder.path().join("socket");
-    let listener = UnixListener::bind(&path).expect("a new file");
-    let outcome = rig.run(Op::Connect { address: unix(&path) });
-    let Outcome::Connected(socket) = outcome else { panic!("{outcome:?}") };
-    let (mut far, _) = listener.accept().expect("a client has connected");
-    far.set_read_timeout(Some(patience())).expect("not zero");
-    // No bytes have arrived yet: the driver waits.
-    let recv = rig.submit(Op::Recv { socket });
-    rig.turn(Some(Duration::ZERO));
-    far.write_all(b"hello").expect("room");
-    assert_eq!(rig.receive(recv, 5), b"hello");
-    assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"well") }), Outcome::Sent));
-    assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
-    let mut answer = Vec::new();
-    far.read_to_end(&mut answer).expect("an answer and its end");
-    assert_eq!(answer, b"well");
-    drop(far);
-    assert!(matches!(rig.end_of(recv), Outcome::Eof));
-    rig.close(socket);
-    rig.finish();
-}
-
-pub fn a_path_where_nobody_listens_is_a_fault<K: Kind>(case: &Case<K>) {
-    let mut rig = case.rig();
-    let folder = TempDir::new().expect("a temporary folder");
-    let nothing = folder.path().join("nothing");
-    let stale = folder.path().join("stale");
-    drop(UnixListener::bind(&stale).expect("a new file"));
-    for (path, errno) in [(nothing, libc::ENOENT), (stale, libc::ECONNREFUSED)] {
-        let outcome = rig.run(Op::Connect { address: unix(&path) });
-        assert!(matches!(outcome, Outcome::Failed(Fault::Os(code)) if code == errno), "{path:?}: {outcome:?}");
-    }
-    assert_eq!(rig.open_descriptors(), 0);
-    rig.finish();
-}
-
-pub fn a_full_backlog_of_a_path_is_waited_for<K: Kind>(case: &Case<K>) {
+pub fn a_full_backlog_of_a_path_is_waited_for<K: KernelKind>(case: &Case<K>) {
     const WAITING: usize = 8;
     let mut rig = case.rig();
     let full = FullPath::new();
@@ -144,7 +129,7 @@ pub fn a_full_backlog_of_a_path_is_waited_for<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_wait_for_a_full_backlog_can_be_cancelled<K: Kind>(case: &Case<K>) {
+pub fn a_wait_for_a_full_backlog_can_be_cancelled<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
     let full = FullPath::new();
     let (connected, waiting) = full.fill(&mut rig, 4);
@@ -196,10 +181,6 @@ impl FullPath {
         }
         (connected, waiting)
     }
-}
-
-fn unix(path: &Path) -> Address {
-    UnixPath::new(path).expect("a short path").into()
 }
 
 pub fn names_are_resolved_or_not<K: Kind>(case: &Case<K>) {

@@ -8,48 +8,55 @@ use std::process::Command;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xps::internals::driver::{Computation, Fault, File, FileKind, KernelDriver, Op, Outcome, Root, SymlinkPolicy};
+use xps::internals::driver::{Computation, Fault, File, FileKind, Op, Outcome, Root, SymlinkPolicy};
 
-use crate::kind::{Case, Kind};
+use crate::kind::{Case, KernelKind, Kind};
 use crate::rig::{Rig, computed};
 use crate::support::{Content, WaitingWriter};
+use crate::world::World;
 
-/// `outside/secret`, and next to it the root, with every kind of path that could lead there.
-fn tree() -> (TempDir, Arc<Root>) {
+/// `outside/secret`, and next to it the root, with every kind of path that could lead there, as far as
+/// this world has them.
+fn tree<D: World>(rig: &mut Rig<D>) -> (TempDir, Arc<Root>) {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path();
     fs::create_dir_all(path.join("outside")).expect("a new folder");
     fs::create_dir_all(path.join("root/below")).expect("a new folder");
     fs::write(path.join("outside/secret"), "secret").expect("room");
-    fs::write(path.join("root/file"), "twelve bytes").expect("room");
-    fs::write(path.join("root/below/deep"), "deep").expect("room");
-    symlink("below/deep", path.join("root/inward")).expect("a link");
-    symlink("../outside/secret", path.join("root/outward")).expect("a link");
-    symlink(path.join("outside/secret"), path.join("root/absolute")).expect("a link");
-    symlink("../outside", path.join("root/below/folder_outward")).expect("a link");
-    symlink("loop", path.join("root/loop")).expect("a link");
-    let status = Command::new("mkfifo").arg(path.join("root/fifo")).status().expect("mkfifo is in coreutils");
-    assert!(status.success());
+    rig.put(&path.join("root"), "file", b"twelve bytes");
+    rig.put(&path.join("root"), "below/deep", b"deep");
+    if D::HAS_SPECIAL_FILES {
+        symlink("below/deep", path.join("root/inward")).expect("a link");
+        symlink("../outside/secret", path.join("root/outward")).expect("a link");
+        symlink(path.join("outside/secret"), path.join("root/absolute")).expect("a link");
+        symlink("../outside", path.join("root/below/folder_outward")).expect("a link");
+        symlink("loop", path.join("root/loop")).expect("a link");
+        let status = Command::new("mkfifo").arg(path.join("root/fifo")).status().expect("mkfifo is in coreutils");
+        assert!(status.success());
+    }
     let root = Root::open(&path.join("root")).expect("it was just made");
     (folder, root)
 }
 
+/// The elements that exist in this world, of some with whether they need special files.
+fn existing<D: World, T>(elements: impl IntoIterator<Item = (bool, T)>) -> impl Iterator<Item = T> {
+    let exists = |(is_special, element): (bool, T)| (!is_special || D::HAS_SPECIAL_FILES).then_some(element);
+    elements.into_iter().filter_map(exists)
+}
+
 #[track_caller]
-fn open<D: KernelDriver>(rig: &mut Rig<D>, root: &Arc<Root>, path: &str) -> Outcome {
+fn open<D: World>(rig: &mut Rig<D>, root: &Arc<Root>, path: &str) -> Outcome {
     rig.run(Op::Open { root: Arc::clone(root), path: CString::new(path).expect("no NUL"), known_regular: false })
 }
 
 pub fn a_file_is_opened_with_what_it_is<K: Kind>(case: &Case<K>) {
-    let (_folder, root) = tree();
     let mut rig = case.rig();
-    for (path, size, kind) in [
-        ("file", 12, FileKind::Regular),
-        ("below/deep", 4, FileKind::Regular),
-        ("below/../file", 12, FileKind::Regular),
-        ("inward", 4, FileKind::Regular),
-    ] {
+    let (_folder, root) = tree(&mut rig);
+    let files =
+        [(false, ("file", 12)), (false, ("below/deep", 4)), (false, ("below/../file", 12)), (true, ("inward", 4))];
+    for (path, size) in existing::<K::Driver, _>(files) {
         let Outcome::Opened(file, info) = open(&mut rig, &root, path) else { panic!("{path}") };
-        assert_eq!((info.size, info.kind), (size, kind), "{path}");
+        assert_eq!((info.size, info.kind), (size, FileKind::Regular), "{path}");
         assert!(info.modified_ns > 0);
         assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     }
@@ -57,8 +64,8 @@ pub fn a_file_is_opened_with_what_it_is<K: Kind>(case: &Case<K>) {
 }
 
 pub fn nothing_outside_the_root_is_opened<K: Kind>(case: &Case<K>) {
-    let (folder, root) = tree();
     let mut rig = case.rig();
+    let (folder, root) = tree(&mut rig);
     let absolute = folder.path().join("outside/secret").display().to_string();
     for path in [
         "..",
@@ -78,14 +85,19 @@ pub fn nothing_outside_the_root_is_opened<K: Kind>(case: &Case<K>) {
 }
 
 pub fn what_is_not_a_file_does_no_harm<K: Kind>(case: &Case<K>) {
-    let (_folder, root) = tree();
     let mut rig = case.rig();
+    let (_folder, root) = tree(&mut rig);
     for path in ["missing", "", "file/below", "loop", &"long".repeat(2000)] {
         let outcome = open(&mut rig, &root, path);
         assert!(matches!(outcome, Outcome::Failed(_)), "{path}: {outcome:?}");
     }
     // Neither open blocks. A plain open(2) of a FIFO without a writer would.
-    for (path, expected) in [("fifo", FileKind::Special), ("below", FileKind::Directory), (".", FileKind::Directory)] {
+    let others = [
+        (true, ("fifo", FileKind::Special)),
+        (false, ("below", FileKind::Directory)),
+        (false, (".", FileKind::Directory)),
+    ];
+    for (path, expected) in existing::<K::Driver, _>(others) {
         let outcome = open(&mut rig, &root, path);
         let Outcome::Opened(file, info) = outcome else { panic!("{path}: {outcome:?}") };
         assert_eq!(info.kind, expected, "{path}");
@@ -94,10 +106,10 @@ pub fn what_is_not_a_file_does_no_harm<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn nothing_but_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
-    let (folder, root) = tree();
-    let writer = WaitingWriter::at(&folder.path().join("root/fifo"));
+pub fn nothing_but_a_regular_file_is_opened<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
+    let (folder, root) = tree(&mut rig);
+    let writer = WaitingWriter::at(&folder.path().join("root/fifo"));
     for path in ["fifo", "below/../fifo"] {
         let outcome = open(&mut rig, &root, path);
         let Outcome::Opened(file, info) = outcome else { panic!("{path}: {outcome:?}") };
@@ -114,9 +126,9 @@ pub fn nothing_but_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
 }
 
 pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) {
-    let (folder, _) = tree();
-    let path: Arc<Path> = folder.path().join("current").into();
     let mut rig = case.rig();
+    let (folder, _) = tree(&mut rig);
+    let path: Arc<Path> = folder.path().join("current").into();
     let mut find = |present: Option<&Arc<Root>>| {
         rig.run(Op::FindRoot { path: Arc::clone(&path), symlinks: SymlinkPolicy::Refuse, present: present.cloned() })
     };
@@ -147,8 +159,8 @@ pub fn a_root_is_the_folder_that_its_path_leads_to_now<K: Kind>(case: &Case<K>) 
 
 /// `known_regular` skips the lookup with `O_PATH`, and the file is still regular.
 pub fn what_is_known_to_be_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
-    let (_folder, root) = tree();
     let mut rig = case.rig();
+    let (_folder, root) = tree(&mut rig);
     let mut open = |path: &CStr| rig.run(Op::Open { root: Arc::clone(&root), path: path.into(), known_regular: true });
     let Outcome::Opened(file, info) = open(c"file") else { panic!("the file is there") };
     assert_eq!((info.size, info.kind), (12, FileKind::Regular));
@@ -162,12 +174,10 @@ pub fn what_is_known_to_be_a_regular_file_is_opened<K: Kind>(case: &Case<K>) {
 
 pub fn a_read_gives_what_the_file_has<K: Kind>(case: &Case<K>) {
     const LENGTH: usize = 300_000;
-    let folder = TempDir::new().expect("a temporary folder");
-    let content = Content::bytes(10, LENGTH);
-    fs::write(folder.path().join("file"), &content).expect("room");
-    let root = Root::open(folder.path()).expect("it was just made");
     let mut rig = case.rig();
-    let Outcome::Opened(file, _) = open(&mut rig, &root, "file") else { panic!("the file is there") };
+    let content = Content::bytes(10, LENGTH);
+    let folder = rig.folder("file", &content);
+    let Outcome::Opened(file, _) = open(&mut rig, &folder.root, "file") else { panic!("the file is there") };
     for (offset, length) in [(0, 1), (0, LENGTH), (12_345, 100_000), (LENGTH - 10, 100), (LENGTH, 1), (2 * LENGTH, 5)] {
         let outcome = rig.run(Op::Read { file, offset: offset as u64, length });
         let Outcome::Read(bytes) = outcome else { panic!("{outcome:?}") };
@@ -179,8 +189,8 @@ pub fn a_read_gives_what_the_file_has<K: Kind>(case: &Case<K>) {
 }
 
 pub fn a_folder_is_listed<K: Kind>(case: &Case<K>) {
-    let (_folder, root) = tree();
     let mut rig = case.rig();
+    let (_folder, root) = tree(&mut rig);
     let Outcome::Listed(mut entries) = rig.run(Op::List { root: Arc::clone(&root), path: c".".into() }) else {
         panic!("the root is a folder");
     };
@@ -190,15 +200,16 @@ pub fn a_folder_is_listed<K: Kind>(case: &Case<K>) {
         .map(|entry| (String::from_utf8_lossy(&entry.name).into_owned(), entry.info.map(|info| info.kind)))
         .collect();
     let expected = [
-        ("absolute", None),
-        ("below", Some(FileKind::Directory)),
-        ("fifo", Some(FileKind::Special)),
-        ("file", Some(FileKind::Regular)),
-        ("inward", Some(FileKind::Regular)),
-        ("loop", None),
-        ("outward", None),
+        (true, ("absolute", None)),
+        (false, ("below", Some(FileKind::Directory))),
+        (true, ("fifo", Some(FileKind::Special))),
+        (false, ("file", Some(FileKind::Regular))),
+        (true, ("inward", Some(FileKind::Regular))),
+        (true, ("loop", None)),
+        (true, ("outward", None)),
     ];
-    assert_eq!(kinds, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    let expected: Vec<_> = existing::<K::Driver, _>(expected).map(|(name, kind)| (name.to_owned(), kind)).collect();
+    assert_eq!(kinds, expected);
     for path in [c"..", c"file", c"missing", c"below/folder_outward"] {
         let outcome = rig.run(Op::List { root: Arc::clone(&root), path: path.into() });
         assert!(matches!(outcome, Outcome::Failed(_)), "{path:?}: {outcome:?}");
@@ -217,7 +228,7 @@ pub fn a_computation_comes_back<K: Kind>(case: &Case<K>) {
 }
 
 #[track_caller]
-fn create<D: KernelDriver>(rig: &mut Rig<D>, root: &Arc<Root>, name: &str) -> File {
+fn create<D: World>(rig: &mut Rig<D>, root: &Arc<Root>, name: &str) -> File {
     let outcome = rig.run(Op::Create { root: Arc::clone(root), name: CString::new(name).expect("no NUL") });
     let Outcome::Opened(file, info) = outcome else { panic!("{name}: {outcome:?}") };
     assert_eq!((info.size, info.kind), (0, FileKind::Regular));
@@ -230,8 +241,8 @@ fn publish(root: &Arc<Root>, file: File, to: &str, replaces: bool) -> Op {
 }
 
 pub fn a_new_file_is_written_and_gets_its_name_in_one_step<K: Kind>(case: &Case<K>) {
-    let (folder, root) = tree();
     let mut rig = case.rig();
+    let (folder, root) = tree(&mut rig);
     let file = create(&mut rig, &root, "new");
     let content = Content::bytes(11, 3_000_000);
     // In pieces of several sizes, the last one first.
@@ -240,42 +251,44 @@ pub fn a_new_file_is_written_and_gets_its_name_in_one_step<K: Kind>(case: &Case<
         let bytes = content[pair[0]..pair[1]].to_vec();
         assert!(matches!(rig.run(Op::Write { file, offset: pair[0] as u64, bytes }), Outcome::Written), "{pair:?}");
     }
-    assert!(!folder.path().join("root/arrived").exists());
+    let top = folder.path().join("root");
+    assert!(rig.file(&top, "arrived").is_none());
     assert!(matches!(rig.run(publish(&root, file, "arrived", false)), Outcome::Done));
     assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
-    assert!(fs::read(folder.path().join("root/arrived")).expect("it is there") == content);
-    assert!(!folder.path().join("root/new").exists());
+    assert!(rig.file(&top, "arrived").is_some_and(|bytes| bytes == content));
+    assert!(rig.file(&top, "new").is_none());
     let remove = |name: &str| Op::Remove { root: Arc::clone(&root), name: CString::new(name).expect("no NUL") };
     assert!(matches!(rig.run(remove("arrived")), Outcome::Done));
-    assert!(!folder.path().join("root/arrived").exists());
+    assert!(rig.file(&top, "arrived").is_none());
     assert!(matches!(rig.run(remove("arrived")), Outcome::Failed(Fault::Os(ENOENT))));
     rig.finish();
 }
 
 pub fn a_name_that_is_taken_is_replaced_only_when_that_is_asked_for<K: Kind>(case: &Case<K>) {
-    let (folder, root) = tree();
     let mut rig = case.rig();
-    for taken in ["file", "below", "outward", "loop"] {
+    let (folder, root) = tree(&mut rig);
+    for taken in existing::<K::Driver, _>([(false, "file"), (false, "below"), (true, "outward"), (true, "loop")]) {
         let outcome = rig.run(Op::Create { root: Arc::clone(&root), name: CString::new(taken).expect("no NUL") });
         assert!(matches!(outcome, Outcome::Failed(Fault::Os(EEXIST))), "{taken}: {outcome:?}");
     }
     let file = create(&mut rig, &root, "new");
     assert!(matches!(rig.run(Op::Write { file, offset: 0, bytes: b"newer".to_vec() }), Outcome::Written));
-    for taken in ["file", "outward"] {
+    for taken in existing::<K::Driver, _>([(false, "file"), (true, "outward")]) {
         let outcome = rig.run(publish(&root, file, taken, false));
         assert!(matches!(outcome, Outcome::Failed(Fault::Os(EEXIST))), "{taken}: {outcome:?}");
     }
-    assert_eq!(fs::read(folder.path().join("root/file")).expect("it is there"), b"twelve bytes");
+    let top = folder.path().join("root");
+    assert_eq!(rig.file(&top, "file").expect("it is there"), b"twelve bytes");
     assert!(matches!(rig.run(publish(&root, file, "file", true)), Outcome::Done));
-    assert_eq!(fs::read(folder.path().join("root/file")).expect("it is there"), b"newer");
+    assert_eq!(rig.file(&top, "file").expect("it is there"), b"newer");
     assert_eq!(fs::read(folder.path().join("outside/secret")).expect("it is there"), b"secret");
     assert!(matches!(rig.run(Op::CloseFile { file }), Outcome::Done));
     rig.finish();
 }
 
 pub fn a_new_file_has_a_name_and_no_path<K: Kind>(case: &Case<K>) {
-    let (folder, root) = tree();
     let mut rig = case.rig();
+    let (folder, root) = tree(&mut rig);
     for name in ["", ".", "..", "../x", "below/x", "/tmp/x", "below/folder_outward/x"] {
         let name = CString::new(name).expect("no NUL");
         let outcome = rig.run(Op::Create { root: Arc::clone(&root), name: name.clone() });
@@ -287,7 +300,7 @@ pub fn a_new_file_has_a_name_and_no_path<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_write_that_the_kernel_refuses_is_a_fault<K: Kind>(case: &Case<K>) {
+pub fn a_write_that_the_kernel_refuses_is_a_fault<K: KernelKind>(case: &Case<K>) {
     // Every write to this device fails with ENOSPC (full(4)).
     let root = Root::open(Path::new("/dev")).expect("a folder");
     let mut rig = case.rig();

@@ -1,5 +1,6 @@
 //! The drivers as a parameter of cases.
 
+use std::fmt::Debug;
 use std::io;
 use std::process::{Command, Stdio};
 
@@ -9,20 +10,44 @@ use xps::internals::driver::{
 };
 
 use crate::rig::Rig;
+use crate::simulated::Simulated;
 use crate::support::environment::{bulk, skip};
+use crate::world::World;
 
-/// A driver on a real kernel, and its properties.
-pub trait Kind: Copy + Send + 'static {
-    type Driver: KernelDriver;
+/// A driver, and its properties.
+pub trait Kind: Copy + Debug + Send + 'static {
+    type Driver: World;
 
+    /// A new one; only a kernel driver uses the `Offload`.
     fn driver(self, pool: PoolConfig, offload: Offload) -> io::Result<Self::Driver>;
 
     /// Whether sockets that receive bulk data get large buffers.
     fn has_large_buffers(self) -> bool;
 
+    /// Whether a socket is switched to them, and counted, because of what it receives.
+    fn has_promotions(self) -> bool {
+        self.has_large_buffers()
+    }
+
     /// Why this process cannot use the driver, if so.
-    fn obstacle(self) -> Option<io::Error>;
+    fn obstacle(self) -> Option<io::Error> {
+        None
+    }
+
+    /// The kinds that each case runs on, one after the other.
+    fn variants(self) -> Vec<Self> {
+        vec![self]
+    }
+
+    /// More bytes than the sockets of a connection hold.
+    fn more_than_sockets_hold(self) -> usize {
+        32 << 20
+    }
 }
+
+/// A driver on a real kernel.
+pub trait KernelKind: Kind<Driver: KernelDriver> {}
+impl<K: Kind<Driver: KernelDriver>> KernelKind for K {}
 
 /// io_uring without some features.
 #[derive(Clone, Copy, Debug)]
@@ -67,9 +92,39 @@ impl Kind for OnEpoll {
     fn has_large_buffers(self) -> bool {
         true
     }
+}
 
-    fn obstacle(self) -> Option<io::Error> {
-        None
+/// The simulation.
+#[derive(Clone, Copy, Debug)]
+pub struct OnSim {
+    pub seed: u64,
+}
+
+/// How many seeds each case runs with.
+const SEEDS: u64 = 6;
+
+impl Kind for OnSim {
+    type Driver = Simulated;
+
+    fn driver(self, pool: PoolConfig, _: Offload) -> io::Result<Simulated> {
+        Ok(Simulated::new(pool, self.seed))
+    }
+
+    fn has_large_buffers(self) -> bool {
+        true
+    }
+
+    /// It fills buffers of either size at random.
+    fn has_promotions(self) -> bool {
+        false
+    }
+
+    fn variants(self) -> Vec<Self> {
+        (0..SEEDS).map(|number| Self { seed: self.seed + number }).collect()
+    }
+
+    fn more_than_sockets_hold(self) -> usize {
+        1 << 20
     }
 }
 
@@ -133,7 +188,13 @@ pub fn run<K: Kind>(module_path: &'static str, name: &'static str, kind: K, is_t
         None => name.to_owned(),
     };
     match kind.obstacle() {
-        None => case(&Case { kind, name, is_thorough }),
+        None => {
+            for kind in kind.variants() {
+                // Shown if the case fails.
+                println!("on {kind:?}");
+                case(&Case { kind, name: name.clone(), is_thorough });
+            }
+        }
         Some(why) if std::env::var("XPS_REQUIRE_IO_URING").is_ok_and(|required| required == "1") => {
             panic!("XPS_REQUIRE_IO_URING is set, and io_uring is unavailable: {why}")
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use xps::internals::driver::{Computation, Fault, KernelDriver, Offload, OffloadLimits, Op, OpId, Outcome, Root};
 
-use crate::kind::{Case, Kind};
+use crate::kind::{Case, KernelKind};
 use crate::rig::{Rig, computed};
 use crate::support::patience;
 
@@ -87,7 +87,7 @@ fn ports(outcome: Outcome) -> Vec<u16> {
     }
 }
 
-pub fn no_kind_of_work_holds_up_another<K: Kind>(case: &Case<K>) {
+pub fn no_kind_of_work_holds_up_another<K: KernelKind>(case: &Case<K>) {
     let resolver = Resolver::new(NARROW);
     let mut rig = case.rig_with_offload(resolver.offload.clone());
     let folder = TempDir::new().expect("a temporary folder");
@@ -111,7 +111,7 @@ pub fn no_kind_of_work_holds_up_another<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn look_ups_of_one_name_are_one<K: Kind>(case: &Case<K>) {
+pub fn look_ups_of_one_name_are_one<K: KernelKind>(case: &Case<K>) {
     let resolver = Resolver::new(OffloadLimits { names_threads: 4, ..NARROW });
     let (mut rig, mut other) =
         (case.rig_with_offload(resolver.offload.clone()), case.rig_with_offload(resolver.offload.clone()));
@@ -139,7 +139,7 @@ pub fn look_ups_of_one_name_are_one<K: Kind>(case: &Case<K>) {
     other.finish();
 }
 
-pub fn a_look_up_that_was_given_up_serves_the_next<K: Kind>(case: &Case<K>) {
+pub fn a_look_up_that_was_given_up_serves_the_next<K: KernelKind>(case: &Case<K>) {
     let resolver = Resolver::new(NARROW);
     let mut rig = case.rig_with_offload(resolver.offload.clone());
     for _ in 0..5 {
@@ -158,7 +158,7 @@ pub fn a_look_up_that_was_given_up_serves_the_next<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn what_is_cancelled_leaves_the_queue<K: Kind>(case: &Case<K>) {
+pub fn what_is_cancelled_leaves_the_queue<K: KernelKind>(case: &Case<K>) {
     let resolver = Resolver::new(NARROW);
     let mut rig = case.rig_with_offload(resolver.offload.clone());
     let hanging = resolve(&mut rig, "hanging.test", 1);
@@ -200,7 +200,7 @@ pub fn what_is_cancelled_leaves_the_queue<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_full_queue_refuses_and_recovers<K: Kind>(case: &Case<K>) {
+pub fn a_full_queue_refuses_and_recovers<K: KernelKind>(case: &Case<K>) {
     let resolver = Resolver::new(OffloadLimits { queue_max: 1, ..NARROW });
     let mut rig = case.rig_with_offload(resolver.offload.clone());
     let (computing, release) = long_computation(&mut rig, 0);
@@ -216,7 +216,7 @@ pub fn a_full_queue_refuses_and_recovers<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn small_computations_do_not_wait_for_large_ones<K: Kind>(case: &Case<K>) {
+pub fn small_computations_do_not_wait_for_large_ones<K: KernelKind>(case: &Case<K>) {
     let offload = Offload::new(OffloadLimits { computation_threads: 3, ..NARROW });
     let mut rig = case.rig_with_offload(offload);
     let large: Vec<_> = (0..2).map(|_| long_computation(&mut rig, 8 << 20)).collect();
@@ -237,7 +237,7 @@ pub fn small_computations_do_not_wait_for_large_ones<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn threads_without_work_end<K: Kind>(case: &Case<K>) {
+pub fn threads_without_work_end<K: KernelKind>(case: &Case<K>) {
     /// Signals the end of its thread.
     struct Last(mpsc::Sender<()>);
     impl Drop for Last {

@@ -1,22 +1,19 @@
 //! `Ops::pause`: nothing is received, but an error of the connection is reported.
 
-use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use xps::internals::driver::{Fault, KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::driver::{Fault, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
 use crate::rig::Rig;
-use crate::support::client::reset;
 use crate::support::{Content, assert_same_bytes};
+use crate::world::World;
 
 /// The time to observe that something does not happen.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// A connection with a `Recv` that has been paused for some turns.
-fn paused<D: KernelDriver>(rig: &mut Rig<D>) -> (Socket, OpId, TcpStream) {
+fn paused<D: World>(rig: &mut Rig<D>) -> (Socket, OpId, D::Far) {
     let (socket, far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
     rig.turn(Some(Duration::ZERO));
@@ -27,7 +24,7 @@ fn paused<D: KernelDriver>(rig: &mut Rig<D>) -> (Socket, OpId, TcpStream) {
 
 /// Waits for the report that the connection broke.
 #[track_caller]
-fn expect_broken<D: KernelDriver>(rig: &mut Rig<D>, recv: OpId, errno: i32) {
+fn expect_broken<D: World>(rig: &mut Rig<D>, recv: OpId, errno: i32) {
     let mut news = Vec::new();
     rig.until("the news of a reset", |rig| {
         news.extend(rig.take(recv));
@@ -40,7 +37,7 @@ pub fn a_paused_receive_goes_on_where_it_was<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, recv, mut far) = paused(&mut rig);
     for round in 0..3 {
-        far.write_all(b"while it was paused").expect("the socket has room");
+        rig.write(&mut far, b"while it was paused");
         rig.watch(MOMENT);
         assert!(rig.take(recv).is_empty(), "round {round}");
         rig.resume(recv);
@@ -56,8 +53,8 @@ pub fn a_reset_is_told_while_nothing_is_received<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, recv, mut far) = paused(&mut rig);
     let content = Content::bytes(12, 20_000);
-    far.write_all(&content).expect("the socket has room");
-    reset(far);
+    rig.write(&mut far, &content);
+    rig.reset_far(far);
     expect_broken(&mut rig, recv, libc::ECONNRESET);
     // Bytes that arrived before are still received.
     rig.resume(recv);
@@ -71,7 +68,7 @@ pub fn a_reset_is_told_while_nothing_is_received<K: Kind>(case: &Case<K>) {
 pub fn a_reset_before_the_pause_is_told<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, far) = rig.connection();
-    reset(far);
+    rig.reset_far(far);
     let recv = rig.submit(Op::Recv { socket });
     rig.pause(recv);
     rig.until("the reset", |rig| {
@@ -97,15 +94,15 @@ pub fn a_reset_before_the_pause_is_told<K: Kind>(case: &Case<K>) {
 pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, recv, mut far) = paused(&mut rig);
-    far.write_all(b"the last").expect("the socket has room");
-    far.shutdown(Shutdown::Write).expect("it is connected");
+    rig.write(&mut far, b"the last");
+    rig.end_sending(&mut far);
     rig.watch(MOMENT / 2);
     let before = rig.counters().enters;
     rig.watch(MOMENT);
     assert!(rig.take(recv).is_empty());
     assert!(rig.counters().enters - before < 20, "{} times for nothing", rig.counters().enters - before);
     // Nor does it hide a later error; but the outcome is `Eof`, since the reset came after the end.
-    reset(far);
+    rig.reset_far(far);
     expect_broken(&mut rig, recv, libc::EPIPE);
     rig.resume(recv);
     let end = rig.end_of(recv);
@@ -118,16 +115,14 @@ pub fn an_end_waits_for_the_receive_to_go_on<K: Kind>(case: &Case<K>) {
 pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
-    let content = Content::bytes(9, 4 << 20);
-    let whole = content;
-    let bytes = whole.clone();
-    let writer = thread::spawn(move || far.write_all(&bytes).expect("it is read in the end"));
+    let whole = Content::bytes(9, 4 << 20);
+    rig.pour(&mut far, whole.clone());
+    rig.end_sending(&mut far);
     let recv = rig.submit(Op::Recv { socket });
     let mut got = Vec::new();
-    let start = Instant::now();
     rig.until("every byte and the end", |rig| {
         // Some in the same turn, some a turn apart.
-        let odd = start.elapsed().subsec_micros() % 3;
+        let odd = rig.now().as_nanos() / 1000 % 3;
         rig.pause(recv);
         if odd == 0 {
             rig.turn(Some(Duration::ZERO));
@@ -139,7 +134,6 @@ pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
         got.extend(rig.take_bytes(recv).bytes);
         rig.is_over(recv)
     });
-    writer.join().expect("the writer");
     assert_same_bytes(&got, &whole);
     rig.close(socket);
     rig.finish();
@@ -149,9 +143,9 @@ pub fn pauses_against_arrivals_lose_no_byte<K: Kind>(case: &Case<K>) {
 pub fn a_short_pause_of_bulk_asks_nothing_of_the_kernel<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
-    let content = Content::bytes(10, 32 << 20);
-    let bytes = content.clone();
-    let writer = thread::spawn(move || far.write_all(&bytes).expect("it is read in the end"));
+    let content = Content::bytes(10, case.kind.more_than_sockets_hold());
+    rig.pour(&mut far, content.clone());
+    rig.end_sending(&mut far);
     let recv = rig.submit(Op::Recv { socket });
     let (mut got, mut pauses) = (Vec::new(), 0);
     rig.until("every byte and the end", |rig| {
@@ -170,7 +164,6 @@ pub fn a_short_pause_of_bulk_asks_nothing_of_the_kernel<K: Kind>(case: &Case<K>)
         // One receive for each pause. The first bytes, which come into small buffers, may cost more.
         assert!(counters.submissions <= pauses * 3 / 2 + 100, "{pauses} pauses: {counters:?}");
     }
-    writer.join().expect("the writer");
     assert_same_bytes(&got, &content);
     rig.close(socket);
     rig.finish();

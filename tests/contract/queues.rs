@@ -25,7 +25,7 @@ fn tiny_queues(_: &Case<OnUring>) {
         let mut rig = Rig::new(Uring::new(config).expect("a small ring"));
         let mut peers = Vec::new();
         for _ in 0..SOCKETS {
-            let (socket, far) = rig.connection();
+            let (socket, far) = rig.tcp_connection();
             peers.push((rig.submit(Op::Recv { socket }), socket, far));
         }
         rig.turn(Some(Duration::ZERO));

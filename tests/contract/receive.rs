@@ -1,14 +1,12 @@
 //! `Recv`: every byte once, in order, then the end; an idle connection holds no buffer.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::thread;
+use std::io::Write;
 use std::time::Duration;
 
 use xps::internals::buffer::SizeClass;
 use xps::internals::driver::{Op, Outcome};
 
-use crate::kind::{Case, Kind};
+use crate::kind::{Case, KernelKind, Kind};
 use crate::rig::{Rig, chain_of};
 use crate::support::Content;
 
@@ -18,14 +16,12 @@ pub fn bytes_come_back_from_an_echo<K: Kind>(case: &Case<K>) {
     let recv = rig.submit(Op::Recv { socket });
     for round in 0..50 {
         let message = Content::bytes(round, 1 + 97 * round as usize);
-        client.write_all(&message).expect("a live connection");
+        rig.write(&mut client, &message);
         let bytes = rig.receive(recv, message.len());
         assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(bytes) }), Outcome::Sent));
-        let mut answer = vec![0; message.len()];
-        client.read_exact(&mut answer).expect("an answer");
-        assert_eq!(answer, message);
+        assert_eq!(rig.read(&mut client, message.len()), message);
     }
-    drop(client);
+    rig.close_far(client);
     assert!(matches!(rig.end_of(recv), Outcome::Eof));
     rig.close(socket);
     rig.finish();
@@ -36,11 +32,8 @@ pub fn the_end_comes_after_every_byte_and_sending_goes_on<K: Kind>(case: &Case<K
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
     let recv = rig.submit(Op::Recv { socket });
-    let writer = thread::spawn(move || {
-        far.write_all(&Content::bytes(1, BYTES)).expect("a reader");
-        far.shutdown(Shutdown::Write).expect("a live connection");
-        far
-    });
+    rig.pour(&mut far, Content::bytes(1, BYTES));
+    rig.end_sending(&mut far);
     let mut content = Content::new(1);
     let mut end = None;
     rig.until("the end", |rig| {
@@ -51,12 +44,9 @@ pub fn the_end_comes_after_every_byte_and_sending_goes_on<K: Kind>(case: &Case<K
     });
     assert!(matches!(end, Some(Outcome::Eof)), "{end:?}");
     assert_eq!(content.position(), BYTES as u64);
-    let mut far = writer.join().expect("the writer");
     assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"late") }), Outcome::Sent));
     assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
-    let mut late = Vec::new();
-    far.read_to_end(&mut late).expect("an orderly end");
-    assert_eq!(late, b"late");
+    assert_eq!(rig.read_rest(&mut far), b"late");
     assert!(matches!(rig.run(Op::Recv { socket }), Outcome::Eof), "the end stays the end");
     rig.close(socket);
     rig.finish();
@@ -66,8 +56,8 @@ pub fn an_end_that_arrives_with_the_last_bytes_is_not_missed<K: Kind>(case: &Cas
     let mut rig = case.rig();
     for length in [0, 1, 100, 16 << 10, (16 << 10) + 1] {
         let (socket, mut far) = rig.connection();
-        far.write_all(&Content::bytes(2, length)).expect("room in the socket");
-        drop(far);
+        rig.write(&mut far, &Content::bytes(2, length));
+        rig.close_far(far);
         let recv = rig.submit(Op::Recv { socket });
         assert!(matches!(rig.end_of(recv), Outcome::Eof));
         assert_eq!(rig.take_bytes(recv).bytes, Content::bytes(2, length));
@@ -88,21 +78,20 @@ pub fn bulk_and_messages_in_turn_keep_their_order<K: Kind>(case: &Case<K>) {
     for _ in 0..ROUNDS {
         let mut bytes = vec![0; bulk_bytes];
         sent.fill(&mut bytes);
-        let writer = thread::spawn(move || far.write_all(&bytes).map(|()| far));
+        rig.pour(&mut far, bytes);
         let end = sent.position();
         rig.until("bulk", |rig| {
             received.expect(&rig.take_bytes(recv).bytes);
             received.position() == end
         });
-        far = writer.join().expect("the writer").expect("a reader");
         for _ in 0..MESSAGES {
             let mut message = [0; 100];
             sent.fill(&mut message);
-            far.write_all(&message).expect("room in the socket");
+            rig.write(&mut far, &message);
             received.expect(&rig.receive(recv, message.len()));
         }
     }
-    if case.kind.has_large_buffers() {
+    if case.kind.has_promotions() {
         let counters = rig.counters();
         assert!(counters.promotions >= 2, "{counters:?}");
         // Each promotion leads to an operation with the new size; a socket that alternates between
@@ -136,9 +125,9 @@ pub fn an_idle_connection_holds_no_buffer<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn urgent_data_does_not_hide_what_follows_it<K: Kind>(case: &Case<K>) {
+pub fn urgent_data_does_not_hide_what_follows_it<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
-    let (socket, mut far) = rig.connection();
+    let (socket, mut far) = rig.tcp_connection();
     far.write_all(b"abc").expect("room");
     socket2::SockRef::from(&far).send_out_of_band(b"!").expect("room");
     far.write_all(b"def").expect("room");
@@ -154,8 +143,7 @@ pub fn a_reset_fails_a_receive<K: Kind>(case: &Case<K>) {
         let (socket, far) = rig.connection();
         let early = is_armed_before.then(|| rig.submit(Op::Recv { socket }));
         rig.turn(Some(Duration::ZERO));
-        socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
-        drop(far);
+        rig.reset_far(far);
         let recv = early.unwrap_or_else(|| rig.submit(Op::Recv { socket }));
         let end = rig.end_of(recv);
         assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
@@ -169,10 +157,8 @@ pub fn a_socket_that_is_always_ready_does_not_hold_up_another<K: Kind>(case: &Ca
     let mut rig = case.rig();
     let (busy, mut far) = rig.connection();
     let (quiet, mut quiet_far) = rig.connection();
-    let flood = thread::spawn(move || {
-        let bytes = vec![7; 1 << 20];
-        while far.write_all(&bytes).is_ok() {}
-    });
+    // More than is received.
+    rig.pour(&mut far, vec![7; 64 << 20]);
     let busy_recv = rig.submit(Op::Recv { socket: busy });
     let quiet_recv = rig.submit(Op::Recv { socket: quiet });
     let mut flooded = 0;
@@ -180,7 +166,7 @@ pub fn a_socket_that_is_always_ready_does_not_hold_up_another<K: Kind>(case: &Ca
         flooded += rig.take_bytes(busy_recv).bytes.len();
         flooded > 4 << 20
     });
-    quiet_far.write_all(b"me too").expect("room");
+    rig.write(&mut quiet_far, b"me too");
     let mut turns = 0;
     rig.until("the quiet one", |rig| {
         turns += 1;
@@ -191,7 +177,6 @@ pub fn a_socket_that_is_always_ready_does_not_hold_up_another<K: Kind>(case: &Ca
     assert!(matches!(rig.cancel(busy_recv), Outcome::Cancelled));
     rig.take_bytes(busy_recv);
     rig.close(busy);
-    flood.join().expect("the flood ends with its socket");
     rig.cancel_and_close(quiet_recv, quiet);
     rig.finish();
 }

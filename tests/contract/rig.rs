@@ -1,19 +1,21 @@
 //! The fixture of a case: a driver, its queue, and checks of every outcome against the contract.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use xps::internals::buffer::{Chain, Chunk, Pool, PoolUsage, SizeClass};
 use xps::internals::driver::{
-    Completion, Counters, KernelDriver, Op, OpId, Ops, Outcome, Socket, TURN_COMPLETIONS_MAX, Token, Turn, Waker,
+    Address, Completion, Counters, KernelDriver, Op, OpId, Ops, Outcome, Socket, TURN_COMPLETIONS_MAX, Time, Token,
+    Turn, Waker,
 };
 use xps::internals::table::RawKey;
 
 use crate::support::patience;
+use crate::world::{End, Folder, Heard, World, tcp_pair};
 
 /// One wait of the many that an event may take.
 const STEP: Duration = Duration::from_millis(50);
@@ -36,7 +38,25 @@ pub struct Delivery {
     pub end: Option<Outcome>,
 }
 
+/// What only a kernel driver has.
 impl<D: KernelDriver> Rig<D> {
+    pub fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    /// Passes a socket to the driver.
+    pub fn adopt(&mut self, socket: impl Into<OwnedFd>) -> Socket {
+        self.driver.adopt(socket.into())
+    }
+
+    /// A connection: one end for the driver, one for the case, as a socket.
+    pub fn tcp_connection(&mut self) -> (Socket, TcpStream) {
+        let (near, far) = tcp_pair();
+        (self.adopt(near), far)
+    }
+}
+
+impl<D: World> Rig<D> {
     pub fn new(driver: D) -> Self {
         Self { driver, ops: Ops::new(), done: Vec::new(), names: HashMap::new() }
     }
@@ -53,8 +73,9 @@ impl<D: KernelDriver> Rig<D> {
         self.driver.pool().clone()
     }
 
-    pub fn waker(&self) -> Waker {
-        self.driver.waker()
+    /// The time of the driver's clock.
+    pub fn now(&self) -> Time {
+        self.driver.now()
     }
 
     pub fn open_descriptors(&self) -> usize {
@@ -87,9 +108,9 @@ impl<D: KernelDriver> Rig<D> {
     /// Turns for this duration, with any outcomes.
     #[track_caller]
     pub fn watch(&mut self, duration: Duration) {
-        let end = Instant::now() + duration;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            self.turn(Some(left));
+        let end = self.now() + duration;
+        while self.now() < end {
+            self.turn(Some(end.since(self.now())));
         }
     }
 
@@ -119,9 +140,9 @@ impl<D: KernelDriver> Rig<D> {
     /// Turns until `is_enough`.
     #[track_caller]
     pub fn until(&mut self, what: &str, mut is_enough: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + patience();
+        let deadline = self.now() + patience();
         while !is_enough(self) {
-            assert!(Instant::now() < deadline, "in vain: {what}; in flight: {:?}", self.names);
+            assert!(self.now() < deadline, "in vain: {what}; in flight: {:?}", self.names);
             self.turn(Some(STEP));
         }
     }
@@ -198,24 +219,117 @@ impl<D: KernelDriver> Rig<D> {
         sockets.collect()
     }
 
-    /// A connection: one end for the driver, one for the case.
-    pub fn connection(&mut self) -> (Socket, TcpStream) {
-        let (near, far) = tcp_pair();
-        (self.driver.adopt(near.into()), far)
+    /// [`World::connection`].
+    pub fn connection(&mut self) -> (Socket, D::Far) {
+        self.driver.connection()
     }
 
-    /// Passes a socket to the driver.
-    pub fn adopt(&mut self, socket: impl Into<OwnedFd>) -> Socket {
-        self.driver.adopt(socket.into())
-    }
-
-    /// A listener, owned by the driver.
+    /// [`World::listener`].
     pub fn listener(&mut self) -> (Socket, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        // Again, with a backlog for thousands (`std` asks for 128).
-        socket2::SockRef::from(&listener).listen(4096).expect("a longer backlog");
-        let address = listener.local_addr().expect("it is bound");
-        (self.driver.adopt(listener.into()), address)
+        self.driver.listener()
+    }
+
+    /// [`World::client`].
+    pub fn client(&mut self, to: SocketAddr) -> D::Far {
+        self.driver.client(to)
+    }
+
+    /// [`World::client_address`].
+    pub fn client_address(&self, client: &D::Far) -> SocketAddr {
+        self.driver.client_address(client)
+    }
+
+    /// [`World::servers`].
+    pub fn servers(&mut self) -> Vec<(Address, D::Server)> {
+        self.driver.servers()
+    }
+
+    /// [`World::accepted`].
+    pub fn accepted(&mut self, server: &mut D::Server) -> D::Far {
+        self.driver.accepted(server)
+    }
+
+    /// [`World::dead_addresses`].
+    pub fn dead_addresses(&mut self) -> (Vec<(Address, i32)>, Box<dyn Any>) {
+        self.driver.dead_addresses()
+    }
+
+    /// [`World::write`].
+    #[track_caller]
+    pub fn write(&mut self, far: &mut D::Far, bytes: &[u8]) {
+        self.driver.write(far, bytes);
+    }
+
+    /// [`World::pour`].
+    pub fn pour(&mut self, far: &mut D::Far, bytes: Vec<u8>) {
+        self.driver.pour(far, bytes);
+    }
+
+    /// [`World::end_sending`].
+    pub fn end_sending(&mut self, far: &mut D::Far) {
+        self.driver.end_sending(far);
+    }
+
+    /// [`World::listen`].
+    pub fn listen(&mut self, far: &mut D::Far) {
+        self.driver.listen(far);
+    }
+
+    /// [`World::close`].
+    pub fn close_far(&mut self, far: D::Far) {
+        self.driver.close(far);
+    }
+
+    /// [`World::reset`].
+    pub fn reset_far(&mut self, far: D::Far) {
+        self.driver.reset(far);
+    }
+
+    /// What the far end reads: exactly `count` bytes.
+    #[track_caller]
+    pub fn read(&mut self, far: &mut D::Far, count: usize) -> Vec<u8> {
+        let mut bytes = None;
+        self.until("bytes at the far end", |rig| {
+            bytes = rig.driver.try_read(far, count);
+            bytes.is_some()
+        });
+        bytes.expect("it was waited for")
+    }
+
+    /// What the far end reads until the end.
+    #[track_caller]
+    pub fn heard(&mut self, far: &mut D::Far) -> Heard {
+        let mut heard = None;
+        self.until("the end at the far end", |rig| {
+            heard = rig.driver.try_read_rest(far);
+            heard.is_some()
+        });
+        heard.expect("it was waited for")
+    }
+
+    /// What the far end reads until the end, which must be an orderly one.
+    #[track_caller]
+    pub fn read_rest(&mut self, far: &mut D::Far) -> Vec<u8> {
+        let (bytes, end) = self.heard(far);
+        assert_eq!(end, End::Orderly, "after {} bytes", bytes.len());
+        bytes
+    }
+
+    /// A folder with a file of this name and these bytes.
+    pub fn folder(&mut self, name: &str, bytes: &[u8]) -> Folder {
+        let folder = Folder::new();
+        self.driver.put(folder.path(), name, bytes);
+        folder
+    }
+
+    /// [`World::put`].
+    pub fn put(&mut self, folder: &Path, name: &str, bytes: &[u8]) {
+        self.driver.put(folder, name, bytes);
+    }
+
+    /// [`World::file`].
+    pub fn file(&self, folder: &Path, name: &str) -> Option<Vec<u8>> {
+        self.driver.file(folder, name)
     }
 
     #[track_caller]
@@ -242,6 +356,7 @@ impl<D: KernelDriver> Rig<D> {
         self.turn(Some(Duration::ZERO));
         assert_eq!(self.ops.in_flight(), 0, "in flight: {:?}", self.names);
         assert_eq!(self.driver.open_descriptors(), 0);
+        assert_eq!(self.driver.breaches(), [""; 0]);
         self.done.clear();
         let pool = self.pool();
         for class in [SizeClass::Small, SizeClass::Large] {
@@ -259,31 +374,6 @@ pub fn assert_all_free(pool: &Pool) {
         let usage = pool.usage(class);
         assert_eq!((usage.with_driver, usage.leased, usage.free), (0, 0, usage.made), "{class:?}");
     }
-}
-
-/// Both ends of a TCP connection over loopback.
-pub fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let far = connect(listener.local_addr().expect("it is bound"));
-    let (near, _) = listener.accept().expect("a client has connected");
-    (near, far)
-}
-
-/// A client with timeouts.
-pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("a listener on loopback");
-    stream.set_read_timeout(Some(patience())).expect("not zero");
-    stream.set_write_timeout(Some(patience())).expect("not zero");
-    stream
-}
-
-/// A thread that reads everything until the end.
-pub fn reader(mut stream: TcpStream) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("an orderly end");
-        bytes
-    })
 }
 
 /// Bytes as a chain of one chunk.

@@ -1,17 +1,15 @@
 //! `Send`: all bytes or an error, also if the peer reads slowly.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::sync::LazyLock;
-use std::thread;
 use std::time::Duration;
 
 use xps::internals::buffer::{Chain, Chunk};
 use xps::internals::driver::{Op, Outcome};
 
 use crate::kind::{Case, Kind};
-use crate::rig::{chain_of, progress, reader};
+use crate::rig::{chain_of, progress};
 use crate::support::{Content, assert_same_bytes};
+use crate::world::End;
 
 pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
     let length = case.plenty(64 << 20);
@@ -20,21 +18,12 @@ pub fn a_big_send_reaches_a_slow_reader_byte_for_byte<K: Kind>(case: &Case<K>) {
     let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(4, length)) });
     // The peer reads nothing until the socket is full.
     rig.until("a full socket", |rig| rig.counters().short_sends > 0);
-    let far = thread::spawn(move || {
-        let mut content = Content::new(4);
-        let mut memory = vec![0; 50_000];
-        loop {
-            match far.read(&mut memory).expect("an orderly end") {
-                0 => return content.position(),
-                count => content.expect(&memory[..count]),
-            }
-        }
-    });
+    rig.listen(&mut far);
     assert!(matches!(rig.end_of(send), Outcome::Sent));
     let reported = progress(&rig.take(send));
     assert!(reported > 0 && reported < length as u64, "progress of {reported}; the rest comes with `Sent`");
     rig.close(socket);
-    assert_eq!(far.join().expect("the reader"), length as u64);
+    assert_same_bytes(&rig.read_rest(&mut far), &Content::bytes(4, length));
     rig.finish();
 }
 
@@ -43,8 +32,8 @@ pub fn a_chain_of_many_chunks_arrives_in_order<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     // Fewer chunks than one call gathers, exactly as many, and many more.
     for (piece, length) in [(1000, 5000), (10, 640), (97, 300_000)] {
-        let (socket, far) = rig.connection();
-        let far = reader(far);
+        let (socket, mut far) = rig.connection();
+        rig.listen(&mut far);
         let bytes = &CONTENT[..length];
         let mut chain = Chain::new();
         for (index, piece) in bytes.chunks(piece).enumerate() {
@@ -55,7 +44,7 @@ pub fn a_chain_of_many_chunks_arrives_in_order<K: Kind>(case: &Case<K>) {
         }
         assert!(matches!(rig.run(Op::Send { socket, chain }), Outcome::Sent));
         rig.close(socket);
-        assert_same_bytes(&far.join().expect("the reader"), bytes);
+        assert_same_bytes(&rig.read_rest(&mut far), bytes);
     }
     rig.finish();
 }
@@ -64,9 +53,10 @@ pub fn received_buffers_can_be_sent_on<K: Kind>(case: &Case<K>) {
     let length = case.plenty(16 << 20);
     let mut rig = case.rig();
     let (source, mut near) = rig.connection();
-    let (sink, far) = rig.connection();
-    let far = reader(far);
-    let writer = thread::spawn(move || near.write_all(&Content::bytes(6, length)));
+    let (sink, mut far) = rig.connection();
+    rig.listen(&mut far);
+    rig.pour(&mut near, Content::bytes(6, length));
+    rig.end_sending(&mut near);
     let recv = rig.submit(Op::Recv { socket: source });
     let mut queued = Chain::new();
     let mut sending = None;
@@ -87,10 +77,9 @@ pub fn received_buffers_can_be_sent_on<K: Kind>(case: &Case<K>) {
         }
         is_over && sending.is_none()
     });
-    writer.join().expect("the writer").expect("a reader");
     rig.close(source);
     rig.close(sink);
-    assert_same_bytes(&far.join().expect("the reader"), &Content::bytes(6, length));
+    assert_same_bytes(&rig.read_rest(&mut far), &Content::bytes(6, length));
     rig.finish();
 }
 
@@ -98,11 +87,9 @@ pub fn both_directions_at_once<K: Kind>(case: &Case<K>) {
     let length = case.plenty(16 << 20);
     let mut rig = case.rig();
     let (socket, mut far) = rig.connection();
-    let back = reader(far.try_clone().expect("a descriptor"));
-    let writer = thread::spawn(move || {
-        far.write_all(&Content::bytes(7, length)).expect("a reader");
-        far.shutdown(Shutdown::Write).expect("a live connection");
-    });
+    rig.listen(&mut far);
+    rig.pour(&mut far, Content::bytes(7, length));
+    rig.end_sending(&mut far);
     let recv = rig.submit(Op::Recv { socket });
     let send = rig.submit(Op::Send { socket, chain: chain_of(Content::bytes(8, length)) });
     let mut received = Content::new(7);
@@ -116,19 +103,17 @@ pub fn both_directions_at_once<K: Kind>(case: &Case<K>) {
     assert!(matches!(end, Some(Outcome::Eof)), "{end:?}");
     assert!(matches!(rig.end_of(send), Outcome::Sent));
     assert_eq!(received.position(), length as u64);
-    writer.join().expect("the writer");
     rig.close(socket);
-    assert_same_bytes(&back.join().expect("the reader"), &Content::bytes(8, length));
+    assert_same_bytes(&rig.read_rest(&mut far), &Content::bytes(8, length));
     rig.finish();
 }
 
 pub fn a_reset_during_a_send_fails_it<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (socket, far) = rig.connection();
-    let send = rig.submit(Op::Send { socket, chain: chain_of(vec![1; 32 << 20]) });
+    let send = rig.submit(Op::Send { socket, chain: chain_of(vec![1; case.kind.more_than_sockets_hold()]) });
     rig.until("a full socket", |rig| rig.counters().short_sends > 0);
-    socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
-    drop(far);
+    rig.reset_far(far);
     let end = rig.end_of(send);
     assert!(matches!(end, Outcome::Failed(fault) if fault.is_disconnect()), "{end:?}");
     // The next send fails too, and raises no SIGPIPE.
@@ -144,12 +129,11 @@ pub fn after_a_shutdown_the_peer_sees_the_end_and_can_still_talk<K: Kind>(case: 
     let recv = rig.submit(Op::Recv { socket });
     assert!(matches!(rig.run(Op::Send { socket, chain: chain_of(*b"that is all") }), Outcome::Sent));
     assert!(matches!(rig.run(Op::Shutdown { socket }), Outcome::Done));
-    let mut heard = Vec::new();
-    far.read_to_end(&mut heard).expect("an orderly end");
-    assert_eq!(heard, b"that is all");
-    far.write_all(b"but not for me").expect("it goes on receiving");
+    assert_eq!(rig.read_rest(&mut far), b"that is all");
+    // The driver goes on receiving.
+    rig.write(&mut far, b"but not for me");
     assert_eq!(rig.receive(recv, 14), b"but not for me");
-    drop(far);
+    rig.close_far(far);
     assert!(matches!(rig.end_of(recv), Outcome::Eof));
     rig.close(socket);
     rig.finish();
@@ -162,7 +146,6 @@ pub fn our_reset_reaches_the_peer<K: Kind>(case: &Case<K>) {
     rig.turn(Some(Duration::ZERO));
     assert!(matches!(rig.cancel(recv), Outcome::Cancelled));
     assert!(matches!(rig.run(Op::Reset { socket }), Outcome::Reset { lost: 0 }));
-    let error = far.read(&mut [0; 1]).expect_err("a reset is not an end");
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(rig.heard(&mut far), (Vec::new(), End::Reset));
     rig.finish();
 }

@@ -2,15 +2,13 @@
 //! in order.
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-use std::thread::{self, JoinHandle};
 
 use xps::internals::buffer::{Buffer, Chain, PoolConfig};
-use xps::internals::driver::{Completion, KernelDriver, Op, OpId, Outcome, Socket};
+use xps::internals::driver::{Completion, Op, OpId, Outcome, Socket};
 
 use crate::kind::{Case, Kind};
-use crate::rig::{Rig, reader};
+use crate::rig::Rig;
+use crate::world::World;
 
 const CONNECTIONS: usize = 12;
 const SEEDS: u64 = 6;
@@ -27,8 +25,9 @@ pub fn every_byte_comes_back_whatever_is_cancelled_and_however_few_buffers_there
         let mut peers = Vec::new();
         let mut echoes: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
-                let (socket, far) = rig.connection();
-                peers.push(peer(far, dice.roll(u64::MAX), bytes));
+                let (socket, mut far) = rig.connection();
+                talk(&mut rig, &mut far, dice.roll(u64::MAX), bytes);
+                peers.push(far);
                 Echo::new(socket)
             })
             .collect();
@@ -44,8 +43,8 @@ pub fn every_byte_comes_back_whatever_is_cancelled_and_however_few_buffers_there
             echoes.iter().all(|echo| echo.is_closed)
         });
         rig.until("the last close", |rig| rig.open_descriptors() == 0);
-        for peer in peers {
-            assert!(peer.join().expect("the peer lives") == pattern(bytes), "seed {seed}");
+        for mut peer in peers {
+            assert!(rig.read_rest(&mut peer) == pattern(bytes), "seed {seed}");
         }
         rig.finish();
     }
@@ -79,7 +78,7 @@ impl Echo {
         }
     }
 
-    fn pump<D: KernelDriver>(&mut self, rig: &mut Rig<D>, dice: &mut Dice) {
+    fn pump<D: World>(&mut self, rig: &mut Rig<D>, dice: &mut Dice) {
         match self.recv {
             None if !self.has_ended => self.recv = Some(rig.submit(Op::Recv { socket: self.socket })),
             Some(recv) if !self.is_cancelled && dice.roll(4) == 0 => {
@@ -112,22 +111,18 @@ impl Dice {
     }
 }
 
-/// Writes the pattern in pieces of all sizes from one thread, while another reads what comes back.
-fn peer(far: TcpStream, seed: u64, bytes: usize) -> JoinHandle<Vec<u8>> {
-    let back = reader(far.try_clone().expect("a descriptor is left"));
-    thread::spawn(move || {
-        let mut far = far;
-        let mut dice = Dice(seed | 1);
-        let bytes = pattern(bytes);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let count = rest.len().min(1 << dice.roll(17));
-            far.write_all(&rest[..count]).expect("it is echoed");
-            rest = &rest[count..];
-        }
-        far.shutdown(Shutdown::Write).expect("it is connected");
-        back.join().expect("the reader lives")
-    })
+/// The far end writes the pattern in pieces of all sizes, and reads what comes back meanwhile.
+fn talk<D: World>(rig: &mut Rig<D>, far: &mut D::Far, seed: u64, bytes: usize) {
+    rig.listen(far);
+    let mut dice = Dice(seed | 1);
+    let bytes = pattern(bytes);
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let count = rest.len().min(1 << dice.roll(17));
+        rig.pour(far, rest[..count].to_vec());
+        rest = &rest[count..];
+    }
+    rig.end_sending(far);
 }
 
 /// Bytes in which a lost, duplicated or moved piece is detected.

@@ -3,15 +3,16 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use xps::internals::buffer::{Chain, Chunk};
 use xps::internals::driver::{Computation, Op, Outcome, Root, TURN_COMPLETIONS_MAX};
 
-use crate::kind::{Case, Kind};
-use crate::rig::{assert_all_free, computed, connect};
+use crate::kind::{Case, KernelKind, Kind};
+use crate::rig::{assert_all_free, computed};
 use crate::support::Content;
+use crate::world::connect;
 
 pub fn an_idle_turn_lasts_as_long_as_asked<K: Kind>(case: &Case<K>) {
     let mut rig = case.rig();
@@ -20,10 +21,11 @@ pub fn an_idle_turn_lasts_as_long_as_asked<K: Kind>(case: &Case<K>) {
     rig.turn(Some(Duration::ZERO));
     for wait in [Duration::from_micros(100), Duration::from_micros(20_300), Duration::from_millis(100)] {
         let enters = rig.counters().enters;
-        let start = Instant::now();
+        let start = rig.now();
         let turn = rig.turn(Some(wait));
         assert!(!turn.woken);
-        assert!(start.elapsed() >= wait, "{:?} instead of {wait:?}", start.elapsed());
+        let waited = rig.now().since(start);
+        assert!(waited >= wait, "{waited:?} instead of {wait:?}");
         assert!(rig.counters().enters - enters <= 2, "it spins");
     }
     rig.cancel_and_close(recv, socket);
@@ -31,7 +33,7 @@ pub fn an_idle_turn_lasts_as_long_as_asked<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_waker_ends_an_endless_wait<K: Kind>(case: &Case<K>) {
+pub fn a_waker_ends_an_endless_wait<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
     for _ in 0..50 {
         let waker = rig.waker();
@@ -43,7 +45,7 @@ pub fn a_waker_ends_an_endless_wait<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_wake_before_the_wait_counts<K: Kind>(case: &Case<K>) {
+pub fn a_wake_before_the_wait_counts<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
     rig.waker().wake();
     rig.waker().wake();
@@ -52,7 +54,7 @@ pub fn a_wake_before_the_wait_counts<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
+pub fn work_off_the_loop_does_not_look_like_a_message<K: KernelKind>(case: &Case<K>) {
     let mut rig = case.rig();
     let (release, gate) = mpsc::channel::<()>();
     let id = rig.submit(Op::Compute(Computation::new(move || {
@@ -62,9 +64,9 @@ pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
     })));
     assert!(!rig.turn(Some(Duration::from_millis(5))).woken);
     release.send(()).expect("it waits");
-    let deadline = Instant::now() + crate::support::patience();
+    let deadline = rig.now() + crate::support::patience();
     while !rig.is_over(id) {
-        assert!(Instant::now() < deadline);
+        assert!(rig.now() < deadline);
         assert!(!rig.turn(Some(Duration::from_millis(50))).woken);
     }
     let mut outcomes = rig.take(id);
@@ -84,11 +86,9 @@ pub fn work_off_the_loop_does_not_look_like_a_message<K: Kind>(case: &Case<K>) {
 
 pub fn more_operations_than_a_turn_hands_out_all_end<K: Kind>(case: &Case<K>) {
     const COUNT: usize = TURN_COMPLETIONS_MAX + 1000;
-    let folder = TempDir::new().expect("a temporary folder");
-    std::fs::write(folder.path().join("file"), "0123456789").expect("room");
-    let root = Root::open(folder.path()).expect("it was just made");
     let mut rig = case.rig();
-    let outcome = rig.run(Op::Open { root, path: c"file".into(), known_regular: false });
+    let folder = rig.folder("file", b"0123456789");
+    let outcome = rig.run(Op::Open { root: Arc::clone(&folder.root), path: c"file".into(), known_regular: false });
     let Outcome::Opened(file, _) = outcome else { panic!("{outcome:?}") };
     let reads: Vec<_> = (0..COUNT).map(|_| rig.submit(Op::Read { file, offset: 3, length: 4 })).collect();
     rig.until("every read", |rig| reads.iter().all(|&id| rig.is_over(id)));
@@ -103,7 +103,7 @@ pub fn more_operations_than_a_turn_hands_out_all_end<K: Kind>(case: &Case<K>) {
     rig.finish();
 }
 
-pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
+pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: KernelKind>(case: &Case<K>) {
     const BYTES: usize = 32 << 20;
     let folder = TempDir::new().expect("a temporary folder");
     let bytes: Arc<[u8]> = Content::bytes(18, BYTES).into();
@@ -115,9 +115,9 @@ pub fn a_driver_dropped_in_the_middle_leaves_nothing<K: Kind>(case: &Case<K>) {
         let outcome = rig.run(Op::Open { root: Arc::clone(&root), path: c"file".into(), known_regular: false });
         let Outcome::Opened(file, _) = outcome else { panic!("{outcome:?}") };
         let (listener, address) = rig.listener();
-        let (receiver, mut receiver_far) = rig.connection();
-        let (sender, mut sender_far) = rig.connection();
-        let (file_sender, mut file_far) = rig.connection();
+        let (receiver, mut receiver_far) = rig.tcp_connection();
+        let (sender, mut sender_far) = rig.tcp_connection();
+        let (file_sender, mut file_far) = rig.tcp_connection();
         rig.submit(Op::Accept { listener, most: u32::MAX });
         rig.submit(Op::Recv { socket: receiver });
         let chain = Chain::from(Chunk::shared(Arc::clone(&bytes)));
