@@ -3,25 +3,38 @@
 //! ```text
 //!   services, upstream pool, health checks      plaintext
 //!      │ set_receiving  send  send_file  shutdown  close
-//!   Transport ── Plain(tcp::Connection)         bytes of the socket
+//!   Transport ─┬ Plain(tcp::Connection)         the same bytes on the socket
+//!              └ Tls(Encrypted)                 TLS records on the socket
 //! ```
 //!
-//! Everything here is about plaintext: the buffers that [`Transport::on_received`] returns, and each
-//! count of bytes. How the bytes travel is the transport's own affair. That includes files: whether
-//! the kernel can send one is a property of the transport, so the services hand every file to
+//! Everything here is about plaintext: the buffers that are returned, and each count of bytes. How the
+//! bytes travel is the transport's own affair. That includes files: the kernel sends one over a plain
+//! connection, and over TLS it is read, encrypted and sent in pieces. The services hand every file to
 //! [`Transport::send_file`].
 //!
-//! Today there is one variant, and the type costs nothing over the connection in it. An encrypting
-//! one belongs here too. It will need what a plain one would only pay for: a `pump` before and after
-//! the service's own, which decrypts into buffers of the worker's pool and encrypts what was given;
-//! a place for plaintext until it is taken; slots, a deadline and an account of memory of its own.
-//! These come with it.
+//! Who owns a transport calls [`Transport::take_received`] until it returns nothing before it pumps
+//! what reads from it, and [`Transport::pump`] after that. For a plain connection both are one
+//! comparison.
+//!
+//! A transport begins plain or with TLS ([`Transport::tls_server`], [`Transport::tls_client`]). A plain
+//! one can change to TLS after a preamble such as a PROXY protocol header
+//! ([`Transport::begin_tls_server`], [`Transport::begin_tls_client`]). Until the handshake is complete
+//! ([`Transport::handshake`]) it cannot send.
 //!
 //! It does not know what the bytes mean, nor when a connection has to end.
 
+mod encrypted;
+
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+use self::encrypted::Encrypted;
 use crate::buffer::{Buffer, Chain};
-use crate::driver::{Fault, File, Ops, Outcome, Socket};
+use crate::driver::{Fault, File, Ops, Outcome, Socket, Time, TlsFault, Token};
 use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Pipe};
+use crate::tls::{Handshake, Stream};
 
 /// A connection to a peer, as services see it.
 ///
@@ -31,9 +44,11 @@ use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Pipe};
 pub enum Transport {
     /// The bytes of the socket are those of the service.
     Plain(Connection),
+    /// The bytes of the socket are TLS records. Boxed: a plain connection must not grow by it.
+    Tls(Box<Encrypted>),
 }
 
-// Each match has one arm: without a tag to test, a call is that of the connection.
+// The tag is in what a connection does not use.
 const _: () = assert!(size_of::<Transport>() == size_of::<Connection>());
 
 impl Transport {
@@ -42,18 +57,156 @@ impl Transport {
         Self::Plain(Connection::new(socket, tokens))
     }
 
-    /// The socket, for querying its properties.
-    pub const fn socket(&self) -> Socket {
+    /// The server's side of TLS on a socket that was just accepted. `reads` is the token of a slot in
+    /// which it reads files; its outcomes go to [`Transport::on_read`].
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn tls_server(
+        socket: Socket,
+        tokens: ConnectionTokens,
+        reads: Token,
+        config: Arc<ServerConfig>,
+    ) -> Result<Self, TlsFault> {
+        let stream = usable(Stream::server(config))?;
+        Ok(Self::Tls(Box::new(Encrypted::new(Connection::new(socket, tokens), stream, Some(reads)))))
+    }
+
+    /// The client's side of TLS on a socket that was just connected, to a server with this name. It
+    /// cannot send files. The first pump begins the handshake.
+    ///
+    /// # Errors
+    /// The configuration cannot be used, or there is no randomness.
+    pub fn tls_client(
+        socket: Socket,
+        tokens: ConnectionTokens,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, TlsFault> {
+        let stream = usable(Stream::client(config, name))?;
+        Ok(Self::Tls(Box::new(Encrypted::new(Connection::new(socket, tokens), stream, None))))
+    }
+
+    /// Begins TLS as a server on a plain connection that has sent nothing. `received` is what came
+    /// after the preamble.
+    ///
+    /// # Errors
+    /// As [`Transport::tls_server`]; the connection stays plain.
+    pub fn begin_tls_server(
+        &mut self,
+        reads: Token,
+        config: Arc<ServerConfig>,
+        received: Vec<Buffer>,
+    ) -> Result<(), TlsFault> {
+        let Self::Plain(connection) = self else { return Err(TlsFault::Internal) };
+        let stream = usable(Stream::server(config))?;
+        let mut encrypted = Encrypted::new(connection.take(), stream, Some(reads));
+        received.into_iter().for_each(|buffer| encrypted.feed(buffer));
+        *self = Self::Tls(Box::new(encrypted));
+        Ok(())
+    }
+
+    /// Begins TLS as a client on a plain connection that has received nothing, to a server with this
+    /// name. What was sent before, such as a PROXY protocol header, precedes it.
+    ///
+    /// # Errors
+    /// As [`Transport::tls_client`]; the connection stays plain.
+    pub fn begin_tls_client(&mut self, config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<(), TlsFault> {
+        let Self::Plain(connection) = self else { return Err(TlsFault::Internal) };
+        let stream = usable(Stream::client(config, name))?;
+        *self = Self::Tls(Box::new(Encrypted::new(connection.take(), stream, None)));
+        Ok(())
+    }
+
+    /// How far the TLS handshake is; `None` over a plain connection.
+    pub fn handshake(&self) -> Option<Handshake<'_>> {
         match self {
-            Self::Plain(connection) => connection.socket(),
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls.handshake()),
         }
     }
 
-    /// Records an outcome of `Recv`. Received plaintext is returned.
+    /// The next received plaintext, if it had to be decrypted. Call it before each pump of what reads
+    /// from the transport, until it returns `None`.
+    #[inline]
+    pub fn take_received(&mut self) -> Option<Buffer> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.take_received(),
+        }
+    }
+
+    /// Submits what the transport itself has to do: the next part of what was given, and messages of
+    /// TLS. Call it after each pump of what uses the transport.
+    #[inline]
+    pub fn pump(&mut self, now: Time, ops: &mut Ops) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.pump(now, ops),
+        }
+    }
+
+    /// When to pump at the latest, if the transport itself waits for a time.
+    #[inline]
+    pub fn deadline(&self) -> Option<Time> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.deadline(),
+        }
+    }
+
+    /// Records the outcome of reading a file, which only TLS does.
+    pub fn on_read(&mut self, outcome: Outcome) {
+        match self {
+            Self::Plain(_) => tracing::error!(outcome = outcome.name(), "a plain connection reads no file"),
+            Self::Tls(tls) => tls.on_read(outcome),
+        }
+    }
+
+    /// Sends bytes as they are, to a peer that turned out not to speak TLS
+    /// ([`TlsFault::PlainHttp`]). It is ignored while something is being sent.
+    pub fn send_unencrypted(&mut self, chain: Chain, ops: &mut Ops) {
+        match self {
+            Self::Plain(connection) => connection.writer.send(chain, ops),
+            Self::Tls(tls) => tls.send_unencrypted(chain, ops),
+        }
+    }
+
+    /// Bytes of memory that the transport itself holds for data.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(tls) => tls.memory(),
+        }
+    }
+
+    /// The upper bound of [`Transport::memory`], apart from data already in flight when receiving was
+    /// paused, in bytes.
+    pub fn memory_max(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(_) => Encrypted::MEMORY_MAX,
+        }
+    }
+
+    /// The socket, for querying its properties.
+    pub fn socket(&self) -> Socket {
+        match self {
+            Self::Plain(connection) => connection.socket(),
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// Records an outcome of `Recv`. Plaintext that it brings is returned, unless it has to be
+    /// decrypted first: then [`Transport::take_received`] returns it.
     #[inline]
     pub fn on_received(&mut self, outcome: Outcome) -> Option<Buffer> {
         match self {
             Self::Plain(connection) => connection.on_received(outcome),
+            Self::Tls(tls) => {
+                tls.on_received(outcome);
+                None
+            }
         }
     }
 
@@ -62,6 +215,7 @@ impl Transport {
     pub fn on_sent(&mut self, outcome: Outcome) {
         match self {
             Self::Plain(connection) => connection.on_sent(outcome),
+            Self::Tls(tls) => tls.on_sent(outcome),
         }
     }
 
@@ -69,6 +223,7 @@ impl Transport {
     pub fn on_closed(&mut self, outcome: Outcome) {
         match self {
             Self::Plain(connection) => connection.on_closed(outcome),
+            Self::Tls(tls) => tls.on_closed(outcome),
         }
     }
 
@@ -78,6 +233,7 @@ impl Transport {
     pub fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.reader.want(wanted, ops),
+            Self::Tls(tls) => tls.set_receiving(wanted, ops),
         }
     }
 
@@ -85,22 +241,25 @@ impl Transport {
     pub fn stop_receiving(&mut self, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.reader.stop(ops),
+            Self::Tls(tls) => tls.stop_receiving(ops),
         }
     }
 
     /// Whether bytes are being delivered and receiving was not ended.
     #[inline]
-    pub const fn is_receiving(&self) -> bool {
+    pub fn is_receiving(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.reader.is_receiving(),
+            Self::Tls(tls) => tls.is_receiving(),
         }
     }
 
     /// How the input ended, if it has. All bytes before the end have been returned.
     #[inline]
-    pub const fn input_end(&self) -> Option<End> {
+    pub fn input_end(&self) -> Option<End> {
         match self {
             Self::Plain(connection) => connection.reader.end(),
+            Self::Tls(tls) => tls.input_end(),
         }
     }
 
@@ -108,17 +267,19 @@ impl Transport {
     /// broken. Bytes that the peer sent before may still arrive: keep receiving until
     /// [`Transport::input_end`].
     #[inline]
-    pub const fn receive_fault(&self) -> Option<Fault> {
+    pub fn receive_fault(&self) -> Option<Fault> {
         match self {
             Self::Plain(connection) => connection.reader.fault(),
+            Self::Tls(tls) => tls.receive_fault(),
         }
     }
 
     /// Bytes of plaintext received so far.
     #[inline]
-    pub const fn received_bytes(&self) -> u64 {
+    pub fn received_bytes(&self) -> u64 {
         match self {
             Self::Plain(connection) => connection.reader.received_bytes(),
+            Self::Tls(tls) => tls.received_bytes(),
         }
     }
 
@@ -127,6 +288,7 @@ impl Transport {
     pub fn send(&mut self, chain: Chain, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.writer.send(chain, ops),
+            Self::Tls(tls) => tls.send(chain, ops),
         }
     }
 
@@ -137,6 +299,7 @@ impl Transport {
     pub fn send_file(&mut self, head: Chain, file: File, offset: u64, length: u64, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.writer.send_file(head, file, offset, length, ops),
+            Self::Tls(tls) => tls.send_file(head, file, offset, length, ops),
         }
     }
 
@@ -145,71 +308,80 @@ impl Transport {
     pub fn shutdown(&mut self, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.writer.finish(ops),
+            Self::Tls(tls) => tls.shutdown(ops),
         }
     }
 
     /// Whether it can send the next bytes. It keeps no queue: until then the caller keeps them.
     #[inline]
-    pub const fn can_send(&self) -> bool {
+    pub fn can_send(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.writer.is_idle(),
+            Self::Tls(tls) => tls.can_send(),
         }
     }
 
     /// Whether nothing is being sent: it can send, its sending side is shut down, or sending has
     /// failed.
     #[inline]
-    pub const fn is_sending_at_rest(&self) -> bool {
+    pub fn is_sending_at_rest(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.writer.is_at_rest(),
+            Self::Tls(tls) => tls.is_sending_at_rest(),
         }
     }
 
     /// Whether the sending side is shut down.
     #[inline]
-    pub const fn is_shut_down(&self) -> bool {
+    pub fn is_shut_down(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.writer.is_finished(),
+            Self::Tls(tls) => tls.is_shut_down(),
         }
     }
 
     /// Why nothing more can be sent, if sending failed.
     #[inline]
-    pub const fn send_fault(&self) -> Option<Fault> {
+    pub fn send_fault(&self) -> Option<Fault> {
         match self {
             Self::Plain(connection) => connection.writer.fault(),
+            Self::Tls(tls) => tls.send_fault(),
         }
     }
 
     /// Whether there is a [`Transport::send_fault`] or a [`Transport::receive_fault`]: a quick
     /// question for every pump.
     #[inline]
-    pub const fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.writer.has_failed() || connection.reader.is_broken(),
+            Self::Tls(tls) => tls.is_broken(),
         }
     }
 
     /// Whether sending failed because the file was too short. The connection itself is intact.
-    pub const fn lacks_file(&self) -> bool {
+    pub fn lacks_file(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.writer.lacks_file(),
+            Self::Tls(tls) => tls.lacks_file(),
         }
     }
 
     /// Bytes of plaintext passed to it so far, sent or not.
     #[inline]
-    pub const fn given_bytes(&self) -> u64 {
+    pub fn given_bytes(&self) -> u64 {
         match self {
             Self::Plain(connection) => connection.writer.given_bytes(),
+            Self::Tls(tls) => tls.given_bytes(),
         }
     }
 
     /// Bytes of plaintext that the kernel has accepted so far.
     #[inline]
-    pub const fn sent_bytes(&self) -> u64 {
+    pub fn sent_bytes(&self) -> u64 {
         match self {
             Self::Plain(connection) => connection.writer.sent_bytes(),
+            Self::Tls(tls) => tls.sent_bytes(),
         }
     }
 
@@ -217,13 +389,15 @@ impl Transport {
     pub fn delivered_bytes(&self) -> u64 {
         match self {
             Self::Plain(connection) => connection.delivered_bytes(),
+            Self::Tls(tls) => tls.delivered_bytes(),
         }
     }
 
     /// Bytes of plaintext passed to it that the peer is known not to have received.
-    pub const fn undelivered_bytes(&self) -> u64 {
+    pub fn undelivered_bytes(&self) -> u64 {
         match self {
             Self::Plain(connection) => connection.undelivered_bytes(),
+            Self::Tls(tls) => tls.undelivered_bytes(),
         }
     }
 
@@ -236,15 +410,25 @@ impl Transport {
     pub fn close(&mut self, close_kind: CloseKind, ops: &mut Ops) {
         match self {
             Self::Plain(connection) => connection.close(close_kind, ops),
+            Self::Tls(tls) => tls.close(close_kind, ops),
         }
     }
 
     /// Whether the descriptor is closed and nothing is in flight.
-    pub const fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         match self {
             Self::Plain(connection) => connection.is_closed(),
+            Self::Tls(tls) => tls.is_closed(),
         }
     }
+}
+
+/// The stream, or a fault of this side, which is logged.
+fn usable(stream: Result<Stream, rustls::Error>) -> Result<Stream, TlsFault> {
+    stream.map_err(|error| {
+        tracing::warn!(%error, "cannot begin TLS");
+        TlsFault::Internal
+    })
 }
 
 /// Moves bytes one way: sends what is queued, forwards the end of input, and pauses or resumes the

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 24] = [
+const MACHINES: [(&str, &str); 25] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Setup", "src/session/setup.rs"),
@@ -13,6 +13,7 @@ const MACHINES: [(&str, &str); 24] = [
     ("Reader", "src/tcp/reader.rs"),
     ("Writer", "src/tcp/writer.rs"),
     ("TLS stream", "src/tls/stream.rs"),
+    ("TLS connection", "src/transport/encrypted.rs"),
     ("Connector", "src/upstream/connector.rs"),
     ("Outbound connection", "src/upstream/outbound.rs"),
     ("Upstream connection", "src/upstream/pool.rs"),

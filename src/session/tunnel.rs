@@ -140,6 +140,6 @@ fn fault_of(connection: &Transport) -> Option<Fault> {
 }
 
 /// Whether everything for this sink is sent, or can no longer be sent.
-const fn is_flushed(pipe: &Pipe, sink: &Transport) -> bool {
+fn is_flushed(pipe: &Pipe, sink: &Transport) -> bool {
     sink.is_sending_at_rest() && (pipe.is_empty() || sink.send_fault().is_some())
 }

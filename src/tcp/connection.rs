@@ -15,7 +15,7 @@
 
 use super::reader::Reader;
 use super::writer::Writer;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chain};
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 
 /// A connected socket.
@@ -99,6 +99,20 @@ impl Connection {
         if let Some(fault @ Fault::Os(libc::ECONNRESET)) = self.writer.fault() {
             self.reader.on_reset(fault);
         }
+    }
+
+    /// Sends bytes as far as the kernel takes them at once, before the connection is closed. The
+    /// writer must be idle and the chain must not be empty.
+    pub(crate) fn send_at_once(&mut self, chain: Chain, ops: &mut Ops) {
+        self.writer.send(chain, ops);
+        // An operation that is cancelled in the turn of its submission is attempted once.
+        self.writer.cancel(ops);
+    }
+
+    /// Moves the connection out, to be used in another way. What is left must not be used.
+    pub(crate) const fn take(&mut self) -> Self {
+        let tokens = ConnectionTokens { recv: self.reader.token, send: self.writer.token(), close: self.close_token() };
+        std::mem::replace(self, Self::new(self.reader.socket, tokens))
     }
 
     /// Continues closing from the current state. Every pump calls it until

@@ -53,6 +53,11 @@ impl Writer {
         Self { socket, token, state: State::Idle, sent_bytes: 0 }
     }
 
+    /// The token of its operations.
+    pub(super) const fn token(&self) -> Token {
+        self.token
+    }
+
     /// Records an outcome.
     pub fn on_outcome(&mut self, outcome: Outcome) {
         match (self.state, outcome) {

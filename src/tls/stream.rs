@@ -54,7 +54,7 @@ pub struct Stream {
     session: Session,
     opening: Opening,
     /// Received and not looked at.
-    inbox: VecDeque<Buffer>,
+    inbox: VecDeque<Chunk>,
     /// Bytes of records that were not complete in their buffer, or of a message that is not complete
     /// in its records.
     gathered: Vec<u8>,
@@ -154,7 +154,7 @@ impl Stream {
         if self.pool.is_none() {
             self.pool = Some(buffer.pool());
         }
-        self.inbox.push_back(buffer);
+        self.inbox.push_back(buffer.into());
     }
 
     /// Decrypts what has arrived and returns the next plaintext. `None`: more has to arrive, or there
@@ -162,30 +162,36 @@ impl Stream {
     pub fn take(&mut self) -> Option<Buffer> {
         loop {
             if !self.aside.is_empty() {
-                return self.place_aside();
+                return self.place_aside().or_else(|| {
+                    self.settle();
+                    self.place_aside()
+                });
             }
             if self.has_ended() {
                 self.inbox = VecDeque::new();
                 self.gathered = Vec::new();
                 return None;
             }
-            let mut buffer = self.inbox.pop_front()?;
-            if matches!(self.opening, Opening::Awaited) && !self.opens(&buffer) {
+            let mut chunk = self.inbox.pop_front()?;
+            if matches!(self.opening, Opening::Awaited) && !self.opens(&chunk) {
                 continue;
             }
             if self.gathered.is_empty()
+                && let Chunk::Pool(buffer) = &mut chunk
                 && let Some(bytes) = buffer.try_mut()
             {
                 let length = self.decrypt(bytes);
-                if length > 0 {
+                if let Chunk::Pool(mut buffer) = chunk
+                    && length > 0
+                {
                     buffer.truncate(length);
                     return Some(buffer);
                 }
             } else {
-                let count = self.gather(&buffer);
-                buffer.advance(count);
-                if !buffer.is_empty() {
-                    self.inbox.push_front(buffer);
+                let count = self.gather(&chunk);
+                chunk.advance(count);
+                if !chunk.is_empty() {
+                    self.inbox.push_front(chunk);
                 }
                 self.process_gathered();
             }
@@ -302,6 +308,15 @@ impl Stream {
         }
         if self.gathered.is_empty() {
             self.gathered = Vec::new();
+        }
+    }
+
+    /// Copies what has arrived out of its buffers, so that these can be used.
+    fn settle(&mut self) {
+        for chunk in &mut self.inbox {
+            if let Chunk::Pool(buffer) = chunk {
+                *chunk = Chunk::owned(buffer.to_vec());
+            }
         }
     }
 
@@ -555,7 +570,7 @@ impl Stream {
             Opening::Hello(message) => message.capacity(),
             Opening::Awaited | Opening::Over => 0,
         };
-        let inbox: usize = self.inbox.iter().map(Buffer::capacity).sum();
+        let inbox: usize = self.inbox.iter().map(Chunk::memory).sum();
         hello + inbox + self.gathered.capacity() + self.aside.capacity() + self.output.capacity()
     }
 

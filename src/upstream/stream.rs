@@ -123,7 +123,7 @@ impl<'p> UpstreamStream<'p> {
     ///
     /// During a send there is none: data stay where they were received, which bounds the memory
     /// held. Otherwise all that has arrived may leave in one send.
-    pub const fn credit(&self) -> usize {
+    pub fn credit(&self) -> usize {
         if self.transport.can_send() { usize::MAX } else { 0 }
     }
 
@@ -147,7 +147,7 @@ impl<'p> UpstreamStream<'p> {
     }
 
     /// Whether some of what was given is not sent yet.
-    pub const fn has_unsent(&self) -> bool {
+    pub fn has_unsent(&self) -> bool {
         !self.transport.can_send() || !self.http1.outbox.is_empty()
     }
 
@@ -197,7 +197,7 @@ impl<'p> UpstreamStream<'p> {
     /// A count that differs from an earlier one if the upstream has made progress: it has taken more
     /// of the request, or sent more of the final response after its head. Interim responses and
     /// parts of a head are no progress.
-    pub const fn progress(&self) -> u64 {
+    pub fn progress(&self) -> u64 {
         let sent_bytes = self.transport.sent_bytes();
         if self.http1.messages.is_reading_head() { sent_bytes } else { self.transport.received_bytes() + sent_bytes }
     }

@@ -188,22 +188,22 @@ impl<'c> ClientStream<'c> {
     ///
     /// During a send there is none: data stay where they were received, which bounds the memory
     /// held.
-    pub(crate) const fn credit(&self) -> usize {
+    pub(crate) fn credit(&self) -> usize {
         if self.transport.can_send() { OUTBOX_BYTES_MAX.saturating_sub(self.outbox.len()) } else { 0 }
     }
 
     /// How much of a response may be given now.
-    pub(crate) const fn room(&self) -> Room {
+    pub(crate) fn room(&self) -> Room {
         Room { takes_head: self.has_room(), data_bytes: self.credit() }
     }
 
     /// Whether some of what was given is not sent yet.
-    pub(crate) const fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         !self.transport.can_send() || !self.outbox.is_empty()
     }
 
     /// Bytes given to the client so far, on the whole connection, with all framing.
-    pub(crate) const fn given_bytes(&self) -> u64 {
+    pub(crate) fn given_bytes(&self) -> u64 {
         self.transport.given_bytes() + self.outbox.len() as u64
     }
 
@@ -254,7 +254,7 @@ impl<'c> ResponseStream<'c> {
 
     /// Whether it takes the next piece, of any size: everything given earlier is sent, but for what
     /// leaves together with that piece.
-    pub(crate) const fn takes_piece(&self) -> bool {
+    pub(crate) fn takes_piece(&self) -> bool {
         self.transport.can_send()
     }
 

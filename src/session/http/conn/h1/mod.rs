@@ -341,7 +341,7 @@ impl Http {
     }
 
     /// Bytes of responses so far, those in the outbox included.
-    const fn given_bytes(&self, client: &Transport) -> u64 {
+    fn given_bytes(&self, client: &Transport) -> u64 {
         client.given_bytes() + self.outbox.len() as u64
     }
 

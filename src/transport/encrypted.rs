@@ -1,0 +1,445 @@
+//! A connection whose bytes are encrypted: TLS over a TCP connection, with the verbs of a plain one.
+//!
+//! ```text
+//!   plaintext of the service      pieces of a file
+//!          └──────► pending ◄──────────┘
+//!                      │ seal, when nothing is being sent
+//!                      ▼
+//!           close  ┌──────┐  no more to send   close_notify, if the kernel takes it
+//!   Open ─────────►│ Flush│─────────────────► Farewell ─────► Over: the connection closes
+//!                  └──────┘
+//! ```
+//!
+//! It takes one chain, or one range of a file, at a time, and encrypts it in bounded batches: one
+//! `Send` is in flight, and its plaintext waits in `pending` behind it. A file is read in pieces by an
+//! operation of its own, the next one while the one before is being sent.
+//!
+//! What TLS itself has to send, such as session tickets, goes out with the next batch, or at the end
+//! of a pump if there is none.
+
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Chain, Chunk};
+use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
+use crate::tcp::{CloseKind, Connection, End};
+use crate::tls::{Handshake, SEAL_BYTES_MAX, Stream};
+
+/// Bytes of a file that are read at a time. Two pieces are in memory: one is being read, and one
+/// encrypted or sent.
+const PIECE_BYTES: usize = SEAL_BYTES_MAX;
+
+/// When it is tried again to find a buffer for plaintext that found none.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// A TCP connection with TLS on it.
+#[derive(Debug)]
+pub struct Encrypted {
+    connection: Connection,
+    stream: Stream,
+    /// Of the reads of files; `None`: no file can be sent.
+    read_token: Option<Token>,
+    life: Life,
+    /// Plaintext that was given and is not encrypted.
+    pending: Chain,
+    file: Option<Source>,
+    file_fault: Option<Fault>,
+    /// The sending side is to be shut down.
+    wants_shutdown: bool,
+    given_bytes: u64,
+    /// Plaintext of all batches before the present one.
+    sent_before: u64,
+    batch: Batch,
+    received_bytes: u64,
+    /// When to look for a buffer again.
+    retry_at: Option<Time>,
+}
+
+/// How far closing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// What was given is being sent.
+    Flush,
+    /// A `close_notify` is being sent.
+    Farewell,
+    /// The connection is closed in this way.
+    Over(CloseKind),
+}
+
+/// What the present or the latest `Send` carries.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch {
+    plaintext: u64,
+    ciphertext: u64,
+    /// Ciphertext that was sent before it.
+    start: u64,
+}
+
+/// A range of a file that is being sent.
+#[derive(Debug)]
+struct Source {
+    file: File,
+    /// Where the next piece begins.
+    offset: u64,
+    /// Bytes that have not been read.
+    left: u64,
+    /// The read in flight, and how many bytes it asked for.
+    reading: Option<(OpId, usize)>,
+}
+
+impl Encrypted {
+    pub(super) fn new(connection: Connection, stream: Stream, read_token: Option<Token>) -> Self {
+        Self {
+            connection,
+            stream,
+            read_token,
+            life: Life::Open,
+            pending: Chain::new(),
+            file: None,
+            file_fault: None,
+            wants_shutdown: false,
+            given_bytes: 0,
+            sent_before: 0,
+            batch: Batch::default(),
+            received_bytes: 0,
+            retry_at: None,
+        }
+    }
+
+    pub(super) const fn socket(&self) -> Socket {
+        self.connection.socket()
+    }
+
+    pub(super) fn handshake(&self) -> Handshake<'_> {
+        self.stream.handshake()
+    }
+
+    /// Takes bytes that were received before TLS was begun.
+    pub(super) fn feed(&mut self, buffer: Buffer) {
+        self.stream.feed(buffer);
+    }
+
+    #[cold]
+    pub(super) fn on_received(&mut self, outcome: Outcome) {
+        if let Some(buffer) = self.connection.on_received(outcome) {
+            self.stream.feed(buffer);
+        }
+    }
+
+    /// Decrypts what has arrived, and returns the next plaintext.
+    #[cold]
+    pub(super) fn take_received(&mut self) -> Option<Buffer> {
+        if self.life != Life::Open {
+            return None;
+        }
+        if let Some(buffer) = self.stream.take() {
+            self.received_bytes += buffer.len() as u64;
+            return Some(buffer);
+        }
+        if self.connection.reader.end() == Some(End::Eof) && self.stream.is_drained() {
+            self.stream.end();
+        }
+        None
+    }
+
+    #[cold]
+    pub(super) fn on_sent(&mut self, outcome: Outcome) {
+        self.connection.on_sent(outcome);
+    }
+
+    /// Records the outcome of reading a piece of a file.
+    #[cold]
+    pub(super) fn on_read(&mut self, outcome: Outcome) {
+        let Some((source, (_, wanted))) =
+            self.file.as_mut().and_then(|source| source.reading.take().map(|reading| (source, reading)))
+        else {
+            tracing::error!(outcome = outcome.name(), "a piece of a file that was not asked for");
+            return;
+        };
+        match outcome {
+            Outcome::Read(bytes) => {
+                source.offset += bytes.len() as u64;
+                source.left -= (bytes.len() as u64).min(source.left);
+                if bytes.len() < wanted {
+                    self.file_fault = Some(Fault::FileTruncated);
+                }
+                self.pending.push(Chunk::owned(bytes));
+            }
+            Outcome::Failed(fault) => self.file_fault = Some(fault),
+            // It is being closed.
+            _ => self.file_fault = Some(Fault::Os(libc::ECANCELED)),
+        }
+        if self.file_fault.is_some() || source.left == 0 {
+            self.file = None;
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, outcome: Outcome) {
+        self.connection.on_closed(outcome);
+    }
+
+    #[cold]
+    pub(super) fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
+        let wanted = wanted && !self.stream.is_blocked() && !self.stream.peer_has_closed();
+        self.connection.reader.want(wanted, ops);
+    }
+
+    pub(super) fn stop_receiving(&mut self, ops: &mut Ops) {
+        self.connection.reader.stop(ops);
+    }
+
+    pub(super) const fn is_receiving(&self) -> bool {
+        self.connection.reader.is_receiving()
+    }
+
+    #[cold]
+    pub(super) fn input_end(&self) -> Option<End> {
+        if !self.stream.is_drained() {
+            return None;
+        }
+        match (self.stream.fault(), self.connection.reader.end()) {
+            (Some(fault), _) => Some(End::Failed(Fault::Tls(fault))),
+            (None, _) if self.stream.peer_has_closed() => Some(End::Eof),
+            (None, Some(End::Failed(fault))) => Some(End::Failed(fault)),
+            // An end without `close_notify` becomes a fault when what arrived before it is taken.
+            (None, Some(End::Eof) | None) => None,
+        }
+    }
+
+    #[cold]
+    pub(super) fn receive_fault(&self) -> Option<Fault> {
+        self.stream.fault().map(Fault::Tls).or_else(|| self.connection.reader.fault())
+    }
+
+    pub(super) const fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    #[cold]
+    pub(super) fn send(&mut self, chain: Chain, ops: &mut Ops) {
+        debug_assert!(self.can_send() && !chain.is_empty(), "send while {self:?}");
+        self.given_bytes += chain.len() as u64;
+        self.pending = chain;
+        self.drive(ops);
+    }
+
+    #[cold]
+    pub(super) fn send_file(&mut self, head: Chain, file: File, offset: u64, length: u64, ops: &mut Ops) {
+        debug_assert!(self.can_send() && length > 0, "send_file while {self:?}");
+        self.given_bytes += head.len() as u64 + length;
+        self.pending = head;
+        self.file = Some(Source { file, offset, left: length, reading: None });
+        self.drive(ops);
+    }
+
+    /// Sends bytes that are not encrypted, to a peer that does not speak TLS.
+    #[cold]
+    pub(super) fn send_unencrypted(&mut self, chain: Chain, ops: &mut Ops) {
+        if self.connection.writer.is_idle() && self.stream.fault().is_some() && !chain.is_empty() {
+            self.connection.writer.send(chain, ops);
+        }
+    }
+
+    /// Queues the `close_notify`; the end of the connection's sending side follows it.
+    #[cold]
+    pub(super) fn shutdown(&mut self, ops: &mut Ops) {
+        self.file_fault = None;
+        self.wants_shutdown = true;
+        self.stream.close();
+        self.drive(ops);
+    }
+
+    /// Sends what is there to send, at the end of each pump.
+    #[cold]
+    pub(super) fn pump(&mut self, now: Time, ops: &mut Ops) {
+        self.retry_at = self.stream.is_blocked().then(|| now + RETRY);
+        if self.life == Life::Open {
+            self.drive(ops);
+        }
+    }
+
+    /// When to pump at the latest.
+    pub(super) const fn deadline(&self) -> Option<Time> {
+        self.retry_at
+    }
+
+    fn drive(&mut self, ops: &mut Ops) {
+        self.read_on(ops);
+        // What is before a piece of a file goes out with it.
+        let is_reading = self.file.as_ref().is_some_and(|source| source.reading.is_some());
+        if !self.connection.writer.is_idle() || is_reading && self.pending.len() < SEAL_BYTES_MAX {
+            return;
+        }
+        let before = self.pending.len();
+        let sealed = self.stream.seal(&mut self.pending);
+        if !sealed.is_empty() {
+            self.sent_before += self.batch.plaintext;
+            self.batch = Batch {
+                plaintext: (before - self.pending.len()) as u64,
+                ciphertext: sealed.len() as u64,
+                start: self.connection.writer.sent_bytes(),
+            };
+            self.connection.writer.send(sealed, ops);
+            self.read_on(ops);
+        } else if self.wants_shutdown && self.pending.is_empty() {
+            self.connection.writer.finish(ops);
+        }
+    }
+
+    /// Reads the next piece of the file while the one before is being sent.
+    fn read_on(&mut self, ops: &mut Ops) {
+        let Some(source) = self.file.as_mut().filter(|source| source.reading.is_none()) else { return };
+        if self.pending.len() >= SEAL_BYTES_MAX || self.connection.writer.has_failed() {
+            return;
+        }
+        let Some(token) = self.read_token else {
+            self.file_fault = Some(Fault::Os(libc::EOPNOTSUPP));
+            self.file = None;
+            return;
+        };
+        let length = usize::try_from(source.left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let id = ops.submit(token, Op::Read { file: source.file, offset: source.offset, length });
+        source.reading = Some((id, length));
+    }
+
+    /// Whether something that was given is not sent yet.
+    fn is_sending(&self) -> bool {
+        !self.pending.is_empty() || self.file.is_some() || self.connection.writer.is_sending()
+    }
+
+    #[cold]
+    pub(super) fn can_send(&self) -> bool {
+        self.connection.writer.is_idle()
+            && !self.is_sending()
+            && !self.wants_shutdown
+            && self.file_fault.is_none()
+            && self.stream.is_established()
+    }
+
+    #[cold]
+    pub(super) fn is_sending_at_rest(&self) -> bool {
+        let is_at_rest = self.connection.writer.is_at_rest() && !self.is_reading();
+        let is_over = self.stream.fault().is_some() || self.connection.writer.has_failed();
+        let waits_to_finish = self.wants_shutdown && self.connection.writer.is_idle();
+        is_at_rest && (is_over || !self.is_sending() && !waits_to_finish) && !self.stream.has_output()
+    }
+
+    const fn is_reading(&self) -> bool {
+        matches!(self.file, Some(Source { reading: Some(_), .. }))
+    }
+
+    pub(super) const fn is_shut_down(&self) -> bool {
+        self.connection.writer.is_finished()
+    }
+
+    #[cold]
+    pub(super) fn send_fault(&self) -> Option<Fault> {
+        let fault = self.connection.writer.fault().or_else(|| self.stream.fault().map(Fault::Tls));
+        // What was read of the file before goes out first.
+        fault.or_else(|| self.file_fault.filter(|_| self.connection.writer.is_idle() && self.pending.is_empty()))
+    }
+
+    #[cold]
+    pub(super) fn is_broken(&self) -> bool {
+        self.connection.reader.is_broken() || self.send_fault().is_some()
+    }
+
+    pub(super) fn lacks_file(&self) -> bool {
+        self.send_fault() == Some(Fault::FileTruncated)
+    }
+
+    pub(super) const fn given_bytes(&self) -> u64 {
+        self.given_bytes
+    }
+
+    /// Of a batch that is sent in part, the same part of its plaintext counts as sent.
+    #[cold]
+    pub(super) fn sent_bytes(&self) -> u64 {
+        let Batch { plaintext, ciphertext, start } = self.batch;
+        let sent = (self.connection.writer.sent_bytes() - start).min(ciphertext);
+        self.sent_before + (plaintext * sent).checked_div(ciphertext).unwrap_or(0)
+    }
+
+    pub(super) fn delivered_bytes(&self) -> u64 {
+        let lost = self.connection.writer.sent_bytes() - self.connection.delivered_bytes();
+        self.sent_bytes().saturating_sub(lost)
+    }
+
+    pub(super) fn undelivered_bytes(&self) -> u64 {
+        self.given_bytes - self.delivered_bytes().min(self.given_bytes)
+    }
+
+    #[cold]
+    pub(super) fn close(&mut self, close_kind: CloseKind, ops: &mut Ops) {
+        if self.life == Life::Open {
+            self.connection.reader.stop(ops);
+            self.life = match close_kind {
+                CloseKind::FlushReset => Life::Flush,
+                CloseKind::Fin if self.is_sending() => Life::Over(CloseKind::Reset),
+                CloseKind::Fin => self.say_farewell(ops),
+                CloseKind::Reset => Life::Over(CloseKind::Reset),
+            };
+        }
+        if self.life == Life::Flush {
+            self.drive(ops);
+            if close_kind == CloseKind::Reset || !self.is_sending() || self.send_fault().is_some() {
+                self.life = Life::Over(CloseKind::FlushReset);
+            }
+        }
+        if self.life == Life::Farewell && self.connection.writer.is_at_rest() {
+            self.life = Life::Over(CloseKind::Fin);
+        }
+        if let Life::Over(decided) = self.life {
+            self.drop_unsent(ops);
+            let is_cut = decided == CloseKind::FlushReset && close_kind == CloseKind::Reset;
+            self.connection.close(if is_cut { CloseKind::Reset } else { decided }, ops);
+        }
+    }
+
+    /// A peer that gets no `close_notify` has to take what it has for truncated. One that does not
+    /// read is not waited for.
+    fn say_farewell(&mut self, ops: &mut Ops) -> Life {
+        self.stream.close();
+        let farewell = self.stream.take_output();
+        if farewell.is_empty() || !self.connection.writer.is_idle() {
+            return Life::Over(CloseKind::Fin);
+        }
+        self.connection.send_at_once(farewell, ops);
+        Life::Farewell
+    }
+
+    fn drop_unsent(&mut self, ops: &mut Ops) {
+        self.pending = Chain::new();
+        match &mut self.file {
+            // Cancelled once.
+            Some(Source { reading: Some((id, _)), left, .. }) if *left > 0 => {
+                *left = 0;
+                ops.cancel(*id);
+            }
+            Some(Source { reading: None, .. }) => self.file = None,
+            Some(Source { reading: Some(_), .. }) | None => {}
+        }
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.connection.is_closed() && !self.is_reading()
+    }
+
+    /// Bytes of memory held for data: what has arrived and is not decrypted, ciphertext that is being
+    /// sent, pieces of a file. Not plaintext that a service gave, which it counts until it is sent.
+    pub(super) fn memory(&self) -> usize {
+        let ciphertext = if self.connection.writer.is_sending() { self.batch.ciphertext as usize } else { 0 };
+        let file = match &self.file {
+            Some(source) => self.pending.memory() + source.reading.map_or(0, |(_, length)| length),
+            None => 0,
+        };
+        self.stream.memory() + ciphertext + file
+    }
+
+    /// The upper bound of [`Encrypted::memory`], apart from data already in flight when receiving was
+    /// paused, in bytes.
+    pub(super) const MEMORY_MAX: usize = Stream::MEMORY_MAX + 2 * SEAL_BYTES_MAX + 3 * PIECE_BYTES;
+}
+
+#[cfg(test)]
+mod tests;
