@@ -70,6 +70,10 @@ pub use self::core::{DrainCause, RunError, Server, StartError, Stop};
 pub use self::driver::FeatureSet;
 pub use self::driver::probe::Selection;
 pub use self::limit::AdmissionConfig;
+pub use self::tls::{
+    CertificateSource, ClientAuth, ClientAuthMode, LoadError as TlsFileError, MinVersion, SelfSigned,
+    ServerSettings as TlsSettings, UnknownName,
+};
 
 /// Every module, for the project's own tests and benchmarks. It may change in any version.
 #[cfg(feature = "internals")]

@@ -114,7 +114,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "waiter",
         ],
     ),
-    ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "upstream"]),
+    ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "tls", "upstream"]),
     (
         "core",
         &[
@@ -128,6 +128,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "table",
             "tcp",
             "telemetry",
+            "tls",
             "transport",
             "upstream",
             "waiter",

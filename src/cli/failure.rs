@@ -182,6 +182,8 @@ impl Failure {
                 | StartError::Receive { .. }
                 | StartError::ErrorPage { .. }
                 | StartError::Upstream { .. }
+                | StartError::Tls(_)
+                | StartError::TlsSettings(_)
                 | StartError::Inherit(_),
             )
             | Self::Run(_)
@@ -215,6 +217,8 @@ impl Failure {
                 | StartError::AccessLog { .. }
                 | StartError::ErrorPage { .. }
                 | StartError::Upstream { .. }
+                | StartError::Tls(_)
+                | StartError::TlsSettings(_)
                 | StartError::Inherit(_)
                 | StartError::Worker(_),
             )

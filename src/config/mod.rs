@@ -24,6 +24,7 @@ use crate::session::Naming;
 pub use crate::session::http::{FileRouteConfig, ResponseConfig};
 pub use crate::session::{HttpLimits, Limits};
 use crate::telemetry::access_log::AccessLogConfig;
+use crate::tls::ServerSettings;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 pub use crate::upstream::{InvalidUpstreamAddress, UpstreamAddress};
 
@@ -55,14 +56,39 @@ pub struct ListenerConfig {
     pub access: Access,
     /// Whether connections begin with a PROXY protocol header.
     pub expects_proxy_header: bool,
+    /// The TLS settings. `None`: plain text. With settings, the scheme of an HTTP service is `https`.
+    pub tls: Option<ServerSettings>,
     /// The service for its connections.
     pub service: ServiceConfig,
 }
 
 impl ListenerConfig {
-    /// A listener without access restrictions and PROXY protocol.
+    /// A listener without access restrictions, PROXY protocol and TLS.
     pub fn new(address: ListenAddress, service: ServiceConfig) -> Self {
-        Self { address, access: Access::default(), expects_proxy_header: false, service }
+        Self { address, access: Access::default(), expects_proxy_header: false, tls: None, service }
+    }
+
+    /// The same listener over TLS.
+    #[must_use]
+    pub fn over_tls(mut self, settings: ServerSettings) -> Self {
+        if let ServiceConfig::Http(router) = &mut self.service {
+            router.scheme = Scheme::Https;
+        }
+        Self { tls: Some(settings), ..self }
+    }
+
+    /// The name of the service, as a URL names it or with its transport, for banners and logs.
+    pub const fn service_name(&self) -> &'static str {
+        match (&self.service, &self.tls) {
+            (service, None) => service.name(),
+            (ServiceConfig::Echo, Some(_)) => "echo over TLS",
+            (ServiceConfig::Reverse, Some(_)) => "reverse over TLS",
+            (ServiceConfig::TcpProxy(..), Some(_)) => "tcp_proxy over TLS",
+            (ServiceConfig::Http(_), Some(_)) => "https",
+            (ServiceConfig::SendText(_), Some(_)) => "send_text over TLS",
+            (ServiceConfig::SendFile { .. }, Some(_)) => "send_file over TLS",
+            (ServiceConfig::Receive { .. }, Some(_)) => "receive over TLS",
+        }
     }
 }
 

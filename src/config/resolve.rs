@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 mod forward;
+mod tls;
 
 use self::forward::connect_policy;
 use super::file::{
@@ -45,6 +46,15 @@ pub fn resolve(file: &File, folder: &Path, workers: usize) -> Result<ServerConfi
     Resolver { folder }.server(file, workers)
 }
 
+/// A listener of HTTP servers, and these servers, each with the listener as it wrote it.
+struct Shared<'f> {
+    listener: &'f Listener,
+    servers: Vec<(&'f Server, &'f Listener)>,
+}
+
+/// The application protocols that HTTP servers agree to.
+const HTTP_PROTOCOLS: [&str; 1] = ["http/1.1"];
+
 /// What relative paths need.
 #[derive(Clone, Copy, Debug)]
 struct Resolver<'f> {
@@ -56,7 +66,7 @@ impl Resolver<'_> {
     fn server(self, file: &File, workers: usize) -> Result<ServerConfig, ResolveError> {
         let limits = Limits::from(&file.limits);
         let mut listeners: Vec<ListenerConfig> = Vec::new();
-        let mut http_listeners: Vec<(&Listener, Vec<&Server>)> = Vec::new();
+        let mut http_listeners: Vec<Shared<'_>> = Vec::new();
         for server in &file.servers {
             for listener in &server.listeners {
                 match server.protocol {
@@ -64,22 +74,31 @@ impl Resolver<'_> {
                         let service = self.tcp_service(server, &limits)?;
                         let (address, access) = (self.target(&listener.target)?, access(server));
                         let expects_proxy_header = listener.accept_proxy_protocol;
-                        listeners.push(ListenerConfig { address, access, expects_proxy_header, service });
+                        let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [tls], &[]));
+                        listeners.push(ListenerConfig { address, access, expects_proxy_header, tls, service });
                     }
                     Protocol::Http => {
-                        match http_listeners.iter_mut().find(|(other, _)| other.target == listener.target) {
-                            Some((_, servers)) => servers.push(server),
-                            None => http_listeners.push((listener, vec![server])),
+                        match http_listeners.iter_mut().find(|shared| shared.listener.target == listener.target) {
+                            Some(shared) => shared.servers.push((server, listener)),
+                            None => http_listeners.push(Shared { listener, servers: vec![(server, listener)] }),
                         }
                     }
                 }
             }
         }
-        for (listener, servers) in http_listeners {
+        for Shared { listener, mut servers } in http_listeners {
+            // The server without host names serves all names that no other server has. It comes first,
+            // and so does its certificate. (The sort is stable.)
+            servers.sort_by_key(|(server, _)| !server.hostnames.is_empty());
             let service = ServiceConfig::Http(self.router(file, &servers, &limits)?);
             let expects_proxy_header = listener.accept_proxy_protocol;
             let address = self.target(&listener.target)?;
-            listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
+            let resolved = ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) };
+            let certificates = servers.iter().filter_map(|(_, listener)| listener.tls.as_ref());
+            listeners.push(match &listener.tls {
+                Some(tls) => resolved.over_tls(self.tls(tls, certificates, &HTTP_PROTOCOLS)),
+                None => resolved,
+            });
         }
         Ok(ServerConfig { listeners, ..without_listeners(file, workers) })
     }
@@ -117,12 +136,14 @@ impl Resolver<'_> {
         })
     }
 
-    fn router(self, file: &File, servers: &[&Server], limits: &Limits) -> Result<RouterConfig, ResolveError> {
+    fn router(
+        self,
+        file: &File,
+        servers: &[(&Server, &Listener)],
+        limits: &Limits,
+    ) -> Result<RouterConfig, ResolveError> {
         let mut hosts = Vec::with_capacity(servers.len());
-        // The server without host names serves all names that no other server has. It comes first.
-        let (nameless, named): (Vec<&Server>, Vec<&Server>) =
-            servers.iter().partition(|server| server.hostnames.is_empty());
-        for server in nameless.into_iter().chain(named) {
+        for (server, _) in servers {
             let names = server.hostnames.iter().map(Hostname::to_string);
             let mut routes = Vec::with_capacity(server.routes.len());
             for route in &server.routes {

@@ -12,10 +12,15 @@ use std::path::Path;
 use super::opened::{OpenedHandler, OpenedService, error_pages};
 use super::server::StartError;
 use crate::config::{
-    FileRouteConfig, HandlerConfig, ListenAddress, RouteConfig, RouterConfig, ServerConfig, ServiceConfig,
+    FileRouteConfig, HandlerConfig, ListenAddress, ListenerConfig, RouteConfig, RouterConfig, ServerConfig,
+    ServiceConfig,
 };
 use crate::driver::access::{is_missing, may_write};
 use crate::driver::probe::choose;
+use crate::http::redirect::without_port;
+use crate::tls::Notice;
+use crate::tls::certificates::Certificate;
+use crate::tls::server::Crypto;
 
 /// What a look has found.
 #[derive(Debug, Default)]
@@ -34,6 +39,7 @@ pub fn look(config: &ServerConfig) -> Findings {
     }
     for listener in &config.listeners {
         findings.address(&listener.address);
+        findings.tls(listener);
         if let ServiceConfig::Http(router) = &listener.service {
             routes(router).for_each(|route| findings.route(route));
         }
@@ -41,10 +47,13 @@ pub fn look(config: &ServerConfig) -> Findings {
     findings.without_repetitions()
 }
 
-/// The folders, files, logs and error pages that are not there, or cannot be used.
+/// The folders, files, logs, error pages and certificates that are not there, or cannot be used.
 pub fn missing(config: &ServerConfig) -> Vec<StartError> {
     let mut problems = Vec::new();
     for listener in &config.listeners {
+        if let Some(Err(errors)) = listener.tls.as_ref().map(|settings| settings.load(&Crypto::default())) {
+            problems.extend(errors.into_iter().map(StartError::Tls));
+        }
         match &listener.service {
             ServiceConfig::Http(router) => {
                 for log in router.hosts.iter().filter_map(|host| host.access_log.as_ref()) {
@@ -100,6 +109,25 @@ impl Findings {
                 };
                 let failed = |source| StartError::Bind { address: address.address(), source };
                 self.problems.extend(problem.map(failed));
+            }
+        }
+    }
+
+    /// Notices of the certificates, and host names that none of them has.
+    fn tls(&mut self, listener: &ListenerConfig) {
+        // What cannot be loaded is a problem already.
+        let Some(Ok(loaded)) = listener.tls.as_ref().map(|settings| settings.load(&Crypto::default())) else { return };
+        self.warnings.extend(loaded.notices().iter().map(Notice::to_string));
+        let ServiceConfig::Http(router) = &listener.service else { return };
+        for name in router.hosts.iter().flat_map(|host| &host.names) {
+            let is_covered = |certificate: &Certificate| {
+                // A host `*.example.org` has names that no certificate covers, but some that it does.
+                certificate.covers(name) || certificate.dns_names.iter().any(|known| known == without_port(name))
+            };
+            if !loaded.certificates().iter().any(is_covered) {
+                let address = listener.address.address();
+                self.warnings
+                    .push(format!("no certificate of {address} has the host name {name}: clients will refuse it"));
             }
         }
     }

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ServerConfig;
+
 use super::server::StartError;
 use crate::config::{
     FileRouteConfig, ForwardConfig, HandlerConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServiceConfig,
@@ -20,6 +22,8 @@ use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
+use crate::tls::server::Crypto;
+use crate::tls::{ServerSettings, TicketKeys};
 use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// A service with everything that it needs open. It can be sent to the thread of a worker, which builds
@@ -116,6 +120,18 @@ impl OpenedRoute {
             error_pages: error_pages(&config.responses).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// Reads the certificates and keys of a listener. What is worth a warning is logged.
+pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConfig>, StartError> {
+    let loaded = settings.load(&Crypto::default()).map_err(|errors| match errors.into_iter().next() {
+        Some(error) => StartError::Tls(error),
+        None => StartError::TlsSettings(rustls::Error::NoCertificatesPresented),
+    })?;
+    for notice in loaded.notices() {
+        tracing::warn!("{notice}");
+    }
+    loaded.server_config(keys).map_err(StartError::TlsSettings)
 }
 
 /// Reads the configured error pages.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
 use super::listeners::Listeners;
 use super::look;
-use super::opened::OpenedService;
+use super::opened::{OpenedService, open_tls};
 use super::supervised::{ListenerPlan, Message, WorkerPlan};
 use super::thread::{WorkerHandle, WorkerThreadConfig};
 use crate::config::{ListenerConfig, ServerConfig};
@@ -26,6 +26,8 @@ use crate::limit::Admission;
 use crate::session::SessionEnd;
 use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
+use crate::tls::server::Crypto;
+use crate::tls::{self, TicketKeys};
 
 /// A running server: its workers and listening sockets.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Server {
     listeners: Listeners,
     admission: Arc<Admission>,
     access_logs: AccessLogs,
+    /// Keys of TLS session tickets. They outlive a reload, so that clients can resume.
+    ticket_keys: Arc<TicketKeys>,
     /// Threads for blocking calls, shared by all workers.
     offload: Offload,
     selection: Selection,
@@ -152,6 +156,12 @@ pub enum StartError {
         /// What is invalid about it.
         reason: &'static str,
     },
+    /// A certificate, a private key, or an authority of client certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
+    /// The TLS settings of a listener cannot be used together.
+    #[error("cannot set TLS up: {0}")]
+    TlsSettings(#[source] rustls::Error),
     /// A descriptor named in the environment is not that of a listening socket.
     #[error("cannot use the inherited sockets: {0}")]
     Inherit(#[source] io::Error),
@@ -196,6 +206,7 @@ impl Server {
             listeners: Listeners::default(),
             admission: Arc::default(),
             access_logs: AccessLogs::default(),
+            ticket_keys: TicketKeys::new(Crypto::default()),
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
@@ -236,6 +247,10 @@ impl Server {
         let logs = &mut self.access_logs;
         let open = |listener: &ListenerConfig| OpenedService::new(&listener.service, Some(&mut *logs));
         let opened_services = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let open = |listener: &ListenerConfig| {
+            listener.tls.as_ref().map(|settings| open_tls(settings, &self.ticket_keys)).transpose()
+        };
+        let opened_tls = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let change = self.listeners.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let plan = |number| WorkerPlan {
@@ -247,12 +262,14 @@ impl Server {
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
-        for (((id, shares), opened), listener) in shares.into_iter().zip(opened_services).zip(&config.listeners) {
+        let opened = opened_services.into_iter().zip(opened_tls);
+        for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {
             let mut shares = shares.into_iter();
             for plan in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
-                let (expects_proxy_header, opened) = (listener.expects_proxy_header, opened.clone());
-                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, opened });
+                let (expects_proxy_header, tls) = (listener.expects_proxy_header, tls.clone());
+                let opened = opened.clone();
+                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, opened });
             }
         }
         self.admission = admission;
@@ -281,7 +298,7 @@ impl Server {
 
     fn log_addresses(&self, config: &ServerConfig) {
         for (listener, address) in config.listeners.iter().zip(&self.addresses) {
-            tracing::info!(%address, service = listener.service.name(), "listening");
+            tracing::info!(%address, service = listener.service_name(), "listening");
         }
     }
 

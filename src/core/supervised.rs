@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use rustls::ServerConfig;
+
 use super::opened::OpenedService;
 use super::service_builder::ServiceBuilder;
 use super::state::{Core, ListenerId};
@@ -43,6 +45,7 @@ pub(super) struct ListenerPlan {
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) access: Access,
     pub(super) expects_proxy_header: bool,
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) opened: OpenedService,
 }
 
@@ -111,8 +114,9 @@ impl SupervisedCore {
         self.core.admit_by(admission);
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for ListenerPlan { id, sockets, access, expects_proxy_header, opened } in listeners {
-            let context = ListenerContext { access, expects_proxy_header, service: self.builder.service(opened) };
+        for ListenerPlan { id, sockets, access, expects_proxy_header, tls, opened } in listeners {
+            let service = self.builder.service(opened);
+            let context = ListenerContext { access, expects_proxy_header, tls, service };
             self.core.replace(id, &context);
             for socket in sockets {
                 self.core.add_listener(id, driver.adopt(socket), context.clone());

@@ -1,23 +1,30 @@
 //! The settings of one listener that each of its sessions needs.
 
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
 use super::Service;
 use crate::limit::Access;
 
-/// The access list, PROXY protocol and service of a listener.
+/// The access list, PROXY protocol, TLS and service of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerContext {
     /// The client addresses that may connect.
     pub access: Access,
     /// Every connection must begin with a PROXY protocol header.
     pub expects_proxy_header: bool,
+    /// What TLS needs, shared by all workers; `None`: plain text. After a PROXY protocol header, if one
+    /// is expected, every connection begins with a handshake.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The service that handles the connections.
     pub service: Service,
 }
 
 impl From<Service> for ListenerContext {
-    /// With access for all addresses, and without PROXY protocol.
+    /// With access for all addresses, and without PROXY protocol and TLS.
     fn from(service: Service) -> Self {
-        Self { access: Access::default(), expects_proxy_header: false, service }
+        Self { access: Access::default(), expects_proxy_header: false, tls: None, service }
     }
 }
 

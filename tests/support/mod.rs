@@ -21,6 +21,7 @@ pub mod process;
 pub mod program;
 pub mod python;
 pub mod server;
+pub mod tls;
 pub mod unprivileged;
 pub mod upstream;
 

@@ -419,6 +419,67 @@ fn listeners_that_cannot_be_are_told() {
 }
 
 #[test]
+fn tls_that_cannot_be_is_told() {
+    let around = |servers: &str| format!("{{ \"servers\": [\n{servers}\n] }}");
+    // A server with a listener on port 1 that has these options.
+    let one = |options: &str| format!(r#"{{ "listeners": [{{ "port": 1{options} }}] }}"#);
+    let two = |first: &str, second: &str| {
+        let named = r#"{ "listeners": [{ "port": 1 }], "hostnames": ["a"] }"#.replace("1 }", &format!("1{second} }}"));
+        format!("{},\n{named}", one(first))
+    };
+    let with = |options: &str| format!(r#", "tls": {{ "certificates": [{{ "cert": "c" }}]{options} }}"#);
+    let shared = |reason: &str| format!("3:17: this listener has {reason}");
+    for (servers, expected) in [
+        (one(r#", "tls": {}"#), "2:37: missing key `certificates`".to_owned()),
+        (
+            one(r#", "tls": { "certificates": [] }"#),
+            "2:55: `certificates` is empty, but needs at least one element".to_owned(),
+        ),
+        (one(r#", "tls": { "certificates": [{ "key": "k" }] }"#), "2:56: missing key `cert`".to_owned()),
+        (
+            one(r#", "tls": { "certificates": [{ "cert": "c", "ssl_certificate_key": "k" }] }"#),
+            "2:71: unknown key `ssl_certificate_key` (use `key`)".to_owned(),
+        ),
+        (
+            one(&with(r#", "min_version": "1.1""#)),
+            "2:89: `min_version` must be one of 1.2, 1.3, not `1.1` (did you mean `1.2`?)".to_owned(),
+        ),
+        (one(&with(r#", "client_auth": { "mode": "require" }"#)), "2:89: missing key `ca`".to_owned()),
+        (
+            one(&with(r#", "alpn": ["h2", "http/1.1"]"#)),
+            "2:83: `h2` is not spoken here (HTTP servers speak http/1.1)".to_owned(),
+        ),
+        (
+            one(&with(r#", "alpn": [""]"#)),
+            "2:83: an element of `alpn`, ``: not the name of a protocol: write, for example, http/1.1".to_owned(),
+        ),
+        (
+            r#"{ "listeners": [{ "port": 1 }], "tls": {} }"#.to_owned(),
+            "2:33: unknown key `tls` (it belongs in each of `listeners`)".to_owned(),
+        ),
+        (two(&with(""), ""), shared("`tls` on line 2, and here it has not")),
+        (two("", &with("")), shared("no `tls` on line 2")),
+        (
+            two(&with(""), &with(r#", "min_version": "1.3""#)),
+            shared("other `tls` options on line 2; only `certificates` may differ"),
+        ),
+        (
+            two(&with(r#", "client_auth": { "ca": "x" }"#), &with("")),
+            shared("other `tls` options on line 2; only `certificates` may differ"),
+        ),
+    ] {
+        assert_eq!(said(&around(&servers)), [expected], "{servers}");
+    }
+    // An option that is written as it is by default is no other.
+    for options in ["", r#", "tickets": true"#, r#", "min_version": "1.2""#] {
+        assert!(parse(&around(&two(&with(""), &with(options)))).is_ok(), "{options}");
+    }
+    let options = with(r#", "alpn": ["postgresql"]"#);
+    let tcp = one(&options).replace("}] }", r#"}], "protocol": "tcp", "handler": "echo" }"#);
+    assert!(parse(&around(&tcp)).is_ok(), "{tcp}");
+}
+
+#[test]
 fn servers_that_speak_tcp_want_a_handler_and_its_options() {
     let around =
         |options: &str| format!("{{ \"servers\": [\n{{ \"listeners\": [{{ \"port\": 1 }}], {options} }}\n] }}");

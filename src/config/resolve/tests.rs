@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::file;
+use crate::tls::{CertificateSource, ClientAuth, ClientAuthMode, MinVersion, ServerSettings, UnknownName};
 
 /// A file with a proxy route and a redirect, whose texts the edits below replace.
 fn document(change: impl FnOnce(&mut Value)) -> Value {
@@ -92,6 +93,62 @@ fn what_is_odd_and_well_is_built() {
             assert!(passes(target, good), "{}: {good}", target.0);
         }
     }
+}
+
+/// The listeners of the server that these servers describe, in the folder `/etc/xps`.
+fn listeners(servers: Value) -> Vec<crate::config::ListenerConfig> {
+    let file = file::parse(&json!({ "access_log": "off", "servers": servers }).to_string());
+    let file = file.unwrap_or_else(|problems| panic!("{}", problems[0]));
+    resolve(&file, Path::new("/etc/xps"), 1).unwrap().listeners
+}
+
+#[test]
+fn servers_that_share_a_listener_share_their_certificates_with_the_default_server_s_first() {
+    let server = |names: Value, cert: &str| {
+        let tls = json!({ "certificates": [{ "cert": cert, "key": "/keys/k" }, { "cert": "both.pem" }] });
+        json!({ "listeners": [{ "port": 443, "tls": tls }], "hostnames": names, "routes": [] })
+    };
+    let listeners = listeners(json!([server(json!(["a.org"]), "a.pem"), server(json!([]), "other.pem")]));
+    let [listener] = listeners.as_slice() else { panic!("it is one") };
+    let files = |cert: &str, key: &str| CertificateSource::Files { cert: cert.into(), key: key.into() };
+    let expected = [
+        files("/etc/xps/other.pem", "/keys/k"),
+        files("/etc/xps/both.pem", "/etc/xps/both.pem"),
+        files("/etc/xps/a.pem", "/keys/k"),
+    ];
+    let tls = listener.tls.as_ref().unwrap();
+    assert_eq!(tls.certificates, expected);
+    assert_eq!((&tls.alpn, tls.tickets), (&vec![b"http/1.1".to_vec()], true));
+    assert_eq!(listener.service_name(), "https");
+    assert!(matches!(&listener.service, ServiceConfig::Http(RouterConfig { scheme: Scheme::Https, .. })));
+}
+
+#[test]
+fn tls_options_are_those_of_the_listener() {
+    let tls = json!({
+        "certificates": [{ "cert": "c", "key": "k" }],
+        "min_version": "1.3",
+        "client_auth": { "ca": "ca.pem", "mode": "request" },
+        "alpn": ["postgresql"],
+        "tickets": false,
+        "session_cache": 7,
+        "unknown_name": "refuse",
+    });
+    let servers = json!([{
+        "listeners": [{ "port": 1, "tls": tls }, { "port": 2 }], "protocol": "tcp", "handler": "echo"
+    }]);
+    let listeners = listeners(servers);
+    let expected = ServerSettings {
+        min_version: MinVersion::Tls13,
+        client_auth: Some(ClientAuth { ca: "/etc/xps/ca.pem".into(), mode: ClientAuthMode::Request }),
+        alpn: vec![b"postgresql".to_vec()],
+        tickets: false,
+        session_cache: 7,
+        unknown_name: UnknownName::Refuse,
+        ..ServerSettings::new(vec![CertificateSource::Files { cert: "/etc/xps/c".into(), key: "/etc/xps/k".into() }])
+    };
+    assert_eq!(listeners.iter().map(|listener| listener.tls.clone()).collect::<Vec<_>>(), [Some(expected), None]);
+    assert_eq!([listeners[0].service_name(), listeners[1].service_name()], ["echo over TLS", "echo"]);
 }
 
 proptest! {

@@ -167,7 +167,7 @@ impl Walk<'_, '_, '_> {
 }
 
 /// Directives of nginx, and the corresponding keys.
-const TRANSLATED: [(&str, &str); 13] = [
+const TRANSLATED: [(&str, &str); 19] = [
     ("listen", "listeners"),
     ("location", "req_path"),
     ("locations", "routes"),
@@ -181,6 +181,12 @@ const TRANSLATED: [(&str, &str); 13] = [
     ("client_max_body_size", "max_body_size"),
     ("allow", "ip_whitelist"),
     ("deny", "ip_blacklist"),
+    ("ssl", "tls"),
+    ("ssl_certificate", "cert"),
+    ("ssl_certificate_key", "key"),
+    ("ssl_client_certificate", "ca"),
+    ("ssl_protocols", "min_version"),
+    ("ssl_session_tickets", "tickets"),
 ];
 
 /// Whether the schema allows this type of value.

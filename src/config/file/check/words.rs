@@ -76,6 +76,7 @@ pub(super) fn home(definition: &str) -> String {
         "Route" => return "each of `routes`".to_owned(),
         "Listener" => return "each of `listeners`".to_owned(),
         "DetailedUpstream" => return "each of `upstreams`".to_owned(),
+        "CertificateFiles" => return "each of `tls.certificates`".to_owned(),
         "FieldRules" => return "`headers`, `request_headers` and `response_headers`".to_owned(),
         "Limits" => "limits",
         "HttpLimits" => "limits.http",
@@ -87,6 +88,8 @@ pub(super) fn home(definition: &str) -> String {
         "PassiveCheck" => "health_check.passive",
         "Keepalive" => "keepalive",
         "Queue" => "queue",
+        "Tls" => "tls",
+        "ClientAuth" => "tls.client_auth",
         other => other,
     };
     format!("`{path}`")

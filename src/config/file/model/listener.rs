@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{FileMode, ListenHost};
+use super::tls::Tls;
 
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +16,7 @@ pub struct Listener {
     pub target: ListenTarget,
     /// Whether connections begin with a PROXY protocol header.
     pub accept_proxy_protocol: bool,
+    pub tls: Option<Tls>,
 }
 
 /// Address of a listening socket.
@@ -48,6 +50,8 @@ pub struct ListenerForm {
     /// Connections begin with a PROXY protocol header, version 1 or 2, which contains the client's
     /// address. The address is used only if the sender is in `trusted_proxies`.
     pub accept_proxy_protocol: bool,
+    /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
+    pub tls: Option<Tls>,
 }
 
 /// The listener has neither an address nor a path, or both.
@@ -59,7 +63,7 @@ impl TryFrom<ListenerForm> for Listener {
     type Error = AmbiguousListenTarget;
 
     fn try_from(form: ListenerForm) -> Result<Self, AmbiguousListenTarget> {
-        let ListenerForm { host, port, unix, mode, accept_proxy_protocol } = form;
+        let ListenerForm { host, port, unix, mode, accept_proxy_protocol, tls } = form;
         let target = match (host, port, unix) {
             (host, Some(port), None) if mode.is_none() => {
                 ListenTarget::Tcp(host.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |host| host.0), port)
@@ -67,14 +71,15 @@ impl TryFrom<ListenerForm> for Listener {
             (None, None, Some(path)) => ListenTarget::Unix { path, mode },
             _ => return Err(AmbiguousListenTarget),
         };
-        Ok(Self { target, accept_proxy_protocol })
+        Ok(Self { target, accept_proxy_protocol, tls })
     }
 }
 
 impl From<Listener> for ListenerForm {
     fn from(listener: Listener) -> Self {
-        let form = Self { accept_proxy_protocol: listener.accept_proxy_protocol, ..Self::default() };
-        match listener.target {
+        let Listener { target, accept_proxy_protocol, tls } = listener;
+        let form = Self { accept_proxy_protocol, tls, ..Self::default() };
+        match target {
             ListenTarget::Tcp(ip, port) => Self { host: Some(ListenHost(ip)), port: Some(port), ..form },
             ListenTarget::Unix { path, mode } => Self { unix: Some(path), mode, ..form },
         }

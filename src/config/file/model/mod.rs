@@ -11,6 +11,7 @@ mod listener;
 mod proxy;
 mod route;
 pub(super) mod text;
+mod tls;
 mod upstream;
 
 use std::path::PathBuf;
@@ -25,10 +26,11 @@ pub use self::listener::{ListenTarget, Listener, ListenerForm};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, Charset, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network, Origin,
-    PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
+    AccessTarget, AlpnProtocol, Charset, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network,
+    Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
     UringFeature, Via,
 };
+pub use self::tls::{CertificateFiles, ClientAuth, ClientAuthKind, Tls, TlsVersion, UnknownName};
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
 };

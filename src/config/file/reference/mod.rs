@@ -50,6 +50,9 @@ fn sections() -> Vec<Section> {
         },
         Section { without: tcp.clone(), ..Section::whole("Servers", "Server") },
         Section::whole("Listeners", "Listener"),
+        Section::whole("TLS", "Tls"),
+        Section::whole("Certificates", "CertificateFiles"),
+        Section::whole("Client certificates", "ClientAuth"),
         Section { without: [files.as_slice(), proxy.as_slice()].concat(), ..Section::whole("Routes", "Route") },
         Section {
             only: Some(files),

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use jsonc_parser::ast::{Object, Value};
+use serde::Deserialize;
 
 use super::protocol;
 use crate::config::file::check::report::{Report, is_missing};
-use crate::config::file::model::{Hostname, ListenHost, Protocol};
-use crate::config::file::tree::{get, list, text};
+use crate::config::file::model::{AlpnProtocol, Hostname, ListenHost, Protocol, Tls};
+use crate::config::file::tree::{get, list, text, to_json};
 use crate::config::overlap;
 
 /// Reports listeners without an address, and addresses that conflict.
@@ -19,6 +20,7 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
         for value in list(server, "listeners") {
             let Some(listener) = value.as_object() else { continue };
             check_form(listener, report);
+            check_alpn(server, listener, report);
             let Some(address) = address(listener) else { continue };
             let claim = Claim { server, listener };
             if let Some((_, claims)) = sockets.iter_mut().find(|(other, _)| *other == address) {
@@ -96,6 +98,26 @@ fn check_form(listener: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
+/// The application protocols of HTTP servers.
+const SPOKEN: [&str; 1] = ["http/1.1"];
+
+/// Reports application protocols that an HTTP server does not speak, though a client could choose
+/// them.
+fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_, '_>) {
+    let Some(tls) = get(listener, "tls").and_then(|property| property.value.as_object()) else { return };
+    if protocol(server) != Some(Protocol::Http) {
+        return;
+    }
+    for value in list(tls, "alpn") {
+        let name = value.as_string_lit().map(|literal| literal.value.as_ref());
+        // What is no name is reported by the check of the shape.
+        if let Some(name) = name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !SPOKEN.contains(name)) {
+            let hint = format!("HTTP servers speak {}", SPOKEN.join(", "));
+            report.add_with_hint(value, format!("`{name}` is not spoken here"), hint);
+        }
+    }
+}
+
 /// The listener's address. `None` if it is invalid, or cannot conflict with another.
 fn address(listener: &Object<'_>) -> Option<Address> {
     if let Some(path) = text(listener, "unix") {
@@ -136,6 +158,16 @@ impl Claim<'_, '_> {
         if expects_header(self.listener) != expects_header(earlier.listener) || mode(self) != mode(earlier) {
             return Some(format!("this listener has other options on line {line}"));
         }
+        match (get(self.listener, "tls").is_some(), get(earlier.listener, "tls").is_some()) {
+            (true, false) => return Some(format!("this listener has no `tls` on line {line}")),
+            (false, true) => return Some(format!("this listener has `tls` on line {line}, and here it has not")),
+            (true, true) if tls_options(self.listener)? != tls_options(earlier.listener)? => {
+                return Some(format!(
+                    "this listener has other `tls` options on line {line}; only `certificates` may differ"
+                ));
+            }
+            (true, true) | (false, false) => {}
+        }
         let (own, others) = (hostnames(self.server)?, hostnames(earlier.server)?);
         if own.is_empty() && others.is_empty() {
             return Some(format!(
@@ -145,6 +177,13 @@ impl Claim<'_, '_> {
         let taken = own.iter().find(|name| others.contains(name))?;
         Some(format!("host name `{taken}` belongs to the server with this listener on line {line}"))
     }
+}
+
+/// The TLS options of a listener without its certificates: those of all servers are used. `None` if they
+/// are invalid.
+fn tls_options(listener: &Object<'_>) -> Option<Tls> {
+    let options = Tls::deserialize(to_json(&get(listener, "tls")?.value)).ok()?;
+    Some(Tls { certificates: Vec::new(), ..options })
 }
 
 /// The server's host names. `None` if one of them is invalid.

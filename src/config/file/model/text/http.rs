@@ -303,6 +303,29 @@ impl fmt::Display for HostRule {
     }
 }
 
+/// The name of an application protocol (RFC 7301).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlpnProtocol(pub String);
+
+impl FromStr for AlpnProtocol {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let is_name = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_name {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not the name of a protocol: write, for example, http/1.1"))
+        }
+    }
+}
+
+impl fmt::Display for AlpnProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An error status, 400 to 599.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorStatus(pub u16);

@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::address::{Hostname, ListenHost, UpstreamAddressText};
 pub use self::http::{
-    ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget, ServerName, Token,
-    Via,
+    AlpnProtocol, ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget,
+    ServerName, Token, Via,
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
@@ -88,6 +88,7 @@ macro_rules! texts {
 
 texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    AlpnProtocol, "protocol-name", "http/1.1", "the name of an application protocol, as in ALPN: 1 to 255 visible ASCII characters";
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
     UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";

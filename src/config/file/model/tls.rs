@@ -1,0 +1,139 @@
+//! TLS options of listeners in the configuration file.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::AlpnProtocol;
+use crate::tls::{ClientAuthMode, MinVersion, ServerSettings};
+
+/// TLS on a listener. Servers that share a listener have the same options, except `certificates`:
+/// those of all servers are used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["certificates"]))]
+pub struct Tls {
+    /// The certificates. A client gets the first one that has the host name it asks for (SNI). The
+    /// first in the list is the default, see `unknown_name`.
+    #[schemars(length(min = 1))]
+    pub certificates: Vec<CertificateFiles>,
+    /// The lowest version of TLS.
+    pub min_version: TlsVersion,
+    /// Certificates of clients. Default: clients are not asked for one.
+    pub client_auth: Option<ClientAuth>,
+    /// Application protocols (ALPN), the preferred one first. A client that offers only others is
+    /// refused. HTTP servers speak `http/1.1`. Default: `["http/1.1"]` in HTTP servers, none in TCP
+    /// servers, which ignore what clients offer.
+    pub alpn: Option<Vec<AlpnProtocol>>,
+    /// Let clients resume sessions with tickets, which need no memory on the server. Each key
+    /// encrypts tickets for 6 hours, and a ticket is accepted for 12 hours.
+    pub tickets: bool,
+    /// Number of sessions kept in memory for clients that resume without tickets. 0: none.
+    pub session_cache: u32,
+    /// What to do with clients that ask for no host name, or for one that no certificate has.
+    pub unknown_name: UnknownName,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        let ServerSettings { tickets, session_cache, .. } = ServerSettings::new(Vec::new());
+        Self {
+            certificates: Vec::new(),
+            min_version: TlsVersion::default(),
+            client_auth: None,
+            alpn: None,
+            tickets,
+            session_cache: u32::try_from(session_cache).unwrap_or(u32::MAX),
+            unknown_name: UnknownName::default(),
+        }
+    }
+}
+
+/// A certificate and its private key, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// File of the certificate, followed by those of its authorities (`fullchain.pem`).
+    #[schemars(length(min = 1))]
+    pub cert: PathBuf,
+    /// File of the private key (PKCS#8, PKCS#1 or SEC1, not encrypted). Only the server should be
+    /// able to read it. Default: the file `cert`, which then contains both.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub key: Option<PathBuf>,
+}
+
+/// Certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuth {
+    /// PEM file with the authorities whose certificates are accepted.
+    #[schemars(length(min = 1))]
+    pub ca: PathBuf,
+    /// What happens to clients without a certificate. One with a certificate that is not accepted is
+    /// always refused.
+    #[serde(default)]
+    pub mode: ClientAuthKind,
+}
+
+/// What happens to clients without a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuthKind {
+    /// They are served.
+    Request,
+    /// They are refused.
+    #[default]
+    Require,
+}
+
+impl From<ClientAuthKind> for ClientAuthMode {
+    fn from(kind: ClientAuthKind) -> Self {
+        match kind {
+            ClientAuthKind::Request => Self::Request,
+            ClientAuthKind::Require => Self::Require,
+        }
+    }
+}
+
+/// The lowest version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// 1.2 and 1.3.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// 1.3 only.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+impl From<TlsVersion> for MinVersion {
+    fn from(version: TlsVersion) -> Self {
+        match version {
+            TlsVersion::Tls12 => Self::Tls12,
+            TlsVersion::Tls13 => Self::Tls13,
+        }
+    }
+}
+
+/// What to do with clients that ask for no host name, or for one that no certificate has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownName {
+    /// They get the first certificate. Clients that connect to an IP address ask for no name.
+    #[default]
+    Default,
+    /// The handshake fails.
+    Refuse,
+}
+
+impl From<UnknownName> for crate::tls::UnknownName {
+    fn from(unknown_name: UnknownName) -> Self {
+        match unknown_name {
+            UnknownName::Default => Self::Default,
+            UnknownName::Refuse => Self::Refuse,
+        }
+    }
+}

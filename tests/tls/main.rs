@@ -1,0 +1,8 @@
+//! TLS: what `xps check` finds, and the client of the tests itself. `support::tls` has what tests of
+//! connections stand on.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod check;
+mod client;
