@@ -11,8 +11,8 @@ mod tls;
 
 use self::forward::connect_policy;
 use super::file::{
-    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, ListenTarget, Listener, Origin, Protocol, Route,
-    RouteKind, Server, Symlinks, Unlisted,
+    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect, ListenTarget, Listener,
+    Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
     FileRouteConfig, HandlerConfig, Limits, ListenAddress, ListenerConfig, ResponseConfig, RouteConfig, RouterConfig,
@@ -143,16 +143,25 @@ impl Resolver<'_> {
         limits: &Limits,
     ) -> Result<RouterConfig, ResolveError> {
         let mut hosts = Vec::with_capacity(servers.len());
-        for (server, _) in servers {
+        // It must not be sent in plain text (RFC 6797, 7.2).
+        let hsts = |server: &Server, listener: &Listener| match listener.tls {
+            Some(_) => server.hsts.as_ref().map(Hsts::field),
+            None => None,
+        };
+        for (server, listener) in servers {
+            let hsts = hsts(server, listener);
             let names = server.hostnames.iter().map(Hostname::to_string);
             let mut routes = Vec::with_capacity(server.routes.len());
-            for route in &server.routes {
+            if let Some(url) = listener.redirect_to_https.url() {
+                routes.push(redirect_all(file, &url)?);
+            }
+            for route in server.routes.iter().filter(|_| listener.redirect_to_https == HttpsRedirect::Off) {
                 routes.push(RouteConfig {
                     prefix: route.req_path.0.decoded().to_vec(),
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
-                    handler: self.handler(file, route, limits)?,
-                    responses: self.responses(file, route),
+                    handler: self.handler(file, route, limits, hsts.clone())?,
+                    responses: self.responses(file, route, hsts.clone()),
                 });
             }
             let log_target = server.access_log.as_ref().unwrap_or(&file.access_log);
@@ -160,16 +169,15 @@ impl Resolver<'_> {
             let access_log = self.access_log(log_target, format.into());
             hosts.push(VirtualHostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
-        let responses = ResponseConfig {
-            server_name: server_name(file),
-            cors: origin(file.cors.as_ref()),
-            ..ResponseConfig::default()
-        };
+        // Responses where no route matches are of no server, so they have it if all servers do.
+        let mut all = servers.iter().map(|(server, listener)| hsts(server, listener));
+        let first = all.next().flatten().filter(|first| all.all(|other| other.as_ref() == Some(first)));
+        let responses = ResponseConfig { hsts: first, ..responses_of(file) };
         Ok(RouterConfig { scheme: Scheme::Http, responses, hosts })
     }
 
     /// Settings of responses that xps generates on a route.
-    fn responses(self, file: &File, route: &Route) -> ResponseConfig {
+    fn responses(self, file: &File, route: &Route, hsts: Option<String>) -> ResponseConfig {
         let rules = &route.files.headers;
         let page = |(status, path): (&ErrorStatus, &PathBuf)| {
             let status = Status::from_code(status.0).unwrap_or(Status::INTERNAL_SERVER_ERROR);
@@ -184,6 +192,7 @@ impl Resolver<'_> {
             without: rules.remove.iter().map(|name| name.0.clone()).collect(),
             replaced: rules.remove.iter().chain(rules.set.keys()).map(|name| name.0.clone()).collect(),
             error_pages: route.error_pages.iter().map(page).collect(),
+            hsts,
         }
     }
 
@@ -196,12 +205,19 @@ impl Resolver<'_> {
         Some(AccessLogConfig { output, format })
     }
 
-    fn handler(self, file: &File, route: &Route, limits: &Limits) -> Result<HandlerConfig, ResolveError> {
+    fn handler(
+        self,
+        file: &File,
+        route: &Route,
+        limits: &Limits,
+        hsts: Option<String>,
+    ) -> Result<HandlerConfig, ResolveError> {
         Ok(match route.kind {
             RouteKind::FileServe => HandlerConfig::Files(Box::new(self.file_route(&route.files))),
             RouteKind::ReverseProxy => {
                 let mut forward = self.forward(&route.proxy, route, limits)?;
                 forward.response.cors = cors(file, route);
+                forward.response.hsts = hsts;
                 HandlerConfig::Forward(Box::new(forward))
             }
             RouteKind::Redirect => redirect(route)?,
@@ -230,6 +246,25 @@ impl Resolver<'_> {
             charset: options.charset.clone(),
         }
     }
+}
+
+/// Settings of responses that no route has settings for.
+fn responses_of(file: &File) -> ResponseConfig {
+    let (server_name, cors) = (server_name(file), origin(file.cors.as_ref()));
+    ResponseConfig { server_name, cors, ..ResponseConfig::default() }
+}
+
+/// The only route of a listener whose requests are redirected. The status keeps the method and the
+/// body (RFC 9110, 15.4.9).
+fn redirect_all(file: &File, url: &str) -> Result<RouteConfig, ResolveError> {
+    let url = RedirectTemplate::parse(url).map_err(|_| refused(url, BadRule { reason: "a variable is unknown" }))?;
+    Ok(RouteConfig {
+        prefix: Vec::new(),
+        access: Access::default(),
+        keep_alive: true,
+        handler: HandlerConfig::Redirect { status: Status::PERMANENT_REDIRECT, url },
+        responses: responses_of(file),
+    })
 }
 
 fn server_name(file: &File) -> Option<String> {

@@ -80,7 +80,7 @@ impl Authority {
     pub fn signed_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Signed {
         let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut parameters = CertificateParams::new(all).expect("names that can be in a certificate");
-        parameters.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("nobody"));
+        parameters.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("unnamed"));
         change(&mut parameters);
         let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");

@@ -480,6 +480,48 @@ fn tls_that_cannot_be_is_told() {
 }
 
 #[test]
+fn what_belongs_to_https_and_has_no_effect_is_told() {
+    let around = |server: &str| format!("{{ \"servers\": [\n{server}\n] }}");
+    let tls = r#""tls": { "certificates": [{ "cert": "c" }] }"#;
+    for (server, expected) in [
+        (
+            r#"{ "listeners": [{ "port": 1 }], "hsts": {} }"#.to_owned(),
+            "2:33: `hsts` has no effect without a listener that has `tls`",
+        ),
+        (
+            format!(r#"{{ "listeners": [{{ "port": 1, "redirect_to_https": 8443, {tls} }}] }}"#),
+            "2:30: `redirect_to_https` has no effect with `tls` (it belongs on the listener without TLS)",
+        ),
+        (
+            r#"{ "listeners": [{ "port": 1, "redirect_to_https": true }], "protocol": "tcp", "handler": "echo" }"#
+                .to_owned(),
+            "2:30: `redirect_to_https` has no effect in a TCP server",
+        ),
+        (
+            r#"{ "listeners": [{ "port": 1, "redirect_to_https": 0 }] }"#.to_owned(),
+            "2:51: `redirect_to_https` must be from 1 to 65535",
+        ),
+        (
+            r#"{ "listeners": [{ "port": 1, "redirect_to_https": "yes" }] }"#.to_owned(),
+            "2:51: `redirect_to_https` must be true or false or a whole number, not text",
+        ),
+    ] {
+        assert_eq!(said(&around(&server)), [expected], "{server}");
+    }
+    let well = format!(
+        r#"{{ "listeners": [{{ "port": 1, "redirect_to_https": 8443 }}, {{ "port": 2, "redirect_to_https": false, {tls} }}],
+             "hsts": {{ "max_age": "30d" }} }}"#
+    );
+    let file = parse(&around(&well)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let written = serde_json::to_string(&file).unwrap();
+    let read: File = serde_json::from_str(&written).unwrap();
+    assert_eq!(read.servers[0].listeners, file.servers[0].listeners, "what the model writes it reads again");
+    assert_eq!(file.servers[0].hsts.as_ref().map(Hsts::field).as_deref(), Some("max-age=2592000"));
+    let all = Hsts { include_subdomains: true, preload: true, ..Hsts::default() };
+    assert_eq!(all.field(), "max-age=31536000; includeSubDomains; preload");
+}
+
+#[test]
 fn servers_that_speak_tcp_want_a_handler_and_its_options() {
     let around =
         |options: &str| format!("{{ \"servers\": [\n{{ \"listeners\": [{{ \"port\": 1 }}], {options} }}\n] }}");

@@ -151,6 +151,46 @@ fn tls_options_are_those_of_the_listener() {
     assert_eq!([listeners[0].service_name(), listeners[1].service_name()], ["echo over TLS", "echo"]);
 }
 
+#[test]
+fn a_listener_that_redirects_to_https_has_no_other_route_and_hsts_goes_over_tls_only() {
+    let tls = json!({ "certificates": [{ "cert": "c" }] });
+    let servers = json!([{
+        "listeners": [
+            { "port": 80, "redirect_to_https": true },
+            { "port": 8080, "redirect_to_https": 8443 },
+            { "port": 81 },
+            { "port": 443, "tls": tls },
+        ],
+        "hostnames": ["example.org"],
+        "hsts": {},
+        "routes": [
+            { "req_path": "/", "type": "metrics" },
+            { "req_path": "/api", "type": "reverse_proxy", "upstreams": ["a:1"] },
+        ],
+    }]);
+    let routers: Vec<RouterConfig> = listeners(servers)
+        .into_iter()
+        .map(|listener| match listener.service {
+            ServiceConfig::Http(router) => router,
+            service => panic!("{} is no HTTP", service.name()),
+        })
+        .collect();
+    let [standard, other, plain, over_tls] = routers.as_slice() else { panic!("there are four") };
+    for (router, url) in [(standard, "https://$host$path?$query"), (other, "https://$host:8443$path?$query")] {
+        let [route] = router.hosts[0].routes.as_slice() else { panic!("it has one route") };
+        let HandlerConfig::Redirect { status, url: template } = &route.handler else { panic!("it redirects") };
+        assert_eq!((status.code(), template), (308, &RedirectTemplate::parse(url).unwrap()));
+        assert_eq!(router.hosts[0].names, ["example.org"]);
+    }
+    let hsts = |router: &RouterConfig| {
+        let HandlerConfig::Forward(forward) = &router.hosts[0].routes[1].handler else { panic!("it forwards") };
+        [router.responses.hsts.clone(), router.hosts[0].routes[0].responses.hsts.clone(), forward.response.hsts.clone()]
+    };
+    assert_eq!((hsts(plain), plain.scheme), ([None, None, None], Scheme::Http));
+    let value = Some("max-age=31536000".to_owned());
+    assert_eq!((hsts(over_tls), over_tls.scheme), ([value.clone(), value.clone(), value], Scheme::Https));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

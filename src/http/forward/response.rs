@@ -22,6 +22,9 @@ pub struct ResponseRules {
     pub via: Option<Pseudonym>,
     /// Adds `Access-Control-Allow-Origin` with this value if the upstream does not send it.
     pub cors: Option<String>,
+    /// Adds `Strict-Transport-Security` with this value if the upstream does not send it. Only for
+    /// clients over TLS (RFC 6797, 7.2).
+    pub hsts: Option<String>,
 }
 
 /// What [`write_response`] needs besides the received head.
@@ -62,6 +65,7 @@ impl ResponseHead<'_> {
 }
 
 const CORS: &str = "Access-Control-Allow-Origin";
+const HSTS: &str = "Strict-Transport-Security";
 
 /// Writes the response head for the client to `sink`, without the fields of the connection. Those of
 /// an interim response (1xx except 101) are the forwarded ones only.
@@ -91,11 +95,13 @@ pub fn write_response(
     if loses_coding(&rules.fields, head) {
         sink.field(b"Vary", b"Accept-Encoding");
     }
-    if let Some(origin) = &rules.cors
-        && head.fields.get(CORS).is_none()
-        && !rules.fields.replace(CORS.as_bytes())
-    {
-        sink.field(CORS.as_bytes(), origin.as_bytes());
+    for (name, value) in [(CORS, &rules.cors), (HSTS, &rules.hsts)] {
+        if let Some(value) = value
+            && head.fields.get(name).is_none()
+            && !rules.fields.replace(name.as_bytes())
+        {
+            sink.field(name.as_bytes(), value.as_bytes());
+        }
     }
     for line in rules.fields.added() {
         sink.field(line.name().as_str().as_bytes(), line.value().as_bytes());

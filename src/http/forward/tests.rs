@@ -381,7 +381,7 @@ fn configured_fields_are_set_added_and_removed() {
         X-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
     assert_eq!(lines("x-set: a\r\nX-Add: a\r\nCookie: a\r\nX-SET: b\r\n", &rules), expected);
 
-    let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()), cors: None };
+    let rules = ResponseRules { fields, via: Some(Pseudonym::new("xps").unwrap()), cors: None, hsts: None };
     let text = responded_to(Version::Http11, &dated("204 x", "X-Set: a\r\nCookie: b\r\n"), &rules);
     let added = "Via: 1.1 xps\r\nX-Set: new\r\nx-forwarded-proto: https\r\nX-Add: more\r\n";
     assert_eq!(text, dated("204 x", added));
@@ -457,4 +457,21 @@ fn an_added_cookie_is_a_field_of_final_answers_whatever_the_rules() {
     let text = dated("200 OK", "Set-Cookie: x\r\nContent-Length: 0\r\n");
     assert_eq!(with_cookie(&text), dated("200 OK", "Set-Cookie: route=a\r\nContent-Length: 0\r\n"));
     assert_eq!(with_cookie("HTTP/1.1 103 x\r\n\r\n"), "HTTP/1.1 103 x\r\n\r\n");
+}
+
+#[test]
+fn hsts_is_added_to_final_responses_that_have_none() {
+    let rules = ResponseRules { hsts: Some("max-age=1".to_owned()), ..ResponseRules::default() };
+    let with_hsts = |text: &str| {
+        let head = answer(text);
+        let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+        let mut encoder = HeadEncoder::new();
+        write_response(&head, &rules, &context, &mut encoder);
+        String::from_utf8(encoder.end_forwarded(&head, Version::Http11, true)).unwrap()
+    };
+    let added = dated("200 OK", "Strict-Transport-Security: max-age=1\r\nContent-Length: 0\r\n");
+    assert_eq!(with_hsts(&dated("200 OK", "Content-Length: 0\r\n")), added);
+    let own = dated("200 OK", "strict-transport-security: max-age=2\r\nContent-Length: 0\r\n");
+    assert_eq!(with_hsts(&own), own, "the upstream's own stays");
+    assert_eq!(with_hsts("HTTP/1.1 103 x\r\n\r\n"), "HTTP/1.1 103 x\r\n\r\n");
 }

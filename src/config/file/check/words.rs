@@ -88,6 +88,7 @@ pub(super) fn home(definition: &str) -> String {
         "PassiveCheck" => "health_check.passive",
         "Keepalive" => "keepalive",
         "Queue" => "queue",
+        "Hsts" => "hsts",
         "Tls" => "tls",
         "ClientAuth" => "tls.client_auth",
         other => other,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{FileMode, ListenHost};
-use super::tls::Tls;
+use super::tls::{HttpsRedirect, Tls};
 
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +17,8 @@ pub struct Listener {
     /// Whether connections begin with a PROXY protocol header.
     pub accept_proxy_protocol: bool,
     pub tls: Option<Tls>,
+    /// Whether its requests are redirected to `https`.
+    pub redirect_to_https: HttpsRedirect,
 }
 
 /// Address of a listening socket.
@@ -52,6 +54,9 @@ pub struct ListenerForm {
     pub accept_proxy_protocol: bool,
     /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
     pub tls: Option<Tls>,
+    /// Redirect all requests of an HTTP server to `https`, on this listener only (308). `true`: to
+    /// port 443; a number: to that port.
+    pub redirect_to_https: HttpsRedirect,
 }
 
 /// The listener has neither an address nor a path, or both.
@@ -63,7 +68,7 @@ impl TryFrom<ListenerForm> for Listener {
     type Error = AmbiguousListenTarget;
 
     fn try_from(form: ListenerForm) -> Result<Self, AmbiguousListenTarget> {
-        let ListenerForm { host, port, unix, mode, accept_proxy_protocol, tls } = form;
+        let ListenerForm { host, port, unix, mode, accept_proxy_protocol, tls, redirect_to_https } = form;
         let target = match (host, port, unix) {
             (host, Some(port), None) if mode.is_none() => {
                 ListenTarget::Tcp(host.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |host| host.0), port)
@@ -71,14 +76,14 @@ impl TryFrom<ListenerForm> for Listener {
             (None, None, Some(path)) => ListenTarget::Unix { path, mode },
             _ => return Err(AmbiguousListenTarget),
         };
-        Ok(Self { target, accept_proxy_protocol, tls })
+        Ok(Self { target, accept_proxy_protocol, tls, redirect_to_https })
     }
 }
 
 impl From<Listener> for ListenerForm {
     fn from(listener: Listener) -> Self {
-        let Listener { target, accept_proxy_protocol, tls } = listener;
-        let form = Self { accept_proxy_protocol, tls, ..Self::default() };
+        let Listener { target, accept_proxy_protocol, tls, redirect_to_https } = listener;
+        let form = Self { accept_proxy_protocol, tls, redirect_to_https, ..Self::default() };
         match target {
             ListenTarget::Tcp(ip, port) => Self { host: Some(ListenHost(ip)), port: Some(port), ..form },
             ListenTarget::Unix { path, mode } => Self { unix: Some(path), mode, ..form },

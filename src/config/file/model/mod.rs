@@ -30,7 +30,7 @@ pub use self::text::{
     Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
     UringFeature, Via,
 };
-pub use self::tls::{CertificateFiles, ClientAuth, ClientAuthKind, Tls, TlsVersion, UnknownName};
+pub use self::tls::{CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Tls, TlsVersion, UnknownName};
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
 };
@@ -144,6 +144,9 @@ pub struct Server {
     pub access_log: Option<AccessTarget>,
     /// Format of this server's access log. Default: the top-level `access_format`.
     pub access_format: Option<AccessFormat>,
+    /// Send `Strict-Transport-Security` in all responses over TLS, unless an upstream's response has
+    /// the field. Default: it is not sent.
+    pub hsts: Option<Hsts>,
     /// Options for `"protocol": "tcp"`.
     #[serde(flatten)]
     pub tcp: TcpOptions,

@@ -1,11 +1,17 @@
-//! TLS options of listeners in the configuration file.
+//! TLS options in the configuration file: of listeners, and what belongs to `https` in HTTP servers.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::AlpnProtocol;
+use crate::config::units::Period;
 use crate::tls::{ClientAuthMode, MinVersion, ServerSettings};
 
 /// TLS on a listener. Servers that share a listener have the same options, except `certificates`:
@@ -135,5 +141,110 @@ impl From<UnknownName> for crate::tls::UnknownName {
             UnknownName::Default => Self::Default,
             UnknownName::Refuse => Self::Refuse,
         }
+    }
+}
+
+/// `Strict-Transport-Security` (RFC 6797): browsers use only `https` for this host, and do not let
+/// their user ignore a certificate error.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hsts {
+    /// How long browsers remember it. 0: they forget it at once.
+    pub max_age: Period,
+    /// It applies to all host names beneath, too.
+    pub include_subdomains: bool,
+    /// The host may be in the lists that browsers come with.
+    pub preload: bool,
+}
+
+impl Default for Hsts {
+    fn default() -> Self {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        Self { max_age: Period(YEAR), include_subdomains: false, preload: false }
+    }
+}
+
+impl Hsts {
+    /// The value of the field.
+    pub fn field(&self) -> String {
+        let mut field = format!("max-age={}", self.max_age.0.as_secs());
+        for (directive, is_set) in [("; includeSubDomains", self.include_subdomains), ("; preload", self.preload)] {
+            field.push_str(if is_set { directive } else { "" });
+        }
+        field
+    }
+}
+
+/// Whether the requests of a listener are redirected to `https`, and to which port: a boolean, or a
+/// number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpsRedirect {
+    /// They are served.
+    #[default]
+    Off,
+    /// To port 443, which a URL need not name.
+    Standard,
+    /// To this port.
+    Port(NonZeroU16),
+}
+
+impl HttpsRedirect {
+    /// The URL of the redirect. `None`: there is none.
+    pub fn url(self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Standard => Some("https://$host$path?$query".to_owned()),
+            Self::Port(port) if port.get() == 443 => Self::Standard.url(),
+            Self::Port(port) => Some(format!("https://$host:{port}$path?$query")),
+        }
+    }
+}
+
+impl JsonSchema for HttpsRedirect {
+    fn schema_name() -> Cow<'static, str> {
+        "HttpsRedirect".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["boolean", "integer"], "minimum": 1, "maximum": 65535 })
+    }
+}
+
+impl Serialize for HttpsRedirect {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_bool(false),
+            Self::Standard => serializer.serialize_bool(true),
+            Self::Port(port) => serializer.serialize_u16(port.get()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpsRedirect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RedirectVisitor)
+    }
+}
+
+struct RedirectVisitor;
+
+impl Visitor<'_> for RedirectVisitor {
+    type Value = HttpsRedirect;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false, or a port")
+    }
+
+    fn visit_bool<E: Error>(self, is_on: bool) -> Result<HttpsRedirect, E> {
+        Ok(if is_on { HttpsRedirect::Standard } else { HttpsRedirect::Off })
+    }
+
+    fn visit_u64<E: Error>(self, port: u64) -> Result<HttpsRedirect, E> {
+        let port = u16::try_from(port).ok().and_then(NonZeroU16::new);
+        port.map(HttpsRedirect::Port).ok_or_else(|| E::custom("not a port"))
     }
 }

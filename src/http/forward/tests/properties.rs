@@ -241,7 +241,7 @@ proptest! {
             prop_assert!(!is_http11);
             return Ok(());
         };
-        let rules = ResponseRules { fields: rules.0, via: rules.1, cors: None };
+        let rules = ResponseRules { fields: rules.0, via: rules.1, cors: None, hsts: None };
         let date = DateLine::new(0);
         let framing = head.framing.for_client(to);
         let mut encoder = HeadEncoder::new();

@@ -87,9 +87,4 @@ impl ResponseBuilder<'_> {
         }
         head.field("Access-Control-Max-Age", PREFLIGHT_AGE_S)
     }
-
-    /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
-    pub(super) fn admit_scripts<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
-        self.file_route.admit_scripts(head)
-    }
 }

@@ -43,7 +43,7 @@ impl ResponseBuilder<'_> {
 
     /// Adds the fields that the configuration adds to every response but errors.
     pub(super) fn extend<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
-        head = self.admit_scripts(head);
+        head = self.file_route.add_browser_fields(head);
         for (name, value) in &self.file_route.responses.fields {
             head = head.extra_field(name, value);
         }

@@ -32,7 +32,7 @@ impl ResponseBuilder<'_> {
         sink: &mut impl HeadSink,
     ) -> Response {
         let page_type = PageType::for_accept(self.head.fields.known(Known::Accept));
-        let mut head = self.admit_scripts(self.begin(sink, status));
+        let mut head = self.file_route.add_browser_fields(self.begin(sink, status));
         if let Some((name, value)) = field {
             head = match name {
                 // The status requires these fields.
@@ -56,7 +56,7 @@ pub(crate) fn error_response(
         .date(date)
         .without(&file_route.responses.without)
         .server(file_route.responses.server_name.as_deref());
-    head = file_route.admit_scripts(head);
+    head = file_route.add_browser_fields(head);
     if error.status == Status::SERVICE_UNAVAILABLE {
         head = head.field("Retry-After", "1");
     }

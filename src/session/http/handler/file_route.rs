@@ -103,6 +103,8 @@ pub struct ResponseConfig {
     pub error_pages: Vec<(Status, PathBuf)>,
     /// The value of `Access-Control-Allow-Origin`: the origin whose scripts may read the responses.
     pub cors: Option<String>,
+    /// The value of `Strict-Transport-Security`, only for responses over TLS (RFC 6797).
+    pub hsts: Option<String>,
 }
 
 impl Default for ResponseConfig {
@@ -115,6 +117,7 @@ impl Default for ResponseConfig {
             replaced: Vec::new(),
             error_pages: Vec::new(),
             cors: None,
+            hsts: None,
         }
     }
 }
@@ -148,12 +151,16 @@ impl FileRoute {
         Self { number, source, config, responses, error_pages, index, fallback, prefix: prefix.to_vec() }
     }
 
-    /// Adds `Access-Control-Allow-Origin`, if an origin is configured.
-    pub fn admit_scripts<'v, S: HeadSink>(&self, head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
-        match &self.responses.cors {
-            Some(origin) => head.field("Access-Control-Allow-Origin", origin),
-            None => head,
+    /// Adds the configured fields for browsers that every response has, errors too:
+    /// `Access-Control-Allow-Origin` and `Strict-Transport-Security`.
+    pub fn add_browser_fields<'v, S: HeadSink>(&self, mut head: HeadBuilder<'v, S>) -> HeadBuilder<'v, S> {
+        if let Some(origin) = &self.responses.cors {
+            head = head.field("Access-Control-Allow-Origin", origin);
         }
+        if let Some(hsts) = &self.responses.hsts {
+            head = head.field("Strict-Transport-Security", hsts);
+        }
+        head
     }
 
     /// Whether a path leads to or through a hidden dot file. The prefix of the route is exempt,

@@ -21,6 +21,7 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
             let Some(listener) = value.as_object() else { continue };
             check_form(listener, report);
             check_alpn(server, listener, report);
+            check_redirect(server, listener, report);
             let Some(address) = address(listener) else { continue };
             let claim = Claim { server, listener };
             if let Some((_, claims)) = sockets.iter_mut().find(|(other, _)| *other == address) {
@@ -115,6 +116,20 @@ fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_
             let hint = format!("HTTP servers speak {}", SPOKEN.join(", "));
             report.add_with_hint(value, format!("`{name}` is not spoken here"), hint);
         }
+    }
+}
+
+/// Reports a redirect to `https` where there is nothing to redirect.
+fn check_redirect(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_, '_>) {
+    let is_off = |value: &Value<'_>| value.as_boolean_lit().is_some_and(|literal| !literal.value);
+    let Some(redirect) = get(listener, "redirect_to_https").filter(|property| !is_off(&property.value)) else {
+        return;
+    };
+    if protocol(server) == Some(Protocol::Tcp) {
+        report.add(redirect, "`redirect_to_https` has no effect in a TCP server");
+    } else if get(listener, "tls").is_some() {
+        let hint = "it belongs on the listener without TLS".to_owned();
+        report.add_with_hint(redirect, "`redirect_to_https` has no effect with `tls`", hint);
     }
 }
 

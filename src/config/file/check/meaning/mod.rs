@@ -53,6 +53,12 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
             report.add_with_hint(property, format!("`{key}` has no effect in an HTTP server"), hint);
         }
     }
+    let has_tls = |listener: &Object<'_>| get(listener, "tls").is_some();
+    if let Some(hsts) = get(server, "hsts")
+        && !list(server, "listeners").iter().filter_map(Value::as_object).any(has_tls)
+    {
+        report.add(hsts, "`hsts` has no effect without a listener that has `tls`");
+    }
     let mut seen: HashMap<Hostname, usize> = HashMap::new();
     for value in list(server, "hostnames") {
         let Some(Ok(name)) = value.as_string_lit().map(|literal| literal.value.parse::<Hostname>()) else { continue };
@@ -80,7 +86,7 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
 }
 
 /// Keys of a server that apply to requests.
-const HTTP_ONLY: [&str; 4] = ["routes", "hostnames", "access_log", "access_format"];
+const HTTP_ONLY: [&str; 5] = ["routes", "hostnames", "access_log", "access_format", "hsts"];
 
 fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in HTTP_ONLY {
