@@ -216,7 +216,7 @@ fn handlers_know_no_connection() {
     let mut offences = Vec::new();
     for source in sources(&["src/session/http/handler"]) {
         for (number, line) in source.code_before_tests() {
-            for word in ["Transport", "Inbox", "BodyWriter", ".bytes(cx."] {
+            for word in ["crate::transport", "Inbox", "BodyWriter", ".bytes(cx."] {
                 if line.contains(word) {
                     offences.push(format!("{}:{number}: {}", source.path.display(), line.trim()));
                 }
