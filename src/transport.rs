@@ -118,6 +118,12 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether its bytes are encrypted, so that it has work of its own to do.
+    #[inline]
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// How far the TLS handshake is; `None` over a plain connection.
     pub fn handshake(&self) -> Option<Handshake<'_>> {
         match self {

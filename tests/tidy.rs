@@ -96,7 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["driver", "http"]),
     ("file", &["calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
-    ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "transport", "waiter"]),
+    ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "waiter"]),
     (
         "session",
         &[
@@ -134,7 +134,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "waiter",
         ],
     ),
-    ("cli", &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "upstream"]),
+    (
+        "cli",
+        &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "tls", "upstream"],
+    ),
 ];
 
 #[test]

@@ -27,7 +27,7 @@ pub use self::proxy::{PROXY_HTTP, ProxyOptions};
 pub use self::serve::ServeOptions;
 pub use self::server::{AllOptions, Settings, SocketOptions};
 pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
-pub use self::tools::{ConnectOptions, ProbeOptions};
+pub use self::tools::{ConnectOptions, ConnectTls, ProbeOptions};
 use crate::telemetry::LogFormat;
 
 /// The definition for parsing, help, manual pages and completions. An empty environment variable

@@ -6,19 +6,22 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use super::Invocation;
-use super::args::ConnectOptions;
+use super::args::{ConnectOptions, ConnectTls};
 use super::failure::Failure;
 use super::serve::config_of;
-use crate::config::ServerConfig;
-use crate::core::client;
+use crate::config::{ServerConfig, UpstreamAddress};
+use crate::core::{StartError, client};
 use crate::telemetry;
+use crate::tls::server::Crypto;
+use crate::tls::{ClientSettings, TlsPeer};
 
 /// Bytes per read between the terminal and the socket pair. 64 KiB.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Connects. Returns when the server has ended its side and its data is written.
 pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let ConnectOptions { upstream, backend, pipe, timeout, log } = options;
+    let ConnectOptions { upstream, tls, backend, pipe, timeout, log } = options;
+    let tls = tls_of(&upstream, tls)?;
     let ServerConfig { backend, uring_off, limits, .. } = config_of(&[&backend, &pipe, &timeout]);
     invocation.backend.set(backend);
     let setup = telemetry::LogSetup::for_clients(log.log_level, invocation.log_format);
@@ -31,10 +34,24 @@ pub fn run(options: ConnectOptions, invocation: &Invocation) -> Result<(), Failu
         .name("xps-output".into())
         .spawn(move || receive_output(ours))
         .map_err(Failure::Bridge)?;
-    let ended = client::run(theirs, upstream, backend, uring_off, limits);
+    let ended = client::run(theirs, upstream, tls, backend, uring_off, limits);
     let written = output.join().unwrap_or_else(|_| Err(io::Error::other("the output thread panicked")));
     ended?;
     written.map_err(Failure::Output)
+}
+
+/// What TLS to the server needs; `None` for an address in plain text.
+fn tls_of(upstream: &UpstreamAddress, options: ConnectTls) -> Result<Option<TlsPeer>, Failure> {
+    let ConnectTls { ca, insecure, sni, alpn } = options;
+    let UpstreamAddress::Tcp { host, is_tls: true, .. } = upstream else {
+        let is_given = ca.is_some() || insecure || sni.is_some() || !alpn.is_empty();
+        let hint = "--ca, --insecure, --sni and --alpn are for TLS: write tls://HOST:PORT";
+        return if is_given { Err(Failure::Usage(hint.to_owned())) } else { Ok(None) };
+    };
+    let alpn = alpn.into_iter().map(String::into_bytes).collect();
+    let settings = ClientSettings { verify: !insecure, ca, server_name: sni, certificate: None, alpn };
+    let peer = settings.load(&Crypto::default()).map_err(StartError::Tls)?.peer(host);
+    peer.map(Some).map_err(|bad| Failure::Usage(bad.to_string()))
 }
 
 /// Copies standard input to the socket, then shuts down the sending side.

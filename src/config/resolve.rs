@@ -122,7 +122,7 @@ impl Resolver<'_> {
         Ok(match tcp.handler {
             Some(Handler::Reverse) => ServiceConfig::Reverse,
             Some(Handler::TcpProxy) => {
-                ServiceConfig::TcpProxy(self.group(&tcp.group)?, connect_policy(&tcp.group, limits))
+                ServiceConfig::TcpProxy(self.group(&tcp.group, &[])?, connect_policy(&tcp.group, limits))
             }
             Some(Handler::SendFile) => {
                 let file = self.folder.join(tcp.file.as_deref().unwrap_or(Path::new("")));

@@ -28,6 +28,7 @@ use crate::driver::{
 use crate::session::{CloseReason, SessionEnd, Tunnel, TunnelLimits};
 use crate::table::RawKey;
 use crate::tcp::{CloseKind, ConnectionTokens};
+use crate::tls::TlsPeer;
 use crate::transport::Transport;
 use crate::upstream::{OutboundConnection, OutboundTokens, Release, Unreachable, Upstream};
 
@@ -51,12 +52,14 @@ pub enum ClientError {
 }
 
 /// Connects `stream`, one end of a socket pair, to the upstream. Returns when both directions end.
+/// `tls`: for an address over TLS.
 ///
 /// # Errors
 /// Any session end other than [`CloseReason::Done`].
 pub fn run(
     stream: UnixStream,
     upstream: UpstreamAddress,
+    tls: Option<TlsPeer>,
     backend: BackendChoice,
     uring_off: FeatureSet,
     limits: Limits,
@@ -68,10 +71,10 @@ pub fn run(
         Backend::IoUring => {
             let size = selection.ring_size;
             let driver = Uring::new(UringConfig { off: uring_off, size, ..UringConfig::new(pool) })?;
-            join(driver, stream.into(), upstream, limits)
+            join(driver, stream.into(), upstream, tls, limits)
         }
         Backend::Epoll => {
-            join(Epoll::new(EpollConfig { pool, ..EpollConfig::default() })?, stream.into(), upstream, limits)
+            join(Epoll::new(EpollConfig { pool, ..EpollConfig::default() })?, stream.into(), upstream, tls, limits)
         }
     }
 }
@@ -80,10 +83,11 @@ fn join(
     mut driver: impl KernelDriver,
     stream: OwnedFd,
     upstream: UpstreamAddress,
+    tls: Option<TlsPeer>,
     limits: Limits,
 ) -> Result<(), ClientError> {
     let socket = driver.adopt(stream);
-    let session = ClientSession::new(socket, upstream.clone(), limits, driver.now());
+    let session = ClientSession::new(socket, upstream.clone(), tls, limits, driver.now());
     match Worker::new(driver, session).run()?.session_end() {
         Some(SessionEnd { close_reason: CloseReason::Done, .. }) | None => Ok(()),
         Some(session_end) => Err(ClientError::Connection { upstream, session_end }),
@@ -143,14 +147,14 @@ enum Life {
 
 impl ClientSession {
     /// A session that has not begun to connect.
-    fn new(local: Socket, upstream: UpstreamAddress, limits: Limits, now: Time) -> Self {
+    fn new(local: Socket, upstream: UpstreamAddress, tls: Option<TlsPeer>, limits: Limits, now: Time) -> Self {
         let tokens = OutboundTokens { machine: ONLY, kind: SERVER };
         let local_tokens = ConnectionTokens {
             recv: LocalSlot::Recv.token(),
             send: LocalSlot::Send.token(),
             close: LocalSlot::Close.token(),
         };
-        let upstream = Upstream::new(upstream);
+        let upstream = Upstream::new(upstream, tls);
         Self {
             ops: Ops::new(),
             server: OutboundConnection::new(Rc::clone(&upstream), tokens, limits.connect_timeout),
@@ -231,11 +235,16 @@ impl ClientSession {
         if self.server.error().is_some() {
             return Some(CloseReason::UpstreamUnreachable);
         }
+        while let Some(buffer) = self.server.take_received() {
+            self.received.push(buffer);
+        }
         let hold_max = self.limits.pipe_bytes_max.min(share);
         let close_reason = match self.server.transport() {
             Some(server) => {
                 let limits = TunnelLimits { hold_max, now, send_timeout: self.limits.http.send_timeout };
-                self.tunnel.pump(&mut self.local, server, &mut self.received, limits, &mut self.ops)
+                let close_reason = self.tunnel.pump(&mut self.local, server, &mut self.received, limits, &mut self.ops);
+                server.pump(now, &mut self.ops);
+                close_reason
             }
             None => {
                 self.tunnel.keep(&mut self.local, hold_max, &mut self.ops);
@@ -351,7 +360,7 @@ mod tests {
         sim.upstream(address, behaviour);
         let (local, peer) = local_stream(&mut sim, steps);
         let upstream = address.to_string().parse().unwrap();
-        let mut session = ClientSession::new(local, upstream, limits.clone(), sim.now());
+        let mut session = ClientSession::new(local, upstream, None, limits.clone(), sim.now());
         let mut done = Vec::new();
         for _ in 0..100_000 {
             if session.is_finished() {

@@ -23,8 +23,9 @@ use crate::limit::Access;
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
 use crate::tls::server::Crypto;
-use crate::tls::{ServerSettings, TicketKeys};
-use crate::upstream::{ConnectPolicy, GroupConfig};
+use crate::tls::{ServerSettings, TicketKeys, TlsPeer};
+use crate::upstream::group::EndpointConfig;
+use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamAddress};
 
 /// A service with everything that it needs open. It can be sent to the thread of a worker, which builds
 /// its own `Service` from it.
@@ -32,7 +33,7 @@ use crate::upstream::{ConnectPolicy, GroupConfig};
 pub(super) enum OpenedService {
     Echo,
     Reverse,
-    Proxy(GroupConfig, ConnectPolicy),
+    Proxy(OpenedGroup, ConnectPolicy),
     SendText(&'static [u8]),
     SendFile(Arc<Root>, CString),
     /// A file whose folder is missing: each connection is closed.
@@ -40,6 +41,9 @@ pub(super) enum OpenedService {
     Receive(Arc<Destination>),
     Http(OpenedRouter),
 }
+
+/// A group, and what TLS to each of its endpoints needs; `None` for those in plain text.
+pub(super) type OpenedGroup = (GroupConfig, Vec<Option<TlsPeer>>);
 
 /// The virtual hosts of an HTTP listener.
 #[derive(Clone, Debug)]
@@ -70,7 +74,7 @@ pub(super) struct OpenedRoute {
 #[derive(Clone, Debug)]
 pub(super) enum OpenedHandler {
     Files(Option<Arc<Root>>, Box<FileRouteConfig>),
-    Forward(Box<ForwardConfig>, Authority),
+    Forward(Box<ForwardConfig>, Authority, Vec<Option<TlsPeer>>),
     Redirect(Status, redirect::RedirectTemplate),
     Metrics,
 }
@@ -82,7 +86,9 @@ impl OpenedService {
             ServiceConfig::Http(router) => Self::Http(OpenedRouter::new(router, logs)?),
             ServiceConfig::Echo => Self::Echo,
             ServiceConfig::Reverse => Self::Reverse,
-            ServiceConfig::TcpProxy(group, connect_policy) => Self::Proxy(group.clone(), *connect_policy),
+            ServiceConfig::TcpProxy(group, connect_policy) => {
+                Self::Proxy((group.clone(), tls_peers(group)?), *connect_policy)
+            }
             ServiceConfig::Receive { root, name, naming } => Self::Receive(
                 destination(root, name, *naming)
                     .map_err(|source| StartError::Receive { path: root.join(name), source })?,
@@ -160,7 +166,9 @@ impl OpenedHandler {
             }
             HandlerConfig::Redirect { status, url } => Self::Redirect(*status, url.clone()),
             HandlerConfig::Metrics => Self::Metrics,
-            HandlerConfig::Forward(forward) => Self::Forward(forward.clone(), authority_of(&forward.group)?),
+            HandlerConfig::Forward(forward) => {
+                Self::Forward(forward.clone(), authority_of(&forward.group)?, tls_peers(&forward.group)?)
+            }
         })
     }
 }
@@ -189,6 +197,23 @@ fn error_page(path: &Path) -> io::Result<ErrorPage> {
 fn authority_of(group: &GroupConfig) -> Result<Authority, StartError> {
     let first = group.endpoints.first().map(|endpoint| endpoint.address.authority()).unwrap_or_default();
     Authority::new(&first).map_err(|bad| StartError::Upstream { address: first, reason: bad.reason })
+}
+
+/// What TLS to each endpoint of a group needs. Nothing is read if all are in plain text.
+fn tls_peers(group: &GroupConfig) -> Result<Vec<Option<TlsPeer>>, StartError> {
+    if !group.endpoints.iter().any(|endpoint| endpoint.address.is_tls()) {
+        return Ok(Vec::new());
+    }
+    let tls = group.tls.load(&Crypto::default()).map_err(StartError::Tls)?;
+    let peer = |endpoint: &EndpointConfig| match &endpoint.address {
+        UpstreamAddress::Tcp { host, is_tls: true, .. } => {
+            let address = endpoint.address.to_string();
+            let reason = "no certificate can have this name: it is neither a host name nor an IP address";
+            tls.peer(host).map(Some).map_err(|_| StartError::Upstream { address, reason })
+        }
+        UpstreamAddress::Tcp { .. } | UpstreamAddress::Unix(_) => Ok(None),
+    };
+    group.endpoints.iter().map(peer).collect()
 }
 
 /// Opens the folder for received files.

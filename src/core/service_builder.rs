@@ -17,6 +17,7 @@ use crate::session::http::{
     WELCOME_PAGES,
 };
 use crate::session::{Content, Service};
+use crate::tls::TlsPeer;
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
 
 /// Builds one worker's services.
@@ -45,7 +46,9 @@ impl ServiceBuilder {
             OpenedService::Http(router) => Service::Http(RouterCell::new(self.router(router))),
             OpenedService::Echo => Service::Echo,
             OpenedService::Reverse => Service::Reverse,
-            OpenedService::Proxy(group, connect_policy) => Service::Proxy(self.group(group), connect_policy),
+            OpenedService::Proxy((group, tls), connect_policy) => {
+                Service::Proxy(self.group(group, &tls), connect_policy)
+            }
             OpenedService::SendText(text) => Service::Send(Content::Text(text)),
             OpenedService::SendFile(root, path) => {
                 Service::Send(Content::File { root_path: self.root_path(root), path })
@@ -85,18 +88,24 @@ impl ServiceBuilder {
                 (Box::new(Redirect { status, template }), Rc::new(FileRoute::nothing(responses, error_pages)))
             }
             OpenedHandler::Metrics => (Box::new(Metrics), Rc::new(FileRoute::nothing(responses, error_pages))),
-            OpenedHandler::Forward(config, authority) => {
+            OpenedHandler::Forward(config, authority, tls) => {
                 let file_route = Rc::new(FileRoute::nothing(responses, error_pages));
-                let proxy_route = self.proxy_route(*config, authority, Rc::clone(&file_route));
+                let proxy_route = self.proxy_route(*config, authority, &tls, Rc::clone(&file_route));
                 (Box::new(Proxy(Rc::new(proxy_route))), file_route)
             }
         };
         Route { prefix, access, keep_alive, handler, file_route }
     }
 
-    fn proxy_route(&mut self, config: ForwardConfig, authority: Authority, file_route: Rc<FileRoute>) -> ProxyRoute {
+    fn proxy_route(
+        &mut self,
+        config: ForwardConfig,
+        authority: Authority,
+        tls: &[Option<TlsPeer>],
+        file_route: Rc<FileRoute>,
+    ) -> ProxyRoute {
         ProxyRoute {
-            group: self.group(config.group),
+            group: self.group(config.group, tls),
             connect_policy: ConnectPolicy { tries_max: config.tries_max, connect_timeout: config.connect_timeout },
             request: config.request,
             response: config.response,
@@ -132,14 +141,14 @@ impl ServiceBuilder {
         (self.number, self.workers) = (number, workers);
     }
 
-    fn group(&mut self, mut config: GroupConfig) -> Rc<UpstreamGroup> {
+    fn group(&mut self, mut config: GroupConfig, tls: &[Option<TlsPeer>]) -> Rc<UpstreamGroup> {
         for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.connections_max > 0) {
             // Workers do not coordinate. Each gets at least one connection, else it could serve no
             // request.
             endpoint.connections_max = (endpoint.connections_max / self.workers.max(1)).max(1);
         }
         self.groups_made += 1;
-        let group = UpstreamGroup::sharing(&mut self.upstreams, config, self.seeds.hash_one(self.groups_made));
+        let group = UpstreamGroup::sharing(&mut self.upstreams, config, tls, self.seeds.hash_one(self.groups_made));
         group.start_apart(self.number, self.workers);
         self.groups.push(Rc::clone(&group));
         group

@@ -232,7 +232,7 @@ impl Core {
         // A session that ended may have held the last reference to a file, and may have returned an
         // upstream connection.
         self.store.pump(now, &mut self.ops);
-        self.upstream_pool.pump(&mut self.ops);
+        self.upstream_pool.pump(now, &mut self.ops);
         self.arm_sweep();
         self.arm_upstream_expiry();
         if self.limits.connections_left(self.accepted) == Some(0) && self.sessions.is_empty() {

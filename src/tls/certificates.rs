@@ -269,6 +269,11 @@ impl LoadError {
         Self { role: Role::ClientCa, path: path.to_owned(), reason }
     }
 
+    /// The authorities of upstreams cannot be used.
+    pub(super) fn upstream_ca(path: &Path, reason: Reason) -> Self {
+        Self { role: Role::UpstreamCa, path: path.to_owned(), reason }
+    }
+
     /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -286,6 +291,7 @@ enum Role {
     Certificate,
     Key,
     ClientCa,
+    UpstreamCa,
 }
 
 impl fmt::Display for Role {
@@ -294,6 +300,7 @@ impl fmt::Display for Role {
             Self::Certificate => "certificate",
             Self::Key => "private key",
             Self::ClientCa => "authority of client certificates",
+            Self::UpstreamCa => "authority of upstreams",
         })
     }
 }

@@ -13,6 +13,7 @@
 //! * `client_hello.rs` reads the names that a client asks for.
 //! * [`certificates`]: certificate chains with their keys, loaded and checked.
 //! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
+//! * [`client`]: the same for connections to upstreams.
 //! * [`tickets`]: the keys of session tickets, shared by all workers.
 //!
 //! Renegotiation and early data (0-RTT) are refused. The end of a connection without `close_notify`
@@ -20,6 +21,7 @@
 //! is a parameter.
 
 pub mod certificates;
+pub mod client;
 mod client_hello;
 mod fault;
 pub mod server;
@@ -30,6 +32,7 @@ pub(crate) mod testing;
 pub mod tickets;
 
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
+pub use self::client::{ClientSettings, ClientTls, InvalidPeerName, TlsPeer};
 pub use self::client_hello::{ClientHello, HelloError};
 pub use self::server::{ClientAuth, ClientAuthMode, LoadedTls, MinVersion, ServerSettings, UnknownName};
 pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream};

@@ -265,7 +265,8 @@ impl LoadedTls {
     }
 }
 
-fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, Reason> {
+/// The store of these authorities.
+pub(super) fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, Reason> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(authority.clone()).map_err(|error| Reason::Malformed(error.to_string()))?;

@@ -1,4 +1,5 @@
-//! The address of an upstream as it is written: `HOST:PORT`, `http://HOST[:PORT]` or `unix:/PATH`.
+//! The address of an upstream as it is written: `HOST:PORT`, `http://HOST[:PORT]`,
+//! `https://HOST[:PORT]` or `unix:/PATH`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +17,8 @@ pub enum UpstreamAddress {
         host: Arc<str>,
         /// The TCP port.
         port: u16,
+        /// Whether the connection is encrypted: the address was written as `https://` or `tls://`.
+        is_tls: bool,
     },
     /// `unix:/PATH`: a unix stream socket.
     Unix(UnixPath),
@@ -33,12 +36,9 @@ pub enum InvalidUpstreamAddress {
     /// No host before the colon.
     #[error("no host: write HOST:PORT, for example localhost:3000")]
     NoHost,
-    /// A URL with another scheme than `http`.
-    #[error("{0}:// is not supported for upstreams, only http://: write HOST:PORT, for example 127.0.0.1:3000")]
+    /// A URL with a scheme that is not known.
+    #[error("{0}:// is not supported for upstreams, only http:// and https://: write HOST:PORT or https://HOST:PORT")]
     Scheme(String),
-    /// A URL with the scheme `https`.
-    #[error("https:// to upstreams is not supported yet: write HOST:PORT of a port that speaks plain HTTP")]
-    Https,
     /// A URL with more than a host and a port.
     #[error("`{0}` is not allowed in an upstream: write a host and a port, for example http://127.0.0.1:3000")]
     MoreThanHost(String),
@@ -53,14 +53,30 @@ pub enum InvalidUpstreamAddress {
 impl UpstreamAddress {
     /// A host name or IP address, and a TCP port.
     pub fn tcp(host: impl Into<Arc<str>>, port: u16) -> Self {
-        Self::Tcp { host: host.into(), port }
+        Self::Tcp { host: host.into(), port, is_tls: false }
+    }
+
+    /// Whether connections are encrypted.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self, Self::Tcp { is_tls: true, .. })
+    }
+
+    /// The same host and port over TLS. A unix socket stays as it is.
+    fn over_tls(self) -> Self {
+        match self {
+            Self::Tcp { host, port, .. } => Self::Tcp { host, port, is_tls: true },
+            Self::Unix(path) => Self::Unix(path),
+        }
     }
 
     /// The authority for a URI or a `Host` field (RFC 9110, 4.2). A unix socket has none;
-    /// `localhost` is used instead.
+    /// `localhost` is used instead. The port of `https` is left out, as clients do.
     pub fn authority(&self) -> String {
         match self {
-            Self::Tcp { .. } => self.to_string(),
+            Self::Tcp { host, port, is_tls: true } if *port == Scheme::Https.default_port() => {
+                HostText(host).to_string()
+            }
+            Self::Tcp { host, port, .. } => format!("{}:{port}", HostText(host)),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -95,11 +111,11 @@ impl FromStr for UpstreamAddress {
 
 /// Parses an upstream written as a URL, as in other servers: `http://HOST[:PORT][/]`.
 fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return Err(InvalidUpstreamAddress::Https),
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" | "tls" => Scheme::Https,
         scheme => return Err(InvalidUpstreamAddress::Scheme(scheme.to_owned())),
-    }
+    };
     let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, more) = rest.split_at(host_end);
     if !matches!(more, "" | "/") {
@@ -109,14 +125,30 @@ fn of_url(scheme: &str, rest: &str) -> Result<UpstreamAddress, InvalidUpstreamAd
         return Err(InvalidUpstreamAddress::MoreThanHost(format!("{user}@")));
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    if has_port { host.parse() } else { format!("{host}:{}", Scheme::Http.default_port()).parse() }
+    let address: UpstreamAddress =
+        if has_port { host.parse()? } else { format!("{host}:{}", scheme.default_port()).parse()? };
+    Ok(match scheme {
+        Scheme::Http => address,
+        Scheme::Https => address.over_tls(),
+    })
+}
+
+/// A host as it is written in an authority: an IPv6 address in brackets.
+struct HostText<'a>(&'a str);
+
+impl fmt::Display for HostText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
+    }
 }
 
 impl fmt::Display for UpstreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, is_tls } => {
+                let scheme = if *is_tls { "https://" } else { "" };
+                write!(f, "{scheme}{}:{port}", HostText(host))
+            }
             Self::Unix(path) => path.fmt(f),
         }
     }
@@ -147,13 +179,24 @@ mod tests {
         assert_eq!(parse("http://[::1]:3000"), Ok(UpstreamAddress::tcp("::1", 3000)));
         assert_eq!(parse("http://[::1]"), Ok(UpstreamAddress::tcp("::1", 80)));
         assert_eq!(parse("http://app"), Ok(UpstreamAddress::tcp("app", 80)));
-        assert_eq!(parse("https://app:443"), Err(InvalidUpstreamAddress::Https));
         assert_eq!(parse("ws://app:80"), Err(InvalidUpstreamAddress::Scheme("ws".into())));
         for (text, more) in [("http://a:1/api", "/api"), ("http://a:1?x", "?x"), ("http://u:p@a:1", "u:p@")] {
             assert_eq!(parse(text), Err(InvalidUpstreamAddress::MoreThanHost(more.into())), "{text}");
         }
         assert_eq!(parse("http://"), Err(InvalidUpstreamAddress::NoHost));
         assert_eq!(parse("http://a:0"), Err(InvalidUpstreamAddress::Port("0".into())));
+    }
+
+    #[test]
+    fn https_is_over_tls_and_its_port_is_left_out_of_the_authority() {
+        for text in ["https://app", "https://app:443/", "TLS://app"] {
+            let address = parse(text).unwrap();
+            assert_eq!((address.is_tls(), address.to_string()), (true, "https://app:443".to_owned()), "{text}");
+            assert_eq!(address.authority(), "app");
+            assert_eq!(parse(&address.to_string()), Ok(address));
+        }
+        let address = parse("https://[::1]:8443").unwrap();
+        assert_eq!((address.to_string().as_str(), address.authority().as_str()), ("https://[::1]:8443", "[::1]:8443"));
     }
 
     #[test]

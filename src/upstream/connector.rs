@@ -2,19 +2,19 @@
 //!
 //! ```text
 //!           pump             Resolved            Connected
-//!   Start ───────► Resolving ─────────► Connecting ───────► Connected ──► (taken)
-//!     │               │  │               ▲ │  │ ▲
-//!     └─ known ───────┼──┼───────────────┘ │  └─┘ Failed: the next address
-//!                     │  │ timed out       │ timed out
-//!                     │  └────► Overdue ◄──┘
-//!                     │ Failed     │ its final outcome: the next address, or the end
-//!                     ▼            ▼
+//!   Start ───────► Resolving ─────────► Connecting ─┬─────► Connected ──► (taken)
+//!     │               │  │               ▲ │  │ ▲   │ over TLS  ▲
+//!     └─ known ───────┼──┼───────────────┘ │  └─┘   └► Securing─┘ handshake complete
+//!                     │  │ timed out       │ Failed:      │ failed, timed out
+//!                     │  └────► Overdue ◄──┘ the next     ▼
+//!                     │ Failed     │         address   Dropping: the next address, or the end
+//!                     ▼            ▼ its final outcome: the next address, or the end
 //!                      Failed(error)
 //! ```
 //!
 //! If a look-up fails, the addresses of an earlier one are tried, if there are any.
 //!
-//! When its owner cancels it, it goes through `Cancelling` to `Done`, or to `Connected` if the cancel
+//! When its owner cancels it, it goes through `Cancelling` or `Leaving` to `Done`, or to `Connected` if the cancel
 //! lost the race.
 //!
 //! It yields a [`Transport`], and does not know what the connection is for.
@@ -27,7 +27,10 @@ use std::time::Duration;
 use super::dns_cache::{Name, ResolvedAddresses};
 use super::outbound::Slot;
 use super::{OutboundTokens, Upstream};
-use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Time};
+use crate::buffer::Buffer;
+use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, TlsFault, Token};
+use crate::tcp::{CloseKind, End};
+use crate::tls::Handshake;
 use crate::transport::Transport;
 
 /// One attempt to connect to an upstream, over all of its addresses.
@@ -58,10 +61,23 @@ enum State {
     Overdue(Option<Candidates>),
     /// Cancelled by the owner.
     Cancelling(Option<Candidates>),
-    Connected {
+    /// The TLS handshake.
+    Securing {
         transport: Transport,
-        address: Address,
+        deadline: Option<Time>,
+        candidates: Candidates,
+        /// What arrived right behind the handshake.
+        received: Vec<Buffer>,
     },
+    /// The handshake failed with this error; the connection is being closed.
+    Dropping {
+        transport: Transport,
+        candidates: Candidates,
+        error: ConnectError,
+    },
+    /// Cancelled by the owner during the handshake; the connection is being closed.
+    Leaving(Transport),
+    Connected(Connected),
     Failed(ConnectError),
     /// The transport was taken, or the connector was cancelled.
     Done,
@@ -73,6 +89,17 @@ struct Candidates {
     addresses: Rc<[Address]>,
     first: usize,
     excluded: usize,
+}
+
+/// An established connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub transport: Transport,
+    /// The peer's address.
+    pub address: Address,
+    /// What has already arrived on it, decrypted.
+    pub received: Vec<Buffer>,
 }
 
 /// Why no connection could be established. Of several addresses, the error of the last one.
@@ -96,6 +123,14 @@ pub enum ConnectError {
     /// stayed full.
     #[error("{}no answer in time", AddressPrefix(*.0))]
     TimedOut(Option<SocketAddr>),
+    /// The TLS handshake with this address failed.
+    #[error("{}TLS: {fault}", AddressPrefix(*address))]
+    Tls {
+        /// The address; `None`: the upstream is a unix socket.
+        address: Option<SocketAddr>,
+        /// Why.
+        fault: TlsFault,
+    },
 }
 
 impl ConnectError {
@@ -103,7 +138,7 @@ impl ConnectError {
     pub const fn is_shortage(self) -> bool {
         match self {
             Self::Resolve(fault) | Self::Refused { fault, .. } => fault.is_shortage(),
-            Self::ResolveTimedOut | Self::TimedOut(_) => false,
+            Self::ResolveTimedOut | Self::TimedOut(_) | Self::Tls { .. } => false,
         }
     }
 }
@@ -126,7 +161,13 @@ impl Connector {
     }
 
     /// Records an outcome. `now` is the time of the look-up.
-    pub fn on_outcome(&mut self, outcome: Outcome, now: Time) {
+    pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
+        if let State::Securing { transport, .. } | State::Dropping { transport, .. } | State::Leaving(transport) =
+            &mut self.state
+        {
+            OutboundTokens::record(transport, token, outcome);
+            return;
+        }
         let state = std::mem::replace(&mut self.state, State::Done);
         self.state = match (state, outcome) {
             (State::Resolving { .. } | State::Overdue(None), Outcome::Resolved(addresses)) => {
@@ -140,7 +181,7 @@ impl Connector {
                 Outcome::Connected(socket),
             ) => {
                 self.upstream.preferred.set(candidates.index());
-                State::Connected { transport: self.tokens.transport(socket), address: candidates.address().clone() }
+                self.connected(socket, candidates, now)
             }
             (State::Connecting { candidates, .. }, Outcome::Failed(fault)) => {
                 let address = candidates.address().inet();
@@ -179,8 +220,84 @@ impl Connector {
             let id = ops.submit(self.tokens.of(Slot::Connect), Op::Connect { address: candidates.address().clone() });
             self.state = State::Connecting { id, deadline: self.deadline_from(now), candidates };
         }
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
+        if let State::Securing { .. } = self.state {
+            self.secure(now, ops);
+        } else if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.state = State::Overdue(self.abort(ops));
+        }
+        if let State::Dropping { transport, .. } = &mut self.state {
+            transport.close(CloseKind::Fin, ops);
+            if transport.is_closed()
+                && let State::Dropping { candidates, error, .. } = std::mem::replace(&mut self.state, State::Done)
+            {
+                self.state = self.next(candidates, error, now);
+                if let State::Next(_) = self.state {
+                    self.pump(now, ops);
+                }
+            }
+        }
+    }
+
+    /// A connected socket: the connection, or the beginning of its TLS handshake.
+    fn connected(&self, socket: Socket, candidates: Candidates, now: Time) -> State {
+        let address = candidates.address().clone();
+        if !self.upstream.address.is_tls() {
+            let transport = self.tokens.transport(socket);
+            return State::Connected(Connected { transport, address, received: Vec::new() });
+        }
+        let secured = match &self.upstream.tls {
+            Some(peer) => self.tokens.tls_transport(socket, peer),
+            // Never in plain text.
+            None => Err(TlsFault::Internal),
+        };
+        match secured {
+            Ok(transport) => {
+                let deadline = self.deadline_from(now);
+                State::Securing { transport, deadline, candidates, received: Vec::new() }
+            }
+            Err(fault) => {
+                let error = ConnectError::Tls { address: address.inet(), fault };
+                State::Dropping { transport: self.tokens.transport(socket), candidates, error }
+            }
+        }
+    }
+
+    /// Advances the TLS handshake.
+    fn secure(&mut self, now: Time, ops: &mut Ops) {
+        let State::Securing { transport, deadline, candidates, received } = &mut self.state else { return };
+        transport.set_receiving(true, ops);
+        while let Some(buffer) = transport.take_received() {
+            received.push(buffer);
+        }
+        transport.pump(now, ops);
+        let address = candidates.address().inet();
+        let fault = match transport.handshake() {
+            Some(Handshake::Done(info)) => {
+                tracing::debug!(
+                    upstream = %self.upstream.address(),
+                    version = info.version,
+                    cipher = info.cipher_suite,
+                    is_resumed = info.is_resumed,
+                    "TLS handshake complete"
+                );
+                None
+            }
+            Some(Handshake::Failed(fault)) => Some(ConnectError::Tls { address, fault }),
+            Some(Handshake::InProgress) | None => match transport.input_end() {
+                Some(End::Failed(fault @ Fault::Os(_))) => Some(ConnectError::Refused { address, fault }),
+                Some(_) => Some(ConnectError::Tls { address, fault: TlsFault::Abandoned }),
+                None if deadline.is_some_and(|deadline| deadline <= now) => {
+                    Some(ConnectError::Tls { address, fault: TlsFault::TooSlow })
+                }
+                None => return,
+            },
+        };
+        if let State::Securing { transport, candidates, received, .. } = std::mem::replace(&mut self.state, State::Done)
+        {
+            self.state = match fault {
+                Some(error) => State::Dropping { transport, candidates, error },
+                None => State::Connected(Connected { transport, address: candidates.address().clone(), received }),
+            };
         }
     }
 
@@ -191,7 +308,20 @@ impl Connector {
             State::Resolving { .. } | State::Connecting { .. } => self.state = State::Cancelling(self.abort(ops)),
             State::Overdue(candidates) => self.state = State::Cancelling(candidates.take()),
             State::Start | State::Next(_) => self.state = State::Done,
-            State::Cancelling(_) | State::Connected { .. } | State::Failed(_) | State::Done => {}
+            State::Securing { .. } | State::Dropping { .. } => {
+                if let State::Securing { transport, .. } | State::Dropping { transport, .. } =
+                    std::mem::replace(&mut self.state, State::Done)
+                {
+                    self.state = State::Leaving(transport);
+                }
+            }
+            State::Leaving(_) | State::Cancelling(_) | State::Connected(_) | State::Failed(_) | State::Done => {}
+        }
+        if let State::Leaving(transport) = &mut self.state {
+            transport.close(CloseKind::Fin, ops);
+            if transport.is_closed() {
+                self.state = State::Done;
+            }
         }
     }
 
@@ -210,17 +340,20 @@ impl Connector {
             | State::Next(_)
             | State::Overdue(_)
             | State::Cancelling(_)
-            | State::Connected { .. }
+            | State::Securing { .. }
+            | State::Dropping { .. }
+            | State::Leaving(_)
+            | State::Connected(_)
             | State::Failed(_)
             | State::Done => None,
         }
     }
 
     /// Takes the connection once it is established. Later calls return `None`.
-    pub fn take(&mut self) -> Option<(Transport, Address)> {
-        let State::Connected { .. } = self.state else { return None };
+    pub fn take(&mut self) -> Option<Connected> {
+        let State::Connected(_) = self.state else { return None };
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Connected { transport, address } => Some((transport, address)),
+            State::Connected(connected) => Some(connected),
             _ => None,
         }
     }
@@ -235,7 +368,10 @@ impl Connector {
             | State::Connecting { .. }
             | State::Overdue(_)
             | State::Cancelling(_)
-            | State::Connected { .. }
+            | State::Securing { .. }
+            | State::Dropping { .. }
+            | State::Leaving(_)
+            | State::Connected(_)
             | State::Done => None,
         }
     }
@@ -243,12 +379,16 @@ impl Connector {
     /// When the step in flight times out.
     pub const fn deadline(&self) -> Option<Time> {
         match &self.state {
-            State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => *deadline,
+            State::Resolving { deadline, .. }
+            | State::Connecting { deadline, .. }
+            | State::Securing { deadline, .. } => *deadline,
             State::Start
             | State::Next(_)
             | State::Overdue(_)
             | State::Cancelling(_)
-            | State::Connected { .. }
+            | State::Dropping { .. }
+            | State::Leaving(_)
+            | State::Connected(_)
             | State::Failed(_)
             | State::Done => None,
         }
@@ -262,7 +402,10 @@ impl Connector {
             | State::Connecting { .. }
             | State::Overdue(_)
             | State::Cancelling(_)
-            | State::Connected { .. } => false,
+            | State::Securing { .. }
+            | State::Dropping { .. }
+            | State::Leaving(_)
+            | State::Connected(_) => false,
         }
     }
 

@@ -66,7 +66,7 @@ impl DnsCache {
     pub(super) fn of(address: &UpstreamAddress) -> Self {
         match address {
             UpstreamAddress::Unix(path) => Self::Fixed(Rc::new([path.clone().into()])),
-            UpstreamAddress::Tcp { host, port } => match host.parse::<IpAddr>() {
+            UpstreamAddress::Tcp { host, port, .. } => match host.parse::<IpAddr>() {
                 Ok(ip) => Self::Fixed(Rc::new([SocketAddr::new(ip, *port).into()])),
                 Err(_) => {
                     let name = Name { host: Arc::clone(host), port: *port };

@@ -57,6 +57,7 @@ use self::tier::{Tier, TierSummary};
 use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::tls::TlsPeer;
 use crate::waiter::Waiter;
 
 /// Interchangeable upstreams. See the module's documentation.
@@ -120,21 +121,31 @@ impl UpstreamGroup {
     /// A group with every endpoint up. `seed` is for random choices; workers should have different
     /// ones.
     pub fn new(config: GroupConfig, seed: u64) -> Rc<Self> {
-        Self::sharing(&mut Upstreams::default(), config, seed)
+        Self::sharing(&mut Upstreams::default(), config, &[], seed)
     }
 
     /// As [`UpstreamGroup::new`], with upstreams shared with other groups that list the same
-    /// address.
-    pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, seed: u64) -> Rc<Self> {
-        let GroupConfig { endpoints: configs, policy, mut passive, slow_start, queue, checks, resolve, announce } =
-            config;
+    /// address. `tls`: what is needed for each endpoint whose address is over TLS.
+    pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, tls: &[Option<TlsPeer>], seed: u64) -> Rc<Self> {
+        let GroupConfig {
+            endpoints: configs,
+            policy,
+            mut passive,
+            slow_start,
+            queue,
+            checks,
+            resolve,
+            announce,
+            tls: _,
+        } = config;
         if configs.len() == 1 {
             // With one endpoint, taking it out would fail every request.
             passive.failures = 0;
         }
         let endpoints = configs.iter().take(ENDPOINTS_MAX).enumerate().map(|(index, config)| {
             let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
-            Endpoint::new(config, upstreams.at(&config.address), twins_before as u64)
+            let tls = tls.get(index).and_then(Option::as_ref);
+            Endpoint::new(config, upstreams.at(&config.address, tls), twins_before as u64)
         });
         Rc::new(Self {
             endpoints: endpoints.collect(),

@@ -154,10 +154,14 @@ impl HealthCheck {
                 verdict = self.connected(now, ops);
             }
         }
-        if let State::Asking { connection, exchange } = &mut self.state
-            && let Some(transport) = connection.transport()
-        {
-            verdict = exchange.judge(transport, now);
+        if let State::Asking { connection, exchange } = &mut self.state {
+            connection.pump(now, ops);
+            while let Some(buffer) = connection.take_received() {
+                exchange.inbox.push(buffer);
+            }
+            if let Some(transport) = connection.transport() {
+                verdict = exchange.judge(transport, now);
+            }
         }
         if verdict.is_some() {
             self.close();
@@ -230,11 +234,11 @@ impl HealthCheck {
     }
 
     /// When to pump it next.
-    pub(super) const fn deadline(&self) -> Option<Time> {
+    pub(super) fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Idle => self.next,
             State::Connecting(connection) => connection.deadline(),
-            State::Asking { exchange, .. } => Some(exchange.deadline),
+            State::Asking { connection, exchange } => Time::earliest(connection.deadline(), Some(exchange.deadline)),
             State::Closing(_) => None,
         }
     }
@@ -379,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_request_is_a_plain_get() {
-        let upstream = Upstream::new("10.0.0.1:80".parse().unwrap());
+        let upstream = Upstream::new("10.0.0.1:80".parse().unwrap(), None);
         assert_eq!(&request(&http(), &upstream).unwrap().head()[..], REQUEST.as_bytes());
         assert!(request(&CheckKind::Connect, &upstream).is_none());
     }

@@ -209,7 +209,7 @@ impl HealthMonitor {
 }
 
 impl Machine {
-    const fn deadline(&self) -> Option<Time> {
+    fn deadline(&self) -> Option<Time> {
         match self {
             Self::HealthCheck(check) => check.deadline(),
             Self::Lookup(lookup) => lookup.deadline(),

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use address::{InvalidUpstreamAddress, UpstreamAddress};
-pub use connector::{ConnectError, Connector};
+pub use connector::{ConnectError, Connected, Connector};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
 pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};
@@ -47,11 +47,14 @@ pub use upstreams::Upstreams;
 
 use self::dns_cache::{DnsCache, Name, ResolvedAddresses};
 use crate::driver::{Address, Time};
+use crate::tls::TlsPeer;
 
 /// One configured upstream.
 #[derive(Debug)]
 pub struct Upstream {
     address: UpstreamAddress,
+    /// What is needed to connect to it over TLS.
+    tls: Option<TlsPeer>,
     dns: DnsCache,
     /// Index of the address to try first: the one that accepted a connection last.
     preferred: Cell<usize>,
@@ -62,11 +65,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// An upstream without connections. An IP address or a path needs no resolving.
-    pub fn new(address: UpstreamAddress) -> Rc<Self> {
+    /// An upstream without connections. An IP address or a path needs no resolving. `tls`: for an
+    /// address over TLS; without it, no connection to such an address is made.
+    pub fn new(address: UpstreamAddress, tls: Option<TlsPeer>) -> Rc<Self> {
         let dns = DnsCache::of(&address);
         let is_in_force = Cell::new(true);
-        Rc::new(Self { address, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
+        Rc::new(Self { address, tls, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
     }
 
     /// The configured address.

@@ -14,20 +14,25 @@
 //! does not know what the bytes mean, nor why it is closed. The connections that requests share have
 //! an owner and an idle state besides: [`super::UpstreamPool`].
 
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ConnectError, Connector, Upstream};
+use super::{ConnectError, Connected, Connector, Upstream};
 use crate::buffer::Buffer;
-use crate::driver::{Ops, Outcome, Socket, Time, Token};
+use crate::driver::{Ops, Outcome, Socket, Time, TlsFault, Token};
 use crate::table::RawKey;
 use crate::tcp::{CloseKind, ConnectionTokens};
+use crate::tls::TlsPeer;
 use crate::transport::Transport;
 
 /// One outbound connection.
 #[derive(Debug)]
 pub struct OutboundConnection {
     state: State,
+    /// What arrived right behind the TLS handshake.
+    received: VecDeque<Buffer>,
 }
 
 /// The tokens of a connection's operations: those of one state machine and kind, in slots 0 to 4.
@@ -64,24 +69,18 @@ pub(super) enum Slot {
 impl OutboundConnection {
     /// A connection that has not begun. `connect_timeout` is for the look-up and for each address;
     /// zero: no limit.
-    pub const fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
+    pub fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
         let connector = Connector::new(upstream, tokens, connect_timeout);
-        Self { state: State::Connecting(connector) }
+        Self { state: State::Connecting(connector), received: VecDeque::new() }
     }
 
-    /// Records an outcome. Received bytes are returned.
+    /// Records an outcome. Received bytes are returned, unless they have to be decrypted first: see
+    /// [`OutboundConnection::take_received`].
     pub fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> Option<Buffer> {
         match &mut self.state {
-            State::Connecting(connector) | State::Abandoned(connector) => connector.on_outcome(outcome, now),
+            State::Connecting(connector) | State::Abandoned(connector) => connector.on_outcome(token, outcome, now),
             State::Open(transport) | State::Closing(transport, _) => {
-                if token.slot == Slot::Recv as u8 {
-                    return transport.on_received(outcome);
-                }
-                if token.slot == Slot::Send as u8 {
-                    transport.on_sent(outcome);
-                } else {
-                    transport.on_closed(outcome);
-                }
+                return OutboundTokens::record(transport, token, outcome);
             }
             state @ (State::Failed(_) | State::Closed) => {
                 crate::tcp::unexpected("outbound connection", state, &outcome, token);
@@ -96,14 +95,18 @@ impl OutboundConnection {
             connector.pump(now, ops);
             if let Some(error) = connector.error() {
                 self.state = State::Failed(error);
-            } else if let Some((transport, _)) = connector.take() {
+            } else if let Some(Connected { transport, received, .. }) = connector.take() {
                 self.state = State::Open(transport);
+                self.received = received.into();
             }
+        }
+        if let State::Open(transport) = &mut self.state {
+            transport.pump(now, ops);
         }
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
-                Some((transport, _)) => self.state = State::Closing(transport, CloseKind::Fin),
+                Some(Connected { transport, .. }) => self.state = State::Closing(transport, CloseKind::Fin),
                 None if connector.is_at_rest() => self.state = State::Closed,
                 None => {}
             }
@@ -126,6 +129,13 @@ impl OutboundConnection {
         };
     }
 
+    /// The next received bytes that had to be decrypted. Call it after each pump, until it returns
+    /// `None`.
+    pub fn take_received(&mut self) -> Option<Buffer> {
+        let State::Open(transport) = &mut self.state else { return None };
+        self.received.pop_front().or_else(|| transport.take_received())
+    }
+
     /// The transport, while it is connected and not closing.
     pub const fn transport(&mut self) -> Option<&mut Transport> {
         match &mut self.state {
@@ -143,10 +153,11 @@ impl OutboundConnection {
     }
 
     /// When the current step of connecting times out.
-    pub const fn deadline(&self) -> Option<Time> {
+    pub fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Connecting(connector) => connector.deadline(),
-            State::Open(_) | State::Abandoned(_) | State::Closing(..) | State::Failed(_) | State::Closed => None,
+            State::Open(transport) => transport.deadline(),
+            State::Abandoned(_) | State::Closing(..) | State::Failed(_) | State::Closed => None,
         }
     }
 
@@ -164,9 +175,31 @@ impl OutboundTokens {
 
     /// The transport over a socket that was connected.
     pub(super) const fn transport(self, socket: Socket) -> Transport {
-        let tokens =
-            ConnectionTokens { recv: self.of(Slot::Recv), send: self.of(Slot::Send), close: self.of(Slot::Close) };
-        Transport::plain(socket, tokens)
+        Transport::plain(socket, self.connection())
+    }
+
+    /// The same over TLS.
+    pub(super) fn tls_transport(self, socket: Socket, peer: &TlsPeer) -> Result<Transport, TlsFault> {
+        let TlsPeer { config, server_name } = peer;
+        Transport::tls_client(socket, self.connection(), Arc::clone(config), server_name.clone())
+    }
+
+    const fn connection(self) -> ConnectionTokens {
+        ConnectionTokens { recv: self.of(Slot::Recv), send: self.of(Slot::Send), close: self.of(Slot::Close) }
+    }
+
+    /// Records an outcome of the transport. Received bytes are returned, as by
+    /// [`Transport::on_received`].
+    pub(super) fn record(transport: &mut Transport, token: Token, outcome: Outcome) -> Option<Buffer> {
+        if token.slot == Slot::Recv as u8 {
+            return transport.on_received(outcome);
+        }
+        if token.slot == Slot::Send as u8 {
+            transport.on_sent(outcome);
+        } else {
+            transport.on_closed(outcome);
+        }
+        None
     }
 }
 
@@ -193,7 +226,7 @@ mod tests {
             let mut sim = Sim::new(seed, Faults::none());
             let address: SocketAddr = ([10, 0, 0, 1], 80).into();
             sim.upstream(address, behaviour);
-            let upstream = Upstream::new(address.to_string().parse().unwrap());
+            let upstream = Upstream::new(address.to_string().parse().unwrap(), None);
             let connection = OutboundConnection::new(upstream, TOKENS, TIMEOUT);
             Self { sim, ops: Ops::new(), connection, received: Vec::new() }
         }

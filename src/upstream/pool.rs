@@ -24,9 +24,8 @@ pub mod planted_bug;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::outbound::Slot;
 use super::stream::{Http1, UpstreamStream};
-use super::{ConnectError, Connector, OutboundTokens, Upstream};
+use super::{ConnectError, Connected, Connector, OutboundTokens, Upstream};
 use crate::buffer::Inbox;
 use crate::driver::{Address, Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
@@ -43,6 +42,10 @@ pub struct UpstreamPool {
     connections: Table<UpstreamConnection>,
     /// Connections without a user that are still to be closed or abandoned.
     leaving: Vec<ConnectionKey>,
+    /// Encrypted connections that something has happened on, or that wait for memory.
+    encrypted: Vec<ConnectionKey>,
+    /// When to ask those again that wait for memory.
+    next_retry: Option<Time>,
     /// Requests to resume, since another one freed what they waited for.
     woken: Vec<Waiter>,
     /// When the first idle connection may have reached its idle timeout.
@@ -246,7 +249,12 @@ impl UpstreamPool {
             // `next_flush_expiry` stays: the timer fires early, and is armed again.
             *until = now + self.flush_timeout;
         }
-        if let State::Idle { .. } = entry.state {
+        if entry.is_encrypted() {
+            self.encrypted.push(key);
+        }
+        if let State::Idle { .. } = entry.state
+            && !entry.stays_idle()
+        {
             // It ended, or sent bytes without a request.
             let State::Idle { connection, .. } = entry.take_state() else { return None };
             tracing::debug!(upstream = %entry.upstream.address(), "an idle connection ended");
@@ -264,7 +272,9 @@ impl UpstreamPool {
                 }
                 Some(owner)
             }
-            State::Idle { .. } | State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
+            // A message of TLS itself.
+            State::Idle { .. } => None,
+            State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
                 self.leaving.push(key);
                 None
             }
@@ -281,8 +291,11 @@ impl UpstreamPool {
         std::mem::take(&mut self.woken)
     }
 
-    /// Advances closing and abandoning.
-    pub fn pump(&mut self, ops: &mut Ops) {
+    /// Advances closing, abandoning and encrypting.
+    pub fn pump(&mut self, now: Time, ops: &mut Ops) {
+        if !self.encrypted.is_empty() {
+            self.drive_encrypted(now, ops);
+        }
         let mut leaving = std::mem::take(&mut self.leaving);
         for key in leaving.drain(..) {
             if let Some(entry) = self.connections.get_mut(key)
@@ -295,9 +308,23 @@ impl UpstreamPool {
         self.leaving = leaving;
     }
 
+    fn drive_encrypted(&mut self, now: Time, ops: &mut Ops) {
+        self.next_retry = None;
+        let mut keys = std::mem::take(&mut self.encrypted);
+        keys.retain(|key| {
+            let Some(entry) = self.connections.get_mut(*key) else { return false };
+            let waits = entry.drive(now, ops);
+            if waits && let State::InUse { connection, .. } = &entry.state {
+                self.next_retry = Time::earliest(self.next_retry, connection.deadline());
+            }
+            waits
+        });
+        self.encrypted = keys;
+    }
+
     /// When to call [`UpstreamPool::expire`] next.
     pub fn next_expiry(&self) -> Option<Time> {
-        let idle = self.next_expiry.filter(|_| self.idle > 0);
+        let idle = Time::earliest(self.next_expiry.filter(|_| self.idle > 0), self.next_retry);
         Time::earliest(idle, self.next_flush_expiry.filter(|_| self.flushing > 0))
     }
 
@@ -305,6 +332,12 @@ impl UpstreamPool {
     pub fn expire(&mut self, now: Time) {
         if self.next_flush_expiry.is_some_and(|next| next <= now) {
             self.end_flushes(|until| until.is_some_and(|until| until <= now));
+        }
+        if self.next_retry.is_some_and(|next| next <= now) {
+            // What uses them has to look, too: there may be plaintext now.
+            self.next_retry = None;
+            let owners: Vec<Waiter> = self.encrypted.iter().filter_map(|key| self.owner(*key)).collect();
+            self.woken.extend(owners);
         }
         self.next_expiry = None;
         let mut next: Option<Time> = None;
@@ -429,8 +462,8 @@ impl UpstreamConnection {
             if let Some(error) = connector.error() {
                 return ConnectStatus::Failed(error);
             }
-            if let Some((transport, address)) = connector.take() {
-                self.connected(transport, address);
+            if let Some(connected) = connector.take() {
+                self.connected(connected);
             }
         }
         match &mut self.state {
@@ -444,8 +477,10 @@ impl UpstreamConnection {
         }
     }
 
-    fn connected(&mut self, connection: Transport, address: Address) {
+    fn connected(&mut self, connected: Connected) {
+        let Connected { transport: connection, address, received } = connected;
         tracing::debug!(%address, "upstream connected");
+        received.into_iter().for_each(|buffer| self.inbox.push(buffer));
         self.address = Some(address);
         if let State::Connecting { owner, .. } = self.take_state() {
             self.state = State::InUse { owner, connection };
@@ -522,22 +557,64 @@ impl UpstreamConnection {
 
     fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         match &mut self.state {
-            State::Connecting { connector, .. } | State::Abandoned(connector) => connector.on_outcome(outcome, now),
+            State::Connecting { connector, .. } | State::Abandoned(connector) => {
+                connector.on_outcome(token, outcome, now);
+            }
             State::InUse { connection, .. }
             | State::Idle { connection, .. }
             | State::Flushing { connection, .. }
             | State::Closing { connection, .. } => {
-                if token.slot == Slot::Recv as u8 {
-                    if let Some(buffer) = connection.on_received(outcome) {
-                        self.inbox.push(buffer);
-                    }
-                } else if token.slot == Slot::Send as u8 {
-                    connection.on_sent(outcome);
-                } else {
-                    connection.on_closed(outcome);
+                if let Some(buffer) = OutboundTokens::record(connection, token, outcome) {
+                    self.inbox.push(buffer);
                 }
+                self.decrypt();
             }
             State::Gone => crate::tcp::unexpected("upstream connection", &"Gone", &outcome, token),
+        }
+    }
+
+    /// Takes what has arrived on an encrypted connection.
+    #[inline]
+    fn decrypt(&mut self) {
+        if let State::InUse { connection, .. } | State::Idle { connection, .. } = &mut self.state {
+            while let Some(buffer) = connection.take_received() {
+                self.inbox.push(buffer);
+            }
+        }
+    }
+
+    /// Lets an encrypted connection do what it has to do for itself. `true`: it waits for memory, and
+    /// is to be asked again.
+    fn drive(&mut self, now: Time, ops: &mut Ops) -> bool {
+        self.decrypt();
+        let (State::InUse { connection, .. } | State::Idle { connection, .. }) = &mut self.state else { return false };
+        connection.pump(now, ops);
+        connection.deadline().is_some()
+    }
+
+    /// Whether nothing but messages of TLS itself has arrived on an idle connection.
+    fn stays_idle(&self) -> bool {
+        match &self.state {
+            State::Idle { connection, .. } => {
+                connection.is_encrypted()
+                    && self.inbox.is_empty()
+                    && connection.input_end().is_none()
+                    && !connection.is_broken()
+                    && connection.is_receiving()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its bytes are encrypted.
+    const fn is_encrypted(&self) -> bool {
+        match &self.state {
+            State::InUse { connection, .. } | State::Idle { connection, .. } => connection.is_encrypted(),
+            State::Connecting { .. }
+            | State::Closing { .. }
+            | State::Flushing { .. }
+            | State::Abandoned(_)
+            | State::Gone => false,
         }
     }
 
@@ -546,7 +623,9 @@ impl UpstreamConnection {
         if let State::Abandoned(connector) = &mut self.state {
             connector.cancel(ops);
             match connector.take() {
-                Some((connection, _)) => self.state = State::Closing { close_kind: CloseKind::Fin, connection },
+                Some(Connected { transport: connection, .. }) => {
+                    self.state = State::Closing { close_kind: CloseKind::Fin, connection };
+                }
                 None => return connector.is_at_rest(),
             }
         }

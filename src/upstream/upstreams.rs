@@ -1,29 +1,46 @@
-//! The upstreams of one worker, one per address, so that all groups that list an address share its
+//! The upstreams of one worker, one per address and TLS settings, so that all groups that list an address share its
 //! idle connections and its resolved addresses.
 //!
 //! It holds weak references: an upstream is dropped with the last group or connection that uses it.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
 
 use super::{Upstream, UpstreamGroup};
+use crate::tls::TlsPeer;
 use crate::upstream::UpstreamAddress;
 
 /// The upstreams of one worker, by address.
 #[derive(Debug, Default)]
 pub struct Upstreams {
-    known: HashMap<UpstreamAddress, Weak<Upstream>>,
+    known: HashMap<Identity, Weak<Upstream>>,
+}
+
+/// What makes two upstreams the same: a connection made for one may carry requests for the other.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    address: UpstreamAddress,
+    /// The name in its certificate, and the address of the settings in memory, which the upstream keeps
+    /// alive. Settings that were loaded again are others: their files may have changed.
+    tls: Option<(ServerName<'static>, usize)>,
 }
 
 impl Upstreams {
     /// The upstream of this address: the existing one, or a new one.
-    pub fn at(&mut self, address: &UpstreamAddress) -> Rc<Upstream> {
-        if let Some(known) = self.known.get(address).and_then(Weak::upgrade) {
+    pub fn at(&mut self, address: &UpstreamAddress, tls: Option<&TlsPeer>) -> Rc<Upstream> {
+        let identity = Identity {
+            address: address.clone(),
+            tls: tls.map(|peer| (peer.server_name.clone(), Arc::as_ptr(&peer.config).addr())),
+        };
+        if let Some(known) = self.known.get(&identity).and_then(Weak::upgrade) {
             return known;
         }
         self.known.retain(|_, known| known.strong_count() > 0);
-        let upstream = Upstream::new(address.clone());
-        self.known.insert(address.clone(), Rc::downgrade(&upstream));
+        let upstream = Upstream::new(address.clone(), tls.cloned());
+        self.known.insert(identity, Rc::downgrade(&upstream));
         upstream
     }
 

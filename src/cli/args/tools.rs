@@ -1,5 +1,7 @@
 //! Options of the commands that serve nothing: `xps connect` and `xps probe`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
@@ -9,9 +11,11 @@ use crate::config::UpstreamAddress;
 
 #[derive(Args, Debug)]
 pub struct ConnectOptions {
-    /// Server to connect to
-    #[arg(value_name = "HOST:PORT|unix:/PATH")]
+    /// Server to connect to; tls://HOST:PORT over TLS
+    #[arg(value_name = "HOST:PORT|tls://HOST:PORT|unix:/PATH")]
     pub upstream: UpstreamAddress,
+    #[command(flatten)]
+    pub tls: ConnectTls,
     #[command(flatten)]
     pub backend: BackendOptions,
     #[command(flatten)]
@@ -20,6 +24,23 @@ pub struct ConnectOptions {
     pub timeout: ConnectTimeout,
     #[command(flatten)]
     pub log: LevelOptions,
+}
+
+/// Options of a connection over TLS.
+#[derive(Args, Debug)]
+pub struct ConnectTls {
+    /// With tls://: PEM file with the authorities to trust, instead of those of the system
+    #[arg(long, value_name = "FILE", env = "XPS_CA")]
+    pub ca: Option<PathBuf>,
+    /// With tls://: accept any certificate
+    #[arg(long, env = "XPS_INSECURE", value_parser = BoolishValueParser::new(), conflicts_with = "ca")]
+    pub insecure: bool,
+    /// With tls://: the name to ask for, which the certificate must have [default: HOST]
+    #[arg(long, value_name = "NAME", env = "XPS_SNI")]
+    pub sni: Option<String>,
+    /// With tls://: application protocols to offer, the preferred one first
+    #[arg(long, value_name = "PROTOCOL", env = "XPS_ALPN", value_delimiter = ',')]
+    pub alpn: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ResolveError, Resolver, refused};
+use super::{HTTP_PROTOCOLS, ResolveError, Resolver, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing,
     ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, UpstreamAddressText, Via,
@@ -46,7 +46,7 @@ impl Resolver<'_> {
         };
         let ConnectPolicy { tries_max, connect_timeout } = connect_policy(&options.group, limits);
         Ok(ForwardConfig {
-            group: self.group(&options.group)?,
+            group: self.group(&options.group, &HTTP_PROTOCOLS)?,
             tries_max,
             connect_timeout,
             response_timeout: options.response_timeout.0,
@@ -81,7 +81,8 @@ impl Resolver<'_> {
     }
 
     /// Configuration of an upstream group.
-    pub(super) fn group(self, options: &GroupOptions) -> Result<GroupConfig, ResolveError> {
+    /// `alpn`: the application protocol that is spoken over TLS.
+    pub(super) fn group(self, options: &GroupOptions, alpn: &[&str]) -> Result<GroupConfig, ResolveError> {
         let text = |token: &Option<Token>| token.as_ref().map(|token| token.0.clone()).unwrap_or_default();
         let endpoints = options.upstreams.iter().map(|upstream| {
             Ok(EndpointConfig {
@@ -111,6 +112,7 @@ impl Resolver<'_> {
             queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
             checks: options.health_check.active.as_ref().map(checks),
             resolve: ResolveInterval(options.resolve_interval.0),
+            tls: self.upstream_tls(&options.upstream_tls, alpn),
             announce: options.send_proxy_protocol.map(|version| match version {
                 ProxyProtocol::V1 => ProxyVersion::V1,
                 ProxyProtocol::V2 => ProxyVersion::V2,

@@ -1,8 +1,8 @@
 //! The TLS settings of listeners.
 
 use super::Resolver;
-use crate::config::file::{CertificateFiles, ClientAuth, Tls};
-use crate::tls::{self, CertificateSource, ServerSettings};
+use crate::config::file::{CertificateFiles, ClientAuth, Tls, UpstreamTls};
+use crate::tls::{self, CertificateSource, ClientSettings, ServerSettings};
 
 impl Resolver<'_> {
     /// The settings of a listener that `options` describe, with the certificates of all servers on it.
@@ -34,6 +34,22 @@ impl Resolver<'_> {
             tickets: options.tickets,
             session_cache: options.session_cache as usize,
             unknown_name: options.unknown_name.into(),
+        }
+    }
+
+    /// The settings of connections to upstreams. `alpn`: the application protocols that are named.
+    pub(super) fn upstream_tls(self, options: &UpstreamTls, alpn: &[&str]) -> ClientSettings {
+        let UpstreamTls { verify, ca, server_name, certificate } = options;
+        let files = |CertificateFiles { cert, key }: &CertificateFiles| CertificateSource::Files {
+            cert: self.folder.join(cert),
+            key: self.folder.join(key.as_ref().unwrap_or(cert)),
+        };
+        ClientSettings {
+            verify: *verify,
+            ca: ca.as_ref().map(|ca| self.folder.join(ca)),
+            server_name: server_name.as_ref().map(ToString::to_string),
+            certificate: certificate.as_ref().map(files),
+            alpn: alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::tls::ClientSettings;
 use crate::upstream::UpstreamAddress;
 
 /// Maximum of endpoints per group: the range of [`EndpointId`](super::EndpointId).
@@ -28,6 +29,8 @@ pub struct GroupConfig {
     /// Each connection begins with a PROXY protocol header of this version, and carries requests of
     /// one client only. `None`: no header.
     pub announce: Option<ProxyVersion>,
+    /// TLS of the endpoints whose address is over TLS.
+    pub tls: ClientSettings,
 }
 
 impl GroupConfig {

@@ -33,7 +33,7 @@ pub fn of_client(address: IpAddr) -> u64 {
 /// with the same address.
 pub(super) fn seed_of(address: &UpstreamAddress, twins_before: u64) -> u64 {
     let state = match address {
-        UpstreamAddress::Tcp { host, port } => {
+        UpstreamAddress::Tcp { host, port, .. } => {
             let state = absorb(OFFSET_BASIS, host.as_bytes());
             // A byte that no host name contains separates the parts.
             let state = absorb(state, &[0]);

@@ -34,7 +34,7 @@ impl Rig {
             let token = self.ops.settle(completion.id, completion.outcome.is_final()).unwrap();
             self.pool.on_outcome(token, completion.outcome, self.sim.now());
         }
-        self.pool.pump(&mut self.ops);
+        self.pool.pump(self.sim.now(), &mut self.ops);
     }
 
     fn acquire(&mut self, upstream: &Rc<Upstream>) -> ConnectionKey {
@@ -74,7 +74,7 @@ fn socket_address(text: &str) -> SocketAddr {
 #[test]
 fn an_idle_connection_to_where_a_name_no_longer_leads_is_not_used_again() {
     let mut rig = Rig::new(&["10.0.0.1:80", "10.0.0.2:80"]);
-    let upstream = Upstream::new("app:80".parse().unwrap());
+    let upstream = Upstream::new("app:80".parse().unwrap(), None);
     upstream.remember(vec![socket_address("10.0.0.1:80")], rig.sim.now());
     let old = rig.idle(&upstream);
     upstream.remember(vec![socket_address("10.0.0.2:80")], rig.sim.now());
@@ -89,7 +89,7 @@ fn groups_share_the_idle_connections_to_one_address() {
     let mut rig = Rig::new(&["10.0.0.1:80"]);
     let mut upstreams = Upstreams::default();
     let config = || GroupConfig::of(["10.0.0.1:80".parse().unwrap()]);
-    let groups = [(); 2].map(|()| UpstreamGroup::sharing(&mut upstreams, config(), 0));
+    let groups = [(); 2].map(|()| UpstreamGroup::sharing(&mut upstreams, config(), &[], 0));
     let [one, other] = groups.map(|group| Rc::clone(group.upstream(crate::upstream::group::EndpointId(0))));
     let connection = rig.idle(&one);
     assert_eq!(rig.acquire(&other), connection);
@@ -99,7 +99,7 @@ fn groups_share_the_idle_connections_to_one_address() {
 fn what_leads_to_no_group_in_force_neither_stays_nor_becomes_idle() {
     let mut rig = Rig::new(&["10.0.0.1:80"]);
     let mut upstreams = Upstreams::default();
-    let group = UpstreamGroup::sharing(&mut upstreams, GroupConfig::of(["10.0.0.1:80".parse().unwrap()]), 0);
+    let group = UpstreamGroup::sharing(&mut upstreams, GroupConfig::of(["10.0.0.1:80".parse().unwrap()]), &[], 0);
     let upstream = Rc::clone(group.upstream(crate::upstream::group::EndpointId(0)));
     let in_use = rig.idle(&upstream);
     assert_eq!(rig.acquire(&upstream), in_use);

@@ -30,7 +30,9 @@ pub use self::text::{
     Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
     UringFeature, Via,
 };
-pub use self::tls::{CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Tls, TlsVersion, UnknownName};
+pub use self::tls::{
+    CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Tls, TlsVersion, UnknownName, UpstreamTls,
+};
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
 };

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::text::AlpnProtocol;
+use super::text::{AlpnProtocol, Hostname};
 use crate::config::units::Period;
 use crate::tls::{ClientAuthMode, MinVersion, ServerSettings};
 
@@ -141,6 +141,30 @@ impl From<UnknownName> for crate::tls::UnknownName {
             UnknownName::Default => Self::Default,
             UnknownName::Refuse => Self::Refuse,
         }
+    }
+}
+
+/// TLS of connections to upstreams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Verify the certificates of upstreams. Without it, whoever is in the path can read and change
+    /// everything.
+    pub verify: bool,
+    /// PEM file with the authorities that are trusted. Default: those of the system, or, if it has
+    /// none, those of Mozilla.
+    #[schemars(length(min = 1))]
+    pub ca: Option<PathBuf>,
+    /// The name that is asked for (SNI) and that the certificate must have. Default: the host of the
+    /// upstream's address.
+    pub server_name: Option<Hostname>,
+    /// The certificate that is shown to upstreams that ask for one.
+    pub certificate: Option<CertificateFiles>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self { verify: true, ca: None, server_name: None, certificate: None }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proxy::ProxyProtocol;
 use super::text::{RequestTarget, Token, UpstreamAddressText};
+use super::tls::UpstreamTls;
 use crate::config::units::Period;
 
 /// The upstreams of an HTTP or TCP proxy, and how one is chosen.
@@ -35,6 +36,8 @@ pub struct GroupOptions {
     pub queue: Queue,
     /// Begin connections to upstreams with a PROXY protocol header of this version.
     pub send_proxy_protocol: Option<ProxyProtocol>,
+    /// TLS of the upstreams whose address begins with `https://`.
+    pub upstream_tls: UpstreamTls,
     /// How often the names of upstreams are resolved again. 0: never.
     pub resolve_interval: Period,
 }
@@ -51,6 +54,7 @@ impl Default for GroupOptions {
             tries: 3,
             queue: Queue::default(),
             send_proxy_protocol: None,
+            upstream_tls: UpstreamTls::default(),
             resolve_interval: Period(Duration::from_secs(10)),
         }
     }

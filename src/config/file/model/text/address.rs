@@ -180,22 +180,20 @@ mod tests {
 
     #[test]
     fn upstreams_are_addresses_names_and_sockets() {
-        for text in ["localhost:3000", "127.0.0.1:1", "[::1]:3000", "app_1.internal:80", "unix:/run/app.sock"] {
+        for text in [
+            "localhost:3000",
+            "127.0.0.1:1",
+            "[::1]:3000",
+            "app_1.internal:80",
+            "https://app:443",
+            "unix:/run/app.sock",
+        ] {
             assert_eq!(text.parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
         }
         let of_url = "http://localhost:3000".parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string());
         assert_eq!(of_url, Ok("localhost:3000".to_owned()));
         let too_long = format!("unix:/{}", "a".repeat(107));
-        for text in [
-            "localhost",
-            "localhost:0",
-            "https://localhost:3000",
-            "http://localhost:3000/api",
-            "a b:80",
-            "unix:",
-            &too_long,
-            "::1:80",
-        ] {
+        for text in ["localhost", "localhost:0", "http://localhost:3000/api", "a b:80", "unix:", &too_long, "::1:80"] {
             assert!(text.parse::<UpstreamAddressText>().is_err(), "{text}");
         }
     }

@@ -90,7 +90,7 @@ texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
     AlpnProtocol, "protocol-name", "http/1.1", "the name of an application protocol, as in ALPN: 1 to 255 visible ASCII characters";
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
-    UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, or `unix:/path`";
+    UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, `https://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "no control characters, and no white space at either end";
     FileMode, "file-mode", "0660", "permissions in octal, in quotes";

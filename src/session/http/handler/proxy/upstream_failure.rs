@@ -47,6 +47,9 @@ pub(super) fn error_response_of(why: Unreachable) -> ErrorResponse {
         Unreachable::Connect(ConnectError::TimedOut(_) | ConnectError::ResolveTimedOut) => {
             ErrorResponse::new(Status::GATEWAY_TIMEOUT, "no upstream accepted the connection in time")
         }
+        Unreachable::Connect(ConnectError::Tls { .. }) => {
+            ErrorResponse::new(Status::BAD_GATEWAY, "the TLS handshake with the upstream failed")
+        }
         Unreachable::Connect(ConnectError::Refused { .. } | ConnectError::Resolve(_)) => {
             ErrorResponse::new(Status::BAD_GATEWAY, "no upstream accepted the connection")
         }
