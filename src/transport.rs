@@ -269,6 +269,15 @@ impl Transport {
         }
     }
 
+    /// Whether the peer has ended its side of the connection itself. After TLS has failed,
+    /// [`Transport::input_end`] no longer depends on it.
+    pub fn has_input_ended(&self) -> bool {
+        match self {
+            Self::Plain(connection) => connection.reader.end().is_some(),
+            Self::Tls(tls) => tls.has_input_ended(),
+        }
+    }
+
     /// Why nothing more can be sent to the peer, if receiving has shown that the connection is
     /// broken. Bytes that the peer sent before may still arrive: keep receiving until
     /// [`Transport::input_end`].

@@ -109,6 +109,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "table",
             "tcp",
             "telemetry",
+            "tls",
             "transport",
             "upstream",
             "waiter",

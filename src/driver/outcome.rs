@@ -214,13 +214,16 @@ impl Fault {
         Self::Os(error.raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// Whether the peer disconnected. This is ordinary and not logged as a warning.
+    /// Whether the peer disconnected, or broke its side of TLS. This is ordinary and not logged as a
+    /// warning.
     pub const fn is_disconnect(self) -> bool {
-        matches!(
-            self,
-            Self::Os(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED)
-                | Self::Tls(TlsFault::Truncated)
-        )
+        match self {
+            Self::Os(errno) => {
+                matches!(errno, libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::ETIMEDOUT | libc::ECONNABORTED)
+            }
+            Self::Tls(fault) => !matches!(fault, TlsFault::Internal),
+            Self::FileTruncated | Self::RootLost(_) | Self::Resolver(_) => false,
+        }
     }
 
     /// Whether the same access to a file may succeed a moment later, so that the fault is not

@@ -10,6 +10,9 @@ pub enum TlsFault {
     /// The connection ended without a `close_notify` (RFC 8446, 6.1): what arrived may be truncated.
     #[error("the peer ended the connection without close_notify")]
     Truncated,
+    /// The client left without having sent anything, as a port check does.
+    #[error("the peer left without having sent anything")]
+    NothingSent,
     /// The peer left before the handshake was complete.
     #[error("the peer left during the handshake")]
     Abandoned,

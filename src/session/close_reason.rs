@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::driver::Fault;
+use crate::driver::{Fault, TlsFault};
 use crate::limit::Denied;
 use crate::tcp::CloseKind;
 use crate::upstream::{Release, Unreachable};
@@ -23,6 +23,9 @@ pub enum CloseReason {
     /// The PROXY protocol header is missing or malformed.
     #[error("missing or malformed PROXY protocol header")]
     NoProxyHeader,
+    /// The TLS handshake failed, or was not complete in time.
+    #[error("TLS handshake failed: {0}")]
+    TlsFailed(TlsFault),
     /// The client's connection failed.
     #[error("client lost: {0}")]
     ClientLost(Fault),
@@ -97,6 +100,7 @@ impl CloseReason {
             Self::UpstreamStoppedReading => "upstream_stopped_reading",
             Self::Denied(_) => "denied",
             Self::NoProxyHeader => "no_proxy_header",
+            Self::TlsFailed(_) => "tls_failed",
             Self::ClientLost(_) => "client_lost",
             Self::UpstreamLost(_) => "upstream_lost",
             Self::ClientLeft => "client_left",
@@ -119,6 +123,7 @@ impl CloseReason {
     /// | close reason | client's connection | upstream connection of a tunnel |
     /// |---|---|---|
     /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | FIN | FIN |
+    /// | `TlsFailed` (after the alert) | FIN | – |
     /// | `UpstreamLost`, `ResponseTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset after the flush | reset |
     /// | `UpstreamStoppedReading` (a close with unread data from the client is a reset anyway) | reset after the flush | reset |
     /// | `ClientLost` | reset (it is broken) | reset after the flush |
@@ -133,7 +138,9 @@ impl CloseReason {
     /// connection is reset at once: the response is no longer needed.
     pub const fn close_kind(self) -> CloseKind {
         match self {
-            Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle => CloseKind::Fin,
+            Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle | Self::TlsFailed(_) => {
+                CloseKind::Fin
+            }
             Self::ClientLeft
             | Self::UpstreamStoppedReading
             | Self::UpstreamLost(_)
@@ -169,6 +176,7 @@ impl CloseReason {
             // Logged already, with upstream and reason.
             Self::ResponseTruncated | Self::UpstreamSilent => false,
             Self::NoProxyHeader => true,
+            Self::TlsFailed(fault) => matches!(fault, TlsFault::Internal),
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
             Self::FileUnwritten(_) => true,
         }

@@ -9,8 +9,8 @@
 //!
 //! A [`Session`] owns the client's [`Transport`] and a task that implements the protocol: `echo`,
 //! `reverse`, `proxy`, `file_sender`, `receive` or [`http`]. The listener's [`Service`] makes the
-//! task. If the listener expects a PROXY protocol header, or an upstream needs the local address, the
-//! session is in the phase `setup` first, without a task. Outcomes are recorded first; then `pump`
+//! task. If the listener expects a PROXY protocol header or TLS, or an upstream needs the local
+//! address, the session is in the phase `setup` first, without a task. Outcomes are recorded first; then `pump`
 //! looks at all states and submits every operation that is needed and not yet in flight. An extra
 //! `pump` changes nothing.
 //!
@@ -255,10 +255,10 @@ impl Session {
     ) -> Self {
         let Accepted { socket, peer, is_over_limit } = accepted;
         let setup = Setup::of(context, now, limits);
-        // During setup the client's address is unknown: access lists are checked afterwards, and
-        // until then the connection counts for the proxy's address.
+        // Before a PROXY header the client's address is unknown: access lists are checked
+        // afterwards, and until then the connection counts for the proxy's address.
         let everybody = Access::default();
-        let access = if setup.is_some() { &everybody } else { &context.access };
+        let access = if context.expects_proxy_header { &everybody } else { &context.access };
         let (permit, life) = match enter(admission, peer, access, is_over_limit) {
             Ok(permit) => (permit, Life::Open),
             Err(denied) => (None, Life::Closing(CloseReason::Denied(denied))),
@@ -293,6 +293,7 @@ impl Session {
             }
             Slot::ClientSend => self.client.on_sent(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
+            Slot::ClientFile => self.client.on_read(outcome),
             Slot::File | Slot::LocalAddress => self.phase.on_outcome(slot, outcome, now),
         }
     }
@@ -328,7 +329,13 @@ impl Session {
     /// Submits the operations that are needed now and not yet in flight.
     pub fn pump(&mut self, cx: &mut Context<'_>) {
         if self.life == Life::Open {
+            while let Some(buffer) = self.client.take_received() {
+                self.phase.on_received(buffer);
+            }
             let over = self.advance(cx);
+            if over.is_none() {
+                self.client.pump(cx.now, cx.ops);
+            }
             let idle =
                 || self.idle_deadline(cx.limits).filter(|deadline| *deadline <= cx.now).map(|_| CloseReason::Idle);
             if let Some(close_reason) = over.or_else(idle) {
@@ -428,7 +435,10 @@ impl Session {
     /// its outcome follows soon.
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self.life {
-            Life::Open => Time::earliest(self.idle_deadline(limits), self.phase.deadline(limits)),
+            Life::Open => {
+                let deadline = Time::earliest(self.idle_deadline(limits), self.phase.deadline(limits));
+                Time::earliest(deadline, self.client.deadline())
+            }
             Life::Flushing(_) => self.flush_deadline(limits),
             Life::Closing(_) | Life::Closed(_) => None,
         }
@@ -474,13 +484,13 @@ impl Session {
 
     /// Bytes of buffer memory held for this connection, both directions.
     pub fn memory(&self) -> usize {
-        self.phase.memory()
+        self.phase.memory() + self.client.memory()
     }
 
     /// The upper bound of [`Session::memory`], apart from data already in flight when a source was
     /// paused.
     pub fn memory_max(&self, limits: &Limits) -> usize {
-        self.phase.memory_max(limits)
+        self.phase.memory_max(limits) + self.client.memory_max()
     }
 
     /// Writes the log record of this connection, and returns how it ended.

@@ -1,36 +1,49 @@
 //! Setup: the phase of a session before its service, in which it finds out what its connection is.
-//! Reads the PROXY protocol header, then looks up the local address.
+//! Reads the PROXY protocol header, shakes hands, then looks up the local address.
 //!
 //! ```text
-//!              PROXY protocol header        local address
-//!   Reading ─────────────────────► Asking ───────────────► ready: the service begins
+//!              PROXY protocol header         TLS handshake        local address
+//!   Reading ─────────────────────► Shaking ───────────────► Asking ───────────────► ready:
+//!      │                              │ failed                                   the service
+//!      │                              ▼         sent                             begins
+//!      │                           Answering ─────────► Lingering ─────► over
 //!      └── malformed, end of input, timeout: over
 //! ```
 //!
-//! The header is read only if the listener expects one. The local address is looked up only if a
-//! PROXY protocol header to an upstream needs it. Bytes after the header are kept for the service.
-//! The session decides whether it trusts the header.
+//! The header is read only if the listener expects one, and there is a handshake only if it has TLS.
+//! The local address is looked up only if a PROXY protocol header to an upstream needs it. Bytes after
+//! the header are kept for what follows. The session decides whether it trusts the header.
 //!
-//! A TLS handshake would be a step here, after the header and before the service: it decides which
-//! protocol follows.
+//! The answer to a handshake that fails is an alert, or a plain 400 if the client sent HTTP without
+//! TLS. A close with unread bytes would be a reset, which could reach the client before it has read
+//! the answer: so they are read and discarded for a short time.
 
 use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CloseReason, Context, ListenerContext, Slot};
-use crate::buffer::Buffer;
-use crate::driver::{Op, Outcome, Time};
+use super::{CloseReason, Context, ListenerContext, Service, Slot};
+use crate::buffer::{Buffer, Chunk};
+use crate::driver::{Op, Outcome, Time, TlsFault};
+use crate::http::error_page::{self, PageType};
+use crate::http::{DateLine, Status};
 use crate::session::Limits;
 use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
+use crate::tls::{Handshake, HandshakeInfo};
 use crate::transport::Transport;
+
+/// How long the answer to a failed handshake may take, and the client may go on sending after it.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The setup of one connection.
 #[derive(Debug)]
 pub(super) struct Setup {
     context: Rc<ListenerContext>,
     header: Header,
+    tls: Tls,
     local: Local,
     /// Bytes received after the header.
     rest: Vec<Buffer>,
@@ -45,6 +58,27 @@ enum Header {
     /// The addresses in the header; `None` if it has none, or if no header is expected.
     Read(Option<Ends>),
     Malformed,
+}
+
+/// The TLS handshake.
+#[derive(Clone, Copy, Debug)]
+enum Tls {
+    NotBegun,
+    Shaking,
+    /// Complete, or not wanted.
+    Over,
+    /// It failed, and the answer is being sent.
+    Answering(Failure),
+    /// The answer is sent, and the sending side shut down. What still comes is discarded.
+    Lingering(Failure),
+}
+
+/// A failed handshake.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    fault: TlsFault,
+    /// When the connection is closed at the latest.
+    until: Time,
 }
 
 /// The look-up of the local address.
@@ -85,13 +119,14 @@ impl Setup {
     pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
         let header = match context.expects_proxy_header {
             true => Header::Reading(Vec::new()),
-            false if context.service.wants_local_address() => Header::Read(None),
+            false if context.tls.is_some() || context.service.wants_local_address() => Header::Read(None),
             false => return None,
         };
         let timeout = limits.http.head_timeout;
         Some(Self {
             context: Rc::clone(context),
             header,
+            tls: if context.tls.is_some() { Tls::NotBegun } else { Tls::Over },
             local: Local::NotAsked,
             rest: Vec::new(),
             deadline: (!timeout.is_zero()).then(|| now + timeout),
@@ -153,6 +188,11 @@ impl Setup {
             }
             Header::Read(ends) => *ends,
         };
+        if !matches!(self.tls, Tls::Over)
+            && let Some(progress) = self.shake(client, cx)
+        {
+            return progress;
+        }
         let local = match self.local {
             Local::NotAsked if self.context.service.wants_local_address() => {
                 cx.ops.submit(Slot::LocalAddress.token(cx.session), Op::LocalAddress { socket: client.socket() });
@@ -172,9 +212,73 @@ impl Setup {
         })
     }
 
+    /// Advances the handshake. `None`: it is complete.
+    fn shake(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
+        if let (Tls::NotBegun, Some(config)) = (self.tls, &self.context.tls) {
+            let reads = Slot::ClientFile.token(cx.session);
+            if let Err(fault) = client.begin_tls_server(reads, Arc::clone(config), mem::take(&mut self.rest)) {
+                return Some(Progress::Over(CloseReason::TlsFailed(fault)));
+            }
+            self.tls = Tls::Shaking;
+            // What came with the header.
+            self.rest.extend(std::iter::from_fn(|| client.take_received()));
+        }
+        if matches!(self.tls, Tls::Shaking) {
+            match client.handshake() {
+                Some(Handshake::InProgress) => return Some(self.await_handshake(client, cx)),
+                Some(Handshake::Failed(TlsFault::NothingSent)) => return Some(Progress::Over(CloseReason::Done)),
+                Some(Handshake::Failed(fault)) => {
+                    self.tls = Tls::Answering(Failure { fault, until: cx.now + LINGER });
+                    if fault == TlsFault::PlainHttp && matches!(self.context.service, Service::Http(_)) {
+                        client.send_unencrypted(Chunk::owned(plain_answer(cx.date)).into(), cx.ops);
+                    }
+                }
+                Some(Handshake::Done(info)) => {
+                    log(&info);
+                    self.tls = Tls::Over;
+                }
+                None => self.tls = Tls::Over,
+            }
+        }
+        let (Tls::Answering(failure) | Tls::Lingering(failure)) = self.tls else { return None };
+        Some(self.finish(failure, client, cx))
+    }
+
+    fn await_handshake(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+        if let Some(End::Failed(fault)) = client.input_end() {
+            return Progress::Over(CloseReason::ClientLost(fault));
+        }
+        if let Some(fault) = client.send_fault() {
+            return Progress::Over(CloseReason::ClientLost(fault));
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= cx.now) {
+            return Progress::Over(CloseReason::TlsFailed(TlsFault::TooSlow));
+        }
+        client.set_receiving(true, cx.ops);
+        Progress::Wait
+    }
+
+    /// After a failed handshake: sends the answer, then the end, and discards what comes.
+    fn finish(&mut self, failure: Failure, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+        self.rest.clear();
+        let is_lingering = matches!(self.tls, Tls::Lingering(_));
+        if failure.until <= cx.now || is_lingering && client.has_input_ended() {
+            return Progress::Over(CloseReason::TlsFailed(failure.fault));
+        }
+        if !is_lingering && client.is_sending_at_rest() {
+            self.tls = Tls::Lingering(failure);
+            client.shutdown(cx.ops);
+        }
+        client.set_receiving(true, cx.ops);
+        Progress::Wait
+    }
+
     /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
-        self.deadline
+        match self.tls {
+            Tls::Answering(failure) | Tls::Lingering(failure) => Some(failure.until),
+            Tls::NotBegun | Tls::Shaking | Tls::Over => self.deadline,
+        }
     }
 
     /// Whether the client's connection is closed and nothing is in flight.
@@ -195,4 +299,32 @@ impl Setup {
     pub(super) const fn memory_max(limits: &Limits) -> usize {
         2 * limits.pipe_bytes_max + HEADER_BYTES_MAX
     }
+}
+
+/// Writes what a handshake has settled to the log.
+fn log(info: &HandshakeInfo<'_>) {
+    tracing::debug!(
+        version = info.version,
+        cipher_suite = info.cipher_suite,
+        protocol = info.protocol.map(|protocol| tracing::field::display(protocol.escape_ascii())),
+        server_name = info.server_name,
+        has_client_certificate = !info.peer_certificates.is_empty(),
+        is_resumed = info.is_resumed,
+        "TLS handshake complete"
+    );
+}
+
+/// The response to an HTTP request without TLS.
+fn plain_answer(date: &DateLine) -> Vec<u8> {
+    let mut page = Vec::new();
+    let detail = "This port expects HTTPS: the address has to begin with https://.";
+    error_page::write(&mut page, Status::BAD_REQUEST, Some(detail), PageType::Html);
+    let mut answer = Vec::with_capacity(page.len() + 200);
+    answer.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
+    answer.extend_from_slice(date.as_bytes());
+    let content_type = PageType::Html.content_type();
+    let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
+    answer.extend_from_slice(fields.as_bytes());
+    answer.extend_from_slice(&page);
+    answer
 }

@@ -21,10 +21,13 @@ pub enum Slot {
     File,
     /// The look-up of the local address (`getsockname`).
     LocalAddress,
+    /// Reading a file that the client's transport encrypts.
+    ClientFile,
 }
 
 impl Slot {
-    const ALL: [Self; 5] = [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File, Self::LocalAddress];
+    const ALL: [Self; 6] =
+        [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File, Self::LocalAddress, Self::ClientFile];
 
     /// The slot of a token; `None` if there is no such slot.
     pub fn of(token: Token) -> Option<Self> {
@@ -56,6 +59,6 @@ mod tests {
         for slot in Slot::ALL {
             assert_eq!(Slot::of(slot.token(RawKey::from_parts(7, 8).typed())), Some(slot));
         }
-        assert_eq!(Slot::of(Token { machine: RawKey::from_parts(0, 0), kind: SESSION, slot: 5 }), None);
+        assert_eq!(Slot::of(Token { machine: RawKey::from_parts(0, 0), kind: SESSION, slot: 6 }), None);
     }
 }

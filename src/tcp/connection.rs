@@ -109,6 +109,11 @@ impl Connection {
         self.writer.cancel(ops);
     }
 
+    /// Gives up what is being sent, before the connection is closed. The peer may get a part of it.
+    pub(crate) fn cancel_send(&self, ops: &mut Ops) {
+        self.writer.cancel(ops);
+    }
+
     /// Moves the connection out, to be used in another way. What is left must not be used.
     pub(crate) const fn take(&mut self) -> Self {
         let tokens = ConnectionTokens { recv: self.reader.token, send: self.writer.token(), close: self.close_token() };

@@ -387,8 +387,12 @@ impl Stream {
     /// arrived has been decrypted. Without a `close_notify` before, it is a fault.
     pub fn end(&mut self) {
         if !self.has_ended() {
-            let is_done = !self.session.common().is_handshaking();
-            self.fail(if is_done { TlsFault::Truncated } else { TlsFault::Abandoned });
+            let is_unheard = matches!(self.opening, Opening::Awaited) && self.gathered.is_empty();
+            self.fail(match self.session.common().is_handshaking() {
+                true if is_unheard => TlsFault::NothingSent,
+                true => TlsFault::Abandoned,
+                false => TlsFault::Truncated,
+            });
         }
     }
 

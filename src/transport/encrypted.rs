@@ -211,6 +211,11 @@ impl Encrypted {
         self.stream.fault().map(Fault::Tls).or_else(|| self.connection.reader.fault())
     }
 
+    /// Whether nothing more will arrive, decrypted or not.
+    pub(super) const fn has_input_ended(&self) -> bool {
+        self.connection.reader.end().is_some()
+    }
+
     pub(super) const fn received_bytes(&self) -> u64 {
         self.received_bytes
     }
@@ -307,6 +312,12 @@ impl Encrypted {
         !self.pending.is_empty() || self.file.is_some() || self.connection.writer.is_sending()
     }
 
+    /// The same, without what TLS itself sends.
+    fn is_sending_plaintext(&self) -> bool {
+        let is_batch = self.batch.plaintext > 0 && self.connection.writer.is_sending();
+        !self.pending.is_empty() || self.file.is_some() || is_batch
+    }
+
     #[cold]
     pub(super) fn can_send(&self) -> bool {
         self.connection.writer.is_idle()
@@ -375,7 +386,7 @@ impl Encrypted {
             self.connection.reader.stop(ops);
             self.life = match close_kind {
                 CloseKind::FlushReset => Life::Flush,
-                CloseKind::Fin if self.is_sending() => Life::Over(CloseKind::Reset),
+                CloseKind::Fin if self.is_sending_plaintext() => Life::Over(CloseKind::Reset),
                 CloseKind::Fin => self.say_farewell(ops),
                 CloseKind::Reset => Life::Over(CloseKind::Reset),
             };
@@ -399,6 +410,11 @@ impl Encrypted {
     /// A peer that gets no `close_notify` has to take what it has for truncated. One that does not
     /// read is not waited for.
     fn say_farewell(&mut self, ops: &mut Ops) -> Life {
+        if self.connection.writer.is_sending() {
+            // Something of TLS itself that the peer does not read.
+            self.connection.cancel_send(ops);
+            return Life::Farewell;
+        }
         self.stream.close();
         let farewell = self.stream.take_output();
         if farewell.is_empty() || !self.connection.writer.is_idle() {
