@@ -11,6 +11,7 @@ mod proxy;
 mod serve;
 mod server;
 mod stream;
+mod tls;
 mod tools;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub use self::proxy::{PROXY_HTTP, ProxyOptions};
 pub use self::serve::ServeOptions;
 pub use self::server::{AllOptions, Settings, SocketOptions};
 pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
+pub use self::tls::TlsOptions;
 pub use self::tools::{ConnectOptions, ConnectTls, ProbeOptions};
 use crate::telemetry::LogFormat;
 
@@ -219,12 +221,13 @@ pub enum Command {
         python3 -m http.server 3000 &\n  \
         xps proxy --listen 127.0.0.1:8080 --upstream 127.0.0.1:3000\n  \
         xps proxy --http --listen 8080 --upstream app1:3000 --upstream app2:3000 --balance least-conn\n  \
-        xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s")]
+        xps proxy --listen 8080 --listen '[::]:8080' --upstream app.internal:3000 --connect-timeout 1s\n  \
+        xps proxy --http --listen 443 --tls-cert fullchain.pem --tls-key privkey.pem --upstream 127.0.0.1:3000   (TLS ends here)")]
     Proxy(ProxyOptions),
 
-    /// Serve a folder's files over HTTP
+    /// Serve a folder's files over HTTP or HTTPS
     #[command(
-        after_help = "Examples:\n  xps serve\n  xps serve public --listen 0.0.0.0:8080 --fallback index.html\n  xps serve /srv/www --access-log /var/log/xps.log --header 'Cache-Control: max-age=3600'"
+        after_help = "Examples:\n  xps serve\n  xps serve public --listen 0.0.0.0:8080 --fallback index.html\n  xps serve /srv/www --access-log /var/log/xps.log --header 'Cache-Control: max-age=3600'\n  xps serve --tls-self-signed --listen 127.0.0.1:8443      (then: curl --insecure https://127.0.0.1:8443/)\n  xps serve --tls-cert fullchain.pem --tls-key privkey.pem --listen 443"
     )]
     Serve(ServeOptions),
 

@@ -44,20 +44,20 @@ fn text(server: &Server, services: &[&str], hints: &[String], (bold, plain): (&s
 /// The address of a service in the form that a browser or client can open, and a remark.
 fn place(address: &Address, service: &str) -> (String, &'static str) {
     match address {
-        Address::Inet(address) if service == HTTP => {
+        Address::Inet(address) if URL_SCHEMES.contains(&service) => {
             let (shown, remark) = match address.ip() {
                 IpAddr::V4(ip) if ip.is_unspecified() => (IpAddr::V4(Ipv4Addr::LOCALHOST), EVERY_ADDRESS),
                 IpAddr::V6(ip) if ip.is_unspecified() => (IpAddr::V6(Ipv6Addr::LOCALHOST), EVERY_ADDRESS),
                 ip => (ip, ""),
             };
-            (format!("http://{}/", SocketAddr::new(shown, address.port())), remark)
+            (format!("{service}://{}/", SocketAddr::new(shown, address.port())), remark)
         }
         Address::Inet(_) | Address::Unix(_) => (address.to_string(), ""),
     }
 }
 
-/// The name of the service that browsers can open, as in `ServiceConfig::name`.
-const HTTP: &str = "http";
+/// The names of the services that browsers can open, as in `ListenerConfig::service_name`.
+const URL_SCHEMES: [&str; 2] = ["http", "https"];
 
 const EVERY_ADDRESS: &str = ", on every address";
 
@@ -96,6 +96,8 @@ mod tests {
         assert_eq!(shown("127.0.0.1:8001", "http"), "http://127.0.0.1:8001/");
         assert_eq!(shown("0.0.0.0:80", "http"), "http://127.0.0.1:80/, on every address");
         assert_eq!(shown("[::]:80", "http"), "http://[::1]:80/, on every address");
+        assert_eq!(shown("127.0.0.1:8443", "https"), "https://127.0.0.1:8443/");
+        assert_eq!(shown("127.0.0.1:8004", "echo over TLS"), "127.0.0.1:8004");
         assert_eq!(shown("127.0.0.1:8004", "echo"), "127.0.0.1:8004");
         let unix = Address::from(crate::driver::UnixPath::new("/run/xps.sock").unwrap());
         assert_eq!(place(&unix, "http"), (unix.to_string(), ""));

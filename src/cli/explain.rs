@@ -5,6 +5,7 @@ mod files;
 mod report;
 mod request;
 mod response;
+mod tls;
 mod upstreams;
 
 use std::net::SocketAddr;
@@ -50,10 +51,11 @@ fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Res
         Failure::NotServed(format!("no listener for this address; listeners: {}", all.join(", ")))
     })?;
     let service = &listener.service;
-    report.add("listener", format!("{}, {}", listener.address.address(), service.name()));
+    report.add("listener", format!("{}, {}", listener.address.address(), listener.service_name()));
     if listener.expects_proxy_header {
         report.add("", "expects a PROXY protocol header");
     }
+    tls::explain(listener, request, report)?;
     let peer = Peer::Inet(SocketAddr::new(request.client, 0));
     match core::router_of(service)? {
         Some(router) => explain_http(config, listener, &router, request, peer, report),

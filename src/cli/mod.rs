@@ -16,6 +16,7 @@ mod process;
 mod reload;
 mod run;
 mod serve;
+mod tls;
 mod units;
 
 use std::cell::Cell;

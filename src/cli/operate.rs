@@ -68,7 +68,7 @@ fn operate_to_end(
     let descriptors = raise_descriptors();
     prepare(&mut config, descriptors)?;
     let listeners = &config.listeners;
-    let services: Vec<&'static str> = listeners.iter().map(|listener| listener.service.name()).collect();
+    let services: Vec<&'static str> = listeners.iter().map(ListenerConfig::service_name).collect();
     let drain_timeout = Period(config.limits.drain_timeout);
     if reload.is_some() {
         signals::take_hangup().map_err(|error| Failure::Run(RunError::Supervise(error)))?;

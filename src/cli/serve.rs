@@ -9,6 +9,7 @@ use super::args::{
 };
 use super::failure::Failure;
 use super::operate::{operate, operate_once};
+use super::tls;
 use super::units::StatusPage;
 use crate::config::file::File;
 use crate::config::{
@@ -24,7 +25,7 @@ use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// `xps proxy`.
 pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let ProxyOptions { server, socket, pipe, connect, http_limits, upload, log, .. } = &options;
+    let ProxyOptions { server, socket, tls, pipe, connect, http_limits, upload, log, .. } = &options;
     let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
     let connect_timeout = config.limits.connect_timeout;
     let group = GroupConfig { policy: options.balance.into(), ..GroupConfig::of(options.upstream.clone()) };
@@ -41,7 +42,8 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
         ServiceConfig::TcpProxy(group, ConnectPolicy { tries_max: 0, connect_timeout })
     };
     config.listeners = each(&options.listen, socket, &service);
-    operate(config, log, &[], None, invocation)
+    let hints = tls::put(tls, if options.http { tls::HTTP } else { &[] }, &mut config.listeners)?;
+    operate(config, log, &hints, None, invocation)
 }
 
 /// Options that need `--http` are an error without it. Environment variables are ignored instead:
@@ -116,7 +118,8 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
     let router = RouterConfig::of(HandlerConfig::Files(Box::new(file_route)), responses, access);
     let service = ServiceConfig::Http(router);
     config.listeners = each(&options.listen, &options.socket, &service);
-    operate(config, &options.log, &[], None, invocation)
+    let hints = tls::put(&options.tls, tls::HTTP, &mut config.listeners)?;
+    operate(config, &options.log, &hints, None, invocation)
 }
 
 /// The pages of `--error-page`.

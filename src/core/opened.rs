@@ -22,6 +22,7 @@ use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
+use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
 use crate::tls::{ServerSettings, TicketKeys, TlsPeer};
 use crate::upstream::group::EndpointConfig;
@@ -134,6 +135,11 @@ pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Res
         Some(error) => StartError::Tls(error),
         None => StartError::TlsSettings(rustls::Error::NoCertificatesPresented),
     })?;
+    for certificate in loaded.certificates().iter() {
+        let Certificate { source, not_after, .. } = certificate;
+        let (names, fingerprint) = (certificate.names().collect::<Vec<_>>().join(", "), certificate.fingerprint());
+        tracing::info!(certificate = source, names, fingerprint, not_after, "certificate loaded");
+    }
     for notice in loaded.notices() {
         tracing::warn!("{notice}");
     }

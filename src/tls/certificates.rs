@@ -141,8 +141,9 @@ impl Certificate {
     /// Whether the certificate has the name of this `Host`, a name or address and an optional port.
     pub fn covers(&self, authority: &str) -> bool {
         let host = without_port(authority);
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = address.parse::<IpAddr>() {
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        // An address without brackets has colons of its own, but no port.
+        if let Ok(address) = bracketed.unwrap_or(host).parse().or_else(|_| authority.parse::<IpAddr>()) {
             return self.addresses.contains(&address);
         }
         let host = host.strip_suffix('.').unwrap_or(host);

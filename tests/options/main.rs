@@ -9,6 +9,7 @@ mod files;
 mod http;
 mod responses;
 mod target;
+mod tls;
 
 use std::collections::BTreeSet;
 
@@ -107,6 +108,12 @@ const FILES: &[Entry] = &[
     entry(SERVE, &["access-log", "access-format"], http::access_log),
 ];
 
+/// Encryption.
+const TLS: &[Entry] = &[
+    entry(&["serve", "proxy", "proxy --http"], &["tls-cert", "tls-key"], tls::certificate_and_key),
+    entry(&["serve", "proxy", "proxy --http"], &["tls-self-signed"], tls::self_signed),
+];
+
 /// Commands that answer and end, which drive no back-end.
 const ANSWERS: &[Entry] = &[
     entry(&["explain"], &["client", "header"], responses::explain),
@@ -166,6 +173,10 @@ backends! {
     fn options_of_what_is_served_do_something(backend) {
         run(FILES, backend);
     }
+
+    fn options_of_tls_do_something(backend) {
+        run(TLS, backend);
+    }
 }
 
 #[test]
@@ -187,7 +198,7 @@ fn every_option_of_every_command_has_an_entry() {
         }
     }
     let mut shown = BTreeSet::new();
-    for entry in [SERVER, COURSE, RELAY, LIMITS, FILES, ANSWERS].into_iter().flatten() {
+    for entry in [SERVER, COURSE, RELAY, LIMITS, FILES, TLS, ANSWERS].into_iter().flatten() {
         for command in entry.commands {
             let command = command.split(' ').next().unwrap_or_default();
             shown.extend(entry.options.iter().map(|option| (command.to_owned(), (*option).to_owned())));

@@ -1,4 +1,4 @@
-//! TLS: what `xps check` finds, and the client of the tests itself. `support::tls` has what tests of
+//! TLS: what `xps check` finds, what `xps explain` shows, and the client of the tests itself. `support::tls` has what tests of
 //! connections stand on.
 
 #[path = "../support/mod.rs"]
@@ -6,3 +6,5 @@ mod support;
 
 mod check;
 mod client;
+mod explain;
+mod serve;

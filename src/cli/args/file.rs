@@ -58,7 +58,7 @@ pub struct ExplainOptions {
     /// Method of the request
     #[arg(value_name = "METHOD")]
     pub method: String,
-    /// URL of the request: http://HOST:PORT/PATH
+    /// URL of the request: http://HOST:PORT/PATH or https://HOST:PORT/PATH
     #[arg(value_name = "URL")]
     pub url: String,
     /// Address that the connection comes from

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 
 use super::log::LogOptions;
 use super::server::{ConnectTimeout, HttpOptions, PipeOptions, ServerOptions, SocketOptions, UploadOptions};
+use super::tls::TlsOptions;
 use crate::config::units::Period;
 use crate::config::{ListenAddress, UpstreamAddress};
 use crate::telemetry::access_log::AccessFormat;
@@ -37,6 +38,9 @@ pub struct ProxyOptions {
     pub server: ServerOptions,
     #[command(flatten)]
     pub socket: SocketOptions,
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
     #[command(flatten)]
     pub pipe: PipeOptions,
     #[command(flatten)]

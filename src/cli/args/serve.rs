@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
 use super::server::{HttpOptions, ServerOptions, SocketOptions};
+use super::tls::TlsOptions;
 use crate::cli::units::{ResponseHeader, StatusPage};
 use crate::config::ListenAddress;
 use crate::config::units::Size;
@@ -74,6 +75,9 @@ pub struct ServeOptions {
     pub server: ServerOptions,
     #[command(flatten)]
     pub socket: SocketOptions,
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
     #[command(flatten)]
     pub http_limits: HttpOptions,
     #[command(flatten)]

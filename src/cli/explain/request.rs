@@ -6,21 +6,29 @@ use std::net::IpAddr;
 use crate::cli::args::ExplainOptions;
 use crate::cli::failure::Failure;
 use crate::config::ListenAddress;
+use crate::http::Scheme;
 use crate::http::redirect::without_port;
 
 pub(super) struct Request {
     pub(super) line: String,
     /// The request line and the header fields, as bytes on the wire.
     pub(super) head: String,
-    host: String,
+    pub(super) host: String,
     port: u16,
     pub(super) client: IpAddr,
+    pub(super) scheme: Scheme,
 }
 
 impl Request {
     pub(super) fn of(options: &ExplainOptions) -> Result<Self, Failure> {
         let bad = |reason: &str| Failure::Usage(format!("`{}` cannot be explained: {reason}", options.url));
-        let rest = options.url.strip_prefix("http://").ok_or_else(|| bad("write http://HOST:PORT/PATH"))?;
+        let with = |scheme: Scheme| {
+            let rest = options.url.strip_prefix(scheme.name())?.strip_prefix("://")?;
+            Some((scheme, rest))
+        };
+        let (scheme, rest) = with(Scheme::Http)
+            .or_else(|| with(Scheme::Https))
+            .ok_or_else(|| bad("write http://HOST:PORT/PATH or https://HOST:PORT/PATH"))?;
         let (authority, target) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -30,7 +38,7 @@ impl Request {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| bad("the part after the colon is not a port"))?)
             }
-            Some(_) | None => (authority, 80),
+            Some(_) | None => (authority, scheme.default_port()),
         };
         // Only CONNECT has a host and port as its target (RFC 9112, 3.2.3).
         let target = if options.method == "CONNECT" { format!("{}:{port}", without_port(authority)) } else { target };
@@ -46,7 +54,13 @@ impl Request {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             client: options.client,
+            scheme,
         })
+    }
+
+    /// The name that a client asks for in its handshake: none for an address (RFC 6066, 3).
+    pub(super) fn server_name(&self) -> Option<&str> {
+        Some(self.host.as_str()).filter(|host| host.parse::<IpAddr>().is_err())
     }
 
     /// Whether a connection to the URL's host would arrive at this address.

@@ -219,9 +219,16 @@ fn names_and_addresses_are_those_that_clients_look_at() {
     let (cert, key) = made(&names);
     let (certificate, _) = load(&Files::new().source(&cert, &key)).unwrap();
     assert_eq!(certificate.names().collect::<Vec<_>>(), ["example.org", "*.example.org", "127.0.0.1", "::1"]);
-    for covered in
-        ["example.org", "EXAMPLE.ORG:8443", "a.example.org", "example.org.", "127.0.0.1:1", "[::1]:8443", "[::1]"]
-    {
+    for covered in [
+        "example.org",
+        "EXAMPLE.ORG:8443",
+        "a.example.org",
+        "example.org.",
+        "127.0.0.1:1",
+        "[::1]:8443",
+        "[::1]",
+        "::1",
+    ] {
         assert!(certificate.covers(covered), "{covered}");
     }
     for other in ["a.b.example.org", "org", ".example.org", "127.0.0.2", "[::2]", "", "example.com", "xexample.org"] {

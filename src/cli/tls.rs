@@ -1,0 +1,95 @@
+//! TLS for the commands that take a certificate on the command line.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::args::TlsOptions;
+use super::failure::Failure;
+use crate::config::{ListenerConfig, start};
+use crate::core::StartError;
+use crate::tls::server::Crypto;
+use crate::tls::{CertificateSource, SelfSigned, ServerSettings};
+
+/// The application protocol of HTTP servers.
+pub const HTTP: &[&str] = &["http/1.1"];
+
+/// Puts TLS on all listeners if the options ask for it. `alpn`: the application protocols. Returns lines
+/// for the banner.
+pub fn put(options: &TlsOptions, alpn: &[&str], listeners: &mut Vec<ListenerConfig>) -> Result<Vec<String>, Failure> {
+    let addresses: Vec<IpAddr> =
+        listeners.iter().filter_map(|listener| listener.address.inet()).map(|it| it.ip()).collect();
+    let (source, hints) = match (&options.tls_cert, options.tls_self_signed) {
+        (None, false) => return Ok(Vec::new()),
+        (Some(_), true) => {
+            let message = "--tls-cert and --tls-self-signed cannot be used together: each is a certificate";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        (Some(cert), false) => {
+            let absolute = |path| start::absolute(path).map_err(|error| Failure::File { path: path.to_owned(), error });
+            let key = options.tls_key.as_ref().unwrap_or(cert);
+            (CertificateSource::Files { cert: absolute(cert)?, key: absolute(key)? }, Vec::new())
+        }
+        (None, true) => self_signed(&addresses)?,
+    };
+    let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let settings = ServerSettings { alpn, ..ServerSettings::new(vec![source]) };
+    let over_tls = |listener: ListenerConfig| listener.over_tls(settings.clone());
+    *listeners = std::mem::take(listeners).into_iter().map(over_tls).collect();
+    Ok(hints)
+}
+
+/// A certificate for `localhost` and the addresses, and lines that say so.
+fn self_signed(addresses: &[IpAddr]) -> Result<(CertificateSource, Vec<String>), Failure> {
+    let names = names(addresses);
+    let own = SelfSigned::new(names.clone(), Crypto::default().now())
+        .map_err(|error| StartError::TlsSettings(rustls::Error::General(error.to_string())))?;
+    let hints = vec![
+        format!("  self-signed certificate for {}, valid for {} days", names.join(", "), SelfSigned::DAYS),
+        format!("  SHA-256 {}", own.fingerprint()),
+    ];
+    Ok((CertificateSource::SelfSigned(Arc::new(own)), hints))
+}
+
+/// The names by which clients on this host, and those that use one of the addresses, reach the server.
+fn names(addresses: &[IpAddr]) -> Vec<String> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut names = vec!["localhost".to_owned()];
+    for address in loopback.iter().chain(addresses).filter(|address| !address.is_unspecified()) {
+        let name = address.to_canonical().to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ListenAddress, ServiceConfig};
+
+    #[test]
+    fn a_self_signed_certificate_has_the_names_that_lead_to_the_server() {
+        let addresses = ["127.0.0.1", "0.0.0.0", "192.0.2.1", "::", "::ffff:192.0.2.1"];
+        let names = names(&addresses.map(|address| address.parse().unwrap()));
+        assert_eq!(names, ["localhost", "127.0.0.1", "::1", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn all_listeners_have_tls_or_none() {
+        let listeners = || {
+            let listener =
+                |text: &str| ListenerConfig::new(text.parse::<ListenAddress>().unwrap(), ServiceConfig::Echo);
+            vec![listener("127.0.0.1:0"), listener("unix:/a")]
+        };
+        let mut plain = listeners();
+        assert_eq!(put(&TlsOptions::default(), &[], &mut plain).unwrap().len(), 0);
+        assert!(plain.iter().all(|listener| listener.tls.is_none()));
+        let mut both = listeners();
+        let options = TlsOptions { tls_self_signed: true, ..TlsOptions::default() };
+        assert_eq!(put(&options, HTTP, &mut both).unwrap().len(), 2);
+        assert!(both.iter().all(|listener| listener.tls.as_ref().is_some_and(|tls| tls.alpn == [b"http/1.1"])));
+        let contradiction = TlsOptions { tls_cert: Some("a".into()), ..options };
+        assert!(matches!(put(&contradiction, HTTP, &mut listeners()), Err(Failure::Usage(_))));
+    }
+}
