@@ -22,6 +22,7 @@ use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
+use crate::telemetry::metrics::CertificateExpiry;
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
 use crate::tls::{ServerSettings, TicketKeys, TlsPeer};
@@ -129,21 +130,31 @@ impl OpenedRoute {
     }
 }
 
+/// The TLS of a listener, with its files loaded.
+#[derive(Debug)]
+pub(super) struct OpenedTls {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) expiries: Vec<CertificateExpiry>,
+}
+
 /// Reads the certificates and keys of a listener. What is worth a warning is logged.
-pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConfig>, StartError> {
+pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Result<OpenedTls, StartError> {
     let loaded = settings.load(&Crypto::default()).map_err(|errors| match errors.into_iter().next() {
         Some(error) => StartError::Tls(error),
         None => StartError::TlsSettings(rustls::Error::NoCertificatesPresented),
     })?;
+    let mut expiries = Vec::new();
     for certificate in loaded.certificates().iter() {
         let Certificate { source, not_after, .. } = certificate;
         let (names, fingerprint) = (certificate.names().collect::<Vec<_>>().join(", "), certificate.fingerprint());
         tracing::info!(certificate = source, names, fingerprint, not_after, "certificate loaded");
+        expiries.push(CertificateExpiry { certificate: source.clone(), not_after: *not_after });
     }
     for notice in loaded.notices() {
         tracing::warn!("{notice}");
     }
-    loaded.server_config(keys).map_err(StartError::TlsSettings)
+    let config = loaded.server_config(keys).map_err(StartError::TlsSettings)?;
+    Ok(OpenedTls { config, expiries })
 }
 
 /// Reads the configured error pages.

@@ -262,6 +262,9 @@ impl Server {
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
+        let expiries = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned());
+        self.metrics.set_certificates(expiries.collect());
+        let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|tls| tls.config));
         let opened = opened_services.into_iter().zip(opened_tls);
         for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {
             let mut shares = shares.into_iter();

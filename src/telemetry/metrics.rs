@@ -4,8 +4,8 @@
 //! them; the values of the workers are read at slightly different moments.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -14,6 +14,17 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[WorkerMetrics]>,
+    /// Certificates of the listeners. Locked only by a reload and by a scrape.
+    certificates: Mutex<Vec<CertificateExpiry>>,
+}
+
+/// When a certificate expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// Its file.
+    pub certificate: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
 }
 
 /// The counters of one worker, aligned to 128 bytes so that workers do not share cache lines.
@@ -63,7 +74,16 @@ pub struct WorkerCounters {
 impl Metrics {
     /// Metrics for this number of workers, at least one.
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { workers: (0..workers.max(1)).map(|_| WorkerMetrics::default()).collect() })
+        let workers = (0..workers.max(1)).map(|_| WorkerMetrics::default()).collect();
+        Arc::new(Self { workers, certificates: Mutex::default() })
+    }
+
+    /// Sets the certificates that the listeners serve from now on.
+    pub fn set_certificates(&self, mut certificates: Vec<CertificateExpiry>) {
+        // A file that several listeners name is one sample: a scraper refuses two with the same label.
+        certificates.sort_by(|a, b| a.certificate.cmp(&b.certificate).then(a.not_after.cmp(&b.not_after)));
+        certificates.dedup_by(|a, b| a.certificate == b.certificate);
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = certificates;
     }
 
     /// Open client connections of all workers.
@@ -119,8 +139,25 @@ impl Metrics {
         family("xps_health_checks_total", "counter", "Health checks of upstreams.", &results);
         let operations = sum(|worker| &worker.operations);
         family("xps_operations", "gauge", "Operations in flight in the kernel.", &[("", operations)]);
+        let certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiries: Vec<(String, u64)> = certificates
+            .iter()
+            .map(|CertificateExpiry { certificate, not_after }| {
+                (format!("{{certificate=\"{}\"}}", escaped(certificate)), u64::try_from(*not_after).unwrap_or(0))
+            })
+            .collect();
+        if !expiries.is_empty() {
+            let samples: Vec<(&str, u64)> = expiries.iter().map(|(labels, at)| (labels.as_str(), *at)).collect();
+            let help = "When the certificate expires, in seconds since 1970.";
+            family("xps_tls_certificate_expiry_timestamp_seconds", "gauge", help, &samples);
+        }
         text
     }
+}
+
+/// A value of a label (Prometheus, exposition formats: text).
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 impl WorkerCounters {
@@ -250,5 +287,19 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn certificates_are_there_once_each_with_escaped_names() {
+        let metrics = Metrics::new(1);
+        assert!(!metrics.text().contains("certificate"));
+        let expiry =
+            |certificate: &str, not_after| CertificateExpiry { certificate: certificate.to_owned(), not_after };
+        metrics.set_certificates(vec![expiry("/b", 7), expiry("/a\"\\\n", 9), expiry("/b", 8)]);
+        let text = metrics.text();
+        let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("xps_tls_")).collect();
+        let name = "xps_tls_certificate_expiry_timestamp_seconds";
+        let expected = [format!(r#"{name}{{certificate="/a\"\\\n"}} 9"#), format!(r#"{name}{{certificate="/b"}} 7"#)];
+        assert_eq!(samples, expected);
     }
 }

@@ -7,4 +7,5 @@ mod support;
 mod check;
 mod client;
 mod explain;
+mod reload;
 mod serve;
