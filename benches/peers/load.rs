@@ -5,19 +5,21 @@
 //! compared with what was to be sent.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, TcpStream};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use rustls::ClientConfig;
 
+use crate::certificate::Identity;
+use crate::channel::{Channel, Memory, READ_BYTES};
 use crate::clocks::{Groups, Sample, Usage};
 use crate::histogram::Histogram;
 use crate::poll::Poll;
-use crate::probe;
+use crate::probe::{self, Target};
 use crate::response::{Expected, Reader};
-use crate::scenario::{Pattern, Scenario};
+use crate::scenario::{Pattern, Scenario, Tls};
+use crate::tls::{self, Care, Received, Version};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -31,6 +33,10 @@ pub struct Task {
     pub rate: Option<u32>,
     /// Connections beside the scenario's that are used once and then stay open.
     pub idle: u32,
+    /// The server's certificate, if the scenario has TLS.
+    pub identity: Identity,
+    /// What TLS is spoken.
+    pub version: Version,
     /// Whose processor time to read. The generator adds itself.
     pub groups: Groups,
 }
@@ -58,16 +64,15 @@ const AWAIT_MAX: Duration = Duration::from_secs(15);
 /// An answer of which nothing arrives for so long is lost.
 const STALL_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes taken from a socket at once.
-const READ_BYTES: usize = 256 << 10;
-
 /// Bytes taken at the beginning of an answer that is not compared: its head, and little more.
 const HEAD_READ_BYTES: usize = 1 << 10;
 
-/// One client: a socket, or one after another.
+/// One client: a connection, or one after another.
 struct Connection {
     token: usize,
-    socket: TcpStream,
+    channel: Channel,
+    /// How it speaks TLS, if it does. Sessions to resume are its own.
+    tls: Option<Arc<ClientConfig>>,
     reader: Reader,
     /// Answers still to come. When there are none, a client that reconnects awaits the connection's end.
     unanswered: usize,
@@ -86,8 +91,7 @@ struct Shared {
     poll: Poll,
     segment: Vec<u8>,
     expected: Expected,
-    memory: Vec<u8>,
-    unread: Box<[MaybeUninit<u8>]>,
+    memory: Memory,
     latencies: Histogram,
     bytes: u64,
     /// No more requests: what is under way is the last.
@@ -117,12 +121,14 @@ impl Pace {
 /// Drives the server and measures it.
 pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     task.groups.peers.push(std::process::id());
+    let target = task.target(scenario)?;
     let _idle = (0..task.idle)
-        .map(|_| probe::used(scenario, task.port, STALL_MAX).map(|(socket, _)| socket))
+        .map(|_| probe::used(scenario, &target, STALL_MAX).map(|(channel, _)| channel))
         .collect::<io::Result<Vec<_>>>()?;
-    let mut shared = Shared::new(scenario, task.port, task.rate.is_some())?;
-    let mut connections =
-        (0..scenario.connections).map(|token| Connection::open(token, &shared)).collect::<io::Result<Vec<_>>>()?;
+    let mut shared = Shared::new(scenario, &target, task.rate.is_some())?;
+    let mut connections = (0..scenario.connections)
+        .map(|token| Connection::open(token, task.clients(scenario)?, &shared))
+        .collect::<io::Result<Vec<_>>>()?;
     for connection in &mut connections {
         connection.ask(&shared)?;
     }
@@ -199,23 +205,42 @@ fn begin_due(connections: &mut [Connection], shared: &mut Shared) -> io::Result<
     Ok(())
 }
 
+impl Task {
+    /// The server, for an exchange at leisure.
+    pub fn target(&self, scenario: &Scenario) -> io::Result<Target> {
+        let tls = match scenario.tls {
+            Tls::Clients => Some(tls::client(&self.identity, self.version, Care::Signature, false)?),
+            Tls::Nowhere | Tls::Origin => None,
+        };
+        Ok(Target { port: self.port, tls })
+    }
+
+    /// How one of the scenario's clients speaks TLS.
+    fn clients(&self, scenario: &Scenario) -> io::Result<Option<Arc<ClientConfig>>> {
+        let resumes = scenario.pattern == Pattern::Resume;
+        match scenario.tls {
+            Tls::Clients => tls::client(&self.identity, self.version, Care::Certificate, resumes).map(Some),
+            Tls::Nowhere | Tls::Origin => Ok(None),
+        }
+    }
+}
+
 impl Shared {
-    fn new(scenario: &Scenario, port: u16, is_paced: bool) -> io::Result<Self> {
+    fn new(scenario: &Scenario, target: &Target, is_paced: bool) -> io::Result<Self> {
         let etag = match scenario.pattern {
             Pattern::NotModified => {
-                let whole = probe::exchange(scenario, port, STALL_MAX)?;
+                let whole = probe::exchange(scenario, target, STALL_MAX)?;
                 Some(whole.etag().ok_or_else(|| io::Error::other("the file has no ETag"))?.to_owned())
             }
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect => None,
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume => None,
         };
         Ok(Self {
             scenario: *scenario,
-            port,
+            port: target.port,
             poll: Poll::new()?,
             segment: scenario.segment(etag.as_deref()),
             expected: scenario.expected(),
-            memory: vec![0; READ_BYTES],
-            unread: Box::new_uninit_slice(READ_BYTES),
+            memory: Memory::new(),
             latencies: Histogram::default(),
             bytes: 0,
             ending: false,
@@ -234,11 +259,11 @@ impl Shared {
 }
 
 impl Connection {
-    fn open(token: usize, shared: &Shared) -> io::Result<Self> {
-        let socket = connect(token, shared)?;
+    fn open(token: usize, tls: Option<Arc<ClientConfig>>, shared: &Shared) -> io::Result<Self> {
         Ok(Self {
             token,
-            socket,
+            channel: connect(token, tls.as_ref(), shared)?,
+            tls,
             reader: Reader::new(),
             unanswered: 0,
             started: Instant::now(),
@@ -250,9 +275,7 @@ impl Connection {
     fn ask(&mut self, shared: &Shared) -> io::Result<()> {
         self.unanswered = shared.scenario.requests_at_once();
         self.started = Instant::now();
-        // Everything before was answered, so the socket's buffer is empty.
-        let sent = self.socket.write(&shared.segment)?;
-        if sent == shared.segment.len() { Ok(()) } else { Err(io::Error::other("a request did not fit the socket")) }
+        self.channel.send(&shared.segment)
     }
 
     /// Asks what should have been asked while it was busy.
@@ -267,37 +290,36 @@ impl Connection {
     fn on_readable(&mut self, shared: &mut Shared) -> io::Result<()> {
         let compare = self.completed.is_multiple_of(shared.scenario.compare_every);
         let skips = !compare && self.reader.body_left() > 0;
-        let result = if skips {
+        let received = if skips {
             let room = self.reader.body_left().min(READ_BYTES);
-            // For TCP this takes the bytes without copying them (tcp(7)).
-            SockRef::from(&self.socket).recv_with_flags(&mut shared.unread[..room], libc::MSG_TRUNC)
+            self.channel.skip(&mut shared.memory, room)?
         } else {
             let room = if compare { READ_BYTES } else { HEAD_READ_BYTES };
-            self.socket.read(&mut shared.memory[..room])
+            self.channel.read(&mut shared.memory, room)?
         };
-        let count = match result {
-            Ok(0) => return self.on_end(shared),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+        let count = match received {
+            Received::End => return self.on_end(shared),
+            Received::Bytes(0) | Received::Nothing => return Ok(()),
+            Received::Bytes(count) => count,
         };
         shared.bytes += count as u64;
         if skips {
+            if count > self.reader.body_left() {
+                return Err(io::Error::other(MORE_BYTES));
+            }
             if self.reader.skip(count) {
                 self.on_answer(shared);
             }
         } else {
             self.read(count, compare, shared)?;
         }
-        match shared.scenario.pattern {
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified if self.unanswered == 0 => {
-                match (self.count(shared), shared.is_paced) {
-                    (false, _) => Ok(()),
-                    (true, false) => self.ask(shared),
-                    (true, true) => self.ask_overdue(shared),
-                }
-            }
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified | Pattern::Reconnect => Ok(()),
+        if self.unanswered > 0 || shared.scenario.reconnects() {
+            return Ok(());
+        }
+        match (self.count(shared), shared.is_paced) {
+            (false, _) => Ok(()),
+            (true, false) => self.ask(shared),
+            (true, true) => self.ask_overdue(shared),
         }
     }
 
@@ -306,9 +328,9 @@ impl Connection {
         let mut at = 0;
         while at < count {
             if self.unanswered == 0 {
-                return Err(io::Error::other("more bytes than were asked for"));
+                return Err(io::Error::other(MORE_BYTES));
             }
-            let read = self.reader.read(&shared.memory[at..count], &mut shared.expected, compare)?;
+            let read = self.reader.read(&shared.memory.bytes[at..count], &mut shared.expected, compare)?;
             at += read.bytes;
             if read.is_end {
                 self.on_answer(shared);
@@ -324,12 +346,18 @@ impl Connection {
 
     /// The server has ended the connection: in time, if it was asked to and has answered.
     fn on_end(&mut self, shared: &mut Shared) -> io::Result<()> {
-        if self.unanswered > 0 || shared.scenario.pattern != Pattern::Reconnect {
+        if self.unanswered > 0 || !shared.scenario.reconnects() {
             return Err(io::Error::other("closed before the answer's end"));
+        }
+        // The first has no session to resume.
+        let resumes = shared.scenario.pattern == Pattern::Resume && self.completed > 0;
+        if self.channel.is_resumed().is_some_and(|is_resumed| is_resumed != resumes) {
+            let wrong = if resumes { "a session was not resumed" } else { "a session was resumed" };
+            return Err(io::Error::other(wrong));
         }
         let began = Instant::now();
         // In the end too: the old one would report its end again and again.
-        self.socket = connect(self.token, shared)?;
+        self.channel = connect(self.token, self.tls.as_ref(), shared)?;
         if self.count(shared) {
             self.ask(shared)?;
             self.started = began;
@@ -345,11 +373,13 @@ impl Connection {
     }
 }
 
-/// A new connection. On loopback it is there at once, unless the server's backlog is full.
-fn connect(token: usize, shared: &Shared) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.port))?;
-    socket.set_nonblocking(true)?;
-    socket.set_nodelay(true)?;
-    shared.poll.add(&socket, token, libc::EPOLLIN)?;
-    Ok(socket)
+/// A new connection that is waited for.
+fn connect(token: usize, tls: Option<&Arc<ClientConfig>>, shared: &Shared) -> io::Result<Channel> {
+    let channel = Channel::connect(shared.port, tls)?;
+    channel.socket().set_nonblocking(true)?;
+    shared.poll.add(channel.socket(), token, libc::EPOLLIN)?;
+    Ok(channel)
 }
+
+/// What is wrong with a server that does not stop in time.
+const MORE_BYTES: &str = "more bytes than were asked for";

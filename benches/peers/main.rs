@@ -1,5 +1,5 @@
 //! `cargo bench --bench peers`: xps beside HAProxy and nginx, in processor time per exchange:
-//! as a relay of TCP, a server of files, and a proxy of HTTP.
+//! as a relay of TCP, a server of files, and a proxy of HTTP, with and without TLS.
 //!
 //! The program writes each server's configuration to a temporary folder, ties the server to one
 //! processor and the load generator and the origin (itself, started again) to another, and
@@ -7,6 +7,8 @@
 
 #![expect(unsafe_code, reason = "clocks, signals and epoll, as the servers that are measured use them")]
 
+mod certificate;
+mod channel;
 mod clocks;
 mod documents;
 mod histogram;
@@ -21,21 +23,24 @@ mod response;
 mod run;
 mod scenario;
 mod servers;
+mod tls;
 mod wrk;
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use serde_json::json;
 
+use certificate::Identity;
 use processes::Processors;
 use report::{Absence, Series};
 use run::{Bench, Load, RunError};
-use scenario::{SCENARIOS, Scenario, Service};
+use scenario::{Pattern, SCENARIOS, Scenario, Service};
 use servers::{Product, SERVERS};
+use tls::Version;
 
 /// Compares xps with other servers on this machine.
 #[derive(Parser)]
@@ -66,6 +71,9 @@ struct Options {
     /// Keep so many more connections open, each used once: what they cost those that are busy.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     idle: u32,
+    /// The version of TLS that clients speak, where a scenario has TLS.
+    #[arg(long, value_enum, default_value_t = Version::V13)]
+    tls: Version,
     /// The xps binary to measure, instead of the one that cargo built with the benchmark.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_xps"))]
     xps: PathBuf,
@@ -84,7 +92,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
-        [run::ORIGIN, scenario] => origin(scenario),
+        [run::ORIGIN, scenario, identity] => origin(scenario, Path::new(identity)),
         [run::LOAD, scenario, task] => load(scenario, task),
         _ => compare(&Options::parse()),
     };
@@ -97,9 +105,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn origin(scenario: &str) -> Result<(), String> {
+fn origin(scenario: &str, identity: &Path) -> Result<(), String> {
     let scenario = Scenario::named(scenario).ok_or("no such scenario")?;
-    origin::run(scenario).map_err(|error| error.to_string())
+    origin::run(scenario, &Identity::at(identity)).map_err(|error| error.to_string())
 }
 
 fn load(scenario: &str, task: &str) -> Result<(), String> {
@@ -128,10 +136,13 @@ fn compare(options: &Options) -> Result<(), String> {
     let processors = Processors::choose();
     eprintln!("{}", headline(&processors));
     let documents = documents::write().map_err(|error| format!("cannot write the files to serve: {error}"))?;
+    let (_folder, identity) = Identity::write().map_err(|error| format!("cannot write a certificate: {error}"))?;
     let bench = Bench {
         xps: options.xps.clone(),
         baseline: options.baseline.clone(),
         documents: documents.path().to_owned(),
+        identity,
+        version: options.tls,
         processors,
         measured: Duration::from_secs(options.seconds.into()),
         load: options.load,
@@ -161,8 +172,11 @@ impl Options {
     fn wants(&self, scenario: &Scenario) -> bool {
         let chosen = chosen(&self.scenario, scenario.name)
             && (self.service.is_empty() || self.service.contains(&scenario.service));
-        // What wrk can do can be paced, too: one request at a time on a connection that stays.
-        let can = (self.load == Load::Own && self.rate.is_none()) || wrk::fits(scenario);
+        let can = match self.load {
+            Load::Wrk => wrk::fits(scenario),
+            // Only one request at a time on a connection that stays can be paced.
+            Load::Own => self.rate.is_none() || scenario.pattern == Pattern::KeepAlive,
+        };
         if chosen && !can {
             eprintln!("{}: skipped, it cannot be done like this", scenario.name);
         }

@@ -8,14 +8,17 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use crate::certificate::Identity;
 use crate::clocks::{Groups, Usage, children_of};
 use crate::load::{Measured, Task};
-use crate::probe;
+use crate::probe::{self, Target};
 use crate::processes::{Guarded, Processors, interrupted, tie};
 use crate::scenario::Scenario;
 use crate::servers::{Product, Server, Setup};
+use crate::tls::Version;
 use crate::wrk;
 
 /// Who generates the load.
@@ -36,6 +39,10 @@ pub struct Bench {
     pub baseline: Option<PathBuf>,
     /// The folder that servers of files serve.
     pub documents: PathBuf,
+    /// What servers and origin show where there is TLS.
+    pub identity: Identity,
+    /// What TLS clients speak.
+    pub version: Version,
     /// Which processors to use.
     pub processors: Processors,
     /// The measured time of one run.
@@ -91,24 +98,27 @@ impl Bench {
         // A server of files has no use for it; then it sleeps.
         let (origin, origin_port) = self.start_origin(scenario)?;
         let setup = Setup {
-            service: scenario.service,
+            scenario,
             folder: folder.path(),
             documents: &self.documents,
+            identity: &self.identity,
             port: free_port()?,
             origin: origin_port,
             connections: self.idle + SPARE_CONNECTIONS,
             xps: self.xps_of(server).unwrap_or(&self.xps),
         };
-        let process = self.start_server(server, scenario, &setup)?;
-        let mut pids = children_of(process.id());
-        pids.push(process.id());
-        let task = Task {
+        let mut task = Task {
             port: setup.port,
             measured: self.measured,
             rate: self.rate,
             idle: self.idle,
-            groups: Groups { server: pids, peers: vec![origin.id()] },
+            identity: self.identity.clone(),
+            version: self.version,
+            groups: Groups { server: Vec::new(), peers: vec![origin.id()] },
         };
+        let process = self.start_server(server, &setup, &task.target(scenario)?)?;
+        task.groups.server = children_of(process.id());
+        task.groups.server.push(process.id());
         let measured = match self.load {
             Load::Own => self.own_load(scenario, &task),
             Load::Wrk => wrk::run(scenario, &task, self.processors.peers),
@@ -121,7 +131,7 @@ impl Bench {
 
     fn start_origin(&self, scenario: &Scenario) -> io::Result<(Guarded, u16)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([ORIGIN, scenario.name]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args([ORIGIN, scenario.name]).arg(self.identity.folder()).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut origin = Guarded::start(command, self.processors.peers)?;
         let mut line = String::new();
         if let Some(stdout) = origin.child().stdout.take() {
@@ -131,7 +141,7 @@ impl Bench {
         Ok((origin, port))
     }
 
-    fn start_server(&self, server: &Server, scenario: &Scenario, setup: &Setup<'_>) -> Result<Guarded, RunError> {
+    fn start_server(&self, server: &Server, setup: &Setup<'_>, target: &Target) -> Result<Guarded, RunError> {
         let mut command = (server.command)(setup)?;
         let log = File::create(setup.folder.join(LOG))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -139,7 +149,7 @@ impl Bench {
             Guarded::start(command, self.processors.server).map_err(|error| RunError::Start(error.to_string()))?;
         let deadline = Instant::now() + START_MAX;
         // When one succeeds, all processes of the server are up.
-        while let Err(error) = probe::exchange(scenario, setup.port, START_MAX) {
+        while let Err(error) = probe::exchange(setup.scenario, target, START_MAX) {
             if let Some(status) = process.child().try_wait()? {
                 return Err(RunError::Start(format!("{status}; {}", complaints(setup.folder))));
             }
@@ -196,6 +206,8 @@ fn to_json(task: &Task) -> Value {
         "measured_ns": ns(task.measured),
         "rate": task.rate,
         "idle": task.idle,
+        "identity": task.identity.folder(),
+        "tls": task.version.name(),
         "server": task.groups.server,
         "peers": task.groups.peers,
     })
@@ -212,6 +224,8 @@ pub fn task_of(text: &str) -> Option<Task> {
         measured: Duration::from_nanos(value["measured_ns"].as_u64()?),
         rate: value["rate"].as_u64().and_then(|rate| u32::try_from(rate).ok()),
         idle: u32::try_from(value["idle"].as_u64()?).ok()?,
+        identity: Identity::at(Path::new(value["identity"].as_str()?)),
+        version: Version::from_str(value["tls"].as_str()?, false).ok()?,
         groups: Groups { server: pids("server")?, peers: pids("peers")? },
     })
 }

@@ -11,6 +11,8 @@ pub struct Scenario {
     pub service: Service,
     /// How connections and requests relate.
     pub pattern: Pattern,
+    /// Which connections are encrypted.
+    pub tls: Tls,
     /// Connections that each keep something under way.
     pub connections: usize,
     /// Bytes of a request, head and padding, if its fields need no more.
@@ -34,6 +36,17 @@ pub enum Service {
     HttpProxy,
 }
 
+/// Which connections are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// None.
+    Nowhere,
+    /// Those that clients make to the server.
+    Clients,
+    /// Those that the server makes to the origin.
+    Origin,
+}
+
 /// How connections and requests relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
@@ -43,6 +56,8 @@ pub enum Pattern {
     Pipelined(usize),
     /// It asks once, for the connection to end too; when the server has ended it, there is another.
     Reconnect,
+    /// As `Reconnect`, and each connection resumes the TLS session of the one before.
+    Resume,
     /// As `KeepAlive`, for a file that the client has already (RFC 9110, section 13.1.2).
     NotModified,
 }
@@ -52,6 +67,7 @@ const SMALL: Scenario = Scenario {
     name: "small",
     service: Service::Relay,
     pattern: Pattern::KeepAlive,
+    tls: Tls::Nowhere,
     connections: 64,
     request_bytes: 100,
     body_bytes: 612,
@@ -59,6 +75,8 @@ const SMALL: Scenario = Scenario {
 };
 
 const FILE: Scenario = Scenario { name: "file-612", service: Service::Files, ..SMALL };
+
+const TLS_FILE: Scenario = Scenario { name: "tls-612", tls: Tls::Clients, ..FILE };
 
 const MIB: usize = 1 << 20;
 
@@ -76,6 +94,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "not-modified", pattern: Pattern::NotModified, ..FILE },
     Scenario { name: "proxy-http-small", service: Service::HttpProxy, ..SMALL },
     Scenario { name: "proxy-http-1m", service: Service::HttpProxy, body_bytes: MIB, compare_every: 16, ..SMALL },
+    Scenario { name: "tls-handshake", pattern: Pattern::Reconnect, ..TLS_FILE },
+    Scenario { name: "tls-resumed", pattern: Pattern::Resume, ..TLS_FILE },
+    TLS_FILE,
+    Scenario { name: "tls-64k", body_bytes: 64 << 10, compare_every: 16, ..TLS_FILE },
+    Scenario { name: "tls-1m", body_bytes: MIB, compare_every: 16, ..TLS_FILE },
+    Scenario { name: "proxy-tls-origin", service: Service::HttpProxy, tls: Tls::Origin, ..SMALL },
 ];
 
 /// What ends a request; a request contains it nowhere else.
@@ -99,7 +123,15 @@ impl Scenario {
     pub fn requests_at_once(&self) -> usize {
         match self.pattern {
             Pattern::Pipelined(count) => count,
-            Pattern::KeepAlive | Pattern::Reconnect | Pattern::NotModified => 1,
+            Pattern::KeepAlive | Pattern::Reconnect | Pattern::Resume | Pattern::NotModified => 1,
+        }
+    }
+
+    /// Whether each exchange has a connection of its own.
+    pub fn reconnects(&self) -> bool {
+        match self.pattern {
+            Pattern::Reconnect | Pattern::Resume => true,
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified => false,
         }
     }
 
@@ -114,7 +146,7 @@ impl Scenario {
         match self.pattern {
             Pattern::KeepAlive => self.request(),
             Pattern::Pipelined(count) => self.request().repeat(count),
-            Pattern::Reconnect => self.request_with("Connection: close\r\n"),
+            Pattern::Reconnect | Pattern::Resume => self.request_with("Connection: close\r\n"),
             Pattern::NotModified => self.request_with(&format!("If-None-Match: {}\r\n", etag.unwrap_or_default())),
         }
     }
@@ -164,7 +196,7 @@ impl Scenario {
     /// What each request of [`Self::segment`] must be answered with.
     pub fn expected(&self) -> Expected {
         match self.pattern {
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect => self.whole(),
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume => self.whole(),
             Pattern::NotModified => Expected::new(304, Vec::new()),
         }
     }

@@ -8,15 +8,12 @@ use std::time::Duration;
 use crate::clocks::Sample;
 use crate::load::{Measured, Task};
 use crate::processes::tie;
-use crate::scenario::{Pattern, Scenario};
+use crate::scenario::{Pattern, Scenario, Tls};
 use crate::servers::find;
 
-/// Whether it can make such exchanges.
+/// Whether it can make such exchanges. Its TLS cannot be restricted to one cipher suite.
 pub fn fits(scenario: &Scenario) -> bool {
-    match scenario.pattern {
-        Pattern::KeepAlive => true,
-        Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::NotModified => false,
-    }
+    scenario.pattern == Pattern::KeepAlive && scenario.tls != Tls::Clients
 }
 
 /// Measures a server with it, on this processor.

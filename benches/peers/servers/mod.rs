@@ -12,7 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::scenario::{Scenario, Service};
+use crate::certificate::Identity;
+use crate::scenario::{Scenario, Service, Tls};
 
 /// One server, in one configuration. To add one, add a row to [`SERVERS`].
 pub struct Server {
@@ -44,11 +45,13 @@ pub enum Product {
 /// What a server is told.
 pub struct Setup<'a> {
     /// What it shall do.
-    pub service: Service,
+    pub scenario: &'a Scenario,
     /// Where it may write.
     pub folder: &'a Path,
     /// The files that it serves, if that is what it does.
     pub documents: &'a Path,
+    /// What it shows to clients, or trusts an origin by, if there is TLS.
+    pub identity: &'a Identity,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     /// Where the origin listens.
@@ -83,7 +86,7 @@ pub const SERVERS: &[Server] = &[
     Server {
         name: "haproxy",
         product: Product::Haproxy,
-        fits: relays,
+        fits: relays_or_answers,
         command: |setup| haproxy::command(setup, "", ""),
     },
     Server {
@@ -110,7 +113,7 @@ pub const SERVERS: &[Server] = &[
         name: "nginx-256k",
         product: Product::Nginx,
         fits: relays_bulk,
-        command: |setup| nginx::command(setup, nginx::large_buffers(setup.service)),
+        command: |setup| nginx::command(setup, nginx::large_buffers(setup.scenario.service)),
     },
 ];
 
@@ -118,7 +121,7 @@ impl Server {
     /// Why it cannot take part, if it cannot: what is missing and how to get it.
     pub fn missing(&self, scenario: &Scenario, xps: &Path) -> Option<String> {
         match self.product {
-            Product::XpsUring | Product::XpsEpoll | Product::Baseline => xps::missing(scenario.service, xps),
+            Product::XpsUring | Product::XpsEpoll | Product::Baseline => xps::missing(scenario, xps),
             Product::Haproxy => haproxy::missing(),
             Product::Nginx => nginx::missing(scenario.service),
         }
@@ -143,6 +146,11 @@ fn relays(scenario: &Scenario) -> bool {
         Service::Relay | Service::HttpProxy => true,
         Service::Files => false,
     }
+}
+
+/// HAProxy serves no folder, but what fits its buffers it keeps in memory: its TLS can be measured beside that of others.
+fn relays_or_answers(scenario: &Scenario) -> bool {
+    relays(scenario) || (scenario.tls == Tls::Clients && scenario.body_bytes <= haproxy::ANSWER_BYTES_MAX)
 }
 
 fn relays_bulk(scenario: &Scenario) -> bool {

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Setup, find, required};
-use crate::scenario::Service;
+use crate::certificate::NAME;
+use crate::scenario::{Service, Tls};
 
 /// Writes its configuration, with these additional directives for the server.
 pub fn command(setup: &Setup<'_>, directives: &str) -> io::Result<Command> {
-    let service = match setup.service {
+    let service = match setup.scenario.service {
         Service::Relay => relay(setup, directives),
         Service::Files => files(setup),
         Service::HttpProxy => http_proxy(setup, directives),
     };
-    let preamble = preamble(setup.service)?;
+    let preamble = preamble(setup.scenario.service)?;
     let connections = setup.connections;
     let text = format!(
         "{preamble}
@@ -74,19 +75,55 @@ fn relay(setup: &Setup<'_>, directives: &str) -> String {
 fn files(setup: &Setup<'_>) -> String {
     let Setup { port, documents, .. } = setup;
     let documents = documents.display();
+    let (ssl, directives) = match setup.scenario.tls {
+        Tls::Clients => (" ssl", listener_tls(setup)),
+        Tls::Nowhere | Tls::Origin => ("", String::new()),
+    };
     http(&format!(
         "    sendfile on;
     tcp_nopush on;
     open_file_cache max=1000;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{ssl};
         root {documents};
+        {directives}
     }}"
     ))
 }
 
+/// No cache of sessions, as is its default: clients resume by tickets, in 1.2 too.
+fn listener_tls(setup: &Setup<'_>) -> String {
+    let (certificate, key) = (setup.identity.certificate(), setup.identity.key());
+    format!(
+        "ssl_certificate {};
+        ssl_certificate_key {};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_ecdh_curve X25519;
+        ssl_session_tickets on;",
+        certificate.display(),
+        key.display(),
+    )
+}
+
+/// The version must be named: 1.3 is not among the defaults of nginx 1.22.
+fn origin_tls(setup: &Setup<'_>) -> String {
+    let certificate = setup.identity.certificate();
+    format!(
+        "proxy_ssl_protocols TLSv1.2 TLSv1.3;
+            proxy_ssl_server_name on;
+            proxy_ssl_name {NAME};
+            proxy_ssl_verify on;
+            proxy_ssl_trusted_certificate {};",
+        certificate.display(),
+    )
+}
+
 fn http_proxy(setup: &Setup<'_>, directives: &str) -> String {
     let Setup { port, origin, .. } = setup;
+    let (scheme, tls) = match setup.scenario.tls {
+        Tls::Origin => ("https", origin_tls(setup)),
+        Tls::Nowhere | Tls::Clients => ("http", String::new()),
+    };
     http(&format!(
         "    upstream origin {{
         server 127.0.0.1:{origin};
@@ -96,12 +133,13 @@ fn http_proxy(setup: &Setup<'_>, directives: &str) -> String {
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            proxy_pass http://origin;
+            proxy_pass {scheme}://origin;
             proxy_http_version 1.1;
             proxy_set_header Connection \"\";
             # Answers go through memory, as everywhere else.
             proxy_max_temp_file_size 0;
             {directives}
+            {tls}
         }}
     }}"
     ))
