@@ -19,7 +19,6 @@ use xps::internals::driver::{Epoll, EpollConfig, KernelDriver, Uring, UringConfi
 use xps::internals::session::http::RouterCell;
 use xps::internals::session::{ListenerContext, Service};
 
-#[allow(dead_code, reason = "other tests use all of it")]
 mod support;
 
 use support::{Backend, backends, patience};
