@@ -7,7 +7,7 @@ use rustls::ProtocolVersion;
 use crate::support::log::{Log, Record};
 use crate::support::process::Signal;
 use crate::support::tls::Client;
-use crate::support::{Backend, Launch, backend};
+use crate::support::{Backend, Launch, backends};
 
 /// The lines of the banner of a server on a port of the kernel's choice.
 fn banner(flags: &[&str]) -> String {
@@ -33,32 +33,21 @@ fn the_banner_names_the_url_and_the_fingerprint() {
     assert!(bytes.clone().count() == 32 && bytes.clone().all(|byte| u8::from_str_radix(byte, 16).is_ok()), "{text}");
 }
 
-fn a_page_is_served(backend: Backend) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(folder.path().join("page"), "a page").expect("a temporary file");
-    let xps = Launch::new(backend, ["serve"])
-        .flag(folder.path().display())
-        .flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-self-signed"])
-        .start();
-    let client = Client::trusting_anyone().offering(&["http/1.1"]);
-    let mut stream = client.connect(xps.address(), "localhost").expect("a handshake");
-    assert_eq!(stream.version(), Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(stream.alpn().as_deref(), Some("http/1.1"));
-    let request = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut stream, request).expect("it is read");
-    let answer = stream.read_rest().expect("an answer that ends with close_notify");
-    assert!(answer.ends_with(b"\r\n\r\na page"), "{}", String::from_utf8_lossy(&answer));
-}
-
-// Attributes of the macro `backends` are not those of its tests.
-#[test]
-#[ignore = "needs the transport of TLS"]
-fn a_page_is_served_by_io_uring() {
-    backend::run("serve::a_page_is_served_by_io_uring", Backend::IoUring, a_page_is_served);
-}
-
-#[test]
-#[ignore = "needs the transport of TLS"]
-fn a_page_is_served_by_epoll() {
-    backend::run("serve::a_page_is_served_by_epoll", Backend::Epoll, a_page_is_served);
+backends! {
+    fn a_page_is_served(backend) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("page"), "a page").expect("a temporary file");
+        let xps = Launch::new(backend, ["serve"])
+            .flag(folder.path().display())
+            .flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-self-signed"])
+            .start();
+        let client = Client::trusting_anyone().offering(&["http/1.1"]);
+        let mut stream = client.connect(xps.address(), "localhost").expect("a handshake");
+        assert_eq!(stream.version(), Some(ProtocolVersion::TLSv1_3));
+        assert_eq!(stream.alpn().as_deref(), Some("http/1.1"));
+        let request = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, request).expect("it is read");
+        let answer = stream.read_rest().expect("an answer that ends with close_notify");
+        assert!(answer.ends_with(b"\r\n\r\na page"), "{}", String::from_utf8_lossy(&answer));
+    }
 }
