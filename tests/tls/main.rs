@@ -1,5 +1,5 @@
-//! TLS: what `xps check` finds, what `xps explain` shows, and the client of the tests itself. `support::tls` has what tests of
-//! connections stand on.
+//! TLS: what `xps check` finds, what `xps explain` shows, connections, and the client of the tests
+//! itself. `support::tls` has what tests of connections stand on.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -7,5 +7,6 @@ mod support;
 mod check;
 mod client;
 mod explain;
+mod listeners;
 mod reload;
 mod serve;
