@@ -294,6 +294,7 @@ impl ClientConnection {
     ///
     /// # Errors
     /// As for [`ClientConnection::read`].
+    #[inline]
     pub fn find<H>(
         &mut self,
         inbox: &mut Inbox,
@@ -302,7 +303,7 @@ impl ClientConnection {
         on_head: impl FnOnce(&ResponseHead<'_>) -> H,
     ) -> Result<Event<H, usize>, ClientError> {
         let result = match self.state {
-            State::Head { .. } if room.takes_head => self.read_head(inbox, head_limits, on_head),
+            State::Head { .. } if room.takes_head && !inbox.is_empty() => self.read_head(inbox, head_limits, on_head),
             State::Body { .. } => self.read_body(inbox, room.data_bytes),
             State::Head { .. } | State::Upgraded | State::Over => Ok(Event::Wait),
         };
@@ -312,33 +313,34 @@ impl ClientConnection {
         result
     }
 
+    /// Apart from [`ClientConnection::find`], which is called more often: a head takes a lot of stack.
+    #[inline(never)]
     fn read_head<H>(
         &mut self,
         inbox: &mut Inbox,
         head_limits: &HeadLimits,
         on_head: impl FnOnce(&ResponseHead<'_>) -> H,
     ) -> Result<Event<H, usize>, ClientError> {
-        if inbox.is_empty() {
-            return Ok(Event::Wait);
-        }
         let Some(request) = self.unanswered.front().copied() else { return Err(ClientError::Unrequested) };
         while inbox.may_hold_head() {
-            match parse(inbox.bytes(), request.is_head, head_limits)? {
-                Parsed::Complete { head, length } => {
-                    let next = self.after_head(&head, length, request)?;
+            // A head is large, and is not moved: by reference, and without `?`.
+            match parse(inbox.bytes(), request.is_head, head_limits) {
+                Ok(Parsed::Complete { ref head, length }) => {
+                    let next = self.after_head(head, length, request)?;
                     let event = match next {
-                        State::Head { .. } => Event::Interim(on_head(&head)),
-                        State::Body { .. } | State::Upgraded | State::Over => Event::Head(on_head(&head)),
+                        State::Head { .. } => Event::Interim(on_head(head)),
+                        State::Body { .. } | State::Upgraded | State::Over => Event::Head(on_head(head)),
                     };
                     self.state = next;
                     inbox.consume(length);
                     return Ok(event);
                 }
-                Parsed::Partial => {
+                Ok(Parsed::Partial) => {
                     if !inbox.gather() {
                         break;
                     }
                 }
+                Err(bad) => return Err(bad.into()),
             }
         }
         Ok(Event::Wait)
@@ -374,6 +376,7 @@ impl ClientConnection {
         Ok(State::Body { body: BodyReader::from(head.framing), keep_alive })
     }
 
+    #[inline]
     fn read_body<H>(&mut self, inbox: &mut Inbox, bytes_max: usize) -> Result<Event<H, usize>, ClientError> {
         let State::Body { body, keep_alive } = &mut self.state else { return Ok(Event::Wait) };
         let keep_alive = *keep_alive;

@@ -157,6 +157,7 @@ impl<'p> UpstreamStream<'p> {
     /// # Errors
     /// Once everything has been read of a response that does not become complete; then the stream is
     /// of no further use.
+    #[inline]
     pub fn next<H>(
         &mut self,
         room: Room,

@@ -223,6 +223,9 @@ impl Forward {
             }
             upstream.send_request(&self.request, self.authority());
         }
+        if client.is_body_done() {
+            return Ok(());
+        }
         self.upload.step(client.body(), upstream, self.route.body_bytes_max, now)
     }
 
