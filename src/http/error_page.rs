@@ -23,6 +23,10 @@ impl PageType {
     /// The format that an `Accept` value prefers: JSON only if its weight is higher than that of
     /// HTML.
     pub fn for_accept(accept: Option<&[u8]>) -> Self {
+        // What most programs send, for requests that seldom fail.
+        if let None | Some(b"*/*") = accept {
+            return Self::Html;
+        }
         let accept = accept.and_then(|accept| std::str::from_utf8(accept).ok());
         match preferred_type(accept, &["text/html", "application/json"]) {
             Some("application/json") => Self::Json,
