@@ -104,6 +104,14 @@ impl SupervisedCore {
         self.core.drain(now, timeout);
     }
 
+    /// Reports that a listener failed for good, and drains the other connections.
+    #[cold]
+    fn fail(&mut self, fault: Fault, now: Time) {
+        self.broken.get_or_insert(fault);
+        self.failure_notifier.iter().for_each(FailureNotifier::raise);
+        self.drain(now);
+    }
+
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
         let WorkerPlan { limits, admission, number, workers, listeners } = plan;
@@ -148,15 +156,14 @@ impl Machine for SupervisedCore {
         }
     }
 
+    #[inline]
     fn on_turn(&mut self, environment: Environment, done: &mut Vec<Completion>) {
         let Environment { now, share, unix_seconds } = environment;
         self.core.set_share(share);
         self.core.set_unix_seconds(unix_seconds);
         self.core.on_turn(now, done);
         if let Some(fault) = self.core.take_broken() {
-            self.broken.get_or_insert(fault);
-            self.failure_notifier.iter().for_each(FailureNotifier::raise);
-            self.drain(now);
+            self.fail(fault, now);
         }
     }
 

@@ -385,6 +385,8 @@ impl Store {
         }
     }
 
+    // Cold, so that the check alone becomes part of each turn.
+    #[cold]
     fn act(&mut self, now: Time, ops: &mut Ops) {
         if self.woken.is_empty() {
             self.passing.clear();
