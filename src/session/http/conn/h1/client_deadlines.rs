@@ -24,6 +24,22 @@ struct Window {
     moved: u64,
 }
 
+/// A minimum rate.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Bytes per second.
+    rate: u64,
+    /// The interval over which it is averaged.
+    window: Duration,
+}
+
+impl Pace {
+    /// Bytes that must move in the window.
+    fn bytes_min(self) -> u64 {
+        u64::try_from(u128::from(self.rate) * self.window.as_millis() / 1000).unwrap_or(u64::MAX)
+    }
+}
+
 /// What the client has to do now, and so which timeout applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientPhase {
@@ -92,7 +108,7 @@ impl ClientDeadlines {
         }
         (self.phase, self.moved) = (phase, moved);
         let is_over = || match self.pace(limits) {
-            Some((allowed, least)) => now >= self.window.since + allowed && moved - self.window.moved >= least,
+            Some(pace) => now >= self.window.since + pace.window && moved - self.window.moved >= pace.bytes_min(),
             None => false,
         };
         if !is_same_window || is_over() {
@@ -100,9 +116,9 @@ impl ClientDeadlines {
         }
     }
 
-    /// The window and the bytes that must move in it; `None` without a minimum rate.
-    fn pace(&self, limits: &HttpLimits) -> Option<(Duration, u64)> {
-        let (rate, allowed) = match self.phase {
+    /// The minimum rate of the current phase; `None` if it has none.
+    fn pace(&self, limits: &HttpLimits) -> Option<Pace> {
+        let (rate, window) = match self.phase {
             ClientPhase::Response => (limits.send_rate_min, limits.send_timeout),
             ClientPhase::Upload => (limits.upload_rate_min, limits.body_timeout),
             ClientPhase::First
@@ -112,8 +128,7 @@ impl ClientDeadlines {
             | ClientPhase::Relay
             | ClientPhase::Server => return None,
         };
-        let least = u128::from(rate) * allowed.as_millis() / 1000;
-        (rate > 0 && !allowed.is_zero()).then(|| (allowed, u64::try_from(least).unwrap_or(u64::MAX)))
+        (rate > 0 && !window.is_zero()).then_some(Pace { rate, window })
     }
 
     /// The deadline of the current phase. `draining_since`: when the server began to stop, if it
@@ -123,31 +138,18 @@ impl ClientDeadlines {
     /// open for `drain_idle_timeout`: a request in that time gets a response, as the connection's
     /// last. Browsers connect in advance, and such connections must not delay the stop either.
     pub(super) fn limit(&self, limits: &HttpLimits, draining_since: Option<Time>) -> Option<Time> {
-        let usual = self.usual_limit(limits);
-        let paced = self.pace(limits).map(|(allowed, _)| self.window.since + allowed);
-        let at_stop = match self.phase {
-            ClientPhase::First | ClientPhase::Idle => {
-                draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout))
-            }
-            ClientPhase::Head
-            | ClientPhase::Body
-            | ClientPhase::Upload
-            | ClientPhase::Relay
-            | ClientPhase::Response
-            | ClientPhase::Server => None,
-        };
-        Time::earliest(usual, Time::earliest(paced, at_stop))
-    }
-
-    fn usual_limit(&self, limits: &HttpLimits) -> Option<Time> {
-        let allowed = match self.phase {
-            ClientPhase::First | ClientPhase::Head => limits.head_timeout,
-            ClientPhase::Idle => limits.keep_alive_timeout,
-            ClientPhase::Body | ClientPhase::Upload => limits.body_timeout,
-            ClientPhase::Response => limits.send_timeout,
+        let at_stop = || draining_since.and_then(|since| after(since.max(self.since), limits.drain_idle_timeout));
+        let paced = || self.pace(limits).map(|pace| self.window.since + pace.window);
+        let (allowed, other) = match self.phase {
+            ClientPhase::First => (limits.head_timeout, at_stop()),
+            ClientPhase::Idle => (limits.keep_alive_timeout, at_stop()),
+            ClientPhase::Head => (limits.head_timeout, None),
+            ClientPhase::Body => (limits.body_timeout, None),
+            ClientPhase::Upload => (limits.body_timeout, paced()),
+            ClientPhase::Response => (limits.send_timeout, paced()),
             ClientPhase::Relay | ClientPhase::Server => return None,
         };
-        after(self.since, allowed)
+        Time::earliest(after(self.since, allowed), other)
     }
 
     /// When the request head began that is not complete yet; on a new connection, when that began.
