@@ -47,10 +47,11 @@ pub(crate) struct PreparedKey {
 /// A response as the connection sends it.
 pub(crate) struct EncodedResponse {
     pub(crate) status: Status,
-    /// The head, and the body if it is in memory.
-    pub(crate) bytes: Chain,
-    /// The rest of the body, with the framing around its data. [`Body::Empty`]: there is none.
-    pub(crate) rest: Body,
+    /// The head, and a small body in memory.
+    bytes: Chunk,
+    /// The rest of the body. [`Body::Empty`]: there is none.
+    rest: Body,
+    /// The framing around the data of the rest.
     pub(crate) writer: BodyWriter,
     /// The size of the body, for the access log; 0 if it is not known yet.
     pub(crate) body_bytes: u64,
@@ -76,7 +77,8 @@ pub struct ResponseEncoder {
     version: Version,
     is_head: bool,
     keep_alive: bool,
-    kept: Option<Kept>,
+    /// Boxed, since an encoder is moved several times, and few responses are kept.
+    kept: Option<Box<Kept>>,
 }
 
 /// Where to keep the response.
@@ -106,13 +108,12 @@ impl ResponseEncoder {
     /// Ends the head, and appends the body if it is in memory.
     pub(crate) fn finish(self, response: Response) -> EncodedResponse {
         let Response { status, body, must_close } = response;
-        let body_bytes = body.length();
         let may_stay = self.keep_alive && !must_close;
-        if let Body::Prepared { bytes, .. } = body {
-            let (body_bytes, bytes) = (body_bytes.unwrap_or_default(), Chain::from(bytes));
+        if let Body::Prepared { bytes, body_bytes } = body {
             let (rest, writer) = (Body::Empty, BodyWriter::Plain);
             return EncodedResponse { status, bytes, rest, writer, body_bytes, keep_alive: may_stay };
         }
+        let body_bytes = body.length();
         let framing = match body_bytes {
             _ if status.forbids_body() => ResponseFraming::None,
             Some(bytes) => ResponseFraming::Length(bytes),
@@ -123,32 +124,25 @@ impl ResponseEncoder {
         let body = if self.is_head { Body::Empty } else { body };
         let body_bytes = if self.is_head { 0 } else { body_bytes.unwrap_or_default() };
         let (bytes, rest) = match body {
-            Body::Memory(body) if body.len() > JOINED_BYTES_MAX => {
-                let mut bytes = Chain::from(Chunk::shared(out));
-                bytes.push(body);
-                (bytes, Body::Empty)
-            }
-            Body::Memory(body) => {
+            Body::Memory(body) if body.len() <= JOINED_BYTES_MAX => {
                 out.extend_from_slice(&body);
-                (Chunk::shared(out).into(), Body::Empty)
+                (Chunk::shared(out), Body::Empty)
             }
             Body::File(file, span) => match &file.content {
                 Content::Memory(bytes) => {
                     // A span is always within its content.
                     let (start, end) = (span.offset as usize, (span.offset + span.length) as usize);
                     out.extend_from_slice(bytes.get(start..end).unwrap_or_default());
-                    (Chunk::shared(out).into(), Body::Empty)
+                    (Chunk::shared(out), Body::Empty)
                 }
-                Content::File(_) | Content::Folder | Content::Special => {
-                    (Chunk::shared(out).into(), Body::File(file, span))
-                }
+                Content::File(_) | Content::Folder | Content::Special => (Chunk::shared(out), Body::File(file, span)),
             },
-            rest @ (Body::Empty | Body::Parts(..) | Body::Listing { .. } | Body::Prepared { .. }) => {
-                (Chunk::shared(out).into(), rest)
+            rest @ (Body::Empty | Body::Memory(_) | Body::Parts(..) | Body::Listing { .. } | Body::Prepared { .. }) => {
+                (Chunk::shared(out), rest)
             }
         };
-        if let (Some(kept), Body::Empty, [whole]) = (self.kept, &rest, bytes.chunks()) {
-            kept.store(self.version, keep_alive, whole);
+        if let (Some(kept), Body::Empty) = (self.kept, &rest) {
+            kept.store(self.version, keep_alive, &bytes);
         }
         EncodedResponse { status, bytes, rest, writer: framing.into(), body_bytes, keep_alive }
     }
@@ -174,6 +168,21 @@ impl ResponseEncoder {
     pub(crate) fn finish_interim(self) -> Chunk {
         debug_assert!(self.can_send_interim(), "HTTP/1.0 has no interim responses");
         Chunk::shared(self.head.end_interim())
+    }
+}
+
+impl EncodedResponse {
+    /// Appends what is in memory to the outbox. Returns the rest of the body, if there is one.
+    pub(crate) fn push_to(self, outbox: &mut Chain) -> Option<Body> {
+        outbox.push(self.bytes);
+        match self.rest {
+            Body::Empty => None,
+            Body::Memory(body) => {
+                outbox.push(body);
+                None
+            }
+            rest => Some(rest),
+        }
     }
 }
 
@@ -214,7 +223,7 @@ impl ResponseSink for ResponseEncoder {
     }
 
     fn keep(&mut self, file: &Rc<Resource>, key: PreparedKey, tag: Option<EntityTag>) {
-        self.kept = Some(Kept { file: Rc::clone(file), key, tag });
+        self.kept = Some(Box::new(Kept { file: Rc::clone(file), key, tag }));
     }
 }
 
@@ -260,13 +269,21 @@ mod tests {
         encoder.finish(Response { status, body, must_close: false })
     }
 
+    /// What is in memory, and the rest.
+    fn parts(response: EncodedResponse) -> (Chain, Option<Body>) {
+        let mut outbox = Chain::new();
+        let rest = response.push_to(&mut outbox);
+        (outbox, rest)
+    }
+
     /// The fields and the body, and whether the connection stays open.
     fn text(version: Version, is_head: bool, status: Status, body: Body) -> (String, bool) {
         let response = encoded(version, is_head, status, body);
-        let text = String::from_utf8(response.bytes.to_vec()).unwrap();
+        let keep_alive = response.keep_alive;
+        let text = String::from_utf8(parts(response).0.to_vec()).unwrap();
         let kept = "Connection: keep-alive\r\n";
-        assert_eq!(text.contains(kept), response.keep_alive && version == Version::Http10);
-        (text.split_once("\r\n").unwrap().1.replace(kept, ""), response.keep_alive)
+        assert_eq!(text.contains(kept), keep_alive && version == Version::Http10);
+        (text.split_once("\r\n").unwrap().1.replace(kept, ""), keep_alive)
     }
 
     #[test]
@@ -288,8 +305,9 @@ mod tests {
         assert_eq!((old.writer, old.keep_alive), (BodyWriter::Plain, false));
         assert_eq!((new.writer, new.keep_alive), (BodyWriter::Chunked, true));
         for response in [old, new] {
-            assert!(response.bytes.to_vec().ends_with(b"\r\n\r\n"), "the sender adds all pieces");
-            assert!(matches!(response.rest, Body::Listing { .. }));
+            let (bytes, rest) = parts(response);
+            assert!(bytes.to_vec().ends_with(b"\r\n\r\n"), "the sender adds all pieces");
+            assert!(matches!(rest, Some(Body::Listing { .. })));
         }
     }
 
@@ -300,10 +318,11 @@ mod tests {
             for (to_head, to_get) in body().into_iter().zip(body()) {
                 let head = encoded(version, true, Status::OK, to_head);
                 let get = encoded(version, false, Status::OK, to_get);
-                let head_text = head.bytes.to_vec();
-                assert!(head_text.ends_with(b"\r\n\r\n") && get.bytes.to_vec().starts_with(&head_text));
                 assert_eq!((head.keep_alive, head.body_bytes), (get.keep_alive, 0));
-                assert!(matches!(head.rest, Body::Empty));
+                let (head_bytes, rest) = parts(head);
+                let head_text = head_bytes.to_vec();
+                assert!(head_text.ends_with(b"\r\n\r\n") && parts(get).0.to_vec().starts_with(&head_text));
+                assert!(rest.is_none());
             }
         }
     }
@@ -312,7 +331,9 @@ mod tests {
     fn small_bodies_join_their_head_and_large_ones_do_not() {
         for (size, chunks) in [(JOINED_BYTES_MAX, 1), (JOINED_BYTES_MAX + 1, 2)] {
             let response = encoded(Version::Http11, false, Status::OK, Body::Memory(Chunk::shared(vec![b'x'; size])));
-            assert_eq!((response.bytes.chunks().len(), response.body_bytes), (chunks, size as u64));
+            assert_eq!(response.body_bytes, size as u64);
+            let (bytes, rest) = parts(response);
+            assert!(bytes.chunks().len() == chunks && rest.is_none());
         }
     }
 

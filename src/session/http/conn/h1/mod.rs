@@ -41,7 +41,6 @@ use crate::http::{BodyReader, ErrorResponse, PageType, Status, Version};
 use crate::session::http::dispatch;
 use crate::session::http::exchange::{Outcome, Record};
 use crate::session::http::handler::{Forward, ForwardStep, error_response};
-use crate::session::http::response::Body;
 use crate::session::http::response_body::{self, ResponseBody};
 use crate::session::http::router::RouterCell;
 use crate::session::http::stream::{
@@ -135,7 +134,8 @@ impl Http {
         if !self.inbox.may_hold_head() {
             return self.on_partial_head(client);
         }
-        match request::parse(self.inbox.bytes(), &cx.limits.http.head) {
+        // Used where it is: a head is large.
+        match &request::parse(self.inbox.bytes(), &cx.limits.http.head) {
             Ok(Parsed::Partial) => {
                 if self.inbox.gather() {
                     return Step::Again;
@@ -146,16 +146,16 @@ impl Http {
                 self.requests = self.requests.saturating_add(1);
                 self.has_said_last = !head.keep_alive && BodyReader::from(head.framing).is_done();
                 let router = self.router_cell.router();
-                let (record, route, client_address) = dispatch::begin(&router, &head, self.is_over_limit, cx);
+                let (record, route, client_address) = dispatch::begin(&router, head, self.is_over_limit, cx);
                 let may_stay = head.keep_alive && !self.is_last_request(cx);
-                let request = Request { head: &head, since: record.since(), may_stay };
+                let request = Request { head, since: record.since(), may_stay };
                 let answered = match route {
                     Ok(route) => request.respond(route, cx),
                     Err(error) => request.respond_error(error, &router.fallback, cx),
                 };
                 match answered {
                     Answered::Response(response, after) => {
-                        self.inbox.consume(length);
+                        self.inbox.consume(*length);
                         self.respond(record, response, after, client, cx);
                         Step::Again
                     }
@@ -166,16 +166,18 @@ impl Http {
                         Step::Wait
                     }
                     Answered::Forward { proxy_route, keep_alive } => {
-                        let stream = StreamState::new(&head, keep_alive, cx.now);
-                        let forward = Forward::new(proxy_route, &head, client_address, router.scheme, record, cx);
-                        self.inbox.consume(length);
-                        self.state = State::Exchange(Exchange::Forwarding(Box::new(Forwarding { stream, forward })));
+                        let forwarding = Box::new(Forwarding {
+                            stream: StreamState::new(head, keep_alive, cx.now),
+                            forward: Forward::new(proxy_route, head, client_address, router.scheme, record, cx),
+                        });
+                        self.inbox.consume(*length);
+                        self.state = State::Exchange(Exchange::Forwarding(forwarding));
                         Step::Again
                     }
                 }
             }
             Err(error) => {
-                self.respond_error(error, cx);
+                self.respond_error(*error, cx);
                 Step::Again
             }
         }
@@ -301,7 +303,8 @@ impl Http {
         let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
         record.set_status(response.status);
         record.end(Outcome::Malformed { body_bytes: response.body_bytes }, cx);
-        self.push(response.bytes);
+        let rest = response.push_to(&mut self.outbox);
+        debug_assert!(rest.is_none(), "an error page is in memory");
         self.state = State::Finishing;
     }
 
@@ -315,29 +318,16 @@ impl Http {
         cx: &Context<'_>,
     ) {
         record.set_status(response.status);
-        match response.rest {
-            Body::Empty => {
-                record.end(Outcome::Complete { body_bytes: response.body_bytes }, cx);
-                self.go_on(after);
-            }
-            rest => {
-                // What is in memory is the head.
-                record.set_body_at(self.given_bytes(client) + response.bytes.len() as u64);
-                let body = ResponseBody::new(rest);
-                let responding = Responding { record, body, writer: response.writer, after };
-                self.state = State::Exchange(Exchange::Responding(Box::new(responding)));
-            }
+        let (body_bytes, writer) = (response.body_bytes, response.writer);
+        if let Some(rest) = response.push_to(&mut self.outbox) {
+            // What is in memory is the head.
+            record.set_body_at(self.given_bytes(client));
+            let responding = Responding { record, body: ResponseBody::new(rest), writer, after };
+            self.state = State::Exchange(Exchange::Responding(Box::new(responding)));
+        } else {
+            record.end(Outcome::Complete { body_bytes }, cx);
+            self.go_on(after);
         }
-        self.push(response.bytes);
-    }
-
-    /// Appends a response to the outbox.
-    fn push(&mut self, bytes: Chain) {
-        if self.outbox.is_empty() {
-            self.outbox = bytes;
-            return;
-        }
-        bytes.into_chunks().for_each(|chunk| self.outbox.push(chunk));
     }
 
     /// Bytes of responses so far, those in the outbox included.
