@@ -176,10 +176,14 @@ macro_rules! known {
             const COUNT: usize = Self::ALL.len();
 
             /// The known field with this name, compared without case. Few names share a length, so
-            /// few are compared.
+            /// few are compared. The usual spelling goes first, since it is compared by words instead
+            /// of letters.
             pub fn recognise(name: &[u8]) -> Option<Self> {
                 match name.len() {
                     $($length => {
+                        $(if name == $text.as_bytes() {
+                            return Some(Self::$name);
+                        })+
                         $(if name.eq_ignore_ascii_case($text.as_bytes()) {
                             return Some(Self::$name);
                         })+

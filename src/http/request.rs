@@ -170,32 +170,34 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
     let Some((method, rest)) = method(window)? else { return Ok(None) };
     let Some((target, rest)) = target(rest)? else { return Ok(None) };
     let Some((major, version)) = version(rest)? else { return Ok(None) };
-    if method == "PRI" && target == b"*" {
+    if method == b"PRI" && target == b"*" {
         return Err(ErrorResponse::bad_request("this is HTTP/2, which is not supported here"));
     }
     if major != 1 {
         return Err(ErrorResponse::new(Status::HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1"));
     }
-    let method = Method::from_token(method);
+    let method = Method::from_token(method).ok_or(NO_TOKEN)?;
     let target = Target::parse(method, target)?;
     let length = window.len() - rest.len() + VERSION_FORM.len();
     Ok(Some((RequestLine { method, target, version }, length)))
 }
 
 /// The method, and the bytes after the following space.
-fn method(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, ErrorResponse> {
+fn method(bytes: &[u8]) -> Result<Option<Split<'_>>, ErrorResponse> {
     let length = bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len());
     if length > METHOD_BYTES_MAX {
         return Err(ErrorResponse::new(Status::NOT_IMPLEMENTED, "the method is too long"));
     }
-    match (bytes[..length].as_ascii_str(), &bytes[length..]) {
-        (Some(_), []) => Ok(None),
-        (Some(method), [b' ', rest @ ..]) if length > 0 => Ok(Some((method, rest))),
+    match bytes.split_at(length) {
+        (_, []) => Ok(None),
+        (method, [b' ', rest @ ..]) if length > 0 => Ok(Some((method, rest))),
         // First byte of a TLS handshake record.
         (_, [0x16, ..]) if length == 0 => Err(ErrorResponse::bad_request("this is TLS, which is not supported here")),
-        (..) => Err(ErrorResponse::bad_request("the method is not a token")),
+        (..) => Err(NO_TOKEN),
     }
 }
+
+const NO_TOKEN: ErrorResponse = ErrorResponse::bad_request("the method is not a token");
 
 /// A part of a line, and the bytes after it.
 type Split<'b> = (&'b [u8], &'b [u8]);

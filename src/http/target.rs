@@ -86,7 +86,9 @@ pub(super) const UNESCAPED: &str = "the target has an octet that must be escaped
 
 /// Number of bytes at the start of `bytes` that can belong to a target: up to a space, a control, a
 /// fragment, or before the query an octet beyond ASCII.
-#[inline]
+///
+/// Not inlined: among all of the parser, its loop runs out of registers.
+#[inline(never)]
 pub(super) fn target_length(bytes: &[u8]) -> usize {
     let length = bytes.iter().position(|&byte| !is_target_byte(byte)).unwrap_or(bytes.len());
     let (before, rest) = bytes.split_at(length);
@@ -117,9 +119,8 @@ pub fn check_authority(authority: &[u8]) -> Result<(), ErrorResponse> {
             length + 2
         }
         name => {
-            let length = name.iter().position(|&byte| byte == b':').unwrap_or(name.len());
-            let name = &name[..length];
-            if name.is_empty() || !name.iter().all(|&byte| HOST[usize::from(byte)]) || !escapes_are_valid(name) {
+            let length = name.iter().position(|&byte| !HOST[usize::from(byte)]).unwrap_or(name.len());
+            if length == 0 || !escapes_are_valid(&name[..length]) {
                 return Err(MALFORMED);
             }
             length
