@@ -34,36 +34,9 @@ pub struct DecodedPath {
 ///
 /// A backslash is an ordinary byte. `%2f` separates segments like a slash.
 pub fn decode(raw: &str) -> Result<DecodedPath, ErrorResponse> {
-    let raw = raw.as_bytes();
-    if raw.first() != Some(&b'/') {
-        return Err(ErrorResponse::bad_request("the path does not begin with a slash"));
-    }
-    let mut bytes = SmallVec::with_capacity(raw.len());
-    let mut segment_at = 0;
-    let mut rest = &raw[1..];
-    loop {
-        let plain = rest.iter().position(|byte| matches!(byte, b'/' | b'%' | 0)).unwrap_or(rest.len());
-        bytes.extend_from_slice(&rest[..plain]);
-        let Some(&special) = rest.get(plain) else { break };
-        let (byte, length) = if special == b'%' { (unescape(&rest[plain..])?, 3) } else { (special, 1) };
-        rest = &rest[plain + length..];
-        match byte {
-            0 => return Err(ErrorResponse::bad_request("the path has a NUL")),
-            b'/' => segment_at = end_segment(&mut bytes, segment_at)?,
-            other => bytes.push(other),
-        }
-    }
-    segment_at = match &bytes[segment_at..] {
-        // `/a/.` and `/a/..` name folders, as `/a/` does.
-        b"." | b".." => end_segment(&mut bytes, segment_at)?,
-        _ => segment_at,
-    };
-    let ends_with_slash = segment_at == bytes.len();
-    if ends_with_slash {
-        bytes.pop();
-    }
-    bytes.push(0);
-    Ok(DecodedPath { bytes, ends_with_slash })
+    let mut path = DecodedPath::unset();
+    path.set(raw)?;
+    Ok(path)
 }
 
 /// Appends `path`, a path beneath a root, as the path of a URL: with a leading slash, and with
@@ -103,6 +76,48 @@ pub fn encode_segment(segment: &[u8], out: &mut Vec<u8>) {
 }
 
 impl DecodedPath {
+    /// No path yet, for [`DecodedPath::set`].
+    pub const fn unset() -> Self {
+        Self { bytes: SmallVec::new_const(), ends_with_slash: true }
+    }
+
+    /// Decodes in place what [`decode`] returns: to move a path just after it was written takes
+    /// longer than to decode it. After an error there is no path.
+    pub fn set(&mut self, raw: &str) -> Result<(), ErrorResponse> {
+        let raw = raw.as_bytes();
+        if raw.first() != Some(&b'/') {
+            return Err(ErrorResponse::bad_request("the path does not begin with a slash"));
+        }
+        let bytes = &mut self.bytes;
+        bytes.clear();
+        bytes.reserve(raw.len());
+        let mut segment_at = 0;
+        let mut rest = &raw[1..];
+        loop {
+            let plain = rest.iter().position(|byte| matches!(byte, b'/' | b'%' | 0)).unwrap_or(rest.len());
+            bytes.extend_from_slice(&rest[..plain]);
+            let Some(&special) = rest.get(plain) else { break };
+            let (byte, length) = if special == b'%' { (unescape(&rest[plain..])?, 3) } else { (special, 1) };
+            rest = &rest[plain + length..];
+            match byte {
+                0 => return Err(ErrorResponse::bad_request("the path has a NUL")),
+                b'/' => segment_at = end_segment(bytes, segment_at)?,
+                other => bytes.push(other),
+            }
+        }
+        segment_at = match &bytes[segment_at..] {
+            // `/a/.` and `/a/..` name folders, as `/a/` does.
+            b"." | b".." => end_segment(bytes, segment_at)?,
+            _ => segment_at,
+        };
+        self.ends_with_slash = segment_at == bytes.len();
+        if self.ends_with_slash {
+            bytes.pop();
+        }
+        bytes.push(0);
+        Ok(())
+    }
+
     /// The path without a slash at either end; empty for the root.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.split_last().map_or(&[], |(_, path)| path)

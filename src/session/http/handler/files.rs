@@ -72,7 +72,8 @@ impl ResponseBuilder<'_> {
 
     fn get(&mut self, sink: &mut impl ResponseSink) -> Result<Response, Stop> {
         let raw = self.head.target.path().ok_or(ErrorResponse::bad_request("the request target has no path"))?;
-        let path = path::decode(raw)?;
+        let mut path = DecodedPath::unset();
+        path.set(raw)?;
         if self.file_route.hides(&path) {
             return Err(not_found());
         }
