@@ -17,6 +17,7 @@
 //! What TLS itself has to send, such as session tickets, goes out with the next batch, or at the end
 //! of a pump if there is none.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Chain, Chunk};
@@ -32,7 +33,6 @@ const PIECE_BYTES: usize = SEAL_BYTES_MAX;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A TCP connection with TLS on it.
-#[derive(Debug)]
 pub struct Encrypted {
     connection: Connection,
     stream: Stream,
@@ -455,6 +455,21 @@ impl Encrypted {
     /// The upper bound of [`Encrypted::memory`], apart from data already in flight when receiving was
     /// paused, in bytes.
     pub(super) const MEMORY_MAX: usize = Stream::MEMORY_MAX + 2 * SEAL_BYTES_MAX + 3 * PIECE_BYTES;
+}
+
+/// Without plaintext, which does not belong in logs.
+impl fmt::Debug for Encrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encrypted")
+            .field("connection", &self.connection)
+            .field("stream", &self.stream)
+            .field("life", &self.life)
+            .field("pending_bytes", &self.pending.len())
+            .field("file", &self.file)
+            .field("file_fault", &self.file_fault)
+            .field("wants_shutdown", &self.wants_shutdown)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -309,7 +309,7 @@ fn a_shutdown_is_a_close_notify_and_the_other_direction_stays_open() {
 
 /// Closes one side, as a session does, until it is closed.
 fn close(pair: &mut Pair, close_kind: CloseKind) {
-    for _ in 0..1000 {
+    for _ in 0..100_000 {
         pair.server.transport.close(close_kind, &mut pair.server.ops);
         if pair.server.transport.is_closed() {
             break;
@@ -429,4 +429,62 @@ fn a_plain_connection_changes_to_tls_after_a_preamble() {
 #[test]
 fn it_is_small() {
     assert!(size_of::<Encrypted>() < 3 << 10, "{} bytes", size_of::<Encrypted>());
+}
+
+/// Whatever is sent, cut and closed when: what arrives is the beginning of what was given, and an end
+/// of input is seen only after all of it.
+#[test]
+fn an_end_of_input_is_seen_only_after_everything() {
+    let (mut ended, mut broken) = (0, 0);
+    for seed in 0..150_u64 {
+        let mut state = seed + 1;
+        let mut below = move |bound: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % bound
+        };
+        let mut pair = Pair::new(20 + below(20_000)).shaken();
+        let mut given = Vec::new();
+        for _ in 0..below(6) {
+            let side = &mut pair.server;
+            if side.transport.can_send() {
+                let length = 1 + below(100_000);
+                if below(2) == 0 {
+                    let bytes: Vec<u8> = (0..length).map(|_| below(256) as u8).collect();
+                    side.send(&bytes);
+                    given.extend(bytes);
+                } else {
+                    let offset = below(FILE_BYTES - length);
+                    side.transport.send_file(Chain::new(), file(), offset as u64, length as u64, &mut side.ops);
+                    given.extend_from_slice(&bytes_of_file(FILE_BYTES)[offset..][..length]);
+                }
+            }
+            for _ in 0..below(20) {
+                let Pair { client, server, pool, cut, now, .. } = &mut pair;
+                server.turn(client, pool, *cut, *now);
+                client.turn(server, pool, *cut, *now);
+            }
+        }
+        if below(3) == 0 {
+            pair.settle();
+        }
+        let close_kind = [CloseKind::Fin, CloseKind::FlushReset, CloseKind::Reset][below(3)];
+        if close_kind == CloseKind::Fin && pair.server.transport.can_send() && below(2) == 0 {
+            pair.server.transport.shutdown(&mut pair.server.ops);
+            pair.settle();
+        }
+        close(&mut pair, close_kind);
+        let (client, server) = (&pair.client, &pair.server);
+        assert!(given.starts_with(&client.got), "seed {seed}");
+        assert_eq!(server.transport.given_bytes(), given.len() as u64, "seed {seed}");
+        assert_eq!((server.ops.in_flight(), server.transport.is_closed()), (0, true), "seed {seed}");
+        match client.transport.input_end() {
+            Some(End::Eof) => {
+                assert!(client.got == given, "seed {seed}");
+                ended += 1;
+            }
+            Some(End::Failed(_)) => broken += 1,
+            None => panic!("seed {seed}: {:?}", client.transport),
+        }
+    }
+    assert!(ended > 20 && broken > 20, "{ended} ended, {broken} broken");
 }
