@@ -148,3 +148,66 @@ impl<'a> Reader<'a> {
         self.take(length.into()).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tls::Stream;
+    use crate::tls::testing::{Authority, NAME, VERSIONS};
+
+    /// The first message of a client of rustls, in its record.
+    fn hello() -> Vec<u8> {
+        let config = Arc::new(Authority::new().client(&VERSIONS, false));
+        Stream::client(config, NAME.try_into().unwrap()).unwrap().take_output().to_vec()
+    }
+
+    #[test]
+    fn names_and_protocols_are_read() {
+        let expected =
+            ClientHello { server_name: Some(NAME.into()), protocols: vec![b"http/1.1".to_vec().into_boxed_slice()] };
+        assert_eq!(ClientHello::read(&hello()), Ok(expected));
+    }
+
+    #[test]
+    fn other_protocols_are_refused_at_their_first_byte() {
+        for bytes in
+            [&b"GET / HTTP/1.1\r\n"[..], b"\0", b"\x80\x2e", &[21, 3, 1], &[22, 3, 1, 0, 0], &[22, 3, 1, 0, 1, 2]]
+        {
+            assert_eq!(ClientHello::read(bytes), Err(HelloError::Malformed), "{}", bytes.escape_ascii());
+        }
+        assert_eq!(ClientHello::read(&[]), Err(HelloError::Partial));
+    }
+
+    /// The result does not depend on how the bytes arrive, whatever they are.
+    #[test]
+    fn what_is_decided_stays_so_for_every_changed_byte() {
+        let hello = hello();
+        for at in 0..hello.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut bytes = hello.clone();
+                bytes[at] ^= change;
+                let whole = ClientHello::read(&bytes);
+                for cut in (0..bytes.len()).step_by(1 + bytes.len() / 40) {
+                    let early = ClientHello::read(&bytes[..cut]);
+                    assert!(early == Err(HelloError::Partial) || early == whole, "byte {at}, cut {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_be_none_is_none() {
+        let named = |name: &[u8]| {
+            let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
+            let entry = [&[0][..], &length(name), name].concat();
+            let list = [&length(&entry)[..], &entry].concat();
+            server_name(Reader(&list[2..])).map(String::from)
+        };
+        assert_eq!(named(b"Example.ORG").as_deref(), Some("example.org"));
+        for name in [&b""[..], b"a b", b"a\nb", b"\xff", b"a\0", &[b'a'; 256]] {
+            assert_eq!(named(name), None, "{}", name.escape_ascii());
+        }
+    }
+}
