@@ -50,4 +50,34 @@ backends! {
         let answer = stream.read_rest().expect("an answer that ends with close_notify");
         assert!(answer.ends_with(b"\r\n\r\na page"), "{}", String::from_utf8_lossy(&answer));
     }
+
+    /// Only where nothing can be missing: the same in the middle of a request is a loss.
+    fn an_end_without_close_notify_between_requests_is_none_worth_a_word(backend) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("page"), "a page").expect("a temporary file");
+        let xps = Launch::new(backend, ["serve"])
+            .flag(folder.path().display())
+            .flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-self-signed"])
+            .start();
+        let client = Client::trusting_anyone();
+        for (more, close_reason) in [("", "done"), ("GET /pa", "client_lost")] {
+            let mut stream = client.connect(xps.address(), "localhost").expect("a handshake");
+            let peer = stream.tcp.local_addr().expect("a connected socket has an address").to_string();
+            std::io::Write::write_all(&mut stream, b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is read");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"a page") {
+                let mut bytes = [0; 1000];
+                let count = std::io::Read::read(&mut stream, &mut bytes).expect("an answer");
+                answer.extend_from_slice(&bytes[..count]);
+            }
+            std::io::Write::write_all(&mut stream, more.as_bytes()).expect("it is read");
+            std::io::Write::flush(&mut stream).expect("it is read");
+            stream.tcp.shutdown(std::net::Shutdown::Write).expect("a connected socket");
+            let record = xps.log().wait_for("the end of the connection", |record| {
+                record.message() == "connection ended" && record.text("peer") == Some(&peer)
+            });
+            assert_eq!(record.text("close_reason"), Some(close_reason), "{record}");
+            assert_eq!(record.level(), "INFO", "{record}");
+        }
+    }
 }

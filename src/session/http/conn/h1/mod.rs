@@ -34,7 +34,7 @@ use self::respond::{Answered, Request};
 use self::state::{After, Exchange, Forwarding, LookUp, Responding, State, Upgraded};
 use self::truncated_response::TruncatedResponse;
 use crate::buffer::{Buffer, Chain, Inbox};
-use crate::driver::{Fault, Time};
+use crate::driver::{Fault, Time, TlsFault};
 use crate::file::listing;
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, PageType, Status, Version};
@@ -473,6 +473,10 @@ impl Http {
             // What the client has sent before may still be there for the upstream.
             return None;
         }
+        let has_truncated = client.receive_fault() == Some(Fault::Tls(TlsFault::Truncated));
+        if has_truncated && self.owes_nothing(client) {
+            return Some(CloseReason::Done);
+        }
         match client.send_fault() {
             Some(fault @ Fault::FileTruncated) => self.lose_file(fault),
             Some(fault @ (Fault::Os(_) | Fault::RootLost(_) | Fault::Resolver(_) | Fault::Tls(_))) => {
@@ -481,6 +485,13 @@ impl Http {
             None => {}
         }
         client.receive_fault().map(CloseReason::ClientLost)
+    }
+
+    /// Whether the connection is between two requests, or lingers after the last. Many clients end TLS
+    /// there without a `close_notify`; nothing can be truncated by it (RFC 9112, 9.8).
+    fn owes_nothing(&self, client: &Transport) -> bool {
+        let is_between = matches!(self.state, State::Head | State::Lingering(_));
+        is_between && self.inbox.is_empty() && self.outbox.is_empty() && client.undelivered_bytes() == 0
     }
 
     /// Handles the timeout of a phase.
