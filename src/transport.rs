@@ -450,6 +450,17 @@ fn usable(stream: Result<Stream, rustls::Error>) -> Result<Stream, TlsFault> {
 /// source so that the pipe holds at most about `memory_max` bytes. Idempotent; part of a session's
 /// pump.
 pub fn relay(source: &mut Transport, pipe: &mut Pipe, sink: &mut Transport, memory_max: usize, ops: &mut Ops) {
+    // Asked once for both, since most tunnels are plain on both sides.
+    if let (Transport::Plain(source), Transport::Plain(sink)) = (&mut *source, &mut *sink) {
+        drain(pipe, sink, source.reader.end(), ops);
+        fill(pipe, source, memory_max, ops);
+    } else {
+        relay_encrypted(source, pipe, sink, memory_max, ops);
+    }
+}
+
+#[cold]
+fn relay_encrypted(source: &mut Transport, pipe: &mut Pipe, sink: &mut Transport, memory_max: usize, ops: &mut Ops) {
     drain(pipe, sink, source.input_end(), ops);
     fill(pipe, source, memory_max, ops);
 }
@@ -461,9 +472,62 @@ pub fn relay_back(peer: &mut Transport, pipe: &mut Pipe, memory_max: usize, ops:
     fill(pipe, peer, memory_max, ops);
 }
 
+/// What a relay needs of each side.
+trait Side {
+    fn is_receiving(&self) -> bool;
+    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops);
+    fn can_send(&self) -> bool;
+    fn send(&mut self, chain: Chain, ops: &mut Ops);
+    fn shutdown(&mut self, ops: &mut Ops);
+}
+
+impl Side for Connection {
+    fn is_receiving(&self) -> bool {
+        self.reader.is_receiving()
+    }
+
+    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
+        self.reader.want(wanted, ops);
+    }
+
+    fn can_send(&self) -> bool {
+        self.writer.is_idle()
+    }
+
+    fn send(&mut self, chain: Chain, ops: &mut Ops) {
+        self.writer.send(chain, ops);
+    }
+
+    fn shutdown(&mut self, ops: &mut Ops) {
+        self.writer.finish(ops);
+    }
+}
+
+impl Side for Transport {
+    fn is_receiving(&self) -> bool {
+        self.is_receiving()
+    }
+
+    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
+        self.set_receiving(wanted, ops);
+    }
+
+    fn can_send(&self) -> bool {
+        self.can_send()
+    }
+
+    fn send(&mut self, chain: Chain, ops: &mut Ops) {
+        self.send(chain, ops);
+    }
+
+    fn shutdown(&mut self, ops: &mut Ops) {
+        self.shutdown(ops);
+    }
+}
+
 /// Sends what is queued, and after all of it the end of input.
 #[inline]
-fn drain(pipe: &mut Pipe, sink: &mut Transport, source_end: Option<End>, ops: &mut Ops) {
+fn drain(pipe: &mut Pipe, sink: &mut impl Side, source_end: Option<End>, ops: &mut Ops) {
     if sink.can_send() {
         pipe.on_sent();
         if !pipe.is_empty() {
@@ -476,6 +540,6 @@ fn drain(pipe: &mut Pipe, sink: &mut Transport, source_end: Option<End>, ops: &m
 
 /// Receives while the pipe has room.
 #[inline]
-fn fill(pipe: &Pipe, source: &mut Transport, memory_max: usize, ops: &mut Ops) {
+fn fill(pipe: &Pipe, source: &mut impl Side, memory_max: usize, ops: &mut Ops) {
     source.set_receiving(pipe.wants_bytes(source.is_receiving(), memory_max), ops);
 }

@@ -28,7 +28,9 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
     let ProxyOptions { server, socket, tls, pipe, connect, http_limits, upload, log, .. } = &options;
     let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
     let connect_timeout = config.limits.connect_timeout;
-    let group = GroupConfig { policy: options.balance.into(), ..GroupConfig::of(options.upstream.clone()) };
+    let upstream_tls = tls::to_upstreams(&options, if options.http { tls::HTTP } else { &[] })?;
+    let of_addresses = GroupConfig::of(options.upstream.clone());
+    let group = GroupConfig { policy: options.balance.into(), tls: upstream_tls, ..of_addresses };
     let service = if options.http {
         let forward = ForwardConfig {
             connect_timeout,

@@ -1,17 +1,34 @@
 //! TLS for the commands that take a certificate on the command line.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::TlsOptions;
+use super::args::{ProxyOptions, TlsOptions};
 use super::failure::Failure;
-use crate::config::{ListenerConfig, start};
+use crate::config::{ListenerConfig, UpstreamAddress, start};
 use crate::core::StartError;
 use crate::tls::server::Crypto;
-use crate::tls::{CertificateSource, SelfSigned, ServerSettings};
+use crate::tls::{CertificateSource, ClientSettings, SelfSigned, ServerSettings};
 
 /// The application protocol of HTTP servers.
 pub const HTTP: &[&str] = &["http/1.1"];
+
+/// The settings of TLS to the upstreams of `xps proxy`. `alpn`: the application protocols.
+pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSettings, Failure> {
+    let is_given = options.upstream_ca.is_some() || options.upstream_insecure;
+    if is_given && !options.upstream.iter().any(UpstreamAddress::is_tls) {
+        let hint = "--upstream-ca and --upstream-insecure are for upstreams over TLS: write https://HOST:PORT";
+        return Err(Failure::Usage(hint.to_owned()));
+    }
+    let absolute = |path: &PathBuf| start::absolute(path).map_err(|error| Failure::File { path: path.clone(), error });
+    Ok(ClientSettings {
+        verify: !options.upstream_insecure,
+        ca: options.upstream_ca.as_ref().map(absolute).transpose()?,
+        alpn: alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
+        ..ClientSettings::default()
+    })
+}
 
 /// Puts TLS on all listeners if the options ask for it. `alpn`: the application protocols. Returns lines
 /// for the banner.

@@ -136,7 +136,7 @@ impl Tunnel {
 
 /// Why the connection is broken, if it is.
 fn fault_of(connection: &Transport) -> Option<Fault> {
-    connection.send_fault().or_else(|| connection.receive_fault())
+    if connection.is_broken() { connection.send_fault().or_else(|| connection.receive_fault()) } else { None }
 }
 
 /// Whether everything for this sink is sent, or can no longer be sent.

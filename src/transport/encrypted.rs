@@ -339,12 +339,26 @@ impl Encrypted {
         matches!(self.file, Some(Source { reading: Some(_), .. }))
     }
 
-    pub(super) const fn is_shut_down(&self) -> bool {
-        self.connection.writer.is_finished()
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.connection.writer.is_finished() || self.has_parted()
+    }
+
+    /// Whether both sides have ended the connection in order, and only our `close_notify` did not
+    /// arrive: a peer that has said goodbye may be gone already (RFC 8446, 6.1).
+    fn has_parted(&self) -> bool {
+        self.wants_shutdown
+            && self.connection.writer.has_failed()
+            && self.stream.peer_has_closed()
+            && self.pending.is_empty()
+            && self.file.is_none()
+            && self.batch.plaintext == 0
     }
 
     #[cold]
     pub(super) fn send_fault(&self) -> Option<Fault> {
+        if self.has_parted() {
+            return None;
+        }
         let fault = self.connection.writer.fault().or_else(|| self.stream.fault().map(Fault::Tls));
         // What was read of the file before goes out first.
         fault.or_else(|| self.file_fault.filter(|_| self.connection.writer.is_idle() && self.pending.is_empty()))

@@ -242,15 +242,14 @@ impl UpstreamPool {
             return None;
         };
         let is_progress = matches!(outcome, Outcome::Progress(_) | Outcome::Sent);
-        entry.on_outcome(token, outcome, now);
+        if entry.on_outcome(token, outcome, now) {
+            self.encrypted.push(key);
+        }
         if let State::Flushing { until: Some(until), .. } = &mut entry.state
             && is_progress
         {
             // `next_flush_expiry` stays: the timer fires early, and is armed again.
             *until = now + self.flush_timeout;
-        }
-        if entry.is_encrypted() {
-            self.encrypted.push(key);
         }
         if let State::Idle { .. } = entry.state
             && !entry.stays_idle()
@@ -295,6 +294,9 @@ impl UpstreamPool {
     pub fn pump(&mut self, now: Time, ops: &mut Ops) {
         if !self.encrypted.is_empty() {
             self.drive_encrypted(now, ops);
+        }
+        if self.leaving.is_empty() {
+            return;
         }
         let mut leaving = std::mem::take(&mut self.leaving);
         for key in leaving.drain(..) {
@@ -555,7 +557,8 @@ impl UpstreamConnection {
         self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
     }
 
-    fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
+    /// Records an outcome. `true`: the connection is encrypted, and may have work of its own to do.
+    fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> bool {
         match &mut self.state {
             State::Connecting { connector, .. } | State::Abandoned(connector) => {
                 connector.on_outcome(token, outcome, now);
@@ -567,14 +570,18 @@ impl UpstreamConnection {
                 if let Some(buffer) = OutboundTokens::record(connection, token, outcome) {
                     self.inbox.push(buffer);
                 }
-                self.decrypt();
+                if connection.is_encrypted() {
+                    self.decrypt();
+                    return true;
+                }
             }
             State::Gone => crate::tcp::unexpected("upstream connection", &"Gone", &outcome, token),
         }
+        false
     }
 
     /// Takes what has arrived on an encrypted connection.
-    #[inline]
+    #[cold]
     fn decrypt(&mut self) {
         if let State::InUse { connection, .. } | State::Idle { connection, .. } = &mut self.state {
             while let Some(buffer) = connection.take_received() {
@@ -603,18 +610,6 @@ impl UpstreamConnection {
                     && connection.is_receiving()
             }
             _ => false,
-        }
-    }
-
-    /// Whether its bytes are encrypted.
-    const fn is_encrypted(&self) -> bool {
-        match &self.state {
-            State::InUse { connection, .. } | State::Idle { connection, .. } => connection.is_encrypted(),
-            State::Connecting { .. }
-            | State::Closing { .. }
-            | State::Flushing { .. }
-            | State::Abandoned(_)
-            | State::Gone => false,
         }
     }
 

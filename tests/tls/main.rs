@@ -10,3 +10,4 @@ mod explain;
 mod listeners;
 mod reload;
 mod serve;
+mod upstream;

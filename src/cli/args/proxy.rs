@@ -1,5 +1,7 @@
 //! Options of `xps proxy`.
 
+use std::path::PathBuf;
+
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
@@ -16,9 +18,21 @@ pub struct ProxyOptions {
     /// Address to listen on; may be repeated. PORT alone means every IPv4 address, unix:/PATH a unix socket
     #[arg(long, value_name = "ADDR", env = "XPS_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub listen: Vec<ListenAddress>,
-    /// Upstream: a host name or IP address with a port, or a unix socket; may be repeated
-    #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_UPSTREAM", value_delimiter = ',', required = true)]
+    /// Upstream: a host name or IP address with a port, the same over TLS, or a unix socket; may be repeated
+    #[arg(
+        long,
+        value_name = "HOST:PORT|https://HOST[:PORT]|unix:/PATH",
+        env = "XPS_UPSTREAM",
+        value_delimiter = ',',
+        required = true
+    )]
     pub upstream: Vec<UpstreamAddress>,
+    /// With https:// upstreams: PEM file with the authorities to trust, instead of those of the system
+    #[arg(long, value_name = "FILE", env = "XPS_UPSTREAM_CA")]
+    pub upstream_ca: Option<PathBuf>,
+    /// With https:// upstreams: accept any certificate
+    #[arg(long, env = "XPS_UPSTREAM_INSECURE", value_parser = BoolishValueParser::new(), conflicts_with = "upstream_ca")]
+    pub upstream_insecure: bool,
     /// Load-balancing policy
     #[arg(long, value_name = "POLICY", env = "XPS_BALANCE", default_value = "round-robin")]
     pub balance: Balance,

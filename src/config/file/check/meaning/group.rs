@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jsonc_parser::ast::{Object, Value};
 
+use crate::config::UpstreamAddress;
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::tree::{get, list, text};
 
@@ -25,6 +26,7 @@ pub(super) fn check(owner: &Object<'_>, place: &Value<'_>, over: Over, report: &
         report.add(&property.value, "`upstreams` is empty, but needs at least one element");
     }
     upstreams(owner, report);
+    tls(owner, report);
     balancing(owner, over, report);
     let active = get(owner, "health_check")
         .and_then(|property| property.value.as_object())
@@ -61,6 +63,26 @@ fn upstreams(owner: &Object<'_>, report: &mut Report<'_, '_>) {
         && upstreams.iter().all(is_backup)
     {
         report.add(property, "all upstreams are backups; at least one must not be");
+    }
+}
+
+/// Reports options of TLS that have no effect, or cannot be used together with others.
+fn tls(owner: &Object<'_>, report: &mut Report<'_, '_>) {
+    let is_tls = |upstream: &Value<'_>| {
+        let address = match upstream {
+            Value::StringLit(literal) => Some(literal.value.as_ref()),
+            Value::Object(object) => text(object, "address"),
+            Value::NumberLit(_) | Value::BooleanLit(_) | Value::Array(_) | Value::NullKeyword(_) => None,
+        };
+        let address = address.and_then(|address| address.parse::<UpstreamAddress>().ok());
+        address.is_some_and(|address| address.is_tls())
+    };
+    let has_tls = list(owner, "upstreams").iter().any(is_tls);
+    if let Some(property) = get(owner, "upstream_tls").filter(|_| !has_tls) {
+        report.add(property, "`upstream_tls` has no effect without an upstream that begins with `https://`");
+    }
+    if let Some(property) = get(owner, "send_proxy_protocol").filter(|_| has_tls) {
+        report.add(property, "`send_proxy_protocol` cannot be used with upstreams that begin with `https://`");
     }
 }
 
