@@ -446,26 +446,42 @@ fn usable(stream: Result<Stream, rustls::Error>) -> Result<Stream, TlsFault> {
     })
 }
 
-/// Moves bytes one way: sends what is queued, forwards the end of input, and pauses or resumes the
-/// source so that the pipe holds at most about `memory_max` bytes. Idempotent; part of a session's
-/// pump.
-pub fn relay(source: &mut Transport, pipe: &mut Pipe, sink: &mut Transport, memory_max: usize, ops: &mut Ops) {
+/// Moves bytes both ways between a client and an upstream: sends what is queued, forwards the ends of
+/// input, and pauses or resumes each side so that its pipe holds at most about `memory_max` bytes.
+/// Idempotent; part of a session's pump.
+#[inline]
+pub fn relay(
+    (client, to_client): (&mut Transport, &mut Pipe),
+    (upstream, to_upstream): (&mut Transport, &mut Pipe),
+    memory_max: usize,
+    ops: &mut Ops,
+) {
     // Asked once for both, since most tunnels are plain on both sides.
-    if let (Transport::Plain(source), Transport::Plain(sink)) = (&mut *source, &mut *sink) {
-        drain(pipe, sink, source.reader.end(), ops);
-        fill(pipe, source, memory_max, ops);
+    if let (Transport::Plain(client), Transport::Plain(upstream)) = (&mut *client, &mut *upstream) {
+        relay_one_way(client, to_upstream, upstream, memory_max, ops);
+        relay_one_way(upstream, to_client, client, memory_max, ops);
     } else {
-        relay_encrypted(source, pipe, sink, memory_max, ops);
+        relay_encrypted((client, to_client), (upstream, to_upstream), memory_max, ops);
     }
 }
 
 #[cold]
-fn relay_encrypted(source: &mut Transport, pipe: &mut Pipe, sink: &mut Transport, memory_max: usize, ops: &mut Ops) {
+fn relay_encrypted(
+    (client, to_client): (&mut Transport, &mut Pipe),
+    (upstream, to_upstream): (&mut Transport, &mut Pipe),
+    memory_max: usize,
+    ops: &mut Ops,
+) {
+    relay_one_way(client, to_upstream, upstream, memory_max, ops);
+    relay_one_way(upstream, to_client, client, memory_max, ops);
+}
+
+fn relay_one_way(source: &mut impl Side, pipe: &mut Pipe, sink: &mut impl Side, memory_max: usize, ops: &mut Ops) {
     drain(pipe, sink, source.input_end(), ops);
     fill(pipe, source, memory_max, ops);
 }
 
-/// The same, back to the peer that the bytes came from.
+/// Moves bytes back to the peer that they came from, as [`relay`] does.
 pub fn relay_back(peer: &mut Transport, pipe: &mut Pipe, memory_max: usize, ops: &mut Ops) {
     let end = peer.input_end();
     drain(pipe, peer, end, ops);
@@ -474,6 +490,7 @@ pub fn relay_back(peer: &mut Transport, pipe: &mut Pipe, memory_max: usize, ops:
 
 /// What a relay needs of each side.
 trait Side {
+    fn input_end(&self) -> Option<End>;
     fn is_receiving(&self) -> bool;
     fn set_receiving(&mut self, wanted: bool, ops: &mut Ops);
     fn can_send(&self) -> bool;
@@ -482,6 +499,10 @@ trait Side {
 }
 
 impl Side for Connection {
+    fn input_end(&self) -> Option<End> {
+        self.reader.end()
+    }
+
     fn is_receiving(&self) -> bool {
         self.reader.is_receiving()
     }
@@ -504,6 +525,10 @@ impl Side for Connection {
 }
 
 impl Side for Transport {
+    fn input_end(&self) -> Option<End> {
+        self.input_end()
+    }
+
     fn is_receiving(&self) -> bool {
         self.is_receiving()
     }

@@ -4,7 +4,8 @@
 //! A service manager passes sockets by the protocol of sd_listen_fds(3). An xps process that starts
 //! its replacement sets `XPS_INHERIT=FD,FD,…`. `XPS_READY=FD` is a pipe on which it waits for one
 //! byte: the replacement serves. `XPS_INHERIT_FILES` lists those unix sockets whose files the
-//! replacement has to remove; a service manager removes its own.
+//! replacement has to remove; a service manager removes its own. `XPS_INHERIT_TICKETS=FD` is a file in
+//! memory with the keys of session tickets, so that TLS clients can resume their sessions.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -32,6 +33,12 @@ const FILES: &str = "XPS_INHERIT_FILES";
 
 /// Descriptor of the pipe on which the predecessor waits for readiness.
 const READY: &str = "XPS_READY";
+
+/// Descriptor of the file in memory with the keys of session tickets.
+const TICKETS: &str = "XPS_INHERIT_TICKETS";
+
+/// Limit of that file, far above what there can be. 4 KiB.
+const TICKETS_BYTES_MAX: u64 = 4 << 10;
 
 /// First descriptor that a service manager passes (sd_listen_fds(3)).
 const FIRST_OF_MANAGER: RawFd = 3;
@@ -124,10 +131,22 @@ fn named_by_manager() -> Vec<RawFd> {
     (FIRST_OF_MANAGER..FIRST_OF_MANAGER + count).collect()
 }
 
+/// The keys of session tickets of the predecessor, as they were exported; empty if there are none.
+pub fn ticket_keys() -> Vec<u8> {
+    let fd = std::env::var(TICKETS).ok().and_then(|fd| fd.parse().ok());
+    let mut exported = Vec::new();
+    if let Some(Ok(file)) = fd.map(descriptors::inherit_file)
+        && let Err(error) = File::from(file).take(TICKETS_BYTES_MAX).read_to_end(&mut exported)
+    {
+        tracing::warn!(%error, "the keys of session tickets cannot be taken over: clients make full TLS handshakes");
+    }
+    exported
+}
+
 /// Writes to the readiness pipe of the predecessor, if there is one: this process serves.
 pub fn notify_predecessor() {
     let fd = std::env::var(READY).ok().and_then(|fd| fd.parse().ok());
-    if let Some(Ok(pipe)) = fd.map(descriptors::inherit_pipe) {
+    if let Some(Ok(pipe)) = fd.map(descriptors::inherit_file) {
         // An error means that the predecessor is gone. It changes nothing here.
         let _ = File::from(pipe).write_all(b"1");
     }
@@ -172,15 +191,23 @@ impl Executable {
         Ok(Self { program, arguments: arguments.collect(), folder: start::folder().ok() })
     }
 
-    /// Starts a process with the same command and passes these sockets to it.
+    /// Starts a process with the same command, and passes these sockets and these keys of session
+    /// tickets to it.
     ///
     /// # Errors
     /// The errors of `pipe(2)`, `fcntl(2)` and starting a process.
-    pub fn start_replacement(&self, sockets: Vec<HandedSocket>) -> io::Result<ReplacementProcess> {
+    pub fn start_replacement(&self, sockets: Vec<HandedSocket>, ticket_keys: &[u8]) -> io::Result<ReplacementProcess> {
         let (ready, is_ready) = io::pipe()?;
         let is_ready = OwnedFd::from(is_ready);
+        // Without them clients only lose their sessions.
+        let ticket_keys = match ticket_keys {
+            [] => None,
+            keys => descriptors::file_in_memory("xps-tickets", keys)
+                .inspect_err(|error| tracing::warn!(%error, "the keys of session tickets cannot be passed on"))
+                .ok(),
+        };
         // The descriptors stay open only in the replacement: here they are closed after the start.
-        for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]) {
+        for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]).chain(&ticket_keys) {
             descriptors::keep_on_exec(descriptor)?;
         }
         let list = |is_in: fn(&&HandedSocket) -> bool| {
@@ -192,15 +219,19 @@ impl Executable {
         if let Some(folder) = self.folder.as_ref().filter(|folder| folder.is_dir()) {
             command.current_dir(folder).env("PWD", folder);
         }
-        let child = command
+        command
             .args(&self.arguments)
             .env(INHERIT, list(|_| true))
             .env(FILES, list(|handed| handed.has_file))
             .env(READY, is_ready.as_raw_fd().to_string())
+            .env_remove(TICKETS)
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
-            .env_remove("LISTEN_FDNAMES")
-            .spawn()?;
+            .env_remove("LISTEN_FDNAMES");
+        if let Some(file) = &ticket_keys {
+            command.env(TICKETS, file.as_raw_fd().to_string());
+        }
+        let child = command.spawn()?;
         Ok(ReplacementProcess { child, ready: File::from(OwnedFd::from(ready)) })
     }
 }

@@ -206,7 +206,7 @@ impl Server {
             listeners: Listeners::default(),
             admission: Arc::default(),
             access_logs: AccessLogs::default(),
-            ticket_keys: TicketKeys::new(Crypto::default()),
+            ticket_keys: TicketKeys::import(Crypto::default(), &inherit::ticket_keys()),
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
@@ -334,7 +334,10 @@ impl Server {
             return tracing::warn!("a new process is being started already");
         }
         let replacement_process = match &self.executable {
-            Ok(executable) => self.listeners.export_sockets().and_then(|sockets| executable.start_replacement(sockets)),
+            Ok(executable) => {
+                let ticket_keys = self.ticket_keys.export();
+                self.listeners.export_sockets().and_then(|sockets| executable.start_replacement(sockets, &ticket_keys))
+            }
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let (replacement, supervisor) = (Arc::clone(&self.replacement), self.stop.supervisor.clone());

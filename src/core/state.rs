@@ -301,9 +301,6 @@ impl Core {
         self.touch(key);
     }
 
-    // Not part of the loop: what the pool does with an outcome is long, and would make each completion
-    // a copy.
-    #[inline(never)]
     fn on_upstream_outcome(&mut self, token: Token, outcome: Outcome, now: Time) {
         if let Some(owner) = self.upstream_pool.on_outcome(token, outcome, now)
             && let Some(session_slot) = self.sessions.get_mut(owner.session)

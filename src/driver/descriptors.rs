@@ -1,9 +1,11 @@
 //! Descriptors that a process inherits, or leaves to a process that it starts.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use socket2::SockAddr;
 
@@ -43,11 +45,23 @@ pub fn listening_address(fd: RawFd) -> Option<SocketAddr> {
     address.as_socket()
 }
 
-/// Takes over an inherited end of a pipe.
+/// A file in memory with these bytes, to be read from the beginning (memfd_create(2)). No other
+/// process sees it but those that inherit the descriptor.
+///
+/// # Errors
+/// As `memfd_create(2)` and `write(2)`.
+pub fn file_in_memory(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Takes over an inherited end of a pipe, or a file.
 ///
 /// # Errors
 /// The descriptor is not open.
-pub fn inherit_pipe(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn inherit_file(fd: RawFd) -> io::Result<OwnedFd> {
     inherit(fd)
 }
 

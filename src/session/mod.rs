@@ -437,7 +437,7 @@ impl Session {
         match self.life {
             Life::Open => {
                 let deadline = Time::earliest(self.idle_deadline(limits), self.phase.deadline(limits));
-                Time::earliest(deadline, self.client.deadline())
+                if self.client.is_encrypted() { Time::earliest(deadline, self.client.deadline()) } else { deadline }
             }
             Life::Flushing(_) => self.flush_deadline(limits),
             Life::Closing(_) | Life::Closed(_) => None,

@@ -41,6 +41,7 @@ impl Phase {
     }
 
     /// Takes bytes from the client.
+    #[inline]
     pub(super) fn on_received(&mut self, buffer: Buffer) {
         match self {
             Self::Setup(setup) => setup.on_received(buffer),

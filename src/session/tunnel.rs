@@ -80,8 +80,7 @@ impl Tunnel {
         if upstream_fault.is_some() {
             self.to_upstream.clear();
         }
-        relay(client, &mut self.to_upstream, upstream, limits.hold_max, ops);
-        relay(upstream, &mut self.to_client, client, limits.hold_max, ops);
+        relay((client, &mut self.to_client), (upstream, &mut self.to_upstream), limits.hold_max, ops);
         let close_reason = match (client_fault, upstream_fault) {
             (Some(fault), Some(_)) => Some(CloseReason::ClientLost(fault)),
             (Some(fault), None) => {
@@ -135,6 +134,7 @@ impl Tunnel {
 }
 
 /// Why the connection is broken, if it is.
+#[inline]
 fn fault_of(connection: &Transport) -> Option<Fault> {
     if connection.is_broken() { connection.send_fault().or_else(|| connection.receive_fault()) } else { None }
 }

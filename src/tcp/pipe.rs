@@ -8,7 +8,7 @@
 //! The limit is passed with each call, because it depends on the pool: when many connections hold
 //! much memory, each may hold less.
 //!
-//! A pipe submits no operations. [`crate::transport::relay`] does, for one direction.
+//! A pipe submits no operations. [`crate::transport::relay`] does.
 
 use crate::buffer::{Chain, Chunk};
 

@@ -74,9 +74,12 @@ impl TicketKeys {
         Arc::new(Self { crypto, keys: RwLock::new(keys) })
     }
 
-    /// All keys, for a process that replaces this one. They are secret.
+    /// All keys, for a process that replaces this one; empty if there are none. They are secret.
     pub fn export(&self) -> Vec<u8> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_empty() {
+            return Vec::new();
+        }
         let mut out = EXPORT_VERSION.to_vec();
         for key in keys.iter() {
             out.extend_from_slice(&key.name);

@@ -9,5 +9,6 @@ mod client;
 mod explain;
 mod listeners;
 mod reload;
+mod replace;
 mod serve;
 mod upstream;
