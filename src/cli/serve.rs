@@ -13,8 +13,8 @@ use super::tls;
 use super::units::StatusPage;
 use crate::config::file::File;
 use crate::config::{
-    FileRouteConfig, ForwardConfig, HandlerConfig, ListenAddress, ListenerConfig, OnMissing, ResponseConfig,
-    RouterConfig, ServerConfig, ServiceConfig, resolve, start,
+    FileRouteConfig, ForwardConfig, HTTP_PROTOCOLS, HandlerConfig, ListenAddress, ListenerConfig, OnMissing,
+    ResponseConfig, RouterConfig, ServerConfig, ServiceConfig, UPSTREAM_HTTP_PROTOCOLS, resolve, start,
 };
 use crate::driver::{SymlinkPolicy, limits};
 use crate::file::compress::Compression;
@@ -28,7 +28,7 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
     let ProxyOptions { server, socket, tls, pipe, connect, http_limits, upload, log, .. } = &options;
     let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
     let connect_timeout = config.limits.connect_timeout;
-    let upstream_tls = tls::to_upstreams(&options, if options.http { tls::HTTP } else { &[] })?;
+    let upstream_tls = tls::to_upstreams(&options, if options.http { &UPSTREAM_HTTP_PROTOCOLS } else { &[] })?;
     let of_addresses = GroupConfig::of(options.upstream.clone());
     let group = GroupConfig { policy: options.balance.into(), tls: upstream_tls, ..of_addresses };
     let service = if options.http {
@@ -44,7 +44,7 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
         ServiceConfig::TcpProxy(group, ConnectPolicy { tries_max: 0, connect_timeout })
     };
     config.listeners = each(&options.listen, socket, &service);
-    let hints = tls::put(tls, if options.http { tls::HTTP } else { &[] }, &mut config.listeners)?;
+    let hints = tls::put(tls, if options.http { &HTTP_PROTOCOLS } else { &[] }, &mut config.listeners)?;
     operate(config, log, &hints, None, invocation)
 }
 
@@ -120,7 +120,7 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
     let router = RouterConfig::of(HandlerConfig::Files(Box::new(file_route)), responses, access);
     let service = ServiceConfig::Http(router);
     config.listeners = each(&options.listen, &options.socket, &service);
-    let hints = tls::put(&options.tls, tls::HTTP, &mut config.listeners)?;
+    let hints = tls::put(&options.tls, &HTTP_PROTOCOLS, &mut config.listeners)?;
     operate(config, &options.log, &hints, None, invocation)
 }
 

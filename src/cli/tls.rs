@@ -11,9 +11,6 @@ use crate::core::StartError;
 use crate::tls::server::Crypto;
 use crate::tls::{CertificateSource, ClientSettings, SelfSigned, ServerSettings};
 
-/// The application protocol of HTTP servers.
-pub const HTTP: &[&str] = &["http/1.1"];
-
 /// The settings of TLS to the upstreams of `xps proxy`. `alpn`: the application protocols.
 pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSettings, Failure> {
     let is_given = options.upstream_ca.is_some() || options.upstream_insecure;
@@ -83,7 +80,7 @@ fn names(addresses: &[IpAddr]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, ServiceConfig};
+    use crate::config::{HTTP_PROTOCOLS, ListenAddress, ServiceConfig};
 
     #[test]
     fn a_self_signed_certificate_has_the_names_that_lead_to_the_server() {
@@ -104,9 +101,12 @@ mod tests {
         assert!(plain.iter().all(|listener| listener.tls.is_none()));
         let mut both = listeners();
         let options = TlsOptions { tls_self_signed: true, ..TlsOptions::default() };
-        assert_eq!(put(&options, HTTP, &mut both).unwrap().len(), 2);
-        assert!(both.iter().all(|listener| listener.tls.as_ref().is_some_and(|tls| tls.alpn == [b"http/1.1"])));
+        assert_eq!(put(&options, &HTTP_PROTOCOLS, &mut both).unwrap().len(), 2);
+        assert!(
+            both.iter()
+                .all(|listener| listener.tls.as_ref().is_some_and(|tls| tls.alpn == HTTP_PROTOCOLS.map(str::as_bytes)))
+        );
         let contradiction = TlsOptions { tls_cert: Some("a".into()), ..options };
-        assert!(matches!(put(&contradiction, HTTP, &mut listeners()), Err(Failure::Usage(_))));
+        assert!(matches!(put(&contradiction, &HTTP_PROTOCOLS, &mut listeners()), Err(Failure::Usage(_))));
     }
 }

@@ -28,6 +28,13 @@ use crate::tls::ServerSettings;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 pub use crate::upstream::{InvalidUpstreamAddress, UpstreamAddress};
 
+/// The application protocols (ALPN) of HTTP servers, the preferred one first. `http/1.0` is the name of
+/// RFC 1945 in the registry of these protocols, and some clients offer nothing else.
+pub const HTTP_PROTOCOLS: [&str; 2] = ["http/1.1", "http/1.0"];
+
+/// The application protocols that forwarded requests are sent with.
+pub const UPSTREAM_HTTP_PROTOCOLS: [&str; 1] = ["http/1.1"];
+
 /// Configuration of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {

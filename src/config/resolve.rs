@@ -15,8 +15,8 @@ use super::file::{
     Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
-    FileRouteConfig, HandlerConfig, Limits, ListenAddress, ListenerConfig, ResponseConfig, RouteConfig, RouterConfig,
-    ServerConfig, ServiceConfig, VirtualHostConfig,
+    FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, ResponseConfig, RouteConfig,
+    RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
 };
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
@@ -51,9 +51,6 @@ struct Shared<'f> {
     listener: &'f Listener,
     servers: Vec<(&'f Server, &'f Listener)>,
 }
-
-/// The application protocols that HTTP servers agree to.
-const HTTP_PROTOCOLS: [&str; 1] = ["http/1.1"];
 
 /// What relative paths need.
 #[derive(Clone, Copy, Debug)]

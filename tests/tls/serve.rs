@@ -80,4 +80,20 @@ backends! {
             assert_eq!(record.level(), "INFO", "{record}");
         }
     }
+
+    /// As `curl --http1.0` does.
+    fn a_client_may_speak_http_1_0_only(backend) {
+        let flags = ["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-self-signed"];
+        let xps = Launch::new(backend, ["serve", "."]).flags(flags).start();
+        for (offered, expected) in [(["http/1.0", "http/0.9"], "http/1.0"), (["http/1.0", "http/1.1"], "http/1.1")] {
+            let client = Client::trusting_anyone().offering(&offered);
+            let mut stream = client.connect(xps.address(), "localhost").expect("a handshake");
+            assert_eq!(stream.alpn().as_deref(), Some(expected));
+            std::io::Write::write_all(&mut stream, b"HEAD /Cargo.toml HTTP/1.0\r\n\r\n").expect("it is read");
+            let answer = stream.read_rest().expect("an answer that ends with close_notify");
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+        }
+        let refused = Client::trusting_anyone().offering(&["h2"]).connect(xps.address(), "localhost");
+        assert!(refused.is_err_and(|error| error.to_string().contains("NoApplicationProtocol")));
+    }
 }

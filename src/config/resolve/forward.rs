@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{HTTP_PROTOCOLS, ResolveError, Resolver, refused};
+use super::{ResolveError, Resolver, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing,
     ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, UpstreamAddressText, Via,
 };
-use crate::config::{ForwardConfig, Limits, UpstreamAddress};
+use crate::config::{ForwardConfig, Limits, UPSTREAM_HTTP_PROTOCOLS, UpstreamAddress};
 use crate::http::forward::{
     Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestRules, ResponseRules, UnderscoreRule,
 };
@@ -46,7 +46,7 @@ impl Resolver<'_> {
         };
         let ConnectPolicy { tries_max, connect_timeout } = connect_policy(&options.group, limits);
         Ok(ForwardConfig {
-            group: self.group(&options.group, &HTTP_PROTOCOLS)?,
+            group: self.group(&options.group, &UPSTREAM_HTTP_PROTOCOLS)?,
             tries_max,
             connect_timeout,
             response_timeout: options.response_timeout.0,

@@ -118,7 +118,7 @@ fn servers_that_share_a_listener_share_their_certificates_with_the_default_serve
     ];
     let tls = listener.tls.as_ref().unwrap();
     assert_eq!(tls.certificates, expected);
-    assert_eq!((&tls.alpn, tls.tickets), (&vec![b"http/1.1".to_vec()], true));
+    assert_eq!((&tls.alpn, tls.tickets), (&HTTP_PROTOCOLS.map(|name| name.as_bytes().to_vec()).to_vec(), true));
     assert_eq!(listener.service_name(), "https");
     assert!(matches!(&listener.service, ServiceConfig::Http(RouterConfig { scheme: Scheme::Https, .. })));
 }

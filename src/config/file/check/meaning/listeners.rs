@@ -11,7 +11,7 @@ use super::protocol;
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::model::{AlpnProtocol, Hostname, ListenHost, Protocol, Tls};
 use crate::config::file::tree::{get, list, text, to_json};
-use crate::config::overlap;
+use crate::config::{HTTP_PROTOCOLS, overlap};
 
 /// Reports listeners without an address, and addresses that conflict.
 pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
@@ -99,9 +99,6 @@ fn check_form(listener: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
-/// The application protocols of HTTP servers.
-const SPOKEN: [&str; 1] = ["http/1.1"];
-
 /// Reports application protocols that an HTTP server does not speak, though a client could choose
 /// them.
 fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_, '_>) {
@@ -112,8 +109,8 @@ fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_
     for value in list(tls, "alpn") {
         let name = value.as_string_lit().map(|literal| literal.value.as_ref());
         // What is no name is reported by the check of the shape.
-        if let Some(name) = name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !SPOKEN.contains(name)) {
-            let hint = format!("HTTP servers speak {}", SPOKEN.join(", "));
+        if let Some(name) = name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !HTTP_PROTOCOLS.contains(name)) {
+            let hint = format!("HTTP servers speak {}", HTTP_PROTOCOLS.join(", "));
             report.add_with_hint(value, format!("`{name}` is not spoken here"), hint);
         }
     }
