@@ -11,7 +11,7 @@ use crate::support::client::stays_silent;
 use crate::support::environment::{allow_descriptors, find_program, report};
 use crate::support::files::write_sparse;
 use crate::support::process::Signal;
-use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, skip};
+use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, plain_only, skip};
 use crate::wire::Wire;
 
 /// As many as a test may open without asking for more; the rows' ten thousand are the same code path.
@@ -264,6 +264,7 @@ backends! {
     }
 
     fn row_44_what_the_servers_user_may_not_read_is_forbidden(backend) {
+        plain_only!("the key cannot be read by the other user either");
         if find_program("setpriv").is_none() || fs::read("/proc/self/status").is_ok_and(|status| {
             !String::from_utf8_lossy(&status).contains("Uid:\t0\t")
         }) {

@@ -47,13 +47,24 @@ impl Site {
             words.extend(["--access-log", "off"]);
         }
         words.extend(flags);
-        let xps = launch(Launch::new(backend, words)).start();
+        let xps = launch(Launch::new(backend, words).over_tls_where_asked()).start();
         Self { xps, folder }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.xps.address()
+    }
+
+    /// The URL of a target, for other programs.
+    pub fn url(&self, target: &str) -> String {
+        let scheme = if self.xps.encryption().is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{target}", self.address())
+    }
+
+    /// The flag with which other programs trust the server, if tests run over TLS.
+    pub fn trust_flag(&self, name: &str) -> Option<String> {
+        self.xps.encryption().map(|encryption| format!("--{name}={}", encryption.ca().display()))
     }
 
     /// A file or folder in the folder that is served.

@@ -31,8 +31,12 @@ backends! {
         let content = Content::bytes(1, 3_000_000);
         site.write("file.bin", &content);
         site.write("page.html", "<p>text</p>".repeat(1000));
-        let url = |path: &str| format!("http://{}{path}", site.address());
-        let curl = |words: &[&str]| run(Command::new(&curl).args(["-q", "-sS", "--noproxy", "*", "--max-time", "30"]).args(words)).stdout;
+        let url = |target: &str| site.url(target);
+        let trust = site.trust_flag("cacert");
+        let trust = trust.iter().flat_map(|flag| flag.split('='));
+        let curl = |words: &[&str]| {
+            run(Command::new(&curl).args(["-q", "-sS", "--noproxy", "*", "--max-time", "30"]).args(trust.clone()).args(words)).stdout
+        };
         assert_same_bytes(&curl(&[&url("/file.bin")]), &content);
         assert_same_bytes(&curl(&["--http1.0", &url("/file.bin")]), &content);
         assert_same_bytes(&curl(&["-r", "1000-2000", &url("/file.bin")]), &content[1000..=2000]);
@@ -59,8 +63,10 @@ backends! {
         let folder = tempfile::tempdir().expect("a folder");
         let part = folder.path().join("file.bin");
         fs::write(&part, &content[..2_000_001]).expect("a file");
-        let url = format!("http://{}/file.bin", site.address());
-        let wget = || run(Command::new(&wget).args(["--no-proxy", "--no-config", "-T", "30", "-t", "1", "-c", &url]).current_dir(folder.path()));
+        let (url, trust) = (site.url("/file.bin"), site.trust_flag("ca-certificate"));
+        let wget = || {
+            run(Command::new(&wget).args(["--no-proxy", "--no-config", "-T", "30", "-t", "1", "-c", &url]).args(&trust).current_dir(folder.path()))
+        };
         let told = String::from_utf8_lossy(&wget().stderr).into_owned();
         assert!(told.contains("206"), "{told}");
         assert_same_bytes(&fs::read(&part).expect("it is there"), &content);

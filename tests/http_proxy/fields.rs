@@ -69,7 +69,7 @@ backends! {
             X-Real-IP: 10.0.0.1\r\nVia: 1.0 before\r\n\r\n");
         assert_eq!(received.values("Host"), ["example.org:81"]);
         assert_eq!(received.values("X-Forwarded-For"), ["127.0.0.1"]);
-        assert_eq!(received.values("X-Forwarded-Proto"), ["http"]);
+        assert_eq!(received.values("X-Forwarded-Proto"), [gateway.scheme()]);
         assert_eq!(received.values("X-Forwarded-Host"), ["example.org:81"]);
         assert_eq!(received.values("Via"), ["1.0 before", "1.1 xps"]);
         for name in ["X-Forwarded-Port", "X-Real-IP", "Forwarded"] {

@@ -25,7 +25,7 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]);
+        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]).over_tls_where_asked();
         if !flags.contains(&"--access-log") {
             launch = launch.flags(["--access-log", "off"]);
         }
@@ -43,6 +43,11 @@ impl Gateway {
     /// How many connections it has, those to upstreams included.
     pub fn connections(&self) -> usize {
         self.xps.usage().descriptors.saturating_sub(self.descriptors)
+    }
+
+    /// That of the URLs of its clients.
+    pub fn scheme(&self) -> &'static str {
+        if self.xps.encryption().is_some() { "https" } else { "http" }
     }
 
     /// A new connection of a client.

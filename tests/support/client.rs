@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::bridge;
 use super::content::Content;
 use super::environment::patience;
 
-/// Connects; reading and writing give up after [`patience`].
+/// Connects; reading and writing give up after [`patience`]. Through a [`bridge`] if the server speaks TLS.
 #[track_caller]
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, patience())
         .unwrap_or_else(|error| panic!("{address} does not take a connection: {error}"));
+    let stream = bridge::through(address, stream);
     stream.set_read_timeout(Some(patience())).expect("a time-out that is not zero");
     stream.set_write_timeout(Some(patience())).expect("a time-out that is not zero");
     stream

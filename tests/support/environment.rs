@@ -68,6 +68,8 @@ pub fn require_program(test: &str, name: &str, package: &str) -> Option<PathBuf>
 /// Lets this process, which has a descriptor for each client it plays, open `wanted` of them.
 /// `false` if the system does not allow it.
 pub fn allow_descriptors(wanted: u64) -> bool {
+    // A bridge has two for each.
+    let wanted = if super::bridge::is_asked() { 3 * wanted } else { wanted };
     let (soft, hard) = descriptor_limits();
     if soft >= wanted {
         return true;

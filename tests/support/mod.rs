@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test program uses its own part")]
 
 pub mod backend;
+pub mod bridge;
 pub mod cases;
 pub mod client;
 pub mod content;
@@ -26,6 +27,7 @@ pub mod unprivileged;
 pub mod upstream;
 
 pub use backend::Backend;
+pub(crate) use bridge::plain_only;
 pub use client::{ask, connect, read_rest, was_cut};
 pub use content::{Content, assert_same_bytes};
 pub use environment::{eventually, is_wrapped, patience, skip};

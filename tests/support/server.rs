@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::bridge::Encryption;
 use super::environment::{patience, wrapper};
 use super::log::{Log, Record};
 use super::process::{Finished, Signal, Usage, run_to_end, wait_for_exit};
@@ -23,6 +24,7 @@ pub struct Launch {
     folder: Option<PathBuf>,
     listeners: usize,
     input: Option<OwnedFd>,
+    encryption: Option<Encryption>,
 }
 
 impl Launch {
@@ -39,6 +41,7 @@ impl Launch {
             folder: None,
             listeners: 1,
             input: None,
+            encryption: None,
         }
     }
 
@@ -119,6 +122,13 @@ impl Launch {
         self
     }
 
+    /// With TLS on its listeners, if tests are to run over it: [`super::bridge`].
+    #[must_use]
+    pub fn over_tls_where_asked(mut self) -> Self {
+        self.encryption = Encryption::where_asked();
+        self
+    }
+
     /// Starts it through another program.
     #[must_use]
     pub fn through<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
@@ -172,6 +182,9 @@ impl Launch {
         if !self.is_told_nothing && !self.arguments.iter().any(|word| word == "--drain-timeout") {
             self.flags.extend(["--drain-timeout", "5s"].map(str::to_owned));
         }
+        if let Some(encryption) = &self.encryption {
+            self.flags.extend(encryption.flags());
+        }
         let mut command = self.command();
         command.stdout(Stdio::null());
         if let Some(input) = self.input.take() {
@@ -179,13 +192,19 @@ impl Launch {
         }
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
-        let mut xps = Xps { process, log, addresses: Vec::new(), paths: Vec::new(), ended: None };
+        let mut xps =
+            Xps { process, log, addresses: Vec::new(), paths: Vec::new(), ended: None, encryption: self.encryption };
         let listening = xps.log.wait_until_or_end("the listening addresses", |records| {
             let (addresses, paths) = listening(records);
             (addresses.len() + paths.len() >= self.listeners).then_some((addresses, paths))
         });
         match listening {
-            Some((addresses, paths)) => (xps.addresses, xps.paths) = (addresses, paths),
+            Some((addresses, paths)) => {
+                if let Some(encryption) = &mut xps.encryption {
+                    encryption.covers(&addresses);
+                }
+                (xps.addresses, xps.paths) = (addresses, paths);
+            }
             None => {
                 let status = xps.wait();
                 return Err(StartFailure { status, log: xps.log.clone() });
@@ -221,6 +240,7 @@ pub struct Xps {
     addresses: Vec<SocketAddr>,
     paths: Vec<PathBuf>,
     ended: Option<ExitStatus>,
+    encryption: Option<Encryption>,
 }
 
 impl Xps {
@@ -237,6 +257,11 @@ impl Xps {
     /// Every address it listens on, in the order of the log.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What clients that are other programs need where tests run over TLS.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
     }
 
     /// Its log.

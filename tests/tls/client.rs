@@ -11,8 +11,8 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
 use crate::support::tls::{Authority, Client, Signed};
 
-/// Answers each connection with what it has read up to its end, and ends it in order.
-fn echo(signed: &Signed) -> SocketAddr {
+/// A server with this certificate.
+pub fn configured(signed: &Signed) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(&signed.cert).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(&signed.key).unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -22,7 +22,12 @@ fn echo(signed: &Signed) -> SocketAddr {
         .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+/// Answers each connection with what it has read up to its end, and ends it in order.
+fn echo(signed: &Signed) -> SocketAddr {
+    let config = configured(signed);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

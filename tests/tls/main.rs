@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bridge;
 mod check;
 mod client;
 mod explain;
