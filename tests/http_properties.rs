@@ -7,6 +7,8 @@
 mod file_properties;
 #[path = "../fuzz/properties.rs"]
 mod properties;
+#[path = "../fuzz/tls_properties.rs"]
+mod tls_properties;
 
 use std::fs;
 use std::path::Path;
@@ -26,15 +28,17 @@ type Property = fn(&[u8]);
 /// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
 #[test]
 fn stored_inputs_keep_the_properties() {
-    let targets: [(&str, Property); 8] = [
+    let targets: [(&str, Property); 10] = [
         ("accept_encoding", properties::accept_encoding),
         ("chunked", properties::chunked),
         ("client", properties::client),
+        ("client_hello", tls_properties::client_hello),
         ("conditional", file_properties::conditional),
         ("head", properties::head),
         ("path", properties::path),
         ("range", file_properties::range),
         ("response_head", properties::response_head),
+        ("tls_records", tls_properties::records),
     ];
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let names =

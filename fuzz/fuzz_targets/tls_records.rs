@@ -1,0 +1,8 @@
+//! Records into a TLS session. `cargo +nightly fuzz run tls_records`
+#![no_main]
+
+#[path = "../tls_properties.rs"]
+#[expect(dead_code, reason = "each target takes one of the properties")]
+mod tls_properties;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tls_properties::records(bytes));
