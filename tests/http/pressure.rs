@@ -39,7 +39,9 @@ backends! {
         assert!(slowest < patience() / 10, "a new client waited {slowest:?}");
         let grown = site.xps.usage().rss_bytes.saturating_sub(before) / CLIENTS as u64;
         report(&format!("{CLIENTS} clients with half a head over {backend:?}: {grown} bytes each, another waited {slowest:?} at most"));
-        assert!(is_wrapped() || grown < 8 << 10, "{grown} bytes for each slow client");
+        // Over TLS, what handshakes at the same time took stays with the process: the more of them, the busier the machine.
+        let grown_max = if site.xps.encryption().is_some() { 16 << 10 } else { 8 << 10 };
+        assert!(is_wrapped() || grown < grown_max, "{grown} bytes for each slow client");
         for drip in &mut drips {
             drip.write_all(&request.as_bytes()[20..]).expect("the server takes it");
         }
