@@ -202,7 +202,7 @@ fn an_option_stands_behind_its_command_and_not_where_it_means_nothing() {
 #[test]
 fn an_upstream_may_be_a_plain_url_and_what_is_no_upstream_is_named() {
     let cases = [
-        ("https://app:443", "https:// to upstreams is not supported yet"),
+        ("https://app:443/api", "`/api` is not allowed in an upstream"),
         ("http://app:80/api", "`/api` is not allowed in an upstream"),
         ("http://me:secret@app:80", "`me:secret@` is not allowed in an upstream"),
         ("ws://app:80", "ws:// is not supported"),

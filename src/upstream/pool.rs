@@ -241,43 +241,76 @@ impl UpstreamPool {
             tracing::error!(?token, outcome = outcome.name(), "an outcome for no known upstream connection");
             return None;
         };
-        let is_progress = matches!(outcome, Outcome::Progress(_) | Outcome::Sent);
-        if entry.on_outcome(token, outcome, now) {
-            self.encrypted.push(key);
-        }
-        if let State::Flushing { until: Some(until), .. } = &mut entry.state
-            && is_progress
-        {
-            // `next_flush_expiry` stays: the timer fires early, and is armed again.
-            *until = now + self.flush_timeout;
-        }
-        if let State::Idle { .. } = entry.state
-            && !entry.stays_idle()
-        {
-            // It ended, or sent bytes without a request.
-            let State::Idle { connection, .. } = entry.take_state() else { return None };
-            tracing::debug!(upstream = %entry.upstream.address(), "an idle connection ended");
-            entry.state = State::Closing { close_kind: CloseKind::Fin, connection };
-            entry.inbox.clear();
-            entry.upstream.forget_idle(key);
-            self.idle -= 1;
-        }
-        match entry.state {
-            State::Connecting { owner, .. } | State::InUse { owner, .. } => {
-                entry.has_news = true;
-                #[cfg(feature = "internals")]
-                if planted_bug::strikes() {
-                    return None;
-                }
-                Some(owner)
+        match &mut entry.state {
+            State::Connecting { owner, connector } => {
+                let owner = *owner;
+                connector.on_outcome(token, outcome, now);
+                entry.tell(owner)
             }
-            // A message of TLS itself.
-            State::Idle { .. } => None,
-            State::Closing { .. } | State::Flushing { .. } | State::Abandoned(_) | State::Gone => {
+            State::InUse { owner, connection } => {
+                let (owner, is_encrypted) = (*owner, connection.is_encrypted());
+                if let Some(buffer) = OutboundTokens::record(connection, token, outcome) {
+                    entry.inbox.push(buffer);
+                }
+                if is_encrypted {
+                    entry.decrypt();
+                    self.encrypted.push(key);
+                }
+                entry.tell(owner)
+            }
+            State::Idle { .. } => {
+                self.on_outcome_while_idle(key, token, outcome);
+                None
+            }
+            State::Flushing { until, connection } => {
+                if let (Some(until), Outcome::Progress(_) | Outcome::Sent) = (until, &outcome) {
+                    // `next_flush_expiry` stays: the timer fires early, and is armed again.
+                    *until = now + self.flush_timeout;
+                }
+                drop(OutboundTokens::record(connection, token, outcome));
+                self.leaving.push(key);
+                None
+            }
+            State::Closing { connection, .. } => {
+                drop(OutboundTokens::record(connection, token, outcome));
+                self.leaving.push(key);
+                None
+            }
+            State::Abandoned(connector) => {
+                connector.on_outcome(token, outcome, now);
+                self.leaving.push(key);
+                None
+            }
+            State::Gone => {
+                crate::tcp::unexpected("upstream connection", &"Gone", &outcome, token);
                 self.leaving.push(key);
                 None
             }
         }
+    }
+
+    /// Records an outcome of an idle connection: it has ended, or has sent bytes without a request.
+    /// Only messages of TLS itself leave it as it is.
+    fn on_outcome_while_idle(&mut self, key: ConnectionKey, token: Token, outcome: Outcome) {
+        let Some(entry) = self.connections.get_mut(key) else { return };
+        let State::Idle { connection, .. } = &mut entry.state else { return };
+        if let Some(buffer) = OutboundTokens::record(connection, token, outcome) {
+            entry.inbox.push(buffer);
+        }
+        if connection.is_encrypted() {
+            entry.decrypt();
+            self.encrypted.push(key);
+            if entry.stays_idle() {
+                return;
+            }
+        }
+        let State::Idle { connection, .. } = entry.take_state() else { return };
+        tracing::debug!(upstream = %entry.upstream.address(), "an idle connection ended");
+        entry.state = State::Closing { close_kind: CloseKind::Fin, connection };
+        entry.inbox.clear();
+        entry.upstream.forget_idle(key);
+        self.idle -= 1;
+        self.leaving.push(key);
     }
 
     /// Schedules a request to be resumed.
@@ -557,27 +590,15 @@ impl UpstreamConnection {
         self.address.as_ref().is_some_and(|address| self.upstream.is_at(address))
     }
 
-    /// Records an outcome. `true`: the connection is encrypted, and may have work of its own to do.
-    fn on_outcome(&mut self, token: Token, outcome: Outcome, now: Time) -> bool {
-        match &mut self.state {
-            State::Connecting { connector, .. } | State::Abandoned(connector) => {
-                connector.on_outcome(token, outcome, now);
-            }
-            State::InUse { connection, .. }
-            | State::Idle { connection, .. }
-            | State::Flushing { connection, .. }
-            | State::Closing { connection, .. } => {
-                if let Some(buffer) = OutboundTokens::record(connection, token, outcome) {
-                    self.inbox.push(buffer);
-                }
-                if connection.is_encrypted() {
-                    self.decrypt();
-                    return true;
-                }
-            }
-            State::Gone => crate::tcp::unexpected("upstream connection", &"Gone", &outcome, token),
+    /// Notes that its owner has something to look at, and returns it.
+    #[inline]
+    fn tell(&mut self, owner: Waiter) -> Option<Waiter> {
+        self.has_news = true;
+        #[cfg(feature = "internals")]
+        if planted_bug::strikes() {
+            return None;
         }
-        false
+        Some(owner)
     }
 
     /// Takes what has arrived on an encrypted connection.
@@ -603,8 +624,7 @@ impl UpstreamConnection {
     fn stays_idle(&self) -> bool {
         match &self.state {
             State::Idle { connection, .. } => {
-                connection.is_encrypted()
-                    && self.inbox.is_empty()
+                self.inbox.is_empty()
                     && connection.input_end().is_none()
                     && !connection.is_broken()
                     && connection.is_receiving()
