@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use tempfile::TempDir;
+
+use crate::support::process::Finished;
 use crate::support::tls::Authority;
+use crate::support::{Launch, Xps, ask};
 use crate::target::Case;
 
 /// The service and the certificate in the log.
@@ -43,4 +47,52 @@ pub fn self_signed(case: &Case) {
     let (service, names) = served(case, &["--tls-self-signed"]);
     let expected = if case.is_http || case.command == "serve" { "https" } else { "tcp_proxy over TLS" };
     assert_eq!((service.as_str(), names.as_str()), (expected, "localhost, 127.0.0.1, ::1"), "{}", case.command);
+}
+
+const GET: &[u8] = b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+/// A server over TLS whose certificate is for `localhost`, and the folder that it serves.
+fn origin(case: &Case, authority: &Authority) -> (Xps, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("page"), "a page").expect("a temporary file");
+    let signed = authority.signed(&["localhost"]);
+    let launch = Launch::new(case.backend, ["serve"]).flag(folder.path().display());
+    let launch =
+        launch.flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-cert"]).flag(signed.cert.display());
+    (launch.flag("--tls-key").flag(signed.key.display()).start(), folder)
+}
+
+pub fn to_upstreams(case: &Case) {
+    let authority = Authority::new();
+    let (origin, _folder) = origin(case, &authority);
+    let (url, ca) = (format!("https://localhost:{}", origin.address().port()), authority.ca().display().to_string());
+    let status = |flags: &[&str]| {
+        let words = ["proxy", "--http", "--listen", "127.0.0.1:0", "--access-log", "off", "--upstream", &url];
+        let xps = Launch::new(case.backend, words).flags(flags.iter().copied()).start();
+        let answer = ask(xps.address(), GET);
+        String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(status(&["--upstream-ca", &ca]), "200");
+    assert_eq!(status(&["--upstream-insecure"]), "200");
+    assert_eq!(status(&[]), "502", "the system does not trust the authority of a test");
+    let Finished { status, errors, .. } = case.launch(&["--upstream-insecure"]).run(b"");
+    assert!(status.code() == Some(2) && errors.contains("write https://HOST:PORT"), "{errors}");
+}
+
+pub fn connect(case: &Case) {
+    let authority = Authority::new();
+    let (origin, _folder) = origin(case, &authority);
+    let (port, ca) = (origin.address().port(), authority.ca().display().to_string());
+    let is_served = |host: &str, flags: &[&str]| {
+        let url = format!("tls://{host}:{port}");
+        let finished = Launch::new(case.backend, ["connect", &url]).flags(flags.iter().copied()).run(GET);
+        finished.output.ends_with(b"\r\n\r\na page")
+    };
+    assert!(is_served("localhost", &["--ca", &ca]));
+    assert!(!is_served("localhost", &[]), "the system does not trust the authority of a test");
+    assert!(is_served("127.0.0.1", &["--insecure"]));
+    assert!(!is_served("127.0.0.1", &["--ca", &ca]), "the certificate is for another name");
+    assert!(is_served("127.0.0.1", &["--ca", &ca, "--sni", "localhost"]));
+    assert!(is_served("localhost", &["--ca", &ca, "--alpn", "other,http/1.1"]));
+    assert!(!is_served("localhost", &["--ca", &ca, "--alpn", "other"]), "HTTP servers speak http/1.1");
 }
