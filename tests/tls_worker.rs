@@ -307,8 +307,10 @@ backends! {
                     begun.elapsed()
                 })
                 .collect();
+            // Such a wait, of 40 ms, would be in each of them. On a busy machine some take longer for other
+            // reasons, so the fastest counts.
             times.sort_unstable();
-            assert!(times[7] < Duration::from_millis(38), "{times:?}");
+            assert!(times[0] < Duration::from_millis(38), "{times:?}");
         }
         server.stop();
     }
