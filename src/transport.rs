@@ -24,16 +24,19 @@
 //! It does not know what the bytes mean, nor when a connection has to end.
 
 mod encrypted;
+mod relay;
 
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+pub use self::relay::{Pair, Side, relay, relay_back};
+
 use self::encrypted::Encrypted;
 use crate::buffer::{Buffer, Chain};
 use crate::driver::{Fault, File, Ops, Outcome, Socket, Time, TlsFault, Token};
-use crate::tcp::{CloseKind, Connection, ConnectionTokens, End, Pipe};
+use crate::tcp::{CloseKind, Connection, ConnectionTokens, End};
 use crate::tls::{Handshake, Stream};
 
 /// A connection to a peer, as services see it.
@@ -444,127 +447,4 @@ fn usable(stream: Result<Stream, rustls::Error>) -> Result<Stream, TlsFault> {
         tracing::warn!(%error, "cannot begin TLS");
         TlsFault::Internal
     })
-}
-
-/// Moves bytes both ways between a client and an upstream: sends what is queued, forwards the ends of
-/// input, and pauses or resumes each side so that its pipe holds at most about `memory_max` bytes.
-/// Idempotent; part of a session's pump.
-#[inline]
-pub fn relay(
-    (client, to_client): (&mut Transport, &mut Pipe),
-    (upstream, to_upstream): (&mut Transport, &mut Pipe),
-    memory_max: usize,
-    ops: &mut Ops,
-) {
-    // Asked once for both, since most tunnels are plain on both sides.
-    if let (Transport::Plain(client), Transport::Plain(upstream)) = (&mut *client, &mut *upstream) {
-        relay_one_way(client, to_upstream, upstream, memory_max, ops);
-        relay_one_way(upstream, to_client, client, memory_max, ops);
-    } else {
-        relay_encrypted((client, to_client), (upstream, to_upstream), memory_max, ops);
-    }
-}
-
-#[cold]
-fn relay_encrypted(
-    (client, to_client): (&mut Transport, &mut Pipe),
-    (upstream, to_upstream): (&mut Transport, &mut Pipe),
-    memory_max: usize,
-    ops: &mut Ops,
-) {
-    relay_one_way(client, to_upstream, upstream, memory_max, ops);
-    relay_one_way(upstream, to_client, client, memory_max, ops);
-}
-
-fn relay_one_way(source: &mut impl Side, pipe: &mut Pipe, sink: &mut impl Side, memory_max: usize, ops: &mut Ops) {
-    drain(pipe, sink, source.input_end(), ops);
-    fill(pipe, source, memory_max, ops);
-}
-
-/// Moves bytes back to the peer that they came from, as [`relay`] does.
-pub fn relay_back(peer: &mut Transport, pipe: &mut Pipe, memory_max: usize, ops: &mut Ops) {
-    let end = peer.input_end();
-    drain(pipe, peer, end, ops);
-    fill(pipe, peer, memory_max, ops);
-}
-
-/// What a relay needs of each side.
-trait Side {
-    fn input_end(&self) -> Option<End>;
-    fn is_receiving(&self) -> bool;
-    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops);
-    fn can_send(&self) -> bool;
-    fn send(&mut self, chain: Chain, ops: &mut Ops);
-    fn shutdown(&mut self, ops: &mut Ops);
-}
-
-impl Side for Connection {
-    fn input_end(&self) -> Option<End> {
-        self.reader.end()
-    }
-
-    fn is_receiving(&self) -> bool {
-        self.reader.is_receiving()
-    }
-
-    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
-        self.reader.want(wanted, ops);
-    }
-
-    fn can_send(&self) -> bool {
-        self.writer.is_idle()
-    }
-
-    fn send(&mut self, chain: Chain, ops: &mut Ops) {
-        self.writer.send(chain, ops);
-    }
-
-    fn shutdown(&mut self, ops: &mut Ops) {
-        self.writer.finish(ops);
-    }
-}
-
-impl Side for Transport {
-    fn input_end(&self) -> Option<End> {
-        self.input_end()
-    }
-
-    fn is_receiving(&self) -> bool {
-        self.is_receiving()
-    }
-
-    fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
-        self.set_receiving(wanted, ops);
-    }
-
-    fn can_send(&self) -> bool {
-        self.can_send()
-    }
-
-    fn send(&mut self, chain: Chain, ops: &mut Ops) {
-        self.send(chain, ops);
-    }
-
-    fn shutdown(&mut self, ops: &mut Ops) {
-        self.shutdown(ops);
-    }
-}
-
-/// Sends what is queued, and after all of it the end of input.
-#[inline]
-fn drain(pipe: &mut Pipe, sink: &mut impl Side, source_end: Option<End>, ops: &mut Ops) {
-    if sink.can_send() {
-        pipe.on_sent();
-        if !pipe.is_empty() {
-            sink.send(pipe.take(), ops);
-        } else if source_end == Some(End::Eof) {
-            sink.shutdown(ops);
-        }
-    }
-}
-
-/// Receives while the pipe has room.
-#[inline]
-fn fill(pipe: &Pipe, source: &mut impl Side, memory_max: usize, ops: &mut Ops) {
-    source.set_receiving(pipe.wants_bytes(source.is_receiving(), memory_max), ops);
 }

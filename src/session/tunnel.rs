@@ -10,7 +10,7 @@ use super::CloseReason;
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::driver::{Fault, Ops, Time};
 use crate::tcp::{End, Pipe};
-use crate::transport::{Transport, relay};
+use crate::transport::{Pair, Side, Transport, relay};
 
 /// The data in flight between a client and an upstream.
 #[derive(Debug, Default)]
@@ -72,6 +72,31 @@ impl Tunnel {
             let bytes = received.bytes().len();
             self.to_client.push(received.take(bytes));
         }
+        match Pair::of(client, upstream) {
+            Pair::Plain(client, upstream) => self.join(client, upstream, limits, ops),
+            Pair::Encrypted(client, upstream) => self.join_encrypted(client, upstream, limits, ops),
+        }
+    }
+
+    #[cold]
+    fn join_encrypted(
+        &mut self,
+        client: &mut Transport,
+        upstream: &mut Transport,
+        limits: TunnelLimits,
+        ops: &mut Ops,
+    ) -> Option<CloseReason> {
+        self.join(client, upstream, limits, ops)
+    }
+
+    #[inline]
+    fn join<S: Side>(
+        &mut self,
+        client: &mut S,
+        upstream: &mut S,
+        limits: TunnelLimits,
+        ops: &mut Ops,
+    ) -> Option<CloseReason> {
         let (client_fault, upstream_fault) = (fault_of(client), fault_of(upstream));
         // A broken side takes no more data, but data it has sent may still arrive.
         if client_fault.is_some() {
@@ -99,7 +124,7 @@ impl Tunnel {
     }
 
     /// Whether the tunnel has ended after the upstream broke, and why.
-    fn close_reason_without_upstream(&self, client: &Transport, upstream: &Transport) -> Option<CloseReason> {
+    fn close_reason_without_upstream(&self, client: &impl Side, upstream: &impl Side) -> Option<CloseReason> {
         match upstream.input_end() {
             Some(End::Failed(fault)) => is_flushed(&self.to_client, client).then_some(CloseReason::UpstreamLost(fault)),
             // The upstream had finished sending, and then stopped reading.
@@ -135,11 +160,11 @@ impl Tunnel {
 
 /// Why the connection is broken, if it is.
 #[inline]
-fn fault_of(connection: &Transport) -> Option<Fault> {
+fn fault_of(connection: &impl Side) -> Option<Fault> {
     if connection.is_broken() { connection.send_fault().or_else(|| connection.receive_fault()) } else { None }
 }
 
 /// Whether everything for this sink is sent, or can no longer be sent.
-fn is_flushed(pipe: &Pipe, sink: &Transport) -> bool {
+fn is_flushed(pipe: &Pipe, sink: &impl Side) -> bool {
     sink.is_sending_at_rest() && (pipe.is_empty() || sink.send_fault().is_some())
 }
