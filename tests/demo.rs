@@ -10,23 +10,25 @@ use std::process::{Command, Stdio};
 
 use support::environment::find_program;
 use support::process::{Signal, wait_for_exit};
+use support::tls::Client;
 use support::{Backend, Launch, ask, backend, connect, patience, read_rest, skip};
 
 const HTTP: u16 = 8001;
 const PROXY: u16 = 8002;
 const REVERSE: u16 = 8003;
 const ECHO: u16 = 8004;
+const HTTPS: u16 = 8443;
 
 #[test]
-fn four_services_are_offered_over_io_uring() {
-    let name = "four_services_are_offered_over_io_uring";
-    backend::run(name, Backend::IoUring, |backend| in_namespace(name, || four_services(backend)));
+fn five_services_are_offered_over_io_uring() {
+    let name = "five_services_are_offered_over_io_uring";
+    backend::run(name, Backend::IoUring, |backend| in_namespace(name, || five_services(backend)));
 }
 
 #[test]
-fn four_services_are_offered_over_epoll() {
-    let name = "four_services_are_offered_over_epoll";
-    in_namespace(name, || four_services(Backend::Epoll));
+fn five_services_are_offered_over_epoll() {
+    let name = "five_services_are_offered_over_epoll";
+    in_namespace(name, || five_services(Backend::Epoll));
 }
 
 #[test]
@@ -39,21 +41,24 @@ fn the_banner_says_what_to_try() {
         assert_eq!(status.code(), Some(0));
         let mut banner = String::new();
         process.stderr.take().expect("a pipe").read_to_string(&mut banner).expect("text");
-        for port in [HTTP, PROXY, REVERSE, ECHO] {
+        for port in [HTTP, PROXY, REVERSE, ECHO, HTTPS] {
             assert!(banner.contains(&port.to_string()), "port {port} is not in the banner:\n{banner}");
         }
         assert!(banner.contains("epoll"), "the back-end is not in the banner:\n{banner}");
+        assert!(banner.contains("https://127.0.0.1:8443/") && banner.contains("  SHA-256 "), "{banner}");
     });
 }
 
 #[test]
 fn where_a_port_is_taken_the_next_free_one_is_used_and_told() {
     in_namespace("where_a_port_is_taken_the_next_free_one_is_used_and_told", || {
-        // Of the first two, and of what would be next.
-        let _taken = [HTTP, PROXY, 8005].map(|port| TcpListener::bind(at(port)).expect("a namespace of one's own"));
+        // Of the first two, and of what would be next; and the last.
+        let _taken =
+            [HTTP, PROXY, 8005, HTTPS].map(|port| TcpListener::bind(at(port)).expect("a namespace of one's own"));
         let mut process = Launch::new(Backend::Epoll, [""; 0]).command().spawn().expect("the program starts");
         let (http, proxy) = (8006, 8007);
-        for port in [http, proxy, REVERSE, ECHO] {
+        let https = 8444;
+        for port in [http, proxy, REVERSE, ECHO, https] {
             wait_until_it_listens(port);
         }
         assert_eq!(ask(at(ECHO), b"hello"), b"hello", "those that are free are the usual ones");
@@ -65,16 +70,15 @@ fn where_a_port_is_taken_the_next_free_one_is_used_and_told() {
         assert_eq!(status.code(), Some(0));
         let mut banner = String::new();
         process.stderr.take().expect("a pipe").read_to_string(&mut banner).expect("text");
-        for told in
-            [format!("{http} in place of {HTTP}, {proxy} in place of {PROXY}"), format!("127.0.0.1:{http}/ in a")]
-        {
+        let moved = format!("{http} in place of {HTTP}, {proxy} in place of {PROXY}, {https} in place of {HTTPS}");
+        for told in [moved, format!("127.0.0.1:{http}/ in a"), format!("curl -k https://127.0.0.1:{https}/")] {
             assert!(banner.contains(&told), "{told}:\n{banner}");
         }
     });
 }
 
-fn four_services(backend: Backend) {
-    let xps = Launch::new(backend, [""; 0]).listening_on(4).start();
+fn five_services(backend: Backend) {
+    let xps = Launch::new(backend, [""; 0]).listening_on(5).start();
     let page = |port| {
         let stream = connect(at(port));
         (&stream).write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").expect("it is read");
@@ -84,6 +88,10 @@ fn four_services(backend: Backend) {
     let direct = page(HTTP);
     assert!(direct.starts_with("HTTP/1.1 200 OK\r\n") && direct.contains("8003"), "a page that explains: {direct}");
     assert_eq!(body(&page(PROXY)), body(&direct), "the proxy stands in front of the pages");
+    let mut stream = Client::trusting_anyone().connect(at(HTTPS), "localhost").expect("a handshake");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").expect("it is read");
+    let secure = String::from_utf8(stream.read_rest().expect("an end with close_notify")).expect("a text for people");
+    assert_eq!(body(&secure), body(&direct), "the same pages, over TLS");
     assert_eq!(ask(at(REVERSE), b"hello\nworld\n"), b"olleh\ndlrow\n");
     assert_eq!(ask(at(ECHO), b"hello"), b"hello");
     for address in xps.addresses() {
@@ -123,7 +131,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn wait_until_all_listen() {
-    [HTTP, PROXY, REVERSE, ECHO].into_iter().for_each(wait_until_it_listens);
+    [HTTP, PROXY, REVERSE, ECHO, HTTPS].into_iter().for_each(wait_until_it_listens);
 }
 
 fn wait_until_it_listens(port: u16) {

@@ -145,8 +145,8 @@ pub const DOCUMENTED: [&str; 15] = [
 
 /// A TCP and HTTP server, reverse proxy and file server driven by io_uring completions.
 ///
-/// Without a command it starts a demonstration on ports 8001 to 8004 of 127.0.0.1, or the next free
-/// ones, and prints commands to try.
+/// Without a command it starts a demonstration on ports 8001 to 8004 and 8443 of 127.0.0.1, or the
+/// next free ones, and prints commands to try.
 ///
 /// `xps FILE`, with a configuration file in place of a command, is
 /// `xps run FILE --profile expserver`: it serves the file as eXpServer does.

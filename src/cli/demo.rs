@@ -4,20 +4,20 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-use super::args::{AllOptions, LogOptions};
+use super::args::{AllOptions, LogOptions, TlsOptions};
 use super::failure::Failure;
 use super::operate::operate;
 use super::serve::config_of;
-use super::{Invocation, banner};
+use super::{Invocation, banner, tls};
 use crate::config::{
-    FileRouteConfig, ForwardConfig, HandlerConfig, ListenerConfig, ResponseConfig, RouterConfig, ServiceConfig,
-    UpstreamAddress, start,
+    FileRouteConfig, ForwardConfig, HTTP_PROTOCOLS, HandlerConfig, ListenerConfig, ResponseConfig, RouterConfig,
+    ServiceConfig, UpstreamAddress, start,
 };
 use crate::core::inherit;
 use crate::upstream::GroupConfig;
 
-/// The ports of eXpServer's last stage: HTTP, proxy, reverse and echo.
-const PORTS: [u16; 4] = [8001, 8002, 8003, 8004];
+/// The ports of eXpServer's last stage: HTTP, proxy, reverse and echo; then HTTPS.
+const PORTS: [u16; 5] = [8001, 8002, 8003, 8004, 8443];
 
 /// Number of ports to try, from the usual one on, if it is in use.
 const PORTS_TRIED: u16 = 100;
@@ -25,11 +25,12 @@ const PORTS_TRIED: u16 = 100;
 /// The folder that the HTTP port serves if it exists; else it serves built-in pages.
 const PUBLIC: &str = "public";
 
-/// Starts four services on [`PORTS`], or on the next free ones.
+/// Starts five services on [`PORTS`], or on the next free ones. The one over TLS has a certificate that is
+/// made for the run.
 pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> Result<(), Failure> {
     let mut config = config_of(&[settings]);
     let ports = ports(&inherit::handed_addresses());
-    let [http_port, proxy_port, reverse_port, echo_port] = ports;
+    let [http_port, proxy_port, reverse_port, echo_port, https_port] = ports;
     let listener = |port, service| ListenerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), service);
     let root = start::absolute(Path::new(PUBLIC)).ok().filter(|path| path.is_dir());
     let files = if root.is_some() { "the files of ./public" } else { "pages that explain what runs where" };
@@ -37,22 +38,28 @@ pub fn run(settings: &AllOptions, log: &LogOptions, invocation: &Invocation) -> 
     let upstream = UpstreamAddress::tcp(Ipv4Addr::LOCALHOST.to_string(), http_port);
     let proxy = HandlerConfig::Forward(Box::new(ForwardConfig::new(GroupConfig::of([upstream]))));
     let http = |handler| ServiceConfig::Http(RouterConfig::of(handler, ResponseConfig::default(), None));
+    let pages = || http(HandlerConfig::Files(Box::new(file_route.clone())));
+    let mut over_tls = vec![listener(https_port, pages())];
+    let self_signed = TlsOptions { tls_self_signed: true, ..TlsOptions::default() };
+    let certificate = tls::put(&self_signed, &HTTP_PROTOCOLS, &mut over_tls)?;
     config.listeners = vec![
-        listener(http_port, http(HandlerConfig::Files(Box::new(file_route)))),
+        listener(http_port, pages()),
         listener(proxy_port, http(proxy)),
         listener(reverse_port, ServiceConfig::Reverse),
         listener(echo_port, ServiceConfig::Echo),
     ];
-    let hints: Vec<String> = elsewhere(ports).into_iter().chain(hints(&banner::program(), files, ports)).collect();
+    config.listeners.append(&mut over_tls);
+    let commands = hints(&banner::program(), files, ports);
+    let hints: Vec<String> = certificate.into_iter().chain(elsewhere(ports)).chain(commands).collect();
     operate(config, log, &hints, None, invocation)
 }
 
 /// The ports to listen on: those of the process being replaced, if any; else the usual ones, and for
 /// one that is in use the next free one. If another program takes a port before this one listens on
 /// it, the start fails with an error.
-fn ports(handed: &[SocketAddr]) -> [u16; 4] {
-    if let [http, proxy, reverse, echo] = handed {
-        return [http, proxy, reverse, echo].map(SocketAddr::port);
+fn ports(handed: &[SocketAddr]) -> [u16; PORTS.len()] {
+    if let [http, proxy, reverse, echo, https] = handed {
+        return [http, proxy, reverse, echo, https].map(SocketAddr::port);
     }
     let is_free = |port: u16| match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => true,
@@ -70,19 +77,20 @@ fn ports(handed: &[SocketAddr]) -> [u16; 4] {
 
 /// A banner line that lists the ports that differ from the usual ones. The built-in pages name the
 /// usual ones.
-fn elsewhere(ports: [u16; 4]) -> Option<String> {
+fn elsewhere(ports: [u16; PORTS.len()]) -> Option<String> {
     let moved = PORTS.iter().zip(ports).filter(|(usual, port)| **usual != *port);
     let moved: Vec<String> = moved.map(|(usual, port)| format!("{port} in place of {usual}")).collect();
     (!moved.is_empty()).then(|| format!("  taken ports: {}", moved.join(", ")))
 }
 
 /// Commands to paste into another terminal. `xps` is the command that starts this program.
-fn hints(xps: &str, files: &str, [http, proxy, reverse, echo]: [u16; 4]) -> [String; 12] {
+fn hints(xps: &str, files: &str, [http, proxy, reverse, echo, https]: [u16; PORTS.len()]) -> [String; 13] {
     [
         String::new(),
         format!("Open http://127.0.0.1:{http}/ in a browser: {files}."),
         "Try, in another terminal:".to_owned(),
         format!("  curl -i http://127.0.0.1:{proxy}/            the same, through an HTTP proxy"),
+        format!("  curl -k https://127.0.0.1:{https}/           over TLS, without a look at the certificate"),
         format!("  echo stressed | nc -N 127.0.0.1 {reverse}    each line reversed"),
         format!("  nc 127.0.0.1 {echo}                       what you type comes back; Ctrl-D or Ctrl-C ends"),
         "Or, without nc:".to_owned(),
@@ -100,14 +108,14 @@ mod tests {
 
     #[test]
     fn a_successor_has_the_ports_of_its_predecessor() {
-        let handed = [9001, 9002, 9003, 9004].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        assert_eq!(ports(&handed), [9001, 9002, 9003, 9004]);
+        let handed = [9001, 9002, 9003, 9004, 9443];
+        assert_eq!(ports(&handed.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))), handed);
     }
 
     #[test]
     fn ports_that_are_not_the_usual_ones_are_named() {
         assert_eq!(elsewhere(PORTS), None);
-        let told = elsewhere([8001, 8005, 8003, 8006]);
-        assert_eq!(told.as_deref(), Some("  taken ports: 8005 in place of 8002, 8006 in place of 8004"));
+        let told = elsewhere([8001, 8005, 8003, 8004, 8444]);
+        assert_eq!(told.as_deref(), Some("  taken ports: 8005 in place of 8002, 8444 in place of 8443"));
     }
 }

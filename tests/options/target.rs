@@ -104,7 +104,11 @@ impl Case {
     /// The command with these flags, ready to start.
     pub fn launch(&self, flags: &[&str]) -> Launch {
         let words = if self.command.is_empty() { Vec::new() } else { self.words("127.0.0.1:0") };
-        let listeners = if matches!(self.command, "" | "run") { 4 } else { 1 };
+        let listeners = match self.command {
+            "" => 5,
+            "run" => 4,
+            _ => 1,
+        };
         let launch = Launch::new(self.backend, words).flags(flags.iter().copied());
         launch.in_folder(self.folder.path()).listening_on(listeners)
     }
@@ -158,7 +162,9 @@ impl Case {
             }
             _ => {
                 let addresses: Vec<_> = running.xps.addresses().iter().copied().map(Some).collect();
-                [running.http, running.proxied, running.reverse, running.stream] = addresses.try_into().expect("four");
+                let _https;
+                [running.http, running.proxied, running.reverse, running.stream, _https] =
+                    addresses.try_into().expect("five");
             }
         }
         running
