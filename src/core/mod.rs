@@ -12,6 +12,7 @@
 
 pub mod client;
 mod dry_run;
+mod expiry_watch;
 pub mod inherit;
 mod limit_notice;
 mod listen;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use super::expiry_watch::ExpiryWatch;
 use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
 use super::listeners::Listeners;
 use super::look;
@@ -48,6 +49,7 @@ pub struct Server {
     replacement: Arc<Replacement>,
     replace_timeout: Duration,
     metrics: Arc<Metrics>,
+    expiry_watch: ExpiryWatch,
 }
 
 /// Callbacks to the program that runs a server.
@@ -216,6 +218,7 @@ impl Server {
             replacement: Arc::default(),
             replace_timeout: config.limits.replace_timeout,
             metrics: Metrics::new(config.workers),
+            expiry_watch: ExpiryWatch::default(),
         };
         let plans = server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
@@ -262,8 +265,9 @@ impl Server {
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
-        let expiries = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned());
-        self.metrics.set_certificates(expiries.collect());
+        let expiries: Vec<_> = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned()).collect();
+        self.expiry_watch = ExpiryWatch::new(&expiries, Crypto::default().now());
+        self.metrics.set_certificates(expiries);
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|tls| tls.config));
         let opened = opened_services.into_iter().zip(opened_tls);
         for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {
@@ -423,10 +427,19 @@ impl Server {
             if self.workers.iter().all(WorkerHandle::has_ended) {
                 break;
             }
-            self.stop.supervisor.wait().map_err(RunError::Supervise)?;
+            if !is_draining {
+                self.warn_of_expiry();
+            }
+            self.stop.supervisor.wait(self.expiry_watch.wait()).map_err(RunError::Supervise)?;
         }
         hooks.on_ended(self.join()?);
         Ok(())
+    }
+
+    fn warn_of_expiry(&mut self) {
+        if self.expiry_watch.wait().is_some() {
+            self.expiry_watch.due(Crypto::default().now()).iter().for_each(|notice| tracing::warn!("{notice}"));
+        }
     }
 
     fn connections(&self) -> usize {

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 /// The handle that other threads hold. Cheap to clone.
@@ -33,18 +34,23 @@ impl Waker {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Waits until the waker is used, then clears it: for a thread that waits for nothing else.
+    /// Waits until the waker is used, then clears it: for a thread that waits for nothing else. Returns
+    /// early after `timeout`, or a signal.
     ///
     /// # Errors
     /// As `poll(2)`.
-    pub fn wait(&self) -> io::Result<()> {
-        let mut interest = [PollFd::new(&*self.0, PollFlags::IN)];
-        while !self.clear() {
-            match poll(&mut interest, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.clear() {
+            return Ok(());
         }
+        let mut interest = [PollFd::new(&*self.0, PollFlags::IN)];
+        // A timeout that the kernel cannot represent is as good as none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut interest, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.clear();
         Ok(())
     }
 
@@ -56,5 +62,20 @@ impl Waker {
     /// Clears the waker. Returns whether it was used.
     pub(super) fn clear(&self) -> bool {
         (&*self.0).read(&mut [0; 8]).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_when_it_is_used_or_the_time_is_up() {
+        let waker = Waker::new().unwrap();
+        // Neither of these may wait for ever.
+        waker.wait(Some(Duration::from_millis(1))).unwrap();
+        waker.wake();
+        waker.wait(None).unwrap();
+        assert!(!waker.clear(), "the wait has cleared it");
     }
 }

@@ -143,10 +143,10 @@ mod tests {
         let first = counter.enter(None, 0).unwrap();
         assert!(counter.room() > 0);
         let second = counter.enter(None, 0).unwrap();
-        worker.wait().unwrap();
+        worker.wait(None).unwrap();
         assert_eq!(counter.room(), 0);
         drop((first, second));
-        worker.wait().unwrap();
+        worker.wait(None).unwrap();
         assert!(counter.room() > 0);
     }
 }

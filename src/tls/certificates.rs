@@ -124,9 +124,7 @@ impl Certificate {
         if now > not_after {
             return Err(Reason::Expired { at: not_after });
         }
-        if not_after - now < EXPIRY_NOTICE.as_secs() as i64 {
-            notices.push(Notice::ExpiresSoon { certificate: source.clone(), at: not_after, now });
-        }
+        notices.extend(Notice::of_expiry(&source, not_after, now));
         if dns_names.is_empty() && addresses.is_empty() {
             notices.push(Notice::NoNames { certificate: source.clone() });
         }
@@ -368,12 +366,34 @@ pub enum Notice {
         /// The time of the check, in seconds since 1970.
         now: i64,
     },
+    /// The certificate has expired since it was loaded.
+    #[error("the certificate {certificate} expired on {}: clients refuse it", Day(*at))]
+    HasExpired {
+        /// Where the certificate comes from.
+        certificate: String,
+        /// Seconds since 1970.
+        at: i64,
+    },
     /// The certificate has no name that a client would accept.
     #[error("the certificate {certificate} has no host name or address (subjectAltName); clients will refuse it")]
     NoNames {
         /// Where the certificate comes from.
         certificate: String,
     },
+}
+
+impl Notice {
+    /// What there is to say of a certificate that expires at `at`. Both times in seconds since 1970.
+    pub fn of_expiry(certificate: &str, at: i64, now: i64) -> Option<Self> {
+        let certificate = certificate.to_owned();
+        if now > at {
+            Some(Self::HasExpired { certificate, at })
+        } else if at - now < EXPIRY_NOTICE.as_secs() as i64 {
+            Some(Self::ExpiresSoon { certificate, at, now })
+        } else {
+            None
+        }
+    }
 }
 
 /// A date in seconds since 1970, shown as `2026-11-29`.
