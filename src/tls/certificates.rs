@@ -5,10 +5,10 @@
 //! trust the chain is not checked: a private authority is as good as a public one.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,9 +91,10 @@ impl Certificate {
                 let failed = |reason| LoadError { role: Role::Certificate, path: cert.clone(), reason };
                 let bad_key = |reason| LoadError { role: Role::Key, path: key.clone(), reason };
                 let chain = certificates(cert).map_err(failed)?;
-                let (pem, mode) = read(key).map_err(bad_key)?;
-                if mode & OTHERS != 0 {
-                    notices.push(Notice::KeyReadable { path: key.clone(), mode: mode & 0o7777 });
+                let (pem, metadata) = read(key).map_err(bad_key)?;
+                let mode = metadata.mode() & 0o7777;
+                if is_exposed(mode, metadata.uid()) {
+                    notices.push(Notice::KeyReadable { path: key.clone(), mode });
                 }
                 let private_key = private_key(&pem).map_err(bad_key)?;
                 let certified = certified(chain, private_key, provider).map_err(|reason| match reason {
@@ -220,11 +221,16 @@ fn names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<IpAddr>) {
     (dns_names, addresses)
 }
 
-/// Permissions of the group and of others.
-const OTHERS: u32 = 0o077;
+/// Whether the permissions of a key let in more users than need be. The group of a file of root may read
+/// it: so does a server that does not run as root get its key, and PostgreSQL has the same rule.
+const fn is_exposed(mode: u32, owner: u32) -> bool {
+    const ROOT: u32 = 0;
+    let allowed = if owner == ROOT { 0o740 } else { 0o700 };
+    mode & 0o777 & !allowed != 0
+}
 
-/// Reads a file of limited size. Returns its permissions, too.
-fn read(path: &Path) -> Result<(Vec<u8>, u32), Reason> {
+/// Reads a file of limited size. Returns what is known of it, too.
+fn read(path: &Path) -> Result<(Vec<u8>, Metadata), Reason> {
     // A FIFO would block a reload, and a device may have no end.
     let metadata = path.metadata().map_err(Reason::Unreadable)?;
     if !metadata.is_file() {
@@ -236,7 +242,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, u32), Reason> {
     if text.len() as u64 > PEM_BYTES_MAX {
         return Err(Reason::Unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB")));
     }
-    Ok((text, metadata.permissions().mode()))
+    Ok((text, metadata))
 }
 
 fn malformed(error: pem::Error) -> Reason {

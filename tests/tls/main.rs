@@ -5,6 +5,7 @@
 mod support;
 
 mod bridge;
+mod certbot;
 mod check;
 mod client;
 mod explain;

@@ -1,6 +1,7 @@
 //! Tests of loading certificates and keys of every kind, and of what is wrong with them.
 
 use std::fs::{Permissions, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, date_time_ymd};
@@ -205,11 +206,30 @@ fn a_key_that_others_can_read_draws_a_notice() {
     let files = Files::new();
     let source = files.source(&cert, &key);
     let path = files.path("key.pem");
-    for (mode, draws) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
+    for (mode, draws) in [(0o600, false), (0o400, false), (0o660, true), (0o604, true)] {
         set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let (_, notices) = load(&source).unwrap();
         let expected = draws.then(|| Notice::KeyReadable { path: path.clone(), mode });
         assert_eq!(notices, expected.into_iter().collect::<Vec<_>>(), "{mode:o}");
+    }
+}
+
+#[test]
+fn the_group_of_a_key_of_root_may_read_it() {
+    const ROOT: u32 = 0;
+    const USER: u32 = 1000;
+    for (mode, owner, expected) in [
+        (0o600, ROOT, false),
+        (0o640, ROOT, false),
+        (0o440, ROOT, false),
+        (0o660, ROOT, true),
+        (0o650, ROOT, true),
+        (0o644, ROOT, true),
+        (0o600, USER, false),
+        (0o640, USER, true),
+        (0o604, USER, true),
+    ] {
+        assert_eq!(is_exposed(mode, owner), expected, "{mode:o} {owner}");
     }
 }
 
