@@ -4,17 +4,20 @@
 
 mod support;
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
 use support::client::ping;
 use support::environment::{allow_descriptors, report};
+use support::tls::{Authority, Client};
 use support::{Backend, Launch, backends, connect, is_wrapped, skip};
 
 backends! {
     fn an_idle_connection_costs_little_memory(backend) {
-        measure("echo", Launch::echo(backend), backend, ping);
+        measure("echo", Launch::echo(backend), backend, BYTES_MAX, connect, |stream, message| ping(stream, message));
     }
 
     fn an_idle_http_connection_costs_little_memory(backend) {
@@ -22,15 +25,43 @@ backends! {
         std::fs::write(folder.path().join("small"), [b'x'; 612]).expect("a file in it");
         let root = folder.path().to_str().expect("a path of text");
         let serve = Launch::new(backend, ["serve", root, "--listen", "127.0.0.1:0", "--access-log", "off"]);
-        measure("HTTP", serve, backend, |stream, _| get_small(stream));
+        measure("HTTP", serve, backend, BYTES_MAX, connect, |stream, _| get_small(stream));
     }
+
+    fn an_idle_connection_of_tls_1_3_costs_little_memory(backend) {
+        over_tls(backend, "HTTP over TLS 1.3", &TLS13);
+    }
+
+    fn an_idle_connection_of_tls_1_2_costs_little_memory(backend) {
+        over_tls(backend, "HTTP over TLS 1.2", &TLS12);
+    }
+}
+
+fn over_tls(backend: Backend, what: &str, version: &'static SupportedProtocolVersion) {
+    let authority = Authority::new();
+    let signed = authority.signed(&["localhost"]);
+    std::fs::create_dir(authority.path("root")).expect("a folder in it");
+    std::fs::write(authority.path("root/small"), [b'x'; 612]).expect("a file in it");
+    let serve = Launch::new(backend, ["serve"]).flag(authority.path("root").display());
+    let serve = serve.flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-cert"]);
+    let serve = serve.flag(signed.cert.display()).flag("--tls-key").flag(signed.key.display());
+    let client = Client::trusting(&authority).speaking(version).offering(&["http/1.1"]).forgetful();
+    let connect = |address| client.connect(address, "localhost").expect("a handshake");
+    measure(what, serve, backend, TLS_BYTES_MAX, connect, |stream, _| get_small(stream));
 }
 
 /// One measurement at a time: the connections of all count against this process's descriptors.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Measures what connections cost that `use_once` has used.
-fn measure(what: &str, launch: Launch, backend: Backend, use_once: fn(&TcpStream, &[u8])) {
+fn measure<C>(
+    what: &str,
+    launch: Launch,
+    backend: Backend,
+    bytes_max: u64,
+    connect: impl Fn(SocketAddr) -> C,
+    use_once: impl Fn(&mut C, &[u8]),
+) {
     if is_wrapped() {
         return skip(what, "a wrapper's memory is in the way");
     }
@@ -43,31 +74,31 @@ fn measure(what: &str, launch: Launch, backend: Backend, use_once: fn(&TcpStream
     }
     let xps = launch.flags(["--workers", "1"]).start();
     // What is made at first need, and buffers for a burst, are not the connections' doing.
-    let warm: Vec<_> = (0..100).map(|_| connect(xps.address())).collect();
-    warm.iter().for_each(|stream| use_once(stream, &[7; 10_000]));
+    let mut warm: Vec<_> = (0..100).map(|_| connect(xps.address())).collect();
+    warm.iter_mut().for_each(|stream| use_once(stream, &[7; 10_000]));
     drop(warm);
     let before = xps.usage().rss_bytes;
-    let streams: Vec<_> = (0..connections)
+    let mut streams: Vec<_> = (0..connections)
         .map(|_| {
-            let stream = connect(xps.address());
+            let mut stream = connect(xps.address());
             // Each has been used, so each has given its buffers back.
-            use_once(&stream, b"now idle");
+            use_once(&mut stream, b"now idle");
             stream
         })
         .collect();
     let each = xps.usage().rss_bytes.saturating_sub(before) / connections;
     report(&format!("{connections} idle {what} connections over {backend:?}: {each} bytes of user memory each"));
-    assert!(each <= BYTES_MAX, "{each} bytes each, {BYTES_MAX} at most");
-    streams.iter().step_by(100).for_each(|stream| use_once(stream, b"and awake again"));
+    assert!(each <= bytes_max, "{each} bytes each, {bytes_max} at most");
+    streams.iter_mut().step_by(100).for_each(|stream| use_once(stream, b"and awake again"));
 }
 
 /// Asks for the small file, and reads the answer to its end.
-fn get_small(mut stream: &TcpStream) {
+fn get_small(stream: &mut (impl Read + Write)) {
     stream.write_all(b"GET /small HTTP/1.1\r\nHost: idle.test\r\n\r\n").expect("the server listens");
     let mut answer = Vec::new();
     while !answer.ends_with(&[b'x'; 612]) {
         let mut piece = [0; 4096];
-        let count = std::io::Read::read(&mut stream, &mut piece).expect("an answer");
+        let count = stream.read(&mut piece).expect("an answer");
         assert!(count > 0, "an end instead of the rest of an answer");
         answer.extend_from_slice(&piece[..count]);
     }
@@ -75,3 +106,6 @@ fn get_small(mut stream: &TcpStream) {
 
 /// The aim is 1 KiB; a debug build carries checks along.
 const BYTES_MAX: u64 = if cfg!(debug_assertions) { 2048 } else { 1024 };
+
+/// Keys, and what rustls keeps of a connection.
+const TLS_BYTES_MAX: u64 = 10 << 10;
