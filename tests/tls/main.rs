@@ -9,7 +9,12 @@ mod certbot;
 mod check;
 mod client;
 mod explain;
+mod handshakes;
 mod listeners;
+mod openssl;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "../run/place.rs"]
+mod place;
 mod reload;
 mod replace;
 mod serve;
