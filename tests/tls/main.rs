@@ -11,6 +11,7 @@ mod client;
 mod explain;
 mod handshakes;
 mod listeners;
+mod load;
 mod openssl;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../run/place.rs"]
