@@ -18,17 +18,22 @@ use support::{
     was_cut,
 };
 
+/// `xps proxy`, with TLS to its clients if tests are to run over it.
+fn proxy(backend: Backend, upstream: impl ToString) -> Launch {
+    Launch::proxy(backend, upstream).over_tls_where_asked()
+}
+
 backends! {
     fn bytes_reach_the_upstream_and_come_back(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let content = Content::bytes(1, 1_000_003);
         assert_same_bytes(&ask(xps.address(), &content), &content);
     }
 
     fn messages_are_passed_on_at_once(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let stream = connect(xps.address());
         stream.set_nodelay(true).expect("TCP has it");
         for round in 0..300 {
@@ -38,13 +43,13 @@ backends! {
 
     fn bulk_flows_both_ways_at_once(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         echo_content(xps.address(), 2, bulk(64 << 20));
     }
 
     fn a_small_pipe_is_enough_for_bulk(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).flags(["--pipe-size", "64k"]).start();
+        let xps = proxy(backend, upstream.address()).flags(["--pipe-size", "64k"]).start();
         echo_content(xps.address(), 3, bulk(16 << 20));
     }
 
@@ -53,7 +58,7 @@ backends! {
         /// More than the second after which a suppressed warning is reported.
         const INTERVAL: Duration = Duration::from_millis(1_200);
         let refusing = ClosedPort::new();
-        let xps = Launch::proxy(backend, refusing.address()).start();
+        let xps = proxy(backend, refusing.address()).start();
         let mut clients = 0;
         // A machine on which a burst takes ten seconds logs each of its warnings: then another follows.
         eventually("some of a burst are suppressed", || {
@@ -78,7 +83,7 @@ backends! {
 
     fn many_clients_each_have_an_upstream_connection(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let address = xps.address();
         std::thread::scope(|scope| {
             for client in 0..48 {
@@ -93,7 +98,7 @@ backends! {
             request.reverse();
             stream.write_all(&request).expect("the client reads");
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let mut content = Content::bytes(4, 500_000);
         let answer = exchange(&connect(xps.address()), &content);
         content.reverse();
@@ -109,7 +114,7 @@ backends! {
             let request = read_rest(&stream);
             let _ = requests.lock().expect("no panic").send(request);
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let stream = connect(xps.address());
         assert_eq!(read_rest(&stream), b"that is all from here");
         send_content(&stream, &mut Content::new(5), 500_000);
@@ -123,7 +128,7 @@ backends! {
             let _ = started.lock().expect("no panic").recv_timeout(patience());
             echo(&stream);
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let stream = connect(xps.address());
         let mut content = Content::new(6);
         let sent = support::client::flood(&stream, &mut content, 1 << 30);
@@ -147,7 +152,7 @@ backends! {
             let end = stream.read(&mut greeting).map_err(|error| error.kind());
             let _ = ends.lock().expect("no panic").send(end);
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let stream = connect(xps.address());
         ping(&stream, b"hello");
         reset(stream);
@@ -166,7 +171,7 @@ backends! {
             // What a reset is after the other side's end (`tcp_reset` in the kernel).
             tell.send(u64::from(end == ErrorKind::BrokenPipe)).expect("the test waits");
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         let stream = connect(xps.address());
         stream.shutdown(Shutdown::Write).expect("it is still there");
         let sent = told.recv_timeout(patience()).expect("the upstream is held up");
@@ -182,14 +187,14 @@ backends! {
             let end = (&stream).read(&mut [0]).map_err(|error| error.kind());
             let _ = ends.lock().expect("no panic").send(end);
         });
-        let xps = Launch::proxy(backend, upstream.address()).start();
+        let xps = proxy(backend, upstream.address()).start();
         drop(connect(xps.address()));
         assert_eq!(seen.recv_timeout(patience()).expect("the upstream sees an end"), Ok(0));
     }
 
     fn without_an_upstream_the_client_is_closed_at_once(backend) {
         let port = ClosedPort::new();
-        let xps = Launch::proxy(backend, port.address()).start();
+        let xps = proxy(backend, port.address()).start();
         let since = Instant::now();
         for _ in 0..5 {
             assert!(was_cut(&connect(xps.address())));
@@ -202,14 +207,14 @@ backends! {
 
     fn a_name_is_resolved(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, format!("localhost:{}", upstream.address().port())).start();
+        let xps = proxy(backend, format!("localhost:{}", upstream.address().port())).start();
         for _ in 0..3 {
             assert_eq!(ask(xps.address(), b"by name"), b"by name");
         }
     }
 
     fn a_name_that_does_not_resolve_closes_the_client(backend) {
-        let xps = Launch::proxy(backend, "nobody.invalid:80").start();
+        let xps = proxy(backend, "nobody.invalid:80").start();
         assert!(was_cut(&connect(xps.address())));
         assert!(was_cut(&connect(xps.address())), "the proxy lives on");
     }
@@ -219,7 +224,7 @@ backends! {
         let address = port.address();
         let listener = port.listen_with_backlog(0);
         let waiting = fill_backlog(address);
-        let xps = Launch::proxy(backend, address).flags(["--connect-timeout", "300ms"]).start();
+        let xps = proxy(backend, address).flags(["--connect-timeout", "300ms"]).start();
         let since = Instant::now();
         assert!(was_cut(&connect(xps.address())));
         let took = since.elapsed();
@@ -241,7 +246,7 @@ backends! {
             return;
         }
         let upstreams = [Upstream::echo(), Upstream::echo()];
-        let xps = Launch::proxy(backend, upstreams[0].address())
+        let xps = proxy(backend, upstreams[0].address())
             .flag("--upstream")
             .flag(upstreams[1].address())
             .flags(["--workers", "1"])
@@ -262,7 +267,7 @@ backends! {
 
     fn a_silent_connection_is_closed_after_the_idle_timeout(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).flags(["--idle-timeout", "300ms"]).start();
+        let xps = proxy(backend, upstream.address()).flags(["--idle-timeout", "300ms"]).start();
         let stream = connect(xps.address());
         ping(&stream, b"alive");
         let since = Instant::now();
@@ -273,7 +278,7 @@ backends! {
 
     fn a_connection_that_speaks_now_and_then_is_not_idle(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).flags(["--idle-timeout", "1500ms"]).start();
+        let xps = proxy(backend, upstream.address()).flags(["--idle-timeout", "1500ms"]).start();
         let stream = connect(xps.address());
         for _ in 0..12 {
             ping(&stream, b"still here");
@@ -295,7 +300,7 @@ fn upstream_breaks_off(backend: Backend) {
         }
         _ => echo(&stream),
     });
-    let xps = Launch::proxy(backend, upstream.address()).start();
+    let xps = proxy(backend, upstream.address()).start();
     let mut stream = connect(xps.address());
     let mut received = vec![0; SENT];
     stream.read_exact(&mut received).expect("what was sent before the fault");
@@ -346,7 +351,7 @@ mod dual_stack {
         }
         let name = format!("dual.test:{}", listener.local_addr().expect("it has an address").port());
         let _upstream = Upstream::on(listener, |stream, _| echo(&stream));
-        let xps = Launch::proxy(backend, name).through(hosts.namespace()).start();
+        let xps = proxy(backend, name).through(hosts.namespace()).start();
         for _ in 0..3 {
             assert_eq!(ask(xps.address(), b"either will do"), b"either will do");
         }
