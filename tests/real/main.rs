@@ -12,6 +12,7 @@ mod gateway;
 mod haproxy;
 mod nginx;
 mod script;
+mod testssl;
 
 mod clients;
 mod endless;
