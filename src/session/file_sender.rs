@@ -74,7 +74,7 @@ impl FileSender {
         match &self.content {
             Content::Text(text) => {
                 let chain = Chain::from(*text);
-                if !chain.is_empty() {
+                if !chain.is_empty() && client.can_send() {
                     client.send(chain, cx.ops);
                 }
                 Ok(State::Sending)
@@ -82,6 +82,11 @@ impl FileSender {
             Content::File { .. } => Ok(State::Finding { since: cx.now }),
             Content::Refused(fault) => Err(CloseReason::FileRefused(*fault)),
         }
+    }
+
+    /// Whether something can be sent, or never can. Over TLS, session tickets may still be on their way.
+    fn may_begin(client: &Transport) -> bool {
+        client.can_send() || client.send_fault().is_some()
     }
 
     /// Opens the file once the root folder is known.
@@ -107,7 +112,7 @@ impl FileSender {
                 FileKind::Directory => Err(CloseReason::FileRefused(Fault::Os(libc::EISDIR))),
                 FileKind::Special => Err(CloseReason::FileRefused(Fault::Os(libc::EINVAL))),
                 FileKind::Regular => {
-                    if info.size > 0 {
+                    if info.size > 0 && client.can_send() {
                         client.send_file(Chain::new(), file, 0, info.size, cx.ops);
                     }
                     Ok(State::Sending)
@@ -134,7 +139,7 @@ impl Task for FileSender {
     }
 
     fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
-        if self.state == State::Start {
+        if self.state == State::Start && Self::may_begin(client) {
             match self.start(client, cx) {
                 Ok(state) => self.state = state,
                 Err(close_reason) => return Some(close_reason),
@@ -146,7 +151,7 @@ impl Task for FileSender {
                 Err(close_reason) => return Some(close_reason),
             }
         }
-        if self.state == State::Opening {
+        if self.state == State::Opening && Self::may_begin(client) {
             match self.send_file(client, cx) {
                 Ok(state) => self.state = state,
                 Err(close_reason) => return Some(close_reason),
