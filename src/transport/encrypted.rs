@@ -60,6 +60,8 @@ enum Life {
     Open,
     /// What was given is being sent.
     Flush,
+    /// What TLS itself was sending, such as session tickets, is being cancelled.
+    Hush,
     /// A `close_notify` is being sent.
     Farewell,
     /// The connection is closed in this way.
@@ -411,6 +413,9 @@ impl Encrypted {
                 self.life = Life::Over(CloseKind::FlushReset);
             }
         }
+        if self.life == Life::Hush && self.connection.writer.is_at_rest() {
+            self.life = self.say_farewell(ops);
+        }
         if self.life == Life::Farewell && self.connection.writer.is_at_rest() {
             self.life = Life::Over(CloseKind::Fin);
         }
@@ -425,9 +430,9 @@ impl Encrypted {
     /// read is not waited for.
     fn say_farewell(&mut self, ops: &mut Ops) -> Life {
         if self.connection.writer.is_sending() {
-            // Something of TLS itself that the peer does not read.
+            // Something of TLS itself. If the kernel has taken all of it, a farewell can follow.
             self.connection.cancel_send(ops);
-            return Life::Farewell;
+            return Life::Hush;
         }
         self.stream.close();
         let farewell = self.stream.take_output();
