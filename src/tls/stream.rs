@@ -229,7 +229,9 @@ impl Stream {
         self.note_records(&bytes[..whole]);
         let (mut read, mut written) = (0, 0);
         loop {
+            let before = self.output.len();
             let processed = self.session.process(bytes.get_mut(read..).unwrap_or_default(), &mut self.output);
+            self.say_nothing_after_closing(before);
             read += processed.consumed;
             match processed.next {
                 Next::Record => {
@@ -297,7 +299,9 @@ impl Stream {
     /// Processes what is gathered, if a record is complete. Plaintext is put aside.
     fn process_gathered(&mut self) {
         while self.fault.is_none() {
+            let before = self.output.len();
             let processed = self.session.process(&mut self.gathered, &mut self.output);
+            self.say_nothing_after_closing(before);
             self.gathered.drain(..processed.consumed.min(self.gathered.len()));
             self.record_start = self.record_start.saturating_sub(processed.consumed);
             match processed.next {
@@ -308,6 +312,14 @@ impl Stream {
         }
         if self.gathered.is_empty() {
             self.gathered = Vec::new();
+        }
+    }
+
+    /// Drops what rustls adds to the output after a `close_notify`, such as an alert: it could not be sent,
+    /// and nothing may follow (RFC 8446, 6.1).
+    fn say_nothing_after_closing(&mut self, output_bytes: usize) {
+        if self.has_closed {
+            self.output.truncate(output_bytes);
         }
     }
 
