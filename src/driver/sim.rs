@@ -22,6 +22,7 @@ mod converse;
 mod deliver;
 mod faults;
 mod files;
+mod layer;
 mod network;
 mod peers;
 mod reach;
@@ -40,6 +41,7 @@ use std::time::Duration;
 pub use bug_injector::PlantedBug;
 pub use converse::{Converse, Move};
 pub use faults::{Faults, Injected};
+pub use layer::{Cut, Layer, LayerInput, Layers};
 pub use peers::{Behaviour, Peer, PeerEnd, PeerId, Step};
 pub use rng::{Chance, Rng};
 
@@ -137,6 +139,8 @@ struct Stream {
 struct Upstream {
     address: Address,
     behaviour: Behaviour,
+    /// Of its connections, if they have any.
+    layers: Option<Box<dyn Layers>>,
     peers: Vec<PeerId>,
 }
 
@@ -183,10 +187,22 @@ impl Sim {
 
     /// Adds a client that connects to `to` after this delay and follows these steps.
     pub fn client(&mut self, to: SocketAddr, after: Duration, steps: Vec<Step>) -> PeerId {
+        self.client_over(None, to, after, steps)
+    }
+
+    /// As [`Sim::client`], over a layer.
+    pub fn client_over(
+        &mut self,
+        layer: Option<Box<dyn Layer>>,
+        to: SocketAddr,
+        after: Duration,
+        steps: Vec<Step>,
+    ) -> PeerId {
         let id = PeerId(self.peers.len());
         let port = 40_000 + (id.0 % 20_000) as u16;
         let reading = self.draw_reading();
-        self.peers.push(Peer::new(super::Peer::Inet(SocketAddr::from(([192, 0, 2, 1], port))), steps, reading));
+        let name = super::Peer::Inet(SocketAddr::from(([192, 0, 2, 1], port)));
+        self.peers.push(Peer::new(name, steps, reading).over(layer));
         self.clients.insert(id, to);
         self.schedule_at(self.now + after, Event::Peer(id));
         id
@@ -194,7 +210,17 @@ impl Sim {
 
     /// Sets what happens to connections to `address`. Connections to other addresses are refused.
     pub fn upstream(&mut self, address: impl Into<Address>, behaviour: Behaviour) {
-        self.upstreams.push(Upstream { address: address.into(), behaviour, peers: Vec::new() });
+        self.upstream_over(None, address, behaviour);
+    }
+
+    /// As [`Sim::upstream`], with a layer for each connection.
+    pub fn upstream_over(
+        &mut self,
+        layers: Option<Box<dyn Layers>>,
+        address: impl Into<Address>,
+        behaviour: Behaviour,
+    ) {
+        self.upstreams.push(Upstream { address: address.into(), behaviour, layers, peers: Vec::new() });
     }
 
     /// The peers that have served connections to an upstream's address so far.
@@ -238,14 +264,20 @@ impl Sim {
         self.peers[id.0].wire.is_some_and(|(wire, _)| self.wires[wire.0].faulted)
     }
 
-    /// How many bytes of what a peer sent were received on the other side of its connection.
+    /// How many bytes of what a peer sent were received on the other side of its connection. Over a
+    /// layer: plaintext that can be decrypted there.
     pub fn taken_from(&self, id: PeerId) -> usize {
-        self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side))
+        let Peer { wire, layered, .. } = &self.peers[id.0];
+        let taken = wire.map_or(0, |(wire, side)| self.wires[wire.0].taken_from(side));
+        layered.as_ref().map_or(taken, |layered| layered.layer.plaintext_in(taken))
     }
 
-    /// How many bytes a peer has not read: at the end of a run, a slow peer may not have read all.
+    /// How many bytes a peer has not read: at the end of a run, a slow peer may not have read all. Over a
+    /// layer, encrypted bytes: not fewer than their plaintext.
     pub fn unread_by(&self, id: PeerId) -> usize {
-        self.peers[id.0].wire.map_or(0, |(wire, side)| self.wires[wire.0].unread_by(side))
+        let Peer { wire, layered, .. } = &self.peers[id.0];
+        let unread = wire.map_or(0, |(wire, side)| self.wires[wire.0].unread_by(side));
+        unread + layered.as_ref().map_or(0, |layered| layered.layer.undecrypted())
     }
 
     /// Whether every peer is done ([`Peer::is_done`]).

@@ -15,6 +15,7 @@
 //! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
 //! * [`client`]: the same for connections to upstreams.
 //! * [`tickets`]: the keys of session tickets, shared by all workers.
+//! * `seeded.rs`, only with the feature `internals`: deterministic cryptography for the simulation.
 //!
 //! Renegotiation and early data (0-RTT) are refused. The end of a connection without `close_notify`
 //! is a fault, never an end of input. Files are read only by [`server::ServerSettings::load`], and time
@@ -24,6 +25,10 @@ pub mod certificates;
 pub mod client;
 mod client_hello;
 mod fault;
+#[cfg(feature = "internals")]
+pub mod planted_bug;
+#[cfg(feature = "internals")]
+pub mod seeded;
 pub mod server;
 mod session;
 mod stream;

@@ -26,6 +26,8 @@ use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::client_hello::{ClientHello, HELLO_BYTES_MAX, HelloError};
 use super::fault::fault_of;
+#[cfg(feature = "internals")]
+use super::planted_bug;
 use super::session::{Next, OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, Refused, Session};
 use crate::buffer::{Buffer, Chain, Chunk, Pool, SizeClass};
 use crate::driver::TlsFault;
@@ -408,6 +410,14 @@ impl Stream {
         }
     }
 
+    /// What [`TlsBug::TruncationIsEnd`] does in place of [`Stream::end`].
+    ///
+    /// [`TlsBug::TruncationIsEnd`]: planted_bug::TlsBug::TruncationIsEnd
+    #[cfg(feature = "internals")]
+    pub(crate) fn end_as_if_closed(&mut self) {
+        self.peer_has_closed = true;
+    }
+
     /// Whether nothing more will be decrypted.
     const fn has_ended(&self) -> bool {
         self.peer_has_closed || self.fault.is_some()
@@ -425,6 +435,10 @@ impl Stream {
         while budget > 0 && !plaintext.is_empty() && self.fault.is_none() {
             let before = plaintext.len();
             let chunk = self.fill_chunk(plaintext, &mut budget);
+            #[cfg(feature = "internals")]
+            if plaintext.is_empty() && planted_bug::strikes(planted_bug::TlsBug::LostRecord) {
+                break;
+            }
             sealed.push(chunk);
             if plaintext.len() == before {
                 self.fail(TlsFault::Internal);

@@ -23,6 +23,8 @@ use std::time::Duration;
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
 use crate::tcp::{CloseKind, Connection, End};
+#[cfg(feature = "internals")]
+use crate::tls::planted_bug::{self, TlsBug};
 use crate::tls::{Handshake, SEAL_BYTES_MAX, Stream};
 
 /// Bytes of a file that are read at a time. Two pieces are in memory: one is being read, and one
@@ -139,6 +141,13 @@ impl Encrypted {
             return Some(buffer);
         }
         if self.connection.reader.end() == Some(End::Eof) && self.stream.is_drained() {
+            #[cfg(feature = "internals")]
+            if self.stream.is_established()
+                && !self.stream.peer_has_closed()
+                && planted_bug::strikes(TlsBug::TruncationIsEnd)
+            {
+                self.stream.end_as_if_closed();
+            }
             self.stream.end();
         }
         None
@@ -252,6 +261,10 @@ impl Encrypted {
     pub(super) fn shutdown(&mut self, ops: &mut Ops) {
         self.file_fault = None;
         self.wants_shutdown = true;
+        #[cfg(feature = "internals")]
+        if self.stream.is_established() && planted_bug::strikes(TlsBug::NoCloseNotify) {
+            return self.drive(ops);
+        }
         self.stream.close();
         self.drive(ops);
     }

@@ -1,10 +1,11 @@
 //! Everything that the judge lets pass, and why. What is not here is demanded.
 
-use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
+use xps::internals::driver::sim::{Peer, PeerEnd, PeerId, Sim};
 
 use crate::forward::{Ask, Forwarding, origin_address};
 use crate::origin::Exchange;
-use crate::scenario::{Client, Scenario, Stop};
+use crate::scenario::{Client, FileCase, Scenario, Stop};
+use crate::tls::Manner;
 
 /// A reason for which something may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,14 @@ pub enum Allowance {
     CutInSilence,
     /// Who is still sending when a reset comes hears of it there, and reads no more, though there is more to be read.
     HearsInSending,
+    /// A file that cannot be served is refused by closing. Over TLS, what says that this is the end is tried once and not
+    /// waited for: the client may think that something is missing, and is right.
+    Refused,
+    /// All answers are there, each with its own end. Over TLS, what says that nothing follows is tried once and not waited
+    /// for.
+    NoFarewell,
+    /// The upstream broke off before the handshake was complete: it could not be reached, and has said nothing.
+    NotReached,
     /// The client broke before there was a connection to its upstream: what it had sent has nowhere to go.
     NowhereToGo,
 }
@@ -49,6 +58,17 @@ pub fn is_undisturbed(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerI
         Allowance::Faulted.if_so(sim.is_faulted(id)),
     ];
     !excuses.contains(&true)
+}
+
+/// Whether this client's file is refused, and its connection need not end in order.
+pub fn is_refused_over_tls(case: FileCase, manner: Option<&Manner>) -> bool {
+    let is_refused = matches!(case, FileCase::Missing | FileCase::Outside | FileCase::Folder);
+    Allowance::Refused.if_so(is_refused && manner.is_some())
+}
+
+/// Whether nothing has passed to an upstream over TLS or from it.
+pub fn was_not_reached(server: &Peer, manner: Option<&Manner>) -> bool {
+    Allowance::NotReached.if_so(manner.is_some() && server.sent().is_empty() && server.received().is_empty())
 }
 
 /// Whether opening files has failed anywhere.
@@ -84,10 +104,17 @@ pub fn was_answered_early(ask: &Ask, forwarding: &Forwarding) -> bool {
 
 /// Whether one of these is an answer that cannot be told from a whole one.
 pub fn was_cut_in_silence<'e>(mut exchanges: impl Iterator<Item = &'e Exchange>) -> bool {
-    Allowance::CutInSilence.if_so(exchanges.any(|exchange| exchange.habit.is_cut_in_silence()))
+    Allowance::CutInSilence.if_so(exchanges.any(|exchange| exchange.says_end && exchange.habit.is_cut_in_silence()))
+}
+
+/// Whether a connection ended in order: the peer saw its end, or it had all it had asked for.
+pub fn ended_in_order(peer: &Peer, was_refused: bool, manner: Option<&Manner>) -> bool {
+    let is_in_order = peer.end() == Some(PeerEnd::Closed) || ended_after_refusal(peer.end(), was_refused);
+    let has_no_farewell = manner.is_some() && peer.end() == Some(PeerEnd::Truncated);
+    is_in_order && peer.saw_eof() || Allowance::NoFarewell.if_so(has_no_farewell)
 }
 
 /// Whether a connection that was refused something, or is not read any more, ended as it should.
-pub fn ended_after_refusal(end: Option<PeerEnd>, was_refused: bool) -> bool {
+fn ended_after_refusal(end: Option<PeerEnd>, was_refused: bool) -> bool {
     Allowance::SendsAfterRefusal.if_so(was_refused && end == Some(PeerEnd::WasReset))
 }

@@ -10,11 +10,14 @@ use xps::internals::upstream::group::QueueConfig;
 use crate::message::chunked;
 use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};
 use crate::scenario::{Mood, Stop};
+use crate::tls::Manner;
 
 /// The proxy that all clients of a run share which ask for something to be forwarded.
 #[derive(Debug)]
 pub struct Forwarding {
     pub origins: Vec<Server>,
+    /// How each of them speaks TLS, if it does; those beyond its end do not.
+    pub manners: Vec<Option<Manner>>,
     pub keep_alive: KeepAlive,
     /// Zero where nothing may depend on time.
     pub response_timeout: Duration,
@@ -186,6 +189,7 @@ impl Forwarding {
         let response_ms = rng.range(100, 10_000);
         Self {
             origins,
+            manners: Vec::new(),
             keep_alive: KeepAlive {
                 idle_max: if rng.below(4) == 0 { rng.below(3) as usize } else { 64 },
                 idle_timeout: Duration::from_millis(idle_ms),
@@ -207,25 +211,37 @@ impl Forwarding {
 
     /// With servers that do nothing wrong.
     pub fn is_reliable(&self) -> bool {
-        self.origins.iter().all(|server| match server {
-            Server::Answers(habits) => habits
-                .iter()
-                .all(|habit| habit.cut.is_none() && matches!(habit.then, Then::Keep | Then::CloseAsAnnounced)),
-            Server::Refuses | Server::Vanishes => false,
-        })
+        self.speaks_soundly()
+            && self.origins.iter().all(|server| match server {
+                Server::Answers(habits) => habits
+                    .iter()
+                    .all(|habit| habit.cut.is_none() && matches!(habit.then, Then::Keep | Then::CloseAsAnnounced)),
+                Server::Refuses | Server::Vanishes => false,
+            })
+    }
+
+    /// With servers in whose TLS nothing is wrong.
+    fn speaks_soundly(&self) -> bool {
+        self.manners.iter().flatten().all(Manner::is_sound)
+    }
+
+    /// How a server speaks TLS, if it does.
+    pub fn manner_of(&self, origin: usize) -> Option<&Manner> {
+        self.manners.get(origin)?.as_ref()
     }
 
     /// With servers of which nothing worse can be said than that their connections end between requests. A reset is worse:
     /// it destroys what is still on its way of the answer before it.
     pub fn is_fickle_at_worst(&self) -> bool {
-        self.origins.iter().all(|server| match server {
-            Server::Answers(habits) => habits.iter().all(|habit| {
-                habit.cut.is_none()
-                    && !habit.is_early
-                    && !matches!(habit.then, Then::Chatter | Then::Fail(Fault::Reset, _))
-            }),
-            Server::Refuses | Server::Vanishes => false,
-        })
+        self.speaks_soundly()
+            && self.origins.iter().all(|server| match server {
+                Server::Answers(habits) => habits.iter().all(|habit| {
+                    habit.cut.is_none()
+                        && !habit.is_early
+                        && !matches!(habit.then, Then::Chatter | Then::Fail(Fault::Reset, _))
+                }),
+                Server::Refuses | Server::Vanishes => false,
+            })
     }
 }
 
@@ -251,9 +267,12 @@ impl Server {
         Self::Answers(habits.collect())
     }
 
-    pub fn behaviour(&self, log: &Log) -> Behaviour {
+    /// `says_end`: whether its peers can tell the end of its connections from a cut.
+    pub fn behaviour(&self, log: &Log, says_end: bool) -> Behaviour {
         match self {
-            Self::Answers(habits) => Behaviour::Serve(vec![Step::Converse(Box::new(Origin::new(habits, log)))]),
+            Self::Answers(habits) => {
+                Behaviour::Serve(vec![Step::Converse(Box::new(Origin::new(habits, log, says_end)))])
+            }
             Self::Refuses => Behaviour::Refuse,
             Self::Vanishes => Behaviour::Vanish,
         }

@@ -5,7 +5,9 @@ use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};
+use crate::judge_tls;
 use crate::scenario::{Client, Reply, Request, Scenario, Service, Stop, TEXT, Upstream};
+use crate::tls::Manner;
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -13,23 +15,29 @@ pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<
     if let Err(what) = judge_origins(scenario) {
         alarms.push(what);
     }
-    for (client, peer) in scenario.clients.iter().zip(peers) {
-        let verdict = judge_client(scenario, client, sim, *peer);
+    for (number, (client, peer)) in scenario.clients.iter().zip(peers).enumerate() {
+        let verdict = judge_tls::judge_client(scenario, number, sim, *peer).and_then(|is_told| match is_told {
+            true => Ok(false),
+            false => judge_client(scenario, number, sim, *peer),
+        });
         match verdict {
             Ok(is_whole) => whole += u64::from(is_whole),
             Err(what) => alarms.push(format!("{peer:?} ({}): {what}", name(&client.service))),
         }
     }
+    if let Err(what) = judge_tls::judge_origins(scenario, sim) {
+        alarms.push(what);
+    }
     whole
 }
 
-fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> Result<bool, String> {
-    let peer = sim.peer(id);
+fn judge_client(scenario: &Scenario, number: usize, sim: &Sim, id: PeerId) -> Result<bool, String> {
+    let (client, peer) = (&scenario.clients[number], sim.peer(id));
     if let Service::Http(requests) = &client.service {
-        return judge_http(scenario, client, requests, sim, id);
+        return judge_http(scenario, number, requests, sim, id);
     }
     if let Service::Forward(asks) = &client.service {
-        return judge_forward::judge_client(scenario, client, asks, sim, id);
+        return judge_forward::judge_client(scenario, number, asks, sim, id);
     }
     let expected = expected(client, scenario.limits.line_bytes_max);
     prefix("received", peer.received(), &expected)?;
@@ -38,13 +46,16 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
     let mut must_be_whole = client.is_polite && is_undisturbed;
     match &client.service {
         Service::Echo | Service::Reverse | Service::Text | Service::Http(_) | Service::Forward(_) => {}
-        Service::File(_) => must_be_whole &= !allowance::has_file_trouble(sim),
+        Service::File(case) => {
+            must_be_whole &= !allowance::has_file_trouble(sim);
+            must_be_whole &= !allowance::is_refused_over_tls(*case, scenario.manner_of(number));
+        }
         Service::Proxy(upstream) => {
             let servers = sim.upstream_peers(upstream.address());
             must_be_whole &= !allowance::has_upstream_trouble(sim);
             must_be_whole &= !Allowance::Faulted.if_so(servers.iter().any(|server| sim.is_faulted(*server)));
             for server in servers {
-                judge_proxied(scenario, client, upstream, sim, (id, *server), expected.len())?;
+                judge_proxied(scenario, number, upstream, sim, (id, *server), expected.len())?;
             }
             if must_be_whole {
                 let [server] = servers else { return Err(format!("{} connections to its upstream", servers.len())) };
@@ -67,17 +78,21 @@ fn judge_client(scenario: &Scenario, client: &Client, sim: &Sim, id: PeerId) -> 
 /// What passes between one client and its upstream, whichever of them breaks off.
 fn judge_proxied(
     scenario: &Scenario,
-    client: &Client,
+    number: usize,
     upstream: &Upstream,
     sim: &Sim,
     (id, server_id): (PeerId, PeerId),
     expected_bytes: usize,
 ) -> Result<(), String> {
-    let (peer, server) = (sim.peer(id), sim.peer(server_id));
+    let (client, peer, server) = (&scenario.clients[number], sim.peer(id), sim.peer(server_id));
     prefix("the upstream received", server.received(), &client.payload)?;
     let is_patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
     let is_cut = peer.received().len() < expected_bytes && peer.end() == Some(PeerEnd::Closed);
-    if is_patient && server.end() == Some(PeerEnd::BrokeOff) && is_cut && peer.saw_eof() {
+    let manner = scenario.upstream_manner(number);
+    let has_broken_off = server.end() == Some(PeerEnd::BrokeOff)
+        || manner.is_some_and(Manner::is_spoiled) && server.end() != Some(PeerEnd::Closed);
+    let is_passed_on = has_broken_off && !allowance::was_not_reached(server, manner);
+    if is_patient && is_passed_on && is_cut && peer.saw_eof() {
         return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
     }
     // What the proxy has received reaches the other side, however the one that sent it ended.
@@ -98,14 +113,8 @@ fn judge_proxied(
 }
 
 /// Each request has its answer, in order; where the connection was cut, the last one is a beginning of it.
-fn judge_http(
-    scenario: &Scenario,
-    client: &Client,
-    requests: &[Request],
-    sim: &Sim,
-    id: PeerId,
-) -> Result<bool, String> {
-    let peer = sim.peer(id);
+fn judge_http(scenario: &Scenario, number: usize, requests: &[Request], sim: &Sim, id: PeerId) -> Result<bool, String> {
+    let (client, peer) = (&scenario.clients[number], sim.peer(id));
     prefix("sent", peer.sent(), &client.payload)?;
     let files_fail = allowance::has_file_trouble(sim);
     let patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
@@ -153,9 +162,7 @@ fn judge_http(
         if answered < requests.len() {
             return Err(format!("{answered} answers to {} requests", requests.len()));
         }
-        let is_in_order =
-            peer.end() == Some(PeerEnd::Closed) || allowance::ended_after_refusal(peer.end(), last.is_some());
-        if !is_in_order || !peer.saw_eof() {
+        if !allowance::ended_in_order(peer, last.is_some(), scenario.manner_of(number)) {
             return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
         }
     }

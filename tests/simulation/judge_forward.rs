@@ -1,19 +1,19 @@
 //! Whether what was forwarded arrived as it was, once, and at the right place.
 
 use xps::internals::driver::Driver;
-use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
+use xps::internals::driver::sim::{PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::forward::{Ask, Forwarding, Method, origin_address};
 use crate::judge::prefix;
 use crate::message::{Decoder, Head};
 use crate::origin::{Exchange, Origin};
-use crate::scenario::{Client, Scenario, Service, Stop};
+use crate::scenario::{Scenario, Service, Stop};
 
 /// What one client got: answers to its own requests, in order, and no part of one that could be taken for the whole.
 /// Returns whether everything could be demanded, and was there.
-pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Sim, id: PeerId) -> Result<bool, String> {
-    let peer = sim.peer(id);
+pub fn judge_client(scenario: &Scenario, number: usize, asks: &[Ask], sim: &Sim, id: PeerId) -> Result<bool, String> {
+    let (client, peer) = (&scenario.clients[number], sim.peer(id));
     prefix("sent", peer.sent(), &client.payload)?;
     let patient = !Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone);
     let forwarding = &scenario.forwarding;
@@ -61,9 +61,7 @@ pub fn judge_client(scenario: &Scenario, client: &Client, asks: &[Ask], sim: &Si
             return Err(format!("{answered} answers to {} requests", asks.len()));
         }
         let is_early = |ask: &Ask| ask.body.is_some() && allowance::was_answered_early(ask, forwarding);
-        let is_in_order = peer.end() == Some(PeerEnd::Closed)
-            || allowance::ended_after_refusal(peer.end(), asks.last().is_some_and(is_early));
-        if !is_in_order || !peer.saw_eof() {
+        if !allowance::ended_in_order(peer, asks.last().is_some_and(is_early), scenario.manner_of(number)) {
             return Err(format!("ended as {:?}, saw the end of input: {}", peer.end(), peer.saw_eof()));
         }
     }

@@ -8,12 +8,14 @@ mod allowance;
 mod forward;
 mod judge;
 mod judge_forward;
+mod judge_tls;
 mod lowered;
 mod message;
 mod origin;
 mod receive;
 mod run;
 mod scenario;
+mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -23,9 +25,11 @@ use forward::{Ask, Body, Forwarding, Method, Server};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
 use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
+use tls::{Encryption, Flaw, Manner};
 use xps::internals::config::Limits;
-use xps::internals::driver::sim::{Behaviour, Chance, Faults, PlantedBug, Step};
+use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
 use xps::internals::session::http::ExchangeBug;
+use xps::internals::tls::planted_bug::TlsBug;
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 10_000 };
@@ -34,13 +38,20 @@ const THREADS: usize = 2;
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    if let Some(seed) = number("XPS_SIM_SEED") {
-        let report = run(Scenario::new(seed, Mood::Any), None);
-        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
-        return;
-    }
+    run_seeds(number("XPS_SIM_SEEDS").unwrap_or(SEEDS), try_seed);
+}
+
+/// The same seeds over TLS.
+#[test]
+fn every_seed_over_tls_keeps_every_promise() {
+    let seeds = number("XPS_SIM_TLS_SEEDS").or_else(|| number("XPS_SIM_SEEDS"));
+    run_seeds(seeds.unwrap_or(SEEDS / 3), try_seed_over_tls);
+}
+
+/// Runs as many seeds as these, or the one that is asked for.
+fn run_seeds(seeds: u64, try_seed: fn(u64) -> Option<String>) {
     let first = number("XPS_SIM_FIRST").unwrap_or(0);
-    let end = first + number("XPS_SIM_SEEDS").unwrap_or(SEEDS);
+    let (first, end) = number("XPS_SIM_SEED").map_or((first, first + seeds), |seed| (seed, seed + 1));
     let next = AtomicU64::new(first);
     let failures: Vec<String> = thread::scope(|scope| {
         let work = || {
@@ -57,8 +68,15 @@ fn every_seed_keeps_every_promise() {
 
 /// What is wrong with this seed, and how to see it again.
 fn try_seed(seed: u64) -> Option<String> {
-    let alarms = run(Scenario::new(seed, Mood::Any), None).alarms;
-    let again = "cargo test --test simulation every_seed -- --nocapture";
+    failure(seed, "every_seed_keeps", &run(Scenario::new(seed, Mood::Any), None).alarms)
+}
+
+fn try_seed_over_tls(seed: u64) -> Option<String> {
+    failure(seed, "every_seed_over_tls", &run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).alarms)
+}
+
+fn failure(seed: u64, test: &str, alarms: &[String]) -> Option<String> {
+    let again = format!("cargo test --test simulation {test} -- --nocapture");
     (!alarms.is_empty())
         .then(|| format!("seed {seed}: {alarms:#?}\nsee it again: XPS_SIM_SEED={seed} XPS_SIM_TRACE=1 {again}\n"))
 }
@@ -70,7 +88,9 @@ fn seeds_that_found_something_keep_every_promise() {
         409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 18324, 31940, 33406,
         47317, 110940, 131646, 135913, 137167, 158839, 173370, 1069801, 4045897,
     ];
-    let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).collect();
+    const SEEDS_OVER_TLS: &[u64] = &[44, 88, 206, 546, 877];
+    let over_tls = SEEDS_OVER_TLS.iter().copied().filter_map(try_seed_over_tls);
+    let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -79,6 +99,8 @@ fn a_run_can_be_had_again() {
     for seed in 0..20 {
         let fingerprint = || run(Scenario::new(seed, Mood::Any), None).fingerprint;
         assert_eq!(fingerprint(), fingerprint(), "seed {seed}");
+        let over_tls = || run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).fingerprint;
+        assert_eq!(over_tls(), over_tls(), "seed {seed} over TLS");
     }
 }
 
@@ -96,6 +118,24 @@ fn the_runs_meet_every_kind_of_trouble() {
     assert!(sum(|report| report.counters.accept_pauses) > 20);
     assert!(sum(|report| report.counters.short_sends) > 1000);
     assert!(sum(|report| report.whole) > 150, "clients that got everything: {}", sum(|report| report.whole));
+}
+
+#[test]
+fn the_runs_over_tls_meet_every_kind_of_trouble() {
+    let reports: Vec<_> = (0..200).map(|seed| run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None)).collect();
+    let ends = |end| reports.iter().flat_map(|report| &report.tls_ends).filter(|other| **other == end).count();
+    let ends = [
+        (PeerEnd::Closed, 100),
+        (PeerEnd::BrokeOff, 20),
+        (PeerEnd::WasReset, 20),
+        (PeerEnd::Truncated, 10),
+        (PeerEnd::Alerted, 10),
+        (PeerEnd::Garbled, 1),
+    ]
+    .map(|(end, least)| (end, ends(end), least));
+    assert!(ends.iter().all(|(_, count, least)| count >= least), "{ends:?}");
+    let whole = reports.iter().map(|report| report.whole).sum::<u64>();
+    assert!(whole > 60, "clients that got everything: {whole}");
 }
 
 /// Linux tells of a reset once. When it told the send to the upstream, the receive saw a plain end,
@@ -280,6 +320,63 @@ fn a_lost_wake_up_of_a_stream_is_noticed() {
         noticed += u32::from(is_noticed);
     }
     assert!(strikes >= 20 && noticed >= strikes / 2, "{noticed} of {strikes} were noticed");
+}
+
+#[test]
+fn an_end_without_close_notify_is_noticed() {
+    assert_tls_noticed(TlsBug::NoCloseNotify);
+}
+
+#[test]
+fn a_lost_record_is_noticed() {
+    assert_tls_noticed(TlsBug::LostRecord);
+}
+
+/// An upstream breaks off in the middle, as TLS can tell: its client must not see an orderly end.
+#[test]
+fn a_truncation_that_is_taken_for_an_end_is_noticed() {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..60 {
+        let bytes = vec![b'x'; 20_000];
+        let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..5000].to_vec()), Step::Close]);
+        let addresses = vec![[198, 51, 100, 1].into()];
+        let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
+        let client = Client {
+            service: Service::Proxy(upstream),
+            after: Duration::ZERO,
+            steps: vec![Step::ReadUntilEof],
+            payload: Vec::new(),
+            is_polite: false,
+            reads_all: true,
+        };
+        let tls = Encryption {
+            clients: vec![(seed % 4 < 2).then(Manner::sound)],
+            upstreams: vec![Some(Manner { flaw: Flaw::NoEnd, ..Manner::sound() })],
+            proxy: false,
+        };
+        let scenario = Scenario { clients: vec![client], tls: Some(tls), ..Scenario::new(seed, Mood::Calm) };
+        let planted_bug = (seed % 2 == 0).then_some((Bug::Tls(TlsBug::TruncationIsEnd), 0));
+        let report = run(scenario, planted_bug);
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    assert!(strikes >= 30 && noticed == strikes, "{noticed} of {strikes} were noticed");
+}
+
+/// Plants the bug in calm runs over TLS: there is an alarm only where it struck.
+fn assert_tls_noticed(bug: TlsBug) {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..60 {
+        let scenario = Scenario::new(seed, Mood::Calm).over_tls(Mood::Calm);
+        let report = run(scenario, Some((Bug::Tls(bug), seed as u32 % 4)));
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    // Answers may have an end of their own, and upstreams may have nothing to tell.
+    let least = if bug == TlsBug::NoCloseNotify { strikes / 2 } else { strikes };
+    assert!(strikes >= 20 && noticed >= least, "{noticed} of {strikes} were noticed");
 }
 
 /// Plants the bug in runs with any trouble, so that exchanges end in every way. Nothing hides it.

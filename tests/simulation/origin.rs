@@ -16,6 +16,8 @@ use crate::message::{Decoder, Head, chunked};
 pub struct Origin {
     habits: Rc<[Habit]>,
     log: Log,
+    /// A cut of it looks like its end.
+    says_end: bool,
     state: State,
 }
 
@@ -33,6 +35,8 @@ pub struct Exchange {
     pub is_whole: bool,
     pub malformed: Option<String>,
     pub habit: Habit,
+    /// The end of its connection is one in order, also where it is cut.
+    pub says_end: bool,
 }
 
 /// A way to answer.
@@ -117,8 +121,8 @@ enum State {
 }
 
 impl Origin {
-    pub fn new(habits: &[Habit], log: &Log) -> Self {
-        Self { habits: habits.into(), log: Rc::clone(log), state: State::Head }
+    pub fn new(habits: &[Habit], log: &Log, says_end: bool) -> Self {
+        Self { habits: habits.into(), log: Rc::clone(log), says_end, state: State::Head }
     }
 
     /// What every answer to this request holds.
@@ -144,6 +148,7 @@ impl Origin {
             is_whole: false,
             malformed: None,
             habit,
+            says_end: self.says_end,
         };
         let (decoder, taken) = match read_request(unread, &mut exchange) {
             Ok(None) => return None,

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use xps::internals::buffer::SizeClass;
 use xps::internals::config::{FileRouteConfig, ResponseConfig, UpstreamAddress};
 use xps::internals::core::{Core, ListenerId, LiveCounts};
-use xps::internals::driver::sim::{Injected, PeerId, PlantedBug, Sim};
+use xps::internals::driver::sim::{Injected, PeerEnd, PeerId, PlantedBug, Sim};
 use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
 use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
@@ -18,12 +19,17 @@ use xps::internals::session::http::{
     ExchangeBug, FileRoute, Files, Proxy, ProxyRoute as Route, Router, RouterCell, Source, plant_exchange_bug,
     unplant_exchange_bug,
 };
-use xps::internals::session::{Content, Service as SessionService};
-use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, plant_lost_wake_up, unplant_lost_wake_up};
+use xps::internals::session::{Content, ListenerContext, Service as SessionService};
+use xps::internals::tls::planted_bug::{TlsBug, plant_tls_bug, unplant_tls_bug};
+use xps::internals::tls::seeded;
+use xps::internals::upstream::{
+    ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams, plant_lost_wake_up, unplant_lost_wake_up,
+};
 
 use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
 use crate::judge::judge;
-use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, listener_address};
+use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, Upstream, listener_address};
+use crate::tls::{Flaw, Manner, Tls};
 
 /// What came of a run.
 #[derive(Debug, Default)]
@@ -36,6 +42,8 @@ pub struct Report {
     pub counters: Counters,
     /// Clients of which everything could be demanded, and was there.
     pub whole: u64,
+    /// How clients over TLS ended.
+    pub tls_ends: Vec<PeerEnd>,
 }
 
 /// A bug, and where it is planted.
@@ -44,6 +52,7 @@ pub enum Bug {
     Driver(PlantedBug),
     Exchange(ExchangeBug),
     LostWakeUp,
+    Tls(TlsBug),
 }
 
 /// More turns than any run needs.
@@ -81,10 +90,12 @@ impl World {
         // Of an earlier run.
         unplant_exchange_bug();
         unplant_lost_wake_up();
+        unplant_tls_bug();
         match planted_bug {
             Some((Bug::Driver(planted_bug), occasions)) => sim.plant_bug(planted_bug, occasions),
             Some((Bug::Exchange(bug), occasions)) => plant_exchange_bug(bug, occasions),
             Some((Bug::LostWakeUp, occasions)) => plant_lost_wake_up(occasions),
+            Some((Bug::Tls(bug), occasions)) => plant_tls_bug(bug, occasions),
             None => {}
         }
         for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
@@ -92,19 +103,35 @@ impl World {
             sim.file(&path, case.bytes());
         }
         let mut core = Core::new(scenario.limits.clone());
-        let proxy = forwarding_service(&scenario.forwarding, &mut sim);
-        core.add_listener(ListenerId(0), sim.listener(PROXY_ADDRESS), proxy.into());
+        let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed)));
+        let context = |service: SessionService, has_tls: bool| {
+            let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| Arc::clone(&tls.listener));
+            ListenerContext { tls, ..service.into() }
+        };
+        let proxy = forwarding_service(&scenario.forwarding, tls.as_ref().map(|(_, tls)| tls), &mut sim);
+        let has_tls = tls.as_ref().is_some_and(|(encryption, _)| encryption.proxy);
+        core.add_listener(ListenerId(0), sim.listener(PROXY_ADDRESS), context(proxy, has_tls));
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
-            let address = match session_service(&client.service, number, scenario.limits.connect_timeout, &mut sim) {
-                Some(session_service) => {
+            let (manner, upstream_manner) = (scenario.manner_of(number), scenario.upstream_manner(number));
+            let service = match &client.service {
+                Service::Proxy(upstream) => {
+                    let tls = tls.as_ref().zip(upstream_manner).map(|((_, tls), manner)| (tls, manner));
+                    let connect_timeout = scenario.limits.connect_timeout;
+                    Some(proxy_service(upstream, number, connect_timeout, tls, &mut sim))
+                }
+                service => session_service(service),
+            };
+            let address = match service {
+                Some(service) => {
                     let address = listener_address(number);
-                    core.add_listener(ListenerId(0), sim.listener(address), session_service.into());
+                    core.add_listener(ListenerId(0), sim.listener(address), context(service, manner.is_some()));
                     address
                 }
                 None => PROXY_ADDRESS,
             };
-            peers.push(sim.client(address, client.after, client.steps.clone()));
+            let layer = tls.as_ref().zip(manner).and_then(|((_, tls), manner)| tls.client(manner));
+            peers.push(sim.client_over(layer, address, client.after, client.steps.clone()));
         }
         let pieces = scenario.faults.batch_max + PIECES_AFTER_PAUSE;
         let slack_bytes = pieces * scenario.faults.pool.large_bytes;
@@ -116,13 +143,19 @@ impl World {
         let whole = judge(scenario, &self.sim, &self.peers, &mut self.alarms);
         self.alarms.extend(self.sim.violations().iter().map(ToString::to_string));
         self.find_leftovers();
+        let tls_peers = self.peers.iter().enumerate().filter(|(number, _)| scenario.manner_of(*number).is_some());
+        let tls_ends = tls_peers.filter_map(|(_, peer)| self.sim.peer(*peer).end()).collect();
         Report {
             alarms: self.alarms,
-            has_planted_bug: self.sim.has_planted_bug() | unplant_exchange_bug() | unplant_lost_wake_up(),
+            has_planted_bug: self.sim.has_planted_bug()
+                | unplant_exchange_bug()
+                | unplant_lost_wake_up()
+                | unplant_tls_bug(),
             fingerprint: self.sim.fingerprint(),
             injected: self.sim.injected(),
             counters: self.sim.counters(),
             whole,
+            tls_ends,
         }
     }
 
@@ -145,6 +178,7 @@ impl World {
             let until_stop = until_stop.filter(|_| !is_draining);
             let wait = [self.core.wait(now), until_stop].into_iter().flatten().min();
             let turn = self.sim.turn(self.core.ops(), wait, &mut done).expect("the simulation never fails");
+            seeded::set_time(turn.now.since(Time::ZERO));
             // Quiet with every peer done is as it should be.
             if self.sim.is_stalled() && (is_draining || self.until_stop(scenario.stop).is_none()) {
                 return self.alarms.push(format!("a stall at {now:?}: {:?}", self.core.live_counts()));
@@ -220,45 +254,56 @@ pub fn files() -> SessionService {
     SessionService::Http(RouterCell::new(Router::of(Box::new(Files), Rc::new(file_route))))
 }
 
-/// What serves a client on a listener of its own.
-fn session_service(
-    service: &Service,
-    number: usize,
-    connect_timeout: Duration,
-    sim: &mut Sim,
-) -> Option<SessionService> {
+/// What serves a client on a listener of its own, if it needs nothing else for that.
+fn session_service(service: &Service) -> Option<SessionService> {
     Some(match service {
         Service::Echo => SessionService::Echo,
         Service::Reverse => SessionService::Reverse,
         Service::Text => SessionService::Send(Content::Text(TEXT)),
         Service::File(case) => SessionService::Send(Content::File { root_path: root(), path: case.path().to_owned() }),
         Service::Http(_) => files(),
-        Service::Proxy(upstream) => {
-            let host = format!("upstream-{number}");
-            sim.host(&host, upstream.addresses.clone());
-            sim.upstream(upstream.address(), upstream.behaviour.clone());
-            let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout };
-            SessionService::Proxy(
-                UpstreamGroup::new(GroupConfig::of([UpstreamAddress::tcp(host, UPSTREAM_PORT)]), 0),
-                connect_policy,
-            )
-        }
-        Service::Forward(_) => return None,
+        Service::Proxy(_) | Service::Forward(_) => return None,
     })
 }
 
-fn forwarding_service(forwarding: &Forwarding, sim: &mut Sim) -> SessionService {
-    let mut addresses = Vec::new();
+/// A tunnel to an upstream of its own.
+fn proxy_service(
+    upstream: &Upstream,
+    number: usize,
+    connect_timeout: Duration,
+    tls: Option<(&Tls, &Manner)>,
+    sim: &mut Sim,
+) -> SessionService {
+    let host = format!("upstream-{number}");
+    sim.host(&host, upstream.addresses.clone());
+    let layers = tls.map(|(tls, manner)| tls.server(manner));
+    sim.upstream_over(layers, upstream.address(), upstream.behaviour.clone());
+    let config = GroupConfig::of([upstream_address(host, UPSTREAM_PORT, tls.is_some())]);
+    let peers = [tls.map(|(tls, _)| tls.peer.clone())];
+    let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout };
+    SessionService::Proxy(UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0), connect_policy)
+}
+
+fn upstream_address(host: String, port: u16, is_tls: bool) -> UpstreamAddress {
+    if is_tls { UpstreamAddress::Tcp { host: host.into(), port, is_tls } } else { UpstreamAddress::tcp(host, port) }
+}
+
+fn forwarding_service(forwarding: &Forwarding, tls: Option<&Tls>, sim: &mut Sim) -> SessionService {
+    let (mut addresses, mut peers) = (Vec::new(), Vec::new());
     for (number, server) in forwarding.origins.iter().enumerate() {
         let address = origin_address(number);
-        sim.upstream(address, server.behaviour(&forwarding.log));
-        addresses.push(UpstreamAddress::tcp(address.ip().to_string(), address.port()));
+        let tls = tls.zip(forwarding.manner_of(number));
+        let says_end = tls.is_none_or(|(_, manner)| manner.flaw != Flaw::NoEnd);
+        let layers = tls.map(|(tls, manner)| tls.server(manner));
+        sim.upstream_over(layers, address, server.behaviour(&forwarding.log, says_end));
+        addresses.push(upstream_address(address.ip().to_string(), address.port(), tls.is_some()));
+        peers.push(tls.map(|(tls, _)| tls.peer.clone()));
     }
     let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
     config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = forwarding.places);
     let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default(), ErrorPages::default()));
     let route = Route {
-        group: UpstreamGroup::new(config, 0),
+        group: UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0),
         connect_policy: ConnectPolicy { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),
         response: ResponseRules::default(),

@@ -7,6 +7,7 @@ use xps::internals::config::{HttpLimits, Limits};
 use xps::internals::driver::sim::{Behaviour, Faults, Rng, Step};
 
 use crate::forward::{self, Ask, Forwarding};
+use crate::tls::Encryption;
 
 /// Everything about a run that follows from its seed.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Scenario {
     pub clients: Vec<Client>,
     pub forwarding: Forwarding,
     pub stop: Stop,
+    /// Who speaks TLS; `None`: nobody.
+    pub tls: Option<Encryption>,
 }
 
 /// How much trouble a run may have.
@@ -192,7 +195,7 @@ impl Scenario {
         let limits = limits(stop, &faults, rng);
         let clients = (0..rng.range(1, 12)).map(|number| client(number as u8, mood, stop, rng)).collect();
         let forwarding = Forwarding::new(mood, stop, rng);
-        Self { seed, faults, limits, clients, forwarding, stop }
+        Self { seed, faults, limits, clients, forwarding, stop, tls: None }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Sim;
 use super::converse::{Converse, Move};
+use super::layer::{Cut, Layer, LayerInput, Layered};
 use super::network::{Readable, Side, Wire, WireId, Writable};
 use super::rng::Rng;
 use super::schedule::Event;
@@ -104,6 +105,12 @@ pub enum PeerEnd {
     WasReset,
     /// No listener at the address.
     Refused,
+    /// The connection ended, but not the stream of its [`Layer`].
+    Truncated,
+    /// The other end's layer reported an error.
+    Alerted,
+    /// Its layer could not decrypt what arrived.
+    Garbled,
 }
 
 /// A peer, with what it sent and received.
@@ -125,6 +132,7 @@ pub struct Peer {
     sent: Vec<u8>,
     saw_eof: bool,
     end: Option<PeerEnd>,
+    pub(super) layered: Option<Layered>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +170,13 @@ impl Peer {
             sent: Vec::new(),
             saw_eof: false,
             end: None,
+            layered: None,
         }
+    }
+
+    /// The same peer over a layer.
+    pub(super) fn over(self, layer: Option<Box<dyn Layer>>) -> Self {
+        Self { layered: layer.map(Layered::new), ..self }
     }
 
     /// The address that the accepting side sees.
@@ -170,17 +184,17 @@ impl Peer {
         self.name
     }
 
-    /// All bytes that it received, in order.
+    /// All bytes that it received, in order: plaintext.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// All bytes that it sent, in order; some may not have arrived.
+    /// All bytes that it sent, in order: plaintext. Some may not have arrived.
     pub fn sent(&self) -> &[u8] {
         &self.sent
     }
 
-    /// Whether it saw the end of input, and no reset before it.
+    /// Whether it saw the end of input, and no reset before it. Over a layer, the end of its stream.
     pub const fn saw_eof(&self) -> bool {
         self.saw_eof
     }
@@ -212,13 +226,18 @@ impl Peer {
         }
         match (wire.readable(side), &mut self.reading) {
             (Readable::Nothing, _) => {}
+            // The stream of its layer has ended before.
+            (Readable::Reset, _) if self.saw_eof && self.layered.is_some() => {}
             (Readable::Reset, _) => return false,
             (_, Reading::Never | Reading::StoppedUntil(_)) => {}
+            (Readable::Eof, Reading::Eager | Reading::Slow { .. }) if self.layered.is_some() && !self.saw_eof => {
+                self.finish(PeerEnd::Truncated);
+            }
             (Readable::Eof, Reading::Eager | Reading::Slow { .. }) => self.saw_eof = true,
             (Readable::Bytes(count), Reading::Eager) => {
                 self.take(wire, side, count);
                 stirred.other = true;
-                return self.read(wire, side, now, stirred);
+                return self.end.is_some() || self.read(wire, side, now, stirred);
             }
             (Readable::Bytes(count), Reading::Slow { piece_bytes, every, next_at }) => {
                 if now >= *next_at {
@@ -237,6 +256,17 @@ impl Peer {
     }
 
     fn take(&mut self, wire: &mut Wire, side: Side, count: usize) {
+        if let Some(layered) = &mut self.layered {
+            let mut bytes = vec![0; count];
+            wire.read(side, &mut bytes);
+            layered.layer.hear(&bytes, &mut self.received);
+            match layered.layer.input() {
+                LayerInput::Open => {}
+                LayerInput::Ended => self.saw_eof = true,
+                LayerInput::Failed(end) => self.finish(end),
+            }
+            return;
+        }
         let start = self.received.len();
         self.received.resize(start + count, 0);
         wire.read(side, &mut self.received[start..]);
@@ -245,10 +275,17 @@ impl Peer {
     /// Continues the script as far as possible.
     fn act(&mut self, wire: &mut Wire, side: Side, now: Time, rng: &mut Rng, stirred: &mut Stirred) {
         // Each round either ends a step or returns.
-        while self.end.is_none() {
+        loop {
+            let is_flushed = self.flush(wire, side, rng, stirred);
+            if self.end.is_some() {
+                return;
+            }
             let Some(step) = self.steps.front_mut() else {
-                return self.close(wire, side, false, rng, stirred);
+                return self.close_in_order(wire, side, rng, stirred);
             };
+            if !is_flushed && step.needs_output() {
+                return;
+            }
             let is_over = match step {
                 Step::Send(bytes) => {
                     let bytes = std::mem::take(bytes);
@@ -314,12 +351,17 @@ impl Peer {
                 }
                 Step::AwaitSteps => false,
                 Step::ShutdownWrite => {
-                    wire.finish(side);
+                    if !self.say_end(wire, side, rng, stirred) {
+                        return;
+                    }
+                    if self.layered.as_ref().is_none_or(|layered| !layered.layer.stays_open()) {
+                        wire.finish(side);
+                    }
                     stirred.other = true;
                     true
                 }
                 Step::Reset => return self.close(wire, side, true, rng, stirred),
-                Step::Close => return self.close(wire, side, false, rng, stirred),
+                Step::Close => return self.close_in_order(wire, side, rng, stirred),
             };
             if !is_over {
                 return;
@@ -331,15 +373,13 @@ impl Peer {
 
     /// Sends as much as the buffer takes. Returns the number of bytes.
     fn send(&mut self, bytes: &[u8], wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) -> usize {
+        if self.layered.is_some() {
+            return self.send_layered(bytes, wire, side, rng, stirred);
+        }
         let count = match wire.writable(side) {
             Writable::Room(room) => room.min(bytes.len()),
             Writable::Reset | Writable::Broken => {
-                // What has arrived before the reset can still be read (tcp(7)), also by one that had
-                // stopped reading for a while.
-                if let (Readable::Bytes(count), false) = (wire.readable(side), self.reading == Reading::Never) {
-                    self.take(wire, side, count);
-                }
-                self.finish(PeerEnd::WasReset);
+                self.hear_of_reset(wire, side);
                 0
             }
         };
@@ -351,10 +391,130 @@ impl Peer {
         count
     }
 
+    /// A write has shown that the connection is reset.
+    fn hear_of_reset(&mut self, wire: &mut Wire, side: Side) {
+        // What has arrived before the reset can still be read (tcp(7)), also by one that had stopped
+        // reading for a while.
+        if let (Readable::Bytes(count), false) = (wire.readable(side), self.reading == Reading::Never) {
+            self.take(wire, side, count);
+        }
+        self.finish(PeerEnd::WasReset);
+    }
+
+    /// Encrypts and sends as much as the buffer takes. Returns the number of bytes.
+    fn send_layered(
+        &mut self,
+        bytes: &[u8],
+        wire: &mut Wire,
+        side: Side,
+        rng: &mut Rng,
+        stirred: &mut Stirred,
+    ) -> usize {
+        let mut count = 0;
+        while self.flush(wire, side, rng, stirred)
+            && count < bytes.len()
+            && let Some(layered) = &mut self.layered
+        {
+            let said = layered.layer.say(&bytes[count..], rng);
+            if said == 0 {
+                break;
+            }
+            self.sent.extend_from_slice(&bytes[count..count + said]);
+            count += said;
+        }
+        count
+    }
+
+    /// Writes the output of the layer. Returns whether nothing is left of it.
+    fn flush(&mut self, wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) -> bool {
+        while let Some(layered) = &mut self.layered
+            && !layered.is_over
+        {
+            let cut = layered.layer.cut();
+            let left = cut.map_or(usize::MAX, |(at, _)| at.saturating_sub(layered.written));
+            if let (0, Some((_, cut))) = (left, cut) {
+                self.cut_off(cut, wire, side, rng, stirred);
+                return false;
+            }
+            let output = layered.layer.output();
+            if output.is_empty() {
+                layered.is_over = layered.has_ended;
+                break;
+            }
+            match wire.writable(side) {
+                Writable::Room(0) => return false,
+                Writable::Room(room) => {
+                    let count = room.min(output.len()).min(left);
+                    let bytes: Vec<u8> = output.drain(..count).collect();
+                    layered.written += count;
+                    stirred.bounced |= wire.write(side, &bytes, rng);
+                    stirred.other = true;
+                }
+                Writable::Reset | Writable::Broken => {
+                    self.hear_of_reset(wire, side);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn cut_off(&mut self, cut: Cut, wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) {
+        match cut {
+            Cut::Reset => self.close(wire, side, true, rng, stirred),
+            Cut::Close => {
+                self.finish(PeerEnd::BrokeOff);
+                self.close(wire, side, false, rng, stirred);
+            }
+            Cut::Silence => self.reading = Reading::Never,
+        }
+    }
+
+    /// Ends the stream of the layer, if there is one. False: it cannot yet.
+    fn say_end(&mut self, wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) -> bool {
+        if let Some(layered) = &mut self.layered {
+            layered.has_ended = layered.has_ended || layered.layer.end();
+            if !layered.has_ended {
+                return false;
+            }
+        }
+        self.flush(wire, side, rng, stirred)
+    }
+
+    /// Closes, after the end of the layer's stream if that has begun.
+    fn close_in_order(&mut self, wire: &mut Wire, side: Side, rng: &mut Rng, stirred: &mut Stirred) {
+        let is_open = self.layered.as_ref().is_some_and(|layered| !layered.layer.is_opening());
+        if !is_open || self.say_end(wire, side, rng, stirred) {
+            self.close(wire, side, false, rng, stirred);
+        }
+    }
+
     fn close(&mut self, wire: &mut Wire, side: Side, reset: bool, rng: &mut Rng, stirred: &mut Stirred) {
         wire.close(side, reset, rng);
         stirred.other = true;
-        self.finish(if reset { PeerEnd::BrokeOff } else { PeerEnd::Closed });
+        let breaks_off = self.layered.as_ref().is_some_and(|layered| !layered.layer.ends_in_order());
+        self.finish(if reset || breaks_off { PeerEnd::BrokeOff } else { PeerEnd::Closed });
+    }
+}
+
+impl Step {
+    /// Whether it has to wait until what its peer's layer has to send is sent.
+    const fn needs_output(&self) -> bool {
+        match self {
+            Self::Send(_)
+            | Self::SendSlowly { .. }
+            | Self::Echo
+            | Self::Converse(_)
+            | Self::Flush
+            | Self::ShutdownWrite => true,
+            Self::Expect(_)
+            | Self::ReadUntilEof
+            | Self::Stall(_)
+            | Self::StopReading(_)
+            | Self::AwaitSteps
+            | Self::Reset
+            | Self::Close => false,
+        }
     }
 }
 
@@ -404,7 +564,7 @@ impl Sim {
         } else {
             peer.finish(PeerEnd::WasReset);
         }
-        if peer.end == Some(PeerEnd::WasReset) {
+        if peer.end.is_some_and(PeerEnd::is_by_the_other) {
             wire.close(side, false, &mut self.rng);
             stirred.other = true;
         }
@@ -431,12 +591,20 @@ impl Sim {
 }
 
 impl PeerEnd {
+    /// Whether the peer closes because of what came from the other end.
+    const fn is_by_the_other(self) -> bool {
+        matches!(self, Self::WasReset | Self::Truncated | Self::Alerted | Self::Garbled)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::BrokeOff => "broke off",
             Self::WasReset => "was reset",
             Self::Refused => "refused",
+            Self::Truncated => "truncated",
+            Self::Alerted => "alerted",
+            Self::Garbled => "garbled",
         }
     }
 }

@@ -46,7 +46,8 @@ impl Sim {
                 let id = PeerId(self.peers.len());
                 let reading = self.draw_reading();
                 let name = address.inet().map_or(Name::Local, Name::Inet);
-                let mut peer = Peer::new(name, steps, reading);
+                let layer = self.upstreams[index].layers.as_ref().map(|layers| layers.next());
+                let mut peer = Peer::new(name, steps, reading).over(layer);
                 peer.wire = Some((wire, Side::Callee));
                 peer.is_due = true;
                 self.peers.push(peer);
