@@ -71,7 +71,7 @@ pub use self::driver::FeatureSet;
 pub use self::driver::probe::Selection;
 pub use self::limit::AdmissionConfig;
 pub use self::tls::{
-    CertificateSource, ClientAuth, ClientAuthMode, LoadError as TlsFileError, MinVersion, SelfSigned,
+    CertificateSource, ClientAuth, ClientAuthMode, LoadError as TlsFileError, MinVersion, Misdirected, SelfSigned,
     ServerSettings as TlsSettings, UnknownName,
 };
 

@@ -104,7 +104,7 @@ impl Server {
                 other => panic!("{other:?}"),
             };
             let expects_proxy_header = settings.expects_proxy_header;
-            let context = ListenerContext { expects_proxy_header, tls: Some(tls), ..service.into() };
+            let context = ListenerContext { expects_proxy_header, tls: Some(Arc::new(tls.into())), ..service.into() };
             match backend {
                 Backend::Epoll => {
                     run(Epoll::new(EpollConfig::default()).unwrap(), listener, context, limits, inbox, &ready)

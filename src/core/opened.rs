@@ -8,8 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use super::server::StartError;
 use crate::config::{
     FileRouteConfig, ForwardConfig, HandlerConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServiceConfig,
@@ -25,7 +23,7 @@ use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
 use crate::telemetry::metrics::CertificateExpiry;
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
-use crate::tls::{ServerSettings, TicketKeys, TlsPeer};
+use crate::tls::{ServerSettings, ServerTls, TicketKeys, TlsPeer};
 use crate::upstream::group::EndpointConfig;
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamAddress};
 
@@ -133,7 +131,7 @@ impl OpenedRoute {
 /// The TLS of a listener, with its files loaded.
 #[derive(Debug)]
 pub(super) struct OpenedTls {
-    pub(super) config: Arc<ServerConfig>,
+    pub(super) tls: Arc<ServerTls>,
     pub(super) expiries: Vec<CertificateExpiry>,
 }
 
@@ -153,8 +151,8 @@ pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Res
     for notice in loaded.notices() {
         tracing::warn!("{notice}");
     }
-    let config = loaded.server_config(keys).map_err(StartError::TlsSettings)?;
-    Ok(OpenedTls { config, expiries })
+    let tls = loaded.server_tls(keys).map_err(StartError::TlsSettings)?;
+    Ok(OpenedTls { tls, expiries })
 }
 
 /// Reads the configured error pages.

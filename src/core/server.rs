@@ -268,7 +268,7 @@ impl Server {
         let expiries: Vec<_> = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned()).collect();
         self.expiry_watch = ExpiryWatch::new(&expiries, Crypto::default().now());
         self.metrics.set_certificates(expiries);
-        let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|tls| tls.config));
+        let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);
         for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {
             let mut shares = shares.into_iter();

@@ -367,6 +367,7 @@ impl Core {
             session: key,
             peer: session_slot.session.peer(),
             local: session_slot.session.local(),
+            tls: session_slot.session.tls(),
             limits: &self.limits,
             hold_max: self.limits.pipe_bytes_max.min(self.share),
             admission: &self.admission,

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
 use super::opened::OpenedService;
 use super::service_builder::ServiceBuilder;
 use super::state::{Core, ListenerId};
@@ -17,6 +15,7 @@ use crate::config::Limits;
 use crate::driver::{Completion, Fault, KernelDriver, Ops, Time, Waker};
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
+use crate::tls::ServerTls;
 
 /// A message to a worker. The sender wakes the worker after sending it.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub(super) struct ListenerPlan {
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) access: Access,
     pub(super) expects_proxy_header: bool,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) opened: OpenedService,
 }
 

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use super::Service;
 use crate::limit::Access;
+use crate::tls::ServerTls;
 
 /// The access list, PROXY protocol, TLS and service of a listener.
 #[derive(Clone, Debug)]
@@ -16,7 +15,7 @@ pub struct ListenerContext {
     pub expects_proxy_header: bool,
     /// What TLS needs, shared by all workers; `None`: plain text. After a PROXY protocol header, if one
     /// is expected, every connection begins with a handshake.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<ServerTls>>,
     /// The service that handles the connections.
     pub service: Service,
 }

@@ -57,6 +57,7 @@ use crate::http::multipart::Boundaries;
 use crate::limit::{Access, Admission, ConnectionPermit, Denied};
 use crate::tcp::CloseKind;
 use crate::telemetry::metrics::WorkerCounters;
+use crate::tls::{ConnectionFacts, Handshake};
 use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::{Unreachable, UpstreamPool};
@@ -75,6 +76,8 @@ pub struct Context<'a> {
     pub peer: Peer,
     /// The local address of the client's connection, if `setup` looked it up.
     pub local: Option<SocketAddr>,
+    /// The TLS of the client's connection; `None`: plain text.
+    pub tls: Option<Rc<ConnectionFacts>>,
     pub limits: &'a Limits,
     /// Bytes that each direction may hold before its source is paused: the configured limit, or
     /// less while buffer memory is scarce.
@@ -130,15 +133,22 @@ struct RareFields {
     _permit: Option<ConnectionPermit>,
     /// The local address, if it was looked up.
     local: Option<SocketAddr>,
+    /// The TLS of the client's connection, after the handshake.
+    tls: Option<Rc<ConnectionFacts>>,
     /// Accepted beyond the limit, only to send an error response.
     is_over_limit: bool,
 }
 
 impl RareFields {
     /// `None` if no field has a value.
-    fn new(permit: Option<ConnectionPermit>, local: Option<SocketAddr>, is_over_limit: bool) -> Option<Box<Self>> {
-        let is_needed = permit.is_some() || local.is_some() || is_over_limit;
-        is_needed.then(|| Box::new(Self { _permit: permit, local, is_over_limit }))
+    fn new(
+        permit: Option<ConnectionPermit>,
+        local: Option<SocketAddr>,
+        tls: Option<Rc<ConnectionFacts>>,
+        is_over_limit: bool,
+    ) -> Option<Box<Self>> {
+        let is_needed = permit.is_some() || local.is_some() || tls.is_some() || is_over_limit;
+        is_needed.then(|| Box::new(Self { _permit: permit, local, tls, is_over_limit }))
     }
 }
 
@@ -274,7 +284,7 @@ impl Session {
             life,
             client: Transport::plain(socket, slot::client_tokens(key)),
             phase,
-            rare: RareFields::new(permit, None, is_over_limit),
+            rare: RareFields::new(permit, None, None, is_over_limit),
         }
     }
 
@@ -417,10 +427,11 @@ impl Session {
         }
         let is_over_limit = self.is_over_limit();
         // The connection no longer counts for the proxy's address.
-        self.rare = RareFields::new(None, None, is_over_limit);
+        self.rare = RareFields::new(None, None, None, is_over_limit);
         let permit = enter(cx.admission, self.peer, &context.access, is_over_limit)?;
-        self.rare = RareFields::new(permit, local, is_over_limit);
-        (cx.peer, cx.local) = (self.peer, local);
+        let tls = self.tls_facts(&context, cx.admission).map(Rc::new);
+        self.rare = RareFields::new(permit, local, tls.clone(), is_over_limit);
+        (cx.peer, cx.local, cx.tls) = (self.peer, local, tls);
         let ends = Ends { peer: self.peer, local };
         let mut task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
         received.into_iter().for_each(|buffer| task.on_received(buffer));
@@ -429,6 +440,15 @@ impl Session {
         }
         self.phase = Phase::Service(task);
         Ok(())
+    }
+
+    /// What the handshake has settled, if there was one.
+    fn tls_facts(&self, context: &ListenerContext, admission: &Admission) -> Option<ConnectionFacts> {
+        let (Some(listener), Some(Handshake::Done(info))) = (&context.tls, self.client.handshake()) else {
+            return None;
+        };
+        let facts = ConnectionFacts::of(&info, listener);
+        Some(if admission.is_trusted(self.peer) { facts.of_gateway() } else { facts })
     }
 
     /// When to pump at the latest. `None` while closing: every operation in flight is cancelled, so
@@ -469,6 +489,11 @@ impl Session {
     /// The local address of the client's connection, if it was looked up.
     pub fn local(&self) -> Option<SocketAddr> {
         self.rare.as_ref().and_then(|rare| rare.local)
+    }
+
+    /// The TLS of the client's connection, after the handshake.
+    pub fn tls(&self) -> Option<Rc<ConnectionFacts>> {
+        self.rare.as_ref().and_then(|rare| rare.tls.clone())
     }
 
     /// Whether the session waits in the queue for an upstream, so that no operation need be in

@@ -214,9 +214,9 @@ impl Setup {
 
     /// Advances the handshake. `None`: it is complete.
     fn shake(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
-        if let (Tls::NotBegun, Some(config)) = (self.tls, &self.context.tls) {
+        if let (Tls::NotBegun, Some(listener)) = (self.tls, &self.context.tls) {
             let reads = Slot::ClientFile.token(cx.session);
-            if let Err(fault) = client.begin_tls_server(reads, Arc::clone(config), mem::take(&mut self.rest)) {
+            if let Err(fault) = client.begin_tls_server(reads, Arc::clone(&listener.config), mem::take(&mut self.rest)) {
                 return Some(Progress::Over(CloseReason::TlsFailed(fault)));
             }
             self.tls = Tls::Shaking;

@@ -11,6 +11,7 @@
 //! * `session.rs` is the only file that calls rustls' connections: the buffers are kept outside, as
 //!   in the interface that rustls is moving to.
 //! * `client_hello.rs` reads the names that a client asks for.
+//! * [`ConnectionFacts`]: what is known of a client's connection after its handshake.
 //! * [`certificates`]: certificate chains with their keys, loaded and checked.
 //! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
 //! * [`client`]: the same for connections to upstreams.
@@ -24,6 +25,7 @@
 pub mod certificates;
 pub mod client;
 mod client_hello;
+mod connection_facts;
 mod fault;
 #[cfg(feature = "internals")]
 pub mod planted_bug;
@@ -39,6 +41,9 @@ pub mod tickets;
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
 pub use self::client::{ClientSettings, ClientTls, InvalidPeerName, TlsPeer};
 pub use self::client_hello::{ClientHello, HelloError};
-pub use self::server::{ClientAuth, ClientAuthMode, LoadedTls, MinVersion, ServerSettings, UnknownName};
+pub use self::connection_facts::ConnectionFacts;
+pub use self::server::{
+    ClientAuth, ClientAuthMode, LoadedTls, MinVersion, Misdirected, ServerSettings, ServerTls, UnknownName,
+};
 pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream};
 pub use self::tickets::TicketKeys;

@@ -47,6 +47,8 @@ pub struct ServerSettings {
     pub session_cache: usize,
     /// What happens to clients that name no host, or one that no certificate has.
     pub unknown_name: UnknownName,
+    /// What happens to HTTP requests for a host that the connection's certificate does not have.
+    pub misdirected: Misdirected,
 }
 
 /// Number of sessions kept by default. One takes about 200 bytes without a client certificate.
@@ -63,6 +65,7 @@ impl ServerSettings {
             tickets: true,
             session_cache: SESSION_CACHE,
             unknown_name: UnknownName::Default,
+            misdirected: Misdirected::Refuse,
         }
     }
 
@@ -150,6 +153,18 @@ pub enum UnknownName {
     Refuse,
 }
 
+/// What happens to HTTP requests for a host that the certificate which the client's name has selected
+/// does not have. Where clients are asked for certificates, requests for another server are refused in
+/// any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Misdirected {
+    /// They get a 421 (RFC 9110, 15.5.20), unless the client is a trusted proxy.
+    #[default]
+    Refuse,
+    /// They are served.
+    Serve,
+}
+
 /// The cryptography and the clock. The default is that of the process; a simulation has its own.
 #[derive(Clone, Debug)]
 pub struct Crypto {
@@ -231,12 +246,24 @@ impl LoadedTls {
         Ok(Arc::new(config))
     }
 
+    /// What the connections of a listener need, shared by the workers.
+    ///
+    /// # Errors
+    /// As [`LoadedTls::server_config`].
+    pub fn server_tls(&self, keys: &Arc<TicketKeys>) -> Result<Arc<ServerTls>, rustls::Error> {
+        Ok(Arc::new(ServerTls {
+            config: self.server_config(keys)?,
+            certificates: Arc::clone(&self.certificates),
+            misdirected: self.settings.misdirected,
+            asks_for_certificates: self.settings.client_auth.is_some(),
+        }))
+    }
+
     /// What a ticket is bound to: all that decides whom a handshake lets in. Otherwise a client could
     /// get a ticket from a listener that asks for no certificate, and resume with it on one that
     /// does (CVE-2025-23419).
     fn binding(&self) -> Binding {
-        let ServerSettings { certificates, min_version, client_auth, alpn, tickets: _, session_cache: _, unknown_name } =
-            &self.settings;
+        let ServerSettings { certificates, min_version, client_auth, alpn, unknown_name, .. } = &self.settings;
         let mut hash = Context::new(&SHA256);
         let mut add = |bytes: &[u8]| {
             // With their length, so that no two lists have the same bytes.
@@ -262,6 +289,27 @@ impl LoadedTls {
         let mut binding = Binding::default();
         binding.copy_from_slice(hash.finish().as_ref());
         binding
+    }
+}
+
+/// What the connections of a listener need.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// For the handshake.
+    pub config: Arc<ServerConfig>,
+    /// The certificates, of which the handshake serves one.
+    pub certificates: Arc<CertificateSet>,
+    /// What happens to requests for another host than those of that certificate.
+    pub misdirected: Misdirected,
+    /// Whether clients are asked for certificates.
+    pub asks_for_certificates: bool,
+}
+
+impl From<Arc<ServerConfig>> for ServerTls {
+    /// With certificates that are not known: requests may be for every host.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        let certificates = Arc::new(CertificateSet::new(Vec::new(), UnknownName::Default));
+        Self { config, certificates, misdirected: Misdirected::Serve, asks_for_certificates: false }
     }
 }
 
@@ -293,19 +341,23 @@ impl CertificateSet {
 
     /// The certificate for a client that asks for this name. `None`: the handshake fails.
     pub fn choose(&self, name: Option<&str>) -> Option<&Certificate> {
-        let named = name.and_then(|name| self.names.find(Some(name))).and_then(|at| self.certificates.get(at));
-        // A certificate without host names is not the one for all names.
-        let named = named.filter(|certificate| !certificate.dns_names.is_empty());
-        named.or(match self.unknown_name {
+        name.and_then(|name| self.named(name)).or(match self.unknown_name {
             UnknownName::Default => self.certificates.first(),
             UnknownName::Refuse => None,
         })
     }
 
-    /// Whether a request for this host, a name or address and an optional port, may come over a
-    /// connection whose client asked for `name`. If not, the response is 421 (RFC 9110, 15.5.20).
-    pub fn covers(&self, name: Option<&str>, authority: &str) -> bool {
-        self.choose(name).is_some_and(|certificate| certificate.covers(authority))
+    /// The certificate that has this name.
+    fn named(&self, name: &str) -> Option<&Certificate> {
+        let named = self.names.find(Some(name)).and_then(|at| self.certificates.get(at));
+        // A certificate without host names is not the one for all names.
+        named.filter(|certificate| !certificate.dns_names.is_empty())
+    }
+
+    /// Whether the certificate that `name` selects has this host, too: a name or address and an
+    /// optional port. True if it selects none, so that the default was served.
+    pub fn covers(&self, name: &str, authority: &str) -> bool {
+        self.named(name).is_none_or(|certificate| certificate.covers(authority))
     }
 
     /// All certificates, the default first.

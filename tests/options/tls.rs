@@ -49,7 +49,7 @@ pub fn self_signed(case: &Case) {
     assert_eq!((service.as_str(), names.as_str()), (expected, "localhost, 127.0.0.1, ::1"), "{}", case.command);
 }
 
-const GET: &[u8] = b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+const GET: &[u8] = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// A server over TLS whose certificate is for `localhost`, and the folder that it serves.
 fn origin(case: &Case, authority: &Authority) -> (Xps, TempDir) {

@@ -12,6 +12,7 @@ mod explain;
 mod handshakes;
 mod listeners;
 mod load;
+mod misdirected;
 mod openssl;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../run/place.rs"]

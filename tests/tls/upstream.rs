@@ -55,7 +55,7 @@ fn http_proxy(backend: Backend, upstream: &str, ca: &Path) -> Xps {
 /// The whole answer to GET, on a connection of its own.
 fn get(address: SocketAddr, target: &str) -> Vec<u8> {
     let mut stream = connect(address);
-    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it is read");
     read_rest(&stream)
 }
@@ -89,7 +89,7 @@ backends! {
         // Requests of one client after another: those of different workers may have connections of their own.
         let mut stream = connect(xps.address());
         for _ in 0..20 {
-            stream.write_all(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is read");
+            stream.write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is read");
             let mut answer = Vec::new();
             while !answer.ends_with(b"\r\n\r\na page") {
                 let mut byte = [0; 512];
@@ -143,7 +143,7 @@ backends! {
         let xps = http_proxy(backend, &upstream, &authority.ca());
         let mut stream = connect(xps.address());
         let body = pattern();
-        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).expect("it is read");
         let answer = read_rest(&stream);
         assert!(answer.ends_with(b"\r\n\r\nall"), "{}", String::from_utf8_lossy(&answer));
@@ -219,7 +219,7 @@ backends! {
             .flag(signed.key.display())
             .start();
         let mut stream = Client::trusting(&authority).connect(xps.address(), "localhost").expect("a handshake");
-        stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is read");
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is read");
         let answer = stream.read_rest().expect("an answer that ends with close_notify");
         assert!(answer.ends_with(&pattern()), "{} bytes", answer.len());
     }
@@ -227,7 +227,7 @@ backends! {
     fn connect_speaks_tls(backend) {
         let authority = Authority::new();
         let origin = Origin::new(backend, &authority.signed(&["localhost"]), &[]);
-        let request = b"GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let request = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let url = origin.url("localhost").replace("https", "tls");
         let run = |flags: &[&str]| {
             let launch = Launch::new(backend, ["connect", &url]).flags(flags.iter().copied());

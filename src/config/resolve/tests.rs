@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::file;
-use crate::tls::{CertificateSource, ClientAuth, ClientAuthMode, MinVersion, ServerSettings, UnknownName};
+use crate::tls::{CertificateSource, ClientAuth, ClientAuthMode, MinVersion, Misdirected, ServerSettings, UnknownName};
 
 /// A file with a proxy route and a redirect, whose texts the edits below replace.
 fn document(change: impl FnOnce(&mut Value)) -> Value {
@@ -133,6 +133,7 @@ fn tls_options_are_those_of_the_listener() {
         "tickets": false,
         "session_cache": 7,
         "unknown_name": "refuse",
+        "misdirected": "serve",
     });
     let servers = json!([{
         "listeners": [{ "port": 1, "tls": tls }, { "port": 2 }], "protocol": "tcp", "handler": "echo"
@@ -145,6 +146,7 @@ fn tls_options_are_those_of_the_listener() {
         tickets: false,
         session_cache: 7,
         unknown_name: UnknownName::Refuse,
+        misdirected: Misdirected::Serve,
         ..ServerSettings::new(vec![CertificateSource::Files { cert: "/etc/xps/c".into(), key: "/etc/xps/k".into() }])
     };
     assert_eq!(listeners.iter().map(|listener| listener.tls.clone()).collect::<Vec<_>>(), [Some(expected), None]);

@@ -34,6 +34,7 @@ impl Resolver<'_> {
             tickets: options.tickets,
             session_cache: options.session_cache as usize,
             unknown_name: options.unknown_name.into(),
+            misdirected: options.misdirected.into(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::exchange::Record;
-use super::router::{Route, Router};
+use super::router::{Route, Router, VirtualHost};
 use crate::driver::Peer;
 use crate::http::{ErrorResponse, Known, RequestHead, Status};
 use crate::session::Context;
@@ -15,6 +15,12 @@ const TOO_SOON: ErrorResponse =
 /// Body of a 503 response over the connection limit.
 pub(super) const FULL: ErrorResponse =
     ErrorResponse::new(Status::SERVICE_UNAVAILABLE, "server is at its connection limit; retry later");
+
+/// Body of a 421 response.
+const MISDIRECTED: ErrorResponse = ErrorResponse::new(
+    Status::MISDIRECTED_REQUEST,
+    "this TLS connection is for another host; requests for this one need a connection of their own",
+);
 
 /// Body of a 404 response if no route matches.
 const NOTHING: ErrorResponse = ErrorResponse::new(Status::NOT_FOUND, "no route matches this request");
@@ -37,6 +43,8 @@ pub(super) fn begin<'r>(
         FULL
     } else if cx.admission.is_too_soon(client_address, cx.now) {
         TOO_SOON
+    } else if is_misdirected(router, head, host, cx) {
+        MISDIRECTED
     } else {
         match host.map_or(Ok(None), |host| router.route(host, head, client_address)) {
             Ok(Some(route)) => return (record, Ok(route), client_address),
@@ -45,4 +53,15 @@ pub(super) fn begin<'r>(
         }
     };
     (record, Err(error), client_address)
+}
+
+/// Whether the client has to use another connection for this request. `host`: what it leads to.
+#[inline]
+fn is_misdirected(router: &Router, head: &RequestHead<'_>, host: Option<&VirtualHost>, cx: &Context<'_>) -> bool {
+    let Some(facts) = &cx.tls else { return false };
+    let same = |name: &str| match (router.host_named(Some(name)), host) {
+        (Some(named), Some(host)) => std::ptr::eq(named, host),
+        (named, host) => named.is_none() && host.is_none(),
+    };
+    facts.is_misdirected(head.host, same)
 }

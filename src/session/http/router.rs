@@ -172,7 +172,12 @@ impl Router {
 
     /// The virtual host of a request; `None` if no host has that name and there is no default host.
     pub fn host_for(&self, head: &RequestHead<'_>) -> Option<&VirtualHost> {
-        self.names.find(head.host).and_then(|host| self.hosts.get(host))
+        self.host_named(head.host)
+    }
+
+    /// The virtual host of a name with an optional port.
+    pub fn host_named(&self, name: Option<&str>) -> Option<&VirtualHost> {
+        self.names.find(name).and_then(|host| self.hosts.get(host))
     }
 }
 

@@ -146,8 +146,10 @@ fn the_name_that_the_client_asks_for_selects_the_certificate() {
     let names = |name| set.choose(name).map(|certificate| certificate.dns_names[0].clone());
     assert_eq!(names(None).as_deref(), Some("first.org"));
     assert_eq!(names(Some("a.b.wild.org")).as_deref(), Some("first.org"), "a star is one label");
-    assert!(set.covers(Some("a.wild.org"), "b.wild.org:8443"));
-    assert!(!set.covers(Some("a.wild.org"), "first.org"), "421: another certificate has this name");
+    assert!(set.covers("a.wild.org", "b.wild.org:8443"));
+    assert!(!set.covers("a.wild.org", "first.org"), "421: another certificate has this name");
+    assert!(!set.covers("a.wild.org", "stranger.org"), "421: no certificate has this name");
+    assert!(set.covers("stranger.org", "other.org"), "the default was served");
 }
 
 #[test]

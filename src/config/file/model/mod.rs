@@ -31,7 +31,8 @@ pub use self::text::{
     UringFeature, Via,
 };
 pub use self::tls::{
-    CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Tls, TlsVersion, UnknownName, UpstreamTls,
+    CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Misdirected, Tls, TlsVersion, UnknownName,
+    UpstreamTls,
 };
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,

@@ -39,6 +39,10 @@ pub struct Tls {
     pub session_cache: u32,
     /// What to do with clients that ask for no host name, or for one that no certificate has.
     pub unknown_name: UnknownName,
+    /// What to do with requests for a host that the certificate which the client's name has selected
+    /// does not have. With `client_auth`, requests for another server than that of the name get 421
+    /// in any case.
+    pub misdirected: Misdirected,
 }
 
 impl Default for Tls {
@@ -52,6 +56,7 @@ impl Default for Tls {
             tickets,
             session_cache: u32::try_from(session_cache).unwrap_or(u32::MAX),
             unknown_name: UnknownName::default(),
+            misdirected: Misdirected::default(),
         }
     }
 }
@@ -140,6 +145,26 @@ impl From<UnknownName> for crate::tls::UnknownName {
         match unknown_name {
             UnknownName::Default => Self::Default,
             UnknownName::Refuse => Self::Refuse,
+        }
+    }
+}
+
+/// What to do with requests for a host that the certificate of their connection does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Misdirected {
+    /// They get 421 (Misdirected Request), unless the client is in `trusted_proxies`.
+    #[default]
+    Refuse,
+    /// They are served.
+    Serve,
+}
+
+impl From<Misdirected> for crate::tls::Misdirected {
+    fn from(misdirected: Misdirected) -> Self {
+        match misdirected {
+            Misdirected::Refuse => Self::Refuse,
+            Misdirected::Serve => Self::Serve,
         }
     }
 }
