@@ -1,27 +1,29 @@
-//! The warning that a connection limit is reached.
+//! The warnings that a limit of connections or of handshakes is reached.
 //!
 //! A client that waits for a free connection slot looks like one that waits for a response. The log
-//! shows which it is. This module does not know how connections are counted.
+//! shows which it is. This module does not know how connections and handshakes are counted.
 
 use std::time::Duration;
 
 use crate::driver::Time;
 use crate::limit::Admission;
 
-/// Minimum time between two warnings of one worker.
+/// Minimum time between two warnings of one worker about the same limit.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Time of the last warning.
+/// Times of the last warnings.
 #[derive(Debug, Default)]
-pub(super) struct LimitNotice(Option<Time>);
+pub(super) struct LimitNotice {
+    of_connections: Option<Time>,
+    of_handshakes: Option<Time>,
+}
 
 impl LimitNotice {
     /// Warns that this worker, with its `connections`, cannot serve another one.
-    pub(super) fn tell(&mut self, connections: usize, admission: &Admission, now: Time) {
-        if self.0.is_some_and(|told| now.since(told) < WARN_INTERVAL) {
+    pub(super) fn tell_of_connections(&mut self, connections: usize, admission: &Admission, now: Time) {
+        if !is_due(&mut self.of_connections, now) {
             return;
         }
-        self.0 = Some(now);
         let further = if admission.refuses() { "HTTP clients get 503, others wait" } else { "they wait in the kernel" };
         if admission.has_capacity() {
             let remedy = "raise limits.connections_max, or the limit of descriptors (ulimit -n, LimitNOFILE=)";
@@ -35,4 +37,22 @@ impl LimitNotice {
             );
         }
     }
+    /// Warns that this worker has as many TLS handshakes in progress as it may have.
+    #[cold]
+    pub(super) fn tell_of_handshakes(&mut self, handshakes: usize, now: Time) {
+        if is_due(&mut self.of_handshakes, now) {
+            let further = "with each further one, the oldest is closed";
+            let remedy = "shorten limits.http.head_timeout, or raise limits.handshakes_max";
+            tracing::warn!(handshakes, further, remedy, "limit of TLS handshakes of this worker reached");
+        }
+    }
+}
+
+/// Whether a warning is due; if so, this is the last one from now on.
+fn is_due(last: &mut Option<Time>, now: Time) -> bool {
+    let is_due = last.is_none_or(|told| now.since(told) >= WARN_INTERVAL);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }

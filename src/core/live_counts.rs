@@ -43,6 +43,14 @@ pub enum Violation {
         /// Exchanges of all sessions.
         in_progress: usize,
     },
+    /// The number of TLS handshakes in progress is wrong.
+    #[error("{counted} handshakes are counted, but {in_progress} are in progress")]
+    Handshakes {
+        /// Handshakes that count towards the limit.
+        counted: usize,
+        /// Handshakes of all sessions.
+        in_progress: usize,
+    },
     /// A session holds more buffer memory than its limit plus what can have been in flight.
     #[error("session {session} holds {held_bytes} bytes")]
     OverBudget {

@@ -13,6 +13,7 @@
 pub mod client;
 mod dry_run;
 mod expiry_watch;
+mod handshakes;
 pub mod inherit;
 mod limit_notice;
 mod listen;

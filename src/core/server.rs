@@ -257,7 +257,7 @@ impl Server {
         let change = self.listeners.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let plan = |number| WorkerPlan {
-            limits: config.limits.clone(),
+            limits: config.limits.of_worker(config.admission.connections_max, workers),
             admission: Arc::clone(&admission),
             number,
             workers,

@@ -17,12 +17,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handshakes::Handshakes;
 use super::limit_notice::LimitNotice;
 use super::live_counts::{LiveCounts, Violation};
 use super::timer_wheel::{TimerId, TimerWheel};
 use super::worker::settle;
 use crate::config::Limits;
-use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, Token};
+use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, TlsFault, Token};
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
 use crate::http::multipart::Boundaries;
@@ -58,6 +59,7 @@ pub struct Core {
     accepted: u64,
     /// Number of sessions accepted beyond the limit, only to answer 503.
     over_limit: usize,
+    handshakes: Handshakes,
     timers: TimerWheel<TimerKind>,
     /// Sessions to pump before the turn ends, each once.
     dirty: Vec<SessionKey>,
@@ -97,6 +99,8 @@ pub struct ListenerId(pub u32);
 struct SessionSlot {
     session: Session,
     is_dirty: bool,
+    /// It is one of [`Core::handshakes`].
+    is_handshaking: bool,
     timer: Option<(TimerId, Time)>,
     /// Boxed, and present only if it is recorded: usually no subscriber is interested.
     span: Option<Box<tracing::Span>>,
@@ -148,6 +152,7 @@ impl Core {
             sessions: Table::new(),
             accepted: 0,
             over_limit: 0,
+            handshakes: Handshakes::default(),
             timers: TimerWheel::new(),
             dirty: Vec::new(),
             session_end: None,
@@ -166,11 +171,12 @@ impl Core {
         self.listeners_due = true;
         let (limits, admission) = (&self.limits, &*self.admission);
         let accepted = Accepted { socket, peer, is_over_limit };
-        let key = self.sessions.insert_with(|key| SessionSlot {
-            session: Session::new(key, accepted, context, admission, now, limits),
-            is_dirty: true,
-            timer: None,
-            span: recorded(tracing::debug_span!("conn", id = %key, %peer)),
+        let mut is_handshaking = false;
+        let key = self.sessions.insert_with(|key| {
+            let session = Session::new(key, accepted, context, admission, now, limits);
+            is_handshaking = session.is_handshaking();
+            let span = recorded(tracing::debug_span!("conn", id = %key, %peer));
+            SessionSlot { session, is_dirty: true, is_handshaking, timer: None, span }
         });
         if self.phase != WorkerPhase::Serving
             && let Some(session_slot) = self.sessions.get_mut(key)
@@ -179,6 +185,29 @@ impl Core {
             session_slot.session.drain(now);
         }
         self.dirty.push(key);
+        if is_handshaking {
+            self.begin_handshake(key, now);
+        }
+    }
+
+    /// Counts a handshake that begins. If there are too many, the oldest ends: a client that completes
+    /// its own in time is served, however many do not.
+    fn begin_handshake(&mut self, key: SessionKey, now: Time) {
+        let Self { handshakes, sessions, .. } = self;
+        let is_in_progress = |key: SessionKey| sessions.get(key).is_some_and(|slot| slot.is_handshaking);
+        handshakes.begin(key, is_in_progress);
+        while self.handshakes.len() > self.limits.handshakes_max.max(1) {
+            let Self { handshakes, sessions, .. } = self;
+            let is_in_progress = |key: SessionKey| sessions.get(key).is_some_and(|slot| slot.is_handshaking);
+            let Some(oldest) = handshakes.take_oldest(is_in_progress) else { return };
+            if let Some(session_slot) = self.sessions.get_mut(oldest) {
+                session_slot.is_handshaking = false;
+                session_slot.session.end(CloseReason::TlsFailed(TlsFault::Displaced));
+            }
+            self.touch(oldest);
+            self.counters.count_displaced();
+            self.limit_notice.tell_of_handshakes(self.handshakes.len(), now);
+        }
     }
 
     /// Sets how many bytes of receive buffers one connection may hold. Call it before each turn.
@@ -240,11 +269,12 @@ impl Core {
         }
         self.settle_phase();
         if self.is_full {
-            self.limit_notice.tell(self.sessions.len() - self.over_limit, &self.admission, now);
+            self.limit_notice.tell_of_connections(self.sessions.len() - self.over_limit, &self.admission, now);
         }
         let upstreams = self.health_monitor.upstream_counts();
         self.counters.set(Gauges {
             connections: self.sessions.len(),
+            handshakes: self.handshakes.len(),
             upstream_connections: self.upstream_pool.len(),
             upstream_connections_idle: self.upstream_pool.idle(),
             operations: self.ops.in_flight(),
@@ -383,6 +413,10 @@ impl Core {
             self.session_end = Some(session_slot.session.log_end(close_reason, now));
         }
         drop(entered);
+        if session_slot.is_handshaking && !session_slot.session.is_handshaking() {
+            session_slot.is_handshaking = false;
+            self.handshakes.end();
+        }
         match ended {
             None => Self::arm(session_slot, key, &mut self.timers, &self.limits),
             Some(_) => {
@@ -568,6 +602,11 @@ impl Core {
         let counted = self.counters.exchanges();
         if usize::try_from(counted) != Ok(in_progress) {
             return Err(Violation::Exchanges { counted, in_progress });
+        }
+        let in_progress = self.sessions.iter().filter(|(_, slot)| slot.is_handshaking).count();
+        let counted = self.handshakes.len();
+        if counted != in_progress {
+            return Err(Violation::Handshakes { counted, in_progress });
         }
         let is_left_asleep = |session: &SessionKey| self.sessions.get(*session).is_some_and(|slot| !slot.is_dirty);
         if let Some(session) = self.upstream_pool.unheeded().map(|owner| owner.session).find(is_left_asleep) {

@@ -19,6 +19,9 @@ pub enum TlsFault {
     /// The handshake was not complete in time.
     #[error("the handshake took too long")]
     TooSlow,
+    /// There were too many handshakes at the same time, and this was the oldest.
+    #[error("too many handshakes at the same time: the oldest is closed")]
+    Displaced,
     /// The client sent an HTTP request without TLS.
     #[error("the client sent plain HTTP")]
     PlainHttp,

@@ -476,6 +476,11 @@ impl Session {
         }
     }
 
+    /// Whether its TLS handshake is still to come or in progress, so that little is known of its client.
+    pub fn is_handshaking(&self) -> bool {
+        self.life == Life::Open && self.phase.is_handshaking()
+    }
+
     /// Whether the connection exceeds the limit and gets only an error response.
     pub fn is_over_limit(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.is_over_limit)

@@ -65,6 +65,14 @@ impl Phase {
         }
     }
 
+    /// Whether a TLS handshake is still to come or in progress.
+    pub(super) const fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Setup(setup) => setup.is_handshaking(),
+            Self::Service(_) => false,
+        }
+    }
+
     /// When to pump at the latest, apart from the idle timeout.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self {

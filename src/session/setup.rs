@@ -273,6 +273,11 @@ impl Setup {
         Progress::Wait
     }
 
+    /// Whether a handshake is still to come, is in progress, or has failed and is being answered.
+    pub(super) const fn is_handshaking(&self) -> bool {
+        !matches!(self.tls, Tls::Over)
+    }
+
     /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
         match self.tls {

@@ -33,6 +33,8 @@ pub struct CertificateExpiry {
 pub struct WorkerMetrics {
     connections_accepted: AtomicU64,
     connections: AtomicU64,
+    handshakes: AtomicU64,
+    handshakes_displaced: AtomicU64,
     upstream_connections: AtomicU64,
     upstream_connections_idle: AtomicU64,
     operations: AtomicU64,
@@ -52,6 +54,8 @@ pub struct WorkerMetrics {
 pub struct Gauges {
     /// Open client connections.
     pub connections: usize,
+    /// Those of them whose TLS handshake is in progress.
+    pub handshakes: usize,
     /// Connections to upstreams, including idle ones.
     pub upstream_connections: usize,
     /// Idle connections to upstreams, kept for reuse.
@@ -108,6 +112,11 @@ impl Metrics {
         let accepted = sum(|worker| &worker.connections_accepted);
         family("xps_connections_accepted_total", "counter", "Accepted connections.", &[("", accepted)]);
         family("xps_connections", "gauge", "Open client connections.", &[("", sum(|worker| &worker.connections))]);
+        let handshakes = sum(|worker| &worker.handshakes);
+        family("xps_tls_handshakes", "gauge", "TLS handshakes of clients in progress.", &[("", handshakes)]);
+        let displaced = sum(|worker| &worker.handshakes_displaced);
+        let help = "TLS handshakes closed as the oldest of too many.";
+        family("xps_tls_handshakes_displaced_total", "counter", help, &[("", displaced)]);
         let responses: Vec<(String, u64)> = (1..=5)
             .map(|class: usize| {
                 let count = self.workers.iter().map(|worker| worker.responses[class - 1].load(Ordering::Relaxed)).sum();
@@ -187,6 +196,13 @@ impl WorkerCounters {
         }
     }
 
+    /// Counts a TLS handshake that is closed for another one.
+    pub fn count_displaced(&self) {
+        if let Some(own) = self.own() {
+            add(&own.handshakes_displaced, 1);
+        }
+    }
+
     /// Counts an HTTP exchange that begins.
     pub fn begin_exchange(&self) {
         if let Some(own) = self.own() {
@@ -228,6 +244,7 @@ impl WorkerCounters {
     pub fn set(&self, gauges: Gauges) {
         if let Some(own) = self.own() {
             own.connections.store(gauges.connections as u64, Ordering::Relaxed);
+            own.handshakes.store(gauges.handshakes as u64, Ordering::Relaxed);
             own.upstream_connections.store(gauges.upstream_connections as u64, Ordering::Relaxed);
             own.upstream_connections_idle.store(gauges.upstream_connections_idle as u64, Ordering::Relaxed);
             own.operations.store(gauges.operations as u64, Ordering::Relaxed);
@@ -261,6 +278,7 @@ mod tests {
             assert_eq!(counters.exchanges(), -1);
             counters.set(Gauges {
                 connections: 3,
+                handshakes: 2,
                 upstream_connections: 5,
                 upstream_connections_idle: 1,
                 operations: 7,
@@ -269,12 +287,15 @@ mod tests {
             });
             counters.count_check(true);
             counters.count_check(false);
+            counters.count_displaced();
         }
         let text = metrics.text();
         for line in [
             "xps_workers 2",
             "xps_connections_accepted_total 2",
             "xps_connections 6",
+            "xps_tls_handshakes 4",
+            "xps_tls_handshakes_displaced_total 2",
             "xps_http_responses_total{class=\"2xx\"} 2",
             "xps_http_responses_total{class=\"4xx\"} 4",
             "xps_http_responses_total{class=\"5xx\"} 0",
@@ -297,7 +318,7 @@ mod tests {
             |certificate: &str, not_after| CertificateExpiry { certificate: certificate.to_owned(), not_after };
         metrics.set_certificates(vec![expiry("/b", 7), expiry("/a\"\\\n", 9), expiry("/b", 8)]);
         let text = metrics.text();
-        let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("xps_tls_")).collect();
+        let samples: Vec<&str> = text.lines().filter(|line| line.starts_with("xps_tls_certificate")).collect();
         let name = "xps_tls_certificate_expiry_timestamp_seconds";
         let expected = [format!(r#"{name}{{certificate="/a\"\\\n"}} 9"#), format!(r#"{name}{{certificate="/b"}} 7"#)];
         assert_eq!(samples, expected);

@@ -9,6 +9,7 @@ mod certbot;
 mod check;
 mod client;
 mod explain;
+mod handshake_limit;
 mod handshakes;
 mod listeners;
 mod load;

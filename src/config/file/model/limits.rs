@@ -15,6 +15,11 @@ pub struct Limits {
     /// accept queue.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub connections_max: usize,
+    /// Maximum number of TLS handshakes in progress per worker. With one more, the oldest is closed, so
+    /// that clients that complete theirs are served. At most half of `connections_max` and of
+    /// `max_connections`.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
+    pub handshakes_max: usize,
     /// Maximum number of bytes buffered per direction of a connection while its receiver is slow.
     #[schemars(range(min = 1))]
     pub pipe_bytes_max: Size,
@@ -189,6 +194,7 @@ impl From<&config::Limits> for Limits {
     fn from(limits: &config::Limits) -> Self {
         let config::Limits {
             connections_max,
+            handshakes_max,
             // Only for servers that end after a number of connections. One with a configuration
             // file does not.
             connections_total: _,
@@ -229,6 +235,7 @@ impl From<&config::Limits> for Limits {
         } = store;
         Self {
             connections_max,
+            handshakes_max,
             pipe_bytes_max: Size(pipe_bytes_max),
             line_bytes_max: Size(line_bytes_max),
             backlog,
@@ -277,6 +284,7 @@ impl From<&Limits> for config::Limits {
         let Limits { pool, http, store, offload, .. } = limits;
         Self {
             connections_max: limits.connections_max,
+            handshakes_max: limits.handshakes_max,
             connections_total: 0,
             pipe_bytes_max: limits.pipe_bytes_max.0,
             line_bytes_max: limits.line_bytes_max.0,
