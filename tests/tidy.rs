@@ -93,7 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tcp", &["buffer", "driver"]),
     ("tls", &["buffer", "calendar", "driver", "http"]),
     ("transport", &["buffer", "driver", "tcp", "tls"]),
-    ("telemetry", &["driver", "http"]),
+    ("telemetry", &["driver", "http", "tls"]),
     ("file", &["calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
     ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "waiter"]),

@@ -531,12 +531,22 @@ impl Session {
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.phase.name(), self.peer);
         let upstream = self.phase.task().and_then(Task::upstream).map(tracing::field::display);
+        let facts = self.rare.as_ref().and_then(|rare| rare.tls.as_deref());
+        let (tls, server_name) =
+            (facts.map(|facts| &*facts.version), facts.and_then(|facts| facts.server_name.as_deref()));
+        let client_subject = facts.and_then(ConnectionFacts::client_subject);
         let is_worth_a_warning = close_reason.is_worth_a_warning();
         let (close_reason, cause) = (close_reason.code(), session_end.cause().map(tracing::field::display));
         if is_worth_a_warning {
-            tracing::warn!(service, %peer, upstream, received, sent, duration_ms, close_reason, cause, "connection ended");
+            tracing::warn!(
+                service, %peer, upstream, tls, server_name, client_subject, received, sent, duration_ms, close_reason, cause,
+                "connection ended"
+            );
         } else {
-            tracing::info!(service, %peer, upstream, received, sent, duration_ms, close_reason, cause, "connection ended");
+            tracing::info!(
+                service, %peer, upstream, tls, server_name, client_subject, received, sent, duration_ms, close_reason, cause,
+                "connection ended"
+            );
         }
         session_end
     }

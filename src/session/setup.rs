@@ -26,13 +26,12 @@ use std::time::Duration;
 
 use super::{CloseReason, Context, ListenerContext, Service, Slot};
 use crate::buffer::{Buffer, Chunk};
-use crate::driver::{Op, Outcome, Time, TlsFault};
-use crate::http::error_page::{self, PageType};
-use crate::http::{DateLine, Status};
+use crate::driver::{Op, Outcome, Peer, Time, TlsFault};
 use crate::session::Limits;
+use crate::session::http::refuse_plain;
 use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
-use crate::tls::{Handshake, HandshakeInfo};
+use crate::tls::{Handshake, HandshakeInfo, Subject};
 use crate::transport::Transport;
 
 /// How long the answer to a failed handshake may take, and the client may go on sending after it.
@@ -216,7 +215,8 @@ impl Setup {
     fn shake(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
         if let (Tls::NotBegun, Some(listener)) = (self.tls, &self.context.tls) {
             let reads = Slot::ClientFile.token(cx.session);
-            if let Err(fault) = client.begin_tls_server(reads, Arc::clone(&listener.config), mem::take(&mut self.rest)) {
+            if let Err(fault) = client.begin_tls_server(reads, Arc::clone(&listener.config), mem::take(&mut self.rest))
+            {
                 return Some(Progress::Over(CloseReason::TlsFailed(fault)));
             }
             self.tls = Tls::Shaking;
@@ -229,8 +229,9 @@ impl Setup {
                 Some(Handshake::Failed(TlsFault::NothingSent)) => return Some(Progress::Over(CloseReason::Done)),
                 Some(Handshake::Failed(fault)) => {
                     self.tls = Tls::Answering(Failure { fault, until: cx.now + LINGER });
-                    if fault == TlsFault::PlainHttp && matches!(self.context.service, Service::Http(_)) {
-                        client.send_unencrypted(Chunk::owned(plain_answer(cx.date)).into(), cx.ops);
+                    if let (TlsFault::PlainHttp, Service::Http(router_cell)) = (fault, &self.context.service) {
+                        let response = refuse_plain(&router_cell.router(), self.peer(cx), cx);
+                        client.send_unencrypted(Chunk::owned(response).into(), cx.ops);
                     }
                 }
                 Some(Handshake::Done(info)) => {
@@ -242,6 +243,14 @@ impl Setup {
         }
         let (Tls::Answering(failure) | Tls::Lingering(failure)) = self.tls else { return None };
         Some(self.finish(failure, client, cx))
+    }
+
+    /// The client's address, as far as it is known.
+    fn peer(&self, cx: &Context<'_>) -> Peer {
+        match self.header {
+            Header::Read(Some(ends)) if cx.admission.is_trusted(cx.peer) => Peer::Inet(ends.client),
+            Header::Read(_) | Header::Reading(_) | Header::Malformed => cx.peer,
+        }
     }
 
     fn await_handshake(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
@@ -313,23 +322,8 @@ fn log(info: &HandshakeInfo<'_>) {
         cipher_suite = info.cipher_suite,
         protocol = info.protocol.map(|protocol| tracing::field::display(protocol.escape_ascii())),
         server_name = info.server_name,
-        has_client_certificate = !info.peer_certificates.is_empty(),
+        client_subject = info.peer_certificates.first().map(|certificate| Subject::of(certificate).text.into_string()),
         is_resumed = info.is_resumed,
         "TLS handshake complete"
     );
-}
-
-/// The response to an HTTP request without TLS.
-fn plain_answer(date: &DateLine) -> Vec<u8> {
-    let mut page = Vec::new();
-    let detail = "This port expects HTTPS: the address has to begin with https://.";
-    error_page::write(&mut page, Status::BAD_REQUEST, Some(detail), PageType::Html);
-    let mut answer = Vec::with_capacity(page.len() + 200);
-    answer.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
-    answer.extend_from_slice(date.as_bytes());
-    let content_type = PageType::Html.content_type();
-    let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
-    answer.extend_from_slice(fields.as_bytes());
-    answer.extend_from_slice(&page);
-    answer
 }

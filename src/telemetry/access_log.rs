@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::http::error_page::escape_json;
 use crate::http::fields::Known;
 use crate::http::response::push_decimal;
 use crate::http::{ErrorResponse, RequestHead, Target, Version};
+use crate::tls::ConnectionFacts;
 
 /// Bytes of a target that are logged, before escaping. 2 KiB.
 const TARGET_BYTES_MAX: usize = 2 << 10;
@@ -167,10 +169,18 @@ struct Written {
     before: Vec<u8>,
     /// The line after the body length; in JSON after the duration.
     after: Vec<u8>,
+    /// What the line ends with.
+    tls: Option<Rc<ConnectionFacts>>,
 }
 
 impl Written {
-    fn new(format: AccessFormat, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> Self {
+    fn new(
+        format: AccessFormat,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        head: &RequestHead<'_>,
+        unix_seconds: u64,
+    ) -> Self {
         let (mut before, mut after) = (Vec::with_capacity(256), Vec::with_capacity(128));
         match format {
             AccessFormat::Combined => {
@@ -182,11 +192,17 @@ impl Written {
                 json(&mut before, &mut after, head);
             }
         }
-        Self { before, after }
+        Self { before, after, tls: tls.cloned() }
     }
 
     /// The parts for bytes that could not be parsed as a request.
-    fn malformed(format: AccessFormat, peer: Peer, error: ErrorResponse, unix_seconds: u64) -> Self {
+    fn malformed(
+        format: AccessFormat,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        error: ErrorResponse,
+        unix_seconds: u64,
+    ) -> Self {
         let (mut before, mut after) = (Vec::with_capacity(128), Vec::with_capacity(128));
         match format {
             AccessFormat::Combined => {
@@ -202,11 +218,11 @@ impl Written {
                 after.push(b'"');
             }
         }
-        Self { before, after }
+        Self { before, after, tls: tls.cloned() }
     }
 
     fn line(self, format: AccessFormat, status: u16, body_bytes: u64, duration: Duration) -> Vec<u8> {
-        let Self { before: mut line, after } = self;
+        let Self { before: mut line, after, tls } = self;
         push_decimal(&mut line, u64::from(status));
         match format {
             AccessFormat::Combined => {
@@ -215,6 +231,9 @@ impl Written {
                 line.extend_from_slice(&after);
                 line.push(b' ');
                 push_decimal(&mut line, duration.as_millis() as u64);
+                if let Some(tls) = tls {
+                    combined_tls(&mut line, &tls);
+                }
                 line.push(b'\n');
             }
             AccessFormat::Json => {
@@ -223,6 +242,9 @@ impl Written {
                 line.extend_from_slice(b",\"duration_us\":");
                 push_decimal(&mut line, duration.as_micros() as u64);
                 line.extend_from_slice(&after);
+                if let Some(tls) = tls {
+                    json_tls(&mut line, &tls);
+                }
                 line.extend_from_slice(b"}\n");
             }
         }
@@ -255,13 +277,26 @@ impl AccessLog {
     }
 
     /// Begins an entry from the request head, whose bytes are not kept until the response ends.
-    pub fn begin(&self, peer: Peer, head: &RequestHead<'_>, unix_seconds: u64) -> AccessLogEntry {
-        AccessLogEntry { log: self.clone(), request: Written::new(self.0.format, peer, head, unix_seconds) }
+    /// `tls`: of its connection.
+    pub fn begin(
+        &self,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        head: &RequestHead<'_>,
+        unix_seconds: u64,
+    ) -> AccessLogEntry {
+        AccessLogEntry { log: self.clone(), request: Written::new(self.0.format, peer, tls, head, unix_seconds) }
     }
 
     /// Begins an entry for bytes that could not be parsed as a request.
-    pub fn begin_malformed(&self, peer: Peer, error: ErrorResponse, unix_seconds: u64) -> AccessLogEntry {
-        AccessLogEntry { log: self.clone(), request: Written::malformed(self.0.format, peer, error, unix_seconds) }
+    pub fn begin_malformed(
+        &self,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        error: ErrorResponse,
+        unix_seconds: u64,
+    ) -> AccessLogEntry {
+        AccessLogEntry { log: self.clone(), request: Written::malformed(self.0.format, peer, tls, error, unix_seconds) }
     }
 
     fn write(&self, line: Vec<u8>) {
@@ -353,6 +388,45 @@ fn json(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
             after.extend_from_slice(rest.as_bytes());
             after.push(b'"');
         }
+    }
+}
+
+/// Writes what is known of a TLS connection, at the end of a line. What is missing is `-`.
+#[cold]
+fn combined_tls(line: &mut Vec<u8>, tls: &ConnectionFacts) {
+    for word in [&tls.version, &tls.cipher_suite] {
+        line.push(b' ');
+        push_quoted(line, word.as_bytes());
+    }
+    let (name, protocol, subject) = (tls.server_name.as_deref(), tls.protocol.as_deref(), tls.client_subject());
+    for text in [name.map(str::as_bytes), protocol, subject.map(str::as_bytes)] {
+        line.extend_from_slice(b" \"");
+        let (text, rest) = cut(text.unwrap_or(b"-"), FIELD_BYTES_MAX);
+        push_quoted(line, text);
+        line.extend_from_slice(rest.as_bytes());
+        line.push(b'"');
+    }
+}
+
+/// The same as members of the object. What is missing has none.
+#[cold]
+fn json_tls(line: &mut Vec<u8>, tls: &ConnectionFacts) {
+    let (name, protocol, subject) = (tls.server_name.as_deref(), tls.protocol.as_deref(), tls.client_subject());
+    for (member, value) in [
+        ("tls", Some(tls.version.as_bytes())),
+        ("cipher", Some(tls.cipher_suite.as_bytes())),
+        ("server_name", name.map(str::as_bytes)),
+        ("alpn", protocol),
+        ("client_subject", subject.map(str::as_bytes)),
+    ] {
+        let Some(value) = value else { continue };
+        line.extend_from_slice(b",\"");
+        line.extend_from_slice(member.as_bytes());
+        line.extend_from_slice(b"\":\"");
+        let (value, rest) = cut(value, FIELD_BYTES_MAX);
+        escape_json(&String::from_utf8_lossy(value), line);
+        line.extend_from_slice(rest.as_bytes());
+        line.push(b'"');
     }
 }
 
@@ -469,12 +543,16 @@ mod tests {
     use crate::http::request::{HeadLimits, Parsed, parse};
 
     fn line(format: AccessFormat, request: &str) -> String {
+        line_over(format, None, request)
+    }
+
+    fn line_over(format: AccessFormat, tls: Option<&Rc<ConnectionFacts>>, request: &str) -> String {
         let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
             panic!("{request:?} is no request");
         };
         let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
-        let line = Written::new(format, peer, &head, 784_111_777).line(format, 200, 612, Duration::from_micros(1500));
-        String::from_utf8(line).unwrap()
+        let line = Written::new(format, peer, tls, &head, 784_111_777);
+        String::from_utf8(line.line(format, 200, 612, Duration::from_micros(1500))).unwrap()
     }
 
     #[test]
@@ -554,5 +632,28 @@ mod tests {
             (&"/a".into(), &"x \"y\"".into(), &200.into())
         );
         assert_eq!((&entry["time"], &entry["peer"]), (&"1994-11-06T08:49:37Z".into(), &"192.0.2.7".into()));
+    }
+
+    #[test]
+    fn over_tls_a_line_ends_with_what_was_agreed_on() {
+        let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut facts = ConnectionFacts::sample();
+        let over = |format, facts: &ConnectionFacts| line_over(format, Some(&Rc::new(facts.clone())), request);
+        let plain = line(AccessFormat::Combined, request);
+        assert_eq!(
+            over(AccessFormat::Combined, &facts),
+            format!("{} TLSv1.3 TLS_AES_128_GCM_SHA256 \"a.org\" \"h2\" \"CN=a\\x5C\\x22b\"\n", plain.trim_end())
+        );
+        let entry: serde_json::Value = serde_json::from_str(&over(AccessFormat::Json, &facts)).unwrap();
+        let member = |name: &str| entry[name].as_str().unwrap().to_owned();
+        assert_eq!(
+            ["tls", "cipher", "server_name", "alpn", "client_subject"].map(member),
+            ["TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.org", "h2", "CN=a\\\"b"]
+        );
+        (facts.server_name, facts.certificate, facts.protocol) = (None, None, Some(Box::from(&b"\n\"\xff"[..])));
+        let combined = over(AccessFormat::Combined, &facts);
+        assert!(combined.ends_with(" \"-\" \"\\x0A\\x22\\xFF\" \"-\"\n"), "{combined}");
+        let entry: serde_json::Value = serde_json::from_str(&over(AccessFormat::Json, &facts)).unwrap();
+        assert_eq!((&entry["alpn"], entry.get("server_name")), (&"\n\"\u{fffd}".into(), None));
     }
 }

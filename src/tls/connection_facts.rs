@@ -1,14 +1,24 @@
 //! What is known of the TLS of a client's connection, once its handshake is complete.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::server::{Misdirected, ServerTls};
 use super::stream::HandshakeInfo;
+use super::subject::Subject;
 use crate::http::redirect::without_port;
 
 /// What is known of the TLS of a client's connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionFacts {
+    /// The version, as `TLSv1.3`; printable ASCII.
+    pub version: Cow<'static, str>,
+    /// The name of the cipher suite; printable ASCII.
+    pub cipher_suite: Cow<'static, str>,
+    /// The application protocol (ALPN), if one was agreed on.
+    pub protocol: Option<Box<[u8]>>,
+    /// The client's certificate, if it has shown one that was accepted.
+    pub certificate: Option<ClientCertificate>,
     /// The name that the client asked for (SNI), in lower case; printable ASCII.
     pub server_name: Option<Box<str>>,
     /// The listener, whose certificate decides which hosts requests may be for. `None`: any, since the
@@ -16,10 +26,35 @@ pub struct ConnectionFacts {
     listener: Option<Arc<ServerTls>>,
 }
 
+/// The certificate of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whose it is.
+    pub subject: Subject,
+    /// Whether it was shown in the session that this connection has resumed, not on the connection itself.
+    pub is_of_session: bool,
+}
+
 impl ConnectionFacts {
     /// What a handshake with this listener has settled.
     pub fn of(info: &HandshakeInfo<'_>, listener: &Arc<ServerTls>) -> Self {
-        Self { server_name: info.server_name.map(Box::from), listener: Some(Arc::clone(listener)) }
+        Self {
+            version: Cow::Borrowed(info.version),
+            cipher_suite: Cow::Borrowed(info.cipher_suite),
+            protocol: info.protocol.map(Box::from),
+            certificate: info.peer_certificates.first().map(|certificate| ClientCertificate {
+                subject: Subject::of(certificate),
+                is_of_session: info.is_resumed,
+            }),
+            server_name: info.server_name.map(Box::from),
+            listener: Some(Arc::clone(listener)),
+        }
+    }
+
+    /// The subject of the client's certificate (RFC 4514); printable ASCII, not empty.
+    pub fn client_subject(&self) -> Option<&str> {
+        let subject = self.certificate.as_ref().map(|certificate| &*certificate.subject.text);
+        subject.filter(|subject| !subject.is_empty())
     }
 
     /// The same on the connection of a trusted gateway, which may send requests for every host (RFC
@@ -52,6 +87,21 @@ impl ConnectionFacts {
         match listener.misdirected {
             Misdirected::Refuse => host.is_some_and(|host| !listener.certificates.covers(name, host)),
             Misdirected::Serve => false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl ConnectionFacts {
+    /// Facts for tests.
+    pub fn sample() -> Self {
+        Self {
+            version: "TLSv1.3".into(),
+            cipher_suite: "TLS_AES_128_GCM_SHA256".into(),
+            protocol: Some(Box::from(&b"h2"[..])),
+            certificate: Some(ClientCertificate { subject: Subject::of_common_name("a\"b"), is_of_session: false }),
+            server_name: Some("a.org".into()),
+            listener: None,
         }
     }
 }

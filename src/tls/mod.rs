@@ -12,6 +12,7 @@
 //!   in the interface that rustls is moving to.
 //! * `client_hello.rs` reads the names that a client asks for.
 //! * [`ConnectionFacts`]: what is known of a client's connection after its handshake.
+//! * [`Subject`]: whose a certificate is, as text.
 //! * [`certificates`]: certificate chains with their keys, loaded and checked.
 //! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
 //! * [`client`]: the same for connections to upstreams.
@@ -34,6 +35,7 @@ pub mod seeded;
 pub mod server;
 mod session;
 mod stream;
+mod subject;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tickets;
@@ -41,9 +43,10 @@ pub mod tickets;
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
 pub use self::client::{ClientSettings, ClientTls, InvalidPeerName, TlsPeer};
 pub use self::client_hello::{ClientHello, HelloError};
-pub use self::connection_facts::ConnectionFacts;
+pub use self::connection_facts::{ClientCertificate, ConnectionFacts};
 pub use self::server::{
     ClientAuth, ClientAuthMode, LoadedTls, MinVersion, Misdirected, ServerSettings, ServerTls, UnknownName,
 };
 pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream};
+pub use self::subject::Subject;
 pub use self::tickets::TicketKeys;

@@ -551,7 +551,7 @@ impl Stream {
             cipher_suite: common
                 .negotiated_cipher_suite()
                 .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown"),
+                .map_or("unknown", registered),
             protocol: common.alpn_protocol(),
             server_name: self.server_name.as_deref(),
             peer_certificates: common.peer_certificates().unwrap_or_default(),
@@ -618,6 +618,16 @@ impl fmt::Debug for Stream {
             .field("has_closed", &self.has_closed)
             .field("fault", &self.fault)
             .finish_non_exhaustive()
+    }
+}
+
+/// The name of a cipher suite in the registry of IANA. rustls has names of its own for those of TLS 1.3.
+fn registered(name: &'static str) -> &'static str {
+    match name {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other,
     }
 }
 

@@ -13,6 +13,7 @@ mod handshake_limit;
 mod handshakes;
 mod listeners;
 mod load;
+mod logs;
 mod misdirected;
 mod openssl;
 #[allow(dead_code, reason = "other tests use all of it")]

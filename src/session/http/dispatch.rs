@@ -1,10 +1,12 @@
-//! Dispatches a request: begins its exchange, checks the client's limits and finds the route, once.
+//! Dispatches a request: begins its exchange, checks the client's limits and finds the route, once. What
+//! is no request for this listener is refused at once.
 
 use std::rc::Rc;
 
-use super::exchange::Record;
+use super::exchange::{Outcome, Record};
 use super::router::{Route, Router, VirtualHost};
 use crate::driver::Peer;
+use crate::http::error_page::{self, PageType};
 use crate::http::{ErrorResponse, Known, RequestHead, Status};
 use crate::session::Context;
 
@@ -21,6 +23,10 @@ const MISDIRECTED: ErrorResponse = ErrorResponse::new(
     Status::MISDIRECTED_REQUEST,
     "this TLS connection is for another host; requests for this one need a connection of their own",
 );
+
+/// Body of the response to an HTTP request without TLS.
+const PLAIN: ErrorResponse =
+    ErrorResponse::bad_request("This port expects HTTPS: the address has to begin with https://.");
 
 /// Body of a 404 response if no route matches.
 const NOTHING: ErrorResponse = ErrorResponse::new(Status::NOT_FOUND, "no route matches this request");
@@ -64,4 +70,22 @@ fn is_misdirected(router: &Router, head: &RequestHead<'_>, host: Option<&Virtual
         (named, host) => named.is_none() && host.is_none(),
     };
     facts.is_misdirected(head.host, same)
+}
+
+/// The response to an HTTP request without TLS from this client, on a listener that expects it. Its
+/// exchange begins and ends here.
+pub(in crate::session) fn refuse_plain(router: &Router, peer: Peer, cx: &Context<'_>) -> Vec<u8> {
+    let mut record = Record::begin_malformed(router.access_log(), peer, PLAIN, cx.now, cx);
+    record.set_status(PLAIN.status);
+    let mut page = Vec::new();
+    error_page::write(&mut page, PLAIN.status, Some(PLAIN.reason), PageType::Html);
+    record.end(Outcome::Malformed { body_bytes: page.len() as u64 }, cx);
+    let mut response = Vec::with_capacity(page.len() + 200);
+    response.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
+    response.extend_from_slice(cx.date.as_bytes());
+    let content_type = PageType::Html.content_type();
+    let fields = format!("Content-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
+    response.extend_from_slice(fields.as_bytes());
+    response.extend_from_slice(&page);
+    response
 }

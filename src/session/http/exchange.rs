@@ -49,18 +49,24 @@ impl Record {
         head: &RequestHead<'_>,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(cx.now, log.map(|log| Box::new(log.begin(client_address, head, cx.unix_seconds))), cx)
+        Self::new(
+            cx.now,
+            log.map(|log| Box::new(log.begin(client_address, cx.tls.as_ref(), head, cx.unix_seconds))),
+            cx,
+        )
     }
 
     /// Begins the exchange of a request without a valid head. `since`: when its head began, as far
     /// as that is known.
     pub(crate) fn begin_malformed(
         log: Option<&AccessLog>,
+        peer: Peer,
         error: ErrorResponse,
         since: Time,
         cx: &Context<'_>,
     ) -> Self {
-        Self::new(since, log.map(|log| Box::new(log.begin_malformed(cx.peer, error, cx.unix_seconds))), cx)
+        let begin = |log: &AccessLog| log.begin_malformed(peer, cx.tls.as_ref(), error, cx.unix_seconds);
+        Self::new(since, log.map(|log| Box::new(begin(log))), cx)
     }
 
     fn new(since: Time, log_entry: Option<Box<AccessLogEntry>>, cx: &Context<'_>) -> Self {

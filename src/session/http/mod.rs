@@ -23,6 +23,7 @@ mod router;
 mod stream;
 
 pub(super) use self::conn::Http;
+pub(super) use self::dispatch::refuse_plain;
 #[cfg(feature = "internals")]
 pub use self::exchange::planted_bug::{ExchangeBug, plant_exchange_bug, unplant_exchange_bug};
 pub use self::handler::{

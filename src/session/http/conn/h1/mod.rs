@@ -300,7 +300,7 @@ impl Http {
         let response = error_response(&router.fallback, cx.date, error, PageType::Html, &mut encoder);
         let response = encoder.finish(response);
         let since = self.deadlines.head_since().unwrap_or(cx.now);
-        let mut record = Record::begin_malformed(router.access_log(), error, since, cx);
+        let mut record = Record::begin_malformed(router.access_log(), cx.peer, error, since, cx);
         record.set_status(response.status);
         record.end(Outcome::Malformed { body_bytes: response.body_bytes }, cx);
         let rest = response.push_to(&mut self.outbox);
