@@ -58,6 +58,7 @@ fn pass_on(head: &RequestHead<'_>) {
         client: None,
         client_is_trusted: false,
         scheme: Scheme::Http,
+        client_subject: None,
         upstream_authority: &upstream_authority,
         framing: head.framing,
         upgrade,

@@ -29,7 +29,7 @@
 //! let upstream_authority = &Authority::new("127.0.0.1:3000")?;
 //! let framing = head.framing;
 //! let context = RequestContext {
-//!     client: None, client_is_trusted: false, scheme: Scheme::Http, upstream_authority, framing, upgrade: None,
+//!     client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority, framing, upgrade: None,
 //! };
 //! let mut out = Vec::new();
 //! write_request(&head, &rules, &context, &mut out);

@@ -8,6 +8,7 @@ mod bridge;
 mod certbot;
 mod check;
 mod client;
+mod client_subject;
 mod explain;
 mod handshake_limit;
 mod handshakes;

@@ -71,6 +71,7 @@ pub(super) fn forwarded(
         client: peer.ip(),
         client_is_trusted: admission.is_trusted(peer),
         scheme,
+        client_subject: None,
         upstream_authority: &proxy_route.authority,
         framing: head.framing,
         upgrade: upgrade_to_forward(head).filter(|_| proxy_route.upgrades),

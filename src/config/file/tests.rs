@@ -345,6 +345,14 @@ fn what_choosing_an_upstream_needs_is_told() {
                 "3:23: `hash_header` has no effect without `\"load_balancing\": \"header_hash\"`",
             ),
             (
+                r#""upstreams": ["a:1"], "client_cert_header": "X-Real-IP""#,
+                "3:45: the field `X-Real-IP` has another meaning (choose one of your own, for example `X-Client-Subject`)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "client_cert_header": "X-S", "request_headers": { "set": { "x-s": "y" } }"#,
+                "3:82: `X-S` is the field of `client_cert_header` and cannot be changed",
+            ),
+            (
                 r#""upstreams": ["a:1"], "upstream_tls": { "verify": false }"#,
                 "3:23: `upstream_tls` has no effect without an upstream that begins with `https://`",
             ),

@@ -67,6 +67,10 @@ impl Resolver<'_> {
                 },
                 forwarded_field: options.forwarded_field,
                 via,
+                client_subject: match &options.client_cert_header {
+                    Some(name) => Some(FieldName::new(&name.0).map_err(|bad| refused(&name.0, bad))?),
+                    None => None,
+                },
                 fields: field_rules(&options.request_headers)?,
                 underscores: match options.underscore_fields {
                     UnderscoreFields::Pass => UnderscoreRule::Pass,

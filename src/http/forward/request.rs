@@ -6,7 +6,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::rules::{Authority, FieldRules, PathPrefix, Pseudonym};
+use super::rules::{Authority, FieldName, FieldRules, PathPrefix, Pseudonym};
 use super::{ConnectionOptions, X_FORWARDED, folds_alike, is_x_forwarded};
 use crate::http::fields::{Field, Known};
 use crate::http::framing::BodyFraming;
@@ -31,6 +31,9 @@ pub struct RequestRules {
     pub forwarded_field: bool,
     /// Adds `Via` with this name (RFC 9110, 7.6.3).
     pub via: Option<Pseudonym>,
+    /// Adds the subject of the client's certificate in this field. The client's own fields of this name are
+    /// dropped in any case.
+    pub client_subject: Option<FieldName>,
     /// Fields that are set, added and removed.
     pub fields: FieldRules,
     /// Handling of fields with an underscore in their name.
@@ -125,6 +128,8 @@ pub struct RequestContext<'a> {
     pub client_is_trusted: bool,
     /// The scheme of the client's connection.
     pub scheme: Scheme,
+    /// The subject of the client's certificate; printable ASCII.
+    pub client_subject: Option<&'a str>,
     /// The upstream's own name.
     pub upstream_authority: &'a Authority,
     /// The framing of the sent body.
@@ -187,6 +192,9 @@ pub fn write_request(
         push_line(out, b"Upgrade", protocols);
     }
     Origin { head, rules, forwarded, context }.push_lines(out);
+    if let (Some(name), Some(subject)) = (&rules.client_subject, context.client_subject) {
+        push_line(out, name.as_str().as_bytes(), subject.as_bytes());
+    }
     if let Some(via) = rules.via.as_ref().filter(|_| !rules.fields.replace(b"Via")) {
         push_line(out, b"Via", via.received_in(head.version).as_bytes());
     }
@@ -263,7 +271,12 @@ impl Passage<'_, '_> {
                     || self.is_disguised(field.name)
             }
         };
-        !is_dropped && !self.rules.fields.replace_alike(field.name)
+        !is_dropped && !self.rules.fields.replace_alike(field.name) && !self.names_subject(field.name)
+    }
+
+    /// Whether a program behind the proxy could take this field for that of the client's subject.
+    fn names_subject(&self, name: &[u8]) -> bool {
+        self.rules.client_subject.as_ref().is_some_and(|subject| folds_alike(subject.as_str().as_bytes(), name))
     }
 
     /// Whether a program that maps all characters but letters and digits to one would take this

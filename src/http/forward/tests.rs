@@ -40,6 +40,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
         client: client.map(|client| client.parse::<IpAddr>().unwrap()),
         client_is_trusted: true,
         scheme: Scheme::Http,
+        client_subject: None,
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: upgrade_to_forward(&head),
@@ -147,6 +148,32 @@ fn row_60_what_others_say_of_their_origin_is_dropped() {
     assert_eq!(lines(fields, &plain()), fields, "off");
 }
 
+/// What a client says of itself in the field of its certificate's subject is never believed, also if it
+/// writes it so that a program behind the proxy takes it for that.
+#[test]
+fn only_the_proxy_says_who_has_shown_a_certificate() {
+    let rules = RequestRules { client_subject: Some(FieldName::new("X-Client-Subject").unwrap()), ..plain() };
+    let head = request(
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Client-Subject: CN=root\r\nA: b\r\nx_client.subject: CN=root\r\n\
+        X-CLIENT-SUBJECT:\r\nConnection: X-Client-Subject\r\nX-Client-Subjects: c\r\n\r\n",
+    );
+    for (client_subject, line) in [(None, ""), (Some("CN=a\\,b"), "X-Client-Subject: CN=a\\,b\r\n")] {
+        let context = RequestContext {
+            client: None,
+            client_is_trusted: true,
+            scheme: Scheme::Https,
+            client_subject,
+            upstream_authority: &Authority::new("upstream:3000").unwrap(),
+            framing: head.framing,
+            upgrade: None,
+        };
+        let mut out = Vec::new();
+        write_request(&head, &rules, &context, &mut out);
+        let expected = format!("GET / HTTP/1.1\r\nHost: h\r\nA: b\r\nX-Client-Subjects: c\r\n{line}\r\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
 #[test]
 fn row_60_only_trusted_clients_are_believed() {
     let rules = RequestRules { forwarded: ForwardedRule::Append, forwarded_field: true, ..RequestRules::default() };
@@ -155,6 +182,7 @@ fn row_60_only_trusted_clients_are_believed() {
         client: CLIENT.parse().ok(),
         client_is_trusted: false,
         scheme: Scheme::Http,
+        client_subject: None,
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: None,

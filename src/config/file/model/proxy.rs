@@ -42,6 +42,10 @@ pub struct ProxyOptions {
     /// its name with `-` is a connection or framing field, a field about the client (unless
     /// `forwarded` is `off`), or a field that `request_headers` sets or removes.
     pub underscore_fields: UnderscoreFields,
+    /// The request field with the subject of the client's certificate (RFC 4514, as `CN=client,O=Example`).
+    /// A client's own field of this name is removed, also if it shows no certificate or does not use TLS.
+    /// Certificates need `client_auth` of `tls`.
+    pub client_cert_header: Option<Token>,
     /// The name that xps adds to `Via`, or `off`.
     pub via: Via,
     /// Allow upgrades to another protocol, such as WebSocket.
@@ -65,6 +69,7 @@ impl Default for ProxyOptions {
             forwarded: Forwarded::Append,
             forwarded_field: false,
             underscore_fields: UnderscoreFields::Pass,
+            client_cert_header: None,
             via: Via::As(Token("xps".into())),
             upgrade: true,
             request_headers: FieldRules::default(),

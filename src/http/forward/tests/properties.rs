@@ -116,6 +116,7 @@ fn request_rules() -> impl Strategy<Value = RequestRules> {
         forwarded,
         forwarded_field,
         via,
+        client_subject: FieldName::new("X-Subject").ok(),
         fields,
         underscores: UnderscoreRule::Pass,
         path,
@@ -182,6 +183,7 @@ proptest! {
             client,
             client_is_trusted,
             scheme: Scheme::Https,
+            client_subject: Some("CN=a"),
             upstream_authority: &upstream,
             framing: head.framing,
             upgrade,
@@ -201,6 +203,8 @@ proptest! {
 
         let mut others = vec!["via", "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"];
         others.extend(["x-forwarded-host", "x-forwarded-port", "new", "date", "cookie", "x_forwarded_for"]);
+        others.push("x-subject");
+        prop_assert_eq!(sent.fields.all("x-subject").collect::<Vec<_>>(), [b"CN=a"]);
         others.extend((!is_http11).then_some("expect"));
         // Not compared: fields that the proxy writes itself, and `X` if a rule names it.
         others.extend(rules_name(&rules.fields, "X").then_some("x"));
@@ -218,7 +222,7 @@ proptest! {
         let head = parse_request(&bytes).unwrap();
         let upstream = Authority::new("upstream").unwrap();
         let context =
-            RequestContext { client: None, client_is_trusted: false, scheme: Scheme::Http, upstream_authority: &upstream, framing: head.framing, upgrade: None };
+            RequestContext { client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority: &upstream, framing: head.framing, upgrade: None };
         let mut out = Vec::new();
         write_request(&head, &plain(), &context, &mut out);
         let sent = parse_request(&out).unwrap();

@@ -8,9 +8,9 @@ use crate::config::file::keys_of;
 use crate::config::file::model::{FileOptions, PathPrefix, ProxyOptions, RouteKind};
 use crate::config::file::tree::{get, list, text};
 use crate::http::forward::FieldName;
-use crate::http::is_own;
 use crate::http::path::rest_beneath;
 use crate::http::token::is_token;
+use crate::http::{Known, is_own};
 
 /// Reports problems of one route.
 pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
@@ -43,12 +43,37 @@ fn files(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
 
 fn proxy(route: &Object<'_>, place: &Value<'_>, report: &mut Report<'_, '_>) {
     group::check(route, place, group::Over::Http, report);
+    client_subject(route, report);
     let prefix = |key| text(route, key)?.parse::<PathPrefix>().ok();
     let (Some(prefix), Some(stripped)) = (prefix("req_path"), prefix("strip_prefix")) else { return };
     let begins = |path: &PathPrefix, start: &PathPrefix| rest_beneath(path.0.decoded(), start.0.decoded()).is_some();
     if !begins(&prefix, &stripped) && !begins(&stripped, &prefix) {
         let Some(property) = get(route, "strip_prefix") else { return };
         report.add(&property.value, format!("no path beneath `{prefix}` begins with `{stripped}`"));
+    }
+}
+
+/// Reports a field for the client's subject that has another meaning, or that other options change.
+fn client_subject(route: &Object<'_>, report: &mut Report<'_, '_>) {
+    let Some(property) = get(route, "client_cert_header") else { return };
+    // A name that is no token is reported by the check of the shape.
+    let Some(name) = text(route, "client_cert_header").filter(|name| is_token(name.as_bytes())) else { return };
+    if is_own(name) || Known::recognise(name.as_bytes()).is_some() || FieldName::new(name).is_err() {
+        let hint = "choose one of your own, for example `X-Client-Subject`".to_owned();
+        report.add_with_hint(&property.value, format!("the field `{name}` has another meaning"), hint);
+    }
+    let Some(rules) = get(route, "request_headers").and_then(|property| property.value.as_object()) else { return };
+    let message = format!("`{name}` is the field of `client_cert_header` and cannot be changed");
+    for part in ["set", "add"] {
+        let Some(fields) = get(rules, part).and_then(|property| property.value.as_object()) else { continue };
+        for field in fields.properties.iter().filter(|field| field.name.as_str().eq_ignore_ascii_case(name)) {
+            report.add(field, message.clone());
+        }
+    }
+    for value in list(rules, "remove") {
+        if value.as_string_lit().is_some_and(|literal| literal.value.eq_ignore_ascii_case(name)) {
+            report.add(value, message.clone());
+        }
     }
 }
 

@@ -95,6 +95,7 @@ impl Forward {
             client: cx.peer.ip(),
             client_is_trusted: cx.admission.is_trusted(cx.peer),
             scheme,
+            client_subject: cx.tls.as_ref().and_then(|facts| facts.client_subject()),
             upstream_authority: &route.authority,
             framing: head.framing,
             upgrade,
