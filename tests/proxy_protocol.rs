@@ -198,6 +198,43 @@ backends! {
         assert!(String::from_utf8_lossy(&read_rest(&stream)).ends_with("ok"));
     }
 
+    /// TLS 1.3 with a certificate that was verified, and what a proxy of another kind adds.
+    fn what_a_trusted_proxy_says_of_tls_is_used(backend) {
+        const FIELDS: &[u8] = b"\x04\0\x01\0\x01\0\x02h2\x02\0\x05a.org\x20\0\x21\x07\0\0\0\0\
+            \x21\0\x07TLSv1.3\x23\0\x04NONE\x22\0\x08e,CN=rot\xea\0\x02ok";
+        let (upstream, seen) = reporting();
+        let mut routes = proxied(&upstream, "v1");
+        routes[0]["client_cert_header"] = json!("X-Who");
+        for (trusted, proto, who, tls) in [
+            ("127.0.0.1", "https", Some("X-Who: CN=e\\,CN=rot"), json!(["TLSv1.3", "NONE", "a.org", "h2", "CN=e\\,CN=rot"])),
+            ("10.0.0.0/8", "http", None, json!([null, null, null, null, null])),
+        ] {
+            let mut server = place::routes(SERVER, routes.clone());
+            server["access_format"] = json!("json");
+            let (place, service) = run(backend, server, trusted);
+            assert_eq!(status(service.address(), &[&v2_with(FIELDS)]), 200);
+            let begin = report(&seen);
+            let head = String::from_utf8_lossy(&begin);
+            let field = |name: &str| head.lines().find(|line| line.starts_with(name));
+            assert_eq!(field("X-Forwarded-Proto: "), Some(&*format!("X-Forwarded-Proto: {proto}")), "{head}");
+            assert_eq!(field("X-Who"), who, "{head}");
+            let read = || std::fs::read_to_string(place.path("access.log")).unwrap_or_default();
+            eventually("the line of the log", || read().ends_with('\n'));
+            let entry: Value = serde_json::from_str(&read()).expect("JSON");
+            assert_eq!(json!(["tls", "cipher", "server_name", "alpn", "client_subject"].map(|name| &entry[name])), tls);
+        }
+    }
+
+    fn a_field_that_is_malformed_makes_the_header_malformed(backend) {
+        let (_place, service) = run(backend, place::files(SERVER, "site"), "127.0.0.1");
+        for fields in [&b"\x02\0\x09a"[..], b"\x20\0\x02\x01\0", b"\x20\0\x09\x01\0\0\0\0\x21\0\x01\n", b"\x02"] {
+            let stream = connect(service.address());
+            (&stream).write_all(&v2_with(fields)).expect("the server takes it");
+            assert!(was_cut(&stream), "{}", fields.escape_ascii());
+        }
+        assert_eq!(status(service.address(), &[&v2_with(b"\xea\0\x01x")]), 200);
+    }
+
     fn what_one_proxy_says_the_next_one_passes_on(backend) {
         let (upstream, seen) = reporting();
         let (_place, service) = run(backend, place::routes(SERVER, proxied(&upstream, "v1")), "127.0.0.1");
@@ -207,6 +244,14 @@ backends! {
         assert_eq!(begins_with(&begin, "v1"), Some(ends));
         assert!(String::from_utf8_lossy(&begin).contains("\r\nX-Forwarded-For: 192.0.2.7\r\n"));
     }
+}
+
+/// A header of version 2 with these fields behind its addresses.
+fn v2_with(fields: &[u8]) -> Vec<u8> {
+    let mut header = V2.to_vec();
+    header[15] += u8::try_from(fields.len()).expect("a short header");
+    header.extend_from_slice(fields);
+    header
 }
 
 /// What a header of this version says, read without the help of the code under test.

@@ -47,8 +47,8 @@ pub use slot::{SESSION, Slot};
 pub use tunnel::{Tunnel, TunnelLimits};
 
 use self::phase::Phase;
-use self::service::Ends;
-use self::setup::{Progress, Setup, SetupResult};
+use self::service::{Ends, facts_of};
+use self::setup::{Progress, Setup, SetupResult, Told};
 use crate::buffer::{Buffer, Chain};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
 use crate::file::store::Store;
@@ -275,7 +275,10 @@ impl Session {
         };
         let phase = match setup {
             Some(setup) => Phase::Setup(Box::new(setup)),
-            None => Phase::Service(context.service.task(key, Ends { peer, local: None }, is_over_limit, now, limits)),
+            None => {
+                let ends = Ends { peer, local: None, tls: None };
+                Phase::Service(context.service.task(key, ends, is_over_limit, now, limits))
+            }
         };
         Self {
             peer,
@@ -419,8 +422,9 @@ impl Session {
 
     /// Begins the service, after the setup.
     fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Result<(), Denied> {
-        let SetupResult { context, ends, mut local, received, draining_since } = setup_result;
-        if let Some(ends) = ends.filter(|_| cx.admission.is_trusted(self.peer)) {
+        let SetupResult { context, told, mut local, received, draining_since } = setup_result;
+        let Told { ends, tls: told } = if cx.admission.is_trusted(self.peer) { told } else { Told::default() };
+        if let Some(ends) = ends {
             tracing::debug!(proxy = %self.peer, client = %ends.client, "PROXY header accepted");
             self.peer = Peer::Inet(ends.client);
             local = Some(ends.server);
@@ -429,10 +433,11 @@ impl Session {
         // The connection no longer counts for the proxy's address.
         self.rare = RareFields::new(None, None, None, is_over_limit);
         let permit = enter(cx.admission, self.peer, &context.access, is_over_limit)?;
-        let tls = self.tls_facts(&context, cx.admission).map(Rc::new);
+        // What the proxy says is of the client. With TLS of its own on top, that is the proxy's.
+        let tls = told.map(|told| facts_of(*told)).or_else(|| self.tls_facts(&context, cx.admission)).map(Rc::new);
         self.rare = RareFields::new(permit, local, tls.clone(), is_over_limit);
         (cx.peer, cx.local, cx.tls) = (self.peer, local, tls);
-        let ends = Ends { peer: self.peer, local };
+        let ends = Ends { peer: self.peer, local, tls: cx.tls.as_deref() };
         let mut task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
         received.into_iter().for_each(|buffer| task.on_received(buffer));
         if let Some(since) = draining_since {

@@ -19,7 +19,6 @@ use super::{CloseReason, Context, Task};
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::driver::Time;
 use crate::session::Limits;
-use crate::tcp::proxy_header;
 use crate::transport::Transport;
 use crate::upstream::UpstreamAddress;
 use crate::upstream::group::{BalanceKey, HashSource, HealthVerdict, Policy, hash};
@@ -45,7 +44,7 @@ impl Proxy {
         session: SessionKey,
         group: Rc<UpstreamGroup>,
         connect_policy: ConnectPolicy,
-        ends: Ends,
+        ends: Ends<'_>,
     ) -> Self {
         let balance_key = match (group.policy(), ends.peer.ip()) {
             (Policy::Hash(HashSource::Client), Some(client)) => BalanceKey::Hash(hash::of_client(client)),
@@ -54,7 +53,7 @@ impl Proxy {
         };
         let mut tunnel = Tunnel::new();
         if let Some(version) = group.announces() {
-            tunnel.push_to_upstream(Chunk::shared(proxy_header::header(version, ends.announced())));
+            tunnel.push_to_upstream(Chunk::shared(ends.header(version)));
         }
         let lease = UpstreamLease::new(group, Waiter::only_stream_of(session), balance_key, connect_policy);
         Self { lease, tunnel, stage: Stage::Connecting, deadline: None }

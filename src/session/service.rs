@@ -1,5 +1,6 @@
 //! The service of a listener, which makes the task of each new session.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use super::receive::{Destination, Receive};
 use super::reverse::Reverse;
 use crate::driver::{Peer, Time};
 use crate::session::Limits;
-use crate::tcp::proxy_header;
+use crate::tcp::proxy_header::{self, ProxyVersion};
+use crate::tls::{ClientCertificate, ConnectionFacts, Subject};
 use crate::upstream::{ConnectPolicy, UpstreamGroup};
 use crate::waiter::SessionKey;
 
@@ -36,23 +38,54 @@ pub enum Service {
 
 /// Both ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
+pub(super) struct Ends<'a> {
     pub(super) peer: Peer,
     /// The local address, if it was looked up.
     pub(super) local: Option<SocketAddr>,
+    /// What the client has agreed on, if it speaks TLS.
+    pub(super) tls: Option<&'a ConnectionFacts>,
 }
 
-impl Ends {
-    /// The addresses for a PROXY protocol header; `None` without an IP address of the client. A
-    /// local address that was not looked up is sent as 0.0.0.0:0.
-    pub(super) fn announced(self) -> Option<proxy_header::Ends> {
-        match self.peer {
+impl Ends<'_> {
+    /// The PROXY protocol header for an upstream. Without an IP address of the client it says that the
+    /// connection is the proxy's own. A local address that was not looked up is sent as 0.0.0.0:0.
+    pub(super) fn header(self, version: ProxyVersion) -> Vec<u8> {
+        let ends = match self.peer {
             Peer::Inet(client) => {
                 let server = self.local.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
                 Some(proxy_header::Ends { client, server })
             }
             Peer::Local | Peer::Gone => None,
-        }
+        };
+        let tls = self.tls.filter(|_| version == ProxyVersion::V2).map(|facts| proxy_header::Tls {
+            version: Some((*facts.version).into()),
+            cipher_suite: Some((*facts.cipher_suite).into()),
+            server_name: facts.server_name.clone(),
+            protocol: facts.protocol.clone(),
+            certificate: facts.certificate.as_ref().map(|certificate| proxy_header::Certificate {
+                common_name: certificate.subject.common_name.clone(),
+                is_of_session: certificate.is_of_session,
+            }),
+        });
+        proxy_header::header(version, ends, tls.as_ref())
+    }
+}
+
+/// What a trusted proxy says of its client's TLS, as if the client had agreed on it with this server.
+pub(super) fn facts_of(told: proxy_header::Tls) -> ConnectionFacts {
+    let proxy_header::Tls { version, cipher_suite, server_name, protocol, certificate } = told;
+    let named = |name: Option<Box<str>>| name.map_or(Cow::Borrowed("unknown"), |name| Cow::Owned(name.into_string()));
+    ConnectionFacts {
+        version: named(version),
+        cipher_suite: named(cipher_suite),
+        protocol,
+        certificate: certificate.map(|certificate| ClientCertificate {
+            subject: certificate.common_name.map(|name| Subject::of_common_name(&name)).unwrap_or_default(),
+            is_of_session: certificate.is_of_session,
+        }),
+        // A name can be nothing else; elsewhere it is expected to be so.
+        server_name: server_name.filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())),
+        listener: None,
     }
 }
 
@@ -89,7 +122,7 @@ impl Service {
     pub(super) fn task(
         &self,
         session: SessionKey,
-        ends: Ends,
+        ends: Ends<'_>,
         is_over_limit: bool,
         now: Time,
         limits: &Limits,

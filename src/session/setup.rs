@@ -54,9 +54,18 @@ pub(super) struct Setup {
 enum Header {
     /// The bytes so far.
     Reading(Vec<u8>),
-    /// The addresses in the header; `None` if it has none, or if no header is expected.
-    Read(Option<Ends>),
+    /// What the header says; nothing, if no header is expected.
+    Read(Told),
     Malformed,
+}
+
+/// What a PROXY protocol header says of the client.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The addresses, if it has any.
+    pub(super) ends: Option<Ends>,
+    /// What the client has agreed on with the proxy, if it speaks TLS.
+    pub(super) tls: Option<Box<proxy_header::Tls>>,
 }
 
 /// The TLS handshake.
@@ -103,8 +112,8 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct SetupResult {
     pub(super) context: Rc<ListenerContext>,
-    /// The addresses in the PROXY protocol header.
-    pub(super) ends: Option<Ends>,
+    /// What the PROXY protocol header says.
+    pub(super) told: Told,
     /// The local address, if it was looked up and there is one.
     pub(super) local: Option<SocketAddr>,
     /// Bytes received so far, for the service.
@@ -118,7 +127,7 @@ impl Setup {
     pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
         let header = match context.expects_proxy_header {
             true => Header::Reading(Vec::new()),
-            false if context.tls.is_some() || context.service.wants_local_address() => Header::Read(None),
+            false if context.tls.is_some() || context.service.wants_local_address() => Header::Read(Told::default()),
             false => return None,
         };
         let timeout = limits.http.head_timeout;
@@ -140,9 +149,9 @@ impl Setup {
         head.extend(buffer.iter().take(HEADER_BYTES_MAX - before));
         match proxy_header::parse(head) {
             Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete { ends, length }) => {
+            Ok(Parsed::Complete { ends, tls, length }) => {
                 buffer.advance(length - before);
-                self.header = Header::Read(ends);
+                self.header = Header::Read(Told { ends, tls });
                 if !buffer.is_empty() {
                     self.rest.push(buffer);
                 }
@@ -168,7 +177,7 @@ impl Setup {
 
     /// Submits the operations that are needed now, and returns the progress.
     pub(super) fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
-        let ends = match &self.header {
+        match &self.header {
             Header::Malformed => return Progress::Over(CloseReason::NoProxyHeader),
             Header::Reading(head) => {
                 return match client.input_end() {
@@ -185,8 +194,8 @@ impl Setup {
                     }
                 };
             }
-            Header::Read(ends) => *ends,
-        };
+            Header::Read(_) => {}
+        }
         if !matches!(self.tls, Tls::Over)
             && let Some(progress) = self.shake(client, cx)
         {
@@ -202,9 +211,13 @@ impl Setup {
             Local::NotAsked => None,
             Local::Known(address) => address,
         };
+        let told = match &mut self.header {
+            Header::Read(told) => mem::take(told),
+            Header::Reading(_) | Header::Malformed => Told::default(),
+        };
         Progress::Ready(SetupResult {
             context: Rc::clone(&self.context),
-            ends,
+            told,
             local,
             received: mem::take(&mut self.rest),
             draining_since: self.draining_since,
@@ -248,7 +261,7 @@ impl Setup {
     /// The client's address, as far as it is known.
     fn peer(&self, cx: &Context<'_>) -> Peer {
         match self.header {
-            Header::Read(Some(ends)) if cx.admission.is_trusted(cx.peer) => Peer::Inet(ends.client),
+            Header::Read(Told { ends: Some(ends), .. }) if cx.admission.is_trusted(cx.peer) => Peer::Inet(ends.client),
             Header::Read(_) | Header::Reading(_) | Header::Malformed => cx.peer,
         }
     }

@@ -23,7 +23,7 @@ pub struct ConnectionFacts {
     pub server_name: Option<Box<str>>,
     /// The listener, whose certificate decides which hosts requests may be for. `None`: any, since the
     /// connection is that of a trusted gateway.
-    listener: Option<Arc<ServerTls>>,
+    pub listener: Option<Arc<ServerTls>>,
 }
 
 /// The certificate of a client.

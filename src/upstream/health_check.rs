@@ -191,7 +191,7 @@ impl HealthCheck {
         let mut chain = Chain::new();
         // A check has no client: the PROXY header says so.
         if let Some(version) = self.group.announces() {
-            chain.push(Chunk::shared(proxy_header::header(version, None)));
+            chain.push(Chunk::shared(proxy_header::header(version, None, None)));
         }
         let mut client = ClientConnection::new(ClientLimits::default());
         client.request(request, &mut chain);

@@ -20,6 +20,7 @@ mod openssl;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../run/place.rs"]
 mod place;
+mod proxy_header;
 mod reload;
 mod replace;
 mod serve;

@@ -50,7 +50,8 @@ pub struct ListenerForm {
     /// Permissions of the unix socket, in octal, for example `"0660"`. Default: set by the umask.
     pub mode: Option<FileMode>,
     /// Connections begin with a PROXY protocol header, version 1 or 2, which contains the client's
-    /// address. The address is used only if the sender is in `trusted_proxies`.
+    /// address and, in version 2, what it has agreed on with the proxy over TLS. They are used only if the
+    /// sender is in `trusted_proxies`.
     pub accept_proxy_protocol: bool,
     /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
     pub tls: Option<Tls>,

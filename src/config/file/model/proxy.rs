@@ -125,6 +125,7 @@ pub enum UnderscoreFields {
 pub enum ProxyProtocol {
     /// Version 1, a line of text.
     V1,
-    /// Version 2, binary.
+    /// Version 2, binary. Of clients over TLS, it also says what they have agreed on: version, cipher
+    /// suite, server name, ALPN, and the common name of their certificate.
     V2,
 }

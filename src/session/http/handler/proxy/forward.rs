@@ -34,7 +34,7 @@ use crate::session::http::handler::error_response;
 use crate::session::http::stream::{ClientStream, EncodedResponse, ResponseEncoder};
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context, HttpLimits, Limits};
-use crate::tcp::{End, proxy_header};
+use crate::tcp::End;
 use crate::upstream::group::{BalanceKey, HealthVerdict};
 use crate::upstream::{Progress, StreamError, Unreachable, UpstreamLease, UpstreamStream};
 use crate::waiter::Waiter;
@@ -94,7 +94,8 @@ impl Forward {
         let context = RequestContext {
             client: cx.peer.ip(),
             client_is_trusted: cx.admission.is_trusted(cx.peer),
-            scheme,
+            // A proxy in front may speak TLS in its stead.
+            scheme: if cx.tls.is_some() { Scheme::Https } else { scheme },
             client_subject: cx.tls.as_ref().and_then(|facts| facts.client_subject()),
             upstream_authority: &route.authority,
             framing: head.framing,
@@ -160,7 +161,7 @@ impl Forward {
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
     fn exchange(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Some(mut upstream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        let ends = Ends { peer: cx.peer, local: cx.local };
+        let ends = Ends { peer: cx.peer, local: cx.local, tls: cx.tls.as_deref() };
         if let Err(error) = self.send_request(&mut upstream, client, ends, cx.now) {
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
         }
@@ -211,7 +212,7 @@ impl Forward {
         &mut self,
         upstream: &mut UpstreamStream<'_>,
         client: &mut ClientStream<'_>,
-        ends: Ends,
+        ends: Ends<'_>,
         now: Time,
     ) -> Result<(), ErrorResponse> {
         if upstream.credit() == 0 {
@@ -220,7 +221,7 @@ impl Forward {
         if let Stage::Connecting = self.stage {
             self.stage = Stage::Requested;
             if let Some(version) = self.route.group.announces() {
-                upstream.announce(Chunk::shared(proxy_header::header(version, ends.announced())));
+                upstream.announce(Chunk::shared(ends.header(version)));
             }
             upstream.send_request(&self.request, self.authority());
         }
