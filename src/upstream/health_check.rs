@@ -52,13 +52,16 @@ pub(super) struct HealthCheck {
 enum State {
     Idle,
     Connecting(OutboundConnection),
-    Asking { connection: OutboundConnection, exchange: Exchange },
+    Asking { connection: OutboundConnection, exchange: Box<Exchange> },
     Closing(OutboundConnection),
 }
 
 /// A request and what has come of its response.
 #[derive(Debug)]
 struct Exchange {
+    /// The request, until the connection can send: over TLS, the end of the handshake may still be on its
+    /// way out.
+    unsent: Chain,
     client: ClientConnection,
     inbox: Inbox,
     deadline: Time,
@@ -160,6 +163,9 @@ impl HealthCheck {
                 exchange.inbox.push(buffer);
             }
             if let Some(transport) = connection.transport() {
+                if !exchange.unsent.is_empty() && transport.can_send() {
+                    transport.send(exchange.unsent.take(), ops);
+                }
                 verdict = exchange.judge(transport, now);
             }
         }
@@ -185,7 +191,7 @@ impl HealthCheck {
         self.state = State::Connecting(connection);
     }
 
-    /// Sends the request. Without one, the check has passed.
+    /// Begins the request. Without one, the check has passed.
     fn connected(&mut self, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
         let Some(request) = &self.request else { return Some(Ok(())) };
         let mut chain = Chain::new();
@@ -198,11 +204,11 @@ impl HealthCheck {
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
             State::Connecting(mut connection) => {
                 if let Some(transport) = connection.transport() {
-                    transport.send(chain, ops);
                     transport.set_receiving(true, ops);
                 }
-                let exchange = Exchange { client, inbox: Inbox::default(), deadline: now + self.config.timeout };
-                State::Asking { connection, exchange }
+                let (unsent, deadline) = (chain, now + self.config.timeout);
+                let exchange = Exchange { unsent, client, inbox: Inbox::default(), deadline };
+                State::Asking { connection, exchange: Box::new(exchange) }
             }
             state @ (State::Idle | State::Asking { .. } | State::Closing(_)) => state,
         };

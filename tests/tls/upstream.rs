@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::log::Record;
 use crate::support::process::Finished;
 use crate::support::tls::{Authority, Client, Signed};
 use crate::support::upstream::Upstream;
-use crate::support::{Backend, Launch, Xps, backends, connect, read_rest};
+use crate::support::{Backend, Launch, Xps, backends, connect, eventually, read_rest};
 
 /// An origin over TLS, and the folder that it serves.
 struct Origin {
@@ -240,5 +241,28 @@ backends! {
         }
         let Finished { errors, status, .. } = run(&[]);
         assert!(!status.success() && errors.contains("unknown issuer"), "{errors}");
+    }
+
+    fn checks_of_upstreams_are_made_over_tls(backend) {
+        let authority = Authority::new();
+        let origin = Origin::new(backend, &authority.signed(&["localhost"]), &[]);
+        let route = json!({
+            "req_path": "/", "type": "reverse_proxy",
+            "upstreams": [origin.url("localhost")], "upstream_tls": { "ca": "ca.pem" },
+            "health_check": { "active": { "type": "http", "path": "/page", "interval": "50ms" } },
+        });
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        let server = json!({ "listeners": [{ "host": "127.0.0.1", "port": 0 }], "routes": [route, metrics] });
+        let file = json!({ "access_log": "off", "workers": 1, "servers": [server] });
+        std::fs::write(authority.path("xps_config.json"), file.to_string()).expect("a temporary file");
+        let xps = Launch::new(backend, ["run"]).in_folder(&authority.path("")).start();
+        let count = |result: &str| -> u64 {
+            let metrics = String::from_utf8_lossy(&get(xps.address(), "/metrics")).into_owned();
+            let name = format!("xps_health_checks_total{{result=\"{result}\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&*name)).expect("a metric");
+            value.parse().expect("a number")
+        };
+        eventually("checks that pass", || count("passed") > 3);
+        assert_eq!(count("failed"), 0);
     }
 }
