@@ -51,12 +51,10 @@ impl Proxy {
             // The other hash sources and the sticky cookie need an HTTP request.
             _ => BalanceKey::Any,
         };
-        let mut tunnel = Tunnel::new();
-        if let Some(version) = group.announces() {
-            tunnel.push_to_upstream(Chunk::shared(ends.header(version)));
-        }
-        let lease = UpstreamLease::new(group, Waiter::only_stream_of(session), balance_key, connect_policy);
-        Self { lease, tunnel, stage: Stage::Connecting, deadline: None }
+        let announcement = group.announces().map(|version| Chunk::shared(ends.header(version)));
+        let waiter = Waiter::only_stream_of(session);
+        let lease = UpstreamLease::new(group, waiter, balance_key, connect_policy, announcement);
+        Self { lease, tunnel: Tunnel::new(), stage: Stage::Connecting, deadline: None }
     }
 }
 
@@ -84,6 +82,9 @@ impl Task for Proxy {
             (_, Progress::Failed(_)) => return Some(CloseReason::UpstreamUnreachable),
             (Stage::Connecting, Progress::Ready) => {
                 self.stage = Stage::Connected;
+                if let Some(header) = self.lease.announcement() {
+                    self.tunnel.precede_to_upstream(header);
+                }
                 self.lease.note_response(cx.upstream_pool, cx.now);
             }
             (Stage::Connecting, Progress::Wait) | (Stage::Connected, Progress::Ready | Progress::Wait) => {}

@@ -43,6 +43,14 @@ impl Tunnel {
         self.to_upstream.push(chunk);
     }
 
+    /// Queues bytes for the upstream before all others, none of which is being sent yet.
+    pub fn precede_to_upstream(&mut self, chunk: impl Into<Chunk>) {
+        let queued = self.to_upstream.take();
+        self.to_upstream.on_sent();
+        self.to_upstream.push(chunk);
+        queued.into_chunks().for_each(|chunk| self.to_upstream.push(chunk));
+    }
+
     /// Queues bytes for the client.
     pub fn push_to_client(&mut self, chunk: impl Into<Chunk>) {
         self.to_client.push(chunk);

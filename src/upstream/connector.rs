@@ -17,20 +17,22 @@
 //! When its owner cancels it, it goes through `Cancelling` or `Leaving` to `Done`, or to `Connected` if the cancel
 //! lost the race.
 //!
-//! It yields a [`Transport`], and does not know what the connection is for.
+//! A preamble, such as a PROXY protocol header, is sent in plain text before TLS begins. It yields a
+//! [`Transport`], and does not know what the connection is for.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dns_cache::{Name, ResolvedAddresses};
 use super::outbound::Slot;
 use super::{OutboundTokens, Upstream};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chunk};
 use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, TlsFault, Token};
 use crate::tcp::{CloseKind, End};
-use crate::tls::Handshake;
+use crate::tls::{Handshake, TlsPeer};
 use crate::transport::Transport;
 
 /// One attempt to connect to an upstream, over all of its addresses.
@@ -39,6 +41,8 @@ pub struct Connector {
     upstream: Rc<Upstream>,
     tokens: OutboundTokens,
     connect_timeout: Duration,
+    /// What precedes TLS.
+    preamble: Option<Chunk>,
     state: State,
 }
 
@@ -63,6 +67,7 @@ enum State {
     Cancelling(Option<Candidates>),
     /// The TLS handshake.
     Securing {
+        /// In plain text until the preamble is sent, if there is one.
         transport: Transport,
         deadline: Option<Time>,
         candidates: Candidates,
@@ -155,9 +160,15 @@ impl fmt::Display for AddressPrefix {
 
 impl Connector {
     /// A connector that has not begun. `connect_timeout` is for the look-up and for each address;
-    /// zero: no limit.
-    pub const fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
-        Self { upstream, tokens, connect_timeout, state: State::Start }
+    /// zero: no limit. `preamble`: what is sent before TLS begins. It is not sent to an upstream in plain
+    /// text, to which its owner can send it together with the first bytes.
+    pub const fn new(
+        upstream: Rc<Upstream>,
+        tokens: OutboundTokens,
+        connect_timeout: Duration,
+        preamble: Option<Chunk>,
+    ) -> Self {
+        Self { upstream, tokens, connect_timeout, preamble, state: State::Start }
     }
 
     /// Records an outcome. `now` is the time of the look-up.
@@ -221,6 +232,7 @@ impl Connector {
             self.state = State::Connecting { id, deadline: self.deadline_from(now), candidates };
         }
         if let State::Securing { .. } = self.state {
+            self.begin_tls(ops);
             self.secure(now, ops);
         } else if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.state = State::Overdue(self.abort(ops));
@@ -245,10 +257,11 @@ impl Connector {
             let transport = self.tokens.transport(socket);
             return State::Connected(Connected { transport, address, received: Vec::new() });
         }
-        let secured = match &self.upstream.tls {
-            Some(peer) => self.tokens.tls_transport(socket, peer),
+        let secured = match (&self.upstream.tls, &self.preamble) {
+            (Some(peer), None) => self.tokens.tls_transport(socket, peer),
+            (Some(_), Some(_)) => Ok(self.tokens.transport(socket)),
             // Never in plain text.
-            None => Err(TlsFault::Internal),
+            (None, _) => Err(TlsFault::Internal),
         };
         match secured {
             Ok(transport) => {
@@ -259,6 +272,23 @@ impl Connector {
                 let error = ConnectError::Tls { address: address.inet(), fault };
                 State::Dropping { transport: self.tokens.transport(socket), candidates, error }
             }
+        }
+    }
+
+    /// Sends the preamble and begins TLS behind it, once.
+    fn begin_tls(&mut self, ops: &mut Ops) {
+        let State::Securing { transport, .. } = &mut self.state else { return };
+        let (Some(preamble), Some(peer)) = (&self.preamble, &self.upstream.tls) else { return };
+        if transport.is_encrypted() {
+            return;
+        }
+        transport.send(preamble.clone().into(), ops);
+        let TlsPeer { config, server_name } = peer;
+        if let Err(fault) = transport.begin_tls_client(Arc::clone(config), server_name.clone())
+            && let State::Securing { transport, candidates, .. } = std::mem::replace(&mut self.state, State::Done)
+        {
+            let error = ConnectError::Tls { address: candidates.address().inet(), fault };
+            self.state = State::Dropping { transport, candidates, error };
         }
     }
 

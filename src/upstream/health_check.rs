@@ -187,17 +187,24 @@ impl HealthCheck {
     fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
         self.next = Some(now + spread(self.config.interval, &self.group));
         let tokens = OutboundTokens { machine: key.raw(), kind: super::HEALTH_MONITOR };
-        let connection = OutboundConnection::new(Rc::clone(self.upstream()), tokens, self.config.timeout);
+        let upstream = Rc::clone(self.upstream());
+        let preamble = self.announcement().filter(|_| upstream.address().is_tls());
+        let connection = OutboundConnection::with_preamble(upstream, tokens, self.config.timeout, preamble);
         self.state = State::Connecting(connection);
+    }
+
+    /// The PROXY header, if connections begin with one. A check has no client: the header says so.
+    fn announcement(&self) -> Option<Chunk> {
+        let version = self.group.announces()?;
+        Some(Chunk::shared(proxy_header::header(version, None, None)))
     }
 
     /// Begins the request. Without one, the check has passed.
     fn connected(&mut self, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
         let Some(request) = &self.request else { return Some(Ok(())) };
         let mut chain = Chain::new();
-        // A check has no client: the PROXY header says so.
-        if let Some(version) = self.group.announces() {
-            chain.push(Chunk::shared(proxy_header::header(version, None, None)));
+        if let Some(header) = self.announcement().filter(|_| !self.upstream().address().is_tls()) {
+            chain.push(header);
         }
         let mut client = ClientConnection::new(ClientLimits::default());
         client.request(request, &mut chain);

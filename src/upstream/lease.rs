@@ -23,7 +23,7 @@ use super::group::{BalanceKey, EndpointId, ExcludedEndpoints, HealthVerdict, Pic
 use super::pool::{ConnectStatus, ConnectionKey, Release, UpstreamConnection, UpstreamPool};
 use super::stream::UpstreamStream;
 use super::{ConnectError, KeepAlive, Upstream};
-use crate::buffer::Inbox;
+use crate::buffer::{Chunk, Inbox};
 use crate::driver::{Ops, Time};
 use crate::tcp::CloseKind;
 use crate::transport::Transport;
@@ -40,6 +40,8 @@ pub struct UpstreamLease {
     connect_timeout: Duration,
     /// Only a new connection may be used, no idle one.
     fresh: bool,
+    /// The PROXY header, if connections begin with one.
+    announcement: Option<Chunk>,
     /// The last endpoint picked.
     last: Option<EndpointId>,
     /// A failure has been counted against an endpoint. No second one is counted: later endpoints
@@ -103,20 +105,35 @@ pub enum Unreachable {
 }
 
 impl UpstreamLease {
-    /// A lease that has not begun.
+    /// A lease that has not begun. `announcement`: the PROXY header, if the group's connections begin with
+    /// one.
     pub fn new(
         group: Rc<UpstreamGroup>,
         waiter: Waiter,
         balance_key: BalanceKey,
         connect_policy: ConnectPolicy,
+        announcement: Option<Chunk>,
     ) -> Self {
+        debug_assert_eq!(group.announces().is_some(), announcement.is_some(), "the group says whether there is one");
         let tries_left = if connect_policy.tries_max == 0 { group.len() as u32 } else { connect_policy.tries_max };
         let ConnectPolicy { connect_timeout, .. } = connect_policy;
         let state = State::Picking { after: None };
         // With a PROXY header, an idle connection was announced as another session's client.
         let fresh = group.announces().is_some();
         let (excluded, last, has_counted) = (ExcludedEndpoints::default(), None, false);
-        Self { group, waiter, balance_key, excluded, tries_left, connect_timeout, fresh, last, has_counted, state }
+        Self {
+            group,
+            waiter,
+            balance_key,
+            excluded,
+            tries_left,
+            connect_timeout,
+            fresh,
+            announcement,
+            last,
+            has_counted,
+            state,
+        }
     }
 
     /// Advances, and returns the progress.
@@ -206,7 +223,9 @@ impl UpstreamLease {
         self.tries_left = self.tries_left.saturating_sub(1);
         self.excluded.insert(endpoint);
         self.last = Some(endpoint);
-        let connection = pool.acquire(self.group.upstream(endpoint), self.waiter, self.fresh, self.connect_timeout);
+        let upstream = self.group.upstream(endpoint);
+        let preamble = if upstream.address().is_tls() { self.announcement.clone() } else { None };
+        let connection = pool.acquire(upstream, self.waiter, self.fresh, self.connect_timeout, preamble);
         self.state = State::Leased { endpoint, connection };
     }
 
@@ -314,6 +333,13 @@ impl UpstreamLease {
     /// The request's stream, once it is connected.
     pub fn stream<'l>(&self, pool: &'l mut UpstreamPool) -> Option<UpstreamStream<'l>> {
         self.upstream_connection(pool)?.stream()
+    }
+
+    /// The PROXY header that has to precede the first bytes to the endpoint in use. `None`: there is none,
+    /// or it has preceded TLS.
+    pub fn announcement(&self) -> Option<Chunk> {
+        let endpoint = self.endpoint()?;
+        self.announcement.clone().filter(|_| !self.group.upstream(endpoint).address().is_tls())
     }
 
     /// The endpoint in use, or being connected to.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ConnectError, Connected, Connector, Upstream};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chunk};
 use crate::driver::{Ops, Outcome, Socket, Time, TlsFault, Token};
 use crate::table::RawKey;
 use crate::tcp::{CloseKind, ConnectionTokens};
@@ -70,7 +70,17 @@ impl OutboundConnection {
     /// A connection that has not begun. `connect_timeout` is for the look-up and for each address;
     /// zero: no limit.
     pub fn new(upstream: Rc<Upstream>, tokens: OutboundTokens, connect_timeout: Duration) -> Self {
-        let connector = Connector::new(upstream, tokens, connect_timeout);
+        Self::with_preamble(upstream, tokens, connect_timeout, None)
+    }
+
+    /// The same with a preamble before TLS, see [`Connector::new`].
+    pub fn with_preamble(
+        upstream: Rc<Upstream>,
+        tokens: OutboundTokens,
+        connect_timeout: Duration,
+        preamble: Option<Chunk>,
+    ) -> Self {
+        let connector = Connector::new(upstream, tokens, connect_timeout, preamble);
         Self { state: State::Connecting(connector), received: VecDeque::new() }
     }
 

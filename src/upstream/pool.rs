@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use super::stream::{Http1, UpstreamStream};
 use super::{ConnectError, Connected, Connector, OutboundTokens, Upstream};
-use crate::buffer::Inbox;
+use crate::buffer::{Chunk, Inbox};
 use crate::driver::{Address, Ops, Outcome, Time, Token};
 use crate::table::{Key, Table};
 use crate::tcp::CloseKind;
@@ -152,19 +152,21 @@ const fn tokens_of(key: ConnectionKey) -> OutboundTokens {
 
 impl UpstreamPool {
     /// A connection to this upstream for `owner`: an idle one, or a new one if there is none or
-    /// `fresh` is set.
+    /// `fresh` is set. A `preamble` before TLS needs a new one, see [`Connector::new`].
     pub fn acquire(
         &mut self,
         upstream: &Rc<Upstream>,
         owner: Waiter,
         fresh: bool,
         connect_timeout: Duration,
+        preamble: Option<Chunk>,
     ) -> ConnectionKey {
+        debug_assert!(fresh || preamble.is_none(), "an idle connection has begun already");
         if !fresh && let Some(key) = self.revive(upstream, owner) {
             return key;
         }
         self.connections.insert_with(|key| {
-            let connector = Connector::new(Rc::clone(upstream), tokens_of(key), connect_timeout);
+            let connector = Connector::new(Rc::clone(upstream), tokens_of(key), connect_timeout, preamble);
             UpstreamConnection {
                 inbox: Inbox::default(),
                 http1: Http1::new(),

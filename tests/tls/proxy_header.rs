@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 
 use rcgen::DnType;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::tls::{Authority, Client, Signed};
 use crate::support::{Backend, Launch, Upstream, Xps, backends, patience};
@@ -57,6 +58,22 @@ fn reporting() -> (Upstream, Receiver<Header>) {
             head.extend_from_slice(&byte);
         }
         (&stream).write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").ok();
+    });
+    (upstream, seen)
+}
+
+/// An upstream that reports the head of each request.
+fn reporting_requests() -> (Upstream, Receiver<String>) {
+    let (reports, seen) = mpsc::channel();
+    let upstream = Upstream::new(move |stream, _| {
+        let mut requests = BufReader::new(&stream);
+        let mut head = String::new();
+        while requests.read_line(&mut head).is_ok_and(|count| count > 0) {
+            if head.ends_with("\r\n\r\n") {
+                reports.send(std::mem::take(&mut head)).ok();
+                (&stream).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok();
+            }
+        }
     });
     (upstream, seen)
 }
@@ -129,6 +146,60 @@ backends! {
                 assert_eq!(fixed, [flags, 0, 0, 0, 0], "first on the connection, then in its session");
                 assert_eq!((&*inner[&0x21], &*inner[&0x22]), (&b"TLSv1.3"[..], "cl\u{fc}ent".as_bytes()));
                 assert!(inner[&0x23].starts_with(b"TLS_AES_"), "{inner:?}");
+            }
+        }
+    }
+
+    /// The upstream is another server of this program, behind its own reading of the header.
+    fn the_header_precedes_the_handshake_with_an_upstream(backend) {
+        let authority = Authority::new();
+        let signed = authority.signed(&["localhost"]);
+        let (upstream, seen) = reporting_requests();
+        let mut origin = json!({ "routes": [{
+            "req_path": "/", "type": "reverse_proxy", "upstreams": [upstream.address().to_string()],
+        }] });
+        origin = over_tls(&signed, origin);
+        origin["listeners"][0]["accept_proxy_protocol"] = json!(true);
+        let origin = start(backend, &authority, origin, |file| file["trusted_proxies"] = json!(["127.0.0.1"]));
+        let secure = format!("https://localhost:{}", origin.address().port());
+        for version in ["v1", "v2"] {
+            let options = json!({
+                "upstreams": [secure], "send_proxy_protocol": version, "upstream_tls": { "ca": "ca.pem" },
+                "health_check": { "active": { "type": "http", "path": "/check", "interval": "50ms", "fall": 1 } },
+            });
+            for mut server in proxies(&options) {
+                server["listeners"] = json!([{ "host": "127.0.0.1", "port": 0 }]);
+                let xps = start(backend, &authority, server, |_| {});
+                // A check has passed, so it said who it is, too.
+                while !seen.recv_timeout(patience()).expect("a check").starts_with("GET /check ") {}
+                for ip in [2, 3, 4, 2] {
+                    // Addresses tell clients apart: only the header brings them to the origin.
+                    let source = Ipv4Addr::new(127, 0, 0, ip);
+                    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                    socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this host");
+                    socket.connect(&xps.address().into()).expect("it listens");
+                    let stream = TcpStream::from(socket);
+                    stream.set_read_timeout(Some(patience())).expect("a time-out that is not zero");
+                    for _ in 0..2 {
+                        (&stream).write_all(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is read");
+                        let mut head = Vec::new();
+                        while !head.ends_with(b"\r\n\r\n") {
+                            let mut byte = [0];
+                            (&stream).read_exact(&mut byte).expect("a response");
+                            head.extend_from_slice(&byte);
+                        }
+                        assert!(head.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&head));
+                        let head = loop {
+                            let head = seen.recv_timeout(patience()).expect("a request");
+                            if head.starts_with("GET /page ") {
+                                break head;
+                            }
+                        };
+                        let told = head.lines().find_map(|line| line.strip_prefix("X-Forwarded-For: "));
+                        assert_eq!(told, Some(&*source.to_string()), "{version}: {head}");
+                    }
+                }
+                xps.finish();
             }
         }
     }

@@ -357,10 +357,6 @@ fn what_choosing_an_upstream_needs_is_told() {
                 "3:23: `upstream_tls` has no effect without an upstream that begins with `https://`",
             ),
             (
-                r#""upstreams": ["b:1", { "address": "https://a" }], "send_proxy_protocol": "v1""#,
-                "3:51: `send_proxy_protocol` cannot be used with upstreams that begin with `https://`",
-            ),
-            (
                 r#""upstreams": ["a:1", "a:1"]"#,
                 "3:22: duplicate upstream; the first is on line 3 (use `weight` for a larger share)",
             ),

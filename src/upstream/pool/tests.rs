@@ -38,7 +38,7 @@ impl Rig {
     }
 
     fn acquire(&mut self, upstream: &Rc<Upstream>) -> ConnectionKey {
-        self.pool.acquire(upstream, OWNER, false, Duration::ZERO)
+        self.pool.acquire(upstream, OWNER, false, Duration::ZERO, None)
     }
 
     /// A new connection that has become idle.

@@ -66,7 +66,7 @@ fn upstreams(owner: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
-/// Reports options of TLS that have no effect, or cannot be used together with others.
+/// Reports options of TLS that have no effect.
 fn tls(owner: &Object<'_>, report: &mut Report<'_, '_>) {
     let is_tls = |upstream: &Value<'_>| {
         let address = match upstream {
@@ -80,9 +80,6 @@ fn tls(owner: &Object<'_>, report: &mut Report<'_, '_>) {
     let has_tls = list(owner, "upstreams").iter().any(is_tls);
     if let Some(property) = get(owner, "upstream_tls").filter(|_| !has_tls) {
         report.add(property, "`upstream_tls` has no effect without an upstream that begins with `https://`");
-    }
-    if let Some(property) = get(owner, "send_proxy_protocol").filter(|_| has_tls) {
-        report.add(property, "`send_proxy_protocol` cannot be used with upstreams that begin with `https://`");
     }
 }
 

@@ -103,6 +103,8 @@ impl Forward {
         };
         let host = write_request(head, &route.request, &context, &mut out);
         let is_head = head.method == Method::Head;
+        let ends = Ends { peer: cx.peer, local: cx.local, tls: cx.tls.as_deref() };
+        let announcement = route.group.announces().map(|version| Chunk::shared(ends.header(version)));
         let facts = RequestFacts { framing: head.framing, is_head, closes: false, upgrades: upgrade.is_some() };
         Self {
             route: Rc::clone(route),
@@ -111,6 +113,7 @@ impl Forward {
                 Waiter::only_stream_of(cx.session),
                 balance_key,
                 route.connect_policy,
+                announcement,
             ),
             requested: Requested {
                 is_idempotent: head.method.is_idempotent(),
@@ -161,8 +164,7 @@ impl Forward {
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
     fn exchange(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Some(mut upstream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
-        let ends = Ends { peer: cx.peer, local: cx.local, tls: cx.tls.as_deref() };
-        if let Err(error) = self.send_request(&mut upstream, client, ends, cx.now) {
+        if let Err(error) = self.send_request(&mut upstream, client, cx.now) {
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
         }
         upstream.flush(cx.ops);
@@ -212,7 +214,6 @@ impl Forward {
         &mut self,
         upstream: &mut UpstreamStream<'_>,
         client: &mut ClientStream<'_>,
-        ends: Ends<'_>,
         now: Time,
     ) -> Result<(), ErrorResponse> {
         if upstream.credit() == 0 {
@@ -220,8 +221,8 @@ impl Forward {
         }
         if let Stage::Connecting = self.stage {
             self.stage = Stage::Requested;
-            if let Some(version) = self.route.group.announces() {
-                upstream.announce(Chunk::shared(ends.header(version)));
+            if let Some(header) = self.lease.announcement() {
+                upstream.announce(header);
             }
             upstream.send_request(&self.request, self.authority());
         }
