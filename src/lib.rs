@@ -63,8 +63,8 @@ mod waiter;
 
 pub use self::config::{
     BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
-    OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig, UpstreamAddress,
-    VirtualHostConfig,
+    NameRouteConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig,
+    UpstreamAddress, VirtualHostConfig,
 };
 pub use self::core::{DrainCause, RunError, Server, StartError, Stop};
 pub use self::driver::FeatureSet;

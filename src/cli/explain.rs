@@ -20,14 +20,16 @@ use super::args::ExplainOptions;
 use super::failure::Failure;
 use super::run::{place, read};
 use crate::config::resolve::resolve;
-use crate::config::{ListenerConfig, ServerConfig, ServiceConfig};
+use crate::config::{ListenerConfig, NameRouteConfig, ServerConfig, ServiceConfig};
 use crate::core;
 use crate::driver::Peer;
 use crate::http::forward::forwards_left;
 use crate::http::request::{Parsed, parse};
 use crate::http::{ErrorResponse, Known};
 use crate::limit::{Access, Admission};
+use crate::session::ServerNames;
 use crate::session::http::{Files, Metrics, Route, Router, VirtualHost};
+use crate::upstream::GroupConfig;
 
 /// Prints the explanation. A request that would be refused is also a failure.
 pub fn run(options: &ExplainOptions) -> Result<(), Failure> {
@@ -59,14 +61,27 @@ fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Res
     let peer = Peer::Inet(SocketAddr::new(request.client, 0));
     match core::router_of(service)? {
         Some(router) => explain_http(config, listener, &router, request, peer, report),
-        None => explain_tcp(listener, peer, report),
+        None => explain_tcp(listener, request.server_name(), peer, report),
     }
 }
 
-fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Result<(), Failure> {
+fn explain_tcp(
+    listener: &ListenerConfig,
+    server_name: Option<&str>,
+    peer: Peer,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let route = match &listener.service {
+        ServiceConfig::TcpProxyByName(routes) => Some(named_route(routes, server_name)?),
+        _ => None,
+    };
+    if let Some(NameRouteConfig { names, .. }) = route {
+        report.add("server", if names.is_empty() { "for every other name".to_owned() } else { names.join(", ") });
+    }
     report.add("client", shown(peer));
-    access(&listener.access, report);
-    if !listener.access.admits(peer) {
+    let allowed = route.map_or(&listener.access, |route| &route.access);
+    access(allowed, report);
+    if !allowed.admits(peer) {
         return Err(Failure::NotServed("the connection is reset: this client address is denied".to_owned()));
     }
     report.add(
@@ -74,16 +89,8 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
         match &listener.service {
             ServiceConfig::Echo => "received bytes are sent back".to_owned(),
             ServiceConfig::Reverse => "each line is sent back reversed".to_owned(),
-            ServiceConfig::TcpProxy(group, _) => {
-                let endpoints: Vec<String> =
-                    group.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
-                match endpoints.as_slice() {
-                    [only] => format!("bytes are relayed to {only}"),
-                    several => {
-                        format!("bytes are relayed to one of {}, {}", several.join(", "), policy(&group.policy))
-                    }
-                }
-            }
+            ServiceConfig::TcpProxy(group, _) => relayed_to(group),
+            ServiceConfig::TcpProxyByName(_) => route.map(|route| relayed_to(&route.group)).unwrap_or_default(),
             ServiceConfig::SendText(_) => "a text is sent".to_owned(),
             ServiceConfig::Receive { root, name, .. } => {
                 format!("received bytes are written to {}", root.join(name).display())
@@ -93,6 +100,23 @@ fn explain_tcp(listener: &ListenerConfig, peer: Peer, report: &mut Report) -> Re
         },
     );
     Ok(())
+}
+
+/// The route of a client that asks for this name.
+fn named_route<'r>(routes: &'r [NameRouteConfig], server_name: Option<&str>) -> Result<&'r NameRouteConfig, Failure> {
+    let names = ServerNames::new(routes.iter().map(|route| route.names.as_slice()));
+    names.find(server_name).and_then(|at| routes.get(at)).ok_or_else(|| {
+        let name = server_name.unwrap_or("clients that ask for no name");
+        Failure::NotServed(format!("the handshake fails: no server for {name}, and none without `hostnames`"))
+    })
+}
+
+fn relayed_to(group: &GroupConfig) -> String {
+    let endpoints: Vec<String> = group.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    match endpoints.as_slice() {
+        [only] => format!("bytes are relayed to {only}"),
+        several => format!("bytes are relayed to one of {}, {}", several.join(", "), policy(&group.policy)),
+    }
 }
 
 fn explain_http(

@@ -236,7 +236,10 @@ fn log_choice(server: &Server) {
 /// Whether a connection may need a second descriptor: for its upstream, or for a file.
 fn takes_another(service: &ServiceConfig) -> bool {
     match service {
-        ServiceConfig::TcpProxy(..) | ServiceConfig::SendFile { .. } | ServiceConfig::Receive { .. } => true,
+        ServiceConfig::TcpProxy(..)
+        | ServiceConfig::TcpProxyByName(_)
+        | ServiceConfig::SendFile { .. }
+        | ServiceConfig::Receive { .. } => true,
         ServiceConfig::Http(router) => {
             let mut routes = router.hosts.iter().flat_map(|host| &host.routes);
             routes.any(|route| matches!(route.handler, HandlerConfig::Forward(_)))
@@ -255,7 +258,11 @@ fn served_folders(service: &ServiceConfig) -> usize {
                 .count()
         }
         ServiceConfig::SendFile { .. } | ServiceConfig::Receive { .. } => 1,
-        ServiceConfig::Echo | ServiceConfig::Reverse | ServiceConfig::TcpProxy(..) | ServiceConfig::SendText(_) => 0,
+        ServiceConfig::Echo
+        | ServiceConfig::Reverse
+        | ServiceConfig::TcpProxy(..)
+        | ServiceConfig::TcpProxyByName(_)
+        | ServiceConfig::SendText(_) => 0,
     }
 }
 

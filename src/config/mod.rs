@@ -90,7 +90,7 @@ impl ListenerConfig {
             (service, None) => service.name(),
             (ServiceConfig::Echo, Some(_)) => "echo over TLS",
             (ServiceConfig::Reverse, Some(_)) => "reverse over TLS",
-            (ServiceConfig::TcpProxy(..), Some(_)) => "tcp_proxy over TLS",
+            (ServiceConfig::TcpProxy(..) | ServiceConfig::TcpProxyByName(_), Some(_)) => "tcp_proxy over TLS",
             (ServiceConfig::Http(_), Some(_)) => "https",
             (ServiceConfig::SendText(_), Some(_)) => "send_text over TLS",
             (ServiceConfig::SendFile { .. }, Some(_)) => "send_file over TLS",
@@ -108,6 +108,9 @@ pub enum ServiceConfig {
     Reverse,
     /// Relays the connection to an upstream.
     TcpProxy(GroupConfig, ConnectPolicy),
+    /// Relays TLS connections, as they are, to the upstream of the name that the client asks for (SNI).
+    /// Not with TLS settings of the listener.
+    TcpProxyByName(Vec<NameRouteConfig>),
     /// Speaks HTTP/1.1.
     Http(RouterConfig),
     /// Sends these bytes, then closes.
@@ -149,12 +152,28 @@ impl ServiceConfig {
             Self::Echo => "echo",
             Self::Reverse => "reverse",
             Self::TcpProxy(..) => "tcp_proxy",
+            Self::TcpProxyByName(_) => "tcp_proxy by server name",
             Self::Http(_) => "http",
             Self::SendText(_) => "send_text",
             Self::SendFile { .. } => "send_file",
             Self::Receive { .. } => "receive",
         }
     }
+}
+
+/// Where TLS connections to some names are relayed to.
+#[derive(Clone, Debug)]
+pub struct NameRouteConfig {
+    /// Names in lower case. `*.example.org` matches any name beneath `example.org`. Empty: all names that
+    /// no other route has, and clients that ask for none. If there is no such route, they get the alert
+    /// `unrecognized_name`.
+    pub names: Vec<String>,
+    /// Networks that may use this route.
+    pub access: Access,
+    /// The upstreams.
+    pub group: GroupConfig,
+    /// How an upstream is connected to.
+    pub connect_policy: ConnectPolicy,
 }
 
 /// Configuration of an HTTP listener.

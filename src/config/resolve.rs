@@ -1,5 +1,5 @@
-//! From a configuration file to a server's configuration: paths become absolute, and HTTP servers
-//! that share a listener become the virtual hosts of one router.
+//! From a configuration file to a server's configuration: paths become absolute, HTTP servers that
+//! share a listener become the virtual hosts of one router, and TCP proxies that do its routes by name.
 //!
 //! The file was checked when it was read. What can still fail is the length of socket paths, which
 //! depends on the file's folder. Nothing is opened or looked at.
@@ -15,8 +15,8 @@ use super::file::{
     Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
-    FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, ResponseConfig, RouteConfig,
-    RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
+    FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, NameRouteConfig,
+    ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
 };
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
@@ -46,7 +46,7 @@ pub fn resolve(file: &File, folder: &Path, workers: usize) -> Result<ServerConfi
     Resolver { folder }.server(file, workers)
 }
 
-/// A listener of HTTP servers, and these servers, each with the listener as it wrote it.
+/// A listener that servers share, and these servers, each with the listener as it wrote it.
 struct Shared<'f> {
     listener: &'f Listener,
     servers: Vec<(&'f Server, &'f Listener)>,
@@ -63,10 +63,13 @@ impl Resolver<'_> {
     fn server(self, file: &File, workers: usize) -> Result<ServerConfig, ResolveError> {
         let limits = Limits::from(&file.limits);
         let mut listeners: Vec<ListenerConfig> = Vec::new();
-        let mut http_listeners: Vec<Shared<'_>> = Vec::new();
+        let (mut http_listeners, mut named_listeners): (Vec<Shared<'_>>, Vec<Shared<'_>>) = (Vec::new(), Vec::new());
         for server in &file.servers {
             for listener in &server.listeners {
                 match server.protocol {
+                    Protocol::Tcp if chooses_by_name(file, server, listener) => {
+                        share(&mut named_listeners, server, listener);
+                    }
                     Protocol::Tcp => {
                         let service = self.tcp_service(server, &limits)?;
                         let (address, access) = (self.target(&listener.target)?, access(server));
@@ -74,14 +77,16 @@ impl Resolver<'_> {
                         let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [tls], &[]));
                         listeners.push(ListenerConfig { address, access, expects_proxy_header, tls, service });
                     }
-                    Protocol::Http => {
-                        match http_listeners.iter_mut().find(|shared| shared.listener.target == listener.target) {
-                            Some(shared) => shared.servers.push((server, listener)),
-                            None => http_listeners.push(Shared { listener, servers: vec![(server, listener)] }),
-                        }
-                    }
+                    Protocol::Http => share(&mut http_listeners, server, listener),
                 }
             }
+        }
+        for Shared { listener, servers } in named_listeners {
+            let routes = servers.iter().map(|(server, _)| self.name_route(server, &limits));
+            let service = ServiceConfig::TcpProxyByName(routes.collect::<Result<_, _>>()?);
+            let expects_proxy_header = listener.accept_proxy_protocol;
+            let address = self.target(&listener.target)?;
+            listeners.push(ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) });
         }
         for Shared { listener, mut servers } in http_listeners {
             // The server without host names serves all names that no other server has. It comes first,
@@ -130,6 +135,17 @@ impl Resolver<'_> {
             }
             // The checks guarantee a handler.
             Some(Handler::Echo) | None => ServiceConfig::Echo,
+        })
+    }
+
+    /// The route of a TCP proxy that is chosen by the name that a client asks for.
+    fn name_route(self, server: &Server, limits: &Limits) -> Result<NameRouteConfig, ResolveError> {
+        let group = &server.tcp.group;
+        Ok(NameRouteConfig {
+            names: server.hostnames.iter().map(Hostname::to_string).collect(),
+            access: access(server),
+            group: self.group(group, &[])?,
+            connect_policy: connect_policy(group, limits),
         })
     }
 
@@ -243,6 +259,23 @@ impl Resolver<'_> {
             charset: options.charset.clone(),
         }
     }
+}
+
+/// Adds a server to those that share its listener.
+fn share<'f>(all: &mut Vec<Shared<'f>>, server: &'f Server, listener: &'f Listener) {
+    match all.iter_mut().find(|shared| shared.listener.target == listener.target) {
+        Some(shared) => shared.servers.push((server, listener)),
+        None => all.push(Shared { listener, servers: vec![(server, listener)] }),
+    }
+}
+
+/// Whether this TCP server is one of several that clients of the listener choose from by name, or the only
+/// one, with names.
+fn chooses_by_name(file: &File, server: &Server, listener: &Listener) -> bool {
+    let is_proxy = |server: &Server| server.protocol == Protocol::Tcp && server.tcp.handler == Some(Handler::TcpProxy);
+    let is_there = |other: &Server| other.listeners.iter().any(|there| there.target == listener.target);
+    let mut others = file.servers.iter().filter(|other| is_proxy(other) && !other.hostnames.is_empty());
+    is_proxy(server) && others.any(is_there)
 }
 
 /// Settings of responses that no route has settings for.

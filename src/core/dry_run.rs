@@ -30,7 +30,12 @@ use crate::session::http::Router;
 pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartError> {
     Ok(match ServiceBuilder::default().service(OpenedService::new(service, None)?) {
         Service::Http(router_cell) => Some(router_cell.router()),
-        Service::Echo | Service::Reverse | Service::Proxy(..) | Service::Send(_) | Service::Receive(_) => None,
+        Service::Echo
+        | Service::Reverse
+        | Service::Proxy(..)
+        | Service::ProxyByName(_)
+        | Service::Send(_)
+        | Service::Receive(_) => None,
     })
 }
 

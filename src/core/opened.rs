@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::server::StartError;
 use crate::config::{
-    FileRouteConfig, ForwardConfig, HandlerConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServiceConfig,
+    FileRouteConfig, ForwardConfig, HandlerConfig, NameRouteConfig, OnMissing, ResponseConfig, RouteConfig,
+    RouterConfig, ServiceConfig,
 };
 use crate::driver::{Fault, Root};
 use crate::http::error_page::{ErrorPage, ErrorPages};
@@ -34,6 +35,7 @@ pub(super) enum OpenedService {
     Echo,
     Reverse,
     Proxy(OpenedGroup, ConnectPolicy),
+    ProxyByName(Vec<OpenedNameRoute>),
     SendText(&'static [u8]),
     SendFile(Arc<Root>, CString),
     /// A file whose folder is missing: each connection is closed.
@@ -44,6 +46,15 @@ pub(super) enum OpenedService {
 
 /// A group, and what TLS to each of its endpoints needs; `None` for those in plain text.
 pub(super) type OpenedGroup = (GroupConfig, Vec<Option<TlsPeer>>);
+
+/// Where a TCP proxy relays connections to some server names.
+#[derive(Clone, Debug)]
+pub(super) struct OpenedNameRoute {
+    pub(super) names: Vec<String>,
+    pub(super) access: Access,
+    pub(super) group: OpenedGroup,
+    pub(super) connect_policy: ConnectPolicy,
+}
 
 /// The virtual hosts of an HTTP listener.
 #[derive(Clone, Debug)]
@@ -88,6 +99,14 @@ impl OpenedService {
             ServiceConfig::Reverse => Self::Reverse,
             ServiceConfig::TcpProxy(group, connect_policy) => {
                 Self::Proxy((group.clone(), tls_peers(group)?), *connect_policy)
+            }
+            ServiceConfig::TcpProxyByName(routes) => {
+                let route = |route: &NameRouteConfig| {
+                    let NameRouteConfig { names, access, group, connect_policy } = route.clone();
+                    let tls = tls_peers(&group)?;
+                    Ok(OpenedNameRoute { names, access, group: (group, tls), connect_policy })
+                };
+                Self::ProxyByName(routes.iter().map(route).collect::<Result<_, StartError>>()?)
             }
             ServiceConfig::Receive { root, name, naming } => Self::Receive(
                 destination(root, name, *naming)

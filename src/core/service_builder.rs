@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::opened::{OpenedHandler, OpenedHost, OpenedRoute, OpenedRouter, OpenedService};
+use super::opened::{OpenedHandler, OpenedHost, OpenedNameRoute, OpenedRoute, OpenedRouter, OpenedService};
 use crate::config::ForwardConfig;
 use crate::driver::{Root, SymlinkPolicy};
 use crate::file::store::{RootPath, WeakRootPath};
@@ -16,7 +16,7 @@ use crate::session::http::{
     FileRoute, Files, Handler, Metrics, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source, VirtualHost,
     WELCOME_PAGES,
 };
-use crate::session::{Content, Service};
+use crate::session::{Content, NameRoute, NameRoutes, Service};
 use crate::tls::TlsPeer;
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
 
@@ -49,6 +49,10 @@ impl ServiceBuilder {
             OpenedService::Proxy((group, tls), connect_policy) => {
                 Service::Proxy(self.group(group, &tls), connect_policy)
             }
+            OpenedService::ProxyByName(routes) => {
+                let routes = routes.into_iter().map(|route| self.name_route(route)).collect();
+                Service::ProxyByName(NameRoutes::new(routes))
+            }
             OpenedService::SendText(text) => Service::Send(Content::Text(text)),
             OpenedService::SendFile(root, path) => {
                 Service::Send(Content::File { root_path: self.root_path(root), path })
@@ -56,6 +60,11 @@ impl ServiceBuilder {
             OpenedService::SendNothing(fault) => Service::Send(Content::Refused(fault)),
             OpenedService::Receive(destination) => Service::Receive(destination),
         }
+    }
+
+    fn name_route(&mut self, opened: OpenedNameRoute) -> NameRoute {
+        let OpenedNameRoute { names, access, group: (group, tls), connect_policy } = opened;
+        NameRoute { names, access, group: self.group(group, &tls), connect_policy }
     }
 
     pub(super) fn router(&mut self, opened: OpenedRouter) -> Router {

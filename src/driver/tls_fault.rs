@@ -40,6 +40,9 @@ pub enum TlsFault {
     /// The client asked for a name that has no certificate here.
     #[error("there is no certificate for the name that the client asked for")]
     UnknownName,
+    /// The client asked for a name that leads nowhere: its bytes would have been passed on.
+    #[error("no server here has the name that the client asked for")]
+    NoRoute,
     /// A certificate is required, and the peer has not presented one.
     #[error("the peer presented no certificate")]
     NoCertificate,

@@ -9,8 +9,8 @@
 //!
 //! A [`Session`] owns the client's [`Transport`] and a task that implements the protocol: `echo`,
 //! `reverse`, `proxy`, `file_sender`, `receive` or [`http`]. The listener's [`Service`] makes the
-//! task. If the listener expects a PROXY protocol header or TLS, or an upstream needs the local
-//! address, the session is in the phase `setup` first, without a task. Outcomes are recorded first; then `pump`
+//! task. If the listener expects a PROXY protocol header or TLS, or chooses upstreams by server name, or
+//! if an upstream needs the local address, the session is in the phase `setup` first, without a task. Outcomes are recorded first; then `pump`
 //! looks at all states and submits every operation that is needed and not yet in flight. An extra
 //! `pump` changes nothing.
 //!
@@ -24,6 +24,7 @@ mod file_sender;
 pub mod http;
 mod limits;
 mod listener_context;
+mod name_routes;
 mod phase;
 mod proxy;
 mod receive;
@@ -41,6 +42,7 @@ pub use close_reason::{CloseReason, SessionEnd};
 pub use file_sender::Content;
 pub use limits::{HttpLimits, Limits};
 pub use listener_context::ListenerContext;
+pub use name_routes::{NameRoute, NameRoutes, ServerNames};
 pub use receive::{Destination, Naming};
 pub use service::Service;
 pub use slot::{SESSION, Slot};
@@ -171,6 +173,11 @@ trait Task: fmt::Debug {
 
     /// The upstream, if there is one, for logs.
     fn upstream(&self) -> Option<&UpstreamAddress> {
+        None
+    }
+
+    /// The name that the client asked for in a ClientHello that was passed on, for logs.
+    fn server_name(&self) -> Option<&str> {
         None
     }
 
@@ -422,7 +429,7 @@ impl Session {
 
     /// Begins the service, after the setup.
     fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Result<(), Denied> {
-        let SetupResult { context, told, mut local, received, draining_since } = setup_result;
+        let SetupResult { context, told, mut local, named, received, draining_since } = setup_result;
         let Told { ends, tls: told } = if cx.admission.is_trusted(self.peer) { told } else { Told::default() };
         if let Some(ends) = ends {
             tracing::debug!(proxy = %self.peer, client = %ends.client, "PROXY header accepted");
@@ -432,13 +439,17 @@ impl Session {
         let is_over_limit = self.is_over_limit();
         // The connection no longer counts for the proxy's address.
         self.rare = RareFields::new(None, None, None, is_over_limit);
-        let permit = enter(cx.admission, self.peer, &context.access, is_over_limit)?;
+        let access = named.as_ref().map_or(&context.access, |named| &named.route.access);
+        let permit = enter(cx.admission, self.peer, access, is_over_limit)?;
         // What the proxy says is of the client. With TLS of its own on top, that is the proxy's.
         let tls = told.map(|told| facts_of(*told)).or_else(|| self.tls_facts(&context, cx.admission)).map(Rc::new);
         self.rare = RareFields::new(permit, local, tls.clone(), is_over_limit);
         (cx.peer, cx.local, cx.tls) = (self.peer, local, tls);
         let ends = Ends { peer: self.peer, local, tls: cx.tls.as_deref() };
-        let mut task = context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits);
+        let mut task = match named {
+            Some(named) => Service::named_task(named, cx.session, ends),
+            None => context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits),
+        };
         received.into_iter().for_each(|buffer| task.on_received(buffer));
         if let Some(since) = draining_since {
             task.drain(since);
@@ -539,6 +550,8 @@ impl Session {
         let facts = self.rare.as_ref().and_then(|rare| rare.tls.as_deref());
         let (tls, server_name) =
             (facts.map(|facts| &*facts.version), facts.and_then(|facts| facts.server_name.as_deref()));
+        // What a name chose the upstream by, if there was no TLS here.
+        let server_name = self.phase.server_name().or(server_name);
         let client_subject = facts.and_then(ConnectionFacts::client_subject);
         let is_worth_a_warning = close_reason.is_worth_a_warning();
         let (close_reason, cause) = (close_reason.code(), session_end.cause().map(tracing::field::display));

@@ -40,6 +40,14 @@ impl Phase {
         self.task().map_or("setup", Task::name)
     }
 
+    /// The name that the client asked for in a ClientHello that is passed on, for logs.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Setup(setup) => setup.server_name(),
+            Self::Service(task) => task.server_name(),
+        }
+    }
+
     /// Takes bytes from the client.
     #[inline]
     pub(super) fn on_received(&mut self, buffer: Buffer) {

@@ -31,6 +31,8 @@ pub(super) struct Proxy {
     tunnel: Tunnel,
     stage: Stage,
     deadline: Option<Time>,
+    /// The name that the client asked for, if the upstream was chosen by it.
+    server_name: Option<Rc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,14 @@ impl Proxy {
         let announcement = group.announces().map(|version| Chunk::shared(ends.header(version)));
         let waiter = Waiter::only_stream_of(session);
         let lease = UpstreamLease::new(group, waiter, balance_key, connect_policy, announcement);
-        Self { lease, tunnel: Tunnel::new(), stage: Stage::Connecting, deadline: None }
+        Self { lease, tunnel: Tunnel::new(), stage: Stage::Connecting, deadline: None, server_name: None }
+    }
+
+    /// The same, of a client that asked for this name. `opening` was read of it already.
+    pub(super) fn named(mut self, server_name: Option<Rc<str>>, opening: Vec<u8>) -> Self {
+        self.server_name = server_name;
+        self.tunnel.push_to_upstream(Chunk::owned(opening));
+        self
     }
 }
 
@@ -65,6 +74,10 @@ impl Task for Proxy {
 
     fn upstream(&self) -> Option<&UpstreamAddress> {
         self.lease.upstream().map(|upstream| upstream.address())
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 
     fn failure(&self) -> Option<Unreachable> {

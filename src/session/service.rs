@@ -9,10 +9,11 @@ use super::Task;
 use super::echo::Echo;
 use super::file_sender::{Content, FileSender};
 use super::http::{Http, RouterCell};
+use super::name_routes::{NameRoutes, Named};
 use super::proxy::Proxy;
 use super::receive::{Destination, Receive};
 use super::reverse::Reverse;
-use crate::driver::{Peer, Time};
+use crate::driver::{Fault, Peer, Time};
 use crate::session::Limits;
 use crate::tcp::proxy_header::{self, ProxyVersion};
 use crate::tls::{ClientCertificate, ConnectionFacts, Subject};
@@ -28,6 +29,8 @@ pub enum Service {
     Reverse,
     /// Relays bytes between the client and an upstream.
     Proxy(Rc<UpstreamGroup>, ConnectPolicy),
+    /// Relays TLS connections, as they are, to the upstream of the name that the client asks for.
+    ProxyByName(Rc<NameRoutes>),
     /// Sends a text or a file, then closes.
     Send(Content),
     /// Writes what each client sends to a file.
@@ -106,6 +109,7 @@ impl Service {
     pub fn wants_local_address(&self) -> bool {
         match self {
             Self::Proxy(group, _) => group.announces().is_some(),
+            Self::ProxyByName(routes) => routes.announces(),
             Self::Http(router_cell) => router_cell.router().announces(),
             Self::Echo | Self::Reverse | Self::Send(_) | Self::Receive(_) => false,
         }
@@ -115,8 +119,17 @@ impl Service {
     pub const fn can_refuse(&self) -> bool {
         match self {
             Self::Http(_) => true,
-            Self::Echo | Self::Reverse | Self::Proxy(..) | Self::Send(_) | Self::Receive(_) => false,
+            Self::Echo | Self::Reverse | Self::Proxy(..) | Self::ProxyByName(_) | Self::Send(_) | Self::Receive(_) => {
+                false
+            }
         }
+    }
+
+    /// The task of a connection whose route was chosen by name.
+    pub(super) fn named_task(named: Named, session: SessionKey, ends: Ends<'_>) -> Box<dyn Task> {
+        let Named { route, server_name, opening } = named;
+        let proxy = Proxy::new(session, Rc::clone(&route.group), route.connect_policy, ends);
+        Box::new(proxy.named(server_name, opening))
     }
 
     pub(super) fn task(
@@ -133,6 +146,8 @@ impl Service {
             Self::Proxy(group, connect_policy) => {
                 Box::new(Proxy::new(session, Rc::clone(group), *connect_policy, ends))
             }
+            // The setup chooses a route, or ends the session.
+            Self::ProxyByName(_) => Box::new(FileSender::new(session, Content::Refused(Fault::Os(libc::EDESTADDRREQ)))),
             Self::Http(router_cell) => Box::new(Http::new(Rc::clone(router_cell), is_over_limit, now)),
             Self::Receive(destination) => Box::new(Receive::new(session, Arc::clone(destination))),
             Self::Send(content) => Box::new(FileSender::new(session, content.clone())),

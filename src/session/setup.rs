@@ -1,16 +1,21 @@
 //! Setup: the phase of a session before its service, in which it finds out what its connection is.
-//! Reads the PROXY protocol header, shakes hands, then looks up the local address.
+//! Reads the PROXY protocol header, shakes hands or reads the name in a ClientHello, then looks up the
+//! local address.
 //!
 //! ```text
 //!              PROXY protocol header         TLS handshake        local address
 //!   Reading ─────────────────────► Shaking ───────────────► Asking ───────────────► ready:
-//!      │                              │ failed                                   the service
-//!      │                              ▼         sent                             begins
-//!      │                           Answering ─────────► Lingering ─────► over
+//!      │                 │            │ failed                 ▲                 the service
+//!      │                 │            ▼         sent           │                 begins
+//!      │                 │         Answering ─────────► Lingering ─────► over
+//!      │                 │            ▲ no route               │
+//!      │                 └──────► Peeking ─────────────────────┘
+//!      │                                    ClientHello: a route
 //!      └── malformed, end of input, timeout: over
 //! ```
 //!
-//! The header is read only if the listener expects one, and there is a handshake only if it has TLS.
+//! The header is read only if the listener expects one, and there is a handshake only if it has TLS. A
+//! listener that chooses upstreams by name only peeks: the bytes are passed on as they are.
 //! The local address is looked up only if a PROXY protocol header to an upstream needs it. Bytes after
 //! the header are kept for what follows. The session decides whether it trusts the header.
 //!
@@ -24,6 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::name_routes::Named;
 use super::{CloseReason, Context, ListenerContext, Service, Slot};
 use crate::buffer::{Buffer, Chunk};
 use crate::driver::{Op, Outcome, Peer, Time, TlsFault};
@@ -31,7 +37,7 @@ use crate::session::Limits;
 use crate::session::http::refuse_plain;
 use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
-use crate::tls::{Handshake, HandshakeInfo, Subject};
+use crate::tls::{Handshake, HandshakeInfo, HelloError, HelloReader, Subject};
 use crate::transport::Transport;
 
 /// How long the answer to a failed handshake may take, and the client may go on sending after it.
@@ -43,6 +49,11 @@ pub(super) struct Setup {
     context: Rc<ListenerContext>,
     header: Header,
     tls: Tls,
+    /// What was read of a ClientHello that is passed on.
+    hello: HelloReader,
+    /// The name in it.
+    server_name: Option<Rc<str>>,
+    named: Option<Named>,
     local: Local,
     /// Bytes received after the header.
     rest: Vec<Buffer>,
@@ -73,7 +84,9 @@ pub(super) struct Told {
 enum Tls {
     NotBegun,
     Shaking,
-    /// Complete, or not wanted.
+    /// The name in a ClientHello is looked for. The handshake itself is the upstream's.
+    Peeking,
+    /// Complete, or not wanted, or the upstream's.
     Over,
     /// It failed, and the answer is being sent.
     Answering(Failure),
@@ -116,6 +129,8 @@ pub(super) struct SetupResult {
     pub(super) told: Told,
     /// The local address, if it was looked up and there is one.
     pub(super) local: Option<SocketAddr>,
+    /// The route, if it was chosen by name.
+    pub(super) named: Option<Named>,
     /// Bytes received so far, for the service.
     pub(super) received: Vec<Buffer>,
     /// When the server began to stop, if it has.
@@ -125,16 +140,26 @@ pub(super) struct SetupResult {
 impl Setup {
     /// `None`: no setup is needed.
     pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
+        let tls = match (&context.service, &context.tls) {
+            (Service::ProxyByName(_), _) => Tls::Peeking,
+            (_, Some(_)) => Tls::NotBegun,
+            (_, None) => Tls::Over,
+        };
         let header = match context.expects_proxy_header {
             true => Header::Reading(Vec::new()),
-            false if context.tls.is_some() || context.service.wants_local_address() => Header::Read(Told::default()),
+            false if !matches!(tls, Tls::Over) || context.service.wants_local_address() => {
+                Header::Read(Told::default())
+            }
             false => return None,
         };
         let timeout = limits.http.head_timeout;
         Some(Self {
             context: Rc::clone(context),
             header,
-            tls: if context.tls.is_some() { Tls::NotBegun } else { Tls::Over },
+            tls,
+            hello: HelloReader::default(),
+            server_name: None,
+            named: None,
             local: Local::NotAsked,
             rest: Vec::new(),
             deadline: (!timeout.is_zero()).then(|| now + timeout),
@@ -144,7 +169,7 @@ impl Setup {
 
     /// Takes bytes from the client.
     pub(super) fn on_received(&mut self, mut buffer: Buffer) {
-        let Header::Reading(head) = &mut self.header else { return self.rest.push(buffer) };
+        let Header::Reading(head) = &mut self.header else { return self.keep(buffer) };
         let before = head.len();
         head.extend(buffer.iter().take(HEADER_BYTES_MAX - before));
         match proxy_header::parse(head) {
@@ -153,10 +178,18 @@ impl Setup {
                 buffer.advance(length - before);
                 self.header = Header::Read(Told { ends, tls });
                 if !buffer.is_empty() {
-                    self.rest.push(buffer);
+                    self.keep(buffer);
                 }
             }
             Err(_) => self.header = Header::Malformed,
+        }
+    }
+
+    /// Keeps what follows the header. A ClientHello is copied: its bytes may come in many buffers.
+    fn keep(&mut self, buffer: Buffer) {
+        match self.tls {
+            Tls::Peeking => self.hello.push(&buffer),
+            Tls::NotBegun | Tls::Shaking | Tls::Over | Tls::Answering(_) | Tls::Lingering(_) => self.rest.push(buffer),
         }
     }
 
@@ -219,13 +252,19 @@ impl Setup {
             context: Rc::clone(&self.context),
             told,
             local,
+            named: self.named.take(),
             received: mem::take(&mut self.rest),
             draining_since: self.draining_since,
         })
     }
 
-    /// Advances the handshake. `None`: it is complete.
+    /// Advances the handshake, or what stands for it. `None`: it is complete.
     fn shake(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
+        if matches!(self.tls, Tls::Peeking)
+            && let Some(progress) = self.peek(client, cx)
+        {
+            return Some(progress);
+        }
         if let (Tls::NotBegun, Some(listener)) = (self.tls, &self.context.tls) {
             let reads = Slot::ClientFile.token(cx.session);
             if let Err(fault) = client.begin_tls_server(reads, Arc::clone(&listener.config), mem::take(&mut self.rest))
@@ -266,6 +305,56 @@ impl Setup {
         }
     }
 
+    /// Looks for the name in the ClientHello, and for its route. `None`: there is one, or the answer is
+    /// that there is none.
+    fn peek(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
+        let context = Rc::clone(&self.context);
+        let route = match (&context.service, self.hello.read()) {
+            (_, Err(HelloError::Partial)) => return Some(self.await_hello(client, cx)),
+            (_, Err(HelloError::Malformed)) if self.hello.bytes().first() != Some(&HANDSHAKE_RECORD) => {
+                Err((TlsFault::NotTls, None))
+            }
+            (_, Err(HelloError::Malformed)) => Err((TlsFault::Malformed, Some(DECODE_ERROR))),
+            (Service::ProxyByName(routes), Ok(hello)) => {
+                self.server_name = hello.server_name.as_deref().map(Rc::from);
+                routes.find(hello.server_name.as_deref()).ok_or((TlsFault::NoRoute, Some(UNRECOGNIZED_NAME)))
+            }
+            (_, Ok(_)) => Err((TlsFault::Internal, None)),
+        };
+        let hello = mem::take(&mut self.hello);
+        match route {
+            Ok(route) => {
+                let (server_name, route) = (self.server_name.clone(), Rc::clone(route));
+                tracing::debug!(server_name = server_name.as_deref(), route = ?route.names, "route chosen by server name");
+                self.named = Some(Named { route, server_name, opening: hello.into_bytes() });
+                self.tls = Tls::Over;
+            }
+            Err((fault, alert)) => {
+                self.tls = Tls::Answering(Failure { fault, until: cx.now + LINGER });
+                if let Some(alert) = alert {
+                    client.send_unencrypted(Chunk::owned(fatal(alert).to_vec()).into(), cx.ops);
+                }
+            }
+        }
+        None
+    }
+
+    fn await_hello(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+        match client.input_end() {
+            Some(End::Failed(fault)) => Progress::Over(CloseReason::ClientLost(fault)),
+            // A port check.
+            Some(End::Eof) if self.hello.bytes().is_empty() => Progress::Over(CloseReason::Done),
+            Some(End::Eof) => Progress::Over(CloseReason::TlsFailed(TlsFault::Abandoned)),
+            None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => {
+                Progress::Over(CloseReason::TlsFailed(TlsFault::TooSlow))
+            }
+            None => {
+                client.set_receiving(true, cx.ops);
+                Progress::Wait
+            }
+        }
+    }
+
     fn await_handshake(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
         if let Some(End::Failed(fault)) = client.input_end() {
             return Progress::Over(CloseReason::ClientLost(fault));
@@ -284,7 +373,9 @@ impl Setup {
     fn finish(&mut self, failure: Failure, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
         self.rest.clear();
         let is_lingering = matches!(self.tls, Tls::Lingering(_));
-        if failure.until <= cx.now || is_lingering && client.has_input_ended() {
+        // Encrypted, sending has failed with the handshake.
+        let is_lost = !client.is_encrypted() && client.send_fault().is_some();
+        if failure.until <= cx.now || is_lost || is_lingering && client.has_input_ended() {
             return Progress::Over(CloseReason::TlsFailed(failure.fault));
         }
         if !is_lingering && client.is_sending_at_rest() {
@@ -304,7 +395,7 @@ impl Setup {
     pub(super) const fn deadline(&self) -> Option<Time> {
         match self.tls {
             Tls::Answering(failure) | Tls::Lingering(failure) => Some(failure.until),
-            Tls::NotBegun | Tls::Shaking | Tls::Over => self.deadline,
+            Tls::NotBegun | Tls::Shaking | Tls::Peeking | Tls::Over => self.deadline,
         }
     }
 
@@ -319,12 +410,18 @@ impl Setup {
             Header::Reading(head) => head.capacity(),
             Header::Read(_) | Header::Malformed => 0,
         };
-        head + self.rest.iter().map(Buffer::capacity).sum::<usize>()
+        let opening = self.named.as_ref().map_or(0, |named| named.opening.capacity());
+        head + self.hello.memory() + opening + self.rest.iter().map(Buffer::capacity).sum::<usize>()
     }
 
-    /// The upper bound of `memory`: the header, and as much as a service may hold.
+    /// The upper bound of `memory`: the header, a ClientHello, and as much as a service may hold.
     pub(super) const fn memory_max(limits: &Limits) -> usize {
-        2 * limits.pipe_bytes_max + HEADER_BYTES_MAX
+        2 * limits.pipe_bytes_max + HEADER_BYTES_MAX + HelloReader::MEMORY_MAX
+    }
+
+    /// The name in a ClientHello that is passed on, for logs.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 }
 
@@ -339,4 +436,15 @@ fn log(info: &HandshakeInfo<'_>) {
         is_resumed = info.is_resumed,
         "TLS handshake complete"
     );
+}
+/// The type of a handshake record (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Alerts (RFC 8446, 6.2).
+const DECODE_ERROR: u8 = 50;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// A record with a fatal alert, in plain text.
+const fn fatal(alert: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, alert]
 }

@@ -16,6 +16,13 @@ const APPLICATION_PROTOCOLS: u16 = 16;
 /// The largest ClientHello that is read, in bytes. Browsers send below 2 KiB.
 pub(super) const HELLO_BYTES_MAX: usize = 64 << 10;
 
+/// Where the last record of a ClientHello may begin, in bytes. Records may be short, but who needs more
+/// than this for their headers sends no ClientHello that matters.
+const RECORDS_BYTES_MAX: usize = HELLO_BYTES_MAX + (16 << 10);
+
+/// The most payload of a record, in bytes (RFC 8446, 5.1).
+const RECORD_PAYLOAD_BYTES_MAX: usize = 1 << 14;
+
 /// What a client asks for in its first message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
@@ -34,16 +41,33 @@ pub enum HelloError {
     Malformed,
 }
 
-impl ClientHello {
-    /// Reads the message from the records of a connection, from its first byte on. The message may
-    /// be spread over several records.
+/// Reads a ClientHello from bytes that arrive in pieces, and keeps the bytes: they are for the server
+/// that the name leads to. No byte is looked at twice before the message is complete.
+#[derive(Debug, Default)]
+pub struct HelloReader {
+    bytes: Vec<u8>,
+    /// Where in `bytes` the next record begins.
+    next: usize,
+    /// The payload of the records before.
+    message: Vec<u8>,
+}
+
+impl HelloReader {
+    /// The upper bound of [`HelloReader::memory`], apart from what arrives at once, in bytes.
+    pub const MEMORY_MAX: usize = 2 * (RECORDS_BYTES_MAX + HELLO_BYTES_MAX + 4 * RECORD_PAYLOAD_BYTES_MAX);
+
+    /// Adds received bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Reads on. After a result that is not [`HelloError::Partial`] there is nothing more to read.
     ///
     /// # Errors
-    /// [`HelloError::Partial`] until all of it is there.
-    pub fn read(mut records: &[u8]) -> Result<Self, HelloError> {
-        let mut message = Vec::new();
+    /// [`HelloError::Partial`] until all of the message is there.
+    pub fn read(&mut self) -> Result<ClientHello, HelloError> {
         loop {
-            let mut record = Reader(records);
+            let mut record = Reader(self.bytes.get(self.next..).unwrap_or_default());
             let header = (record.byte(), record.short(), record.short());
             let (kind, Some(_), Some(length)) = header else {
                 return match header.0 {
@@ -51,16 +75,47 @@ impl ClientHello {
                     Some(_) => Err(HelloError::Malformed),
                 };
             };
-            if kind != Some(HANDSHAKE_RECORD) || length == 0 {
+            let length = usize::from(length);
+            let is_valid = kind == Some(HANDSHAKE_RECORD) && (1..=RECORD_PAYLOAD_BYTES_MAX).contains(&length);
+            if !is_valid || self.next > RECORDS_BYTES_MAX {
                 return Err(HelloError::Malformed);
             }
-            let payload = record.take(length.into()).ok_or(HelloError::Partial)?;
-            message.extend_from_slice(payload);
-            match Self::of_message(&message) {
-                Err(HelloError::Partial) => records = record.0,
+            let payload = record.take(length).ok_or(HelloError::Partial)?;
+            self.next = self.bytes.len() - record.0.len();
+            self.message.extend_from_slice(payload);
+            match ClientHello::of_message(&self.message) {
+                Err(HelloError::Partial) => {}
                 result => return result,
             }
         }
+    }
+
+    /// All bytes so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same, to pass them on.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Bytes of memory held.
+    pub const fn memory(&self) -> usize {
+        self.bytes.capacity() + self.message.capacity()
+    }
+}
+
+impl ClientHello {
+    /// Reads the message from the records of a connection, from its first byte on. The message may
+    /// be spread over several records.
+    ///
+    /// # Errors
+    /// [`HelloError::Partial`] until all of it is there.
+    pub fn read(records: &[u8]) -> Result<Self, HelloError> {
+        let mut reader = HelloReader::default();
+        reader.push(records);
+        reader.read()
     }
 
     /// Reads the message from the payload of handshake records.
@@ -87,10 +142,16 @@ impl ClientHello {
             return Some(hello);
         }
         let mut extensions = body.list()?;
+        let mut is_named = false;
         while !extensions.0.is_empty() {
             let (number, mut content) = (extensions.short()?, extensions.list()?);
             match number {
-                SERVER_NAME => hello.server_name = server_name(content.list()?),
+                // One of a kind (RFC 8446, 4.2): a server behind could take the other.
+                SERVER_NAME if is_named => return None,
+                SERVER_NAME => {
+                    is_named = true;
+                    hello.server_name = server_name(content.list()?);
+                }
                 APPLICATION_PROTOCOLS => {
                     let mut names = content.list()?;
                     while !names.0.is_empty() {
@@ -178,6 +239,62 @@ mod tests {
             assert_eq!(ClientHello::read(bytes), Err(HelloError::Malformed), "{}", bytes.escape_ascii());
         }
         assert_eq!(ClientHello::read(&[]), Err(HelloError::Partial));
+    }
+
+    #[test]
+    fn it_is_read_byte_by_byte_and_from_records_of_any_size() {
+        let (whole, mut reader) = (hello(), HelloReader::default());
+        let (last, before) = whole.split_last().unwrap();
+        for byte in before {
+            reader.push(&[*byte]);
+            assert_eq!(reader.read(), Err(HelloError::Partial));
+        }
+        reader.push(&[*last]);
+        reader.push(b"what follows");
+        assert_eq!(reader.read().unwrap().server_name.as_deref(), Some(NAME));
+        assert_eq!(reader.into_bytes(), [&whole[..], b"what follows"].concat());
+        for size in [1, 7, 100] {
+            let records: Vec<u8> = whole[5..]
+                .chunks(size)
+                .flat_map(|part| [&[22, 3, 1, 0, part.len() as u8][..], part].concat())
+                .collect();
+            assert_eq!(ClientHello::read(&records), ClientHello::read(&whole), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_second_name_is_refused() {
+        let mut message = hello().split_off(5);
+        // The length of all extensions is behind the session, the cipher suites and the compression.
+        let (session, suites) = (39 + usize::from(message[38]), |at: usize| {
+            2 + usize::from(u16::from_be_bytes([message[at], message[at + 1]]))
+        });
+        let compression = session + suites(session);
+        let at = compression + 1 + usize::from(message[compression]);
+        let name = [0, 0, 0, 6, 0, 4, 0, 0, 1, b'b'];
+        let grow = |bytes: &mut [u8]| {
+            let length = u16::from_be_bytes([bytes[0], bytes[1]]) + name.len() as u16;
+            bytes.copy_from_slice(&length.to_be_bytes());
+        };
+        grow(&mut message[at..at + 2]);
+        grow(&mut message[2..4]);
+        message.extend_from_slice(&name);
+        assert_eq!(ClientHello::of_message(&message), Err(HelloError::Malformed));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_without_being_kept() {
+        // A message that announces 60,000 bytes, in records of one byte.
+        let message = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
+        let mut reader = HelloReader::default();
+        let refused = message.iter().position(|byte| {
+            reader.push(&[22, 3, 1, 0, 1, *byte]);
+            reader.read() == Err(HelloError::Malformed)
+        });
+        assert!(refused.is_some_and(|at| at < 14_000), "{refused:?}");
+        assert!(reader.memory() <= HelloReader::MEMORY_MAX);
+        assert_eq!(ClientHello::read(&[22, 3, 1, 0x40, 1]), Err(HelloError::Malformed), "a record that is too long");
+        assert_eq!(ClientHello::read(&[22, 3, 1, 0, 4, 1, 1, 0, 1]), Err(HelloError::Malformed), "above 64 KiB");
     }
 
     /// The result does not depend on how the bytes arrive, whatever they are.

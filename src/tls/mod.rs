@@ -42,7 +42,7 @@ pub mod tickets;
 
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
 pub use self::client::{ClientSettings, ClientTls, InvalidPeerName, TlsPeer};
-pub use self::client_hello::{ClientHello, HelloError};
+pub use self::client_hello::{ClientHello, HelloError, HelloReader};
 pub use self::connection_facts::{ClientCertificate, ConnectionFacts};
 pub use self::server::{
     ClientAuth, ClientAuthMode, LoadedTls, MinVersion, Misdirected, ServerSettings, ServerTls, UnknownName,

@@ -105,7 +105,7 @@ impl World {
         let mut core = Core::new(scenario.limits.clone());
         let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed)));
         let context = |service: SessionService, has_tls: bool| {
-            let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| Arc::clone(&tls.listener));
+            let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| Arc::new(Arc::clone(&tls.listener).into()));
             ListenerContext { tls, ..service.into() }
         };
         let proxy = forwarding_service(&scenario.forwarding, tls.as_ref().map(|(_, tls)| tls), &mut sim);

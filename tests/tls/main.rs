@@ -17,6 +17,7 @@ mod load;
 mod logs;
 mod misdirected;
 mod openssl;
+mod passthrough;
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "../run/place.rs"]
 mod place;

@@ -3,7 +3,7 @@
 use super::report::Report;
 use super::request::Request;
 use crate::cli::failure::Failure;
-use crate::config::ListenerConfig;
+use crate::config::{ListenerConfig, ServiceConfig};
 use crate::core::StartError;
 use crate::http::Scheme;
 use crate::tls::server::Crypto;
@@ -13,6 +13,17 @@ use crate::tls::{ClientAuthMode, ServerSettings};
 /// failure.
 pub(super) fn explain(listener: &ListenerConfig, request: &Request, report: &mut Report) -> Result<(), Failure> {
     let address = listener.address.address();
+    if matches!(listener.service, ServiceConfig::TcpProxyByName(_)) {
+        return match request.scheme {
+            Scheme::Https => {
+                report.add("tls", "passed on to the upstream as it is");
+                Ok(())
+            }
+            Scheme::Http => Err(Failure::NotServed(format!(
+                "the connection is closed: {address} reads the name that a TLS client asks for; write https:// in the URL"
+            ))),
+        };
+    }
     let settings = match (&listener.tls, request.scheme) {
         (Some(settings), Scheme::Https) => settings,
         (None, Scheme::Http) => return Ok(()),

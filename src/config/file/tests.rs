@@ -415,7 +415,7 @@ fn listeners_that_cannot_be_are_told() {
             ),
             (
                 "{ \"listeners\": [{ \"port\": 1 }] },\n{ \"listeners\": [{ \"port\": 1 }], \"protocol\": \"tcp\", \"handler\": \"echo\" }",
-                "3:17: another server has this listener on line 2; only HTTP servers can share one",
+                "3:17: another server has this listener on line 2; only HTTP servers, or TCP proxies, can share one",
             ),
             (
                 r#"{ "listeners": [{ "port": 1, "accept_proxy_protocol": true }] }"#,
@@ -555,6 +555,55 @@ fn servers_that_speak_tcp_want_a_handler_and_its_options() {
         ],
         around,
     );
+}
+
+#[test]
+fn tcp_proxies_share_a_listener_by_name() {
+    let server = |options: &str| {
+        format!(
+            r#"{{ "listeners": [{{ "port": 1 }}], "protocol": "tcp", "handler": "tcp_proxy", "upstreams": ["a:1"]{options} }}"#
+        )
+    };
+    let all = |servers: &[String]| format!("{{ \"servers\": [\n{}\n] }}", servers.join(",\n"));
+    let named = |name: &str| server(&format!(r#", "hostnames": ["{name}"]"#));
+    assert!(parse(&all(&[named("a.org"), named("*.a.org"), server("")])).is_ok());
+    let tls = r#""port": 1, "tls": { "certificates": [{ "cert": "c" }] }"#;
+    for (servers, expected) in [
+        (
+            [server(""), server("")],
+            "3:17: no connection reaches this server: the server with this listener on line 2 has no `hostnames` either",
+        ),
+        (
+            [named("a.org"), named("A.org")],
+            "3:17: host name `a.org` belongs to the server with this listener on line 2",
+        ),
+        (
+            [named("a.org"), r#"{ "listeners": [{ "port": 1 }], "hostnames": ["b.org"] }"#.to_owned()],
+            "3:17: another server has this listener on line 2; only HTTP servers, or TCP proxies, can share one",
+        ),
+        (
+            [server(""), named("a.org:443").replace("\"port\": 1", "\"port\": 2")],
+            "3:112: the name that a TLS client asks for has no port",
+        ),
+        (
+            [server(""), named("a.org").replace("\"port\": 1", tls).replace("\"port\": 1", "\"port\": 2")],
+            "3:30: `tls` cannot be used with `hostnames` in a TCP server (`hostnames` in a TCP server pass TLS on to the upstreams, as it is)",
+        ),
+        (
+            [server(""), named("a.org").replace("a:1", "https://a:1").replace("\"port\": 1", "\"port\": 2")],
+            "3:90: what is passed on is encrypted already (write it without https://)",
+        ),
+        (
+            [
+                server(""),
+                r#"{ "listeners": [{ "port": 2 }], "protocol": "tcp", "handler": "echo", "hostnames": ["a.org"] }"#
+                    .to_owned(),
+            ],
+            "3:71: `hostnames` has no effect with this handler; only `tcp_proxy` is chosen by name",
+        ),
+    ] {
+        assert_eq!(said(&all(&servers)), [expected]);
+    }
 }
 
 #[test]

@@ -90,8 +90,8 @@ pub struct File {
     pub access_format: AccessFormat,
     /// Limits and timeouts. A time of 0 means no limit.
     pub limits: Limits,
-    /// The servers. Several HTTP servers can share a listener; `hostnames` then selects one of
-    /// them.
+    /// The servers. Several HTTP servers can share a listener, and so can several TCP proxies;
+    /// `hostnames` then selects one of them.
     #[schemars(length(min = 1))]
     pub servers: Vec<Server>,
 }
@@ -133,7 +133,9 @@ pub struct Server {
     pub protocol: Protocol,
     /// Host names of this server (virtual host). `*.example.org` matches all names beneath
     /// `example.org`. A name with a port, such as `example.org:81`, matches only if the request
-    /// names that port too. Empty: every host that no other server on the same listener names.
+    /// names that port too. Empty: every host that no other server on the same listener names. Of TCP
+    /// servers, only those with `"handler": "tcp_proxy"` can have names: TLS clients choose a server by
+    /// the name that they ask for (SNI), and their bytes are relayed as they are.
     pub hostnames: Vec<Hostname>,
     /// The routes. The longest `req_path` that matches the request's path is used. If none matches,
     /// the response is 404.

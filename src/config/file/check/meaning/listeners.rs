@@ -163,8 +163,15 @@ impl Claim<'_, '_> {
             return Some(format!("duplicate listener; this server already has it on line {line}"));
         }
         let protocols = (protocol(self.server)?, protocol(earlier.server)?);
-        if protocols != (Protocol::Http, Protocol::Http) {
-            return Some(format!("another server has this listener on line {line}; only HTTP servers can share one"));
+        let is_proxy = |claim: &Self| text(claim.server, "handler") == Some("tcp_proxy");
+        match protocols {
+            (Protocol::Http, Protocol::Http) => {}
+            (Protocol::Tcp, Protocol::Tcp) if is_proxy(self) && is_proxy(earlier) => {}
+            (Protocol::Http | Protocol::Tcp, _) => {
+                return Some(format!(
+                    "another server has this listener on line {line}; only HTTP servers, or TCP proxies, can share one"
+                ));
+            }
         }
         let mode = |claim: &Self| text(claim.listener, "mode").map(str::to_owned);
         if expects_header(self.listener) != expects_header(earlier.listener) || mode(self) != mode(earlier) {
@@ -182,8 +189,9 @@ impl Claim<'_, '_> {
         }
         let (own, others) = (hostnames(self.server)?, hostnames(earlier.server)?);
         if own.is_empty() && others.is_empty() {
+            let what = if protocols.0 == Protocol::Http { "request" } else { "connection" };
             return Some(format!(
-                "no request reaches this server: the server with this listener on line {line} has no `hostnames` either"
+                "no {what} reaches this server: the server with this listener on line {line} has no `hostnames` either"
             ));
         }
         let taken = own.iter().find(|name| others.contains(name))?;

@@ -59,16 +59,7 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
     {
         report.add(hsts, "`hsts` has no effect without a listener that has `tls`");
     }
-    let mut seen: HashMap<Hostname, usize> = HashMap::new();
-    for value in list(server, "hostnames") {
-        let Some(Ok(name)) = value.as_string_lit().map(|literal| literal.value.parse::<Hostname>()) else { continue };
-        let line = report.line(value);
-        if let Some(first) = seen.get(&name) {
-            report.add(value, format!("duplicate host name `{name}`; the first is on line {first}"));
-        } else {
-            seen.insert(name, line);
-        }
-    }
+    repeated(server, report);
     // Two routes must not have the same path, however it is spelled.
     let mut seen: HashMap<Box<[u8]>, usize> = HashMap::new();
     for route in list(server, "routes").iter().filter_map(Value::as_object) {
@@ -85,8 +76,55 @@ fn http(server: &Object<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
+/// Reports host names that are listed twice.
+fn repeated(server: &Object<'_>, report: &mut Report<'_, '_>) {
+    let mut seen: HashMap<Hostname, usize> = HashMap::new();
+    for (value, name) in hostnames(server) {
+        let line = report.line(value);
+        if let Some(first) = seen.get(&name) {
+            report.add(value, format!("duplicate host name `{name}`; the first is on line {first}"));
+        } else {
+            seen.insert(name, line);
+        }
+    }
+}
+
+/// The host names of a server that are valid.
+fn hostnames<'d, 't>(server: &'d Object<'t>) -> impl Iterator<Item = (&'d Value<'t>, Hostname)> {
+    let name = |value: &'d Value<'t>| Some((value, value.as_string_lit()?.value.parse().ok()?));
+    list(server, "hostnames").iter().filter_map(name)
+}
+
+/// Reports what makes it impossible to choose a TCP server by the name that a TLS client asks for.
+fn server_names(server: &Object<'_>, handler: &str, report: &mut Report<'_, '_>) {
+    let Some(property) = get(server, "hostnames").filter(|_| !list(server, "hostnames").is_empty()) else { return };
+    if handler != "tcp_proxy" {
+        return report.add(property, "`hostnames` has no effect with this handler; only `tcp_proxy` is chosen by name");
+    }
+    repeated(server, report);
+    for (value, _) in hostnames(server).filter(|(_, name)| name.port.is_some()) {
+        report.add(value, "the name that a TLS client asks for has no port");
+    }
+    for listener in list(server, "listeners").iter().filter_map(Value::as_object) {
+        if let Some(tls) = get(listener, "tls") {
+            let hint = "`hostnames` in a TCP server pass TLS on to the upstreams, as it is".to_owned();
+            report.add_with_hint(tls, "`tls` cannot be used with `hostnames` in a TCP server", hint);
+        }
+    }
+    for upstream in list(server, "upstreams") {
+        let address = match upstream {
+            Value::Object(object) => text(object, "address"),
+            other => other.as_string_lit().map(|literal| literal.value.as_ref()),
+        };
+        if address.is_some_and(|address| address.starts_with("https://")) {
+            let hint = "write it without https://".to_owned();
+            report.add_with_hint(upstream, "what is passed on is encrypted already", hint);
+        }
+    }
+}
+
 /// Keys of a server that apply to requests.
-const HTTP_ONLY: [&str; 5] = ["routes", "hostnames", "access_log", "access_format", "hsts"];
+const HTTP_ONLY: [&str; 4] = ["routes", "access_log", "access_format", "hsts"];
 
 fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
     for key in HTTP_ONLY {
@@ -102,6 +140,7 @@ fn tcp(server: &Object<'_>, report: &mut Report<'_, '_>) {
         return;
     };
     let Some(name) = text(server, "handler") else { return };
+    server_names(server, name, report);
     match name {
         "tcp_proxy" => group::check(server, &handler.value, group::Over::Tcp, report),
         "send_file" if is_missing(server, "file") => report.add(&handler.value, "`send_file` needs a `file`"),
