@@ -41,6 +41,7 @@
 )]
 #![cfg_attr(feature = "internals", allow(missing_docs, reason = "what is public by this feature alone may go without"))]
 
+mod acme;
 mod buffer;
 mod calendar;
 #[doc(hidden)]
@@ -71,8 +72,8 @@ pub use self::driver::FeatureSet;
 pub use self::driver::probe::Selection;
 pub use self::limit::AdmissionConfig;
 pub use self::tls::{
-    CertificateSource, ClientAuth, ClientAuthMode, LoadError as TlsFileError, MinVersion, Misdirected, SelfSigned,
-    ServerSettings as TlsSettings, UnknownName,
+    AcmeIssuer, AcmeSource, CertificateSource, ChallengeKind, ClientAuth, ClientAuthMode, LoadError as TlsFileError,
+    MinVersion, Misdirected, SelfSigned, ServerSettings as TlsSettings, UnknownName,
 };
 
 /// Every module, for the project's own tests and benchmarks. It may change in any version.
@@ -87,5 +88,5 @@ pub mod internals {
         };
     }
 
-    open! { buffer client config core driver file http limit session table tcp telemetry tls transport upstream waiter }
+    open! { acme buffer client config core driver file http limit session table tcp telemetry tls transport upstream waiter }
 }

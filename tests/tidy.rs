@@ -96,6 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["driver", "http", "tls"]),
     ("file", &["calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
+    ("acme", &["buffer", "client", "http", "telemetry", "tls"]),
     ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "waiter"]),
     (
         "session",
@@ -119,6 +120,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "core",
         &[
+            "acme",
             "buffer",
             "config",
             "driver",

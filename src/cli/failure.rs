@@ -148,6 +148,9 @@ impl Failure {
             | Self::Thread(error)
             | Self::Bridge(error) => help_to_set_up(error),
             Self::Start(StartError::AccessLog { output, source }) => help_to_log(output, source),
+            Self::Start(StartError::AcmeStorage { .. }) => {
+                Some("the user of this process has to be able to write there: see `acme.storage`".to_owned())
+            }
             Self::ListedTwice(_) => Some("name each address once".to_owned()),
             Self::Overlap { .. } => {
                 Some("the kernel allows only one of them: list specific addresses, or only the wildcard".to_owned())
@@ -219,6 +222,7 @@ impl Failure {
                 | StartError::Upstream { .. }
                 | StartError::Tls(_)
                 | StartError::TlsSettings(_)
+                | StartError::AcmeStorage { .. }
                 | StartError::Inherit(_)
                 | StartError::Worker(_),
             )

@@ -32,6 +32,9 @@ pub enum ResolveError {
     /// A unix socket's path is not valid with the configuration file's folder in front.
     #[error("cannot use the socket {}: {error}", path.display())]
     Socket { path: PathBuf, error: InvalidUnixPath },
+    /// There is no folder for the certificates that are obtained.
+    #[error("there is no folder for certificates: neither STATE_DIRECTORY nor HOME is set; set `acme.storage`")]
+    NoStorage,
     /// A text passed the checks but cannot be used. This is a bug.
     #[error("`{text}` cannot be used: {reason}")]
     Text { text: String, reason: &'static str },
@@ -74,7 +77,7 @@ impl Resolver<'_> {
                         let service = self.tcp_service(server, &limits)?;
                         let (address, access) = (self.target(&listener.target)?, access(server));
                         let expects_proxy_header = listener.accept_proxy_protocol;
-                        let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [tls], &[]));
+                        let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [(server, tls)], &[])).transpose()?;
                         listeners.push(ListenerConfig { address, access, expects_proxy_header, tls, service });
                     }
                     Protocol::Http => share(&mut http_listeners, server, listener),
@@ -96,9 +99,9 @@ impl Resolver<'_> {
             let expects_proxy_header = listener.accept_proxy_protocol;
             let address = self.target(&listener.target)?;
             let resolved = ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) };
-            let certificates = servers.iter().filter_map(|(_, listener)| listener.tls.as_ref());
+            let certificates = servers.iter().filter_map(|(server, listener)| Some((*server, listener.tls.as_ref()?)));
             listeners.push(match &listener.tls {
-                Some(tls) => resolved.over_tls(self.tls(tls, certificates, &HTTP_PROTOCOLS)),
+                Some(tls) => resolved.over_tls(self.tls(tls, certificates, &HTTP_PROTOCOLS)?),
                 None => resolved,
             });
         }

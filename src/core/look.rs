@@ -8,6 +8,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::opened::{OpenedHandler, OpenedService, error_pages};
 use super::server::StartError;
@@ -18,9 +19,9 @@ use crate::config::{
 use crate::driver::access::{is_missing, may_write};
 use crate::driver::probe::choose;
 use crate::http::redirect::without_port;
-use crate::tls::Notice;
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
+use crate::tls::{AcmeSource, CertificateSource, ClientSettings, Issued, Notice};
 
 /// What a look has found.
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ pub fn missing(config: &ServerConfig) -> Vec<StartError> {
         if let Some(Err(errors)) = listener.tls.as_ref().map(|settings| settings.load(&Crypto::default())) {
             problems.extend(errors.into_iter().map(StartError::Tls));
         }
+        problems.extend(acme(listener));
         match &listener.service {
             ServiceConfig::Http(router) => {
                 for log in router.hosts.iter().filter_map(|host| host.access_log.as_ref()) {
@@ -66,6 +68,25 @@ pub fn missing(config: &ServerConfig) -> Vec<StartError> {
                 }
             }
             service => problems.extend(OpenedService::new(service, None).err()),
+        }
+    }
+    problems
+}
+
+/// What is missing to obtain certificates.
+fn acme(listener: &ListenerConfig) -> Vec<StartError> {
+    let sources = listener.tls.iter().flat_map(|settings| &settings.certificates);
+    let mut problems = Vec::new();
+    for source in sources {
+        let CertificateSource::Acme(AcmeSource { issuer, .. }) = source else { continue };
+        let path = &issuer.storage;
+        // It is made if it is missing.
+        let existing = path.ancestors().find(|folder| !is_missing(folder)).unwrap_or(path);
+        let usable = if existing.is_dir() { may_write(existing) } else { Err(io::ErrorKind::NotADirectory.into()) };
+        problems.extend(usable.err().map(|source| StartError::AcmeStorage { path: path.clone(), source }));
+        let trust = ClientSettings { ca: issuer.ca.clone(), ..ClientSettings::default() };
+        if issuer.ca.is_some() {
+            problems.extend(trust.load(&Crypto::default()).err().map(StartError::Tls));
         }
     }
     problems
@@ -124,7 +145,10 @@ impl Findings {
                 // A host `*.example.org` has names that no certificate covers, but some that it does.
                 certificate.covers(name) || certificate.dns_names.iter().any(|known| known == without_port(name))
             };
-            if !loaded.certificates().iter().any(is_covered) {
+            // It may not have been obtained yet.
+            let is_obtained = |issued: &Arc<Issued>| issued.source().domain == without_port(name);
+            let certificates = loaded.certificates();
+            if !certificates.iter().any(|it| is_covered(&it)) && !certificates.issued().any(is_obtained) {
                 let address = listener.address.address();
                 self.warnings
                     .push(format!("no certificate of {address} has the host name {name}: clients will refuse it"));

@@ -24,7 +24,7 @@ use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
 use crate::telemetry::metrics::CertificateExpiry;
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
-use crate::tls::{ServerSettings, ServerTls, TicketKeys, TlsPeer};
+use crate::tls::{Issued, ServerSettings, ServerTls, TicketKeys, TlsPeer};
 use crate::upstream::group::EndpointConfig;
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamAddress};
 
@@ -152,6 +152,8 @@ impl OpenedRoute {
 pub(super) struct OpenedTls {
     pub(super) tls: Arc<ServerTls>,
     pub(super) expiries: Vec<CertificateExpiry>,
+    /// The certificates that are obtained while the server runs.
+    pub(super) issued: Vec<Arc<Issued>>,
 }
 
 /// Reads the certificates and keys of a listener. What is worth a warning is logged.
@@ -162,7 +164,7 @@ pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Res
     })?;
     let mut expiries = Vec::new();
     for certificate in loaded.certificates().iter() {
-        let Certificate { source, not_after, .. } = certificate;
+        let Certificate { source, not_after, .. } = &*certificate;
         let (names, fingerprint) = (certificate.names().collect::<Vec<_>>().join(", "), certificate.fingerprint());
         tracing::info!(certificate = source, names, fingerprint, not_after, "certificate loaded");
         expiries.push(CertificateExpiry { certificate: source.clone(), not_after: *not_after });
@@ -171,7 +173,8 @@ pub(super) fn open_tls(settings: &ServerSettings, keys: &Arc<TicketKeys>) -> Res
         tracing::warn!("{notice}");
     }
     let tls = loaded.server_tls(keys).map_err(StartError::TlsSettings)?;
-    Ok(OpenedTls { tls, expiries })
+    let issued = loaded.certificates().issued().map(Arc::clone).collect();
+    Ok(OpenedTls { tls, expiries, issued })
 }
 
 /// Reads the configured error pages.

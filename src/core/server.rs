@@ -19,7 +19,8 @@ use super::look;
 use super::opened::{OpenedService, open_tls};
 use super::supervised::{ListenerPlan, Message, WorkerPlan};
 use super::thread::{WorkerHandle, WorkerThreadConfig};
-use crate::config::{ListenerConfig, ServerConfig};
+use crate::acme::Acme;
+use crate::config::{ListenerConfig, ServerConfig, ServiceConfig};
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
 use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
@@ -28,7 +29,7 @@ use crate::session::SessionEnd;
 use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 use crate::tls::server::Crypto;
-use crate::tls::{self, TicketKeys};
+use crate::tls::{self, Issued, TicketKeys};
 
 /// A running server: its workers and listening sockets.
 #[derive(Debug)]
@@ -50,6 +51,17 @@ pub struct Server {
     replace_timeout: Duration,
     metrics: Arc<Metrics>,
     expiry_watch: ExpiryWatch,
+    acme: Acme,
+}
+
+/// What a configuration becomes once everything in it is opened.
+struct Prepared {
+    /// One for each worker.
+    plans: Vec<WorkerPlan>,
+    /// The certificates that are obtained while the server runs.
+    issued: Vec<Arc<Issued>>,
+    /// Whether a listener speaks HTTP without TLS.
+    has_plain_http: bool,
 }
 
 /// Callbacks to the program that runs a server.
@@ -164,6 +176,14 @@ pub enum StartError {
     /// The TLS settings of a listener cannot be used together.
     #[error("cannot set TLS up: {0}")]
     TlsSettings(#[source] rustls::Error),
+    /// The certificates that are obtained cannot be stored.
+    #[error("cannot store certificates in {}: {source}", path.display())]
+    AcmeStorage {
+        /// The configured folder.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
     /// A descriptor named in the environment is not that of a listening socket.
     #[error("cannot use the inherited sockets: {0}")]
     Inherit(#[source] io::Error),
@@ -197,6 +217,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`]. Nothing is left running.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let metrics = Metrics::new(config.workers);
         let executable = Executable::of_this_process();
         let mut inherited = InheritedSockets::from_environment().map_err(StartError::Inherit)?;
         let selection = probe::choose(config.backend, config.uring_off, config.workers)?;
@@ -217,10 +238,11 @@ impl Server {
             executable,
             replacement: Arc::default(),
             replace_timeout: config.limits.replace_timeout,
-            metrics: Metrics::new(config.workers),
+            acme: Acme::new(Arc::clone(&metrics)),
+            metrics,
             expiry_watch: ExpiryWatch::default(),
         };
-        let plans = server.prepare(&config, config.workers, &mut inherited)?;
+        let Prepared { plans, issued, has_plain_http } = server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
             tracing::warn!(%address, "an inherited socket matches no configured address");
         }
@@ -232,17 +254,18 @@ impl Server {
         server.log_addresses(&config);
         inherit::notify_predecessor();
         server.listeners.own_files();
+        // The workers answer the challenges.
+        server.acme.manage(issued, has_plain_http);
         Ok(server)
     }
 
-    /// Opens and binds what the configuration names. Returns the plan of each worker. If it fails,
-    /// nothing has changed.
+    /// Opens and binds what the configuration names. If it fails, nothing has changed.
     fn prepare(
         &mut self,
         config: &ServerConfig,
         workers: usize,
         inherited: &mut InheritedSockets,
-    ) -> Result<Vec<WorkerPlan>, StartError> {
+    ) -> Result<Prepared, StartError> {
         // Before anything is created.
         if let Some(missing) = look::missing(config).into_iter().next() {
             return Err(missing);
@@ -256,17 +279,23 @@ impl Server {
         let opened_tls = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let change = self.listeners.prepare(config, workers, inherited)?;
         let admission = Admission::succeeding(&self.admission, &config.admission);
+        let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
+        let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
         let plan = |number| WorkerPlan {
             limits: config.limits.of_worker(config.admission.connections_max, workers),
             admission: Arc::clone(&admission),
             number,
             workers,
             listeners: Vec::new(),
+            challenge_tokens: challenge_tokens.clone(),
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
         let expiries: Vec<_> = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned()).collect();
-        self.expiry_watch = ExpiryWatch::new(&expiries, Crypto::default().now());
+        // Of those that are obtained, failures to renew them are told.
+        let files: Vec<String> = issued.iter().map(|issued| issued.source().file().display().to_string()).collect();
+        let watched: Vec<_> = expiries.iter().filter(|expiry| !files.contains(&expiry.certificate)).cloned().collect();
+        self.expiry_watch = ExpiryWatch::new(&watched, Crypto::default().now());
         self.metrics.set_certificates(expiries);
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);
@@ -282,7 +311,9 @@ impl Server {
         self.admission = admission;
         self.replace_timeout = config.limits.replace_timeout;
         self.addresses = self.listeners.addresses();
-        Ok(all)
+        let is_plain_http =
+            |listener: &ListenerConfig| listener.tls.is_none() && matches!(listener.service, ServiceConfig::Http(_));
+        Ok(Prepared { plans: all, issued, has_plain_http: config.listeners.iter().any(is_plain_http) })
     }
 
     fn start_workers(&mut self, plans: Vec<WorkerPlan>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
@@ -316,12 +347,15 @@ impl Server {
     /// # Errors
     /// See [`StartError`]. Nothing has changed.
     pub fn reload(&mut self, config: &ServerConfig) -> Result<(), StartError> {
-        let plans = self.prepare(config, self.workers.len(), &mut InheritedSockets::default())?;
+        let workers = self.workers.len();
+        let Prepared { plans, issued, has_plain_http } =
+            self.prepare(config, workers, &mut InheritedSockets::default())?;
         for (worker, plan) in self.workers.iter().zip(plans) {
             worker.tell(Message::Serve(Box::new(plan)));
         }
         self.offload.set_limits(config.limits.offload);
         self.log_addresses(config);
+        self.acme.manage(issued, has_plain_http);
         Ok(())
     }
 
@@ -447,6 +481,7 @@ impl Server {
     }
 
     fn drain(&mut self) {
+        self.acme.stop();
         self.listeners.close_sockets();
         if self.replacement.is_underway.load(Ordering::Acquire) {
             self.listeners.disown_files();

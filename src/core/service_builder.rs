@@ -17,7 +17,7 @@ use crate::session::http::{
     WELCOME_PAGES,
 };
 use crate::session::{Content, NameRoute, NameRoutes, Service};
-use crate::tls::TlsPeer;
+use crate::tls::{ChallengeTokens, TlsPeer};
 use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
 
 /// Builds one worker's services.
@@ -38,6 +38,8 @@ pub(super) struct ServiceBuilder {
     /// check them at the same moment.
     seeds: RandomState,
     groups_made: u64,
+    /// The pending validations of certificates.
+    challenge_tokens: Option<Arc<ChallengeTokens>>,
 }
 
 impl ServiceBuilder {
@@ -70,7 +72,16 @@ impl ServiceBuilder {
     pub(super) fn router(&mut self, opened: OpenedRouter) -> Router {
         let OpenedRouter { scheme, responses, hosts } = opened;
         let hosts = hosts.into_iter().map(|host| self.host(host)).collect();
-        Router::new(scheme, hosts, Rc::new(FileRoute::nothing(responses, ErrorPages::default())))
+        let router = Router::new(scheme, hosts, Rc::new(FileRoute::nothing(responses, ErrorPages::default())));
+        match &self.challenge_tokens {
+            Some(tokens) => router.answering(Arc::clone(tokens)),
+            None => router,
+        }
+    }
+
+    /// The routers from now on answer these validations.
+    pub(super) fn answer_challenges(&mut self, tokens: Option<Arc<ChallengeTokens>>) {
+        self.challenge_tokens = tokens;
     }
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {

@@ -15,7 +15,7 @@ use crate::config::Limits;
 use crate::driver::{Completion, Fault, KernelDriver, Ops, Time, Waker};
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
-use crate::tls::ServerTls;
+use crate::tls::{ChallengeTokens, ServerTls};
 
 /// A message to a worker. The sender wakes the worker after sending it.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub struct WorkerPlan {
     pub(super) number: usize,
     pub(super) workers: usize,
     pub(super) listeners: Vec<ListenerPlan>,
+    /// The pending validations of certificates, which all HTTP listeners answer; `None`: there are never
+    /// any.
+    pub(super) challenge_tokens: Option<Arc<ChallengeTokens>>,
 }
 
 /// One listening address: its new sockets, besides those that the worker has, and its service.
@@ -113,8 +116,9 @@ impl SupervisedCore {
 
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
-        let WorkerPlan { limits, admission, number, workers, listeners } = plan;
+        let WorkerPlan { limits, admission, number, workers, listeners, challenge_tokens } = plan;
         self.builder.share_among(number, workers);
+        self.builder.answer_challenges(challenge_tokens);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
         admission.register_waker(driver.waker());

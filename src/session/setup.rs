@@ -37,6 +37,7 @@ use crate::session::Limits;
 use crate::session::http::refuse_plain;
 use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
+use crate::tls::acme::ACME_TLS;
 use crate::tls::{Handshake, HandshakeInfo, HelloError, HelloReader, Subject};
 use crate::transport::Transport;
 
@@ -288,6 +289,10 @@ impl Setup {
                 }
                 Some(Handshake::Done(info)) => {
                     log(&info);
+                    // A validation: the handshake was all of it (RFC 8737, 3).
+                    if info.protocol == Some(ACME_TLS) {
+                        return Some(Progress::Over(CloseReason::Done));
+                    }
                     self.tls = Tls::Over;
                 }
                 None => self.tls = Tls::Over,

@@ -14,8 +14,19 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[WorkerMetrics]>,
-    /// Certificates of the listeners. Locked only by a reload and by a scrape.
+    /// Certificates of the listeners. Locked only by a reload, a renewal and a scrape.
     certificates: Mutex<Vec<CertificateExpiry>>,
+    /// Locked as seldom.
+    acme: Mutex<AcmeMetrics>,
+}
+
+/// Certificates that are obtained by ACME.
+#[derive(Debug, Default)]
+struct AcmeMetrics {
+    obtained: u64,
+    failed: u64,
+    /// Host names, and when the next attempt for each is, in seconds since 1970.
+    attempts: Vec<(String, i64)>,
 }
 
 /// When a certificate expires.
@@ -79,7 +90,7 @@ impl Metrics {
     /// Metrics for this number of workers, at least one.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers.max(1)).map(|_| WorkerMetrics::default()).collect();
-        Arc::new(Self { workers, certificates: Mutex::default() })
+        Arc::new(Self { workers, certificates: Mutex::default(), acme: Mutex::default() })
     }
 
     /// Sets the certificates that the listeners serve from now on.
@@ -88,6 +99,29 @@ impl Metrics {
         certificates.sort_by(|a, b| a.certificate.cmp(&b.certificate).then(a.not_after.cmp(&b.not_after)));
         certificates.dedup_by(|a, b| a.certificate == b.certificate);
         *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = certificates;
+    }
+
+    /// Adds a certificate that the listeners serve from now on, or replaces the one of this name.
+    pub fn set_certificate(&self, expiry: CertificateExpiry) {
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        certificates.retain(|known| known.certificate != expiry.certificate);
+        certificates.push(expiry);
+        certificates.sort_by(|a, b| a.certificate.cmp(&b.certificate));
+    }
+
+    /// Counts an attempt to obtain a certificate by ACME.
+    pub fn count_acme(&self, is_obtained: bool) {
+        let mut acme = self.acme.lock().unwrap_or_else(PoisonError::into_inner);
+        *(if is_obtained { &mut acme.obtained } else { &mut acme.failed }) += 1;
+    }
+
+    /// Sets the host names whose certificates are obtained by ACME, and when the next attempt for each is,
+    /// in seconds since 1970.
+    pub fn set_acme_attempts(&self, mut attempts: Vec<(String, i64)>) {
+        // A name that several authorities certify is one sample: the one that is due first.
+        attempts.sort();
+        attempts.dedup_by(|a, b| a.0 == b.0);
+        self.acme.lock().unwrap_or_else(PoisonError::into_inner).attempts = attempts;
     }
 
     /// Open client connections of all workers.
@@ -159,6 +193,17 @@ impl Metrics {
             let samples: Vec<(&str, u64)> = expiries.iter().map(|(labels, at)| (labels.as_str(), *at)).collect();
             let help = "When the certificate expires, in seconds since 1970.";
             family("xps_tls_certificate_expiry_timestamp_seconds", "gauge", help, &samples);
+        }
+        let acme = self.acme.lock().unwrap_or_else(PoisonError::into_inner);
+        if !acme.attempts.is_empty() {
+            let results = [("{result=\"obtained\"}", acme.obtained), ("{result=\"failed\"}", acme.failed)];
+            family("xps_acme_attempts_total", "counter", "Attempts to obtain a certificate by ACME.", &results);
+            let attempts: Vec<(String, u64)> = (acme.attempts.iter())
+                .map(|(domain, at)| (format!("{{domain=\"{}\"}}", escaped(domain)), u64::try_from(*at).unwrap_or(0)))
+                .collect();
+            let samples: Vec<(&str, u64)> = attempts.iter().map(|(labels, at)| (labels.as_str(), *at)).collect();
+            let help = "When the next attempt to obtain or renew the certificate is due, in seconds since 1970.";
+            family("xps_acme_next_attempt_timestamp_seconds", "gauge", help, &samples);
         }
         text
     }
@@ -322,5 +367,28 @@ mod tests {
         let name = "xps_tls_certificate_expiry_timestamp_seconds";
         let expected = [format!(r#"{name}{{certificate="/a\"\\\n"}} 9"#), format!(r#"{name}{{certificate="/b"}} 7"#)];
         assert_eq!(samples, expected);
+    }
+
+    #[test]
+    fn attempts_by_acme_are_counted_once_there_is_a_name() {
+        let metrics = Metrics::new(1);
+        metrics.count_acme(true);
+        assert!(!metrics.text().contains("acme"));
+        metrics.count_acme(false);
+        metrics.count_acme(false);
+        metrics.set_acme_attempts(vec![("b.org".to_owned(), 9), ("a.org".to_owned(), 7), ("b.org".to_owned(), 8)]);
+        let expiry = |not_after| CertificateExpiry { certificate: "/a".to_owned(), not_after };
+        metrics.set_certificate(expiry(1));
+        metrics.set_certificate(expiry(2));
+        let text = metrics.text();
+        let samples: Vec<&str> = text.lines().filter(|line| line.contains("acme") && !line.starts_with('#')).collect();
+        let expected = [
+            "xps_acme_attempts_total{result=\"obtained\"} 1",
+            "xps_acme_attempts_total{result=\"failed\"} 2",
+            "xps_acme_next_attempt_timestamp_seconds{domain=\"a.org\"} 7",
+            "xps_acme_next_attempt_timestamp_seconds{domain=\"b.org\"} 8",
+        ];
+        assert_eq!(samples, expected);
+        assert_eq!(text.lines().filter(|line| line.starts_with("xps_tls_")).count(), 1);
     }
 }

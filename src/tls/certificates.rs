@@ -23,6 +23,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::acme::AcmeSource;
 use crate::calendar::CivilTime;
 use crate::http::redirect::without_port;
 
@@ -48,6 +49,8 @@ pub enum CertificateSource {
     },
     /// A certificate that this process has made.
     SelfSigned(Arc<SelfSigned>),
+    /// A certificate that is obtained while the server runs.
+    Acme(AcmeSource),
 }
 
 impl fmt::Display for CertificateSource {
@@ -55,6 +58,7 @@ impl fmt::Display for CertificateSource {
         match self {
             Self::Files { cert, .. } => cert.display().fmt(f),
             Self::SelfSigned(_) => f.write_str("self-signed"),
+            Self::Acme(source) => source.file().display().fmt(f),
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct Certificate {
     pub dns_names: Vec<String>,
     /// IP addresses of the certificate.
     pub addresses: Vec<IpAddr>,
+    /// From when on the certificate is valid, in seconds since 1970.
+    pub not_before: i64,
     /// When the certificate expires, in seconds since 1970.
     pub not_after: i64,
     /// Where it comes from, for messages.
@@ -109,27 +115,55 @@ impl Certificate {
                 let certified = certified(vec![own.certificate.clone()], own.key.clone_key(), provider);
                 Self::of(certified.map_err(failed)?, "self-signed".to_owned(), now, &mut Vec::new()).map_err(failed)
             }
+            CertificateSource::Acme(source) => {
+                let path = source.file();
+                Self::load_stored(&path, provider).map_err(|reason| LoadError { role: Role::Certificate, path, reason })
+            }
         }
     }
 
+    /// Loads a chain and its key from one file, whatever the dates of the certificate.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the key does not fit.
+    pub fn load_stored(path: &Path, provider: &CryptoProvider) -> Result<Self, Reason> {
+        let (pem, _) = read(path)?;
+        Self::from_pem(&pem, path.display().to_string(), provider)
+    }
+
+    /// A chain and its key in PEM, whatever the dates of the certificate. `source` is for messages.
+    ///
+    /// # Errors
+    /// There is no chain or no key, or they do not belong together.
+    pub fn from_pem(pem: &[u8], source: String, provider: &CryptoProvider) -> Result<Self, Reason> {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(malformed)?;
+        Self::parse(certified(chain, private_key(pem)?, provider)?, source)
+    }
+
     fn of(key: CertifiedKey, source: String, now: i64, notices: &mut Vec<Notice>) -> Result<Self, Reason> {
-        let malformed = || Reason::Malformed("it is not an X.509 certificate".to_owned());
-        let leaf = key.end_entity_cert().map_err(|_| Reason::NoCertificate)?;
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
-        let (dns_names, addresses) = names(&parsed);
-        let validity = parsed.validity();
-        let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let certificate = Self::parse(key, source)?;
+        let Self { not_before, not_after, .. } = certificate;
         if now < not_before {
             return Err(Reason::NotYetValid { from: not_before });
         }
         if now > not_after {
             return Err(Reason::Expired { at: not_after });
         }
-        notices.extend(Notice::of_expiry(&source, not_after, now));
-        if dns_names.is_empty() && addresses.is_empty() {
-            notices.push(Notice::NoNames { certificate: source.clone() });
+        notices.extend(Notice::of_expiry(&certificate.source, not_after, now));
+        if certificate.dns_names.is_empty() && certificate.addresses.is_empty() {
+            notices.push(Notice::NoNames { certificate: certificate.source.clone() });
         }
-        Ok(Self { key: Arc::new(key), dns_names, addresses, not_after, source })
+        Ok(certificate)
+    }
+
+    fn parse(key: CertifiedKey, source: String) -> Result<Self, Reason> {
+        let malformed = || Reason::Malformed("it is not an X.509 certificate".to_owned());
+        let leaf = key.end_entity_cert().map_err(|_| Reason::NoCertificate)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
+        let (dns_names, addresses) = names(&parsed);
+        let validity = parsed.validity();
+        let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        Ok(Self { key: Arc::new(key), dns_names, addresses, not_before, not_after, source })
     }
 
     /// All names, for people: host names, then IP addresses.

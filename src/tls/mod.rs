@@ -14,6 +14,7 @@
 //! * [`ConnectionFacts`]: what is known of a client's connection after its handshake.
 //! * [`Subject`]: whose a certificate is, as text.
 //! * [`certificates`]: certificate chains with their keys, loaded and checked.
+//! * [`acme`]: certificates that are obtained while the server runs.
 //! * [`server`]: a listener's settings as plain data, and what rustls makes of them.
 //! * [`client`]: the same for connections to upstreams.
 //! * [`tickets`]: the keys of session tickets, shared by all workers.
@@ -23,6 +24,7 @@
 //! is a fault, never an end of input. Files are read only by [`server::ServerSettings::load`], and time
 //! is a parameter.
 
+pub mod acme;
 pub mod certificates;
 pub mod client;
 mod client_hello;
@@ -40,6 +42,7 @@ mod subject;
 pub(crate) mod testing;
 pub mod tickets;
 
+pub use self::acme::{AcmeIssuer, AcmeSource, ChallengeKind, ChallengeTokens, Issued};
 pub use self::certificates::{CertificateSource, LoadError, Notice, SelfSigned};
 pub use self::client::{ClientSettings, ClientTls, InvalidPeerName, TlsPeer};
 pub use self::client_hello::{ClientHello, HelloError, HelloReader};

@@ -24,6 +24,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use super::acme::{ACME_TLS, Issued};
 use super::certificates::{Certificate, CertificateSource, LoadError, Notice, Reason, certificates};
 use super::tickets::{Binding, TicketKeys, Tickets};
 use crate::http::{HostMatcher, Wildcard};
@@ -77,8 +78,12 @@ impl ServerSettings {
         let (mut notices, mut errors, mut loaded) = (Vec::new(), Vec::new(), Vec::new());
         let now = crypto.now();
         for source in &self.certificates {
+            if let CertificateSource::Acme(source) = source {
+                loaded.push(Entry::Issued(Issued::load(source, self.answers_tls_alpn(), &crypto.provider)));
+                continue;
+            }
             match Certificate::load(source, &crypto.provider, now, &mut notices) {
-                Ok(certificate) => loaded.push(certificate),
+                Ok(certificate) => loaded.push(Entry::Loaded(Arc::new(certificate))),
                 Err(error) => errors.push(error),
             }
         }
@@ -94,6 +99,14 @@ impl ServerSettings {
         }
         let certificates = Arc::new(CertificateSet::new(loaded, self.unknown_name));
         Ok(LoadedTls { settings: self.clone(), crypto: crypto.clone(), certificates, client_roots, notices })
+    }
+
+    /// Whether the authority of a certificate can check over TLS that its host name leads here. It
+    /// shows no certificate of its own. A listener without ALPN cannot: with one protocol named, rustls
+    /// would refuse the clients that offer others.
+    fn answers_tls_alpn(&self) -> bool {
+        let requires_certificate = self.client_auth.as_ref().is_some_and(|auth| auth.mode == ClientAuthMode::Require);
+        !self.alpn.is_empty() && !requires_certificate
     }
 }
 
@@ -235,6 +248,9 @@ impl LoadedTls {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<CertificateSet>::clone(&self.certificates);
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols.clone_from(&self.settings.alpn);
+        if self.certificates.issued().any(|issued| issued.answers_tls_alpn()) {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+        }
         config.session_storage = match self.settings.session_cache {
             0 => Arc::new(NoServerSessionStorage {}),
             // One for each configuration: a session of another listener must not be resumed here.
@@ -280,6 +296,7 @@ impl LoadedTls {
                 // Not the contents: a renewed certificate does not end sessions.
                 CertificateSource::Files { cert, .. } => add(cert.as_os_str().as_encoded_bytes()),
                 CertificateSource::SelfSigned(own) => add(own.certificate()),
+                CertificateSource::Acme(source) => add(source.file().as_os_str().as_encoded_bytes()),
             }
         }
         if let (Some(auth), Some((_, authorities))) = (client_auth, &self.client_roots) {
@@ -325,49 +342,99 @@ pub(super) fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertS
 /// The certificates of a listener, selected by name.
 #[derive(Debug)]
 pub struct CertificateSet {
-    certificates: Vec<Certificate>,
+    entries: Vec<Entry>,
     names: HostMatcher,
     unknown_name: UnknownName,
 }
 
-impl CertificateSet {
-    fn new(certificates: Vec<Certificate>, unknown_name: UnknownName) -> Self {
-        // The name in a ClientHello has no port (RFC 6066, 3).
-        const NO_PORT: u16 = 0;
-        let names = certificates.iter().map(|certificate| certificate.dns_names.as_slice());
-        let names = HostMatcher::new(NO_PORT, Wildcard::OneLabel, names);
-        Self { certificates, names, unknown_name }
+/// A certificate, or the place of one.
+#[derive(Debug)]
+enum Entry {
+    Loaded(Arc<Certificate>),
+    /// It may not be there yet, and is replaced when it is renewed.
+    Issued(Arc<Issued>),
+}
+
+impl Entry {
+    fn names(&self) -> &[String] {
+        match self {
+            Self::Loaded(certificate) => &certificate.dns_names,
+            Self::Issued(issued) => std::slice::from_ref(&issued.source().domain),
+        }
     }
 
-    /// The certificate for a client that asks for this name. `None`: the handshake fails.
-    pub fn choose(&self, name: Option<&str>) -> Option<&Certificate> {
-        name.and_then(|name| self.named(name)).or(match self.unknown_name {
-            UnknownName::Default => self.certificates.first(),
-            UnknownName::Refuse => None,
-        })
+    fn certificate(&self) -> Option<Arc<Certificate>> {
+        match self {
+            Self::Loaded(certificate) => Some(Arc::clone(certificate)),
+            Self::Issued(issued) => issued.certificate(),
+        }
+    }
+}
+
+impl CertificateSet {
+    fn new(entries: Vec<Entry>, unknown_name: UnknownName) -> Self {
+        // The name in a ClientHello has no port (RFC 6066, 3).
+        const NO_PORT: u16 = 0;
+        let names = HostMatcher::new(NO_PORT, Wildcard::OneLabel, entries.iter().map(Entry::names));
+        Self { entries, names, unknown_name }
+    }
+
+    /// The certificate for a client that asks for this name. `None`: the handshake fails, as it also does
+    /// for a name whose certificate is not there yet.
+    pub fn choose(&self, name: Option<&str>) -> Option<Arc<Certificate>> {
+        match (name.and_then(|name| self.named(name)), self.unknown_name) {
+            (Some(entry), _) => entry.certificate(),
+            (None, UnknownName::Default) => self.entries.iter().find_map(Entry::certificate),
+            (None, UnknownName::Refuse) => None,
+        }
     }
 
     /// The certificate that has this name.
-    fn named(&self, name: &str) -> Option<&Certificate> {
-        let named = self.names.find(Some(name)).and_then(|at| self.certificates.get(at));
+    fn named(&self, name: &str) -> Option<&Entry> {
+        let named = self.names.find(Some(name)).and_then(|at| self.entries.get(at));
         // A certificate without host names is not the one for all names.
-        named.filter(|certificate| !certificate.dns_names.is_empty())
+        named.filter(|entry| !entry.names().is_empty())
     }
 
     /// Whether the certificate that `name` selects has this host, too: a name or address and an
     /// optional port. True if it selects none, so that the default was served.
     pub fn covers(&self, name: &str, authority: &str) -> bool {
-        self.named(name).is_none_or(|certificate| certificate.covers(authority))
+        let named = self.named(name).and_then(Entry::certificate);
+        named.is_none_or(|certificate| certificate.covers(authority))
     }
 
-    /// All certificates, the default first.
-    pub fn iter(&self) -> impl Iterator<Item = &Certificate> {
-        self.certificates.iter()
+    /// All certificates that are there, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Certificate>> {
+        self.entries.iter().filter_map(Entry::certificate)
+    }
+
+    /// Those that are obtained while the server runs.
+    pub fn issued(&self) -> impl Iterator<Item = &Arc<Issued>> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Loaded(_) => None,
+            Entry::Issued(issued) => Some(issued),
+        })
+    }
+
+    /// The answer to a validation by an authority; `None`: it is no validation, or none is expected.
+    fn challenge(&self, hello: &ClientHello<'_>) -> Option<Option<Arc<CertifiedKey>>> {
+        // It offers this protocol and no other (RFC 8737, 3).
+        let mut offered = hello.alpn()?;
+        if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+            return None;
+        }
+        Some(match hello.server_name().and_then(|name| self.named(name)) {
+            Some(Entry::Issued(issued)) => issued.challenge(),
+            Some(Entry::Loaded(_)) | None => None,
+        })
     }
 }
 
 impl ResolvesServerCert for CertificateSet {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(answer) = self.challenge(&hello) {
+            return answer;
+        }
         self.choose(hello.server_name()).map(|certificate| Arc::clone(&certificate.key))
     }
 }

@@ -42,6 +42,10 @@ pub(super) fn explain(listener: &ListenerConfig, request: &Request, report: &mut
     report.add("tls", offered(settings));
     let Some(certificate) = loaded.certificates().choose(request.server_name()) else {
         let name = request.server_name().unwrap_or("no name");
+        if loaded.certificates().issued().any(|issued| Some(issued.source().domain.as_str()) == request.server_name()) {
+            let reason = format!("the handshake fails: the certificate for {name} has not been obtained yet");
+            return Err(Failure::NotServed(reason));
+        }
         return Err(Failure::NotServed(format!("the handshake fails: no certificate for {name}, see `unknown_name`")));
     };
     let names: Vec<String> = certificate.names().collect();

@@ -442,7 +442,7 @@ fn tls_that_cannot_be_is_told() {
     let with = |options: &str| format!(r#", "tls": {{ "certificates": [{{ "cert": "c" }}]{options} }}"#);
     let shared = |reason: &str| format!("3:17: this listener has {reason}");
     for (servers, expected) in [
-        (one(r#", "tls": {}"#), "2:37: missing key `certificates`".to_owned()),
+        (one(r#", "tls": {}"#), "2:37: missing key `certificates` or `acme`".to_owned()),
         (
             one(r#", "tls": { "certificates": [] }"#),
             "2:55: `certificates` is empty, but needs at least one element".to_owned(),
@@ -473,11 +473,11 @@ fn tls_that_cannot_be_is_told() {
         (two("", &with("")), shared("no `tls` on line 2")),
         (
             two(&with(""), &with(r#", "min_version": "1.3""#)),
-            shared("other `tls` options on line 2; only `certificates` may differ"),
+            shared("other `tls` options on line 2; only `certificates` and `acme` may differ"),
         ),
         (
             two(&with(r#", "client_auth": { "ca": "x" }"#), &with("")),
-            shared("other `tls` options on line 2; only `certificates` may differ"),
+            shared("other `tls` options on line 2; only `certificates` and `acme` may differ"),
         ),
     ] {
         assert_eq!(said(&around(&servers)), [expected], "{servers}");
@@ -489,6 +489,78 @@ fn tls_that_cannot_be_is_told() {
     let options = with(r#", "alpn": ["postgresql"]"#);
     let tcp = one(&options).replace("}] }", r#"}], "protocol": "tcp", "handler": "echo" }"#);
     assert!(parse(&around(&tcp)).is_ok(), "{tcp}");
+}
+
+#[test]
+fn certificates_that_cannot_be_obtained_are_told() {
+    let around = |servers: &str| format!("{{ \"servers\": [\n{servers}\n] }}");
+    let plain = r#",{ "listeners": [{ "port": 80 }] }"#;
+    let one = |tls: &str, names: &str| {
+        format!(r#"{{ "listeners": [{{ "port": 443, "tls": {{ {tls} }} }}], "hostnames": [{names}] }}"#)
+    };
+    let acme = |options: &str| one(&format!(r#""acme": {{ {options} }}"#), r#""a.org""#);
+    let wild =
+        "certificates for `*.` cannot be obtained: authorities give them by changes in DNS only; write each name";
+    let http = "`http-01` needs an HTTP server with a listener without `tls`, on port 80";
+    for (servers, expected) in [
+        (
+            acme(r#""domains": ["*.a.org"]"#),
+            format!("2:63: an element of `domains`, `*.a.org`: {wild}"),
+        ),
+        (
+            acme(r#""domains": ["127.0.0.1"]"#),
+            "2:63: an element of `domains`, `127.0.0.1`: certificates for IP addresses cannot be obtained: write a host name"
+                .to_owned(),
+        ),
+        (acme(r#""domains": []"#), "2:62: `domains` is empty, but needs at least one element".to_owned()),
+        (
+            acme(r#""domains": ["intranet"]"#),
+            "2:63: Let's Encrypt issues no certificate for `intranet` (a private authority has a `directory` of its own)"
+                .to_owned(),
+        ),
+        (
+            one(r#""acme": {}"#, ""),
+            "2:49: `acme` has no host name to obtain a certificate for (add `domains`, or `hostnames` beside \
+             `listeners`)"
+                .to_owned(),
+        ),
+        (
+            one(r#""acme": {}"#, r#""a.org", "*.a.org""#),
+            format!(
+                "2:81: no certificate for `*.a.org`: {wild} (name the `domains` of `acme`, which may be others than the \
+                 `hostnames`)"
+            ),
+        ),
+        (
+            acme(r#""directory": "http://ca/""#),
+            "2:64: `directory`, `http://ca/`: not the URL of a directory: write, for example, \
+             https://acme.example.org/directory"
+                .to_owned(),
+        ),
+        (
+            acme(r#""email": "a""#),
+            "2:60: `email`, `a`: not an address for mail: write, for example, admin@example.org".to_owned(),
+        ),
+        (acme(r#""challenge": "http-01""#), format!("2:64: {http}")),
+        (
+            one(r#""acme": { "challenge": "tls-alpn-01" }, "client_auth": { "ca": "c" }"#, r#""a.org""#) + plain,
+            "2:64: `tls-alpn-01` cannot be answered by a listener that requires certificates of clients".to_owned(),
+        ),
+        (
+            one(r#""acme": {}, "alpn": []"#, r#""a.org""#),
+            format!("2:49: `tls-alpn-01` needs `alpn` on the listener ({http})"),
+        ),
+    ] {
+        assert_eq!(said(&around(&servers)), [expected], "{servers}");
+    }
+    for well in [
+        acme(""),
+        acme(r#""challenge": "http-01""#) + plain,
+        one(r#""acme": { "domains": ["intranet"], "directory": "https://ca/dir" }"#, ""),
+        one(r#""acme": {}, "certificates": [{ "cert": "c" }]"#, r#""a.org""#),
+    ] {
+        assert!(parse(&around(&well)).is_ok(), "{well}");
+    }
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! Tests that every file that passes the checks can be resolved.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::config::file;
-use crate::tls::{CertificateSource, ClientAuth, ClientAuthMode, MinVersion, Misdirected, ServerSettings, UnknownName};
+use crate::tls::acme::LETS_ENCRYPT;
+use crate::tls::{
+    AcmeIssuer, AcmeSource, CertificateSource, ClientAuth, ClientAuthMode, MinVersion, Misdirected, ServerSettings,
+    UnknownName,
+};
 
 /// A file with a proxy route and a redirect, whose texts the edits below replace.
 fn document(change: impl FnOnce(&mut Value)) -> Value {
@@ -121,6 +127,26 @@ fn servers_that_share_a_listener_share_their_certificates_with_the_default_serve
     assert_eq!((&tls.alpn, tls.tickets), (&HTTP_PROTOCOLS.map(|name| name.as_bytes().to_vec()).to_vec(), true));
     assert_eq!(listener.service_name(), "https");
     assert!(matches!(&listener.service, ServiceConfig::Http(RouterConfig { scheme: Scheme::Https, .. })));
+}
+
+#[test]
+fn certificates_are_obtained_for_the_domains_or_else_for_the_host_names() {
+    let server = |names: Value, acme: Value| json!({ "listeners": [{ "port": 443, "tls": { "acme": acme } }], "hostnames": names, "routes": [] });
+    let listeners = listeners(json!([
+        server(json!(["A.org", "b.org"]), json!({ "storage": "acme", "email": "a@a.org" })),
+        server(json!(["c.org"]), json!({ "domains": ["d.org", "d.org"], "storage": "acme", "email": "a@a.org" })),
+    ]));
+    let [listener] = listeners.as_slice() else { panic!("it is one") };
+    let issuer = Arc::new(AcmeIssuer {
+        directory: LETS_ENCRYPT.to_owned(),
+        email: Some("a@a.org".to_owned()),
+        storage: "/etc/xps/acme".into(),
+        ca: None,
+        challenge: None,
+    });
+    let expected = ["a.org", "b.org", "d.org"]
+        .map(|domain| CertificateSource::Acme(AcmeSource { domain: domain.to_owned(), issuer: Arc::clone(&issuer) }));
+    assert_eq!(listener.tls.as_ref().map(|tls| tls.certificates.as_slice()), Some(&expected[..]));
 }
 
 #[test]

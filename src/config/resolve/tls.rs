@@ -1,29 +1,41 @@
 //! The TLS settings of listeners.
 
-use super::Resolver;
-use crate::config::file::{CertificateFiles, ClientAuth, Tls, UpstreamTls};
-use crate::tls::{self, CertificateSource, ClientSettings, ServerSettings};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{ResolveError, Resolver};
+use crate::config::file::{Acme, CertificateFiles, ClientAuth, Server, Tls, UpstreamTls};
+use crate::tls::acme::default_storage;
+use crate::tls::{self, AcmeIssuer, AcmeSource, CertificateSource, ClientSettings, ServerSettings};
 
 impl Resolver<'_> {
     /// The settings of a listener that `options` describe, with the certificates of all servers on it.
     /// `alpn`: the application protocols if the options name none.
+    ///
+    /// # Errors
+    /// There is no place for the certificates that are obtained.
     pub(super) fn tls<'o>(
         self,
         options: &Tls,
-        all: impl IntoIterator<Item = &'o Tls>,
+        all: impl IntoIterator<Item = (&'o Server, &'o Tls)>,
         alpn: &[&str],
-    ) -> ServerSettings {
+    ) -> Result<ServerSettings, ResolveError> {
         let mut certificates: Vec<CertificateSource> = Vec::new();
-        for CertificateFiles { cert, key } in all.into_iter().flat_map(|tls| &tls.certificates) {
-            let (cert, key) = (self.folder.join(cert), self.folder.join(key.as_ref().unwrap_or(cert)));
-            let source = CertificateSource::Files { cert, key };
-            // Servers that share a listener often share a certificate, too.
-            if !certificates.contains(&source) {
-                certificates.push(source);
+        for (server, tls) in all {
+            let files = tls.certificates.iter().map(|CertificateFiles { cert, key }| {
+                let (cert, key) = (self.folder.join(cert), self.folder.join(key.as_ref().unwrap_or(cert)));
+                CertificateSource::Files { cert, key }
+            });
+            let obtained = tls.acme.as_ref().map(|acme| self.acme(acme, server)).transpose()?;
+            for source in files.chain(obtained.into_iter().flatten()) {
+                // Servers that share a listener often share a certificate, too.
+                if !certificates.contains(&source) {
+                    certificates.push(source);
+                }
             }
         }
         let auth = |auth: &ClientAuth| tls::ClientAuth { ca: self.folder.join(&auth.ca), mode: auth.mode.into() };
-        ServerSettings {
+        Ok(ServerSettings {
             certificates,
             min_version: options.min_version.into(),
             client_auth: options.client_auth.as_ref().map(auth),
@@ -35,7 +47,28 @@ impl Resolver<'_> {
             session_cache: options.session_cache as usize,
             unknown_name: options.unknown_name.into(),
             misdirected: options.misdirected.into(),
-        }
+        })
+    }
+
+    /// The certificates that are obtained for a server.
+    fn acme(self, options: &Acme, server: &Server) -> Result<Vec<CertificateSource>, ResolveError> {
+        let Acme { domains, email, directory, storage, ca, challenge } = options;
+        let storage = match storage {
+            Some(storage) => self.folder.join(storage),
+            None => default_storage(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(ResolveError::NoStorage)?,
+        };
+        let issuer = Arc::new(AcmeIssuer {
+            directory: directory.0.clone(),
+            email: email.as_ref().map(|email| email.0.clone()),
+            storage,
+            ca: ca.as_ref().map(|ca| self.folder.join(ca)),
+            challenge: challenge.map(Into::into),
+        });
+        let source = |domain: String| CertificateSource::Acme(AcmeSource { domain, issuer: Arc::clone(&issuer) });
+        Ok(match domains {
+            Some(domains) => domains.iter().map(|domain| source(domain.0.clone())).collect(),
+            None => server.hostnames.iter().map(|name| source(name.name.clone())).collect(),
+        })
     }
 
     /// The settings of connections to upstreams. `alpn`: the application protocols that are named.

@@ -49,6 +49,8 @@ pub(super) fn begin<'r>(
         FULL
     } else if cx.admission.is_too_soon(client_address, cx.now) {
         TOO_SOON
+    } else if let Some(route) = router.challenge(head) {
+        return (record, Ok(route), client_address);
     } else if is_misdirected(router, head, host, cx) {
         MISDIRECTED
     } else {

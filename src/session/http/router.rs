@@ -5,14 +5,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::handler::{FileRoute, Handler};
+use super::handler::{AcmeChallenge, FileRoute, Handler};
 use crate::driver::Peer;
 use crate::http::forward::PathRule;
 use crate::http::path::{DecodedPath, is_read_alike};
 use crate::http::{ErrorResponse, HostMatcher, RequestHead, Scheme, Status, Wildcard, path};
 use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::ChallengeTokens;
 
 /// The current router of a listener, shared by its sessions.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Router {
     /// matched.
     is_single: bool,
     announces: bool,
+    /// Answers validations by an authority, while there are any, before the routes.
+    challenges: Option<(Arc<ChallengeTokens>, Rc<Route>)>,
 }
 
 /// One or more host names, and their routes.
@@ -109,7 +113,26 @@ impl Router {
         let announces = hosts.iter().flat_map(|host| &host.routes).any(|route| route.announces());
         let names = hosts.iter().map(|host| host.names.as_slice());
         let names = HostMatcher::new(scheme.default_port(), Wildcard::Labels, names);
-        Self { hosts, names, fallback, scheme, is_single, announces }
+        Self { hosts, names, fallback, scheme, is_single, announces, challenges: None }
+    }
+
+    /// The same router, which answers requests for these tokens, whatever its routes are.
+    #[must_use]
+    pub fn answering(self, tokens: Arc<ChallengeTokens>) -> Self {
+        let route = Route {
+            prefix: Vec::new(),
+            access: Access::default(),
+            keep_alive: true,
+            handler: Box::new(AcmeChallenge { tokens: Arc::clone(&tokens) }),
+            file_route: Rc::clone(&self.fallback),
+        };
+        Self { challenges: Some((tokens, Rc::new(route))), ..self }
+    }
+
+    /// The route of a request for a pending token.
+    pub fn challenge(&self, head: &RequestHead<'_>) -> Option<&Rc<Route>> {
+        let (tokens, route) = self.challenges.as_ref()?;
+        tokens.answer(head.target.path()).map(|_| route)
     }
 
     /// A router with one handler for all requests.

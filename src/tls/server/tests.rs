@@ -10,6 +10,7 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConnection};
 use tempfile::TempDir;
 
 use super::*;
+use crate::tls::acme::{AcmeIssuer, AcmeSource};
 
 /// An authority, and the folder for what it signs.
 struct Authority {
@@ -163,6 +164,61 @@ fn a_name_that_no_certificate_has_is_refused_if_that_is_asked_for() {
     let (server, client) = (config(&settings, &fresh_keys()), Arc::new(authority.client()));
     assert!(connect(&server, &client, "first.org").is_ok());
     assert!(connect(&server, &client, "other.org").is_err());
+}
+
+/// A certificate that is obtained while the server runs, in an empty folder.
+fn obtained(domain: &str, storage: &Path) -> AcmeSource {
+    let issuer = AcmeIssuer {
+        directory: "https://ca.test/dir".to_owned(),
+        email: None,
+        storage: storage.to_owned(),
+        ca: None,
+        challenge: None,
+    };
+    AcmeSource { domain: domain.to_owned(), issuer: Arc::new(issuer) }
+}
+
+#[test]
+fn a_certificate_that_is_obtained_is_served_from_the_next_handshake_on_and_after_a_restart() {
+    let (authority, storage) = (Authority::new(), tempfile::tempdir().unwrap());
+    let other = authority.source(&["other.org"]);
+    let obtained = obtained("first.org", storage.path());
+    let mut settings = ServerSettings::new(vec![CertificateSource::Acme(obtained.clone()), other.clone()]);
+    settings.alpn = vec![b"http/1.1".to_vec()];
+    let loaded = settings.load(&Crypto::default()).unwrap();
+    let server = loaded.server_config(&fresh_keys()).unwrap();
+    let client = Arc::new(authority.client());
+    assert!(connect(&server, &client, "first.org").is_err(), "there is none yet");
+    assert_eq!(connect(&server, &client, "other.org").unwrap().certificate, der(&other));
+    let names = |name| loaded.certificates().choose(name).map(|certificate| certificate.dns_names[0].clone());
+    assert_eq!(names(None).as_deref(), Some("other.org"), "the first one that is there");
+
+    let first = authority.source(&["first.org"]);
+    let provider = default_provider();
+    let certificate = Arc::new(Certificate::load(&first, &provider, Crypto::default().now(), &mut Vec::new()).unwrap());
+    let issued: Vec<_> = loaded.certificates().issued().collect();
+    let [issued] = issued.as_slice() else { panic!("it is one") };
+    issued.set(Arc::clone(&certificate));
+    assert_eq!(connect(&server, &client, "first.org").unwrap().certificate, der(&first));
+    assert_eq!(names(None).as_deref(), Some("first.org"));
+
+    // An authority checks the name by a handshake with this protocol alone.
+    let mut validation = authority.client();
+    validation.alpn_protocols = vec![ACME_TLS.to_vec()];
+    let validation = Arc::new(validation);
+    assert!(connect(&server, &validation, "first.org").is_err(), "none is expected");
+    issued.set_challenge(Some(Arc::clone(&certificate.key)));
+    assert!(connect(&server, &validation, "first.org").is_ok());
+    assert!(connect(&server, &validation, "other.org").is_err());
+    issued.set_challenge(None);
+    assert!(connect(&server, &validation, "first.org").is_err());
+
+    let CertificateSource::Files { cert, key } = &first else { panic!("it is in files") };
+    let file = obtained.file();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let pem = |path| fs::read_to_string(path).unwrap();
+    fs::write(&file, pem(cert) + &pem(key)).unwrap();
+    assert_eq!(connect(&config(&settings, &fresh_keys()), &client, "first.org").unwrap().certificate, der(&first));
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub(super) fn home(definition: &str) -> String {
         "Hsts" => "hsts",
         "Tls" => "tls",
         "ClientAuth" => "tls.client_auth",
+        "Acme" => "tls.acme",
         other => other,
     };
     format!("`{path}`")

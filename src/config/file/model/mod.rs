@@ -26,13 +26,13 @@ pub use self::listener::{ListenTarget, Listener, ListenerForm};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, AlpnProtocol, Charset, ErrorStatus, FileMode, HostRule, Hostname, ListenHost, MediaType, Network,
-    Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError, Token, UpstreamAddressText,
-    UringFeature, Via,
+    AccessTarget, AcmeDomain, AlpnProtocol, Charset, DirectoryUrl, Email, ErrorStatus, FileMode, HostRule, Hostname,
+    ListenHost, MediaType, Network, Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError,
+    Token, UpstreamAddressText, UringFeature, Via,
 };
 pub use self::tls::{
-    CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Misdirected, Tls, TlsVersion, UnknownName,
-    UpstreamTls,
+    Acme, AcmeChallenge, CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Misdirected, Tls,
+    TlsVersion, UnknownName, UpstreamTls,
 };
 pub use self::upstream::{
     ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,

@@ -10,20 +10,22 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::text::{AlpnProtocol, Hostname};
+use super::text::{AcmeDomain, AlpnProtocol, DirectoryUrl, Email, Hostname};
 use crate::config::units::Period;
-use crate::tls::{ClientAuthMode, MinVersion, ServerSettings};
+use crate::tls::{ChallengeKind, ClientAuthMode, MinVersion, ServerSettings};
 
-/// TLS on a listener. Servers that share a listener have the same options, except `certificates`:
-/// those of all servers are used.
+/// TLS on a listener, with `certificates`, `acme` or both. Servers that share a listener have the same
+/// options, except these two: the certificates of all servers are used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["certificates"]))]
 pub struct Tls {
     /// The certificates. A client gets the first one that has the host name it asks for (SNI). The
     /// first in the list is the default, see `unknown_name`.
     #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateFiles>,
+    /// Obtain certificates from an authority, and renew them.
+    pub acme: Option<Acme>,
     /// The lowest version of TLS.
     pub min_version: TlsVersion,
     /// Certificates of clients. Default: clients are not asked for one.
@@ -50,6 +52,7 @@ impl Default for Tls {
         let ServerSettings { tickets, session_cache, .. } = ServerSettings::new(Vec::new());
         Self {
             certificates: Vec::new(),
+            acme: None,
             min_version: TlsVersion::default(),
             client_auth: None,
             alpn: None,
@@ -73,6 +76,57 @@ pub struct CertificateFiles {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub key: Option<PathBuf>,
+}
+
+/// Certificates that are obtained from an authority by ACME, and renewed: one for each host name. The
+/// authority checks that each name leads here: by a request to port 80, which every HTTP server of this
+/// process answers, or by a handshake on port 443. Whoever sets this agrees to the terms of service of the
+/// authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Acme {
+    /// The host names. Default: the `hostnames` of the server.
+    #[schemars(length(min = 1))]
+    pub domains: Option<Vec<AcmeDomain>>,
+    /// Where the authority may write to.
+    pub email: Option<Email>,
+    /// The authority's directory. Default: that of Let's Encrypt. For tests:
+    /// `https://acme-staging-v02.api.letsencrypt.org/directory`, which has higher limits, and whose
+    /// certificates no browser trusts.
+    pub directory: DirectoryUrl,
+    /// The folder of the account's key, the certificates and their keys. Several processes may share it.
+    /// Default: `acme` in `$STATE_DIRECTORY`, which systemd sets, else `xps/acme` in `$XDG_STATE_HOME` or
+    /// `~/.local/state`.
+    #[schemars(length(min = 1))]
+    pub storage: Option<PathBuf>,
+    /// PEM file with the authorities that the server of the directory is trusted by. Default: those of the
+    /// system.
+    #[schemars(length(min = 1))]
+    pub ca: Option<PathBuf>,
+    /// How the authority checks the names. Default: `http-01` if there is an HTTP server without TLS, else
+    /// `tls-alpn-01`; if both are possible, the other one after each failure.
+    pub challenge: Option<AcmeChallenge>,
+}
+
+/// How an authority checks that a host name leads here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AcmeChallenge {
+    /// By a request over HTTP on port 80.
+    #[serde(rename = "http-01")]
+    Http,
+    /// By a handshake on port 443. The listener needs `alpn`, which HTTP servers have by default, and must
+    /// not require certificates of clients.
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn,
+}
+
+impl From<AcmeChallenge> for ChallengeKind {
+    fn from(challenge: AcmeChallenge) -> Self {
+        match challenge {
+            AcmeChallenge::Http => Self::Http,
+            AcmeChallenge::TlsAlpn => Self::TlsAlpn,
+        }
+    }
 }
 
 /// Certificates of clients.

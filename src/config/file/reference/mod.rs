@@ -53,6 +53,7 @@ fn sections() -> Vec<Section> {
         Section::whole("TLS", "Tls"),
         Section::whole("TLS to upstreams", "UpstreamTls"),
         Section::whole("Certificates", "CertificateFiles"),
+        Section::whole("Automatic certificates", "Acme"),
         Section::whole("Client certificates", "ClientAuth"),
         Section::whole("HSTS", "Hsts"),
         Section { without: [files.as_slice(), proxy.as_slice()].concat(), ..Section::whole("Routes", "Route") },

@@ -1,9 +1,11 @@
-//! What responds to requests: files, an upstream, a redirect, or metrics; and errors.
+//! What responds to requests: files, an upstream, a redirect, metrics, or the token of a validation; and
+//! errors.
 //!
 //! A [`Handler`] is chosen by the route. It writes the head of its response to a sink and returns
 //! the body, or says what has to happen first ([`Answer`]). It knows neither the version of HTTP nor
 //! what else is on the connection.
 
+mod acme_challenge;
 mod allowed_methods;
 mod builder;
 mod error;
@@ -18,6 +20,7 @@ mod welcome;
 use std::fmt;
 use std::rc::Rc;
 
+pub use self::acme_challenge::AcmeChallenge;
 pub(crate) use self::allowed_methods::AllowedMethods;
 pub use self::builder::ResponseBuilder;
 pub(crate) use self::error::error_response;

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use jsonc_parser::ast::{Object, Value};
 use serde::Deserialize;
 
-use super::protocol;
+use super::{acme, protocol};
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::model::{AlpnProtocol, Hostname, ListenHost, Protocol, Tls};
 use crate::config::file::tree::{get, list, text, to_json};
@@ -21,6 +21,7 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
             let Some(listener) = value.as_object() else { continue };
             check_form(listener, report);
             check_alpn(server, listener, report);
+            acme::check(server, servers, listener, report);
             check_redirect(server, listener, report);
             let Some(address) = address(listener) else { continue };
             let claim = Claim { server, listener };
@@ -182,7 +183,7 @@ impl Claim<'_, '_> {
             (false, true) => return Some(format!("this listener has `tls` on line {line}, and here it has not")),
             (true, true) if tls_options(self.listener)? != tls_options(earlier.listener)? => {
                 return Some(format!(
-                    "this listener has other `tls` options on line {line}; only `certificates` may differ"
+                    "this listener has other `tls` options on line {line}; only `certificates` and `acme` may differ"
                 ));
             }
             (true, true) | (false, false) => {}
@@ -203,7 +204,7 @@ impl Claim<'_, '_> {
 /// are invalid.
 fn tls_options(listener: &Object<'_>) -> Option<Tls> {
     let options = Tls::deserialize(to_json(&get(listener, "tls")?.value)).ok()?;
-    Some(Tls { certificates: Vec::new(), ..options })
+    Some(Tls { certificates: Vec::new(), acme: None, ..options })
 }
 
 /// The server's host names. `None` if one of them is invalid.

@@ -2,6 +2,7 @@
 //!
 //! The checks read the tree. A check reports nothing if a value it needs has the wrong type.
 
+mod acme;
 mod group;
 mod listeners;
 mod route;

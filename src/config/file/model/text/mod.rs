@@ -3,6 +3,7 @@
 //! In the schema such a value has a `format`. [`verify`] finds the type by its format, so that the
 //! check reports malformed values before the file is deserialized.
 
+mod acme;
 mod address;
 mod http;
 mod process;
@@ -15,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::acme::{AcmeDomain, DirectoryUrl, Email};
 pub use self::address::{Hostname, ListenHost, UpstreamAddressText};
 pub use self::http::{
     AlpnProtocol, ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget,
@@ -88,8 +90,11 @@ macro_rules! texts {
 
 texts! {
     AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    AcmeDomain, "domain", "example.org", "a host name without `*`, as it is written in DNS: `xn--…` for one with other letters";
     AlpnProtocol, "protocol-name", "http/1.1", "the name of an application protocol, as in ALPN: 1 to 255 visible ASCII characters";
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";
+    DirectoryUrl, "directory-url", "https://acme.example.org/directory", "a URL that begins with `https://`";
+    Email, "email", "admin@example.org", "`NAME@HOST`";
     UpstreamAddressText, "upstream", "127.0.0.1:3000", "`host:port`, with brackets around an IPv6 address, `http://host[:port]`, `https://host[:port]`, or `unix:/path`";
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "no control characters, and no white space at either end";
