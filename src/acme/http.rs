@@ -27,6 +27,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Size of a response's body at most. Chains of certificates have some kilobytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Receive buffers at most. One response at a time is read, and taken out of them at once.
+const POOL_BUFFERS: usize = 16;
+
 /// A client for one authority.
 pub(super) struct Http {
     tls: ClientTls,
@@ -93,7 +96,8 @@ impl<'u> Url<'u> {
 
 impl Http {
     pub(super) fn new(tls: ClientTls, stop: Arc<StopFlag>) -> Self {
-        Self { tls, stop, pool: Pool::new(PoolConfig::default()) }
+        let few = PoolConfig { small_max: POOL_BUFFERS, large_max: 1, ..PoolConfig::default() };
+        Self { tls, stop, pool: Pool::new(few) }
     }
 
     pub(super) const fn stop(&self) -> &Arc<StopFlag> {

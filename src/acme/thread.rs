@@ -156,8 +156,9 @@ impl Obtainer {
             let fresh = Task { source, issued: vec![issued], failures: 0, retry_at: now, rests_until: now, jitter };
             self.tasks.push(match earlier.remove(&fresh.source.file()) {
                 Some(task) => {
-                    // It could not be stored, if the new one has none.
-                    if let (None, Some(certificate)) = (fresh.certificate(), task.certificate()) {
+                    // What was loaded is older if this one was obtained since, or could not be stored.
+                    let expiry = |task: &Task| task.certificate().map(|certificate| certificate.not_after);
+                    if let Some(certificate) = task.certificate().filter(|_| expiry(&task) > expiry(&fresh)) {
                         fresh.issued.iter().for_each(|issued| issued.set(Arc::clone(&certificate)));
                     }
                     Task { failures: task.failures, rests_until: task.rests_until, ..fresh }
