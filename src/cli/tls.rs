@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use super::args::{ProxyOptions, TlsOptions};
 use super::failure::Failure;
+use crate::config::file::AcmeDomain;
+use crate::config::resolve::ResolveError;
 use crate::config::{ListenerConfig, UpstreamAddress, start};
 use crate::core::StartError;
+use crate::tls::acme::default_storage;
 use crate::tls::server::Crypto;
-use crate::tls::{CertificateSource, ClientSettings, SelfSigned, ServerSettings};
+use crate::tls::{AcmeIssuer, AcmeSource, CertificateSource, ClientSettings, SelfSigned, ServerSettings};
 
 /// The settings of TLS to the upstreams of `xps proxy`. `alpn`: the application protocols.
 pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSettings, Failure> {
@@ -18,7 +21,6 @@ pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSetti
         let hint = "--upstream-ca and --upstream-insecure are for upstreams over TLS: write https://HOST:PORT";
         return Err(Failure::Usage(hint.to_owned()));
     }
-    let absolute = |path: &PathBuf| start::absolute(path).map_err(|error| Failure::File { path: path.clone(), error });
     Ok(ClientSettings {
         verify: !options.upstream_insecure,
         ca: options.upstream_ca.as_ref().map(absolute).transpose()?,
@@ -32,28 +34,32 @@ pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSetti
 pub fn put(options: &TlsOptions, alpn: &[&str], listeners: &mut Vec<ListenerConfig>) -> Result<Vec<String>, Failure> {
     let addresses: Vec<IpAddr> =
         listeners.iter().filter_map(|listener| listener.address.inet()).map(|it| it.ip()).collect();
-    let (source, hints) = match (&options.tls_cert, options.tls_self_signed) {
-        (None, false) => return Ok(Vec::new()),
-        (Some(_), true) => {
-            let message = "--tls-cert and --tls-self-signed cannot be used together: each is a certificate";
-            return Err(Failure::Usage(message.to_owned()));
-        }
-        (Some(cert), false) => {
-            let absolute = |path| start::absolute(path).map_err(|error| Failure::File { path: path.to_owned(), error });
-            let key = options.tls_key.as_ref().unwrap_or(cert);
-            (CertificateSource::Files { cert: absolute(cert)?, key: absolute(key)? }, Vec::new())
-        }
-        (None, true) => self_signed(&addresses)?,
+    let given = [options.tls_cert.is_some(), options.tls_self_signed, !options.acme.is_empty()];
+    if given.iter().filter(|is_given| **is_given).count() > 1 {
+        let message = "--tls-cert, --tls-self-signed and --acme cannot be used together: each is a certificate";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let (sources, hints) = if let Some(cert) = &options.tls_cert {
+        let key = options.tls_key.as_ref().unwrap_or(cert);
+        (vec![CertificateSource::Files { cert: absolute(cert)?, key: absolute(key)? }], Vec::new())
+    } else if options.tls_self_signed {
+        self_signed(&addresses)?
+    } else if options.acme.is_empty() {
+        return Ok(Vec::new());
+    } else if alpn.is_empty() {
+        return Err(Failure::Usage("--acme needs --http; a TCP proxy with it needs a configuration file".to_owned()));
+    } else {
+        obtained(options)?
     };
     let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let settings = ServerSettings { alpn, ..ServerSettings::new(vec![source]) };
+    let settings = ServerSettings { alpn, ..ServerSettings::new(sources) };
     let over_tls = |listener: ListenerConfig| listener.over_tls(settings.clone());
     *listeners = std::mem::take(listeners).into_iter().map(over_tls).collect();
     Ok(hints)
 }
 
 /// A certificate for `localhost` and the addresses, and lines that say so.
-fn self_signed(addresses: &[IpAddr]) -> Result<(CertificateSource, Vec<String>), Failure> {
+fn self_signed(addresses: &[IpAddr]) -> Result<(Vec<CertificateSource>, Vec<String>), Failure> {
     let names = names(addresses);
     let own = SelfSigned::new(names.clone(), Crypto::default().now())
         .map_err(|error| StartError::TlsSettings(rustls::Error::General(error.to_string())))?;
@@ -61,7 +67,28 @@ fn self_signed(addresses: &[IpAddr]) -> Result<(CertificateSource, Vec<String>),
         format!("  self-signed certificate for {}, valid for {} days", names.join(", "), SelfSigned::DAYS),
         format!("  SHA-256 {}", own.fingerprint()),
     ];
-    Ok((CertificateSource::SelfSigned(Arc::new(own)), hints))
+    Ok((vec![CertificateSource::SelfSigned(Arc::new(own))], hints))
+}
+
+/// The certificates that are obtained, and lines that say so.
+fn obtained(options: &TlsOptions) -> Result<(Vec<CertificateSource>, Vec<String>), Failure> {
+    let TlsOptions { acme, acme_email, acme_directory, acme_storage, .. } = options;
+    let storage = match acme_storage {
+        Some(storage) => absolute(storage)?,
+        None => default_storage(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(ResolveError::NoStorage)?,
+    };
+    let directory = acme_directory.clone().unwrap_or_default().0;
+    let hints = vec![format!("  certificates from {directory} are in {}", storage.display())];
+    let email = acme_email.as_ref().map(|email| email.0.clone());
+    let issuer = Arc::new(AcmeIssuer { directory, email, storage, ca: None, challenge: None });
+    let source = |AcmeDomain(domain): &AcmeDomain| {
+        CertificateSource::Acme(AcmeSource { domain: domain.clone(), issuer: Arc::clone(&issuer) })
+    };
+    Ok((acme.iter().map(source).collect(), hints))
+}
+
+fn absolute(path: &PathBuf) -> Result<PathBuf, Failure> {
+    start::absolute(path).map_err(|error| Failure::File { path: path.clone(), error })
 }
 
 /// The names by which clients on this host, and those that use one of the addresses, reach the server.

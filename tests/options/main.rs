@@ -112,6 +112,11 @@ const FILES: &[Entry] = &[
 const TLS: &[Entry] = &[
     entry(&["serve", "proxy", "proxy --http"], &["tls-cert", "tls-key"], tls::certificate_and_key),
     entry(&["serve", "proxy", "proxy --http"], &["tls-self-signed"], tls::self_signed),
+    entry(
+        &["serve", "proxy", "proxy --http"],
+        &["acme", "acme-email", "acme-directory", "acme-storage"],
+        tls::obtained_certificates,
+    ),
     entry(PROXY, &["upstream-ca", "upstream-insecure"], tls::to_upstreams),
     entry(&["connect"], &["ca", "insecure", "sni", "alpn"], tls::connect),
 ];

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::support::log::Record;
 use crate::support::process::Finished;
 use crate::support::tls::Authority;
 use crate::support::{Launch, Xps, ask};
@@ -47,6 +48,33 @@ pub fn self_signed(case: &Case) {
     let (service, names) = served(case, &["--tls-self-signed"]);
     let expected = if case.is_http || case.command == "serve" { "https" } else { "tcp_proxy over TLS" };
     assert_eq!((service.as_str(), names.as_str()), (expected, "localhost, 127.0.0.1, ::1"), "{}", case.command);
+}
+
+/// From an authority that is not there.
+pub fn obtained_certificates(case: &Case) {
+    let storage = case.path("storage").display().to_string();
+    let authority = ["--acme-directory", "https://127.0.0.1:1/dir", "--acme-storage", &storage];
+    let flags = |more: &[&'static str]| [more, &authority[..]].concat();
+    let refused = |flags: &[&str], expected: &str| {
+        let finished = case.launch(flags).run(b"");
+        assert!(finished.status.code() == Some(2) && finished.errors.contains(expected), "{}", finished.errors);
+    };
+    if case.command == "proxy" && !case.is_http {
+        return refused(&flags(&["--acme", "a.test"]), "--acme needs --http");
+    }
+    refused(&flags(&[]), "--acme <NAME");
+    refused(&flags(&["--acme", "*.a.test"]), "each name");
+    refused(&flags(&["--acme", "a.test", "--acme-email", "a"]), "not an address for mail");
+    refused(&flags(&["--acme", "a.test", "--tls-self-signed"]), "cannot be used together");
+    let running = case.start(&flags(&["--acme", "a.test,b.test", "--acme-email", "admin@a.test"]));
+    for name in ["a.test", "b.test"] {
+        let failed = |record: &Record| {
+            record.message() == "no certificate could be obtained" && record.text("domain") == Some(name)
+        };
+        let record = running.xps.log().wait_for("an attempt", failed);
+        assert_eq!(record.text("directory"), Some("https://127.0.0.1:1/dir"));
+    }
+    assert!(case.path("storage/127.0.0.1_1_dir/account.pem").exists());
 }
 
 const GET: &[u8] = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

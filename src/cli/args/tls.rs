@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::config::file::{AcmeDomain, DirectoryUrl, Email};
+
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsOptions {
@@ -23,4 +25,25 @@ pub struct TlsOptions {
     /// use `curl --insecure`.
     #[arg(long, env = "XPS_TLS_SELF_SIGNED", value_parser = BoolishValueParser::new())]
     pub tls_self_signed: bool,
+
+    /// Serve over TLS with certificates from Let's Encrypt for these host names, and renew them
+    ///
+    /// The authority has to reach this server at port 443 of each name. Whoever uses this agrees to the
+    /// terms of service of the authority.
+    #[arg(long, value_name = "NAME,…", env = "XPS_ACME", value_delimiter = ',')]
+    pub acme: Vec<AcmeDomain>,
+
+    /// Address for mail from the authority of --acme
+    #[arg(long, value_name = "EMAIL", env = "XPS_ACME_EMAIL", requires = "acme")]
+    pub acme_email: Option<Email>,
+
+    /// Directory of another authority for --acme [default: that of Let's Encrypt]
+    #[arg(long, value_name = "URL", env = "XPS_ACME_DIRECTORY", requires = "acme")]
+    pub acme_directory: Option<DirectoryUrl>,
+
+    /// Folder for the certificates of --acme and their keys
+    ///
+    /// Default: `acme` in $STATE_DIRECTORY, else `xps/acme` in $XDG_STATE_HOME or ~/.local/state.
+    #[arg(long, value_name = "DIR", env = "XPS_ACME_STORAGE", requires = "acme")]
+    pub acme_storage: Option<PathBuf>,
 }
