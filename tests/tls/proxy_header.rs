@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::tls::{Authority, Client, Signed};
-use crate::support::{Backend, Launch, Upstream, Xps, backends, patience};
+use crate::support::{Backend, Launch, Upstream, Xps, backends, connect, patience, read_rest};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a.org\r\nConnection: close\r\n\r\n";
@@ -201,6 +201,31 @@ backends! {
                 }
                 xps.finish();
             }
+        }
+    }
+
+    /// A group may have upstreams of both kinds: the one in plain text gets the header, too, and first.
+    fn after_a_failed_handshake_the_next_upstream_gets_the_header(backend) {
+        let authority = Authority::new();
+        let (upstream, seen) = reporting();
+        let broken = Upstream::new(|mut stream: TcpStream, _| {
+            let _ = stream.write_all(b"no TLS");
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        });
+        let options = json!({
+            "upstreams": [format!("https://{}", broken.address()), { "address": upstream.address().to_string(), "backup": true }],
+            "send_proxy_protocol": "v2",
+        });
+        for mut server in proxies(&options) {
+            server["listeners"] = json!([{ "host": "127.0.0.1", "port": 0 }]);
+            let xps = start(backend, &authority, server, |_| {});
+            let stream = connect(xps.address());
+            (&stream).write_all(REQUEST).expect("it is read");
+            let answer = read_rest(&stream);
+            assert!(answer.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&answer));
+            let header = seen.recv_timeout(patience()).expect("a header");
+            assert_eq!(header.client_port, stream.local_addr().expect("it is connected").port());
+            assert!(header.fields.is_empty(), "the client does not speak TLS: {header:?}");
         }
     }
 }
