@@ -9,7 +9,7 @@ use crate::support::environment::require_program;
 use crate::support::patience;
 use crate::support::program::Program;
 
-/// A running HAProxy in front of one server.
+/// A running HAProxy.
 #[derive(Debug)]
 pub struct Haproxy {
     _program: Program,
@@ -18,9 +18,19 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts it; `None`, visibly, where there is none.
+    /// Starts it in front of one server; `None`, visibly, where there is none.
     #[track_caller]
     pub fn in_front_of(test: &str, upstream: SocketAddr) -> Option<Self> {
+        Self::with(test, |listen| {
+            format!(
+                "frontend front\n    bind {listen}\n    default_backend behind\nbackend behind\n    server nginx {upstream}\n"
+            )
+        })
+    }
+
+    /// Starts it with these sections, for the address that it listens on.
+    #[track_caller]
+    pub fn with(test: &str, sections: impl FnOnce(SocketAddr) -> String) -> Option<Self> {
         let haproxy = require_program(test, "haproxy", "haproxy")?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = Port::reserve();
@@ -32,14 +42,9 @@ defaults
     timeout connect {time}s
     timeout client {time}s
     timeout server {time}s
-frontend front
-    bind {listen}
-    default_backend behind
-backend behind
-    server nginx {upstream}
-",
+{sections}",
             time = patience().as_secs(),
-            listen = port.address(),
+            sections = sections(port.address()),
         );
         let path = folder.path().join("haproxy.cfg");
         fs::write(&path, configuration).expect("a file");

@@ -16,5 +16,6 @@ mod testssl;
 
 mod clients;
 mod endless;
+mod proxy_header;
 mod upstreams;
 mod websocket;
