@@ -12,7 +12,7 @@ use support::client::read_until_cut;
 use support::environment::{bulk, find_program, is_wrapped};
 use support::files::{assert_stream_is_file, write_sparse};
 use support::python::Python;
-use support::{Content, Launch, assert_same_bytes, backends, connect, skip, was_cut};
+use support::{Content, Launch, Xps, assert_same_bytes, backends, connect, plain_only, skip, was_cut};
 
 /// Asks for a file and reads the head; what follows is the body.
 fn get(address: SocketAddr, name: &str) -> BufReader<TcpStream> {
@@ -29,13 +29,21 @@ fn get(address: SocketAddr, name: &str) -> BufReader<TcpStream> {
     reader
 }
 
-fn curl(address: SocketAddr, name: &str, arguments: &[&str], target: &Path) {
-    let output = Command::new("curl")
+fn curl(xps: &Xps, name: &str, arguments: &[&str], target: &Path) {
+    let mut curl = Command::new("curl");
+    let scheme = match xps.encryption() {
+        Some(encryption) => {
+            curl.arg("--cacert").arg(encryption.ca());
+            "https"
+        }
+        None => "http",
+    };
+    let output = curl
         .args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "60"])
         .args(arguments)
         .arg("--output")
         .arg(target)
-        .arg(format!("http://{address}/{name}"))
+        .arg(format!("{scheme}://{}/{name}", xps.address()))
         .output()
         .expect("curl starts");
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -49,10 +57,10 @@ backends! {
         let Some(python) = Python::start("curl_downloads_byte_for_byte") else { return };
         let content = Content::bytes(1, bulk(20 << 20) + 1);
         std::fs::write(python.file("content"), &content).expect("a temporary file");
-        let xps = Launch::proxy(backend, python.address).start();
+        let xps = Launch::proxy(backend, python.address).over_tls_where_asked().start();
         for arguments in [&[][..], &["--header", "Connection: close"], &["--http1.0"]] {
             let target = python.file("copy");
-            curl(xps.address(), "content", arguments, &target);
+            curl(&xps, "content", arguments, &target);
             assert_same_bytes(&std::fs::read(target).expect("curl wrote it"), &content);
         }
     }
@@ -63,7 +71,7 @@ backends! {
             let content = Content::bytes(u64::from(number), bulk(4 << 20) + usize::from(number));
             std::fs::write(python.file(&number.to_string()), content).expect("a temporary file");
         }
-        let xps = Launch::proxy(backend, python.address).start();
+        let xps = Launch::proxy(backend, python.address).over_tls_where_asked().start();
         std::thread::scope(|scope| {
             for client in 0..16 {
                 let (xps, python) = (&xps, &python);
@@ -77,10 +85,11 @@ backends! {
         if is_wrapped() {
             return skip("a_gibibyte_is_relayed", "too slow inside a wrapper");
         }
+        plain_only!("the tests' own end of TLS takes minutes for a gibibyte in a debug build");
         let Some(python) = Python::start("a_gibibyte_is_relayed") else { return };
         let path = python.file("gibibyte");
         write_sparse(&path, 1 << 30);
-        let xps = Launch::proxy(backend, python.address).start();
+        let xps = Launch::proxy(backend, python.address).over_tls_where_asked().start();
         assert_stream_is_file(get(xps.address(), "gibibyte"), &path);
     }
 
@@ -88,7 +97,7 @@ backends! {
         let Some(mut python) = Python::start("a_server_killed_in_the_middle_cuts_the_download") else { return };
         let length = 256 << 20;
         write_sparse(&python.file("large"), length);
-        let xps = Launch::proxy(backend, python.address).start();
+        let xps = Launch::proxy(backend, python.address).over_tls_where_asked().start();
         let mut body = get(xps.address(), "large");
         body.read_exact(&mut [0; 100_000]).expect("the download has begun");
         python.kill();

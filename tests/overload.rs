@@ -22,7 +22,7 @@ backends! {
 
     fn a_client_that_reads_nothing_is_borne_by_the_proxy_too(backend) {
         let upstream = Upstream::echo();
-        let xps = Launch::proxy(backend, upstream.address()).flags(["--workers", "1"]).start();
+        let xps = Launch::proxy(backend, upstream.address()).over_tls_where_asked().flags(["--workers", "1"]).start();
         flood_and_watch("proxy", backend, &xps);
     }
 
@@ -34,7 +34,7 @@ backends! {
             1 => drop(streams.lock().expect("no panic").send(stream)),
             _ => support::upstream::echo(&stream),
         });
-        let xps = Launch::proxy(backend, upstream.address()).flags(["--workers", "1"]).start();
+        let xps = Launch::proxy(backend, upstream.address()).over_tls_where_asked().flags(["--workers", "1"]).start();
         let before = warm_up(&xps);
         let stream = connect(xps.address());
         let deaf = kept.recv_timeout(patience()).expect("the connection reached the upstream");

@@ -38,7 +38,7 @@ backends! {
 
     fn a_proxied_connection_may_finish(backend) {
         let upstream = Upstream::echo();
-        let mut xps = Launch::proxy(backend, upstream.address()).flags(["--drain-timeout", "60s"]).start();
+        let mut xps = Launch::proxy(backend, upstream.address()).over_tls_where_asked().flags(["--drain-timeout", "60s"]).start();
         let stream = connect(xps.address());
         ping(&stream, b"before");
         xps.signal(Signal::Terminate);
