@@ -1,13 +1,9 @@
 //! What must hold for any bytes at all that a TLS client sends. As in `properties.rs`.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
 
 use xps::internals::buffer::{Pool, PoolConfig, SizeClass};
-use xps::internals::tls::server::Crypto;
-use xps::internals::tls::{
-    CertificateSource, ClientHello, Handshake, HelloError, LoadedTls, SelfSigned, ServerSettings, Stream, TicketKeys,
-};
+use xps::internals::tls::{ClientHello, Handshake, HelloError, Stream, seeded};
 
 /// A ClientHello is found, refused or not complete, and which of these does not depend on how its bytes arrive. A name
 /// in it can be written into a log.
@@ -28,23 +24,18 @@ pub fn client_hello(bytes: &[u8]) {
     }
 }
 
-/// The server: a certificate of its own, and the keys of its tickets.
-static SERVER: LazyLock<(LoadedTls, Arc<TicketKeys>)> = LazyLock::new(|| {
-    let crypto = Crypto::default();
-    let own = SelfSigned::new(vec!["localhost".to_owned()], crypto.now()).expect("a certificate");
-    let mut settings = ServerSettings::new(vec![CertificateSource::SelfSigned(Arc::new(own))]);
-    settings.alpn = vec![b"http/1.1".to_vec()];
-    (settings.load(&crypto).expect("it is good"), TicketKeys::new(crypto))
-});
+thread_local! {
+    /// Made once: that takes longer than most inputs.
+    static POOL: Pool = Pool::new(PoolConfig { small_bytes: 4 << 10, small_max: 64, large_max: 0, ..PoolConfig::default() });
+}
 
 /// A server takes any records, whole or in pieces: it goes on waiting or fails, once and for all, and holds no more
-/// memory than it may.
+/// memory than it may. What is random in it is the same each time.
 pub fn records(bytes: &[u8]) {
-    let pool = Pool::new(PoolConfig::default());
-    let (loaded, keys) = &*SERVER;
-    let config = loaded.server_config(keys).expect("it can be used");
+    let pool = POOL.with(Pool::clone);
     for piece_bytes in [bytes.len().max(1), 7] {
-        let mut stream = Stream::server(Arc::clone(&config)).expect("it can be used");
+        seeded::seed(0);
+        let mut stream = seeded::server_stream().expect("it can be used");
         let mut fault = None;
         for piece in bytes.chunks(piece_bytes.min(4096)) {
             let fill = |memory: &mut [u8]| {
