@@ -402,14 +402,16 @@ impl Http {
 
     /// Closes the sending side once everything is sent.
     fn end(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        if self.is_leaving() {
+        let is_leaving = self.is_leaving();
+        // Over TLS, a `close_notify` has to tell the end of a response that ends with the connection.
+        if is_leaving && !client.is_encrypted() {
             return Step::Wait;
         }
         self.inbox.clear();
         if self.outbox.is_empty() && client.can_send() {
             client.shutdown(cx.ops);
         }
-        if client.is_shut_down() {
+        if client.is_shut_down() && !is_leaving {
             self.state = State::Lingering(Linger::begin(cx.now));
         }
         Step::Wait
@@ -474,7 +476,8 @@ impl Http {
             return None;
         }
         let has_truncated = client.receive_fault() == Some(Fault::Tls(TlsFault::Truncated));
-        if has_truncated && self.owes_nothing(client) {
+        let has_truncated = has_truncated && self.owes_nothing(client);
+        if has_truncated || client.is_encrypted() && self.is_leaving() && self.has_sent_all(client) {
             return Some(CloseReason::Done);
         }
         match client.send_fault() {
@@ -491,7 +494,11 @@ impl Http {
     /// there without a `close_notify`; nothing can be truncated by it (RFC 9112, 9.8).
     fn owes_nothing(&self, client: &Transport) -> bool {
         let is_between = matches!(self.state, State::Head | State::Lingering(_));
-        is_between && self.inbox.is_empty() && self.outbox.is_empty() && client.undelivered_bytes() == 0
+        is_between && self.inbox.is_empty() && self.has_sent_all(client)
+    }
+
+    fn has_sent_all(&self, client: &Transport) -> bool {
+        self.outbox.is_empty() && client.undelivered_bytes() == 0
     }
 
     /// Handles the timeout of a phase.
@@ -562,7 +569,7 @@ impl Task for Http {
             client.set_receiving(self.held_back() < INBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
         }
         match self.state {
-            State::Finishing if is_leaving && client.can_send() => Some(CloseReason::Done),
+            State::Finishing if is_leaving && (client.can_send() || client.is_shut_down()) => Some(CloseReason::Done),
             State::Lingering(linger) if linger.is_over(client, cx.now) => Some(CloseReason::Done),
             State::Exchange(Exchange::Truncated(ref truncated)) => truncated.close_reason(client, cx.now),
             _ => None,
