@@ -109,6 +109,15 @@ impl Transport {
         Ok(())
     }
 
+    /// Has the answer to the client's first message computed away from the loop, because the signature in
+    /// it takes long. Call it when TLS has just begun as a server.
+    pub const fn work_away(&mut self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.work_away(),
+        }
+    }
+
     /// Begins TLS as a client on a plain connection that has received nothing, to a server with this
     /// name. What was sent before, such as a PROXY protocol header, precedes it.
     ///
@@ -164,7 +173,8 @@ impl Transport {
         }
     }
 
-    /// Records the outcome of reading a file, which only TLS does.
+    /// Records the outcome of reading a file, or of a part of the handshake that was computed away from
+    /// the loop, which only TLS does.
     pub fn on_read(&mut self, outcome: Outcome) {
         match self {
             Self::Plain(_) => tracing::error!(outcome = outcome.name(), "a plain connection reads no file"),

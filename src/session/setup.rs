@@ -272,6 +272,9 @@ impl Setup {
             {
                 return Some(Progress::Over(CloseReason::TlsFailed(fault)));
             }
+            if listener.signs_slowly {
+                client.work_away();
+            }
             self.tls = Tls::Shaking;
             // What came with the header.
             self.rest.extend(std::iter::from_fn(|| client.take_received()));

@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error as TlsError, InconsistentKeys};
+use rustls::{Error as TlsError, InconsistentKeys, SignatureAlgorithm};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -81,6 +81,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether a signature takes so long that it holds up the loop: a millisecond or more with RSA, some
+    /// hundredths of that with an elliptic curve.
+    pub fn signs_slowly(&self) -> bool {
+        self.key.key.algorithm() == SignatureAlgorithm::RSA
+    }
+
     /// Loads a chain and its key, and checks them. `now`: seconds since 1970. What does not prevent
     /// the use is added to `notices`.
     ///

@@ -4,7 +4,7 @@
 //! Only reads; whether the message is valid in every other respect is decided by the handshake.
 
 /// The type of a handshake record (RFC 8446, 5.1).
-const HANDSHAKE_RECORD: u8 = 22;
+pub(super) const HANDSHAKE_RECORD: u8 = 22;
 
 /// The type of the message (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;

@@ -50,6 +50,6 @@ pub use self::connection_facts::{ClientCertificate, ConnectionFacts};
 pub use self::server::{
     ClientAuth, ClientAuthMode, LoadedTls, MinVersion, Misdirected, ServerSettings, ServerTls, UnknownName,
 };
-pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream};
+pub use self::stream::{Handshake, HandshakeInfo, SEAL_BYTES_MAX, Stream, Work, WorkDone};
 pub use self::subject::Subject;
 pub use self::tickets::TicketKeys;

@@ -272,6 +272,7 @@ impl LoadedTls {
             certificates: Arc::clone(&self.certificates),
             misdirected: self.settings.misdirected,
             asks_for_certificates: self.settings.client_auth.is_some(),
+            signs_slowly: self.certificates.iter().any(Certificate::signs_slowly),
         }))
     }
 
@@ -320,13 +321,21 @@ pub struct ServerTls {
     pub misdirected: Misdirected,
     /// Whether clients are asked for certificates.
     pub asks_for_certificates: bool,
+    /// A signature with one of the keys takes long, so it is not made on the loop.
+    pub signs_slowly: bool,
 }
 
 impl From<Arc<ServerConfig>> for ServerTls {
     /// With certificates that are not known: requests may be for every host.
     fn from(config: Arc<ServerConfig>) -> Self {
         let certificates = Arc::new(CertificateSet::new(Vec::new(), UnknownName::Default));
-        Self { config, certificates, misdirected: Misdirected::Serve, asks_for_certificates: false }
+        Self {
+            config,
+            certificates,
+            misdirected: Misdirected::Serve,
+            asks_for_certificates: false,
+            signs_slowly: false,
+        }
     }
 }
 

@@ -23,6 +23,9 @@ pub(super) const RECORD_BYTES_MAX: usize = 16 << 10;
 pub(super) enum Session {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
+    /// A server's side, in the middle of its handshake, that is being worked on elsewhere. It waits for
+    /// input, and nothing is known of it.
+    Away,
 }
 
 /// What [`Session::process`] did.
@@ -147,6 +150,7 @@ impl Session {
             let (discard, step) = match self {
                 Self::Server(connection) => step(connection.process_tls_records(rest), output),
                 Self::Client(connection) => step(connection.process_tls_records(rest), output),
+                Self::Away => (0, Step::Done(Next::Input)),
             };
             consumed += discard;
             match step {
@@ -163,10 +167,11 @@ impl Session {
     /// After an error: takes the alert about it.
     fn take_last_messages(&mut self, output: &mut Vec<u8>) {
         // What is queued comes first, so that no input is looked at: after an error none must be.
-        while self.common().wants_write() {
+        while self.common().is_some_and(CommonState::wants_write) {
             let (_, step) = match self {
                 Self::Server(connection) => step(connection.process_tls_records(&mut []), output),
                 Self::Client(connection) => step(connection.process_tls_records(&mut []), output),
+                Self::Away => return,
             };
             if matches!(step, Step::Done(_)) {
                 return;
@@ -180,6 +185,7 @@ impl Session {
         match self {
             Self::Server(connection) => records(connection.process_tls_records(&mut []), sink),
             Self::Client(connection) => records(connection.process_tls_records(&mut []), sink),
+            Self::Away => {}
         }
     }
 
@@ -189,6 +195,7 @@ impl Session {
         match self {
             Self::Server(connection) => encrypt(connection.process_tls_records(input), plaintext, room),
             Self::Client(connection) => encrypt(connection.process_tls_records(input), plaintext, room),
+            Self::Away => Err(Refused::NotReady),
         }
     }
 
@@ -205,18 +212,29 @@ impl Session {
         match self {
             Self::Server(connection) => close(connection.process_tls_records(input), output),
             Self::Client(connection) => close(connection.process_tls_records(input), output),
+            Self::Away => {}
         }
     }
 
-    /// What both sides know of the connection.
-    pub(super) fn common(&self) -> &CommonState {
+    /// What both sides know of the connection; `None` while it is away.
+    pub(super) fn common(&self) -> Option<&CommonState> {
         match self {
-            Self::Server(connection) => connection,
-            Self::Client(connection) => connection,
+            Self::Server(connection) => Some(connection),
+            Self::Client(connection) => Some(connection),
+            Self::Away => None,
         }
+    }
+
+    /// Whether the handshake is not complete.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.common().is_none_or(CommonState::is_handshaking)
+    }
+
+    pub(super) const fn is_away(&self) -> bool {
+        matches!(self, Self::Away)
     }
 
     pub(super) const fn is_server(&self) -> bool {
-        matches!(self, Self::Server(_))
+        matches!(self, Self::Server(_) | Self::Away)
     }
 }

@@ -14,6 +14,10 @@
 //! goes into another buffer of the pool. If none is free, it is kept aside, and nothing more is
 //! decrypted until there is one.
 //!
+//! **Away from the loop.** Where a signature takes long ([`Stream::work_away`]), the answer to a
+//! ClientHello is computed elsewhere: the session goes with the message ([`Stream::take_work`]) and comes
+//! back ([`Stream::resume`]). Meanwhile nothing is decrypted.
+//!
 //! **Sending.** Pieces that are shorter than a record are joined to one. A call encrypts at most
 //! [`SEAL_BYTES_MAX`] bytes, so that a long answer neither holds the loop nor much memory.
 
@@ -22,13 +26,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::client_hello::{ClientHello, HELLO_BYTES_MAX, HelloError};
+use super::client_hello::{ClientHello, HANDSHAKE_RECORD, HELLO_BYTES_MAX, HelloError};
 use super::fault::fault_of;
 #[cfg(feature = "internals")]
 use super::planted_bug;
-use super::session::{Next, OVERHEAD_BYTES_MAX, RECORD_BYTES_MAX, Refused, Session};
+use super::session::{Next, OVERHEAD_BYTES_MAX, Processed, RECORD_BYTES_MAX, Refused, Session};
 use crate::buffer::{Buffer, Chain, Chunk, Pool, SizeClass};
 use crate::driver::TlsFault;
 
@@ -72,6 +76,39 @@ pub struct Stream {
     peer_has_closed: bool,
     has_closed: bool,
     fault: Option<TlsFault>,
+    away: Away,
+}
+
+/// Whether the ClientHello is processed away from the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    /// No, or it is over.
+    No,
+    /// Once it is complete.
+    Wanted,
+    /// It is complete, and gathered.
+    Due,
+}
+
+/// A session with a message to be processed, away from its stream.
+pub struct Work {
+    session: Session,
+    gathered: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// The result of a [`Work`].
+pub struct WorkDone {
+    work: Work,
+    processed: Processed,
+}
+
+impl Work {
+    /// Processes the message, which may take milliseconds.
+    pub fn run(mut self) -> WorkDone {
+        let processed = self.session.process(&mut self.gathered, &mut self.output);
+        WorkDone { work: self, processed }
+    }
 }
 
 /// What is known of the first bytes of the peer.
@@ -148,7 +185,47 @@ impl Stream {
             peer_has_closed: false,
             has_closed: false,
             fault: None,
+            away: Away::No,
         }
+    }
+
+    /// Has the first message of the client processed away from the loop. Call it before anything is
+    /// taken. A second one, after a HelloRetryRequest, is processed on the loop: hardly any client has to
+    /// send one, since those that offer a common group at all usually send a share for it.
+    pub const fn work_away(&mut self) {
+        self.away = Away::Wanted;
+    }
+
+    /// What is to be processed away from the loop now. The result goes to [`Stream::resume`].
+    pub fn take_work(&mut self) -> Option<Work> {
+        if self.away != Away::Due || self.has_ended() {
+            return None;
+        }
+        self.away = Away::No;
+        let session = std::mem::replace(&mut self.session, Session::Away);
+        self.record_start = 0;
+        Some(Work { session, gathered: std::mem::take(&mut self.gathered), output: std::mem::take(&mut self.output) })
+    }
+
+    /// Goes on with what was processed away from the loop.
+    pub fn resume(&mut self, done: WorkDone) {
+        let WorkDone { work: Work { session, gathered, output }, processed } = done;
+        (self.session, self.output) = (session, output);
+        if self.fault.is_some() {
+            return;
+        }
+        self.gathered = gathered;
+        self.record_start = self.gathered.len();
+        if self.note(processed) {
+            self.process_gathered();
+        } else if self.gathered.is_empty() {
+            self.gathered = Vec::new();
+        }
+    }
+
+    /// Whether nothing can be decrypted before [`Stream::resume`].
+    pub fn is_away(&self) -> bool {
+        self.away == Away::Due || self.session.is_away()
     }
 
     /// Adds received bytes. [`Stream::take`] looks at them.
@@ -174,11 +251,15 @@ impl Stream {
                 self.gathered = Vec::new();
                 return None;
             }
+            if self.is_away() {
+                return None;
+            }
             let mut chunk = self.inbox.pop_front()?;
             if matches!(self.opening, Opening::Awaited) && !self.opens(&chunk) {
                 continue;
             }
             if self.gathered.is_empty()
+                && self.away == Away::No
                 && let Chunk::Pool(buffer) = &mut chunk
                 && let Some(bytes) = buffer.try_mut()
             {
@@ -300,16 +381,23 @@ impl Stream {
 
     /// Processes what is gathered, if a record is complete. Plaintext is put aside.
     fn process_gathered(&mut self) {
+        if self.away == Away::Wanted && self.gathered.first() != Some(&HANDSHAKE_RECORD) {
+            // Not even the beginning of one.
+            self.away = Away::No;
+        }
+        if self.away == Away::Wanted {
+            // The names have been read when the message is complete, or cannot be one.
+            if matches!(self.opening, Opening::Over) && self.fault.is_none() {
+                self.away = Away::Due;
+            }
+            return;
+        }
         while self.fault.is_none() {
             let before = self.output.len();
             let processed = self.session.process(&mut self.gathered, &mut self.output);
             self.say_nothing_after_closing(before);
-            self.gathered.drain(..processed.consumed.min(self.gathered.len()));
-            self.record_start = self.record_start.saturating_sub(processed.consumed);
-            match processed.next {
-                Next::Record => self.session.take_record(|record| self.aside.extend_from_slice(record)),
-                Next::Input => break,
-                next => return self.end_by(next),
+            if !self.note(processed) {
+                break;
             }
         }
         if self.gathered.is_empty() {
@@ -323,6 +411,21 @@ impl Stream {
         if self.has_closed {
             self.output.truncate(output_bytes);
         }
+    }
+
+    /// Notes what was processed of what is gathered. `true`: there may be more.
+    fn note(&mut self, processed: Processed) -> bool {
+        self.gathered.drain(..processed.consumed.min(self.gathered.len()));
+        self.record_start = self.record_start.saturating_sub(processed.consumed);
+        match processed.next {
+            Next::Record => self.session.take_record(|record| self.aside.extend_from_slice(record)),
+            Next::Input => return false,
+            next => {
+                self.end_by(next);
+                return false;
+            }
+        }
+        true
     }
 
     /// Copies what has arrived out of its buffers, so that these can be used.
@@ -382,7 +485,7 @@ impl Stream {
                 self.gathered = Vec::new();
             }
             Next::Failed(error) => {
-                let fault = fault_of(&error, self.session.common().is_handshaking());
+                let fault = fault_of(&error, self.session.is_handshaking());
                 tracing::debug!(%error, "TLS failed");
                 self.fail(fault);
             }
@@ -402,7 +505,7 @@ impl Stream {
     pub fn end(&mut self) {
         if !self.has_ended() {
             let is_unheard = matches!(self.opening, Opening::Awaited) && self.gathered.is_empty();
-            self.fail(match self.session.common().is_handshaking() {
+            self.fail(match self.session.is_handshaking() {
                 true if is_unheard => TlsFault::NothingSent,
                 true => TlsFault::Abandoned,
                 false => TlsFault::Truncated,
@@ -512,7 +615,7 @@ impl Stream {
 
     /// Whether plaintext can be encrypted.
     fn can_seal(&self) -> bool {
-        self.fault.is_none() && !self.has_closed && !self.session.common().is_handshaking()
+        self.fault.is_none() && !self.has_closed && !self.session.is_handshaking()
     }
 
     /// Takes what TLS itself has to send.
@@ -531,17 +634,15 @@ impl Stream {
 
     /// How far the handshake is.
     pub fn handshake(&self) -> Handshake<'_> {
-        let common = self.session.common();
-        match self.fault {
-            Some(fault) => Handshake::Failed(fault),
-            None if common.is_handshaking() => Handshake::InProgress,
-            None => Handshake::Done(self.info()),
+        match (self.fault, self.session.common()) {
+            (Some(fault), _) => Handshake::Failed(fault),
+            (None, Some(common)) if !common.is_handshaking() => Handshake::Done(self.info(common)),
+            (None, Some(_) | None) => Handshake::InProgress,
         }
     }
 
-    /// What the handshake has settled so far.
-    fn info(&self) -> HandshakeInfo<'_> {
-        let common = self.session.common();
+    /// What the handshake has settled.
+    fn info<'s>(&'s self, common: &'s CommonState) -> HandshakeInfo<'s> {
         HandshakeInfo {
             version: match common.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -561,7 +662,7 @@ impl Stream {
 
     /// Whether the handshake is complete and has not failed: a quick question.
     pub fn is_established(&self) -> bool {
-        self.fault.is_none() && !self.session.common().is_handshaking()
+        self.fault.is_none() && !self.session.is_handshaking()
     }
 
     /// The name that the client asked for, as soon as it is known.
@@ -613,7 +714,7 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
             .field("is_server", &self.session.is_server())
-            .field("is_handshaking", &self.session.common().is_handshaking())
+            .field("is_handshaking", &self.session.is_handshaking())
             .field("peer_has_closed", &self.peer_has_closed)
             .field("has_closed", &self.has_closed)
             .field("fault", &self.fault)

@@ -14,18 +14,22 @@
 //! `Send` is in flight, and its plaintext waits in `pending` behind it. A file is read in pieces by an
 //! operation of its own, the next one while the one before is being sent.
 //!
+//! The answer to a ClientHello may be computed away from the loop ([`Encrypted::work_away`]): then nothing
+//! is received meanwhile.
+//!
 //! What TLS itself has to send, such as session tickets, goes out with the next batch, or at the end
 //! of a pump if there is none.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Chain, Chunk};
-use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
+use crate::driver::{Computation, Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
 use crate::tcp::{CloseKind, Connection, End};
 #[cfg(feature = "internals")]
 use crate::tls::planted_bug::{self, TlsBug};
-use crate::tls::{Handshake, SEAL_BYTES_MAX, Stream};
+use crate::tls::{Handshake, SEAL_BYTES_MAX, Stream, Work, WorkDone};
 
 /// Bytes of a file that are read at a time. Two pieces are in memory: one is being read, and one
 /// encrypted or sent.
@@ -45,6 +49,8 @@ pub struct Encrypted {
     pending: Chain,
     file: Option<Source>,
     file_fault: Option<Fault>,
+    /// The computation in flight, in the slot that reads files later.
+    working: Option<Working>,
     /// The sending side is to be shut down.
     wants_shutdown: bool,
     given_bytes: u64,
@@ -79,6 +85,20 @@ struct Batch {
     start: u64,
 }
 
+/// A part of the handshake that is computed away from the loop.
+struct Working {
+    id: OpId,
+    /// Until a thread takes it. If none does, it is done here.
+    work: Arc<Mutex<Option<Work>>>,
+    is_cancelled: bool,
+}
+
+impl Working {
+    fn take(work: &Mutex<Option<Work>>) -> Option<Work> {
+        work.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// A range of a file that is being sent.
 #[derive(Debug)]
 struct Source {
@@ -101,6 +121,7 @@ impl Encrypted {
             pending: Chain::new(),
             file: None,
             file_fault: None,
+            working: None,
             wants_shutdown: false,
             given_bytes: 0,
             sent_before: 0,
@@ -116,6 +137,14 @@ impl Encrypted {
 
     pub(super) fn handshake(&self) -> Handshake<'_> {
         self.stream.handshake()
+    }
+
+    /// Has the answer to the client's first message computed away from the loop. Call it before
+    /// anything is taken.
+    pub(super) const fn work_away(&mut self) {
+        if self.read_token.is_some() {
+            self.stream.work_away();
+        }
     }
 
     /// Takes bytes that were received before TLS was begun.
@@ -158,9 +187,36 @@ impl Encrypted {
         self.connection.on_sent(outcome);
     }
 
-    /// Records the outcome of reading a piece of a file.
+    /// Begins what is to be computed away from the loop.
+    fn begin_work(&mut self, ops: &mut Ops) {
+        let Some(token) = self.read_token else { return };
+        let Some(work) = self.stream.take_work() else { return };
+        let work = Arc::new(Mutex::new(Some(work)));
+        let taken = Arc::clone(&work);
+        let computation = Computation::new(move || Working::take(&taken).map(Work::run));
+        let id = ops.submit(token, Op::Compute(computation));
+        self.working = Some(Working { id, work, is_cancelled: false });
+    }
+
+    /// Goes on with what was computed. If there was no thread for it, it is computed here.
+    fn end_work(&mut self, working: &Working, outcome: Outcome) {
+        let done = match outcome {
+            Outcome::Computed(computed) => computed.take::<Option<WorkDone>>().flatten(),
+            _ if self.life == Life::Open => Working::take(&working.work).map(Work::run),
+            // It is being closed.
+            _ => None,
+        };
+        if let Some(done) = done {
+            self.stream.resume(done);
+        }
+    }
+
+    /// Records the outcome of reading a piece of a file, or of a computation.
     #[cold]
     pub(super) fn on_read(&mut self, outcome: Outcome) {
+        if let Some(working) = self.working.take() {
+            return self.end_work(&working, outcome);
+        }
         let Some((source, (_, wanted))) =
             self.file.as_mut().and_then(|source| source.reading.take().map(|reading| (source, reading)))
         else {
@@ -191,7 +247,8 @@ impl Encrypted {
 
     #[cold]
     pub(super) fn set_receiving(&mut self, wanted: bool, ops: &mut Ops) {
-        let wanted = wanted && !self.stream.is_blocked() && !self.stream.peer_has_closed();
+        let is_held_up = self.stream.is_blocked() || self.stream.is_away();
+        let wanted = wanted && !is_held_up && !self.stream.peer_has_closed();
         self.connection.reader.want(wanted, ops);
     }
 
@@ -274,6 +331,7 @@ impl Encrypted {
     pub(super) fn pump(&mut self, now: Time, ops: &mut Ops) {
         self.retry_at = self.stream.is_blocked().then(|| now + RETRY);
         if self.life == Life::Open {
+            self.begin_work(ops);
             self.drive(ops);
         }
     }
@@ -457,6 +515,10 @@ impl Encrypted {
     }
 
     fn drop_unsent(&mut self, ops: &mut Ops) {
+        if let Some(working) = self.working.as_mut().filter(|working| !working.is_cancelled) {
+            working.is_cancelled = true;
+            ops.cancel(working.id);
+        }
         self.pending = Chain::new();
         match &mut self.file {
             // Cancelled once.
@@ -470,7 +532,7 @@ impl Encrypted {
     }
 
     pub(super) const fn is_closed(&self) -> bool {
-        self.connection.is_closed() && !self.is_reading()
+        self.connection.is_closed() && !self.is_reading() && self.working.is_none()
     }
 
     /// Bytes of memory held for data: what has arrived and is not decrypted, ciphertext that is being

@@ -82,8 +82,18 @@ impl Authority {
         let mut parameters = CertificateParams::new(all).expect("names that can be in a certificate");
         parameters.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("unnamed"));
         change(&mut parameters);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
+        self.sign(names, &parameters, &KeyPair::generate().expect("a key"))
+    }
+
+    /// A certificate with an RSA key, whose signatures take long.
+    pub fn signed_with_rsa(&self, names: &[&str]) -> Signed {
+        let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let parameters = CertificateParams::new(all).expect("names that can be in a certificate");
+        self.sign(names, &parameters, &KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key"))
+    }
+
+    fn sign(&self, names: &[&str], parameters: &CertificateParams, key: &KeyPair) -> Signed {
+        let certificate = parameters.signed_by(key, &self.issuer).expect("a certificate");
         let stem = names.join("_").replace(['*', ':'], "-");
         let (cert, key_file) = (self.path(&format!("{stem}.crt")), self.path(&format!("{stem}.key")));
         fs::write(&cert, format!("{}{}", certificate.pem(), self.issuer.pem())).expect("a temporary file");

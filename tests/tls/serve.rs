@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
-use rustls::ProtocolVersion;
+use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::support::log::{Log, Record};
 use crate::support::process::Signal;
-use crate::support::tls::Client;
+use crate::support::tls::{Authority, Client};
 use crate::support::{Backend, Launch, backends};
 
 /// The lines of the banner of a server on a port of the kernel's choice.
@@ -79,6 +79,31 @@ backends! {
             assert_eq!(record.text("close_reason"), Some(close_reason), "{record}");
             assert_eq!(record.level(), "INFO", "{record}");
         }
+    }
+
+    /// Their signatures are made on other threads.
+    fn keys_of_rsa_work(backend) {
+        let authority = Authority::new();
+        let signed = authority.signed_with_rsa(&["a.org"]);
+        let xps = Launch::new(backend, ["serve", ".", "--listen", "127.0.0.1:0", "--access-log", "off", "--tls-cert"])
+            .flag(signed.cert.display())
+            .flag("--tls-key")
+            .flag(signed.key.display())
+            .start();
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = Client::trusting(&authority).speaking(version);
+            let kinds = [HandshakeKind::Full, HandshakeKind::Resumed].map(|_| {
+                let mut stream = client.connect(xps.address(), "a.org").expect("a handshake");
+                let request = b"HEAD /Cargo.toml HTTP/1.1\r\nHost: a.org\r\nConnection: close\r\n\r\n";
+                std::io::Write::write_all(&mut stream, request).expect("it is read");
+                let answer = stream.read_rest().expect("an answer that ends with close_notify");
+                assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+                stream.kind()
+            });
+            assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+        }
+        let refused = Client::trusting(&Authority::new()).connect(xps.address(), "a.org");
+        assert!(refused.is_err());
     }
 
     /// As `curl --http1.0` does.

@@ -28,10 +28,24 @@ struct Side {
     recv: Option<(OpId, bool)>,
     /// The send in flight, and what the kernel has not taken of it.
     send: Option<(OpId, Vec<u8>)>,
+    /// The computation in flight.
+    computing: Option<(OpId, Computation)>,
+    computations: usize,
+    threads: Threads,
     arrived: VecDeque<u8>,
     /// The other side has ended or reset.
     end: Option<Outcome>,
     is_reset: bool,
+}
+
+/// The threads for computations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Threads {
+    Free,
+    /// They have no time now.
+    Busy,
+    /// Their queue is full.
+    Full,
 }
 
 struct Pair {
@@ -111,6 +125,9 @@ impl Side {
             got: Vec::new(),
             recv: None,
             send: None,
+            computing: None,
+            computations: 0,
+            threads: Threads::Free,
             arrived: VecDeque::new(),
             end: None,
             is_reset: false,
@@ -139,6 +156,7 @@ impl Side {
                     let end = (offset as usize + length).min(FILE_BYTES);
                     self.complete(id, Outcome::Read((offset as usize..end).map(byte_of_file).collect()));
                 }
+                Request::Start(id, Op::Compute(computation)) => self.computing = Some((id, computation)),
                 Request::Start(id, Op::Shutdown { .. }) => {
                     other.end = Some(Outcome::Eof);
                     self.complete(id, Outcome::Done);
@@ -162,6 +180,9 @@ impl Side {
                         self.recv = None;
                         self.complete(id, Outcome::Cancelled);
                     }
+                    if self.computing.take_if(|(computing, _)| *computing == id).is_some() {
+                        self.complete(id, Outcome::Cancelled);
+                    }
                     if let Some((_, bytes)) = self.send.take_if(|(send, _)| *send == id) {
                         // Attempted once.
                         let is_whole = cut >= bytes.len();
@@ -170,6 +191,17 @@ impl Side {
                     }
                 }
             }
+        }
+        if self.threads != Threads::Busy
+            && let Some((id, computation)) = self.computing.take()
+        {
+            is_news = true;
+            self.computations += 1;
+            let outcome = match self.threads {
+                Threads::Full => Outcome::Failed(Fault::Os(libc::ENOBUFS)),
+                Threads::Free | Threads::Busy => Outcome::Computed(computation.run()),
+            };
+            self.complete(id, outcome);
         }
         if cut > 0
             && let Some((id, mut bytes)) = self.send.take()
@@ -322,6 +354,72 @@ fn close(pair: &mut Pair, close_kind: CloseKind) {
     }
     assert!(pair.server.transport.is_closed(), "{:?}", pair.server.transport);
     pair.settle();
+}
+
+#[test]
+fn a_slow_answer_is_computed_away_from_the_loop_or_here_if_no_thread_does() {
+    for (cut, threads) in
+        [(1, Threads::Free), (1000, Threads::Full), (1 << 20, Threads::Free), (1 << 20, Threads::Full)]
+    {
+        let mut pair = Pair::new(cut);
+        pair.server.transport.work_away();
+        pair.server.threads = threads;
+        let mut pair = pair.shaken();
+        assert_eq!((pair.server.computations, pair.client.computations), (1, 0));
+        pair.client.send(b"up");
+        pair.server.send(b"down");
+        pair.settle();
+        assert!(pair.server.got == b"up" && pair.client.got == b"down");
+        assert_eq!((pair.server.computations, pair.server.transport.memory()), (1, 0));
+    }
+}
+
+#[test]
+fn nothing_is_received_while_an_answer_is_computed_and_a_close_does_not_wait_for_it() {
+    for close_kind in [None, Some(CloseKind::Fin), Some(CloseKind::FlushReset), Some(CloseKind::Reset)] {
+        let mut pair = Pair::new(1 << 20);
+        pair.server.transport.work_away();
+        pair.server.threads = Threads::Busy;
+        pair.client.transport.set_receiving(true, &mut pair.client.ops);
+        pair.server.transport.set_receiving(true, &mut pair.server.ops);
+        pair.settle();
+        assert!(pair.server.computing.is_some());
+        assert!(matches!(pair.server.transport.handshake(), Some(Handshake::InProgress)));
+        pair.server.transport.set_receiving(true, &mut pair.server.ops);
+        assert!(!pair.server.transport.is_receiving());
+        match close_kind {
+            None => {
+                pair.server.threads = Threads::Free;
+                pair.settle();
+                pair.shaken();
+            }
+            Some(close_kind) => {
+                close(&mut pair, close_kind);
+                assert_eq!(pair.server.ops.in_flight(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_hello_is_answered_as_without_threads() {
+    for bytes in
+        [&b"GET / HTTP/1.1"[..], b"\x15\x03\x03\0\x02\x02\x28", b"\x16\x03\x01\0\x04\x02\0\0\0", b"AB\x03\x01\x02"]
+    {
+        let faults = [false, true].map(|is_away| {
+            let mut pair = Pair::new(1 << 20);
+            if is_away {
+                pair.server.transport.work_away();
+            }
+            pair.server.arrived.extend(bytes);
+            pair.server.end = Some(Outcome::Eof);
+            pair.server.transport.set_receiving(true, &mut pair.server.ops);
+            let Pair { client, server, pool, .. } = &mut pair;
+            while server.turn(client, pool, 1 << 20, Time::ZERO) {}
+            server.transport.receive_fault()
+        });
+        assert!(faults[0].is_some() && faults[0] == faults[1], "{}: {faults:?}", bytes.escape_ascii());
+    }
 }
 
 #[test]
