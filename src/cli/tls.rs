@@ -1,7 +1,7 @@
 //! TLS for the commands that take a certificate on the command line.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{ProxyOptions, TlsOptions};
@@ -23,7 +23,7 @@ pub fn to_upstreams(options: &ProxyOptions, alpn: &[&str]) -> Result<ClientSetti
     }
     Ok(ClientSettings {
         verify: !options.upstream_insecure,
-        ca: options.upstream_ca.as_ref().map(absolute).transpose()?,
+        ca: options.upstream_ca.as_deref().map(absolute).transpose()?,
         alpn: alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
         ..ClientSettings::default()
     })
@@ -87,8 +87,8 @@ fn obtained(options: &TlsOptions) -> Result<(Vec<CertificateSource>, Vec<String>
     Ok((acme.iter().map(source).collect(), hints))
 }
 
-fn absolute(path: &PathBuf) -> Result<PathBuf, Failure> {
-    start::absolute(path).map_err(|error| Failure::File { path: path.clone(), error })
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    start::absolute(path).map_err(|error| Failure::File { path: path.to_owned(), error })
 }
 
 /// The names by which clients on this host, and those that use one of the addresses, reach the server.

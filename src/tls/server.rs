@@ -272,7 +272,7 @@ impl LoadedTls {
             certificates: Arc::clone(&self.certificates),
             misdirected: self.settings.misdirected,
             asks_for_certificates: self.settings.client_auth.is_some(),
-            signs_slowly: self.certificates.iter().any(Certificate::signs_slowly),
+            signs_slowly: self.certificates.iter().any(|certificate| certificate.signs_slowly()),
         }))
     }
 

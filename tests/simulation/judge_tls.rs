@@ -61,10 +61,8 @@ fn judge_plain(scenario: &Scenario, number: usize, sim: &Sim, id: PeerId) -> Res
         return Err(format!("got {} bytes without TLS", got.len()));
     }
     match &client.service {
-        Service::Proxy(upstream) => {
-            if !sim.upstream_peers(upstream.address()).is_empty() {
-                return Err("was connected to its upstream without TLS".to_owned());
-            }
+        Service::Proxy(upstream) if !sim.upstream_peers(upstream.address()).is_empty() => {
+            return Err("was connected to its upstream without TLS".to_owned());
         }
         Service::Forward(asks) => {
             let log = scenario.forwarding.log.borrow();
