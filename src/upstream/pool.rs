@@ -373,6 +373,11 @@ impl UpstreamPool {
         if self.next_retry.is_some_and(|next| next <= now) {
             // What uses them has to look, too: there may be plaintext now.
             self.next_retry = None;
+            for key in &self.encrypted {
+                if let Some(entry) = self.connections.get_mut(*key) {
+                    entry.decrypt();
+                }
+            }
             let owners: Vec<Waiter> = self.encrypted.iter().filter_map(|key| self.owner(*key)).collect();
             self.woken.extend(owners);
         }
@@ -614,9 +619,8 @@ impl UpstreamConnection {
     }
 
     /// Lets an encrypted connection do what it has to do for itself. `true`: it waits for memory, and
-    /// is to be asked again.
+    /// is to be asked again. It does not decrypt: what uses the connection would not look at it.
     fn drive(&mut self, now: Time, ops: &mut Ops) -> bool {
-        self.decrypt();
         let (State::InUse { connection, .. } | State::Idle { connection, .. }) = &mut self.state else { return false };
         connection.pump(now, ops);
         connection.deadline().is_some()
