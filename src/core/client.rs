@@ -247,7 +247,7 @@ impl ClientSession {
                 close_reason
             }
             None => {
-                self.tunnel.keep(&mut self.local, hold_max, &mut self.ops);
+                self.tunnel.keep(false, &mut self.local, hold_max, &mut self.ops);
                 self.local.receive_fault().map(CloseReason::ClientLost)
             }
         };

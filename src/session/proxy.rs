@@ -104,7 +104,8 @@ impl Task for Proxy {
         }
         let tunnel_limits = cx.tunnel_limits();
         let Some((upstream, received)) = self.lease.bytes(cx.upstream_pool) else {
-            self.tunnel.keep(client, cx.hold_max, cx.ops);
+            let is_securing = self.upstream().is_some_and(UpstreamAddress::is_tls);
+            self.tunnel.keep(is_securing, client, cx.hold_max, cx.ops);
             return client.receive_fault().map(CloseReason::ClientLost);
         };
         let close_reason = self.tunnel.pump(client, upstream, received, tunnel_limits, cx.ops);

@@ -63,7 +63,13 @@ impl Tunnel {
 
     /// Receives from the client while the upstream is not connected. Up to `hold_max` bytes are
     /// kept; the first send to the upstream includes them.
-    pub fn keep(&self, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
+    ///
+    /// `is_securing`: the upstream speaks TLS. The handshake needs receive buffers, so what is kept is
+    /// moved out of them.
+    pub fn keep(&mut self, is_securing: bool, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
+        if is_securing {
+            self.to_upstream.settle();
+        }
         client.set_receiving(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 

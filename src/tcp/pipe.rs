@@ -33,6 +33,15 @@ impl Pipe {
         self.queued_memory += self.queued.push_counted(chunk);
     }
 
+    /// Moves what is queued out of receive buffers, into memory of its own.
+    pub fn settle(&mut self) {
+        if self.queued.chunks().iter().any(|chunk| matches!(chunk, Chunk::Pool(_))) {
+            let bytes = self.queued.take().to_vec();
+            self.queued_memory = 0;
+            self.push(Chunk::owned(bytes));
+        }
+    }
+
     /// Moves everything queued out, to be sent. It counts as held memory until [`Pipe::on_sent`].
     #[must_use]
     pub fn take(&mut self) -> Chain {

@@ -398,6 +398,12 @@ impl Forward {
         self.lease.is_queued()
     }
 
+    /// Whether it waits for the TLS handshake with its upstream, which needs receive buffers.
+    pub(crate) fn is_securing(&self) -> bool {
+        matches!(self.stage, Stage::Connecting)
+            && self.lease.upstream().is_some_and(|upstream| upstream.address().is_tls())
+    }
+
     /// The record of the exchange, and the lease of the upstream.
     pub(crate) fn into_parts(self) -> (Record, UpstreamLease) {
         (self.record, self.lease)
