@@ -67,8 +67,9 @@ pub fn is_refused_over_tls(case: FileCase, manner: Option<&Manner>) -> bool {
 }
 
 /// Whether nothing has passed to an upstream over TLS or from it.
-pub fn was_not_reached(server: &Peer, manner: Option<&Manner>) -> bool {
-    Allowance::NotReached.if_so(manner.is_some() && server.sent().is_empty() && server.received().is_empty())
+pub fn was_not_reached(sim: &Sim, server: PeerId, manner: Option<&Manner>) -> bool {
+    let has_passed = sim.taken_from(server) > 0 || !sim.peer(server).received().is_empty();
+    Allowance::NotReached.if_so(manner.is_some() && !has_passed)
 }
 
 /// Whether opening files has failed anywhere.

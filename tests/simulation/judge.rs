@@ -91,7 +91,7 @@ fn judge_proxied(
     let manner = scenario.upstream_manner(number);
     let has_broken_off = server.end() == Some(PeerEnd::BrokeOff)
         || manner.is_some_and(Manner::is_spoiled) && server.end() != Some(PeerEnd::Closed);
-    let is_passed_on = has_broken_off && !allowance::was_not_reached(server, manner);
+    let is_passed_on = has_broken_off && !allowance::was_not_reached(sim, server_id, manner);
     if is_patient && is_passed_on && is_cut && peer.saw_eof() {
         return Err("took a part for the whole: its upstream broke off, it saw an orderly end".into());
     }

@@ -21,7 +21,11 @@ pub fn judge_client(scenario: &Scenario, number: usize, sim: &Sim, id: PeerId) -
     let is_patient = scenario.stop == Stop::WhenDone;
     // An end that was not one is passed on as none.
     if let (Flaw::NoEnd, true, Some(PeerEnd::BrokeOff)) = (&manner.flaw, is_patient, peer.end())
-        && let Some(server) = servers.iter().find(|server| sim.peer(**server).saw_eof())
+        && let Some(server) = servers.iter().find(|server| {
+            // Else the connection was made when the client had left, for nothing.
+            let server = sim.peer(**server);
+            server.saw_eof() && !server.received().is_empty()
+        })
     {
         return Err(format!("ended without saying so, and {server:?} saw an orderly end"));
     }

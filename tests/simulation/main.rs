@@ -88,7 +88,8 @@ fn seeds_that_found_something_keep_every_promise() {
         409, 652, 898, 1505, 1609, 1836, 1988, 2001, 2416, 5190, 5405, 7684, 8025, 8190, 8507, 18324, 31940, 33406,
         47317, 110940, 131646, 135913, 137167, 158839, 173370, 1069801, 4045897,
     ];
-    const SEEDS_OVER_TLS: &[u64] = &[44, 88, 206, 546, 877, 1_000_271];
+    const SEEDS_OVER_TLS: &[u64] =
+        &[44, 88, 206, 546, 877, 1_000_271, 1_003_390, 1_004_631, 1_005_373, 1_007_588, 1_008_356, 1_009_566];
     let over_tls = SEEDS_OVER_TLS.iter().copied().filter_map(try_seed_over_tls);
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
