@@ -21,7 +21,7 @@ use xps::internals::session::http::{
 };
 use xps::internals::session::{Content, ListenerContext, Service as SessionService};
 use xps::internals::tls::planted_bug::{TlsBug, plant_tls_bug, unplant_tls_bug};
-use xps::internals::tls::seeded;
+use xps::internals::tls::{ServerTls, seeded};
 use xps::internals::upstream::{
     ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams, plant_lost_wake_up, unplant_lost_wake_up,
 };
@@ -105,7 +105,11 @@ impl World {
         let mut core = Core::new(scenario.limits.clone());
         let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed)));
         let context = |service: SessionService, has_tls: bool| {
-            let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| Arc::new(Arc::clone(&tls.listener).into()));
+            let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| {
+                // Every other seed signs away from the loop.
+                let signs_slowly = scenario.seed % 2 == 0;
+                Arc::new(ServerTls { signs_slowly, ..ServerTls::from(Arc::clone(&tls.listener)) })
+            });
             ListenerContext { tls, ..service.into() }
         };
         let proxy = forwarding_service(&scenario.forwarding, tls.as_ref().map(|(_, tls)| tls), &mut sim);
