@@ -389,6 +389,6 @@ mod tests {
             "xps_acme_next_attempt_timestamp_seconds{domain=\"b.org\"} 8",
         ];
         assert_eq!(samples, expected);
-        assert_eq!(text.lines().filter(|line| line.starts_with("xps_tls_")).count(), 1);
+        assert_eq!(text.lines().filter(|line| line.starts_with("xps_tls_certificate_")).count(), 1);
     }
 }
