@@ -123,7 +123,7 @@ fn the_runs_meet_every_kind_of_trouble() {
 
 #[test]
 fn the_runs_over_tls_meet_every_kind_of_trouble() {
-    let reports: Vec<_> = (0..200).map(|seed| run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None)).collect();
+    let reports: Vec<_> = (0..300).map(|seed| run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None)).collect();
     let ends = |end| reports.iter().flat_map(|report| &report.tls_ends).filter(|other| **other == end).count();
     let ends = [
         (PeerEnd::Closed, 100),

@@ -107,7 +107,7 @@ impl World {
         let context = |service: SessionService, has_tls: bool| {
             let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| {
                 // Every other seed signs away from the loop.
-                let signs_slowly = scenario.seed % 2 == 0;
+                let signs_slowly = scenario.seed.is_multiple_of(2);
                 Arc::new(ServerTls { signs_slowly, ..ServerTls::from(Arc::clone(&tls.listener)) })
             });
             ListenerContext { tls, ..service.into() }
