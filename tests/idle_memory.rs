@@ -94,7 +94,7 @@ fn measure<C>(
 
 /// Asks for the small file, and reads the answer to its end.
 fn get_small(stream: &mut (impl Read + Write)) {
-    stream.write_all(b"GET /small HTTP/1.1\r\nHost: idle.test\r\n\r\n").expect("the server listens");
+    stream.write_all(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server listens");
     let mut answer = Vec::new();
     while !answer.ends_with(&[b'x'; 612]) {
         let mut piece = [0; 4096];
