@@ -89,7 +89,7 @@ fn five_services(backend: Backend) {
     assert!(direct.starts_with("HTTP/1.1 200 OK\r\n") && direct.contains("8003"), "a page that explains: {direct}");
     assert_eq!(body(&page(PROXY)), body(&direct), "the proxy stands in front of the pages");
     let mut stream = Client::trusting_anyone().connect(at(HTTPS), "localhost").expect("a handshake");
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").expect("it is read");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is read");
     let secure = String::from_utf8(stream.read_rest().expect("an end with close_notify")).expect("a text for people");
     assert_eq!(body(&secure), body(&direct), "the same pages, over TLS");
     assert_eq!(ask(at(REVERSE), b"hello\nworld\n"), b"olleh\ndlrow\n");
