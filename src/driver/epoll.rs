@@ -32,6 +32,8 @@
 
 mod accept;
 mod connect;
+#[cfg(feature = "ktls-tx")]
+mod kernel_tls;
 mod offloaded;
 mod outbox;
 mod poller;
@@ -226,6 +228,10 @@ impl Epoll {
             Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
             Op::Flush { socket } => self.start_flush(id, socket),
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { socket, keys } => self.begin_kernel_tls(id, socket, &keys),
+            #[cfg(feature = "ktls-tx")]
+            Op::SettleKernelTls { socket, alert } => self.start_output(id, socket, Output::Settle { id, alert }),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
             Op::CloseFile { file } => self.close_file(id, file),
@@ -372,6 +378,8 @@ impl Epoll {
                         }
                     }
                     Some(Output::Flush { id }) => self.flushes.remove(id),
+                    #[cfg(feature = "ktls-tx")]
+                    Some(Output::Settle { .. }) => {}
                     Some(Output::Send { .. } | Output::Idle) | None => {}
                 }
             }
@@ -502,10 +510,14 @@ impl Epoll {
             Output::Connect { id } if state.writable => self.finish_connect(key, id),
             Output::Send { id, .. } if state.writable => self.send(key, id),
             Output::SendFile(ref transfer) if state.writable && transfer.warming().is_none() => self.send_file(key),
+            #[cfg(feature = "ktls-tx")]
+            Output::Settle { id, alert } if state.writable => self.settle_kernel_tls(key, id, alert),
             Output::Flush { id } if state.is_over => {
                 self.flushes.hasten(id, self.now());
                 Next::Wait
             }
+            #[cfg(feature = "ktls-tx")]
+            Output::Settle { .. } => Next::Wait,
             Output::Idle
             | Output::Connect { .. }
             | Output::Send { .. }

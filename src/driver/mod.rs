@@ -32,6 +32,8 @@
 //! | `LocalAddress` | a connected socket | `Local` or `Failed` |
 //! | `Shutdown` | a socket's sending half | `Done` or `Failed` |
 //! | `Flush` | a socket, until all sent bytes are acknowledged | `Progress`…, then `Done`, `Cancelled` or `Failed` |
+//! | `BeginKernelTls` (feature `ktls-tx`) | a socket, keys | `Done` or `Failed` |
+//! | `SettleKernelTls` (feature `ktls-tx`) | a socket, until TCP has what was sent; an alert | `Done`, `Cancelled` or `Failed` |
 //! | `Close`, `CloseFile` | a descriptor | `Done` |
 //! | `Reset` | a socket | `Reset` |
 //!
@@ -51,7 +53,8 @@
 //!    attempted once before it is cancelled.
 //! 5. An operation owns its arguments: the driver holds the chunks of a `Send` until its final
 //!    outcome, so memory that the kernel may access is not freed.
-//! 6. On one socket at most one `Recv` and one `Send`, `SendFile`, `Shutdown` or `Flush` are in flight.
+//! 6. On one socket at most one `Recv` and one `Send`, `SendFile`, `Shutdown`, `Flush`, `BeginKernelTls`
+//!    or `SettleKernelTls` are in flight.
 //!    `Close` and `Reset` are submitted only when nothing else is in flight on that descriptor.
 //!    (Asserted.)
 //! 7. Outcomes of one socket's `Recv` come in the order of its bytes.
@@ -76,6 +79,8 @@ mod errno;
 mod feature;
 mod find_root;
 mod flush;
+#[cfg(feature = "ktls-tx")]
+mod kernel_tls;
 mod new_file;
 mod notsent_lowat;
 mod offload;
@@ -109,6 +114,8 @@ use std::time::Duration;
 pub use address::{Address, InvalidUnixPath, UnixPath};
 pub use epoll::{Epoll, EpollConfig};
 pub use feature::{Feature, FeatureSet, UnknownFeature};
+#[cfg(feature = "ktls-tx")]
+pub use kernel_tls::{Alert, NONCE_BYTES, SendKeys, is_supported as has_kernel_tls};
 pub use offload::{Offload, OffloadLimits};
 pub use ops::{Computation, Computed, File, FolderId, Op, OpId, Ops, Request, Root, Socket, SymlinkPolicy, Token};
 pub use outcome::{Completion, Fault, FileInfo, FileKind, FolderEntry, Outcome, Peer};

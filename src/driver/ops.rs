@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Address;
+#[cfg(feature = "ktls-tx")]
+use super::kernel_tls::{Alert, SendKeys};
 use crate::buffer::Chain;
 use crate::table::{Key, RawKey, Table};
 
@@ -329,6 +331,24 @@ pub enum Op {
         /// A connected socket with nothing being sent.
         socket: Socket,
     },
+    /// Let the kernel encrypt everything that is sent from now on (kTLS), at once. If it fails, the
+    /// socket sends as before.
+    #[cfg(feature = "ktls-tx")]
+    BeginKernelTls {
+        /// A connected socket with nothing being sent.
+        socket: Socket,
+        /// The keys, and how far they were used.
+        keys: Box<SendKeys>,
+    },
+    /// Wait until TCP has all records that the kernel made of what was sent, then send an alert, if
+    /// there is one. What TCP does not have when the sending half is shut down is lost.
+    #[cfg(feature = "ktls-tx")]
+    SettleKernelTls {
+        /// A socket that the kernel encrypts for, with nothing being sent.
+        socket: Socket,
+        /// The alert.
+        alert: Option<Alert>,
+    },
     /// Close a socket that has nothing in flight.
     Close {
         /// The socket; the handle is invalid from now on.
@@ -457,6 +477,10 @@ impl Op {
             Self::LocalAddress { .. } => "local_address",
             Self::Shutdown { .. } => "shutdown",
             Self::Flush { .. } => "flush",
+            #[cfg(feature = "ktls-tx")]
+            Self::BeginKernelTls { .. } => "begin_kernel_tls",
+            #[cfg(feature = "ktls-tx")]
+            Self::SettleKernelTls { .. } => "settle_kernel_tls",
             Self::Close { .. } => "close",
             Self::Reset { .. } => "reset",
             Self::CloseFile { .. } => "close_file",

@@ -38,6 +38,8 @@ mod connect;
 mod detect;
 mod files;
 mod in_flight;
+#[cfg(feature = "ktls-tx")]
+mod kernel_tls;
 mod offloaded;
 mod receive;
 mod ring;
@@ -307,6 +309,10 @@ impl Uring {
             Op::LocalAddress { socket } => self.tell_local_address(id, socket),
             Op::Shutdown { socket } => self.shut_down(id, socket),
             Op::Flush { socket } => self.start_flush(id, socket),
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { socket, keys } => self.begin_kernel_tls(id, socket, &keys),
+            #[cfg(feature = "ktls-tx")]
+            Op::SettleKernelTls { socket, alert } => self.start_settling(id, socket, alert),
             Op::Close { socket } => self.close(id, socket),
             Op::Reset { socket } => self.reset(id, socket),
             Op::CloseFile { file } => self.close_file(id, file),
@@ -409,6 +415,8 @@ impl Uring {
                     self.release_sender(socket);
                     self.flushes.remove(id);
                 }
+                #[cfg(feature = "ktls-tx")]
+                Work::Settle { socket, .. } => self.release_sender(socket),
                 Work::Connect(_)
                 | Work::ConnectLater
                 | Work::Open { .. }
@@ -529,6 +537,8 @@ impl Uring {
             Work::Recv { .. } => self.on_recv(id, result, flags),
             Work::Send(_) => self.on_send(id, result),
             Work::SendFile(_) => self.on_send_file(id, result),
+            #[cfg(feature = "ktls-tx")]
+            Work::Settle { .. } => self.on_settling(id, result),
             Work::Connect(_) => self.on_connect(id, result),
             Work::Open { .. } => self.on_open(id, result),
             Work::Read(_) => self.on_read(id, result),
@@ -603,6 +613,8 @@ impl Uring {
             Work::Accept(_) if !self.features.has(Feature::AcceptPollFirst) => {}
             Work::Accept(_) | Work::Open { .. } => drop(sys::adopt_result(result)),
             Work::Close { descriptor, .. } => sys::close_if_left(*descriptor, result),
+            #[cfg(feature = "ktls-tx")]
+            Work::Settle { .. } => {}
             Work::Send(_)
             | Work::SendFile(_)
             | Work::Connect(_)

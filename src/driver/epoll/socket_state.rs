@@ -70,6 +70,11 @@ pub(super) enum Output {
     Flush {
         id: OpId,
     },
+    #[cfg(feature = "ktls-tx")]
+    Settle {
+        id: OpId,
+        alert: Option<crate::driver::Alert>,
+    },
     /// Boxed: few sockets send a file, and this enum is part of every socket's state.
     SendFile(Box<Transfer>),
 }

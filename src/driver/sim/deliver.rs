@@ -243,6 +243,8 @@ impl Sim {
             }
             // A shutdown waits for its scheduled event, not for buffer space.
             Op::Shutdown { .. } | Op::Flush { .. } => return false,
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { .. } | Op::SettleKernelTls { .. } => return false,
             Op::Accept { .. }
             | Op::LocalAddress { .. }
             | Op::Recv { .. }
@@ -433,6 +435,8 @@ impl Sim {
                     self.emit(id, Outcome::Cancelled, done);
                 }
             }
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { .. } | Op::SettleKernelTls { .. } => {}
             // These end soon anyway.
             Op::LocalAddress { .. }
             | Op::Shutdown { .. }
@@ -510,6 +514,9 @@ impl Sim {
                 Some(Descriptor::Listener(_)) | None => Outcome::Failed(Fault::Os(libc::EBADF)),
             },
             (Op::Compute(computation), None) => Outcome::Computed(computation.run()),
+            // They have always failed by now.
+            #[cfg(feature = "ktls-tx")]
+            (Op::BeginKernelTls { .. } | Op::SettleKernelTls { .. }, None) => return,
             (Op::Accept { .. } | Op::Recv { .. } | Op::Send { .. } | Op::SendFile { .. } | Op::Flush { .. }, None) => {
                 return;
             }

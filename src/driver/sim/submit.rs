@@ -115,6 +115,14 @@ impl Sim {
             }
             Op::Shutdown { socket } => self.admit_send(id, socket.0).map(|_| Way::Soon),
             Op::Flush { socket } => self.admit_send(id, socket.0),
+            // The simulated kernel has no TLS, so that nothing is ever settled.
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { .. } => {
+                *doom = Some(Fault::Os(libc::ENOPROTOOPT));
+                Ok(Way::Soon)
+            }
+            #[cfg(feature = "ktls-tx")]
+            Op::SettleKernelTls { .. } => Err(("the kernel does not encrypt", libc::EINVAL)),
             Op::Connect { ref address } => Ok(self.draw_connect(address, doom)),
             Op::Resolve { .. } => Ok(self.draw_resolve(doom)),
             Op::Open { .. } | Op::FindRoot { .. } => {
@@ -267,6 +275,8 @@ impl fmt::Display for Subject<'_> {
             | Op::Flush { socket }
             | Op::Close { socket }
             | Op::Reset { socket } => write!(f, "{socket:?}"),
+            #[cfg(feature = "ktls-tx")]
+            Op::BeginKernelTls { socket, .. } | Op::SettleKernelTls { socket, .. } => write!(f, "{socket:?}"),
             Op::SendFile { socket, file, offset, .. } => write!(f, "{socket:?} {file:?} from {offset}"),
             Op::Connect { address } => write!(f, "{address}"),
             Op::Resolve { host, port } => write!(f, "{host}:{port}"),
@@ -288,6 +298,8 @@ fn size(op: &Op) -> u64 {
         Op::SendFile { head, length, .. } => head.len() as u64 + *length,
         Op::Read { length, .. } => *length as u64,
         Op::Write { bytes, .. } => bytes.len() as u64,
+        #[cfg(feature = "ktls-tx")]
+        Op::BeginKernelTls { .. } | Op::SettleKernelTls { .. } => 0,
         Op::Accept { .. }
         | Op::Recv { .. }
         | Op::Connect { .. }

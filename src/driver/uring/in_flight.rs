@@ -40,6 +40,12 @@ pub(super) enum Work {
     Flush {
         socket: Key<Socket>,
     },
+    /// It waits until the socket is writable.
+    #[cfg(feature = "ktls-tx")]
+    Settle {
+        socket: Key<Socket>,
+        alert: Option<crate::driver::Alert>,
+    },
     Connect(Box<ConnectAttempt>),
     /// It waits because the server's backlog is full.
     ConnectLater,
