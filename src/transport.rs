@@ -164,6 +164,16 @@ impl Transport {
         }
     }
 
+    /// Whether the connection has to end once the present response is complete, because the kernel
+    /// encrypts with keys that cannot be changed. `true` once.
+    #[cfg(feature = "ktls-tx")]
+    pub fn take_ending(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.take_ending(),
+        }
+    }
+
     /// When to pump at the latest, if the transport itself waits for a time.
     #[inline]
     pub fn deadline(&self) -> Option<Time> {

@@ -352,6 +352,10 @@ impl Session {
             while let Some(buffer) = self.client.take_received() {
                 self.phase.on_received(buffer);
             }
+            #[cfg(feature = "ktls-tx")]
+            if self.client.take_ending() {
+                self.phase.drain(cx.now);
+            }
             let over = self.advance(cx);
             if over.is_none() {
                 self.client.pump(cx.now, cx.ops);

@@ -16,6 +16,8 @@
 use super::reader::Reader;
 use super::writer::Writer;
 use crate::buffer::{Buffer, Chain};
+#[cfg(feature = "ktls-tx")]
+use crate::driver::Alert;
 use crate::driver::{Fault, Op, OpId, Ops, Outcome, Socket, Token};
 
 /// A connected socket.
@@ -106,6 +108,15 @@ impl Connection {
     pub(crate) fn send_at_once(&mut self, chain: Chain, ops: &mut Ops) {
         self.writer.send(chain, ops);
         // An operation that is cancelled in the turn of its submission is attempted once.
+        self.writer.cancel(ops);
+    }
+
+    /// Sends an alert through the kernel's TLS layer if that has room at once, before the connection is
+    /// closed. The writer must be idle.
+    #[cfg(feature = "ktls-tx")]
+    pub(crate) fn send_alert_at_once(&mut self, alert: Alert, ops: &mut Ops) {
+        self.writer.settle_kernel_tls(Some(alert), ops);
+        // As in `send_at_once`.
         self.writer.cancel(ops);
     }
 

@@ -17,6 +17,8 @@
 //! caller keeps further bytes until the writer is idle.
 
 use crate::buffer::Chain;
+#[cfg(feature = "ktls-tx")]
+use crate::driver::{Alert, SendKeys};
 use crate::driver::{Fault, File, Op, OpId, Ops, Outcome, Socket, Token};
 
 /// The sending half of a connection.
@@ -42,6 +44,9 @@ enum State {
     Flushing(OpId),
     /// The peer's kernel has acknowledged everything.
     Flushed,
+    /// The kernel's TLS layer is being set up, or takes what is left to TCP.
+    #[cfg(feature = "ktls-tx")]
+    Settling(OpId),
     /// Sending failed: the connection broke, or the operation was cancelled. `left_bytes` were not
     /// sent.
     Failed { fault: Fault, left_bytes: u64 },
@@ -85,6 +90,8 @@ impl Writer {
             (State::Finishing(_) | State::Flushing(_), Outcome::Failed(fault)) => {
                 self.state = State::Failed { fault, left_bytes: 0 }
             }
+            #[cfg(feature = "ktls-tx")]
+            (State::Settling(_), outcome) => self.on_settled(outcome),
             (state, outcome) => super::unexpected("writer", &state, &outcome, self.token),
         }
     }
@@ -131,6 +138,8 @@ impl Writer {
         match self.state {
             State::Flushed => true,
             State::Failed { fault, .. } => !matches!(fault, Fault::FileTruncated),
+            #[cfg(feature = "ktls-tx")]
+            State::Settling(_) => false,
             State::Idle | State::Sending { .. } | State::Finishing(_) | State::Flushing(_) | State::Finished => false,
         }
     }
@@ -139,8 +148,36 @@ impl Writer {
     pub(super) fn cancel(&self, ops: &mut Ops) {
         match self.state {
             State::Sending { id, .. } | State::Finishing(id) | State::Flushing(id) => ops.cancel(id),
+            #[cfg(feature = "ktls-tx")]
+            State::Settling(id) => ops.cancel(id),
             State::Idle | State::Flushed | State::Finished | State::Failed { .. } => {}
         }
+    }
+
+    /// Lets the kernel encrypt what is sent from now on. The writer must be idle. Whether it does is
+    /// in the outcome: for the writer both are the end of the operation.
+    #[cfg(feature = "ktls-tx")]
+    pub fn begin_kernel_tls(&mut self, keys: Box<SendKeys>, ops: &mut Ops) {
+        debug_assert!(self.is_idle(), "kernel TLS while {:?}", self.state);
+        self.state = State::Settling(ops.submit(self.token, Op::BeginKernelTls { socket: self.socket, keys }));
+    }
+
+    /// Waits until TCP has what was sent through the kernel's TLS layer, then sends an alert, if there
+    /// is one. The writer must be idle, or the file that it sent was too short.
+    #[cfg(feature = "ktls-tx")]
+    pub fn settle_kernel_tls(&mut self, alert: Option<Alert>, ops: &mut Ops) {
+        debug_assert!(self.is_idle() || self.lacks_file(), "settle while {:?}", self.state);
+        self.state = State::Settling(ops.submit(self.token, Op::SettleKernelTls { socket: self.socket, alert }));
+    }
+
+    #[cfg(feature = "ktls-tx")]
+    fn on_settled(&mut self, outcome: Outcome) {
+        self.state = match outcome {
+            Outcome::Done => State::Idle,
+            Outcome::Failed(fault) => State::Failed { fault, left_bytes: 0 },
+            Outcome::Cancelled => State::Failed { fault: Fault::Os(libc::ECANCELED), left_bytes: 0 },
+            outcome => return super::unexpected("writer", &self.state, &outcome, self.token),
+        };
     }
 
     /// Whether it can send the next bytes.
@@ -167,6 +204,8 @@ impl Writer {
     pub const fn fault(&self) -> Option<Fault> {
         match self.state {
             State::Failed { fault, .. } => Some(fault),
+            #[cfg(feature = "ktls-tx")]
+            State::Settling(_) => None,
             State::Idle
             | State::Sending { .. }
             | State::Finishing(_)
@@ -190,6 +229,8 @@ impl Writer {
     pub const fn unsent_bytes(&self) -> u64 {
         match self.state {
             State::Sending { left_bytes, .. } | State::Failed { left_bytes, .. } => left_bytes,
+            #[cfg(feature = "ktls-tx")]
+            State::Settling(_) => 0,
             State::Idle | State::Finishing(_) | State::Finished | State::Flushing(_) | State::Flushed => 0,
         }
     }

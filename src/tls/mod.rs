@@ -19,6 +19,8 @@
 //! * [`client`]: the same for connections to upstreams.
 //! * [`tickets`]: the keys of session tickets, shared by all workers.
 //! * `seeded.rs`, only with the feature `internals`: deterministic cryptography for the simulation.
+//! * `ktls.rs` and `stream/kernel.rs`, with the feature `ktls-tx`: the keys with which the kernel
+//!   continues to encrypt.
 //!
 //! Renegotiation and early data (0-RTT) are refused. The end of a connection without `close_notify`
 //! is a fault, never an end of input. Files are read only by [`server::ServerSettings::load`], and time
@@ -30,6 +32,8 @@ pub mod client;
 mod client_hello;
 mod connection_facts;
 mod fault;
+#[cfg(feature = "ktls-tx")]
+mod ktls;
 #[cfg(feature = "internals")]
 pub mod planted_bug;
 #[cfg(feature = "internals")]

@@ -189,7 +189,13 @@ pub struct Crypto {
 
 impl Default for Crypto {
     fn default() -> Self {
-        Self { provider: Arc::new(default_provider()), time: Arc::new(DefaultTimeProvider) }
+        let provider = default_provider();
+        #[cfg(feature = "ktls-tx")]
+        let provider = match crate::driver::has_kernel_tls() {
+            true => super::ktls::watched(provider),
+            false => provider,
+        };
+        Self { provider: Arc::new(provider), time: Arc::new(DefaultTimeProvider) }
     }
 }
 
@@ -229,6 +235,8 @@ impl LoadedTls {
     /// # Errors
     /// The provider supports none of the versions, or no authority of client certificates.
     pub fn server_config(&self, keys: &Arc<TicketKeys>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        #[cfg(feature = "ktls-tx")]
+        tracing::debug!(is_available = crate::driver::has_kernel_tls(), "encryption by the kernel");
         let Crypto { provider, time } = &self.crypto;
         let builder = ServerConfig::builder_with_details(Arc::clone(provider), Arc::clone(time))
             .with_protocol_versions(self.settings.min_version.versions())?;

@@ -216,6 +216,24 @@ impl Session {
         }
     }
 
+    /// Asks the peer for an update of its keys, after one of the own.
+    #[cfg(all(test, feature = "ktls-tx"))]
+    pub(super) fn refresh_keys(&mut self, output: &mut Vec<u8>) {
+        fn refresh<Data>(status: UnbufferedStatus<'_, '_, Data>) -> bool {
+            match status.state {
+                Ok(ConnectionState::WriteTraffic(traffic)) => traffic.refresh_traffic_keys().is_ok(),
+                Ok(_) | Err(_) => false,
+            }
+        }
+        let is_asked = match self {
+            Self::Server(connection) => refresh(connection.process_tls_records(&mut [])),
+            Self::Client(connection) => refresh(connection.process_tls_records(&mut [])),
+            Self::Away => false,
+        };
+        assert!(is_asked, "keys cannot be updated now");
+        self.take_last_messages(output);
+    }
+
     /// What both sides know of the connection; `None` while it is away.
     pub(super) fn common(&self) -> Option<&CommonState> {
         match self {

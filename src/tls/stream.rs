@@ -21,6 +21,9 @@
 //! **Sending.** Pieces that are shorter than a record are joined to one. A call encrypts at most
 //! [`SEAL_BYTES_MAX`] bytes, so that a long answer neither holds the loop nor much memory.
 
+#[cfg(feature = "ktls-tx")]
+mod kernel;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -77,6 +80,9 @@ pub struct Stream {
     has_closed: bool,
     fault: Option<TlsFault>,
     away: Away,
+    /// The keys of what is sent, on a server's side.
+    #[cfg(feature = "ktls-tx")]
+    sending: Option<Arc<super::ktls::Sending>>,
 }
 
 /// Whether the ClientHello is processed away from the loop.
@@ -95,6 +101,8 @@ pub struct Work {
     session: Session,
     gathered: Vec<u8>,
     output: Vec<u8>,
+    #[cfg(feature = "ktls-tx")]
+    sending: Option<Arc<super::ktls::Sending>>,
 }
 
 /// The result of a [`Work`].
@@ -106,6 +114,8 @@ pub struct WorkDone {
 impl Work {
     /// Processes the message, which may take milliseconds.
     pub fn run(mut self) -> WorkDone {
+        #[cfg(feature = "ktls-tx")]
+        let _scope = self.sending.as_ref().map(super::ktls::Sending::scope);
         let processed = self.session.process(&mut self.gathered, &mut self.output);
         WorkDone { work: self, processed }
     }
@@ -157,7 +167,10 @@ impl Stream {
     /// # Errors
     /// The configuration cannot be used.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        Ok(Self::of(Session::server(config)?, Opening::Awaited))
+        let stream = Self::of(Session::server(config)?, Opening::Awaited);
+        #[cfg(feature = "ktls-tx")]
+        let stream = Self { sending: Some(Arc::default()), ..stream };
+        Ok(stream)
     }
 
     /// The client's side of a connection to a server with this name. Its first message is in the
@@ -186,6 +199,8 @@ impl Stream {
             has_closed: false,
             fault: None,
             away: Away::No,
+            #[cfg(feature = "ktls-tx")]
+            sending: None,
         }
     }
 
@@ -204,12 +219,20 @@ impl Stream {
         self.away = Away::No;
         let session = std::mem::replace(&mut self.session, Session::Away);
         self.record_start = 0;
-        Some(Work { session, gathered: std::mem::take(&mut self.gathered), output: std::mem::take(&mut self.output) })
+        Some(Work {
+            session,
+            gathered: std::mem::take(&mut self.gathered),
+            output: std::mem::take(&mut self.output),
+            #[cfg(feature = "ktls-tx")]
+            sending: self.sending.clone(),
+        })
     }
 
     /// Goes on with what was processed away from the loop.
     pub fn resume(&mut self, done: WorkDone) {
-        let WorkDone { work: Work { session, gathered, output }, processed } = done;
+        #[cfg(feature = "ktls-tx")]
+        let _scope = self.scope();
+        let WorkDone { work: Work { session, gathered, output, .. }, processed } = done;
         (self.session, self.output) = (session, output);
         if self.fault.is_some() {
             return;
@@ -239,6 +262,8 @@ impl Stream {
     /// Decrypts what has arrived and returns the next plaintext. `None`: more has to arrive, or there
     /// is no room ([`Stream::is_blocked`]), or there will be none.
     pub fn take(&mut self) -> Option<Buffer> {
+        #[cfg(feature = "ktls-tx")]
+        let _scope = self.scope();
         loop {
             if !self.aside.is_empty() {
                 return self.place_aside().or_else(|| {
@@ -534,6 +559,8 @@ impl Stream {
         if !self.can_seal() {
             return sealed;
         }
+        #[cfg(feature = "ktls-tx")]
+        let _scope = self.scope();
         let mut budget = SEAL_BYTES_MAX;
         while budget > 0 && !plaintext.is_empty() && self.fault.is_none() {
             let before = plaintext.len();
@@ -609,6 +636,8 @@ impl Stream {
     pub fn close(&mut self) {
         if !self.has_closed && self.can_seal() {
             self.has_closed = true;
+            #[cfg(feature = "ktls-tx")]
+            let _scope = self.scope();
             self.session.close(&mut self.gathered, &mut self.output);
         }
     }

@@ -45,7 +45,10 @@ impl Authority {
 
     /// A server, which may require certificates of its clients.
     pub(crate) fn server(&self, versions: &[&'static SupportedProtocolVersion], is_mutual: bool) -> ServerConfig {
-        let provider = Arc::new(default_provider());
+        let provider = default_provider();
+        #[cfg(feature = "ktls-tx")]
+        let provider = super::ktls::watched(provider);
+        let provider = Arc::new(provider);
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).unwrap();
         let builder = match is_mutual {

@@ -19,11 +19,20 @@
 //!
 //! What TLS itself has to send, such as session tickets, goes out with the next batch, or at the end
 //! of a pump if there is none.
+//!
+//! With the feature `ktls-tx` the kernel may encrypt instead (`encrypted/kernel.rs`).
+
+#[cfg(feature = "ktls-tx")]
+mod kernel;
+#[cfg(not(feature = "ktls-tx"))]
+#[path = "encrypted/no_kernel.rs"]
+mod kernel;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::kernel::Kernel;
 use crate::buffer::{Buffer, Chain, Chunk};
 use crate::driver::{Computation, Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
 use crate::tcp::{CloseKind, Connection, End};
@@ -60,6 +69,8 @@ pub struct Encrypted {
     received_bytes: u64,
     /// When to look for a buffer again.
     retry_at: Option<Time>,
+    /// Whether the kernel encrypts what is sent.
+    kernel: Kernel,
 }
 
 /// How far closing is.
@@ -128,6 +139,7 @@ impl Encrypted {
             batch: Batch::default(),
             received_bytes: 0,
             retry_at: None,
+            kernel: Kernel::default(),
         }
     }
 
@@ -184,6 +196,7 @@ impl Encrypted {
 
     #[cold]
     pub(super) fn on_sent(&mut self, outcome: Outcome) {
+        let outcome = self.note_kernel(outcome);
         self.connection.on_sent(outcome);
     }
 
@@ -302,6 +315,7 @@ impl Encrypted {
         self.given_bytes += head.len() as u64 + length;
         self.pending = head;
         self.file = Some(Source { file, offset, left: length, reading: None });
+        self.consider_kernel(length);
         self.drive(ops);
     }
 
@@ -342,6 +356,9 @@ impl Encrypted {
     }
 
     fn drive(&mut self, ops: &mut Ops) {
+        if self.drive_kernel(ops) {
+            return;
+        }
         self.read_on(ops);
         // What is before a piece of a file goes out with it.
         let is_reading = self.file.as_ref().is_some_and(|source| source.reading.is_some());
@@ -351,17 +368,17 @@ impl Encrypted {
         let before = self.pending.len();
         let sealed = self.stream.seal(&mut self.pending);
         if !sealed.is_empty() {
-            self.sent_before += self.batch.plaintext;
-            self.batch = Batch {
-                plaintext: (before - self.pending.len()) as u64,
-                ciphertext: sealed.len() as u64,
-                start: self.connection.writer.sent_bytes(),
-            };
+            self.begin_batch((before - self.pending.len()) as u64, sealed.len() as u64);
             self.connection.writer.send(sealed, ops);
             self.read_on(ops);
         } else if self.wants_shutdown && self.pending.is_empty() {
             self.connection.writer.finish(ops);
         }
+    }
+
+    fn begin_batch(&mut self, plaintext: u64, ciphertext: u64) {
+        self.sent_before += self.batch.plaintext;
+        self.batch = Batch { plaintext, ciphertext, start: self.connection.writer.sent_bytes() };
     }
 
     /// Reads the next piece of the file while the one before is being sent.
@@ -382,13 +399,16 @@ impl Encrypted {
 
     /// Whether something that was given is not sent yet.
     fn is_sending(&self) -> bool {
-        !self.pending.is_empty() || self.file.is_some() || self.connection.writer.is_sending()
+        !self.pending.is_empty()
+            || self.file.is_some()
+            || self.connection.writer.is_sending()
+            || self.kernel.is_unsettled()
     }
 
     /// The same, without what TLS itself sends.
     fn is_sending_plaintext(&self) -> bool {
         let is_batch = self.batch.plaintext > 0 && self.connection.writer.is_sending();
-        !self.pending.is_empty() || self.file.is_some() || is_batch
+        !self.pending.is_empty() || self.file.is_some() || is_batch || self.kernel.is_unsettled()
     }
 
     #[cold]
@@ -506,6 +526,9 @@ impl Encrypted {
             return Life::Hush;
         }
         self.stream.close();
+        if let Some(life) = self.say_farewell_by_kernel(ops) {
+            return life;
+        }
         let farewell = self.stream.take_output();
         if farewell.is_empty() || !self.connection.writer.is_idle() {
             return Life::Over(CloseKind::Fin);
@@ -538,7 +561,8 @@ impl Encrypted {
     /// Bytes of memory held for data: what has arrived and is not decrypted, ciphertext that is being
     /// sent, pieces of a file. Not plaintext that a service gave, which it counts until it is sent.
     pub(super) fn memory(&self) -> usize {
-        let ciphertext = if self.connection.writer.is_sending() { self.batch.ciphertext as usize } else { 0 };
+        let is_encrypted_here = self.connection.writer.is_sending() && !self.kernel.encrypts();
+        let ciphertext = if is_encrypted_here { self.batch.ciphertext as usize } else { 0 };
         let file = match &self.file {
             Some(source) => self.pending.memory() + source.reading.map_or(0, |(_, length)| length),
             None => 0,

@@ -1,8 +1,13 @@
 //! Two transports, connected by a kernel of a few lines.
 
+#[cfg(feature = "ktls-tx")]
+mod kernel_tls;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+
+use rustls::SupportedProtocolVersion;
 
 use super::*;
 use crate::buffer::{Pool, PoolConfig, SizeClass};
@@ -36,6 +41,9 @@ struct Side {
     /// The other side has ended or reset.
     end: Option<Outcome>,
     is_reset: bool,
+    /// The records that the kernel makes of what is sent.
+    #[cfg(feature = "ktls-tx")]
+    kernel_tls: kernel_tls::KernelTls,
 }
 
 /// The threads for computations.
@@ -61,11 +69,14 @@ struct Pair {
 
 impl Pair {
     fn new(cut: usize) -> Self {
+        Self::of(cut, &VERSIONS)
+    }
+
+    fn of(cut: usize, versions: &[&'static SupportedProtocolVersion]) -> Self {
         let authority = Authority::new();
         let (socket, tokens) = endpoint();
         let reads = Token { slot: READ, ..tokens.send };
-        let server =
-            Transport::tls_server(socket, tokens, reads, Arc::new(authority.server(&VERSIONS, false))).unwrap();
+        let server = Transport::tls_server(socket, tokens, reads, Arc::new(authority.server(versions, false))).unwrap();
         let (socket, tokens) = endpoint();
         let name = NAME.try_into().unwrap();
         let client = Transport::tls_client(socket, tokens, Arc::new(authority.client(&VERSIONS, false)), name).unwrap();
@@ -131,6 +142,8 @@ impl Side {
             arrived: VecDeque::new(),
             end: None,
             is_reset: false,
+            #[cfg(feature = "ktls-tx")]
+            kernel_tls: kernel_tls::KernelTls::Absent,
         }
     }
 
@@ -151,6 +164,8 @@ impl Side {
             is_news = true;
             match request {
                 Request::Start(id, Op::Recv { .. }) => self.recv = Some((id, true)),
+                #[cfg(feature = "ktls-tx")]
+                Request::Start(id, op) if self.kernel_tls.concerns(&op) => self.run_kernel_tls(other, id, op),
                 Request::Start(id, Op::Send { chain, .. }) => self.send = Some((id, chain.to_vec())),
                 Request::Start(id, Op::Read { offset, length, .. }) => {
                     let end = (offset as usize + length).min(FILE_BYTES);
