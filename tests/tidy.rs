@@ -330,3 +330,29 @@ fn the_readme_shows_every_command() {
     assert_none("README.md does not show these commands of `xps`", &missing);
     assert!(readme.contains("cargo test"), "README.md does not say how to run the tests");
 }
+
+/// Words of stories, for which technical English has better ones.
+const STORY_WORDS: [&str; 6] = ["nobody", "whoever", "so many", "somebody", "anew", "is told"];
+
+#[test]
+fn prose_is_plain() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("a readable folder").path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut texts: Vec<(PathBuf, String)> = pages
+        .chain([root.join("README.md")])
+        .map(|path| (path.clone(), fs::read_to_string(path).expect("a page is text")))
+        .collect();
+    texts.extend(sources(&["src"]).into_iter().map(|source| (source.path, source.text)));
+    let mut offences = Vec::new();
+    for (path, text) in &texts {
+        for (number, line) in text.lines().enumerate() {
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+            let line = format!(" {} ", words.collect::<Vec<_>>().join(" ").to_lowercase());
+            if let Some(word) = STORY_WORDS.into_iter().find(|word| line.contains(&format!(" {word} "))) {
+                offences.push(format!("{}:{}: {word}", path.display(), number + 1));
+            }
+        }
+    }
+    assert_none("words that docs/ and src/ do without", &offences);
+}

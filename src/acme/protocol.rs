@@ -174,7 +174,7 @@ pub(super) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// Reads the directory and finds the account of this key, or makes it. Whoever configures ACME has
+    /// Reads the directory and finds the account of this key, or makes it. A user who configures ACME has
     /// agreed to the terms of service.
     pub(super) fn open(
         http: &'a Http,

@@ -20,7 +20,7 @@ use super::server::{Crypto, roots};
 /// The TLS settings of connections to a group of upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// Whether the certificate of an upstream is verified. Without it, whoever is in the path can read and
+    /// Whether the certificate of an upstream is verified. Without it, an attacker in the path can read and
     /// change everything.
     pub verify: bool,
     /// A PEM file with the authorities that are trusted. `None`: those of the system, or, if it has

@@ -28,7 +28,7 @@ pub struct TlsOptions {
 
     /// Serve over TLS with certificates from Let's Encrypt for these host names, and renew them
     ///
-    /// The authority has to reach this server at port 443 of each name. Whoever uses this agrees to the
+    /// The authority has to reach this server at port 443 of each name. Using this means that you agree to the
     /// terms of service of the authority.
     #[arg(long, value_name = "NAME,…", env = "XPS_ACME", value_delimiter = ',')]
     pub acme: Vec<AcmeDomain>,

@@ -23,7 +23,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// The most records that are made with one key (RFC 8446, 5.5), as for rustls.
 const RECORDS_MAX: u64 = 1 << 24;
 
-/// After so many records the connection ends when its response is complete.
+/// After this many records the connection ends when its response is complete.
 const RECORDS_ENOUGH: u64 = RECORDS_MAX / 2;
 
 /// How far handing over is.
@@ -84,7 +84,7 @@ const fn records_of(bytes: u64) -> u64 {
 }
 
 impl Encrypted {
-    /// Notes what an outcome of the writer's means for the kernel's part. What the writer is told is
+    /// Notes what an outcome of the writer's means for the kernel's part. What the writer gets is
     /// returned.
     pub(super) fn note_kernel(&mut self, outcome: Outcome) -> Outcome {
         match (self.kernel, outcome) {

@@ -80,7 +80,7 @@ pub struct CertificateFiles {
 
 /// Certificates that are obtained from an authority by ACME, and renewed: one for each host name. The
 /// authority checks that each name leads here: by a request to port 80, which every HTTP server of this
-/// process answers, or by a handshake on port 443. Whoever sets this agrees to the terms of service of the
+/// process answers, or by a handshake on port 443. Setting this means that you agree to the terms of service of the
 /// authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -227,7 +227,7 @@ impl From<Misdirected> for crate::tls::Misdirected {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// Verify the certificates of upstreams. Without it, whoever is in the path can read and change
+    /// Verify the certificates of upstreams. Without it, an attacker in the path can read and change
     /// everything.
     pub verify: bool,
     /// PEM file with the authorities that are trusted. Default: those of the system, or, if it has
