@@ -384,6 +384,10 @@ impl Server {
             tracing::info!(process = replacement_process.id(), "a new process takes over");
             thread::Builder::new().name("xps-successor".to_owned()).spawn(move || {
                 let outcome = replacement_process.wait_until_ready(timeout);
+                // Before it is logged: who reads the log may ask for the next process at once.
+                if outcome != ReplacementOutcome::Serves {
+                    replacement.is_underway.store(false, Ordering::Release);
+                }
                 match outcome {
                     ReplacementOutcome::Serves => replacement.is_done.store(true, Ordering::Release),
                     ReplacementOutcome::Ended => {
@@ -396,15 +400,12 @@ impl Server {
                         );
                     }
                 }
-                if outcome != ReplacementOutcome::Serves {
-                    replacement.is_underway.store(false, Ordering::Release);
-                }
                 supervisor.wake();
             })
         });
         if let Err(error) = started {
-            tracing::warn!(%error, "no new process could be started; this one goes on");
             self.replacement.is_underway.store(false, Ordering::Release);
+            tracing::warn!(%error, "no new process could be started; this one goes on");
         }
     }
 
