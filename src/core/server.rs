@@ -282,7 +282,7 @@ impl Server {
         let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
         let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
         let plan = |number| WorkerPlan {
-            limits: config.limits.of_worker(config.admission.connections_max, workers),
+            limits: config.limits.clone(),
             admission: Arc::clone(&admission),
             number,
             workers,

@@ -45,19 +45,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of one of `workers` workers of a server that may have `connections_max` connections (0:
-    /// no limit). Handshakes in progress are at most half of the connections that the worker may have:
-    /// however many clients do not complete theirs, there is room for those who do.
-    #[must_use]
-    pub fn of_worker(&self, connections_max: u32, workers: usize) -> Self {
-        let part = match connections_max {
-            0 => usize::MAX,
-            total => total as usize / workers.max(1),
-        };
-        let handshakes_max = self.handshakes_max.min(self.connections_max.min(part) / 2);
-        Self { handshakes_max, ..self.clone() }
-    }
-
     /// How many more connections a worker may accept after `accepted` connections. `None`: no
     /// limit.
     pub const fn connections_left(&self, accepted: u64) -> Option<u64> {
@@ -137,21 +124,6 @@ impl Default for HttpLimits {
             discard_bytes_max: 256 << 10,
             requests_max: 0,
             interim_responses_max: 100,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handshakes_take_at_most_half_of_the_connections() {
-        let limits = |connections_max| Limits { connections_max, handshakes_max: 100, ..Limits::default() };
-        for (of_worker, of_server, workers, expected) in
-            [(1000, 0, 4, 100), (150, 0, 4, 75), (1000, 400, 4, 50), (60, 400, 4, 30), (1000, 5, 4, 0)]
-        {
-            assert_eq!(limits(of_worker).of_worker(of_server, workers).handshakes_max, expected);
         }
     }
 }

@@ -75,14 +75,4 @@ backends! {
                 && record.text("cause").is_some_and(|cause| cause.contains("too many handshakes"))
         });
     }
-
-    fn they_take_half_of_the_connections_at_most(backend) {
-        let authority = Authority::new();
-        let xps = start(backend, &authority, json!({ "max_connections": 8 }));
-        let client = Client::trusting(&authority).forgetful();
-        let _streams = half_done(&client, &xps, 40);
-        for _ in 0..5 {
-            assert!(value(&metrics(&client, &xps), "xps_tls_handshakes ") <= 4);
-        }
-    }
 }

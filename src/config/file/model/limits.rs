@@ -16,8 +16,7 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub connections_max: usize,
     /// Maximum number of TLS handshakes in progress per worker. With one more, the oldest is closed, so
-    /// that clients that complete theirs are served. At most half of `connections_max` and of
-    /// `max_connections`.
+    /// that clients that complete theirs are served.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub handshakes_max: usize,
     /// Maximum number of bytes buffered per direction of a connection while its receiver is slow.
