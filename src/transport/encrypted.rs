@@ -6,7 +6,7 @@
 //!                      │ seal, when nothing is being sent
 //!                      ▼
 //!           close  ┌──────┐  no more to send   close_notify, if the kernel takes it
-//!   Open ─────────►│ Flush│─────────────────► Farewell ─────► Over: the connection closes
+//!   Open ─────────►│ Flush│─────────────────► Notifying ────► Over: the connection closes
 //!                  └──────┘
 //! ```
 //!
@@ -80,9 +80,9 @@ enum Life {
     /// What was given is being sent.
     Flush,
     /// What TLS itself was sending, such as session tickets, is being cancelled.
-    Hush,
+    Cancelling,
     /// A `close_notify` is being sent.
-    Farewell,
+    Notifying,
     /// The connection is closed in this way.
     Over(CloseKind),
 }
@@ -494,7 +494,7 @@ impl Encrypted {
             self.life = match close_kind {
                 CloseKind::FlushReset => Life::Flush,
                 CloseKind::Fin if self.is_sending_plaintext() => Life::Over(CloseKind::Reset),
-                CloseKind::Fin => self.say_farewell(ops),
+                CloseKind::Fin => self.send_close_notify(ops),
                 CloseKind::Reset => Life::Over(CloseKind::Reset),
             };
         }
@@ -504,10 +504,10 @@ impl Encrypted {
                 self.life = Life::Over(CloseKind::FlushReset);
             }
         }
-        if self.life == Life::Hush && self.connection.writer.is_at_rest() {
-            self.life = self.say_farewell(ops);
+        if self.life == Life::Cancelling && self.connection.writer.is_at_rest() {
+            self.life = self.send_close_notify(ops);
         }
-        if self.life == Life::Farewell && self.connection.writer.is_at_rest() {
+        if self.life == Life::Notifying && self.connection.writer.is_at_rest() {
             self.life = Life::Over(CloseKind::Fin);
         }
         if let Life::Over(decided) = self.life {
@@ -519,22 +519,22 @@ impl Encrypted {
 
     /// A peer that gets no `close_notify` has to take what it has for truncated. One that does not
     /// read is not waited for.
-    fn say_farewell(&mut self, ops: &mut Ops) -> Life {
+    fn send_close_notify(&mut self, ops: &mut Ops) -> Life {
         if self.connection.writer.is_sending() {
-            // Something of TLS itself. If the kernel has taken all of it, a farewell can follow.
+            // Something of TLS itself. If the kernel has taken all of it, a `close_notify` can follow.
             self.connection.cancel_send(ops);
-            return Life::Hush;
+            return Life::Cancelling;
         }
         self.stream.close();
-        if let Some(life) = self.say_farewell_by_kernel(ops) {
+        if let Some(life) = self.send_close_notify_by_kernel(ops) {
             return life;
         }
-        let farewell = self.stream.take_output();
-        if farewell.is_empty() || !self.connection.writer.is_idle() {
+        let close_notify = self.stream.take_output();
+        if close_notify.is_empty() || !self.connection.writer.is_idle() {
             return Life::Over(CloseKind::Fin);
         }
-        self.connection.send_at_once(farewell, ops);
-        Life::Farewell
+        self.connection.send_at_once(close_notify, ops);
+        Life::Notifying
     }
 
     fn drop_unsent(&mut self, ops: &mut Ops) {

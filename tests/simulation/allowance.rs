@@ -36,7 +36,7 @@ pub enum Allowance {
     Refused,
     /// All answers are there, each with its own end. Over TLS, what says that nothing follows is tried once and not waited
     /// for.
-    NoFarewell,
+    NoCloseNotify,
     /// The upstream broke off before the handshake was complete: it could not be reached, and has said nothing.
     NotReached,
     /// The client broke before there was a connection to its upstream: what it had sent has nowhere to go.
@@ -111,8 +111,8 @@ pub fn was_cut_in_silence<'e>(mut exchanges: impl Iterator<Item = &'e Exchange>)
 /// Whether a connection ended in order: the peer saw its end, or it had all it had asked for.
 pub fn ended_in_order(peer: &Peer, was_refused: bool, manner: Option<&Manner>) -> bool {
     let is_in_order = peer.end() == Some(PeerEnd::Closed) || ended_after_refusal(peer.end(), was_refused);
-    let has_no_farewell = manner.is_some() && peer.end() == Some(PeerEnd::Truncated);
-    is_in_order && peer.saw_eof() || Allowance::NoFarewell.if_so(has_no_farewell)
+    let lacks_close_notify = manner.is_some() && peer.end() == Some(PeerEnd::Truncated);
+    is_in_order && peer.saw_eof() || Allowance::NoCloseNotify.if_so(lacks_close_notify)
 }
 
 /// Whether a connection that was refused something, or is not read any more, ended as it should.

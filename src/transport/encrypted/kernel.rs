@@ -186,8 +186,8 @@ impl Encrypted {
         }
     }
 
-    /// The farewell of a connection that the kernel encrypts for. What was sent before is with TCP.
-    pub(super) fn say_farewell_by_kernel(&mut self, ops: &mut Ops) -> Option<Life> {
+    /// The `close_notify` of a connection that the kernel encrypts for. What was sent before is with TCP.
+    pub(super) fn send_close_notify_by_kernel(&mut self, ops: &mut Ops) -> Option<Life> {
         if !self.kernel.encrypts() {
             return None;
         }
@@ -195,7 +195,7 @@ impl Encrypted {
             return Some(Life::Over(CloseKind::Fin));
         };
         self.connection.send_alert_at_once(alert, ops);
-        Some(Life::Farewell)
+        Some(Life::Notifying)
     }
 
     /// Whether the connection has to end once its response is complete, as the keys with which the kernel

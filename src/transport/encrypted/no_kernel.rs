@@ -28,7 +28,7 @@ impl Encrypted {
         false
     }
 
-    pub(super) const fn say_farewell_by_kernel(&self, _: &Ops) -> Option<Life> {
+    pub(super) const fn send_close_notify_by_kernel(&self, _: &Ops) -> Option<Life> {
         None
     }
 }
