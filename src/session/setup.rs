@@ -50,11 +50,6 @@ pub(super) struct Setup {
     context: Rc<ListenerContext>,
     header: Header,
     tls: Tls,
-    /// What was read of a ClientHello that is passed on.
-    hello: HelloReader,
-    /// The name in it.
-    server_name: Option<Rc<str>>,
-    named: Option<Named>,
     local: Local,
     /// Bytes received after the header.
     rest: Vec<Buffer>,
@@ -81,13 +76,15 @@ pub(super) struct Told {
 }
 
 /// The TLS handshake.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Tls {
     NotBegun,
     Shaking,
     /// The name in a ClientHello is looked for. The handshake itself is the upstream's.
-    Peeking,
-    /// Complete, or not wanted, or the upstream's.
+    Peeking(HelloReader),
+    /// The name has led to a route.
+    Named(Named),
+    /// Complete, or not wanted.
     Over,
     /// It failed, and the answer is being sent.
     Answering(Failure),
@@ -96,9 +93,11 @@ enum Tls {
 }
 
 /// A failed handshake.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     fault: TlsFault,
+    /// The name in a ClientHello that leads nowhere.
+    server_name: Option<Rc<str>>,
     /// When the connection is closed at the latest.
     until: Time,
 }
@@ -142,7 +141,7 @@ impl Setup {
     /// `None`: no setup is needed.
     pub(super) fn of(context: &Rc<ListenerContext>, now: Time, limits: &Limits) -> Option<Self> {
         let tls = match (&context.service, &context.tls) {
-            (Service::ProxyByName(_), _) => Tls::Peeking,
+            (Service::ProxyByName(_), _) => Tls::Peeking(HelloReader::default()),
             (_, Some(_)) => Tls::NotBegun,
             (_, None) => Tls::Over,
         };
@@ -158,9 +157,6 @@ impl Setup {
             context: Rc::clone(context),
             header,
             tls,
-            hello: HelloReader::default(),
-            server_name: None,
-            named: None,
             local: Local::NotAsked,
             rest: Vec::new(),
             deadline: (!timeout.is_zero()).then(|| now + timeout),
@@ -188,9 +184,11 @@ impl Setup {
 
     /// Keeps what follows the header. A ClientHello is copied: its bytes may come in many buffers.
     fn keep(&mut self, buffer: Buffer) {
-        match self.tls {
-            Tls::Peeking => self.hello.push(&buffer),
-            Tls::NotBegun | Tls::Shaking | Tls::Over | Tls::Answering(_) | Tls::Lingering(_) => self.rest.push(buffer),
+        match &mut self.tls {
+            Tls::Peeking(hello) => hello.push(&buffer),
+            Tls::NotBegun | Tls::Shaking | Tls::Named(_) | Tls::Over | Tls::Answering(_) | Tls::Lingering(_) => {
+                self.rest.push(buffer);
+            }
         }
     }
 
@@ -230,7 +228,7 @@ impl Setup {
             }
             Header::Read(_) => {}
         }
-        if !matches!(self.tls, Tls::Over)
+        if self.is_handshaking()
             && let Some(progress) = self.shake(client, cx)
         {
             return progress;
@@ -249,11 +247,15 @@ impl Setup {
             Header::Read(told) => mem::take(told),
             Header::Reading(_) | Header::Malformed => Told::default(),
         };
+        let named = match mem::replace(&mut self.tls, Tls::Over) {
+            Tls::Named(named) => Some(named),
+            _ => None,
+        };
         Progress::Ready(SetupResult {
             context: Rc::clone(&self.context),
             told,
             local,
-            named: self.named.take(),
+            named,
             received: mem::take(&mut self.rest),
             draining_since: self.draining_since,
         })
@@ -261,12 +263,12 @@ impl Setup {
 
     /// Advances the handshake, or what stands for it. `None`: it is complete.
     fn shake(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
-        if matches!(self.tls, Tls::Peeking)
+        if matches!(self.tls, Tls::Peeking(_))
             && let Some(progress) = self.peek(client, cx)
         {
             return Some(progress);
         }
-        if let (Tls::NotBegun, Some(listener)) = (self.tls, &self.context.tls) {
+        if let (Tls::NotBegun, Some(listener)) = (&self.tls, &self.context.tls) {
             let reads = Slot::ClientFile.token(cx.session);
             if let Err(fault) = client.begin_tls_server(reads, Arc::clone(&listener.config), mem::take(&mut self.rest))
             {
@@ -284,7 +286,7 @@ impl Setup {
                 Some(Handshake::InProgress) => return Some(self.await_handshake(client, cx)),
                 Some(Handshake::Failed(TlsFault::NothingSent)) => return Some(Progress::Over(CloseReason::Done)),
                 Some(Handshake::Failed(fault)) => {
-                    self.tls = Tls::Answering(Failure { fault, until: cx.now + LINGER });
+                    self.tls = Tls::Answering(Failure { fault, server_name: None, until: cx.now + LINGER });
                     if let (TlsFault::PlainHttp, Service::Http(router_cell)) = (fault, &self.context.service) {
                         let response = refuse_plain(&router_cell.router(), self.peer(cx), cx);
                         client.send_unencrypted(Chunk::owned(response).into(), cx.ops);
@@ -301,8 +303,8 @@ impl Setup {
                 None => self.tls = Tls::Over,
             }
         }
-        let (Tls::Answering(failure) | Tls::Lingering(failure)) = self.tls else { return None };
-        Some(self.finish(failure, client, cx))
+        let (Tls::Answering(failure) | Tls::Lingering(failure)) = &self.tls else { return None };
+        Some(self.finish(failure.clone(), client, cx))
     }
 
     /// The client's address, as far as it is known.
@@ -316,51 +318,35 @@ impl Setup {
     /// Looks for the name in the ClientHello, and for its route. `None`: there is one, or the answer is
     /// that there is none.
     fn peek(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
-        let context = Rc::clone(&self.context);
-        let route = match (&context.service, self.hello.read()) {
-            (_, Err(HelloError::Partial)) => return Some(self.await_hello(client, cx)),
-            (_, Err(HelloError::Malformed)) if self.hello.bytes().first() != Some(&HANDSHAKE_RECORD) => {
-                Err((TlsFault::NotTls, None))
+        let Tls::Peeking(hello) = &mut self.tls else { return None };
+        let mut server_name: Option<Rc<str>> = None;
+        let route = match (&self.context.service, hello.read()) {
+            (_, Err(HelloError::Partial)) => {
+                let progress = await_hello(hello, self.deadline, client, cx);
+                return Some(progress);
             }
+            (_, Err(HelloError::Malformed)) if !hello.is_tls() => Err((TlsFault::NotTls, None)),
             (_, Err(HelloError::Malformed)) => Err((TlsFault::Malformed, Some(DECODE_ERROR))),
             (Service::ProxyByName(routes), Ok(hello)) => {
-                self.server_name = hello.server_name.as_deref().map(Rc::from);
-                routes.find(hello.server_name.as_deref()).ok_or((TlsFault::NoRoute, Some(UNRECOGNIZED_NAME)))
+                server_name = hello.server_name.map(Rc::from);
+                routes.find(server_name.as_deref()).ok_or((TlsFault::NoRoute, Some(UNRECOGNIZED_NAME)))
             }
             (_, Ok(_)) => Err((TlsFault::Internal, None)),
         };
-        let hello = mem::take(&mut self.hello);
-        match route {
+        self.tls = match route {
             Ok(route) => {
-                let (server_name, route) = (self.server_name.clone(), Rc::clone(route));
                 tracing::debug!(server_name = server_name.as_deref(), route = ?route.names, "route chosen by server name");
-                self.named = Some(Named { route, server_name, opening: hello.into_bytes() });
-                self.tls = Tls::Over;
+                let (route, opening) = (Rc::clone(route), mem::take(hello).into_bytes());
+                Tls::Named(Named { route, server_name, opening })
             }
             Err((fault, alert)) => {
-                self.tls = Tls::Answering(Failure { fault, until: cx.now + LINGER });
                 if let Some(alert) = alert {
                     client.send_unencrypted(Chunk::owned(fatal(alert).to_vec()).into(), cx.ops);
                 }
+                Tls::Answering(Failure { fault, server_name, until: cx.now + LINGER })
             }
-        }
+        };
         None
-    }
-
-    fn await_hello(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
-        match client.input_end() {
-            Some(End::Failed(fault)) => Progress::Over(CloseReason::ClientLost(fault)),
-            // A port check.
-            Some(End::Eof) if self.hello.bytes().is_empty() => Progress::Over(CloseReason::Done),
-            Some(End::Eof) => Progress::Over(CloseReason::TlsFailed(TlsFault::Abandoned)),
-            None if self.deadline.is_some_and(|deadline| deadline <= cx.now) => {
-                Progress::Over(CloseReason::TlsFailed(TlsFault::TooSlow))
-            }
-            None => {
-                client.set_receiving(true, cx.ops);
-                Progress::Wait
-            }
-        }
     }
 
     fn await_handshake(&self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
@@ -396,14 +382,14 @@ impl Setup {
 
     /// Whether a handshake is still to come, is in progress, or has failed and is being answered.
     pub(super) const fn is_handshaking(&self) -> bool {
-        !matches!(self.tls, Tls::Over)
+        !matches!(self.tls, Tls::Named(_) | Tls::Over)
     }
 
     /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
-        match self.tls {
+        match &self.tls {
             Tls::Answering(failure) | Tls::Lingering(failure) => Some(failure.until),
-            Tls::NotBegun | Tls::Shaking | Tls::Peeking | Tls::Over => self.deadline,
+            Tls::NotBegun | Tls::Shaking | Tls::Peeking(_) | Tls::Named(_) | Tls::Over => self.deadline,
         }
     }
 
@@ -418,8 +404,12 @@ impl Setup {
             Header::Reading(head) => head.capacity(),
             Header::Read(_) | Header::Malformed => 0,
         };
-        let opening = self.named.as_ref().map_or(0, |named| named.opening.capacity());
-        head + self.hello.memory() + opening + self.rest.iter().map(Buffer::capacity).sum::<usize>()
+        let hello = match &self.tls {
+            Tls::Peeking(hello) => hello.memory(),
+            Tls::Named(named) => named.opening.capacity(),
+            Tls::NotBegun | Tls::Shaking | Tls::Over | Tls::Answering(_) | Tls::Lingering(_) => 0,
+        };
+        head + hello + self.rest.iter().map(Buffer::capacity).sum::<usize>()
     }
 
     /// The upper bound of `memory`: the header, a ClientHello, and as much as a service may hold.
@@ -429,7 +419,28 @@ impl Setup {
 
     /// The name in a ClientHello that is passed on, for logs.
     pub(super) fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+        match &self.tls {
+            Tls::Named(named) => named.server_name.as_deref(),
+            Tls::Answering(failure) | Tls::Lingering(failure) => failure.server_name.as_deref(),
+            Tls::NotBegun | Tls::Shaking | Tls::Peeking(_) | Tls::Over => None,
+        }
+    }
+}
+
+/// What there is to do while a ClientHello is incomplete.
+fn await_hello(hello: &HelloReader, deadline: Option<Time>, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+    match client.input_end() {
+        Some(End::Failed(fault)) => Progress::Over(CloseReason::ClientLost(fault)),
+        // A port check.
+        Some(End::Eof) if hello.bytes().is_empty() => Progress::Over(CloseReason::Done),
+        Some(End::Eof) => Progress::Over(CloseReason::TlsFailed(TlsFault::Abandoned)),
+        None if deadline.is_some_and(|deadline| deadline <= cx.now) => {
+            Progress::Over(CloseReason::TlsFailed(TlsFault::TooSlow))
+        }
+        None => {
+            client.set_receiving(true, cx.ops);
+            Progress::Wait
+        }
     }
 }
 
@@ -445,8 +456,6 @@ fn log(info: &HandshakeInfo<'_>) {
         "TLS handshake complete"
     );
 }
-/// The type of a handshake record (RFC 8446, 5.1).
-const HANDSHAKE_RECORD: u8 = 22;
 
 /// Alerts (RFC 8446, 6.2).
 const DECODE_ERROR: u8 = 50;

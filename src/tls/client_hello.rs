@@ -90,6 +90,11 @@ impl HelloReader {
         }
     }
 
+    /// Whether the first byte, if there is one, is that of a handshake record.
+    pub fn is_tls(&self) -> bool {
+        self.bytes.first() == Some(&HANDSHAKE_RECORD)
+    }
+
     /// All bytes so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
