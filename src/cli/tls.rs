@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::args::{ProxyOptions, TlsOptions};
 use super::failure::Failure;
 use crate::config::file::AcmeDomain;
-use crate::config::resolve::ResolveError;
+use crate::config::resolve::storage_of_process;
 use crate::config::{ListenerConfig, UpstreamAddress, start};
 use crate::core::StartError;
-use crate::tls::acme::default_storage;
 use crate::tls::server::Crypto;
 use crate::tls::{AcmeIssuer, AcmeSource, CertificateSource, ClientSettings, SelfSigned, ServerSettings};
 
@@ -75,7 +74,7 @@ fn obtained(options: &TlsOptions) -> Result<(Vec<CertificateSource>, Vec<String>
     let TlsOptions { acme, acme_email, acme_directory, acme_storage, .. } = options;
     let storage = match acme_storage {
         Some(storage) => absolute(storage)?,
-        None => default_storage(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(ResolveError::NoStorage)?,
+        None => storage_of_process()?,
     };
     let directory = acme_directory.clone().unwrap_or_default().0;
     let hints = vec![format!("  certificates from {directory} are in {}", storage.display())];

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 mod forward;
 mod tls;
 
+pub use self::tls::storage_of_process;
+
 use self::forward::connect_policy;
 use super::file::{
     AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect, ListenTarget, Listener,

@@ -37,6 +37,7 @@ impl LimitNotice {
             );
         }
     }
+
     /// Warns that this worker has as many TLS handshakes in progress as it may have.
     #[cold]
     pub(super) fn tell_of_handshakes(&mut self, handshakes: usize, now: Time) {

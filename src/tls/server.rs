@@ -288,7 +288,18 @@ impl LoadedTls {
     /// get a ticket from a listener that asks for no certificate, and resume with it on one that
     /// does (CVE-2025-23419).
     fn binding(&self) -> Binding {
-        let ServerSettings { certificates, min_version, client_auth, alpn, unknown_name, .. } = &self.settings;
+        // All of them, so that a new one is thought of here.
+        let ServerSettings {
+            certificates,
+            min_version,
+            client_auth,
+            alpn,
+            tickets: _,
+            session_cache: _,
+            unknown_name,
+            // It is about requests, not about whom a handshake lets in.
+            misdirected: _,
+        } = &self.settings;
         let mut hash = Context::new(&SHA256);
         let mut add = |bytes: &[u8]| {
             // With their length, so that no two lists have the same bytes.

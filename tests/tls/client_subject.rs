@@ -11,7 +11,7 @@ use crate::support::tls::{Authority, Client};
 use crate::support::{Launch, Upstream, ask, backends, patience};
 
 /// An upstream that reports the head of each request.
-fn reporting() -> (Upstream, Receiver<String>) {
+pub fn reporting() -> (Upstream, Receiver<String>) {
     let (reports, seen) = mpsc::channel();
     let upstream = Upstream::new(move |stream, _| {
         let mut requests = BufReader::new(&stream);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 
@@ -10,6 +10,7 @@ use rcgen::DnType;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::client_subject;
 use crate::support::tls::{Authority, Client, Signed};
 use crate::support::{Backend, Launch, Upstream, Xps, backends, connect, patience, read_rest};
 
@@ -58,22 +59,6 @@ fn reporting() -> (Upstream, Receiver<Header>) {
             head.extend_from_slice(&byte);
         }
         (&stream).write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").ok();
-    });
-    (upstream, seen)
-}
-
-/// An upstream that reports the head of each request.
-fn reporting_requests() -> (Upstream, Receiver<String>) {
-    let (reports, seen) = mpsc::channel();
-    let upstream = Upstream::new(move |stream, _| {
-        let mut requests = BufReader::new(&stream);
-        let mut head = String::new();
-        while requests.read_line(&mut head).is_ok_and(|count| count > 0) {
-            if head.ends_with("\r\n\r\n") {
-                reports.send(std::mem::take(&mut head)).ok();
-                (&stream).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok();
-            }
-        }
     });
     (upstream, seen)
 }
@@ -154,7 +139,7 @@ backends! {
     fn the_header_precedes_the_handshake_with_an_upstream(backend) {
         let authority = Authority::new();
         let signed = authority.signed(&["localhost"]);
-        let (upstream, seen) = reporting_requests();
+        let (upstream, seen) = client_subject::reporting();
         let mut origin = json!({ "routes": [{
             "req_path": "/", "type": "reverse_proxy", "upstreams": [upstream.address().to_string()],
         }] });

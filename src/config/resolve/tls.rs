@@ -55,7 +55,7 @@ impl Resolver<'_> {
         let Acme { domains, email, directory, storage, ca, challenge } = options;
         let storage = match storage {
             Some(storage) => self.folder.join(storage),
-            None => default_storage(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(ResolveError::NoStorage)?,
+            None => storage_of_process()?,
         };
         let issuer = Arc::new(AcmeIssuer {
             directory: directory.0.clone(),
@@ -86,4 +86,12 @@ impl Resolver<'_> {
             alpn: alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
         }
     }
+}
+
+/// The folder for certificates that are obtained, if none is configured.
+///
+/// # Errors
+/// The environment of this process names none.
+pub fn storage_of_process() -> Result<PathBuf, ResolveError> {
+    default_storage(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(ResolveError::NoStorage)
 }
