@@ -400,6 +400,7 @@ impl Core {
             tls: session_slot.session.tls(),
             limits: &self.limits,
             hold_max: self.limits.pipe_bytes_max.min(self.share),
+            is_scarce: self.share < self.limits.pipe_bytes_max,
             admission: &self.admission,
             store: &mut self.store,
             upstream_pool: &mut self.upstream_pool,

@@ -84,6 +84,8 @@ pub struct Context<'a> {
     /// Bytes that each direction may hold before its source is paused: the configured limit, or
     /// less while buffer memory is scarce.
     pub hold_max: usize,
+    /// Whether buffer memory is scarce.
+    pub is_scarce: bool,
     /// Access lists, connection limits and request rates.
     pub admission: &'a Admission,
     /// The cache of files and folders.
@@ -319,8 +321,12 @@ impl Session {
     }
 
     /// Notes activity on the upstream connection of a stream.
-    pub const fn on_upstream(&mut self, _: StreamId, now: Time) {
+    pub fn on_upstream(&mut self, stream: StreamId, now: Time) {
         self.last_activity = now;
+        // A session with one stream looks at it in every pump.
+        if stream != StreamId::ONLY {
+            self.on_ready(stream);
+        }
     }
 
     /// Notes that what this stream waits for may be there.

@@ -4,7 +4,7 @@
 //! stream.
 
 use super::response::Body;
-use super::stream::ResponseStream;
+use super::stream::BodySink;
 use crate::buffer::Chunk;
 use crate::driver::Ops;
 use crate::file::listing;
@@ -35,7 +35,7 @@ impl ResponseBody {
     }
 
     /// Sends the next piece.
-    pub(crate) fn step(&mut self, stream: &mut ResponseStream<'_>, ops: &mut Ops) -> Progress {
+    pub(crate) fn step(&mut self, stream: &mut impl BodySink, ops: &mut Ops) -> Progress {
         if !stream.takes_piece() {
             return Progress::Wait;
         }

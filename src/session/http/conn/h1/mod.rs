@@ -43,13 +43,12 @@ use crate::session::http::exchange::{Outcome, Record};
 use crate::session::http::handler::{Forward, ForwardStep, error_response};
 use crate::session::http::response_body::{self, ResponseBody};
 use crate::session::http::router::RouterCell;
-use crate::session::http::stream::{
-    ClientStream, EncodedResponse, OUTBOX_BYTES_MAX, ResponseEncoder, ResponseStream, StreamState,
-};
+use crate::session::http::stream::h1::{Http1BodySink, Http1Stream, StreamState};
+use crate::session::http::stream::{EncodedResponse, OUTBOX_BYTES_MAX, ResponseEncoder};
 use crate::session::tunnel::Tunnel;
 use crate::session::{CloseReason, Context, Limits, Task};
 use crate::transport::Transport;
-use crate::waiter::StreamId;
+use crate::waiter::{StreamId, Waiter};
 
 /// Every idle connection has one of these.
 #[cfg(target_pointer_width = "64")]
@@ -148,7 +147,8 @@ impl Http {
                 let router = self.router_cell.router();
                 let (record, route, client_address) = dispatch::begin(&router, head, self.is_over_limit, cx);
                 let may_stay = head.keep_alive && !self.is_last_request(cx);
-                let request = Request { head, since: record.since(), may_stay };
+                let waiter = Waiter::only_stream_of(cx.session);
+                let request = Request { head, since: record.since(), may_stay, waiter };
                 let answered = match route {
                     Ok(route) => request.respond(route, cx),
                     Err(error) => request.respond_error(error, &router.fallback, cx),
@@ -168,7 +168,7 @@ impl Http {
                     Answered::Forward { proxy_route, keep_alive } => {
                         let forwarding = Box::new(Forwarding {
                             stream: StreamState::new(head, keep_alive, cx.now),
-                            forward: Forward::new(proxy_route, head, client_address, router.scheme, record, cx),
+                            forward: Forward::new(proxy_route, head, client_address, router.scheme, waiter, record, cx),
                         });
                         self.inbox.consume(*length);
                         self.state = State::Exchange(Exchange::Forwarding(forwarding));
@@ -200,7 +200,9 @@ impl Http {
             self.cut_off(client, cx);
             return Step::Again;
         };
-        let request = Request { head: &head, since: look_up.record.since(), may_stay: head.keep_alive && !is_last };
+        let may_stay = head.keep_alive && !is_last;
+        let waiter = Waiter::only_stream_of(cx.session);
+        let request = Request { head: &head, since: look_up.record.since(), may_stay, waiter };
         let answered = request.respond(&look_up.route, cx);
         match answered {
             Answered::Response(response, after) => {
@@ -234,7 +236,7 @@ impl Http {
     fn forward(&mut self, client: &Transport, cx: &mut Context<'_>) -> Step {
         let State::Exchange(Exchange::Forwarding(forwarding)) = &mut self.state else { return Step::Again };
         let Forwarding { stream, forward } = &mut **forwarding;
-        match forward.step(&mut ClientStream::new(stream, client, &mut self.inbox, &mut self.outbox), cx) {
+        match forward.step(&mut Http1Stream::new(stream, client, &mut self.inbox, &mut self.outbox), cx) {
             ForwardStep::Wait => return Step::Wait,
             ForwardStep::Over => {
                 let (keep_alive, rest) = stream.end();
@@ -362,7 +364,7 @@ impl Http {
     /// Sends the next piece of a body.
     fn send_body(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
         let State::Exchange(Exchange::Responding(responding)) = &mut self.state else { return Step::Again };
-        let mut stream = ResponseStream::new(responding.writer, client, &mut self.outbox);
+        let mut stream = Http1BodySink::new(responding.writer, client, &mut self.outbox);
         match responding.body.step(&mut stream, cx.ops) {
             response_body::Progress::Wait => return Step::Wait,
             response_body::Progress::Again => return Step::Again,

@@ -22,6 +22,8 @@ pub(super) struct Request<'a> {
     pub(super) since: Time,
     /// Whether client and limits allow another request on the connection.
     pub(super) may_stay: bool,
+    /// What is resumed when a look-up is complete.
+    pub(super) waiter: Waiter,
 }
 
 /// What a handler has made of a request.
@@ -83,7 +85,7 @@ impl<'a> Request<'a> {
             file_route,
             head: self.head,
             allowed_methods,
-            inquiry: Inquiry { waiter: Waiter::only_stream_of(cx.session), now: cx.now, since: self.since },
+            inquiry: Inquiry { waiter: self.waiter, now: cx.now, since: self.since },
             unix_seconds: cx.unix_seconds,
             date: cx.date,
             counters: cx.counters,

@@ -29,7 +29,7 @@ use crate::session::http::exchange::Record;
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::Route;
-use crate::session::http::stream::StreamState;
+use crate::session::http::stream::h1::StreamState;
 use crate::session::tunnel::Tunnel;
 use crate::session::{CloseReason, Context};
 use crate::tcp::CloseKind;

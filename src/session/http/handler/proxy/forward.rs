@@ -79,12 +79,13 @@ enum Stage {
 
 impl Forward {
     /// Starts to forward a request that [`ProxyRoute::check`] has passed. Its head may then be consumed from
-    /// the inbox.
+    /// the inbox. `waiter`: what is resumed when the upstream has news.
     pub(crate) fn new(
         route: &Rc<ProxyRoute>,
         head: &RequestHead<'_>,
         client_address: Peer,
         scheme: Scheme,
+        waiter: Waiter,
         record: Record,
         cx: &Context<'_>,
     ) -> Self {
@@ -108,13 +109,7 @@ impl Forward {
         let facts = RequestFacts { framing: head.framing, is_head, closes: false, upgrades: upgrade.is_some() };
         Self {
             route: Rc::clone(route),
-            lease: UpstreamLease::new(
-                Rc::clone(&route.group),
-                Waiter::only_stream_of(cx.session),
-                balance_key,
-                route.connect_policy,
-                announcement,
-            ),
+            lease: UpstreamLease::new(Rc::clone(&route.group), waiter, balance_key, route.connect_policy, announcement),
             requested: Requested {
                 is_idempotent: head.method.is_idempotent(),
                 balance_key,
@@ -132,7 +127,7 @@ impl Forward {
     }
 
     /// Makes as much progress as possible.
-    pub(crate) fn step(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> ForwardStep {
+    pub(crate) fn step(&mut self, client: &mut impl ClientStream, cx: &mut Context<'_>) -> ForwardStep {
         if client.has_left(cx.now) {
             return self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx);
         }
@@ -162,7 +157,7 @@ impl Forward {
     }
 
     /// Relays request and response. `None`: the connection was lost, and the request is retried.
-    fn exchange(&mut self, client: &mut ClientStream<'_>, cx: &mut Context<'_>) -> Option<ForwardStep> {
+    fn exchange(&mut self, client: &mut impl ClientStream, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Some(mut upstream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
         if let Err(error) = self.send_request(&mut upstream, client, cx.now) {
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
@@ -200,7 +195,7 @@ impl Forward {
             }
         }
         // While memory is scarce, nothing is received that could not be sent at once.
-        if cx.hold_max < cx.limits.pipe_bytes_max && client.has_unsent() {
+        if cx.is_scarce && client.has_unsent() {
             upstream.pause(cx.ops);
         } else {
             upstream.receive(cx.hold_max, cx.ops);
@@ -213,7 +208,7 @@ impl Forward {
     fn send_request(
         &mut self,
         upstream: &mut UpstreamStream<'_>,
-        client: &mut ClientStream<'_>,
+        client: &mut impl ClientStream,
         now: Time,
     ) -> Result<(), ErrorResponse> {
         if upstream.credit() == 0 {
@@ -229,7 +224,7 @@ impl Forward {
         if client.is_body_done() {
             return Ok(());
         }
-        self.upload.step(client.body(), upstream, self.route.body_bytes_max, now)
+        self.upload.step(client, upstream, self.route.body_bytes_max, now)
     }
 
     /// The `Host` of the chosen upstream, if the request was not written with it.
@@ -243,7 +238,7 @@ impl Forward {
     fn pass_head(
         &mut self,
         head: &ResponseHead<'_>,
-        client: &mut ClientStream<'_>,
+        client: &mut impl ClientStream,
         date: &DateLine,
         limits: &HttpLimits,
     ) -> Status {
@@ -325,7 +320,7 @@ impl Forward {
 
     /// Measures how long the upstream is silent while it has to act. Returns whether that is longer
     /// than `response_timeout`.
-    fn keep_time(&mut self, upstream: &UpstreamStream<'_>, client: &ClientStream<'_>, now: Time) -> bool {
+    fn keep_time(&mut self, upstream: &UpstreamStream<'_>, client: &impl ClientStream, now: Time) -> bool {
         let moved = upstream.progress();
         self.awaited = match self.stage {
             // Everything that has arrived of the body is sent.

@@ -4,7 +4,7 @@
 
 use crate::driver::Time;
 use crate::http::{ErrorResponse, Status};
-use crate::session::http::stream::RequestBody;
+use crate::session::http::stream::{BodyPart, ClientStream};
 use crate::upstream::UpstreamStream;
 
 /// The transfer of a request body.
@@ -22,20 +22,22 @@ impl Upload {
     /// Gives the upstream the part of the body that has arrived, as far as there is credit.
     pub(super) fn step(
         &mut self,
-        mut body: RequestBody<'_>,
+        client: &mut impl ClientStream,
         upstream: &mut UpstreamStream<'_>,
         bytes_max: u64,
         now: Time,
     ) -> Result<(), ErrorResponse> {
-        while let Some(data) = body.next(upstream.credit(), now)? {
+        while let Some(part) = client.next_body(upstream.credit(), now)? {
             self.has_begun = true;
-            self.bytes += data.len() as u64;
-            if bytes_max != 0 && self.bytes > bytes_max {
-                return Err(TOO_LARGE);
-            }
-            upstream.send_received(data);
-            if body.is_done() {
-                upstream.send_end();
+            match part {
+                BodyPart::Data(data) => {
+                    self.bytes += data.len() as u64;
+                    if bytes_max != 0 && self.bytes > bytes_max {
+                        return Err(TOO_LARGE);
+                    }
+                    upstream.send_received(data);
+                }
+                BodyPart::End => upstream.send_end(),
             }
         }
         Ok(())
