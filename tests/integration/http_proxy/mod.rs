@@ -1,0 +1,17 @@
+//! `xps proxy --http` over real sockets: what becomes of requests and answers on their way through, on each back-end.
+//!
+//! Tests are named after the rows of the project's HTTP checklist that they protect. A test plays both the clients and
+//! the upstreams, mostly by turns on one thread, so that the order of events is the one that is written down.
+
+mod gateway;
+
+mod access_log;
+mod causes;
+mod clients;
+mod fields;
+mod pressure;
+mod responses;
+mod truncation;
+mod upgrades;
+mod uploads;
+mod upstreams;

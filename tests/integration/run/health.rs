@@ -1,0 +1,329 @@
+//! Upstreams that are killed, fall ill and come back: who gets requests when, and what clients notice of it, which is nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::origin::Visit;
+use crate::place::{Place, Service, routes};
+use crate::run::endpoint::{Endpoint, HEALTH};
+use crate::run::load::withstands;
+use crate::support::environment::require_program;
+use crate::support::process::allow_more_descriptors;
+use crate::support::{Backend, Upstream, backends, eventually};
+use crate::wire::Wire;
+
+const HERE: &str = "127.0.0.1";
+const PAGE: &str = "the page";
+
+/// A proxy before these, found well or not as `health_check` says; `/metrics` tells.
+fn start(backend: Backend, endpoints: &[Endpoint], health_check: &Value, workers: usize) -> (Place, Service) {
+    let place = Place::new(backend);
+    let upstreams: Vec<Value> = endpoints.iter().map(Endpoint::to_json).collect();
+    let server = routes(
+        HERE,
+        json!([
+            { "req_path": "/", "type": "reverse_proxy", "upstreams": upstreams, "health_check": health_check },
+            { "req_path": "/metrics", "type": "metrics" },
+        ]),
+    );
+    place.configure_with([server], |document| document["workers"] = json!(workers));
+    let service = place.start();
+    (place, service)
+}
+
+/// Quick ones.
+fn active(kind: &str) -> Value {
+    let mut check = json!({ "type": kind, "interval": "20ms", "rise": 2, "fall": 2 });
+    if kind == "http" {
+        check["path"] = json!(HEALTH);
+    }
+    check
+}
+
+/// One request.
+#[track_caller]
+fn ask(service: &Service) {
+    let mut wire = Wire::to(service.address());
+    wire.send("GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let response = wire.response();
+    assert_eq!((response.status, response.text().as_str()), (200, PAGE));
+}
+
+/// How many requests of so many a member gets.
+#[track_caller]
+fn share(service: &Service, endpoint: &Endpoint, requests: u64) -> u64 {
+    let before = endpoint.served();
+    for _ in 0..requests {
+        ask(service);
+    }
+    endpoint.served() - before
+}
+
+/// A figure of the metrics page.
+#[track_caller]
+fn metric(service: &Service, name: &str) -> u64 {
+    metric_over(&mut Wire::to(service.address()), name)
+}
+
+/// The same, over a connection that is there.
+#[track_caller]
+fn metric_over(wire: &mut Wire, name: &str) -> u64 {
+    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+    let text = wire.response().text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::parse);
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).expect("a number")
+}
+
+/// An upstream that answers one request on each connection with the page, or ends it without an answer.
+struct Moody {
+    server: Upstream,
+    is_failing: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Moody {
+    fn new() -> Self {
+        let (is_failing, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (fails, count) = (Arc::clone(&is_failing), Arc::clone(&connections));
+        let server = Upstream::new(move |stream, _| {
+            let mut visit = Visit::new(stream);
+            if visit.try_request().is_some() {
+                count.fetch_add(1, Ordering::SeqCst);
+                if !fails.load(Ordering::SeqCst) {
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", PAGE.len());
+                    visit.send(head + PAGE);
+                }
+            }
+        });
+        Self { server, is_failing, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+const UP: &str = "xps_upstreams{state=\"up\"}";
+const DOWN: &str = "xps_upstreams{state=\"down\"}";
+const FAILED: &str = "xps_health_checks_total{result=\"failed\"}";
+const PASSED: &str = "xps_health_checks_total{result=\"passed\"}";
+
+backends! {
+    fn under_load_nobody_notices_that_upstreams_are_killed_and_revived(backend) {
+        let mut endpoints = [PAGE; 3].map(Endpoint::new);
+        let health_check = json!({ "active": active("tcp"), "passive": { "backoff": "20ms", "slow_start": "100ms" } });
+        let (_place, service) = start(backend, &endpoints, &health_check, 2);
+        let pages = [("/page", [PAGE.into(), PAGE.into()])];
+        let total = |endpoints: &[Endpoint]| endpoints.iter().map(Endpoint::served).sum::<u64>();
+        let what = format!("one of three upstreams killed and revived over {backend:?}");
+        withstands(&what, service.address(), &pages, 4, |number| {
+            let victim = number % endpoints.len();
+            endpoints[victim].kill();
+            let before = total(&endpoints);
+            eventually("the others serve", || total(&endpoints) > before + 100);
+            endpoints[victim].revive();
+            let mut last = (endpoints[victim].served(), total(&endpoints));
+            eventually("a fair share of the load again, or nearly", || {
+                let now = (endpoints[victim].served(), total(&endpoints));
+                if now.1 - last.1 < 100 {
+                    std::thread::yield_now();
+                    return false;
+                }
+                let (mine, all) = (now.0 - last.0, now.1 - last.1);
+                last = now;
+                mine * 4 >= all
+            });
+        });
+    }
+
+    fn one_that_says_it_is_unwell_gets_nothing_until_it_is_well_again(backend) {
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let health_check = json!({ "active": active("http"), "passive": { "slow_start": "0s" } });
+        let (_place, service) = start(backend, &endpoints, &health_check, 2);
+        assert!(share(&service, &endpoints[0], 40) >= 10);
+        endpoints[0].set_unwell(true);
+        // Each worker finds out for itself.
+        eventually("two workers know", || metric(&service, DOWN) == 2);
+        assert_eq!(share(&service, &endpoints[0], 20), 0);
+        endpoints[0].set_unwell(false);
+        eventually("two workers know that it is well", || metric(&service, UP) == 4);
+        assert!(share(&service, &endpoints[0], 40) >= 10);
+        assert!(metric(&service, FAILED) >= 4);
+    }
+
+    fn one_that_cannot_be_reached_is_found_without_a_request(backend) {
+        let mut endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("tcp") }), 1);
+        eventually("checks pass", || metric(&service, PASSED) >= 4);
+        assert_eq!((metric(&service, UP), metric(&service, DOWN)), (2, 0));
+        endpoints[1].kill();
+        eventually("it is known to be down", || metric(&service, DOWN) == 1);
+        endpoints[1].revive();
+        eventually("it is known to be up", || metric(&service, DOWN) == 0);
+    }
+
+    fn a_check_without_a_descriptor_decides_nothing(backend) {
+        if require_program("a_check_without_a_descriptor_decides_nothing", "prlimit", "util-linux").is_none() {
+            return;
+        }
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("tcp") }), 1);
+        let mut wire = Wire::to(service.address());
+        eventually("checks pass", || metric_over(&mut wire, PASSED) >= 4);
+        allow_more_descriptors(service.first.pid(), 0);
+        // Time for ten checks of each.
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!((metric_over(&mut wire, UP), metric_over(&mut wire, FAILED)), (2, 0));
+        allow_more_descriptors(service.first.pid(), 100);
+        let passed = metric_over(&mut wire, PASSED);
+        eventually("checks pass again", || metric_over(&mut wire, PASSED) >= passed + 2);
+    }
+
+    fn one_that_fails_is_left_alone_for_a_while_and_then_has_its_share(backend) {
+        let (victim, other) = (Moody::new(), Moody::new());
+        let place = Place::new(backend);
+        let upstreams = [&victim, &other].map(|one| one.server.address().to_string());
+        let passive = json!({ "failures": 3, "backoff": "1s", "slow_start": "0s" });
+        let route = json!({
+            "req_path": "/", "type": "reverse_proxy", "upstreams": upstreams, "health_check": { "passive": passive },
+        });
+        place.configure_with([routes(HERE, json!([route]))], |document| document["workers"] = json!(1));
+        let service = place.start();
+        victim.is_failing.store(true, Ordering::SeqCst);
+        let mut since = Instant::now();
+        // Nobody notices: each request is asked of the other one, too.
+        while victim.connections() < 3 {
+            since = Instant::now();
+            ask(&service);
+        }
+        let connections = victim.connections();
+        let mut asked = 0;
+        while since.elapsed() < Duration::from_millis(700) {
+            ask(&service);
+            asked += 1;
+        }
+        let during = victim.connections() - connections;
+        // On a machine that was busy elsewhere the second may be over.
+        assert!(during == 0 || since.elapsed() >= Duration::from_secs(1), "{during} of {asked} during its back-off");
+        victim.is_failing.store(false, Ordering::SeqCst);
+        eventually("it is tried again", || {
+            ask(&service);
+            victim.connections() > connections
+        });
+        let before = victim.connections();
+        (0..20).for_each(|_| ask(&service));
+        assert_eq!(victim.connections() - before, 10, "of 20");
+    }
+
+    fn one_client_cannot_take_all_out_by_requests_that_fail(backend) {
+        // Each ends the connection where it is asked for something bad, and passes its checks.
+        let fatal = || Upstream::new(|stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                if request.line().contains("/bad") {
+                    return;
+                }
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PAGE}", PAGE.len()));
+            }
+        });
+        let upstreams = [fatal(), fatal(), fatal()];
+        let addresses: Vec<String> = upstreams.iter().map(|upstream| upstream.address().to_string()).collect();
+        let checks = json!({ "active": active("http"), "passive": { "failures": 1, "backoff": "1h" } });
+        let place = Place::new(backend);
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": addresses, "health_check": checks });
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        place.configure_with([routes(HERE, json!([route, metrics]))], |document| document["workers"] = json!(1));
+        let service = place.start();
+        let bad = || {
+            let mut wire = Wire::to(service.address());
+            wire.send("GET /bad HTTP/1.1\r\nHost: h\r\n\r\n");
+            wire.response().status
+        };
+        eventually("checks pass", || metric(&service, PASSED) >= 6);
+        // It is tried at all three, and counts at one.
+        let down = || service.count("upstream down: requests fail");
+        for number in 1..=3 {
+            assert_eq!(bad(), 502);
+            eventually("it is logged which one is down", || down() == number);
+        }
+        assert_eq!(bad(), 502);
+        (0..10).for_each(|_| ask(&service));
+        assert_eq!(down(), 3);
+        for _ in 0..20 {
+            assert_eq!(bad(), 502);
+            ask(&service);
+        }
+        assert_eq!(metric(&service, DOWN), 0, "by the checks");
+    }
+
+    fn one_bad_answer_between_good_ones_decides_nothing(backend) {
+        let endpoints = [PAGE; 1].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("http") }), 1);
+        for _ in 0..5 {
+            let failed = metric(&service, FAILED);
+            endpoints[0].set_unwell(true);
+            let since = endpoints[0].checked();
+            eventually("an answer", || endpoints[0].checked() > since);
+            endpoints[0].set_unwell(false);
+            eventually("a verdict", || metric(&service, FAILED) > failed);
+            let since = endpoints[0].checked();
+            eventually("good answers", || endpoints[0].checked() > since + 2);
+            if metric(&service, FAILED) == failed + 1 {
+                assert_eq!(service.count("upstream down: its checks fail"), 0);
+                return;
+            }
+            // A second check came before it was well again. Once more.
+        }
+        panic!("five times two checks came within a moment");
+    }
+
+    fn one_that_comes_back_gets_little_at_first(backend) {
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let health_check = json!({ "active": active("http"), "passive": { "slow_start": "10m" } });
+        let (_place, service) = start(backend, &endpoints, &health_check, 1);
+        endpoints[0].set_unwell(true);
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        endpoints[0].set_unwell(false);
+        eventually("it is up", || metric(&service, DOWN) == 0);
+        let share = share(&service, &endpoints[0], 100);
+        // A tenth of its weight: one in eleven.
+        assert!((1..=15).contains(&share), "{share} of 100");
+    }
+
+    fn an_upstream_without_an_address_is_named_in_the_log(backend) {
+        let place = Place::new(backend);
+        let route = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": ["nobody.invalid:80"] });
+        place.configure([routes(HERE, json!([route]))]);
+        let service = place.start();
+        let mut wire = Wire::to(service.address());
+        wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+        // Without a network the name server may not answer at all.
+        let status = wire.response().status;
+        assert!(matches!(status, 502 | 504), "{status}");
+        let record = service.first.log().wait_for("a warning", |record| record.message() == "upstream request failed");
+        assert_eq!((record.level(), record.text("upstream")), ("WARN", Some("nobody.invalid:80")));
+        assert_eq!(record.number("status"), Some(u64::from(status)));
+    }
+
+    fn if_all_are_unwell_requests_are_refused_at_once(backend) {
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let (_place, service) = start(backend, &endpoints, &json!({ "active": active("http") }), 1);
+        for endpoint in &endpoints {
+            endpoint.set_unwell(true);
+        }
+        eventually("both are down", || metric(&service, DOWN) == 2);
+        let mut wire = Wire::to(service.address());
+        wire.send("GET /page HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(wire.response().status, 503);
+        service.first.log().wait_for("a warning", |record| {
+            record.level() == "WARN"
+                && record.message() == "upstream request failed"
+                && record.text("reason") == Some("no upstream is up")
+        });
+        assert_eq!(endpoints.iter().map(Endpoint::served).sum::<u64>(), 0);
+    }
+}
