@@ -13,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use support::client::ping;
 use support::environment::{allow_descriptors, report};
 use support::tls::{Authority, Client};
-use support::{Backend, Launch, backends, connect, is_wrapped, skip};
+use support::{Backend, Launch, backends, connect, is_wrapped, skip, uninterrupted};
 
 backends! {
     fn an_idle_connection_costs_little_memory(backend) {
@@ -98,7 +98,7 @@ fn get_small(stream: &mut (impl Read + Write)) {
     let mut answer = Vec::new();
     while !answer.ends_with(&[b'x'; 612]) {
         let mut piece = [0; 4096];
-        let count = stream.read(&mut piece).expect("an answer");
+        let count = uninterrupted(|| stream.read(&mut piece)).expect("an answer");
         assert!(count > 0, "an end instead of the rest of an answer");
         answer.extend_from_slice(&piece[..count]);
     }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::support::client::{is_timeout, reset, stays_silent};
-use crate::support::{Upstream, patience};
+use crate::support::{Upstream, patience, uninterrupted};
 
 /// An upstream whose connections are handed to the test.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Visit {
     /// Reads a request; `None` if the connection ends instead.
     #[track_caller]
     pub fn try_request(&mut self) -> Option<Received> {
-        let is_over = self.buffer.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_));
+        let is_over = self.buffer.is_empty() && matches!(uninterrupted(|| self.stream.peek(&mut [0])), Ok(0) | Err(_));
         (!is_over).then(|| self.request())
     }
 
@@ -158,7 +158,7 @@ impl Visit {
     #[track_caller]
     fn fill(&mut self) {
         let mut bytes = [0; 64 << 10];
-        match self.stream.read(&mut bytes) {
+        match uninterrupted(|| self.stream.read(&mut bytes)) {
             Ok(0) => panic!("the proxy ended the connection after {:?}", String::from_utf8_lossy(&self.buffer)),
             Ok(got) => self.buffer.extend_from_slice(&bytes[..got]),
             Err(error) => panic!("after {} bytes from the proxy: {error}", self.buffer.len()),

@@ -15,7 +15,7 @@ use crate::support::process::allow_more_descriptors;
 use crate::support::upstream::{ClosedPort, echo, fill_backlog};
 use crate::support::{
     Backend, Content, Launch, Upstream, ask, assert_same_bytes, backends, connect, eventually, patience, read_rest,
-    was_cut,
+    uninterrupted, was_cut,
 };
 
 /// `xps proxy`, with TLS to its clients if tests are to run over it.
@@ -149,7 +149,7 @@ backends! {
             let mut greeting = [0; 5];
             stream.read_exact(&mut greeting).expect("a greeting");
             stream.write_all(&greeting).expect("the client reads");
-            let end = stream.read(&mut greeting).map_err(|error| error.kind());
+            let end = uninterrupted(|| stream.read(&mut greeting)).map_err(|error| error.kind());
             let _ = ends.lock().expect("no panic").send(end);
         });
         let xps = proxy(backend, upstream.address()).start();
@@ -163,7 +163,7 @@ backends! {
     fn a_reset_after_the_clients_end_reaches_an_upstream_that_is_held_up(backend) {
         let (tell, told) = mpsc::channel();
         let upstream = Upstream::new(move |mut stream, _| {
-            assert_eq!(stream.read(&mut [0]).expect("the client's end"), 0);
+            assert_eq!(uninterrupted(|| stream.read(&mut [0])).expect("the client's end"), 0);
             let sent = flood(&stream, &mut Content::new(133), 500_000_000);
             tell.send(sent).expect("the test waits");
             stream.set_write_timeout(Some(patience())).expect("a time-out that is not zero");
@@ -184,7 +184,7 @@ backends! {
         let (ends, seen) = mpsc::channel();
         let ends = Mutex::new(ends);
         let upstream = Upstream::new(move |stream, _| {
-            let end = (&stream).read(&mut [0]).map_err(|error| error.kind());
+            let end = uninterrupted(|| (&stream).read(&mut [0])).map_err(|error| error.kind());
             let _ = ends.lock().expect("no panic").send(end);
         });
         let xps = proxy(backend, upstream.address()).start();

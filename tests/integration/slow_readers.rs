@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::environment::{allow_descriptors, report};
-use crate::support::{Backend, Launch, Xps, backends, eventually, is_wrapped, skip};
+use crate::support::{Backend, Launch, Xps, backends, eventually, is_wrapped, skip, uninterrupted};
 
 /// Receive buffers that the server may use, for each reader: about what other proxies take.
 const BUFFERS_BYTES: u64 = 64 << 10;
@@ -91,7 +91,7 @@ fn ask_slowly(proxy: &Xps) -> TcpStream {
     let mut stream = crate::support::connect(proxy.address());
     stream.write_all(REQUEST.as_bytes()).expect("the server takes it");
     // The answer has begun.
-    assert_eq!(stream.peek(&mut [0]).expect("an answer"), 1);
+    assert_eq!(uninterrupted(|| stream.peek(&mut [0])).expect("an answer"), 1);
     stream
 }
 

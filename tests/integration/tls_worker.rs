@@ -19,7 +19,7 @@ use xps::internals::driver::{Epoll, EpollConfig, KernelDriver, Uring, UringConfi
 use xps::internals::session::http::RouterCell;
 use xps::internals::session::{ListenerContext, Service};
 
-use crate::support::{Backend, backends, patience};
+use crate::support::{Backend, backends, patience, uninterrupted};
 
 /// Larger than what is encrypted at a time, than a buffer of a socket, and no multiple of a record.
 const LARGE: usize = 3_000_017;
@@ -200,7 +200,7 @@ backends! {
             client.conn.send_close_notify();
             client.flush().unwrap();
             // Without a `close_notify` this would be an error.
-            assert_eq!(client.read(&mut [0; 10]).unwrap(), 0);
+            assert_eq!(uninterrupted(|| client.read(&mut [0; 10])).unwrap(), 0);
             assert_eq!(client.conn.protocol_version(), Some(version.version));
         }
         server.stop();
@@ -225,7 +225,7 @@ backends! {
             client.write_all(b"GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
             let (head, _) = response(&mut client);
             assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-            assert_eq!(client.read(&mut [0; 10]).unwrap(), 0, "the end is said");
+            assert_eq!(uninterrupted(|| client.read(&mut [0; 10])).unwrap(), 0, "the end is said");
         }
         server.stop();
     }
@@ -238,7 +238,7 @@ backends! {
         let (head, body) = response(&mut stream);
         assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("\r\nDate: "), "{head}");
         assert!(String::from_utf8(body).unwrap().contains("HTTPS"));
-        assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
+        assert_eq!(uninterrupted(|| stream.read(&mut [0; 10])).unwrap(), 0);
         drop(stream);
         server.stop();
     }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use crate::support::environment::{bulk, find_program};
 use crate::support::process::Signal;
 use crate::support::{
-    Backend, Content, Launch, ask, assert_same_bytes, backends, connect, eventually, patience, skip, was_cut,
+    Backend, Content, Launch, ask, assert_same_bytes, backends, connect, eventually, patience, skip, uninterrupted,
+    was_cut,
 };
 use tempfile::TempDir;
 
@@ -53,7 +54,7 @@ impl Upstream {
     fn echo() -> Self {
         Self::new(|mut stream| {
             let mut bytes = vec![0; 64 << 10];
-            while let Ok(got @ 1..) = stream.read(&mut bytes) {
+            while let Ok(got @ 1..) = uninterrupted(|| stream.read(&mut bytes)) {
                 if stream.write_all(&bytes[..got]).is_err() {
                     return;
                 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::support::client::{connect, is_timeout};
+use crate::support::client::{connect, is_timeout, uninterrupted};
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl Wire {
     #[track_caller]
     fn fill(&mut self) -> bool {
         let mut bytes = [0; 64 << 10];
-        match self.stream.read(&mut bytes) {
+        match uninterrupted(|| self.stream.read(&mut bytes)) {
             Ok(0) => false,
             Ok(got) => {
                 self.buffer.extend_from_slice(&bytes[..got]);

@@ -34,7 +34,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use socket2::SockRef;
 
-use super::client::is_timeout;
+use super::client::{is_timeout, uninterrupted};
 use super::environment::skip;
 use super::tls::{Authority, Client, Signed};
 
@@ -209,11 +209,11 @@ impl Bridge {
     fn shake_hands(&self) -> io::Result<()> {
         let mut tls = self.tls();
         while tls.is_handshaking() {
-            tls.complete_io(&mut &self.server)?;
+            uninterrupted(|| tls.complete_io(&mut &self.server))?;
         }
         // A handshake has ended with something to write in TLS 1.3.
         while tls.wants_write() {
-            tls.write_tls(&mut &self.server)?;
+            uninterrupted(|| tls.write_tls(&mut &self.server))?;
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Bridge {
     fn relay_to_server(&self) {
         let mut bytes = vec![0; PIECE_BYTES];
         loop {
-            match (&self.test).read(&mut bytes) {
+            match uninterrupted(|| (&self.test).read(&mut bytes)) {
                 Err(_) => return self.abandon(),
                 Ok(_) if self.has_lost_test() => return,
                 Ok(0) => break,
@@ -288,7 +288,7 @@ impl Bridge {
                     break;
                 }
             }
-            got = match (&self.server).read(&mut bytes) {
+            got = match uninterrupted(|| (&self.server).read(&mut bytes)) {
                 Ok(0) if has_ended => return,
                 Ok(0) | Err(_) => return self.cut(),
                 Ok(got) => got,
@@ -370,7 +370,7 @@ enum Lost {
 /// Writes all. While `to` takes nothing, `look` says whether there is a reason to give up.
 fn write(mut to: &TcpStream, mut bytes: &[u8], look: impl Fn() -> Result<(), Lost>, broken: Lost) -> Result<(), Lost> {
     while !bytes.is_empty() {
-        match to.write(bytes) {
+        match uninterrupted(|| to.write(bytes)) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if is_timeout(&error) => look()?,
             Err(_) => return Err(broken),

@@ -107,7 +107,7 @@ pub fn expect_content(mut stream: &TcpStream, content: &mut Content, length: u64
     let mut block = vec![0; BLOCK_BYTES];
     let start = content.position();
     loop {
-        match stream.read(&mut block) {
+        match uninterrupted(|| stream.read(&mut block)) {
             Ok(0) => break,
             Ok(got) => content.expect(&block[..got]),
             Err(error) => panic!("after {} bytes: {error}", content.position() - start),
@@ -127,7 +127,7 @@ pub fn flood(mut stream: &TcpStream, content: &mut Content, bytes_max: u64) -> u
         if filled == 0 {
             content.fill(&mut block);
         }
-        match stream.write(&block[filled..]) {
+        match uninterrupted(|| stream.write(&block[filled..])) {
             Ok(written) => {
                 sent += written as u64;
                 filled = (filled + written) % block.len();
@@ -147,9 +147,23 @@ pub fn reset(stream: TcpStream) {
 /// Whether nothing is there to be read within `time`, and the connection still stands.
 pub fn stays_silent(stream: &TcpStream, time: Duration) -> bool {
     stream.set_read_timeout(Some(time)).expect("a time-out that is not zero");
-    let silent = stream.peek(&mut [0]).is_err_and(|error| is_timeout(&error));
+    let silent = uninterrupted(|| stream.peek(&mut [0])).is_err_and(|error| is_timeout(&error));
     stream.set_read_timeout(Some(patience())).expect("a time-out that is not zero");
     silent
+}
+
+/// Makes a call again as long as a signal interrupts it.
+///
+/// The kernel does not restart a call that waits on a socket with a time-out (`signal(7)`), even if the process ignores
+/// the signal. SIGCHLD is such a signal: the C library blocks all signals of a thread while it starts a process or a
+/// thread; if a child of that thread ends in such a moment, the signal goes to a thread that does not block it.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Whether this is a read or write time-out.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::client::uninterrupted;
 use super::content::Content;
 
 /// A large file that takes little room: holes, and every 8 MiB a block of its own content, so that a
@@ -29,7 +30,7 @@ pub fn assert_stream_is_file(mut stream: impl Read, path: &Path) {
     let (mut received, mut expected) = (vec![0; 256 << 10], vec![0; 256 << 10]);
     let mut position = 0_u64;
     loop {
-        let got = match stream.read(&mut received) {
+        let got = match uninterrupted(|| stream.read(&mut received)) {
             Ok(0) => break,
             Ok(got) => got,
             Err(error) => panic!("after {position} of {length} bytes: {error}"),

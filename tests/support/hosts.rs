@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::client::uninterrupted;
 use super::environment::find_program;
 
 /// A hosts file, seen in a mount namespace only.
@@ -106,6 +107,6 @@ impl SilentNameServer {
     /// Whether a question comes within this time.
     pub fn is_asked(&self, time: std::time::Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).expect("not zero");
-        self.socket.recv(&mut [0; 512]).is_ok()
+        uninterrupted(|| self.socket.recv(&mut [0; 512])).is_ok()
     }
 }

@@ -28,7 +28,7 @@ pub mod upstream;
 
 pub use backend::Backend;
 pub(crate) use bridge::plain_only;
-pub use client::{ask, connect, read_rest, was_cut};
+pub use client::{ask, connect, read_rest, uninterrupted, was_cut};
 pub use content::{Content, assert_same_bytes};
 pub use environment::{eventually, is_wrapped, patience, skip};
 pub use fifo::WaitingWriter;

@@ -28,6 +28,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
+use super::client::uninterrupted;
 use super::environment::patience;
 
 /// An authority. Its files are removed with it.
@@ -215,7 +216,7 @@ impl Client {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let mut tls = ClientConnection::new(self.config(), name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
-            tls.complete_io(&mut tcp)?;
+            uninterrupted(|| tls.complete_io(&mut tcp))?;
         }
         Ok(Stream { tls, tcp })
     }
@@ -256,7 +257,7 @@ impl Stream {
     pub fn finish(&mut self) -> io::Result<()> {
         self.tls.send_close_notify();
         while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.tcp)?;
+            uninterrupted(|| self.tls.write_tls(&mut self.tcp))?;
         }
         self.tcp.shutdown(Shutdown::Write)
     }
@@ -274,13 +275,13 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        rustls::Stream::new(&mut self.tls, &mut self.tcp).read(bytes)
+        uninterrupted(|| rustls::Stream::new(&mut self.tls, &mut self.tcp).read(bytes))
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        rustls::Stream::new(&mut self.tls, &mut self.tcp).write(bytes)
+        uninterrupted(|| rustls::Stream::new(&mut self.tls, &mut self.tcp).write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::client::uninterrupted;
 use super::environment::patience;
 
 /// A server that runs a function for each connection, on a thread of its own.
@@ -72,7 +73,7 @@ impl Drop for Upstream {
 pub fn echo(mut stream: &TcpStream) {
     let mut bytes = vec![0; 64 << 10];
     loop {
-        match stream.read(&mut bytes) {
+        match uninterrupted(|| stream.read(&mut bytes)) {
             Ok(0) => break,
             Ok(got) if stream.write_all(&bytes[..got]).is_ok() => {}
             Ok(_) | Err(_) => return,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http_proxy::gateway::{Gateway, OK, assert_ok};
 use crate::origin::{Origin, Visit};
 use crate::support::client::{read_until_cut, reset, wait_until_acknowledged};
-use crate::support::{Content, assert_same_bytes, backends, read_rest};
+use crate::support::{Content, assert_same_bytes, backends, read_rest, uninterrupted};
 use crate::wire::Wire;
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -52,7 +52,7 @@ backends! {
         }
         // The client has no more to say, but listens.
         wire.stream.shutdown(Shutdown::Write).expect("it is still there");
-        assert_eq!(visit.stream.read(&mut [0]).expect("an end"), 0);
+        assert_eq!(uninterrupted(|| visit.stream.read(&mut [0])).expect("an end"), 0);
         visit.send("the last word");
         drop(visit);
         assert_eq!(wire.take(13), b"the last word");
@@ -83,7 +83,7 @@ backends! {
         assert!(read_until_cut(&wire.stream).1.is_err());
         let (wire, mut visit) = upgraded(&gateway, &origin);
         reset(wire.stream);
-        assert!(visit.stream.read(&mut [0]).is_err());
+        assert!(uninterrupted(|| visit.stream.read(&mut [0])).is_err());
     }
 
     fn what_a_client_sent_before_its_reset_reaches_the_upstream(backend) {

@@ -8,7 +8,7 @@ use crate::http_proxy::gateway::{Gateway, OK, assert_ok, round_trip};
 use crate::origin::Origin;
 use crate::support::client::{flood, read_until_cut};
 use crate::support::environment::{allow_descriptors, report};
-use crate::support::{Content, assert_same_bytes, backends, is_wrapped, skip};
+use crate::support::{Content, assert_same_bytes, backends, is_wrapped, skip, uninterrupted};
 
 /// The start of a request with a body of chunks.
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -125,7 +125,7 @@ backends! {
         expected.expect(&wire.take_buffered());
         let mut bytes = vec![0; 64 << 10];
         while expected.position() < sent {
-            let got = wire.stream.read(&mut bytes).expect("more of it");
+            let got = uninterrupted(|| wire.stream.read(&mut bytes)).expect("more of it");
             assert_ne!(got, 0, "an end after {} bytes", expected.position());
             expected.expect(&bytes[..got]);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::http_proxy::gateway::{GET, Gateway, OK, assert_cut, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
 use crate::support::upstream::{ClosedPort, fill_backlog};
-use crate::support::{backends, eventually};
+use crate::support::{backends, eventually, uninterrupted};
 
 /// A first round trip, after which the connection to the upstream is idle.
 #[track_caller]
@@ -279,7 +279,7 @@ backends! {
             let mut visit = origin.visit();
             visit.request();
             visit.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
-            let _ = visit.stream.read(&mut [0]);
+            let _ = uninterrupted(|| visit.stream.read(&mut [0]));
         }
         for wire in &mut wires {
             assert_ok(&wire.response());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::options::target::{BIG_BYTES, Case, GET_PAGE, Running};
 use crate::support::process::Signal;
-use crate::support::{Launch, Upstream, ask, connect, eventually, patience, read_rest};
+use crate::support::{Launch, Upstream, ask, connect, eventually, patience, read_rest, uninterrupted};
 
 /// Files, and what is passed on, as far as the server has them.
 fn addresses(running: &Running) -> impl Iterator<Item = SocketAddr> {
@@ -108,7 +108,7 @@ pub fn send_rate(case: &Case) {
         let mut piece = vec![0; 256 << 10];
         // 40 MiB or more can lie on the way. At the default rate all would come.
         loop {
-            match slow.read(&mut piece) {
+            match uninterrupted(|| slow.read(&mut piece)) {
                 Ok(0) | Err(_) => break,
                 Ok(got) => taken += got as u64,
             }
@@ -149,7 +149,7 @@ pub fn balance(case: &Case) {
     let answer = |body: char| {
         Upstream::new(move |stream, _| {
             let mut request = [0; 1024];
-            while (&stream).read(&mut request).is_ok_and(|got| got > 0) {
+            while uninterrupted(|| (&stream).read(&mut request)).is_ok_and(|got| got > 0) {
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}");
                 if (&stream).write_all(answer.as_bytes()).is_err() {
                     return;

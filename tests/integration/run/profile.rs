@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::place::{Place, Service, routes};
 use crate::support::client::was_cut;
 use crate::support::upstream::ClosedPort;
-use crate::support::{Backend, Launch, Upstream, backends, connect, read_rest};
+use crate::support::{Backend, Launch, Upstream, backends, connect, read_rest, uninterrupted};
 use crate::wire::{Response, Wire};
 
 const HERE: &str = "127.0.0.1";
@@ -72,7 +72,7 @@ fn read_head(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        if !matches!(stream.read(&mut byte), Ok(1)) {
+        if !matches!(uninterrupted(|| stream.read(&mut byte)), Ok(1)) {
             return false;
         }
         head.push(byte[0]);

@@ -13,7 +13,7 @@ use crate::place::{Place, Service, echo};
 use crate::support::client::ping;
 use crate::support::environment::find_program;
 use crate::support::process::Signal;
-use crate::support::{Launch, backends, connect, eventually, patience, skip};
+use crate::support::{Launch, backends, connect, eventually, patience, skip, uninterrupted};
 
 const HERE: &str = "127.0.0.1";
 
@@ -47,7 +47,7 @@ impl Manager {
     #[track_caller]
     fn message(&self) -> Vec<(String, String)> {
         let mut bytes = [0; 4096];
-        let length = self.0.recv(&mut bytes).expect("a message in time");
+        let length = uninterrupted(|| self.0.recv(&mut bytes)).expect("a message in time");
         let text = std::str::from_utf8(&bytes[..length]).expect("text");
         let mut all: Vec<(String, String)> = text
             .lines()
@@ -78,7 +78,7 @@ impl Manager {
     fn expect_silence(&self) {
         self.0.set_nonblocking(true).expect("a live socket");
         let mut bytes = [0; 4096];
-        let result = self.0.recv(&mut bytes);
+        let result = uninterrupted(|| self.0.recv(&mut bytes));
         assert!(result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{result:?}: {bytes:?}");
         self.0.set_nonblocking(false).expect("a live socket");
     }

@@ -10,7 +10,7 @@ use rustls::{ProtocolVersion, ServerConnection, StreamOwned, SupportedProtocolVe
 
 use crate::support::bridge::Encryption;
 use crate::support::client::{connect, read_until_cut, reset};
-use crate::support::{Content, assert_same_bytes, eventually, patience};
+use crate::support::{Content, assert_same_bytes, eventually, patience, uninterrupted};
 use crate::tls::client::configured;
 
 type Served = StreamOwned<ServerConnection, TcpStream>;
@@ -30,7 +30,7 @@ fn served<T: Send + 'static>(
         tcp.set_read_timeout(Some(patience())).unwrap();
         let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).unwrap();
+            uninterrupted(|| stream.conn.complete_io(&mut stream.sock)).unwrap();
         }
         act(stream)
     });
@@ -109,13 +109,13 @@ fn a_reset_by_the_server_is_seen_by_who_reads_nothing() {
         loop {
             // `StreamOwned` would read as well.
             stream.conn.writer().write_all(&[b'x'; 1 << 10]).unwrap();
-            if stream.conn.write_tls(&mut stream.sock).is_err() {
+            if uninterrupted(|| stream.conn.write_tls(&mut stream.sock)).is_err() {
                 return reset(stream.sock);
             }
         }
     });
     server.join().unwrap();
-    eventually("the reset", || (&near).write(b"x").is_err());
+    eventually("the reset", || uninterrupted(|| (&near).write(b"x")).is_err());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::place::{Place, Service};
 use crate::support::environment::{allow_descriptors, report};
 use crate::support::tls::{Authority, Client, Signed, Stream};
-use crate::support::{Backend, backends, connect, eventually, is_wrapped, skip};
+use crate::support::{Backend, backends, connect, eventually, is_wrapped, skip, uninterrupted};
 
 /// An echo server over TLS with these limits. One worker.
 fn start(backend: Backend, authority: &Authority, limits: Value) -> (Place, Service) {
@@ -66,7 +66,7 @@ fn shake_hands(address: SocketAddr, mut tls: ClientConnection, pieces: &[Vec<u8>
         tcp.write_all(piece).expect("it is read");
     }
     while tls.is_handshaking() {
-        tls.complete_io(&mut tcp).expect("a handshake");
+        uninterrupted(|| tls.complete_io(&mut tcp)).expect("a handshake");
     }
     expect_echo(&mut Stream { tls, tcp });
 }

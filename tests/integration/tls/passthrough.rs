@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::client::read_until_cut;
 use crate::support::log::Record;
 use crate::support::tls::{Authority, Client, Stream};
-use crate::support::{Backend, Launch, Upstream, Xps, backends, connect, patience, read_rest, was_cut};
+use crate::support::{Backend, Launch, Upstream, Xps, backends, connect, patience, read_rest, uninterrupted, was_cut};
 
 /// A server over TLS with a certificate for this name. Its page is the name.
 fn origin(backend: Backend, authority: &Authority, name: &str) -> (Xps, TempDir) {
@@ -80,7 +80,7 @@ fn hello(client: &Client, name: &str) -> (ClientConnection, Vec<u8>) {
 /// The rest of a handshake whose first message was sent by the test.
 fn complete(mut tls: ClientConnection, mut tcp: TcpStream) -> Stream {
     while tls.is_handshaking() {
-        tls.complete_io(&mut tcp).expect("a handshake");
+        uninterrupted(|| tls.complete_io(&mut tcp)).expect("a handshake");
     }
     Stream { tls, tcp }
 }

@@ -10,9 +10,9 @@ use rcgen::DnType;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::tls::client_subject;
 use crate::support::tls::{Authority, Client, Signed};
 use crate::support::{Backend, Launch, Upstream, Xps, backends, connect, patience, read_rest};
+use crate::tls::client_subject;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a.org\r\nConnection: close\r\n\r\n";

@@ -11,7 +11,7 @@ use crate::support::log::Record;
 use crate::support::process::Finished;
 use crate::support::tls::{Authority, Client, Signed};
 use crate::support::upstream::Upstream;
-use crate::support::{Backend, Launch, Xps, backends, connect, eventually, read_rest};
+use crate::support::{Backend, Launch, Xps, backends, connect, eventually, read_rest, uninterrupted};
 
 /// An origin over TLS, and the folder that it serves.
 struct Origin {
@@ -94,7 +94,7 @@ backends! {
             let mut answer = Vec::new();
             while !answer.ends_with(b"\r\n\r\na page") {
                 let mut byte = [0; 512];
-                let count = stream.read(&mut byte).expect("an answer");
+                let count = uninterrupted(|| stream.read(&mut byte)).expect("an answer");
                 assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
                 answer.extend_from_slice(&byte[..count]);
             }
@@ -114,7 +114,7 @@ backends! {
             let mut received = Vec::new();
             let mut piece = [0; 1 << 16];
             let head_end = loop {
-                let count = stream.read(&mut piece).unwrap_or(0);
+                let count = uninterrupted(|| stream.read(&mut piece)).unwrap_or(0);
                 received.extend_from_slice(&piece[..count]);
                 if let Some(at) = received.windows(4).position(|four| four == b"\r\n\r\n") {
                     break at + 4;
@@ -124,7 +124,7 @@ backends! {
                 }
             };
             while received.len() < head_end + pattern().len() {
-                match stream.read(&mut piece) {
+                match uninterrupted(|| stream.read(&mut piece)) {
                     Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
                     _ => break,
                 }
