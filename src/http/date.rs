@@ -100,6 +100,11 @@ impl DateLine {
     pub const fn as_bytes(&self) -> &[u8; LINE_LENGTH] {
         &self.line
     }
+
+    /// The value alone.
+    pub fn value(&self) -> &[u8] {
+        &self.line[LINE_NAME.len()..LINE_LENGTH - 2]
+    }
 }
 
 fn three_letters(names: &[u8], number: u8) -> &[u8] {

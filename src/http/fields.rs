@@ -35,11 +35,11 @@ pub struct Fields<'b> {
 
 /// Positions of a line's parts in the head. 16 bits suffice, see `HEAD_BYTES_CEILING`.
 #[derive(Clone, Copy, Debug)]
-struct Line {
-    name_at: u16,
-    name_length: u16,
-    value_at: u16,
-    value_length: u16,
+pub(super) struct Line {
+    pub(super) name_at: u16,
+    pub(super) name_length: u16,
+    pub(super) value_at: u16,
+    pub(super) value_length: u16,
 }
 
 impl<'b> Fields<'b> {
@@ -61,12 +61,31 @@ impl<'b> Fields<'b> {
         else {
             return false;
         };
-        self.lines.push(Line { name_at, name_length, value_at, value_length });
+        self.add(number, name, Line { name_at, name_length, value_at, value_length });
+        true
+    }
+
+    fn add(&mut self, number: u8, name: &[u8], line: Line) {
+        self.lines.push(line);
         if let Some(known) = Known::recognise(name) {
             match &mut self.first[known as usize] {
                 first if *first == ABSENT => *first = number,
                 _ => self.repeated |= 1 << known as u64,
             }
+        }
+    }
+
+    /// An index without lines, of a head whose lines are added one by one.
+    pub(super) fn of(head: &'b [u8]) -> Self {
+        Self { head, ..Self::default() }
+    }
+
+    /// Adds a line of the head. Returns `false`, and the index must not be used, if there are more
+    /// than 255.
+    pub(super) fn push_line(&mut self, line: Line) -> bool {
+        match u8::try_from(self.lines.len()) {
+            Ok(number) if number != ABSENT => self.add(number, line.name(self.head), line),
+            Ok(_) | Err(_) => return false,
         }
         true
     }
@@ -124,11 +143,19 @@ impl<'b> Fields<'b> {
     }
 
     fn field(&self, line: Line) -> Field<'b> {
-        Field { name: part(self.head, line.name_at, line.name_length), value: self.value(line) }
+        Field { name: line.name(self.head), value: line.value(self.head) }
+    }
+}
+
+impl Line {
+    /// The name in the head.
+    pub(super) fn name(self, head: &[u8]) -> &[u8] {
+        part(head, self.name_at, self.name_length)
     }
 
-    fn value(&self, line: Line) -> &'b [u8] {
-        part(self.head, line.value_at, line.value_length)
+    /// The value in the head.
+    pub(super) fn value(self, head: &[u8]) -> &[u8] {
+        part(head, self.value_at, self.value_length)
     }
 }
 

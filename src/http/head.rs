@@ -53,6 +53,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 /// Whether `bytes` match the beginning of `form`, in which `d` stands for a digit.
@@ -155,11 +157,13 @@ pub fn is_own(field: &str) -> bool {
 /// Whether the sender wants to keep this connection (RFC 9112, 9.3).
 pub(super) fn keep_alive(version: Version, fields: &Fields<'_>) -> bool {
     if fields.known(Known::Connection).is_none() {
-        return version == Version::Http11;
+        return version != Version::Http10;
     }
     let names = |wanted: &[u8]| connection_tokens(fields).any(|token| token.eq_ignore_ascii_case(wanted));
     match version {
         Version::Http11 => !names(b"close"),
+        // Not by a field.
+        Version::Http2 => true,
         Version::Http10 => names(b"keep-alive") && !names(b"close"),
     }
 }

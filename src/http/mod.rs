@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages as bytes: parsing received heads and bodies, writing sent ones.
+//! HTTP messages as bytes: parsing received heads and bodies, writing sent ones.
 //!
 //! Pure functions and small values. They do not depend on sockets, buffers, time or files; the
 //! session calls them. They submit no operations and, for a request of normal size, allocate
@@ -29,6 +29,7 @@
 //! | [`redirect`] | redirect URLs |
 //! | [`response`] | writing response heads, for any version |
 //! | [`h1`] | the text that only HTTP/1.1 has |
+//! | [`h2`] | HTTP/2: frames, compressed fields, the heads in them |
 //! | [`date`] | HTTP dates |
 //! | [`error_page`] | the body of an error response |
 //! | [`token`] | tokens and lists of them |
@@ -51,6 +52,7 @@ pub mod fields;
 pub mod forward;
 pub mod framing;
 pub mod h1;
+pub mod h2;
 mod head;
 pub mod host_matcher;
 pub mod inline_text;

@@ -48,7 +48,7 @@ pub struct RequestHead<'b> {
     pub target: Target<'b>,
     /// The version that both sides support.
     pub version: Version,
-    /// Host and port: of the target if it is absolute, else of `Host`. Always present in HTTP/1.1.
+    /// Host and port: of the target if it is absolute, else of `Host`. Always present from HTTP/1.1 on.
     pub host: Option<&'b str>,
     /// How the body is delimited.
     pub framing: BodyFraming,
@@ -56,6 +56,9 @@ pub struct RequestHead<'b> {
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before it sends the body.
     pub expect: Expect,
+    /// The protocol of an extended CONNECT (RFC 8441), which HTTP/2 has instead of upgrades. The
+    /// target is then a path. A 2xx response opens a tunnel, so it must not be taken for a GET.
+    pub protocol: Option<&'b [u8]>,
     /// All field lines.
     pub fields: Fields<'b>,
 }
@@ -78,8 +81,11 @@ impl<'b> RequestHead<'b> {
     }
 
     /// The protocols of a valid upgrade request: in HTTP/1.1, with `upgrade` in `Connection` (RFC
-    /// 9110, 7.8). A server may ignore it.
+    /// 9110, 7.8); a server may ignore it. In HTTP/2 that of an extended CONNECT, which it must not.
     pub fn upgrade(&self) -> Option<&'b [u8]> {
+        if self.protocol.is_some() {
+            return self.protocol;
+        }
         let protocols = self.fields.known(Known::Upgrade)?;
         let is_named = self.connection_tokens().any(|token| token.eq_ignore_ascii_case(b"upgrade"));
         (self.version == Version::Http11 && is_named).then_some(protocols)
@@ -117,7 +123,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &HeadLimits) -> Result<Parsed<'b>, Err
     let expect = expect(version, &fields);
     let length = fields_at + fields_length;
     Ok(Parsed::Complete {
-        head: RequestHead { method, target, version, host, framing, keep_alive, expect, fields },
+        head: RequestHead { method, target, version, host, framing, keep_alive, expect, protocol: None, fields },
         length,
     })
 }
@@ -254,10 +260,10 @@ fn host<'b>(target: &Target<'b>, version: Version, fields: &Fields<'b>) -> Resul
     }
 }
 
-fn expect(version: Version, fields: &Fields<'_>) -> Expect {
+pub(super) fn expect(version: Version, fields: &Fields<'_>) -> Expect {
     let mut expect = Expect::None;
     // An HTTP/1.0 client cannot wait for a 100 (RFC 9110, 10.1.1).
-    if version == Version::Http11 && fields.known(Known::Expect).is_some() {
+    if version != Version::Http10 && fields.known(Known::Expect).is_some() {
         for element in fields.all_known(Known::Expect).flat_map(list) {
             match (expect, element.eq_ignore_ascii_case(b"100-continue")) {
                 (Expect::None | Expect::Continue, true) => expect = Expect::Continue,

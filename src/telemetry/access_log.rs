@@ -360,6 +360,7 @@ fn combined(before: &mut Vec<u8>, after: &mut Vec<u8>, head: &RequestHead<'_>) {
     before.extend_from_slice(match head.version {
         Version::Http10 => b" HTTP/1.0\" ",
         Version::Http11 => b" HTTP/1.1\" ",
+        Version::Http2 => b" HTTP/2.0\" ",
     });
     for known in [Known::Referer, Known::UserAgent] {
         after.extend_from_slice(b" \"");

@@ -38,13 +38,13 @@ pub struct ResponseContext<'a> {
 
 impl ResponseFraming {
     /// The framing towards a client of version `to`. HTTP/1.0 has no chunks; in HTTP/1.1 there is
-    /// no need to close (RFC 9112, 6.3).
+    /// no need to close (RFC 9112, 6.3). In HTTP/2 chunks stand for any body of unknown length.
     #[must_use]
     pub const fn for_client(self, to: Version) -> Self {
         match (self, to) {
-            (Self::None | Self::Length(_), Version::Http10 | Version::Http11) => self,
+            (Self::None | Self::Length(_), Version::Http10 | Version::Http11 | Version::Http2) => self,
             (Self::Chunked | Self::UntilClose, Version::Http10) => Self::UntilClose,
-            (Self::Chunked | Self::UntilClose, Version::Http11) => Self::Chunked,
+            (Self::Chunked | Self::UntilClose, Version::Http11 | Version::Http2) => Self::Chunked,
         }
     }
 }

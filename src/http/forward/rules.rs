@@ -57,6 +57,8 @@ pub struct Pseudonym {
     http10: Box<str>,
     /// The same for HTTP/1.1.
     http11: Box<str>,
+    /// The same for HTTP/2.
+    http2: Box<str>,
 }
 
 /// A path prefix of whole segments. It begins with a slash and contains no query. It is compared
@@ -150,7 +152,9 @@ impl Pseudonym {
     /// A valid name for `Via`.
     pub fn new(name: &str) -> Result<Self, BadRule> {
         if is_token(name.as_bytes()) {
-            Ok(Self { http10: format!("1.0 {name}").into(), http11: format!("1.1 {name}").into() })
+            let value = |version| format!("{version} {name}").into();
+            // The minor version is implied where a place wants one (RFC 9110, 2.5).
+            Ok(Self { http10: value("1.0"), http11: value("1.1"), http2: value("2.0") })
         } else {
             Err(BadRule { reason: "a pseudonym is not a token" })
         }
@@ -161,6 +165,7 @@ impl Pseudonym {
         match version {
             Version::Http10 => &self.http10,
             Version::Http11 => &self.http11,
+            Version::Http2 => &self.http2,
         }
     }
 }

@@ -143,7 +143,7 @@ fn push_length(out: &mut Vec<u8>, body_bytes: u64) {
 /// else empty.
 pub(in crate::http) const fn connection_line(keep_alive: bool, version: Version) -> &'static [u8] {
     match (keep_alive, version) {
-        (true, Version::Http11) => b"",
+        (true, Version::Http11) | (_, Version::Http2) => b"",
         (true, Version::Http10) => b"Connection: keep-alive\r\n",
         (false, Version::Http10 | Version::Http11) => b"Connection: close\r\n",
     }

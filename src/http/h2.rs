@@ -1,0 +1,43 @@
+//! HTTP/2 as bytes (RFC 9113, RFC 7541): frames, compressed fields, and the heads in them.
+//!
+//! Pure values and functions: no sockets, no time, no streams' states, no responses. What is read
+//! is strict: where the RFC leaves a choice, the reading that another server could not misread is
+//! taken.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`error`] | error codes; errors of the connection and of one stream |
+//! | [`frame`] | frames: header, payload of each type, and writing them |
+//! | [`reader`] | the frames in the bytes of a connection; the body data is not collected |
+//! | [`settings`] | the peer's settings |
+//! | [`window`] | flow control: what may be sent, what was granted |
+//! | [`hpack`] | compression of fields |
+//! | [`field_block`] | one decoded list of fields, within limits |
+//! | [`head`] | request heads and trailers in such a list |
+//! | [`priority`] | the `Priority` field, also in PRIORITY_UPDATE |
+//!
+//! ```text
+//!   bytes ─► reader ─► Frame::Headers ─► hpack::Decoder ─► FieldBlock ─► head::parse ─► RequestHead
+//!                  ├─► data of bodies
+//!                  └─► settings, window
+//!   HeadSink: hpack::HeadEncoder ─► frame::push_headers ─► bytes
+//! ```
+
+pub mod error;
+pub mod field_block;
+pub mod frame;
+pub mod head;
+pub mod hpack;
+pub mod priority;
+pub mod reader;
+pub mod settings;
+pub mod window;
+
+pub use error::{ConnectionError, ErrorCode, StreamError};
+pub use field_block::FieldBlock;
+pub use frame::{Frame, FrameHeader, FrameKind, StreamId};
+pub use head::BadHead;
+pub use priority::Priority;
+pub use reader::FrameReader;
+pub use settings::Settings;
+pub use window::{ReceiveWindow, SendWindow};
