@@ -89,12 +89,12 @@ pub fn parse<'b>(block: &'b FieldBlock, context: HeadContext, limits: &HeadLimit
     Ok(RequestHead { method, target, version, host, framing, keep_alive, expect, protocol, fields })
 }
 
-/// Finds the fields of trailers in a sealed block.
+/// Finds the fields of trailers in a sealed block. `Host` is not one.
 pub fn parse_trailers(block: &FieldBlock) -> Result<Fields<'_>, BadHead> {
     check_size(block)?;
     let mut fields = Fields::of(block.bytes());
     match split(block, &mut fields)? {
-        PseudoFields { method: None, scheme: None, authority: None, path: None, protocol: None } => Ok(fields),
+        PseudoFields { method: None, scheme: None, authority: None, path: None, protocol: None, host: _ } => Ok(fields),
         PseudoFields { .. } => Err(BadHead::malformed("trailers have a pseudo-header field")),
     }
 }
@@ -108,7 +108,7 @@ fn check_size(block: &FieldBlock) -> Result<(), ErrorResponse> {
     Err(ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, reason))
 }
 
-/// The pseudo-header fields of a request.
+/// The pseudo-header fields of a request, and `Host`, which may stand for one of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct PseudoFields {
     method: Option<Line>,
@@ -116,6 +116,7 @@ struct PseudoFields {
     authority: Option<Line>,
     path: Option<Line>,
     protocol: Option<Line>,
+    host: Option<Line>,
 }
 
 /// The values that make up a target.
@@ -150,7 +151,7 @@ impl PseudoFields {
     }
 }
 
-/// Checks every field by itself, and separates pseudo-header fields from the others.
+/// Checks every field by itself, and separates pseudo-header fields and `Host` from the others.
 fn split(block: &FieldBlock, fields: &mut Fields<'_>) -> Result<PseudoFields, BadHead> {
     let bytes = block.bytes();
     let mut pseudo = PseudoFields::default();
@@ -161,7 +162,7 @@ fn split(block: &FieldBlock, fields: &mut Fields<'_>) -> Result<PseudoFields, Ba
         let (name, value) = (line.name(bytes), line.value(bytes));
         check_value(value)?;
         if name.first() == Some(&b':') {
-            if !fields.is_empty() {
+            if !fields.is_empty() || pseudo.host.is_some() {
                 return Err(BadHead::malformed("a pseudo-header field is after another field"));
             }
             let entry = pseudo.entry(name).ok_or(BadHead::malformed("a pseudo-header field is not of requests"))?;
@@ -171,6 +172,12 @@ fn split(block: &FieldBlock, fields: &mut Fields<'_>) -> Result<PseudoFields, Ba
             continue;
         }
         check_name(name)?;
+        if name == b"host" {
+            if pseudo.host.replace(line).is_some() {
+                return Err(ErrorResponse::bad_request("there is more than one Host").into());
+            }
+            continue;
+        }
         check_connection(name, value)?;
         if !fields.push_line(line) {
             return Err(TOO_MANY.into());
@@ -219,29 +226,21 @@ fn check_connection(name: &[u8], value: &[u8]) -> Result<(), BadHead> {
     }
 }
 
-/// The host of the request, which is also in `fields` as `Host`.
+/// The host of the request. It is added to `fields` as their one `Host`.
 fn host<'b>(block: &'b FieldBlock, pseudo: &PseudoFields, fields: &mut Fields<'b>) -> Result<Option<&'b str>, BadHead> {
-    if fields.is_repeated(Known::Host) {
-        return Err(ErrorResponse::bad_request("there is more than one Host").into());
-    }
-    let field = fields.known(Known::Host);
-    let host = match (pseudo.authority, field) {
+    let value = |line: Line| line.value(block.bytes());
+    let line = match (pseudo.authority, pseudo.host) {
         (None, None) => return Err(BadHead::malformed("there is neither :authority nor Host")),
         (None, Some(host)) => host,
-        (Some(line), None) => {
-            if !fields.push_line(FieldBlock::host_line(line)) {
-                return Err(TOO_MANY.into());
-            }
-            line.value(block.bytes())
+        (Some(authority), Some(host)) if !value(authority).eq_ignore_ascii_case(value(host)) => {
+            return Err(BadHead::malformed(":authority and Host differ"));
         }
-        (Some(line), Some(host)) => {
-            let authority = line.value(block.bytes());
-            if !authority.eq_ignore_ascii_case(host) {
-                return Err(BadHead::malformed(":authority and Host differ"));
-            }
-            authority
-        }
+        (Some(authority), None | Some(_)) => FieldBlock::host_line(authority),
     };
+    if !fields.push_line(line) {
+        return Err(TOO_MANY.into());
+    }
+    let host = value(line);
     check_authority(host)?;
     Ok(host.as_ascii_str())
 }
