@@ -14,15 +14,17 @@
 //! | [`hpack`] | compression of fields |
 //! | [`field_block`] | one decoded list of fields, within limits |
 //! | [`head`] | request heads and trailers in such a list |
+//! | [`block_writer`] | the frames around the field block of a response |
 //! | [`priority`] | the `Priority` field, also in PRIORITY_UPDATE |
 //!
 //! ```text
 //!   bytes ─► reader ─► Frame::Headers ─► hpack::Decoder ─► FieldBlock ─► head::parse ─► RequestHead
 //!                  ├─► data of bodies
 //!                  └─► settings, window
-//!   HeadSink: hpack::HeadEncoder ─► frame::push_headers ─► bytes
+//!   HeadSink: HeadEncoder ─► block ─► BlockWriter ─► bytes
 //! ```
 
+pub mod block_writer;
 pub mod error;
 pub mod field_block;
 pub mod frame;
@@ -33,10 +35,12 @@ pub mod reader;
 pub mod settings;
 pub mod window;
 
+pub use block_writer::BlockWriter;
 pub use error::{ConnectionError, ErrorCode, StreamError};
 pub use field_block::FieldBlock;
 pub use frame::{Frame, FrameHeader, FrameKind, StreamId};
 pub use head::BadHead;
+pub use hpack::HeadEncoder;
 pub use priority::Priority;
 pub use reader::FrameReader;
 pub use settings::Settings;

@@ -1,28 +1,38 @@
 //! Encodes response heads.
 //!
-//! The encoder keeps no dynamic table: it uses the static one, and Huffman where that is shorter.
-//! So a block depends on nothing that was sent before. It can be kept with a file and sent on any
-//! connection, as those of HTTP/1.1 are, and an idle connection holds nothing. A table would save
-//! about 100 bytes of a usual response, of which `Date` changes each second, and costs a search for
-//! each field and the loss of prepared responses. The first block on a connection begins with
-//! [`NO_TABLE`], so that the peer need not keep one either, and no later setting of its table's size
-//! has to be answered.
+//! The encoder keeps no dynamic table: it uses the static one, and literals. So a block depends on
+//! nothing that was sent before. It can be kept with a file and sent on any connection, as those of
+//! HTTP/1.1 are, and an idle connection holds nothing. A table would save about 100 bytes of a usual
+//! response, of which `Date` changes each second, and costs a search for each field and the loss of
+//! prepared responses. The first block on a connection begins with [`NO_TABLE`], so that the peer
+//! need not keep one either, and no later setting of its table's size has to be answered;
+//! [`super::super::BlockWriter`] sees to that.
+//!
+//! Strings are sent as they are. Huffman would save about 50 bytes of a usual response's 200, and
+//! costs more instructions than all else in a response from memory; its values would also differ in
+//! length from second to second.
 
-use super::primitive::{push_integer, push_text};
+use super::primitive::{push_integer, push_plain};
 use super::static_table;
 use crate::http::date::DateLine;
+use crate::http::fields::Known;
+use crate::http::head::Version;
 use crate::http::response::HeadSink;
-use crate::http::response_head::ResponseFraming;
+use crate::http::response_head::{ResponseFraming, ResponseHead};
 use crate::http::status::Status;
 
 /// An update of the table's size to 0. It must be the first byte of the first field block that is
 /// sent on a connection (RFC 7541, 4.2).
 pub const NO_TABLE: u8 = 0x20;
 
-/// Encodes the field block of one response head.
+/// Encodes the field block of one response head. Its frames are written by
+/// [`super::super::BlockWriter`].
+///
+/// Names are sent in lower case, values without white space around them. Fields of the connection
+/// do not exist in HTTP/2 and are left out (RFC 9113, 8.2.2).
 ///
 /// ```
-/// use xps::internals::http::h2::hpack::HeadEncoder;
+/// use xps::internals::http::h2::HeadEncoder;
 /// use xps::internals::http::{HeadBuilder, ResponseFraming, Status};
 ///
 /// let mut encoder = HeadEncoder::new();
@@ -42,15 +52,16 @@ impl HeadEncoder {
         Self { block: Vec::new(), forbids_length: false }
     }
 
-    /// Ends the block. Adds `Content-Length`, if it is known and the status allows it. How long the
-    /// body is otherwise, its frames say.
+    /// Ends the block. Adds `Content-Length`, if it is known and the status allows it; for a response
+    /// to HEAD, it is that of the body that GET would have. How long the body is otherwise, its frames
+    /// say.
     #[must_use]
     pub fn end(mut self, framing: ResponseFraming) -> Vec<u8> {
         debug_assert!(!self.block.is_empty(), "a head has a status");
         match framing {
             ResponseFraming::Length(body_bytes) if !self.forbids_length => {
                 let mut digits = itoa::Buffer::new();
-                self.field(b"content-length", digits.format(body_bytes).as_bytes());
+                push_field(&mut self.block, b"content-length", digits.format(body_bytes).as_bytes());
             }
             ResponseFraming::Length(_)
             | ResponseFraming::None
@@ -65,11 +76,23 @@ impl HeadEncoder {
     pub fn end_interim(self) -> Vec<u8> {
         self.block
     }
+
+    /// Ends the block of an upstream's response, interim or final, after
+    /// [`write_response`](crate::http::forward::write_response) has written to this sink. Not of a
+    /// 101, which becomes the 200 to an extended CONNECT: that has no length.
+    #[must_use]
+    pub fn end_forwarded(self, head: &ResponseHead<'_>) -> Vec<u8> {
+        if head.status.is_informational() {
+            self.end_interim()
+        } else {
+            self.end(head.declared_framing(Version::Http2))
+        }
+    }
 }
 
 impl HeadSink for HeadEncoder {
     fn reserve(&mut self, bytes: usize) {
-        // An upper estimate of HTTP/1.1's text.
+        // An upper estimate of HTTP/1.1's text: most names are an index here.
         self.block.reserve(bytes / 2);
     }
 
@@ -81,7 +104,9 @@ impl HeadSink for HeadEncoder {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
-        push_field(&mut self.block, name, value);
+        if !is_of_connection(name) {
+            push_field(&mut self.block, name, value.trim_ascii());
+        }
     }
 
     fn date(&mut self, date: &DateLine) {
@@ -104,10 +129,12 @@ pub fn push_field(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         Some(index) => push_integer(block, pattern, 4, index),
         None => {
             block.push(pattern);
-            push_text(block, name.iter().map(u8::to_ascii_lowercase));
+            push_plain(block, name);
+            let start = block.len() - name.len();
+            block[start..].make_ascii_lowercase();
         }
     }
-    push_text(block, value.iter().copied());
+    push_plain(block, value);
 }
 
 /// Whether a field must stay out of the tables of those who pass it on (RFC 7541, 7.1.3): its value
@@ -117,9 +144,21 @@ fn is_secret(name: &[u8]) -> bool {
     SECRET.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
 }
 
+/// Whether a field concerns a connection of HTTP/1.
+fn is_of_connection(name: &[u8]) -> bool {
+    const NAMES: [Known; 5] =
+        [Known::Connection, Known::KeepAlive, Known::ProxyConnection, Known::TransferEncoding, Known::Upgrade];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_str().as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::forward::{ResponseContext, ResponseRules, write_response};
+    use crate::http::h2::field_block::FieldBlock;
+    use crate::http::h2::hpack::Decoder;
+    use crate::http::head::HeadLimits;
+    use crate::http::response_head::{Parsed, parse};
 
     #[test]
     fn statuses_of_the_static_table_are_one_byte() {
@@ -130,7 +169,7 @@ mod tests {
         };
         assert_eq!(status(Status::OK), [0x88]);
         assert_eq!(status(Status::INTERNAL_SERVER_ERROR), [0x8e]);
-        assert_eq!(status(Status::FOUND), [0x08, 0x82, 0x64, 0x02]);
+        assert_eq!(status(Status::FOUND), b"\x08\x03302");
     }
 
     #[test]
@@ -167,5 +206,42 @@ mod tests {
         let mut block = Vec::new();
         push_field(&mut block, b"date", b"Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(encoder.end_interim(), block);
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_left_out_and_values_have_no_white_space_around_them() {
+        let mut encoder = HeadEncoder::new();
+        encoder.status(Status::OK, b"");
+        for name in ["Connection", "keep-alive", "Proxy-Connection", "Transfer-Encoding", "UPGRADE"] {
+            encoder.field(name.as_bytes(), b"x");
+        }
+        encoder.field(b"X", b"\t a b ");
+        encoder.field(b"Y", b" ");
+        assert_eq!(encoder.end_interim(), b"\x88\x00\x01x\x03a b\x00\x01y\x00");
+    }
+
+    #[test]
+    fn a_forwarded_head_declares_what_the_upstream_declared() {
+        let forwarded = |text: &str, to_head| {
+            let Ok(Parsed::Complete { head, .. }) = parse(text.as_bytes(), to_head, &HeadLimits::default()) else {
+                panic!("{text}")
+            };
+            let mut encoder = HeadEncoder::new();
+            let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+            let rules = ResponseRules::default();
+            write_response(&head, &rules, &context, &mut encoder);
+            let (mut decoder, mut block) = (Decoder::new(), FieldBlock::new(&HeadLimits::default()));
+            decoder.decode(&encoder.end_forwarded(&head), true, &mut block).unwrap();
+            let fields = block.iter().filter(|field| field.name != b"date").map(|field| format!("{field:?}|"));
+            fields.collect::<String>()
+        };
+        let fields = "Content-Length: 5\r\nConnection: x\r\nX: y\r\nSet-Cookie: z\r\nKeep-Alive: 5\r\n\r\n";
+        let declared = ":status: 200|set-cookie: z|content-length: 5|";
+        assert_eq!(forwarded(&format!("HTTP/1.1 200 OK\r\n{fields}"), false), declared);
+        assert_eq!(forwarded(&format!("HTTP/1.1 200 OK\r\n{fields}"), true), declared);
+        let chunked = "HTTP/1.1 404 \r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n";
+        assert_eq!(forwarded(chunked, false), ":status: 404|x: y|");
+        assert_eq!(forwarded("HTTP/1.1 103 \r\nLink: x\r\n\r\n", false), ":status: 103|link: x|");
+        assert_eq!(forwarded("HTTP/1.0 200 OK\r\n\r\n", false), ":status: 200|");
     }
 }

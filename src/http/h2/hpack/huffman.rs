@@ -152,12 +152,14 @@ fn long(window: u32) -> (u16, u32) {
     (END, LENGTH_MAX as u32)
 }
 
-/// Length of the encoded string in bytes.
+/// Length of the encoded string in bytes. What is sent here is not encoded, see [`super::encoder`].
+#[cfg(any(test, feature = "internals"))]
 pub fn encoded_length(text: impl Iterator<Item = u8>) -> usize {
     text.map(|byte| usize::from(LENGTHS[usize::from(byte)])).sum::<usize>().div_ceil(8)
 }
 
 /// Appends the encoded string to `out`.
+#[cfg(any(test, feature = "internals"))]
 pub fn encode(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
     // Unwritten bits at the bottom, fewer than 32.
     let (mut bits, mut count) = (0u64, 0u32);

@@ -100,7 +100,14 @@ pub(super) fn push_integer(out: &mut Vec<u8>, pattern: u8, prefix: u32, value: u
     out.push(rest as u8);
 }
 
+/// Appends a string as it is.
+pub(super) fn push_plain(out: &mut Vec<u8>, text: &[u8]) {
+    push_integer(out, 0, 7, text.len());
+    out.extend_from_slice(text);
+}
+
 /// Appends a string in the shorter of its two forms.
+#[cfg(test)]
 pub(super) fn push_text(out: &mut Vec<u8>, text: impl ExactSizeIterator<Item = u8> + Clone) {
     let (plain, short) = (text.len(), huffman::encoded_length(text.clone()));
     if short < plain {
