@@ -12,18 +12,20 @@
 //! | [`settings`] | the peer's settings |
 //! | [`window`] | flow control: what may be sent, what was granted |
 //! | [`hpack`] | compression of fields |
+//! | [`block_reader`] | the fragments of a field block, decoded as they arrive |
 //! | [`field_block`] | one decoded list of fields, within limits |
 //! | [`head`] | request heads and trailers in such a list |
 //! | [`block_writer`] | the frames around the field block of a response |
 //! | [`priority`] | the `Priority` field, also in PRIORITY_UPDATE |
 //!
 //! ```text
-//!   bytes ─► reader ─► Frame::Headers ─► hpack::Decoder ─► FieldBlock ─► head::parse ─► RequestHead
-//!                  ├─► data of bodies
-//!                  └─► settings, window
+//!   bytes ─► FrameReader ─► BlockReader with hpack::Decoder ─► FieldBlock ─► head::parse ─► RequestHead
+//!                       ├─► data of bodies
+//!                       └─► settings, window
 //!   HeadSink: HeadEncoder ─► block ─► BlockWriter ─► bytes
 //! ```
 
+pub mod block_reader;
 pub mod block_writer;
 pub mod error;
 pub mod field_block;
@@ -35,11 +37,12 @@ pub mod reader;
 pub mod settings;
 pub mod window;
 
+pub use block_reader::BlockReader;
 pub use block_writer::BlockWriter;
 pub use error::{ConnectionError, ErrorCode, StreamError};
 pub use field_block::FieldBlock;
 pub use frame::{Frame, FrameHeader, FrameKind, StreamId};
-pub use head::BadHead;
+pub use head::{BadHead, StoredHead};
 pub use hpack::HeadEncoder;
 pub use priority::Priority;
 pub use reader::FrameReader;

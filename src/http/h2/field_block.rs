@@ -24,7 +24,8 @@ const PSEUDO_MAX: usize = 8;
 /// The block begins with this name: `:authority` becomes a field with it, where there is none.
 const HOST: &[u8] = b"host";
 
-/// One list of fields. It can be used again, with its memory.
+/// One list of fields: it owns their bytes and positions, and what is read in them borrows from it,
+/// as often as it is wanted. It can be used again, with its memory.
 #[derive(Clone, Debug)]
 pub struct FieldBlock {
     bytes: Vec<u8>,
@@ -99,6 +100,31 @@ impl FieldBlock {
         (self.cookie_line, self.pseudo, self.list_bytes, self.excess) = (None, 0, 0, None);
     }
 
+    /// Moves all out, without memory in excess, and leaves a block without memory.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = Self {
+            bytes: Vec::new(),
+            lines: Vec::new(),
+            cookie: Vec::new(),
+            cookie_line: None,
+            has_loose_piece: false,
+            pseudo: 0,
+            list_bytes: 0,
+            excess: None,
+            ..*self
+        };
+        let mut taken = std::mem::replace(self, empty);
+        taken.bytes.shrink_to_fit();
+        taken.lines.shrink_to_fit();
+        taken.cookie = Vec::new();
+        taken
+    }
+
+    /// The size of a list that is given up.
+    pub(super) const fn given_up_at(&self) -> usize {
+        self.list_bytes_max * OVERFLOW_FACTOR
+    }
+
     /// The limit that was exceeded, if one was.
     pub const fn excess(&self) -> Option<Excess> {
         self.excess
@@ -169,7 +195,7 @@ impl FieldBlock {
 
     fn count_size(&mut self, bytes: usize) -> Result<(), Overflow> {
         self.list_bytes += bytes + FIELD_OVERHEAD;
-        if self.list_bytes > self.list_bytes_max * OVERFLOW_FACTOR {
+        if self.list_bytes > self.given_up_at() {
             return Err(Overflow);
         }
         if self.list_bytes > self.list_bytes_max {

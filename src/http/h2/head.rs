@@ -34,6 +34,29 @@ pub enum BadHead {
     Rejected(ErrorResponse),
 }
 
+/// A request head that waits, such as for a file to be looked up: it owns the fields, and the head in
+/// them can be had again. A block cannot be decoded twice, so the bytes of the connection would not do.
+///
+/// ```
+/// use xps::internals::http::HeadLimits;
+/// use xps::internals::http::h2::head::{HeadContext, StoredHead};
+/// use xps::internals::http::h2::{BlockReader, hpack::Decoder};
+///
+/// let (mut decoder, mut reader) = (Decoder::new(), BlockReader::new(&HeadLimits::default()));
+/// reader.push(&mut decoder, &[0x82, 0x87, 0x84, 0x41, 0x01, b'h'], true)?;
+/// let context = HeadContext { end_stream: true, connect_protocol: false };
+/// let stored = StoredHead::new(reader.take(), context);
+/// for _ in 0..2 {
+///     assert_eq!(stored.head(&HeadLimits::default()).map(|head| head.host), Ok(Some("h")));
+/// }
+/// # Ok::<(), xps::internals::http::h2::ConnectionError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    block: FieldBlock,
+    context: HeadContext,
+}
+
 /// How much of a body is still to come, if its request declared it. A body that differs is
 /// malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +110,23 @@ pub fn parse<'b>(block: &'b FieldBlock, context: HeadContext, limits: &HeadLimit
     let protocol = control.protocol;
     let (version, keep_alive) = (Version::Http2, true);
     Ok(RequestHead { method, target, version, host, framing, keep_alive, expect, protocol, fields })
+}
+
+impl StoredHead {
+    /// Keeps a sealed block and what else [`parse`] was given.
+    pub const fn new(block: FieldBlock, context: HeadContext) -> Self {
+        Self { block, context }
+    }
+
+    /// The head, as [`parse`] found it.
+    pub fn head(&self, limits: &HeadLimits) -> Result<RequestHead<'_>, BadHead> {
+        parse(&self.block, self.context, limits)
+    }
+
+    /// Memory that is held.
+    pub fn memory(&self) -> usize {
+        self.block.memory()
+    }
 }
 
 /// Finds the fields of trailers in a sealed block. `Host` is not one.

@@ -3,8 +3,8 @@
 //! [`FrameReader::next`] looks at unread bytes and says what they begin with and how many are
 //! consumed. It checks the preface, that the first frame is SETTINGS, and that nothing gets into a
 //! field block between HEADERS and its last CONTINUATION. The data of bodies is pointed at as it
-//! arrives, so it is never collected; all other frames are waited for, and are at most
-//! SETTINGS_MAX_FRAME_SIZE long. States of streams, windows and rates are not known here.
+//! arrives, so it is never collected, and frames of unknown types are skipped as they arrive; all
+//! others are waited for ([`Step::wanted`]), and are at most SETTINGS_MAX_FRAME_SIZE long. States of streams, windows and rates are not known here.
 //!
 //! ```text
 //!   Preface ──► FirstFrame ──► Frame ◄──► Data, Skip
@@ -79,6 +79,9 @@ pub struct Step<'b> {
     pub consumed: usize,
     /// What they are; `None`: more bytes are needed.
     pub event: Option<Event<'b>>,
+    /// Without an event: how many bytes, from the first that is not consumed, must be there before
+    /// there can be one. They must be contiguous: at most a frame's header and payload.
+    pub wanted: usize,
 }
 
 /// What was read.
@@ -105,6 +108,16 @@ pub struct DataPiece {
     pub frame_bytes: Option<u32>,
     /// Whether the body ends with this piece.
     pub end_stream: bool,
+}
+
+impl<'b> Step<'b> {
+    const fn of(consumed: usize, event: Event<'b>) -> Self {
+        Self { consumed, event: Some(event), wanted: 0 }
+    }
+
+    const fn more(consumed: usize, wanted: usize) -> Self {
+        Self { consumed, event: None, wanted }
+    }
 }
 
 impl FrameReader {
@@ -143,7 +156,7 @@ impl FrameReader {
                         return Err(ConnectionError::protocol("the connection does not begin with the preface"));
                     }
                     if length < PREFACE.len() {
-                        return Ok(Step { consumed: at, event: None });
+                        return Ok(Step::more(at, PREFACE.len()));
                     }
                     at += length;
                     self.state = ReadState::FirstFrame;
@@ -156,22 +169,21 @@ impl FrameReader {
                         0 => self.state = ReadState::Frame,
                         left => {
                             self.state = ReadState::Skip { bytes: left };
-                            return Ok(Step { consumed: at, event: None });
+                            return Ok(Step::more(at, 1));
                         }
                     }
                 }
                 ReadState::Data(left) => return Ok(self.data(left, None, bytes, at)),
                 ReadState::FirstFrame | ReadState::Frame | ReadState::Continuation(_) => {
                     let Some((header, payload)) = rest.split_first_chunk() else {
-                        return Ok(Step { consumed: at, event: None });
+                        return Ok(Step::more(at, HEADER_BYTES));
                     };
                     let header = FrameHeader::parse(header);
                     self.check_header(header)?;
                     match header.kind {
                         FrameKind::Unknown(kind) => {
                             self.state = ReadState::Skip { bytes: header.length };
-                            let event = Some(Event::Frame(Frame::Unknown { kind }));
-                            return Ok(Step { consumed: at + HEADER_BYTES, event });
+                            return Ok(Step::of(at + HEADER_BYTES, Event::Frame(Frame::Unknown { kind })));
                         }
                         FrameKind::Data => return self.begin_data(header, bytes, at),
                         _ => return self.whole(header, payload, at),
@@ -202,7 +214,7 @@ impl FrameReader {
     /// A frame other than DATA, once its payload is there.
     fn whole<'b>(&mut self, header: FrameHeader, payload: &'b [u8], at: usize) -> Result<Step<'b>, ConnectionError> {
         let length = header.length as usize;
-        let Some(payload) = payload.get(..length) else { return Ok(Step { consumed: at, event: None }) };
+        let Some(payload) = payload.get(..length) else { return Ok(Step::more(at, HEADER_BYTES + length)) };
         let event = match Frame::parse(header, payload) {
             Ok(frame) => Event::Frame(frame),
             Err(FrameError::Stream(error)) => Event::StreamError(error),
@@ -216,14 +228,14 @@ impl FrameReader {
             ) => ReadState::Continuation(stream),
             Event::Frame(_) | Event::StreamError(_) | Event::Data(_) => ReadState::Frame,
         };
-        Ok(Step { consumed: at + HEADER_BYTES + length, event: Some(event) })
+        Ok(Step::of(at + HEADER_BYTES + length, event))
     }
 
     /// The beginning of a DATA frame at `at`, once the length of its padding is there.
     fn begin_data<'b>(&mut self, header: FrameHeader, bytes: &'b [u8], at: usize) -> Result<Step<'b>, ConnectionError> {
         let (mut data, mut padding, mut length) = (header.length, 0, HEADER_BYTES);
         if header.has(flag::PADDED) {
-            let Some(&octets) = bytes.get(at + HEADER_BYTES) else { return Ok(Step { consumed: at, event: None }) };
+            let Some(&octets) = bytes.get(at + HEADER_BYTES) else { return Ok(Step::more(at, HEADER_BYTES + 1)) };
             length += 1;
             padding = u32::from(octets);
             // At least 1, or the header would have been refused.
@@ -239,7 +251,7 @@ impl FrameReader {
     fn data<'b>(&mut self, left: DataLeft, begun: Option<FrameHeader>, bytes: &'b [u8], at: usize) -> Step<'b> {
         let available = bytes.len() - at;
         if available == 0 && begun.is_none() {
-            return Step { consumed: at, event: None };
+            return Step::more(at, 1);
         }
         let data = available.min(left.data as usize);
         let padding = (available - data).min(left.padding as usize);
@@ -255,7 +267,7 @@ impl FrameReader {
             frame_bytes: begun.map(|header| header.length),
             end_stream: is_over && left.end_stream,
         };
-        Step { consumed: at + data + padding, event: Some(Event::Data(piece)) }
+        Step::of(at + data + padding, Event::Data(piece))
     }
 }
 

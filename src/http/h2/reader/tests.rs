@@ -150,7 +150,30 @@ fn a_step_of_data_needs_no_whole_frame() {
     assert_eq!((&rest[piece.data], piece.frame_bytes, piece.end_stream), (&b"begins"[..], Some(16_384), false));
     assert_eq!(step.consumed, rest.len());
     assert!(reader.is_within_frame());
-    assert_eq!(reader.next(b"").unwrap(), Step { consumed: 0, event: None });
+    assert_eq!(reader.next(b"").unwrap(), Step::more(0, 1));
+}
+
+#[test]
+fn a_step_without_an_event_says_how_many_bytes_it_wants() {
+    let wanted = |bytes: &[u8]| {
+        let mut reader = FrameReader::of_server();
+        let mut at = 0;
+        loop {
+            let step = reader.next(&bytes[at..]).unwrap();
+            at += step.consumed;
+            if step.event.is_none() {
+                return (bytes.len() - at, step.wanted);
+            }
+        }
+    };
+    assert_eq!(wanted(&PREFACE[..5]), (5, PREFACE.len()));
+    assert_eq!(wanted(&started(b"")), (0, HEADER_BYTES));
+    assert_eq!(wanted(&started(b"\0\0\x08\x06")), (4, HEADER_BYTES));
+    assert_eq!(wanted(&started(&ping(false, [0; 8])[..10])), (10, HEADER_BYTES + 8));
+    let padded = frame(FrameKind::Data, flag::PADDED, S1, b"\x01xX");
+    assert_eq!(wanted(&started(&padded[..9])), (9, HEADER_BYTES + 1));
+    assert_eq!(wanted(&started(&padded[..10])), (0, 1), "the data as it arrives");
+    assert_eq!(wanted(&started(&frame(FrameKind::Unknown(0xbe), 0, S1, b"xyz")[..10])), (0, 1));
 }
 
 #[test]
