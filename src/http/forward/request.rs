@@ -160,7 +160,9 @@ pub fn write_request(
     let target_bytes = head.target.path().map_or(0, str::len) + head.target.query().map_or(0, <[u8]>::len);
     out.reserve(head.fields.line_bytes() + target_bytes + ADDED_BYTES);
 
-    out.extend_from_slice(head.method.as_str().as_bytes());
+    // What HTTP/2 asks for by an extended CONNECT, HTTP/1.1 does by an upgrade of a GET (RFC 8441, 5).
+    let method = if head.protocol.is_some() { Method::Get } else { head.method };
+    out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     push_target(out, &head.target, &rules.path);
     out.extend_from_slice(b" HTTP/1.1\r\n");

@@ -1,7 +1,9 @@
 //! Rule by rule: the head for each list of fields, and the error for the others.
 
 use super::*;
+use crate::http::forward::{Authority, ForwardedRule, RequestContext, RequestRules, upgrade_to_forward, write_request};
 use crate::http::request::Expect;
+use crate::http::scheme::Scheme;
 
 mod properties;
 
@@ -250,6 +252,38 @@ fn an_extended_connect_has_a_path_and_a_protocol() {
     }
     assert!(is_malformed(changed(&[(":method", Some("CONNECT")), (":protocol", Some("web socket"))])));
     assert!(is_malformed(changed(&[(":protocol", Some("websocket"))])), "with GET");
+}
+
+#[test]
+fn an_extended_connect_is_forwarded_as_an_upgrade() {
+    let fields = but(&[(":method", Some("CONNECT")), (":protocol", Some("websocket"))]);
+    let block = block(&borrowed(&fields));
+    let head = parse(&block, OPEN, &HeadLimits::default()).unwrap();
+    let upstream = Authority::new("upstream").unwrap();
+    let context = RequestContext {
+        client: None,
+        client_is_trusted: false,
+        scheme: Scheme::Https,
+        client_subject: None,
+        upstream_authority: &upstream,
+        framing: BodyFraming::None,
+        upgrade: upgrade_to_forward(&head),
+    };
+    let rules = RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() };
+    let mut out = Vec::new();
+    write_request(&head, &rules, &context, &mut out);
+    let expected = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn a_stored_head_can_be_had_again() {
+    let stored = StoredHead::new(block(&[&GET[..], &[("a", "b")]].concat()), END);
+    let first = stored.head(&HeadLimits::default()).unwrap();
+    assert_eq!(first.fields.get("a"), Some(&b"b"[..]));
+    assert_eq!(stored.head(&HeadLimits::default()), Ok(first));
+    let bad = StoredHead::new(block(&GET[1..]), END);
+    assert!(matches!(bad.head(&HeadLimits::default()), Err(BadHead::Malformed(_))));
 }
 
 #[test]
