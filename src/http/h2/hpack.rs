@@ -17,3 +17,6 @@ mod static_table;
 
 pub use decoder::{Decoder, HpackError};
 pub use encoder::HeadEncoder;
+
+#[cfg(test)]
+mod vectors;
