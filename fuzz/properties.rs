@@ -13,9 +13,10 @@ use xps::internals::http::forward::{
 };
 use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
+use xps::internals::http::token::is_token;
 use xps::internals::http::{
     AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, HeadEncoder, Known, Method,
-    ResponseFraming, ResponseHead, Scheme, Version, date, preferred_type, response_head,
+    ResponseFraming, ResponseHead, Scheme, Version, date, h2, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -89,6 +90,10 @@ pub fn response_head(bytes: &[u8]) {
             for to in [Version::Http10, Version::Http11] {
                 pass_back(head, to_head, to);
             }
+            // HTTP/2 has no 101.
+            if head.status.code() != 101 {
+                pass_back_in_http2(head);
+            }
             *length
         }
         Ok(response_head::Parsed::Partial) | Err(_) => bytes.len(),
@@ -119,6 +124,32 @@ fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
     assert_eq!((sent.status, sent.reason, sent.framing), (head.status, head.reason, framing));
     assert!(sent.framing != ResponseFraming::UntilClose || !sent.keep_alive);
     assert!(sent.fields.all_known(Known::SetCookie).eq(head.fields.all_known(Known::SetCookie)));
+}
+
+/// The same in HTTP/2, where no field concerns the connection.
+fn pass_back_in_http2(head: &ResponseHead<'_>) {
+    let mut encoder = h2::HeadEncoder::new();
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    write_response(head, &ResponseRules::default(), &context, &mut encoder);
+    let mut reader = h2::BlockReader::new(&HeadLimits { head_bytes_max: 1 << 16, ..HeadLimits::default() });
+    let decoded = reader.push(&mut h2::hpack::Decoder::new(), &encoder.end_forwarded(head), true);
+    assert_eq!((decoded, reader.fields().excess()), (Ok(()), None));
+    let mut sent = reader.fields().iter();
+    let status = sent.next().expect("it is first");
+    assert_eq!((status.name, status.value), (&b":status"[..], &head.status.digits()[..]));
+    for field in sent.clone() {
+        assert!(is_token(field.name) && !field.name.iter().any(u8::is_ascii_uppercase));
+        assert!(!field.value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+        assert_eq!(field.value.trim_ascii(), field.value);
+        assert!(Known::recognise(field.name).is_none_or(|known| known == Known::Trailer || !known.is_hop_by_hop()));
+    }
+    let values = |name: &'static [u8]| sent.clone().filter(move |field| field.name == name).map(|field| field.value);
+    assert!(values(b"set-cookie").eq(head.fields.all_known(Known::SetCookie)));
+    let declared = match head.declared_framing(Version::Http2) {
+        ResponseFraming::Length(length) if !head.status.forbids_length() => Some(length.to_string()),
+        _ => None,
+    };
+    assert!(values(b"content-length").eq(declared.as_deref().map(str::as_bytes)));
 }
 
 fn check_head(head: &RequestHead<'_>, limits: &HeadLimits) {

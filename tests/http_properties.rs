@@ -5,6 +5,8 @@
 
 #[path = "../fuzz/file_properties.rs"]
 mod file_properties;
+#[path = "../fuzz/h2_properties.rs"]
+mod h2_properties;
 #[path = "../fuzz/properties.rs"]
 mod properties;
 #[path = "../fuzz/tls_properties.rs"]
@@ -28,13 +30,16 @@ type Property = fn(&[u8]);
 /// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
 #[test]
 fn stored_inputs_keep_the_properties() {
-    let targets: [(&str, Property); 10] = [
+    let targets: [(&str, Property); 13] = [
         ("accept_encoding", properties::accept_encoding),
         ("chunked", properties::chunked),
         ("client", properties::client),
         ("client_hello", tls_properties::client_hello),
         ("conditional", file_properties::conditional),
+        ("h2_frames", h2_properties::frames),
+        ("h2_head", h2_properties::head),
         ("head", properties::head),
+        ("hpack", h2_properties::hpack),
         ("path", properties::path),
         ("range", file_properties::range),
         ("response_head", properties::response_head),
@@ -164,6 +169,84 @@ const ACCEPT_PIECES: &[&[u8]] = &[
     b"*/*",
 ];
 
+const H2_PIECES: &[&[u8]] = &[
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\0\0\0\x04\0\0\0\0\0",
+    b"\0\0\0\x04\x01\0\0\0\0",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\x10\0\0",
+    b"\0\0\x02\x01\x05\0\0\0\x01\x82\x84",
+    b"\0\0\x01\x01\0\0\0\0\x01\x82",
+    b"\0\0\x01\x09\x04\0\0\0\x01\x84",
+    b"\0\0\x0a\x01\x2d\0\0\0\x03\x02\0\0\0\0\x10\x82\x84\0\0",
+    b"\0\0\x05\0\0\0\0\0\x01hello",
+    b"\0\0\x05\0\x09\0\0\0\x01\x03h...",
+    b"\0\0\0\0\x01\0\0\0\x03",
+    b"\0\x40\0\0\0\0\0\0\x05",
+    b"\0\x40\x01\0\0\0\0\0\x05",
+    b"\0\0\x05\x02\0\0\0\0\x0512345",
+    b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08",
+    b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+    b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\x05",
+    b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0",
+    b"\0\0\x07\x10\0\0\0\0\0\0\0\0\x01u=1",
+    b"\0\0\x03\xbe\xff\0\0\0\x07xyz",
+];
+
+/// Representations of HPACK; those with a length before them are blocks.
+const HPACK_PIECES: &[&[u8]] = &[
+    b"\x01\x82",
+    b"\x04\x82\x86\x84\xbe",
+    b"\x05\x40\x01a\x01b",
+    b"\x06\x41\x84\xf1\xe3\xc2\xff",
+    b"\x03\x20\x3f\x1f",
+    b"\x20",
+    b"\x82",
+    b"\xbe",
+    b"\xbf",
+    b"\x40\x01a\x03bcd",
+    b"\x7e\x02de",
+    b"\x0f\x11\x01c",
+    b"\x10\x01A\x00",
+    b"\x60\x01c",
+    b"\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
+    b"\x30",
+    b"\x7f",
+];
+
+const FIELD_PIECES: &[&[u8]] = &[
+    b":method=POST\n",
+    b":authority=h:1\n",
+    b":protocol=websocket\n",
+    b":path=/a/../b?c=%00\n",
+    b"host=h\n",
+    b"content-length=5\n",
+    b"content-length=5, 5\n",
+    b"cookie=a=b\n",
+    b"cookie=\n",
+    b"expect=100-continue\n",
+    b"te=trailers\n",
+    b"connection=close\n",
+    b"transfer-encoding=chunked\n",
+    b"transfer_encoding=chunked\n",
+    b"x-forwarded-for=1.2.3.4\n",
+    b"max-forwards=1\n",
+    b"X=y\n",
+    b"x=\xff \t",
+    b"\r\x1f",
+    b" ",
+    b"=",
+    b"\n",
+];
+
+const H2_STARTS: [&str; 5] = [
+    ":method=GET\n:scheme=https\n:authority=h\n:path=/\n",
+    ":method=POST\n:scheme=http\n:path=/a?b\n",
+    ":method=OPTIONS\n:scheme=https\n:authority=h\n:path=*\n",
+    ":method=CONNECT\n:authority=h:443\n",
+    ":method=CONNECT\n:protocol=websocket\n:scheme=https\n:authority=h\n:path=/chat\n",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -173,6 +256,26 @@ proptest! {
         properties::chunked(&bytes);
         properties::path(&bytes);
         properties::accept_encoding(&bytes);
+        h2_properties::frames(&bytes);
+        h2_properties::hpack(&bytes);
+        h2_properties::head(&bytes);
+    }
+
+    #[test]
+    fn any_frames_are_the_same_however_they_arrive(bytes in assembled(H2_PIECES, 12), seed: u8) {
+        h2_properties::frames(&[&[seed], &*bytes].concat());
+    }
+
+    #[test]
+    fn any_compressed_fields_are_the_same_however_they_are_cut(bytes in assembled(HPACK_PIECES, 30)) {
+        h2_properties::hpack(&bytes);
+    }
+
+    #[test]
+    fn any_list_of_fields_is_refused_or_a_request_of_http_1(
+        start in prop::sample::select(&H2_STARTS[..]), fields in assembled(FIELD_PIECES, 8), seed: u8,
+    ) {
+        h2_properties::head(&[&[seed], start.as_bytes(), &*fields].concat());
     }
 
     #[test]
