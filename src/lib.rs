@@ -63,8 +63,8 @@ mod upstream;
 mod waiter;
 
 pub use self::config::{
-    BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, HttpLimits, Limits, ListenAddress, ListenerConfig,
-    NameRouteConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig,
+    BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, Http2Limits, HttpLimits, Limits, ListenAddress,
+    ListenerConfig, NameRouteConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig,
     UpstreamAddress, VirtualHostConfig,
 };
 pub use self::core::{DrainCause, RunError, Server, StartError, Stop};

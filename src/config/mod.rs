@@ -22,7 +22,7 @@ use crate::http::{Scheme, Status};
 use crate::limit::{Access, AdmissionConfig};
 use crate::session::Naming;
 pub use crate::session::http::{FileRouteConfig, ResponseConfig};
-pub use crate::session::{HttpLimits, Limits};
+pub use crate::session::{Http2Limits, HttpLimits, Limits};
 use crate::telemetry::access_log::AccessLogConfig;
 use crate::tls::ServerSettings;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};

@@ -108,6 +108,8 @@ pub struct HttpLimits {
     pub requests_max: u32,
     /// Maximum number of interim responses (1xx) from an upstream to one request.
     pub interim_responses_max: u32,
+    /// Limits of HTTP/2 connections.
+    pub http2: Http2Limits,
 }
 
 impl Default for HttpLimits {
@@ -124,6 +126,72 @@ impl Default for HttpLimits {
             discard_bytes_max: 256 << 10,
             requests_max: 0,
             interim_responses_max: 100,
+            http2: Http2Limits::default(),
+        }
+    }
+}
+
+/// Limits of one HTTP/2 connection, in addition to those of [`HttpLimits`]. A client that exceeds one is
+/// refused a stream or gets GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 7 and 10.5).
+///
+/// None of them can be switched off: each bounds work or memory that costs a client next to nothing to
+/// ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Maximum number of concurrent streams (RFC 9113, 5.1.2), 1 to 10,000. A further request gets
+    /// RST_STREAM with REFUSED_STREAM. A stream that was reset counts until its work has ended, so that
+    /// resets do not make room for more (CVE-2023-44487, rapid reset).
+    pub streams_max: u32,
+    /// Bytes of request bodies that the streams of a connection may have in flight and unread, all
+    /// together (RFC 9113, 5.2): 64 KiB to 2 GiB - 1. It bounds the memory for bodies that wait for a slow
+    /// upstream.
+    pub connection_window: u32,
+    /// The part of it for one stream, in bytes: 16 KiB to 16 MiB.
+    pub stream_window: u32,
+    /// Maximum number of RST_STREAM frames from the client per second (CVE-2019-9514, CVE-2023-44487).
+    pub resets_per_second: u32,
+    /// How many streams a client may reset before their responses began. One more is allowed with each
+    /// second (CVE-2023-44487).
+    pub early_resets: u32,
+    /// How many streams a client may make the server reset by frames that are errors. Five more are
+    /// allowed with each second (CVE-2025-8671, MadeYouReset).
+    pub resets_emitted: u32,
+    /// Maximum number of CONTINUATION frames of one header block (RFC 9113, 6.10; CVE-2024-27316).
+    pub continuations_max: u32,
+    /// Maximum number of PING frames per second (CVE-2019-9512).
+    pub pings_per_second: u32,
+    /// Maximum number of SETTINGS frames per second (CVE-2019-9515).
+    pub settings_per_second: u32,
+    /// Maximum number of DATA frames without data and without END_STREAM per second (CVE-2019-9518).
+    pub empty_data_per_second: u32,
+    /// How many other frames may be useless or wrong: for closed streams, window updates by a trifle,
+    /// malformed heads, requests above `streams_max`. One more is allowed with each second.
+    pub glitches_max: u32,
+    /// Bytes of frames that are neither heads nor bodies, at least 16 KiB: frame heads, padding (RFC 9113,
+    /// 6.1), PRIORITY and WINDOW_UPDATE. In addition one byte for every 64 bytes of bodies (CVE-2019-9511,
+    /// CVE-2019-9513).
+    pub overhead_bytes: u64,
+    /// Bytes of request heads that wait for a look-up or an upstream, at least 64 KiB, the largest head.
+    /// A further request gets RST_STREAM with REFUSED_STREAM.
+    pub held_heads: usize,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams_max: 100,
+            connection_window: 256 << 10,
+            stream_window: 64 << 10,
+            resets_per_second: 100,
+            early_resets: 50,
+            resets_emitted: 500,
+            continuations_max: 20,
+            pings_per_second: 100,
+            settings_per_second: 50,
+            empty_data_per_second: 100,
+            glitches_max: 100,
+            overhead_bytes: 1 << 20,
+            held_heads: 256 << 10,
         }
     }
 }

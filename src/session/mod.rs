@@ -40,7 +40,7 @@ use std::rc::Rc;
 
 pub use close_reason::{CloseReason, SessionEnd};
 pub use file_sender::Content;
-pub use limits::{HttpLimits, Limits};
+pub use limits::{Http2Limits, HttpLimits, Limits};
 pub use listener_context::ListenerContext;
 pub use name_routes::{NameRoute, NameRoutes, ServerNames};
 pub use receive::{Destination, Naming};

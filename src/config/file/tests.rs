@@ -221,6 +221,19 @@ fn wrong_values_are_told() {
                 r#""limits": { "http": { "request_line_bytes_max": 65537 } }"#,
                 "2:49: `request_line_bytes_max` must be from 1 to 65536",
             ),
+            (r#""limits": { "http2": { "streams_max": 0 } }"#, "2:39: `streams_max` must be from 1 to 10000"),
+            (
+                r#""limits": { "http2": { "stream_window": "8k" } }"#,
+                "2:41: `stream_window` must be from 16384 to 16777216",
+            ),
+            (
+                r#""limits": { "http2": { "connection_window": "2g" } }"#,
+                "2:45: `connection_window` must be from 65536 to 2147483647",
+            ),
+            (
+                r#""limits": { "http": { "streams_max": 5 } }"#,
+                "2:23: unknown key `streams_max` (it belongs in `limits.http2`)",
+            ),
             (r#""limits": { "pool": { "small_bytes": "5k" } }"#, "2:38: `small_bytes` must be a multiple of 4096"),
             (
                 r#""trusted_proxies": ["10.0.0.1/8"]"#,
@@ -684,7 +697,8 @@ fn what_is_possible_is_read() {
         "$schema": "./xps.schema.json",
         "trusted_proxies": ["10.0.0.0/8"],
         "access_log": "off",
-        "limits": { "idle_timeout": "1m30s", "connect_timeout": 0.25, "http": { "head_bytes_max": 16384 } },
+        "limits": { "idle_timeout": "1m30s", "connect_timeout": 0.25, "http": { "head_bytes_max": 16384 },
+            "http2": { "stream_window": "1m", "overhead_bytes": "2m" } },
         "servers": [
             { "listeners": [{ "port": 0 }, { "port": 0 }], "protocol": "tcp", "handler": "echo" },
             {
@@ -717,6 +731,9 @@ fn what_is_possible_is_read() {
     let limits = crate::config::Limits::from(&file.limits);
     assert_eq!((limits.idle_timeout.as_secs(), limits.connect_timeout.as_millis()), (90, 250));
     assert_eq!((limits.http.head.head_bytes_max, limits.backlog), (16384, Limits::default().backlog));
+    let http2 = crate::config::Http2Limits::default();
+    let expected = crate::config::Http2Limits { stream_window: 1 << 20, overhead_bytes: 2 << 20, ..http2 };
+    assert_eq!(limits.http.http2, expected);
     assert_eq!(file.access_log, AccessTarget::Off);
     let ListenTarget::Unix { path, mode } = &file.servers[1].listeners[0].target else { panic!("it is a path") };
     assert_eq!((path.to_str(), *mode), (Some("/run/xps.sock"), Some(FileMode(0o660))));

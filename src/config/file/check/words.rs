@@ -80,6 +80,7 @@ pub(super) fn home(definition: &str) -> String {
         "FieldRules" => return "`headers`, `request_headers` and `response_headers`".to_owned(),
         "Limits" => "limits",
         "HttpLimits" => "limits.http",
+        "Http2Limits" => "limits.http2",
         "PoolLimits" => "limits.pool",
         "StoreLimits" => "limits.store",
         "OffloadLimits" => "limits.offload",

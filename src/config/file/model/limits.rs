@@ -42,6 +42,8 @@ pub struct Limits {
     pub pool: PoolLimits,
     /// Limits of HTTP connections.
     pub http: HttpLimits,
+    /// Limits of HTTP/2 connections, in addition to those of HTTP.
+    pub http2: Http2Limits,
     /// Limits of the file cache of one worker.
     pub store: StoreLimits,
     /// Limits of the offload threads.
@@ -111,6 +113,61 @@ pub struct HttpLimits {
     pub interim_responses_max: u32,
 }
 
+/// Limits of one HTTP/2 connection, in addition to those of HTTP. HTTP/2 is unfinished and not served
+/// yet. A client that exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM, unless the limit says otherwise.
+/// The defaults are far above what browsers and gRPC clients do.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http2Limits {
+    /// Maximum number of concurrent streams (RFC 9113, 5.1.2). A further request gets RST_STREAM with
+    /// REFUSED_STREAM. A stream that was reset counts until its work has ended (CVE-2023-44487).
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams_max: u32,
+    /// Bytes of request bodies that the streams may have in flight and unread, all together (RFC 9113,
+    /// 5.2). At least 64k, at most 2^31-1.
+    #[schemars(range(min = 65_536, max = 2_147_483_647))]
+    pub connection_window: Size,
+    /// The same of one stream, within `connection_window`. From 16k to 16m.
+    #[schemars(range(min = 16_384, max = 16_777_216))]
+    pub stream_window: Size,
+    /// Maximum number of streams that a client resets per second (CVE-2019-9514, CVE-2023-44487).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub resets_per_second: u32,
+    /// Maximum number of streams that a client resets before their responses began (CVE-2023-44487). One
+    /// more with each second.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub early_resets: u32,
+    /// Maximum number of streams that a client makes xps reset by errors (CVE-2025-8671). Five more with
+    /// each second.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub resets_emitted: u32,
+    /// Maximum number of CONTINUATION frames of a head (RFC 9113, 6.10; CVE-2024-27316).
+    #[schemars(range(min = 1, max = 1000))]
+    pub continuations_max: u32,
+    /// Maximum number of PING frames per second (CVE-2019-9512).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub pings_per_second: u32,
+    /// Maximum number of SETTINGS frames per second (CVE-2019-9515).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub settings_per_second: u32,
+    /// Maximum number of DATA frames per second that have no data and do not end their stream
+    /// (CVE-2019-9518).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub empty_data_per_second: u32,
+    /// Maximum number of frames that are useless or wrong: for closed streams, window updates by a trifle,
+    /// malformed heads, requests above `streams_max`. One more with each second.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub glitches_max: u32,
+    /// Maximum number of bytes that are neither heads nor bodies, such as padding and frame heads, and one
+    /// more for every 64 bytes of bodies (CVE-2019-9511, CVE-2019-9513). At least 16k.
+    #[schemars(range(min = 16_384))]
+    pub overhead_bytes: Size,
+    /// Maximum size of request heads that wait for a file or an upstream. A further request gets RST_STREAM
+    /// with REFUSED_STREAM. At least 64k, the largest `head_bytes_max`.
+    #[schemars(range(min = 65_536))]
+    pub held_heads: Size,
+}
+
 /// Limits of the file cache of one worker.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -176,6 +233,12 @@ impl Default for HttpLimits {
     }
 }
 
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Limits::default().http2
+    }
+}
+
 impl Default for StoreLimits {
     fn default() -> Self {
         Limits::default().store
@@ -222,6 +285,7 @@ impl From<&config::Limits> for Limits {
             discard_bytes_max,
             requests_max,
             interim_responses_max,
+            http2,
         } = http;
         let store::StoreLimits {
             valid_for,
@@ -258,6 +322,7 @@ impl From<&config::Limits> for Limits {
                 requests_max,
                 interim_responses_max,
             },
+            http2: Http2Limits::from(&http2),
             store: StoreLimits {
                 valid_for: Period(valid_for),
                 idle_for: Period(idle_for),
@@ -280,7 +345,7 @@ impl From<&config::Limits> for Limits {
 
 impl From<&Limits> for config::Limits {
     fn from(limits: &Limits) -> Self {
-        let Limits { pool, http, store, offload, .. } = limits;
+        let Limits { pool, http, http2, store, offload, .. } = limits;
         Self {
             connections_max: limits.connections_max,
             handshakes_max: limits.handshakes_max,
@@ -314,6 +379,7 @@ impl From<&Limits> for config::Limits {
                 discard_bytes_max: http.discard_bytes_max.0 as u64,
                 requests_max: http.requests_max,
                 interim_responses_max: http.interim_responses_max,
+                http2: config::Http2Limits::from(http2),
             },
             store: store::StoreLimits {
                 valid_for: store.valid_for.0,
@@ -331,6 +397,63 @@ impl From<&Limits> for config::Limits {
                 queue_max: offload.queue_max,
                 idle_for: offload.idle_for.0,
             },
+        }
+    }
+}
+
+impl From<&config::Http2Limits> for Http2Limits {
+    fn from(limits: &config::Http2Limits) -> Self {
+        let config::Http2Limits {
+            streams_max,
+            connection_window,
+            stream_window,
+            resets_per_second,
+            early_resets,
+            resets_emitted,
+            continuations_max,
+            pings_per_second,
+            settings_per_second,
+            empty_data_per_second,
+            glitches_max,
+            overhead_bytes,
+            held_heads,
+        } = *limits;
+        Self {
+            streams_max,
+            connection_window: Size(connection_window as usize),
+            stream_window: Size(stream_window as usize),
+            resets_per_second,
+            early_resets,
+            resets_emitted,
+            continuations_max,
+            pings_per_second,
+            settings_per_second,
+            empty_data_per_second,
+            glitches_max,
+            overhead_bytes: Size(usize::try_from(overhead_bytes).unwrap_or(usize::MAX)),
+            held_heads: Size(held_heads),
+        }
+    }
+}
+
+impl From<&Http2Limits> for config::Http2Limits {
+    /// The schema's bounds of both windows fit.
+    fn from(limits: &Http2Limits) -> Self {
+        let window = |size: Size| u32::try_from(size.0).unwrap_or(u32::MAX >> 1);
+        Self {
+            streams_max: limits.streams_max,
+            connection_window: window(limits.connection_window),
+            stream_window: window(limits.stream_window),
+            resets_per_second: limits.resets_per_second,
+            early_resets: limits.early_resets,
+            resets_emitted: limits.resets_emitted,
+            continuations_max: limits.continuations_max,
+            pings_per_second: limits.pings_per_second,
+            settings_per_second: limits.settings_per_second,
+            empty_data_per_second: limits.empty_data_per_second,
+            glitches_max: limits.glitches_max,
+            overhead_bytes: limits.overhead_bytes.0 as u64,
+            held_heads: limits.held_heads.0,
         }
     }
 }
@@ -354,5 +477,11 @@ mod tests {
         assert_eq!(most("head_bytes_max"), Some(HEAD_BYTES_CEILING as u64));
         assert_eq!(most("request_line_bytes_max"), Some(HEAD_BYTES_CEILING as u64));
         assert_eq!(most("fields_max"), Some(FIELDS_CEILING as u64));
+    }
+
+    #[test]
+    fn what_may_wait_of_http2_holds_the_largest_head() {
+        let http2 = &crate::config::file::SCHEMA["$defs"]["Http2Limits"]["properties"];
+        assert_eq!(http2["held_heads"]["minimum"].as_u64(), Some(HEAD_BYTES_CEILING as u64));
     }
 }

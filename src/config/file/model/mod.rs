@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
-pub use self::limits::{HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
+pub use self::limits::{Http2Limits, HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{ListenTarget, Listener, ListenerForm};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};

@@ -108,6 +108,7 @@ fn sections() -> Vec<Section> {
         Section::whole("Limits", "Limits"),
         Section::whole("Limits of the buffers", "PoolLimits"),
         Section::whole("Limits of HTTP", "HttpLimits"),
+        Section::whole("Limits of HTTP/2", "Http2Limits"),
         Section::whole("Limits of the file cache", "StoreLimits"),
         Section::whole("Limits of the offload threads", "OffloadLimits"),
     ]
