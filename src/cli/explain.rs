@@ -57,6 +57,9 @@ fn explain(config: &ServerConfig, request: &Request, report: &mut Report) -> Res
     if listener.expects_proxy_header {
         report.add("", "expects a PROXY protocol header");
     }
+    if listener.h2c {
+        report.add("", "a client that begins with the preface of HTTP/2 speaks it (h2c)");
+    }
     tls::explain(listener, request, report)?;
     let peer = Peer::Inet(SocketAddr::new(request.client, 0));
     match core::router_of(service)? {

@@ -65,14 +65,16 @@ pub struct ListenerConfig {
     pub expects_proxy_header: bool,
     /// The TLS settings. `None`: plain text. With settings, the scheme of an HTTP service is `https`.
     pub tls: Option<ServerSettings>,
+    /// Whether an HTTP service without TLS also speaks HTTP/2, to clients that begin with its preface.
+    pub h2c: bool,
     /// The service for its connections.
     pub service: ServiceConfig,
 }
 
 impl ListenerConfig {
-    /// A listener without access restrictions, PROXY protocol and TLS.
+    /// A listener without access restrictions, PROXY protocol, TLS and HTTP/2.
     pub fn new(address: ListenAddress, service: ServiceConfig) -> Self {
-        Self { address, access: Access::default(), expects_proxy_header: false, tls: None, service }
+        Self { address, access: Access::default(), expects_proxy_header: false, tls: None, h2c: false, service }
     }
 
     /// The same listener over TLS.

@@ -80,7 +80,8 @@ impl Resolver<'_> {
                         let (address, access) = (self.target(&listener.target)?, access(server));
                         let expects_proxy_header = listener.accept_proxy_protocol;
                         let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [(server, tls)], &[])).transpose()?;
-                        listeners.push(ListenerConfig { address, access, expects_proxy_header, tls, service });
+                        let plain = ListenerConfig::new(address, service);
+                        listeners.push(ListenerConfig { access, expects_proxy_header, tls, ..plain });
                     }
                     Protocol::Http => share(&mut http_listeners, server, listener),
                 }
@@ -100,7 +101,8 @@ impl Resolver<'_> {
             let service = ServiceConfig::Http(self.router(file, &servers, &limits)?);
             let expects_proxy_header = listener.accept_proxy_protocol;
             let address = self.target(&listener.target)?;
-            let resolved = ListenerConfig { expects_proxy_header, ..ListenerConfig::new(address, service) };
+            let h2c = listener.h2c;
+            let resolved = ListenerConfig { expects_proxy_header, h2c, ..ListenerConfig::new(address, service) };
             let certificates = servers.iter().filter_map(|(server, listener)| Some((*server, listener.tls.as_ref()?)));
             listeners.push(match &listener.tls {
                 Some(tls) => resolved.over_tls(self.tls(tls, certificates, &HTTP_PROTOCOLS)?),

@@ -303,9 +303,9 @@ impl Server {
             let mut shares = shares.into_iter();
             for plan in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
-                let (expects_proxy_header, tls) = (listener.expects_proxy_header, tls.clone());
+                let (expects_proxy_header, tls, h2c) = (listener.expects_proxy_header, tls.clone(), listener.h2c);
                 let opened = opened.clone();
-                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, opened });
+                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened });
             }
         }
         self.admission = admission;

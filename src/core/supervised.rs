@@ -48,6 +48,7 @@ pub(super) struct ListenerPlan {
     pub(super) access: Access,
     pub(super) expects_proxy_header: bool,
     pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) h2c: bool,
     pub(super) opened: OpenedService,
 }
 
@@ -125,9 +126,9 @@ impl SupervisedCore {
         self.core.admit_by(admission);
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for ListenerPlan { id, sockets, access, expects_proxy_header, tls, opened } in listeners {
+        for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened } in listeners {
             let service = self.builder.service(opened);
-            let context = ListenerContext { access, expects_proxy_header, tls, service };
+            let context = ListenerContext { access, expects_proxy_header, tls, h2c, service };
             self.core.replace(id, &context);
             for socket in sockets {
                 self.core.add_listener(id, driver.adopt(socket), context.clone());

@@ -177,7 +177,9 @@ fn request_line_within(window: &[u8]) -> Result<Option<(RequestLine<'_>, usize)>
     let Some((target, rest)) = target(rest)? else { return Ok(None) };
     let Some((major, version)) = version(rest)? else { return Ok(None) };
     if method == b"PRI" && target == b"*" {
-        return Err(ErrorResponse::bad_request("this is HTTP/2, which is not supported here"));
+        return Err(ErrorResponse::bad_request(
+            "this is HTTP/2, which ALPN did not choose, and which is off without TLS on this listener",
+        ));
     }
     if major != 1 {
         return Err(ErrorResponse::new(Status::HTTP_VERSION_NOT_SUPPORTED, "the version is not HTTP/1"));

@@ -6,7 +6,7 @@ use super::Service;
 use crate::limit::Access;
 use crate::tls::ServerTls;
 
-/// The access list, PROXY protocol, TLS and service of a listener.
+/// The access list, PROXY protocol, TLS, protocols and service of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerContext {
     /// The client addresses that may connect.
@@ -16,14 +16,17 @@ pub struct ListenerContext {
     /// What TLS needs, shared by all workers; `None`: plain text. After a PROXY protocol header, if one
     /// is expected, every connection begins with a handshake.
     pub tls: Option<Arc<ServerTls>>,
+    /// HTTP without TLS: a connection that begins with the preface of HTTP/2 speaks it. Has no effect with
+    /// TLS, where ALPN chooses.
+    pub h2c: bool,
     /// The service that handles the connections.
     pub service: Service,
 }
 
 impl From<Service> for ListenerContext {
-    /// With access for all addresses, and without PROXY protocol and TLS.
+    /// With access for all addresses, and without PROXY protocol, TLS and HTTP/2.
     fn from(service: Service) -> Self {
-        Self { access: Access::default(), expects_proxy_header: false, tls: None, service }
+        Self { access: Access::default(), expects_proxy_header: false, tls: None, h2c: false, service }
     }
 }
 

@@ -49,7 +49,7 @@ pub use slot::{SESSION, Slot};
 pub use tunnel::{Tunnel, TunnelLimits};
 
 use self::phase::Phase;
-use self::service::{Ends, facts_of};
+use self::service::{Ends, Protocol, facts_of};
 use self::setup::{Progress, Setup, SetupResult, Told};
 use crate::buffer::{Buffer, Chain};
 use crate::driver::{Ops, Outcome, Peer, Socket, Time};
@@ -286,7 +286,7 @@ impl Session {
             Some(setup) => Phase::Setup(Box::new(setup)),
             None => {
                 let ends = Ends { peer, local: None, tls: None };
-                Phase::Service(context.service.task(key, ends, is_over_limit, now, limits))
+                Phase::Service(context.service.task(Protocol::Http1, key, ends, is_over_limit, now, limits))
             }
         };
         Self {
@@ -439,7 +439,7 @@ impl Session {
 
     /// Begins the service, after the setup.
     fn serve(&mut self, setup_result: SetupResult, cx: &mut Context<'_>) -> Result<(), Denied> {
-        let SetupResult { context, told, mut local, named, received, draining_since } = setup_result;
+        let SetupResult { context, told, mut local, named, protocol, since, received, draining_since } = setup_result;
         let Told { ends, tls: told } = if cx.admission.is_trusted(self.peer) { told } else { Told::default() };
         if let Some(ends) = ends {
             tracing::debug!(proxy = %self.peer, client = %ends.client, "PROXY header accepted");
@@ -458,7 +458,7 @@ impl Session {
         let ends = Ends { peer: self.peer, local, tls: cx.tls.as_deref() };
         let mut task = match named {
             Some(named) => Service::named_task(named, cx.session, ends),
-            None => context.service.task(cx.session, ends, is_over_limit, cx.now, cx.limits),
+            None => context.service.task(protocol, cx.session, ends, is_over_limit, since, cx.limits),
         };
         received.into_iter().for_each(|buffer| task.on_received(buffer));
         if let Some(since) = draining_since {

@@ -39,6 +39,15 @@ pub enum Service {
     Http(Rc<RouterCell>),
 }
 
+/// The protocol of a connection to a service that has several. It is chosen before the task exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0. Also where there is nothing to choose.
+    Http1,
+    /// HTTP/2: agreed on by ALPN, or begun with its preface.
+    Http2,
+}
+
 /// Both ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends<'a> {
@@ -132,12 +141,14 @@ impl Service {
         Box::new(proxy.named(server_name, opening))
     }
 
+    /// The task of a connection. `since`: when the time for its first request began.
     pub(super) fn task(
         &self,
+        protocol: Protocol,
         session: SessionKey,
         ends: Ends<'_>,
         is_over_limit: bool,
-        now: Time,
+        since: Time,
         limits: &Limits,
     ) -> Box<dyn Task> {
         match self {
@@ -148,7 +159,10 @@ impl Service {
             }
             // The setup chooses a route, or ends the session.
             Self::ProxyByName(_) => Box::new(FileSender::new(session, Content::Refused(Fault::Os(libc::EDESTADDRREQ)))),
-            Self::Http(router_cell) => Box::new(Http::new(Rc::clone(router_cell), is_over_limit, now)),
+            Self::Http(router_cell) => match protocol {
+                // HTTP/2 is not spoken yet: HTTP/1.1 answers that.
+                Protocol::Http1 | Protocol::Http2 => Box::new(Http::new(Rc::clone(router_cell), is_over_limit, since)),
+            },
             Self::Receive(destination) => Box::new(Receive::new(session, Arc::clone(destination))),
             Self::Send(content) => Box::new(FileSender::new(session, content.clone())),
         }

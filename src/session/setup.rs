@@ -1,16 +1,18 @@
 //! Setup: the phase of a session before its service, in which it finds out what its connection is.
-//! Reads the PROXY protocol header, shakes hands or reads the name in a ClientHello, then looks up the
-//! local address.
+//! Reads the PROXY protocol header, shakes hands or reads the name in a ClientHello, or waits for the
+//! first bytes of the protocol, then looks up the local address.
 //!
 //! ```text
 //!              PROXY protocol header         TLS handshake        local address
 //!   Reading ─────────────────────► Shaking ───────────────► Asking ───────────────► ready:
-//!      │                 │            │ failed                 ▲                 the service
-//!      │                 │            ▼         sent           │                 begins
+//!      │                 │            │ failed                ▲ ▲                the service
+//!      │                 │            ▼         sent          │ │                begins
 //!      │                 │         Answering ─────────► Lingering ─────► over
-//!      │                 │            ▲ no route               │
-//!      │                 └──────► Peeking ─────────────────────┘
-//!      │                                    ClientHello: a route
+//!      │                 │            ▲ no route              │ │
+//!      │                 ├──────► Peeking ────────────────────┘ │
+//!      │                 │                  ClientHello: a route│
+//!      │                 └──────► Opening ──────────────────────┘
+//!      │                                    first bytes: a protocol
 //!      └── malformed, end of input, timeout: over
 //! ```
 //!
@@ -18,6 +20,11 @@
 //! listener that chooses upstreams by name only peeks: the bytes are passed on as they are.
 //! The local address is looked up only if a PROXY protocol header to an upstream needs it. Bytes after
 //! the header are kept for what follows. The session decides whether it trusts the header.
+//!
+//! Whether a client speaks HTTP/1.1 or HTTP/2 is known before the service begins. Over TLS it is what
+//! this connection's own handshake has agreed on (ALPN), whatever a PROXY protocol header says of the
+//! client's. Without TLS, where the listener permits HTTP/2, it is in the first bytes (RFC 9113, 3.3 and
+//! 3.4): the preface of HTTP/2, or a byte that differs from it.
 //!
 //! The answer to a handshake that fails is an alert, or a plain 400 if the client sent HTTP without
 //! TLS. A close with unread bytes would be a reset, which could reach the client before it has read
@@ -30,8 +37,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::name_routes::Named;
+use super::service::Protocol;
 use super::{CloseReason, Context, ListenerContext, Service, Slot};
-use crate::buffer::{Buffer, Chunk};
+use crate::buffer::{Buffer, Chunk, SizeClass};
 use crate::driver::{Op, Outcome, Peer, Time, TlsFault};
 use crate::session::Limits;
 use crate::session::http::refuse_plain;
@@ -50,6 +58,7 @@ pub(super) struct Setup {
     context: Rc<ListenerContext>,
     header: Header,
     tls: Tls,
+    opening: Opening,
     local: Local,
     /// Bytes received after the header.
     rest: Vec<Buffer>,
@@ -102,6 +111,17 @@ struct Failure {
     until: Time,
 }
 
+/// The protocol of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// The first bytes will tell. They are not waited for yet.
+    Unknown,
+    /// They are waited for, since then.
+    Awaited(Time),
+    /// Since when it has been waited for, if it has.
+    Known(Protocol, Option<Time>),
+}
+
 /// The look-up of the local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Local {
@@ -131,6 +151,10 @@ pub(super) struct SetupResult {
     pub(super) local: Option<SocketAddr>,
     /// The route, if it was chosen by name.
     pub(super) named: Option<Named>,
+    /// What the client speaks, to a service with several protocols.
+    pub(super) protocol: Protocol,
+    /// When the time for the first request began.
+    pub(super) since: Time,
     /// Bytes received so far, for the service.
     pub(super) received: Vec<Buffer>,
     /// When the server began to stop, if it has.
@@ -145,11 +169,15 @@ impl Setup {
             (_, Some(_)) => Tls::NotBegun,
             (_, None) => Tls::Over,
         };
+        let opening = match context.h2c && matches!(tls, Tls::Over) {
+            true => Opening::Unknown,
+            false => Opening::Known(Protocol::Http1, None),
+        };
+        let is_needed =
+            !matches!(tls, Tls::Over) || opening == Opening::Unknown || context.service.wants_local_address();
         let header = match context.expects_proxy_header {
             true => Header::Reading(Vec::new()),
-            false if !matches!(tls, Tls::Over) || context.service.wants_local_address() => {
-                Header::Read(Told::default())
-            }
+            false if is_needed => Header::Read(Told::default()),
             false => return None,
         };
         let timeout = limits.http.head_timeout;
@@ -157,6 +185,7 @@ impl Setup {
             context: Rc::clone(context),
             header,
             tls,
+            opening,
             local: Local::NotAsked,
             rest: Vec::new(),
             deadline: (!timeout.is_zero()).then(|| now + timeout),
@@ -233,6 +262,9 @@ impl Setup {
         {
             return progress;
         }
+        if let Some(progress) = self.open(client, cx) {
+            return progress;
+        }
         let local = match self.local {
             Local::NotAsked if self.context.service.wants_local_address() => {
                 cx.ops.submit(Slot::LocalAddress.token(cx.session), Op::LocalAddress { socket: client.socket() });
@@ -251,11 +283,17 @@ impl Setup {
             Tls::Named(named) => Some(named),
             _ => None,
         };
+        let (protocol, since) = match self.opening {
+            Opening::Known(protocol, since) => (protocol, since.unwrap_or(cx.now)),
+            Opening::Unknown | Opening::Awaited(_) => (Protocol::Http1, cx.now),
+        };
         Progress::Ready(SetupResult {
             context: Rc::clone(&self.context),
             told,
             local,
             named,
+            protocol,
+            since,
             received: mem::take(&mut self.rest),
             draining_since: self.draining_since,
         })
@@ -298,6 +336,9 @@ impl Setup {
                     if info.protocol == Some(ACME_TLS) {
                         return Some(Progress::Over(CloseReason::Done));
                     }
+                    if info.protocol == Some(HTTP2) {
+                        self.opening = Opening::Known(Protocol::Http2, None);
+                    }
                     self.tls = Tls::Over;
                 }
                 None => self.tls = Tls::Over,
@@ -305,6 +346,67 @@ impl Setup {
         }
         let (Tls::Answering(failure) | Tls::Lingering(failure)) = &self.tls else { return None };
         Some(self.finish(failure.clone(), client, cx))
+    }
+
+    /// Waits until the first bytes tell the protocol. `None`: it is known.
+    ///
+    /// Where they do not, HTTP/1.1 answers: it knows what a client gets that goes away, is too slow, or
+    /// says nothing while the server is stopping. Its time has run since this wait began.
+    fn open(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
+        let since = match self.opening {
+            Opening::Known(..) => return None,
+            Opening::Unknown => cx.now,
+            Opening::Awaited(since) => since,
+        };
+        self.opening = Opening::Awaited(since);
+        let limits = &cx.limits.http;
+        let at_stop = self.draining_since.filter(|_| self.rest.is_empty());
+        let until = |since: Time, timeout: Duration| (!timeout.is_zero()).then(|| since + timeout);
+        self.deadline = Time::earliest(
+            until(since, limits.head_timeout),
+            at_stop.and_then(|stop| until(stop.max(since), limits.drain_idle_timeout)),
+        );
+        let is_over = client.input_end().is_some() || self.deadline.is_some_and(|deadline| deadline <= cx.now);
+        match self.protocol().or(is_over.then_some(Protocol::Http1)) {
+            Some(protocol) => {
+                self.opening = Opening::Known(protocol, Some(since));
+                self.deadline = None;
+                None
+            }
+            None => {
+                self.join();
+                client.set_receiving(true, cx.ops);
+                Some(Progress::Wait)
+            }
+        }
+    }
+
+    /// The protocol that begins with the bytes received. `None`: they are a part of the preface.
+    fn protocol(&self) -> Option<Protocol> {
+        let mut received = self.rest.iter().flat_map(|buffer| buffer.iter());
+        for expected in HTTP2_PREFACE {
+            if received.next()? != expected {
+                return Some(Protocol::Http1);
+            }
+        }
+        Some(Protocol::Http2)
+    }
+
+    /// Copies what has been received into one buffer: a client that sends one byte at a time does not
+    /// hold a buffer for each.
+    fn join(&mut self) {
+        let [first, _, ..] = self.rest.as_slice() else { return };
+        let fill = |memory: &mut [u8]| {
+            let mut length = 0;
+            for buffer in &self.rest {
+                memory.get_mut(length..length + buffer.len()).ok_or(())?.copy_from_slice(buffer);
+                length += buffer.len();
+            }
+            Ok::<_, ()>(length)
+        };
+        if let Some(Ok(joined)) = first.pool().filled(SizeClass::Small, fill) {
+            self.rest = vec![joined];
+        }
     }
 
     /// The client's address, as far as it is known.
@@ -457,6 +559,12 @@ fn log(info: &HandshakeInfo<'_>) {
     );
 }
 
+/// The name of HTTP/2 over TLS in ALPN (RFC 9113, 3.2).
+const HTTP2: &[u8] = b"h2";
+
+/// What a client of HTTP/2 sends first (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Alerts (RFC 8446, 6.2).
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
@@ -464,4 +572,67 @@ const UNRECOGNIZED_NAME: u8 = 112;
 /// A record with a fatal alert, in plain text.
 const fn fatal(alert: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Pool, PoolConfig};
+
+    fn buffer(pool: &Pool, bytes: &[u8]) -> Buffer {
+        let fill = |memory: &mut [u8]| {
+            memory[..bytes.len()].copy_from_slice(bytes);
+            Ok::<_, ()>(bytes.len())
+        };
+        pool.filled(SizeClass::Small, fill).unwrap().unwrap()
+    }
+
+    fn setup(h2c: bool) -> Option<Setup> {
+        let context = Rc::new(ListenerContext { h2c, ..Service::Echo.into() });
+        Setup::of(&context, Time::from_nanos(1), &Limits::default())
+    }
+
+    /// What is known after these pieces, and the bytes that the service gets.
+    fn after(pieces: &[&[u8]]) -> (Option<Protocol>, Vec<u8>) {
+        let pool = Pool::new(PoolConfig::default());
+        let mut setup = setup(true).unwrap();
+        for piece in pieces {
+            setup.on_received(buffer(&pool, piece));
+            setup.join();
+            assert_eq!(setup.rest.len(), 1, "small pieces share a buffer");
+        }
+        (setup.protocol(), setup.rest.iter().flat_map(|buffer| buffer.to_vec()).collect())
+    }
+
+    #[test]
+    fn the_preface_is_recognised_however_it_is_cut() {
+        for cut in 1..HTTP2_PREFACE.len() {
+            let (first, second) = HTTP2_PREFACE.split_at(cut);
+            assert_eq!(after(&[first]), (None, first.to_vec()), "{cut}");
+            assert_eq!(after(&[first, second]), (Some(Protocol::Http2), HTTP2_PREFACE.to_vec()), "{cut}");
+        }
+        let bytes: Vec<&[u8]> = HTTP2_PREFACE.chunks(1).collect();
+        assert_eq!(after(&bytes), (Some(Protocol::Http2), HTTP2_PREFACE.to_vec()));
+        let more = [HTTP2_PREFACE, &[0; 9][..]].concat();
+        assert_eq!(after(&[&more]), (Some(Protocol::Http2), more.clone()));
+        assert_eq!(after(&[]), (None, Vec::new()));
+    }
+
+    #[test]
+    fn the_first_other_byte_is_of_http_1() {
+        for at in 0..HTTP2_PREFACE.len() {
+            let mut other = HTTP2_PREFACE[..=at].to_vec();
+            other[at] ^= 0x20;
+            assert_eq!(after(&[&other]), (Some(Protocol::Http1), other.clone()), "{at}");
+            if at > 0 {
+                let (first, second) = other.split_at(at);
+                assert_eq!(after(&[first, second]), (Some(Protocol::Http1), other.clone()), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_listener_without_http2_needs_no_setup() {
+        assert!(setup(false).is_none());
+    }
 }

@@ -595,6 +595,19 @@ fn what_belongs_to_https_and_has_no_effect_is_told() {
             "2:30: `redirect_to_https` has no effect in a TCP server",
         ),
         (
+            format!(r#"{{ "listeners": [{{ "port": 1, "h2c": true, {tls} }}] }}"#),
+            "2:30: `h2c` has no effect with `tls` (over TLS, `alpn` offers HTTP/2)",
+        ),
+        (
+            r#"{ "listeners": [{ "port": 1, "h2c": true }], "protocol": "tcp", "handler": "echo" }"#.to_owned(),
+            "2:30: `h2c` has no effect in a TCP server",
+        ),
+        (
+            "{ \"listeners\": [{ \"port\": 1, \"h2c\": true }] },\n{ \"listeners\": [{ \"port\": 1 }], \"hostnames\": [\"a\"] }"
+                .to_owned(),
+            "3:17: this listener has other options on line 2",
+        ),
+        (
             r#"{ "listeners": [{ "port": 1, "redirect_to_https": 0 }] }"#.to_owned(),
             "2:51: `redirect_to_https` must be from 1 to 65535",
         ),

@@ -344,7 +344,7 @@ fn row_85_tls_and_http_2_are_recognised_at_once() {
     let reason = |bytes: &[u8]| parsed(bytes).unwrap_err().reason;
     assert!(reason(&[0x16]).contains("TLS"));
     assert!(reason(b"\x16\x03\x01\x02\x00\x01").contains("TLS"));
-    assert!(reason(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").contains("HTTP/2"));
+    assert!(reason(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").contains("off without TLS on this listener"));
     assert_eq!(refused("PRI * HTTP/2.0\r\n"), 400);
 }
 

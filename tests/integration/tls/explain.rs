@@ -34,7 +34,7 @@ fn the_certificate_versions_and_protocols_of_a_name_are_shown() {
         "servers": [
             { "listeners": [{ "port": 443, "tls": tls(json!({})) }], "hsts": {}, "routes": routes },
             { "listeners": [{ "port": 8443, "tls": tls(strict) }], "routes": routes },
-            { "listeners": [{ "port": 80, "redirect_to_https": true }], "routes": routes },
+            { "listeners": [{ "port": 80, "h2c": true, "redirect_to_https": true }], "routes": routes },
         ],
     });
     fs::write(authority.path("xps_config.json"), file.to_string()).expect("a temporary file");
@@ -54,6 +54,12 @@ client    ";
     assert!(code == Some(0) && text.contains(expected), "{text}");
     let (code, text) = explain(&authority, "https://example.org:8443/");
     let expected = "tls       TLS 1.3, ALPN http/1.1, http/1.0, a certificate of the client is required\n";
+    assert!(code == Some(0) && text.contains(expected), "{text}");
+    let (code, text) = explain(&authority, "http://example.org/");
+    let expected = "\
+listener  0.0.0.0:80, http
+          a client that begins with the preface of HTTP/2 speaks it (h2c)
+";
     assert!(code == Some(0) && text.contains(expected), "{text}");
     for (url, reason) in [
         ("https://other.org:8443/", "the handshake fails: no certificate for other.org, see `unknown_name`"),

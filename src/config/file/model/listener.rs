@@ -17,6 +17,8 @@ pub struct Listener {
     /// Whether connections begin with a PROXY protocol header.
     pub accept_proxy_protocol: bool,
     pub tls: Option<Tls>,
+    /// Whether clients without TLS may speak HTTP/2.
+    pub h2c: bool,
     /// Whether its requests are redirected to `https`.
     pub redirect_to_https: HttpsRedirect,
 }
@@ -55,6 +57,10 @@ pub struct ListenerForm {
     pub accept_proxy_protocol: bool,
     /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
     pub tls: Option<Tls>,
+    /// HTTP/2 without TLS, beside HTTP/1.1: a client that begins with the preface of HTTP/2 speaks it
+    /// (RFC 9113, 3.3). Over TLS, ALPN chooses. Unfinished: xps does not speak HTTP/2 yet, and such a
+    /// client gets 400.
+    pub h2c: bool,
     /// Redirect all requests of an HTTP server to `https`, on this listener only (308). `true`: to
     /// port 443; a number: to that port.
     pub redirect_to_https: HttpsRedirect,
@@ -69,7 +75,7 @@ impl TryFrom<ListenerForm> for Listener {
     type Error = AmbiguousListenTarget;
 
     fn try_from(form: ListenerForm) -> Result<Self, AmbiguousListenTarget> {
-        let ListenerForm { host, port, unix, mode, accept_proxy_protocol, tls, redirect_to_https } = form;
+        let ListenerForm { host, port, unix, mode, accept_proxy_protocol, tls, h2c, redirect_to_https } = form;
         let target = match (host, port, unix) {
             (host, Some(port), None) if mode.is_none() => {
                 ListenTarget::Tcp(host.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |host| host.0), port)
@@ -77,14 +83,14 @@ impl TryFrom<ListenerForm> for Listener {
             (None, None, Some(path)) => ListenTarget::Unix { path, mode },
             _ => return Err(AmbiguousListenTarget),
         };
-        Ok(Self { target, accept_proxy_protocol, tls, redirect_to_https })
+        Ok(Self { target, accept_proxy_protocol, tls, h2c, redirect_to_https })
     }
 }
 
 impl From<Listener> for ListenerForm {
     fn from(listener: Listener) -> Self {
-        let Listener { target, accept_proxy_protocol, tls, redirect_to_https } = listener;
-        let form = Self { accept_proxy_protocol, tls, redirect_to_https, ..Self::default() };
+        let Listener { target, accept_proxy_protocol, tls, h2c, redirect_to_https } = listener;
+        let form = Self { accept_proxy_protocol, tls, h2c, redirect_to_https, ..Self::default() };
         match target {
             ListenTarget::Tcp(ip, port) => Self { host: Some(ListenHost(ip)), port: Some(port), ..form },
             ListenTarget::Unix { path, mode } => Self { unix: Some(path), mode, ..form },

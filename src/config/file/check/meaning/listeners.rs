@@ -23,6 +23,7 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
             check_alpn(server, listener, report);
             acme::check(server, servers, listener, report);
             check_redirect(server, listener, report);
+            check_h2c(server, listener, report);
             let Some(address) = address(listener) else { continue };
             let claim = Claim { server, listener };
             if let Some((_, claims)) = sockets.iter_mut().find(|(other, _)| *other == address) {
@@ -117,9 +118,22 @@ fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_
     }
 }
 
+/// Reports HTTP/2 without TLS where there is TLS, or no HTTP.
+fn check_h2c(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_, '_>) {
+    let Some(h2c) = get(listener, "h2c").filter(|property| !is_off(&property.value)) else { return };
+    if protocol(server) == Some(Protocol::Tcp) {
+        report.add(h2c, "`h2c` has no effect in a TCP server");
+    } else if get(listener, "tls").is_some() {
+        report.add_with_hint(h2c, "`h2c` has no effect with `tls`", "over TLS, `alpn` offers HTTP/2".to_owned());
+    }
+}
+
+fn is_off(value: &Value<'_>) -> bool {
+    value.as_boolean_lit().is_some_and(|literal| !literal.value)
+}
+
 /// Reports a redirect to `https` where there is nothing to redirect.
 fn check_redirect(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_, '_>) {
-    let is_off = |value: &Value<'_>| value.as_boolean_lit().is_some_and(|literal| !literal.value);
     let Some(redirect) = get(listener, "redirect_to_https").filter(|property| !is_off(&property.value)) else {
         return;
     };
@@ -147,7 +161,11 @@ fn address(listener: &Object<'_>) -> Option<Address> {
 }
 
 fn expects_header(listener: &Object<'_>) -> bool {
-    get(listener, "accept_proxy_protocol").and_then(|property| property.value.as_boolean_lit()).is_some_and(|b| b.value)
+    is_on(listener, "accept_proxy_protocol")
+}
+
+fn is_on(listener: &Object<'_>, key: &str) -> bool {
+    get(listener, key).and_then(|property| property.value.as_boolean_lit()).is_some_and(|literal| literal.value)
 }
 
 /// A listener of a server.
@@ -175,7 +193,8 @@ impl Claim<'_, '_> {
             }
         }
         let mode = |claim: &Self| text(claim.listener, "mode").map(str::to_owned);
-        if expects_header(self.listener) != expects_header(earlier.listener) || mode(self) != mode(earlier) {
+        let flags = |claim: &Self| (expects_header(claim.listener), is_on(claim.listener, "h2c"));
+        if flags(self) != flags(earlier) || mode(self) != mode(earlier) {
             return Some(format!("this listener has other options on line {line}"));
         }
         match (get(self.listener, "tls").is_some(), get(earlier.listener, "tls").is_some()) {
