@@ -26,7 +26,7 @@ pub use self::given::Given;
 pub use self::log::LogOptions;
 pub use self::proxy::{PROXY_HTTP, ProxyOptions};
 pub use self::serve::ServeOptions;
-pub use self::server::{AllOptions, Settings, SocketOptions};
+pub use self::server::{AllOptions, H2cOption, Settings, SocketOptions};
 pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
 pub use self::tls::TlsOptions;
 pub use self::tools::{ConnectOptions, ConnectTls, ProbeOptions};

@@ -5,7 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Invocation;
 use super::args::{
-    self, EchoOptions, ProxyOptions, ReceiveOptions, ReverseOptions, SendOptions, ServeOptions, Settings, SocketOptions,
+    self, EchoOptions, H2cOption, ProxyOptions, ReceiveOptions, ReverseOptions, SendOptions, ServeOptions, Settings,
+    SocketOptions,
 };
 use super::failure::Failure;
 use super::operate::{operate, operate_once};
@@ -25,7 +26,7 @@ use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// `xps proxy`.
 pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failure> {
-    let ProxyOptions { server, socket, tls, pipe, connect, http_limits, upload, log, .. } = &options;
+    let ProxyOptions { server, socket, tls, pipe, connect, h2c, http_limits, upload, log, .. } = &options;
     let mut config = config_of(&[server, pipe, connect, http_limits, upload]);
     let connect_timeout = config.limits.connect_timeout;
     let upstream_tls = tls::to_upstreams(&options, if options.http { &UPSTREAM_HTTP_PROTOCOLS } else { &[] })?;
@@ -45,6 +46,9 @@ pub fn proxy(options: ProxyOptions, invocation: &Invocation) -> Result<(), Failu
     };
     config.listeners = each(&options.listen, socket, &service);
     let hints = tls::put(tls, if options.http { &HTTP_PROTOCOLS } else { &[] }, &mut config.listeners)?;
+    if options.http {
+        permit_h2c(*h2c, &mut config.listeners)?;
+    }
     operate(config, log, &hints, None, invocation)
 }
 
@@ -121,7 +125,17 @@ pub fn files(options: ServeOptions, invocation: &Invocation) -> Result<(), Failu
     let service = ServiceConfig::Http(router);
     config.listeners = each(&options.listen, &options.socket, &service);
     let hints = tls::put(&options.tls, &HTTP_PROTOCOLS, &mut config.listeners)?;
+    permit_h2c(options.h2c, &mut config.listeners)?;
     operate(config, &options.log, &hints, None, invocation)
+}
+
+/// Permits HTTP/2 without TLS on all listeners, if that is wanted.
+fn permit_h2c(H2cOption { h2c }: H2cOption, listeners: &mut [ListenerConfig]) -> Result<(), Failure> {
+    if h2c && listeners.iter().any(|listener| listener.tls.is_some()) {
+        return Err(Failure::Usage("--h2c is for connections without TLS".to_owned()));
+    }
+    listeners.iter_mut().for_each(|listener| listener.h2c = h2c);
+    Ok(())
 }
 
 /// The pages of `--error-page`.

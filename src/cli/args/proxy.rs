@@ -6,7 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::log::LogOptions;
-use super::server::{ConnectTimeout, HttpOptions, PipeOptions, ServerOptions, SocketOptions, UploadOptions};
+use super::server::{ConnectTimeout, H2cOption, HttpOptions, PipeOptions, ServerOptions, SocketOptions, UploadOptions};
 use super::tls::TlsOptions;
 use crate::config::units::Period;
 use crate::config::{ListenAddress, UpstreamAddress};
@@ -60,6 +60,8 @@ pub struct ProxyOptions {
     #[command(flatten)]
     pub connect: ConnectTimeout,
     #[command(flatten)]
+    pub h2c: H2cOption,
+    #[command(flatten)]
     pub http_limits: HttpOptions,
     #[command(flatten)]
     pub upload: UploadOptions,
@@ -68,10 +70,11 @@ pub struct ProxyOptions {
 }
 
 /// The options that require `--http`.
-pub const PROXY_HTTP: [&str; 12] = [
+pub const PROXY_HTTP: [&str; 13] = [
     "access_log",
     "access_format",
     "response_timeout",
+    "h2c",
     "when_full",
     "head_size",
     "head_timeout",

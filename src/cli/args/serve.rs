@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::log::LogOptions;
-use super::server::{HttpOptions, ServerOptions, SocketOptions};
+use super::server::{H2cOption, HttpOptions, ServerOptions, SocketOptions};
 use super::tls::TlsOptions;
 use crate::cli::units::{ResponseHeader, StatusPage};
 use crate::config::ListenAddress;
@@ -78,6 +78,8 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub tls: TlsOptions,
 
+    #[command(flatten)]
+    pub h2c: H2cOption,
     #[command(flatten)]
     pub http_limits: HttpOptions,
     #[command(flatten)]

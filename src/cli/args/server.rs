@@ -198,6 +198,15 @@ impl Settings for LineOptions {
     }
 }
 
+/// What clients of HTTP may speak without TLS.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "HTTP")]
+pub struct H2cOption {
+    /// Also speak HTTP/2 without TLS, to clients that begin with its preface (unfinished: they get 400)
+    #[arg(long, env = "XPS_H2C", value_parser = BoolishValueParser::new())]
+    pub h2c: bool,
+}
+
 /// Time limit for connecting to upstreams.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = TIME_OUTS)]

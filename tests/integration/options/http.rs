@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::options::target::{BIG_BYTES, Case, GET_PAGE, Running};
-use crate::support::process::Signal;
+use crate::support::process::{Finished, Signal};
 use crate::support::{Launch, Upstream, ask, connect, eventually, patience, read_rest, uninterrupted};
 
 /// Files, and what is passed on, as far as the server has them.
@@ -204,4 +204,25 @@ pub fn access_log(case: &Case) {
     eventually("a line", || fs::read(&path).is_ok_and(|log| log.ends_with(b"\n")));
     let line: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a log")).expect("JSON");
     assert_eq!((line["target"].as_str(), line["status"].as_u64()), (Some("/page"), Some(200)), "{line}");
+}
+
+/// The first byte that differs from the preface of HTTP/2 decides. A request that begins like the preface is
+/// served as without the option, and a preface that does not end is too slow.
+pub fn h2c(case: &Case) {
+    let running = case.start(&["--h2c", "--head-timeout", "1s"]);
+    let address = running.any_http();
+    let request = b"PRI /page HTTP/1.1\r\nHost: h\r\n\r\n";
+    let expected = if case.command == "serve" { "405" } else { "200" };
+    for cut in [1, 4, 5] {
+        let mut stream = connect(address);
+        stream.write_all(&request[..cut]).expect("it is read");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(status(&stream, &request[cut..]), expected, "{}", case.command);
+    }
+    assert_eq!(status(&connect(address), GET_PAGE), "200", "{}", case.command);
+    let slow = connect(address);
+    (&slow).write_all(b"PRI * HTTP/2.0").expect("it is read");
+    ends_within(&slow, Duration::from_secs(8));
+    let Finished { status, errors, .. } = case.launch(&["--h2c", "--tls-self-signed"]).run(b"");
+    assert!(status.code() == Some(2) && errors.contains("--h2c is for connections without TLS"), "{errors}");
 }

@@ -82,6 +82,7 @@ const RELAY: &[Entry] = &[
 
 /// How HTTP connections are bounded.
 const LIMITS: &[Entry] = &[
+    entry(&["serve", "proxy --http"], &["h2c"], http::h2c),
     entry(HTTP, &["when-full"], http::when_full),
     entry(HTTP, &["head-size", "max-requests"], http::head_size_and_max_requests),
     entry(HTTP, &["head-timeout"], http::head_timeout),
