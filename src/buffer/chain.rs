@@ -154,6 +154,30 @@ impl Chain {
         self.bytes -= count;
     }
 
+    /// Moves the first `count` bytes to the end of another chain.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn move_to(&mut self, other: &mut Self, count: usize) {
+        assert!(count <= self.bytes, "move {count} of {}", self.bytes);
+        self.bytes -= count;
+        let (mut rest, mut whole) = (count, 0);
+        while let Some(chunk) = self.chunks.get(whole)
+            && chunk.len() <= rest
+        {
+            rest -= chunk.len();
+            whole += 1;
+        }
+        for chunk in self.chunks.drain(..whole) {
+            other.push(chunk);
+        }
+        if let Some(first) = self.chunks.first_mut()
+            && rest > 0
+        {
+            other.push(first.split_to(rest));
+        }
+    }
+
     /// The chunks, in order, moved out.
     pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
         self.chunks.into_iter()

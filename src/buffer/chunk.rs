@@ -120,6 +120,27 @@ impl Chunk {
     }
 }
 
+impl Chunk {
+    /// Removes and returns the first `count` bytes. They are copied only if the chunk is a copy
+    /// itself.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_to(&mut self, count: usize) -> Self {
+        let front = match self {
+            Self::Pool(buffer) => return Self::Pool(buffer.split_to(count)),
+            Self::Shared { bytes, start, .. } => {
+                Self::Shared { bytes: Arc::clone(bytes), start: *start, length: count as u32 }
+            }
+            Self::Static(bytes) => Self::Static(&bytes[..count]),
+            Self::Gathered(_) => Self::gathered(&self[..count]),
+        };
+        self.advance(count);
+        front
+    }
+}
+
 impl Deref for Chunk {
     type Target = [u8];
 

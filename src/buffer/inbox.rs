@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Buffer, Chunk};
+use super::{Buffer, Chunk, SMALL_PIECE_BYTES};
 
 /// Received bytes in order of arrival. Holds no memory while it is empty.
 #[derive(Debug, Default)]
@@ -198,6 +198,43 @@ impl Inbox {
             }
         }
         false
+    }
+
+    /// Makes the first `count` bytes contiguous, so that [`Inbox::bytes`] has at least as many. Copies
+    /// no others. Returns whether there are so many.
+    pub fn join(&mut self, count: usize) -> bool {
+        while self.bytes().len() < count {
+            if self.gathered.is_none() {
+                let Some(first) = self.pop_front() else { return false };
+                self.gathered = Some(Box::new(Gathered { bytes: first.to_vec(), ..Gathered::default() }));
+            }
+            let missing = count.saturating_sub(self.bytes().len());
+            let next = match &mut self.front {
+                Some(front) if missing < front.len() => Some(front.split_to(missing)),
+                Some(_) | None => self.pop_front(),
+            };
+            let (Some(next), Some(gathered)) = (next, &mut self.gathered) else { return false };
+            gathered.append(&next);
+        }
+        true
+    }
+
+    /// Moves the first `count` bytes of [`Inbox::bytes`] to the end of another inbox. A small piece is
+    /// copied, so that it does not hold a receive buffer.
+    pub fn move_to(&mut self, other: &mut Self, count: usize) {
+        let count = count.min(self.bytes().len());
+        if count == 0 {
+            return;
+        }
+        if count >= SMALL_PIECE_BYTES
+            && let Chunk::Pool(buffer) = self.take(count)
+        {
+            other.push(buffer);
+            return;
+        }
+        other.settle();
+        other.gathered.get_or_insert_default().append(&self.bytes()[..count]);
+        self.consume(count);
     }
 
     /// Copies everything out of the receive buffers, so that these can be reused. For bytes that

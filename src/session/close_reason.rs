@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::driver::{Fault, TlsFault};
+use crate::http::h2::ErrorCode;
 use crate::limit::Denied;
 use crate::tcp::CloseKind;
 use crate::upstream::{Release, Unreachable};
@@ -53,6 +54,9 @@ pub enum CloseReason {
     /// The received file could not be created, written or named.
     #[error("file not written: {0}")]
     FileUnwritten(Fault),
+    /// The client has broken the rules of HTTP/2, or exceeded a limit; with the error code.
+    #[error("HTTP/2 connection error {}", ErrorCode::new(*.0))]
+    Http2(u32),
     /// No byte was transferred for the configured time.
     #[error("idle for too long")]
     Idle,
@@ -110,6 +114,7 @@ impl CloseReason {
             Self::FileRefused(_) => "file_refused",
             Self::FileLost(_) => "file_lost",
             Self::FileUnwritten(_) => "file_not_written",
+            Self::Http2(_) => "http2_error",
             Self::Idle => "idle_timeout",
             Self::TooSlow => "client_too_slow",
             Self::Stalled => "stalled",
@@ -123,7 +128,7 @@ impl CloseReason {
     /// | close reason | client's connection | upstream connection of a tunnel |
     /// |---|---|---|
     /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | FIN | FIN |
-    /// | `TlsFailed` (after the alert) | FIN | – |
+    /// | `TlsFailed` (after the alert), `Http2` (after GOAWAY) | FIN | – |
     /// | `UpstreamLost`, `ResponseTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset after the flush | reset |
     /// | `UpstreamStoppedReading` (a close with unread data from the client is a reset anyway) | reset after the flush | reset |
     /// | `ClientLost` | reset (it is broken) | reset after the flush |
@@ -138,9 +143,12 @@ impl CloseReason {
     /// connection is reset at once: the response is no longer needed.
     pub const fn close_kind(self) -> CloseKind {
         match self {
-            Self::Done | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::Idle | Self::TlsFailed(_) => {
-                CloseKind::Fin
-            }
+            Self::Done
+            | Self::UpstreamUnreachable
+            | Self::FileRefused(_)
+            | Self::Idle
+            | Self::Http2(_)
+            | Self::TlsFailed(_) => CloseKind::Fin,
             Self::ClientLeft
             | Self::UpstreamStoppedReading
             | Self::UpstreamLost(_)
@@ -171,7 +179,7 @@ impl CloseReason {
     pub const fn is_worth_a_warning(self) -> bool {
         match self {
             Self::Done | Self::UpstreamStoppedReading | Self::Denied(_) | Self::ClientLeft | Self::Idle => false,
-            Self::TooSlow | Self::Stalled | Self::Drained => false,
+            Self::TooSlow | Self::Stalled | Self::Drained | Self::Http2(_) => false,
             Self::ClientLost(fault) => !fault.is_disconnect(),
             // Logged already, with upstream and reason.
             Self::ResponseTruncated | Self::UpstreamSilent => false,

@@ -316,7 +316,9 @@ impl Session {
             Slot::ClientSend => self.client.on_sent(outcome),
             Slot::ClientClose => self.client.on_closed(outcome),
             Slot::ClientFile => self.client.on_read(outcome),
-            Slot::File | Slot::LocalAddress => self.phase.on_outcome(slot, outcome, now),
+            Slot::File | Slot::LocalAddress | Slot::Read0 | Slot::Read1 | Slot::Read2 | Slot::Read3 => {
+                self.phase.on_outcome(slot, outcome, now);
+            }
         }
     }
 

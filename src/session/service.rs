@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Task;
 use super::echo::Echo;
 use super::file_sender::{Content, FileSender};
-use super::http::{Http, RouterCell};
+use super::http::{Http, Http2, RouterCell};
 use super::name_routes::{NameRoutes, Named};
 use super::proxy::Proxy;
 use super::receive::{Destination, Receive};
@@ -160,8 +160,8 @@ impl Service {
             // The setup chooses a route, or ends the session.
             Self::ProxyByName(_) => Box::new(FileSender::new(session, Content::Refused(Fault::Os(libc::EDESTADDRREQ)))),
             Self::Http(router_cell) => match protocol {
-                // HTTP/2 is not spoken yet: HTTP/1.1 answers that.
-                Protocol::Http1 | Protocol::Http2 => Box::new(Http::new(Rc::clone(router_cell), is_over_limit, since)),
+                Protocol::Http1 => Box::new(Http::new(Rc::clone(router_cell), is_over_limit, since)),
+                Protocol::Http2 => Box::new(Http2::new(Rc::clone(router_cell), is_over_limit, since, limits)),
             },
             Self::Receive(destination) => Box::new(Receive::new(session, Arc::clone(destination))),
             Self::Send(content) => Box::new(FileSender::new(session, content.clone())),

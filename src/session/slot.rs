@@ -23,11 +23,41 @@ pub enum Slot {
     LocalAddress,
     /// Reading a file that the client's transport encrypts.
     ClientFile,
+    /// Reading a file for a stream of HTTP/2.
+    Read0,
+    /// Another one.
+    Read1,
+    /// Another one.
+    Read2,
+    /// Another one.
+    Read3,
 }
 
 impl Slot {
-    const ALL: [Self; 6] =
-        [Self::ClientRecv, Self::ClientSend, Self::ClientClose, Self::File, Self::LocalAddress, Self::ClientFile];
+    const ALL: [Self; 10] = [
+        Self::ClientRecv,
+        Self::ClientSend,
+        Self::ClientClose,
+        Self::File,
+        Self::LocalAddress,
+        Self::ClientFile,
+        Self::Read0,
+        Self::Read1,
+        Self::Read2,
+        Self::Read3,
+    ];
+
+    const READS: [Self; 4] = [Self::Read0, Self::Read1, Self::Read2, Self::Read3];
+
+    /// The slot of a read of a file for a stream, counted from 0.
+    pub const fn read(number: usize) -> Self {
+        Self::READS[number % Self::READS.len()]
+    }
+
+    /// Which of the reads for streams has this slot.
+    pub fn read_number(self) -> Option<usize> {
+        Self::READS.iter().position(|read| *read == self)
+    }
 
     /// The slot of a token; `None` if there is no such slot.
     pub fn of(token: Token) -> Option<Self> {
@@ -59,6 +89,6 @@ mod tests {
         for slot in Slot::ALL {
             assert_eq!(Slot::of(slot.token(RawKey::from_parts(7, 8).typed())), Some(slot));
         }
-        assert_eq!(Slot::of(Token { machine: RawKey::from_parts(0, 0), kind: SESSION, slot: 6 }), None);
+        assert_eq!(Slot::of(Token { machine: RawKey::from_parts(0, 0), kind: SESSION, slot: 10 }), None);
     }
 }

@@ -22,7 +22,7 @@ mod response_body;
 mod router;
 mod stream;
 
-pub(super) use self::conn::Http;
+pub(super) use self::conn::{Http, Http2};
 pub(super) use self::dispatch::refuse_plain;
 #[cfg(feature = "internals")]
 pub use self::exchange::planted_bug::{ExchangeBug, plant_exchange_bug, unplant_exchange_bug};

@@ -11,6 +11,7 @@ use crate::file::store::Resource;
 use crate::http::Status;
 use crate::http::multipart::Multipart;
 use crate::http::range::Span;
+use crate::session::http::stream::PreparedResponse;
 
 /// The response of a handler, whose head is with the sink.
 pub struct Response {
@@ -35,7 +36,7 @@ pub enum Body {
     /// The listing of a folder, of unknown length: its first piece, and the others.
     Listing { first: Vec<u8>, others: Box<listing::Stream> },
     /// The whole response, from [`ResponseSink::prepared`](super::stream::ResponseSink::prepared); nothing was written to the sink.
-    Prepared { bytes: Chunk, body_bytes: u64 },
+    Prepared { response: PreparedResponse, body_bytes: u64 },
 }
 
 impl Response {

@@ -34,6 +34,11 @@ impl ResponseBody {
         Self { body, next_piece: 0 }
     }
 
+    /// A body of which everything is with the stream.
+    pub(crate) const fn empty() -> Self {
+        Self::new(Body::Empty)
+    }
+
     /// Sends the next piece.
     pub(crate) fn step(&mut self, stream: &mut impl BodySink, ops: &mut Ops) -> Progress {
         if !stream.takes_piece() {

@@ -270,8 +270,8 @@ fn prepared(
         Usual::Whole => (Status::OK, None, resource.content_bytes()),
         Usual::NotModified(tag) => (Status::NOT_MODIFIED, Some(tag), 0),
     };
-    let bytes = sink.prepared(resource, key, tag)?;
-    Some(Response::new(status, Body::Prepared { bytes, body_bytes }))
+    let response = sink.prepared(resource, key, tag)?;
+    Some(Response::new(status, Body::Prepared { response, body_bytes }))
 }
 
 /// A file, and the values of the fields that describe it.

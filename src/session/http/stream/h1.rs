@@ -193,7 +193,7 @@ impl ClientStream for Http1Stream<'_> {
     }
 
     fn send_interim(&mut self, encoder: ResponseEncoder) {
-        self.outbox.push(encoder.finish_interim());
+        self.outbox.push(Chunk::shared(encoder.finish_interim()));
     }
 
     fn send_head(&mut self, encoder: ResponseEncoder, head: &ResponseHead<'_>) {

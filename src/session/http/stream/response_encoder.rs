@@ -1,8 +1,11 @@
-//! Encodes the responses of handlers for a connection of HTTP/1.1.
+//! Encodes the responses of handlers for a connection.
 //!
 //! This is the one place that decides how a response is framed, that one to HEAD has no body, and
 //! whether the connection stays open. Handlers know none of that: they write a head to a
 //! [`ResponseSink`] and return a [`Response`].
+//!
+//! A response of HTTP/1 is one piece of text, framing included; one of HTTP/2 is a field block, and
+//! a body that its stream puts into frames.
 //!
 //! The responses to the most usual requests for small files are kept with the files, ready to be
 //! sent: making one is a fifth of the instructions of such a request.
@@ -12,6 +15,7 @@ use std::rc::Rc;
 
 use crate::buffer::{Chain, Chunk};
 use crate::file::store::{Content, Resource};
+use crate::http::h2::HeadEncoder as BlockEncoder;
 use crate::http::validators::EntityTag;
 use crate::http::{
     BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, ResponseHead, Status, Version,
@@ -26,7 +30,7 @@ const JOINED_BYTES_MAX: usize = 16 << 10;
 pub(crate) trait ResponseSink: HeadSink {
     /// The response that was made for an equal request earlier in the same second. `tag`: the only
     /// tag in the request's `If-None-Match`; without one, the request is for the whole file.
-    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<Chunk>;
+    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<PreparedResponse>;
 
     /// Keeps the response that is about to be made for such requests. `tag`: that of a 304.
     fn keep(&mut self, file: &Rc<Resource>, key: PreparedKey, tag: Option<EntityTag>);
@@ -70,10 +74,37 @@ pub(crate) struct EncodedHead {
     pub(crate) keep_alive: bool,
 }
 
+/// A response as a stream of HTTP/2 sends it.
+pub(crate) struct Http2Response {
+    pub(crate) status: Status,
+    /// The field block. A body that was kept with it follows in the same memory.
+    pub(crate) block: Chunk,
+    /// Bytes of the field block.
+    pub(crate) block_bytes: usize,
+    /// The body, unless it follows the block. [`Body::Empty`]: there is none.
+    pub(crate) body: Body,
+    /// The length of the body, if it is known.
+    pub(crate) body_bytes: Option<u64>,
+}
+
+/// The field block of a forwarded response, and what follows it.
+pub(crate) struct Http2Head {
+    pub(crate) block: Vec<u8>,
+    /// The length of the body, if it is known. `Some(0)`: there is none.
+    pub(crate) body_bytes: Option<u64>,
+}
+
+/// Where the head goes.
+#[derive(Debug)]
+enum Head {
+    Http1(HeadEncoder),
+    Http2(BlockEncoder),
+}
+
 /// Encodes one response.
 #[derive(Debug)]
 pub struct ResponseEncoder {
-    head: HeadEncoder,
+    head: Head,
     version: Version,
     is_head: bool,
     keep_alive: bool,
@@ -96,20 +127,35 @@ struct PreparedResponses {
     whole: RefCell<[Option<(PreparedKey, Chunk)>; 2]>,
     /// A 304 response to a request whose `If-None-Match` is exactly this tag.
     not_modified: RefCell<Option<(EntityTag, PreparedKey, Chunk)>>,
+    /// The field block and the body of a 200 response over HTTP/2.
+    http2: RefCell<Option<(PreparedKey, PreparedResponse)>>,
+}
+
+/// A response that was made earlier.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedResponse {
+    /// Head and body.
+    pub(crate) bytes: Chunk,
+    /// Bytes of the head, where it has to be separated from the body.
+    pub(crate) head_bytes: usize,
 }
 
 impl ResponseEncoder {
     /// An encoder of the response to a client of this version. `is_head`: the request is HEAD.
     /// `keep_alive`: another request may follow on the connection.
     pub(crate) const fn new(version: Version, is_head: bool, keep_alive: bool) -> Self {
-        Self { head: HeadEncoder::new(), version, is_head, keep_alive, kept: None }
+        let head = match version {
+            Version::Http10 | Version::Http11 => Head::Http1(HeadEncoder::new()),
+            Version::Http2 => Head::Http2(BlockEncoder::new()),
+        };
+        Self { head, version, is_head, keep_alive, kept: None }
     }
 
-    /// Ends the head, and appends the body if it is in memory.
+    /// Ends the head of a response of HTTP/1, and appends the body if it is in memory.
     pub(crate) fn finish(self, response: Response) -> EncodedResponse {
         let Response { status, body, must_close } = response;
         let may_stay = self.keep_alive && !must_close;
-        if let Body::Prepared { bytes, body_bytes } = body {
+        if let Body::Prepared { response: PreparedResponse { bytes, .. }, body_bytes } = body {
             let (rest, writer) = (Body::Empty, BodyWriter::Plain);
             return EncodedResponse { status, bytes, rest, writer, body_bytes, keep_alive: may_stay };
         }
@@ -120,7 +166,7 @@ impl ResponseEncoder {
             None => ResponseFraming::Chunked.for_client(self.version),
         };
         let keep_alive = may_stay && framing != ResponseFraming::UntilClose;
-        let mut out = self.head.end(HeadEnd { framing, keep_alive, version: self.version });
+        let mut out = self.head.into_http1().end(HeadEnd { framing, keep_alive, version: self.version });
         let body = if self.is_head { Body::Empty } else { body };
         let body_bytes = if self.is_head { 0 } else { body_bytes.unwrap_or_default() };
         let (bytes, rest) = match body {
@@ -155,19 +201,91 @@ impl ResponseEncoder {
         let framing = head.framing.for_client(self.version);
         let is_framed = framing != ResponseFraming::UntilClose;
         let keep_alive = self.keep_alive && is_framed;
-        let bytes = Chunk::shared(self.head.end_forwarded(head, self.version, keep_alive));
+        let bytes = Chunk::shared(self.head.into_http1().end_forwarded(head, self.version, keep_alive));
         EncodedHead { bytes, writer: framing.into(), is_framed, keep_alive }
     }
 
     /// Whether the client may get interim responses (1xx): HTTP/1.0 has none.
     pub(crate) fn can_send_interim(&self) -> bool {
-        self.version == Version::Http11
+        self.version != Version::Http10
     }
 
     /// Ends the head of an interim response.
-    pub(crate) fn finish_interim(self) -> Chunk {
+    pub(crate) fn finish_interim(self) -> Vec<u8> {
         debug_assert!(self.can_send_interim(), "HTTP/1.0 has no interim responses");
-        Chunk::shared(self.head.end_interim())
+        match self.head {
+            Head::Http1(head) => head.end_interim(),
+            Head::Http2(head) => head.end_interim(),
+        }
+    }
+
+    /// Ends the head of a response of HTTP/2. Whether the connection stays open is not up to one
+    /// response.
+    pub(crate) fn finish_http2(self, response: Response) -> Http2Response {
+        let Response { status, body, must_close: _ } = response;
+        if let Body::Prepared { response, body_bytes } = body {
+            let PreparedResponse { bytes: block, head_bytes: block_bytes } = response;
+            return Http2Response { status, block, block_bytes, body: Body::Empty, body_bytes: Some(body_bytes) };
+        }
+        let framing = match body.length() {
+            _ if status.forbids_body() => ResponseFraming::None,
+            Some(bytes) => ResponseFraming::Length(bytes),
+            None => ResponseFraming::Chunked,
+        };
+        let mut block = self.head.into_http2().end(framing);
+        let block_bytes = block.len();
+        if self.is_head || status.forbids_body() {
+            let block = Chunk::owned(block);
+            return Http2Response { status, block, block_bytes, body: Body::Empty, body_bytes: Some(0) };
+        }
+        let body_bytes = body.length();
+        if let (Some(kept), Body::File(file, _)) = (self.kept, &body)
+            && let (None, Content::Memory(bytes)) = (&kept.tag, &file.content)
+            && bytes.len() <= JOINED_BYTES_MAX
+        {
+            block.extend_from_slice(bytes);
+            let response = PreparedResponse { bytes: Chunk::shared(block), head_bytes: block_bytes };
+            kept.store_http2(response.clone());
+            return Http2Response { status, block: response.bytes, block_bytes, body: Body::Empty, body_bytes };
+        }
+        Http2Response { status, block: Chunk::owned(block), block_bytes, body, body_bytes }
+    }
+
+    /// Ends the head of an upstream's final response for a client of HTTP/2, after
+    /// [`write_response`] has written to this sink.
+    ///
+    /// [`write_response`]: crate::http::forward::write_response
+    pub(crate) fn finish_forwarded_http2(self, head: &ResponseHead<'_>) -> Http2Head {
+        let body_bytes = match head.framing {
+            ResponseFraming::None => Some(0),
+            ResponseFraming::Length(bytes) => Some(bytes),
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => None,
+        };
+        Http2Head { block: self.head.into_http2().end_forwarded(head), body_bytes }
+    }
+}
+
+impl Head {
+    /// The encoder of a connection of HTTP/1.
+    fn into_http1(self) -> HeadEncoder {
+        match self {
+            Self::Http1(head) => head,
+            Self::Http2(_) => {
+                debug_assert!(false, "a response of HTTP/2 on a connection of HTTP/1");
+                HeadEncoder::new()
+            }
+        }
+    }
+
+    /// The encoder of a stream of HTTP/2.
+    fn into_http2(self) -> BlockEncoder {
+        match self {
+            Self::Http2(head) => head,
+            Self::Http1(_) => {
+                debug_assert!(false, "a response of HTTP/1 on a stream of HTTP/2");
+                BlockEncoder::new()
+            }
+        }
     }
 }
 
@@ -188,35 +306,53 @@ impl EncodedResponse {
 
 impl HeadSink for ResponseEncoder {
     fn reserve(&mut self, bytes: usize) {
-        self.head.reserve(bytes);
+        match &mut self.head {
+            Head::Http1(head) => head.reserve(bytes),
+            Head::Http2(head) => head.reserve(bytes),
+        }
     }
 
     fn status(&mut self, status: Status, reason: &[u8]) {
-        self.head.status(status, reason);
+        match &mut self.head {
+            Head::Http1(head) => head.status(status, reason),
+            Head::Http2(head) => head.status(status, reason),
+        }
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
-        self.head.field(name, value);
+        match &mut self.head {
+            Head::Http1(head) => head.field(name, value),
+            Head::Http2(head) => head.field(name, value),
+        }
     }
 
     fn date(&mut self, date: &DateLine) {
-        self.head.date(date);
+        match &mut self.head {
+            Head::Http1(head) => head.date(date),
+            Head::Http2(head) => head.date(date),
+        }
     }
 }
 
 impl ResponseSink for ResponseEncoder {
-    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<Chunk> {
+    fn prepared(&self, file: &Resource, key: &PreparedKey, tag: Option<&[u8]>) -> Option<PreparedResponse> {
         let prepared: &PreparedResponses = file.encoded()?;
+        let text = |bytes: &Chunk| PreparedResponse { bytes: bytes.clone(), head_bytes: 0 };
         match tag {
+            None if self.version == Version::Http2 => {
+                let whole = prepared.http2.borrow();
+                let (made_for, response) = whole.as_ref()?;
+                (made_for == key).then(|| response.clone())
+            }
             None if says_nothing_of_connection(self.version, self.keep_alive) => {
                 let whole = prepared.whole.borrow();
                 let (made_for, response) = whole[usize::from(self.keep_alive)].as_ref()?;
-                (made_for == key).then(|| response.clone())
+                (made_for == key).then(|| text(response))
             }
             Some(tag) if self.keep_alive && self.version == Version::Http11 => {
                 let not_modified = prepared.not_modified.borrow();
                 let (made_with, made_for, response) = not_modified.as_ref()?;
-                (made_for == key && made_with.as_bytes() == tag).then(|| response.clone())
+                (made_for == key && made_with.as_bytes() == tag).then(|| text(response))
             }
             None | Some(_) => None,
         }
@@ -228,6 +364,12 @@ impl ResponseSink for ResponseEncoder {
 }
 
 impl Kept {
+    /// Stores a whole response of HTTP/2.
+    fn store_http2(self, response: PreparedResponse) {
+        let prepared: &PreparedResponses = self.file.encoded_or_default();
+        prepared.http2.replace(Some((self.key, response)));
+    }
+
     /// Stores the response, if it suits other clients.
     fn store(self, version: Version, keep_alive: bool, response: &Chunk) {
         let prepared: &PreparedResponses = self.file.encoded_or_default();
@@ -246,7 +388,7 @@ impl Kept {
 /// Whether a head depends on nothing of the connection but whether it is kept open: that for a
 /// client of HTTP/1.0 says so.
 fn says_nothing_of_connection(version: Version, keep_alive: bool) -> bool {
-    version == Version::Http11 || !keep_alive
+    version != Version::Http10 || !keep_alive
 }
 
 #[cfg(test)]

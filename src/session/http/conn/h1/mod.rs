@@ -19,8 +19,6 @@
 //! looks something up, and the head is parsed again afterwards. Its route is not looked for again.
 
 mod body_discard;
-mod client_deadlines;
-mod linger;
 mod respond;
 mod state;
 mod truncated_response;
@@ -28,11 +26,12 @@ mod truncated_response;
 use std::rc::Rc;
 
 use self::body_discard::BodyDiscard;
-use self::client_deadlines::{ClientDeadlines, ClientPhase};
-use self::linger::Linger;
-use self::respond::{Answered, Request};
+use self::respond::{Answered, Respond};
 use self::state::{After, Exchange, Forwarding, LookUp, Responding, State, Upgraded};
 use self::truncated_response::TruncatedResponse;
+use super::deadlines::{ClientDeadlines, ClientPhase};
+use super::linger::Linger;
+use super::request::Request;
 use crate::buffer::{Buffer, Chain, Inbox};
 use crate::driver::{Fault, Time, TlsFault};
 use crate::file::listing;
@@ -148,7 +147,7 @@ impl Http {
                 let (record, route, client_address) = dispatch::begin(&router, head, self.is_over_limit, cx);
                 let may_stay = head.keep_alive && !self.is_last_request(cx);
                 let waiter = Waiter::only_stream_of(cx.session);
-                let request = Request { head, since: record.since(), may_stay, waiter };
+                let request = Respond { request: Request { head, since: record.since(), waiter }, may_stay };
                 let answered = match route {
                     Ok(route) => request.respond(route, cx),
                     Err(error) => request.respond_error(error, &router.fallback, cx),
@@ -202,7 +201,8 @@ impl Http {
         };
         let may_stay = head.keep_alive && !is_last;
         let waiter = Waiter::only_stream_of(cx.session);
-        let request = Request { head: &head, since: look_up.record.since(), may_stay, waiter };
+        let request = Request { head: &head, since: look_up.record.since(), waiter };
+        let request = Respond { request, may_stay };
         let answered = request.respond(&look_up.route, cx);
         match answered {
             Answered::Response(response, after) => {
@@ -249,7 +249,9 @@ impl Http {
             }
             ForwardStep::Error(error) => {
                 tracing::debug!(%error, "forwarding failed");
-                let response = forward.error_response(error, stream.encoder(), cx);
+                let mut encoder = stream.encoder();
+                let response = forward.error_response(error, &mut encoder, cx);
+                let response = encoder.finish(response);
                 let after = After::new(response.keep_alive, None);
                 if let Some(record) = self.take_record() {
                     self.respond(record, response, after, client, cx);
@@ -555,7 +557,9 @@ impl Task for Http {
             if client.can_send() && !self.outbox.is_empty() {
                 client.send(self.outbox.take(), cx.ops);
             }
-            self.deadlines.tick(self.phase(client), client, &cx.limits.http, cx.now);
+            let phase = self.phase(client);
+            let moved = if phase.is_upload() { client.received_bytes() } else { client.sent_bytes() };
+            self.deadlines.tick(phase, moved, &cx.limits.http, cx.now);
             let deadline = self.deadlines.limit(&cx.limits.http, self.draining_since);
             if deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;

@@ -1,29 +1,23 @@
-//! Gives a request to the handler of its route, and encodes the response.
+//! Encodes the response to a request, and says what follows it on the connection.
 
 use std::rc::Rc;
 
 use super::body_discard::BodyDiscard;
 use super::state::After;
-use crate::driver::Time;
-use crate::file::store::Inquiry;
 use crate::http::{BodyReader, ErrorResponse, Expect, Method, RequestHead};
 use crate::session::Context;
-use crate::session::http::handler::{AllowedMethods, Answer, FileRoute, ProxyRoute, ResponseBuilder};
+use crate::session::http::conn::request::Request;
+use crate::session::http::handler::{Answer, FileRoute, ProxyRoute};
 use crate::session::http::response::Response;
 use crate::session::http::router::Route;
 use crate::session::http::stream::{EncodedResponse, ResponseEncoder};
-use crate::waiter::Waiter;
 
-/// A request whose head is complete. It may be given to its handler several times.
+/// A request on a connection of HTTP/1.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'a> {
-    pub(super) head: &'a RequestHead<'a>,
-    /// When its exchange began.
-    pub(super) since: Time,
+pub(super) struct Respond<'a> {
+    pub(super) request: Request<'a>,
     /// Whether client and limits allow another request on the connection.
     pub(super) may_stay: bool,
-    /// What is resumed when a look-up is complete.
-    pub(super) waiter: Waiter,
 }
 
 /// What a handler has made of a request.
@@ -37,14 +31,13 @@ pub(super) enum Answered<'r> {
     Forward { proxy_route: &'r Rc<ProxyRoute>, keep_alive: bool },
 }
 
-impl<'a> Request<'a> {
+impl Respond<'_> {
     /// Gives the request to the handler of its route.
     pub(super) fn respond<'r>(self, route: &'r Rc<Route>, cx: &mut Context<'_>) -> Answered<'r> {
         let keep_alive = self.may_stay && route.keep_alive;
-        let body = BodyDiscard::new(BodyReader::from(self.head.framing), cx.limits.http.discard_bytes_max);
+        let body = BodyDiscard::new(BodyReader::from(self.head().framing), cx.limits.http.discard_bytes_max);
         let mut encoder = self.encoder(keep_alive, body.as_ref());
-        let mut builder = self.builder(&route.file_route, route.handler.allowed_methods(), cx);
-        match route.handler.respond(&mut builder, &mut encoder) {
+        match self.request.respond(route, &mut encoder, cx) {
             Answer::Response(response) => self.encode(response, encoder, body),
             Answer::LookUp => Answered::LookUp(Rc::clone(route)),
             Answer::Forward(proxy_route) => Answered::Forward { proxy_route, keep_alive },
@@ -58,46 +51,27 @@ impl<'a> Request<'a> {
         file_route: &FileRoute,
         cx: &mut Context<'_>,
     ) -> Answered<'r> {
-        let body = BodyDiscard::new(BodyReader::from(self.head.framing), cx.limits.http.discard_bytes_max);
+        let body = BodyDiscard::new(BodyReader::from(self.head().framing), cx.limits.http.discard_bytes_max);
         let mut encoder = self.encoder(self.may_stay, body.as_ref());
-        let response = self.builder(file_route, AllowedMethods::Upstreams, cx).respond_error(error, &mut encoder);
+        let response = self.request.respond_error(error, file_route, &mut encoder, cx);
         self.encode(response, encoder, body)
+    }
+
+    const fn head(&self) -> &RequestHead<'_> {
+        self.request.head
     }
 
     /// An encoder of the response. `body`: the rest of the request body.
     fn encoder(self, keep_alive: bool, body: Option<&BodyDiscard>) -> ResponseEncoder {
         // A client that waits for 100 (Continue) gets the final response instead. It may or may not
         // send its body then (RFC 9110, 10.1.1).
-        let is_body_read = body.is_none_or(|body| body.is_short() && self.head.expect == Expect::None);
-        ResponseEncoder::new(self.head.version, self.head.method == Method::Head, keep_alive && is_body_read)
-    }
-
-    fn builder<'b>(
-        self,
-        file_route: &'b FileRoute,
-        allowed_methods: AllowedMethods,
-        cx: &'b mut Context<'_>,
-    ) -> ResponseBuilder<'b>
-    where
-        'a: 'b,
-    {
-        ResponseBuilder {
-            file_route,
-            head: self.head,
-            allowed_methods,
-            inquiry: Inquiry { waiter: self.waiter, now: cx.now, since: self.since },
-            unix_seconds: cx.unix_seconds,
-            date: cx.date,
-            counters: cx.counters,
-            store: cx.store,
-            boundaries: cx.boundaries,
-            ops: cx.ops,
-        }
+        let is_body_read = body.is_none_or(|body| body.is_short() && self.head().expect == Expect::None);
+        ResponseEncoder::new(self.head().version, self.head().method == Method::Head, keep_alive && is_body_read)
     }
 
     fn encode<'r>(self, response: Response, encoder: ResponseEncoder, body: Option<BodyDiscard>) -> Answered<'r> {
         let response = encoder.finish(response);
-        tracing::debug!(method = self.head.method.as_str(), status = response.status.code(), "request");
+        tracing::debug!(method = self.head().method.as_str(), status = response.status.code(), "request");
         let after = After::new(response.keep_alive, body);
         Answered::Response(response, after)
     }

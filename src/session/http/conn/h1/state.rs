@@ -21,10 +21,10 @@
 use std::rc::Rc;
 
 use super::body_discard::BodyDiscard;
-use super::linger::Linger;
 use super::truncated_response::TruncatedResponse;
 use crate::http::BodyWriter;
 use crate::http::request::HeadLimits;
+use crate::session::http::conn::linger::Linger;
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;

@@ -1,10 +1,10 @@
 //! Truncated responses: sends the rest, then closes so that the client detects the truncation.
 
-use super::linger::Linger;
 use super::state::{Exchange, State};
 use super::{Http, Step};
 use crate::buffer::Chain;
 use crate::driver::{Fault, Time};
+use crate::session::http::conn::linger::Linger;
 use crate::session::http::exchange::Record;
 use crate::session::{CloseReason, Context};
 use crate::transport::Transport;

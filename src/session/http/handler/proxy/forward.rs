@@ -31,7 +31,8 @@ use crate::http::forward::{
 use crate::http::{DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseHead, Scheme, Status};
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::error_response;
-use crate::session::http::stream::{ClientStream, EncodedResponse, ResponseEncoder};
+use crate::session::http::response::Response;
+use crate::session::http::stream::{ClientStream, ResponseEncoder};
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context, HttpLimits, Limits};
 use crate::tcp::End;
@@ -375,12 +376,10 @@ impl Forward {
     pub(crate) fn error_response(
         &self,
         error: ErrorResponse,
-        mut encoder: ResponseEncoder,
+        encoder: &mut ResponseEncoder,
         cx: &Context<'_>,
-    ) -> EncodedResponse {
-        let page_type = self.requested.page_type;
-        let response = error_response(&self.route.file_route, cx.date, error, page_type, &mut encoder);
-        encoder.finish(response)
+    ) -> Response {
+        error_response(&self.route.file_route, cx.date, error, self.requested.page_type, encoder)
     }
 
     /// Whether the client has to send more of its body next.

@@ -15,7 +15,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// The lingering of one connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Linger {
     /// When it ends if the client stays silent.
     until: Time,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::driver::Time;
 use crate::session::HttpLimits;
-use crate::transport::Transport;
 
 /// The current phase of a connection, and the time of its start or last progress.
 #[derive(Debug)]
@@ -62,6 +61,11 @@ pub(super) enum ClientPhase {
 }
 
 impl ClientPhase {
+    /// Whether the client has to send, so that received bytes are its progress.
+    pub(super) const fn is_upload(self) -> bool {
+        matches!(self, Self::Upload | Self::Relay)
+    }
+
     /// Whether both phases belong to the same transfer, so that one rate window spans both.
     const fn is_paced_with(self, other: Self) -> bool {
         matches!(
@@ -78,21 +82,10 @@ impl ClientDeadlines {
         Self { phase: ClientPhase::First, since: now, moved: 0, window: Window { since: now, moved: 0 } }
     }
 
-    /// Notes the current phase. A change of phase and progress restart its timeout.
-    pub(super) fn tick(&mut self, phase: ClientPhase, client: &Transport, limits: &HttpLimits, now: Time) {
-        let moved = match phase {
-            ClientPhase::Upload | ClientPhase::Relay => client.received_bytes(),
-            ClientPhase::First
-            | ClientPhase::Idle
-            | ClientPhase::Head
-            | ClientPhase::Body
-            | ClientPhase::Response
-            | ClientPhase::Server => client.sent_bytes(),
-        };
-        self.advance(phase, moved, limits, now);
-    }
-
-    fn advance(&mut self, phase: ClientPhase, moved: u64, limits: &HttpLimits, now: Time) {
+    /// Notes the current phase. A change of phase and progress restart its timeout. `moved`: what
+    /// counts as progress, bytes received in an upload ([`ClientPhase::is_upload`]), otherwise bytes
+    /// sent.
+    pub(super) fn tick(&mut self, phase: ClientPhase, moved: u64, limits: &HttpLimits, now: Time) {
         // The timeout of the first head runs from the start of the connection, whether or not bytes
         // arrive.
         let is_same = phase == self.phase || (self.phase == ClientPhase::First && phase == ClientPhase::Head);
@@ -187,12 +180,12 @@ mod tests {
     /// at most 1000.
     fn lasts(phase: ClientPhase, limits: &HttpLimits, bytes_of: impl Fn(u64) -> u64) -> u64 {
         let mut deadlines = ClientDeadlines::new(Time::ZERO);
-        deadlines.advance(phase, 0, limits, Time::ZERO);
+        deadlines.tick(phase, 0, limits, Time::ZERO);
         let mut moved = 0;
         for second in 1..1000 {
             moved += bytes_of(second);
             let now = Time::ZERO + Duration::from_secs(second);
-            deadlines.advance(phase, moved, limits, now);
+            deadlines.tick(phase, moved, limits, now);
             if deadlines.limit(limits, None).is_some_and(|limit| limit <= now) {
                 return second;
             }
@@ -223,13 +216,13 @@ mod tests {
             let (limits, mut deadlines) = (limits(), ClientDeadlines::new(Time::ZERO));
             let (mut now, mut moved, mut own) = (Time::ZERO, 0, 0);
             loop {
-                deadlines.advance(own_phase, moved, &limits, now);
+                deadlines.tick(own_phase, moved, &limits, now);
                 assert!(deadlines.limit(&limits, None).is_some_and(|limit| now < limit), "{own}");
                 (now, own, moved) = (now + Duration::from_secs(1), own + 1, moved + 1);
                 if deadlines.limit(&limits, None).is_some_and(|limit| limit <= now) {
                     break;
                 }
-                deadlines.advance(other, moved, &limits, now);
+                deadlines.tick(other, moved, &limits, now);
                 assert_eq!(deadlines.limit(&limits, None), None);
                 now = now + Duration::from_secs(100);
             }

@@ -1,0 +1,263 @@
+//! What each frame does.
+
+use super::guards::Counted;
+use super::stream::{Stage, StreamEnd};
+use super::{Conn, Life};
+use crate::buffer::Inbox;
+use crate::http::h2::frame::{self, SETTINGS_ACK};
+use crate::http::h2::head::{BadHead, parse_trailers};
+use crate::http::h2::reader::DataPiece;
+use crate::http::h2::settings::Peer;
+use crate::http::h2::window::FlowError;
+use crate::http::h2::{ConnectionError, ErrorCode, Frame, Priority, StreamId};
+use crate::session::{CloseReason, Context};
+
+/// A stream's identifier is not of a request that was begun.
+const IDLE: ConnectionError = ConnectionError::protocol("a frame is for a stream that was not begun");
+
+impl Conn {
+    /// Handles a frame that is not DATA, of this many bytes.
+    pub(super) fn on_frame(
+        &mut self,
+        frame: Frame<'_>,
+        bytes: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        if let Frame::Headers { fragment, .. } | Frame::Continuation { fragment, .. } = frame {
+            self.payload_bytes += fragment.len() as u64;
+            self.count_overhead(bytes - fragment.len(), cx)?;
+        } else {
+            self.count_overhead(bytes, cx)?;
+        }
+        match frame {
+            Frame::Headers { stream, fragment, end_stream, end_headers } => {
+                if !stream.is_of_client() {
+                    return Err(ConnectionError::protocol("a client's stream has an even identifier"));
+                }
+                self.open_block = Some((stream, end_stream));
+                self.on_fragment(fragment, end_headers, cx)
+            }
+            Frame::Continuation { fragment, end_headers, .. } => self.on_fragment(fragment, end_headers, cx),
+            Frame::ResetStream { stream, code } => self.on_reset(stream, code, cx),
+            Frame::Settings { entries } => {
+                self.count(Counted::Settings, cx)?;
+                let delta = self.settings.apply(Peer::Client, entries)?;
+                for stream in &mut self.streams {
+                    stream.output.window.shift(delta).map_err(|FlowError| OVERFLOW)?;
+                    stream.has_news = true;
+                }
+                self.flow.outbox.append(&SETTINGS_ACK);
+                Ok(())
+            }
+            Frame::Ping { ack: false, payload } => {
+                self.count(Counted::Ping, cx)?;
+                self.flow.outbox.append(&frame::ping(true, payload));
+                Ok(())
+            }
+            Frame::Ping { ack: true, payload } => {
+                self.on_ping_ack(payload);
+                Ok(())
+            }
+            Frame::GoAway { code, .. } => {
+                tracing::debug!(%code, "the client leaves");
+                self.is_client_leaving = true;
+                Ok(())
+            }
+            Frame::WindowUpdate { stream: StreamId::CONNECTION, increment } => {
+                self.flow.send_window.grow(increment).map_err(|FlowError| OVERFLOW)
+            }
+            Frame::WindowUpdate { stream, increment } => self.on_window_update(stream, increment, cx),
+            Frame::PriorityUpdate { stream, value } => {
+                if let Some(index) = self.find(stream)
+                    && let Some(priority) = Priority::parse(value)
+                {
+                    self.streams[index].priority = priority;
+                }
+                Ok(())
+            }
+            Frame::PushPromise { .. } => Err(ConnectionError::protocol("a client cannot push")),
+            // DATA comes in pieces instead. What is unknown is skipped.
+            Frame::SettingsAck | Frame::Priority { .. } | Frame::Unknown { .. } | Frame::Data { .. } => Ok(()),
+        }
+    }
+
+    /// Adds to the open field block. It is decoded whatever becomes of its request: later blocks depend
+    /// on it.
+    fn on_fragment(&mut self, fragment: &[u8], end_headers: bool, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        self.block.push(&mut self.decoder, fragment, end_headers)?;
+        if !end_headers {
+            return Ok(());
+        }
+        let Some((id, end_stream)) = self.open_block.take() else { return Ok(()) };
+        let result = match self.find(id) {
+            Some(index) => self.on_trailers(index, end_stream, cx),
+            None if id > self.last_stream => self.on_request(id, end_stream, cx),
+            None if self.dropped.contains(&id) => {
+                self.forget_dropped(id, end_stream);
+                Ok(())
+            }
+            None => Err(ConnectionError::new(ErrorCode::STREAM_CLOSED, "a request is on a stream that has ended")),
+        };
+        self.block.clear();
+        result
+    }
+
+    /// A second field block of a stream: the trailers of its body.
+    fn on_trailers(&mut self, index: usize, end_stream: bool, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let stream = &mut *self.streams[index];
+        let id = stream.id;
+        if stream.input.has_ended {
+            return self.on_stream_error(id, ErrorCode::STREAM_CLOSED, cx);
+        }
+        let is_valid = end_stream
+            && !matches!(parse_trailers(self.block.fields()), Err(BadHead::Malformed(_)))
+            && stream.input.declared.end().is_ok();
+        if !is_valid {
+            return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx);
+        }
+        stream.input.has_ended = true;
+        stream.has_news = true;
+        Ok(())
+    }
+
+    /// The client gives a stream up.
+    fn on_reset(&mut self, id: StreamId, code: ErrorCode, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        if id > self.last_stream || !id.is_of_client() {
+            return Err(IDLE);
+        }
+        tracing::debug!(stream = id.get(), %code, "the client resets a stream");
+        self.count(Counted::Reset, cx)?;
+        let Some(index) = self.find(id) else {
+            self.forget_dropped(id, true);
+            return Ok(());
+        };
+        let is_early = !self.streams[index].output.is_responding();
+        self.end_stream(index, StreamEnd::CutOff(None), CloseReason::ClientLeft, cx);
+        if is_early { self.count(Counted::EarlyReset, cx) } else { Ok(()) }
+    }
+
+    fn on_window_update(&mut self, id: StreamId, increment: u32, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        if id > self.last_stream || !id.is_of_client() {
+            return Err(IDLE);
+        }
+        // One for a stream that has ended may have been on its way.
+        let Some(index) = self.find(id) else { return Ok(()) };
+        let stream = &mut self.streams[index];
+        match stream.output.window.grow(increment) {
+            Ok(()) => {
+                stream.has_news = true;
+                Ok(())
+            }
+            Err(FlowError) => self.on_stream_error(id, ErrorCode::FLOW_CONTROL_ERROR, cx),
+        }
+    }
+
+    /// Takes a piece of a DATA frame out of the inbox, of this many bytes.
+    pub(super) fn on_data(
+        &mut self,
+        piece: &DataPiece,
+        bytes: usize,
+        inbox: &mut Inbox,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        let DataPiece { stream: id, ref data, flow_bytes, frame_bytes, end_stream } = *piece;
+        let length = data.len();
+        inbox.consume(data.start);
+        self.payload_bytes += length as u64;
+        self.count_overhead(bytes - length, cx)?;
+        if frame_bytes == Some(0) && !end_stream {
+            self.count(Counted::EmptyData, cx)?;
+        }
+        self.flow.receive_window.receive(flow_bytes).map_err(|FlowError| EXCESS)?;
+        let rest = bytes - data.start - length;
+        let Some(index) = self.find(id) else {
+            inbox.consume(length);
+            inbox.consume(rest);
+            self.flow.receive_window.consume(flow_bytes);
+            if id > self.last_stream || !id.is_of_client() {
+                return Err(IDLE);
+            }
+            if self.dropped.contains(&id) {
+                self.forget_dropped(id, end_stream);
+                return Ok(());
+            }
+            return self.on_stream_error(id, ErrorCode::STREAM_CLOSED, cx);
+        };
+        let stream = &mut *self.streams[index];
+        let error = if stream.input.has_ended {
+            Some(ErrorCode::STREAM_CLOSED)
+        } else if stream.input.window.receive(flow_bytes).is_err() {
+            Some(ErrorCode::FLOW_CONTROL_ERROR)
+        } else if stream.input.declared.receive(length as u64).is_err()
+            || end_stream && stream.input.declared.end().is_err()
+        {
+            // Both windows count what the stream has received: they are balanced when it ends.
+            inbox.consume(length);
+            inbox.consume(rest);
+            return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx);
+        } else {
+            None
+        };
+        if let Some(code) = error {
+            inbox.consume(length);
+            inbox.consume(rest);
+            self.flow.receive_window.consume(flow_bytes);
+            return self.on_stream_error(id, code, cx);
+        }
+        let mut consumed = flow_bytes - length as u32;
+        if let Stage::Forwarding(_) = stream.stage {
+            inbox.move_to(&mut stream.input.body, length);
+        } else {
+            // Only what forwards a request wants its body. The client is not asked for more.
+            inbox.consume(length);
+            consumed = flow_bytes;
+        }
+        inbox.consume(rest);
+        stream.input.window.consume(consumed);
+        self.flow.receive_window.consume(consumed);
+        stream.input.received_bytes += length as u64;
+        stream.input.has_ended = end_stream;
+        stream.has_news = true;
+        Ok(())
+    }
+
+    /// Resets a stream for an error of the client.
+    pub(super) fn on_stream_error(
+        &mut self,
+        id: StreamId,
+        code: ErrorCode,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        if id > self.last_stream {
+            return Err(IDLE);
+        }
+        tracing::debug!(stream = id.get(), %code, "HTTP/2 stream error");
+        match self.find(id) {
+            Some(index) => self.end_stream(index, StreamEnd::CutOff(Some(code)), CloseReason::ClientLeft, cx),
+            None => {
+                self.push_reset(id, code);
+                self.note_dropped(id);
+                self.count(Counted::Glitch, cx)?;
+            }
+        }
+        self.count(Counted::ResetEmitted, cx)
+    }
+
+    /// The client has ended a stream that was left: nothing more can come on it.
+    fn forget_dropped(&mut self, id: StreamId, end_stream: bool) {
+        if end_stream {
+            self.dropped.retain(|dropped| *dropped != id);
+        }
+    }
+
+    /// Whether a request on a new stream can still be served.
+    pub(super) const fn accepts(&self) -> bool {
+        matches!(self.life, Life::Open | Life::Announced { .. })
+    }
+}
+
+const OVERFLOW: ConnectionError =
+    ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, "a window is larger than 2^31 - 1 bytes");
+
+const EXCESS: ConnectionError =
+    ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, "more data than the window of the connection allows");

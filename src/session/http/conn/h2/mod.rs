@@ -1,0 +1,447 @@
+//! HTTP/2 server on one connection: many requests at a time, each on a stream (RFC 9113).
+//!
+//! ```text
+//!            frames.rs                 respond.rs               all of the response is in memory
+//!   inbox ─► frame ─► complete head ─► (dispatch) ────────────────────────────► outbox ─► one Send
+//!             │ DATA, WINDOW_UPDATE …      │ look-up, body to send, upstream      ▲       per turn
+//!             ▼                            ▼                                      │
+//!           stream ◄─────────────────── stream ──────── send.rs: turns ───────────┘
+//!
+//!   Open ─► Announced ─► Draining ─► Finishing ─► Lingering ─► over          shutdown.rs
+//!     └─ error of the connection, idle timeout ─────▲
+//! ```
+//!
+//! Frames are read as long as the outbox has room: the windows bound what clients can upload. A stream
+//! is stepped when it has news; bodies are put into frames in turns, as far as both windows allow, and
+//! leave together. What a stream waits for is in `stream.rs`, the reading of files in `reads.rs`, and
+//! the limits of what costs the server more than the client in `guards.rs`.
+
+mod frames;
+mod guards;
+mod reads;
+mod respond;
+mod send;
+mod shutdown;
+mod stream;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use self::guards::{Counted, Guards};
+use self::reads::{PIECE_BYTES, READS_MAX, Reads};
+use self::shutdown::Life;
+use self::stream::{Stage, Stream, StreamEnd};
+use super::deadlines::{ClientDeadlines, ClientPhase};
+use crate::buffer::{Buffer, Chain, Inbox};
+use crate::driver::{Fault, Outcome, Time, TlsFault};
+use crate::file::listing;
+use crate::http::h2::reader::Event;
+use crate::http::h2::{
+    BlockReader, ConnectionError, ErrorCode, Frame, FrameReader, Settings, StreamId, frame, hpack, settings,
+};
+use crate::session::http::handler::Forward;
+use crate::session::http::response_body::ResponseBody;
+use crate::session::http::router::RouterCell;
+use crate::session::http::stream::OUTBOX_BYTES_MAX;
+use crate::session::http::stream::h2::{Flow, Source};
+use crate::session::{CloseReason, Context, Http2Limits, Limits, Slot, Task};
+use crate::transport::Transport;
+use crate::waiter;
+
+/// Bytes of bodies that are put into frames for one send.
+const SEND_BYTES_MAX: usize = 128 << 10;
+
+/// A connection of HTTP/2.
+#[derive(Debug)]
+pub(in crate::session) struct Http2 {
+    inbox: Inbox,
+    reader: FrameReader,
+    conn: Box<Conn>,
+}
+
+/// All but the bytes that frames are in.
+#[derive(Debug)]
+struct Conn {
+    router_cell: Rc<RouterCell>,
+    /// The connection exceeds the connection limit: it gets an error response and is closed.
+    is_over_limit: bool,
+    decoder: hpack::Decoder,
+    block: BlockReader,
+    /// The stream of a field block that is not complete, and whether it has END_STREAM.
+    open_block: Option<(StreamId, bool)>,
+    flow: Flow,
+    /// Those of the client.
+    settings: Settings,
+    /// Streams that wait for something, in the order of their ids.
+    streams: Vec<Box<Stream>>,
+    /// Streams that were left while the client may still send on them.
+    dropped: VecDeque<StreamId>,
+    /// The last stream that the client has begun.
+    last_stream: StreamId,
+    /// The stream whose turn to send was last.
+    turn: StreamId,
+    reads: Reads,
+    guards: Guards,
+    requests: u32,
+    /// Bytes of heads and bodies so far, both ways.
+    payload_bytes: u64,
+    life: Life,
+    /// Why it ends, once it does.
+    close_reason: CloseReason,
+    draining_since: Option<Time>,
+    /// The client has sent GOAWAY.
+    is_client_leaving: bool,
+    deadlines: ClientDeadlines,
+}
+
+impl Http2 {
+    pub(in crate::session) fn new(
+        router_cell: Rc<RouterCell>,
+        is_over_limit: bool,
+        now: Time,
+        limits: &Limits,
+    ) -> Self {
+        let mut flow = Flow::new();
+        let mut frames = Vec::with_capacity(64);
+        let Http2Limits { streams_max, stream_window, .. } = limits.http.http2;
+        let list_bytes_max = u32::try_from(limits.http.head.head_bytes_max).unwrap_or(u32::MAX);
+        frame::push_settings(
+            &mut frames,
+            &[
+                (settings::id::MAX_CONCURRENT_STREAMS, streams_max),
+                (settings::id::INITIAL_WINDOW_SIZE, stream_window),
+                (settings::id::MAX_HEADER_LIST_SIZE, list_bytes_max),
+                (settings::id::NO_RFC7540_PRIORITIES, 1),
+            ],
+        );
+        flow.outbox.append(&frames);
+        Self {
+            inbox: Inbox::default(),
+            reader: FrameReader::of_server(),
+            conn: Box::new(Conn {
+                router_cell,
+                is_over_limit,
+                decoder: hpack::Decoder::new(),
+                block: BlockReader::new(&limits.http.head),
+                open_block: None,
+                flow,
+                settings: Settings::default(),
+                streams: Vec::new(),
+                dropped: VecDeque::new(),
+                last_stream: StreamId::CONNECTION,
+                turn: StreamId::CONNECTION,
+                reads: Reads::default(),
+                guards: Guards::default(),
+                requests: 0,
+                payload_bytes: 0,
+                life: Life::Open,
+                close_reason: CloseReason::Done,
+                draining_since: None,
+                is_client_leaving: false,
+                deadlines: ClientDeadlines::new(now),
+            }),
+        }
+    }
+
+    /// Reads frames while the outbox has room for what they cause.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        let Self { inbox, reader, conn } = self;
+        while conn.life.reads() && conn.flow.has_room() && !inbox.is_empty() {
+            let step = match reader.next(inbox.bytes()) {
+                Ok(step) => step,
+                Err(error) => return conn.fail(error, cx),
+            };
+            let (consumed, wanted) = (step.consumed, step.wanted);
+            let result = match step.event {
+                None => {
+                    inbox.consume(consumed);
+                    if !inbox.is_empty() && !inbox.join(wanted) {
+                        return;
+                    }
+                    conn.count_overhead(consumed, cx)
+                }
+                Some(Event::Frame(frame)) => {
+                    let result = conn.on_frame(frame, consumed, cx);
+                    inbox.consume(consumed);
+                    result
+                }
+                Some(Event::Data(piece)) => conn.on_data(&piece, consumed, inbox, cx),
+                Some(Event::StreamError(error)) => {
+                    inbox.consume(consumed);
+                    conn.on_stream_error(error.stream, error.code, cx)
+                }
+            };
+            if let Err(error) = result {
+                return conn.fail(error, cx);
+            }
+        }
+        if !conn.life.reads() {
+            inbox.clear();
+        }
+    }
+
+    /// Handles a fault of the client's connection.
+    #[cold]
+    fn on_broken(&self, client: &Transport) -> Option<CloseReason> {
+        let owes_nothing = self.conn.streams.is_empty() && self.conn.flow.outbox.is_empty();
+        let has_truncated = client.receive_fault() == Some(Fault::Tls(TlsFault::Truncated));
+        // Many clients end TLS without a close_notify. Between requests nothing can be truncated by it.
+        if has_truncated && owes_nothing && client.undelivered_bytes() == 0 {
+            return Some(CloseReason::Done);
+        }
+        client.send_fault().or_else(|| client.receive_fault()).map(CloseReason::ClientLost)
+    }
+
+    /// What the client has to do on the connection as a whole.
+    fn phase(&self, client: &Transport) -> ClientPhase {
+        let conn = &*self.conn;
+        if let Life::Lingering(..) = conn.life {
+            return ClientPhase::Server;
+        }
+        if !client.is_sending_at_rest() || !conn.flow.outbox.is_empty() || conn.life == Life::Finishing {
+            return ClientPhase::Response;
+        }
+        match (conn.open_block.is_some() || !self.inbox.is_empty(), conn.streams.is_empty(), conn.requests) {
+            (true, _, _) => ClientPhase::Head,
+            (false, true, 0) => ClientPhase::First,
+            (false, true, _) => ClientPhase::Idle,
+            (false, false, _) => ClientPhase::Server,
+        }
+    }
+
+    /// Handles the timeout of a phase.
+    fn on_too_slow(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        match self.conn.deadlines.phase() {
+            // A reset, so that the client does not take a truncated response for complete.
+            ClientPhase::Response => Some(CloseReason::TooSlow),
+            ClientPhase::Head => {
+                let error = ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, "the request took too long");
+                self.conn.fail(error, cx);
+                None
+            }
+            ClientPhase::First
+            | ClientPhase::Idle
+            | ClientPhase::Body
+            | ClientPhase::Upload
+            | ClientPhase::Relay
+            | ClientPhase::Server => {
+                self.conn.leave(CloseReason::Idle);
+                None
+            }
+        }
+    }
+}
+
+impl Conn {
+    fn find(&self, id: StreamId) -> Option<usize> {
+        self.streams.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+
+    /// Counts what is useless, wrong or expensive.
+    fn count(&mut self, counted: Counted, cx: &Context<'_>) -> Result<(), ConnectionError> {
+        self.guards.count(counted, &cx.limits.http.http2, cx.now)
+    }
+
+    fn count_overhead(&mut self, bytes: usize, cx: &Context<'_>) -> Result<(), ConnectionError> {
+        self.guards.count_overhead(bytes, self.payload_bytes, &cx.limits.http.http2)
+    }
+
+    /// Ends the stream at this position of the table.
+    fn end_stream(&mut self, index: usize, end: StreamEnd, close_reason: CloseReason, cx: &mut Context<'_>) {
+        let mut stream = self.streams.remove(index);
+        stream.abort(close_reason, cx);
+        self.payload_bytes += stream.output.given_bytes;
+        let is_reading = matches!(&stream.output.source, Source::File(file) if file.is_reading);
+        if is_reading && let Stage::Responding { record, body } = std::mem::replace(&mut stream.stage, Stage::Over) {
+            self.reads.orphan(stream.id, body, cx.ops);
+            stream.stage = Stage::Responding { record, body: ResponseBody::empty() };
+        }
+        stream.end_record(end, 0, cx);
+        let window = stream.input.window;
+        self.flow.receive_window.consume(window.held() - window.available());
+        let code = match end {
+            // The rest of the body is not needed (RFC 9113, 8.1).
+            StreamEnd::Complete => (!stream.input.has_ended).then_some(ErrorCode::NO_ERROR),
+            StreamEnd::CutOff(code) => code,
+        };
+        if let Some(code) = code {
+            self.push_reset(stream.id, code);
+            if !stream.input.has_ended {
+                self.note_dropped(stream.id);
+            }
+        }
+    }
+
+    fn push_reset(&mut self, stream: StreamId, code: ErrorCode) {
+        self.flow.outbox.append(&frame::reset_stream(stream, code));
+    }
+
+    /// Notes that the client may still send on a stream that was left.
+    fn note_dropped(&mut self, stream: StreamId) {
+        const DROPPED_MAX: usize = 256;
+        if self.dropped.len() >= DROPPED_MAX {
+            self.dropped.pop_front();
+        }
+        self.dropped.push_back(stream);
+    }
+
+    /// Ends the streams whose clients are too slow, and notes when to look next.
+    fn keep_time(&mut self, cx: &mut Context<'_>) {
+        let mut index = 0;
+        while let Some(stream) = self.streams.get_mut(index) {
+            stream.keep_time(&self.flow, cx);
+            let is_late = stream.deadlines.limit(&cx.limits.http, None).is_some_and(|limit| limit <= cx.now);
+            if is_late {
+                self.end_stream(index, StreamEnd::CutOff(Some(ErrorCode::CANCEL)), CloseReason::TooSlow, cx);
+            } else {
+                index += 1;
+            }
+        }
+    }
+}
+
+impl Task for Http2 {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn on_received(&mut self, buffer: Buffer) {
+        self.inbox.push(buffer);
+    }
+
+    fn on_outcome(&mut self, slot: Slot, outcome: Outcome, _: Time) {
+        let Some(number) = slot.read_number() else { return };
+        let conn = &mut *self.conn;
+        let Some((id, bytes)) = conn.reads.end(number, outcome) else { return };
+        let Some(index) = conn.find(id) else { return };
+        let stream = &mut conn.streams[index];
+        stream.has_news = true;
+        if let Source::File(file) = &mut stream.output.source {
+            match bytes {
+                Ok(bytes) => file.push(bytes),
+                Err(fault) => file.lose(fault),
+            }
+        }
+    }
+
+    fn on_ready(&mut self, stream: waiter::StreamId) {
+        let conn = &mut *self.conn;
+        if let Some(index) = conn.find(StreamId::new(stream.0)) {
+            conn.streams[index].has_news = true;
+        }
+    }
+
+    fn drain(&mut self, now: Time) {
+        self.conn.draining_since = Some(now);
+    }
+
+    fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if client.is_broken()
+            && let Some(close_reason) = self.on_broken(client)
+        {
+            return Some(close_reason);
+        }
+        loop {
+            self.conn.begin_turn(client);
+            self.read(cx);
+            self.conn.step_streams(cx);
+            self.conn.fill(cx);
+            self.conn.grant_windows(cx);
+            self.conn.keep_time(cx);
+            self.conn.advance_life(client, cx);
+            if client.can_send() && !self.conn.flow.outbox.is_empty() {
+                client.send(self.conn.flow.outbox.take(), cx.ops);
+            }
+            let phase = self.phase(client);
+            let conn = &mut *self.conn;
+            conn.deadlines.tick(phase, client.sent_bytes(), &cx.limits.http, cx.now);
+            let deadline = conn.deadlines.limit(&cx.limits.http, conn.draining_since);
+            if deadline.is_none_or(|deadline| cx.now < deadline) {
+                break;
+            }
+            if let Some(close_reason) = self.on_too_slow(cx) {
+                return Some(close_reason);
+            }
+        }
+        if client.input_end().is_some() && self.conn.life.reads() && self.conn.flow.has_room() {
+            // Everything that had arrived was read. There is no half-closed connection in HTTP/2.
+            if !self.conn.streams.is_empty() {
+                return Some(CloseReason::ClientLeft);
+            }
+            self.inbox.clear();
+            self.conn.finish(CloseReason::Done);
+        }
+        client.set_receiving(self.inbox.waiting_memory() < OUTBOX_BYTES_MAX.min(cx.hold_max), cx.ops);
+        self.conn.finish_life(client, &mut self.inbox, cx)
+    }
+
+    fn is_queued(&self) -> bool {
+        self.conn
+            .streams
+            .iter()
+            .any(|stream| matches!(&stream.stage, Stage::Forwarding(forward) if forward.is_queued()))
+    }
+
+    fn exchanges(&self) -> usize {
+        self.conn.streams.iter().filter(|stream| !matches!(stream.stage, Stage::Over)).count()
+    }
+
+    fn is_unfinished(&self) -> bool {
+        !self.conn.flow.outbox.is_empty() || self.conn.streams.iter().any(|stream| stream.output.is_responding())
+    }
+
+    fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let conn = &*self.conn;
+        let own = match &conn.life {
+            Life::Lingering(linger, _) => Some(linger.deadline()),
+            life => {
+                let client = conn.deadlines.limit(&limits.http, conn.draining_since);
+                Time::earliest(life.deadline(limits), client)
+            }
+        };
+        conn.streams.iter().map(|stream| stream.deadline(limits)).fold(own, Time::earliest)
+    }
+
+    fn take_unsent(&mut self) -> Chain {
+        self.conn.flow.outbox.take()
+    }
+
+    fn is_end_signalled(&self) -> bool {
+        matches!(self.conn.life, Life::Lingering(..))
+    }
+
+    fn close(&mut self, close_reason: CloseReason, client: &Transport, cx: &mut Context<'_>) -> bool {
+        let conn = &mut *self.conn;
+        for stream in &mut conn.streams {
+            stream.abort(close_reason, cx);
+        }
+        conn.reads.cancel(cx.ops);
+        if client.is_closed() && conn.reads.is_empty() {
+            // How much of it was whose is not known.
+            let undelivered_bytes = client.undelivered_bytes() + conn.flow.outbox.len() as u64;
+            for mut stream in conn.streams.drain(..) {
+                stream.end_record(StreamEnd::CutOff(None), undelivered_bytes, cx);
+            }
+        }
+        client.is_closed() && conn.reads.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        let conn = &*self.conn;
+        let streams: usize = conn.streams.iter().map(|stream| stream.memory()).sum();
+        self.inbox.memory() + conn.flow.outbox.memory() + conn.block.memory() + streams
+    }
+
+    fn memory_max(&self, limits: &Limits) -> usize {
+        let Http2Limits { connection_window, held_heads, .. } = limits.http.http2;
+        let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
+        let streams = self.conn.streams.len();
+        // What may be gathered of a frame, and unread buffers.
+        let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
+        let bodies = Inbox::gathered_memory_max(connection_window as usize);
+        let files = READS_MAX * 2 * PIECE_BYTES;
+        let heads = held_heads + 2 * limits.http.head.head_bytes_max;
+        let outbox = OUTBOX_BYTES_MAX + SEND_BYTES_MAX + response;
+        inbox + bodies + files + heads + outbox + streams * (response + Forward::memory_max(limits))
+    }
+}

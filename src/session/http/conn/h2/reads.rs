@@ -1,0 +1,115 @@
+//! Reads the files of responses in pieces, a few at a time for all streams of a connection.
+//!
+//! A piece of a file is read while the one before is being sent. So the memory for files is bounded for
+//! the connection, not for each stream.
+
+use super::stream::Stream;
+use crate::buffer::{Chain, Chunk};
+use crate::driver::{Fault, Op, OpId, Ops, Outcome};
+use crate::http::h2::StreamId;
+use crate::session::Slot;
+use crate::session::http::response_body::ResponseBody;
+use crate::session::http::stream::h2::{FileSource, Source};
+use crate::waiter::SessionKey;
+
+/// Number of reads in flight.
+pub(super) const READS_MAX: usize = 4;
+
+/// Bytes that are read at a time.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// The reads of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Reads([Option<Read>; READS_MAX]);
+
+/// A read in flight.
+#[derive(Debug)]
+struct Read {
+    id: OpId,
+    stream: StreamId,
+    /// Bytes asked for.
+    wanted: usize,
+    /// The body of a stream that has ended: its file must stay open until the outcome.
+    orphan: Option<ResponseBody>,
+}
+
+impl Reads {
+    /// Begins to read the next piece for this stream, if it needs one and a slot is free.
+    pub(super) fn begin(&mut self, stream: &mut Stream, session: SessionKey, ops: &mut Ops) {
+        let Source::File(FileSource { file, offset, left, read, is_reading, .. }) = &mut stream.output.source else {
+            return;
+        };
+        if *is_reading || *left == 0 || read.len() >= PIECE_BYTES {
+            return;
+        }
+        let Some((number, slot)) = self.0.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) else { return };
+        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let token = Slot::read(number).token(session);
+        let id = ops.submit(token, Op::Read { file: *file, offset: *offset, length: wanted });
+        *is_reading = true;
+        *slot = Some(Read { id, stream: stream.id, wanted, orphan: None });
+    }
+
+    /// Whether a read could begin.
+    pub(super) fn has_free(&self) -> bool {
+        self.0.iter().any(Option::is_none)
+    }
+
+    /// Takes the outcome of the read in this slot: the stream it was for, and its bytes or what went
+    /// wrong. `None`: the stream has ended.
+    pub(super) fn end(&mut self, number: usize, outcome: Outcome) -> Option<(StreamId, Result<Vec<u8>, Fault>)> {
+        let Read { stream, wanted, orphan, .. } = self.0.get_mut(number)?.take()?;
+        if orphan.is_some() {
+            return None;
+        }
+        let bytes = match outcome {
+            Outcome::Read(bytes) if bytes.len() == wanted => Ok(bytes),
+            Outcome::Read(_) => Err(Fault::FileTruncated),
+            Outcome::Failed(fault) => Err(fault),
+            _ => Err(Fault::Os(libc::ECANCELED)),
+        };
+        Some((stream, bytes))
+    }
+
+    /// Gives up the read of a stream that ends. Its body is kept until the outcome.
+    pub(super) fn orphan(&mut self, stream: StreamId, body: ResponseBody, ops: &mut Ops) {
+        if let Some(read) = self.0.iter_mut().flatten().find(|read| read.stream == stream && read.orphan.is_none()) {
+            ops.cancel(read.id);
+            read.orphan = Some(body);
+        }
+    }
+
+    /// Gives up all of them.
+    pub(super) fn cancel(&self, ops: &mut Ops) {
+        self.0.iter().flatten().for_each(|read| ops.cancel(read.id));
+    }
+
+    /// Whether none is in flight.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
+
+impl FileSource {
+    /// Adds a piece that was read.
+    pub(super) fn push(&mut self, bytes: Vec<u8>) {
+        self.is_reading = false;
+        self.offset += bytes.len() as u64;
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        if self.read.is_empty() {
+            self.read = Chain::new();
+        }
+        self.read.push(Chunk::shared(bytes));
+    }
+
+    /// Notes that it cannot be read.
+    pub(super) fn lose(&mut self, fault: Fault) {
+        self.is_reading = false;
+        self.fault = Some(fault);
+    }
+
+    /// Why it cannot be read.
+    pub(super) const fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+}

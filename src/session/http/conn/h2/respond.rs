@@ -1,0 +1,190 @@
+//! A complete request head: finds its route, and begins its response.
+
+use std::rc::Rc;
+
+use super::Conn;
+use super::guards::Counted;
+use super::stream::{LookUp, Stage, Stream};
+use crate::http::h2::head::{BadHead, HeadContext, parse};
+use crate::http::h2::{ConnectionError, ErrorCode, Priority, StoredHead, StreamId};
+use crate::http::{BodyFraming, ErrorResponse, Method, PageType, RequestHead};
+use crate::session::Context;
+use crate::session::http::conn::deadlines::ClientDeadlines;
+use crate::session::http::conn::request::Request;
+use crate::session::http::dispatch;
+use crate::session::http::exchange::{Outcome, Record};
+use crate::session::http::handler::{Answer, Forward, error_response};
+use crate::session::http::response::Body;
+use crate::session::http::response_body::ResponseBody;
+use crate::session::http::router::{Route, Router};
+use crate::session::http::stream::h2::{Input, Output};
+use crate::session::http::stream::{Http2Response, ResponseEncoder};
+use crate::waiter::{self, Waiter};
+
+/// What was made of a request.
+enum Begun {
+    Respond(Record, Http2Response),
+    LookUp(Record, Rc<Route>),
+    Forward(Box<Forward>),
+}
+
+/// What is needed of a head once it is gone.
+#[derive(Clone, Copy)]
+struct Facts {
+    is_head: bool,
+    framing: BodyFraming,
+    priority: Priority,
+}
+
+impl Facts {
+    fn of(head: &RequestHead<'_>) -> Self {
+        Self {
+            is_head: head.method == Method::Head,
+            framing: head.framing,
+            priority: head.fields.get("priority").and_then(Priority::parse).unwrap_or_default(),
+        }
+    }
+}
+
+impl Conn {
+    /// Begins the exchange of the request whose fields are in the block.
+    pub(super) fn on_request(
+        &mut self,
+        id: StreamId,
+        end_stream: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        if !self.accepts() {
+            // The client was told which stream is the last.
+            return Ok(());
+        }
+        self.last_stream = id;
+        if self.streams.len() >= cx.limits.http.http2.streams_max as usize {
+            return self.refuse(id, end_stream, cx);
+        }
+        self.requests = self.requests.saturating_add(1);
+        let context = HeadContext { end_stream, connect_protocol: false };
+        let router = self.router_cell.router();
+        // Used where it is: a head is large.
+        let (begun, facts) = match &parse(self.block.fields(), context, &cx.limits.http.head) {
+            Ok(head) => (begin(id, head, &router, self.is_over_limit, cx), Facts::of(head)),
+            Err(BadHead::Malformed(error)) => {
+                tracing::debug!(stream = id.get(), %error, "malformed request");
+                let mut record = Record::begin_malformed(router.access_log(), cx.peer, *error, cx.now, cx);
+                record.set_status(error.status);
+                record.end(Outcome::Malformed { body_bytes: 0 }, cx);
+                self.count(Counted::Glitch, cx)?;
+                if !end_stream {
+                    self.note_dropped(id);
+                }
+                self.push_reset(id, ErrorCode::PROTOCOL_ERROR);
+                return self.count(Counted::ResetEmitted, cx);
+            }
+            Err(BadHead::Rejected(error)) => {
+                let framing = if end_stream { BodyFraming::None } else { BodyFraming::Chunked };
+                let facts = Facts { is_head: false, framing, priority: Priority::default() };
+                (reject(*error, &router, cx), facts)
+            }
+        };
+        let Facts { is_head, framing, priority } = facts;
+        let limits = &cx.limits.http.http2;
+        let mut stream = Stream {
+            id,
+            input: Input::new(framing, limits.stream_window),
+            output: Output::new(self.settings.initial_window_bytes, is_head),
+            priority,
+            stage: Stage::Over,
+            has_news: false,
+            is_held: false,
+            deadlines: ClientDeadlines::new(cx.now),
+        };
+        match begun {
+            Begun::Respond(mut record, response) => {
+                record.set_status(response.status);
+                record.set_body_at(0);
+                tracing::debug!(stream = id.get(), status = response.status.code(), "request");
+                match stream.output.begin(id, response, &mut self.flow) {
+                    None if stream.output.is_over() => {
+                        record.end_at(stream.output.given_bytes, cx);
+                        self.payload_bytes += stream.output.given_bytes;
+                        if !stream.input.has_ended {
+                            self.push_reset(id, ErrorCode::NO_ERROR);
+                            self.note_dropped(id);
+                        }
+                        return self.end_request(cx);
+                    }
+                    rest => {
+                        let body = rest.map_or_else(ResponseBody::empty, ResponseBody::new);
+                        stream.stage = Stage::Responding { record, body };
+                        stream.has_news = true;
+                    }
+                }
+            }
+            Begun::LookUp(record, route) => {
+                let head = StoredHead::new(self.block.take(), context);
+                let head_limits = cx.limits.http.head;
+                stream.stage = Stage::LookingUp(Box::new(LookUp { record, route, head, head_limits }));
+            }
+            Begun::Forward(forward) => {
+                if !end_stream {
+                    // Its window is granted with the first body.
+                    self.flow.receive_window.set_target(limits.connection_window);
+                }
+                stream.stage = Stage::Forwarding(forward);
+                stream.has_news = true;
+            }
+        }
+        self.streams.push(Box::new(stream));
+        self.end_request(cx)
+    }
+
+    /// Announces the end of the connection after its last request.
+    fn end_request(&mut self, cx: &Context<'_>) -> Result<(), ConnectionError> {
+        if self.is_over_limit || cx.limits.http.requests_max == self.requests {
+            self.announce(cx.now);
+        }
+        Ok(())
+    }
+
+    /// There are too many streams already.
+    fn refuse(&mut self, id: StreamId, end_stream: bool, cx: &Context<'_>) -> Result<(), ConnectionError> {
+        self.push_reset(id, ErrorCode::REFUSED_STREAM);
+        if !end_stream {
+            self.note_dropped(id);
+        }
+        self.count(Counted::Glitch, cx)?;
+        self.count(Counted::ResetEmitted, cx)
+    }
+}
+
+/// Dispatches a request.
+fn begin(id: StreamId, head: &RequestHead<'_>, router: &Router, is_over_limit: bool, cx: &mut Context<'_>) -> Begun {
+    let (record, route, client_address) = dispatch::begin(router, head, is_over_limit, cx);
+    let waiter = Waiter { session: cx.session, stream: waiter::StreamId(id.get()) };
+    let request = Request { head, since: record.since(), waiter };
+    let mut encoder = ResponseEncoder::new(head.version, head.method == Method::Head, true);
+    let route = match route {
+        Ok(route) => route,
+        Err(error) => {
+            let response = request.respond_error(error, &router.fallback, &mut encoder, cx);
+            return Begun::Respond(record, encoder.finish_http2(response));
+        }
+    };
+    match request.respond(route, &mut encoder, cx) {
+        Answer::Response(response) => Begun::Respond(record, encoder.finish_http2(response)),
+        Answer::LookUp => Begun::LookUp(record, Rc::clone(route)),
+        Answer::Forward(proxy_route) => {
+            let forward = Forward::new(proxy_route, head, client_address, router.scheme, waiter, record, cx);
+            Begun::Forward(Box::new(forward))
+        }
+    }
+}
+
+/// The error response to a request that is not well-formed for this server.
+fn reject(error: ErrorResponse, router: &Router, cx: &Context<'_>) -> Begun {
+    let mut encoder = ResponseEncoder::new(crate::http::Version::Http2, false, true);
+    let response = error_response(&router.fallback, cx.date, error, PageType::Html, &mut encoder);
+    let record = Record::begin_malformed(router.access_log(), cx.peer, error, cx.now, cx);
+    debug_assert!(matches!(response.body, Body::Memory(_)), "an error page is in memory");
+    Begun::Respond(record, encoder.finish_http2(response))
+}

@@ -1,0 +1,225 @@
+//! Steps the streams, and puts their bodies into frames in turns.
+//!
+//! The most urgent streams have their turns first; equally urgent ones one after another, a frame each
+//! (RFC 9218). Those that say that they are not incremental take one turn together, the oldest first.
+
+use super::stream::{Stage, Stream, StreamEnd};
+use super::{Conn, SEND_BYTES_MAX};
+use crate::http::h2::{ErrorCode, StreamId, frame};
+use crate::session::http::conn::request::Request;
+use crate::session::http::handler::{Answer, ForwardStep};
+use crate::session::http::response_body::{Progress, ResponseBody};
+use crate::session::http::stream::h2::{DATA_BYTES_MAX, Flow, Http2BodySink, Http2Stream, Source};
+use crate::session::{CloseReason, Context};
+use crate::transport::Transport;
+use crate::waiter::{self, Waiter};
+
+/// What a stream needs after a step.
+enum Stepped {
+    Wait,
+    End(StreamEnd, CloseReason),
+}
+
+impl Conn {
+    /// Sets how much may be put into frames until the next send.
+    pub(super) fn begin_turn(&mut self, client: &Transport) {
+        let room = if client.can_send() { SEND_BYTES_MAX } else { 0 };
+        self.flow.budget = room.saturating_sub(self.flow.outbox.len());
+    }
+
+    /// Steps each stream that has news, or whose time has come.
+    pub(super) fn step_streams(&mut self, cx: &mut Context<'_>) {
+        let mut index = 0;
+        while let Some(stream) = self.streams.get(index) {
+            if !stream.is_due(cx.now) || !self.step_at(index, cx) {
+                index += 1;
+            }
+        }
+    }
+
+    /// Steps the stream at this position. Returns whether that has ended it.
+    pub(super) fn step_at(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
+        let forwarding = self.streams.iter().filter(|stream| matches!(stream.stage, Stage::Forwarding(_))).count();
+        let Self { streams, flow, reads, .. } = self;
+        let Some(stream) = streams.get_mut(index) else { return false };
+        flow.quantum = DATA_BYTES_MAX;
+        // All streams together hold what one connection of HTTP/1.1 may.
+        let hold_max = cx.hold_max;
+        cx.hold_max = (hold_max / forwarding.max(1)).max(1);
+        let stepped = step(stream, flow, cx);
+        cx.hold_max = hold_max;
+        if let Stepped::Wait = stepped {
+            if let Source::File(_) = stream.output.source {
+                reads.begin(stream, cx.session, cx.ops);
+            }
+            return false;
+        }
+        if let Stepped::End(end, close_reason) = stepped {
+            self.end_stream(index, end, close_reason, cx);
+        }
+        true
+    }
+
+    /// Puts bodies into frames until the budget or the connection's window is spent.
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>) {
+        while self.flow.budget > 0 && self.flow.send_window.credit() > 0 {
+            let Some(index) = self.next_turn() else { return };
+            let Some(stream) = self.streams.get_mut(index) else { return };
+            self.turn = stream.id;
+            self.flow.quantum = DATA_BYTES_MAX;
+            let has_sent = stream.output.send_frame(stream.id, &mut self.flow);
+            if stream.output.is_over() || !has_sent || stream.output.ready_bytes() == 0 {
+                self.step_at(index, cx);
+            } else if let Source::File(_) = stream.output.source {
+                self.reads.begin(stream, cx.session, cx.ops);
+            }
+        }
+    }
+
+    /// The position of the stream whose turn it is.
+    fn next_turn(&self) -> Option<usize> {
+        let mut best: Option<(u8, bool, usize)> = None;
+        // Whether an older stream of this urgency goes first.
+        let mut has_older = [false; 8];
+        for (index, stream) in self.streams.iter().enumerate() {
+            if !stream.wants_turn() || stream.output.window_credit(&self.flow) == 0 {
+                continue;
+            }
+            let urgency = stream.priority.urgency.min(7);
+            if stream.priority.incremental == Some(false)
+                && std::mem::replace(&mut has_older[usize::from(urgency)], true)
+            {
+                continue;
+            }
+            let candidate = (urgency, stream.id <= self.turn, index);
+            if best.is_none_or(|best| candidate < best) {
+                best = Some(candidate);
+            }
+        }
+        best.map(|(_, _, index)| index)
+    }
+
+    /// Lets the client send as much as was consumed.
+    pub(super) fn grant_windows(&mut self, cx: &mut Context<'_>) {
+        if !self.life.reads() {
+            return;
+        }
+        for stream in &mut self.streams {
+            if !stream.input.has_ended
+                && let Stage::Forwarding(_) = stream.stage
+            {
+                // What is not taken now must not hold receive buffers.
+                stream.input.body.settle();
+                if let Some(increment) = stream.input.window.update() {
+                    self.flow.outbox.append(&frame::window_update(stream.id, increment));
+                }
+            }
+        }
+        if self.requests > 0
+            && let Some(increment) = self.flow.receive_window.update()
+        {
+            self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
+        }
+        // Without free slots, files wait for those of other streams.
+        if self.reads.has_free() {
+            for stream in &mut self.streams {
+                self.reads.begin(stream, cx.session, cx.ops);
+            }
+        }
+    }
+}
+
+/// Makes as much progress as possible.
+fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
+    stream.has_news = false;
+    if let Stage::LookingUp(_) = stream.stage {
+        look_again(stream, flow, cx);
+    }
+    let Stream { id, input, output, stage, .. } = &mut *stream;
+    let id = *id;
+    match stage {
+        Stage::LookingUp(_) => return Stepped::Wait,
+        Stage::Responding { body, .. } => {
+            if let Source::File(file) = &output.source
+                && let Some(fault) = file.fault()
+            {
+                tracing::warn!(stream = id.get(), %fault, "a file was lost while it was being sent");
+                return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), CloseReason::FileLost(fault));
+            }
+            loop {
+                match body.step(&mut Http2BodySink(output), cx.ops) {
+                    Progress::Wait => break,
+                    Progress::Again => {}
+                    Progress::Over => {
+                        output.end(id, flow);
+                        break;
+                    }
+                }
+            }
+        }
+        Stage::Forwarding(forward) => {
+            let step = forward.step(&mut Http2Stream { id, input, output, flow }, cx);
+            match step {
+                ForwardStep::Wait => {}
+                ForwardStep::Over => debug_assert!(output.is_over(), "a response that is over has an end"),
+                ForwardStep::Error(error) => {
+                    tracing::debug!(%error, stream = id.get(), "forwarding failed");
+                    let mut encoder = output.encoder();
+                    let response = forward.error_response(error, &mut encoder, cx);
+                    let response = encoder.finish_http2(response);
+                    let status = response.status;
+                    let rest = output.begin(id, response, flow);
+                    debug_assert!(rest.is_none(), "an error page is in memory");
+                    if let Some(mut record) = stream.take_record() {
+                        record.set_status(status);
+                        record.set_body_at(0);
+                        stream.stage = Stage::Responding { record, body: ResponseBody::empty() };
+                    }
+                }
+                ForwardStep::Truncated(close_reason) => {
+                    return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), close_reason);
+                }
+                ForwardStep::Upgraded => {
+                    debug_assert!(false, "no upgrade was forwarded");
+                    return Stepped::End(
+                        StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)),
+                        CloseReason::ResponseTruncated,
+                    );
+                }
+            }
+            stream.is_held = matches!(stream.stage, Stage::Forwarding(_))
+                && stream.output.is_responding()
+                && !stream.output.is_over()
+                && stream.output.credit(flow) == 0;
+        }
+        Stage::Over => {}
+    }
+    if stream.output.is_over() { Stepped::End(StreamEnd::Complete, CloseReason::Done) } else { Stepped::Wait }
+}
+
+/// Builds the response again after a look-up.
+fn look_again(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) {
+    let Stage::LookingUp(look_up) = &stream.stage else { return };
+    let Ok(head) = look_up.head.head(&look_up.head_limits) else {
+        debug_assert!(false, "the head of {look_up:?} has changed");
+        return;
+    };
+    let waiter = Waiter { session: cx.session, stream: waiter::StreamId(stream.id.get()) };
+    let request = Request { head: &head, since: look_up.record.since(), waiter };
+    let mut encoder = stream.output.encoder();
+    let response = match request.respond(&look_up.route, &mut encoder, cx) {
+        Answer::Response(response) => encoder.finish_http2(response),
+        // It waits for the next result.
+        Answer::LookUp => return,
+        Answer::Forward(_) => {
+            debug_assert!(false, "a request to be forwarded was looked up");
+            return;
+        }
+    };
+    if let Some(mut record) = stream.take_record() {
+        record.set_status(response.status);
+        record.set_body_at(0);
+        let rest = stream.output.begin(stream.id, response, flow);
+        stream.stage = Stage::Responding { record, body: rest.map_or_else(ResponseBody::empty, ResponseBody::new) };
+    }
+}

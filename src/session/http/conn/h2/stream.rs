@@ -1,0 +1,166 @@
+//! One request and its response on a connection of HTTP/2.
+//!
+//! ```text
+//!                  result in the store               all of the body is in frames
+//!   LookingUp ──────────┬─────────► Responding ─────────────────────────┐
+//!                       └── all of it is in frames at once ─────────────┤
+//!   Forwarding ─────────────────────────────────────────────────────────┴─► over
+//!        any ── RST_STREAM of either side, end of the connection ─────────► over
+//! ```
+//!
+//! A request that is answered from memory at once never becomes one of these.
+
+use std::rc::Rc;
+
+use crate::driver::Time;
+use crate::http::h2::{ErrorCode, Priority, StoredHead, StreamId};
+use crate::http::request::HeadLimits;
+use crate::session::http::conn::deadlines::{ClientDeadlines, ClientPhase};
+use crate::session::http::exchange::{Outcome, Record};
+use crate::session::http::handler::Forward;
+use crate::session::http::response_body::ResponseBody;
+use crate::session::http::router::Route;
+use crate::session::http::stream::h2::{Flow, Input, Output};
+use crate::session::{CloseReason, Context, Limits};
+use crate::tcp::CloseKind;
+use crate::upstream::Release;
+use crate::upstream::group::HealthVerdict;
+
+/// A stream that waits for something.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) priority: Priority,
+    pub(super) stage: Stage,
+    /// Something has happened since the last step.
+    pub(super) has_news: bool,
+    /// It was stepped without credit, and may have more to give.
+    pub(super) is_held: bool,
+    pub(super) deadlines: ClientDeadlines,
+}
+
+/// What a stream waits for.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The store looks something up for the response.
+    LookingUp(Box<LookUp>),
+    /// A body is being sent.
+    Responding { record: Record, body: ResponseBody },
+    /// The request is forwarded to an upstream.
+    Forwarding(Box<Forward>),
+    /// The record is being ended.
+    Over,
+}
+
+/// A request whose response waits for the store.
+#[derive(Debug)]
+pub(super) struct LookUp {
+    pub(super) record: Record,
+    /// The route that was chosen. The router is not held: it may be that of an old configuration.
+    pub(super) route: Rc<Route>,
+    pub(super) head: StoredHead,
+    /// The limits that the head was found to be within.
+    pub(super) head_limits: HeadLimits,
+}
+
+/// How a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// The whole response is in the outbox.
+    Complete,
+    /// It breaks off. With a code, the client gets RST_STREAM.
+    CutOff(Option<ErrorCode>),
+}
+
+impl Stream {
+    /// Gives up what the stream holds outside of its connection. `close_reason`: why.
+    pub(super) fn abort(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
+        // A look-up goes on, for the cache.
+        if let Stage::Forwarding(forward) = &mut self.stage
+            && !forward.lease_mut().is_over()
+        {
+            let is_orderly = close_reason.close_kind() == CloseKind::Fin;
+            let close_kind = if is_orderly { CloseKind::Fin } else { CloseKind::Reset };
+            forward.lease_mut().finish(Release::Close(close_kind), HealthVerdict::Neutral, cx.upstream_pool, cx.now);
+        }
+    }
+
+    /// The record, to end the exchange with.
+    pub(super) fn take_record(&mut self) -> Option<Record> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::LookingUp(look_up) => Some(look_up.record),
+            Stage::Responding { record, .. } => Some(record),
+            Stage::Forwarding(forward) => Some(forward.into_parts().0),
+            Stage::Over => None,
+        }
+    }
+
+    /// Ends the exchange. `undelivered_bytes`: of the connection.
+    pub(super) fn end_record(&mut self, end: StreamEnd, undelivered_bytes: u64, cx: &Context<'_>) {
+        let given_bytes = self.output.given_bytes;
+        let Some(record) = self.take_record() else { return };
+        match end {
+            StreamEnd::Complete => record.end_at(given_bytes, cx),
+            StreamEnd::CutOff(_) => {
+                let delivered_bytes = given_bytes.saturating_sub(undelivered_bytes);
+                record.end(Outcome::CutOff { delivered_bytes }, cx);
+            }
+        }
+    }
+
+    /// Whether something has happened that it has to look at.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        let is_late = |forward: &Forward| forward.deadline().is_some_and(|deadline| deadline <= now);
+        self.has_news || matches!(&self.stage, Stage::Forwarding(forward) if is_late(forward))
+    }
+
+    /// Whether it has something to put into frames, if the windows allow it.
+    pub(super) fn wants_turn(&self) -> bool {
+        self.output.ready_bytes() > 0 || self.is_held
+    }
+
+    /// Notes what the client has to do, for its timeouts.
+    pub(super) fn keep_time(&mut self, flow: &Flow, cx: &Context<'_>) {
+        let phase = self.phase(flow);
+        let moved = if phase.is_upload() { self.input.received_bytes } else { self.output.given_bytes };
+        self.deadlines.tick(phase, moved, &cx.limits.http, cx.now);
+    }
+
+    fn phase(&self, flow: &Flow) -> ClientPhase {
+        if self.wants_turn() && self.output.window_credit(flow) == 0 {
+            return ClientPhase::Response;
+        }
+        match &self.stage {
+            Stage::Forwarding(forward) if !self.input.is_done() => {
+                let may_send = self.input.window.available() > 0 && flow.receive_window.available() > 0;
+                if forward.waits_for_client() && self.input.body.is_empty() && may_send {
+                    ClientPhase::Upload
+                } else {
+                    ClientPhase::Relay
+                }
+            }
+            Stage::Forwarding(_) | Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => ClientPhase::Server,
+        }
+    }
+
+    /// When it has to be looked at at the latest.
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let client = self.deadlines.limit(&limits.http, None);
+        match &self.stage {
+            Stage::Forwarding(forward) => Time::earliest(forward.deadline(), client),
+            Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => client,
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        let passing = match &self.stage {
+            Stage::Forwarding(forward) => forward.memory(),
+            Stage::LookingUp(look_up) => look_up.head.memory(),
+            Stage::Responding { .. } | Stage::Over => 0,
+        };
+        self.input.body.memory() + self.output.memory() + passing
+    }
+}
