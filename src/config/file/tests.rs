@@ -471,8 +471,8 @@ fn tls_that_cannot_be_is_told() {
         ),
         (one(&with(r#", "client_auth": { "mode": "require" }"#)), "2:89: missing key `ca`".to_owned()),
         (
-            one(&with(r#", "alpn": ["h2", "http/1.1"]"#)),
-            "2:83: `h2` is not spoken here (HTTP servers speak http/1.1, http/1.0)".to_owned(),
+            one(&with(r#", "alpn": ["h3", "http/1.1"]"#)),
+            "2:83: `h3` is not spoken here (HTTP servers speak h2, http/1.1, http/1.0)".to_owned(),
         ),
         (
             one(&with(r#", "alpn": [""]"#)),
