@@ -53,7 +53,7 @@ impl Proxy {
             // The other hash sources and the sticky cookie need an HTTP request.
             _ => BalanceKey::Any,
         };
-        let announcement = group.announces().map(|version| Chunk::shared(ends.header(version)));
+        let announcement = group.announces().map(|version| Chunk::shared(ends.relayed_header(version)));
         let waiter = Waiter::only_stream_of(session);
         let lease = UpstreamLease::new(group, waiter, balance_key, connect_policy, announcement);
         Self { lease, tunnel: Tunnel::new(), stage: Stage::Connecting, deadline: None, server_name: None }

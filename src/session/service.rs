@@ -59,9 +59,21 @@ pub(super) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// The PROXY protocol header for an upstream. Without an IP address of the client it says that the
-    /// connection is the proxy's own. A local address that was not looked up is sent as 0.0.0.0:0.
+    /// The PROXY protocol header for an upstream of HTTP requests. If the client has agreed on a protocol,
+    /// it says HTTP/1.1, which follows: the requests of a client of HTTP/2 are written in it.
     pub(super) fn header(self, version: ProxyVersion) -> Vec<u8> {
+        let protocol = self.tls.and_then(|facts| facts.protocol.as_ref()).map(|_| UPSTREAM_PROTOCOL.into());
+        self.header_with(protocol, version)
+    }
+
+    /// The same for an upstream that gets the client's bytes as they are.
+    pub(super) fn relayed_header(self, version: ProxyVersion) -> Vec<u8> {
+        self.header_with(self.tls.and_then(|facts| facts.protocol.clone()), version)
+    }
+
+    /// Without an IP address of the client it says that the connection is the proxy's own. A local address
+    /// that was not looked up is sent as 0.0.0.0:0.
+    fn header_with(self, protocol: Option<Box<[u8]>>, version: ProxyVersion) -> Vec<u8> {
         let ends = match self.peer {
             Peer::Inet(client) => {
                 let server = self.local.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
@@ -73,7 +85,7 @@ impl Ends<'_> {
             version: Some((*facts.version).into()),
             cipher_suite: Some((*facts.cipher_suite).into()),
             server_name: facts.server_name.clone(),
-            protocol: facts.protocol.clone(),
+            protocol,
             certificate: facts.certificate.as_ref().map(|certificate| proxy_header::Certificate {
                 common_name: certificate.subject.common_name.clone(),
                 is_of_session: certificate.is_of_session,
@@ -82,6 +94,9 @@ impl Ends<'_> {
         proxy_header::header(version, ends, tls.as_ref())
     }
 }
+
+/// The name in ALPN of what forwarded requests are written in (RFC 7301, 6).
+const UPSTREAM_PROTOCOL: &[u8] = b"http/1.1";
 
 /// What a trusted proxy says of its client's TLS, as if the client had agreed on it with this server.
 pub(super) fn facts_of(told: proxy_header::Tls) -> ConnectionFacts {

@@ -68,7 +68,7 @@ fn over_tls(signed: &Signed, mut server: Value) -> Value {
     let tls = json!({
         "certificates": [{ "cert": signed.cert, "key": signed.key }],
         "client_auth": { "ca": "ca.pem", "mode": "request" },
-        "alpn": ["http/1.1"],
+        "alpn": ["http/1.1", "http/1.0"],
     });
     server["listeners"] = json!([{ "host": "127.0.0.1", "port": 0, "tls": tls }]);
     server
@@ -101,7 +101,8 @@ backends! {
         });
         let (upstream, seen) = reporting();
         let options = json!({ "upstreams": [upstream.address().to_string()], "send_proxy_protocol": "v2" });
-        for server in proxies(&options) {
+        // Requests are forwarded in HTTP/1.1, whatever the client has agreed on.
+        for (server, protocol) in proxies(&options).into_iter().zip(["http/1.1", "http/1.0"]) {
             let xps = start(backend, &authority, over_tls(&signed, server), |_| {});
             let ask = |client: &Client, name: &str| {
                 let mut stream = client.connect(xps.address(), name).expect("a handshake");
@@ -132,6 +133,8 @@ backends! {
                 assert_eq!((&*inner[&0x21], &*inner[&0x22]), (&b"TLSv1.3"[..], "cl\u{fc}ent".as_bytes()));
                 assert!(inner[&0x23].starts_with(b"TLS_AES_"), "{inner:?}");
             }
+            let old = ask(&Client::trusting_anyone().offering(&["http/1.0"]), "a.org");
+            assert_eq!(&*old[&1], protocol.as_bytes());
         }
     }
 
