@@ -27,6 +27,9 @@ pub enum CloseReason {
     /// The TLS handshake failed, or was not complete in time.
     #[error("TLS handshake failed: {0}")]
     TlsFailed(TlsFault),
+    /// The client violated HTTP/2 or one of its limits. GOAWAY with this code was sent.
+    #[error("HTTP/2 connection error: {0}")]
+    Http2(ErrorCode),
     /// The client's connection failed.
     #[error("client lost: {0}")]
     ClientLost(Fault),
@@ -54,9 +57,6 @@ pub enum CloseReason {
     /// The received file could not be created, written or named.
     #[error("file not written: {0}")]
     FileUnwritten(Fault),
-    /// The client has broken the rules of HTTP/2, or exceeded a limit; with the error code.
-    #[error("HTTP/2 connection error {}", ErrorCode::new(*.0))]
-    Http2(u32),
     /// No byte was transferred for the configured time.
     #[error("idle for too long")]
     Idle,
@@ -105,6 +105,7 @@ impl CloseReason {
             Self::Denied(_) => "denied",
             Self::NoProxyHeader => "no_proxy_header",
             Self::TlsFailed(_) => "tls_failed",
+            Self::Http2(_) => "http2_error",
             Self::ClientLost(_) => "client_lost",
             Self::UpstreamLost(_) => "upstream_lost",
             Self::ClientLeft => "client_left",
@@ -114,7 +115,6 @@ impl CloseReason {
             Self::FileRefused(_) => "file_refused",
             Self::FileLost(_) => "file_lost",
             Self::FileUnwritten(_) => "file_not_written",
-            Self::Http2(_) => "http2_error",
             Self::Idle => "idle_timeout",
             Self::TooSlow => "client_too_slow",
             Self::Stalled => "stalled",
@@ -128,7 +128,8 @@ impl CloseReason {
     /// | close reason | client's connection | upstream connection of a tunnel |
     /// |---|---|---|
     /// | `Done`, `Idle`, `UpstreamUnreachable`, `FileRefused` | FIN | FIN |
-    /// | `TlsFailed` (after the alert), `Http2` (after GOAWAY) | FIN | – |
+    /// | `TlsFailed` (after the alert) | FIN | – |
+    /// | `Http2` (after GOAWAY) | FIN | reset |
     /// | `UpstreamLost`, `ResponseTruncated`, `UpstreamSilent`, `ClientLeft`, `FileLost`, `Stalled` | reset after the flush | reset |
     /// | `UpstreamStoppedReading` (a close with unread data from the client is a reset anyway) | reset after the flush | reset |
     /// | `ClientLost` | reset (it is broken) | reset after the flush |
@@ -147,8 +148,8 @@ impl CloseReason {
             | Self::UpstreamUnreachable
             | Self::FileRefused(_)
             | Self::Idle
-            | Self::Http2(_)
-            | Self::TlsFailed(_) => CloseKind::Fin,
+            | Self::TlsFailed(_)
+            | Self::Http2(_) => CloseKind::Fin,
             Self::ClientLeft
             | Self::UpstreamStoppedReading
             | Self::UpstreamLost(_)
@@ -168,6 +169,8 @@ impl CloseReason {
     /// How a tunnel's upstream connection is closed.
     pub const fn release(self, send_timeout: Duration) -> Release {
         match (self, self.close_kind()) {
+            // Its stream is broken, as that of a lost client.
+            (Self::Http2(_), _) => Release::Close(CloseKind::Reset),
             (_, CloseKind::Fin) => Release::Close(CloseKind::Fin),
             (Self::ClientLost(_), _) => Release::FlushReset(send_timeout),
             (_, CloseKind::FlushReset | CloseKind::Reset) => Release::Close(CloseKind::Reset),
@@ -188,5 +191,22 @@ impl CloseReason {
             Self::UpstreamLost(_) | Self::UpstreamUnreachable | Self::FileRefused(_) | Self::FileLost(_) => true,
             Self::FileUnwritten(_) => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_http2_are_named_as_in_the_rfc() {
+        let cause = |code| {
+            let close_reason = CloseReason::Http2(ErrorCode::new(code));
+            SessionEnd { close_reason, failure: None }.cause().map(|cause| cause.to_string())
+        };
+        assert_eq!(cause(0x1).as_deref(), Some("HTTP/2 connection error: PROTOCOL_ERROR"));
+        assert_eq!(cause(0xb).as_deref(), Some("HTTP/2 connection error: ENHANCE_YOUR_CALM"));
+        assert_eq!(cause(0xd).as_deref(), Some("HTTP/2 connection error: HTTP_1_1_REQUIRED"));
+        assert_eq!(cause(0xe).as_deref(), Some("HTTP/2 connection error: 0xe"));
     }
 }

@@ -91,7 +91,7 @@ impl Conn {
     #[cold]
     pub(super) fn fail(&mut self, error: ConnectionError, cx: &mut Context<'_>) {
         tracing::debug!(%error, "HTTP/2 connection error");
-        let close_reason = CloseReason::Http2(error.code.get());
+        let close_reason = CloseReason::Http2(error.code);
         while !self.streams.is_empty() {
             self.end_stream(self.streams.len() - 1, StreamEnd::CutOff(None), close_reason, cx);
         }

@@ -81,9 +81,12 @@ impl Stream {
         if let Stage::Forwarding(forward) = &mut self.stage
             && !forward.lease_mut().is_over()
         {
-            let is_orderly = close_reason.close_kind() == CloseKind::Fin;
-            let close_kind = if is_orderly { CloseKind::Fin } else { CloseKind::Reset };
-            forward.lease_mut().finish(Release::Close(close_kind), HealthVerdict::Neutral, cx.upstream_pool, cx.now);
+            let release = match close_reason.release(cx.limits.http.send_timeout) {
+                // Its response is no longer needed.
+                Release::FlushReset(_) => Release::Close(CloseKind::Reset),
+                release => release,
+            };
+            forward.lease_mut().finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
         }
     }
 
