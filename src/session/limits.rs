@@ -168,7 +168,7 @@ pub struct Http2Limits {
     /// malformed heads, requests above `streams_max`. One more is allowed with each second.
     pub glitches_max: u32,
     /// Bytes of frames that are neither heads nor bodies, at least 16 KiB: frame heads, padding (RFC 9113,
-    /// 6.1), PRIORITY and WINDOW_UPDATE. In addition one byte for every 64 bytes of bodies (CVE-2019-9511,
+    /// 6.1), PRIORITY and WINDOW_UPDATE. In addition eight bytes for every byte of heads and bodies, both ways (CVE-2019-9511,
     /// CVE-2019-9513).
     pub overhead_bytes: u64,
     /// Bytes of request heads that wait for a look-up or an upstream, at least 64 KiB, the largest head.

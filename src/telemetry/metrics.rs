@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::http::Version;
+
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -52,12 +54,91 @@ pub struct WorkerMetrics {
     /// By the first digit of the status, 1 to 5.
     responses: [AtomicU64; 5],
     errors: AtomicU64,
+    /// By version, in the order of [`VERSIONS`].
+    requests: [AtomicU64; VERSIONS.len()],
+    http2_connections: AtomicU64,
+    http2_streams: AtomicU64,
+    /// By limit, in the order of [`Http2Limit::ALL`].
+    http2_limits: [AtomicU64; Http2Limit::ALL.len()],
     /// HTTP exchanges that have begun, less those that have ended.
     exchanges: AtomicU64,
     upstreams_up: AtomicU64,
     upstreams_down: AtomicU64,
     checks_passed: AtomicU64,
     checks_failed: AtomicU64,
+}
+
+/// The values of the label `version`.
+const VERSIONS: [&str; 3] = ["1.0", "1.1", "2.0"];
+
+/// A limit of HTTP/2 connections, by its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Http2Limit {
+    /// More concurrent streams than the client may open.
+    StreamsMax,
+    /// More of all bodies than the client may send.
+    ConnectionWindow,
+    /// More of one body than the client may send.
+    StreamWindow,
+    /// Too many RST_STREAM frames a second.
+    ResetsPerSecond,
+    /// Too many streams reset before their responses began.
+    EarlyResets,
+    /// Too many streams that the server had to reset.
+    ResetsEmitted,
+    /// Too many CONTINUATION frames of a head.
+    ContinuationsMax,
+    /// Too many PING frames a second.
+    PingsPerSecond,
+    /// Too many SETTINGS frames a second.
+    SettingsPerSecond,
+    /// Too many empty DATA frames a second.
+    EmptyDataPerSecond,
+    /// Too many useless or wrong frames.
+    GlitchesMax,
+    /// Too many bytes that are neither heads nor bodies.
+    OverheadBytes,
+    /// Too many bytes of heads that wait.
+    HeldHeads,
+}
+
+impl Http2Limit {
+    /// All limits, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::StreamsMax,
+        Self::ConnectionWindow,
+        Self::StreamWindow,
+        Self::ResetsPerSecond,
+        Self::EarlyResets,
+        Self::ResetsEmitted,
+        Self::ContinuationsMax,
+        Self::PingsPerSecond,
+        Self::SettingsPerSecond,
+        Self::EmptyDataPerSecond,
+        Self::GlitchesMax,
+        Self::OverheadBytes,
+        Self::HeldHeads,
+    ];
+
+    /// The value of the label `limit`: its key in `limits.http2`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::StreamsMax => "streams_max",
+            Self::ConnectionWindow => "connection_window",
+            Self::StreamWindow => "stream_window",
+            Self::ResetsPerSecond => "resets_per_second",
+            Self::EarlyResets => "early_resets",
+            Self::ResetsEmitted => "resets_emitted",
+            Self::ContinuationsMax => "continuations_max",
+            Self::PingsPerSecond => "pings_per_second",
+            Self::SettingsPerSecond => "settings_per_second",
+            Self::EmptyDataPerSecond => "empty_data_per_second",
+            Self::GlitchesMax => "glitches_max",
+            Self::OverheadBytes => "overhead_bytes",
+            Self::HeldHeads => "held_heads",
+        }
+    }
 }
 
 /// Values of a worker at one moment.
@@ -166,6 +247,33 @@ impl Metrics {
         );
         let errors = sum(|worker| &worker.errors);
         family("xps_http_errors_total", "counter", "Requests refused without a valid request head.", &[("", errors)]);
+        let requests: Vec<(String, u64)> = (VERSIONS.iter().enumerate())
+            .map(|(at, version)| {
+                let count = self.workers.iter().map(|worker| worker.requests[at].load(Ordering::Relaxed)).sum();
+                (format!("{{version=\"{version}\"}}"), count)
+            })
+            .collect();
+        let requests: Vec<(&str, u64)> = requests.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
+        let help = "HTTP requests with a valid head, by the version that the client speaks.";
+        family("xps_http_requests_total", "counter", help, &requests);
+        let connections = sum(|worker| &worker.http2_connections);
+        family(
+            "xps_http2_connections_total",
+            "counter",
+            "HTTP/2 connections that have brought a request.",
+            &[("", connections)],
+        );
+        let streams = sum(|worker| &worker.http2_streams);
+        family("xps_http2_streams_total", "counter", "HTTP/2 streams that clients have opened.", &[("", streams)]);
+        let limits: Vec<(String, u64)> = (Http2Limit::ALL.iter().enumerate())
+            .map(|(at, limit)| {
+                let count = self.workers.iter().map(|worker| worker.http2_limits[at].load(Ordering::Relaxed)).sum();
+                (format!("{{limit=\"{}\"}}", limit.name()), count)
+            })
+            .collect();
+        let limits: Vec<(&str, u64)> = limits.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
+        let help = "How often HTTP/2 clients exceeded a limit of limits.http2.";
+        family("xps_http2_limits_total", "counter", help, &limits);
         let all = sum(|worker| &worker.upstream_connections);
         let idle = sum(|worker| &worker.upstream_connections_idle);
         let samples = [("{state=\"used\"}", all.saturating_sub(idle)), ("{state=\"idle\"}", idle)];
@@ -271,6 +379,38 @@ impl WorkerCounters {
         self.own().map_or(0, |own| own.exchanges.load(Ordering::Relaxed) as i64)
     }
 
+    /// Counts a request with a valid head.
+    pub fn count_request(&self, version: Version) {
+        let Some(own) = self.own() else { return };
+        let at = match version {
+            Version::Http10 => 0,
+            Version::Http11 => 1,
+            Version::Http2 => 2,
+        };
+        add(&own.requests[at], 1);
+    }
+
+    /// Counts an HTTP/2 connection whose preface has come.
+    pub fn count_http2_connection(&self) {
+        if let Some(own) = self.own() {
+            add(&own.http2_connections, 1);
+        }
+    }
+
+    /// Counts an HTTP/2 stream that a client opens.
+    pub fn count_http2_stream(&self) {
+        if let Some(own) = self.own() {
+            add(&own.http2_streams, 1);
+        }
+    }
+
+    /// Counts that an HTTP/2 client exceeds a limit.
+    pub fn count_http2_limit(&self, limit: Http2Limit) {
+        if let Some(counter) = self.own().and_then(|own| own.http2_limits.get(limit as usize)) {
+            add(counter, 1);
+        }
+    }
+
     /// Counts a request that is refused without a valid head.
     pub fn count_error(&self) {
         if let Some(own) = self.own() {
@@ -333,6 +473,13 @@ mod tests {
             counters.count_check(true);
             counters.count_check(false);
             counters.count_displaced();
+            for version in [Version::Http10, Version::Http11, Version::Http11, Version::Http2] {
+                counters.count_request(version);
+            }
+            counters.count_http2_connection();
+            counters.count_http2_stream();
+            Http2Limit::ALL.into_iter().for_each(|limit| counters.count_http2_limit(limit));
+            counters.count_http2_limit(Http2Limit::EarlyResets);
         }
         let text = metrics.text();
         for line in [
@@ -344,6 +491,14 @@ mod tests {
             "xps_http_responses_total{class=\"2xx\"} 2",
             "xps_http_responses_total{class=\"4xx\"} 4",
             "xps_http_responses_total{class=\"5xx\"} 0",
+            "xps_http_requests_total{version=\"1.0\"} 2",
+            "xps_http_requests_total{version=\"1.1\"} 4",
+            "xps_http_requests_total{version=\"2.0\"} 2",
+            "xps_http2_connections_total 2",
+            "xps_http2_streams_total 2",
+            "xps_http2_limits_total{limit=\"streams_max\"} 2",
+            "xps_http2_limits_total{limit=\"early_resets\"} 4",
+            "xps_http2_limits_total{limit=\"held_heads\"} 2",
             "xps_upstream_connections{state=\"used\"} 8",
             "xps_operations 14",
             "xps_upstreams{state=\"up\"} 4",

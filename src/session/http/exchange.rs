@@ -49,6 +49,7 @@ impl Record {
         head: &RequestHead<'_>,
         cx: &Context<'_>,
     ) -> Self {
+        cx.counters.count_request(head.version);
         Self::new(
             cx.now,
             log.map(|log| Box::new(log.begin(client_address, cx.tls.as_ref(), head, cx.unix_seconds))),

@@ -158,8 +158,8 @@ pub struct Http2Limits {
     /// malformed heads, requests above `streams_max`. One more with each second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub glitches_max: u32,
-    /// Maximum number of bytes that are neither heads nor bodies, such as padding and frame heads, and one
-    /// more for every 64 bytes of bodies (CVE-2019-9511, CVE-2019-9513). At least 16k.
+    /// Maximum number of bytes that are neither heads nor bodies, such as padding and frame heads, and
+    /// eight more for every byte of heads and bodies (CVE-2019-9511, CVE-2019-9513). At least 16k.
     #[schemars(range(min = 16_384))]
     pub overhead_bytes: Size,
     /// Maximum size of request heads that wait for a file or an upstream. A further request gets RST_STREAM
@@ -462,6 +462,7 @@ impl From<&Http2Limits> for config::Http2Limits {
 mod tests {
     use super::*;
     use crate::http::request::{FIELDS_CEILING, HEAD_BYTES_CEILING};
+    use crate::telemetry::metrics::Http2Limit;
 
     #[test]
     fn the_servers_own_bounds_survive_the_way_through_the_document() {
@@ -483,5 +484,16 @@ mod tests {
     fn what_may_wait_of_http2_holds_the_largest_head() {
         let http2 = &crate::config::file::SCHEMA["$defs"]["Http2Limits"]["properties"];
         assert_eq!(http2["held_heads"]["minimum"].as_u64(), Some(HEAD_BYTES_CEILING as u64));
+    }
+
+    #[test]
+    fn metrics_name_limits_of_http2_as_the_configuration_does() {
+        let keys = crate::config::file::SCHEMA["$defs"]["Http2Limits"]["properties"].as_object().unwrap();
+        let mut names = Http2Limit::ALL.map(Http2Limit::name);
+        names.sort_unstable();
+        let mut keys: Vec<&str> = keys.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(names.as_slice(), keys);
+        assert!(Http2Limit::ALL.into_iter().enumerate().all(|(at, limit)| limit as usize == at));
     }
 }

@@ -1,8 +1,8 @@
 //! What each frame does.
 
+use super::Conn;
 use super::guards::Counted;
 use super::stream::{Stage, StreamEnd};
-use super::{Conn, Life};
 use crate::buffer::Inbox;
 use crate::http::h2::frame::{self, SETTINGS_ACK};
 use crate::http::h2::head::{BadHead, parse_trailers};
@@ -11,6 +11,7 @@ use crate::http::h2::settings::Peer;
 use crate::http::h2::window::FlowError;
 use crate::http::h2::{ConnectionError, ErrorCode, Frame, Priority, StreamId};
 use crate::session::{CloseReason, Context};
+use crate::telemetry::metrics::Http2Limit;
 
 /// A stream's identifier is not of a request that was begun.
 const IDLE: ConnectionError = ConnectionError::protocol("a frame is for a stream that was not begun");
@@ -84,7 +85,12 @@ impl Conn {
     /// Adds to the open field block. It is decoded whatever becomes of its request: later blocks depend
     /// on it.
     fn on_fragment(&mut self, fragment: &[u8], end_headers: bool, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        self.block.push(&mut self.decoder, fragment, end_headers)?;
+        if let Err(error) = self.block.push(&mut self.decoder, fragment, end_headers) {
+            if error.code == ErrorCode::ENHANCE_YOUR_CALM {
+                cx.counters.count_http2_limit(Http2Limit::ContinuationsMax);
+            }
+            return Err(error);
+        }
         if !end_headers {
             return Ok(());
         }
@@ -168,7 +174,10 @@ impl Conn {
         if frame_bytes == Some(0) && !end_stream {
             self.count(Counted::EmptyData, cx)?;
         }
-        self.flow.receive_window.receive(flow_bytes).map_err(|FlowError| EXCESS)?;
+        if self.flow.receive_window.receive(flow_bytes).is_err() {
+            cx.counters.count_http2_limit(Http2Limit::ConnectionWindow);
+            return Err(EXCESS);
+        }
         let rest = bytes - data.start - length;
         let Some(index) = self.find(id) else {
             inbox.consume(length);
@@ -187,6 +196,7 @@ impl Conn {
         let error = if stream.input.has_ended {
             Some(ErrorCode::STREAM_CLOSED)
         } else if stream.input.window.receive(flow_bytes).is_err() {
+            cx.counters.count_http2_limit(Http2Limit::StreamWindow);
             Some(ErrorCode::FLOW_CONTROL_ERROR)
         } else if stream.input.declared.receive(length as u64).is_err()
             || end_stream && stream.input.declared.end().is_err()
@@ -248,11 +258,6 @@ impl Conn {
         if end_stream {
             self.dropped.retain(|dropped| *dropped != id);
         }
-    }
-
-    /// Whether a request on a new stream can still be served.
-    pub(super) const fn accepts(&self) -> bool {
-        matches!(self.life, Life::Open | Life::Announced { .. })
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::driver::Time;
 use crate::http::h2::{ConnectionError, ErrorCode};
 use crate::session::Http2Limits;
+use crate::telemetry::metrics::Http2Limit;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,19 @@ impl Bucket {
 }
 
 impl Counted {
+    /// The limit, as it is counted.
+    pub(super) const fn exceeded(self) -> Http2Limit {
+        match self {
+            Self::Reset => Http2Limit::ResetsPerSecond,
+            Self::EarlyReset => Http2Limit::EarlyResets,
+            Self::ResetEmitted => Http2Limit::ResetsEmitted,
+            Self::Ping => Http2Limit::PingsPerSecond,
+            Self::Settings => Http2Limit::SettingsPerSecond,
+            Self::EmptyData => Http2Limit::EmptyDataPerSecond,
+            Self::Glitch => Http2Limit::GlitchesMax,
+        }
+    }
+
     /// The limit: how many, how many of them are forgotten each second, and the reason to the client.
     const fn limit(self, limits: &Http2Limits) -> (u32, u32, &'static str) {
         match self {
@@ -78,15 +92,16 @@ impl Guards {
         if self.buckets[counted as usize].is_exceeded(max, per_second, now) { Err(calm(reason)) } else { Ok(()) }
     }
 
-    /// Counts bytes that are neither heads nor bodies. `body_bytes`: bytes of bodies so far, both ways.
+    /// Counts bytes that are neither heads nor bodies. `payload_bytes`: bytes of heads and bodies so
+    /// far, both ways.
     pub(super) fn count_overhead(
         &mut self,
         bytes: usize,
-        body_bytes: u64,
+        payload_bytes: u64,
         limits: &Http2Limits,
     ) -> Result<(), ConnectionError> {
         self.overhead_bytes += bytes as u64;
-        if self.overhead_bytes > limits.overhead_bytes + body_bytes / 64 {
+        if self.overhead_bytes > limits.overhead_bytes + 8 * payload_bytes {
             return Err(calm("too many bytes are neither heads nor bodies"));
         }
         Ok(())
@@ -122,7 +137,7 @@ mod tests {
         let limits = Http2Limits { overhead_bytes: 100, ..Http2Limits::default() };
         let mut guards = Guards::default();
         assert_eq!(guards.count_overhead(100, 0, &limits), Ok(()));
-        assert!(guards.count_overhead(1, 63, &limits).is_err());
-        assert_eq!(guards.count_overhead(0, 64, &limits), Ok(()));
+        assert!(guards.count_overhead(9, 1, &limits).is_err());
+        assert_eq!(guards.count_overhead(0, 2, &limits), Ok(()));
     }
 }

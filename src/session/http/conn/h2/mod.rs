@@ -37,7 +37,7 @@ use crate::driver::{Fault, Outcome, Time, TlsFault};
 use crate::file::listing;
 use crate::http::h2::reader::Event;
 use crate::http::h2::{
-    BlockReader, ConnectionError, ErrorCode, Frame, FrameReader, Settings, StreamId, frame, hpack, settings,
+    BlockReader, ConnectionError, ErrorCode, FrameReader, Settings, StreamId, frame, hpack, settings,
 };
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;
@@ -45,6 +45,7 @@ use crate::session::http::router::RouterCell;
 use crate::session::http::stream::OUTBOX_BYTES_MAX;
 use crate::session::http::stream::h2::{Flow, Source};
 use crate::session::{CloseReason, Context, Http2Limits, Limits, Slot, Task};
+use crate::telemetry::metrics::Http2Limit;
 use crate::transport::Transport;
 use crate::waiter;
 
@@ -239,11 +240,13 @@ impl Conn {
 
     /// Counts what is useless, wrong or expensive.
     fn count(&mut self, counted: Counted, cx: &Context<'_>) -> Result<(), ConnectionError> {
-        self.guards.count(counted, &cx.limits.http.http2, cx.now)
+        let result = self.guards.count(counted, &cx.limits.http.http2, cx.now);
+        result.inspect_err(|_| cx.counters.count_http2_limit(counted.exceeded()))
     }
 
     fn count_overhead(&mut self, bytes: usize, cx: &Context<'_>) -> Result<(), ConnectionError> {
-        self.guards.count_overhead(bytes, self.payload_bytes, &cx.limits.http.http2)
+        let counted = self.guards.count_overhead(bytes, self.payload_bytes, &cx.limits.http.http2);
+        counted.inspect_err(|_| cx.counters.count_http2_limit(Http2Limit::OverheadBytes))
     }
 
     /// Ends the stream at this position of the table.

@@ -19,6 +19,7 @@ use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::{Route, Router};
 use crate::session::http::stream::h2::{Input, Output};
 use crate::session::http::stream::{Http2Response, ResponseEncoder};
+use crate::telemetry::metrics::Http2Limit;
 use crate::waiter::{self, Waiter};
 
 /// What was made of a request.
@@ -54,13 +55,21 @@ impl Conn {
         end_stream: bool,
         cx: &mut Context<'_>,
     ) -> Result<(), ConnectionError> {
-        if !self.accepts() {
+        if !self.life.accepts() {
             // The client was told which stream is the last.
             return Ok(());
         }
         self.last_stream = id;
-        if self.streams.len() >= cx.limits.http.http2.streams_max as usize {
-            return self.refuse(id, end_stream, cx);
+        cx.counters.count_http2_stream();
+        let limits = &cx.limits.http.http2;
+        if self.streams.len() >= limits.streams_max as usize {
+            return self.refuse(id, end_stream, Http2Limit::StreamsMax, cx);
+        }
+        if self.streams.iter().map(|stream| stream.head_memory()).sum::<usize>() > limits.held_heads {
+            return self.refuse(id, end_stream, Http2Limit::HeldHeads, cx);
+        }
+        if self.requests == 0 {
+            cx.counters.count_http2_connection();
         }
         self.requests = self.requests.saturating_add(1);
         let context = HeadContext { end_stream, connect_protocol: false };
@@ -146,8 +155,15 @@ impl Conn {
         Ok(())
     }
 
-    /// There are too many streams already.
-    fn refuse(&mut self, id: StreamId, end_stream: bool, cx: &Context<'_>) -> Result<(), ConnectionError> {
+    /// What waits already is as much as may wait.
+    fn refuse(
+        &mut self,
+        id: StreamId,
+        end_stream: bool,
+        limit: Http2Limit,
+        cx: &Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        cx.counters.count_http2_limit(limit);
         self.push_reset(id, ErrorCode::REFUSED_STREAM);
         if !end_stream {
             self.note_dropped(id);

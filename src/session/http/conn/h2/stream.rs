@@ -159,11 +159,15 @@ impl Stream {
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        let passing = match &self.stage {
+        self.input.body.memory() + self.output.memory() + self.head_memory()
+    }
+
+    /// Bytes of memory that the head of the request holds.
+    pub(super) fn head_memory(&self) -> usize {
+        match &self.stage {
             Stage::Forwarding(forward) => forward.memory(),
             Stage::LookingUp(look_up) => look_up.head.memory(),
             Stage::Responding { .. } | Stage::Over => 0,
-        };
-        self.input.body.memory() + self.output.memory() + passing
+        }
     }
 }
