@@ -8,15 +8,15 @@ use xps::internals::buffer::{Chain, Inbox, Pool, PoolConfig, SizeClass};
 use xps::internals::client::{ClientConnection, ClientError, ClientLimits, Event, Request};
 use xps::internals::http::chunked::{Decoder, Step};
 use xps::internals::http::forward::{
-    Authority, RequestContext, RequestRules, ResponseContext, ResponseRules, upgrade_to_forward, write_request,
-    write_response,
+    Authority, ConnectionNames, RequestContext, RequestRules, ResponseContext, ResponseRules, upgrade_to_forward,
+    write_request, write_response,
 };
 use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, RequestHead, parse};
 use xps::internals::http::token::is_token;
 use xps::internals::http::{
-    AcceptEncoding, BadResponse, BodyFraming, Coding, DateLine, ErrorResponse, HeadEncoder, Known, Method,
-    ResponseFraming, ResponseHead, Scheme, Version, date, h2, preferred_type, response_head,
+    AcceptEncoding, BadResponse, BodyFraming, BodyWriter, Coding, DateLine, ErrorResponse, HeadEncoder, Known, Method,
+    ResponseFraming, ResponseHead, Scheme, Trailers, Version, date, h2, preferred_type, response_head,
 };
 
 /// Heads longer than this are not cut at every byte: that takes the square of the time.
@@ -112,7 +112,7 @@ pub fn response_head(bytes: &[u8]) {
 fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
     let framing = head.framing.for_client(to);
     let mut encoder = HeadEncoder::new();
-    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers: false };
     write_response(head, &ResponseRules::default(), &context, &mut encoder);
     let out = encoder.end_forwarded(head, to, head.keep_alive);
     let Ok(response_head::Parsed::Complete { head: sent, length }) =
@@ -183,13 +183,44 @@ pub fn chunked(bytes: &[u8]) {
     let whole = decoded(bytes, &[bytes.len()]);
     assert_eq!(decoded(bytes, &[1]), whole, "byte by byte");
     assert_eq!(decoded(bytes, &[usize::from(seed % 16) + 1, usize::from(seed / 16) + 1]), whole);
-    if let Ok((data, Some(end))) = whole {
+    if let Ok((data, Some((end, trailers)))) = whole {
         assert!(data.len() < end && end <= bytes.len());
+        forwarded_trailers(&trailers);
     }
 }
 
-/// The data in `bytes`, given to the decoder in pieces of these sizes in turn, and where the body ended if it did.
-pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>), ErrorResponse> {
+/// Trailers that are forwarded end where their message ends, and change nothing of it, even if they are taken for fields
+/// of its head.
+fn forwarded_trailers(received: &Trailers) {
+    let named = ConnectionNames::default();
+    let forwarded = [
+        RequestRules::default().pass_trailers(Box::new(received.clone()), &named),
+        ResponseRules::default().pass_trailers(Box::new(received.clone()), &named),
+    ];
+    for trailers in forwarded.into_iter().flatten() {
+        let written = BodyWriter::Chunked.end_with(&trailers);
+        let followed = [&written[..], b"GET / HTTP/1.1\r\n"].concat();
+        assert_eq!(decoded(&followed, &[followed.len()]), Ok((Vec::new(), Some((written.len(), (*trailers).clone())))));
+        let start: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n";
+        let merged = [start, &written[b"0\r\n".len()..]].concat();
+        let limits = HeadLimits { head_bytes_max: 1 << 16, ..HeadLimits::default() };
+        let Ok(Parsed::Complete { head, length }) = parse(&merged, &limits) else {
+            assert!(trailers.iter().count() > limits.fields_max - 2, "{trailers:?}");
+            continue;
+        };
+        assert_eq!((length, head.host, head.framing), (merged.len(), Some("h"), BodyFraming::Chunked));
+        for known in Known::ALL {
+            let is_ours = matches!(known, Known::Host | Known::TransferEncoding);
+            assert_eq!(head.fields.all_known(*known).count(), usize::from(is_ours), "{known:?}");
+        }
+    }
+}
+
+/// What is found in a body: the data, and if it ended, where it did and its trailers.
+pub type Found = (Vec<u8>, Option<(usize, Trailers)>);
+
+/// What is found in `bytes`, given to the decoder in pieces of these sizes in turn.
+pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<Found, ErrorResponse> {
     let (mut decoder, mut data, mut at) = (Decoder::default(), Vec::new(), 0);
     let mut sizes = sizes.iter().cycle();
     while at < bytes.len() {
@@ -202,7 +233,10 @@ pub fn decoded(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, Option<usize>)
                     at += skip + length;
                 }
                 Step::More => break,
-                Step::End { consumed } => return Ok((data, Some(at + consumed))),
+                Step::End { consumed } => {
+                    let trailers = decoder.take_trailers().map_or_else(Trailers::default, |trailers| *trailers);
+                    return Ok((data, Some((at + consumed, trailers))));
+                }
             }
         }
         at = piece_end;
@@ -244,7 +278,7 @@ fn responses(requests: u8, bytes: &[u8], size: usize) -> Responses {
                 Ok(Event::Wait) => break,
                 Ok(Event::Interim(status) | Event::Head(status)) => read.push((status, Vec::new(), false)),
                 Ok(Event::Data(data)) => read.last_mut().expect("data follows a head").1.extend_from_slice(&data),
-                Ok(Event::End) => read.last_mut().expect("an end follows a head").2 = true,
+                Ok(Event::End(_)) => read.last_mut().expect("an end follows a head").2 = true,
                 Err(error) => return (read, Some(discriminant(&error)), connection.unanswered()),
             }
         }

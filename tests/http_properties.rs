@@ -17,6 +17,7 @@ use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use xps::internals::http::Trailers;
 use xps::internals::http::chunked::{LAST_CHUNK, SizeLine};
 use xps::internals::http::path::{decode, encode_path};
 use xps::internals::http::request::{HeadLimits, Parsed, parse};
@@ -143,6 +144,10 @@ const CHUNK_PIECES: &[&[u8]] = &[
     b" ",
     b";",
     b"X: y\r\n",
+    b"Content-Length:5\r\n",
+    b"transfer_encoding: x\r\n",
+    b"TE",
+    b":",
 ];
 
 const PATH_PIECES: &[&[u8]] = &[
@@ -346,7 +351,7 @@ proptest! {
         let end = body.len();
         body.extend_from_slice(b"GET / HTTP/1.1\r\n");
         let found = properties::decoded(&body, &[cut.clamp(1, body.len()), body.len()]);
-        prop_assert_eq!(found, Ok((chunks.concat(), Some(end))));
+        prop_assert_eq!(found, Ok((chunks.concat(), Some((end, Trailers::default())))));
     }
 
     #[test]

@@ -226,7 +226,7 @@ fn read(http: &mut ClientConnection, inbox: &mut Inbox, answer: &mut Answer) -> 
             Event::Interim(_) => {}
             Event::Head(head) => *answer = head,
             Event::Data(data) => answer.body.extend_from_slice(&data),
-            Event::End => return Ok(true),
+            Event::End(_) => return Ok(true),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::request::RequestFacts;
 use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
 use crate::http::chunked::SizeLine;
 use crate::http::response_head::{Parsed, parse};
-use crate::http::{BadResponse, BodyFraming, BodyReader, BodyWriter, HeadLimits, ResponseHead, Status};
+use crate::http::{BadResponse, BodyFraming, BodyReader, BodyWriter, HeadLimits, ResponseHead, Status, Trailers};
 
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,8 @@ pub enum Event<H, D = Chunk> {
     Head(H),
     /// Data of the body; never empty.
     Data(D),
-    /// The response is complete.
-    End,
+    /// The response is complete. With its trailers, if it has any; their fields are not filtered.
+    End(Option<Box<Trailers>>),
 }
 
 impl<H, D> Event<H, D> {
@@ -122,7 +122,7 @@ impl<H, D> Event<H, D> {
             Self::Interim(head) => Event::Interim(head),
             Self::Head(head) => Event::Head(head),
             Self::Data(data) => Event::Data(map(data)),
-            Self::End => Event::End,
+            Self::End(trailers) => Event::End(trailers),
         }
     }
 }
@@ -266,10 +266,14 @@ impl ClientConnection {
         self.upload == Upload::Done
     }
 
-    /// Appends the end of a chunked body to `out`. A body with a length ends with its last byte.
-    pub fn send_end(&mut self, out: &mut Chain) {
+    /// Appends the end of a chunked body to `out`, with trailers if there are any. A body with a length
+    /// ends with its last byte.
+    pub fn send_end(&mut self, trailers: Option<&Trailers>, out: &mut Chain) {
         if self.upload == Upload::Chunked {
-            out.push(BodyWriter::Chunked.end());
+            match trailers {
+                Some(trailers) => out.push(Chunk::shared(BodyWriter::Chunked.end_with(trailers))),
+                None => out.push(BodyWriter::Chunked.end()),
+            }
             self.upload = Upload::Done;
         }
     }
@@ -392,9 +396,10 @@ impl ClientConnection {
                 return Ok(Event::Data(piece.data));
             }
         }
+        let trailers = body.take_trailers();
         self.unanswered.pop_front();
         self.state = if keep_alive { State::Head { interim_bytes: 0 } } else { State::Over };
-        Ok(Event::End)
+        Ok(Event::End(trailers))
     }
 
     /// Notes that the server has closed its side. Call it after [`ClientConnection::read`] has
@@ -452,6 +457,14 @@ impl ClientConnection {
     /// Whether the server has switched protocols: what follows in the inbox is the new protocol's.
     pub const fn is_upgraded(&self) -> bool {
         matches!(self.state, State::Upgraded)
+    }
+
+    /// Bytes of memory that trailers occupy so far.
+    pub const fn memory(&self) -> usize {
+        match &self.state {
+            State::Body { body, .. } => body.memory(),
+            State::Head { .. } | State::Upgraded | State::Over => 0,
+        }
     }
 
     /// Number of requests without a complete response. Once [`ClientConnection::is_over`], they

@@ -2,13 +2,15 @@
 //! write around the data that leaves.
 //!
 //! One reader serves requests and responses. It points at the data in its input and holds none of
-//! it. The framing of the sent body need not be that of the received one. This module does not know
+//! it, only trailers. The framing of the sent body need not be that of the received one. This module does not know
 //! heads, limits on a body's size, or where the data goes.
 
-use super::chunked::{CHUNK_END, Decoder, LAST_CHUNK, SizeLine, Step};
+use super::chunked::{CHUNK_END, ChunkLimits, Decoder, LAST_CHUNK, SizeLine, Step};
 use super::framing::BodyFraming;
+use super::h1::head_encoder::push_line;
 use super::response_head::ResponseFraming;
 use super::status::ErrorResponse;
+use super::trailers::Trailers;
 
 /// Finds a body's data in the bytes that follow a head.
 ///
@@ -96,6 +98,34 @@ impl BodyReader {
             Self::Chunked(_) | Self::UntilClose => None,
         }
     }
+
+    /// The trailers of a body that has ended, once; `None` if there are none.
+    pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        match self {
+            Self::Chunked(decoder) => decoder.take_trailers(),
+            Self::Length(_) | Self::UntilClose => None,
+        }
+    }
+
+    /// Gathers no trailers from now on.
+    pub fn drop_trailers(&mut self) {
+        match self {
+            Self::Chunked(decoder) => decoder.drop_trailers(),
+            Self::Length(_) | Self::UntilClose => {}
+        }
+    }
+
+    /// Bytes of memory that trailers occupy so far.
+    pub const fn memory(&self) -> usize {
+        match self {
+            Self::Chunked(decoder) => decoder.memory(),
+            Self::Length(_) | Self::UntilClose => 0,
+        }
+    }
+
+    /// The upper bound of [`BodyReader::memory`], and of the bytes of written trailers. Gathered bytes
+    /// may occupy twice as much memory.
+    pub const TRAILERS_MEMORY_MAX: usize = 2 * ChunkLimits::DEFAULT.trailer_bytes_max as usize;
 }
 
 impl From<BodyFraming> for BodyReader {
@@ -177,6 +207,24 @@ impl BodyWriter {
         match self {
             Self::Plain => b"",
             Self::Chunked => LAST_CHUNK,
+        }
+    }
+
+    /// The same with trailers; only the chunked coding has a place for them. They must have been
+    /// filtered, see [`super::forward::RequestRules::pass_trailers`].
+    #[must_use]
+    pub fn end_with(self, trailers: &Trailers) -> Vec<u8> {
+        match self {
+            Self::Plain => Vec::new(),
+            Self::Chunked => {
+                let mut out = Vec::with_capacity(LAST_CHUNK.len() + trailers.line_bytes());
+                out.extend_from_slice(b"0\r\n");
+                for field in trailers.iter() {
+                    push_line(&mut out, field.name, field.value);
+                }
+                out.extend_from_slice(b"\r\n");
+                out
+            }
         }
     }
 }
@@ -273,6 +321,20 @@ mod tests {
         assert_eq!(left(ResponseFraming::None.into()), (Some(0), true));
         assert_eq!(left(ResponseFraming::Length(u64::MAX).into()), (Some(u64::MAX), false));
         assert_eq!(left(ResponseFraming::UntilClose.into()), (None, false));
+    }
+
+    #[test]
+    fn row_18_trailers_follow_chunks_and_nothing_else() {
+        let mut trailers = Trailers::new();
+        trailers.push(b"X-T", b"1");
+        assert_eq!(BodyWriter::Chunked.end_with(&trailers), b"0\r\nX-T: 1\r\n\r\n");
+        assert_eq!(BodyWriter::Plain.end_with(&trailers), b"");
+        let mut body = BodyReader::from(ResponseFraming::Chunked);
+        body.next(&BodyWriter::Chunked.end_with(&trailers)).unwrap();
+        assert!(body.memory() > 0 && body.memory() <= BodyReader::TRAILERS_MEMORY_MAX);
+        assert_eq!(body.take_trailers().as_deref(), Some(&trailers));
+        assert_eq!((body.take_trailers(), body.memory(), body.is_done()), (None, 0, true));
+        assert_eq!(BodyReader::from(BodyFraming::None).take_trailers(), None);
     }
 
     #[test]

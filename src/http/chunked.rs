@@ -8,13 +8,14 @@
 //!                               Trailers ────────────────────────► Done
 //! ```
 //!
-//! The decoder gets bytes as they arrive, split anywhere, and holds none of them. It is strict with
-//! requests. In a response, blanks may follow a chunk size. Extensions and trailers are checked and
-//! dropped: nothing after the head can change what the head says. The decoder does not know what
-//! the data is.
+//! The decoder gets bytes as they arrive, split anywhere, and holds none of them but trailers. It is
+//! strict with requests. In a response, blanks may follow a chunk size. Extensions are checked and
+//! dropped; trailers are checked and gathered. Nothing after the head can change what the head says.
+//! The decoder does not know what the data is, nor which trailers may be forwarded.
 
 use super::status::{ErrorResponse, Status};
 use super::token::{hex_value, is_token_byte};
+use super::trailers::Trailers;
 
 /// The end of a chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -36,15 +37,19 @@ pub struct ChunkLimits {
     pub trailer_fields_max: u32,
 }
 
-impl Default for ChunkLimits {
+impl ChunkLimits {
     /// Size lines of 4 KiB, 16 KiB beyond the data, and the limits of a head for trailers.
+    pub const DEFAULT: Self = Self {
+        size_line_bytes_max: 4 * 1024,
+        overhead_bytes_max: 16 * 1024,
+        trailer_bytes_max: 32 * 1024,
+        trailer_fields_max: 100,
+    };
+}
+
+impl Default for ChunkLimits {
     fn default() -> Self {
-        Self {
-            size_line_bytes_max: 4 * 1024,
-            overhead_bytes_max: 16 * 1024,
-            trailer_bytes_max: 32 * 1024,
-            trailer_fields_max: 100,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -88,6 +93,10 @@ pub struct Decoder {
     /// Bytes of overhead in all size lines so far, less the bytes of data.
     overhead_bytes: u64,
     trailer_fields: u32,
+    /// The trailer lines so far, as they arrived. Without any, it owns no memory.
+    trailers: Vec<u8>,
+    /// Trailers are checked and not gathered.
+    drops_trailers: bool,
     /// Blanks may follow a chunk size. Many servers send this form. It can be used for an attack
     /// only in a request (RFC 9112, 7.1.1).
     permits_blanks: bool,
@@ -127,12 +136,41 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder for a request's body.
     pub const fn new(limits: ChunkLimits) -> Self {
-        Self { state: START, limits, line_bytes: 0, overhead_bytes: 0, trailer_fields: 0, permits_blanks: false }
+        Self {
+            state: START,
+            limits,
+            line_bytes: 0,
+            overhead_bytes: 0,
+            trailer_fields: 0,
+            trailers: Vec::new(),
+            drops_trailers: false,
+            permits_blanks: false,
+        }
     }
 
     /// A decoder for a response's body.
     pub fn of_response() -> Self {
         Self { permits_blanks: true, ..Self::default() }
+    }
+
+    /// Gathers no trailers from now on.
+    pub fn drop_trailers(&mut self) {
+        self.trailers = Vec::new();
+        self.drops_trailers = true;
+    }
+
+    /// The trailers of a body that has ended, once; `None` if there are none.
+    pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        debug_assert!(self.is_done(), "there may be more trailers");
+        if self.trailers.is_empty() {
+            return None;
+        }
+        Some(Box::new(Trailers::received(std::mem::take(&mut self.trailers))))
+    }
+
+    /// Bytes of memory that trailers occupy so far.
+    pub const fn memory(&self) -> usize {
+        self.trailers.capacity()
     }
 
     /// Whether the body has ended. After that nothing is consumed.
@@ -183,13 +221,13 @@ impl Decoder {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
             (State::TrailerStart, _) if is_token_byte(byte) => {
                 self.trailer_fields += 1;
-                self.trailer(State::TrailerName)
+                self.trailer(byte, State::TrailerName)
             }
-            (State::TrailerName, b':') => self.trailer(State::TrailerValue),
-            (State::TrailerName, _) if is_token_byte(byte) => self.trailer(State::TrailerName),
-            (State::TrailerValue, b'\r') => self.trailer(State::TrailerLf),
-            (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => self.trailer(State::TrailerValue),
-            (State::TrailerLf, b'\n') => self.trailer(State::TrailerStart),
+            (State::TrailerName, b':') => self.trailer(byte, State::TrailerValue),
+            (State::TrailerName, _) if is_token_byte(byte) => self.trailer(byte, State::TrailerName),
+            (State::TrailerValue, b'\r') => self.trailer(byte, State::TrailerLf),
+            (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => self.trailer(byte, State::TrailerValue),
+            (State::TrailerLf, b'\n') => self.trailer(byte, State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::Done),
             (State::SizeBlank(_), _) => Err(ErrorResponse::bad_request("a chunk's size is not hexadecimal")),
             (State::Extension(_), _) => Err(ErrorResponse::bad_request("a chunk's extension has a control character")),
@@ -231,12 +269,16 @@ impl Decoder {
         if is_too_much { Err(ErrorResponse::bad_request("the chunks' extensions are too long")) } else { Ok(next) }
     }
 
-    fn trailer(&mut self, next: State) -> Result<State, ErrorResponse> {
+    /// Gathers a byte of a trailer line. `next`: the state after it.
+    fn trailer(&mut self, byte: u8, next: State) -> Result<State, ErrorResponse> {
         self.line_bytes += 1;
         let is_too_much =
             self.line_bytes > self.limits.trailer_bytes_max || self.trailer_fields > self.limits.trailer_fields_max;
         if is_too_much {
             return Err(ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the trailers are too large"));
+        }
+        if !self.drops_trailers {
+            self.trailers.push(byte);
         }
         Ok(next)
     }
@@ -367,7 +409,31 @@ mod tests {
     }
 
     #[test]
-    fn row_18_trailers_are_checked_bounded_and_dropped() {
+    fn row_18_trailers_are_gathered_however_they_arrive() {
+        let bytes = b"1\r\nx\r\n0\r\nX-A:  1 \r\nb:\r\nX-A: 2\r\n\r\n";
+        let mut lines = Trailers::new();
+        for (name, value) in [("X-A", "1"), ("b", ""), ("X-A", "2")] {
+            lines.push(name.as_bytes(), value.as_bytes());
+        }
+        for size in [1, 2, 7, bytes.len()] {
+            let (mut kept, mut dropped) = (Decoder::default(), Decoder::default());
+            dropped.drop_trailers();
+            for decoder in [&mut kept, &mut dropped] {
+                for mut piece in bytes.chunks(size) {
+                    while let Step::Data { skip, length } = decoder.decode(piece).unwrap() {
+                        assert_eq!(decoder.memory(), 0, "nothing is held without trailers");
+                        piece = &piece[skip + length..];
+                    }
+                }
+            }
+            assert_eq!(kept.take_trailers().as_deref(), Some(&lines), "in pieces of {size}");
+            assert_eq!((kept.take_trailers(), kept.memory()), (None, 0));
+            assert_eq!((dropped.take_trailers(), dropped.memory()), (None, 0));
+        }
+    }
+
+    #[test]
+    fn row_18_trailers_are_checked_and_bounded() {
         let bytes = b"0\r\nContent-Length: 9\r\nX:\r\n\r\nrest";
         assert_eq!(body(bytes), Ok(Some((vec![], bytes.len() - 4))));
         for bad in ["0\r\n: x\r\n\r\n", "0\r\nx : y\r\n\r\n", "0\r\n x: y\r\n\r\n", "0\r\nx: y\n\r\n", "0\r\nx\r\n\r\n"]

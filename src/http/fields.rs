@@ -254,8 +254,8 @@ known! {
 const _: () = assert!(Known::COUNT <= 64, "`repeated` has a bit for each");
 
 impl Known {
-    /// Whether it concerns one connection only and is never forwarded (RFC 9110, 7.6.1), even if
-    /// `Connection` does not name it. All other known fields are end-to-end, and `Connection`
+    /// Whether it concerns one connection only and is not forwarded (RFC 9110, 7.6.1), even if
+    /// `Connection` does not name it; `Trailer` is, where trailers are. All other known fields are end-to-end, and `Connection`
     /// cannot remove them.
     pub const fn is_hop_by_hop(self) -> bool {
         matches!(

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each field line is handled in one of three ways. A *hop-by-hop* field is dropped and written
-//! again for this hop: body framing, keep-alive, an upgrade. A field that the *rules* name is
+//! again for this hop: body framing, keep-alive, an upgrade, the wish for trailers. A field that the *rules* name is
 //! dropped and written again if they say so. All other lines are forwarded unchanged and in order.
 //! Added lines follow the forwarded ones. A response goes to a [`HeadSink`](super::HeadSink), whose
 //! encoder adds the fields of the client's connection.
@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `request` | [`write_request`], [`RequestRules`], [`RequestContext`] |
 //! | `response` | [`write_response`], [`ResponseRules`], [`ResponseContext`] |
+//! | `trailers` | which trailers are forwarded |
 //! | `rules` | configurable rules, checked so that no line they get into can break |
 //!
 //! ```
@@ -43,6 +44,7 @@
 mod request;
 mod response;
 mod rules;
+mod trailers;
 
 pub use request::{
     ForwardedRule, HostRule, PathRule, RequestContext, RequestRules, UnderscoreRule, forwards_left, upgrade_to_forward,
@@ -50,6 +52,7 @@ pub use request::{
 };
 pub use response::{ResponseContext, ResponseRules, write_response};
 pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix, Pseudonym};
+pub use trailers::ConnectionNames;
 
 use super::fields::{Fields, Known};
 use super::head::connection_tokens;

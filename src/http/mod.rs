@@ -15,6 +15,7 @@
 //! | [`method`] | the registered methods |
 //! | [`status`] | the status codes; [`ErrorResponse`]: a status with a reason |
 //! | [`chunked`] | the chunked coding, both ways |
+//! | [`trailers`] | the fields after a body |
 //! | [`body`] | forwarded bodies: finding their data, writing the framing around it |
 //! | [`forward`] | the heads that a proxy writes, from those it read |
 //! | [`path`] | a target's path as a path beneath a root, and back |
@@ -69,6 +70,7 @@ pub mod scheme;
 pub mod status;
 pub mod target;
 pub mod token;
+pub mod trailers;
 pub mod validators;
 
 pub use accept::{AcceptEncoding, Preference, preferred_type};
@@ -89,3 +91,4 @@ pub use response_head::{BadResponse, ResponseFraming, ResponseHead};
 pub use scheme::Scheme;
 pub use status::{ErrorResponse, Status};
 pub use target::Target;
+pub use trailers::Trailers;

@@ -90,6 +90,12 @@ impl<'b> RequestHead<'b> {
         let is_named = self.connection_tokens().any(|token| token.eq_ignore_ascii_case(b"upgrade"));
         (self.version == Version::Http11 && is_named).then_some(protocols)
     }
+
+    /// Whether the client wants trailers (`TE: trailers`, RFC 9110, 10.1.4). HTTP/1.0 has none.
+    pub fn takes_trailers(&self) -> bool {
+        let mut wanted = self.fields.all_known(Known::Te).flat_map(list);
+        self.version != Version::Http10 && wanted.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    }
 }
 
 /// Parses the head at the start of `bytes`. After an error nothing on the connection can be trusted

@@ -295,7 +295,7 @@ impl Exchange {
                 Ok(Event::Head(status)) if (200..400).contains(&status.code()) => return Some(Ok(())),
                 Ok(Event::Head(status)) => return Some(Err(CheckFailure::Status(status))),
                 Ok(Event::Interim(_)) => {}
-                Ok(Event::Wait | Event::Data(_) | Event::End) => break,
+                Ok(Event::Wait | Event::Data(_) | Event::End(_)) => break,
                 Err(error) => return Some(Err(error.into())),
             }
         }

@@ -23,7 +23,7 @@ use super::pool::{KeepAlive, Release};
 use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
 use crate::client::{AtEnd, ClientConnection, ClientError, ClientLimits, Event, Request, Room};
 use crate::driver::Ops;
-use crate::http::{HeadLimits, ResponseHead};
+use crate::http::{BodyReader, HeadLimits, ResponseHead, Trailers};
 use crate::tcp::{CloseKind, End};
 use crate::transport::Transport;
 
@@ -78,7 +78,7 @@ impl Http1 {
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        self.outbox.memory()
+        self.outbox.memory() + self.messages.memory()
     }
 
     /// What to do with the connection after a complete response.
@@ -95,7 +95,7 @@ impl Http1 {
     fn at_end<H, D>(&mut self, end: End, inbox: &Inbox) -> Result<Event<H, D>, StreamError> {
         let has_begun = self.messages.has_begun(inbox);
         match end {
-            End::Eof if self.messages.on_end(inbox) == Ok(AtEnd::Complete) => Ok(Event::End),
+            End::Eof if self.messages.on_end(inbox) == Ok(AtEnd::Complete) => Ok(Event::End(None)),
             End::Eof | End::Failed(_) => Err(StreamError::Lost { end, has_begun }),
         }
     }
@@ -133,10 +133,10 @@ impl<'p> UpstreamStream<'p> {
         messages.send_received(data, outbox);
     }
 
-    /// Gives the end of a complete body.
-    pub fn send_end(&mut self) {
+    /// Gives the end of a complete body, and its trailers. They are left out if the body has a length.
+    pub fn send_end(&mut self, trailers: Option<&Trailers>) {
         let Http1 { messages, outbox } = &mut *self.http1;
-        messages.send_end(outbox);
+        messages.send_end(trailers, outbox);
     }
 
     /// Lets the connection send what was given. Call it after the last of it in each pump.
@@ -184,10 +184,11 @@ impl<'p> UpstreamStream<'p> {
         self.transport.set_receiving(has_space, ops);
     }
 
-    /// The upper bound of the memory of both bodies and of a head, if neither side is received from
+    /// The upper bound of the memory of both bodies, their trailers and a head, if neither side is received from
     /// while what it has sent occupies `memory_max` bytes.
     pub const fn memory_max(memory_max: usize, head_bytes_max: usize) -> usize {
-        2 * memory_max + Inbox::gathered_memory_max(head_bytes_max)
+        // The trailers of each body are gathered, and may have been given as well.
+        2 * (memory_max + 2 * BodyReader::TRAILERS_MEMORY_MAX) + Inbox::gathered_memory_max(head_bytes_max)
     }
 
     /// Receives nothing for now.
@@ -271,7 +272,8 @@ mod tests {
                     data.push_to(&mut chain, b"", b"");
                     String::from_utf8(chain.to_vec()).unwrap()
                 }
-                Event::End => "end".to_owned(),
+                Event::End(None) => "end".to_owned(),
+                Event::End(Some(trailers)) => format!("end {trailers:?}"),
             })
         }
 
@@ -335,13 +337,24 @@ mod tests {
     }
 
     #[test]
+    fn row_18_the_end_of_a_response_has_its_trailers() {
+        let mut upstream = Upstream::new(&get());
+        upstream.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxps\r\n0\r\nX-T: ");
+        upstream.expect(&["head 200", "xps", "wait"]);
+        assert!(upstream.http1.memory() > 0);
+        upstream.receive(b"1\r\n\r\n");
+        upstream.expect(&["end [X-T: 1]", "wait"]);
+        assert_eq!((upstream.http1.memory(), upstream.release()), (0, Release::Keep(KeepAlive::default())));
+    }
+
+    #[test]
     fn a_body_leaves_in_one_send_with_its_framing() {
         let mut upstream = Upstream::new(&post(BodyFraming::Chunked));
         let mut received = Inbox::default();
         received.push(buffer_of(b"xpsand what follows"));
         let mut stream = upstream.stream();
         stream.send_received(ReceivedData::new(&mut received, 3));
-        stream.send_end();
+        stream.send_end(None);
         assert_eq!(upstream.http1.outbox.to_vec(), b"3\r\nxps\r\n0\r\n\r\n");
         assert_eq!(received.bytes(), b"and what follows");
         assert!(upstream.http1.memory() > 0 && !upstream.http1.is_idle());

@@ -7,7 +7,7 @@ use xps::internals::driver::sim::{Behaviour, Rng, Step};
 use xps::internals::upstream::KeepAlive;
 use xps::internals::upstream::group::QueueConfig;
 
-use crate::message::chunked;
+use crate::message::{chunked, passed_trailers_of, trailers_of};
 use crate::origin::{Cut, Fault, Framing, Habit, Log, Origin, Place, Then};
 use crate::scenario::{Mood, Stop};
 use crate::tls::Manner;
@@ -96,6 +96,9 @@ impl Ask {
         if self.says_close {
             head += "Connection: close\r\n";
         }
+        if self.takes_trailers() {
+            head += "TE: trailers\r\n";
+        }
         if self.upgrade.is_some() {
             head += "Connection: Upgrade\r\nUpgrade: echo\r\n";
         }
@@ -107,7 +110,7 @@ impl Ask {
             }
             Some(Body { bytes, chunk_bytes: Some(most) }) => {
                 head += "Transfer-Encoding: chunked\r\n";
-                chunked(bytes, *most)
+                chunked(bytes, *most, trailers_of(*id))
             }
         };
         head += "\r\n";
@@ -117,6 +120,17 @@ impl Ask {
     /// What its body must be when it arrives.
     pub fn body(&self) -> &[u8] {
         self.body.as_ref().map_or(&[], |body| &body.bytes)
+    }
+
+    /// The trailers that must arrive with it.
+    pub fn passed_trailers(&self) -> Vec<String> {
+        let is_chunked = self.body.as_ref().is_some_and(|body| body.chunk_bytes.is_some());
+        if is_chunked { passed_trailers_of(self.id) } else { Vec::new() }
+    }
+
+    /// Whether it wants those of its answer. Drawn from nothing, so that seeds keep their meaning.
+    pub const fn takes_trailers(&self) -> bool {
+        !self.is_http10 && self.id / 4 % 3 != 0
     }
 
     /// Whether no more requests can follow.

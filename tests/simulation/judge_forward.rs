@@ -6,7 +6,7 @@ use xps::internals::driver::sim::{PeerId, Sim};
 use crate::allowance::{self, Allowance};
 use crate::forward::{Ask, Forwarding, Method, origin_address};
 use crate::judge::prefix;
-use crate::message::{Decoder, Head};
+use crate::message::{Decoder, Head, passed_trailers_of};
 use crate::origin::{Exchange, Origin};
 use crate::scenario::{Scenario, Service, Stop};
 
@@ -91,6 +91,12 @@ pub fn judge_origins(scenario: &Scenario) -> Result<(), String> {
         if exchange.is_whole && exchange.body.len() < ask.body().len() {
             return Err(format!("/{}: a part of the body was presented as the whole", ask.id));
         }
+        if exchange.is_whole && exchange.trailers != ask.passed_trailers() {
+            return Err(format!("/{}: trailers {:?}", ask.id, exchange.trailers));
+        }
+        if exchange.takes_trailers != ask.takes_trailers() {
+            return Err(format!("/{}: wants trailers: {}", ask.id, exchange.takes_trailers));
+        }
     }
     for ask in asks {
         let times = log.iter().filter(|exchange| exchange.id == Some(ask.id)).count();
@@ -106,6 +112,7 @@ struct ReceivedResponse<'b> {
     status: u16,
     head: Head<'b>,
     body: Vec<u8>,
+    trailers: Vec<String>,
     /// With the heads that only announced it.
     length: usize,
     /// The client cannot but think so.
@@ -129,18 +136,19 @@ fn read_answer<'b>(ask: &Ask, bytes: &'b [u8], saw_eof: bool) -> Result<Option<R
             _ => break (head, status),
         }
     };
-    let mut body = Vec::new();
+    let (mut body, mut trailers) = (Vec::new(), Vec::new());
     if let (Some(sent), 101) = (&ask.upgrade, status) {
         body.extend_from_slice(&bytes[start..]);
         let is_whole = body.len() == sent.len();
-        return Ok(Some(ReceivedResponse { status, head, body, length: bytes.len(), is_whole, is_last: true }));
+        let length = bytes.len();
+        return Ok(Some(ReceivedResponse { status, head, body, trailers, length, is_whole, is_last: true }));
     }
     let decoder = if ask.method == Method::Head { Some(Decoder::Done) } else { head.framing()? };
     let mut decoder = decoder.unwrap_or(Decoder::UntilClose);
-    let length = start + decoder.decode(&bytes[start..], &mut body)?;
+    let length = start + decoder.decode(&bytes[start..], &mut body, &mut trailers)?;
     let is_whole = decoder == Decoder::Done || (decoder == Decoder::UntilClose && saw_eof);
     let is_last = ask.is_http10 || head.says_close() || decoder == Decoder::UntilClose;
-    Ok(Some(ReceivedResponse { status, head, body, length, is_whole, is_last }))
+    Ok(Some(ReceivedResponse { status, head, body, trailers, length, is_whole, is_last }))
 }
 
 fn judge_answer<'e>(
@@ -169,6 +177,19 @@ fn judge_answer<'e>(
     if answer.is_whole && answer.body.len() < expected.len() && !allowance::was_cut_in_silence(exchanges) {
         return Err(format!("took {} bytes of {} for the whole", answer.body.len(), expected.len()));
     }
+    judge_trailers(ask, answer)
+}
+
+/// They arrive if they were sent and the client wants them, and only then they are announced.
+fn judge_trailers(ask: &Ask, answer: &ReceivedResponse<'_>) -> Result<(), String> {
+    let may_arrive = ask.takes_trailers() && ask.method != Method::Head && answer.head.field("X-Trailers").is_some();
+    if answer.head.field("Trailer").is_some() != may_arrive {
+        return Err(format!("announces trailers: {:?}", answer.head.field("Trailer")));
+    }
+    let expected = if may_arrive { passed_trailers_of(ask.id) } else { Vec::new() };
+    if answer.is_whole && answer.trailers != expected {
+        return Err(format!("trailers {:?} for {expected:?}", answer.trailers));
+    }
     Ok(())
 }
 
@@ -186,7 +207,7 @@ fn taken_of(ask: &Ask, forwarding: &Forwarding, sim: &Sim) -> Option<usize> {
             _ => head.framing().ok()?.unwrap_or(Decoder::UntilClose),
         };
         let mut body = Vec::new();
-        decoder.decode(&bytes[start + head.length..], &mut body).ok()?;
+        decoder.decode(&bytes[start + head.length..], &mut body, &mut Vec::new()).ok()?;
         Some(body.len())
     })
 }

@@ -61,8 +61,8 @@ pub enum Decoder {
     Chunk(usize),
     /// The line end after a chunk.
     ChunkEnd,
-    /// The empty line after the last chunk; nobody here sends trailers.
-    Last,
+    /// A trailer, or the empty line at the end of the body.
+    Trailers,
     UntilClose,
     Done,
 }
@@ -72,8 +72,8 @@ impl Decoder {
         if length == 0 { Self::Done } else { Self::Plain(length) }
     }
 
-    /// Moves what there is of the body to `body`. Returns how many bytes are dealt with.
-    pub fn decode(&mut self, bytes: &[u8], body: &mut Vec<u8>) -> Result<usize, String> {
+    /// Moves what there is of the body to `body`, and the lines after it to `trailers`. Returns how many bytes are dealt with.
+    pub fn decode(&mut self, bytes: &[u8], body: &mut Vec<u8>, trailers: &mut Vec<String>) -> Result<usize, String> {
         let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
@@ -102,29 +102,57 @@ impl Decoder {
                     let digits = std::str::from_utf8(&rest[..end]).unwrap_or("?");
                     let size = usize::from_str_radix(digits, 16).map_err(|_| format!("a size of {digits:?}"))?;
                     taken += end + 2;
-                    *self = if size == 0 { Self::Last } else { Self::Chunk(size) };
+                    *self = if size == 0 { Self::Trailers } else { Self::Chunk(size) };
                 }
-                Self::ChunkEnd | Self::Last => {
+                Self::ChunkEnd => {
                     match rest {
                         [b'\r', b'\n', ..] => taken += 2,
                         [] | [b'\r'] => return Ok(taken),
                         _ => return Err("no line end where there must be one".to_owned()),
                     }
-                    *self = if *self == Self::Last { Self::Done } else { Self::Size };
+                    *self = Self::Size;
+                }
+                Self::Trailers => {
+                    let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { return Ok(taken) };
+                    taken += end + 2;
+                    match String::from_utf8_lossy(&rest[..end]) {
+                        line if line.is_empty() => *self = Self::Done,
+                        line => trailers.push(line.into_owned()),
+                    }
                 }
             }
         }
     }
 }
 
-/// A body in chunks of at most `most` bytes.
-pub fn chunked(body: &[u8], most: usize) -> Vec<u8> {
+/// The trailers of a chunked body that belongs to this exchange, as they are sent.
+pub fn trailers_of(id: u32) -> &'static [&'static str] {
+    match id % 4 {
+        0 => &["X-First: 1", "Content-Length: 7", "X-Second: two words", "host: elsewhere"],
+        1 => &["X-Only:"],
+        _ => &[],
+    }
+}
+
+/// Those of them that may arrive, as a proxy writes them.
+pub fn passed_trailers_of(id: u32) -> Vec<String> {
+    let passed = trailers_of(id).iter().filter(|line| line.starts_with("X-"));
+    passed.map(|line| if line.ends_with(':') { format!("{line} ") } else { (*line).to_owned() }).collect()
+}
+
+/// A body in chunks of at most `most` bytes, and its trailers.
+pub fn chunked(body: &[u8], most: usize, trailers: &[&str]) -> Vec<u8> {
     let mut framed = Vec::new();
     for chunk in body.chunks(most.max(1)) {
         framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         framed.extend_from_slice(chunk);
         framed.extend_from_slice(b"\r\n");
     }
-    framed.extend_from_slice(b"0\r\n\r\n");
+    framed.extend_from_slice(b"0\r\n");
+    for line in trailers {
+        framed.extend_from_slice(line.as_bytes());
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed.extend_from_slice(b"\r\n");
     framed
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use xps::internals::driver::sim::{Converse, Move, Rng, Step};
 
-use crate::message::{Decoder, Head, chunked};
+use crate::message::{Decoder, Head, chunked, trailers_of};
 
 /// One server; each connection to it has a copy.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Exchange {
     pub id: Option<u32>,
     pub is_upgrade: bool,
     pub body: Vec<u8>,
+    pub trailers: Vec<String>,
+    pub takes_trailers: bool,
     /// Its end was there, too.
     pub is_whole: bool,
     pub malformed: Option<String>,
@@ -145,6 +147,8 @@ impl Origin {
             id: None,
             is_upgrade: false,
             body: Vec::new(),
+            trailers: Vec::new(),
+            takes_trailers: false,
             is_whole: false,
             malformed: None,
             habit,
@@ -183,7 +187,7 @@ impl Origin {
         let exchange = &mut log[*number];
         let was_done = *decoder == Decoder::Done;
         let is_answered = exchange.habit.is_early && !was_done;
-        let taken = match decoder.decode(unread, &mut exchange.body) {
+        let taken = match decoder.decode(unread, &mut exchange.body, &mut exchange.trailers) {
             Ok(taken) => taken,
             Err(what) => {
                 exchange.malformed = Some(what);
@@ -224,6 +228,11 @@ fn read_request(bytes: &[u8], exchange: &mut Exchange) -> Result<Option<(Decoder
     head.start.clone_into(&mut exchange.start);
     exchange.id = Some(target(head.start).ok_or_else(|| format!("not a request of ours: {:?}", head.start))?.0);
     head.field("Host").ok_or("no host")?;
+    exchange.takes_trailers = match (head.field("TE"), head.field("Connection")) {
+        (None, _) => false,
+        (Some("trailers"), Some("TE" | "upgrade, TE")) => true,
+        wish => return Err(format!("a wish for trailers of {wish:?}")),
+    };
     exchange.is_upgrade = head.field("Upgrade").is_some();
     Ok(Some((head.framing()?.unwrap_or(Decoder::Done), head.length)))
 }
@@ -255,7 +264,13 @@ fn steps(exchange: &Exchange, rng: &mut Rng) -> Vec<Step> {
             let drawn = rng.length(length);
             // One byte each, and what each costs. Drawn from nothing, so that seeds keep their meaning.
             let chunk_bytes = if length % 4 == 3 { 1 } else { drawn };
-            ("Transfer-Encoding: chunked\r\n".to_owned(), chunked(&body, chunk_bytes))
+            let trailers = trailers_of(id);
+            let mut line = "Transfer-Encoding: chunked\r\n".to_owned();
+            if !trailers.is_empty() {
+                // The second field is for another hop, the first one says what becomes of it.
+                line += "X-Trailers: yes\r\nTrailer: X-First, X-Only\r\n";
+            }
+            (line, chunked(&body, chunk_bytes, trailers))
         }
         Framing::UntilClose => (String::new(), body),
     };

@@ -73,7 +73,7 @@ fn read(requests: &[Request], pieces: &[&[u8]], ends: bool, limits: ClientLimits
                     }
                     Mark::Data(data.to_vec())
                 }
-                Ok(Event::End) => Mark::End,
+                Ok(Event::End(_)) => Mark::End,
                 Err(error) => {
                     transcript.error = Some(std::mem::discriminant(&error));
                     break;
@@ -248,9 +248,11 @@ fn a_body_is_sent_in_its_framing_and_no_request_goes_before_its_end() {
         assert!(!connection.may_request());
         connection.send_data(Chunk::Static(piece), &mut out);
     }
-    connection.send_end(&mut out);
+    let mut trailers = Trailers::new();
+    trailers.push(b"X-T", b"1");
+    connection.send_end(Some(&trailers), &mut out);
     assert!(connection.may_request());
-    assert_eq!(out.take().to_vec(), b"3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n");
+    assert_eq!(out.take().to_vec(), b"3\r\nabc\r\na\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n");
 
     let request = Request::builder(Method::Post, "/", "h").body(BodyFraming::Length(4)).end();
     connection.request(&request, &mut out);
@@ -259,7 +261,28 @@ fn a_body_is_sent_in_its_framing_and_no_request_goes_before_its_end() {
     assert!(!connection.may_request());
     connection.send_data(Chunk::Static(b"d"), &mut out);
     assert!(connection.may_request());
-    assert_eq!(out.to_vec(), b"abcd");
+    connection.send_end(Some(&trailers), &mut out);
+    assert_eq!(out.to_vec(), b"abcd", "a body with a length has no trailers");
+}
+
+#[test]
+fn row_18_the_end_of_a_response_has_its_trailers() {
+    let pool = Pool::new(PoolConfig::default());
+    let (mut connection, mut inbox, mut out) = (ClientConnection::new(deep()), Inbox::default(), Chain::new());
+    for _ in 0..2 {
+        connection.request(&get(), &mut out);
+    }
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    push(&pool, &mut inbox, format!("{head}0\r\nX-T: 1\r\nHost: x\r\n\r\n{head}0\r\n\r\n").as_bytes());
+    let mut ends = Vec::new();
+    loop {
+        match connection.read(&mut inbox, |_| ()).unwrap() {
+            Event::Wait => break,
+            Event::End(trailers) => ends.push(trailers.map(|trailers| format!("{trailers:?}"))),
+            Event::Interim(()) | Event::Head(()) | Event::Data(_) => {}
+        }
+    }
+    assert_eq!(ends, [Some("[X-T: 1, Host: x]".to_owned()), None], "which of them pass is decided elsewhere");
 }
 
 /// A chunked body that has arrived, as it is sent on.
@@ -275,7 +298,7 @@ fn sent_on(inbox: &mut Inbox, framing: BodyFraming) -> Chain {
         connection.send_received(ReceivedData::new(inbox, piece.data), &mut out);
     }
     assert_eq!(connection.is_upload_done(), framing != BodyFraming::Chunked, "a length is used up");
-    connection.send_end(&mut out);
+    connection.send_end(None, &mut out);
     assert!(connection.is_upload_done());
     out
 }
@@ -331,7 +354,7 @@ fn nothing_is_read_without_room_but_the_end_of_a_response() {
     inbox.consume(2);
     assert!(matches!(find(&mut inbox, Room { data_bytes: 2, ..none }), Event::Data(1)));
     inbox.consume(1);
-    assert!(matches!(find(&mut inbox, none), Event::End));
+    assert!(matches!(find(&mut inbox, none), Event::End(None)));
 }
 
 #[test]

@@ -179,7 +179,8 @@ pub fn write_request(
         ForwardedRule::Append if !context.client_is_trusted => ForwardedRule::Replace,
         rule => rule,
     };
-    let passage = Passage { head, rules, forwarded, options: ConnectionOptions::new(&head.fields) };
+    let has_trailers = context.framing == BodyFraming::Chunked;
+    let passage = Passage { head, rules, forwarded, has_trailers, options: ConnectionOptions::new(&head.fields) };
     for field in head.fields.iter().filter(|field| passage.is_open(field)) {
         push_line(out, field.name, field.value);
     }
@@ -189,9 +190,18 @@ pub fn write_request(
         out.extend_from_slice(b"\r\n");
     }
     push_framing(out, context.framing);
+    let takes_trailers = head.takes_trailers();
+    out.extend_from_slice(match (context.upgrade, takes_trailers) {
+        (None, false) => b"",
+        (None, true) => b"Connection: TE\r\n",
+        (Some(_), false) => b"Connection: upgrade\r\n",
+        (Some(_), true) => b"Connection: upgrade, TE\r\n",
+    });
     if let Some(protocols) = context.upgrade {
-        out.extend_from_slice(b"Connection: upgrade\r\n");
         push_line(out, b"Upgrade", protocols);
+    }
+    if takes_trailers {
+        out.extend_from_slice(b"TE: trailers\r\n");
     }
     Origin { head, rules, forwarded, context }.push_lines(out);
     if let (Some(name), Some(subject)) = (&rules.client_subject, context.client_subject) {
@@ -259,12 +269,15 @@ struct Passage<'h, 'b> {
     head: &'h RequestHead<'b>,
     rules: &'h RequestRules,
     forwarded: ForwardedRule,
+    /// Whether trailers may follow, which `Trailer` announces.
+    has_trailers: bool,
     options: ConnectionOptions<'h, 'b>,
 }
 
 impl Passage<'_, '_> {
     fn is_open(&self, field: &Field<'_>) -> bool {
         let is_dropped = match Known::recognise(field.name) {
+            Some(Known::Trailer) => !self.has_trailers,
             Some(known) => known.is_hop_by_hop() || self.is_written_here(known),
             None => {
                 field.name.eq_ignore_ascii_case(b"Proxy")

@@ -34,6 +34,8 @@ pub struct ResponseContext<'a> {
     pub date: &'a DateLine,
     /// The value of one more `Set-Cookie`, which no rule removes. Not added to interim responses.
     pub set_cookie: Option<&'a str>,
+    /// Whether trailers of the response are forwarded, so that `Trailer` may announce them.
+    pub passes_trailers: bool,
 }
 
 impl ResponseFraming {
@@ -80,7 +82,8 @@ pub fn write_response(
     sink.reserve(head.fields.line_bytes() + head.reason.len() + ADDED_BYTES);
     sink.status(head.status, head.reason);
     let options = ConnectionOptions::new(&head.fields);
-    for field in head.fields.iter().filter(|field| is_passed_on(field, &options, &rules.fields)) {
+    let is_open = |field: &Field<'_>| is_passed_on(field, &options, &rules.fields, context.passes_trailers);
+    for field in head.fields.iter().filter(is_open) {
         sink.field(field.name, field.value);
     }
     if head.is_interim() {
@@ -121,8 +124,14 @@ fn loses_coding(rules: &FieldRules, head: &ResponseHead<'_>) -> bool {
         && head.fields.all("Vary").any(|value| names_member(value, MEMBER))
 }
 
-fn is_passed_on(field: &Field<'_>, options: &ConnectionOptions<'_, '_>, rules: &FieldRules) -> bool {
+fn is_passed_on(
+    field: &Field<'_>,
+    options: &ConnectionOptions<'_, '_>,
+    rules: &FieldRules,
+    passes_trailers: bool,
+) -> bool {
     let is_dropped = match Known::recognise(field.name) {
+        Some(Known::Trailer) => !passes_trailers,
         Some(known) => known.is_hop_by_hop() || known == Known::ContentLength,
         None => options.name(field.name),
     };

@@ -68,7 +68,12 @@ fn responded_to(to: Version, text: &str, rules: &ResponseRules) -> String {
     let head = answer(text);
     let date = DateLine::new(0);
     let mut encoder = HeadEncoder::new();
-    write_response(&head, rules, &ResponseContext { date: &date, set_cookie: None }, &mut encoder);
+    write_response(
+        &head,
+        rules,
+        &ResponseContext { date: &date, set_cookie: None, passes_trailers: false },
+        &mut encoder,
+    );
     String::from_utf8(encoder.end_forwarded(&head, to, true)).unwrap()
 }
 
@@ -99,11 +104,39 @@ fn row_59_hop_by_hop_fields_stay_here() {
     let fields = "Connection: close, X-Mine , x-other\r\nKeep-Alive: 5\r\nTE: trailers\r\nTrailer: X\r\nX-mine: 1\r\n\
         Proxy-Connection: close\r\nProxy-Authorization: x\r\nProxy-Authenticate: x\r\nUpgrade: x\r\nX-Other: 2\r\n\
         X-Third: 3\r\nconnection: X-FOURTH\r\nX-Fourth: 4\r\n";
-    assert_eq!(lines(fields, &plain()), "X-Third: 3\r\n");
+    assert_eq!(lines(fields, &plain()), "X-Third: 3\r\nConnection: TE\r\nTE: trailers\r\n");
     assert_eq!(
         answered(&dated("200 OK", &format!("Content-Length: 0\r\n{fields}"))),
         dated("200 OK", "X-Third: 3\r\nContent-Length: 0\r\n")
     );
+}
+
+#[test]
+fn row_18_the_wish_for_trailers_is_written_for_the_next_hop() {
+    let wish = "Connection: TE\r\nTE: trailers\r\n";
+    assert_eq!(lines("TE: gzip, Trailers\r\nte: x\r\nX: 1\r\n", &plain()), format!("X: 1\r\n{wish}"));
+    assert_eq!(lines("TE: gzip;q=0.5\r\nTE: trailers;q=1\r\n", &plain()), "");
+    assert_eq!(
+        lines("Connection: upgrade\r\nUpgrade: x\r\nTE: trailers\r\n", &plain()),
+        "Connection: upgrade, TE\r\nUpgrade: x\r\nTE: trailers\r\n"
+    );
+    let old = forwarded("GET / HTTP/1.0\r\nHost: h\r\nTE: trailers\r\n\r\n", &plain());
+    assert_eq!(old, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
+#[test]
+fn row_18_trailers_are_announced_where_they_can_follow() {
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    assert_eq!(lines(&format!("Trailer: X\r\n{chunked}"), &plain()), format!("Trailer: X\r\n{chunked}"));
+    assert_eq!(lines("Trailer: X\r\nContent-Length: 1\r\n", &plain()), "Content-Length: 1\r\n");
+    let text = dated("200 OK", &format!("Trailer: X\r\n{chunked}"));
+    for (passes_trailers, expected) in [(true, text.clone()), (false, dated("200 OK", chunked))] {
+        let head = answer(&text);
+        let mut encoder = HeadEncoder::new();
+        let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers };
+        write_response(&head, &ResponseRules::default(), &context, &mut encoder);
+        assert_eq!(encoder.end_forwarded(&head, Version::Http11, true), expected.as_bytes());
+    }
 }
 
 #[test]
@@ -442,7 +475,7 @@ fn row_22_the_length_of_a_body_that_is_not_sent_is_kept() {
     else {
         panic!("{text:?}")
     };
-    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers: false };
     let mut encoder = HeadEncoder::new();
     write_response(&head, &ResponseRules::default(), &context, &mut encoder);
     let out = encoder.end_forwarded(&head, Version::Http11, false);
@@ -477,7 +510,7 @@ fn an_added_cookie_is_a_field_of_final_answers_whatever_the_rules() {
     };
     let with_cookie = |text: &str| {
         let head = answer(text);
-        let context = ResponseContext { date: &DateLine::new(0), set_cookie: Some("route=a") };
+        let context = ResponseContext { date: &DateLine::new(0), set_cookie: Some("route=a"), passes_trailers: false };
         let mut encoder = HeadEncoder::new();
         write_response(&head, &rules, &context, &mut encoder);
         String::from_utf8(encoder.end_forwarded(&head, Version::Http11, true)).unwrap()
@@ -492,7 +525,7 @@ fn hsts_is_added_to_final_responses_that_have_none() {
     let rules = ResponseRules { hsts: Some("max-age=1".to_owned()), ..ResponseRules::default() };
     let with_hsts = |text: &str| {
         let head = answer(text);
-        let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+        let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers: false };
         let mut encoder = HeadEncoder::new();
         write_response(&head, &rules, &context, &mut encoder);
         String::from_utf8(encoder.end_forwarded(&head, Version::Http11, true)).unwrap()

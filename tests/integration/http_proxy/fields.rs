@@ -40,10 +40,12 @@ backends! {
             Proxy-Authorization: Basic eDp5\r\nUpgrade: nothing\r\nX-Mine: 1\r\nX-OTHER: 2\r\nX-Stays: 3\r\n\
             Authorization: Basic eDp5\r\n\r\n");
         assert_eq!(received.line(), "GET /a?b HTTP/1.1");
-        for name in ["Connection", "Keep-Alive", "TE", "Trailer", "Proxy-Connection", "Proxy-Authorization", "Upgrade",
+        for name in ["Keep-Alive", "Trailer", "Proxy-Connection", "Proxy-Authorization", "Upgrade",
             "X-Mine", "X-Other", "Transfer-Encoding"] {
             assert_eq!(received.values(name), [""; 0], "{name}");
         }
+        // A wish for trailers is written for the next hop.
+        assert_eq!((received.values("Connection"), received.values("TE")), (vec!["TE"], vec!["trailers"]));
         assert_eq!(received.values("X-Stays"), ["3"]);
         assert_eq!(received.values("Authorization"), ["Basic eDp5"]);
     }

@@ -11,6 +11,7 @@ mod clients;
 mod fields;
 mod pressure;
 mod responses;
+mod trailers;
 mod truncation;
 mod upgrades;
 mod uploads;

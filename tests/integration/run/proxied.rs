@@ -54,7 +54,7 @@ fn cases() -> Vec<Case> {
             json!({}),
             "/x?q",
             "A: 1\r\nProxy: evil\r\nTE: trailers\r\n",
-            &["GET PATH/x?q HTTP/1.1", "Host: example.org", "A: 1"],
+            &["GET PATH/x?q HTTP/1.1", "Host: example.org", "A: 1", "Connection: TE", "TE: trailers"],
         ),
         case(
             json!({ "forwarded": "append", "via": "xps" }),

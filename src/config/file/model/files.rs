@@ -146,7 +146,8 @@ pub enum Symlinks {
     Refuse,
 }
 
-/// Changes to the header fields of a message, in this order: `remove`, `set`, `add`.
+/// Changes to the header fields of a message, in this order: `remove`, `set`, `add`. A proxy
+/// does not forward trailers that `remove` or `set` names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FieldRules {

@@ -64,7 +64,7 @@ const FRAMINGS: &[&str] = &["", "Content-Length: 0\r\n", "content-length: 7, 7\r
 fn value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => vec(prop::sample::select(NAMES), 0..4).prop_map(|names| names.join(", ").into_bytes()),
-        1 => prop::sample::select(&["close", "upgrade, x", "websocket", "h2c", "100-continue", "for=\"", "1.1 a"][..])
+        1 => prop::sample::select(&["close", "upgrade, x", "websocket", "h2c", "100-continue", "for=\"", "1.1 a", "trailers"][..])
             .prop_map(|text| text.as_bytes().to_vec()),
         1 => vec(prop_oneof![Just(b'\t'), b' '..=b'~', 0x80u8..], 0..12),
     ]
@@ -197,8 +197,14 @@ proptest! {
         prop_assert_eq!(sent.target.query(), head.target.query());
         prop_assert_eq!(sent.fields.all("host").count(), 1);
         let mut expected: Vec<&str> = Vec::new();
-        expected.extend((head.framing == BodyFraming::Chunked).then_some("transfer-encoding"));
-        expected.extend(upgrade.iter().flat_map(|_| ["connection", "upgrade"]));
+        if head.framing == BodyFraming::Chunked {
+            expected.extend(head.fields.all("trailer").map(|_| "trailer"));
+            expected.push("transfer-encoding");
+        }
+        let wants_trailers = is_http11 && head.fields.all("te").any(|value| value == b"trailers");
+        expected.extend((wants_trailers || upgrade.is_some()).then_some("connection"));
+        expected.extend(upgrade.map(|_| "upgrade"));
+        expected.extend(wants_trailers.then_some("te"));
         prop_assert_eq!(hop_by_hop(&sent.fields), expected);
 
         let mut others = vec!["via", "forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-proto"];
@@ -236,6 +242,7 @@ proptest! {
         to in prop::sample::select(vec![Version::Http10, Version::Http11]),
         to_head in any::<bool>(),
         keep_alive in any::<bool>(),
+        passes_trailers in any::<bool>(),
         fields in fields(),
         rules in (field_rules(), prop::option::of(Just(Pseudonym::new("xps").unwrap()))),
     ) {
@@ -249,7 +256,7 @@ proptest! {
         let date = DateLine::new(0);
         let framing = head.framing.for_client(to);
         let mut encoder = HeadEncoder::new();
-        write_response(&head, &rules, &ResponseContext { date: &date, set_cookie: None }, &mut encoder);
+        write_response(&head, &rules, &ResponseContext { date: &date, set_cookie: None, passes_trailers }, &mut encoder);
         let out = encoder.end_forwarded(&head, to, keep_alive);
         let Some(sent) = parse_response(&out, to_head) else { panic!("\"{}\"", out.escape_ascii()) };
 
@@ -260,6 +267,8 @@ proptest! {
             prop_assert_eq!(sent.keep_alive, stays);
             prop_assert_eq!(sent.connection_tokens().count(), usize::from(!stays || to == Version::Http10));
         }
+        let announcements = if passes_trailers { head.fields.all("trailer").count() } else { 0 };
+        prop_assert_eq!(sent.fields.all("trailer").count(), announcements);
         let framings = ["content-length", "transfer-encoding"].map(|name| sent.fields.all(name).count());
         prop_assert!(framings.iter().sum::<usize>() <= 1);
         let mut others = vec!["via", "date", "new", "cookie", "x-forwarded-for"];

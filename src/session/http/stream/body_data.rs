@@ -1,8 +1,8 @@
-//! Data of a body on their way to a peer, and the framing that they get.
+//! Data of a body on their way to a peer, its end, and the framing that they get.
 
 use crate::buffer::{Chain, Chunk, ReceivedData};
-use crate::http::BodyWriter;
 use crate::http::chunked::SizeLine;
+use crate::http::{BodyWriter, Trailers};
 
 /// Moves received data to the end of a chain, with the writer's framing.
 pub(crate) fn push_data(chain: &mut Chain, writer: BodyWriter, data: ReceivedData<'_>) {
@@ -23,4 +23,12 @@ pub(crate) fn push_chunk(chain: &mut Chain, writer: BodyWriter, data: Chunk) {
     }
     chain.push(data);
     chain.push(writer.after());
+}
+
+/// Appends the end of a complete body to a chain, with trailers if there are any.
+pub(crate) fn push_end(chain: &mut Chain, writer: BodyWriter, trailers: Option<&Trailers>) {
+    match trailers {
+        Some(trailers) => chain.push(Chunk::shared(writer.end_with(trailers))),
+        None => chain.push(writer.end()),
+    }
 }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::body_data::{push_chunk, push_data};
+use super::body_data::{push_chunk, push_data, push_end};
 use super::response_encoder::EncodedHead;
 use super::{BodyPart, BodySink, ClientStream, OUTBOX_BYTES_MAX, ResponseEncoder};
 use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
 use crate::driver::{File, Ops, Time};
 use crate::http::range::Span;
-use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, ResponseHead, Version};
+use crate::http::{BodyReader, BodyWriter, ErrorResponse, Method, RequestHead, ResponseHead, Trailers, Version};
 use crate::tcp::End;
 use crate::transport::Transport;
 
@@ -27,6 +27,8 @@ pub(crate) struct StreamState {
     is_body_done: bool,
     version: Version,
     is_head: bool,
+    /// Whether the client wants trailers.
+    takes_trailers: bool,
     /// Whether client, route and limits allow another request on the connection.
     keep_alive: bool,
     sent_head: Option<SentHead>,
@@ -75,6 +77,7 @@ impl StreamState {
             body,
             version: head.version,
             is_head: head.method == Method::Head,
+            takes_trailers: head.takes_trailers(),
             keep_alive,
             sent_head: None,
             latest: now,
@@ -86,6 +89,11 @@ impl StreamState {
     /// Whether the whole request body was consumed.
     pub(crate) const fn is_body_done(&self) -> bool {
         self.is_body_done
+    }
+
+    /// Bytes of memory that trailers of the request occupy so far.
+    pub(crate) const fn memory(&self) -> usize {
+        self.body.memory()
     }
 
     /// Whether the head of the final response was sent.
@@ -153,7 +161,8 @@ impl ClientStream for Http1Stream<'_> {
     fn next_body(&mut self, credit: usize, now: Time) -> Result<Option<BodyPart<'_>>, ErrorResponse> {
         let StreamState { body, is_body_done, latest, .. } = &mut *self.state;
         if body.is_done() {
-            return Ok((!std::mem::replace(is_body_done, true)).then_some(BodyPart::End));
+            let is_news = !std::mem::replace(is_body_done, true);
+            return Ok(is_news.then(|| BodyPart::End(body.take_trailers())));
         }
         if self.inbox.is_empty() || credit == 0 {
             return Ok(None);
@@ -183,6 +192,10 @@ impl ClientStream for Http1Stream<'_> {
         self.transport.given_bytes() + self.outbox.len() as u64
     }
 
+    fn takes_trailers(&self) -> bool {
+        self.state.takes_trailers
+    }
+
     fn begin_head(&self) -> ResponseEncoder {
         self.state.encoder()
     }
@@ -208,9 +221,9 @@ impl ClientStream for Http1Stream<'_> {
         }
     }
 
-    fn send_end(&mut self) {
+    fn send_end(&mut self, trailers: Option<&Trailers>) {
         if let Some(SentHead { writer, .. }) = self.state.sent_head {
-            self.outbox.push(writer.end());
+            push_end(self.outbox, writer, trailers.filter(|_| self.state.takes_trailers));
         }
     }
 }
@@ -292,7 +305,7 @@ mod tests {
             while let Some(part) = self.stream().next_body(usize::MAX, Time::ZERO).unwrap() {
                 match part {
                     BodyPart::Data(data) => push_data(&mut Chain::new(), BodyWriter::Plain, data),
-                    BodyPart::End => assert!(self.stream().is_body_done()),
+                    BodyPart::End(_) => assert!(self.stream().is_body_done()),
                 }
             }
             self.stream().is_body_done()
@@ -353,10 +366,49 @@ mod tests {
             received.push(buffer_of(b"xps, and what follows"));
             let head_bytes = client.stream().given_bytes() as usize;
             client.stream().send_data(ReceivedData::new(&mut received, 3));
-            client.stream().send_end();
+            client.stream().send_end(None);
             assert_eq!(client.outbox.to_vec()[head_bytes..], *expected.as_bytes());
             assert_eq!(received.bytes(), b", and what follows");
             assert!(client.state.end().0, "another request may follow");
+        }
+    }
+
+    #[test]
+    fn row_18_the_end_of_a_body_has_its_trailers() {
+        let mut client = Client::new(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.receive(b"0\r\nX-T: ");
+        assert!(!client.take_body() && client.state.memory() > 0);
+        client.receive(b"1\r\n\r\nGET");
+        let mut trailers = String::new();
+        while let Some(part) = client.stream().next_body(usize::MAX, Time::ZERO).unwrap() {
+            match part {
+                BodyPart::Data(data) => assert!(data.is_empty()),
+                BodyPart::End(received) => trailers = format!("{received:?}"),
+            }
+        }
+        assert_eq!(
+            (trailers.as_str(), client.state.memory(), client.inbox.bytes()),
+            ("Some([X-T: 1])", 0, &b"GET"[..])
+        );
+    }
+
+    #[test]
+    fn row_18_trailers_go_to_a_client_that_wants_them_after_chunks_only() {
+        let mut trailers = Trailers::new();
+        trailers.push(b"X-T", b"1");
+        let (chunked, length) = ("Transfer-Encoding: chunked", "Content-Length: 0");
+        for (version, te, framing, expected) in [
+            ("1.1", "TE: gzip;q=0.5, Trailers\r\n", chunked, "0\r\nX-T: 1\r\n\r\n"),
+            ("1.1", "TE: gzip\r\n", chunked, "0\r\n\r\n"),
+            ("1.1", "", chunked, "0\r\n\r\n"),
+            ("1.1", "TE: trailers\r\n", length, ""),
+            ("1.0", "TE: trailers\r\n", chunked, ""),
+        ] {
+            let mut client = Client::new(format!("GET / HTTP/{version}\r\nHost: a\r\n{te}\r\n").as_bytes());
+            client.send_head(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes());
+            let head_bytes = client.stream().given_bytes() as usize;
+            client.stream().send_end(Some(&trailers));
+            assert_eq!(client.outbox.to_vec()[head_bytes..], *expected.as_bytes(), "{version} {te} {framing}");
         }
     }
 

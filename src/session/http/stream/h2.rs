@@ -17,9 +17,9 @@ use crate::file::store::Content;
 use crate::http::h2::frame::{FRAME_BYTES_MIN, data_header};
 use crate::http::h2::head::DeclaredLength;
 use crate::http::h2::settings::INITIAL_WINDOW_BYTES;
-use crate::http::h2::{BlockWriter, ReceiveWindow, SendWindow, StreamId};
+use crate::http::h2::{BlockWriter, HeadEncoder, ReceiveWindow, SendWindow, StreamId};
 use crate::http::range::Span;
-use crate::http::{BodyFraming, ErrorResponse, ResponseHead, Version};
+use crate::http::{BodyFraming, ErrorResponse, HeadSink, ResponseHead, Trailers, Version};
 use crate::session::http::response::Body;
 
 /// Largest payload of a DATA frame that is sent: every peer accepts it, and a stream is not delayed
@@ -55,6 +55,8 @@ pub(crate) struct Input {
     pub(crate) declared: DeclaredLength,
     /// END_STREAM has arrived.
     pub(crate) has_ended: bool,
+    /// The fields after the body.
+    pub(crate) trailers: Option<Box<Trailers>>,
     /// The end was handed out, or there is no body.
     is_done: bool,
     /// Bytes of data received.
@@ -66,6 +68,8 @@ pub(crate) struct Input {
 pub(crate) struct Output {
     pub(crate) window: SendWindow,
     is_head_request: bool,
+    /// Whether the client wants trailers.
+    takes_trailers: bool,
     /// The head of the final response is in the outbox.
     has_head: bool,
     /// Bytes of the body that are still to come, if its length was declared.
@@ -160,6 +164,7 @@ impl Input {
             window: ReceiveWindow::new(window),
             declared: DeclaredLength::new(framing),
             has_ended,
+            trailers: None,
             is_done: has_ended,
             received_bytes: 0,
         }
@@ -173,10 +178,11 @@ impl Input {
 
 impl Output {
     /// The response to a request. `window`: the initial window of streams that the client has set.
-    pub(crate) const fn new(window: u32, is_head_request: bool) -> Self {
+    pub(crate) const fn new(window: u32, is_head_request: bool, takes_trailers: bool) -> Self {
         Self {
             window: SendWindow::new(window),
             is_head_request,
+            takes_trailers,
             has_head: false,
             left: None,
             given_bytes: 0,
@@ -349,10 +355,10 @@ impl ClientStream for Http2Stream<'_> {
     }
 
     fn next_body(&mut self, credit: usize, _: Time) -> Result<Option<BodyPart<'_>>, ErrorResponse> {
-        let Input { body, window, has_ended, is_done, .. } = &mut *self.input;
+        let Input { body, window, has_ended, is_done, trailers, .. } = &mut *self.input;
         if body.is_empty() {
             let is_end = *has_ended && !std::mem::replace(is_done, *has_ended);
-            return Ok(is_end.then_some(BodyPart::End));
+            return Ok(is_end.then(|| BodyPart::End(trailers.take())));
         }
         if credit == 0 {
             return Ok(None);
@@ -379,6 +385,10 @@ impl ClientStream for Http2Stream<'_> {
     /// Payload of this stream's DATA frames: the framing does not count.
     fn given_bytes(&self) -> u64 {
         self.output.given_bytes
+    }
+
+    fn takes_trailers(&self) -> bool {
+        self.output.takes_trailers
     }
 
     fn begin_head(&self) -> ResponseEncoder {
@@ -412,8 +422,16 @@ impl ClientStream for Http2Stream<'_> {
         data.push_to(&mut self.flow.outbox, &[], &[]);
     }
 
-    fn send_end(&mut self) {
-        self.output.end(self.id, self.flow);
+    fn send_end(&mut self, trailers: Option<&Trailers>) {
+        match trailers.filter(|_| self.output.takes_trailers && self.output.end != End::Sent) {
+            None => self.output.end(self.id, self.flow),
+            Some(trailers) => {
+                let mut encoder = HeadEncoder::new();
+                trailers.iter().for_each(|field| encoder.field(field.name, field.value));
+                self.flow.push_block(self.id, &encoder.end_interim(), true);
+                self.output.end = End::Sent;
+            }
+        }
     }
 }
 

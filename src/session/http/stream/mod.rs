@@ -22,7 +22,7 @@ use crate::buffer::{Chunk, ReceivedData};
 use crate::client::Room;
 use crate::driver::{File, Ops, Time};
 use crate::http::range::Span;
-use crate::http::{ErrorResponse, ResponseHead};
+use crate::http::{ErrorResponse, ResponseHead, Trailers};
 
 /// Limit of the outbox: while it holds this many bytes of responses, no further request is read.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 256 << 10;
@@ -32,8 +32,9 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 256 << 10;
 pub(crate) enum BodyPart<'s> {
     /// Data, to be moved on. There may be none in it.
     Data(ReceivedData<'s>),
-    /// The body is complete. It comes once, and only if there is a body.
-    End,
+    /// The body is complete. It comes once, and only if there is a body. With its trailers, if it has
+    /// any; their fields are not filtered.
+    End(Option<Box<Trailers>>),
 }
 
 /// A stream, together with the parts of its connection that it uses for the moment.
@@ -68,6 +69,9 @@ pub(crate) trait ClientStream {
     /// positions. Where it begins, and whether framing counts, is up to the version of HTTP.
     fn given_bytes(&self) -> u64;
 
+    /// Whether the client wants the trailers of a response without a length.
+    fn takes_trailers(&self) -> bool;
+
     /// The sink for the head of the final response, or of 101. [`ClientStream::send_head`] sends it.
     fn begin_head(&self) -> ResponseEncoder;
 
@@ -84,8 +88,9 @@ pub(crate) trait ClientStream {
     /// Sends data of the body, at most [`ClientStream::credit`] bytes.
     fn send_data(&mut self, data: ReceivedData<'_>);
 
-    /// Sends the end of a complete body. Without it, the response is truncated.
-    fn send_end(&mut self);
+    /// Sends the end of a complete body, and its trailers if [`ClientStream::takes_trailers`]. Without
+    /// it, the response is truncated.
+    fn send_end(&mut self, trailers: Option<&Trailers>);
 }
 
 /// What the body of a response of the server's own is sent to. Its head was sent.

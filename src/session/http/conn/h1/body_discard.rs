@@ -12,7 +12,8 @@ pub(super) struct BodyDiscard {
 
 impl BodyDiscard {
     /// The rest of a body; `None` if the body is complete. At most `bytes_max` bytes are read.
-    pub(super) fn new(body: BodyReader, bytes_max: u64) -> Option<Self> {
+    pub(super) fn new(mut body: BodyReader, bytes_max: u64) -> Option<Self> {
+        body.drop_trailers();
         (!body.is_done()).then_some(Self { body, left: bytes_max })
     }
 

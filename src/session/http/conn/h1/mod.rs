@@ -644,7 +644,9 @@ impl Task for Http {
 
     fn memory(&self) -> usize {
         let passing = match &self.state {
-            State::Exchange(Exchange::Forwarding(forwarding)) => forwarding.forward.memory(),
+            State::Exchange(Exchange::Forwarding(forwarding)) => {
+                forwarding.forward.memory() + forwarding.stream.memory()
+            }
             State::Exchange(Exchange::Upgraded(upgraded)) => upgraded.tunnel.memory(),
             _ => 0,
         };

@@ -4,6 +4,7 @@ use super::Conn;
 use super::guards::Counted;
 use super::stream::{Stage, StreamEnd};
 use crate::buffer::Inbox;
+use crate::http::Trailers;
 use crate::http::h2::frame::{self, SETTINGS_ACK};
 use crate::http::h2::head::{BadHead, parse_trailers};
 use crate::http::h2::reader::DataPiece;
@@ -115,11 +116,16 @@ impl Conn {
         if stream.input.has_ended {
             return self.on_stream_error(id, ErrorCode::STREAM_CLOSED, cx);
         }
-        let is_valid = end_stream
-            && !matches!(parse_trailers(self.block.fields()), Err(BadHead::Malformed(_)))
-            && stream.input.declared.end().is_ok();
-        if !is_valid {
-            return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx);
+        let fields = match parse_trailers(self.block.fields()) {
+            Ok(fields) if end_stream && stream.input.declared.end().is_ok() => Some(fields),
+            // Trailers that are too large are dropped.
+            Err(BadHead::Rejected(_)) if end_stream && stream.input.declared.end().is_ok() => None,
+            Ok(_) | Err(_) => return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx),
+        };
+        if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
+            let mut trailers = Trailers::new();
+            fields.iter().for_each(|field| trailers.push(field.name, field.value));
+            stream.input.trailers = Some(Box::new(trailers));
         }
         stream.input.has_ended = true;
         stream.has_news = true;

@@ -33,6 +33,7 @@ enum Begun {
 #[derive(Clone, Copy)]
 struct Facts {
     is_head: bool,
+    takes_trailers: bool,
     framing: BodyFraming,
     priority: Priority,
 }
@@ -41,6 +42,7 @@ impl Facts {
     fn of(head: &RequestHead<'_>) -> Self {
         Self {
             is_head: head.method == Method::Head,
+            takes_trailers: head.takes_trailers(),
             framing: head.framing,
             priority: head.fields.get("priority").and_then(Priority::parse).unwrap_or_default(),
         }
@@ -91,16 +93,16 @@ impl Conn {
             }
             Err(BadHead::Rejected(error)) => {
                 let framing = if end_stream { BodyFraming::None } else { BodyFraming::Chunked };
-                let facts = Facts { is_head: false, framing, priority: Priority::default() };
+                let facts = Facts { is_head: false, takes_trailers: false, framing, priority: Priority::default() };
                 (reject(*error, &router, cx), facts)
             }
         };
-        let Facts { is_head, framing, priority } = facts;
+        let Facts { is_head, takes_trailers, framing, priority } = facts;
         let limits = &cx.limits.http.http2;
         let mut stream = Stream {
             id,
             input: Input::new(framing, limits.stream_window),
-            output: Output::new(self.settings.initial_window_bytes, is_head),
+            output: Output::new(self.settings.initial_window_bytes, is_head, takes_trailers),
             priority,
             stage: Stage::Over,
             has_news: false,

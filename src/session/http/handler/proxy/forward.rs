@@ -26,9 +26,11 @@ use crate::buffer::Chunk;
 use crate::client::{ClientError, Event, Request, RequestFacts};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{
-    HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
+    ConnectionNames, HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
 };
-use crate::http::{DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseHead, Scheme, Status};
+use crate::http::{
+    DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseFraming, ResponseHead, Scheme, Status,
+};
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::error_response;
 use crate::session::http::response::Response;
@@ -49,6 +51,8 @@ pub(crate) struct Forward {
     /// The request as sent to the upstream, kept for a retry.
     request: Request,
     upload: Upload,
+    /// Trailers of the response with these names are for the upstream's hop only.
+    named: ConnectionNames,
     stage: Stage,
     /// Interim responses (1xx) so far.
     interim: u32,
@@ -117,7 +121,8 @@ impl Forward {
                 page_type: PageType::for_accept(head.fields.known(Known::Accept)),
             },
             request: Request::written(out, host, facts),
-            upload: Upload::default(),
+            upload: Upload::new(head),
+            named: ConnectionNames::default(),
             stage: Stage::Connecting,
             interim: 0,
             awaited: Awaited::Other,
@@ -186,8 +191,10 @@ impl Forward {
                     upstream = stream;
                 }
                 Ok(Event::Data(data)) => client.send_data(data),
-                Ok(Event::End) => {
-                    client.send_end();
+                Ok(Event::End(trailers)) => {
+                    let trailers =
+                        trailers.and_then(|trailers| self.route.response.pass_trailers(trailers, &self.named));
+                    client.send_end(trailers.as_deref());
                     self.lease.complete(self.route.keep_alive, cx.upstream_pool, cx.now);
                     return Some(ForwardStep::Over);
                 }
@@ -225,7 +232,7 @@ impl Forward {
         if client.is_body_done() {
             return Ok(());
         }
-        self.upload.step(client, upstream, self.route.body_bytes_max, now)
+        self.upload.step(client, upstream, &self.route, now)
     }
 
     /// The `Host` of the chosen upstream, if the request was not written with it.
@@ -248,7 +255,7 @@ impl Forward {
             if self.interim <= limits.interim_responses_max
                 && let Some(mut encoder) = client.begin_interim()
             {
-                let context = ResponseContext { date, set_cookie: None };
+                let context = ResponseContext { date, set_cookie: None, passes_trailers: false };
                 write_response(head, &self.route.response, &context, &mut encoder);
                 client.send_interim(encoder);
             }
@@ -259,7 +266,11 @@ impl Forward {
             .endpoint()
             .and_then(|endpoint| sticky_cookie(&self.route.group, self.requested.balance_key, endpoint));
         let mut encoder = client.begin_head();
-        let context = ResponseContext { date, set_cookie: set_cookie.as_deref() };
+        let passes_trailers = client.takes_trailers() && head.framing == ResponseFraming::Chunked;
+        if passes_trailers {
+            self.named = ConnectionNames::of(&head.fields);
+        }
+        let context = ResponseContext { date, set_cookie: set_cookie.as_deref(), passes_trailers };
         write_response(head, &self.route.response, &context, &mut encoder);
         client.send_head(encoder, head);
         self.record.set_status(head.status);
