@@ -129,7 +129,7 @@ fn pass_back(head: &ResponseHead<'_>, to_head: bool, to: Version) {
 /// The same in HTTP/2, where no field concerns the connection.
 fn pass_back_in_http2(head: &ResponseHead<'_>) {
     let mut encoder = h2::HeadEncoder::new();
-    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+    let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers: true };
     write_response(head, &ResponseRules::default(), &context, &mut encoder);
     let mut reader = h2::BlockReader::new(&HeadLimits { head_bytes_max: 1 << 16, ..HeadLimits::default() });
     let decoded = reader.push(&mut h2::hpack::Decoder::new(), &encoder.end_forwarded(head), true);

@@ -201,7 +201,7 @@ impl Inbox {
     }
 
     /// Makes the first `count` bytes contiguous, so that [`Inbox::bytes`] has at least as many. Copies
-    /// no others. Returns whether there are so many.
+    /// no others. Returns whether there are enough.
     pub fn join(&mut self, count: usize) -> bool {
         while self.bytes().len() < count {
             if self.gathered.is_none() {

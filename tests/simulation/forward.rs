@@ -130,7 +130,7 @@ impl Ask {
 
     /// Whether it wants those of its answer. Drawn from nothing, so that seeds keep their meaning.
     pub const fn takes_trailers(&self) -> bool {
-        !self.is_http10 && self.id / 4 % 3 != 0
+        !self.is_http10 && !(self.id / 4).is_multiple_of(3)
     }
 
     /// Whether no more requests can follow.

@@ -17,9 +17,9 @@ use super::field_block::FieldBlock;
 use super::hpack::Decoder;
 use crate::http::head::HeadLimits;
 
-/// CONTINUATION frames of a block. Clients need two for the largest list that is accepted; without a
+/// CONTINUATION frames of a block, unless another maximum is set. Clients need two for the largest list that is accepted; without a
 /// bound, empty ones would go on for ever.
-pub const CONTINUATIONS_MAX: u8 = 20;
+pub const CONTINUATIONS_MAX: u32 = 20;
 
 /// Decodes one field block after another, and keeps the memory between them.
 ///
@@ -41,20 +41,27 @@ pub struct BlockReader {
     /// The beginning of a field whose end is in the next fragment.
     cut: Vec<u8>,
     /// Fragments so far: that of HEADERS and those of CONTINUATIONs.
-    fragments: u8,
+    fragments: u32,
+    continuations_max: u32,
 }
 
 impl BlockReader {
     /// A reader without memory. `limits` are those of each list of fields.
     pub fn new(limits: &HeadLimits) -> Self {
-        Self { fields: FieldBlock::new(limits), cut: Vec::new(), fragments: 0 }
+        Self { fields: FieldBlock::new(limits), cut: Vec::new(), fragments: 0, continuations_max: CONTINUATIONS_MAX }
+    }
+
+    /// The same with another maximum of CONTINUATION frames of a block.
+    #[must_use]
+    pub fn with_continuations_max(self, continuations_max: u32) -> Self {
+        Self { continuations_max, ..self }
     }
 
     /// Adds the fragment of a HEADERS or CONTINUATION frame; `is_last`: it has END_HEADERS, and the
     /// fields are complete. Before the next block, they are removed by [`BlockReader::take`] or
     /// [`BlockReader::clear`]. After an error the connection ends.
     pub fn push(&mut self, decoder: &mut Decoder, fragment: &[u8], is_last: bool) -> Result<(), ConnectionError> {
-        if self.fragments > CONTINUATIONS_MAX {
+        if self.fragments > self.continuations_max {
             return Err(TOO_MANY_FRAGMENTS);
         }
         self.fragments += 1;

@@ -11,7 +11,6 @@ use crate::file::store::Resource;
 use crate::http::Status;
 use crate::http::multipart::Multipart;
 use crate::http::range::Span;
-use crate::session::http::stream::PreparedResponse;
 
 /// The response of a handler, whose head is with the sink.
 pub struct Response {
@@ -37,6 +36,15 @@ pub enum Body {
     Listing { first: Vec<u8>, others: Box<listing::Stream> },
     /// The whole response, from [`ResponseSink::prepared`](super::stream::ResponseSink::prepared); nothing was written to the sink.
     Prepared { response: PreparedResponse, body_bytes: u64 },
+}
+
+/// A response that was made earlier.
+#[derive(Clone, Debug)]
+pub struct PreparedResponse {
+    /// Head and body.
+    pub(crate) bytes: Chunk,
+    /// Bytes of the head, where it has to be separated from the body.
+    pub(crate) head_bytes: usize,
 }
 
 impl Response {

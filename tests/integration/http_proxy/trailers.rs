@@ -1,6 +1,6 @@
 //! The fields after a body, both ways.
 
-use crate::gateway::{Gateway, OK, assert_ok, round_trip};
+use crate::http_proxy::gateway::{Gateway, OK, assert_ok, round_trip};
 use crate::origin::Origin;
 use crate::support::backends;
 

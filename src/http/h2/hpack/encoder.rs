@@ -227,7 +227,7 @@ mod tests {
                 panic!("{text}")
             };
             let mut encoder = HeadEncoder::new();
-            let context = ResponseContext { date: &DateLine::new(0), set_cookie: None };
+            let context = ResponseContext { date: &DateLine::new(0), set_cookie: None, passes_trailers: true };
             let rules = ResponseRules::default();
             write_response(&head, &rules, &context, &mut encoder);
             let (mut decoder, mut block) = (Decoder::new(), FieldBlock::new(&HeadLimits::default()));

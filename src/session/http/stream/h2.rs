@@ -9,6 +9,8 @@
 //! of the server's own waits in the [`Output`] until it is the stream's turn. A stream is over once
 //! END_STREAM is in the outbox.
 
+use std::sync::Arc;
+
 use super::response_encoder::Http2Head;
 use super::{BodyPart, BodySink, ClientStream, Http2Response, OUTBOX_BYTES_MAX, ResponseEncoder};
 use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
@@ -237,7 +239,7 @@ impl Output {
             Body::Memory(bytes) => self.give(id, bytes, flow),
             Body::File(resource, span) => match &resource.content {
                 Content::Memory(bytes) => {
-                    let bytes = bytes.clone();
+                    let bytes = Arc::clone(bytes);
                     // A span is always within its content, and that is small.
                     let (start, length) = (span.offset as u32, span.length as u32);
                     self.give(id, Chunk::Shared { bytes, start, length }, flow);

@@ -15,9 +15,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 mod response_encoder;
 
-pub(crate) use self::response_encoder::{
-    EncodedResponse, Http2Response, PreparedKey, PreparedResponse, ResponseEncoder, ResponseSink,
-};
+pub(crate) use self::response_encoder::{EncodedResponse, Http2Response, PreparedKey, ResponseEncoder, ResponseSink};
 use crate::buffer::{Chunk, ReceivedData};
 use crate::client::Room;
 use crate::driver::{File, Ops, Time};

@@ -20,7 +20,7 @@ use crate::http::validators::EntityTag;
 use crate::http::{
     BodyWriter, Coding, DateLine, HeadEncoder, HeadEnd, HeadSink, ResponseFraming, ResponseHead, Status, Version,
 };
-use crate::session::http::response::{Body, Response};
+use crate::session::http::response::{Body, PreparedResponse, Response};
 
 /// Bodies in memory up to this size are sent in one piece with their head. A second piece is an
 /// allocation, which costs more than copying that much.
@@ -129,15 +129,6 @@ struct PreparedResponses {
     not_modified: RefCell<Option<(EntityTag, PreparedKey, Chunk)>>,
     /// The field block and the body of a 200 response over HTTP/2.
     http2: RefCell<Option<(PreparedKey, PreparedResponse)>>,
-}
-
-/// A response that was made earlier.
-#[derive(Clone, Debug)]
-pub(crate) struct PreparedResponse {
-    /// Head and body.
-    pub(crate) bytes: Chunk,
-    /// Bytes of the head, where it has to be separated from the body.
-    pub(crate) head_bytes: usize,
 }
 
 impl ResponseEncoder {

@@ -74,11 +74,14 @@ struct Conn {
     /// Those of the client.
     settings: Settings,
     /// Streams that wait for something, in the order of their ids.
+    #[expect(clippy::vec_box, reason = "streams are large, and those behind one that ends are moved")]
     streams: Vec<Box<Stream>>,
     /// Streams that were left while the client may still send on them.
     dropped: VecDeque<StreamId>,
     /// The last stream that the client has begun.
     last_stream: StreamId,
+    /// The last one that was not ignored.
+    last_accepted: StreamId,
     /// The stream whose turn to send was last.
     turn: StreamId,
     reads: Reads,
@@ -104,7 +107,7 @@ impl Http2 {
     ) -> Self {
         let mut flow = Flow::new();
         let mut frames = Vec::with_capacity(64);
-        let Http2Limits { streams_max, stream_window, .. } = limits.http.http2;
+        let Http2Limits { streams_max, stream_window, continuations_max, .. } = limits.http.http2;
         let list_bytes_max = u32::try_from(limits.http.head.head_bytes_max).unwrap_or(u32::MAX);
         frame::push_settings(
             &mut frames,
@@ -123,13 +126,14 @@ impl Http2 {
                 router_cell,
                 is_over_limit,
                 decoder: hpack::Decoder::new(),
-                block: BlockReader::new(&limits.http.head),
+                block: BlockReader::new(&limits.http.head).with_continuations_max(continuations_max),
                 open_block: None,
                 flow,
                 settings: Settings::default(),
                 streams: Vec::new(),
                 dropped: VecDeque::new(),
                 last_stream: StreamId::CONNECTION,
+                last_accepted: StreamId::CONNECTION,
                 turn: StreamId::CONNECTION,
                 reads: Reads::default(),
                 guards: Guards::default(),

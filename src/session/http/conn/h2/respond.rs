@@ -22,6 +22,9 @@ use crate::session::http::stream::{Http2Response, ResponseEncoder};
 use crate::telemetry::metrics::Http2Limit;
 use crate::waiter::{self, Waiter};
 
+/// What was made of a request, and whether its route keeps the connection open.
+type Dispatched = (Begun, bool);
+
 /// What was made of a request.
 enum Begun {
     Respond(Record, Http2Response),
@@ -57,11 +60,15 @@ impl Conn {
         end_stream: bool,
         cx: &mut Context<'_>,
     ) -> Result<(), ConnectionError> {
+        self.last_stream = id;
         if !self.life.accepts() {
-            // The client was told which stream is the last.
+            // The client has been sent the number of the last stream.
+            if !end_stream {
+                self.note_dropped(id);
+            }
             return Ok(());
         }
-        self.last_stream = id;
+        self.last_accepted = id;
         cx.counters.count_http2_stream();
         let limits = &cx.limits.http.http2;
         if self.streams.len() >= limits.streams_max as usize {
@@ -77,7 +84,7 @@ impl Conn {
         let context = HeadContext { end_stream, connect_protocol: false };
         let router = self.router_cell.router();
         // Used where it is: a head is large.
-        let (begun, facts) = match &parse(self.block.fields(), context, &cx.limits.http.head) {
+        let ((begun, stays), facts) = match &parse(self.block.fields(), context, &cx.limits.http.head) {
             Ok(head) => (begin(id, head, &router, self.is_over_limit, cx), Facts::of(head)),
             Err(BadHead::Malformed(error)) => {
                 tracing::debug!(stream = id.get(), %error, "malformed request");
@@ -94,7 +101,7 @@ impl Conn {
             Err(BadHead::Rejected(error)) => {
                 let framing = if end_stream { BodyFraming::None } else { BodyFraming::Chunked };
                 let facts = Facts { is_head: false, takes_trailers: false, framing, priority: Priority::default() };
-                (reject(*error, &router, cx), facts)
+                ((reject(*error, &router, cx), true), facts)
             }
         };
         let Facts { is_head, takes_trailers, framing, priority } = facts;
@@ -122,7 +129,7 @@ impl Conn {
                             self.push_reset(id, ErrorCode::NO_ERROR);
                             self.note_dropped(id);
                         }
-                        return self.end_request(cx);
+                        return self.end_request(stays, cx);
                     }
                     rest => {
                         let body = rest.map_or_else(ResponseBody::empty, ResponseBody::new);
@@ -146,12 +153,12 @@ impl Conn {
             }
         }
         self.streams.push(Box::new(stream));
-        self.end_request(cx)
+        self.end_request(stays, cx)
     }
 
     /// Announces the end of the connection after its last request.
-    fn end_request(&mut self, cx: &Context<'_>) -> Result<(), ConnectionError> {
-        if self.is_over_limit || cx.limits.http.requests_max == self.requests {
+    fn end_request(&mut self, stays: bool, cx: &Context<'_>) -> Result<(), ConnectionError> {
+        if !stays || self.is_over_limit || cx.limits.http.requests_max == self.requests {
             self.announce(cx.now);
         }
         Ok(())
@@ -176,7 +183,13 @@ impl Conn {
 }
 
 /// Dispatches a request.
-fn begin(id: StreamId, head: &RequestHead<'_>, router: &Router, is_over_limit: bool, cx: &mut Context<'_>) -> Begun {
+fn begin(
+    id: StreamId,
+    head: &RequestHead<'_>,
+    router: &Router,
+    is_over_limit: bool,
+    cx: &mut Context<'_>,
+) -> Dispatched {
     let (record, route, client_address) = dispatch::begin(router, head, is_over_limit, cx);
     let waiter = Waiter { session: cx.session, stream: waiter::StreamId(id.get()) };
     let request = Request { head, since: record.since(), waiter };
@@ -185,17 +198,18 @@ fn begin(id: StreamId, head: &RequestHead<'_>, router: &Router, is_over_limit: b
         Ok(route) => route,
         Err(error) => {
             let response = request.respond_error(error, &router.fallback, &mut encoder, cx);
-            return Begun::Respond(record, encoder.finish_http2(response));
+            return (Begun::Respond(record, encoder.finish_http2(response)), true);
         }
     };
-    match request.respond(route, &mut encoder, cx) {
+    let begun = match request.respond(route, &mut encoder, cx) {
         Answer::Response(response) => Begun::Respond(record, encoder.finish_http2(response)),
         Answer::LookUp => Begun::LookUp(record, Rc::clone(route)),
         Answer::Forward(proxy_route) => {
             let forward = Forward::new(proxy_route, head, client_address, router.scheme, waiter, record, cx);
             Begun::Forward(Box::new(forward))
         }
-    }
+    };
+    (begun, route.keep_alive)
 }
 
 /// The error response to a request that is not well-formed for this server.

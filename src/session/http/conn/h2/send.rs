@@ -191,6 +191,8 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                 && stream.output.is_responding()
                 && !stream.output.is_over()
                 && stream.output.credit(flow) == 0;
+            // A head waits for room in the outbox.
+            stream.has_news = !stream.output.is_responding() && !flow.has_room();
         }
         Stage::Over => {}
     }

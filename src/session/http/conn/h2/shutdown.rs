@@ -74,7 +74,7 @@ impl Conn {
     /// Leaves at once, in order.
     pub(super) fn leave(&mut self, close_reason: CloseReason) {
         if self.life.reads() {
-            self.push_go_away(self.last_stream, ErrorCode::NO_ERROR, "");
+            self.push_go_away(self.last_accepted, ErrorCode::NO_ERROR, "");
             self.finish(close_reason);
         }
     }
@@ -95,7 +95,7 @@ impl Conn {
         while !self.streams.is_empty() {
             self.end_stream(self.streams.len() - 1, StreamEnd::CutOff(None), close_reason, cx);
         }
-        self.push_go_away(self.last_stream, error.code, error.reason);
+        self.push_go_away(self.last_accepted, error.code, error.reason);
         self.finish(close_reason);
     }
 
@@ -113,7 +113,7 @@ impl Conn {
         if let Life::Announced { since, is_seen } = self.life
             && (is_seen || since + cx.limits.http.drain_idle_timeout <= cx.now)
         {
-            self.push_go_away(self.last_stream, ErrorCode::NO_ERROR, "");
+            self.push_go_away(self.last_accepted, ErrorCode::NO_ERROR, "");
             self.life = Life::Draining;
         }
         let is_leaving = self.life == Life::Draining || self.is_client_leaving;
