@@ -56,25 +56,41 @@ fn requests_of_the_rfc() {
     }
 }
 
-/// RFC 7541, C.5: three responses with a table of 256 bytes, which evicts.
+/// RFC 7541, C.5 and C.6: three responses with a table of 256 bytes, which evicts; plain and by
+/// Huffman.
 #[test]
 fn responses_of_the_rfc() {
-    let mut decoder = Decoder::new();
-    let first =
-        b"\x3f\xe1\x01\x48\x03302\x58\x07private\x61\x1dMon, 21 Oct 2013 20:13:21 GMT\x6e\x17https://www.example.com";
-    let date = "date: Mon, 21 Oct 2013 20:13:21 GMT|";
-    let rest = format!("cache-control: private|{date}location: https://www.example.com|");
-    assert_eq!(decoded(&mut decoder, first), Ok(format!(":status: 302|{rest}")));
-    let entries = format!("location: https://www.example.com|{date}cache-control: private|:status: 302|");
-    assert_eq!(table(&decoder), entries);
-    assert_eq!(decoded(&mut decoder, b"\x48\x03307\xc1\xc0\xbf"), Ok(format!(":status: 307|{rest}")));
-    let entries = format!(":status: 307|location: https://www.example.com|{date}cache-control: private|");
-    assert_eq!(table(&decoder), entries);
-    let third = b"\x88\xc1\x61\x1dMon, 21 Oct 2013 20:13:22 GMT\xc0\x5a\x04gzip\x77\x38foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1";
-    decoded(&mut decoder, third).unwrap();
-    let cookie = "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1|";
-    let entries = format!("{cookie}content-encoding: gzip|date: Mon, 21 Oct 2013 20:13:22 GMT|");
-    assert_eq!(table(&decoder), entries);
+    let plain: [&[u8]; 3] = [
+        b"\x48\x03302\x58\x07private\x61\x1dMon, 21 Oct 2013 20:13:21 GMT\x6e\x17https://www.example.com",
+        b"\x48\x03307\xc1\xc0\xbf",
+        b"\x88\xc1\x61\x1dMon, 21 Oct 2013 20:13:22 GMT\xc0\x5a\x04gzip\x77\x38foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1",
+    ];
+    let huffman: [&[u8]; 3] = [
+        b"\x48\x82\x64\x02\x58\x85\xae\xc3\x77\x1a\x4b\x61\x96\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\
+          \x95\x04\x0b\x81\x66\xe0\x82\xa6\x2d\x1b\xff\x6e\x91\x9d\x29\xad\x17\x18\x63\xc7\x8f\x0b\x97\xc8\
+          \xe9\xae\x82\xae\x43\xd3",
+        b"\x48\x83\x64\x0e\xff\xc1\xc0\xbf",
+        b"\x88\xc1\x61\x96\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x84\xa6\x2d\
+          \x1b\xff\xc0\x5a\x83\x9b\xd9\xab\x77\xad\x94\xe7\x82\x1d\xd7\xf2\xe6\xc7\xb3\x35\xdf\xdf\xcd\x5b\
+          \x39\x60\xd5\xaf\x27\x08\x7f\x36\x72\xc1\xab\x27\x0f\xb5\x29\x1f\x95\x87\x31\x60\x65\xc0\x03\xed\
+          \x4e\xe5\xb1\x06\x3d\x50\x07",
+    ];
+    for responses in [plain, huffman] {
+        let mut decoder = Decoder::new();
+        decoded(&mut decoder, b"\x3f\xe1\x01").unwrap();
+        let date = "date: Mon, 21 Oct 2013 20:13:21 GMT|";
+        let rest = format!("cache-control: private|{date}location: https://www.example.com|");
+        assert_eq!(decoded(&mut decoder, responses[0]), Ok(format!(":status: 302|{rest}")));
+        let entries = format!("location: https://www.example.com|{date}cache-control: private|:status: 302|");
+        assert_eq!(table(&decoder), entries);
+        assert_eq!(decoded(&mut decoder, responses[1]), Ok(format!(":status: 307|{rest}")));
+        let entries = format!(":status: 307|location: https://www.example.com|{date}cache-control: private|");
+        assert_eq!(table(&decoder), entries);
+        decoded(&mut decoder, responses[2]).unwrap();
+        let cookie = "set-cookie: foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1|";
+        let entries = format!("{cookie}content-encoding: gzip|date: Mon, 21 Oct 2013 20:13:22 GMT|");
+        assert_eq!(table(&decoder), entries);
+    }
 }
 
 /// RFC 7541, C.2.
