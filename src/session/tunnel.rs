@@ -73,7 +73,8 @@ impl Tunnel {
         client.set_receiving(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);
     }
 
-    /// Moves bytes both ways. `Some`: both directions have ended.
+    /// Moves bytes both ways between two connections. `received`: from the upstream, and not in the
+    /// tunnel yet. `Some`: both directions have ended.
     pub fn pump(
         &mut self,
         client: &mut Transport,
@@ -82,32 +83,54 @@ impl Tunnel {
         limits: TunnelLimits,
         ops: &mut Ops,
     ) -> Option<CloseReason> {
-        while !received.is_empty() {
-            let bytes = received.bytes().len();
-            self.to_client.push(received.take(bytes));
-        }
         match Pair::of(client, upstream) {
-            Pair::Plain(client, upstream) => self.join(client, upstream, limits, ops),
-            Pair::Encrypted(client, upstream) => self.join_encrypted(client, upstream, limits, ops),
+            Pair::Plain(client, upstream) => {
+                self.push_received(received);
+                self.join(client, upstream, limits, ops)
+            }
+            Pair::Encrypted(client, upstream) => self.pump_encrypted(client, upstream, received, limits, ops),
         }
     }
 
     #[cold]
-    fn join_encrypted(
+    fn pump_encrypted(
         &mut self,
         client: &mut Transport,
         upstream: &mut Transport,
+        received: &mut Inbox,
         limits: TunnelLimits,
         ops: &mut Ops,
     ) -> Option<CloseReason> {
+        self.pump_with(client, upstream, received, limits, ops)
+    }
+
+    /// The same with a client of any kind.
+    #[inline]
+    pub fn pump_with<C: Side>(
+        &mut self,
+        client: &mut C,
+        upstream: &mut Transport,
+        received: &mut Inbox,
+        limits: TunnelLimits,
+        ops: &mut Ops,
+    ) -> Option<CloseReason> {
+        self.push_received(received);
         self.join(client, upstream, limits, ops)
     }
 
     #[inline]
-    fn join<S: Side>(
+    fn push_received(&mut self, received: &mut Inbox) {
+        while !received.is_empty() {
+            let bytes = received.bytes().len();
+            self.to_client.push(received.take(bytes));
+        }
+    }
+
+    #[inline]
+    fn join<C: Side, U: Side>(
         &mut self,
-        client: &mut S,
-        upstream: &mut S,
+        client: &mut C,
+        upstream: &mut U,
         limits: TunnelLimits,
         ops: &mut Ops,
     ) -> Option<CloseReason> {
@@ -181,4 +204,97 @@ fn fault_of(connection: &impl Side) -> Option<Fault> {
 /// Whether everything for this sink is sent, or can no longer be sent.
 fn is_flushed(pipe: &Pipe, sink: &impl Side) -> bool {
     sink.is_sending_at_rest() && (pipe.is_empty() || sink.send_fault().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Pool, PoolConfig, SizeClass};
+    use crate::driver::{Outcome, Socket};
+    use crate::session::slot;
+    use crate::table::Table;
+
+    /// A client that is not a connection.
+    #[derive(Default)]
+    struct Stream {
+        input_end: Option<End>,
+        is_receiving: bool,
+        sent: Vec<u8>,
+        is_shut_down: bool,
+    }
+
+    impl Side for Stream {
+        fn input_end(&self) -> Option<End> {
+            self.input_end
+        }
+
+        fn is_receiving(&self) -> bool {
+            self.is_receiving
+        }
+
+        fn set_receiving(&mut self, wanted: bool, _: &mut Ops) {
+            self.is_receiving = wanted;
+        }
+
+        fn can_send(&self) -> bool {
+            !self.is_shut_down
+        }
+
+        fn send(&mut self, chain: Chain, _: &mut Ops) {
+            self.sent.extend(chain.to_vec());
+        }
+
+        fn shutdown(&mut self, _: &mut Ops) {
+            self.is_shut_down = true;
+        }
+
+        fn is_shut_down(&self) -> bool {
+            self.is_shut_down
+        }
+
+        fn is_sending_at_rest(&self) -> bool {
+            true
+        }
+
+        fn sent_bytes(&self) -> u64 {
+            self.sent.len() as u64
+        }
+
+        fn send_fault(&self) -> Option<Fault> {
+            None
+        }
+
+        fn receive_fault(&self) -> Option<Fault> {
+            None
+        }
+
+        fn is_broken(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn the_two_sides_need_not_be_of_one_kind() {
+        let limits = TunnelLimits { hold_max: 1 << 20, now: Time::ZERO, send_timeout: Duration::ZERO };
+        let socket = Socket::of_key(Table::new().insert(()));
+        let mut upstream = Transport::plain(socket, slot::client_tokens(Table::new().insert(())));
+        let (mut client, mut received, mut ops) = (Stream::default(), Inbox::default(), Ops::new());
+        let fill = |memory: &mut [u8]| {
+            memory[..4].copy_from_slice(b"down");
+            Ok::<_, std::convert::Infallible>(4)
+        };
+        received.push(Pool::new(PoolConfig::default()).filled(SizeClass::Small, fill).unwrap().unwrap());
+        let mut tunnel = Tunnel::new();
+        tunnel.push_to_upstream(&b"upwards"[..]);
+        assert_eq!(tunnel.pump_with(&mut client, &mut upstream, &mut received, limits, &mut ops), None);
+        assert_eq!((&client.sent[..], upstream.given_bytes()), (&b"down"[..], 7));
+        assert!(client.is_receiving && upstream.is_receiving() && received.is_empty());
+        upstream.on_received(Outcome::Eof);
+        assert_eq!(tunnel.pump_with(&mut client, &mut upstream, &mut received, limits, &mut ops), None);
+        assert!(client.is_shut_down && !upstream.is_shut_down(), "the client may go on");
+        upstream.on_sent(Outcome::Sent);
+        client.input_end = Some(End::Eof);
+        tunnel.pump_with(&mut client, &mut upstream, &mut received, limits, &mut ops);
+        assert!(!upstream.can_send() && tunnel.memory() == 0, "its end is passed on");
+    }
 }

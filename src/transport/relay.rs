@@ -1,7 +1,8 @@
 //! Relays bytes from one transport to another, or back to where they came from.
 //!
 //! Both sides of most tunnels are plain. [`Pair`] asks once what they are, and what follows is
-//! compiled for plain connections, and for all others.
+//! compiled for plain connections, and for all others. The two sides need not be of one kind: a stream
+//! on a connection of many can be a [`Side`] as well.
 
 use super::Transport;
 use crate::buffer::Chain;
@@ -28,7 +29,8 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// What a relay needs of each side. The methods are those of [`Transport`].
+/// What a relay needs of each side. The methods are those of [`Transport`]. [`Side::sent_bytes`] has to
+/// grow while the peer takes bytes, since progress is measured by it.
 pub trait Side {
     fn input_end(&self) -> Option<End>;
     fn is_receiving(&self) -> bool;
@@ -148,9 +150,9 @@ impl Side for Transport {
 /// input, and pauses or resumes each side so that its pipe holds at most about `memory_max` bytes.
 /// Idempotent; part of a session's pump.
 #[inline]
-pub fn relay<S: Side>(
-    (client, to_client): (&mut S, &mut Pipe),
-    (upstream, to_upstream): (&mut S, &mut Pipe),
+pub fn relay<C: Side, U: Side>(
+    (client, to_client): (&mut C, &mut Pipe),
+    (upstream, to_upstream): (&mut U, &mut Pipe),
     memory_max: usize,
     ops: &mut Ops,
 ) {

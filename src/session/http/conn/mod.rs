@@ -5,6 +5,7 @@ mod h1;
 mod h2;
 mod linger;
 mod request;
+mod upgraded;
 
 pub(in crate::session) use self::h1::Http;
 pub(in crate::session) use self::h2::Http2;

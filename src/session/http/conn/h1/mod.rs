@@ -27,7 +27,7 @@ use std::rc::Rc;
 
 use self::body_discard::BodyDiscard;
 use self::respond::{Answered, Respond};
-use self::state::{After, Exchange, Forwarding, LookUp, Responding, State, Upgraded};
+use self::state::{After, Exchange, Forwarding, LookUp, Responding, State};
 use self::truncated_response::TruncatedResponse;
 use super::deadlines::{ClientDeadlines, ClientPhase};
 use super::linger::Linger;
@@ -37,6 +37,7 @@ use crate::driver::{Fault, Time, TlsFault};
 use crate::file::listing;
 use crate::http::request::{self, Parsed};
 use crate::http::{BodyReader, ErrorResponse, PageType, Status, Version};
+use crate::session::http::conn::upgraded::Upgraded;
 use crate::session::http::dispatch;
 use crate::session::http::exchange::{Outcome, Record};
 use crate::session::http::handler::{Forward, ForwardStep, error_response};
@@ -44,7 +45,6 @@ use crate::session::http::response_body::{self, ResponseBody};
 use crate::session::http::router::RouterCell;
 use crate::session::http::stream::h1::{Http1BodySink, Http1Stream, StreamState};
 use crate::session::http::stream::{EncodedResponse, OUTBOX_BYTES_MAX, ResponseEncoder};
-use crate::session::tunnel::Tunnel;
 use crate::session::{CloseReason, Context, Limits, Task};
 use crate::transport::Transport;
 use crate::waiter::{StreamId, Waiter};
@@ -271,9 +271,8 @@ impl Http {
                     return Step::Again;
                 };
                 let (record, lease) = forwarding.forward.into_parts();
-                let mut tunnel = Tunnel::new();
-                self.outbox.take().into_chunks().for_each(|chunk| tunnel.push_to_client(chunk));
-                self.state = State::Exchange(Exchange::Upgraded(Box::new(Upgraded { record, lease, tunnel })));
+                let upgraded = Upgraded::new(record, lease, self.outbox.take());
+                self.state = State::Exchange(Exchange::Upgraded(Box::new(upgraded)));
             }
         }
         Step::Again

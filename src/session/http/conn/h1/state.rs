@@ -25,16 +25,16 @@ use super::truncated_response::TruncatedResponse;
 use crate::http::BodyWriter;
 use crate::http::request::HeadLimits;
 use crate::session::http::conn::linger::Linger;
+use crate::session::http::conn::upgraded::Upgraded;
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::Route;
 use crate::session::http::stream::h1::StreamState;
-use crate::session::tunnel::Tunnel;
 use crate::session::{CloseReason, Context};
 use crate::tcp::CloseKind;
+use crate::upstream::Release;
 use crate::upstream::group::HealthVerdict;
-use crate::upstream::{Release, UpstreamLease};
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -110,14 +110,6 @@ pub(super) struct Responding {
 pub(super) struct Forwarding {
     pub(super) stream: StreamState,
     pub(super) forward: Forward,
-}
-
-/// A connection whose protocol was switched (101).
-#[derive(Debug)]
-pub(super) struct Upgraded {
-    pub(super) record: Record,
-    pub(super) lease: UpstreamLease,
-    pub(super) tunnel: Tunnel,
 }
 
 impl Exchange {
