@@ -13,6 +13,12 @@ pub trait Converse: fmt::Debug {
     /// `None`: it needs more. `rng` is that of the run, so that the run can be repeated.
     fn hear(&mut self, unread: &[u8], is_end: bool, rng: &mut Rng) -> Option<Move>;
 
+    /// Whether the other side still has to do something, however much time passes: a peer that waits for that is not
+    /// done.
+    fn is_owed(&self) -> bool {
+        false
+    }
+
     /// A copy of itself.
     fn copied(&self) -> Box<dyn Converse>;
 }

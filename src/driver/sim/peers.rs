@@ -205,9 +205,13 @@ impl Peer {
     }
 
     /// Whether it will do nothing more on its own: it has ended, never reads again, or waits for
-    /// input in a [`Step::Converse`] or for steps.
+    /// input in a [`Step::Converse`] that is owed nothing, or for steps.
     pub fn is_done(&self) -> bool {
-        let is_waiting = matches!(self.steps.front(), Some(Step::Converse(_) | Step::AwaitSteps));
+        let is_waiting = match self.steps.front() {
+            Some(Step::Converse(partner)) => !partner.is_owed(),
+            Some(step) => matches!(step, Step::AwaitSteps),
+            None => false,
+        };
         self.end.is_some() || self.reading == Reading::Never || is_waiting
     }
 

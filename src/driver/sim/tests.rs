@@ -405,6 +405,36 @@ fn a_peer_that_is_led_reads_and_acts_only_as_it_is_instructed() {
     assert_eq!((peer.received(), peer.end(), peer.is_done()), (&b"hello"[..], None, true));
 }
 
+/// Hears what comes, and is owed something or not.
+#[derive(Clone, Debug)]
+struct Waiting {
+    is_owed: bool,
+}
+
+impl Converse for Waiting {
+    fn hear(&mut self, _: &[u8], _: bool, _: &mut Rng) -> Option<Move> {
+        None
+    }
+
+    fn is_owed(&self) -> bool {
+        self.is_owed
+    }
+
+    fn copied(&self) -> Box<dyn Converse> {
+        Box::new(self.clone())
+    }
+}
+
+#[test]
+fn a_peer_that_is_owed_something_is_not_done() {
+    for is_owed in [false, true] {
+        let mut sim = Sim::new(1, Faults::none());
+        let steps = vec![Step::Converse(Box::new(Waiting { is_owed }))];
+        sim.client(ADDRESS, Duration::ZERO, steps);
+        assert_eq!(sim.peers_are_done(), !is_owed);
+    }
+}
+
 /// Executes one operation in a simulation without faults.
 fn carried_out(sim: &mut Sim, ops: &mut Ops, op: Op) -> Outcome {
     let id = ops.submit(Token { machine: RawKey::from_parts(0, 0), kind: 0, slot: 0 }, op);
