@@ -151,6 +151,11 @@ impl Flow {
         self.outbox.append(&frames);
     }
 
+    /// Whether the client has to take something before more can be sent.
+    pub(crate) const fn has_unsent(&self) -> bool {
+        self.budget == 0 || !self.outbox.is_empty()
+    }
+
     /// Whether there is room for another head.
     pub(crate) const fn has_room(&self) -> bool {
         self.outbox.len() < OUTBOX_BYTES_MAX
@@ -381,7 +386,7 @@ impl ClientStream for Http2Stream<'_> {
     }
 
     fn has_unsent(&self) -> bool {
-        self.flow.budget == 0 || !self.flow.outbox.is_empty()
+        self.flow.has_unsent()
     }
 
     /// Payload of this stream's DATA frames: the framing does not count.

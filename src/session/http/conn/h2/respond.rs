@@ -114,6 +114,7 @@ impl Conn {
             stage: Stage::Over,
             has_news: false,
             is_held: false,
+            is_paused: false,
             deadlines: ClientDeadlines::new(cx.now),
         };
         match begun {

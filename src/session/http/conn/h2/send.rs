@@ -31,7 +31,8 @@ impl Conn {
     pub(super) fn step_streams(&mut self, cx: &mut Context<'_>) {
         let mut index = 0;
         while let Some(stream) = self.streams.get(index) {
-            if !stream.is_due(cx.now) || !self.step_at(index, cx) {
+            let is_due = stream.is_due(cx.now) || (stream.is_paused && !(cx.is_scarce && self.flow.has_unsent()));
+            if !is_due || !self.step_at(index, cx) {
                 index += 1;
             }
         }
@@ -187,6 +188,7 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                     );
                 }
             }
+            stream.is_paused = matches!(stream.stage, Stage::Forwarding(_)) && cx.is_scarce && flow.has_unsent();
             stream.is_held = matches!(stream.stage, Stage::Forwarding(_))
                 && stream.output.is_responding()
                 && !stream.output.is_over()

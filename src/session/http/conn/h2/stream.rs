@@ -38,6 +38,8 @@ pub(super) struct Stream {
     pub(super) has_news: bool,
     /// It was stepped without credit, and may have more to give.
     pub(super) is_held: bool,
+    /// Its upstream is not received from, since memory is scarce and the client had something to take first.
+    pub(super) is_paused: bool,
     pub(super) deadlines: ClientDeadlines,
 }
 
