@@ -106,12 +106,12 @@ impl Conn {
             return;
         }
         for stream in &mut self.streams {
-            if !stream.input.has_ended
-                && let Stage::Forwarding(_) = stream.stage
-            {
+            if let Stage::Forwarding(_) = stream.stage {
                 // What is not taken now must not hold receive buffers.
                 stream.input.body.settle();
-                if let Some(increment) = stream.input.window.update() {
+                if !stream.input.has_ended
+                    && let Some(increment) = stream.input.window.update()
+                {
                     self.flow.outbox.append(&frame::window_update(stream.id, increment));
                 }
             }
