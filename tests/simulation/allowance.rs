@@ -39,6 +39,8 @@ pub enum Allowance {
     NoCloseNotify,
     /// The upstream broke off before the handshake was complete: it could not be reached, and has said nothing.
     NotReached,
+    /// A stream that the client has reset counts until the server has dealt with it: another may be refused meanwhile.
+    GivenUp,
     /// The client broke before there was a connection to its upstream: what it had sent has nowhere to go.
     NowhereToGo,
 }

@@ -68,7 +68,7 @@ pub enum Method {
 }
 
 impl Method {
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
@@ -89,10 +89,14 @@ impl Ask {
         Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false, upgrade: None }
     }
 
+    /// As a request names it: who asks, and for how much.
+    pub fn target(&self) -> String {
+        format!("/{}/{}", self.id, self.answer_bytes)
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let version = if self.is_http10 { "1.0" } else { "1.1" };
-        let Self { id, answer_bytes, .. } = self;
-        let mut head = format!("{} /{id}/{answer_bytes} HTTP/{version}\r\nHost: sim\r\n", self.method.name());
+        let mut head = format!("{} {} HTTP/{version}\r\nHost: sim\r\n", self.method.name(), self.target());
         if self.says_close {
             head += "Connection: close\r\n";
         }
@@ -110,7 +114,7 @@ impl Ask {
             }
             Some(Body { bytes, chunk_bytes: Some(most) }) => {
                 head += "Transfer-Encoding: chunked\r\n";
-                chunked(bytes, *most, trailers_of(*id))
+                chunked(bytes, *most, trailers_of(self.id))
             }
         };
         head += "\r\n";
@@ -138,7 +142,7 @@ impl Ask {
         self.is_http10 || self.says_close
     }
 
-    fn draw(id: u32, rng: &mut Rng) -> Self {
+    pub fn draw(id: u32, rng: &mut Rng) -> Self {
         let methods = [Method::Get, Method::Get, Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete];
         let method = methods[rng.below(methods.len() as u64) as usize];
         let answer_bytes = match rng.below(8) {

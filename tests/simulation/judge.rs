@@ -5,9 +5,9 @@ use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};
-use crate::judge_tls;
 use crate::scenario::{Client, Reply, Request, Scenario, Service, Stop, TEXT, Upstream};
 use crate::tls::Manner;
+use crate::{judge_h2, judge_tls};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -33,6 +33,9 @@ pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<
 
 fn judge_client(scenario: &Scenario, number: usize, sim: &Sim, id: PeerId) -> Result<bool, String> {
     let (client, peer) = (&scenario.clients[number], sim.peer(id));
+    if let Some(log) = &client.http2 {
+        return judge_h2::judge_client(scenario, number, &log.borrow(), sim, id);
+    }
     if let Service::Http(requests) = &client.service {
         return judge_http(scenario, number, requests, sim, id);
     }

@@ -1,13 +1,15 @@
 //! Whole workers in a simulated world: thousands of seeded runs, each with its own clients,
 //! upstreams, files and faults, and each judged to the last byte.
 //!
-//! `XPS_SIM_SEEDS=n` sets how many seeds are run, `XPS_SIM_FIRST=n` with which one it begins,
+//! `XPS_SIM_SEEDS=n` sets how many seeds are run (`XPS_SIM_TLS_SEEDS` and `XPS_SIM_H2_SEEDS` over TLS and HTTP/2), `XPS_SIM_FIRST=n` with which one it begins,
 //! `XPS_SIM_SEED=n` runs that one only, and `XPS_SIM_TRACE=1` prints every step. A failing run says how to have it again.
 
 mod allowance;
 mod forward;
+mod h2;
 mod judge;
 mod judge_forward;
+mod judge_h2;
 mod judge_tls;
 mod lowered;
 mod message;
@@ -22,6 +24,8 @@ use std::thread;
 use std::time::Duration;
 
 use forward::{Ask, Body, Forwarding, Method, Server};
+use h2::record::Counts;
+use h2::reference::{Reference, Wrong};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
 use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
@@ -46,6 +50,13 @@ fn every_seed_keeps_every_promise() {
 fn every_seed_over_tls_keeps_every_promise() {
     let seeds = number("XPS_SIM_TLS_SEEDS").or_else(|| number("XPS_SIM_SEEDS"));
     run_seeds(seeds.unwrap_or(SEEDS / 3), try_seed_over_tls);
+}
+
+/// The same seeds over HTTP/2, and over both.
+#[test]
+fn every_seed_over_http2_keeps_every_promise() {
+    let seeds = number("XPS_SIM_H2_SEEDS").or_else(|| number("XPS_SIM_SEEDS"));
+    run_seeds(seeds.unwrap_or(SEEDS / 3), try_seed_over_http2);
 }
 
 /// Runs as many seeds as these, or the one that is asked for.
@@ -75,6 +86,16 @@ fn try_seed_over_tls(seed: u64) -> Option<String> {
     failure(seed, "every_seed_over_tls", &run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).alarms)
 }
 
+/// Every third of them over TLS as well.
+fn over_http2(seed: u64, mood: Mood) -> Scenario {
+    let scenario = Scenario::new(seed, mood);
+    if seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
+}
+
+fn try_seed_over_http2(seed: u64) -> Option<String> {
+    failure(seed, "every_seed_over_http2", &run(over_http2(seed, Mood::Any), None).alarms)
+}
+
 fn failure(seed: u64, test: &str, alarms: &[String]) -> Option<String> {
     let again = format!("cargo test --test simulation {test} -- --nocapture");
     (!alarms.is_empty())
@@ -95,6 +116,31 @@ fn seeds_that_found_something_keep_every_promise() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// The clients of HTTP/2 and their judge, without the code that is tested: its place takes a server that does nothing wrong.
+#[test]
+fn every_seed_with_a_reference_server_keeps_every_promise() {
+    run_seeds(number("XPS_SIM_H2_SEEDS").unwrap_or(100), |seed| {
+        let report = run(with_reference(seed, Mood::Any, None), None);
+        failure(seed, "every_seed_with_a_reference", &report.alarms)
+    });
+}
+
+/// As [`over_http2`], with a reference server for each client.
+fn with_reference(seed: u64, mood: Mood, wrong: Option<Wrong>) -> Scenario {
+    let scenario = Scenario { reference: Some(Reference { wrong }), ..Scenario::new(seed, mood) };
+    if seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
+}
+
+#[test]
+fn what_a_reference_server_does_wrong_is_noticed() {
+    for wrong in [Wrong::Overrun, Wrong::NoEndStream, Wrong::OtherStream] {
+        let noticed =
+            (0..30).filter(|seed| !run(with_reference(*seed, Mood::Calm, Some(wrong)), None).alarms.is_empty());
+        let noticed = noticed.count();
+        assert!(noticed > 10, "{wrong:?} was noticed {noticed} times");
+    }
+}
+
 #[test]
 fn a_run_can_be_had_again() {
     for seed in 0..20 {
@@ -102,6 +148,8 @@ fn a_run_can_be_had_again() {
         assert_eq!(fingerprint(), fingerprint(), "seed {seed}");
         let over_tls = || run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).fingerprint;
         assert_eq!(over_tls(), over_tls(), "seed {seed} over TLS");
+        let over_http2 = || run(over_http2(seed, Mood::Any), None).fingerprint;
+        assert_eq!(over_http2(), over_http2(), "seed {seed} over HTTP/2");
     }
 }
 
@@ -139,6 +187,32 @@ fn the_runs_over_tls_meet_every_kind_of_trouble() {
     assert!(whole > 60, "clients that got everything: {whole}");
 }
 
+#[test]
+fn the_runs_over_http2_meet_every_kind_of_trouble() {
+    let mut counts = Counts::default();
+    let mut whole = 0;
+    for seed in 0..300 {
+        let report = run(over_http2(seed, Mood::Any), None);
+        counts.add(&report.http2);
+        whole += report.whole;
+    }
+    let least = [
+        (counts.streams, 5_000),
+        (counts.answered, 3_000),
+        (counts.used_up, 1_000),
+        (counts.blocked, 100),
+        (counts.given_up, 100),
+        (counts.reset, 50),
+        (counts.settings, 500),
+        (counts.pings, 300),
+        (counts.interim, 50),
+        (counts.goaways, 100),
+        (counts.most_at_once, 20),
+        (whole, 100),
+    ];
+    assert!(least.iter().all(|(count, least)| count >= least), "{least:?}");
+}
+
 /// Linux tells of a reset once. When it told the send to the upstream, the receive saw a plain end,
 /// and the client took a part for the whole.
 #[test]
@@ -156,6 +230,7 @@ fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
             payload,
             is_polite: false,
             reads_all: true,
+            http2: None,
         };
         let report = run(Scenario { clients: vec![client], ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
@@ -185,6 +260,7 @@ fn a_reset_that_the_send_of_a_body_hears_of_first_is_no_orderly_end() {
             payload,
             is_polite: false,
             reads_all: true,
+            http2: None,
         };
         let calm = Scenario::new(seed, Mood::Calm);
         let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
@@ -216,6 +292,7 @@ fn an_end_that_came_while_nothing_was_received_is_no_leaving() {
                 payload,
                 is_polite: true,
                 reads_all: true,
+                http2: None,
             }
         };
         let body = Body { bytes: vec![b'x'; 90_000], chunk_bytes: None };
@@ -283,6 +360,7 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
             payload: Vec::new(),
             is_polite: false,
             reads_all: true,
+            http2: None,
         };
         let calm = Scenario::new(seed, Mood::Calm);
         let faults = Faults { slow_peers: Chance::per_mille(1000), ..calm.faults };
@@ -349,6 +427,7 @@ fn a_truncation_that_is_taken_for_an_end_is_noticed() {
             payload: Vec::new(),
             is_polite: false,
             reads_all: true,
+            http2: None,
         };
         let tls = Encryption {
             clients: vec![(seed % 4 < 2).then(Manner::sound)],

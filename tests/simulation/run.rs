@@ -10,7 +10,7 @@ use std::time::Duration;
 use xps::internals::buffer::SizeClass;
 use xps::internals::config::{FileRouteConfig, ResponseConfig, UpstreamAddress};
 use xps::internals::core::{Core, ListenerId, LiveCounts};
-use xps::internals::driver::sim::{Injected, PeerEnd, PeerId, PlantedBug, Sim};
+use xps::internals::driver::sim::{Behaviour, Injected, PeerEnd, PeerId, PlantedBug, Sim, Step};
 use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, Time};
 use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
@@ -27,6 +27,8 @@ use xps::internals::upstream::{
 };
 
 use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
+use crate::h2::record::Counts;
+use crate::h2::reference::{Answer, Reference, Server};
 use crate::judge::judge;
 use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, Upstream, listener_address};
 use crate::tls::{Flaw, Manner, Tls};
@@ -44,6 +46,8 @@ pub struct Report {
     pub whole: u64,
     /// How clients over TLS ended.
     pub tls_ends: Vec<PeerEnd>,
+    /// Of all clients over HTTP/2.
+    pub http2: Counts,
 }
 
 /// A bug, and where it is planted.
@@ -103,14 +107,15 @@ impl World {
             sim.file(&path, case.bytes());
         }
         let mut core = Core::new(scenario.limits.clone());
-        let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed)));
+        let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed, scenario.has_http2())));
         let context = |service: SessionService, has_tls: bool| {
             let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| {
                 // Every other seed signs away from the loop.
                 let signs_slowly = scenario.seed.is_multiple_of(2);
                 Arc::new(ServerTls { signs_slowly, ..ServerTls::from(Arc::clone(&tls.listener)) })
             });
-            ListenerContext { tls, ..service.into() }
+            let h2c = scenario.has_http2() && tls.is_none() && matches!(service, SessionService::Http(_));
+            ListenerContext { h2c, tls, ..service.into() }
         };
         let proxy = forwarding_service(&scenario.forwarding, tls.as_ref().map(|(_, tls)| tls), &mut sim);
         let has_tls = tls.as_ref().is_some_and(|(encryption, _)| encryption.proxy);
@@ -119,6 +124,9 @@ impl World {
         for (number, client) in scenario.clients.iter().enumerate() {
             let (manner, upstream_manner) = (scenario.manner_of(number), scenario.upstream_manner(number));
             let service = match &client.service {
+                service if let (Some(reference), Some(_)) = (&scenario.reference, &client.http2) => {
+                    Some(reference_service(*reference, service, number, scenario, &mut sim))
+                }
                 Service::Proxy(upstream) => {
                     let tls = tls.as_ref().zip(upstream_manner).map(|((_, tls), manner)| (tls, manner));
                     let connect_timeout = scenario.limits.connect_timeout;
@@ -134,7 +142,8 @@ impl World {
                 }
                 None => PROXY_ADDRESS,
             };
-            let layer = tls.as_ref().zip(manner).and_then(|((_, tls), manner)| tls.client(manner));
+            let layer =
+                tls.as_ref().zip(manner).and_then(|((_, tls), manner)| tls.client(manner, client.http2.is_some()));
             peers.push(sim.client_over(layer, address, client.after, client.steps.clone()));
         }
         let pieces = scenario.faults.batch_max + PIECES_AFTER_PAUSE;
@@ -149,6 +158,12 @@ impl World {
         self.find_leftovers();
         let tls_peers = self.peers.iter().enumerate().filter(|(number, _)| scenario.manner_of(*number).is_some());
         let tls_ends = tls_peers.filter_map(|(_, peer)| self.sim.peer(*peer).end()).collect();
+        let mut http2 = Counts::default();
+        scenario
+            .clients
+            .iter()
+            .filter_map(|client| client.http2.as_ref())
+            .for_each(|log| http2.add(&log.borrow().counts));
         Report {
             alarms: self.alarms,
             has_planted_bug: self.sim.has_planted_bug()
@@ -160,6 +175,7 @@ impl World {
             counters: self.sim.counters(),
             whole,
             tls_ends,
+            http2,
         }
     }
 
@@ -177,6 +193,9 @@ impl World {
                 self.core.drain(now, (scenario.stop != Stop::WhenDone).then_some(timeout));
             }
             if self.core.is_finished() {
+                if scenario.has_http2() {
+                    self.settle();
+                }
                 return;
             }
             let until_stop = until_stop.filter(|_| !is_draining);
@@ -202,6 +221,17 @@ impl World {
             }
         }
         self.alarms.push("it does not come to an end".to_owned());
+    }
+
+    /// Lets the peers see the ends of their connections. A client of HTTP/2 may have waited for that.
+    fn settle(&mut self) {
+        let mut done = Vec::new();
+        for _ in 0..TURNS_MAX {
+            self.sim.turn(self.core.ops(), None, &mut done).expect("the simulation never fails");
+            if self.sim.is_stalled() {
+                return;
+            }
+        }
     }
 
     /// How long it is until the worker is told to stop, if that is known.
@@ -268,6 +298,22 @@ fn session_service(service: &Service) -> Option<SessionService> {
         Service::Http(_) => files(),
         Service::Proxy(_) | Service::Forward(_) => return None,
     })
+}
+
+/// A tunnel to a reference server of HTTP/2 of its own.
+fn reference_service(
+    reference: Reference,
+    service: &Service,
+    number: usize,
+    scenario: &Scenario,
+    sim: &mut Sim,
+) -> SessionService {
+    let address = Reference::address(number);
+    let server = Server::new(scenario.seed + number as u64, Answer::all(service), reference.wrong);
+    sim.upstream(address, Behaviour::Serve(vec![Step::Converse(Box::new(server))]));
+    let config = GroupConfig::of([upstream_address(address.ip().to_string(), address.port(), false)]);
+    let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout: scenario.limits.connect_timeout };
+    SessionService::Proxy(UpstreamGroup::sharing(&mut Upstreams::default(), config, &[None], 0), connect_policy)
 }
 
 /// A tunnel to an upstream of its own.

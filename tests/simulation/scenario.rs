@@ -7,6 +7,8 @@ use xps::internals::config::{HttpLimits, Limits};
 use xps::internals::driver::sim::{Behaviour, Faults, Rng, Step};
 
 use crate::forward::{self, Ask, Forwarding};
+use crate::h2::record::Log;
+use crate::h2::reference::Reference;
 use crate::tls::Encryption;
 
 /// Everything about a run that follows from its seed.
@@ -20,6 +22,8 @@ pub struct Scenario {
     pub stop: Stop,
     /// Who speaks TLS; `None`: nobody.
     pub tls: Option<Encryption>,
+    /// Clients of HTTP/2 are passed on to a reference server each: these runs are about the clients and their judge.
+    pub reference: Option<Reference>,
 }
 
 /// How much trouble a run may have.
@@ -54,6 +58,8 @@ pub struct Client {
     pub is_polite: bool,
     /// Whether it reads to the end, whatever its upstream does.
     pub reads_all: bool,
+    /// What it keeps of its connection, if it speaks HTTP/2: its payload is not drawn before then.
+    pub http2: Option<Log>,
 }
 
 /// What it comes for.
@@ -84,7 +90,7 @@ pub enum Request {
         length: usize,
         is_chunked: bool,
     },
-    /// Not HTTP: the last that is answered.
+    /// Not HTTP: the last that is answered in HTTP/1.1.
     Garbage,
 }
 
@@ -154,7 +160,7 @@ impl Request {
         }
     }
 
-    fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng) -> Self {
         let cases = [
             FileCase::Small,
             FileCase::Small,
@@ -195,7 +201,7 @@ impl Scenario {
         let limits = limits(stop, &faults, rng);
         let clients = (0..rng.range(1, 12)).map(|number| client(number as u8, mood, stop, rng)).collect();
         let forwarding = Forwarding::new(mood, stop, rng);
-        Self { seed, faults, limits, clients, forwarding, stop, tls: None }
+        Self { seed, faults, limits, clients, forwarding, stop, tls: None, reference: None }
     }
 }
 
@@ -212,7 +218,7 @@ impl FileCase {
     }
 
     /// As a request names it.
-    const fn target(self) -> &'static str {
+    pub const fn target(self) -> &'static str {
         match self {
             Self::Large => "/folder/large",
             Self::Small => "/folder/%2e/small",
@@ -315,7 +321,7 @@ fn client(number: u8, mood: Mood, stop: Stop, rng: &mut Rng) -> Client {
     if let Service::Proxy(upstream) = &service {
         is_polite &= upstream.is_polite;
     }
-    Client { service, after, steps, payload, is_polite, reads_all: !is_rude }
+    Client { service, after, steps, payload, is_polite, reads_all: !is_rude, http2: None }
 }
 
 /// Whether the server closes without being told to.

@@ -182,6 +182,8 @@ fn may_speak_plain(client: &Client, stop: Stop) -> bool {
 pub struct Tls {
     server: Versions<ServerConfig>,
     client: Versions<ClientConfig>,
+    /// Of clients of HTTP/2.
+    client_h2: Versions<ClientConfig>,
     /// Of the server that is tested.
     pub listener: Arc<ServerConfig>,
     pub peer: TlsPeer,
@@ -199,29 +201,47 @@ impl<Config> Versions<Config> {
         Self { tls12: config(&TLS12), tls13: config(&TLS13) }
     }
 
+    fn with(&self, change: impl Fn(&mut Config)) -> Self
+    where
+        Config: Clone,
+    {
+        let mut changed = Self { tls12: Arc::clone(&self.tls12), tls13: Arc::clone(&self.tls13) };
+        change(Arc::make_mut(&mut changed.tls12));
+        change(Arc::make_mut(&mut changed.tls13));
+        changed
+    }
+
     fn of(&self, manner: &Manner) -> Arc<Config> {
         Arc::clone(if manner.is_tls12 { &self.tls12 } else { &self.tls13 })
     }
 }
 
 impl Tls {
-    /// Everything random in it follows from the seed, and the clock of this thread begins.
-    pub fn new(seed: u64) -> Self {
+    /// Everything random in it follows from the seed, and the clock of this thread begins. `has_http2`: the listeners
+    /// speak HTTP/2 with those who ask for it.
+    pub fn new(seed: u64, has_http2: bool) -> Self {
         seeded::seed(seed);
         let keys = TicketKeys::new(seeded::crypto());
         let server = |versions: &[&'static SupportedProtocolVersion]| seeded::server_config(&keys, versions);
         let config = Arc::new(seeded::client_config(&[&TLS13, &TLS12]).expect("it can be used"));
+        let mut listener = server(&[&TLS13, &TLS12]).expect("it can be used");
+        let client = Versions::new(seeded::client_config);
+        if has_http2 {
+            listener.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+        }
         Self {
             server: Versions::new(server),
-            client: Versions::new(seeded::client_config),
-            listener: Arc::new(server(&[&TLS13, &TLS12]).expect("it can be used")),
+            client_h2: client.with(|config| config.alpn_protocols = vec![ALPN_H2.to_vec()]),
+            client,
+            listener: Arc::new(listener),
             peer: TlsPeer { config, server_name: name() },
         }
     }
 
     /// What a client speaks through; `None`: it speaks no TLS.
-    pub fn client(&self, manner: &Manner) -> Option<Box<dyn Layer>> {
-        let connection = ClientConnection::new(self.client.of(manner), name()).expect("it can be used");
+    pub fn client(&self, manner: &Manner, is_http2: bool) -> Option<Box<dyn Layer>> {
+        let config = if is_http2 { &self.client_h2 } else { &self.client };
+        let connection = ClientConnection::new(config.of(manner), name()).expect("it can be used");
         (manner.flaw != Flaw::Plain).then(|| TlsLayer::boxed(connection.into(), manner))
     }
 
@@ -230,6 +250,9 @@ impl Tls {
         Box::new(TlsServer { config: self.server.of(manner), manner: manner.clone() })
     }
 }
+
+/// HTTP/2 in the handshake (RFC 9113, 3.2).
+const ALPN_H2: &[u8] = b"h2";
 
 fn name() -> ServerName<'static> {
     ServerName::try_from("sim").expect("it is one")
