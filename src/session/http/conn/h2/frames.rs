@@ -44,9 +44,9 @@ impl Conn {
             Frame::Settings { entries } => {
                 self.count(Counted::Settings, cx)?;
                 let delta = self.settings.apply(Peer::Client, entries)?;
-                for stream in &mut self.streams {
-                    stream.output.window.shift(delta).map_err(|FlowError| OVERFLOW)?;
-                    stream.has_news = true;
+                for index in 0..self.streams.len() {
+                    self.streams[index].output.window.shift(delta).map_err(|FlowError| OVERFLOW)?;
+                    self.wake(index);
                 }
                 self.flow.outbox.append(&SETTINGS_ACK);
                 Ok(())
@@ -128,7 +128,7 @@ impl Conn {
             stream.input.trailers = Some(Box::new(trailers));
         }
         stream.input.has_ended = true;
-        stream.has_news = true;
+        self.wake(index);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl Conn {
         let stream = &mut self.streams[index];
         match stream.output.window.grow(increment) {
             Ok(()) => {
-                stream.has_news = true;
+                self.wake(index);
                 Ok(())
             }
             Err(FlowError) => self.on_stream_error(id, ErrorCode::FLOW_CONTROL_ERROR, cx),
@@ -233,7 +233,7 @@ impl Conn {
         self.flow.receive_window.consume(consumed);
         stream.input.received_bytes += length as u64;
         stream.input.has_ended = end_stream;
-        stream.has_news = true;
+        self.wake(index);
         Ok(())
     }
 

@@ -76,6 +76,20 @@ struct Conn {
     /// Streams that wait for something, in the order of their ids.
     #[expect(clippy::vec_box, reason = "streams are large, and those behind one that ends are moved")]
     streams: Vec<Box<Stream>>,
+    /// Those that have news.
+    ready: Vec<StreamId>,
+    /// Those whose upstreams wait until the client has taken something.
+    paused: Vec<StreamId>,
+    /// Number of streams that are forwarded.
+    forwarding: usize,
+    /// Bytes of memory that heads of waiting requests hold.
+    held_heads: usize,
+    /// Whether a stream may have something to put into frames.
+    has_turns: bool,
+    /// Whether a file may wait for a free read.
+    has_files: bool,
+    /// A time before which no stream needs to be looked at; `None`: none does.
+    earliest: Option<Time>,
     /// Streams that were left while the client may still send on them.
     dropped: VecDeque<StreamId>,
     /// The last stream that the client has begun.
@@ -131,6 +145,13 @@ impl Http2 {
                 flow,
                 settings: Settings::default(),
                 streams: Vec::new(),
+                ready: Vec::new(),
+                paused: Vec::new(),
+                forwarding: 0,
+                held_heads: 0,
+                has_turns: false,
+                has_files: false,
+                earliest: None,
                 dropped: VecDeque::new(),
                 last_stream: StreamId::CONNECTION,
                 last_accepted: StreamId::CONNECTION,
@@ -256,6 +277,10 @@ impl Conn {
     /// Ends the stream at this position of the table.
     fn end_stream(&mut self, index: usize, end: StreamEnd, close_reason: CloseReason, cx: &mut Context<'_>) {
         let mut stream = self.streams.remove(index);
+        self.held_heads -= stream.head_bytes;
+        if let Stage::Forwarding(_) = stream.stage {
+            self.forwarding -= 1;
+        }
         stream.abort(close_reason, cx);
         self.payload_bytes += stream.output.given_bytes;
         let is_reading = matches!(&stream.output.source, Source::File(file) if file.is_reading);
@@ -292,17 +317,33 @@ impl Conn {
         self.dropped.push_back(stream);
     }
 
-    /// Ends the streams whose clients are too slow, and notes when to look next.
-    fn keep_time(&mut self, cx: &mut Context<'_>) {
+    /// Notes that the stream at this position has news.
+    fn wake(&mut self, index: usize) {
+        if let Some(stream) = self.streams.get_mut(index)
+            && !std::mem::replace(&mut stream.has_news, true)
+        {
+            self.ready.push(stream.id);
+        }
+    }
+
+    /// Ends the streams whose clients are too slow, wakes those whose upstreams are, and notes when to
+    /// look next.
+    fn look_at_all(&mut self, cx: &mut Context<'_>) {
+        self.earliest = None;
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
             stream.keep_time(&self.flow, cx);
-            let is_late = stream.deadlines.limit(&cx.limits.http, None).is_some_and(|limit| limit <= cx.now);
-            if is_late {
+            if stream.deadlines.limit(&cx.limits.http, None).is_some_and(|limit| limit <= cx.now) {
                 self.end_stream(index, StreamEnd::CutOff(Some(ErrorCode::CANCEL)), CloseReason::TooSlow, cx);
-            } else {
-                index += 1;
+                continue;
             }
+            let deadline = stream.deadline(cx.limits);
+            if deadline.is_some_and(|deadline| deadline <= cx.now) {
+                self.wake(index);
+            } else {
+                self.earliest = Time::earliest(self.earliest, deadline);
+            }
+            index += 1;
         }
     }
 }
@@ -321,9 +362,8 @@ impl Task for Http2 {
         let conn = &mut *self.conn;
         let Some((id, bytes)) = conn.reads.end(number, outcome) else { return };
         let Some(index) = conn.find(id) else { return };
-        let stream = &mut conn.streams[index];
-        stream.has_news = true;
-        if let Source::File(file) = &mut stream.output.source {
+        conn.wake(index);
+        if let Source::File(file) = &mut conn.streams[index].output.source {
             match bytes {
                 Ok(bytes) => file.push(bytes),
                 Err(fault) => file.lose(fault),
@@ -334,7 +374,7 @@ impl Task for Http2 {
     fn on_ready(&mut self, stream: waiter::StreamId) {
         let conn = &mut *self.conn;
         if let Some(index) = conn.find(StreamId::new(stream.0)) {
-            conn.streams[index].has_news = true;
+            conn.wake(index);
         }
     }
 
@@ -354,7 +394,7 @@ impl Task for Http2 {
             self.conn.step_streams(cx);
             self.conn.fill(cx);
             self.conn.grant_windows(cx);
-            self.conn.keep_time(cx);
+            self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
             if client.can_send() && !self.conn.flow.outbox.is_empty() {
                 client.send(self.conn.flow.outbox.take(), cx.ops);
@@ -406,7 +446,7 @@ impl Task for Http2 {
                 Time::earliest(life.deadline(limits), client)
             }
         };
-        conn.streams.iter().map(|stream| stream.deadline(limits)).fold(own, Time::earliest)
+        Time::earliest(own, conn.earliest)
     }
 
     fn take_unsent(&mut self) -> Chain {

@@ -74,7 +74,7 @@ impl Conn {
         if self.streams.len() >= limits.streams_max as usize {
             return self.refuse(id, end_stream, Http2Limit::StreamsMax, cx);
         }
-        if self.streams.iter().map(|stream| stream.head_memory()).sum::<usize>() > limits.held_heads {
+        if self.held_heads > limits.held_heads {
             return self.refuse(id, end_stream, Http2Limit::HeldHeads, cx);
         }
         if self.requests == 0 {
@@ -113,6 +113,7 @@ impl Conn {
             priority,
             stage: Stage::Over,
             has_news: false,
+            head_bytes: 0,
             is_held: false,
             is_paused: false,
             deadlines: ClientDeadlines::new(cx.now),
@@ -135,7 +136,6 @@ impl Conn {
                     rest => {
                         let body = rest.map_or_else(ResponseBody::empty, ResponseBody::new);
                         stream.stage = Stage::Responding { record, body };
-                        stream.has_news = true;
                     }
                 }
             }
@@ -150,10 +150,16 @@ impl Conn {
                     self.flow.receive_window.set_target(limits.connection_window);
                 }
                 stream.stage = Stage::Forwarding(forward);
-                stream.has_news = true;
+                self.forwarding += 1;
             }
         }
+        stream.head_bytes = stream.head_memory();
+        self.held_heads += stream.head_bytes;
+        let waits = matches!(stream.stage, Stage::LookingUp(_));
         self.streams.push(Box::new(stream));
+        if !waits {
+            self.wake(self.streams.len() - 1);
+        }
         self.end_request(stays, cx)
     }
 

@@ -5,6 +5,7 @@
 
 use super::stream::{Stage, Stream, StreamEnd};
 use super::{Conn, SEND_BYTES_MAX};
+use crate::driver::Time;
 use crate::http::h2::{ErrorCode, StreamId, frame};
 use crate::session::http::conn::request::Request;
 use crate::session::http::handler::{Answer, ForwardStep};
@@ -29,30 +30,68 @@ impl Conn {
 
     /// Steps each stream that has news, or whose time has come.
     pub(super) fn step_streams(&mut self, cx: &mut Context<'_>) {
-        let mut index = 0;
-        while let Some(stream) = self.streams.get(index) {
-            let is_due = stream.is_due(cx.now) || (stream.is_paused && !(cx.is_scarce && self.flow.has_unsent()));
-            if !is_due || !self.step_at(index, cx) {
-                index += 1;
+        if self.earliest.is_some_and(|earliest| earliest <= cx.now) {
+            self.look_at_all(cx);
+        }
+        if !self.paused.is_empty() && !(cx.is_scarce && self.flow.has_unsent()) {
+            for id in std::mem::take(&mut self.paused) {
+                if let Some(index) = self.find(id) {
+                    self.wake(index);
+                }
             }
+        }
+        if self.ready.is_empty() {
+            return;
+        }
+        // Those that become ready meanwhile have their turns in the next pump.
+        let mut ready = std::mem::take(&mut self.ready);
+        for id in ready.drain(..) {
+            if let Some(index) = self.find(id) {
+                self.step_at(index, cx);
+            }
+        }
+        if self.ready.is_empty() {
+            self.ready = ready;
+        }
+    }
+
+    /// Looks at the streams that only the window of the connection holds up: their time runs.
+    pub(super) fn note_blocked(&mut self, cx: &mut Context<'_>) {
+        if self.has_turns && self.flow.send_window.credit() == 0 {
+            self.look_at_all(cx);
         }
     }
 
     /// Steps the stream at this position. Returns whether that has ended it.
     pub(super) fn step_at(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
-        let forwarding = self.streams.iter().filter(|stream| matches!(stream.stage, Stage::Forwarding(_))).count();
         let Self { streams, flow, reads, .. } = self;
         let Some(stream) = streams.get_mut(index) else { return false };
         flow.quantum = DATA_BYTES_MAX;
         // All streams together hold what one connection of HTTP/1.1 may.
         let hold_max = cx.hold_max;
-        cx.hold_max = (hold_max / forwarding.max(1)).max(1);
+        cx.hold_max = (hold_max / self.forwarding.max(1)).max(1);
+        let was_forwarding = matches!(stream.stage, Stage::Forwarding(_));
         let stepped = step(stream, flow, cx);
         cx.hold_max = hold_max;
+        let is_forwarding = matches!(stream.stage, Stage::Forwarding(_));
+        self.forwarding -= usize::from(was_forwarding && !is_forwarding);
         if let Stepped::Wait = stepped {
+            self.has_turns |= stream.wants_turn();
+            if stream.is_paused {
+                self.paused.push(stream.id);
+            }
+            if stream.has_news {
+                self.ready.push(stream.id);
+            }
             if let Source::File(_) = stream.output.source {
                 reads.begin(stream, cx.session, cx.ops);
+                self.has_files = true;
             }
+            if is_forwarding {
+                grant_window(stream, flow);
+            }
+            stream.keep_time(flow, cx);
+            self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
             return false;
         }
         if let Stepped::End(end, close_reason) = stepped {
@@ -63,16 +102,21 @@ impl Conn {
 
     /// Puts bodies into frames until the budget or the connection's window is spent.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>) {
-        while self.flow.budget > 0 && self.flow.send_window.credit() > 0 {
-            let Some(index) = self.next_turn() else { return };
+        while self.has_turns && self.flow.budget > 0 && self.flow.send_window.credit() > 0 {
+            let Some(index) = self.next_turn() else {
+                self.has_turns = self.streams.iter().any(|stream| stream.wants_turn());
+                return;
+            };
             let Some(stream) = self.streams.get_mut(index) else { return };
             self.turn = stream.id;
             self.flow.quantum = DATA_BYTES_MAX;
             let has_sent = stream.output.send_frame(stream.id, &mut self.flow);
             if stream.output.is_over() || !has_sent || stream.output.ready_bytes() == 0 {
                 self.step_at(index, cx);
-            } else if let Source::File(_) = stream.output.source {
+            } else {
                 self.reads.begin(stream, cx.session, cx.ops);
+                stream.keep_time(&self.flow, cx);
+                self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
             }
         }
     }
@@ -105,28 +149,30 @@ impl Conn {
         if !self.life.reads() {
             return;
         }
-        for stream in &mut self.streams {
-            if let Stage::Forwarding(_) = stream.stage {
-                // What is not taken now must not hold receive buffers.
-                stream.input.body.settle();
-                if !stream.input.has_ended
-                    && let Some(increment) = stream.input.window.update()
-                {
-                    self.flow.outbox.append(&frame::window_update(stream.id, increment));
-                }
-            }
-        }
         if self.requests > 0
             && let Some(increment) = self.flow.receive_window.update()
         {
             self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
         }
         // Without free slots, files wait for those of other streams.
-        if self.reads.has_free() {
+        if self.has_files && self.reads.has_free() {
+            self.has_files = false;
             for stream in &mut self.streams {
                 self.reads.begin(stream, cx.session, cx.ops);
+                self.has_files |= matches!(stream.output.source, Source::File(_));
             }
         }
+    }
+}
+
+/// Lets the client send as much of a body as was consumed.
+fn grant_window(stream: &mut Stream, flow: &mut Flow) {
+    // What is not taken now must not hold receive buffers.
+    stream.input.body.settle();
+    if !stream.input.has_ended
+        && let Some(increment) = stream.input.window.update()
+    {
+        flow.outbox.append(&frame::window_update(stream.id, increment));
     }
 }
 

@@ -34,8 +34,10 @@ pub(super) struct Stream {
     pub(super) output: Output,
     pub(super) priority: Priority,
     pub(super) stage: Stage,
-    /// Something has happened since the last step.
+    /// Something has happened since the last step, so that it is in the list of those that are ready.
     pub(super) has_news: bool,
+    /// Bytes of memory that its head held when it began to wait.
+    pub(super) head_bytes: usize,
     /// It was stepped without credit, and may have more to give.
     pub(super) is_held: bool,
     /// Its upstream is not received from, since memory is scarce and the client had something to take first.
@@ -113,12 +115,6 @@ impl Stream {
                 record.end(Outcome::CutOff { delivered_bytes }, cx);
             }
         }
-    }
-
-    /// Whether something has happened that it has to look at.
-    pub(super) fn is_due(&self, now: Time) -> bool {
-        let is_late = |forward: &Forward| forward.deadline().is_some_and(|deadline| deadline <= now);
-        self.has_news || matches!(&self.stage, Stage::Forwarding(forward) if is_late(forward))
     }
 
     /// Whether it has something to put into frames, if the windows allow it.
