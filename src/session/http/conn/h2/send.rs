@@ -33,7 +33,8 @@ impl Conn {
         if self.earliest.is_some_and(|earliest| earliest <= cx.now) {
             self.look_at_all(cx);
         }
-        if !self.paused.is_empty() && !(cx.is_scarce && self.flow.has_unsent()) {
+        let is_held_up = cx.is_scarce && self.flow.has_unsent();
+        if !is_held_up && !self.paused.is_empty() {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(index) = self.find(id) {
                     self.wake(index);
