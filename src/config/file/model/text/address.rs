@@ -21,6 +21,9 @@ impl FromStr for UpstreamAddressText {
             UpstreamAddress::Tcp { host, .. } if host.parse::<IpAddr>().is_err() && !is_domain(host) => {
                 Err(TextError::new("not a host: write a name or an address"))
             }
+            UpstreamAddress::Tcp { host, is_tls: true, .. } if ends_in_number(host) => {
+                Err(TextError::new("no certificate can have this name: its last part is a number"))
+            }
             UpstreamAddress::Tcp { .. } | UpstreamAddress::Unix(_) => Ok(Self(address)),
         }
     }
@@ -30,6 +33,13 @@ impl fmt::Display for UpstreamAddressText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Whether the last label of a host is a number, though the host is not an address. Resolvers take some of
+/// these for addresses (`127.1`), but they are no names of DNS (RFC 3696, 2).
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    host.parse::<IpAddr>().is_err() && !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An address to listen on: IPv4 or IPv6, `localhost`, or `*` for every IPv4 address.
@@ -186,6 +196,10 @@ mod tests {
             "[::1]:3000",
             "app_1.internal:80",
             "https://app:443",
+            "https://127.0.0.1:443",
+            "https://[::1]:443",
+            "https://0.app:443",
+            "127.1:80",
             "unix:/run/app.sock",
         ] {
             assert_eq!(text.parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
@@ -193,7 +207,9 @@ mod tests {
         let of_url = "http://localhost:3000".parse::<UpstreamAddressText>().map(|endpoint| endpoint.to_string());
         assert_eq!(of_url, Ok("localhost:3000".to_owned()));
         let too_long = format!("unix:/{}", "a".repeat(107));
-        for text in ["localhost", "localhost:0", "http://localhost:3000/api", "a b:80", "unix:", &too_long, "::1:80"] {
+        let numbers = ["https://0:80", "https://127.1:443", "https://a.1"];
+        let others = ["localhost", "localhost:0", "http://localhost:3000/api", "a b:80", "unix:", &too_long, "::1:80"];
+        for text in numbers.into_iter().chain(others) {
             assert!(text.parse::<UpstreamAddressText>().is_err(), "{text}");
         }
     }
