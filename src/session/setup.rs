@@ -41,6 +41,7 @@ use super::service::Protocol;
 use super::{CloseReason, Context, ListenerContext, Service, Slot};
 use crate::buffer::{Buffer, Chunk, SizeClass};
 use crate::driver::{Op, Outcome, Peer, Time, TlsFault};
+use crate::http::h2::frame::PREFACE;
 use crate::session::Limits;
 use crate::session::http::refuse_plain;
 use crate::tcp::End;
@@ -384,7 +385,7 @@ impl Setup {
     /// The protocol that begins with the bytes received. `None`: they are a part of the preface.
     fn protocol(&self) -> Option<Protocol> {
         let mut received = self.rest.iter().flat_map(|buffer| buffer.iter());
-        for expected in HTTP2_PREFACE {
+        for expected in PREFACE {
             if received.next()? != expected {
                 return Some(Protocol::Http1);
             }
@@ -562,9 +563,6 @@ fn log(info: &HandshakeInfo<'_>) {
 /// The name of HTTP/2 over TLS in ALPN (RFC 9113, 3.2).
 const HTTP2: &[u8] = b"h2";
 
-/// What a client of HTTP/2 sends first (RFC 9113, 3.4).
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// Alerts (RFC 8446, 6.2).
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
@@ -606,22 +604,22 @@ mod tests {
 
     #[test]
     fn the_preface_is_recognised_however_it_is_cut() {
-        for cut in 1..HTTP2_PREFACE.len() {
-            let (first, second) = HTTP2_PREFACE.split_at(cut);
+        for cut in 1..PREFACE.len() {
+            let (first, second) = PREFACE.split_at(cut);
             assert_eq!(after(&[first]), (None, first.to_vec()), "{cut}");
-            assert_eq!(after(&[first, second]), (Some(Protocol::Http2), HTTP2_PREFACE.to_vec()), "{cut}");
+            assert_eq!(after(&[first, second]), (Some(Protocol::Http2), PREFACE.to_vec()), "{cut}");
         }
-        let bytes: Vec<&[u8]> = HTTP2_PREFACE.chunks(1).collect();
-        assert_eq!(after(&bytes), (Some(Protocol::Http2), HTTP2_PREFACE.to_vec()));
-        let more = [HTTP2_PREFACE, &[0; 9][..]].concat();
+        let bytes: Vec<&[u8]> = PREFACE.chunks(1).collect();
+        assert_eq!(after(&bytes), (Some(Protocol::Http2), PREFACE.to_vec()));
+        let more = [PREFACE, &[0; 9][..]].concat();
         assert_eq!(after(&[&more]), (Some(Protocol::Http2), more.clone()));
         assert_eq!(after(&[]), (None, Vec::new()));
     }
 
     #[test]
     fn the_first_other_byte_is_of_http_1() {
-        for at in 0..HTTP2_PREFACE.len() {
-            let mut other = HTTP2_PREFACE[..=at].to_vec();
+        for at in 0..PREFACE.len() {
+            let mut other = PREFACE[..=at].to_vec();
             other[at] ^= 0x20;
             assert_eq!(after(&[&other]), (Some(Protocol::Http1), other.clone()), "{at}");
             if at > 0 {

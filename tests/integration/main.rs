@@ -23,6 +23,7 @@ mod limit;
 mod operation;
 mod options;
 mod overload;
+mod protocol;
 mod proxy;
 mod proxy_protocol;
 mod receive;
