@@ -113,8 +113,8 @@ pub struct HttpLimits {
     pub interim_responses_max: u32,
 }
 
-/// Limits of one HTTP/2 connection, in addition to those of HTTP. HTTP/2 is unfinished and not served
-/// yet. A client that exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM, unless the limit says otherwise.
+/// Limits of one HTTP/2 connection, in addition to those of HTTP. HTTP/2 is unfinished. A client that
+/// exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM, unless the limit says otherwise.
 /// The defaults are far above what browsers and gRPC clients do.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -58,8 +58,7 @@ pub struct ListenerForm {
     /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
     pub tls: Option<Tls>,
     /// HTTP/2 without TLS, beside HTTP/1.1: a client that begins with the preface of HTTP/2 speaks it
-    /// (RFC 9113, 3.3). Over TLS, ALPN chooses. Unfinished: xps does not speak HTTP/2 yet, and such a
-    /// client gets 400.
+    /// (RFC 9113, 3.3). Over TLS, ALPN chooses. HTTP/2 is unfinished.
     pub h2c: bool,
     /// Redirect all requests of an HTTP server to `https`, on this listener only (308). `true`: to
     /// port 443; a number: to that port.

@@ -172,7 +172,7 @@ fn kind(schema: &Json, sections: &[Section]) -> String {
     let (name, schema) = resolve(schema);
     let section = sections.iter().find(|section| section.definition == name && name.is_some());
     if let Some(section) = section {
-        let anchor = section.title.to_lowercase().replace(' ', "-");
+        let anchor = section.title.to_lowercase().replace(' ', "-").replace('/', "");
         return format!("[object](#{anchor})");
     }
     if let Some(alternatives) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
