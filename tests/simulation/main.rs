@@ -32,7 +32,7 @@ use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
 use tls::{Encryption, Flaw, Manner};
 use xps::internals::config::Limits;
 use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
-use xps::internals::session::http::ExchangeBug;
+use xps::internals::session::http::{ExchangeBug, Http2Bug};
 use xps::internals::tls::planted_bug::TlsBug;
 
 /// Enough for a look in debug builds, and for a night's sleep in release builds.
@@ -457,6 +457,82 @@ fn assert_tls_noticed(bug: TlsBug) {
     // Answers may have an end of their own, and upstreams may have nothing to tell.
     let least = if bug == TlsBug::NoCloseNotify { strikes / 2 } else { strikes };
     assert!(strikes >= 20 && noticed >= least, "{noticed} of {strikes} were noticed");
+}
+
+#[test]
+fn an_overrun_of_a_window_is_noticed() {
+    // Where the client has opened the window meanwhile, nothing can be noticed.
+    assert_http2_noticed(Http2Bug::Overrun, 30);
+}
+
+#[test]
+fn a_window_that_is_not_opened_again_is_noticed() {
+    // Where enough is left without it, nothing is missing.
+    assert_http2_noticed(Http2Bug::LostWindowUpdate, 10);
+}
+
+#[test]
+fn a_frame_of_another_stream_is_noticed() {
+    assert_http2_noticed(Http2Bug::OtherStream, 100);
+}
+
+#[test]
+fn a_response_without_an_end_is_noticed() {
+    assert_http2_noticed(Http2Bug::NoEndStream, 100);
+}
+
+#[test]
+fn a_stream_that_is_forgotten_is_noticed() {
+    // Something else may happen to it.
+    assert_http2_noticed(Http2Bug::Forgotten, 50);
+}
+
+#[test]
+fn a_goaway_that_is_too_early_is_noticed() {
+    assert_http2_noticed(Http2Bug::EarlyGoAway, 100);
+}
+
+#[test]
+fn a_read_that_is_never_over_is_noticed() {
+    assert_http2_noticed(Http2Bug::LeakedRead, 100);
+}
+
+/// A server breaks off its answer in the middle: its client must not see an orderly end of the stream.
+#[test]
+fn a_truncated_stream_that_ends_in_order_is_noticed() {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..60 {
+        let habit = Habit {
+            framing: Framing::Length,
+            pace: Pace::AtOnce,
+            is_early: false,
+            is_announced: false,
+            cut: Some(Cut { place: Place::Body, fault: Fault::Close }),
+            then: Then::Keep,
+        };
+        let client = h2::plain_client((1..5).map(|id| Ask::get(id, 20_000)).collect());
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
+        let planted_bug = (seed % 2 == 0).then_some((Bug::Http2(Http2Bug::TruncationIsEnd), 0));
+        let report = run(Scenario { clients: vec![client], forwarding, ..calm }, planted_bug);
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    assert!(strikes >= 25 && noticed == strikes, "{noticed} of {strikes} were noticed");
+}
+
+/// Plants the bug in calm runs over HTTP/2: there is an alarm only where it struck, and in this part of those, in
+/// hundredths.
+fn assert_http2_noticed(bug: Http2Bug, least: u32) {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..60 {
+        let report = run(over_http2(seed, Mood::Calm), Some((Bug::Http2(bug), seed as u32 % 4)));
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    assert!(strikes >= 5 && noticed * 100 >= strikes * least, "{noticed} of {strikes} were noticed");
 }
 
 /// Plants the bug in runs with any trouble, so that exchanges end in every way. Nothing hides it.

@@ -16,8 +16,8 @@ use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
 use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
 use xps::internals::session::http::{
-    ExchangeBug, FileRoute, Files, Proxy, ProxyRoute as Route, Router, RouterCell, Source, plant_exchange_bug,
-    unplant_exchange_bug,
+    ExchangeBug, FileRoute, Files, Http2Bug, Proxy, ProxyRoute as Route, Router, RouterCell, Source,
+    plant_exchange_bug, plant_http2_bug, unplant_exchange_bug, unplant_http2_bug,
 };
 use xps::internals::session::{Content, ListenerContext, Service as SessionService};
 use xps::internals::tls::planted_bug::{TlsBug, plant_tls_bug, unplant_tls_bug};
@@ -57,6 +57,7 @@ pub enum Bug {
     Exchange(ExchangeBug),
     LostWakeUp,
     Tls(TlsBug),
+    Http2(Http2Bug),
 }
 
 /// More turns than any run needs.
@@ -95,11 +96,13 @@ impl World {
         unplant_exchange_bug();
         unplant_lost_wake_up();
         unplant_tls_bug();
+        unplant_http2_bug();
         match planted_bug {
             Some((Bug::Driver(planted_bug), occasions)) => sim.plant_bug(planted_bug, occasions),
             Some((Bug::Exchange(bug), occasions)) => plant_exchange_bug(bug, occasions),
             Some((Bug::LostWakeUp, occasions)) => plant_lost_wake_up(occasions),
             Some((Bug::Tls(bug), occasions)) => plant_tls_bug(bug, occasions),
+            Some((Bug::Http2(bug), occasions)) => plant_http2_bug(bug, occasions),
             None => {}
         }
         for case in [FileCase::Large, FileCase::Small, FileCase::Empty] {
@@ -169,7 +172,8 @@ impl World {
             has_planted_bug: self.sim.has_planted_bug()
                 | unplant_exchange_bug()
                 | unplant_lost_wake_up()
-                | unplant_tls_bug(),
+                | unplant_tls_bug()
+                | unplant_http2_bug(),
             fingerprint: self.sim.fingerprint(),
             injected: self.sim.injected(),
             counters: self.sim.counters(),

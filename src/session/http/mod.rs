@@ -31,3 +31,5 @@ pub use self::handler::{
     WELCOME_PAGES,
 };
 pub use self::router::{Route, Router, RouterCell, VirtualHost};
+#[cfg(feature = "internals")]
+pub use self::stream::planted_bug::{Http2Bug, plant_http2_bug, unplant_http2_bug};

@@ -11,6 +11,7 @@ pub mod record;
 pub mod reference;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use xps::internals::driver::sim::{Rng, Step};
 
@@ -184,6 +185,21 @@ fn converted(
         payload: Vec::new(),
         is_polite: !is_rude && is_sound,
         reads_all: !is_rude && is_sound,
+        http2: Some(log),
+    }
+}
+
+/// A client that asks for this over HTTP/2 with nothing special about it.
+pub fn plain_client(asks: Vec<Ask>) -> Client {
+    let calls = asks.iter().map(Call::of_ask).collect();
+    let log = Log::new(Record::default().into());
+    Client {
+        service: Service::Forward(asks),
+        after: Duration::ZERO,
+        steps: vec![Step::Converse(Box::new(H2Client::new(Habit::sound(), calls, Rc::clone(&log))))],
+        payload: Vec::new(),
+        is_polite: true,
+        reads_all: true,
         http2: Some(log),
     }
 }

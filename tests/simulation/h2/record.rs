@@ -106,7 +106,13 @@ impl Record {
             let got = stream.body.len();
             format!("{id}: sent {sent} (all: {has_sent_all}), {status:?}, got {got} (all: {has_ended}), windows {window} and {send_window}")
         });
-        format!("{:?}, {:?}, {:#?}", self.place, self.goaway, streams.collect::<Vec<_>>())
+        let Place { moves, window, send_window, unacknowledged: (settings, pings), calls_left, unread } = self.place;
+        format!(
+            "after {moves} moves, windows {window} and {send_window}, {settings} settings and {pings} pings not \
+             acknowledged, {calls_left} calls left, {unread} bytes unread, {:?}, {:#?}",
+            self.goaway,
+            streams.collect::<Vec<_>>()
+        )
     }
 }
 

@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "internals")]
+use super::planted_bug::{self, Http2Bug};
 use super::response_encoder::Http2Head;
 use super::{BodyPart, BodySink, ClientStream, Http2Response, OUTBOX_BYTES_MAX, ResponseEncoder};
 use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
@@ -282,6 +284,11 @@ impl Output {
         if is_last {
             self.end = End::Sent;
         }
+        #[cfg(feature = "internals")]
+        let (id, is_last) = match planted_bug::strikes(Http2Bug::OtherStream) {
+            true => (StreamId::new(id.get() + 2), is_last),
+            false => (id, is_last && !planted_bug::strikes(Http2Bug::NoEndStream)),
+        };
         flow.outbox.append(&data_header(id, bytes, is_last));
     }
 
@@ -305,6 +312,11 @@ impl Output {
         if length == 0 {
             return false;
         }
+        #[cfg(feature = "internals")]
+        let length = match length < self.ready_bytes() && length == self.window_credit(flow) {
+            true => length + usize::from(planted_bug::strikes(Http2Bug::Overrun)),
+            false => length,
+        };
         let is_all = length == self.ready_bytes();
         let is_due = self.end == End::Due && is_all && !matches!(self.source, Source::File(_));
         let is_last = self.is_rest(length) || is_due;
@@ -337,6 +349,10 @@ impl Output {
         }
         if self.end == End::Due && matches!(self.source, Source::Empty) {
             self.end = End::Sent;
+            #[cfg(feature = "internals")]
+            if planted_bug::strikes(Http2Bug::NoEndStream) {
+                return;
+            }
             flow.outbox.append(&data_header(id, 0, true));
         }
     }

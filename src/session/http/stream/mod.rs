@@ -13,6 +13,8 @@
 mod body_data;
 pub(crate) mod h1;
 pub(crate) mod h2;
+#[cfg(feature = "internals")]
+pub mod planted_bug;
 mod response_encoder;
 
 pub(crate) use self::response_encoder::{EncodedResponse, Http2Response, PreparedKey, ResponseEncoder, ResponseSink};

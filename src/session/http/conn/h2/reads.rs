@@ -10,6 +10,8 @@ use crate::http::h2::StreamId;
 use crate::session::Slot;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::stream::h2::{FileSource, Source};
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::waiter::SessionKey;
 
 /// Number of reads in flight.
@@ -58,7 +60,11 @@ impl Reads {
     /// Takes the outcome of the read in this slot: the stream it was for, and its bytes or what went
     /// wrong. `None`: the stream has ended.
     pub(super) fn end(&mut self, number: usize, outcome: Outcome) -> Option<(StreamId, Result<Vec<u8>, Fault>)> {
-        let Read { stream, wanted, orphan, .. } = self.0.get_mut(number)?.take()?;
+        let Read { id, stream, wanted, orphan } = self.0.get_mut(number)?.take()?;
+        #[cfg(feature = "internals")]
+        if planted_bug::strikes(Http2Bug::LeakedRead) {
+            self.0[number] = Some(Read { id, stream, wanted, orphan: None });
+        }
         if orphan.is_some() {
             return None;
         }

@@ -11,6 +11,8 @@ use crate::session::http::conn::request::Request;
 use crate::session::http::handler::{Answer, ForwardStep};
 use crate::session::http::response_body::{Progress, ResponseBody};
 use crate::session::http::stream::h2::{DATA_BYTES_MAX, Flow, Http2BodySink, Http2Stream, Source};
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::{CloseReason, Context};
 use crate::transport::Transport;
 use crate::waiter::{self, Waiter};
@@ -48,6 +50,11 @@ impl Conn {
         let mut ready = std::mem::take(&mut self.ready);
         for id in ready.drain(..) {
             if let Some(index) = self.find(id) {
+                #[cfg(feature = "internals")]
+                if planted_bug::strikes(Http2Bug::Forgotten) {
+                    self.streams[index].has_news = false;
+                    continue;
+                }
                 self.step_at(index, cx);
             }
         }
@@ -173,6 +180,10 @@ fn grant_window(stream: &mut Stream, flow: &mut Flow) {
     if !stream.input.has_ended
         && let Some(increment) = stream.input.window.update()
     {
+        #[cfg(feature = "internals")]
+        if planted_bug::strikes(Http2Bug::LostWindowUpdate) {
+            return;
+        }
         flow.outbox.append(&frame::window_update(stream.id, increment));
     }
 }
@@ -224,6 +235,8 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                         stream.stage = Stage::Responding { record, body: ResponseBody::empty() };
                     }
                 }
+                #[cfg(feature = "internals")]
+                ForwardStep::Truncated(_) if planted_bug::strikes(Http2Bug::TruncationIsEnd) => output.end(id, flow),
                 ForwardStep::Truncated(close_reason) => {
                     return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), close_reason);
                 }

@@ -7,6 +7,8 @@ use crate::buffer::Inbox;
 use crate::driver::Time;
 use crate::http::h2::{ConnectionError, ErrorCode, StreamId, frame};
 use crate::session::http::conn::linger::Linger;
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::{CloseReason, Context, Limits};
 use crate::transport::Transport;
 
@@ -100,6 +102,12 @@ impl Conn {
     }
 
     fn push_go_away(&mut self, last_stream: StreamId, code: ErrorCode, debug: &'static str) {
+        #[cfg(feature = "internals")]
+        let last_stream = match last_stream {
+            StreamId::MAX | StreamId::CONNECTION => last_stream,
+            _ if planted_bug::strikes(Http2Bug::EarlyGoAway) => StreamId::new(last_stream.get().saturating_sub(2)),
+            _ => last_stream,
+        };
         let mut frame = Vec::with_capacity(64);
         frame::push_go_away(&mut frame, last_stream, code, debug);
         self.flow.outbox.append(&frame);
