@@ -191,6 +191,13 @@ impl<'p> UpstreamStream<'p> {
         2 * (memory_max + 2 * BodyReader::TRAILERS_MEMORY_MAX) + Inbox::gathered_memory_max(head_bytes_max)
     }
 
+    /// Receives nothing for now, and copies what was received out of its buffers, so that others can
+    /// receive.
+    pub fn put_aside(&mut self, ops: &mut Ops) {
+        self.inbox.settle();
+        self.pause(ops);
+    }
+
     /// Receives nothing for now.
     pub fn pause(&mut self, ops: &mut Ops) {
         self.transport.set_receiving(false, ops);

@@ -22,7 +22,6 @@ pub struct Record {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(dead_code, reason = "reports show it by Debug")]
 pub struct Place {
     pub moves: usize,
     pub window: i64,

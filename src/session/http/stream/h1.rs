@@ -188,6 +188,10 @@ impl ClientStream for Http1Stream<'_> {
         !self.transport.can_send() || !self.outbox.is_empty()
     }
 
+    fn is_blocked(&self) -> bool {
+        false
+    }
+
     fn given_bytes(&self) -> u64 {
         self.transport.given_bytes() + self.outbox.len() as u64
     }

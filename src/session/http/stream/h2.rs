@@ -405,6 +405,10 @@ impl ClientStream for Http2Stream<'_> {
         self.flow.has_unsent()
     }
 
+    fn is_blocked(&self) -> bool {
+        self.output.has_head && !self.output.is_over() && self.output.window_credit(self.flow) == 0
+    }
+
     /// Payload of this stream's DATA frames: the framing does not count.
     fn given_bytes(&self) -> u64 {
         self.output.given_bytes

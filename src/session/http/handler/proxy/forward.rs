@@ -203,7 +203,9 @@ impl Forward {
             }
         }
         // While memory is scarce, nothing is received that could not be sent at once.
-        if cx.is_scarce && client.has_unsent() {
+        if cx.is_scarce && client.is_blocked() {
+            upstream.put_aside(cx.ops);
+        } else if cx.is_scarce && client.has_unsent() {
             upstream.pause(cx.ops);
         } else {
             upstream.receive(cx.hold_max, cx.ops);
