@@ -28,13 +28,10 @@ use crate::tls::ServerSettings;
 use crate::upstream::{ConnectPolicy, GroupConfig, KeepAlive};
 pub use crate::upstream::{InvalidUpstreamAddress, UpstreamAddress};
 
-/// The application protocols (ALPN) that HTTP servers can offer, the preferred one first. `http/1.0` is the
-/// name of RFC 1945 in the registry of these protocols, and some clients offer nothing else.
-pub const HTTP_PROTOCOLS_SPOKEN: [&str; 3] = ["h2", "http/1.1", "http/1.0"];
-
-/// Those of them that a listener offers if its configuration names none. HTTP/2 is unfinished, so it is
-/// not among them.
-pub const HTTP_PROTOCOLS: [&str; 2] = ["http/1.1", "http/1.0"];
+/// The application protocols (ALPN) that HTTP servers speak, the preferred one first: those that a listener
+/// offers if its configuration names none. `http/1.0` is the name of RFC 1945 in the registry of these
+/// protocols, and some clients offer nothing else.
+pub const HTTP_PROTOCOLS: [&str; 3] = ["h2", "http/1.1", "http/1.0"];
 
 /// The application protocols that forwarded requests are sent with.
 pub const UPSTREAM_HTTP_PROTOCOLS: [&str; 1] = ["http/1.1"];

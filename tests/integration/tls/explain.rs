@@ -41,7 +41,7 @@ fn the_certificate_versions_and_protocols_of_a_name_are_shown() {
     let (code, text) = explain(&authority, "https://a.example.com/");
     let expected = "\
 listener  0.0.0.0:443, https
-tls       TLS 1.2 and 1.3, ALPN http/1.1, http/1.0
+tls       TLS 1.2 and 1.3, ALPN h2, http/1.1, http/1.0
           certificate FOLDER/-.example.com_127.0.0.1.crt for *.example.com, 127.0.0.1
 client    ";
     assert!(code == Some(0) && text.contains(expected), "{text}");
@@ -53,7 +53,7 @@ client    ";
 ";
     assert!(code == Some(0) && text.contains(expected), "{text}");
     let (code, text) = explain(&authority, "https://example.org:8443/");
-    let expected = "tls       TLS 1.3, ALPN http/1.1, http/1.0, a certificate of the client is required\n";
+    let expected = "tls       TLS 1.3, ALPN h2, http/1.1, http/1.0, a certificate of the client is required\n";
     assert!(code == Some(0) && text.contains(expected), "{text}");
     let (code, text) = explain(&authority, "http://example.org/");
     let expected = "\

@@ -118,7 +118,7 @@ backends! {
             let answer = stream.read_rest().expect("an answer that ends with close_notify");
             assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
         }
-        let refused = Client::trusting_anyone().offering(&["h2"]).connect(xps.address(), "localhost");
+        let refused = Client::trusting_anyone().offering(&["h3"]).connect(xps.address(), "localhost");
         assert!(refused.is_err_and(|error| error.to_string().contains("NoApplicationProtocol")));
     }
 }

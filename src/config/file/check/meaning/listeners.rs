@@ -11,7 +11,7 @@ use super::{acme, protocol};
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::model::{AlpnProtocol, Hostname, ListenHost, Protocol, Tls};
 use crate::config::file::tree::{get, list, text, to_json};
-use crate::config::{HTTP_PROTOCOLS_SPOKEN, overlap};
+use crate::config::{HTTP_PROTOCOLS, overlap};
 
 /// Reports listeners without an address, and addresses that conflict.
 pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
@@ -112,9 +112,9 @@ fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_
         let name = value.as_string_lit().map(|literal| literal.value.as_ref());
         // What is no name is reported by the check of the shape.
         if let Some(name) =
-            name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !HTTP_PROTOCOLS_SPOKEN.contains(name))
+            name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !HTTP_PROTOCOLS.contains(name))
         {
-            let hint = format!("HTTP servers speak {}", HTTP_PROTOCOLS_SPOKEN.join(", "));
+            let hint = format!("HTTP servers speak {}", HTTP_PROTOCOLS.join(", "));
             report.add_with_hint(value, format!("`{name}` is not spoken here"), hint);
         }
     }
