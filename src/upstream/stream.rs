@@ -191,11 +191,13 @@ impl<'p> UpstreamStream<'p> {
         2 * (memory_max + 2 * BodyReader::TRAILERS_MEMORY_MAX) + Inbox::gathered_memory_max(head_bytes_max)
     }
 
-    /// Receives nothing for now, and copies what was received out of its buffers, so that others can
-    /// receive.
-    pub fn put_aside(&mut self, ops: &mut Ops) {
+    /// As [`UpstreamStream::receive`], while the client takes nothing until something has been received
+    /// from it. Unread data are copied out of the receive buffers, which that may need.
+    pub fn set_aside(&mut self, memory_max: usize, ops: &mut Ops) {
         self.inbox.settle();
-        self.pause(ops);
+        let held = self.inbox.memory();
+        let has_space = if self.transport.is_receiving() { held < memory_max } else { held <= memory_max / 2 };
+        self.transport.set_receiving(has_space, ops);
     }
 
     /// Receives nothing for now.

@@ -184,12 +184,13 @@ impl ClientStream for Http1Stream<'_> {
         if self.transport.can_send() { usize::MAX } else { 0 }
     }
 
-    fn has_unsent(&self) -> bool {
-        !self.transport.can_send() || !self.outbox.is_empty()
+    /// What the client takes depends on its reading only.
+    fn awaits_window(&self) -> bool {
+        false
     }
 
-    fn is_blocked(&self) -> bool {
-        false
+    fn has_unsent(&self) -> bool {
+        !self.transport.can_send() || !self.outbox.is_empty()
     }
 
     fn given_bytes(&self) -> u64 {

@@ -401,12 +401,12 @@ impl ClientStream for Http2Stream<'_> {
         self.output.credit(self.flow)
     }
 
-    fn has_unsent(&self) -> bool {
-        self.flow.has_unsent()
+    fn awaits_window(&self) -> bool {
+        self.output.has_head && self.output.window_credit(self.flow) == 0
     }
 
-    fn is_blocked(&self) -> bool {
-        self.output.has_head && !self.output.is_over() && self.output.window_credit(self.flow) == 0
+    fn has_unsent(&self) -> bool {
+        self.flow.has_unsent()
     }
 
     /// Payload of this stream's DATA frames: the framing does not count.

@@ -65,13 +65,12 @@ pub(crate) trait ClientStream {
     /// Whether some of what was given is not sent yet.
     fn has_unsent(&self) -> bool;
 
-    /// Whether the client has to send something before it can be given more: then a buffer must be
-    /// left to receive it.
-    fn is_blocked(&self) -> bool;
-
     /// The position that the next byte of the body has: the exchange's record subtracts such
     /// positions. Where it begins, and whether framing counts, is up to the version of HTTP.
     fn given_bytes(&self) -> u64;
+
+    /// Whether the client takes nothing of a body until something has been received from it.
+    fn awaits_window(&self) -> bool;
 
     /// Whether the client wants the trailers of a response without a length.
     fn takes_trailers(&self) -> bool;

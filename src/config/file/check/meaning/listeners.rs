@@ -111,9 +111,7 @@ fn check_alpn(server: &Object<'_>, listener: &Object<'_>, report: &mut Report<'_
     for value in list(tls, "alpn") {
         let name = value.as_string_lit().map(|literal| literal.value.as_ref());
         // What is no name is reported by the check of the shape.
-        if let Some(name) =
-            name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !HTTP_PROTOCOLS.contains(name))
-        {
+        if let Some(name) = name.filter(|name| name.parse::<AlpnProtocol>().is_ok() && !HTTP_PROTOCOLS.contains(name)) {
             let hint = format!("HTTP servers speak {}", HTTP_PROTOCOLS.join(", "));
             report.add_with_hint(value, format!("`{name}` is not spoken here"), hint);
         }

@@ -393,6 +393,7 @@ impl Task for Http2 {
             self.read(cx);
             self.conn.step_streams(cx);
             self.conn.fill(cx);
+            self.conn.set_aside(cx);
             self.conn.grant_windows(cx);
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);

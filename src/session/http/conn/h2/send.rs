@@ -129,6 +129,23 @@ impl Conn {
         }
     }
 
+    /// Lets responses that wait for a window wait outside of receive buffers: the update of the window may
+    /// need one. [`Conn::step_at`] does that for a stream that it steps; others may have spent the
+    /// connection's window since.
+    pub(super) fn set_aside(&mut self, cx: &mut Context<'_>) {
+        if self.flow.send_window.credit() > 0 {
+            return;
+        }
+        let hold_max = (cx.hold_max / self.forwarding.max(1)).max(1);
+        for stream in self.streams.iter_mut().filter(|stream| stream.is_held) {
+            if let Stage::Forwarding(forward) = &mut stream.stage
+                && let Some(mut upstream) = forward.lease_mut().stream(cx.upstream_pool)
+            {
+                upstream.set_aside(hold_max, cx.ops);
+            }
+        }
+    }
+
     /// The position of the stream whose turn it is.
     fn next_turn(&self) -> Option<usize> {
         let mut best: Option<(u8, bool, usize)> = None;

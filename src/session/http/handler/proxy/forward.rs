@@ -203,8 +203,8 @@ impl Forward {
             }
         }
         // While memory is scarce, nothing is received that could not be sent at once.
-        if cx.is_scarce && client.is_blocked() {
-            upstream.put_aside(cx.ops);
+        if client.awaits_window() {
+            upstream.set_aside(cx.hold_max, cx.ops);
         } else if cx.is_scarce && client.has_unsent() {
             upstream.pause(cx.ops);
         } else {
