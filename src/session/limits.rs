@@ -139,8 +139,8 @@ impl Default for HttpLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Limits {
     /// Maximum number of concurrent streams (RFC 9113, 5.1.2), 1 to 10,000. A further request gets
-    /// RST_STREAM with REFUSED_STREAM. A stream that was reset counts until its work has ended, so that
-    /// resets do not make room for more (CVE-2023-44487, rapid reset).
+    /// RST_STREAM with REFUSED_STREAM. A stream that is reset makes room at once: `early_resets` bounds
+    /// how often (CVE-2023-44487, rapid reset).
     pub streams_max: u32,
     /// Bytes of request bodies that the streams of a connection may have in flight and unread, all
     /// together (RFC 9113, 5.2): 64 KiB to 2 GiB - 1. It bounds the memory for bodies that wait for a slow
@@ -164,8 +164,8 @@ pub struct Http2Limits {
     pub settings_per_second: u32,
     /// Maximum number of DATA frames without data and without END_STREAM per second (CVE-2019-9518).
     pub empty_data_per_second: u32,
-    /// How many other frames may be useless or wrong: for closed streams, window updates by a trifle,
-    /// malformed heads, requests above `streams_max`. One more is allowed with each second.
+    /// How many other frames may be useless or wrong: for closed streams, malformed heads, requests above
+    /// `streams_max` or `held_heads`. One more is allowed with each second.
     pub glitches_max: u32,
     /// Bytes of frames that are neither heads nor bodies, at least 16 KiB: frame heads, padding (RFC 9113,
     /// 6.1), PRIORITY and WINDOW_UPDATE. In addition eight bytes for every byte of heads and bodies, both ways (CVE-2019-9511,

@@ -202,7 +202,7 @@ impl Settings for LineOptions {
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct H2cOption {
-    /// Also speak HTTP/2 without TLS, to clients that begin with its preface (unfinished)
+    /// Also speak HTTP/2 without TLS, to clients that begin with its preface
     #[arg(long, env = "XPS_H2C", value_parser = BoolishValueParser::new())]
     pub h2c: bool,
 }

@@ -113,21 +113,22 @@ pub struct HttpLimits {
     pub interim_responses_max: u32,
 }
 
-/// Limits of one HTTP/2 connection, in addition to those of HTTP. HTTP/2 is unfinished. A client that
-/// exceeds a limit gets GOAWAY with ENHANCE_YOUR_CALM, unless the limit says otherwise.
-/// The defaults are far above what browsers and gRPC clients do.
+/// Limits of one HTTP/2 connection, in addition to those of HTTP. A client that exceeds a limit gets
+/// GOAWAY with ENHANCE_YOUR_CALM, unless the limit says otherwise. The defaults are far above what
+/// browsers and gRPC clients do.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http2Limits {
     /// Maximum number of concurrent streams (RFC 9113, 5.1.2). A further request gets RST_STREAM with
-    /// REFUSED_STREAM. A stream that was reset counts until its work has ended (CVE-2023-44487).
+    /// REFUSED_STREAM.
     #[schemars(range(min = 1, max = 10_000))]
     pub streams_max: u32,
     /// Bytes of request bodies that the streams may have in flight and unread, all together (RFC 9113,
-    /// 5.2). At least 64k, at most 2^31-1.
+    /// 5.2). More gets GOAWAY with FLOW_CONTROL_ERROR. At least 64k, at most 2^31-1.
     #[schemars(range(min = 65_536, max = 2_147_483_647))]
     pub connection_window: Size,
-    /// The same of one stream, within `connection_window`. From 16k to 16m.
+    /// The same of one stream, within `connection_window`. More gets RST_STREAM with FLOW_CONTROL_ERROR.
+    /// From 16k to 16m.
     #[schemars(range(min = 16_384, max = 16_777_216))]
     pub stream_window: Size,
     /// Maximum number of streams that a client resets per second (CVE-2019-9514, CVE-2023-44487).
@@ -154,8 +155,8 @@ pub struct Http2Limits {
     /// (CVE-2019-9518).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub empty_data_per_second: u32,
-    /// Maximum number of frames that are useless or wrong: for closed streams, window updates by a trifle,
-    /// malformed heads, requests above `streams_max`. One more with each second.
+    /// Maximum number of frames that are useless or wrong: for closed streams, malformed heads, requests
+    /// above `streams_max` or `held_heads`. One more with each second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub glitches_max: u32,
     /// Maximum number of bytes that are neither heads nor bodies, such as padding and frame heads, and

@@ -58,7 +58,7 @@ pub struct ListenerForm {
     /// TLS on this listener. An HTTP server on it serves `https`. Default: plain text.
     pub tls: Option<Tls>,
     /// HTTP/2 without TLS, beside HTTP/1.1: a client that begins with the preface of HTTP/2 speaks it
-    /// (RFC 9113, 3.3). Over TLS, ALPN chooses. HTTP/2 is unfinished.
+    /// (RFC 9113, 3.3). `Upgrade: h2c` is ignored. Over TLS, `alpn` chooses instead.
     pub h2c: bool,
     /// Redirect all requests of an HTTP server to `https`, on this listener only (308). `true`: to
     /// port 443; a number: to that port.

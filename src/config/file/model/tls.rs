@@ -31,9 +31,9 @@ pub struct Tls {
     /// Certificates of clients. Default: clients are not asked for one.
     pub client_auth: Option<ClientAuth>,
     /// Application protocols (ALPN), the preferred one first. A client that offers only others is
-    /// refused. HTTP servers speak `http/1.1` and `http/1.0`; `h2` is HTTP/2, which is unfinished.
-    /// Default: `["http/1.1", "http/1.0"]` in HTTP servers, none in TCP servers, which ignore what clients
-    /// offer.
+    /// refused. HTTP servers speak `h2` (HTTP/2), `http/1.1` and `http/1.0`; `["http/1.1"]` switches HTTP/2
+    /// off. Default: `["h2", "http/1.1", "http/1.0"]` in HTTP servers, none in TCP servers, which ignore
+    /// what clients offer.
     pub alpn: Option<Vec<AlpnProtocol>>,
     /// Let clients resume sessions with tickets, which need no memory on the server. Each key
     /// encrypts tickets for 6 hours, and a ticket is accepted for 12 hours.
