@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The machines, in the order in which a connection meets them.
-const MACHINES: [(&str, &str); 25] = [
+const MACHINES: [(&str, &str); 27] = [
     ("Listener", "src/tcp/listener.rs"),
     ("Session", "src/session/mod.rs"),
     ("Setup", "src/session/setup.rs"),
@@ -27,6 +27,8 @@ const MACHINES: [(&str, &str); 25] = [
     ("Receive", "src/session/receive.rs"),
     ("Http", "src/session/http/conn/h1/mod.rs"),
     ("Exchange", "src/session/http/conn/h1/state.rs"),
+    ("HTTP/2 connection", "src/session/http/conn/h2/mod.rs"),
+    ("HTTP/2 stream", "src/session/http/conn/h2/stream.rs"),
     ("Forward", "src/session/http/handler/proxy/forward.rs"),
     ("Store", "src/file/store.rs"),
     ("RootPath", "src/file/store/root_path.rs"),
