@@ -2,6 +2,7 @@
 //! without contacting anything.
 
 mod files;
+mod http2;
 mod report;
 mod request;
 mod response;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use self::http2::Reply;
 use self::report::Report;
 use self::request::Request;
 use self::response::DryRunResponse;
@@ -130,10 +132,18 @@ fn explain_http(
     peer: Peer,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let head = match parse(request.head.as_bytes(), &config.limits.http.head) {
-        Ok(Parsed::Complete { head, .. }) => head,
-        Ok(Parsed::Partial) => return Err(Failure::NotServed("the request is incomplete".to_owned())),
-        Err(error) => return Err(refused(error)),
+    let head_limits = &config.limits.http.head;
+    let stored;
+    let head = if request.is_http2 {
+        http2::offered(listener, report)?;
+        stored = http2::stored_head(request, head_limits)?;
+        http2::head(&stored, head_limits)?
+    } else {
+        match parse(request.head.as_bytes(), head_limits) {
+            Ok(Parsed::Complete { head, .. }) => head,
+            Ok(Parsed::Partial) => return Err(Failure::NotServed("the request is incomplete".to_owned())),
+            Err(error) => return Err(refused(error)),
+        }
     };
     let admission = Admission::succeeding(&Admission::default(), &config.admission);
     let client_address = admission.client_address(peer, head.fields.all_known(Known::XForwardedFor));
@@ -171,10 +181,7 @@ fn explain_http(
         report.then("The upstream gets:", &forwarded(proxy_route, &head, router.scheme, peer, &admission));
         return Ok(());
     }
-    let limits = config.limits.clone();
-    let bytes = core::dry_run(&listener.service, request.head.clone().into(), peer, Arc::clone(&admission), limits)?;
-    let response = DryRunResponse::of(&bytes)
-        .ok_or_else(|| Failure::NotServed("the connection is closed without a response".to_owned()))?;
+    let response = dry_run(config, listener, request, peer, &admission)?;
     report.then("The client gets:", &response.without_date());
     match route.handler.name() {
         Files::NAME => files::explain(&route.file_route, &head, &response, report),
@@ -184,6 +191,32 @@ fn explain_http(
         }
         _ => response.plainly(report),
     }
+}
+
+/// The response of the server to the request.
+fn dry_run(
+    config: &ServerConfig,
+    listener: &ListenerConfig,
+    request: &Request,
+    peer: Peer,
+    admission: &Arc<Admission>,
+) -> Result<DryRunResponse, Failure> {
+    let run = |bytes: Vec<u8>, head_length: core::HeadLength| {
+        core::dry_run(&listener.service, bytes, head_length, peer, Arc::clone(admission), config.limits.clone())
+    };
+    let response = if request.is_http2 {
+        let bytes = run(http2::bytes(request), |bytes| http2::reply(bytes).map(|_| bytes.len()))?;
+        match http2::reply(&bytes) {
+            Some(Reply::Fields(fields)) => DryRunResponse::of_http2(&fields),
+            Some(Reply::Error(code)) => return Err(http2::ended(&code)),
+            None => None,
+        }
+    } else {
+        const END: &[u8] = b"\r\n\r\n";
+        let end = |bytes: &[u8]| bytes.windows(END.len()).position(|bytes| bytes == END).map(|at| at + END.len());
+        DryRunResponse::of(&run(request.head.clone().into(), end)?)
+    };
+    response.ok_or_else(|| Failure::NotServed("the connection is closed without a response".to_owned()))
 }
 
 fn refused(error: ErrorResponse) -> Failure {

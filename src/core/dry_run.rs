@@ -19,8 +19,8 @@ use super::worker::Worker;
 use crate::config::{Limits, ServiceConfig};
 use crate::driver::{Driver, Epoll, EpollConfig, KernelDriver, Peer};
 use crate::limit::Admission;
-use crate::session::Service;
 use crate::session::http::Router;
+use crate::session::{ListenerContext, Service};
 
 /// The router of an HTTP service; `None` for other services. Opens its folders, but no access log, and
 /// does not contact its upstreams.
@@ -39,8 +39,11 @@ pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartErr
     })
 }
 
-/// Sends a request head to a service. Returns the response head up to and including the empty line,
-/// or nothing if the service closes the connection without a complete head.
+/// The length of a response's head at the beginning of these bytes; `None`: they are not all of it.
+pub type HeadLength = fn(&[u8]) -> Option<usize>;
+
+/// Sends a request to a service, of HTTP/1.1 or with the preface of HTTP/2. Returns the response head,
+/// as long as `head_length` says, or nothing if the service closes the connection without a complete head.
 ///
 /// One worker serves one session, whose client is the other end of a socket pair. A request that
 /// matches a forwarding route is really forwarded.
@@ -50,17 +53,19 @@ pub fn router_of(service: &ServiceConfig) -> Result<Option<Rc<Router>>, StartErr
 pub fn dry_run(
     service: &ServiceConfig,
     request: Vec<u8>,
+    head_length: HeadLength,
     peer: Peer,
     admission: Arc<Admission>,
     limits: Limits,
 ) -> Result<Vec<u8>, StartError> {
     let service = ServiceBuilder::default().service(OpenedService::new(service, None)?);
-    run(service, request, peer, admission, limits).map_err(StartError::Worker)
+    run(service, request, head_length, peer, admission, limits).map_err(StartError::Worker)
 }
 
 fn run(
     service: Service,
     request: Vec<u8>,
+    head_length: HeadLength,
     peer: Peer,
     admission: Arc<Admission>,
     limits: Limits,
@@ -72,10 +77,12 @@ fn run(
     let mut core = Core::new(limits);
     core.admit_by(admission);
     let (socket, now, waker) = (driver.adopt(theirs.into()), driver.now(), driver.waker());
-    core.add_session(socket, peer, &Rc::new(service.into()), now);
+    // Without TLS, the first bytes say which version of HTTP it is.
+    let context = ListenerContext { h2c: true, ..service.into() };
+    core.add_session(socket, peer, &Rc::new(context), now);
     let (messages, inbox) = mpsc::channel();
     let client = thread::Builder::new().name("xps-client".to_owned()).spawn(move || {
-        let response = ask(ours, &request);
+        let response = ask(ours, &request, head_length);
         // The connection is closed by now, so nothing is left to drain. A failed send means that
         // the worker has ended already.
         let _ = messages.send(Message::Drain);
@@ -86,14 +93,13 @@ fn run(
     client.join().unwrap_or_else(|_| Err(io::Error::other("the client panicked")))
 }
 
-fn ask(mut stream: UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
-    const END: &[u8] = b"\r\n\r\n";
+fn ask(mut stream: UnixStream, request: &[u8], head_length: HeadLength) -> io::Result<Vec<u8>> {
     stream.write_all(request)?;
     let mut response = Vec::new();
     let mut bytes = [0; 4096];
     loop {
-        if let Some(at) = response.windows(END.len()).position(|bytes| bytes == END) {
-            response.truncate(at + END.len());
+        if let Some(length) = head_length(&response) {
+            response.truncate(length);
             return Ok(response);
         }
         match stream.read(&mut bytes)? {

@@ -30,7 +30,7 @@ mod thread;
 mod timer_wheel;
 mod worker;
 
-pub use dry_run::{dry_run, router_of};
+pub use dry_run::{HeadLength, dry_run, router_of};
 pub use live_counts::{LiveCounts, Violation};
 pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
 pub use state::{Core, ListenerId};

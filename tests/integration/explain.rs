@@ -151,3 +151,47 @@ fn what_would_be_refused_is_a_failure_that_says_why() {
     let (code, _, complaint) = explain(folder.path(), &["GET", "ftp://example.org/"]);
     assert!(code == 2 && complaint.contains("write http://HOST:PORT/PATH"), "{complaint}");
 }
+
+#[test]
+fn a_response_is_shown_as_http2_has_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("page"), "a page").expect("a temporary file");
+    let document = json!({
+        "servers": [
+            {
+                "listeners": [{ "host": "127.0.0.1", "port": 8001, "h2c": true }],
+                "routes": [
+                    { "req_path": "/", "type": "file_serve", "dir_path": "." },
+                    { "req_path": "/api", "type": "reverse_proxy", "upstreams": ["127.0.0.1:3000"] },
+                ],
+            },
+            { "listeners": [{ "host": "127.0.0.1", "port": 8002 }], "routes": [{ "req_path": "/", "type": "metrics" }] },
+        ],
+    });
+    std::fs::write(folder.path().join("xps.json"), document.to_string()).expect("a temporary file");
+    let explain = |words: &[&str]| explain(folder.path(), &[words, &["--http2"]].concat());
+
+    let (code, text, errors) = explain(&["GET", "http://127.0.0.1:8001/page", "--header", "Range: bytes=0-0"]);
+    assert!(code == 0 && text.contains("HTTP/2, for clients that begin with its preface"), "{text}{errors}");
+    let (_, answer) = text.split_once("\nThe client gets:\n").expect("what the client gets");
+    assert!(answer.starts_with("  :status: 206\n"), "{answer}");
+    for line in ["content-length: 1", "content-range: bytes 0-0/6"] {
+        assert!(answer.contains(&format!("  {line}\n")), "{answer}");
+    }
+    assert!(!answer.to_lowercase().contains("connection") && !answer.contains("date: "), "{answer}");
+
+    let (code, text, _) = explain(&["GET", "http://127.0.0.1:8001/api"]);
+    assert!(code == 0 && text.contains("  GET /api HTTP/1.1\n  Host: 127.0.0.1:8001\n"), "{text}");
+    assert!(text.contains("  Via: 2.0 xps\n"), "{text}");
+
+    let (code, text, errors) = explain(&["GET", "http://127.0.0.1:8001/missing"]);
+    assert!(code != 0 && text.contains("  :status: 404\n") && errors.contains("does not exist"), "{text}{errors}");
+    for (words, reason) in [
+        (&["GET", "http://127.0.0.1:8001/page", "--header", "Connection: close"][..], "PROTOCOL_ERROR"),
+        (&["CONNECT", "http://127.0.0.1:8001/"], "405"),
+        (&["GET", "http://127.0.0.1:8002/"], "`h2c` is off"),
+    ] {
+        let (code, text, errors) = explain(words);
+        assert!(code != 0 && errors.contains(reason), "{words:?}: {text}{errors}");
+    }
+}

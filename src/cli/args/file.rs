@@ -67,6 +67,9 @@ pub struct ExplainOptions {
     /// Header field of the request; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<Header>,
+    /// Send the request over HTTP/2, and show the response as HTTP/2 has it
+    #[arg(long)]
+    pub http2: bool,
     /// Profile that the defaults follow if the file names none, as for `run` [default: xps]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<Profile>,

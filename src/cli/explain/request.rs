@@ -13,6 +13,9 @@ pub(super) struct Request {
     pub(super) line: String,
     /// The request line and the header fields, as bytes on the wire.
     pub(super) head: String,
+    /// Whether it is sent over HTTP/2.
+    pub(super) is_http2: bool,
+    http2_fields: Vec<(String, String)>,
     pub(super) host: String,
     port: u16,
     pub(super) client: IpAddr,
@@ -42,6 +45,7 @@ impl Request {
         };
         // Only CONNECT has a host and port as its target (RFC 9112, 3.2.3).
         let target = if options.method == "CONNECT" { format!("{}:{port}", without_port(authority)) } else { target };
+        let http2_fields = http2_fields(options, scheme, authority, &target);
         let mut head = format!("{} {target} HTTP/1.1\r\nHost: {authority}\r\n", options.method);
         for header in &options.header {
             // Writing to a string cannot fail, here and below.
@@ -51,11 +55,18 @@ impl Request {
         Ok(Self {
             line: format!("{} {}", options.method, options.url),
             head,
+            is_http2: options.http2,
+            http2_fields,
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             client: options.client,
             scheme,
         })
+    }
+
+    /// The fields of the request over HTTP/2 (RFC 9113, 8.3.1).
+    pub(super) fn http2_fields(&self) -> &[(String, String)] {
+        &self.http2_fields
     }
 
     /// The name that a client asks for in its handshake: none for an address (RFC 6066, 3).
@@ -75,4 +86,14 @@ impl Request {
             None => false,
         }
     }
+}
+
+/// The pseudo-header fields, then those that the options name, in lower case.
+fn http2_fields(options: &ExplainOptions, scheme: Scheme, authority: &str, target: &str) -> Vec<(String, String)> {
+    let pseudo: &[(&str, &str)] = match options.method.as_str() {
+        "CONNECT" => &[(":method", "CONNECT"), (":authority", target)],
+        method => &[(":method", method), (":scheme", scheme.name()), (":authority", authority), (":path", target)],
+    };
+    let pseudo = pseudo.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    pseudo.chain(options.header.iter().map(|header| (header.name.to_lowercase(), header.value.clone()))).collect()
 }

@@ -2,13 +2,14 @@
 
 use super::report::Report;
 use crate::cli::failure::Failure;
+use crate::http::Status;
 
 /// The response head that a client would get.
 pub(super) struct DryRunResponse {
     pub(super) status: u16,
     /// `200 OK`
     status_text: String,
-    /// The status line and the fields.
+    /// The status line and the fields; over HTTP/2, the fields.
     lines: Vec<String>,
 }
 
@@ -22,6 +23,15 @@ impl DryRunResponse {
         Some(Self { status, status_text: status_text.to_owned(), lines })
     }
 
+    /// A response of HTTP/2, of its fields in their order.
+    pub(super) fn of_http2(fields: &[(String, String)]) -> Option<Self> {
+        let (_, code) = fields.iter().find(|(name, _)| name == ":status")?;
+        let status = code.parse().ok()?;
+        let reason = Status::from_code(status).map_or("", Status::reason);
+        let lines = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        Some(Self { status, status_text: format!("{code} {reason}"), lines })
+    }
+
     /// The value of a field.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let fields = self.lines.iter().filter_map(|line| line.split_once(": "));
@@ -30,7 +40,7 @@ impl DryRunResponse {
 
     /// The whole head except `Date`, which differs each time.
     pub(super) fn without_date(&self) -> String {
-        let lines = self.lines.iter().filter(|line| !line.starts_with("Date: "));
+        let lines = self.lines.iter().filter(|line| !line.starts_with("Date: ") && !line.starts_with("date: "));
         lines.map(|line| format!("{line}\n")).collect()
     }
 

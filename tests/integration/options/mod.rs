@@ -121,7 +121,7 @@ const TLS: &[Entry] = &[
 
 /// Commands that answer and end, which drive no back-end.
 const ANSWERS: &[Entry] = &[
-    entry(&["explain"], &["client", "header"], responses::explain),
+    entry(&["explain"], &["client", "header", "http2"], responses::explain),
     entry(&["probe"], &["json", "uring-off", "workers"], responses::probe),
     entry(&["check"], &["no-fs"], responses::no_fs),
     entry(&["reload"], &["force"], responses::force),

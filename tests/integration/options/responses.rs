@@ -21,12 +21,15 @@ fn text(finished: &Finished) -> String {
 }
 
 pub fn explain(case: &Case) {
-    case.configure(|document| document["servers"][0]["listeners"][0]["port"] = json!(8080));
+    case.configure(|document| {
+        let listener = &mut document["servers"][0]["listeners"][0];
+        (listener["port"], listener["h2c"]) = (json!(8080), json!(true));
+    });
     let plain = text(&run(case, &["explain", "xps_config.json", "GET", "http://127.0.0.1:8080/page"]));
-    let words = ["--client", "203.0.113.7", "--header", "Range: bytes=0-0"];
+    let words = ["--client", "203.0.113.7", "--header", "Range: bytes=0-0", "--http2"];
     let changed =
         text(&run(case, &[&["explain", "xps_config.json", "GET", "http://127.0.0.1:8080/page"], &words[..]].concat()));
-    for part in ["203.0.113.7", "206 Partial Content"] {
+    for part in ["203.0.113.7", ":status: 206"] {
         assert!(changed.contains(part) && !plain.contains(part), "{part}: {changed}");
     }
 }
