@@ -47,6 +47,8 @@ pub(crate) struct Flow {
     pub(crate) budget: usize,
     /// The part of it for the present stream.
     pub(crate) quantum: usize,
+    /// Whether something of a response was put into frames, and not all was sent yet.
+    pub(crate) is_responding: bool,
     blocks: BlockWriter,
 }
 
@@ -142,12 +144,14 @@ impl Flow {
             receive_window: ReceiveWindow::new(INITIAL_WINDOW_BYTES),
             budget: 0,
             quantum: 0,
+            is_responding: false,
             blocks: BlockWriter::new(),
         }
     }
 
     /// Puts the fields of a head into frames.
     pub(crate) fn push_block(&mut self, stream: StreamId, block: &[u8], end_stream: bool) {
+        self.is_responding = true;
         let mut frames = Vec::with_capacity(block.len() + 16);
         self.blocks.push(&mut frames, stream, block, end_stream);
         self.outbox.append(&frames);
@@ -273,6 +277,7 @@ impl Output {
 
     /// Counts `length` bytes, and puts a frame's head before them.
     fn push_frame_head(&mut self, id: StreamId, length: usize, is_last: bool, flow: &mut Flow) {
+        flow.is_responding = true;
         // At most 16,384.
         let bytes = length as u32;
         self.window.take(bytes);

@@ -110,6 +110,8 @@ struct Conn {
     /// The client has sent GOAWAY.
     is_client_leaving: bool,
     deadlines: ClientDeadlines,
+    /// When the last response was sent. Other frames do not keep a connection open.
+    last_response: Time,
 }
 
 impl Http2 {
@@ -165,6 +167,7 @@ impl Http2 {
                 draining_since: None,
                 is_client_leaving: false,
                 deadlines: ClientDeadlines::new(now),
+                last_response: now,
             }),
         }
     }
@@ -317,6 +320,13 @@ impl Conn {
         self.dropped.push_back(stream);
     }
 
+    /// When the connection has been without a request for too long.
+    fn idle_deadline(&self, limits: &Limits) -> Option<Time> {
+        let timeout = limits.http.keep_alive_timeout;
+        let is_idle = self.deadlines.phase() == ClientPhase::Idle && !timeout.is_zero();
+        is_idle.then(|| self.last_response + timeout)
+    }
+
     /// Notes that the stream at this position has news.
     fn wake(&mut self, index: usize) {
         if let Some(stream) = self.streams.get_mut(index)
@@ -403,7 +413,12 @@ impl Task for Http2 {
             let phase = self.phase(client);
             let conn = &mut *self.conn;
             conn.deadlines.tick(phase, client.sent_bytes(), &cx.limits.http, cx.now);
+            if conn.flow.is_responding || !conn.streams.is_empty() {
+                conn.last_response = cx.now;
+                conn.flow.is_responding = phase == ClientPhase::Response;
+            }
             let deadline = conn.deadlines.limit(&cx.limits.http, conn.draining_since);
+            let deadline = Time::earliest(deadline, conn.idle_deadline(cx.limits));
             if deadline.is_none_or(|deadline| cx.now < deadline) {
                 break;
             }
@@ -444,6 +459,7 @@ impl Task for Http2 {
             Life::Lingering(linger, _) => Some(linger.deadline()),
             life => {
                 let client = conn.deadlines.limit(&limits.http, conn.draining_since);
+                let client = Time::earliest(client, conn.idle_deadline(limits));
                 Time::earliest(life.deadline(limits), client)
             }
         };

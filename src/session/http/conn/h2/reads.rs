@@ -60,11 +60,13 @@ impl Reads {
     /// Takes the outcome of the read in this slot: the stream it was for, and its bytes or what went
     /// wrong. `None`: the stream has ended.
     pub(super) fn end(&mut self, number: usize, outcome: Outcome) -> Option<(StreamId, Result<Vec<u8>, Fault>)> {
-        let Read { id, stream, wanted, orphan } = self.0.get_mut(number)?.take()?;
+        let read = self.0.get_mut(number)?.take()?;
         #[cfg(feature = "internals")]
         if planted_bug::strikes(Http2Bug::LeakedRead) {
-            self.0[number] = Some(Read { id, stream, wanted, orphan: None });
+            self.0[number] = Some(Read { orphan: None, ..read });
+            return None;
         }
+        let Read { stream, wanted, orphan, .. } = read;
         if orphan.is_some() {
             return None;
         }
