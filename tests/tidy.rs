@@ -331,6 +331,36 @@ fn the_readme_shows_every_command() {
     assert!(readme.contains("cargo test"), "README.md does not say how to run the tests");
 }
 
+/// The tests that do not run over HTTP/2 (`http1_only!`), for each file that has some. What one of them protects in HTTP/2 has a test
+/// in `tests/integration/http2`.
+const HTTP1_ONLY: &[(&str, usize)] = &[
+    ("http/access_log.rs", 3),
+    ("http/connection.rs", 8),
+    ("http/framing.rs", 14),
+    ("http/pressure.rs", 1),
+    ("http_proxy/clients.rs", 4),
+    ("http_proxy/fields.rs", 4),
+    ("http_proxy/responses.rs", 4),
+    ("http_proxy/trailers.rs", 5),
+    ("http_proxy/upgrades.rs", 9),
+    ("http_proxy/uploads.rs", 3),
+    ("http_proxy/upstreams.rs", 1),
+];
+
+#[test]
+fn tests_that_skip_http_2_are_counted() {
+    let counts: Vec<(String, usize)> = sources(&["tests/integration"])
+        .into_iter()
+        .map(|source| {
+            (source.path.display().to_string(), source.code().filter(|(_, line)| line.contains("http1_only!(")).count())
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let expected: Vec<(String, usize)> =
+        HTTP1_ONLY.iter().map(|(path, count)| (format!("tests/integration/{path}"), *count)).collect();
+    assert_eq!(counts, expected, "a test that skips HTTP/2 is to be said here too");
+}
+
 /// Words of stories, for which technical English has better ones.
 const STORY_WORDS: [&str; 6] = ["nobody", "whoever", "so many", "somebody", "anew", "is told"];
 

@@ -4,6 +4,10 @@
 //! [`connect`] gives a connection to a *bridge* in this process instead of one to the server. The bridge speaks
 //! TLS with the server and plain with the test. `XPS_TEST_TLS=1.2` does the same with TLS 1.2.
 //!
+//! `XPS_TEST_TLS=h2c` and `h2` are for tests of HTTP, whose servers start with [`Launch::over_what_is_asked`]: behind a
+//! second bridge ([`super::h2::bridge`]) the text of the test becomes HTTP/2, with prior knowledge or over TLS 1.3. A test of
+//! what only HTTP/1.1 has begins with [`http1_only!`].
+//!
 //! Each kind of end means the same on both sides:
 //!
 //! | one side | other side |
@@ -17,6 +21,7 @@
 //! of the bridge. A test to which that matters begins with [`plain_only!`].
 //!
 //! [`Launch::over_tls_where_asked`]: super::Launch::over_tls_where_asked
+//! [`Launch::over_what_is_asked`]: super::Launch::over_what_is_asked
 //! [`connect`]: super::client::connect
 
 use std::fmt;
@@ -38,19 +43,38 @@ use super::client::{is_timeout, uninterrupted};
 use super::environment::skip;
 use super::tls::{Authority, Client, Signed};
 
-/// The version of TLS to test over, if any.
-fn version() -> Option<&'static SupportedProtocolVersion> {
-    match std::env::var("XPS_TEST_TLS").ok()?.as_str() {
-        "" | "0" => None,
-        "1" => Some(&TLS13),
-        "1.2" => Some(&TLS12),
-        other => panic!("XPS_TEST_TLS={other}: it is 1, or 1.2 for TLS 1.2"),
+/// What tests are to run over.
+#[derive(Clone, Copy, Debug)]
+pub enum Over {
+    Plain,
+    Tls(&'static SupportedProtocolVersion),
+    /// HTTP/2 with prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS 1.3.
+    H2,
+}
+
+impl Over {
+    /// What is asked for.
+    pub fn asked() -> Self {
+        match std::env::var("XPS_TEST_TLS").unwrap_or_default().as_str() {
+            "" | "0" => Self::Plain,
+            "1" => Self::Tls(&TLS13),
+            "1.2" => Self::Tls(&TLS12),
+            "h2c" => Self::H2c,
+            "h2" => Self::H2,
+            other => panic!("XPS_TEST_TLS={other}: it is 1, 1.2 for TLS 1.2, h2, or h2c"),
+        }
+    }
+
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2)
     }
 }
 
-/// Whether servers of tests are reached over TLS.
+/// Whether there are bridges.
 pub fn is_asked() -> bool {
-    version().is_some()
+    !matches!(Over::asked(), Over::Plain)
 }
 
 /// Ends a test that is about what lies below TLS, and says why, where tests run over TLS.
@@ -63,37 +87,64 @@ macro_rules! plain_only {
 }
 pub(crate) use plain_only;
 
+/// Ends a test that is about what HTTP/2 does not have or does otherwise, and says why, where tests run over HTTP/2.
+/// `tests/tidy.rs` counts them.
+macro_rules! http1_only {
+    ($reason:literal) => {
+        if crate::support::bridge::skips_over_http2($reason) {
+            return;
+        }
+    };
+}
+pub(crate) use http1_only;
+
 /// Whether this test does not run, which is said.
 pub fn skips_over_tls(reason: &str) -> bool {
+    skip_if(is_asked(), &format!("plain only: {reason}"))
+}
+
+/// Whether this test does not run, which is said.
+pub fn skips_over_http2(reason: &str) -> bool {
+    skip_if(Over::asked().is_http2(), &format!("HTTP/1.1 only: {reason}"))
+}
+
+fn skip_if(is_skipped: bool, reason: &str) -> bool {
     // Tests have a thread each, and its name, unless they run one by one.
-    let current = thread::current();
-    let is_skipped = is_asked();
     if is_skipped {
-        skip(current.name().unwrap_or("a test"), &format!("plain only: {reason}"));
+        skip(thread::current().name().unwrap_or("a test"), reason);
     }
     is_skipped
 }
 
-/// What a server and its clients need. The addresses are reached through bridges as long as it lives.
+/// What a server of TLS and its clients need. The addresses are reached through bridges as long as it lives.
 pub struct Encryption {
     authority: Authority,
     signed: Signed,
     config: Arc<ClientConfig>,
-    addresses: Vec<SocketAddr>,
+    is_http2: bool,
+    covered: Covered,
 }
 
 impl Encryption {
-    /// If tests are to run over TLS.
-    pub fn where_asked() -> Option<Self> {
-        version().map(Self::new)
+    /// If tests are to run over this.
+    pub fn of(over: Over) -> Option<Self> {
+        match over {
+            Over::Plain | Over::H2c => None,
+            Over::Tls(version) => Some(Self::new(version)),
+            Over::H2 => Some(Self::speaking(&TLS13, "h2")),
+        }
     }
 
     /// With a certificate of its own.
     pub fn new(version: &'static SupportedProtocolVersion) -> Self {
+        Self::speaking(version, "http/1.1")
+    }
+
+    fn speaking(version: &'static SupportedProtocolVersion, protocol: &str) -> Self {
         let authority = Authority::new();
         let signed = authority.signed(&["127.0.0.1", "::1", "localhost"]);
-        let config = Client::trusting(&authority).speaking(version).offering(&["http/1.1"]).config();
-        Self { authority, signed, config, addresses: Vec::new() }
+        let config = Client::trusting(&authority).speaking(version).offering(&[protocol]).config();
+        Self { authority, signed, config, is_http2: protocol == "h2", covered: Covered::default() }
     }
 
     /// The flags for the server.
@@ -114,14 +165,7 @@ impl Encryption {
 
     /// From now on these are addresses of the server.
     pub fn covers(&mut self, addresses: &[SocketAddr]) {
-        self.addresses = addresses.to_vec();
-        servers().extend(addresses.iter().map(|address| (*address, Arc::clone(&self.config))));
-    }
-}
-
-impl Drop for Encryption {
-    fn drop(&mut self) {
-        servers().retain(|(address, _)| !self.addresses.contains(address));
+        self.covered.add(addresses, &Route { tls: Some(Arc::clone(&self.config)), is_http2: self.is_http2 });
     }
 }
 
@@ -131,17 +175,59 @@ impl fmt::Debug for Encryption {
     }
 }
 
-/// The addresses that are reached over TLS.
-static SERVERS: Mutex<Vec<(SocketAddr, Arc<ClientConfig>)>> = Mutex::new(Vec::new());
+/// Addresses that are reached through bridges as long as it lives.
+#[derive(Debug, Default)]
+pub struct Covered {
+    addresses: Vec<SocketAddr>,
+}
 
-fn servers() -> MutexGuard<'static, Vec<(SocketAddr, Arc<ClientConfig>)>> {
+impl Covered {
+    /// These are addresses of a server of HTTP/2 with prior knowledge.
+    pub fn by_h2c(&mut self, addresses: &[SocketAddr]) {
+        self.add(addresses, &Route { tls: None, is_http2: true });
+    }
+
+    fn add(&mut self, addresses: &[SocketAddr], route: &Route) {
+        self.addresses.extend_from_slice(addresses);
+        servers().extend(addresses.iter().map(|address| (*address, route.clone())));
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        if !self.addresses.is_empty() {
+            servers().retain(|(address, _)| !self.addresses.contains(address));
+        }
+    }
+}
+
+/// What lies between a test and a server.
+#[derive(Clone)]
+struct Route {
+    tls: Option<Arc<ClientConfig>>,
+    is_http2: bool,
+}
+
+/// The addresses that are reached through bridges.
+static SERVERS: Mutex<Vec<(SocketAddr, Route)>> = Mutex::new(Vec::new());
+
+fn servers() -> MutexGuard<'static, Vec<(SocketAddr, Route)>> {
     SERVERS.lock().unwrap_or_else(|poison| poison.into_inner())
 }
 
-/// The connection for a test that has connected to `address`: to a bridge, or as it is if the server is a plain one.
+/// The connection for a test that has connected to `address`: to a bridge, or as it is if there is none.
 pub fn through(address: SocketAddr, server: TcpStream) -> TcpStream {
-    let config = servers().iter().find(|(of, _)| *of == address).map(|(_, config)| Arc::clone(config));
-    let Some(config) = config else { return server };
+    let route = servers().iter().find(|(of, _)| *of == address).map(|(_, route)| route.clone());
+    let Some(Route { tls, is_http2 }) = route else { return server };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let server = match tls {
+        Some(config) => through_tls(address, server, config),
+        None => server,
+    };
+    if is_http2 { super::h2::bridge::through(scheme, server) } else { server }
+}
+
+fn through_tls(address: SocketAddr, server: TcpStream, config: Arc<ClientConfig>) -> TcpStream {
     let tls = ClientConnection::new(config, ServerName::from(address.ip())).expect("a name that can be verified");
     let (near, test) = pair().expect("two connected sockets");
     for stream in [&server, &test] {
@@ -160,13 +246,13 @@ pub fn through(address: SocketAddr, server: TcpStream) -> TcpStream {
     near
 }
 
-fn pair() -> io::Result<(TcpStream, TcpStream)> {
+pub fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let near = TcpStream::connect(listener.local_addr()?)?;
     Ok((near, listener.accept()?.0))
 }
 
-fn spawn(act: impl FnOnce() + Send + 'static) {
+pub fn spawn(act: impl FnOnce() + Send + 'static) {
     // Tests have many connections, and the default would be a large part of a small machine's address space.
     thread::Builder::new().stack_size(512 << 10).spawn(act).expect("a thread");
 }
@@ -380,7 +466,7 @@ fn write(mut to: &TcpStream, mut bytes: &[u8], look: impl Fn() -> Result<(), Los
 }
 
 /// Makes closing it a reset.
-fn set_reset(stream: &TcpStream) {
+pub fn set_reset(stream: &TcpStream) {
     // It may be broken already.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

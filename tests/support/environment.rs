@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::bridge::Over;
+
 /// The words that go before the program under test, from `XPS_WRAPPER`: `valgrind --quiet`, for example.
 pub fn wrapper() -> Vec<String> {
     std::env::var("XPS_WRAPPER").map(|words| words.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
@@ -69,7 +71,11 @@ pub fn require_program(test: &str, name: &str, package: &str) -> Option<PathBuf>
 /// `false` if the system does not allow it.
 pub fn allow_descriptors(wanted: u64) -> bool {
     // A bridge has two for each.
-    let wanted = if super::bridge::is_asked() { 3 * wanted } else { wanted };
+    let wanted = match Over::asked() {
+        Over::Plain => wanted,
+        Over::Tls(_) | Over::H2c => 3 * wanted,
+        Over::H2 => 5 * wanted,
+    };
     let (soft, hard) = descriptor_limits();
     if soft >= wanted {
         return true;

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod fifo;
 pub mod files;
 pub mod filter;
+pub mod h2;
 pub mod hosts;
 pub mod log;
 pub mod namespace;
@@ -27,7 +28,7 @@ pub mod unprivileged;
 pub mod upstream;
 
 pub use backend::Backend;
-pub(crate) use bridge::plain_only;
+pub(crate) use bridge::{http1_only, plain_only};
 pub use client::{ask, connect, read_rest, uninterrupted, was_cut};
 pub use content::{Content, assert_same_bytes};
 pub use environment::{eventually, is_wrapped, patience, skip};

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::backend::Backend;
-use super::bridge::Encryption;
+use super::bridge::{Covered, Encryption, Over};
 use super::environment::{patience, wrapper};
 use super::log::{Log, Record};
 use super::process::{Finished, Signal, Usage, run_to_end, wait_for_exit};
@@ -25,6 +25,7 @@ pub struct Launch {
     listeners: usize,
     input: Option<OwnedFd>,
     encryption: Option<Encryption>,
+    is_h2c: bool,
 }
 
 impl Launch {
@@ -42,6 +43,7 @@ impl Launch {
             listeners: 1,
             input: None,
             encryption: None,
+            is_h2c: false,
         }
     }
 
@@ -124,8 +126,24 @@ impl Launch {
 
     /// With TLS on its listeners, if tests are to run over it: [`super::bridge`].
     #[must_use]
-    pub fn over_tls_where_asked(mut self) -> Self {
-        self.encryption = Encryption::where_asked();
+    pub fn over_tls_where_asked(self) -> Self {
+        match Over::asked() {
+            over @ Over::Tls(_) => self.over(over),
+            Over::Plain | Over::H2c | Over::H2 => self,
+        }
+    }
+
+    /// For a server of HTTP: with TLS, HTTP/2 or both, if tests are to run over them.
+    #[must_use]
+    pub fn over_what_is_asked(self) -> Self {
+        self.over(Over::asked())
+    }
+
+    /// With this on its listeners.
+    #[must_use]
+    pub fn over(mut self, over: Over) -> Self {
+        self.encryption = Encryption::of(over);
+        self.is_h2c = matches!(over, Over::H2c);
         self
     }
 
@@ -185,6 +203,9 @@ impl Launch {
         if let Some(encryption) = &self.encryption {
             self.flags.extend(encryption.flags());
         }
+        if self.is_h2c {
+            self.flags.push("--h2c".to_owned());
+        }
         let mut command = self.command();
         command.stdout(Stdio::null());
         if let Some(input) = self.input.take() {
@@ -192,8 +213,15 @@ impl Launch {
         }
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let log = Log::follow(process.stderr.take().expect("standard error is a pipe"));
-        let mut xps =
-            Xps { process, log, addresses: Vec::new(), paths: Vec::new(), ended: None, encryption: self.encryption };
+        let mut xps = Xps {
+            process,
+            log,
+            addresses: Vec::new(),
+            paths: Vec::new(),
+            ended: None,
+            encryption: self.encryption,
+            covered: Covered::default(),
+        };
         let listening = xps.log.wait_until_or_end("the listening addresses", |records| {
             let (addresses, paths) = listening(records);
             (addresses.len() + paths.len() >= self.listeners).then_some((addresses, paths))
@@ -202,6 +230,9 @@ impl Launch {
             Some((addresses, paths)) => {
                 if let Some(encryption) = &mut xps.encryption {
                     encryption.covers(&addresses);
+                }
+                if self.is_h2c {
+                    xps.covered.by_h2c(&addresses);
                 }
                 (xps.addresses, xps.paths) = (addresses, paths);
             }
@@ -241,6 +272,8 @@ pub struct Xps {
     paths: Vec<PathBuf>,
     ended: Option<ExitStatus>,
     encryption: Option<Encryption>,
+    /// Where it speaks HTTP/2 with prior knowledge.
+    covered: Covered,
 }
 
 impl Xps {

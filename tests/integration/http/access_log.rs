@@ -10,7 +10,7 @@ use crate::http::site::{PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::reset;
 use crate::support::files::write_sparse;
 use crate::support::process::Signal;
-use crate::support::{backends, eventually};
+use crate::support::{backends, eventually, http1_only};
 
 /// Waits until a log has so many lines.
 #[track_caller]
@@ -28,6 +28,7 @@ fn logging(backend: crate::support::Backend, folder: &Path, format: &str) -> Sit
 
 backends! {
     fn the_combined_format_is_what_log_readers_expect(backend) {
+        http1_only!("malformed text");
         let folder = tempfile::tempdir().expect("a folder");
         let site = logging(backend, folder.path(), "combined");
         site.get_with("/probe?q=1", "User-Agent: test \"1\"\r\nReferer: http://r/\r\n");
@@ -55,6 +56,7 @@ backends! {
     }
 
     fn the_json_format_is_json_whatever_is_asked(backend) {
+        http1_only!("malformed text");
         let folder = tempfile::tempdir().expect("a folder");
         let site = logging(backend, folder.path(), "json");
         let targets = ["/probe", "/none\"x\\y", "/%0a%00", "/%ff%22", "http://h:80/probe?a=\"b\"", "/a?b"];
@@ -103,6 +105,7 @@ backends! {
 
     /// The first from the start of its connection, later ones from their first byte.
     fn a_malformed_or_late_head_has_its_duration(backend) {
+        http1_only!("a head that comes in pieces of text");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
         let flags = ["--access-log", path.to_str().expect("text"), "--access-format", "json", "--head-timeout", "1s"];

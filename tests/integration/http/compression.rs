@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::http::site::Site;
 use crate::support::log::Record;
-use crate::support::{backends, eventually};
+use crate::support::{backends, bridge, eventually};
 use crate::wire::Response;
 
 /// Text that every coding makes much smaller.
@@ -178,8 +178,8 @@ backends! {
             let reads = records.iter().filter(|record| is_read(record)).count();
             (reads >= 2).then_some(reads)
         });
-        // Over TLS, a file is also read to be sent.
-        let reads_max = if site.xps.encryption().is_some() { 16 } else { 4 };
+        // Over TLS and HTTP/2, a file is also read to be sent.
+        let reads_max = if bridge::is_asked() { 16 } else { 4 };
         assert!(reads <= reads_max, "{reads}");
         eventually("the file as it is now", || {
             let response = accepting(&site, "/a.txt", "gzip");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::http::site::{Fate, PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::{read_until_cut, reset};
 use crate::support::process::Signal;
-use crate::support::{Content, backends, connect, eventually};
+use crate::support::{Content, backends, connect, eventually, http1_only};
 use crate::wire::Wire;
 
 /// What a test sets as a time-out, and what it then allows at least, timers being what they are.
@@ -48,6 +48,7 @@ backends! {
     }
 
     fn row_1_a_head_that_does_not_come_in_time_is_answered_with_408(backend) {
+        http1_only!("a head that comes in pieces of text");
         let site = Site::new(backend, &["--head-timeout", SHORT]);
         for beginning in ["G", "GET /probe HTTP/1.1\r\nHost: h", "\r\n"] {
             let mut wire = site.wire();
@@ -107,6 +108,7 @@ backends! {
     }
 
     fn row_20_a_body_that_drips_is_not_waited_for(backend) {
+        http1_only!("what is not wanted of a body is not waited for");
         let site = Site::new(backend, &["--body-timeout", SHORT]);
         let mut wire = site.wire();
         wire.send("POST /probe HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
@@ -119,6 +121,7 @@ backends! {
     }
 
     fn row_89_a_reader_that_takes_too_little_is_cut_off_however_steadily(backend) {
+        http1_only!("the stream ends, not the connection");
         const SIZE: u64 = 1 << 30;
         let site = Site::new(backend, &["--send-timeout", "500ms", "--send-rate", "256m"]);
         crate::support::files::write_sparse(&site.path("large"), SIZE);
@@ -171,6 +174,7 @@ backends! {
 
     /// A close with unread bytes is a reset, and a reset takes what the client has not read yet with it.
     fn row_20_the_last_answer_survives_a_client_that_still_sends(backend) {
+        http1_only!("what is not wanted of a body ends its stream");
         let site = Site::new(backend, &[]);
         for _ in 0..5 {
             let wire = site.wire();
@@ -188,6 +192,7 @@ backends! {
     }
 
     fn row_20_the_last_answer_survives_a_client_that_sends_for_long(backend) {
+        http1_only!("what is not wanted of a body ends its stream");
         let site = Site::new(backend, &[]);
         let mut wire = site.wire();
         wire.send("POST /probe HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n");
@@ -211,6 +216,7 @@ backends! {
     }
 
     fn a_stop_closes_idle_connections_and_finishes_downloads(backend) {
+        http1_only!("GOAWAY ends an idle connection at once");
         let mut site = Site::of(backend, &["--drain-timeout", "20s", "--drain-idle-timeout", SHORT], |root| {
             std::fs::write(root.join("large"), Content::bytes(2, LARGE_BYTES)).expect("a file");
         });
@@ -231,6 +237,7 @@ backends! {
     }
 
     fn a_request_on_an_idle_connection_that_crosses_the_stop_is_answered_as_the_last(backend) {
+        http1_only!("GOAWAY has told the client");
         let mut site = Site::new(backend, &["--drain-timeout", "25s", "--drain-idle-timeout", "25s"]);
         let (mut idle, mut new) = (site.wire(), site.wire());
         expect_probe(&mut idle);
@@ -260,6 +267,7 @@ backends! {
     }
 
     fn a_request_on_its_way_when_the_stop_comes_is_answered_as_the_last(backend) {
+        http1_only!("a head that comes in pieces of text");
         let mut site = Site::new(backend, &[]);
         let mut wire = site.wire();
         expect_probe(&mut wire);

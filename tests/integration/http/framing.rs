@@ -1,7 +1,7 @@
 //! Heads and bodies: what is refused, what is answered, and what becomes of the connection.
 
 use crate::http::site::{Fate, PROBE_REQUEST, Site, expect_probe};
-use crate::support::{backends, connect};
+use crate::support::{backends, connect, http1_only};
 
 use Fate::{Closed, Kept};
 
@@ -21,6 +21,7 @@ fn check(site: &Site, table: &[(u32, &str, u16, Fate)]) {
 
 backends! {
     fn rows_3_to_9_and_76_a_malformed_head_is_refused(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         check(&site, &[
             (3, "GET /probe HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n", 400, Closed),
@@ -48,6 +49,7 @@ backends! {
     }
 
     fn rows_2_and_76_a_head_that_is_too_large_is_refused_within_its_limits(backend) {
+        http1_only!("the size of a list of fields is counted otherwise");
         let site = Site::new(backend, &[]);
         let path = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(length));
         let fields = |count: usize| {
@@ -75,6 +77,7 @@ backends! {
     }
 
     fn row_2_a_head_may_be_as_large_as_configured(backend) {
+        http1_only!("the size of a list of fields is counted otherwise");
         // The most that it can be.
         let site = Site::new(backend, &["--head-size", "64k"]);
         let rest = "GET /probe HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n".len();
@@ -92,6 +95,7 @@ backends! {
     }
 
     fn rows_10_to_18_and_83_framing_has_one_meaning_or_is_refused(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         let post = |lines: &str| format!("POST /probe HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         let coded = |coding: &str| post(&format!("Transfer-Encoding: {coding}\r\n"));
@@ -129,6 +133,7 @@ backends! {
     /// The answer, which needs nothing of the body, is on its way before the body is looked at; what follows a body
     /// without a certain end is never taken for a request.
     fn rows_15_to_18_nothing_is_read_behind_a_malformed_chunked_body(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         let long_extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(8192));
         let many_trailers = format!("0\r\n{}\r\n", "A: b\r\n".repeat(200));
@@ -146,6 +151,7 @@ backends! {
     }
 
     fn rows_24_to_36_and_85_the_request_line_is_exact(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
         let version = |version: &str| format!("GET /probe {version}\r\nHost: h\r\n\r\n");
@@ -202,12 +208,14 @@ backends! {
     }
 
     fn row_85_a_tls_hello_is_refused(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         let hello = [&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03][..], &[7; 500]].concat();
         assert_eq!(site.fate(&hello).0.status, 400);
     }
 
     fn row_19_pipelined_requests_are_answered_in_order_however_they_are_cut(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         site.write("a", "A");
         site.write("b", "BB");
@@ -260,6 +268,7 @@ backends! {
     }
 
     fn row_84_an_invalid_second_request_does_not_cost_the_first_its_answer(backend) {
+        http1_only!("malformed text");
         let site = Site::new(backend, &[]);
         for bad in ["GARBAGE\r\n\r\n", "GET /probe HTTP/1.1\r\n\r\n", "GET /probe HTTP/1.1\nHost: h\n\n", "\x16\x03\x01"] {
             let mut wire = site.wire();
@@ -271,6 +280,7 @@ backends! {
     }
 
     fn row_38_an_expectation_is_met_with_the_final_status(backend) {
+        http1_only!("whether the connection is kept");
         let site = Site::new(backend, &[]);
         let expect = |lines: &str| format!("POST /probe HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         check(&site, &[
@@ -283,6 +293,7 @@ backends! {
     }
 
     fn row_20_unread_bodies_are_thrown_away_up_to_a_limit(backend) {
+        http1_only!("what is not wanted of a body ends its stream");
         let site = Site::new(backend, &[]);
         let sized = |size: usize| {
             let mut request = format!("POST /probe HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n\r\n").into_bytes();
@@ -314,6 +325,7 @@ backends! {
 
     /// The body itself looks like requests.
     fn row_20_a_body_is_never_taken_for_a_request(backend) {
+        http1_only!("what is not wanted of a body ends its stream");
         let site = Site::new(backend, &[]);
         let body = PROBE_REQUEST.repeat(3);
         let request = format!("POST /probe HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -336,6 +348,7 @@ backends! {
     }
 
     fn row_22_head_and_304_have_the_fields_of_get_and_no_body(backend) {
+        http1_only!("requests without a host");
         let site = Site::new(backend, &[]);
         let get = site.get("/probe");
         let head = site.head("/probe", "");
@@ -371,6 +384,7 @@ backends! {
     }
 
     fn row_23_http_1_0_closes_unless_it_asks_not_to(backend) {
+        http1_only!("persistence of HTTP/1.0");
         let site = Site::new(backend, &[]);
         check(&site, &[
             (23, "GET /probe HTTP/1.0\r\n\r\n", 200, Closed),

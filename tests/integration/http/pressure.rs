@@ -11,7 +11,9 @@ use crate::support::client::stays_silent;
 use crate::support::environment::{allow_descriptors, find_program, report};
 use crate::support::files::write_sparse;
 use crate::support::process::Signal;
-use crate::support::{Content, backends, connect, eventually, is_wrapped, patience, plain_only, skip, uninterrupted};
+use crate::support::{
+    Content, backends, connect, eventually, http1_only, is_wrapped, patience, plain_only, skip, uninterrupted,
+};
 use crate::wire::Wire;
 
 /// As many as a test may open without asking for more; the rows' ten thousand are the same code path.
@@ -53,6 +55,7 @@ backends! {
     }
 
     fn row_72_clients_that_read_nothing_hold_bounded_memory(backend) {
+        http1_only!("pipelined requests");
         if !allow_descriptors(1000) {
             return skip("row_72", "too few descriptors are allowed");
         }

@@ -47,7 +47,7 @@ impl Site {
             words.extend(["--access-log", "off"]);
         }
         words.extend(flags);
-        let xps = launch(Launch::new(backend, words).over_tls_where_asked()).start();
+        let xps = launch(Launch::new(backend, words).over_what_is_asked()).start();
         Self { xps, folder }
     }
 

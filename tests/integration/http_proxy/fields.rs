@@ -2,7 +2,8 @@
 
 use crate::http_proxy::gateway::{Gateway, OK, assert_ok};
 use crate::origin::{Origin, Received};
-use crate::support::backends;
+use crate::support::bridge::Over;
+use crate::support::{backends, http1_only};
 use crate::wire::Response;
 
 /// What an upstream gets of this request.
@@ -73,7 +74,7 @@ backends! {
         assert_eq!(received.values("X-Forwarded-For"), ["127.0.0.1"]);
         assert_eq!(received.values("X-Forwarded-Proto"), [gateway.scheme()]);
         assert_eq!(received.values("X-Forwarded-Host"), ["example.org:81"]);
-        assert_eq!(received.values("Via"), ["1.0 before", "1.1 xps"]);
+        assert_eq!(received.values("Via"), ["1.0 before", if Over::asked().is_http2() { "2.0 xps" } else { "1.1 xps" }]);
         for name in ["X-Forwarded-Port", "X-Real-IP", "Forwarded"] {
             assert_eq!(received.values(name), [""; 0], "a client may not claim {name}");
         }
@@ -86,9 +87,9 @@ backends! {
             X_Forwarded_For: 10.0.0.1\r\nx_forwarded_proto: https\r\nTransfer_Encoding: chunked\r\nContent_Length: 1\r\n\
             Content-Length: 3\r\nX_Mine: 1\r\nProxy: http://evil.example\r\nProxy-Status: 2\r\n\r\nabc");
         let names = received.lines.iter().filter_map(|line| Some(line.split_once(": ")?.0));
-        let names: Vec<&str> = names.collect();
-        assert_eq!(names, ["Host", "X_Mine", "Proxy-Status", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto",
-            "X-Forwarded-Host", "Via"]);
+        let names: Vec<String> = names.map(str::to_ascii_lowercase).collect();
+        assert_eq!(names, ["host", "x_mine", "proxy-status", "content-length", "x-forwarded-for", "x-forwarded-proto",
+            "x-forwarded-host", "via"]);
         assert_eq!(received.body, b"abc");
     }
 
@@ -109,6 +110,7 @@ backends! {
     }
 
     fn row_60_a_request_of_http_1_0_is_forwarded_as_1_1_with_a_host(backend) {
+        http1_only!("a request without a host");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let received = forwarded(&gateway, &origin, "GET /old HTTP/1.0\r\n\r\n");
@@ -126,6 +128,7 @@ backends! {
     }
 
     fn row_33_a_query_is_passed_on_as_it_came(backend) {
+        http1_only!("malformed text");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for query in ["q=100%", "q=20%+tax+rate", "q=\u{2019}", "a=%2F&b=%zz?c"] {
@@ -169,6 +172,7 @@ backends! {
     }
 
     fn row_80_connection_cannot_name_what_must_stay(backend) {
+        http1_only!("there is no Connection");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let received = forwarded(&gateway, &origin, "POST / HTTP/1.1\r\nHost: h\r\nConnection: host, content-length, \
@@ -191,7 +195,7 @@ backends! {
         assert_eq!(received.values("X-A"), ["1", "2", "1"]);
         let response = answered(&gateway, &origin, "HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Expires=Thu, 01 Jan 2026 00:00:00 GMT\r\n\
             X-B: 1\r\nSet-Cookie: b=2\r\nSet-Cookie: a=3\r\nContent-Length: 0\r\n\r\n");
-        let cookies: Vec<_> = response.fields.iter().filter(|(name, _)| name == "Set-Cookie").map(|(_, value)| value).collect();
+        let cookies: Vec<_> = response.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Set-Cookie")).map(|(_, value)| value).collect();
         assert_eq!(cookies, ["a=1; Expires=Thu, 01 Jan 2026 00:00:00 GMT", "b=2", "a=3"]);
     }
 
@@ -204,6 +208,7 @@ backends! {
     }
 
     fn rows_3_to_14_and_83_what_is_doubtful_reaches_no_upstream(backend) {
+        http1_only!("malformed text");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for lines in [

@@ -25,7 +25,7 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]).over_tls_where_asked();
+        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]).over_what_is_asked();
         if !flags.contains(&"--access-log") {
             launch = launch.flags(["--access-log", "off"]);
         }

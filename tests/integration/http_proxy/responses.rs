@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::http_proxy::gateway::{GET, Gateway, OK, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
-use crate::support::{Content, assert_same_bytes, backends};
+use crate::support::{Content, assert_same_bytes, backends, http1_only};
 use crate::wire::Wire;
 
 /// How an upstream may frame the body `one two`, and how it ends the connection.
@@ -74,6 +74,7 @@ backends! {
     }
 
     fn row_23_a_client_of_1_0_may_keep_its_connection_where_the_length_is_known(backend) {
+        http1_only!("persistence of HTTP/1.0");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let request = "GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n";
@@ -173,6 +174,7 @@ backends! {
     }
 
     fn rows_4_and_15_what_only_a_request_may_not_have_reaches_the_client_in_proper_form(backend) {
+        http1_only!("malformed text");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for (version, chunked) in [("1.1", true), ("1.0", false)] {
@@ -230,6 +232,7 @@ backends! {
     }
 
     fn row_64_interim_answers_are_bounded_in_number(backend) {
+        http1_only!("interim responses to HTTP/1.0");
         const MOST: usize = 100;
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
@@ -281,6 +284,7 @@ backends! {
     }
 
     fn row_64_interim_answers_reach_clients_of_1_1_only(backend) {
+        http1_only!("interim responses to HTTP/1.0");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: x-mine\r\nX-Mine: 1\r\n\r\n";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http_proxy::gateway::{Gateway, OK, assert_ok};
 use crate::origin::{Origin, Visit};
 use crate::support::client::{read_until_cut, reset, wait_until_acknowledged};
-use crate::support::{Content, assert_same_bytes, backends, read_rest, uninterrupted};
+use crate::support::{Content, assert_same_bytes, backends, http1_only, read_rest, uninterrupted};
 use crate::wire::Wire;
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -41,6 +41,7 @@ fn upgraded(gateway: &Gateway, origin: &Origin) -> (Wire, Visit) {
 
 backends! {
     fn row_64_after_101_bytes_pass_both_ways_until_either_ends(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let (mut wire, mut visit) = upgraded(&gateway, &origin);
@@ -60,6 +61,7 @@ backends! {
     }
 
     fn row_64_what_comes_with_the_heads_is_not_lost(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let mut wire = gateway.send(format!("{REQUEST}hasty client"));
@@ -76,6 +78,7 @@ backends! {
     }
 
     fn row_64_a_break_on_one_side_is_one_on_the_other(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let (wire, visit) = upgraded(&gateway, &origin);
@@ -87,6 +90,7 @@ backends! {
     }
 
     fn what_a_client_sent_before_its_reset_reaches_the_upstream(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let (wire, visit) = upgraded(&gateway, &origin);
@@ -102,6 +106,7 @@ backends! {
     }
 
     fn row_64_bulk_passes_both_ways_at_once(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let (wire, visit) = upgraded(&gateway, &origin);
@@ -121,6 +126,7 @@ backends! {
     }
 
     fn row_64_a_101_before_the_request_is_complete_is_refused(backend) {
+        http1_only!("a request to switch has no body");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for (framing, begun, sent, rest) in [
@@ -143,6 +149,7 @@ backends! {
     }
 
     fn row_64_a_101_after_a_complete_body_switches_right_behind_it(backend) {
+        http1_only!("a request to switch has no body");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for (framing, body) in
@@ -161,6 +168,7 @@ backends! {
     }
 
     fn row_64_an_upstream_that_declines_answers_as_ever(backend) {
+        http1_only!("the handshake of WebSocket is another one");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let mut wire = gateway.send(REQUEST);
@@ -177,6 +185,7 @@ backends! {
     }
 
     fn row_64_an_upgrade_that_would_carry_requests_past_the_rules_is_not_asked_for(backend) {
+        http1_only!("there is no Upgrade");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for lines in ["Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", "Upgrade: websocket\r\n"] {

@@ -8,7 +8,7 @@ use crate::http_proxy::gateway::{Gateway, OK, assert_ok, round_trip};
 use crate::origin::Origin;
 use crate::support::client::{flood, read_until_cut};
 use crate::support::environment::{allow_descriptors, report};
-use crate::support::{Content, assert_same_bytes, backends, is_wrapped, skip, uninterrupted};
+use crate::support::{Content, assert_same_bytes, backends, http1_only, is_wrapped, skip, uninterrupted};
 
 /// The start of a request with a body of chunks.
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -56,7 +56,7 @@ backends! {
         assert_eq!(visit.chunk(), b"lat");
         wire.send("er\r\n0\r\nX-T: trailer\r\n\r\n");
         assert_eq!(visit.chunk(), b"er");
-        assert_eq!(visit.take(19), b"0\r\nX-T: trailer\r\n\r\n");
+        assert_eq!(visit.take(19).to_ascii_lowercase(), b"0\r\nx-t: trailer\r\n\r\n");
         visit.send(OK);
         assert_ok(&wire.response());
         round_trip(&mut wire, &mut visit);
@@ -286,6 +286,7 @@ backends! {
     }
 
     fn row_68_an_answer_before_the_body_is_read_arrives(backend) {
+        http1_only!("whether the connection is kept");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for head in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
@@ -304,6 +305,7 @@ backends! {
     }
 
     fn row_68_an_early_answer_and_the_rest_of_the_body_pass_each_other(backend) {
+        http1_only!("whether the connection is kept");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         let mut wire = gateway.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\none ");
@@ -343,6 +345,7 @@ backends! {
     }
 
     fn rows_15_to_17_a_body_that_breaks_its_framing_is_refused(backend) {
+        http1_only!("malformed text");
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
         for bad in ["x\r\n", "-4\r\nbody\r\n", "0x4\r\nbody\r\n", "4\r\nbodyX\r\n", "4\nbody\n", "fffffffffffffffff\r\n"] {

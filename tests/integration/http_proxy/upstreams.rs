@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::http_proxy::gateway::{GET, Gateway, OK, assert_cut, assert_ok, round_trip};
 use crate::origin::{Origin, Visit};
 use crate::support::upstream::{ClosedPort, fill_backlog};
-use crate::support::{backends, eventually, uninterrupted};
+use crate::support::{backends, eventually, http1_only, uninterrupted};
 
 /// A first round trip, after which the connection to the upstream is idle.
 #[track_caller]
@@ -37,6 +37,7 @@ backends! {
     }
 
     fn row_65_where_every_upstream_refuses_it_is_502(backend) {
+        http1_only!("whether the connection is kept");
         let nobody = [ClosedPort::new(), ClosedPort::new()];
         let gateway = Gateway::of(backend, &[nobody[0].address(), nobody[1].address()], &[]);
         let mut wire = gateway.wire();
