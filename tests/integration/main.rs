@@ -17,6 +17,7 @@ mod echo;
 mod explain;
 mod features;
 mod http;
+mod http2;
 mod http_proxy;
 mod http_upstream;
 mod limit;

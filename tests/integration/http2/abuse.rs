@@ -1,0 +1,269 @@
+//! What costs a client little and a server much (RFC 9113, 10.5): each has a limit, beyond which the connection ends with
+//! ENHANCE_YOUR_CALM, or the stream with REFUSED_STREAM. Others are served meanwhile.
+
+use std::time::Instant;
+
+use super::rig::{HELD, Rig, expect_service};
+use crate::support::environment::report;
+use crate::support::h2::client::{Connection, Fault};
+use crate::support::h2::frame::{Frame, code, flag, kind, setting};
+use crate::support::h2::hpack;
+use crate::support::{Backend, backends, is_wrapped};
+
+fn block(method: &str, path: &str) -> Vec<u8> {
+    hpack::encode([(":method", method), (":scheme", "http"), (":authority", "h"), (":path", path)])
+}
+
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    Frame::headers(stream, block("GET", path), true).bytes()
+}
+
+fn post(stream: u32, path: &str) -> Vec<u8> {
+    Frame::headers(stream, block("POST", path), false).bytes()
+}
+
+/// The numbers of so many streams.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (0..count).map(|number| 2 * number + 1)
+}
+
+/// What an attack may cost: memory that stays, and processor time for each of its bytes. In a debug build everything takes
+/// many times longer.
+const GROWN_MAX: u64 = 4 << 20;
+const NANOSECONDS_A_BYTE_MAX: u128 = if cfg!(debug_assertions) { 3000 } else { 150 };
+
+/// Sends this to a server in pieces while it takes them, and expects GOAWAY(ENHANCE_YOUR_CALM), a count of `limit`, and that
+/// another connection is served all the time.
+#[track_caller]
+fn expect_calm(backend: Backend, limit: &str, attack: &[u8]) {
+    let rig = Rig::new(backend);
+    let mut good = rig.connection();
+    expect_service(&mut good);
+    let before = rig.usage();
+    let mut bad = rig.connection();
+    // The attacker does not look at what comes of its streams.
+    for _ in 0..2000 {
+        bad.new_stream();
+    }
+    let mut sent = 0;
+    let since = Instant::now();
+    for piece in attack.chunks(16 << 10) {
+        sent += piece.len();
+        if bad.try_send(piece).is_err() {
+            break;
+        }
+    }
+    let goaway = bad.expect_goaway();
+    let usage = rig.usage();
+    let cpu = usage.cpu.saturating_sub(before.cpu);
+    let grown = usage.rss_bytes.saturating_sub(before.rss_bytes);
+    report(&format!(
+        "{limit} over {backend:?}: {sent} bytes, {:?} of processor time, {} KiB, over after {:?}: {}",
+        cpu,
+        grown >> 10,
+        since.elapsed(),
+        goaway.reason
+    ));
+    assert_eq!(goaway.code, code::ENHANCE_YOUR_CALM, "{goaway:?}");
+    expect_service(&mut good);
+    assert!(rig.exceeded(limit) >= 1, "{limit} is counted");
+    assert!(is_wrapped() || grown < GROWN_MAX, "{grown} bytes of memory");
+    // The clock of /proc ticks in hundredths of a second.
+    let time_max = NANOSECONDS_A_BYTE_MAX * sent as u128 + 30_000_000;
+    assert!(is_wrapped() || cpu.as_nanos() < time_max, "{cpu:?} for {sent} bytes");
+}
+
+backends! {
+    /// CVE-2023-44487.
+    fn rapid_resets(backend) {
+        let attack: Vec<u8> = streams(1000)
+            .flat_map(|stream| [get(stream, HELD), Frame::reset(stream, code::CANCEL).bytes()].concat())
+            .collect();
+        expect_calm(backend, "early_resets", &attack);
+    }
+
+    /// CVE-2025-8671: the client lets the server reset the streams.
+    fn made_you_reset(backend) {
+        let attack: Vec<u8> = streams(1500)
+            .flat_map(|stream| [post(stream, HELD), Frame::window_update(stream, 0).bytes()].concat())
+            .collect();
+        expect_calm(backend, "resets_emitted", &attack);
+    }
+
+    /// CVE-2024-27316.
+    fn continuations_without_end(backend) {
+        let mut attack = Frame::new(kind::HEADERS, 0, 1, block("GET", "/")).bytes();
+        attack.extend(Frame::continuation(1, [], false).bytes().repeat(10_000));
+        expect_calm(backend, "continuations_max", &attack);
+    }
+
+    fn continuations_of_a_field_each_without_end(backend) {
+        let mut attack = Frame::new(kind::HEADERS, 0, 1, block("GET", "/")).bytes();
+        attack.extend(Frame::continuation(1, hpack::encode([("x", "y".repeat(1000))]), false).bytes().repeat(1000));
+        expect_calm(backend, "continuations_max", &attack);
+    }
+
+    /// CVE-2019-9512.
+    fn pings(backend) {
+        expect_calm(backend, "pings_per_second", &Frame::ping([0; 8], false).bytes().repeat(20_000));
+    }
+
+    /// CVE-2019-9515.
+    fn settings(backend) {
+        expect_calm(backend, "settings_per_second", &Frame::settings(&[]).bytes().repeat(20_000));
+    }
+
+    /// CVE-2019-9518.
+    fn empty_data(backend) {
+        let attack = [post(1, HELD), Frame::data(1, [], false).bytes().repeat(20_000)].concat();
+        expect_calm(backend, "empty_data_per_second", &attack);
+    }
+
+    /// CVE-2019-9513.
+    fn priorities(backend) {
+        let attack = Frame::new(kind::PRIORITY, 0, 1, [0, 0, 0, 0, 1]).bytes().repeat(200_000);
+        expect_calm(backend, "overhead_bytes", &attack);
+    }
+
+    fn unknown_frames(backend) {
+        let attack = Frame::new(0xbb, 0, 0, [0; 1000]).bytes().repeat(4000);
+        expect_calm(backend, "overhead_bytes", &attack);
+    }
+
+    fn padding(backend) {
+        let frame = Frame::new(kind::DATA, flag::PADDED, 1, [&[255, b'x'], &[0; 255][..]].concat());
+        let attack = [post(1, "/count"), frame.bytes().repeat(250)].concat();
+        // As much as the windows allow and no more: this alone breaks no limit.
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        let stream = connection.new_stream();
+        connection.send(attack);
+        connection.note_sent(stream, 250 * 257);
+        connection.upload(stream, b"", true);
+        assert_eq!(connection.response(stream).text(), "250");
+    }
+
+    fn resets_of_streams_that_have_ended(backend) {
+        let resets = Frame::reset(1, code::CANCEL).bytes().repeat(20_000);
+        let attack = [Frame::headers(1, block("GET", "/files/page"), true).bytes(), resets].concat();
+        expect_calm(backend, "resets_per_second", &attack);
+    }
+
+    fn windows_that_grow_by_a_trifle(backend) {
+        let attack = [get(1, HELD), Frame::window_update(1, 1).bytes().repeat(200_000)].concat();
+        expect_calm(backend, "overhead_bytes", &attack);
+    }
+
+    fn malformed_heads(backend) {
+        let attack: Vec<u8> = streams(2000)
+            .flat_map(|stream| Frame::headers(stream, hpack::encode([("X", "1")]), true).bytes())
+            .collect();
+        expect_calm(backend, "glitches_max", &attack);
+    }
+
+    /// A field of 4000 bytes, and an index of one byte for it, again and again.
+    fn a_bomb_of_indices(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        expect_service(&mut connection);
+        let before = rig.usage();
+        let mut bomb = block("GET", "/files/page");
+        hpack::push_literal(&mut bomb, 0x40, b"x", &[b'y'; 4000]);
+        bomb.extend([0xbe; 12_000]);
+        for _ in 0..20 {
+            let stream = connection.new_stream();
+            if connection.try_send(Frame::headers(stream, bomb.clone(), true).bytes()).is_err() {
+                break;
+            }
+            match connection.try_response(stream) {
+                Ok(response) => assert_eq!(response.status, 431),
+                Err(fault) => {
+                    assert_eq!(fault, Fault::Connection(code::ENHANCE_YOUR_CALM));
+                    break;
+                }
+            }
+        }
+        let grown = rig.usage().rss_bytes.saturating_sub(before.rss_bytes);
+        report(&format!("a bomb of indices over {backend:?}: {} KiB", grown >> 10));
+        assert!(is_wrapped() || grown < GROWN_MAX, "{grown} bytes");
+        expect_service(&mut rig.connection());
+    }
+
+    fn a_bomb_of_small_fields(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        let mut bomb = block("GET", "/files/page");
+        for _ in 0..3000 {
+            hpack::push_literal(&mut bomb, 0, b"x", b"");
+        }
+        let stream = connection.new_stream();
+        connection.send(Frame::headers(stream, bomb, true).bytes());
+        match connection.try_response(stream) {
+            Ok(response) => assert_eq!(response.status, 431),
+            Err(fault) => assert_eq!(fault, Fault::Connection(code::ENHANCE_YOUR_CALM)),
+        }
+        expect_service(&mut rig.connection());
+    }
+
+    fn streams_beyond_the_limit_are_refused(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        let held: Vec<u32> = (0..100).map(|_| connection.get(HELD)).collect();
+        for _ in 0..3 {
+            let stream = connection.get(HELD);
+            assert_eq!(connection.expect_reset(stream), code::REFUSED_STREAM);
+        }
+        assert!(held.iter().all(|stream| !connection.is_over(*stream)));
+        connection.send_frame(&Frame::reset(held[0], code::CANCEL));
+        connection.ping().expect("it goes on");
+        let stream = connection.get("/files/page");
+        assert_eq!(connection.response(stream).status, 200);
+        assert!(rig.exceeded("streams_max") >= 3);
+    }
+
+    fn heads_that_wait_are_bounded(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        expect_service(&mut connection);
+        let before = rig.usage();
+        let long = "y".repeat(15_000);
+        let requests: Vec<u32> = (0..90).map(|_| connection.request("GET", HELD, &[("x", &long)])).collect();
+        connection.ping().expect("it goes on");
+        let refused = requests.iter().filter(|stream| connection.reset_of(**stream) == Some(code::REFUSED_STREAM)).count();
+        assert!((60..90).contains(&refused), "{refused} of 90 are refused");
+        assert!(rig.exceeded("held_heads") >= refused as u64);
+        let grown = rig.usage().rss_bytes.saturating_sub(before.rss_bytes);
+        assert!(is_wrapped() || grown < 8 << 20, "{grown} bytes");
+    }
+
+    fn data_beyond_a_window(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = rig.connection();
+        let stream = connection.open("POST", HELD, &[]);
+        connection.ping().expect("it goes on");
+        // All of the stream's window, and one byte.
+        let window = connection.settings.iter().find(|(id, _)| *id == setting::INITIAL_WINDOW_SIZE).map_or(65_535, |of| of.1);
+        let bytes = vec![0; window as usize + 1];
+        for piece in bytes.chunks(16 << 10) {
+            connection.send_frame(&Frame::data(stream, piece, false));
+        }
+        match connection.try_response(stream) {
+            Err(Fault::Stream(code::FLOW_CONTROL_ERROR) | Fault::Connection(code::FLOW_CONTROL_ERROR)) => {}
+            other => panic!("{other:?}"),
+        }
+        expect_service(&mut rig.connection());
+    }
+
+    /// After the last number there can be no further stream (5.1.1).
+    fn the_last_of_all_streams_is_served(backend) {
+        let rig = Rig::new(backend);
+        let mut connection = Connection::to(rig.address());
+        let last = (1 << 31) - 1;
+        connection.use_streams_from(last);
+        let stream = connection.get("/files/page");
+        assert_eq!((stream, connection.response(stream).status), (last, 200));
+        // It need not say that there is none.
+        assert!(matches!(connection.ping(), Ok(()) | Err(Fault::End)));
+        expect_service(&mut rig.connection());
+    }
+}
