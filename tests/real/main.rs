@@ -10,6 +10,7 @@ mod support;
 mod curl;
 mod gateway;
 mod haproxy;
+mod http2;
 mod nginx;
 mod script;
 mod testssl;
