@@ -63,6 +63,7 @@ fn pass_on(head: &RequestHead<'_>) {
         upstream_authority: &upstream_authority,
         framing: head.framing,
         upgrade,
+        websocket_key: None,
     };
     let mut out = Vec::new();
     write_request(head, &RequestRules::default(), &context, &mut out);

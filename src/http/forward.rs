@@ -17,6 +17,7 @@
 //! | `request` | [`write_request`], [`RequestRules`], [`RequestContext`] |
 //! | `response` | [`write_response`], [`ResponseRules`], [`ResponseContext`] |
 //! | `trailers` | which trailers are forwarded |
+//! | `websocket` | the handshake of a WebSocket for a client of HTTP/2 |
 //! | `rules` | configurable rules, checked so that no line they get into can break |
 //!
 //! ```
@@ -31,6 +32,7 @@
 //! let framing = head.framing;
 //! let context = RequestContext {
 //!     client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority, framing, upgrade: None,
+//!     websocket_key: None,
 //! };
 //! let mut out = Vec::new();
 //! write_request(&head, &rules, &context, &mut out);
@@ -45,6 +47,7 @@ mod request;
 mod response;
 mod rules;
 mod trailers;
+mod websocket;
 
 pub use request::{
     ForwardedRule, HostRule, PathRule, RequestContext, RequestRules, UnderscoreRule, forwards_left, upgrade_to_forward,
@@ -53,6 +56,7 @@ pub use request::{
 pub use response::{ResponseContext, ResponseRules, write_response};
 pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix, Pseudonym};
 pub use trailers::ConnectionNames;
+pub use websocket::{TunnelSink, WebSocketKey, tunnel_head};
 
 use super::fields::{Fields, Known};
 use super::head::connection_tokens;

@@ -39,6 +39,17 @@ impl Boundaries {
         };
         Boundary(inline_text(format_args!("{:016x}{:016x}", half(0), half(1))))
     }
+
+    /// 16 bytes that differ each time, for what is no secret.
+    pub fn nonce(&mut self) -> [u8; 16] {
+        self.count = self.count.wrapping_add(1);
+        let half = |half: u8| {
+            let mut hasher = DefaultHasher::new();
+            (self.secret, self.count, half).hash(&mut hasher);
+            hasher.finish()
+        };
+        (u128::from(half(0)) << 64 | u128::from(half(1))).to_be_bytes()
+    }
 }
 
 /// The delimiter of the parts: 32 hexadecimal digits.
@@ -183,6 +194,7 @@ mod tests {
         let mut boundaries = Boundaries::new(7);
         let first = boundaries.next(&tag);
         assert_ne!(first, boundaries.next(&tag));
+        assert_ne!(boundaries.nonce(), boundaries.nonce());
         assert_ne!(first, Boundaries::new(8).next(&tag));
         assert_eq!(first, Boundaries::new(7).next(&tag));
     }

@@ -75,6 +75,7 @@ pub(super) fn forwarded(
         upstream_authority: &proxy_route.authority,
         framing: head.framing,
         upgrade: upgrade_to_forward(head).filter(|_| proxy_route.upgrades),
+        websocket_key: None,
     };
     let mut out = Vec::new();
     write_request(head, &proxy_route.request, &context, &mut out);

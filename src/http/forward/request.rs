@@ -136,6 +136,8 @@ pub struct RequestContext<'a> {
     pub framing: BodyFraming,
     /// The protocols to request from the upstream, see [`upgrade_to_forward`].
     pub upgrade: Option<&'a [u8]>,
+    /// The `Sec-WebSocket-Key` to send in place of the client's, see [`super::WebSocketKey`].
+    pub websocket_key: Option<&'a str>,
 }
 
 /// The protocols of a valid upgrade request with one `Upgrade` line, if it may be forwarded. An
@@ -180,7 +182,9 @@ pub fn write_request(
         rule => rule,
     };
     let has_trailers = context.framing == BodyFraming::Chunked;
-    let passage = Passage { head, rules, forwarded, has_trailers, options: ConnectionOptions::new(&head.fields) };
+    let has_key = context.websocket_key.is_some();
+    let options = ConnectionOptions::new(&head.fields);
+    let passage = Passage { head, rules, forwarded, has_trailers, has_key, options };
     for field in head.fields.iter().filter(|field| passage.is_open(field)) {
         push_line(out, field.name, field.value);
     }
@@ -199,6 +203,9 @@ pub fn write_request(
     });
     if let Some(protocols) = context.upgrade {
         push_line(out, b"Upgrade", protocols);
+    }
+    if let Some(key) = context.websocket_key {
+        push_line(out, WEBSOCKET_KEY, key.as_bytes());
     }
     if takes_trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
@@ -264,6 +271,8 @@ fn push_respelled(out: &mut Vec<u8>, path: &str, prefix: &PathPrefix, with: &str
     }
 }
 
+const WEBSOCKET_KEY: &[u8] = b"Sec-WebSocket-Key";
+
 /// Decides which of the client's lines are forwarded.
 struct Passage<'h, 'b> {
     head: &'h RequestHead<'b>,
@@ -271,6 +280,8 @@ struct Passage<'h, 'b> {
     forwarded: ForwardedRule,
     /// Whether trailers may follow, which `Trailer` announces.
     has_trailers: bool,
+    /// Whether the client's `Sec-WebSocket-Key` is replaced.
+    has_key: bool,
     options: ConnectionOptions<'h, 'b>,
 }
 
@@ -282,6 +293,7 @@ impl Passage<'_, '_> {
             None => {
                 field.name.eq_ignore_ascii_case(b"Proxy")
                     || self.options.name(field.name)
+                    || (self.has_key && field.name.eq_ignore_ascii_case(WEBSOCKET_KEY))
                     || (self.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
                     || self.is_disguised(field.name)
             }

@@ -44,6 +44,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: upgrade_to_forward(&head),
+        websocket_key: None,
     };
     let mut out = b"before".to_vec();
     let host = write_request(&head, rules, &context, &mut out);
@@ -199,6 +200,7 @@ fn only_the_proxy_says_who_has_shown_a_certificate() {
             upstream_authority: &Authority::new("upstream:3000").unwrap(),
             framing: head.framing,
             upgrade: None,
+            websocket_key: None,
         };
         let mut out = Vec::new();
         write_request(&head, &rules, &context, &mut out);
@@ -219,6 +221,7 @@ fn row_60_only_trusted_clients_are_believed() {
         upstream_authority: &Authority::new("upstream:3000").unwrap(),
         framing: head.framing,
         upgrade: None,
+        websocket_key: None,
     };
     let mut out = Vec::new();
     write_request(&head, &rules, &context, &mut out);

@@ -256,7 +256,8 @@ fn an_extended_connect_has_a_path_and_a_protocol() {
 
 #[test]
 fn an_extended_connect_is_forwarded_as_an_upgrade() {
-    let fields = but(&[(":method", Some("CONNECT")), (":protocol", Some("websocket"))]);
+    let mut fields = but(&[(":method", Some("CONNECT")), (":protocol", Some("websocket"))]);
+    fields.push(("sec-websocket-key".into(), "of the client".into()));
     let block = block(&borrowed(&fields));
     let head = parse(&block, OPEN, &HeadLimits::default()).unwrap();
     let upstream = Authority::new("upstream").unwrap();
@@ -268,11 +269,13 @@ fn an_extended_connect_is_forwarded_as_an_upgrade() {
         upstream_authority: &upstream,
         framing: BodyFraming::None,
         upgrade: upgrade_to_forward(&head),
+        websocket_key: Some("of the proxy"),
     };
     let rules = RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() };
     let mut out = Vec::new();
     write_request(&head, &rules, &context, &mut out);
-    let expected = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let expected = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Key: of the proxy\r\n\r\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 

@@ -22,6 +22,8 @@ impl AllowedMethods {
             return Err(ErrorResponse::new(Status::EXPECTATION_FAILED, "unknown expectation in the Expect field"));
         }
         let reason = match (self, head.method) {
+            // An extended one is a GET that asks for an upgrade (RFC 8441, 5).
+            (Self::Upstreams, Method::Connect) if head.protocol.is_some() => return Ok(()),
             (Self::Upstreams, Method::Connect | Method::Trace) => "this method is not forwarded",
             (Self::Upstreams, _) => return Ok(()),
             (Self::Reading | Self::Elsewhere, Method::Other(_)) => {

@@ -113,6 +113,7 @@ proptest! {
             upstream_authority: &upstream,
             framing: head.framing,
             upgrade: None,
+            websocket_key: None,
         };
         let mut out = Vec::new();
         write_request(&head, &RequestRules::default(), &context, &mut out);

@@ -26,10 +26,12 @@ use crate::buffer::Chunk;
 use crate::client::{ClientError, Event, Request, RequestFacts};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{
-    ConnectionNames, HostRule, RequestContext, ResponseContext, upgrade_to_forward, write_request, write_response,
+    ConnectionNames, HostRule, RequestContext, ResponseContext, TunnelSink, WebSocketKey, tunnel_head,
+    upgrade_to_forward, write_request, write_response,
 };
 use crate::http::{
-    DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseFraming, ResponseHead, Scheme, Status,
+    BodyFraming, DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseFraming, ResponseHead, Scheme,
+    Status,
 };
 use crate::session::http::exchange::Record;
 use crate::session::http::handler::error_response;
@@ -54,6 +56,10 @@ pub(crate) struct Forward {
     /// Trailers of the response with these names are for the upstream's hop only.
     named: ConnectionNames,
     stage: Stage,
+    /// For an extended CONNECT, which asks for a tunnel.
+    connect: Option<Connect>,
+    /// Why the response cannot be passed on.
+    refusal: Option<ErrorResponse>,
     /// Interim responses (1xx) so far.
     interim: u32,
     /// The side that has to act next.
@@ -74,6 +80,47 @@ struct Requested {
     page_type: PageType,
 }
 
+/// What the upstream has to say to an extended CONNECT (RFC 8441) before a tunnel is opened.
+#[derive(Clone, Copy, Debug)]
+enum Connect {
+    /// 101 with the proof that belongs to the key.
+    WebSocket(WebSocketKey),
+    /// 101.
+    Other,
+}
+
+impl Connect {
+    fn new(protocol: &[u8], cx: &mut Context<'_>) -> Self {
+        if protocol.eq_ignore_ascii_case(b"websocket") {
+            Self::WebSocket(WebSocketKey::new(cx.boundaries.nonce()))
+        } else {
+            Self::Other
+        }
+    }
+
+    const fn key(&self) -> Option<&WebSocketKey> {
+        match self {
+            Self::WebSocket(key) => Some(key),
+            Self::Other => None,
+        }
+    }
+
+    /// The head for the client if it is not that of the upstream: a tunnel is opened. An error: the client
+    /// would take the response for one that opens a tunnel, and it does not.
+    fn answer<'b>(&self, head: &ResponseHead<'b>) -> Result<Option<ResponseHead<'b>>, ErrorResponse> {
+        if head.status == Status::SWITCHING_PROTOCOLS {
+            if self.key().is_some_and(|key| !key.is_accepted_by(head)) {
+                return Err(ErrorResponse::new(Status::BAD_GATEWAY, "the upstream did not accept the WebSocket"));
+            }
+            return Ok(Some(tunnel_head(head)));
+        }
+        if (200..300).contains(&head.status.code()) {
+            return Err(ErrorResponse::new(Status::BAD_GATEWAY, "the upstream did not switch protocols"));
+        }
+        Ok(None)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Connecting,
@@ -92,10 +139,13 @@ impl Forward {
         scheme: Scheme,
         waiter: Waiter,
         record: Record,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Self {
         let balance_key = balance_key_of(head, client_address.ip(), &route.group);
         let upgrade = if route.upgrades { upgrade_to_forward(head) } else { None };
+        let connect = head.protocol.map(|protocol| Connect::new(protocol, cx));
+        // What follows an extended CONNECT is for the tunnel.
+        let framing = if connect.is_some() { BodyFraming::None } else { head.framing };
         let mut out = Vec::new();
         let context = RequestContext {
             client: cx.peer.ip(),
@@ -104,14 +154,15 @@ impl Forward {
             scheme: if cx.tls.is_some() { Scheme::Https } else { scheme },
             client_subject: cx.tls.as_ref().and_then(|facts| facts.client_subject()),
             upstream_authority: &route.authority,
-            framing: head.framing,
+            framing,
             upgrade,
+            websocket_key: connect.as_ref().and_then(Connect::key).map(WebSocketKey::as_str),
         };
         let host = write_request(head, &route.request, &context, &mut out);
         let is_head = head.method == Method::Head;
         let ends = Ends { peer: cx.peer, local: cx.local, tls: cx.tls.as_deref() };
         let announcement = route.group.announces().map(|version| Chunk::shared(ends.header(version)));
-        let facts = RequestFacts { framing: head.framing, is_head, closes: false, upgrades: upgrade.is_some() };
+        let facts = RequestFacts { framing, is_head, closes: false, upgrades: upgrade.is_some() };
         Self {
             route: Rc::clone(route),
             lease: UpstreamLease::new(Rc::clone(&route.group), waiter, balance_key, route.connect_policy, announcement),
@@ -124,6 +175,8 @@ impl Forward {
             upload: Upload::new(head),
             named: ConnectionNames::default(),
             stage: Stage::Connecting,
+            connect,
+            refusal: None,
             interim: 0,
             awaited: Awaited::Other,
             silence: (cx.now, 0),
@@ -182,6 +235,11 @@ impl Forward {
                     return Some(self.give_up(error, HealthVerdict::Failure, cx));
                 }
                 Ok(Event::Interim(_)) => {}
+                Ok(Event::Head(_)) if self.refusal.is_some() => {
+                    let error = self.refusal.take()?;
+                    report(self.lease.upstream(), Some(error.status), &error.reason);
+                    return Some(self.give_up(error, HealthVerdict::Neutral, cx));
+                }
                 Ok(Event::Head(status)) => {
                     self.lease.note_response(cx.upstream_pool, cx.now);
                     if status == Status::SWITCHING_PROTOCOLS {
@@ -244,7 +302,7 @@ impl Forward {
         upstream.map(|upstream| upstream.address().authority())
     }
 
-    /// Passes a response head on to the client, if there are not too many interim ones.
+    /// Passes a response head on to the client, unless it is refused or there are too many interim ones.
     fn pass_head(
         &mut self,
         head: &ResponseHead<'_>,
@@ -263,6 +321,13 @@ impl Forward {
             }
             return head.status;
         }
+        let tunnel = match self.connect.as_ref().map_or(Ok(None), |connect| connect.answer(head)) {
+            Ok(tunnel) => tunnel,
+            Err(error) => {
+                self.refusal = Some(error);
+                return head.status;
+            }
+        };
         let set_cookie = self
             .lease
             .endpoint()
@@ -273,9 +338,14 @@ impl Forward {
             self.named = ConnectionNames::of(&head.fields);
         }
         let context = ResponseContext { date, set_cookie: set_cookie.as_deref(), passes_trailers };
-        write_response(head, &self.route.response, &context, &mut encoder);
-        client.send_head(encoder, head);
-        self.record.set_status(head.status);
+        let sent = tunnel.as_ref().unwrap_or(head);
+        if tunnel.is_some() {
+            write_response(sent, &self.route.response, &context, &mut TunnelSink(&mut encoder));
+        } else {
+            write_response(sent, &self.route.response, &context, &mut encoder);
+        }
+        client.send_head(encoder, sent);
+        self.record.set_status(sent.status);
         self.record.set_body_at(client.given_bytes());
         tracing::debug!(status = head.status.code(), "the upstream answers");
         self.stage = Stage::Responding;
