@@ -56,6 +56,12 @@ impl Tunnel {
         self.to_client.push(chunk);
     }
 
+    /// Moves what waits for the client out of receive buffers: it may wait for something that has to be
+    /// received.
+    pub fn settle_to_client(&mut self) {
+        self.to_client.settle();
+    }
+
     /// Takes the bytes not yet sent to the client.
     pub fn take_unsent(&mut self) -> Chain {
         self.to_client.take()

@@ -183,6 +183,23 @@ impl Input {
         }
     }
 
+    /// What follows an extended CONNECT: no body of the request, but what a tunnel takes.
+    pub(crate) fn of_tunnel(has_ended: bool, window: u32) -> Self {
+        Self { has_ended, is_done: true, ..Self::new(BodyFraming::Chunked, window) }
+    }
+
+    /// Takes what has arrived and was not taken, some of it at a time.
+    pub(crate) fn take(&mut self, flow: &mut Flow) -> Option<Chunk> {
+        if self.body.is_empty() {
+            return None;
+        }
+        let length = self.body.bytes().len();
+        // At most what a window allows.
+        self.window.consume(length as u32);
+        flow.receive_window.consume(length as u32);
+        Some(self.body.take(length))
+    }
+
     /// Whether the end was handed out, or there is no body.
     pub(crate) const fn is_done(&self) -> bool {
         self.is_done
@@ -212,6 +229,17 @@ impl Output {
     /// Whether the head of the final response is in the outbox.
     pub(crate) const fn is_responding(&self) -> bool {
         self.has_head
+    }
+
+    /// Gives the next bytes of a tunnel. [`Output::takes_bytes`] must be true.
+    pub(crate) fn give_bytes(&mut self, bytes: Chain) {
+        debug_assert!(self.takes_bytes(), "bytes behind others");
+        self.source = Source::Bytes(bytes);
+    }
+
+    /// Whether all that was given is in frames, and more may follow.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        matches!(self.source, Source::Empty) && self.end == End::Open
     }
 
     /// Whether END_STREAM is in the outbox.

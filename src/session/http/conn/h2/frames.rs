@@ -116,6 +116,10 @@ impl Conn {
         if stream.input.has_ended {
             return self.on_stream_error(id, ErrorCode::STREAM_CLOSED, cx);
         }
+        if let Stage::Tunnel(_) = stream.stage {
+            // Only DATA (RFC 9113, 8.5).
+            return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx);
+        }
         let fields = match parse_trailers(self.block.fields()) {
             Ok(fields) if end_stream && stream.input.declared.end().is_ok() => Some(fields),
             // Trailers that are too large are dropped.
@@ -221,10 +225,10 @@ impl Conn {
             return self.on_stream_error(id, code, cx);
         }
         let mut consumed = flow_bytes - length as u32;
-        if let Stage::Forwarding(_) = stream.stage {
+        if stream.wants_body() {
             inbox.move_to(&mut stream.input.body, length);
         } else {
-            // Only what forwards a request wants its body. The client is not asked for more.
+            // Only an upstream wants a body. The client is not asked for more.
             inbox.consume(length);
             consumed = flow_bytes;
         }

@@ -13,8 +13,9 @@
 //!
 //! Frames are read as long as the outbox has room: the windows bound what clients can upload. A stream
 //! is stepped when it has news; bodies are put into frames in turns, as far as both windows allow, and
-//! leave together. What a stream waits for is in `stream.rs`, the reading of files in `reads.rs`, and
-//! the limits of what costs the server more than the client in `guards.rs`.
+//! leave together. What a stream waits for is in `stream.rs`, the reading of files in `reads.rs`, what
+//! follows an extended CONNECT (RFC 8441) in `tunnel.rs`, and the limits of what costs the server more
+//! than the client in `guards.rs`.
 
 mod frames;
 mod guards;
@@ -23,6 +24,7 @@ mod respond;
 mod send;
 mod shutdown;
 mod stream;
+mod tunnel;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -80,7 +82,7 @@ struct Conn {
     ready: Vec<StreamId>,
     /// Those whose upstreams wait until the client has taken something.
     paused: Vec<StreamId>,
-    /// Number of streams that are forwarded.
+    /// Number of streams that have an upstream.
     forwarding: usize,
     /// Bytes of memory that heads of waiting requests hold.
     held_heads: usize,
@@ -131,6 +133,7 @@ impl Http2 {
                 (settings::id::MAX_CONCURRENT_STREAMS, streams_max),
                 (settings::id::INITIAL_WINDOW_SIZE, stream_window),
                 (settings::id::MAX_HEADER_LIST_SIZE, list_bytes_max),
+                (settings::id::ENABLE_CONNECT_PROTOCOL, 1),
                 (settings::id::NO_RFC7540_PRIORITIES, 1),
             ],
         );
@@ -281,7 +284,7 @@ impl Conn {
     fn end_stream(&mut self, index: usize, end: StreamEnd, close_reason: CloseReason, cx: &mut Context<'_>) {
         let mut stream = self.streams.remove(index);
         self.held_heads -= stream.head_bytes;
-        if let Stage::Forwarding(_) = stream.stage {
+        if stream.wants_body() {
             self.forwarding -= 1;
         }
         stream.abort(close_reason, cx);
@@ -450,7 +453,7 @@ impl Task for Http2 {
     }
 
     fn is_unfinished(&self) -> bool {
-        !self.conn.flow.outbox.is_empty() || self.conn.streams.iter().any(|stream| stream.output.is_responding())
+        !self.conn.flow.outbox.is_empty() || self.conn.streams.iter().any(|stream| stream.is_unfinished())
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Time> {
@@ -497,15 +500,18 @@ impl Task for Http2 {
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
-        let Http2Limits { connection_window, held_heads, .. } = limits.http.http2;
+        let Http2Limits { connection_window, stream_window, held_heads, .. } = limits.http.http2;
         let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
         let streams = self.conn.streams.len();
+        let is_tunnel = |stream: &&Box<Stream>| matches!(stream.stage, Stage::Tunnel(_));
+        let tunnels =
+            self.conn.streams.iter().filter(is_tunnel).count() * Inbox::gathered_memory_max(stream_window as usize);
         // What may be gathered of a frame, and unread buffers.
         let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
         let bodies = Inbox::gathered_memory_max(connection_window as usize);
         let files = READS_MAX * 2 * PIECE_BYTES;
         let heads = held_heads + 2 * limits.http.head.head_bytes_max;
         let outbox = OUTBOX_BYTES_MAX + SEND_BYTES_MAX + response;
-        inbox + bodies + files + heads + outbox + streams * (response + Forward::memory_max(limits))
+        inbox + bodies + files + heads + outbox + tunnels + streams * (response + Forward::memory_max(limits))
     }
 }

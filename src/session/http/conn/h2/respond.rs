@@ -5,15 +5,16 @@ use std::rc::Rc;
 use super::Conn;
 use super::guards::Counted;
 use super::stream::{LookUp, Stage, Stream};
+use crate::http::forward::upgrade_to_forward;
 use crate::http::h2::head::{BadHead, HeadContext, parse};
 use crate::http::h2::{ConnectionError, ErrorCode, Priority, StoredHead, StreamId};
-use crate::http::{BodyFraming, ErrorResponse, Method, PageType, RequestHead};
+use crate::http::{BodyFraming, ErrorResponse, Method, PageType, RequestHead, Status};
 use crate::session::Context;
 use crate::session::http::conn::deadlines::ClientDeadlines;
 use crate::session::http::conn::request::Request;
 use crate::session::http::dispatch;
 use crate::session::http::exchange::{Outcome, Record};
-use crate::session::http::handler::{Answer, Forward, error_response};
+use crate::session::http::handler::{Answer, Forward, ProxyRoute, error_response};
 use crate::session::http::response::Body;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::{Route, Router};
@@ -37,6 +38,8 @@ enum Begun {
 struct Facts {
     is_head: bool,
     takes_trailers: bool,
+    /// An extended CONNECT (RFC 8441).
+    is_connect: bool,
     framing: BodyFraming,
     priority: Priority,
 }
@@ -46,6 +49,7 @@ impl Facts {
         Self {
             is_head: head.method == Method::Head,
             takes_trailers: head.takes_trailers(),
+            is_connect: head.protocol.is_some(),
             framing: head.framing,
             priority: head.fields.get("priority").and_then(Priority::parse).unwrap_or_default(),
         }
@@ -81,7 +85,7 @@ impl Conn {
             cx.counters.count_http2_connection();
         }
         self.requests = self.requests.saturating_add(1);
-        let context = HeadContext { end_stream, connect_protocol: false };
+        let context = HeadContext { end_stream, connect_protocol: true };
         let router = self.router_cell.router();
         // Used where it is: a head is large.
         let ((begun, stays), facts) = match &parse(self.block.fields(), context, &cx.limits.http.head) {
@@ -100,15 +104,20 @@ impl Conn {
             }
             Err(BadHead::Rejected(error)) => {
                 let framing = if end_stream { BodyFraming::None } else { BodyFraming::Chunked };
-                let facts = Facts { is_head: false, takes_trailers: false, framing, priority: Priority::default() };
+                let priority = Priority::default();
+                let facts = Facts { is_head: false, takes_trailers: false, is_connect: false, framing, priority };
                 ((reject(*error, &router, cx), true), facts)
             }
         };
-        let Facts { is_head, takes_trailers, framing, priority } = facts;
+        let Facts { is_head, takes_trailers, is_connect, framing, priority } = facts;
         let limits = &cx.limits.http.http2;
         let mut stream = Stream {
             id,
-            input: Input::new(framing, limits.stream_window),
+            input: if is_connect {
+                Input::of_tunnel(end_stream, limits.stream_window)
+            } else {
+                Input::new(framing, limits.stream_window)
+            },
             output: Output::new(self.settings.initial_window_bytes, is_head, takes_trailers),
             priority,
             stage: Stage::Over,
@@ -201,7 +210,7 @@ fn begin(
     let waiter = Waiter { session: cx.session, stream: waiter::StreamId(id.get()) };
     let request = Request { head, since: record.since(), waiter };
     let mut encoder = ResponseEncoder::new(head.version, head.method == Method::Head, true);
-    let route = match route {
+    let route = match route.and_then(|route| check_connect(head, route)) {
         Ok(route) => route,
         Err(error) => {
             let response = request.respond_error(error, &router.fallback, &mut encoder, cx);
@@ -218,6 +227,18 @@ fn begin(
     };
     (begun, route.keep_alive)
 }
+
+/// Checks that an extended CONNECT is for a route that can open a tunnel: any other response with a 2xx
+/// would be one into nothing (RFC 8441, 4).
+fn check_connect<'r>(head: &RequestHead<'_>, route: &'r Rc<Route>) -> Result<&'r Rc<Route>, ErrorResponse> {
+    let may_open = |proxy: &Rc<ProxyRoute>| proxy.upgrades && upgrade_to_forward(head).is_some();
+    if head.protocol.is_some() && !route.handler.proxy_route().is_some_and(may_open) {
+        return Err(NO_TUNNEL);
+    }
+    Ok(route)
+}
+
+const NO_TUNNEL: ErrorResponse = ErrorResponse::new(Status::NOT_IMPLEMENTED, "no other protocol is spoken here");
 
 /// The error response to a request that is not well-formed for this server.
 fn reject(error: ErrorResponse, router: &Router, cx: &Context<'_>) -> Begun {

@@ -78,11 +78,14 @@ impl Conn {
         // All streams together hold what one connection of HTTP/1.1 may.
         let hold_max = cx.hold_max;
         cx.hold_max = (hold_max / self.forwarding.max(1)).max(1);
-        let was_forwarding = matches!(stream.stage, Stage::Forwarding(_));
+        let was_forwarding = stream.wants_body();
         let stepped = step(stream, flow, cx);
         cx.hold_max = hold_max;
-        let is_forwarding = matches!(stream.stage, Stage::Forwarding(_));
+        let is_forwarding = stream.wants_body();
         self.forwarding -= usize::from(was_forwarding && !is_forwarding);
+        if let Stage::Tunnel(_) = stream.stage {
+            self.held_heads -= std::mem::take(&mut stream.head_bytes);
+        }
         if let Stepped::Wait = stepped {
             self.has_turns |= stream.wants_turn();
             if stream.is_paused {
@@ -258,11 +261,8 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                     return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), close_reason);
                 }
                 ForwardStep::Upgraded => {
-                    debug_assert!(false, "no upgrade was forwarded");
-                    return Stepped::End(
-                        StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)),
-                        CloseReason::ResponseTruncated,
-                    );
+                    stream.open_tunnel(cx.now);
+                    return step_tunnel(stream, flow, cx);
                 }
             }
             stream.is_paused = matches!(stream.stage, Stage::Forwarding(_)) && cx.is_scarce && flow.has_unsent();
@@ -273,9 +273,20 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
             // A head waits for room in the outbox.
             stream.has_news = !stream.output.is_responding() && !flow.has_room();
         }
+        Stage::Tunnel(_) => return step_tunnel(stream, flow, cx),
         Stage::Over => {}
     }
     if stream.output.is_over() { Stepped::End(StreamEnd::Complete, CloseReason::Done) } else { Stepped::Wait }
+}
+
+/// Relays the bytes of a tunnel.
+fn step_tunnel(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
+    let Stream { id, input, output, stage: Stage::Tunnel(tunnel), .. } = &mut *stream else { return Stepped::Wait };
+    let Some(close_reason) = tunnel.pump(*id, input, output, flow, cx) else { return Stepped::Wait };
+    tracing::debug!(stream = id.get(), close_reason = close_reason.code(), "a tunnel ends");
+    // A reset is passed on as this (RFC 8441, 5).
+    let end = if output.is_over() { StreamEnd::Complete } else { StreamEnd::CutOff(Some(ErrorCode::CANCEL)) };
+    Stepped::End(end, close_reason)
 }
 
 /// Builds the response again after a look-up.

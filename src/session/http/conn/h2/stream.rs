@@ -4,7 +4,8 @@
 //!                  result in the store               all of the body is in frames
 //!   LookingUp ──────────┬─────────► Responding ─────────────────────────┐
 //!                       └── all of it is in frames at once ─────────────┤
-//!   Forwarding ─────────────────────────────────────────────────────────┴─► over
+//!   Forwarding ─────────────────────────────────────────────────────────┼─► over
+//!        └── 101 ──► Tunnel ────────────────────────────────────────────┘
 //!        any ── RST_STREAM of either side, end of the connection ─────────► over
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 use std::rc::Rc;
 
+use super::tunnel::StreamTunnel;
 use crate::driver::Time;
 use crate::http::h2::{ErrorCode, Priority, StoredHead, StreamId};
 use crate::http::request::HeadLimits;
@@ -54,6 +56,8 @@ pub(super) enum Stage {
     Responding { record: Record, body: ResponseBody },
     /// The request is forwarded to an upstream.
     Forwarding(Box<Forward>),
+    /// Bytes are relayed both ways.
+    Tunnel(Box<StreamTunnel>),
     /// The record is being ended.
     Over,
 }
@@ -92,6 +96,9 @@ impl Stream {
             };
             forward.lease_mut().finish(release, HealthVerdict::Neutral, cx.upstream_pool, cx.now);
         }
+        if let Stage::Tunnel(tunnel) = &mut self.stage {
+            tunnel.abort(close_reason, cx);
+        }
     }
 
     /// The record, to end the exchange with.
@@ -100,6 +107,7 @@ impl Stream {
             Stage::LookingUp(look_up) => Some(look_up.record),
             Stage::Responding { record, .. } => Some(record),
             Stage::Forwarding(forward) => Some(forward.into_parts().0),
+            Stage::Tunnel(tunnel) => Some(tunnel.into_record()),
             Stage::Over => None,
         }
     }
@@ -117,6 +125,27 @@ impl Stream {
         }
     }
 
+    /// Whether what the client sends goes to an upstream.
+    pub(super) const fn wants_body(&self) -> bool {
+        matches!(self.stage, Stage::Forwarding(_) | Stage::Tunnel(_))
+    }
+
+    /// Whether it would break off if the connection ended now.
+    pub(super) fn is_unfinished(&self) -> bool {
+        match &self.stage {
+            Stage::Tunnel(tunnel) => tunnel.memory() > 0 || !self.input.body.is_empty(),
+            _ => self.output.is_responding(),
+        }
+    }
+
+    /// The upstream has switched protocols: what follows the heads is relayed as it is.
+    pub(super) fn open_tunnel(&mut self, now: Time) {
+        if let Stage::Forwarding(forward) = std::mem::replace(&mut self.stage, Stage::Over) {
+            (self.is_held, self.is_paused) = (false, false);
+            self.stage = Stage::Tunnel(Box::new(StreamTunnel::new(*forward, now)));
+        }
+    }
+
     /// Whether it has something to put into frames, if the windows allow it.
     pub(super) fn wants_turn(&self) -> bool {
         self.output.ready_bytes() > 0 || self.is_held
@@ -130,6 +159,10 @@ impl Stream {
     }
 
     fn phase(&self, flow: &Flow) -> ClientPhase {
+        if let Stage::Tunnel(_) = self.stage {
+            // Either side of a tunnel may rest; it has a timeout of its own.
+            return ClientPhase::Server;
+        }
         if self.wants_turn() && self.output.window_credit(flow) == 0 {
             return ClientPhase::Response;
         }
@@ -142,7 +175,9 @@ impl Stream {
                     ClientPhase::Relay
                 }
             }
-            Stage::Forwarding(_) | Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => ClientPhase::Server,
+            Stage::Forwarding(_) | Stage::Tunnel(_) | Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => {
+                ClientPhase::Server
+            }
         }
     }
 
@@ -151,13 +186,18 @@ impl Stream {
         let client = self.deadlines.limit(&limits.http, None);
         match &self.stage {
             Stage::Forwarding(forward) => Time::earliest(forward.deadline(), client),
+            Stage::Tunnel(tunnel) => tunnel.deadline(),
             Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => client,
         }
     }
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        self.input.body.memory() + self.output.memory() + self.head_memory()
+        match &self.stage {
+            // What waits to be put into frames counts as the tunnel's.
+            Stage::Tunnel(tunnel) => self.input.body.memory() + tunnel.memory(),
+            _ => self.input.body.memory() + self.output.memory() + self.head_memory(),
+        }
     }
 
     /// Bytes of memory that the head of the request holds.
@@ -165,7 +205,7 @@ impl Stream {
         match &self.stage {
             Stage::Forwarding(forward) => forward.memory(),
             Stage::LookingUp(look_up) => look_up.head.memory(),
-            Stage::Responding { .. } | Stage::Over => 0,
+            Stage::Responding { .. } | Stage::Tunnel(_) | Stage::Over => 0,
         }
     }
 }
