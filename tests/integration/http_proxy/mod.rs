@@ -16,3 +16,4 @@ mod truncation;
 mod upgrades;
 mod uploads;
 mod upstreams;
+mod websockets;
