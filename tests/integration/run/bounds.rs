@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::place::{Place, Service, echo, files, routes};
 use crate::support::client::{ping, stays_silent};
+use crate::support::h2::client::Connection;
 use crate::support::process::Signal;
-use crate::support::{Backend, ask, backends, connect, read_rest, was_cut};
+use crate::support::{Backend, Content, ask, assert_same_bytes, backends, connect, read_rest, was_cut};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -35,6 +36,19 @@ fn status(service: &Service, request: &str) -> u16 {
 }
 
 backends! {
+    fn what_a_download_takes_of_frames_is_no_overhead(backend) {
+        let mut server = files(HERE, "site");
+        server["listeners"][0]["h2c"] = json!(true);
+        let (place, service) = start(backend, server, json!({ "http2": { "overhead_bytes": "16k" } }));
+        let content = Content::bytes(5, 24 << 20);
+        place.page("site", &content);
+        let mut client = Connection::to(service.address());
+        // It grants the windows again for each frame.
+        let stream = client.get("/page");
+        assert_same_bytes(&client.response(stream).body, &content);
+        client.finish();
+    }
+
     fn a_server_without_routes_has_nothing(backend) {
         for server in [routes(HERE, json!([])), json!({ "listeners": [{ "host": HERE, "port": 0 }] })] {
             let (_place, service) = start(backend, server, json!({}));

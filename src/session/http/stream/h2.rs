@@ -49,6 +49,8 @@ pub(crate) struct Flow {
     pub(crate) quantum: usize,
     /// Whether something of a response was put into frames, and not all was sent yet.
     pub(crate) is_responding: bool,
+    /// Bytes of bodies in frames so far.
+    pub(crate) given_bytes: u64,
     blocks: BlockWriter,
 }
 
@@ -143,6 +145,7 @@ impl Flow {
             send_window: SendWindow::new(INITIAL_WINDOW_BYTES),
             receive_window: ReceiveWindow::new(INITIAL_WINDOW_BYTES),
             budget: 0,
+            given_bytes: 0,
             quantum: 0,
             is_responding: false,
             blocks: BlockWriter::new(),
@@ -311,6 +314,7 @@ impl Output {
         self.window.take(bytes);
         flow.send_window.take(bytes);
         self.given_bytes += u64::from(bytes);
+        flow.given_bytes += u64::from(bytes);
         self.left = self.left.map(|left| left.saturating_sub(u64::from(bytes)));
         flow.budget = flow.budget.saturating_sub(length);
         flow.quantum = flow.quantum.saturating_sub(length);

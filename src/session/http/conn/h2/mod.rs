@@ -103,7 +103,7 @@ struct Conn {
     reads: Reads,
     guards: Guards,
     requests: u32,
-    /// Bytes of heads and bodies so far, both ways.
+    /// Bytes of heads and bodies that have come so far.
     payload_bytes: u64,
     life: Life,
     /// Why it ends, once it does.
@@ -276,7 +276,9 @@ impl Conn {
     }
 
     fn count_overhead(&mut self, bytes: usize, cx: &Context<'_>) -> Result<(), ConnectionError> {
-        let counted = self.guards.count_overhead(bytes, self.payload_bytes, &cx.limits.http.http2);
+        // Those of a long body count while it is being sent.
+        let payload_bytes = self.payload_bytes + self.flow.given_bytes;
+        let counted = self.guards.count_overhead(bytes, payload_bytes, &cx.limits.http.http2);
         counted.inspect_err(|_| cx.counters.count_http2_limit(Http2Limit::OverheadBytes))
     }
 
@@ -288,7 +290,6 @@ impl Conn {
             self.forwarding -= 1;
         }
         stream.abort(close_reason, cx);
-        self.payload_bytes += stream.output.given_bytes;
         let is_reading = matches!(&stream.output.source, Source::File(file) if file.is_reading);
         if is_reading && let Stage::Responding { record, body } = std::mem::replace(&mut stream.stage, Stage::Over) {
             self.reads.orphan(stream.id, body, cx.ops);

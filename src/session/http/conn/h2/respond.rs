@@ -135,7 +135,6 @@ impl Conn {
                 match stream.output.begin(id, response, &mut self.flow) {
                     None if stream.output.is_over() => {
                         record.end_at(stream.output.given_bytes, cx);
-                        self.payload_bytes += stream.output.given_bytes;
                         if !stream.input.has_ended {
                             self.push_reset(id, ErrorCode::NO_ERROR);
                             self.note_dropped(id);
