@@ -193,24 +193,24 @@ fn the_runs_over_tls_meet_every_kind_of_trouble() {
 fn the_runs_over_http2_meet_every_kind_of_trouble() {
     let mut counts = Counts::default();
     let mut whole = 0;
-    for seed in 0..300 {
+    for seed in 0..100 {
         let report = run(over_http2(seed, Mood::Any), None);
         counts.add(&report.http2);
         whole += report.whole;
     }
     let least = [
-        (counts.streams, 5_000),
-        (counts.answered, 3_000),
-        (counts.used_up, 1_000),
-        (counts.blocked, 100),
-        (counts.given_up, 100),
-        (counts.reset, 50),
-        (counts.settings, 500),
-        (counts.pings, 300),
-        (counts.interim, 50),
-        (counts.goaways, 100),
+        (counts.streams, 1_600),
+        (counts.answered, 1_000),
+        (counts.used_up, 300),
+        (counts.blocked, 30),
+        (counts.given_up, 30),
+        (counts.reset, 15),
+        (counts.settings, 160),
+        (counts.pings, 100),
+        (counts.interim, 15),
+        (counts.goaways, 30),
         (counts.most_at_once, 20),
-        (whole, 100),
+        (whole, 30),
     ];
     assert!(least.iter().all(|(count, least)| count >= least), "{least:?}");
 }
@@ -528,13 +528,13 @@ fn a_truncated_stream_that_ends_in_order_is_noticed() {
 /// hundredths.
 fn assert_http2_noticed(bug: Http2Bug, least: u32) {
     let (mut strikes, mut noticed) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         let report = run(over_http2(seed, Mood::Calm), Some((Bug::Http2(bug), seed as u32 % 4)));
         assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
         strikes += u32::from(report.has_planted_bug);
         noticed += u32::from(!report.alarms.is_empty());
     }
-    assert!(strikes >= 5 && noticed * 100 >= strikes * least, "{noticed} of {strikes} were noticed");
+    assert!(strikes >= 3 && noticed * 100 >= strikes * least, "{noticed} of {strikes} were noticed");
 }
 
 /// Plants the bug in runs with any trouble, so that exchanges end in every way. Nothing hides it.
