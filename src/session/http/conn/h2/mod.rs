@@ -504,9 +504,8 @@ impl Task for Http2 {
         let Http2Limits { connection_window, stream_window, held_heads, .. } = limits.http.http2;
         let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
         let streams = self.conn.streams.len();
-        let is_tunnel = |stream: &&Box<Stream>| matches!(stream.stage, Stage::Tunnel(_));
-        let tunnels =
-            self.conn.streams.iter().filter(is_tunnel).count() * Inbox::gathered_memory_max(stream_window as usize);
+        let tunnels = self.conn.streams.iter().map(|stream| usize::from(matches!(stream.stage, Stage::Tunnel(_))));
+        let tunnels = tunnels.sum::<usize>() * Inbox::gathered_memory_max(stream_window as usize);
         // What may be gathered of a frame, and unread buffers.
         let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
         let bodies = Inbox::gathered_memory_max(connection_window as usize);
