@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use self::guards::{Counted, Guards};
-use self::reads::{PIECE_BYTES, READS_MAX, Reads};
+use self::reads::{PIECE_BYTES, PIECES_MAX, READS_MAX, Reads};
 use self::shutdown::Life;
 use self::stream::{Stage, Stream, StreamEnd};
 use super::deadlines::{ClientDeadlines, ClientPhase};
@@ -408,7 +408,8 @@ impl Task for Http2 {
             self.conn.step_streams(cx);
             self.conn.fill(cx);
             self.conn.set_aside(cx);
-            self.conn.grant_windows(cx);
+            self.conn.begin_reads(cx);
+            self.conn.grant_windows();
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
             if client.can_send() && !self.conn.flow.outbox.is_empty() {
@@ -509,7 +510,7 @@ impl Task for Http2 {
         // What may be gathered of a frame, and unread buffers.
         let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
         let bodies = Inbox::gathered_memory_max(connection_window as usize);
-        let files = READS_MAX * 2 * PIECE_BYTES;
+        let files = (PIECES_MAX + READS_MAX) * PIECE_BYTES;
         let heads = held_heads + 2 * limits.http.head.head_bytes_max;
         let outbox = OUTBOX_BYTES_MAX + SEND_BYTES_MAX + response;
         inbox + bodies + files + heads + outbox + tunnels + streams * (response + Forward::memory_max(limits))

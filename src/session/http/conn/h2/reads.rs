@@ -17,6 +17,9 @@ use crate::waiter::SessionKey;
 /// Number of reads in flight.
 pub(super) const READS_MAX: usize = 4;
 
+/// Streams that hold a piece, or wait for one, at a time.
+pub(super) const PIECES_MAX: usize = 2 * READS_MAX;
+
 /// Bytes that are read at a time.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
@@ -36,20 +39,27 @@ struct Read {
 }
 
 impl Reads {
-    /// Begins to read the next piece for this stream, if it needs one and a slot is free.
-    pub(super) fn begin(&mut self, stream: &mut Stream, session: SessionKey, ops: &mut Ops) {
+    /// Begins to read the next piece for this stream, if it needs one and a slot is free. Not more than
+    /// its window lets it send: a stream whose client takes nothing holds no piece. Returns whether it
+    /// does.
+    pub(super) fn begin(&mut self, stream: &mut Stream, session: SessionKey, ops: &mut Ops) -> bool {
+        let window = stream.output.window.credit() as usize;
         let Source::File(FileSource { file, offset, left, read, is_reading, .. }) = &mut stream.output.source else {
-            return;
+            return false;
         };
-        if *is_reading || *left == 0 || read.len() >= PIECE_BYTES {
-            return;
+        let room = window.saturating_sub(read.len()).min(PIECE_BYTES);
+        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(room);
+        if *is_reading || wanted == 0 || read.len() >= PIECE_BYTES {
+            return false;
         }
-        let Some((number, slot)) = self.0.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) else { return };
-        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let Some((number, slot)) = self.0.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) else {
+            return false;
+        };
         let token = Slot::read(number).token(session);
         let id = ops.submit(token, Op::Read { file: *file, offset: *offset, length: wanted });
         *is_reading = true;
         *slot = Some(Read { id, stream: stream.id, wanted, orphan: None });
+        true
     }
 
     /// Whether a read could begin.
@@ -99,6 +109,11 @@ impl Reads {
 }
 
 impl FileSource {
+    /// Whether it holds a piece, or waits for one.
+    pub(super) fn has_piece(&self) -> bool {
+        self.is_reading || !self.read.is_empty()
+    }
+
     /// Adds a piece that was read.
     pub(super) fn push(&mut self, bytes: Vec<u8>) {
         self.is_reading = false;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Conn;
 use super::guards::Counted;
 use super::stream::{LookUp, Stage, Stream};
+use crate::http::fields::Field;
 use crate::http::forward::upgrade_to_forward;
 use crate::http::h2::head::{BadHead, HeadContext, parse};
 use crate::http::h2::{ConnectionError, ErrorCode, Priority, StoredHead, StreamId};
@@ -22,6 +23,12 @@ use crate::session::http::stream::h2::{Input, Output};
 use crate::session::http::stream::{Http2Response, ResponseEncoder};
 use crate::telemetry::metrics::Http2Limit;
 use crate::waiter::{self, Waiter};
+
+/// Identifiers of streams that are left when a connection ends because it has used up the others
+/// (RFC 9113, 5.1.1): the client may use them until it has seen that.
+const STREAMS_LEFT: u32 = 2000;
+
+const METHOD_HEAD: Field<'_> = Field { name: b":method", value: b"HEAD" };
 
 /// What was made of a request, and whether its route keeps the connection open.
 type Dispatched = (Begun, bool);
@@ -104,9 +111,11 @@ impl Conn {
             }
             Err(BadHead::Rejected(error)) => {
                 let framing = if end_stream { BodyFraming::None } else { BodyFraming::Chunked };
+                // Not even the response to a head that is too large may have a body then.
+                let is_head = self.block.fields().iter().any(|field| field == METHOD_HEAD);
                 let priority = Priority::default();
-                let facts = Facts { is_head: false, takes_trailers: false, is_connect: false, framing, priority };
-                ((reject(*error, &router, cx), true), facts)
+                let facts = Facts { is_head, takes_trailers: false, is_connect: false, framing, priority };
+                ((reject(*error, is_head, &router, cx), true), facts)
             }
         };
         let Facts { is_head, takes_trailers, is_connect, framing, priority } = facts;
@@ -173,7 +182,8 @@ impl Conn {
 
     /// Announces the end of the connection after its last request.
     fn end_request(&mut self, stays: bool, cx: &Context<'_>) -> Result<(), ConnectionError> {
-        if !stays || self.is_over_limit || cx.limits.http.requests_max == self.requests {
+        let is_last = self.last_stream.get() >= StreamId::MAX.get() - STREAMS_LEFT;
+        if is_last || !stays || self.is_over_limit || cx.limits.http.requests_max == self.requests {
             self.announce(cx.now);
         }
         Ok(())
@@ -240,8 +250,8 @@ fn check_connect<'r>(head: &RequestHead<'_>, route: &'r Rc<Route>) -> Result<&'r
 const NO_TUNNEL: ErrorResponse = ErrorResponse::new(Status::NOT_IMPLEMENTED, "no other protocol is spoken here");
 
 /// The error response to a request that is not well-formed for this server.
-fn reject(error: ErrorResponse, router: &Router, cx: &Context<'_>) -> Begun {
-    let mut encoder = ResponseEncoder::new(crate::http::Version::Http2, false, true);
+fn reject(error: ErrorResponse, is_head: bool, router: &Router, cx: &Context<'_>) -> Begun {
+    let mut encoder = ResponseEncoder::new(crate::http::Version::Http2, is_head, true);
     let response = error_response(&router.fallback, cx.date, error, PageType::Html, &mut encoder);
     let record = Record::begin_malformed(router.access_log(), cx.peer, error, cx.now, cx);
     debug_assert!(matches!(response.body, Body::Memory(_)), "an error page is in memory");

@@ -3,6 +3,7 @@
 //! The most urgent streams have their turns first; equally urgent ones one after another, a frame each
 //! (RFC 9218). Those that say that they are not incremental take one turn together, the oldest first.
 
+use super::reads::PIECES_MAX;
 use super::stream::{Stage, Stream, StreamEnd};
 use super::{Conn, SEND_BYTES_MAX};
 use crate::driver::Time;
@@ -65,14 +66,14 @@ impl Conn {
 
     /// Looks at the streams that only the window of the connection holds up: their time runs.
     pub(super) fn note_blocked(&mut self, cx: &mut Context<'_>) {
-        if self.has_turns && self.flow.send_window.credit() == 0 {
+        if (self.has_turns || self.has_files) && self.flow.send_window.credit() == 0 {
             self.look_at_all(cx);
         }
     }
 
     /// Steps the stream at this position. Returns whether that has ended it.
     pub(super) fn step_at(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
-        let Self { streams, flow, reads, .. } = self;
+        let Self { streams, flow, .. } = self;
         let Some(stream) = streams.get_mut(index) else { return false };
         flow.quantum = DATA_BYTES_MAX;
         // All streams together hold what one connection of HTTP/1.1 may.
@@ -94,10 +95,7 @@ impl Conn {
             if stream.has_news {
                 self.ready.push(stream.id);
             }
-            if let Source::File(_) = stream.output.source {
-                reads.begin(stream, cx.session, cx.ops);
-                self.has_files = true;
-            }
+            self.has_files |= matches!(stream.output.source, Source::File(_));
             if is_forwarding {
                 grant_window(stream, flow);
             }
@@ -125,7 +123,6 @@ impl Conn {
             if stream.output.is_over() || !has_sent || stream.output.ready_bytes() == 0 {
                 self.step_at(index, cx);
             } else {
-                self.reads.begin(stream, cx.session, cx.ops);
                 stream.keep_time(&self.flow, cx);
                 self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
             }
@@ -173,7 +170,7 @@ impl Conn {
     }
 
     /// Lets the client send as much as was consumed.
-    pub(super) fn grant_windows(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn grant_windows(&mut self) {
         if !self.life.reads() {
             return;
         }
@@ -182,12 +179,28 @@ impl Conn {
         {
             self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
         }
-        // Without free slots, files wait for those of other streams.
-        if self.has_files && self.reads.has_free() {
-            self.has_files = false;
-            for stream in &mut self.streams {
-                self.reads.begin(stream, cx.session, cx.ops);
-                self.has_files |= matches!(stream.output.source, Source::File(_));
+    }
+
+    /// Begins to read what files send next: first for the stream whose turn is next. Few of them hold a
+    /// piece at a time.
+    pub(super) fn begin_reads(&mut self, cx: &mut Context<'_>) {
+        if !self.has_files || !self.reads.has_free() {
+            return;
+        }
+        self.has_files = false;
+        let has_piece = |stream: &Stream| matches!(&stream.output.source, Source::File(file) if file.has_piece());
+        let mut pieces = self.streams.iter().filter(|stream| has_piece(stream)).count();
+        let next = self.streams.partition_point(|stream| stream.id <= self.turn);
+        let (before, after) = self.streams.split_at_mut(next);
+        for stream in after.iter_mut().chain(before) {
+            if !matches!(stream.output.source, Source::File(_)) {
+                continue;
+            }
+            self.has_files = true;
+            let has_one = has_piece(stream);
+            let may_begin = has_one || pieces < PIECES_MAX;
+            if may_begin && self.reads.begin(stream, cx.session, cx.ops) {
+                pieces += usize::from(!has_one);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::session::http::exchange::{Outcome, Record};
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::Route;
-use crate::session::http::stream::h2::{Flow, Input, Output};
+use crate::session::http::stream::h2::{Flow, Input, Output, Source};
 use crate::session::{CloseReason, Context, Limits};
 use crate::tcp::CloseKind;
 use crate::upstream::Release;
@@ -163,7 +163,8 @@ impl Stream {
             // Either side of a tunnel may rest; it has a timeout of its own.
             return ClientPhase::Server;
         }
-        if self.wants_turn() && self.output.window_credit(flow) == 0 {
+        let has_more = self.wants_turn() || matches!(self.output.source, Source::File(_));
+        if has_more && self.output.window_credit(flow) == 0 {
             return ClientPhase::Response;
         }
         match &self.stage {

@@ -406,6 +406,7 @@ impl Forward {
     /// than `response_timeout`.
     fn keep_time(&mut self, upstream: &UpstreamStream<'_>, client: &impl ClientStream, now: Time) -> bool {
         let moved = upstream.progress();
+        let was_waited_for = self.awaited == Awaited::Upstream;
         self.awaited = match self.stage {
             // Everything that has arrived of the body is sent.
             _ if !client.is_body_done() && !upstream.has_unsent() => Awaited::Client,
@@ -414,7 +415,7 @@ impl Forward {
             Stage::Connecting | Stage::Requested | Stage::Responding => Awaited::Upstream,
         };
         let is_waited_for = self.awaited == Awaited::Upstream;
-        if !is_waited_for || moved != self.silence.1 {
+        if !is_waited_for || !was_waited_for || moved != self.silence.1 {
             self.silence = (now, moved);
         }
         let timeout = self.route.response_timeout;
