@@ -108,6 +108,15 @@ backends! {
         assert_same_bytes(&rig.seen()[0].body, &content);
     }
 
+    fn a_slow_body_is_not_the_upstreams_silence(backend) {
+        let rig = Rig::with(backend, |document| document["servers"][0]["routes"][2]["response_timeout"] = json!("1s"));
+        let mut connection = rig.connection();
+        let stream = connection.open("POST", "/count", &[]);
+        connection.read_for(Duration::from_millis(1300));
+        connection.upload(stream, b"body", true);
+        assert_eq!(connection.response(stream).text(), "4");
+    }
+
     fn trailers_pass_both_ways(backend) {
         let origin = Origin::new();
         let (_xps, mut connection) = proxy(backend, &origin);

@@ -2,6 +2,8 @@
 
 use super::rig::{HELD, Rig, expect_service};
 use crate::support::environment::report;
+use crate::support::files::write_sparse;
+use crate::support::h2::client::Connection;
 use crate::support::h2::frame::{Frame, setting};
 use crate::support::{Content, assert_same_bytes, backends, is_wrapped};
 
@@ -52,6 +54,55 @@ backends! {
                 assert_eq!(connection.response(stream).status, 200);
             }
         }
+    }
+
+    fn a_hundred_downloads_without_a_window_hold_bounded_memory_and_arrive_in_the_end(backend) {
+        const LENGTH: usize = 300_000;
+        let rig = Rig::new(backend);
+        rig.write("large", Content::bytes(5, LENGTH));
+        expect_service(&mut rig.connection());
+        let before = rig.usage().rss_bytes;
+        let mut connection = Connection::with_settings(rig.address(), &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+        let streams: Vec<u32> = (0..STREAMS).map(|_| connection.get("/files/large")).collect();
+        connection.read_until("all heads", |connection| streams.iter().all(|stream| connection.seen(*stream).status == 200));
+        connection.ping().expect("the connection goes on");
+        let grown = rig.usage().rss_bytes.saturating_sub(before);
+        report(&format!("{STREAMS} downloads without a window over {backend:?}: {} KiB held", grown >> 10));
+        assert!(is_wrapped() || grown < HELD_BYTES_MAX, "{grown} bytes are held");
+        assert!(streams.iter().all(|stream| connection.seen(*stream).body.is_empty()));
+        expect_service(&mut rig.connection());
+        // First a trifle for each, then all.
+        let windows: Vec<u8> = streams.iter().flat_map(|stream| Frame::window_update(*stream, 1).bytes()).collect();
+        streams.iter().for_each(|stream| connection.note_granted(*stream, 1));
+        connection.send(windows);
+        connection.read_until("a byte each", |connection| streams.iter().all(|stream| connection.seen(*stream).body.len() == 1));
+        for stream in &streams {
+            connection.grant(*stream, LENGTH as u32);
+        }
+        for stream in &streams {
+            assert_same_bytes(&connection.response(*stream).body, &Content::bytes(5, LENGTH));
+        }
+        connection.finish();
+    }
+
+    fn a_client_that_reads_nothing_holds_bounded_memory(backend) {
+        let rig = Rig::new(backend);
+        write_sparse(&rig.place.path("site").join("sparse"), 1 << 30);
+        expect_service(&mut rig.connection());
+        let before = rig.usage().rss_bytes;
+        let largest = (1 << 31) - 1;
+        let mut connection = Connection::with_settings(rig.address(), &[(setting::INITIAL_WINDOW_SIZE, largest)]);
+        connection.grant(0, largest - 65_535);
+        for _ in 0..STREAMS {
+            connection.get("/files/sparse");
+        }
+        for _ in 0..20 {
+            expect_service(&mut rig.connection());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let grown = rig.usage().rss_bytes.saturating_sub(before);
+        report(&format!("{STREAMS} downloads that are not read over {backend:?}: {} KiB held", grown >> 10));
+        assert!(is_wrapped() || grown < 2 * HELD_BYTES_MAX, "{grown} bytes are held");
     }
 
     fn window_settings_may_change_at_any_time(backend) {
