@@ -47,6 +47,46 @@ backends! {
     fn with_few_buffers_the_last_of_many_slow_connections_has_one(backend) {
         serve_the_last(backend, "with_few_buffers_the_last_of_many_slow_connections_has_one", TCP);
     }
+
+    fn files_of_many_streams_hold_a_bounded_number_of_pieces(backend) {
+        const CONNECTIONS: u64 = 10;
+        if is_wrapped() {
+            return skip("files_of_many_streams_hold_a_bounded_number_of_pieces", "a wrapper's memory is in the way");
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        crate::support::files::write_sparse(&folder.path().join("large"), FILE_BYTES);
+        let words = ["serve", ".", "--listen", "127.0.0.1:0", "--access-log", "off", "--h2c", "--workers", "1"];
+        // Without windows, with windows that nothing is read of, and with that of the connection closed.
+        for (stream_window, connection_window) in [(0, 0), (1 << 20, 1 << 30), (1 << 20, 0)] {
+            let server = Launch::new(backend, words).in_folder(folder.path()).start();
+            let before = server.usage().rss_bytes;
+            let streams: Vec<TcpStream> =
+                (0..CONNECTIONS).map(|_| ask_on_streams(&server, stream_window, connection_window)).collect();
+            let held = settled(|| server.usage().rss_bytes).saturating_sub(before) / CONNECTIONS;
+            assert!(held <= 2 << 20, "{held} bytes for each connection, {stream_window} {connection_window}");
+            drop(streams);
+        }
+    }
+}
+
+/// Requests a large file on 100 streams of HTTP/2, and reads nothing. The windows are those of the streams,
+/// and what that of the connection grows by.
+fn ask_on_streams(server: &Xps, stream_window: u32, connection_window: u32) -> TcpStream {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[&[0, 4][..], &stream_window.to_be_bytes()].concat()));
+    if connection_window > 0 {
+        bytes.extend(frame(8, 0, 0, &connection_window.to_be_bytes()));
+    }
+    for stream in (1..200).step_by(2) {
+        bytes.extend(frame(1, 5, stream, b"\x82\x86\x04\x06/large\x01\x01h"));
+    }
+    let mut client = TcpStream::connect(server.address()).expect("a listening server");
+    client.write_all(&bytes).expect("requests");
+    client
 }
 
 fn serve_the_last(backend: Backend, name: &str, proxy: &[&str]) {

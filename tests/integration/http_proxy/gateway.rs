@@ -25,7 +25,21 @@ impl Gateway {
     /// The same in front of several.
     #[track_caller]
     pub fn of(backend: Backend, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
-        let mut launch = Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"]).over_what_is_asked();
+        Self::launched(Self::launch(backend).over_what_is_asked(), upstreams, flags)
+    }
+
+    /// One whose clients speak HTTP/2 themselves, whatever the others are to do.
+    #[track_caller]
+    pub fn over_h2c(backend: Backend, origin: &Origin) -> Self {
+        Self::launched(Self::launch(backend), &[origin.address()], &["--h2c"])
+    }
+
+    fn launch(backend: Backend) -> Launch {
+        Launch::new(backend, ["proxy", "--http", "--listen", "127.0.0.1:0"])
+    }
+
+    #[track_caller]
+    fn launched(mut launch: Launch, upstreams: &[SocketAddr], flags: &[&str]) -> Self {
         if !flags.contains(&"--access-log") {
             launch = launch.flags(["--access-log", "off"]);
         }

@@ -11,7 +11,7 @@ use crate::support::{Backend, Content, Launch, assert_same_bytes, backends, read
 /// A proxy that speaks HTTP/2 without TLS.
 #[track_caller]
 fn proxy(backend: Backend, origin: &Origin) -> Gateway {
-    Gateway::new(backend, origin, &["--h2c"])
+    Gateway::over_h2c(backend, origin)
 }
 
 /// The fields of a request for a WebSocket.
