@@ -111,7 +111,7 @@ fn seeds_that_found_something_keep_every_promise() {
     ];
     const SEEDS_OVER_TLS: &[u64] =
         &[44, 88, 206, 546, 877, 1_000_271, 1_003_390, 1_004_631, 1_005_373, 1_007_588, 1_008_356, 1_009_566];
-    const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687];
+    const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
     let over_tls = SEEDS_OVER_TLS.iter().copied().filter_map(try_seed_over_tls);
     let over_http2 = SEEDS_OVER_HTTP2.iter().copied().filter_map(try_seed_over_http2);
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).chain(over_http2).collect();

@@ -97,6 +97,14 @@ impl ReceiveWindow {
         self.unconsumed = self.unconsumed.saturating_sub(bytes);
     }
 
+    /// Grants this many bytes, whatever is held: less is granted later. They are the increment of a
+    /// WINDOW_UPDATE, which must be sent.
+    pub fn lend(&mut self, bytes: u32) -> u32 {
+        let bytes = bytes.min(WINDOW_CEILING.saturating_sub(self.held()));
+        self.available += bytes;
+        bytes
+    }
+
     /// The increment of a WINDOW_UPDATE, once half of the target can be granted. It must be sent.
     pub fn update(&mut self) -> Option<u32> {
         let missing = self.target.saturating_sub(self.held());
@@ -122,6 +130,19 @@ mod tests {
         assert_eq!(window.grow(1), Err(FlowError));
         assert_eq!(window.shift(1), Err(FlowError));
         assert_eq!(SendWindow::new(0).grow(u32::MAX), Err(FlowError));
+    }
+
+    #[test]
+    fn what_is_lent_is_granted_less_later() {
+        let mut window = ReceiveWindow::new(100);
+        window.receive(100).unwrap();
+        assert_eq!((window.update(), window.lend(50), window.held()), (None, 50, 150));
+        window.receive(50).unwrap();
+        window.consume(90);
+        assert_eq!((window.held(), window.update()), (60, None), "less than half is missing");
+        window.consume(60);
+        assert_eq!(window.update(), Some(100));
+        assert_eq!(ReceiveWindow::new(WINDOW_CEILING).lend(1), 0);
     }
 
     #[test]

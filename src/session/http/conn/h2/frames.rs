@@ -79,7 +79,11 @@ impl Conn {
             }
             Frame::PushPromise { .. } => Err(ConnectionError::protocol("a client cannot push")),
             // DATA comes in pieces instead. What is unknown is skipped.
-            Frame::SettingsAck | Frame::Priority { .. } | Frame::Unknown { .. } | Frame::Data { .. } => Ok(()),
+            Frame::SettingsAck => {
+                self.has_acknowledged = true;
+                Ok(())
+            }
+            Frame::Priority { .. } | Frame::Unknown { .. } | Frame::Data { .. } => Ok(()),
         }
     }
 

@@ -75,6 +75,8 @@ struct Conn {
     flow: Flow,
     /// Those of the client.
     settings: Settings,
+    /// The client has seen ours.
+    has_acknowledged: bool,
     /// Streams that wait for something, in the order of their ids.
     #[expect(clippy::vec_box, reason = "streams are large, and those behind one that ends are moved")]
     streams: Vec<Box<Stream>>,
@@ -149,6 +151,7 @@ impl Http2 {
                 open_block: None,
                 flow,
                 settings: Settings::default(),
+                has_acknowledged: false,
                 streams: Vec::new(),
                 ready: Vec::new(),
                 paused: Vec::new(),
@@ -409,7 +412,7 @@ impl Task for Http2 {
             self.conn.fill(cx);
             self.conn.set_aside(cx);
             self.conn.begin_reads(cx);
-            self.conn.grant_windows();
+            self.conn.grant_windows(cx.limits.http.http2.stream_window);
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
             if client.can_send() && !self.conn.flow.outbox.is_empty() {
@@ -509,7 +512,8 @@ impl Task for Http2 {
         let tunnels = tunnels.sum::<usize>() * Inbox::gathered_memory_max(stream_window as usize);
         // What may be gathered of a frame, and unread buffers.
         let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
-        let bodies = Inbox::gathered_memory_max(connection_window as usize);
+        // More than the connection's window if a stream would starve otherwise.
+        let bodies = Inbox::gathered_memory_max(connection_window as usize + streams * stream_window as usize);
         let files = (PIECES_MAX + READS_MAX) * PIECE_BYTES;
         let heads = held_heads + 2 * limits.http.head.head_bytes_max;
         let outbox = OUTBOX_BYTES_MAX + SEND_BYTES_MAX + response;

@@ -8,6 +8,7 @@ use super::stream::{LookUp, Stage, Stream};
 use crate::http::fields::Field;
 use crate::http::forward::upgrade_to_forward;
 use crate::http::h2::head::{BadHead, HeadContext, parse};
+use crate::http::h2::settings::INITIAL_WINDOW_BYTES;
 use crate::http::h2::{ConnectionError, ErrorCode, Priority, StoredHead, StreamId};
 use crate::http::{BodyFraming, ErrorResponse, Method, PageType, RequestHead, Status};
 use crate::session::Context;
@@ -120,12 +121,15 @@ impl Conn {
         };
         let Facts { is_head, takes_trailers, is_connect, framing, priority } = facts;
         let limits = &cx.limits.http.http2;
+        // Until it has seen our settings, the client uses the usual window (RFC 9113, 6.9.3).
+        let least = if self.has_acknowledged { 0 } else { INITIAL_WINDOW_BYTES };
+        let stream_window = limits.stream_window.max(least);
         let mut stream = Stream {
             id,
             input: if is_connect {
-                Input::of_tunnel(end_stream, limits.stream_window)
+                Input::of_tunnel(end_stream, stream_window)
             } else {
-                Input::new(framing, limits.stream_window)
+                Input::new(framing, stream_window)
             },
             output: Output::new(self.settings.initial_window_bytes, is_head, takes_trailers),
             priority,

@@ -18,6 +18,9 @@ use crate::session::{CloseReason, Context};
 use crate::transport::Transport;
 use crate::waiter::{self, Waiter};
 
+/// With less than this, the connection's window is as good as closed.
+const STARVING_BYTES: u32 = 1024;
+
 /// What a stream needs after a step.
 enum Stepped {
     Wait,
@@ -170,7 +173,7 @@ impl Conn {
     }
 
     /// Lets the client send as much as was consumed.
-    pub(super) fn grant_windows(&mut self) {
+    pub(super) fn grant_windows(&mut self, stream_window: u32) {
         if !self.life.reads() {
             return;
         }
@@ -178,6 +181,21 @@ impl Conn {
             && let Some(increment) = self.flow.receive_window.update()
         {
             self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
+        }
+        if self.forwarding > 0 && self.flow.receive_window.available() < STARVING_BYTES {
+            self.lend_window(stream_window);
+        }
+    }
+
+    /// Lets the client send more than the connection's window, if a body that an upstream waits for could
+    /// not come otherwise: bodies that wait for others, or for the same upstream, have used it up. Those
+    /// of each stream are bounded nevertheless.
+    fn lend_window(&mut self, stream_window: u32) {
+        if self.streams.iter().any(|stream| stream.is_starving()) {
+            let increment = self.flow.receive_window.lend(stream_window);
+            if increment > 0 {
+                self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
+            }
         }
     }
 

@@ -146,6 +146,12 @@ impl Stream {
         }
     }
 
+    /// Whether its upstream waits for more of the body, which the stream's window allows.
+    pub(super) fn is_starving(&self) -> bool {
+        let waits = matches!(&self.stage, Stage::Forwarding(forward) if forward.waits_for_client());
+        waits && self.input.body.is_empty() && !self.input.has_ended && self.input.window.available() > 0
+    }
+
     /// Whether it has something to put into frames, if the windows allow it.
     pub(super) fn wants_turn(&self) -> bool {
         self.output.ready_bytes() > 0 || self.is_held
