@@ -17,6 +17,9 @@
 //! When its owner cancels it, it goes through `Cancelling` or `Leaving` to `Done`, or to `Connected` if the cancel
 //! lost the race.
 //!
+//! A TLS connection that fails behind its handshake counts as established if plaintext came before the failure: it is chance
+//! whether all of that arrives at once, and what was sent has to be passed on in any case.
+//!
 //! A preamble, such as a PROXY protocol header, is sent in plain text before TLS begins. It yields a
 //! [`Transport`], and does not know what the connection is for.
 
@@ -312,6 +315,9 @@ impl Connector {
                 );
                 None
             }
+            // Plaintext follows a complete handshake only: TLS has failed since. What the upstream sent before that is passed
+            // on, and the user of the connection finds the fault behind it.
+            Some(Handshake::Failed(_)) if !received.is_empty() || transport.input_end().is_none() => None,
             Some(Handshake::Failed(fault)) => Some(ConnectError::Tls { address, fault }),
             Some(Handshake::InProgress) | None => match transport.input_end() {
                 Some(End::Failed(fault @ Fault::Os(_))) => Some(ConnectError::Refused { address, fault }),

@@ -37,7 +37,7 @@ pub enum Allowance {
     /// All answers are there, each with its own end. Over TLS, what says that nothing follows is tried once and not waited
     /// for.
     NoCloseNotify,
-    /// The upstream broke off before the handshake was complete: it could not be reached, and has said nothing.
+    /// The upstream broke off before it had said anything, in the handshake or right behind it: it could not be reached.
     NotReached,
     /// A stream that the client has reset counts until the server has dealt with it: another may be refused meanwhile.
     GivenUp,

@@ -111,8 +111,12 @@ fn seeds_that_found_something_keep_every_promise() {
     ];
     const SEEDS_OVER_TLS: &[u64] =
         &[44, 88, 206, 546, 877, 1_000_271, 1_003_390, 1_004_631, 1_005_373, 1_007_588, 1_008_356, 1_009_566];
+    /// Of a search far beyond the others.
+    const FAR_SEEDS_OVER_TLS: &[u64] = &[17206, 24743, 31892, 35757, 60112];
+    const FAR: u64 = 20_261_130_000_000;
     const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
-    let over_tls = SEEDS_OVER_TLS.iter().copied().filter_map(try_seed_over_tls);
+    let far_over_tls = FAR_SEEDS_OVER_TLS.iter().map(|seed| FAR + seed);
+    let over_tls = SEEDS_OVER_TLS.iter().copied().chain(far_over_tls).filter_map(try_seed_over_tls);
     let over_http2 = SEEDS_OVER_HTTP2.iter().copied().filter_map(try_seed_over_http2);
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).chain(over_http2).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -267,6 +271,35 @@ fn a_reset_that_the_send_of_a_body_hears_of_first_is_no_orderly_end() {
         let calm = Scenario::new(seed, Mood::Calm);
         let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
         let report = run(Scenario { clients: vec![client], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
+}
+
+/// In TLS 1.2 the server's Finished is the last message of a handshake: a short answer may arrive together with it, and with an
+/// end without a `close_notify`. The handshake did not fail then, and the answer is passed on.
+#[test]
+fn an_answer_that_comes_with_the_end_of_a_handshake_is_passed_on() {
+    for seed in 0..100 {
+        let bytes = vec![b'x'; 10_000];
+        let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..100].to_vec()), Step::Close]);
+        let addresses = vec![[198, 51, 100, 1].into()];
+        let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
+        let client = Client {
+            service: Service::Proxy(upstream),
+            after: Duration::ZERO,
+            steps: vec![Step::ReadUntilEof],
+            payload: Vec::new(),
+            is_polite: false,
+            reads_all: true,
+            http2: None,
+        };
+        let manner = Manner { is_tls12: true, flaw: Flaw::NoEnd, ..Manner::sound() };
+        let tls = Encryption {
+            clients: vec![(seed % 2 == 0).then(Manner::sound)],
+            upstreams: vec![Some(manner)],
+            proxy: false,
+        };
+        let report = run(Scenario { clients: vec![client], tls: Some(tls), ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
 }
