@@ -151,6 +151,11 @@ impl<'p> UpstreamStream<'p> {
         !self.transport.can_send() || !self.http1.outbox.is_empty()
     }
 
+    /// Whether nothing more of the request can be sent. What the upstream has sent can still be received.
+    pub fn takes_nothing(&self) -> bool {
+        self.transport.send_fault().is_some()
+    }
+
     /// What comes next of the response. Call it until it returns [`Event::Wait`]. `on_head` takes
     /// what is needed from a head, which does not outlive the call.
     ///

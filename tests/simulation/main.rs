@@ -30,6 +30,7 @@ use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
 use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
 use tls::{Encryption, Flaw, Manner};
+use xps::internals::buffer::PoolConfig;
 use xps::internals::config::Limits;
 use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
 use xps::internals::session::http::{ExchangeBug, Http2Bug};
@@ -112,7 +113,7 @@ fn seeds_that_found_something_keep_every_promise() {
     const SEEDS_OVER_TLS: &[u64] =
         &[44, 88, 206, 546, 877, 1_000_271, 1_003_390, 1_004_631, 1_005_373, 1_007_588, 1_008_356, 1_009_566];
     /// Of a search far beyond the others.
-    const FAR_SEEDS_OVER_TLS: &[u64] = &[17206, 24743, 31892, 35757, 60112];
+    const FAR_SEEDS_OVER_TLS: &[u64] = &[17206, 24743, 31892, 35757, 60112, 71159];
     const FAR: u64 = 20_261_130_000_000;
     const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
     let far_over_tls = FAR_SEEDS_OVER_TLS.iter().map(|seed| FAR + seed);
@@ -300,6 +301,43 @@ fn an_answer_that_comes_with_the_end_of_a_handshake_is_passed_on() {
             proxy: false,
         };
         let report = run(Scenario { clients: vec![client], tls: Some(tls), ..Scenario::new(seed, Mood::Calm) }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
+}
+
+/// A server breaks off while its proxy has more of a request's body than fits into the receive buffers. What the server has sent
+/// before, at least its session tickets, needs a buffer to be read, and only then its end is seen.
+#[test]
+fn a_body_that_its_server_no_longer_takes_holds_no_receive_buffers() {
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::Length,
+            pace: Pace::AtOnce,
+            is_early: true,
+            is_announced: false,
+            cut: Some(Cut { place: Place::BeforeIt, fault: Fault::Reset }),
+            then: Then::Keep,
+        };
+        let body = Body { bytes: vec![b'x'; 200_000], chunk_bytes: None };
+        let ask = Ask { method: Method::Put, body: Some(body), ..Ask::get(1, 20_000) };
+        let payload = ask.bytes();
+        let client = Client {
+            service: Service::Forward(vec![ask]),
+            after: Duration::ZERO,
+            steps: vec![Step::Send(payload.clone()), Step::ReadUntilEof],
+            payload,
+            is_polite: false,
+            reads_all: true,
+            http2: None,
+        };
+        let calm = Scenario::new(seed, Mood::Calm);
+        let (origins, manners) = (vec![Server::Answers(vec![habit])], vec![Some(Manner::sound())]);
+        let forwarding = Forwarding { origins, manners, ..calm.forwarding };
+        let pool = PoolConfig { small_max: 1 + seed as usize % 5, large_max: seed as usize % 2, ..calm.faults.pool };
+        let faults = Faults { pool, ..calm.faults };
+        let proxy = seed % 4 < 2;
+        let tls = Encryption { clients: vec![proxy.then(Manner::sound)], upstreams: vec![None], proxy };
+        let report = run(Scenario { clients: vec![client], forwarding, faults, tls: Some(tls), ..calm }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
 }

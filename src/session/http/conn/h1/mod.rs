@@ -430,14 +430,11 @@ impl Http {
     ///
     /// Requests pipelined behind a forwarded one are moved out of their receive buffers. They are
     /// read only after its response, and the response needs a free buffer: otherwise neither could
-    /// continue. The same holds for a body whose request waits in the queue of an upstream, or for the
-    /// handshake with it.
+    /// continue. The same holds for a body that its upstream does not take before something was received.
     fn held_back(&mut self) -> usize {
         match &self.state {
             State::Exchange(Exchange::Forwarding(forwarding))
-                if forwarding.stream.is_body_done()
-                    || forwarding.forward.is_queued()
-                    || forwarding.forward.is_securing() =>
+                if forwarding.stream.is_body_done() || forwarding.forward.holds_up_body() =>
             {
                 self.inbox.settle();
                 self.inbox.memory()

@@ -64,6 +64,8 @@ pub(crate) struct Forward {
     interim: u32,
     /// The side that has to act next.
     awaited: Awaited,
+    /// The upstream takes nothing more of a body that is not complete.
+    is_cut: bool,
     /// When the upstream last made progress, and how many bytes had moved by then.
     silence: (Time, u64),
     deadline: Option<Time>,
@@ -179,6 +181,7 @@ impl Forward {
             refusal: None,
             interim: 0,
             awaited: Awaited::Other,
+            is_cut: false,
             silence: (cx.now, 0),
             deadline: None,
             record,
@@ -268,6 +271,7 @@ impl Forward {
         } else {
             upstream.receive(cx.hold_max, cx.ops);
         }
+        self.is_cut = !client.is_body_done() && upstream.takes_nothing();
         let is_overdue = self.keep_time(&upstream, client, cx.now);
         Some(if is_overdue { self.on_overdue(cx) } else { ForwardStep::Wait })
     }
@@ -476,10 +480,15 @@ impl Forward {
         self.lease.is_queued()
     }
 
-    /// Whether it waits for the TLS handshake with its upstream, which needs receive buffers.
-    pub(crate) fn is_securing(&self) -> bool {
-        matches!(self.stage, Stage::Connecting)
-            && self.lease.upstream().is_some_and(|upstream| upstream.address().is_tls())
+    /// Whether what is left of the request's body waits for something that needs receive buffers: a place in the queue of
+    /// the upstream, which others free that may have to receive; the TLS handshake; or, since the upstream takes nothing
+    /// more, the rest of what it has sent.
+    pub(crate) fn holds_up_body(&self) -> bool {
+        let is_securing = || self.lease.upstream().is_some_and(|upstream| upstream.address().is_tls());
+        match self.stage {
+            Stage::Connecting => self.is_queued() || is_securing(),
+            Stage::Requested | Stage::Responding => self.is_cut,
+        }
     }
 
     /// The record of the exchange, and the lease of the upstream.
