@@ -104,8 +104,8 @@ impl Task for Proxy {
         }
         let tunnel_limits = cx.tunnel_limits();
         let Some((upstream, received)) = self.lease.bytes(cx.upstream_pool) else {
-            let is_securing = self.upstream().is_some_and(UpstreamAddress::is_tls);
-            self.tunnel.keep(is_securing, client, cx.hold_max, cx.ops);
+            let leaves_buffers = self.is_queued() || self.upstream().is_some_and(UpstreamAddress::is_tls);
+            self.tunnel.keep(leaves_buffers, client, cx.hold_max, cx.ops);
             return client.receive_fault().map(CloseReason::ClientLost);
         };
         let close_reason = self.tunnel.pump(client, upstream, received, tunnel_limits, cx.ops);

@@ -70,10 +70,11 @@ impl Tunnel {
     /// Receives from the client while the upstream is not connected. Up to `hold_max` bytes are
     /// kept; the first send to the upstream includes them.
     ///
-    /// `is_securing`: the upstream speaks TLS. The handshake needs receive buffers, so what is kept is
-    /// moved out of them.
-    pub fn keep(&mut self, is_securing: bool, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
-        if is_securing {
+    /// `leaves_buffers`: what is waited for needs receive buffers, so what is kept is moved out of them. It
+    /// is the TLS handshake with the upstream, or a place at it: who has that may have to receive before
+    /// leaving it.
+    pub fn keep(&mut self, leaves_buffers: bool, client: &mut Transport, hold_max: usize, ops: &mut Ops) {
+        if leaves_buffers {
             self.to_upstream.settle();
         }
         client.set_receiving(self.to_upstream.wants_bytes(client.is_receiving(), hold_max), ops);

@@ -18,6 +18,7 @@ mod receive;
 mod run;
 mod scenario;
 mod tls;
+mod tunnel_queue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
