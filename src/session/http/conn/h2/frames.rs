@@ -271,6 +271,7 @@ impl Conn {
     fn forget_dropped(&mut self, id: StreamId, end_stream: bool) {
         if end_stream {
             self.dropped.retain(|dropped| *dropped != id);
+            self.answered.retain(|(answered, _)| *answered != id);
         }
     }
 }

@@ -28,6 +28,7 @@ mod tunnel;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use self::guards::{Counted, Guards};
 use self::reads::{PIECE_BYTES, PIECES_MAX, READS_MAX, Reads};
@@ -53,6 +54,9 @@ use crate::waiter;
 
 /// Bytes of bodies that are put into frames for one send.
 const SEND_BYTES_MAX: usize = 128 << 10;
+
+/// How long a client may take to end a stream whose response is complete.
+const ANSWERED_GRACE: Duration = Duration::from_secs(1);
 
 /// A connection of HTTP/2.
 #[derive(Debug)]
@@ -96,6 +100,8 @@ struct Conn {
     earliest: Option<Time>,
     /// Streams that were left while the client may still send on them.
     dropped: VecDeque<StreamId>,
+    /// Those of them whose responses are complete, and when they are reset at the latest.
+    answered: VecDeque<(StreamId, Time)>,
     /// The last stream that the client has begun.
     last_stream: StreamId,
     /// The last one that was not ignored.
@@ -161,6 +167,7 @@ impl Http2 {
                 has_files: false,
                 earliest: None,
                 dropped: VecDeque::new(),
+                answered: VecDeque::new(),
                 last_stream: StreamId::CONNECTION,
                 last_accepted: StreamId::CONNECTION,
                 turn: StreamId::CONNECTION,
@@ -301,15 +308,37 @@ impl Conn {
         stream.end_record(end, 0, cx);
         let window = stream.input.window;
         self.flow.receive_window.consume(window.held() - window.available());
-        let code = match end {
-            // The rest of the body is not needed (RFC 9113, 8.1).
-            StreamEnd::Complete => (!stream.input.has_ended).then_some(ErrorCode::NO_ERROR),
-            StreamEnd::CutOff(code) => code,
-        };
-        if let Some(code) = code {
-            self.push_reset(stream.id, code);
-            if !stream.input.has_ended {
-                self.note_dropped(stream.id);
+        match end {
+            StreamEnd::Complete if !stream.input.has_ended => self.note_answered(stream.id, cx.now),
+            StreamEnd::CutOff(Some(code)) => {
+                self.push_reset(stream.id, code);
+                if !stream.input.has_ended {
+                    self.note_dropped(stream.id);
+                }
+            }
+            StreamEnd::Complete | StreamEnd::CutOff(None) => {}
+        }
+    }
+
+    /// Notes that a response is complete and the body of its request is not, which is not needed any more
+    /// (RFC 9113, 8.1). Some clients lose a response if the reset comes together with it, and most end the
+    /// stream themselves once they have read it. So the reset is sent later, if they do not.
+    fn note_answered(&mut self, stream: StreamId, now: Time) {
+        const ANSWERED_MAX: usize = 100;
+        if self.answered.len() >= ANSWERED_MAX
+            && let Some((oldest, _)) = self.answered.pop_front()
+        {
+            self.push_reset(oldest, ErrorCode::NO_ERROR);
+        }
+        self.note_dropped(stream);
+        self.answered.push_back((stream, now + ANSWERED_GRACE));
+    }
+
+    /// Resets the streams that their clients have not ended in time.
+    fn reset_answered(&mut self, now: Time) {
+        while let Some((stream, _)) = self.answered.pop_front_if(|(_, deadline)| *deadline <= now) {
+            if self.life.reads() {
+                self.push_reset(stream, ErrorCode::NO_ERROR);
             }
         }
     }
@@ -412,6 +441,7 @@ impl Task for Http2 {
             self.conn.fill(cx);
             self.conn.set_aside(cx);
             self.conn.begin_reads(cx);
+            self.conn.reset_answered(cx.now);
             self.conn.grant_windows(cx.limits.http.http2.stream_window);
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
@@ -471,7 +501,8 @@ impl Task for Http2 {
                 Time::earliest(life.deadline(limits), client)
             }
         };
-        Time::earliest(own, conn.earliest)
+        let answered = conn.answered.front().map(|(_, deadline)| *deadline);
+        Time::earliest(Time::earliest(own, conn.earliest), answered)
     }
 
     fn take_unsent(&mut self) -> Chain {

@@ -149,8 +149,7 @@ impl Conn {
                     None if stream.output.is_over() => {
                         record.end_at(stream.output.given_bytes, cx);
                         if !stream.input.has_ended {
-                            self.push_reset(id, ErrorCode::NO_ERROR);
-                            self.note_dropped(id);
+                            self.note_answered(id, cx.now);
                         }
                         return self.end_request(stays, cx);
                     }
