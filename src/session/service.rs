@@ -35,7 +35,7 @@ pub enum Service {
     Send(Content),
     /// Writes what each client sends to a file.
     Receive(Arc<Destination>),
-    /// HTTP/1.1: serves files and forwards requests to upstreams.
+    /// HTTP: serves files and forwards requests to upstreams.
     Http(Rc<RouterCell>),
 }
 

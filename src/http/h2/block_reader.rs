@@ -61,7 +61,7 @@ impl BlockReader {
     /// fields are complete. Before the next block, they are removed by [`BlockReader::take`] or
     /// [`BlockReader::clear`]. After an error the connection ends.
     pub fn push(&mut self, decoder: &mut Decoder, fragment: &[u8], is_last: bool) -> Result<(), ConnectionError> {
-        if self.fragments > self.continuations_max {
+        if self.is_full() {
             return Err(TOO_MANY_FRAGMENTS);
         }
         self.fragments += 1;
@@ -81,6 +81,12 @@ impl BlockReader {
             self.cut = Vec::new();
         }
         Ok(())
+    }
+
+    /// Whether the block has all the CONTINUATION frames that it may have. If it is not complete, another
+    /// fragment is an error.
+    pub const fn is_full(&self) -> bool {
+        self.fragments > self.continuations_max
     }
 
     /// The fields: all, if the last fragment was added.

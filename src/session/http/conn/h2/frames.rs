@@ -78,11 +78,11 @@ impl Conn {
                 Ok(())
             }
             Frame::PushPromise { .. } => Err(ConnectionError::protocol("a client cannot push")),
-            // DATA comes in pieces instead. What is unknown is skipped.
             Frame::SettingsAck => {
                 self.has_acknowledged = true;
                 Ok(())
             }
+            // DATA comes in pieces instead. What is unknown is skipped.
             Frame::Priority { .. } | Frame::Unknown { .. } | Frame::Data { .. } => Ok(()),
         }
     }
@@ -91,7 +91,7 @@ impl Conn {
     /// on it.
     fn on_fragment(&mut self, fragment: &[u8], end_headers: bool, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         if let Err(error) = self.block.push(&mut self.decoder, fragment, end_headers) {
-            if error.code == ErrorCode::ENHANCE_YOUR_CALM {
+            if self.block.is_full() {
                 cx.counters.count_http2_limit(Http2Limit::ContinuationsMax);
             }
             return Err(error);
@@ -192,57 +192,64 @@ impl Conn {
             cx.counters.count_http2_limit(Http2Limit::ConnectionWindow);
             return Err(EXCESS);
         }
-        let rest = bytes - data.start - length;
+        if id > self.last_stream || !id.is_of_client() {
+            return Err(IDLE);
+        }
+        let accepted = self.accept_data(id, length, flow_bytes, end_stream, cx);
+        match accepted {
+            Ok(Some(index)) => inbox.move_to(&mut self.streams[index].input.body, length),
+            Ok(None) | Err(_) => inbox.consume(length),
+        }
+        // Padding.
+        inbox.consume(bytes - data.start - length);
+        match accepted {
+            Ok(_) => Ok(()),
+            Err(code) => self.on_stream_error(id, code, cx),
+        }
+    }
+
+    /// Counts data of a stream, with its padding. Returns the position of the stream if it wants the data;
+    /// otherwise they are consumed. An error is one of the stream.
+    fn accept_data(
+        &mut self,
+        id: StreamId,
+        length: usize,
+        flow_bytes: u32,
+        end_stream: bool,
+        cx: &Context<'_>,
+    ) -> Result<Option<usize>, ErrorCode> {
         let Some(index) = self.find(id) else {
-            inbox.consume(length);
-            inbox.consume(rest);
             self.flow.receive_window.consume(flow_bytes);
-            if id > self.last_stream || !id.is_of_client() {
-                return Err(IDLE);
+            if !self.dropped.contains(&id) {
+                return Err(ErrorCode::STREAM_CLOSED);
             }
-            if self.dropped.contains(&id) {
-                self.forget_dropped(id, end_stream);
-                return Ok(());
-            }
-            return self.on_stream_error(id, ErrorCode::STREAM_CLOSED, cx);
+            self.forget_dropped(id, end_stream);
+            return Ok(None);
         };
         let stream = &mut *self.streams[index];
-        let error = if stream.input.has_ended {
-            Some(ErrorCode::STREAM_CLOSED)
-        } else if stream.input.window.receive(flow_bytes).is_err() {
-            cx.counters.count_http2_limit(Http2Limit::StreamWindow);
-            Some(ErrorCode::FLOW_CONTROL_ERROR)
-        } else if stream.input.declared.receive(length as u64).is_err()
-            || end_stream && stream.input.declared.end().is_err()
-        {
-            // Both windows count what the stream has received: they are balanced when it ends.
-            inbox.consume(length);
-            inbox.consume(rest);
-            return self.on_stream_error(id, ErrorCode::PROTOCOL_ERROR, cx);
-        } else {
-            None
-        };
-        if let Some(code) = error {
-            inbox.consume(length);
-            inbox.consume(rest);
+        if stream.input.has_ended {
             self.flow.receive_window.consume(flow_bytes);
-            return self.on_stream_error(id, code, cx);
+            return Err(ErrorCode::STREAM_CLOSED);
         }
-        let mut consumed = flow_bytes - length as u32;
-        if stream.wants_body() {
-            inbox.move_to(&mut stream.input.body, length);
-        } else {
-            // Only an upstream wants a body. The client is not asked for more.
-            inbox.consume(length);
-            consumed = flow_bytes;
+        if stream.input.window.receive(flow_bytes).is_err() {
+            self.flow.receive_window.consume(flow_bytes);
+            cx.counters.count_http2_limit(Http2Limit::StreamWindow);
+            return Err(ErrorCode::FLOW_CONTROL_ERROR);
         }
-        inbox.consume(rest);
+        // From here on both windows count it: they are balanced when the stream ends.
+        stream.input.declared.receive(length as u64).map_err(|_| ErrorCode::PROTOCOL_ERROR)?;
+        if end_stream {
+            stream.input.declared.end().map_err(|_| ErrorCode::PROTOCOL_ERROR)?;
+        }
+        // Only an upstream wants a body. The client is not asked for more.
+        let wants_it = stream.wants_body();
+        let consumed = if wants_it { flow_bytes - length as u32 } else { flow_bytes };
         stream.input.window.consume(consumed);
         self.flow.receive_window.consume(consumed);
         stream.input.received_bytes += length as u64;
         stream.input.has_ended = end_stream;
         self.wake(index);
-        Ok(())
+        Ok(wants_it.then_some(index))
     }
 
     /// Resets a stream for an error of the client.

@@ -114,8 +114,6 @@ struct Conn {
     /// Bytes of heads and bodies that have come so far.
     payload_bytes: u64,
     life: Life,
-    /// Why it ends, once it does.
-    close_reason: CloseReason,
     draining_since: Option<Time>,
     /// The client has sent GOAWAY.
     is_client_leaving: bool,
@@ -176,7 +174,6 @@ impl Http2 {
                 requests: 0,
                 payload_bytes: 0,
                 life: Life::Open,
-                close_reason: CloseReason::Done,
                 draining_since: None,
                 is_client_leaving: false,
                 deadlines: ClientDeadlines::new(now),
@@ -237,10 +234,12 @@ impl Http2 {
     /// What the client has to do on the connection as a whole.
     fn phase(&self, client: &Transport) -> ClientPhase {
         let conn = &*self.conn;
-        if let Life::Lingering(..) = conn.life {
-            return ClientPhase::Server;
+        match conn.life {
+            Life::Lingering(..) => return ClientPhase::Server,
+            Life::Finishing(_) => return ClientPhase::Response,
+            Life::Open | Life::Announced { .. } | Life::Draining => {}
         }
-        if !client.is_sending_at_rest() || !conn.flow.outbox.is_empty() || conn.life == Life::Finishing {
+        if !client.is_sending_at_rest() || !conn.flow.outbox.is_empty() {
             return ClientPhase::Response;
         }
         match (conn.open_block.is_some() || !self.inbox.is_empty(), conn.streams.is_empty(), conn.requests) {
@@ -300,10 +299,10 @@ impl Conn {
             self.forwarding -= 1;
         }
         stream.abort(close_reason, cx);
-        let is_reading = matches!(&stream.output.source, Source::File(file) if file.is_reading);
-        if is_reading && let Stage::Responding { record, body } = std::mem::replace(&mut stream.stage, Stage::Over) {
-            self.reads.orphan(stream.id, body, cx.ops);
-            stream.stage = Stage::Responding { record, body: ResponseBody::empty() };
+        if let (Source::File(file), Stage::Responding { body, .. }) = (&stream.output.source, &mut stream.stage)
+            && file.is_reading
+        {
+            self.reads.orphan(stream.id, std::mem::replace(body, ResponseBody::empty()), cx.ops);
         }
         stream.end_record(end, 0, cx);
         let window = stream.input.window;
@@ -539,8 +538,8 @@ impl Task for Http2 {
         let Http2Limits { connection_window, stream_window, held_heads, .. } = limits.http.http2;
         let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
         let streams = self.conn.streams.len();
-        let tunnels = self.conn.streams.iter().map(|stream| usize::from(matches!(stream.stage, Stage::Tunnel(_))));
-        let tunnels = tunnels.sum::<usize>() * Inbox::gathered_memory_max(stream_window as usize);
+        let tunnels = self.conn.streams.iter().filter(|stream| matches!(stream.stage, Stage::Tunnel(_))).count()
+            * Inbox::gathered_memory_max(stream_window as usize);
         // What may be gathered of a frame, and unread buffers.
         let inbox = OUTBOX_BYTES_MAX + Inbox::gathered_memory_max(frame::FRAME_BYTES_MIN as usize);
         // More than the connection's window if a stream would starve otherwise.

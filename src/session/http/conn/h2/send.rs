@@ -21,11 +21,8 @@ use crate::waiter::{self, Waiter};
 /// With less than this, the connection's window is as good as closed.
 const STARVING_BYTES: u32 = 1024;
 
-/// What a stream needs after a step.
-enum Stepped {
-    Wait,
-    End(StreamEnd, CloseReason),
-}
+/// What follows a step: `Some` if the stream ends.
+type Stepped = Option<(StreamEnd, CloseReason)>;
 
 impl Conn {
     /// Sets how much may be put into frames until the next send.
@@ -74,10 +71,10 @@ impl Conn {
         }
     }
 
-    /// Steps the stream at this position. Returns whether that has ended it.
-    pub(super) fn step_at(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
+    /// Steps the stream at this position, which may end it.
+    fn step_at(&mut self, index: usize, cx: &mut Context<'_>) {
         let Self { streams, flow, .. } = self;
-        let Some(stream) = streams.get_mut(index) else { return false };
+        let Some(stream) = streams.get_mut(index) else { return };
         flow.quantum = DATA_BYTES_MAX;
         // All streams together hold what one connection of HTTP/1.1 may.
         let hold_max = cx.hold_max;
@@ -90,26 +87,22 @@ impl Conn {
         if let Stage::Tunnel(_) = stream.stage {
             self.held_heads -= std::mem::take(&mut stream.head_bytes);
         }
-        if let Stepped::Wait = stepped {
-            self.has_turns |= stream.wants_turn();
-            if stream.is_paused {
-                self.paused.push(stream.id);
-            }
-            if stream.has_news {
-                self.ready.push(stream.id);
-            }
-            self.has_files |= matches!(stream.output.source, Source::File(_));
-            if is_forwarding {
-                grant_window(stream, flow);
-            }
-            stream.keep_time(flow, cx);
-            self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
-            return false;
+        if let Some((end, close_reason)) = stepped {
+            return self.end_stream(index, end, close_reason, cx);
         }
-        if let Stepped::End(end, close_reason) = stepped {
-            self.end_stream(index, end, close_reason, cx);
+        self.has_turns |= stream.wants_turn();
+        if stream.is_paused {
+            self.paused.push(stream.id);
         }
-        true
+        if stream.has_news {
+            self.ready.push(stream.id);
+        }
+        self.has_files |= matches!(stream.output.source, Source::File(_));
+        if is_forwarding {
+            grant_window(stream, flow);
+        }
+        stream.keep_time(flow, cx);
+        self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
     }
 
     /// Puts bodies into frames until the budget or the connection's window is spent.
@@ -248,13 +241,13 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
     let Stream { id, input, output, stage, .. } = &mut *stream;
     let id = *id;
     match stage {
-        Stage::LookingUp(_) => return Stepped::Wait,
+        Stage::LookingUp(_) => return None,
         Stage::Responding { body, .. } => {
             if let Source::File(file) = &output.source
                 && let Some(fault) = file.fault()
             {
                 tracing::warn!(stream = id.get(), %fault, "a file was lost while it was being sent");
-                return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), CloseReason::FileLost(fault));
+                return Some((StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), CloseReason::FileLost(fault)));
             }
             loop {
                 match body.step(&mut Http2BodySink(output), cx.ops) {
@@ -289,7 +282,7 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                 #[cfg(feature = "internals")]
                 ForwardStep::Truncated(_) if planted_bug::strikes(Http2Bug::TruncationIsEnd) => output.end(id, flow),
                 ForwardStep::Truncated(close_reason) => {
-                    return Stepped::End(StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), close_reason);
+                    return Some((StreamEnd::CutOff(Some(ErrorCode::INTERNAL_ERROR)), close_reason));
                 }
                 ForwardStep::Upgraded => {
                     stream.open_tunnel(cx.now);
@@ -307,17 +300,17 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
         Stage::Tunnel(_) => return step_tunnel(stream, flow, cx),
         Stage::Over => {}
     }
-    if stream.output.is_over() { Stepped::End(StreamEnd::Complete, CloseReason::Done) } else { Stepped::Wait }
+    stream.output.is_over().then_some((StreamEnd::Complete, CloseReason::Done))
 }
 
 /// Relays the bytes of a tunnel.
 fn step_tunnel(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
-    let Stream { id, input, output, stage: Stage::Tunnel(tunnel), .. } = &mut *stream else { return Stepped::Wait };
-    let Some(close_reason) = tunnel.pump(*id, input, output, flow, cx) else { return Stepped::Wait };
+    let Stream { id, input, output, stage: Stage::Tunnel(tunnel), .. } = &mut *stream else { return None };
+    let close_reason = tunnel.pump(*id, input, output, flow, cx)?;
     tracing::debug!(stream = id.get(), close_reason = close_reason.code(), "a tunnel ends");
     // A reset is passed on as this (RFC 8441, 5).
     let end = if output.is_over() { StreamEnd::Complete } else { StreamEnd::CutOff(Some(ErrorCode::CANCEL)) };
-    Stepped::End(end, close_reason)
+    Some((end, close_reason))
 }
 
 /// Builds the response again after a look-up.

@@ -29,7 +29,7 @@ pub(super) enum Life {
     /// The client knows which stream is the last; it is over when no stream is left.
     Draining,
     /// Nothing more is read. The outbox is sent, then the FIN.
-    Finishing,
+    Finishing(CloseReason),
     /// The FIN is sent; what the client still sends is discarded.
     Lingering(Linger, CloseReason),
 }
@@ -49,7 +49,7 @@ impl Life {
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Time> {
         match self {
             Self::Announced { since, .. } => Some(*since + limits.http.drain_idle_timeout),
-            Self::Open | Self::Draining | Self::Finishing | Self::Lingering(..) => None,
+            Self::Open | Self::Draining | Self::Finishing(_) | Self::Lingering(..) => None,
         }
     }
 }
@@ -84,8 +84,7 @@ impl Conn {
     /// Sends what is in the outbox, and then the FIN.
     pub(super) fn finish(&mut self, close_reason: CloseReason) {
         if self.life.reads() {
-            self.life = Life::Finishing;
-            self.close_reason = close_reason;
+            self.life = Life::Finishing(close_reason);
         }
     }
 
@@ -137,12 +136,12 @@ impl Conn {
         inbox: &mut Inbox,
         cx: &mut Context<'_>,
     ) -> Option<CloseReason> {
-        if self.life == Life::Finishing {
+        if let Life::Finishing(close_reason) = self.life {
             if self.flow.outbox.is_empty() && client.can_send() {
                 client.shutdown(cx.ops);
             }
             if client.is_shut_down() {
-                self.life = Life::Lingering(Linger::begin(cx.now), self.close_reason);
+                self.life = Life::Lingering(Linger::begin(cx.now), close_reason);
             }
         }
         if let Life::Lingering(linger, close_reason) = &mut self.life {
