@@ -227,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_move_to_another_chain_in_their_order() {
+        for count in 0..=14 {
+            let mut chain = Chain::new();
+            let copied = Chunk::owned(b"four".to_vec());
+            for piece in [Chunk::Static(b"one"), Chunk::shared(*b"two"), Chunk::Static(b"last"), copied] {
+                chain.push(piece);
+            }
+            let mut other = Chain::from(&b">"[..]);
+            chain.move_to(&mut other, count);
+            assert_eq!((chain.len(), other.len()), (14 - count, 1 + count));
+            assert_eq!([other.to_vec(), chain.to_vec()].concat(), b">onetwolastfour", "{count}");
+        }
+    }
+
+    #[test]
     fn taking_leaves_an_empty_chain() {
         let mut chain = Chain::from(&b"bytes"[..]);
         assert_eq!(chain.take().len(), 5);

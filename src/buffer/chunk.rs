@@ -118,9 +118,7 @@ impl Chunk {
             Self::Gathered(gathered) => gathered.start += count,
         }
     }
-}
 
-impl Chunk {
     /// Removes and returns the first `count` bytes. They are copied only if the chunk is a copy
     /// itself.
     ///

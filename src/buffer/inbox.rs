@@ -179,9 +179,8 @@ impl Inbox {
     ///
     /// If not, all bytes have been copied out of their buffers and wait for more.
     pub fn gather(&mut self) -> bool {
-        if self.gathered.is_none() {
-            let Some(first) = self.pop_front() else { return false };
-            self.gathered = Some(Box::new(Gathered { bytes: first.to_vec(), ..Gathered::default() }));
+        if !self.has_gathered() {
+            return false;
         }
         if let Some(gathered) = &mut self.gathered
             && !gathered.is_partial
@@ -200,13 +199,21 @@ impl Inbox {
         false
     }
 
+    /// Copies the first buffer, unless something is gathered already. Returns whether there is anything.
+    fn has_gathered(&mut self) -> bool {
+        if self.gathered.is_none() {
+            let Some(first) = self.pop_front() else { return false };
+            self.gathered = Some(Box::new(Gathered { bytes: first.to_vec(), ..Gathered::default() }));
+        }
+        true
+    }
+
     /// Makes the first `count` bytes contiguous, so that [`Inbox::bytes`] has at least as many. Copies
     /// no others. Returns whether there are enough.
     pub fn join(&mut self, count: usize) -> bool {
         while self.bytes().len() < count {
-            if self.gathered.is_none() {
-                let Some(first) = self.pop_front() else { return false };
-                self.gathered = Some(Box::new(Gathered { bytes: first.to_vec(), ..Gathered::default() }));
+            if !self.has_gathered() {
+                return false;
             }
             let missing = count.saturating_sub(self.bytes().len());
             let next = match &mut self.front {
@@ -333,6 +340,34 @@ mod tests {
         assert_eq!(&*inbox.take(9), b"f");
         assert_eq!(&*inbox.take(1), b"g");
         assert!(inbox.is_empty() && inbox.take(1).is_empty());
+    }
+
+    #[test]
+    fn no_more_is_joined_than_is_wanted() {
+        let mut inbox = inbox(&["abc", "def", "g"]);
+        assert!(inbox.join(3) && inbox.gathered.is_none(), "they are contiguous");
+        assert!(inbox.join(5));
+        assert_eq!(inbox.bytes(), b"abcde");
+        inbox.consume(5);
+        assert_eq!(inbox.bytes(), b"f", "what was not joined is in its buffer");
+        assert!(!inbox.join(3), "there are two");
+        assert_eq!(inbox.bytes(), b"fg");
+        assert!(!Inbox::default().join(1));
+    }
+
+    #[test]
+    fn bytes_move_to_another_inbox_in_their_order() {
+        let large = "x".repeat(SMALL_PIECE_BYTES);
+        let (mut from, mut to) = (inbox(&[&format!("a{large}b"), "cd"]), Inbox::default());
+        from.move_to(&mut to, 1);
+        assert_eq!(to.waiting_memory(), 0, "a small piece holds no buffer");
+        from.move_to(&mut to, SMALL_PIECE_BYTES);
+        assert!(to.waiting_memory() > 0, "a large one is not copied");
+        from.move_to(&mut to, 1);
+        from.move_to(&mut to, 9);
+        assert!(from.is_empty());
+        from.move_to(&mut to, 1);
+        assert_eq!(to.bytes(), format!("a{large}bcd").as_bytes());
     }
 
     #[test]
