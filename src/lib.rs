@@ -53,6 +53,8 @@ mod driver;
 mod file;
 mod http;
 mod limit;
+#[cfg(feature = "internals")]
+mod planted;
 mod session;
 mod table;
 mod tcp;

@@ -85,19 +85,23 @@ fn each_file_begins_with_what_it_is() {
 const ARROWS: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("waiter", &["table"]),
+    ("planted", &[]),
     ("buffer", &[]),
     ("calendar", &[]),
     ("http", &["calendar"]),
     ("driver", &["buffer", "table"]),
     ("limit", &["driver"]),
     ("tcp", &["buffer", "driver"]),
-    ("tls", &["buffer", "calendar", "driver", "http"]),
+    ("tls", &["buffer", "calendar", "driver", "http", "planted"]),
     ("transport", &["buffer", "driver", "tcp", "tls"]),
     ("telemetry", &["driver", "http", "tls"]),
     ("file", &["calendar", "driver", "http", "table", "tcp", "waiter"]),
     ("client", &["buffer", "http"]),
     ("acme", &["buffer", "client", "http", "telemetry", "tls"]),
-    ("upstream", &["buffer", "client", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "waiter"]),
+    (
+        "upstream",
+        &["buffer", "client", "driver", "http", "planted", "table", "tcp", "telemetry", "tls", "transport", "waiter"],
+    ),
     (
         "session",
         &[
@@ -107,6 +111,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "file",
             "http",
             "limit",
+            "planted",
             "table",
             "tcp",
             "telemetry",
