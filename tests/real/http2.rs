@@ -20,8 +20,8 @@ const IMAGES: usize = 100;
 /// Fewer in a debug build.
 const REQUESTS: usize = if cfg!(debug_assertions) { 20_000 } else { 500_000 };
 
-/// What the suite expects otherwise. It sends requests with a body, which a server of files answers at once and then ends with
-/// RST_STREAM(NO_ERROR), before what is wrong arrives. The last one is a stream that was begun or passed over, which the server
+/// What the suite expects otherwise. It sends requests with a body, which a server of files answers at once: what is wrong
+/// arrives on a stream that is over for the server, and is dropped. The last one is a stream that was begun or passed over, which the server
 /// does not distinguish.
 const ACCEPTED: [&str; 10] = [
     "frame exceeding max size",

@@ -90,8 +90,11 @@ fn try_seed_over_tls(seed: u64) -> Option<String> {
 
 /// Every third of them over TLS as well.
 fn over_http2(seed: u64, mood: Mood) -> Scenario {
-    let scenario = Scenario::new(seed, mood);
-    if seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
+    with_http2(Scenario::new(seed, mood), mood)
+}
+
+fn with_http2(scenario: Scenario, mood: Mood) -> Scenario {
+    if scenario.seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
 }
 
 fn try_seed_over_http2(seed: u64) -> Option<String> {
@@ -135,8 +138,7 @@ fn every_seed_with_a_reference_server_keeps_every_promise() {
 
 /// As [`over_http2`], with a reference server for each client.
 fn with_reference(seed: u64, mood: Mood, wrong: Option<Wrong>) -> Scenario {
-    let scenario = Scenario { reference: Some(Reference { wrong }), ..Scenario::new(seed, mood) };
-    if seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
+    with_http2(Scenario { reference: Some(Reference { wrong }), ..Scenario::new(seed, mood) }, mood)
 }
 
 #[test]
@@ -231,15 +233,7 @@ fn a_reset_that_a_send_hears_of_first_is_no_orderly_end() {
         let addresses = vec![[198, 51, 100, 1].into()];
         let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
         let payload = vec![b'y'; 200_000];
-        let client = Client {
-            service: Service::Proxy(upstream),
-            after: Duration::ZERO,
-            steps: vec![Step::Send(payload.clone()), Step::ShutdownWrite, Step::ReadUntilEof],
-            payload,
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Proxy(upstream), payload, vec![Step::ShutdownWrite, Step::ReadUntilEof]);
         let report = run(Scenario { clients: vec![client], ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
@@ -261,15 +255,7 @@ fn a_reset_that_the_send_of_a_body_hears_of_first_is_no_orderly_end() {
         let body = Body { bytes: vec![b'x'; 200_000], chunk_bytes: None };
         let ask = Ask { method: Method::Put, body: Some(body), ..Ask::get(1, 20_000) };
         let payload = ask.bytes();
-        let client = Client {
-            service: Service::Forward(vec![ask]),
-            after: Duration::ZERO,
-            steps: vec![Step::Send(payload.clone()), Step::ReadUntilEof],
-            payload,
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Forward(vec![ask]), payload, vec![Step::ReadUntilEof]);
         let calm = Scenario::new(seed, Mood::Calm);
         let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
         let report = run(Scenario { clients: vec![client], forwarding, ..calm }, None);
@@ -286,15 +272,7 @@ fn an_answer_that_comes_with_the_end_of_a_handshake_is_passed_on() {
         let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..100].to_vec()), Step::Close]);
         let addresses = vec![[198, 51, 100, 1].into()];
         let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
-        let client = Client {
-            service: Service::Proxy(upstream),
-            after: Duration::ZERO,
-            steps: vec![Step::ReadUntilEof],
-            payload: Vec::new(),
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Proxy(upstream), Vec::new(), vec![Step::ReadUntilEof]);
         let manner = Manner { is_tls12: true, flaw: Flaw::NoEnd, ..Manner::sound() };
         let tls = Encryption {
             clients: vec![(seed % 2 == 0).then(Manner::sound)],
@@ -322,15 +300,7 @@ fn a_body_that_its_server_no_longer_takes_holds_no_receive_buffers() {
         let body = Body { bytes: vec![b'x'; 200_000], chunk_bytes: None };
         let ask = Ask { method: Method::Put, body: Some(body), ..Ask::get(1, 20_000) };
         let payload = ask.bytes();
-        let client = Client {
-            service: Service::Forward(vec![ask]),
-            after: Duration::ZERO,
-            steps: vec![Step::Send(payload.clone()), Step::ReadUntilEof],
-            payload,
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Forward(vec![ask]), payload, vec![Step::ReadUntilEof]);
         let calm = Scenario::new(seed, Mood::Calm);
         let (origins, manners) = (vec![Server::Answers(vec![habit])], vec![Some(Manner::sound())]);
         let forwarding = Forwarding { origins, manners, ..calm.forwarding };
@@ -427,15 +397,7 @@ fn a_reset_that_does_not_wait_for_what_was_queued_is_noticed() {
         let addresses = vec![[198, 51, 100, 1].into()];
         let behaviour = Behaviour::Serve(steps);
         let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
-        let client = Client {
-            service: Service::Proxy(upstream),
-            after: Duration::ZERO,
-            steps: vec![Step::ReadUntilEof],
-            payload: Vec::new(),
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Proxy(upstream), Vec::new(), vec![Step::ReadUntilEof]);
         let calm = Scenario::new(seed, Mood::Calm);
         let faults = Faults { slow_peers: Chance::per_mille(1000), ..calm.faults };
         let limits = Limits { pipe_bytes_max: 64 << 10, ..calm.limits };
@@ -494,15 +456,7 @@ fn a_truncation_that_is_taken_for_an_end_is_noticed() {
         let behaviour = Behaviour::Serve(vec![Step::Send(bytes[..5000].to_vec()), Step::Close]);
         let addresses = vec![[198, 51, 100, 1].into()];
         let upstream = Upstream { behaviour, addresses, answer: Reply::Bytes(bytes), is_polite: false };
-        let client = Client {
-            service: Service::Proxy(upstream),
-            after: Duration::ZERO,
-            steps: vec![Step::ReadUntilEof],
-            payload: Vec::new(),
-            is_polite: false,
-            reads_all: true,
-            http2: None,
-        };
+        let client = Client::alone(Service::Proxy(upstream), Vec::new(), vec![Step::ReadUntilEof]);
         let tls = Encryption {
             clients: vec![(seed % 4 < 2).then(Manner::sound)],
             upstreams: vec![Some(Manner { flaw: Flaw::NoEnd, ..Manner::sound() })],

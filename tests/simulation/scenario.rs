@@ -62,6 +62,15 @@ pub struct Client {
     pub http2: Option<Log>,
 }
 
+impl Client {
+    /// One for a scenario that is not drawn: it comes at once, sends `payload`, and then goes through these steps.
+    pub fn alone(service: Service, payload: Vec<u8>, then: Vec<Step>) -> Self {
+        let sends = (!payload.is_empty()).then(|| Step::Send(payload.clone()));
+        let steps = sends.into_iter().chain(then).collect();
+        Self { service, after: Duration::ZERO, steps, payload, is_polite: false, reads_all: true, http2: None }
+    }
+}
+
 /// What it comes for.
 #[derive(Clone, Debug)]
 pub enum Service {

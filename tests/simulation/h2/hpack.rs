@@ -5,73 +5,9 @@ use std::collections::VecDeque;
 use xps::internals::driver::sim::Rng;
 
 use super::huffman;
+use super::static_table::STATIC_TABLE;
 
 pub type Field = (Vec<u8>, Vec<u8>);
-
-/// Appendix A.
-const STATIC: [(&str, &str); 61] = [
-    (":authority", ""),
-    (":method", "GET"),
-    (":method", "POST"),
-    (":path", "/"),
-    (":path", "/index.html"),
-    (":scheme", "http"),
-    (":scheme", "https"),
-    (":status", "200"),
-    (":status", "204"),
-    (":status", "206"),
-    (":status", "304"),
-    (":status", "400"),
-    (":status", "404"),
-    (":status", "500"),
-    ("accept-charset", ""),
-    ("accept-encoding", "gzip, deflate"),
-    ("accept-language", ""),
-    ("accept-ranges", ""),
-    ("accept", ""),
-    ("access-control-allow-origin", ""),
-    ("age", ""),
-    ("allow", ""),
-    ("authorization", ""),
-    ("cache-control", ""),
-    ("content-disposition", ""),
-    ("content-encoding", ""),
-    ("content-language", ""),
-    ("content-length", ""),
-    ("content-location", ""),
-    ("content-range", ""),
-    ("content-type", ""),
-    ("cookie", ""),
-    ("date", ""),
-    ("etag", ""),
-    ("expect", ""),
-    ("expires", ""),
-    ("from", ""),
-    ("host", ""),
-    ("if-match", ""),
-    ("if-modified-since", ""),
-    ("if-none-match", ""),
-    ("if-range", ""),
-    ("if-unmodified-since", ""),
-    ("last-modified", ""),
-    ("link", ""),
-    ("location", ""),
-    ("max-forwards", ""),
-    ("proxy-authenticate", ""),
-    ("proxy-authorization", ""),
-    ("range", ""),
-    ("referer", ""),
-    ("refresh", ""),
-    ("retry-after", ""),
-    ("server", ""),
-    ("set-cookie", ""),
-    ("strict-transport-security", ""),
-    ("transfer-encoding", ""),
-    ("user-agent", ""),
-    ("vary", ""),
-    ("via", ""),
-    ("www-authenticate", ""),
-];
 
 /// Where every dynamic table begins, in bytes.
 pub const TABLE_BYTES: usize = 4096;
@@ -106,15 +42,15 @@ impl Table {
 
     fn get(&self, index: usize) -> Result<Field, String> {
         let at = index.checked_sub(1).ok_or("index 0")?;
-        if let Some((name, value)) = STATIC.get(at) {
+        if let Some((name, value)) = STATIC_TABLE.get(at) {
             return Ok((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         }
-        self.entries.get(at - STATIC.len()).cloned().ok_or_else(|| format!("index {index} is of no field"))
+        self.entries.get(at - STATIC_TABLE.len()).cloned().ok_or_else(|| format!("index {index} is of no field"))
     }
 
     /// The index of a field for which this holds.
     fn position(&self, is_it: impl Fn(&[u8], &[u8]) -> bool) -> Option<usize> {
-        let fixed = STATIC.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let fixed = STATIC_TABLE.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let dynamic = self.entries.iter().map(|(name, value)| (&name[..], &value[..]));
         fixed.chain(dynamic).position(|(name, value)| is_it(name, value)).map(|at| at + 1)
     }

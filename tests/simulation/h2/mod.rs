@@ -9,6 +9,8 @@ pub mod hpack;
 mod huffman;
 pub mod record;
 pub mod reference;
+#[path = "../../support/h2/static_table.rs"]
+mod static_table;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -4,4 +4,5 @@ pub mod bridge;
 pub mod client;
 pub mod frame;
 pub mod hpack;
+mod static_table;
 pub mod translator;
