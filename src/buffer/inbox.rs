@@ -265,6 +265,13 @@ impl Inbox {
         self.gathered.is_none() && self.front.as_ref().is_none_or(|buffer| buffer.len() == 0)
     }
 
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        let gathered = self.gathered.as_ref().map_or(0, |gathered| gathered.unread().len());
+        let behind = self.behind.iter().flat_map(|behind| behind.buffers.iter()).map(|buffer| buffer.len());
+        gathered + self.front.as_ref().map_or(0, |buffer| buffer.len()) + behind.sum::<usize>()
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         let entries = self.behind.as_ref().map_or(0, |behind| behind.buffers.capacity() * size_of::<Buffer>());

@@ -1,6 +1,7 @@
 //! Counts and invariants of a worker's state, for tests and gauges.
 
 use crate::driver::Token;
+use crate::session::StreamViolation;
 use crate::waiter::SessionKey;
 
 /// Number of live objects of each kind. All are zero when a worker has finished.
@@ -32,6 +33,9 @@ pub enum Violation {
     /// session was not pumped.
     #[error("session {0} was not woken for its upstream")]
     NotWoken(SessionKey),
+    /// A stream of the session waits for nothing, or what is counted of its streams is not what they have.
+    #[error("session {0}: {1}")]
+    Stream(SessionKey, StreamViolation),
     /// An operation in flight has no owner.
     #[error("an operation in flight has no owner: {0:?}")]
     Orphan(Token),

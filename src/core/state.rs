@@ -10,6 +10,7 @@
 //!
 //! It does not depend on the driver in use, on threads or on signals.
 
+mod invariants;
 mod plan;
 
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use super::handshakes::Handshakes;
 use super::limit_notice::LimitNotice;
-use super::live_counts::{LiveCounts, Violation};
+use super::live_counts::LiveCounts;
 use super::timer_wheel::{TimerId, TimerWheel};
 use super::worker::settle;
 use crate::config::Limits;
@@ -578,55 +579,6 @@ impl Core {
             timers: self.timers.len(),
             exchanges: self.counters.exchanges(),
         }
-    }
-
-    /// Checks the invariants. For tests, since it walks through all sessions and operations.
-    /// `slack_bytes` is what may arrive on one socket after a pause was requested.
-    ///
-    /// # Errors
-    /// The first violation found.
-    pub fn check_invariants(&self, slack_bytes: usize) -> Result<(), Violation> {
-        let mut in_flight: Vec<SessionKey> = self.store.waiters().map(|waiter| waiter.session).collect();
-        for (_, token) in self.ops.iter_in_flight() {
-            match token.kind {
-                SESSION if self.sessions.contains(token.machine.typed()) => in_flight.push(token.machine.typed()),
-                LISTENER if self.listeners.contains(token.machine.typed()) => {}
-                STORE if self.store.has_job(token.machine) => {}
-                HEALTH_MONITOR if self.health_monitor.contains(token.machine) => {}
-                UPSTREAM_CONNECTION if self.upstream_pool.contains(token.machine.typed()) => {
-                    in_flight.extend(self.upstream_pool.owner(token.machine.typed()).map(|owner| owner.session))
-                }
-                _ => return Err(Violation::Orphan(token)),
-            }
-        }
-        let in_progress = self.sessions.iter().map(|(_, session_slot)| session_slot.session.exchanges()).sum();
-        let counted = self.counters.exchanges();
-        if usize::try_from(counted) != Ok(in_progress) {
-            return Err(Violation::Exchanges { counted, in_progress });
-        }
-        let in_progress = self.sessions.iter().filter(|(_, slot)| slot.is_handshaking).count();
-        let counted = self.handshakes.len();
-        if counted != in_progress {
-            return Err(Violation::Handshakes { counted, in_progress });
-        }
-        let is_left_asleep = |session: &SessionKey| self.sessions.get(*session).is_some_and(|slot| !slot.is_dirty);
-        if let Some(session) = self.upstream_pool.unheeded().map(|owner| owner.session).find(is_left_asleep) {
-            return Err(Violation::NotWoken(session));
-        }
-        in_flight.sort_unstable();
-        for (key, session_slot) in self.sessions.iter() {
-            let is_awaited = session_slot.timer.is_some()
-                || in_flight.binary_search(&key).is_ok()
-                || session_slot.session.is_queued();
-            if !session_slot.is_dirty && !is_awaited {
-                return Err(Violation::Stalled(key));
-            }
-            let held_bytes = session_slot.session.memory() + self.upstream_pool.memory_of(key);
-            if held_bytes > session_slot.session.memory_max(&self.limits) + 2 * slack_bytes {
-                return Err(Violation::OverBudget { session: key, held_bytes });
-            }
-        }
-        Ok(())
     }
 }
 

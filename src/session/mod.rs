@@ -18,6 +18,7 @@
 //! first, except where the client cannot or must not be waited for
 //! ([`CloseReason::close_kind`]).
 
+mod check;
 mod close_reason;
 mod echo;
 mod file_sender;
@@ -38,6 +39,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+pub use check::{Awaited, StreamViolation};
 pub use close_reason::{CloseReason, SessionEnd};
 pub use file_sender::Content;
 pub use limits::{Http2Limits, HttpLimits, Limits};
@@ -221,6 +223,12 @@ trait Task: fmt::Debug {
     /// Number of HTTP exchanges that have begun and not ended.
     fn exchanges(&self) -> usize {
         0
+    }
+
+    /// Checks that each of its streams waits for something that will come, and what is counted of them.
+    fn check_streams(&self, client: &Transport, awaited: &Awaited<'_>, limits: &Limits) -> Result<(), StreamViolation> {
+        let _ = (client, awaited, limits);
+        Ok(())
     }
 
     /// Whether an orderly close now would make truncated data look complete to a peer. Data already
@@ -538,6 +546,18 @@ impl Session {
     /// Number of its HTTP exchanges that have begun and not ended.
     pub fn exchanges(&self) -> usize {
         self.phase.task().map_or(0, Task::exchanges)
+    }
+
+    /// Checks the streams of a session that is not marked to be pumped: each of them waits for something
+    /// that will come, and what is counted of them is what they have. For tests.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check_streams(&self, awaited: &Awaited<'_>, limits: &Limits) -> Result<(), StreamViolation> {
+        match self.phase.task() {
+            Some(task) if self.life == Life::Open => task.check_streams(&self.client, awaited, limits),
+            _ => Ok(()),
+        }
     }
 
     /// Bytes of buffer memory held for this connection, both directions.

@@ -8,7 +8,7 @@ use crate::waiter::SessionKey;
 pub const SESSION: u8 = 1;
 
 /// One slot holds one operation in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Slot {
     /// The client's `Recv`.

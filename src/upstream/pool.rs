@@ -485,6 +485,12 @@ impl UpstreamPool {
         with_news.filter_map(|(key, _)| self.owner(key))
     }
 
+    /// Who uses an encrypted connection that waits for memory, and is asked again after a time.
+    pub fn waiting_for_memory(&self) -> impl Iterator<Item = Waiter> + '_ {
+        let keys = self.encrypted.iter().filter(|_| self.next_retry.is_some());
+        keys.filter_map(|key| self.owner(*key))
+    }
+
     /// Bytes of memory that data in a session's connections occupy.
     pub fn memory_of(&self, session: SessionKey) -> usize {
         let is_of_session = |key: &ConnectionKey| self.owner(*key).is_some_and(|owner| owner.session == session);

@@ -84,6 +84,16 @@ impl ReceiveWindow {
         self.available + self.unconsumed
     }
 
+    /// Received and not consumed.
+    pub const fn unconsumed(&self) -> u32 {
+        self.unconsumed
+    }
+
+    /// The most that [`ReceiveWindow::lend`] grants.
+    pub const fn lend_max(&self) -> u32 {
+        WINDOW_CEILING.saturating_sub(self.held())
+    }
+
     /// Bytes arrive that count for flow control: data and padding.
     pub fn receive(&mut self, bytes: u32) -> Result<(), FlowError> {
         self.available = self.available.checked_sub(bytes).ok_or(FlowError)?;
@@ -100,7 +110,7 @@ impl ReceiveWindow {
     /// Grants this many bytes, whatever is held: less is granted later. They are the increment of a
     /// WINDOW_UPDATE, which must be sent.
     pub fn lend(&mut self, bytes: u32) -> u32 {
-        let bytes = bytes.min(WINDOW_CEILING.saturating_sub(self.held()));
+        let bytes = bytes.min(self.lend_max());
         self.available += bytes;
         bytes
     }

@@ -138,6 +138,13 @@ pub(crate) struct Http2Stream<'c> {
 #[derive(Debug)]
 pub(crate) struct Http2BodySink<'c>(pub(crate) &'c mut Output);
 
+impl Source {
+    /// Whether a read is in flight for it.
+    pub(crate) const fn is_reading(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_reading)
+    }
+}
+
 impl Flow {
     pub(crate) const fn new() -> Self {
         Self {

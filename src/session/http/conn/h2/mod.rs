@@ -17,6 +17,7 @@
 //! follows an extended CONNECT (RFC 8441) in `tunnel.rs`, and the limits of what costs the server more
 //! than the client in `guards.rs`.
 
+mod check;
 mod frames;
 mod guards;
 mod reads;
@@ -42,6 +43,7 @@ use crate::http::h2::reader::Event;
 use crate::http::h2::{
     BlockReader, ConnectionError, ErrorCode, FrameReader, Settings, StreamId, frame, hpack, settings,
 };
+use crate::session::check::{Awaited, StreamViolation};
 use crate::session::http::handler::Forward;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::RouterCell;
@@ -306,7 +308,7 @@ impl Conn {
         }
         stream.end_record(end, 0, cx);
         let window = stream.input.window;
-        self.flow.receive_window.consume(window.held() - window.available());
+        self.flow.receive_window.consume(window.unconsumed());
         match end {
             StreamEnd::Complete if !stream.input.has_ended => self.note_answered(stream.id, cx.now),
             StreamEnd::CutOff(Some(code)) => {
@@ -484,6 +486,10 @@ impl Task for Http2 {
 
     fn exchanges(&self) -> usize {
         self.conn.streams.iter().filter(|stream| !matches!(stream.stage, Stage::Over)).count()
+    }
+
+    fn check_streams(&self, client: &Transport, awaited: &Awaited<'_>, limits: &Limits) -> Result<(), StreamViolation> {
+        Self::check_streams(self, client, awaited, limits)
     }
 
     fn is_unfinished(&self) -> bool {

@@ -102,6 +102,17 @@ impl Reads {
         self.0.iter().flatten().for_each(|read| ops.cancel(read.id));
     }
 
+    /// The slot of the read for this stream.
+    pub(super) fn slot_of(&self, stream: StreamId) -> Option<Slot> {
+        let is_for_it = |read: &Read| read.stream == stream && read.orphan.is_none();
+        self.0.iter().position(|read| read.as_ref().is_some_and(is_for_it)).map(Slot::read)
+    }
+
+    /// Number of those whose streams wait for them.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().flatten().filter(|read| read.orphan.is_none()).count()
+    }
+
     /// Whether none is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)

@@ -19,7 +19,7 @@ use crate::transport::Transport;
 use crate::waiter::{self, Waiter};
 
 /// With less than this, the connection's window is as good as closed.
-const STARVING_BYTES: u32 = 1024;
+pub(super) const STARVING_BYTES: u32 = 1024;
 
 /// What follows a step: `Some` if the stream ends.
 type Stepped = Option<(StreamEnd, CloseReason)>;

@@ -82,6 +82,19 @@ pub(super) enum StreamEnd {
     CutOff(Option<ErrorCode>),
 }
 
+impl Stage {
+    /// Its name, for reports.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::LookingUp(_) => "looking up",
+            Self::Responding { .. } => "responding",
+            Self::Forwarding(_) => "forwarding",
+            Self::Tunnel(_) => "a tunnel",
+            Self::Over => "over",
+        }
+    }
+}
+
 impl Stream {
     /// Gives up what the stream holds outside of its connection. `close_reason`: why.
     pub(super) fn abort(&mut self, close_reason: CloseReason, cx: &mut Context<'_>) {
@@ -148,8 +161,18 @@ impl Stream {
 
     /// Whether its upstream waits for more of the body, which the stream's window allows.
     pub(super) fn is_starving(&self) -> bool {
-        let waits = matches!(&self.stage, Stage::Forwarding(forward) if forward.waits_for_client());
-        waits && self.input.body.is_empty() && !self.input.has_ended && self.input.window.available() > 0
+        let is_forwarding = matches!(self.stage, Stage::Forwarding(_));
+        is_forwarding && self.waits_for_body() && self.input.window.available() > 0
+    }
+
+    /// Whether its upstream takes more than has come of the body.
+    pub(super) fn waits_for_body(&self) -> bool {
+        let waits = match &self.stage {
+            Stage::Forwarding(forward) => forward.waits_for_client(),
+            Stage::Tunnel(tunnel) => tunnel.is_receiving(),
+            Stage::LookingUp(_) | Stage::Responding { .. } | Stage::Over => false,
+        };
+        waits && self.input.body.is_empty() && !self.input.has_ended
     }
 
     /// Whether it has something to put into frames, if the windows allow it.

@@ -100,6 +100,11 @@ impl StreamTunnel {
         self.upgraded.record
     }
 
+    /// Whether it has room for more of the client.
+    pub(super) const fn is_receiving(&self) -> bool {
+        self.is_receiving
+    }
+
     /// When to pump at the latest.
     pub(super) const fn deadline(&self) -> Option<Time> {
         self.deadline
