@@ -5,6 +5,8 @@
 
 #[path = "../fuzz/file_properties.rs"]
 mod file_properties;
+#[path = "../fuzz/h2_connection_properties.rs"]
+mod h2_connection_properties;
 #[path = "../fuzz/h2_properties.rs"]
 mod h2_properties;
 #[path = "../fuzz/properties.rs"]
@@ -31,12 +33,13 @@ type Property = fn(&[u8]);
 /// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
 #[test]
 fn stored_inputs_keep_the_properties() {
-    let targets: [(&str, Property); 13] = [
+    let targets: [(&str, Property); 14] = [
         ("accept_encoding", properties::accept_encoding),
         ("chunked", properties::chunked),
         ("client", properties::client),
         ("client_hello", tls_properties::client_hello),
         ("conditional", file_properties::conditional),
+        ("h2_connection", h2_connection_properties::connection),
         ("h2_frames", h2_properties::frames),
         ("h2_head", h2_properties::head),
         ("head", properties::head),
@@ -196,6 +199,11 @@ const H2_PIECES: &[&[u8]] = &[
     b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0",
     b"\0\0\x07\x10\0\0\0\0\0\0\0\0\x01u=1",
     b"\0\0\x03\xbe\xff\0\0\0\x07xyz",
+    // Requests that are complete: GET /f/large, GET /c, POST /s and its body.
+    b"\0\0\x0f\x01\x05\0\0\0\x05\x82\x86\x41\x01h\x04\x08/f/large",
+    b"\0\0\x09\x01\x05\0\0\0\x01\x82\x86\x41\x01h\x04\x02/c",
+    b"\0\0\x09\x01\x04\0\0\0\x03\x83\x86\x41\x01h\x04\x02/s",
+    b"\0\0\x02\0\x01\0\0\0\x03xy",
 ];
 
 /// Representations of HPACK; those with a length before them are blocks.
@@ -281,6 +289,14 @@ proptest! {
         start in prop::sample::select(&H2_STARTS[..]), fields in assembled(FIELD_PIECES, 8), seed: u8,
     ) {
         h2_properties::head(&[&[seed], start.as_bytes(), &*fields].concat());
+    }
+
+    #[test]
+    fn any_connection_of_http_2_ends_and_leaves_nothing(
+        habits: u8, cuts in vec(any::<u8>(), 0..14), bytes in assembled(H2_PIECES, 12),
+    ) {
+        let start = [habits, (cuts.len() / 2) as u8];
+        h2_connection_properties::connection(&[&start, &cuts[..cuts.len() / 2 * 2], &*bytes].concat());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl WebSocketKey {
     }
 
     /// The value of `Sec-WebSocket-Accept` that belongs to the key. SHA-1 protects nothing here.
-    fn accept(&self) -> ArrayString<28> {
+    pub fn accept(&self) -> ArrayString<28> {
         let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
         hash.update(self.0.as_bytes());
         hash.update(GUID);
