@@ -405,25 +405,29 @@ impl Http {
 
     /// Closes the sending side once everything is sent.
     fn end(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Step {
-        let is_leaving = self.is_leaving();
-        // Over TLS, a `close_notify` has to tell the end of a response that ends with the connection.
-        if is_leaving && !client.is_encrypted() {
+        if self.is_leaving(client) {
             return Step::Wait;
         }
         self.inbox.clear();
         if self.outbox.is_empty() && client.can_send() {
             client.shutdown(cx.ops);
         }
-        if client.is_shut_down() && !is_leaving {
+        if client.is_shut_down() {
             self.state = State::Lingering(Linger::begin(cx.now));
         }
         Step::Wait
     }
 
     /// Whether the connection can close as soon as everything is sent, without lingering: the
-    /// client sends nothing more that would make the close a reset.
-    fn is_leaving(&self) -> bool {
-        matches!(self.state, State::Finishing) && self.has_said_last && self.inbox.is_empty()
+    /// client sends nothing more that would make the close a reset. Over TLS it may do so, since its end is a
+    /// message (`close_notify`), and ours has to tell the end of a response that ends with the connection.
+    fn is_leaving(&self, client: &Transport) -> bool {
+        matches!(self.state, State::Finishing) && self.has_no_more_requests() && !client.is_encrypted()
+    }
+
+    /// Whether nothing but the end of its side may follow from the client.
+    fn has_no_more_requests(&self) -> bool {
+        self.has_said_last && self.inbox.is_empty()
     }
 
     /// Bytes of memory that unread input occupies.
@@ -480,7 +484,7 @@ impl Http {
         }
         let has_truncated = client.receive_fault() == Some(Fault::Tls(TlsFault::Truncated));
         let has_truncated = has_truncated && self.owes_nothing(client);
-        if has_truncated || client.is_encrypted() && self.is_leaving() && self.has_sent_all(client) {
+        if has_truncated || client.is_encrypted() && self.is_served(client) {
             return Some(CloseReason::Done);
         }
         match client.send_fault() {
@@ -498,6 +502,12 @@ impl Http {
     fn owes_nothing(&self, client: &Transport) -> bool {
         let is_between = matches!(self.state, State::Head | State::Lingering(_));
         is_between && self.inbox.is_empty() && self.has_sent_all(client)
+    }
+
+    /// Whether the client has all that it wanted. It may be gone before its side has ended in order.
+    fn is_served(&self, client: &Transport) -> bool {
+        let is_ending = matches!(self.state, State::Finishing | State::Lingering(_));
+        is_ending && self.has_no_more_requests() && self.has_sent_all(client)
     }
 
     fn has_sent_all(&self, client: &Transport) -> bool {
@@ -567,7 +577,7 @@ impl Task for Http {
         if let State::Exchange(Exchange::Upgraded(_)) = self.state {
             return self.tunnel(client, cx);
         }
-        let is_leaving = self.is_leaving();
+        let is_leaving = self.is_leaving(client);
         if is_leaving {
             client.stop_receiving(cx.ops);
         } else {
