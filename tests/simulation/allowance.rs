@@ -41,6 +41,10 @@ pub enum Allowance {
     NotReached,
     /// A stream that the client has reset counts until the server has dealt with it: another may be refused meanwhile.
     GivenUp,
+    /// The client has asked for more at a time than it may: any of it may be refused.
+    FilledUp,
+    /// A tunnel is none of the requests that may be asked again, nor one whose end shows that it was cut.
+    Tunnel,
     /// The client broke before there was a connection to its upstream: what it had sent has nowhere to go.
     NowhereToGo,
 }
@@ -97,6 +101,17 @@ pub fn may_fail(ask: &Ask, forwarding: &Forwarding) -> bool {
     // The client need not notice that a connection ended which had only been kept: it may be asked again, on another one.
     let is_repeatable = forwarding.is_fickle_at_worst() && ask.method.is_idempotent() && ask.body.is_none();
     Allowance::UnreliableUpstream.if_so(!forwarding.is_reliable() && !is_repeatable)
+}
+
+/// Whether a request for a tunnel may come to nothing, since its server is none to rely on.
+pub fn tunnel_may_fail(forwarding: &Forwarding) -> bool {
+    Allowance::Tunnel.if_so(!forwarding.is_reliable())
+}
+
+/// Whether one of these was a tunnel that its server ended in order, before all had come back.
+pub fn tunnel_was_cut<'e>(mut exchanges: impl Iterator<Item = &'e Exchange>) -> bool {
+    let is_cut = |exchange: &Exchange| exchange.says_end && exchange.habit.cut.is_some();
+    Allowance::Tunnel.if_so(exchanges.any(is_cut))
 }
 
 /// Whether a server answered before it had read the request's body.

@@ -89,6 +89,18 @@ impl Ask {
         Self { id, method: Method::Get, body: None, answer_bytes, is_http10: false, says_close: false, upgrade: None }
     }
 
+    /// What a client asks on streams that it misuses: without a body, or with one of any length up to that of this.
+    pub fn spare(client: u8) -> [Self; 2] {
+        let id = u32::from(client) * 100 + SPARE;
+        let body = Body { bytes: vec![b'x'; 8 * (16 << 10)], chunk_bytes: None };
+        [Self::get(id, 0), Self { method: Method::Put, body: Some(body), ..Self::get(id + 1, 0) }]
+    }
+
+    /// Whether it is one of those.
+    pub const fn is_spare(&self) -> bool {
+        self.id % 100 >= SPARE
+    }
+
     /// As a request names it: who asks, and for how much.
     pub fn target(&self) -> String {
         format!("/{}/{}", self.id, self.answer_bytes)
@@ -161,6 +173,9 @@ impl Ask {
         Self { method, body, ..Self::get(id, answer_bytes) }
     }
 }
+
+/// Numbers of a client's requests from here on are of those that are not judged.
+const SPARE: u32 = 98;
 
 /// What a client asks for on its one connection.
 pub fn asks(client: u8, rng: &mut Rng) -> Vec<Ask> {

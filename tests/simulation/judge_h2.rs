@@ -6,6 +6,7 @@ use xps::internals::driver::sim::{PeerId, Sim};
 
 use crate::allowance::{self, Allowance};
 use crate::forward::{Ask, Method};
+use crate::h2::client::abuse::Abuse;
 use crate::h2::frame;
 use crate::h2::record::{Record, Stream};
 use crate::h2::reference::Reference;
@@ -50,17 +51,24 @@ pub fn judge_client(
         scenario,
         world_fails,
         is_hurried: Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone),
-        has_given_up: Allowance::GivenUp.if_so(record.streams.iter().any(|stream| stream.gave_up)),
+        has_given_up: Allowance::GivenUp.if_so(record.streams.iter().any(|stream| stream.gave_up))
+            || Allowance::FilledUp.if_so(record.abuse.is_some_and(Abuse::may_refuse)),
     };
     judge_goaway(record, excuses.is_hurried)?;
-    let must_be_whole = client.is_polite && allowance::is_undisturbed(scenario, client, sim, id) && !world_fails;
+    let is_undisturbed = allowance::is_undisturbed(scenario, client, sim, id);
+    if is_undisturbed {
+        judge_abuse(record)?;
+    }
+    let is_harmless = record.abuse.is_none_or(Abuse::is_harmless);
+    let must_be_whole = client.is_polite && is_harmless && is_undisturbed && !world_fails;
     let (asked, must_be_whole) = match &client.service {
         Service::Forward(asks) => {
             for (ask, stream) in asks.iter().zip(&record.streams) {
                 judge_forwarded(ask, stream, &excuses)
                     .map_err(|what| format!("stream {}, {:?} /{}: {what}", stream.id, ask.method, ask.id))?;
             }
-            (asks.len(), must_be_whole && scenario.forwarding.is_reliable())
+            let asked = asks.iter().filter(|ask| !ask.is_spare()).count();
+            (asked, must_be_whole && scenario.forwarding.is_reliable())
         }
         Service::Http(requests) => {
             for (request, stream) in requests.iter().zip(&record.streams) {
@@ -88,11 +96,26 @@ pub fn judge_client(
     Ok(must_be_whole)
 }
 
-/// Nothing is wrong with what the client sends, so the server has nothing to complain of but slowness.
+/// What the client should not have done has had the end that it must have.
+fn judge_abuse(record: &Record) -> Result<(), String> {
+    let Some(abuse) = record.abuse else { return Ok(()) };
+    let code = record.goaway.map(|(_, code)| code);
+    if let Some(expected) = abuse.end().filter(|expected| code != Some(*expected)) {
+        return Err(format!("{abuse:?}, and the server went away with {code:?} instead of {expected}"));
+    }
+    // Once it is going away, it need not look at all streams any more.
+    match record.extras.iter().find(|extra| code.is_none() && !extra.is_over()) {
+        Some(extra) => Err(format!("{abuse:?}: stream {} was reset with {:?}", extra.id, extra.resets)),
+        None => Ok(()),
+    }
+}
+
+/// Nothing else is wrong with what the client sends, so the server has nothing to complain of but slowness.
 fn judge_goaway(record: &Record, is_hurried: bool) -> Result<(), String> {
     match record.goaway {
         None | Some((_, frame::NO_ERROR)) => Ok(()),
         Some((_, frame::ENHANCE_YOUR_CALM)) if is_hurried => Ok(()),
+        Some((_, code)) if record.abuse.and_then(Abuse::may_end) == Some(code) => Ok(()),
         Some((last, code)) => Err(format!("the server goes away with code {code}, after stream {last}")),
     }
 }
@@ -141,8 +164,13 @@ fn judge_file(request: Request, stream: &Stream, excuses: &Excuses<'_>) -> Resul
 
 fn judge_forwarded(ask: &Ask, stream: &Stream, excuses: &Excuses<'_>) -> Result<(), String> {
     let forwarding = &excuses.scenario.forwarding;
-    let may_fail = excuses.world_fails || excuses.is_hurried || allowance::may_fail(ask, forwarding);
-    judge_reset(stream, false, may_fail, excuses)?;
+    let may_fail = excuses.world_fails
+        || excuses.is_hurried
+        || allowance::may_fail(ask, forwarding)
+        || (ask.upgrade.is_some() && allowance::tunnel_may_fail(forwarding));
+    if !(ask.upgrade.is_some() && may_fail && stream.reset == Some(frame::CANCEL)) {
+        judge_reset(stream, false, may_fail, excuses)?;
+    }
     let log = forwarding.log.borrow();
     let mut exchanges = log.iter().filter(|exchange| exchange.id == Some(ask.id)).peekable();
     if is_unprocessed(stream) && exchanges.peek().is_some() {
@@ -159,6 +187,13 @@ fn judge_forwarded(ask: &Ask, stream: &Stream, excuses: &Excuses<'_>) -> Result<
     let id = stream.field("x-id");
     if id != Some(&ask.id.to_string()) {
         return Err(format!("the answer to {id:?}"));
+    }
+    if let Some(sent) = &ask.upgrade {
+        prefix("what comes back", &stream.body, sent)?;
+        if stream.has_ended && stream.body.len() < sent.len() && !allowance::tunnel_was_cut(exchanges) {
+            return Err(format!("took {} bytes of {} that it sent for the whole", stream.body.len(), sent.len()));
+        }
+        return Ok(());
     }
     let digest = Origin::digest(ask.body());
     if stream.field("x-body").is_some_and(|got| got != digest) {

@@ -25,14 +25,15 @@ use std::thread;
 use std::time::Duration;
 
 use forward::{Ask, Body, Forwarding, Method, Server};
+use h2::client::abuse::{Abuse, HARMFUL, HARMLESS};
 use h2::record::Counts;
 use h2::reference::{Reference, Wrong};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
-use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
+use scenario::{Client, FileCase, Mood, Reply, Request, Scenario, Service, Stop, Upstream};
 use tls::{Encryption, Flaw, Manner};
 use xps::internals::buffer::PoolConfig;
-use xps::internals::config::Limits;
+use xps::internals::config::{HttpLimits, Limits};
 use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
 use xps::internals::session::http::{ExchangeBug, Http2Bug};
 use xps::internals::tls::planted_bug::TlsBug;
@@ -90,11 +91,13 @@ fn try_seed_over_tls(seed: u64) -> Option<String> {
 
 /// Every third of them over TLS as well.
 fn over_http2(seed: u64, mood: Mood) -> Scenario {
-    with_http2(Scenario::new(seed, mood), mood)
+    with_http2(Scenario::new(seed, mood), mood, true)
 }
 
-fn with_http2(scenario: Scenario, mood: Mood) -> Scenario {
-    if scenario.seed.is_multiple_of(3) { scenario.over_tls(mood).over_http2(mood) } else { scenario.over_http2(mood) }
+fn with_http2(scenario: Scenario, mood: Mood, does_more: bool) -> Scenario {
+    let over_tls = scenario.seed.is_multiple_of(3);
+    let scenario = if over_tls { scenario.over_tls(mood) } else { scenario };
+    scenario.over_http2(mood, does_more)
 }
 
 fn try_seed_over_http2(seed: u64) -> Option<String> {
@@ -124,7 +127,11 @@ fn seeds_that_found_something_keep_every_promise() {
     const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
     let far_over_tls = FAR_SEEDS_OVER_TLS.iter().map(|seed| FAR + seed);
     let over_tls = SEEDS_OVER_TLS.iter().copied().chain(far_over_tls).filter_map(try_seed_over_tls);
-    let over_http2 = SEEDS_OVER_HTTP2.iter().copied().filter_map(try_seed_over_http2);
+    // They found it before clients did what they should not, and wanted other protocols.
+    let over_http2 = SEEDS_OVER_HTTP2.iter().copied().filter_map(|seed| {
+        let scenario = with_http2(Scenario::new(seed, Mood::Any), Mood::Any, false);
+        failure(seed, "seeds_that_found", &run(scenario, None).alarms)
+    });
     let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).chain(over_http2).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -140,7 +147,7 @@ fn every_seed_with_a_reference_server_keeps_every_promise() {
 
 /// As [`over_http2`], with a reference server for each client.
 fn with_reference(seed: u64, mood: Mood, wrong: Option<Wrong>) -> Scenario {
-    with_http2(Scenario { reference: Some(Reference { wrong }), ..Scenario::new(seed, mood) }, mood)
+    with_http2(Scenario { reference: Some(Reference { wrong }), ..Scenario::new(seed, mood) }, mood, false)
 }
 
 #[test]
@@ -220,9 +227,56 @@ fn the_runs_over_http2_meet_every_kind_of_trouble() {
         (counts.interim, 15),
         (counts.goaways, 30),
         (counts.most_at_once, 20),
+        (counts.abuses, 70),
+        (counts.dismissed, 30),
+        (counts.chastised, 5),
+        (counts.tunnels, 30),
         (whole, 30),
     ];
     assert!(least.iter().all(|(count, least)| count >= least), "{least:?}");
+}
+
+/// Each by itself, with nothing else that goes wrong, of files and of what is forwarded.
+#[test]
+fn each_misuse_has_the_end_that_it_must_have() {
+    for abuse in HARMLESS.into_iter().chain(HARMFUL) {
+        for seed in 0..6 {
+            let report = run(misuse(abuse, seed), None);
+            assert!(report.alarms.is_empty(), "{abuse:?}, seed {seed}: {:#?}", report.alarms);
+            let Counts { abuses, dismissed, .. } = report.http2;
+            assert_eq!((abuses, dismissed), (1, u64::from(abuse.end().is_some())), "{abuse:?}, seed {seed}");
+        }
+    }
+}
+
+/// One client that does this, in a calm run.
+fn misuse(abuse: Abuse, seed: u64) -> Scenario {
+    let service = if seed.is_multiple_of(2) {
+        Service::Http(vec![
+            Request::Get(FileCase::Large),
+            Request::Get(FileCase::Small),
+            Request::Head(FileCase::Large),
+        ])
+    } else {
+        let body = Body { bytes: vec![b'x'; 30_000], chunk_bytes: None };
+        let asks = [Ask::get(1, 20_000), Ask { method: Method::Put, body: Some(body), ..Ask::get(2, 100) }];
+        Service::Forward(asks.into_iter().chain(Ask::spare(0)).collect())
+    };
+    let client = h2::client_with(h2::habit::Habit { abuse: Some((1, abuse)), ..h2::habit::Habit::sound() }, service);
+    let calm = Scenario::new(seed, Mood::Calm);
+    let limits = Limits { connections_max: 1000, ..calm.limits };
+    Scenario { clients: vec![client], limits, ..calm }
+}
+
+/// A header block that does not end is waited for as long as for any head.
+#[test]
+fn a_header_block_that_does_not_end_has_a_time_limit() {
+    let scenario = misuse(Abuse::UnfinishedBlock, 0);
+    let http = HttpLimits { head_timeout: Duration::from_secs(3), ..scenario.limits.http };
+    let limits = Limits { http, ..scenario.limits };
+    let report = run(Scenario { stop: Stop::WhenDoneOrStuck, limits, ..scenario }, None);
+    assert!(report.alarms.is_empty(), "{:#?}", report.alarms);
+    assert_eq!((report.http2.abuses, report.http2.dismissed), (1, 1));
 }
 
 /// Linux tells of a reset once. When it told the send to the upstream, the receive saw a plain end,

@@ -116,8 +116,8 @@ enum State {
         exchange: usize,
         decoder: Decoder,
     },
-    /// It sends back what it hears.
-    Upgraded,
+    /// It sends back what it hears, or only so many bytes of it.
+    Upgraded(Option<(usize, Fault)>),
     /// It makes no sense of what it hears any more.
     Lost,
 }
@@ -167,12 +167,23 @@ impl Origin {
         let mut log = self.log.borrow_mut();
         if let (true, Some(id)) = (exchange.is_upgrade, exchange.id) {
             exchange.is_whole = true;
+            let exchange_start = exchange.start.clone();
             log.push(exchange);
-            self.state = State::Upgraded;
+            // Drawn from nothing, so that seeds keep their meaning.
+            let bytes = target(&exchange_start).map_or(0, |(_, length)| id as usize * 7919 % (length + 1));
+            let breaks = habit.cut.filter(|cut| cut.place == Place::Body).map(|cut| (bytes, cut.fault));
+            self.state = State::Upgraded(breaks.filter(|(left, _)| *left > 0));
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Id: {id}\r\n\r\n"
             );
-            let steps = habit.cut.map_or_else(|| sending(head.into_bytes(), habit.pace, rng), |cut| fail(cut.fault));
+            let steps = match (habit.cut, breaks) {
+                (Some(cut), None) => fail(cut.fault),
+                (_, Some((0, fault))) => {
+                    self.state = State::Lost;
+                    [sending(head.into_bytes(), habit.pace, rng), fail(fault)].concat()
+                }
+                _ => sending(head.into_bytes(), habit.pace, rng),
+            };
             return Some(Move { taken, steps });
         }
         let steps = if habit.is_early && decoder != Decoder::Done { steps(&exchange, rng) } else { Vec::new() };
@@ -211,8 +222,15 @@ impl Converse for Origin {
             State::Head if unread.is_empty() => None,
             State::Head => self.hear_head(unread, rng),
             State::Body { .. } => self.hear_body(unread, rng),
-            State::Upgraded if unread.is_empty() => None,
-            State::Upgraded => Some(Move { taken: unread.len(), steps: vec![Step::Send(unread.to_vec())] }),
+            State::Upgraded(_) if unread.is_empty() => None,
+            State::Upgraded(Some((left, fault))) if left <= unread.len() => {
+                self.state = State::Lost;
+                Some(Move { taken: left, steps: [vec![Step::Send(unread[..left].to_vec())], fail(fault)].concat() })
+            }
+            State::Upgraded(breaks) => {
+                self.state = State::Upgraded(breaks.map(|(left, fault)| (left - unread.len(), fault)));
+                Some(Move { taken: unread.len(), steps: vec![Step::Send(unread.to_vec())] })
+            }
             State::Lost => None,
         }
     }

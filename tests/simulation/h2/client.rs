@@ -1,6 +1,8 @@
 //! A client of HTTP/2 that keeps an exact model of its connection: windows, states of streams, both tables of HPACK.
 //! What the server must not do is an alarm in its record.
 
+pub mod abuse;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -8,7 +10,7 @@ use xps::internals::driver::sim::{Converse, Move, Rng, Step};
 
 use super::frame::{self, BlockCut, Frame, WINDOW, WINDOW_MAX};
 use super::habit::{Habit, Pace, Rude, Updates};
-use super::record::{Log, Place, Stream, checked};
+use super::record::{Extra, Log, Place, Record, Stream, checked};
 use super::{Call, hpack};
 
 /// A move that has so much to send ends there.
@@ -43,6 +45,9 @@ pub struct H2Client {
     replies: Vec<u8>,
     moves: usize,
     state: State,
+    /// What it asks on streams that it misuses.
+    spare: Rc<[Call]>,
+    resets_on_answer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,8 @@ enum State {
     Open,
     /// It has sent its last, and only looks at what comes.
     Leaving,
+    /// The same, and the server has to end the connection.
+    Doomed,
     /// It looks at nothing more.
     Over,
 }
@@ -87,7 +94,13 @@ impl H2Client {
             replies: Vec::new(),
             moves: 0,
             state: State::Fresh,
+            spare: Rc::new([]),
+            resets_on_answer: false,
         }
+    }
+
+    pub fn with_spare(self, spare: [Call; 3]) -> Self {
+        Self { spare: Rc::new(spare), ..self }
     }
 
     fn greet(&mut self, out: &mut Vec<u8>, rng: &mut Rng) {
@@ -170,14 +183,17 @@ impl H2Client {
         let mut record = self.log.borrow_mut();
         let record = &mut *record;
         record.counts.used_up += u64::from(self.window == 0 && flow > 0);
-        let Some(stream) = find(&mut record.streams, frame.stream)? else { return Ok(()) };
+        let is_end = frame.has(frame::END_STREAM);
+        let Some(stream) = find(record, frame.stream, is_end)? else { return Ok(()) };
         stream.window -= flow;
         if stream.window < 0 && flow > 0 {
             return Err(format!("{flow} bytes overrun the stream's window by {}", -stream.window));
         }
-        record.counts.used_up += u64::from(stream.window == 0 && flow > 0);
-        let is_end = frame.has(frame::END_STREAM);
+        let is_used_up = stream.window == 0 && flow > 0;
         stream.on_data(frame.content()?, is_end)?;
+        let is_tunnel = stream.is_tunnel && stream.has_sent_all;
+        record.counts.used_up += u64::from(is_used_up);
+        record.counts.tunnels += u64::from(is_end && is_tunnel);
         record.counts.answered += u64::from(is_end);
         Ok(())
     }
@@ -195,7 +211,7 @@ impl H2Client {
         let fields = checked(self.decoder.decode(&block)?)?;
         let mut record = self.log.borrow_mut();
         let record = &mut *record;
-        let Some(stream) = find(&mut record.streams, stream)? else { return Ok(()) };
+        let Some(stream) = find(record, stream, is_end)? else { return Ok(()) };
         let is_interim = stream.on_fields(fields, is_end)?;
         record.counts.interim += u64::from(is_interim);
         record.counts.answered += u64::from(is_end);
@@ -205,6 +221,12 @@ impl H2Client {
     fn on_reset(&mut self, id: u32, code: u32) -> Result<(), String> {
         let mut record = self.log.borrow_mut();
         let record = &mut *record;
+        if let Some(extra) = record.extras.iter_mut().find(|extra| extra.id == id) {
+            extra.resets.push(code);
+            record.counts.chastised += u64::from(extra.must == Some(code));
+            let is_allowed = extra.allowed.contains(&code);
+            return if is_allowed { Ok(()) } else { Err(format!("code {code}, which is none of {:?}", extra.allowed)) };
+        }
         // It may end an upload whose answer is complete.
         if let Some(stream) = record.streams.iter_mut().find(|stream| stream.id == id)
             && stream.has_ended
@@ -215,7 +237,7 @@ impl H2Client {
             let is_allowed = stream.has_body && code == frame::NO_ERROR;
             return if is_allowed { Ok(()) } else { Err(format!("code {code}, after the whole answer")) };
         }
-        let Some(stream) = find(&mut record.streams, id)? else { return Ok(()) };
+        let Some(stream) = find(record, id, false)? else { return Ok(()) };
         stream.reset = Some(code);
         record.counts.reset += 1;
         if code == frame::NO_ERROR { Err("no error, and no whole answer".to_owned()) } else { Ok(()) }
@@ -300,6 +322,8 @@ impl H2Client {
         };
         let mut record = self.log.borrow_mut();
         record.counts.goaways += 1;
+        record.counts.dismissed += u64::from(record.abuse.is_some_and(|abuse| abuse.end() == Some(code)));
+        record.extras.iter_mut().filter(|extra| extra.id > last).for_each(|extra| extra.is_gone = true);
         if let Some((before, _)) = record.goaway.replace((last, code))
             && before < last
         {
@@ -323,6 +347,9 @@ impl H2Client {
             return if self.send_window > WINDOW_MAX { Err("its window overflows".to_owned()) } else { Ok(()) };
         }
         let mut record = self.log.borrow_mut();
+        if record.extras.iter().any(|extra| extra.id == id) {
+            return Ok(());
+        }
         let stream = record.streams.iter_mut().find(|stream| stream.id == id).ok_or("an idle stream")?;
         if stream.reset.is_some() || stream.is_gone {
             return Err("nothing more can come on it".to_owned());
@@ -342,7 +369,7 @@ impl H2Client {
             let is_due = match habit.updates {
                 Updates::Eager => missing > 0,
                 Updates::Half => *window <= target / 2,
-                Updates::Empty | Updates::Late(_) | Updates::Small => *window <= 0,
+                Updates::Empty | Updates::Late(_) | Updates::Small | Updates::Bytes => *window <= 0,
                 Updates::Never => false,
             };
             if !is_due {
@@ -352,6 +379,11 @@ impl H2Client {
             if habit.updates == Updates::Small && habit.budget.small_updates > 0 {
                 habit.budget.small_updates -= 1;
                 increment = 1 + rng.below(increment as u64 / 4) as i64;
+            }
+            if habit.updates == Updates::Bytes && habit.budget.small_updates > 0 {
+                habit.budget.small_updates -= 1;
+                // From below 0, too.
+                increment = increment.min(1 + rng.below(2) as i64);
             }
             *window += increment;
             frame::push_number(&mut updates, frame::WINDOW_UPDATE, id, increment as u32);
@@ -411,7 +443,8 @@ impl H2Client {
         while let Some(call) = self.calls.get(self.next)
             && out.len() < MOVE_BYTES
         {
-            let open = record.streams.iter().filter(|stream| !stream.is_finished()).count();
+            let extras = record.extras.iter().filter(|extra| !extra.is_over()).count();
+            let open = extras + record.streams.iter().filter(|stream| !stream.is_finished()).count();
             if open >= most {
                 break;
             }
@@ -432,10 +465,12 @@ impl H2Client {
             frame::push_block(out, id, if is_end { frame::END_STREAM } else { 0 }, &block, most, &cut);
             let gives_up = self.habit.budget.resets > 0 && rng.below(4) == 0;
             self.habit.budget.resets -= u32::from(gives_up);
+            let is_tunnel = call.fields.iter().any(|(name, _)| name == b":protocol");
             let is_head = call.fields.iter().any(|(name, value)| name == b":method" && value == b"HEAD");
             record.streams.push(Stream {
                 id,
                 is_head,
+                is_tunnel,
                 status: None,
                 fields: Vec::new(),
                 body: Vec::new(),
@@ -510,7 +545,9 @@ impl H2Client {
         let mut record = self.log.borrow_mut();
         let record = &mut *record;
         for stream in record.streams.iter_mut().filter(|stream| !stream.is_finished()) {
-            let is_bored = !stream.has_ended && stream.gives_up_at.is_some_and(|at| at <= stream.body.len());
+            let is_bored = !stream.has_ended
+                && (stream.gives_up_at.is_some_and(|at| at <= stream.body.len())
+                    || (self.resets_on_answer && stream.status.is_some()));
             let is_answered = stream.has_ended && self.habit.stops_uploads;
             if is_bored || is_answered {
                 stream.gave_up = true;
@@ -525,7 +562,11 @@ impl H2Client {
     fn is_finished(&self) -> bool {
         let record = self.log.borrow();
         let has_asked = self.next == self.calls.len() || record.goaway.is_some();
-        has_asked && self.pending.is_empty() && self.pings.is_empty() && record.streams.iter().all(Stream::is_finished)
+        has_asked
+            && self.pending.is_empty()
+            && self.pings.is_empty()
+            && record.streams.iter().all(Stream::is_finished)
+            && record.extras.iter().all(Extra::is_over)
     }
 
     /// Whether the server has said which stream was its last, and not only that there will be one.
@@ -586,7 +627,7 @@ impl Converse for H2Client {
                 return Some(Move { taken: unread.len(), steps: vec![Step::Reset] });
             }
         };
-        if is_end || self.state == State::Leaving {
+        if is_end || matches!(self.state, State::Leaving | State::Doomed) {
             return (taken > 0).then_some(Move { taken, steps: Vec::new() });
         }
         self.moves += 1;
@@ -610,6 +651,20 @@ impl Converse for H2Client {
         let later = self.open_windows(&mut out, rng);
         self.send_bodies(&mut out, rng);
         let mut steps = self.sending(out);
+        if let Some((after, abuse)) = self.habit.abuse
+            && (after <= self.moves && self.state == State::Open && self.log.borrow().goaway.is_none())
+            && let Some(bytes) = self.misbehave(abuse, rng)
+        {
+            self.habit.abuse = None;
+            let mut record = self.log.borrow_mut();
+            record.abuse = Some(abuse);
+            record.counts.abuses += 1;
+            if abuse.end().is_some() {
+                self.state = State::Doomed;
+            }
+            // At once: some of it is counted by the second.
+            steps.push(Step::Send(bytes));
+        }
         if let (Updates::Late(rest), false) = (self.habit.updates, later.is_empty()) {
             steps.extend([Step::Stall(rest), Step::Send(later)]);
         }
@@ -622,7 +677,7 @@ impl Converse for H2Client {
 
     fn is_owed(&self) -> bool {
         match self.state {
-            State::Fresh => true,
+            State::Fresh | State::Doomed => true,
             State::Greeted | State::Open => self.habit.updates != Updates::Never && !self.is_finished(),
             State::Leaving | State::Over => false,
         }
@@ -633,9 +688,13 @@ impl Converse for H2Client {
     }
 }
 
-/// A stream on which the server may still send; `None`: the client has reset it.
-fn find(streams: &mut [Stream], id: u32) -> Result<Option<&mut Stream>, String> {
-    let stream = streams.iter_mut().find(|stream| stream.id == id).ok_or("an idle stream")?;
+/// A stream on which the server may still send; `None`: the client has reset it, or looks at nothing on it but `is_end`.
+fn find(record: &mut Record, id: u32, is_end: bool) -> Result<Option<&mut Stream>, String> {
+    if let Some(extra) = record.extras.iter_mut().find(|extra| extra.id == id) {
+        extra.has_ended |= is_end;
+        return Ok(None);
+    }
+    let stream = record.streams.iter_mut().find(|stream| stream.id == id).ok_or("an idle stream")?;
     if stream.gave_up {
         return Ok(None);
     }

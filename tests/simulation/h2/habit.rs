@@ -5,6 +5,7 @@ use std::time::Duration;
 use xps::internals::driver::sim::Rng;
 
 use super::Call;
+use super::client::abuse::Abuse;
 use super::frame::{FRAME_BYTES_MAX, WINDOW, WINDOW_MAX};
 use super::hpack::TABLE_BYTES;
 use crate::scenario::{Mood, Stop};
@@ -35,6 +36,8 @@ pub struct Habit {
     pub says_goaway: bool,
     /// After so many moves.
     pub rude: Option<(usize, Rude)>,
+    /// What it should not do, after so many moves.
+    pub abuse: Option<(usize, Abuse)>,
     /// How often it still does some things, so that it stays below what the server takes for an attack.
     pub budget: Budget,
 }
@@ -63,6 +66,8 @@ pub enum Updates {
     Late(Duration),
     /// When nothing is left, by little, as long as there is a budget for that.
     Small,
+    /// When nothing is left, and by a byte or two, as long as there is a budget for that.
+    Bytes,
     /// Never: it is stuck.
     Never,
 }
@@ -106,6 +111,7 @@ impl Habit {
             stays: false,
             says_goaway: false,
             rude: None,
+            abuse: None,
             budget: Budget {
                 resets: 0,
                 pings: 0,
@@ -121,6 +127,24 @@ impl Habit {
     /// Whether it breaks off, or does not read to the end.
     pub fn is_rude(&self) -> bool {
         self.rude.is_some() || self.updates == Updates::Never
+    }
+
+    /// What it does beyond that, drawn apart so that seeds keep their meaning. In a calm run it does nothing that
+    /// excuses the server.
+    pub fn draw_more(self, mood: Mood, stop: Stop, rng: &mut Rng) -> Self {
+        let does_more = rng.below(3) == 0;
+        let has_tiny_windows = rng.below(12) == 0;
+        let abuse = Abuse::draw(mood == Mood::Any, stop != Stop::WhenDone, rng);
+        let after = rng.below(8) as usize;
+        if self.is_rude() {
+            return self;
+        }
+        let abuse = does_more.then_some((after, abuse));
+        if has_tiny_windows {
+            let budget = Budget { small_updates: 300, ..self.budget };
+            return Self { initial_window: 0, updates: Updates::Bytes, budget, abuse, ..self };
+        }
+        Self { abuse, ..self }
     }
 
     pub fn draw(mood: Mood, stop: Stop, may_stay: bool, calls: &[Call], rng: &mut Rng) -> Self {
@@ -180,6 +204,7 @@ impl Habit {
             stays: may_stay && rng.below(3) == 0,
             says_goaway: rng.below(3) == 0,
             rude: rudeness.map(|rude| (rng.below(40) as usize, rude)),
+            abuse: None,
             budget: Budget {
                 resets: if mood == Mood::Any { times(rng, 8) } else { 0 },
                 pings: times(rng, 20),

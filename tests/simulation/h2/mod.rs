@@ -18,9 +18,10 @@ use std::time::Duration;
 use xps::internals::driver::sim::{Rng, Step};
 
 use self::client::H2Client;
+use self::client::abuse::Spare;
 use self::habit::Habit;
 use self::record::{Log, Record};
-use crate::forward::Ask;
+use crate::forward::{Ask, Method};
 use crate::message::trailers_of;
 use crate::scenario::{Client, FileCase, Mood, Request, Scenario, Service, Stop};
 use crate::tls::Flaw;
@@ -79,8 +80,14 @@ impl Call {
         call
     }
 
+    /// An extended CONNECT (RFC 8441, 4) for one that wants another protocol.
     fn of_ask(ask: &Ask) -> Self {
         let mut call = Self::new(ask.method.name(), &ask.target());
+        if let Some(bytes) = &ask.upgrade {
+            call.fields[0].1 = b"CONNECT".to_vec();
+            call.fields.insert(1, (b":protocol".to_vec(), b"echo".to_vec()));
+            call.body = Some(bytes.clone());
+        }
         if let Some(body) = &ask.body {
             call.body(body.bytes.clone(), body.chunk_bytes.is_none());
             // Those that a client of HTTP/1.1 sends, which are not all passed on.
@@ -93,6 +100,31 @@ impl Call {
         }
         call.answer_bytes = ask.answer_bytes;
         call
+    }
+
+    /// What is asked on streams that are misused, in the order of [`Spare`].
+    fn spare(service: &Service) -> [Self; 3] {
+        let new = |spare: Spare, ask: Option<&Ask>| {
+            let (method, file_method) = match spare {
+                Spare::Get => ("GET", "GET"),
+                Spare::Put | Spare::PutOfFive => ("PUT", "POST"),
+            };
+            let mut call = match ask {
+                Some(ask) => Self::new(method, &ask.target()),
+                None => Self::new(file_method, "/empty"),
+            };
+            if ask.is_some_and(Ask::takes_trailers) {
+                call.field("te", "trailers");
+            }
+            if let Spare::PutOfFive = spare {
+                call.field("content-length", "5");
+            }
+            call
+        };
+        let asks = if let Service::Forward(asks) = service { &asks[..] } else { &[] };
+        let of = |method| asks.iter().find(|ask| ask.is_spare() && ask.method == method);
+        let (get, put) = (of(Method::Get), of(Method::Put));
+        [new(Spare::Get, get), new(Spare::Put, put), new(Spare::PutOfFive, put)]
     }
 
     /// Fields that change nothing.
@@ -111,9 +143,11 @@ impl Call {
 
 impl Scenario {
     /// The same over HTTP/2: some of the clients that ask for files or for something to be forwarded, and some of the
-    /// others, who ask for files instead.
-    pub fn over_http2(mut self, mood: Mood) -> Self {
+    /// others, who ask for files instead. `does_more`: some of them want another protocol for a stream, or do what they
+    /// should not.
+    pub fn over_http2(mut self, mood: Mood, does_more: bool) -> Self {
         let rng = &mut Rng::new(self.seed ^ 0x4832_c0de);
+        let more = &mut Rng::new(self.seed ^ 0x00ab_05e5);
         // A client that stays takes a place for which others may wait.
         let may_stay =
             self.reference.is_none() && self.limits.connections_max >= 1000 && self.faults.descriptors_max >= 1000;
@@ -128,8 +162,9 @@ impl Scenario {
                 Service::Proxy(_) => false,
             };
             if is_taken && !is_plain {
-                let service = service(number as u8, &client.service, mood, rng);
-                *client = converted(service, client, (mood, self.stop), (is_sound, may_stay), rng);
+                let service = service(number as u8, &client.service, (mood, does_more), rng);
+                let more = does_more.then_some(&mut *more);
+                *client = converted(service, client, (mood, self.stop), (is_sound, may_stay), rng, more);
             }
         }
         self.clients = clients;
@@ -145,7 +180,7 @@ impl Scenario {
 }
 
 /// What it asks for; what cannot be said in HTTP/2 is left out.
-fn service(number: u8, service: &Service, mood: Mood, rng: &mut Rng) -> Service {
+fn service(number: u8, service: &Service, (mood, does_more): (Mood, bool), rng: &mut Rng) -> Service {
     let Service::Forward(asks) = service else {
         let mut requests: Vec<_> = (0..rng.range(1, 30)).map(|_| Request::draw(rng)).collect();
         if mood == Mood::Any && rng.below(4) == 0 {
@@ -158,7 +193,12 @@ fn service(number: u8, service: &Service, mood: Mood, rng: &mut Rng) -> Service 
     let ids = asks.len() as u32..asks.len() as u32 + rng.below(20) as u32;
     asks.extend(ids.map(|at| Ask::draw(u32::from(number) * 100 + at, rng)));
     for ask in &mut asks {
-        *ask = Ask { is_http10: false, says_close: false, upgrade: None, ..ask.clone() };
+        let is_tunnel = does_more && ask.method == Method::Get && (ask.upgrade.is_some() || ask.id % 5 == 2);
+        let upgrade = is_tunnel.then(|| Rng::new(u64::from(ask.id)).bytes(ask.answer_bytes));
+        *ask = Ask { is_http10: false, says_close: false, upgrade, ..ask.clone() };
+    }
+    if does_more {
+        asks.extend(Ask::spare(number));
     }
     Service::Forward(asks)
 }
@@ -169,17 +209,23 @@ fn converted(
     (mood, stop): (Mood, Stop),
     (is_sound, may_stay): (bool, bool),
     rng: &mut Rng,
+    more: Option<&mut Rng>,
 ) -> Client {
     let mut calls: Vec<Call> = match &service {
         Service::Http(requests) => requests.iter().map(|request| Call::of_request(*request)).collect(),
-        Service::Forward(asks) => asks.iter().map(Call::of_ask).collect(),
+        Service::Forward(asks) => asks.iter().filter(|ask| !ask.is_spare()).map(Call::of_ask).collect(),
         _ => Vec::new(),
     };
     let habit = Habit::draw(mood, stop, may_stay, &calls, rng);
+    let habit = match more {
+        Some(more) => habit.draw_more(mood, stop, more),
+        None => habit,
+    };
     calls.iter_mut().for_each(|call| call.adorn(&habit, rng));
     let is_rude = habit.is_rude();
     let log = Log::new(Record::default().into());
-    let steps = vec![Step::Converse(Box::new(H2Client::new(habit, calls, Rc::clone(&log))))];
+    let spare = Call::spare(&service);
+    let steps = vec![Step::Converse(Box::new(H2Client::new(habit, calls, Rc::clone(&log)).with_spare(spare)))];
     Client {
         service,
         after: client.after,
@@ -193,12 +239,22 @@ fn converted(
 
 /// A client that asks for this over HTTP/2 with nothing special about it.
 pub fn plain_client(asks: Vec<Ask>) -> Client {
-    let calls = asks.iter().map(Call::of_ask).collect();
+    client_with(Habit::sound(), Service::Forward(asks))
+}
+
+/// A client of this habit.
+pub fn client_with(habit: Habit, service: Service) -> Client {
+    let calls = match &service {
+        Service::Forward(asks) => asks.iter().filter(|ask| !ask.is_spare()).map(Call::of_ask).collect(),
+        Service::Http(requests) => requests.iter().map(|request| Call::of_request(*request)).collect(),
+        _ => Vec::new(),
+    };
     let log = Log::new(Record::default().into());
+    let h2_client = H2Client::new(habit, calls, Rc::clone(&log)).with_spare(Call::spare(&service));
     Client {
-        service: Service::Forward(asks),
+        service,
         after: Duration::ZERO,
-        steps: vec![Step::Converse(Box::new(H2Client::new(Habit::sound(), calls, Rc::clone(&log))))],
+        steps: vec![Step::Converse(Box::new(h2_client))],
         payload: Vec::new(),
         is_polite: true,
         reads_all: true,

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::client::abuse::Abuse;
 use super::frame::WINDOW_MAX;
 
 /// Shared by the client and the judge.
@@ -14,6 +15,10 @@ pub struct Record {
     pub alarms: Vec<String>,
     /// One for each call that was made, in their order.
     pub streams: Vec<Stream>,
+    /// Streams that were begun to misuse them.
+    pub extras: Vec<Extra>,
+    /// What it should not have done, and has.
+    pub abuse: Option<Abuse>,
     /// The last that the server said: its last stream, and the code.
     pub goaway: Option<(u32, u32)>,
     pub counts: Counts,
@@ -38,6 +43,7 @@ pub struct Place {
 pub struct Stream {
     pub id: u32,
     pub is_head: bool,
+    pub is_tunnel: bool,
     pub status: Option<u16>,
     /// Of the final head.
     pub fields: Vec<(String, String)>,
@@ -62,6 +68,31 @@ pub struct Stream {
     pub gives_up_at: Option<usize>,
 }
 
+/// A stream of which nothing is demanded but how it is reset.
+#[derive(Debug)]
+pub struct Extra {
+    pub id: u32,
+    /// Codes with which it may be reset.
+    pub allowed: Vec<u32>,
+    /// The one with which it has to be.
+    pub must: Option<u32>,
+    pub resets: Vec<u32>,
+    pub has_ended: bool,
+    /// The server has said that it will not be looked at.
+    pub is_gone: bool,
+}
+
+impl Extra {
+    /// Whether the server owes it nothing.
+    pub fn is_over(&self) -> bool {
+        self.is_gone
+            || match self.must {
+                Some(code) => self.resets.contains(&code),
+                None => self.has_ended || !self.resets.is_empty(),
+            }
+    }
+}
+
 /// How often things happened, so that a test can see that they do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -78,6 +109,13 @@ pub struct Counts {
     pub interim: u64,
     pub most_at_once: u64,
     pub goaways: u64,
+    pub abuses: u64,
+    /// Connections that the server has ended since it had to.
+    pub dismissed: u64,
+    /// Streams that it has reset since it had to.
+    pub chastised: u64,
+    /// Extended CONNECTs whose tunnels have ended both ways.
+    pub tunnels: u64,
 }
 
 impl Counts {
@@ -94,6 +132,10 @@ impl Counts {
         self.interim += other.interim;
         self.most_at_once = self.most_at_once.max(other.most_at_once);
         self.goaways += other.goaways;
+        self.abuses += other.abuses;
+        self.dismissed += other.dismissed;
+        self.chastised += other.chastised;
+        self.tunnels += other.tunnels;
     }
 }
 
@@ -106,10 +148,12 @@ impl Record {
             format!("{id}: sent {sent} (all: {has_sent_all}), {status:?}, got {got} (all: {has_ended}), windows {window} and {send_window}")
         });
         let Place { moves, window, send_window, unacknowledged: (settings, pings), calls_left, unread } = self.place;
+        let extras = self.extras.iter().filter(|extra| !extra.is_over()).collect::<Vec<_>>();
         format!(
             "after {moves} moves, windows {window} and {send_window}, {settings} settings and {pings} pings not \
-             acknowledged, {calls_left} calls left, {unread} bytes unread, {:?}, {:#?}",
+             acknowledged, {calls_left} calls left, {unread} bytes unread, {:?}, {:?}, {extras:?}, {:#?}",
             self.goaway,
+            self.abuse,
             streams.collect::<Vec<_>>()
         )
     }
