@@ -350,6 +350,18 @@ fn fail(fault: Fault) -> Vec<Step> {
 }
 
 impl Habit {
+    /// With nothing special about it.
+    pub const fn plain() -> Self {
+        Self {
+            framing: Framing::Length,
+            pace: Pace::AtOnce,
+            is_early: false,
+            is_announced: false,
+            cut: None,
+            then: Then::Keep,
+        }
+    }
+
     pub fn draw(rng: &mut Rng) -> Self {
         let framing = match rng.below(5) {
             0..2 => Framing::Length,

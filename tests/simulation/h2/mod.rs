@@ -2,6 +2,7 @@
 //!
 //! A scenario is drawn as without it, and HTTP/2 is drawn for it apart, so that seeds keep their meaning.
 
+mod cases;
 pub mod client;
 pub mod frame;
 pub mod habit;

@@ -180,8 +180,8 @@ impl Conn {
         }
     }
 
-    /// Lets the client send more than the connection's window, if a body that an upstream waits for could
-    /// not come otherwise: bodies that wait for others, or for the same upstream, have used it up. Those
+    /// Lets the client send more than the connection's window, if a body that an upstream waits for, or what a
+    /// tunnel takes, could not come otherwise: bodies that wait for others, or for the same upstream, have used it up. Those
     /// of each stream are bounded nevertheless.
     fn lend_window(&mut self, stream_window: u32) {
         if self.streams.iter().any(|stream| stream.is_starving()) {

@@ -159,13 +159,14 @@ impl Stream {
         }
     }
 
-    /// Whether its upstream waits for more of the body, which the stream's window allows.
+    /// Whether its upstream waits for more of the body, or has room for more of a tunnel, which the stream's window
+    /// allows.
     pub(super) fn is_starving(&self) -> bool {
-        let is_forwarding = matches!(self.stage, Stage::Forwarding(_));
-        is_forwarding && self.waits_for_body() && self.input.window.available() > 0
+        self.waits_for_body() && self.input.window.available() > 0
     }
 
-    /// Whether its upstream takes more than has come of the body.
+    /// Whether its upstream takes more than has come of the body, or of a tunnel: whether a client with a tunnel has
+    /// something to say is not known, so it always may.
     pub(super) fn waits_for_body(&self) -> bool {
         let waits = match &self.stage {
             Stage::Forwarding(forward) => forward.waits_for_client(),
