@@ -12,6 +12,7 @@ use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use support::client::ping;
 use support::environment::{allow_descriptors, report};
+use support::h2::client::Connection;
 use support::tls::{Authority, Client};
 use support::{Backend, Launch, backends, connect, is_wrapped, skip, uninterrupted};
 
@@ -28,6 +29,20 @@ backends! {
         measure("HTTP", serve, backend, BYTES_MAX, connect, |stream, _| get_small(stream));
     }
 
+    fn an_idle_connection_of_http_2_costs_little_memory(backend) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("small"), [b'x'; 612]).expect("a file in it");
+        let root = folder.path().to_str().expect("a path of text");
+        let serve = Launch::new(backend, ["serve", root, "--listen", "127.0.0.1:0", "--access-log", "off", "--h2c"]);
+        measure("HTTP/2", serve, backend, H2_BYTES_MAX, Connection::to, |connection, _| request_small(connection));
+    }
+
+    fn an_idle_connection_of_http_2_over_tls_costs_little_memory(backend) {
+        let (_authority, serve, client) = tls_server(backend, &TLS13, "h2");
+        let connect = |address| Connection::over_tls(address, &client, "localhost");
+        measure("HTTP/2 over TLS", serve, backend, H2_TLS_BYTES_MAX, connect, |connection, _| request_small(connection));
+    }
+
     fn an_idle_connection_of_tls_1_3_costs_little_memory(backend) {
         over_tls(backend, "HTTP over TLS 1.3", &TLS13);
     }
@@ -38,6 +53,17 @@ backends! {
 }
 
 fn over_tls(backend: Backend, what: &str, version: &'static SupportedProtocolVersion) {
+    let (_authority, serve, client) = tls_server(backend, version, "http/1.1");
+    let connect = |address| client.connect(address, "localhost").expect("a handshake");
+    measure(what, serve, backend, TLS_BYTES_MAX, connect, |stream, _| get_small(stream));
+}
+
+/// A server of the small file, and a client that offers this protocol. Its files are gone when the authority is.
+fn tls_server(
+    backend: Backend,
+    version: &'static SupportedProtocolVersion,
+    protocol: &str,
+) -> (Authority, Launch, Client) {
     let authority = Authority::new();
     let signed = authority.signed(&["localhost"]);
     std::fs::create_dir(authority.path("root")).expect("a folder in it");
@@ -45,9 +71,8 @@ fn over_tls(backend: Backend, what: &str, version: &'static SupportedProtocolVer
     let serve = Launch::new(backend, ["serve"]).flag(authority.path("root").display());
     let serve = serve.flags(["--listen", "127.0.0.1:0", "--access-log", "off", "--tls-cert"]);
     let serve = serve.flag(signed.cert.display()).flag("--tls-key").flag(signed.key.display());
-    let client = Client::trusting(&authority).speaking(version).offering(&["http/1.1"]).forgetful();
-    let connect = |address| client.connect(address, "localhost").expect("a handshake");
-    measure(what, serve, backend, TLS_BYTES_MAX, connect, |stream, _| get_small(stream));
+    let client = Client::trusting(&authority).speaking(version).offering(&[protocol]).forgetful();
+    (authority, serve, client)
 }
 
 /// One measurement at a time: the connections of all count against this process's descriptors.
@@ -104,8 +129,20 @@ fn get_small(stream: &mut (impl Read + Write)) {
     }
 }
 
+/// The same over HTTP/2. The acknowledgement of PING shows that the server has read everything.
+fn request_small(connection: &mut Connection) {
+    connection.set_authority("localhost");
+    let stream = connection.get("/small");
+    assert!(connection.response(stream).body == [b'x'; 612], "the file");
+    connection.ping().expect("it goes on");
+}
+
 /// The aim is 1 KiB; a debug build carries checks along.
 const BYTES_MAX: u64 = if cfg!(debug_assertions) { 2048 } else { 1024 };
 
 /// Keys, and what rustls keeps of a connection.
 const TLS_BYTES_MAX: u64 = 10 << 10;
+
+/// The tables of streams and of compressed fields come on top.
+const H2_BYTES_MAX: u64 = 4 << 10;
+const H2_TLS_BYTES_MAX: u64 = 12 << 10;

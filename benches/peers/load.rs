@@ -48,10 +48,10 @@ pub struct Measured {
     pub exchanges: f64,
     /// What they cost.
     pub usage: Usage,
-    /// Half the exchanges took no longer.
-    pub p50: Duration,
+    /// Half the exchanges took no longer; `None`: the generator does not say.
+    pub p50: Option<Duration>,
     /// 99 of 100 exchanges took no longer.
-    pub p99: Duration,
+    pub p99: Option<Duration>,
 }
 
 /// At least so long is not measured: caches, buffers' sizes and congestion windows settle.
@@ -153,8 +153,8 @@ pub fn run(scenario: &Scenario, mut task: Task) -> io::Result<Measured> {
     let measured = Measured {
         exchanges: shared.bytes as f64 / shared.expected.answer_bytes() as f64,
         usage,
-        p50: shared.latencies.quantile(0.50),
-        p99: shared.latencies.quantile(0.99),
+        p50: Some(shared.latencies.quantile(0.50)),
+        p99: Some(shared.latencies.quantile(0.99)),
     };
     // One connection that hangs would go unnoticed among the others.
     let end = Instant::now();
@@ -232,7 +232,9 @@ impl Shared {
                 let whole = probe::exchange(scenario, target, STALL_MAX)?;
                 Some(whole.etag().ok_or_else(|| io::Error::other("the file has no ETag"))?.to_owned())
             }
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume => None,
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume | Pattern::Streams(_) => {
+                None
+            }
         };
         Ok(Self {
             scenario: *scenario,

@@ -1,5 +1,5 @@
 //! `cargo bench --bench peers`: xps beside HAProxy and nginx, in processor time per exchange:
-//! as a relay of TCP, a server of files, and a proxy of HTTP, with and without TLS.
+//! as a relay of TCP, a server of files, and a proxy of HTTP, with and without TLS, over HTTP/1.1 and HTTP/2.
 //!
 //! The program writes each server's configuration to a temporary folder, ties the server to one
 //! processor and the load generator and the origin (itself, started again) to another, and
@@ -11,6 +11,7 @@ mod certificate;
 mod channel;
 mod clocks;
 mod documents;
+mod h2load;
 mod histogram;
 mod load;
 mod markdown;
@@ -174,6 +175,9 @@ impl Options {
             && (self.service.is_empty() || self.service.contains(&scenario.service));
         let can = match self.load {
             Load::Wrk => wrk::fits(scenario),
+            Load::Own if scenario.streams().is_some() => {
+                self.rate.is_none() && self.idle == 0 && h2load::fits(scenario, self.tls)
+            }
             // Only one request at a time on a connection that stays can be paced.
             Load::Own => self.rate.is_none() || scenario.pattern == Pattern::KeepAlive,
         };

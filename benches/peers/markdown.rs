@@ -22,11 +22,14 @@ pub fn table(scenario: &Scenario, all: &[Series]) -> String {
         }
         rows.push(row);
     }
+    let asked = match scenario.streams() {
+        Some(streams) => format!("{streams} streams of HTTP/2 on each"),
+        None => format!("{} bytes asked", scenario.request().len()),
+    };
     format!(
-        "\n{}: {} connections, {} bytes asked, {} bytes of body; medians of {} rounds, times per exchange\n\n{}{}",
+        "\n{}: {} connections, {asked}, {} bytes of body; medians of {} rounds, times per exchange\n\n{}{}",
         scenario.name,
         scenario.connections,
-        scenario.request().len(),
         scenario.body_bytes,
         all.iter().map(|series| series.runs.len()).max().unwrap_or_default(),
         aligned(&rows),

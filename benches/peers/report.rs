@@ -51,8 +51,8 @@ pub const COLUMNS: &[(&str, Column)] = &[
     ("peers µs", |run| us(run.usage.peers) / run.exchanges),
     ("machine µs", machine_us),
     ("exch./s", rate),
-    ("p50 µs", |run| us(run.p50)),
-    ("p99 µs", |run| us(run.p99)),
+    ("p50 µs", |run| run.p50.map_or(f64::NAN, us)),
+    ("p99 µs", |run| run.p99.map_or(f64::NAN, us)),
     ("busy %", |run| percent(run.usage.server, run)),
     ("others %", |run| percent(run.usage.machine.saturating_sub(run.usage.server + run.usage.peers), run)),
 ];
@@ -107,6 +107,7 @@ pub fn to_json(scenario: &Scenario, all: &[Series]) -> Value {
     json!({
         "scenario": scenario.name,
         "connections": scenario.connections,
+        "streams": scenario.streams(),
         "request_bytes": scenario.request().len(),
         "body_bytes": scenario.body_bytes,
         "servers": servers,

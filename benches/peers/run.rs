@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::certificate::Identity;
 use crate::clocks::{Groups, Usage, children_of};
+use crate::h2load;
 use crate::load::{Measured, Task};
 use crate::probe::{self, Target};
 use crate::processes::{Guarded, Processors, interrupted, tie};
@@ -24,7 +25,7 @@ use crate::wrk;
 /// Who generates the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Load {
-    /// This program.
+    /// This program; of HTTP/2 h2load.
     Own,
     /// wrk: an independent check. It opens its connections and warms up within the measured time.
     Wrk,
@@ -105,6 +106,7 @@ impl Bench {
             port: free_port()?,
             origin: origin_port,
             connections: self.idle + SPARE_CONNECTIONS,
+            concurrency: scenario.concurrency(),
             xps: self.xps_of(server).unwrap_or(&self.xps),
         };
         let mut task = Task {
@@ -120,6 +122,7 @@ impl Bench {
         task.groups.server = children_of(process.id());
         task.groups.server.push(process.id());
         let measured = match self.load {
+            Load::Own if scenario.streams().is_some() => h2load::run(scenario, &task, self.processors.peers),
             Load::Own => self.own_load(scenario, &task),
             Load::Wrk => wrk::run(scenario, &task, self.processors.peers),
         };
@@ -149,7 +152,7 @@ impl Bench {
             Guarded::start(command, self.processors.server).map_err(|error| RunError::Start(error.to_string()))?;
         let deadline = Instant::now() + START_MAX;
         // When one succeeds, all processes of the server are up.
-        while let Err(error) = probe::exchange(setup.scenario, target, START_MAX) {
+        while let Err(error) = serves(setup.scenario, target) {
             if let Some(status) = process.child().try_wait()? {
                 return Err(RunError::Start(format!("{status}; {}", complaints(setup.folder))));
             }
@@ -177,6 +180,14 @@ impl Bench {
             .as_ref()
             .and_then(measured_of)
             .ok_or_else(|| io::Error::other("the load generator's answer is not understood"))
+    }
+}
+
+/// Whether a server completes an exchange.
+fn serves(scenario: &Scenario, target: &Target) -> io::Result<()> {
+    match scenario.streams() {
+        Some(_) => h2load::exchange(scenario, target.port),
+        None => probe::exchange(scenario, target, START_MAX).map(drop),
     }
 }
 
@@ -235,8 +246,8 @@ pub fn measured_to_json(measured: &Measured) -> Value {
     let usage = &measured.usage;
     json!({
         "exchanges": measured.exchanges,
-        "p50_ns": ns(measured.p50),
-        "p99_ns": ns(measured.p99),
+        "p50_ns": measured.p50.map(ns),
+        "p99_ns": measured.p99.map(ns),
         "elapsed_ns": ns(usage.elapsed),
         "server_ns": ns(usage.server),
         "server_user_ns": ns(usage.server_user),
@@ -250,8 +261,8 @@ fn measured_of(value: &Value) -> Option<Measured> {
     let time = |name: &str| Some(Duration::from_nanos(value[name].as_u64()?));
     Some(Measured {
         exchanges: value["exchanges"].as_f64()?,
-        p50: time("p50_ns")?,
-        p99: time("p99_ns")?,
+        p50: time("p50_ns"),
+        p99: time("p99_ns"),
         usage: Usage {
             elapsed: time("elapsed_ns")?,
             server: time("server_ns")?,

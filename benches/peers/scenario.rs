@@ -60,6 +60,8 @@ pub enum Pattern {
     Resume,
     /// As `KeepAlive`, for a file that the client has already (RFC 9110, section 13.1.2).
     NotModified,
+    /// HTTP/2: so many requests are under way on each connection all the time. h2load makes the load.
+    Streams(usize),
 }
 
 /// What most scenarios have in common.
@@ -77,6 +79,14 @@ const SMALL: Scenario = Scenario {
 const FILE: Scenario = Scenario { name: "file-612", service: Service::Files, ..SMALL };
 
 const TLS_FILE: Scenario = Scenario { name: "tls-612", tls: Tls::Clients, ..FILE };
+
+const H2_FILE: Scenario = Scenario { name: "h2-612", pattern: Pattern::Streams(100), connections: 4, ..FILE };
+
+const H2_PROXY: Scenario = Scenario { name: "h2-proxy-small", service: Service::HttpProxy, ..H2_FILE };
+
+const H2_TLS_FILE: Scenario = Scenario { name: "h2-tls-612", tls: Tls::Clients, ..H2_FILE };
+
+const H2_TLS_PROXY: Scenario = Scenario { name: "h2-tls-proxy-small", tls: Tls::Clients, ..H2_PROXY };
 
 const MIB: usize = 1 << 20;
 
@@ -100,6 +110,16 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "tls-64k", body_bytes: 64 << 10, compare_every: 16, ..TLS_FILE },
     Scenario { name: "tls-1m", body_bytes: MIB, compare_every: 16, ..TLS_FILE },
     Scenario { name: "proxy-tls-origin", service: Service::HttpProxy, tls: Tls::Origin, ..SMALL },
+    H2_FILE,
+    Scenario { name: "h2-64k", body_bytes: 64 << 10, ..H2_FILE },
+    Scenario { name: "h2-1m", body_bytes: MIB, ..H2_FILE },
+    H2_PROXY,
+    Scenario { name: "h2-proxy-1m", body_bytes: MIB, ..H2_PROXY },
+    H2_TLS_FILE,
+    Scenario { name: "h2-tls-64k", body_bytes: 64 << 10, ..H2_TLS_FILE },
+    Scenario { name: "h2-tls-1m", body_bytes: MIB, ..H2_TLS_FILE },
+    H2_TLS_PROXY,
+    Scenario { name: "h2-tls-proxy-1m", body_bytes: MIB, ..H2_TLS_PROXY },
 ];
 
 /// What ends a request; a request contains it nowhere else.
@@ -119,11 +139,28 @@ impl Scenario {
         self.body_bytes >= BULK_BYTES
     }
 
+    /// Requests under way at a time on each connection of HTTP/2; `None`: it is HTTP/1.1, or TCP.
+    pub fn streams(&self) -> Option<usize> {
+        match self.pattern {
+            Pattern::Streams(count) => Some(count),
+            Pattern::KeepAlive
+            | Pattern::Pipelined(_)
+            | Pattern::Reconnect
+            | Pattern::Resume
+            | Pattern::NotModified => None,
+        }
+    }
+
+    /// Exchanges under way at a time, at most.
+    pub fn concurrency(&self) -> usize {
+        self.connections * self.streams().unwrap_or(1)
+    }
+
     /// Requests in one segment.
     pub fn requests_at_once(&self) -> usize {
         match self.pattern {
             Pattern::Pipelined(count) => count,
-            Pattern::KeepAlive | Pattern::Reconnect | Pattern::Resume | Pattern::NotModified => 1,
+            Pattern::KeepAlive | Pattern::Reconnect | Pattern::Resume | Pattern::NotModified | Pattern::Streams(_) => 1,
         }
     }
 
@@ -131,7 +168,7 @@ impl Scenario {
     pub fn reconnects(&self) -> bool {
         match self.pattern {
             Pattern::Reconnect | Pattern::Resume => true,
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified => false,
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::NotModified | Pattern::Streams(_) => false,
         }
     }
 
@@ -144,7 +181,7 @@ impl Scenario {
     /// What a connection sends at once. `etag` is what the server calls the file's present state.
     pub fn segment(&self, etag: Option<&str>) -> Vec<u8> {
         match self.pattern {
-            Pattern::KeepAlive => self.request(),
+            Pattern::KeepAlive | Pattern::Streams(_) => self.request(),
             Pattern::Pipelined(count) => self.request().repeat(count),
             Pattern::Reconnect | Pattern::Resume => self.request_with("Connection: close\r\n"),
             Pattern::NotModified => self.request_with(&format!("If-None-Match: {}\r\n", etag.unwrap_or_default())),
@@ -196,7 +233,9 @@ impl Scenario {
     /// What each request of [`Self::segment`] must be answered with.
     pub fn expected(&self) -> Expected {
         match self.pattern {
-            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume => self.whole(),
+            Pattern::KeepAlive | Pattern::Pipelined(_) | Pattern::Reconnect | Pattern::Resume | Pattern::Streams(_) => {
+                self.whole()
+            }
             Pattern::NotModified => Expected::new(304, Vec::new()),
         }
     }

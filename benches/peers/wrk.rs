@@ -40,7 +40,7 @@ pub fn run(scenario: &Scenario, task: &Task, cpu: Option<usize>) -> io::Result<M
         let exchanges = words(" requests in ")?.first()?.parse().ok()?;
         let p50 = time(words(" 50%")?.get(1)?)?;
         let p99 = time(words(" 99%")?.get(1)?)?;
-        Some(Measured { exchanges, usage, p50, p99 })
+        Some(Measured { exchanges, usage, p50: Some(p50), p99: Some(p99) })
     };
     parsed().ok_or_else(|| io::Error::other("wrk's answer is not understood"))
 }

@@ -20,8 +20,13 @@ pub fn command(setup: &Setup<'_>, tuning: &str, option: &str) -> io::Result<Comm
         Service::HttpProxy => "mode http\n    http-reuse always\n    timeout http-keep-alive 60s",
         Service::Files => "mode http\n    timeout http-keep-alive 60s",
     };
+    let is_http2 = setup.scenario.streams().is_some();
     let listener_tls = match setup.scenario.tls {
-        Tls::Clients => format!("ssl crt {} curves X25519 alpn http/1.1", setup.identity.both().display()),
+        Tls::Clients => {
+            let protocol = if is_http2 { "h2" } else { "http/1.1" };
+            format!("ssl crt {} curves X25519 alpn {protocol}", setup.identity.both().display())
+        }
+        Tls::Nowhere | Tls::Origin if is_http2 => "proto h2".to_owned(),
         Tls::Nowhere | Tls::Origin => String::new(),
     };
     let action = match setup.scenario.service {

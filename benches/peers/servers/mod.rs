@@ -58,6 +58,8 @@ pub struct Setup<'a> {
     pub origin: u16,
     /// How many connections it must be ready for.
     pub connections: u32,
+    /// How many exchanges are under way at a time: so many connections to the origin are worth keeping.
+    pub concurrency: usize,
     /// The xps binary.
     pub xps: &'a Path,
 }
@@ -120,6 +122,9 @@ pub const SERVERS: &[Server] = &[
 impl Server {
     /// Why it cannot take part, if it cannot: what is missing and how to get it.
     pub fn missing(&self, scenario: &Scenario, xps: &Path) -> Option<String> {
+        if scenario.streams().is_some() && find("h2load").is_none() {
+            return Some("h2load is not in PATH; Debian: apt-get install nghttp2-client".to_owned());
+        }
         match self.product {
             Product::XpsUring | Product::XpsEpoll | Product::Baseline => xps::missing(scenario, xps),
             Product::Haproxy => haproxy::missing(),

@@ -75,20 +75,26 @@ fn relay(setup: &Setup<'_>, directives: &str) -> String {
 fn files(setup: &Setup<'_>) -> String {
     let Setup { port, documents, .. } = setup;
     let documents = documents.display();
-    let (ssl, directives) = match setup.scenario.tls {
-        Tls::Clients => (" ssl", listener_tls(setup)),
-        Tls::Nowhere | Tls::Origin => ("", String::new()),
-    };
+    let (options, directives) = listener(setup);
     http(&format!(
         "    sendfile on;
     tcp_nopush on;
     open_file_cache max=1000;
     server {{
-        listen 127.0.0.1:{port}{ssl};
+        listen 127.0.0.1:{port}{options};
         root {documents};
         {directives}
     }}"
     ))
+}
+
+/// What a listener speaks, and the directives for that.
+fn listener(setup: &Setup<'_>) -> (String, String) {
+    let http2 = setup.scenario.streams().map_or("", |_| " http2");
+    match setup.scenario.tls {
+        Tls::Clients => (format!(" ssl{http2}"), listener_tls(setup)),
+        Tls::Nowhere | Tls::Origin => (http2.to_owned(), String::new()),
+    }
 }
 
 /// No cache of sessions, as is its default: clients resume by tickets, in 1.2 too.
@@ -120,6 +126,8 @@ fn origin_tls(setup: &Setup<'_>) -> String {
 
 fn http_proxy(setup: &Setup<'_>, directives: &str) -> String {
     let Setup { port, origin, .. } = setup;
+    let keep = setup.concurrency.max(64);
+    let (options, listener_tls) = listener(setup);
     let (scheme, tls) = match setup.scenario.tls {
         Tls::Origin => ("https", origin_tls(setup)),
         Tls::Nowhere | Tls::Clients => ("http", String::new()),
@@ -127,11 +135,12 @@ fn http_proxy(setup: &Setup<'_>, directives: &str) -> String {
     http(&format!(
         "    upstream origin {{
         server 127.0.0.1:{origin};
-        keepalive 64;
+        keepalive {keep};
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{options};
+        {listener_tls}
         location / {{
             proxy_pass {scheme}://origin;
             proxy_http_version 1.1;
