@@ -1,14 +1,17 @@
-//! What reading a request's head and writing a response's cost, without a kernel in the way.
+//! What reading a request's head, writing a response's and logging a request cost, without a kernel in the way.
 //!
 //! `cargo bench --bench http`
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xps::internals::http::request::{HeadLimits, parse};
+use xps::internals::driver::Peer;
+use xps::internals::http::request::{HeadLimits, Parsed, parse};
 use xps::internals::http::{
     AcceptEncoding, Coding, DateLine, HeadBuilder, HeadEncoder, HeadEnd, ResponseFraming, Status, Version, path,
 };
+use xps::internals::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput, AccessLogs};
 
 /// What the load generator `wrk` sends.
 const WRK: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n\r\n";
@@ -71,5 +74,26 @@ fn parts(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, heads, parts);
+/// A line of the access log on the worker's side, from the head to the queue of the log's thread.
+fn access_log_lines(criterion: &mut Criterion) {
+    let limits = HeadLimits::default();
+    let peer = Peer::Inet(([192, 0, 2, 7], 4711).into());
+    let mut group = criterion.benchmark_group("access log line");
+    for (name, bytes) in [("wrk", WRK), ("browser", BROWSER)] {
+        let Ok(Parsed::Complete { head, .. }) = parse(bytes, &limits) else { panic!("a request") };
+        for format in [AccessFormat::Combined, AccessFormat::Json] {
+            let output = AccessLogOutput::File("/dev/null".into());
+            let log = AccessLogs::default().open(&AccessLogConfig { output, format }).expect("it can be written");
+            group.bench_function(format!("{format:?} {name}"), |bencher| {
+                bencher.iter(|| {
+                    let entry = log.begin(peer, None, black_box(&head), 784_111_777);
+                    entry.finish(200, 612, Duration::from_micros(150));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, heads, parts, access_log_lines);
 criterion_main!(benches);

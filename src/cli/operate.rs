@@ -88,12 +88,14 @@ fn operate_to_end(
     }
     let last = Rc::default();
     let shared = Rc::clone(&last);
-    server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process, last: shared })?;
-    // All workers have ended, so no access log is in use any more.
+    let result =
+        server.run(Console { terminal, manager, drain_timeout, descriptors, reload, overrides, process, last: shared });
+    // All workers have ended, so no access log is in use any more. Also after an error, lines may wait.
     let lost = access_log::finish(ACCESS_LOG_TIMEOUT);
     if lost > 0 {
         tracing::warn!(dropped = lost, "access log lines were lost in all");
     }
+    result?;
     Ok(last.get())
 }
 

@@ -136,16 +136,19 @@ pub fn escape_html(text: &[u8], out: &mut Vec<u8>) {
 /// Appends `text`, escaped for the inside of a JSON string.
 pub fn escape_json(text: &str, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..=0x1f => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            }
-            _ => out.push(byte),
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
+        let byte = rest[at];
+        out.extend_from_slice(&rest[..at]);
+        if byte < 0x20 {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        } else {
+            out.extend_from_slice(&[b'\\', byte]);
         }
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

@@ -1,15 +1,21 @@
 //! Writes lines on a thread of its own, so that a slow disk or a full pipe does not block a worker.
 //!
+//! Lines are copied into chunks under a short lock. The thread is woken when the first line comes, and
+//! then once [`LineWriter`] has gathered lines for its `delay`, or [`WAKE_BYTES`] of them: waking it for
+//! each line would cost more than the line. It writes a chunk at a time. A flush, and the end of the last
+//! [`LineWriter`], end the delay, so nothing is lost at a stop.
+//!
 //! The queue is limited. Lines that exceed it, or that cannot be written, are lost and counted. The
 //! rest of a partly written line is written before the next line, so lines never mix. The thread ends
 //! once the last [`LineWriter`] is dropped and all lines are written.
 //!
-//! The content of lines does not matter here. An [`Event`] reports lost lines to the owner.
+//! The content of lines does not matter here; a newline ends each. An [`Event`] reports lost lines to the
+//! owner.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +24,15 @@ pub(super) const LINES_WAITING_MAX: usize = 64 << 10;
 
 /// Maximum bytes in the queue: limits the memory that a stalled disk costs. 32 MiB.
 pub(super) const BYTES_WAITING_MAX: usize = 32 << 20;
+
+/// Bytes of a chunk, which is written at once. A longer line has a chunk of its own. 64 KiB.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes in the queue that end the delay. 256 KiB.
+const WAKE_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Empty chunks that are kept for later lines. 8.
+const SPARE_CHUNKS_MAX: usize = 8;
 
 /// Minimum interval between two reports of [`Event::TooSlow`]. 1 s.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +45,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The destination of lines.
 pub(super) trait Output: Send + 'static {
-    /// Called before each line. `true`: the destination has changed, such as a reopened file.
+    /// Called before each chunk. `true`: the destination has changed, such as a reopened file.
     fn renew(&mut self) -> bool {
         false
     }
@@ -62,47 +77,95 @@ pub(super) type Report = Box<dyn FnMut(Event<'_>) -> Option<Vec<u8>> + Send>;
 
 /// A handle that queues lines. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct LineWriter {
-    sender: Sender<Message>,
-    waiting: Arc<Waiting>,
+pub(super) struct LineWriter(Arc<Handle>);
+
+/// Closes the queue when the last [`LineWriter`] is dropped.
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.wake.notify_one();
+    }
 }
 
+/// What handles and thread share.
 #[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    Flush(Sender<()>),
-}
-
-/// The size of the queue, and the number of lost lines.
-#[derive(Debug)]
-struct Waiting {
-    lines: AtomicUsize,
-    bytes: AtomicUsize,
-    /// Lines lost because the queue was full.
-    dropped: AtomicUsize,
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Wakes the thread.
+    wake: Condvar,
+    /// Wakes those that wait for a flush.
+    flushed: Condvar,
+    /// How long lines may wait for others.
+    delay: Duration,
     /// Lines lost because the queue was full or writing failed.
     lost: AtomicUsize,
     lost_in_all: &'static AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct Queue {
+    chunks: VecDeque<Chunk>,
+    /// Empty, to be used again.
+    spares: Vec<Vec<u8>>,
+    /// The size of the queue. Lines that are being written are in it.
+    lines: usize,
+    bytes: usize,
+    /// Lines lost because the queue was full.
+    dropped: usize,
+    thread: ThreadState,
+    /// Numbers of the last flush that was asked for, and of the last one that is complete.
+    flush_asked: u64,
+    flush_done: u64,
+    /// There will be no further lines.
+    is_closed: bool,
+}
+
+/// Whole lines.
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    lines: usize,
+}
+
+/// What the thread waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ThreadState {
+    /// Nothing: it is awake, or was woken.
+    #[default]
+    Awake,
+    /// A line.
+    Idle,
+    /// The end of the delay.
+    Gathering,
+}
+
 impl LineWriter {
-    /// Starts the thread. Lost lines are also counted in `lost_in_all`.
+    /// Starts the thread. Lines may wait for others for `delay`. Lost lines are also counted in
+    /// `lost_in_all`.
     ///
     /// # Errors
     /// No thread is available.
     pub(super) fn start(
         name: &str,
         output: impl Output,
+        delay: Duration,
         report: Report,
         lost_in_all: &'static AtomicUsize,
     ) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::channel();
-        let count = AtomicUsize::default;
-        let waiting =
-            Arc::new(Waiting { lines: count(), bytes: count(), dropped: count(), lost: count(), lost_in_all });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            flushed: Condvar::new(),
+            delay,
+            lost: AtomicUsize::new(0),
+            lost_in_all,
+        });
         let thread = Thread {
             output,
-            waiting: Arc::clone(&waiting),
+            shared: Arc::clone(&shared),
             rest: Vec::new(),
             failing: None,
             report,
@@ -112,55 +175,50 @@ impl LineWriter {
         let alive = Alive::new();
         thread::Builder::new().name(name.into()).spawn(move || {
             let _alive = alive;
-            thread.run(&receiver);
+            thread.run();
         })?;
-        Ok(Self { sender, waiting })
+        Ok(Self(Arc::new(Handle(shared))))
     }
 
     /// Queues a line, which includes its newline. If the queue is full, the line is lost.
-    pub(super) fn line(&self, line: Vec<u8>) {
-        if self.waiting.take(line.len()) {
-            // Cannot fail: the thread ends only when the last sender is dropped.
-            let _ = self.sender.send(Message::Line(line));
+    pub(super) fn line(&self, line: &[u8]) {
+        let shared = &self.0.0;
+        let mut queue = shared.lock();
+        if !queue.push(line) {
+            drop(queue);
+            return shared.lose(1);
+        }
+        if queue.wakes() {
+            drop(queue);
+            shared.wake.notify_one();
         }
     }
 
     /// Waits at most `timeout` until all lines queued so far are written or lost.
     pub(super) fn flush(&self, timeout: Duration) {
-        let (done, is_done) = mpsc::channel();
-        if self.sender.send(Message::Flush(done)).is_ok() {
-            let _ = is_done.recv_timeout(timeout);
-        }
+        let shared = &self.0.0;
+        let mut queue = shared.lock();
+        queue.flush_asked += 1;
+        let asked = queue.flush_asked;
+        shared.wake.notify_one();
+        let waited = shared.flushed.wait_timeout_while(queue, timeout, |queue| queue.flush_done < asked);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     #[cfg(test)]
     pub(super) fn lost(&self) -> usize {
-        self.waiting.lost.load(Ordering::Relaxed)
+        self.0.0.lost.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
-        self.waiting.lines.load(Ordering::Relaxed) == 0
+        self.0.0.lock().lines == 0
     }
 }
 
-impl Waiting {
-    /// Reserves space in the queue for a line. If there is too little, counts the line as lost.
-    fn take(&self, bytes: usize) -> bool {
-        let lines_before = self.lines.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = lines_before < LINES_WAITING_MAX && bytes_before + bytes <= BYTES_WAITING_MAX;
-        if !has_room {
-            self.give_back(bytes);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.lose(1);
-        }
-        has_room
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.lines.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lose(&self, lines: usize) {
@@ -169,10 +227,66 @@ impl Waiting {
     }
 }
 
+impl Queue {
+    /// Copies a line, if there is room for it; else counts it as dropped.
+    fn push(&mut self, line: &[u8]) -> bool {
+        if self.lines >= LINES_WAITING_MAX || self.bytes + line.len() > BYTES_WAITING_MAX {
+            self.dropped += 1;
+            return false;
+        }
+        self.lines += 1;
+        self.bytes += line.len();
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.bytes.len() + line.len() <= CHUNK_BYTES => chunk.push(line),
+            Some(_) | None => {
+                let bytes = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
+                let mut chunk = Chunk { bytes, lines: 0 };
+                chunk.push(line);
+                self.chunks.push_back(chunk);
+            }
+        }
+        true
+    }
+
+    /// Whether the thread has to be woken for what is queued; at most once until it waits again.
+    fn wakes(&mut self) -> bool {
+        let wakes = match self.thread {
+            ThreadState::Awake => false,
+            ThreadState::Idle => true,
+            ThreadState::Gathering => self.bytes >= WAKE_BYTES,
+        };
+        if wakes {
+            self.thread = ThreadState::Awake;
+        }
+        wakes
+    }
+
+    /// Whether what is queued is not to wait for more.
+    const fn is_urgent(&self) -> bool {
+        self.is_closed || self.flush_asked > self.flush_done || self.bytes >= WAKE_BYTES
+    }
+
+    fn give_back(&mut self, mut chunk: Chunk) {
+        self.lines -= chunk.lines;
+        self.bytes -= chunk.bytes.len();
+        chunk.bytes.clear();
+        if chunk.bytes.capacity() == CHUNK_BYTES && self.spares.len() < SPARE_CHUNKS_MAX {
+            self.spares.push(chunk.bytes);
+        }
+    }
+}
+
+impl Chunk {
+    fn push(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.lines += 1;
+    }
+}
+
 /// State of the writer's thread.
 struct Thread<O> {
     output: O,
-    waiting: Arc<Waiting>,
+    shared: Arc<Shared>,
     /// The unwritten rest of a partly written line.
     rest: Vec<u8>,
     failing: Option<Failing>,
@@ -190,60 +304,79 @@ struct Failing {
 }
 
 impl<O: Output> Thread<O> {
-    fn run(mut self, messages: &Receiver<Message>) {
-        for message in messages {
-            match message {
-                Message::Line(line) => {
-                    self.write(&line);
-                    self.waiting.give_back(line.len());
-                    self.report_dropped();
-                }
-                Message::Flush(done) => drop(done.send(())),
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.lock();
+        loop {
+            queue = gather(&shared, queue);
+            let flush = queue.flush_asked;
+            // Those that come meanwhile wait for others again.
+            for _ in 0..queue.chunks.len() {
+                let Some(chunk) = queue.chunks.pop_front() else { break };
+                drop(queue);
+                self.write(&chunk);
+                queue = shared.lock();
+                queue.give_back(chunk);
+                let dropped = queue.dropped;
+                drop(queue);
+                self.report_dropped(dropped);
+                queue = shared.lock();
+            }
+            if queue.flush_done < flush {
+                queue.flush_done = flush;
+                shared.flushed.notify_all();
+            }
+            if queue.is_closed && queue.chunks.is_empty() {
+                break;
             }
         }
+        drop(queue);
         if !self.rest.is_empty() {
-            self.waiting.lose(1);
+            shared.lose(1);
         }
     }
 
-    fn write(&mut self, line: &[u8]) {
+    fn write(&mut self, chunk: &Chunk) {
         if self.output.renew() && !self.rest.is_empty() {
             // The beginning of the line is in the old destination.
             self.rest.clear();
-            self.lose();
+            self.lose(1);
         }
-        let result = self.write_rest().and_then(|()| self.write_line(line));
+        let result = self.write_rest(chunk.lines).and_then(|()| self.write_lines(&chunk.bytes));
         match result {
             Ok(()) => self.on_success(),
             Err(error) => self.on_failure(&error),
         }
     }
 
-    /// Completes a partly written line. If that fails, the next line is lost.
-    fn write_rest(&mut self) -> io::Result<()> {
+    /// Completes a partly written line. If that fails, the lines behind it are lost.
+    fn write_rest(&mut self, lines_behind: usize) -> io::Result<()> {
         let (written, result) = put_all(&mut self.output, &self.rest);
         self.rest.drain(..written);
         if result.is_err() {
-            self.lose();
+            self.lose(lines_behind);
         }
         result
     }
 
-    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        let (written, result) = put_all(&mut self.output, line);
+    /// Writes lines. If that fails, the rest of the line that it failed in is kept, and the lines behind
+    /// it are lost.
+    fn write_lines(&mut self, lines: &[u8]) -> io::Result<()> {
+        let (written, result) = put_all(&mut self.output, lines);
         if result.is_err() {
-            match written {
-                0 => self.lose(),
-                written => self.rest.extend_from_slice(&line[written..]),
-            }
+            let is_between = written == 0 || lines[written - 1] == b'\n';
+            let rest = &lines[written..];
+            let rest_end = if is_between { 0 } else { line_end(rest) };
+            self.rest.extend_from_slice(&rest[..rest_end]);
+            self.lose(rest[rest_end..].iter().filter(|byte| **byte == b'\n').count());
         }
         result
     }
 
-    fn lose(&mut self) {
-        self.waiting.lose(1);
+    fn lose(&mut self, lines: usize) {
+        self.shared.lose(lines);
         // Reported with the failure that causes it.
-        self.failing.get_or_insert_default().lost += 1;
+        self.failing.get_or_insert_default().lost += lines;
     }
 
     fn on_failure(&mut self, error: &io::Error) {
@@ -263,8 +396,8 @@ impl<O: Output> Thread<O> {
         }
     }
 
-    fn report_dropped(&mut self) {
-        let dropped = self.waiting.dropped.load(Ordering::Relaxed);
+    /// `dropped`: lines so far.
+    fn report_dropped(&mut self, dropped: usize) {
         let is_soon = self.reported_at.is_some_and(|reported_at| reported_at.elapsed() < TELL_INTERVAL);
         if dropped > self.dropped_reported && !is_soon {
             let lost = dropped - self.dropped_reported;
@@ -277,10 +410,44 @@ impl<O: Output> Thread<O> {
         if let Some(line) = event(&mut self.report)
             && self.rest.is_empty()
         {
+            let (written, result) = put_all(&mut self.output, &line);
+            if result.is_err() && written > 0 {
+                self.rest.extend_from_slice(&line[written..]);
+            }
             // A report that is lost itself is not counted: the next one covers more lines.
-            let _ = self.write_line(&line);
         }
     }
+}
+
+/// Waits until there is something to write, and others need not be waited for. Without lines: a flush
+/// is asked for, or the queue is closed.
+fn gather<'q>(shared: &'q Shared, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+    let mut until: Option<Instant> = None;
+    while !queue.is_urgent() {
+        if queue.chunks.is_empty() {
+            queue.thread = ThreadState::Idle;
+            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        if shared.delay.is_zero() {
+            break;
+        }
+        let now = Instant::now();
+        let until = *until.get_or_insert(now + shared.delay);
+        if now >= until {
+            break;
+        }
+        queue.thread = ThreadState::Gathering;
+        let waited = shared.wake.wait_timeout(queue, until - now);
+        (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    }
+    queue.thread = ThreadState::Awake;
+    queue
+}
+
+/// Where the first line ends, after its newline.
+fn line_end(lines: &[u8]) -> usize {
+    lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1)
 }
 
 /// Writes as much as possible. Returns the bytes written, and the error that stopped it.
@@ -340,6 +507,8 @@ pub(super) fn wait_for_others(left: usize, timeout: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{self, Receiver};
+
     use super::*;
 
     /// A disk that fails while it is full.
@@ -379,26 +548,28 @@ mod tests {
             events.send(format!("{event:?}")).unwrap();
             matches!(event, Event::Recovered { .. }).then(|| b"told\n".to_vec())
         };
-        (LineWriter::start("test", disk.clone(), Box::new(report), &LOST).unwrap(), told)
+        (LineWriter::start("test", disk.clone(), DELAY, Box::new(report), &LOST).unwrap(), told)
     }
 
     static LOST: AtomicUsize = AtomicUsize::new(0);
     const PATIENCE: Duration = Duration::from_secs(30);
+    /// Longer than any test: only what ends the delay ends it.
+    const DELAY: Duration = Duration::from_secs(3600);
 
     #[test]
     fn half_a_line_is_completed_before_the_next_and_what_was_lost_is_told() {
         let disk = Disk::default();
         disk.room(10);
         let (writer, told) = started(&disk);
-        writer.line(b"first\n".to_vec());
-        writer.line(b"second\n".to_vec());
-        writer.line(b"third\n".to_vec());
-        writer.line(b"fourth\n".to_vec());
+        writer.line(b"first\n");
+        writer.line(b"second\n");
+        writer.line(b"third\n");
+        writer.line(b"fourth\n");
         writer.flush(PATIENCE);
         assert_eq!(disk.content(), "first\nseco");
         assert_eq!(told.try_iter().count(), 1, "reported once");
         disk.room(1000);
-        writer.line(b"fifth\n".to_vec());
+        writer.line(b"fifth\n");
         writer.flush(PATIENCE);
         assert_eq!(disk.content(), "first\nsecond\nfifth\ntold\n");
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["Recovered { lost: 2 }"]);
@@ -410,12 +581,12 @@ mod tests {
         let disk = Disk::default();
         disk.room(10);
         let (writer, told) = started(&disk);
-        writer.line(b"first\n".to_vec());
-        writer.line(b"second\n".to_vec());
+        writer.line(b"first\n");
+        writer.line(b"second\n");
         writer.flush(PATIENCE);
         assert_eq!(told.try_iter().count(), 1, "the failure");
         disk.room(1000);
-        writer.line(b"third\n".to_vec());
+        writer.line(b"third\n");
         writer.flush(PATIENCE);
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["Recovered { lost: 0 }"]);
     }
@@ -427,11 +598,78 @@ mod tests {
         let (writer, told) = started(&disk);
         let other = writer.clone();
         for number in 0..1000 {
-            writer.line(format!("{number}\n").into_bytes());
+            writer.line(format!("{number}\n").as_bytes());
         }
         drop((writer, other));
         // The other end goes with the thread.
         assert!(told.recv_timeout(PATIENCE).is_err_and(|error| error == mpsc::RecvTimeoutError::Disconnected));
         assert_eq!(disk.content().lines().count(), 1000);
+    }
+
+    #[test]
+    fn lines_wait_for_others_until_the_delay_is_over_or_a_buffer_is_full() {
+        let disk = Disk::default();
+        disk.room(1 << 20);
+        let (writer, _told) = started(&disk);
+        writer.line(b"first\n");
+        writer.line(b"second\n");
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(disk.content(), "", "nothing ends the delay");
+        writer.flush(PATIENCE);
+        assert_eq!(disk.content(), "first\nsecond\n");
+        let line = [vec![b'x'; 1023], b"\n".to_vec()].concat();
+        (0..WAKE_BYTES / line.len()).for_each(|_| writer.line(&line));
+        let since = Instant::now();
+        while !writer.is_at_rest() {
+            assert!(since.elapsed() < PATIENCE, "a full buffer ends the delay");
+            thread::yield_now();
+        }
+        let (soon, _told) = {
+            let report = Box::new(|_: Event<'_>| None);
+            (LineWriter::start("test", disk.clone(), Duration::from_millis(1), report, &LOST).unwrap(), ())
+        };
+        soon.line(b"third\n");
+        while !soon.is_at_rest() {
+            assert!(since.elapsed() < PATIENCE, "its time ends the delay");
+            thread::yield_now();
+        }
+        assert!(disk.content().ends_with("third\n"));
+    }
+
+    #[test]
+    fn of_lines_that_are_written_together_those_behind_a_failure_are_lost() {
+        let disk = Disk::default();
+        disk.room(6 + 7);
+        let (writer, told) = started(&disk);
+        for line in ["first\n", "second\n", "third\n", "fourth\n"] {
+            writer.line(line.as_bytes());
+        }
+        writer.flush(PATIENCE);
+        assert_eq!((disk.content().as_str(), writer.lost()), ("first\nsecond\n", 2));
+        assert!(told.try_iter().all(|event| event.starts_with("Failing") && event.ends_with("lost: 2 }")));
+        assert!(writer.is_at_rest());
+    }
+
+    /// Lines of several threads, while the destination changes: each is there once and whole.
+    #[test]
+    fn no_line_is_lost_while_several_threads_write() {
+        const THREADS: usize = 4;
+        const LINES: usize = 5000;
+        let disk = Disk::default();
+        disk.room(1 << 30);
+        let (writer, told) = started(&disk);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let writer = writer.clone();
+                scope.spawn(move || (0..LINES).for_each(|line| writer.line(format!("{thread} {line}\n").as_bytes())));
+            }
+        });
+        drop(writer);
+        assert!(told.recv_timeout(PATIENCE).is_err_and(|error| error == mpsc::RecvTimeoutError::Disconnected));
+        let content = disk.content();
+        for thread in 0..THREADS {
+            let own = content.lines().filter_map(|line| line.strip_prefix(&format!("{thread} ")));
+            assert!(own.eq((0..LINES).map(|line| line.to_string())), "in order");
+        }
     }
 }

@@ -56,7 +56,7 @@ impl LogRateLimit {
                 }
             };
             // Does not block: the writer queues the line or drops it.
-            self.writer.line(line.into_bytes());
+            self.writer.line(line.as_bytes());
         }
     }
 }

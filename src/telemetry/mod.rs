@@ -88,7 +88,8 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
     };
     let format = setup.format;
     let report = Box::new(move |event: Event<'_>| describe_event(&event, format));
-    let writer = LineWriter::start("xps-log", io::stderr(), report, &LOST).map_err(LogError::Thread)?;
+    // Without delay: a record is what was known before a crash.
+    let writer = LineWriter::start("xps-log", io::stderr(), Duration::ZERO, report, &LOST).map_err(LogError::Thread)?;
     // No rate limit at `debug` and `trace`: these levels are for finding a problem.
     let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
     let rate_limit = (!is_everything_wanted).then(|| LogRateLimit::new(writer.clone(), setup.format));
@@ -123,7 +124,7 @@ struct LogRecord(LineWriter);
 impl Write for LogRecord {
     /// The subscriber writes each record in one call.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.line(bytes.to_vec());
+        self.0.line(bytes);
         Ok(bytes.len())
     }
 

@@ -147,6 +147,39 @@ backends! {
         assert!(!fs::read_to_string(&old).expect("it is there").is_empty());
     }
 
+    fn rotation_under_load_and_a_stop_lose_no_line(backend) {
+        const ROTATIONS: usize = 5;
+        const BATCH: usize = 200;
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = logging(backend, folder.path(), "combined");
+        let log = folder.path().join("access.log");
+        let mut wire = site.wire();
+        let mut requests = 0;
+        let mut ask = || {
+            wire.send(PROBE_REQUEST.repeat(BATCH));
+            (0..BATCH).for_each(|_| assert_eq!(wire.response().status, 200));
+            requests += BATCH;
+        };
+        for number in 0..ROTATIONS {
+            ask();
+            fs::rename(&log, folder.path().join(format!("access.log.{number}"))).expect("a rename");
+            ask();
+            site.xps.signal(Signal::User1);
+            eventually("the new file", || {
+                ask();
+                log.exists()
+            });
+        }
+        ask();
+        // What waits for others is written nevertheless.
+        drop(wire);
+        site.xps.signal(Signal::Terminate);
+        assert_eq!(site.xps.wait().code(), Some(0));
+        let files = fs::read_dir(folder.path()).expect("a folder").map(|file| file.expect("a file").path());
+        let found: usize = files.map(|path| fs::read_to_string(path).expect("text").lines().count()).sum();
+        assert_eq!(found, requests);
+    }
+
     /// A FIFO that is opened and not read: the pipe fills, then the queue.
     fn a_reader_that_is_too_slow_loses_lines_which_are_counted(backend) {
         const REQUESTS: usize = 90_000;

@@ -1,0 +1,403 @@
+//! A line of the access log: what is written when a request arrives, and what at its end.
+//!
+//! The head of a request is gone when its response ends, so what is logged of it is written to a buffer at
+//! once. Buffers are used again: a line costs no allocation.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::AccessFormat;
+use crate::driver::Peer;
+use crate::http::date::HttpDate;
+use crate::http::error_page::escape_json;
+use crate::http::fields::Known;
+use crate::http::response::push_decimal;
+use crate::http::{ErrorResponse, RequestHead, Target, Version};
+use crate::tls::ConnectionFacts;
+
+/// Bytes of a target that are logged, before escaping. 2 KiB.
+const TARGET_BYTES_MAX: usize = 2 << 10;
+
+/// Bytes of a field value that are logged, before escaping. 1 KiB.
+const FIELD_BYTES_MAX: usize = 1 << 10;
+
+/// Replaces the rest of a truncated text.
+const ELLIPSIS: &str = "...";
+
+/// Buffers that a thread keeps for later lines. 64.
+const BUFFERS_MAX: usize = 64;
+
+/// Bytes of a buffer that is kept. 4 KiB.
+const BUFFER_BYTES_MAX: usize = 4 << 10;
+
+thread_local! {
+    /// Empty buffers, to be used again.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer.
+fn buffer() -> Vec<u8> {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(512))
+}
+
+/// Keeps a buffer for a later line.
+pub(super) fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    BUFFERS.with_borrow_mut(|buffers| {
+        if buffers.len() < BUFFERS_MAX && buffer.capacity() <= BUFFER_BYTES_MAX {
+            buffers.push(buffer);
+        }
+    });
+}
+
+/// The parts of a line that are known when a request has arrived.
+#[derive(Debug)]
+pub(super) struct RequestPart {
+    /// The line up to the status, then that after the body length; in JSON after the duration.
+    text: Vec<u8>,
+    /// Where the second part begins.
+    after_at: usize,
+    /// What the line ends with.
+    tls: Option<Rc<ConnectionFacts>>,
+}
+
+impl RequestPart {
+    pub(super) fn new(
+        format: AccessFormat,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        head: &RequestHead<'_>,
+        unix_seconds: u64,
+    ) -> Self {
+        let mut text = buffer();
+        let after_at = match format {
+            AccessFormat::Combined => {
+                begin_combined(&mut text, peer, unix_seconds);
+                combined(&mut text, head)
+            }
+            AccessFormat::Json => {
+                begin_json(&mut text, peer, unix_seconds);
+                json(&mut text, head)
+            }
+        };
+        Self { text, after_at, tls: tls.cloned() }
+    }
+
+    /// The parts for bytes that could not be parsed as a request.
+    pub(super) fn malformed(
+        format: AccessFormat,
+        peer: Peer,
+        tls: Option<&Rc<ConnectionFacts>>,
+        error: ErrorResponse,
+        unix_seconds: u64,
+    ) -> Self {
+        let mut text = buffer();
+        let after_at;
+        match format {
+            AccessFormat::Combined => {
+                begin_combined(&mut text, peer, unix_seconds);
+                text.extend_from_slice(b"-\" ");
+                after_at = text.len();
+                text.extend_from_slice(b" \"-\" \"-\"");
+            }
+            AccessFormat::Json => {
+                begin_json(&mut text, peer, unix_seconds);
+                text.extend_from_slice(b"\"status\":");
+                after_at = text.len();
+                text.extend_from_slice(b",\"refused\":\"");
+                escape_json(error.reason, &mut text);
+                text.push(b'"');
+            }
+        }
+        Self { text, after_at, tls: tls.cloned() }
+    }
+
+    /// The whole line. It is to be given back.
+    pub(super) fn line(self, format: AccessFormat, status: u16, body_bytes: u64, duration: Duration) -> Vec<u8> {
+        let Self { text, after_at, tls } = self;
+        let (before, after) = text.split_at(after_at);
+        let mut line = buffer();
+        line.extend_from_slice(before);
+        push_decimal(&mut line, u64::from(status));
+        match format {
+            AccessFormat::Combined => {
+                line.push(b' ');
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(after);
+                line.push(b' ');
+                push_decimal(&mut line, duration.as_millis() as u64);
+                if let Some(tls) = tls {
+                    combined_tls(&mut line, &tls);
+                }
+                line.push(b'\n');
+            }
+            AccessFormat::Json => {
+                line.extend_from_slice(b",\"bytes\":");
+                push_decimal(&mut line, body_bytes);
+                line.extend_from_slice(b",\"duration_us\":");
+                push_decimal(&mut line, duration.as_micros() as u64);
+                line.extend_from_slice(after);
+                if let Some(tls) = tls {
+                    json_tls(&mut line, &tls);
+                }
+                line.extend_from_slice(b"}\n");
+            }
+        }
+        give_back(text);
+        line
+    }
+}
+
+/// Writes a line up to the quote before the request line.
+fn begin_combined(line: &mut Vec<u8>, peer: Peer, unix_seconds: u64) {
+    push_address(line, peer);
+    line.extend_from_slice(b" - - [");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_log_form());
+    line.extend_from_slice(b"] \"");
+}
+
+/// Writes the first two members of the object, and the comma after them.
+fn begin_json(line: &mut Vec<u8>, peer: Peer, unix_seconds: u64) {
+    line.extend_from_slice(b"{\"time\":\"");
+    line.extend_from_slice(&HttpDate::new(unix_seconds).in_rfc3339());
+    line.extend_from_slice(b"\",\"peer\":\"");
+    push_address(line, peer);
+    line.extend_from_slice(b"\",");
+}
+
+/// Writes a peer without its port.
+fn push_address(line: &mut Vec<u8>, peer: Peer) {
+    match peer.ip() {
+        Some(IpAddr::V4(address)) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    line.push(b'.');
+                }
+                push_decimal(line, u64::from(octet));
+            }
+        }
+        Some(IpAddr::V6(address)) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(line, "{address}");
+        }
+        None => line.push(b'-'),
+    }
+}
+
+/// Writes what is logged of a head. Returns where the second part begins.
+fn combined(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
+    line.extend_from_slice(head.method.as_str().as_bytes());
+    line.push(b' ');
+    for part in target_parts(&head.target) {
+        push_quoted(line, part);
+    }
+    line.extend_from_slice(match head.version {
+        Version::Http10 => b" HTTP/1.0\" ",
+        Version::Http11 => b" HTTP/1.1\" ",
+        Version::Http2 => b" HTTP/2.0\" ",
+    });
+    let after_at = line.len();
+    for known in [Known::Referer, Known::UserAgent] {
+        line.extend_from_slice(b" \"");
+        let (value, rest) = cut(head.fields.known(known).unwrap_or(b"-"), FIELD_BYTES_MAX);
+        push_quoted(line, value);
+        line.extend_from_slice(rest.as_bytes());
+        line.push(b'"');
+    }
+    after_at
+}
+
+/// The same as members of the object.
+fn json(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
+    line.extend_from_slice(b"\"method\":\"");
+    escape_json(head.method.as_str(), line);
+    line.extend_from_slice(b"\",\"target\":\"");
+    for part in target_parts(&head.target) {
+        escape_json(&String::from_utf8_lossy(part), line);
+    }
+    line.extend_from_slice(b"\",\"status\":");
+    let after_at = line.len();
+    for (name, known) in [("host", Known::Host), ("referer", Known::Referer), ("agent", Known::UserAgent)] {
+        if let Some(value) = head.fields.known(known) {
+            push_member(line, name, value);
+        }
+    }
+    after_at
+}
+
+/// Writes a member of the object, and the comma before it. A long value is truncated.
+fn push_member(line: &mut Vec<u8>, name: &str, value: &[u8]) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":\"");
+    let (value, rest) = cut(value, FIELD_BYTES_MAX);
+    escape_json(&String::from_utf8_lossy(value), line);
+    line.extend_from_slice(rest.as_bytes());
+    line.push(b'"');
+}
+
+/// Writes what is known of a TLS connection, at the end of a line. What is missing is `-`.
+#[cold]
+fn combined_tls(line: &mut Vec<u8>, tls: &ConnectionFacts) {
+    for word in [&tls.version, &tls.cipher_suite] {
+        line.push(b' ');
+        push_quoted(line, word.as_bytes());
+    }
+    let (name, protocol, subject) = (tls.server_name.as_deref(), tls.protocol.as_deref(), tls.client_subject());
+    for text in [name.map(str::as_bytes), protocol, subject.map(str::as_bytes)] {
+        line.extend_from_slice(b" \"");
+        let (text, rest) = cut(text.unwrap_or(b"-"), FIELD_BYTES_MAX);
+        push_quoted(line, text);
+        line.extend_from_slice(rest.as_bytes());
+        line.push(b'"');
+    }
+}
+
+/// The same as members of the object. What is missing has none.
+#[cold]
+fn json_tls(line: &mut Vec<u8>, tls: &ConnectionFacts) {
+    let (name, protocol, subject) = (tls.server_name.as_deref(), tls.protocol.as_deref(), tls.client_subject());
+    for (member, value) in [
+        ("tls", Some(tls.version.as_bytes())),
+        ("cipher", Some(tls.cipher_suite.as_bytes())),
+        ("server_name", name.map(str::as_bytes)),
+        ("alpn", protocol),
+        ("client_subject", subject.map(str::as_bytes)),
+    ] {
+        if let Some(value) = value {
+            push_member(line, member, value);
+        }
+    }
+}
+
+/// The parts of a target as logged: path, question mark, query, and [`ELLIPSIS`] if truncated.
+fn target_parts<'b>(target: &Target<'b>) -> [&'b [u8]; 4] {
+    let (path, query) = match *target {
+        Target::Asterisk | Target::AsteriskOf(_) => ("*", None),
+        Target::Authority(authority) => (authority, None),
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => (path, query),
+    };
+    let path = path.as_bytes();
+    match (cut(path, TARGET_BYTES_MAX), query) {
+        ((shown, rest @ ELLIPSIS), _) => [shown, b"", b"", rest.as_bytes()],
+        (_, None) => [path, b"", b"", b""],
+        (_, Some(query)) => {
+            let (shown, rest) = cut(query, TARGET_BYTES_MAX - path.len());
+            [path, b"?", shown, rest.as_bytes()]
+        }
+    }
+}
+
+/// Truncates a text. Returns the beginning, and [`ELLIPSIS`] or an empty text.
+fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
+    match text.split_at_checked(bytes_max) {
+        Some((shown, rest)) if !rest.is_empty() => (shown, ELLIPSIS),
+        Some(_) | None => (text, ""),
+    }
+}
+
+/// Writes text with escapes, so that it cannot end the quotes or begin a new line.
+fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20 | 0x7f..);
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(is_special) {
+        let byte = rest[at];
+        line.extend_from_slice(&rest[..at]);
+        line.extend_from_slice(&[b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        rest = &rest[at + 1..];
+    }
+    line.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::{HeadLimits, Parsed, parse};
+
+    fn line(format: AccessFormat, request: &str) -> String {
+        line_over(format, None, request)
+    }
+
+    fn line_over(format: AccessFormat, tls: Option<&Rc<ConnectionFacts>>, request: &str) -> String {
+        let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
+            panic!("{request:?} is no request");
+        };
+        let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
+        let line = RequestPart::new(format, peer, tls, &head, 784_111_777);
+        String::from_utf8(line.line(format, 200, 612, Duration::from_micros(1500))).unwrap()
+    }
+
+    #[test]
+    fn the_combined_format_is_as_others_write_it() {
+        let request = "GET /a?b=c HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        assert_eq!(
+            line(AccessFormat::Combined, request),
+            "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a?b=c HTTP/1.1\" 200 612 \"-\" \"x \\x22y\\x22\" 1\n"
+        );
+    }
+
+    /// Otherwise a client could make the server hold 128 KiB per request while a disk stalls.
+    #[test]
+    fn a_line_is_bounded_whatever_is_asked() {
+        let long = "\"".repeat(5000);
+        for target in
+            [format!("/{long}"), format!("/a?{long}"), format!("/{}?{long}", "b".repeat(TARGET_BYTES_MAX - 1))]
+        {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nUser-Agent: {long}\r\nReferer: {long}\r\n\r\n");
+            let combined = line(AccessFormat::Combined, &request);
+            let fields = TARGET_BYTES_MAX + 2 * FIELD_BYTES_MAX;
+            assert!(combined.len() < 4 * fields + 200, "{}", combined.len());
+            assert_eq!(combined.matches("...").count(), 3);
+            let json = line(AccessFormat::Json, &request);
+            assert!(json.len() < 6 * fields + 200);
+            let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(entry["agent"], format!("{}...", "\"".repeat(FIELD_BYTES_MAX)));
+        }
+    }
+
+    #[test]
+    fn row_33_octets_beyond_ascii_in_a_query_are_escaped() {
+        let request = "GET /a?q=\u{2019}% HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert!(line(AccessFormat::Combined, request).contains("\"GET /a?q=\\xE2\\x80\\x99% HTTP/1.1\""));
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(entry["target"], "/a?q=\u{2019}%");
+    }
+
+    #[test]
+    fn the_json_format_is_json() {
+        let request = "GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: x \"y\"\r\n\r\n";
+        let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, request)).unwrap();
+        assert_eq!(
+            (&entry["target"], &entry["agent"], &entry["status"]),
+            (&"/a".into(), &"x \"y\"".into(), &200.into())
+        );
+        assert_eq!((&entry["time"], &entry["peer"]), (&"1994-11-06T08:49:37Z".into(), &"192.0.2.7".into()));
+    }
+
+    #[test]
+    fn over_tls_a_line_ends_with_what_was_agreed_on() {
+        let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut facts = ConnectionFacts::sample();
+        let over = |format, facts: &ConnectionFacts| line_over(format, Some(&Rc::new(facts.clone())), request);
+        let plain = line(AccessFormat::Combined, request);
+        assert_eq!(
+            over(AccessFormat::Combined, &facts),
+            format!("{} TLSv1.3 TLS_AES_128_GCM_SHA256 \"a.org\" \"h2\" \"CN=a\\x5C\\x22b\"\n", plain.trim_end())
+        );
+        let entry: serde_json::Value = serde_json::from_str(&over(AccessFormat::Json, &facts)).unwrap();
+        let member = |name: &str| entry[name].as_str().unwrap().to_owned();
+        assert_eq!(
+            ["tls", "cipher", "server_name", "alpn", "client_subject"].map(member),
+            ["TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.org", "h2", "CN=a\\\"b"]
+        );
+        (facts.server_name, facts.certificate, facts.protocol) = (None, None, Some(Box::from(&b"\n\"\xff"[..])));
+        let combined = over(AccessFormat::Combined, &facts);
+        assert!(combined.ends_with(" \"-\" \"\\x0A\\x22\\xFF\" \"-\"\n"), "{combined}");
+        let entry: serde_json::Value = serde_json::from_str(&over(AccessFormat::Json, &facts)).unwrap();
+        assert_eq!((&entry["alpn"], entry.get("server_name")), (&"\n\"\u{fffd}".into(), None));
+    }
+}
