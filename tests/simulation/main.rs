@@ -25,14 +25,15 @@ use std::thread;
 use std::time::Duration;
 
 use forward::{Ask, Body, Forwarding, Method, Server};
+use h2::client::abuse::{Abuse, HARMFUL, HARMLESS};
 use h2::record::Counts;
 use h2::reference::{Reference, Wrong};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
-use scenario::{Client, Mood, Reply, Scenario, Service, Upstream};
+use scenario::{Client, FileCase, Mood, Reply, Request, Scenario, Service, Stop, Upstream};
 use tls::{Encryption, Flaw, Manner};
 use xps::internals::buffer::PoolConfig;
-use xps::internals::config::Limits;
+use xps::internals::config::{HttpLimits, Limits};
 use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
 use xps::internals::session::http::{ExchangeBug, Http2Bug};
 use xps::internals::tls::planted_bug::TlsBug;
@@ -233,6 +234,49 @@ fn the_runs_over_http2_meet_every_kind_of_trouble() {
         (whole, 30),
     ];
     assert!(least.iter().all(|(count, least)| count >= least), "{least:?}");
+}
+
+/// Each by itself, with nothing else that goes wrong, of files and of what is forwarded.
+#[test]
+fn each_misuse_has_the_end_that_it_must_have() {
+    for abuse in HARMLESS.into_iter().chain(HARMFUL) {
+        for seed in 0..6 {
+            let report = run(misuse(abuse, seed), None);
+            assert!(report.alarms.is_empty(), "{abuse:?}, seed {seed}: {:#?}", report.alarms);
+            let Counts { abuses, dismissed, .. } = report.http2;
+            assert_eq!((abuses, dismissed), (1, u64::from(abuse.end().is_some())), "{abuse:?}, seed {seed}");
+        }
+    }
+}
+
+/// One client that does this, in a calm run.
+fn misuse(abuse: Abuse, seed: u64) -> Scenario {
+    let service = if seed.is_multiple_of(2) {
+        Service::Http(vec![
+            Request::Get(FileCase::Large),
+            Request::Get(FileCase::Small),
+            Request::Head(FileCase::Large),
+        ])
+    } else {
+        let body = Body { bytes: vec![b'x'; 30_000], chunk_bytes: None };
+        let asks = [Ask::get(1, 20_000), Ask { method: Method::Put, body: Some(body), ..Ask::get(2, 100) }];
+        Service::Forward(asks.into_iter().chain(Ask::spare(0)).collect())
+    };
+    let client = h2::client_with(h2::habit::Habit { abuse: Some((1, abuse)), ..h2::habit::Habit::sound() }, service);
+    let calm = Scenario::new(seed, Mood::Calm);
+    let limits = Limits { connections_max: 1000, ..calm.limits };
+    Scenario { clients: vec![client], limits, ..calm }
+}
+
+/// A header block that does not end is waited for as long as for any head.
+#[test]
+fn a_header_block_that_does_not_end_has_a_time_limit() {
+    let scenario = misuse(Abuse::UnfinishedBlock, 0);
+    let http = HttpLimits { head_timeout: Duration::from_secs(3), ..scenario.limits.http };
+    let limits = Limits { http, ..scenario.limits };
+    let report = run(Scenario { stop: Stop::WhenDoneOrStuck, limits, ..scenario }, None);
+    assert!(report.alarms.is_empty(), "{:#?}", report.alarms);
+    assert_eq!((report.http2.abuses, report.http2.dismissed), (1, 1));
 }
 
 /// Linux tells of a reset once. When it told the send to the upstream, the receive saw a plain end,
