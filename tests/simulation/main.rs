@@ -567,7 +567,7 @@ fn a_response_without_an_end_is_noticed() {
 
 #[test]
 fn a_stream_that_is_forgotten_is_noticed() {
-    // Something else may happen to it.
+    // It may have been marked for nothing.
     assert_http2_noticed(Http2Bug::Forgotten, 50);
 }
 
@@ -579,6 +579,12 @@ fn a_goaway_that_is_too_early_is_noticed() {
 #[test]
 fn a_read_that_is_never_over_is_noticed() {
     assert_http2_noticed(Http2Bug::LeakedRead, 100);
+}
+
+#[test]
+fn a_stream_that_waits_for_its_turn_in_vain_is_noticed() {
+    // Another stream may have come before anything is missed.
+    assert_http2_noticed(Http2Bug::LostTurn, 80);
 }
 
 /// A server breaks off its answer in the middle: its client must not see an orderly end of the stream.

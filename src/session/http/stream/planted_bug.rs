@@ -23,6 +23,24 @@ pub enum Http2Bug {
     EarlyGoAway,
     /// A read of a file is not noted to be over.
     LeakedRead,
+    /// What a stream has received and not passed on is not given back to the connection's window.
+    LostRefund,
+    /// A stream that has something to put into frames is not noted to wait for its turn.
+    LostTurn,
+    /// The deadline of a stream is not noted.
+    LostDeadline,
+    /// A window that others have used up is not lent.
+    NotLent,
+    /// A stream is reset with another code.
+    WrongCode,
+    /// A frame for a stream that has ended is not answered.
+    SilentError,
+    /// The last frame of a connection says that there was no error.
+    WrongEnd,
+    /// A connection goes on after an error.
+    GoesOn,
+    /// A stream more than there may be is accepted.
+    Overfull,
 }
 
 thread_local! {

@@ -11,6 +11,8 @@ use crate::http::h2::reader::DataPiece;
 use crate::http::h2::settings::Peer;
 use crate::http::h2::window::FlowError;
 use crate::http::h2::{ConnectionError, ErrorCode, Frame, Priority, StreamId};
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::{CloseReason, Context};
 use crate::telemetry::metrics::Http2Limit;
 
@@ -263,8 +265,12 @@ impl Conn {
             return Err(IDLE);
         }
         tracing::debug!(stream = id.get(), %code, "HTTP/2 stream error");
+        #[cfg(feature = "internals")]
+        let code = if planted_bug::strikes(Http2Bug::WrongCode) { ErrorCode::REFUSED_STREAM } else { code };
         match self.find(id) {
             Some(index) => self.end_stream(index, StreamEnd::CutOff(Some(code)), CloseReason::ClientLeft, cx),
+            #[cfg(feature = "internals")]
+            None if planted_bug::strikes(Http2Bug::SilentError) => {}
             None => {
                 self.push_reset(id, code);
                 self.note_dropped(id);

@@ -49,6 +49,8 @@ use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::RouterCell;
 use crate::session::http::stream::OUTBOX_BYTES_MAX;
 use crate::session::http::stream::h2::{Flow, Source};
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::{CloseReason, Context, Http2Limits, Limits, Slot, Task};
 use crate::telemetry::metrics::Http2Limit;
 use crate::transport::Transport;
@@ -307,8 +309,10 @@ impl Conn {
             self.reads.orphan(stream.id, std::mem::replace(body, ResponseBody::empty()), cx.ops);
         }
         stream.end_record(end, 0, cx);
-        let window = stream.input.window;
-        self.flow.receive_window.consume(window.unconsumed());
+        let unconsumed = stream.input.window.unconsumed();
+        #[cfg(feature = "internals")]
+        let unconsumed = if unconsumed > 0 && planted_bug::strikes(Http2Bug::LostRefund) { 0 } else { unconsumed };
+        self.flow.receive_window.consume(unconsumed);
         match end {
             StreamEnd::Complete if !stream.input.has_ended => self.note_answered(stream.id, cx.now),
             StreamEnd::CutOff(Some(code)) => {

@@ -21,6 +21,8 @@ use crate::session::http::response::Body;
 use crate::session::http::response_body::ResponseBody;
 use crate::session::http::router::{Route, Router};
 use crate::session::http::stream::h2::{Input, Output};
+#[cfg(feature = "internals")]
+use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::http::stream::{Http2Response, ResponseEncoder};
 use crate::telemetry::metrics::Http2Limit;
 use crate::waiter::{self, Waiter};
@@ -83,7 +85,10 @@ impl Conn {
         self.last_accepted = id;
         cx.counters.count_http2_stream();
         let limits = &cx.limits.http.http2;
-        if self.streams.len() >= limits.streams_max as usize {
+        let is_full = self.streams.len() >= limits.streams_max as usize;
+        #[cfg(feature = "internals")]
+        let is_full = is_full && !planted_bug::strikes(Http2Bug::Overfull);
+        if is_full {
             return self.refuse(id, end_stream, Http2Limit::StreamsMax, cx);
         }
         if self.held_heads > limits.held_heads {

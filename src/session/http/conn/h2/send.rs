@@ -102,7 +102,10 @@ impl Conn {
             grant_window(stream, flow);
         }
         stream.keep_time(flow, cx);
-        self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
+        let deadline = stream.deadline(cx.limits);
+        #[cfg(feature = "internals")]
+        let deadline = deadline.filter(|_| !planted_bug::strikes(Http2Bug::LostDeadline));
+        self.earliest = Time::earliest(self.earliest, deadline);
     }
 
     /// Puts bodies into frames until the budget or the connection's window is spent.
@@ -122,6 +125,10 @@ impl Conn {
                 stream.keep_time(&self.flow, cx);
                 self.earliest = Time::earliest(self.earliest, stream.deadline(cx.limits));
             }
+        }
+        #[cfg(feature = "internals")]
+        if self.has_turns && planted_bug::strikes(Http2Bug::LostTurn) {
+            self.has_turns = false;
         }
     }
 
@@ -185,6 +192,10 @@ impl Conn {
     /// of each stream are bounded nevertheless.
     fn lend_window(&mut self, stream_window: u32) {
         if self.streams.iter().any(|stream| stream.is_starving()) {
+            #[cfg(feature = "internals")]
+            if planted_bug::strikes(Http2Bug::NotLent) {
+                return;
+            }
             let increment = self.flow.receive_window.lend(stream_window);
             if increment > 0 {
                 self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));

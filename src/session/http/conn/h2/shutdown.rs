@@ -96,7 +96,14 @@ impl Conn {
         while !self.streams.is_empty() {
             self.end_stream(self.streams.len() - 1, StreamEnd::CutOff(None), close_reason, cx);
         }
-        self.push_go_away(self.last_accepted, error.code, error.reason);
+        let code = error.code;
+        #[cfg(feature = "internals")]
+        let code = if planted_bug::strikes(Http2Bug::WrongEnd) { ErrorCode::NO_ERROR } else { code };
+        self.push_go_away(self.last_accepted, code, error.reason);
+        #[cfg(feature = "internals")]
+        if planted_bug::strikes(Http2Bug::GoesOn) {
+            return;
+        }
         self.finish(close_reason);
     }
 
