@@ -219,6 +219,8 @@ pub struct RouteConfig {
     /// Settings of responses that xps generates on this route: files, errors, and everything else
     /// that does not come from an upstream.
     pub responses: ResponseConfig,
+    /// Its name in the metrics; `None`: its prefix.
+    pub name: Option<String>,
 }
 
 /// The handler of a request.
@@ -243,7 +245,9 @@ impl RouterConfig {
     /// A single handler for all requests.
     pub fn of(handler: HandlerConfig, responses: ResponseConfig, access_log: Option<AccessLogConfig>) -> Self {
         let (prefix, access) = (Vec::new(), Access::default());
-        let route = RouteConfig { prefix, access, keep_alive: true, handler, responses: responses.clone() };
+        let responses_of_route = responses.clone();
+        let route =
+            RouteConfig { prefix, access, keep_alive: true, handler, responses: responses_of_route, name: None };
         let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log, routes: vec![route] };
         Self { scheme: Scheme::Http, responses, hosts: vec![host] }
     }

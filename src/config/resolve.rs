@@ -182,6 +182,7 @@ impl Resolver<'_> {
                     keep_alive: route.keep_alive,
                     handler: self.handler(file, route, limits, hsts.clone())?,
                     responses: self.responses(file, route, hsts.clone()),
+                    name: route.name.as_ref().map(|name| name.0.clone()),
                 });
             }
             let log_target = server.access_log.as_ref().unwrap_or(&file.access_log);
@@ -301,6 +302,7 @@ fn redirect_all(file: &File, url: &str) -> Result<RouteConfig, ResolveError> {
         keep_alive: true,
         handler: HandlerConfig::Redirect { status: Status::PERMANENT_REDIRECT, url },
         responses: responses_of(file),
+        name: None,
     })
 }
 

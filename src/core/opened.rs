@@ -19,9 +19,10 @@ use crate::http::forward::Authority;
 use crate::http::media_type::MediaType;
 use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
+use crate::session::http::{Files, Metrics, Proxy, Redirect};
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
-use crate::telemetry::metrics::CertificateExpiry;
+use crate::telemetry::metrics::{CertificateExpiry, RouteLabels, RouteSeries};
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
 use crate::tls::{Issued, ServerSettings, ServerTls, TicketKeys, TlsPeer};
@@ -80,6 +81,10 @@ pub(super) struct OpenedRoute {
     pub(super) handler: OpenedHandler,
     pub(super) responses: ResponseConfig,
     pub(super) error_pages: ErrorPages,
+    /// Its name in the metrics, if it has one.
+    pub(super) name: Option<String>,
+    /// What counts its requests.
+    pub(super) series: Option<Arc<RouteSeries>>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +124,33 @@ impl OpenedService {
     }
 }
 
+impl OpenedService {
+    /// The hosts with their routes, if it has any.
+    fn hosts(&self) -> &[OpenedHost] {
+        match self {
+            Self::Http(router) => &router.hosts,
+            _ => &[],
+        }
+    }
+
+    /// What names the series of its routes.
+    pub(super) fn route_labels(&self) -> impl Iterator<Item = RouteLabels> + '_ {
+        self.hosts().iter().flat_map(|host| {
+            let name = host.names.first().map_or("*", String::as_str);
+            host.routes.iter().map(|route| route.labels(name))
+        })
+    }
+
+    /// Sets what counts the requests of its routes, in the order of [`OpenedService::route_labels`].
+    pub(super) fn count_by(&mut self, series: &mut impl Iterator<Item = Arc<RouteSeries>>) {
+        if let Self::Http(router) = self {
+            for route in router.hosts.iter_mut().flat_map(|host| &mut host.routes) {
+                route.series = series.next();
+            }
+        }
+    }
+}
+
 impl OpenedRouter {
     fn new(config: &RouterConfig, mut logs: Option<&mut AccessLogs>) -> Result<Self, StartError> {
         let mut hosts = Vec::with_capacity(config.hosts.len());
@@ -143,7 +175,22 @@ impl OpenedRoute {
             handler: OpenedHandler::new(&config.handler)?,
             responses: config.responses.clone(),
             error_pages: error_pages(&config.responses).collect::<Result<_, _>>()?,
+            name: config.name.clone(),
+            series: None,
         })
+    }
+}
+
+impl OpenedRoute {
+    fn labels(&self, host: &str) -> RouteLabels {
+        let of_prefix = || format!("/{}", String::from_utf8_lossy(&self.prefix));
+        let handler = match &self.handler {
+            OpenedHandler::Files(..) => Files::NAME,
+            OpenedHandler::Forward(..) => Proxy::NAME,
+            OpenedHandler::Redirect(..) => Redirect::NAME,
+            OpenedHandler::Metrics => Metrics::NAME,
+        };
+        RouteLabels { host: host.to_owned(), route: self.name.clone().unwrap_or_else(of_prefix), handler }
     }
 }
 

@@ -272,7 +272,7 @@ impl Server {
         }
         let logs = &mut self.access_logs;
         let open = |listener: &ListenerConfig| OpenedService::new(&listener.service, Some(&mut *logs));
-        let opened_services = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let mut opened_services = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let open = |listener: &ListenerConfig| {
             listener.tls.as_ref().map(|settings| open_tls(settings, &self.ticket_keys)).transpose()
         };
@@ -297,6 +297,9 @@ impl Server {
         let watched: Vec<_> = expiries.iter().filter(|expiry| !files.contains(&expiry.certificate)).cloned().collect();
         self.expiry_watch = ExpiryWatch::new(&watched, Crypto::default().now());
         self.metrics.set_certificates(expiries);
+        let labels = opened_services.iter().flat_map(OpenedService::route_labels).collect();
+        let mut series = self.metrics.set_routes(labels).into_iter();
+        opened_services.iter_mut().for_each(|opened| opened.count_by(&mut series));
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);
         for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {

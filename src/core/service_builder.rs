@@ -95,7 +95,8 @@ impl ServiceBuilder {
     }
 
     fn route(&mut self, opened: OpenedRoute) -> Route {
-        let OpenedRoute { prefix, access, keep_alive, handler, responses, error_pages } = opened;
+        let OpenedRoute { prefix, access, keep_alive, handler, responses, error_pages, name: _, series } = opened;
+        let counters = series.map(|series| Rc::new(series.of_worker(self.number)));
         let (handler, file_route): (Box<dyn Handler>, _) = match handler {
             OpenedHandler::Files(root, config) => {
                 let source = match root {
@@ -114,7 +115,7 @@ impl ServiceBuilder {
                 (Box::new(Proxy(Rc::new(proxy_route))), file_route)
             }
         };
-        Route { prefix, access, keep_alive, handler, file_route }
+        Route { prefix, access, keep_alive, handler, file_route, counters }
     }
 
     fn proxy_route(

@@ -44,7 +44,7 @@ pub(super) fn begin<'r>(
     let host = router.host_for(head);
     // Without a host, the log for malformed requests.
     let log = host.map_or_else(|| router.access_log(), |host| host.access_log.as_ref());
-    let record = Record::begin(log, client_address, head, cx);
+    let mut record = Record::begin(log, client_address, head, cx);
     let error = if is_over_limit {
         FULL
     } else if cx.admission.is_too_soon(client_address, cx.now) {
@@ -55,7 +55,10 @@ pub(super) fn begin<'r>(
         MISDIRECTED
     } else {
         match host.map_or(Ok(None), |host| router.route(host, head, client_address)) {
-            Ok(Some(route)) => return (record, Ok(route), client_address),
+            Ok(Some(route)) => {
+                record.set_route(route.counters.as_ref());
+                return (record, Ok(route), client_address);
+            }
             Ok(None) => NOTHING,
             Err(error) => error,
         }

@@ -14,6 +14,7 @@ use crate::http::path::{DecodedPath, is_read_alike};
 use crate::http::{ErrorResponse, HostMatcher, RequestHead, Scheme, Status, Wildcard, path};
 use crate::limit::Access;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::RouteCounters;
 use crate::tls::ChallengeTokens;
 
 /// The current router of a listener, shared by its sessions.
@@ -83,6 +84,8 @@ pub struct Route {
     pub handler: Box<dyn Handler>,
     /// Makes the server's own responses: the files, or the route's error responses.
     pub file_route: Rc<FileRoute>,
+    /// What counts its requests; `None`: they count as those that no route serves.
+    pub counters: Option<Rc<RouteCounters>>,
 }
 
 impl Route {
@@ -125,6 +128,7 @@ impl Router {
             keep_alive: true,
             handler: Box::new(AcmeChallenge { tokens: Arc::clone(&tokens) }),
             file_route: Rc::clone(&self.fallback),
+            counters: None,
         };
         Self { challenges: Some((tokens, Rc::new(route))), ..self }
     }
@@ -138,7 +142,8 @@ impl Router {
     /// A router with one handler for all requests.
     pub fn of(handler: Box<dyn Handler>, file_route: Rc<FileRoute>) -> Self {
         let fallback = Rc::clone(&file_route);
-        let route = Route { prefix: Vec::new(), access: Access::default(), keep_alive: true, handler, file_route };
+        let (prefix, access) = (Vec::new(), Access::default());
+        let route = Route { prefix, access, keep_alive: true, handler, file_route, counters: None };
         let host = VirtualHost {
             names: Vec::new(),
             access: Access::default(),

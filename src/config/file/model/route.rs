@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::FileOptions;
 use super::proxy::ProxyOptions;
-use super::text::{ErrorStatus, Network, PathPrefix, RedirectUrl};
+use super::text::{ErrorStatus, Network, PathPrefix, RedirectUrl, RouteName};
 
 /// A route: how to handle requests for a path and all paths beneath it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,10 @@ pub struct Route {
     /// `reverse_proxy` rejects paths that upstreams could read differently, see
     /// [proxies](#proxies).
     pub req_path: PathPrefix,
+    /// Its name in the metrics: letters, digits, `_`, `.` and `-`, beginning with a letter or a digit.
+    /// Routes of one server with the same name and type are counted together. Default: `req_path`.
+    #[serde(default)]
+    pub name: Option<RouteName>,
     /// How requests are handled.
     #[serde(rename = "type")]
     pub kind: RouteKind,

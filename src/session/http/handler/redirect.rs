@@ -15,9 +15,14 @@ pub struct Redirect {
     pub template: RedirectTemplate,
 }
 
+impl Redirect {
+    /// Its [`Handler::name`].
+    pub const NAME: &'static str = "redirect";
+}
+
 impl Handler for Redirect {
     fn name(&self) -> &'static str {
-        "redirect"
+        Self::NAME
     }
 
     fn allowed_methods(&self) -> AllowedMethods {

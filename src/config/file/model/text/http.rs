@@ -186,6 +186,34 @@ fn is_path_character(character: char) -> bool {
     !matches!(character, '?' | '#') && !character.is_whitespace() && !character.is_control()
 }
 
+/// The name of a route, for a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteName(pub String);
+
+impl FromStr for RouteName {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if text.len() <= ROUTE_NAME_BYTES_MAX
+            && text.bytes().all(is_allowed)
+            && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(TextError::new("a name is up to 64 letters, digits, `_`, `.` and `-`, the first a letter or a digit"))
+    }
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Maximum length of a route's name, in bytes. It is a label of many samples.
+const ROUTE_NAME_BYTES_MAX: usize = 64;
+
 /// A request target in origin form (RFC 9112, 3.2.1): a path, optionally with a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTarget(pub String);

@@ -20,7 +20,7 @@ pub use self::acme::{AcmeDomain, DirectoryUrl, Email};
 pub use self::address::{Hostname, ListenHost, UpstreamAddressText};
 pub use self::http::{
     AlpnProtocol, ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget,
-    ServerName, Token, Via,
+    RouteName, ServerName, Token, Via,
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
@@ -109,6 +109,7 @@ texts! {
     PathPrefix, "path-prefix", "/api", "a path that begins with `/`";
     RedirectUrl, "redirect-url", "https://$host$path", "a URL or a path; `$host`, `$path` and `$query` are replaced";
     RequestTarget, "request-target", "/health", "a path that begins with `/`, optionally with a query";
+    RouteName, "route-name", "api", "letters, digits, `_`, `.` and `-`, the first of them a letter or a digit";
     ServerName, "server-name", "xps", "a field value, or empty";
     Token, "token", "X-Tenant", "letters, digits and ``-._~!#$%&'*+^`|``, as in a field name";
     UringFeature, "uring-feature", "recv-multishot", "a name that `xps probe` lists";

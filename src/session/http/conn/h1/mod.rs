@@ -324,7 +324,7 @@ impl Http {
         let (body_bytes, writer) = (response.body_bytes, response.writer);
         if let Some(rest) = response.push_to(&mut self.outbox) {
             // What is in memory is the head.
-            record.set_body_at(self.given_bytes(client));
+            record.begin_body(self.given_bytes(client), cx.now);
             let responding = Responding { record, body: ResponseBody::new(rest), writer, after };
             self.state = State::Exchange(Exchange::Responding(Box::new(responding)));
         } else {

@@ -148,7 +148,7 @@ impl Conn {
         match begun {
             Begun::Respond(mut record, response) => {
                 record.set_status(response.status);
-                record.set_body_at(0);
+                record.begin_body(0, cx.now);
                 tracing::debug!(stream = id.get(), status = response.status.code(), "request");
                 match stream.output.begin(id, response, &mut self.flow) {
                     None if stream.output.is_over() => {

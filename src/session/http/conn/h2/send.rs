@@ -286,7 +286,7 @@ fn step(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) -> Stepped {
                     debug_assert!(rest.is_none(), "an error page is in memory");
                     if let Some(mut record) = stream.take_record() {
                         record.set_status(status);
-                        record.set_body_at(0);
+                        record.begin_body(0, cx.now);
                         stream.stage = Stage::Responding { record, body: ResponseBody::empty() };
                     }
                 }
@@ -345,7 +345,7 @@ fn look_again(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) {
     };
     if let Some(mut record) = stream.take_record() {
         record.set_status(response.status);
-        record.set_body_at(0);
+        record.begin_body(0, cx.now);
         let rest = stream.output.begin(stream.id, response, flow);
         stream.stage = Stage::Responding { record, body: rest.map_or_else(ResponseBody::empty, ResponseBody::new) };
     }

@@ -228,9 +228,9 @@ impl Forward {
         if client.has_left(cx.now) {
             return Some(self.truncate(CloseReason::ClientLeft, HealthVerdict::Neutral, cx));
         }
-        let (date, limits) = (cx.date, &cx.limits.http);
+        let (date, limits, now) = (cx.date, &cx.limits.http, cx.now);
         loop {
-            match upstream.next(client.room(), &limits.head, |head| self.pass_head(head, client, date, limits)) {
+            match upstream.next(client.room(), &limits.head, |head| self.pass_head(head, client, date, limits, now)) {
                 Ok(Event::Wait) => break,
                 Ok(Event::Interim(_)) if self.interim > limits.interim_responses_max => {
                     let error = ErrorResponse::new(Status::BAD_GATEWAY, "the upstream sent too many interim responses");
@@ -313,6 +313,7 @@ impl Forward {
         client: &mut impl ClientStream,
         date: &DateLine,
         limits: &HttpLimits,
+        now: Time,
     ) -> Status {
         if head.is_interim() {
             self.interim += 1;
@@ -350,7 +351,7 @@ impl Forward {
         }
         client.send_head(encoder, sent);
         self.record.set_status(sent.status);
-        self.record.set_body_at(client.given_bytes());
+        self.record.begin_body(client.given_bytes(), now);
         tracing::debug!(status = head.status.code(), "the upstream answers");
         self.stage = Stage::Responding;
         head.status
@@ -492,7 +493,8 @@ impl Forward {
     }
 
     /// The record of the exchange, and the lease of the upstream.
-    pub(crate) fn into_parts(self) -> (Record, UpstreamLease) {
+    pub(crate) fn into_parts(mut self) -> (Record, UpstreamLease) {
+        self.record.set_received(self.upload.bytes());
         (self.record, self.lease)
     }
 

@@ -22,9 +22,14 @@ use crate::upstream::{ConnectPolicy, KeepAlive, UpstreamGroup};
 #[derive(Debug)]
 pub struct Proxy(pub Rc<ProxyRoute>);
 
+impl Proxy {
+    /// Its [`Handler::name`].
+    pub const NAME: &'static str = "proxy";
+}
+
 impl Handler for Proxy {
     fn name(&self) -> &'static str {
-        "proxy"
+        Self::NAME
     }
 
     fn allowed_methods(&self) -> AllowedMethods {

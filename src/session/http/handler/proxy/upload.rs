@@ -30,6 +30,11 @@ impl Upload {
         Self { bytes: 0, named, has_begun: false }
     }
 
+    /// Bytes of the body so far.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Gives the upstream the part of the body that has arrived, as far as there is credit.
     pub(super) fn step(
         &mut self,

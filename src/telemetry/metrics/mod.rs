@@ -1,0 +1,154 @@
+//! Metrics of a server: one registry, which every worker counts in and which renders them all.
+//!
+//! ```text
+//!   worker ──► its own cells ──┐
+//!   worker ──► its own cells ──┼─► summed when asked ─► families ─► text
+//!   server ──► facts, locked ──┘
+//! ```
+//!
+//! Only its own worker writes to a cell, so counting costs one addition and no locked instruction. A
+//! scrape sums the cells; the values of the workers are read at slightly different moments. What
+//! belongs to the whole server changes seldom and stands behind locks, which no request takes.
+//!
+//! The files of `families/` say what each family counts, by subject; `text.rs` how it is written.
+
+mod count;
+mod families;
+mod histogram;
+mod http2_limit;
+mod routes;
+mod text;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::count::Count;
+pub use self::http2_limit::Http2Limit;
+pub use self::routes::{ExchangeFacts, MethodClass, RouteCounters, RouteLabels, RouteSeries};
+use self::text::Text;
+pub use self::text::{CONTENT_TYPE, FamilyInfo};
+use self::worker::WorkerCells;
+pub use self::worker::{Gauges, WorkerCounters};
+
+/// The metrics of all workers of a server.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Box<[Arc<WorkerCells>]>,
+    /// The routes of the configuration, in the order of their labels. Locked only by a reload and a scrape.
+    routes: Mutex<Vec<Arc<RouteSeries>>>,
+    /// Certificates of the listeners. Locked only by a reload, a renewal and a scrape.
+    certificates: Mutex<Vec<CertificateExpiry>>,
+    /// Locked as seldom.
+    acme: Mutex<AcmeMetrics>,
+}
+
+/// Certificates that are obtained by ACME.
+#[derive(Debug, Default)]
+struct AcmeMetrics {
+    obtained: u64,
+    failed: u64,
+    /// Host names, and when the next attempt for each is, in seconds since 1970.
+    attempts: Vec<(String, i64)>,
+}
+
+/// When a certificate expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// Its file.
+    pub certificate: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
+}
+
+impl Metrics {
+    /// Metrics for this number of workers, at least one.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let workers = (0..workers.max(1)).map(|_| Arc::default()).collect();
+        Arc::new(Self { workers, routes: Mutex::default(), certificates: Mutex::default(), acme: Mutex::default() })
+    }
+
+    /// Sets the routes that are counted from now on, and returns the series of each in the same order.
+    /// One that was there already goes on counting; the others are forgotten.
+    pub fn set_routes(&self, labels: Vec<RouteLabels>) -> Vec<Arc<RouteSeries>> {
+        let mut routes = locked(&self.routes);
+        let earlier = std::mem::take(&mut *routes);
+        let mut of_labels = BTreeMap::new();
+        let series = labels.into_iter().map(|labels| {
+            let series = of_labels.entry(labels.clone()).or_insert_with(|| {
+                let known = earlier.binary_search_by(|series| series.labels.cmp(&labels)).ok();
+                let known = known.and_then(|at| earlier.get(at)).map(Arc::clone);
+                known.unwrap_or_else(|| Arc::new(RouteSeries::new(labels, self.workers.len())))
+            });
+            Arc::clone(series)
+        });
+        let series = series.collect();
+        *routes = of_labels.into_values().collect();
+        series
+    }
+
+    /// Sets the certificates that the listeners serve from now on.
+    pub fn set_certificates(&self, mut certificates: Vec<CertificateExpiry>) {
+        // A file that several listeners name is one sample: a scraper refuses two with the same label.
+        certificates.sort_by(|a, b| a.certificate.cmp(&b.certificate).then(a.not_after.cmp(&b.not_after)));
+        certificates.dedup_by(|a, b| a.certificate == b.certificate);
+        *locked(&self.certificates) = certificates;
+    }
+
+    /// Adds a certificate that the listeners serve from now on, or replaces the one of this name.
+    pub fn set_certificate(&self, expiry: CertificateExpiry) {
+        let mut certificates = locked(&self.certificates);
+        certificates.retain(|known| known.certificate != expiry.certificate);
+        certificates.push(expiry);
+        certificates.sort_by(|a, b| a.certificate.cmp(&b.certificate));
+    }
+
+    /// Counts an attempt to obtain a certificate by ACME.
+    pub fn count_acme(&self, is_obtained: bool) {
+        let mut acme = locked(&self.acme);
+        *(if is_obtained { &mut acme.obtained } else { &mut acme.failed }) += 1;
+    }
+
+    /// Sets the host names whose certificates are obtained by ACME, and when the next attempt for each is,
+    /// in seconds since 1970.
+    pub fn set_acme_attempts(&self, mut attempts: Vec<(String, i64)>) {
+        // A name that several authorities certify is one sample: the one that is due first.
+        attempts.sort();
+        attempts.dedup_by(|a, b| a.0 == b.0);
+        locked(&self.acme).attempts = attempts;
+    }
+
+    /// Open client connections of all workers.
+    pub fn connections(&self) -> u64 {
+        self.sum(|cells| &cells.connections)
+    }
+
+    /// All metrics, in the text format of Prometheus.
+    pub fn text(&self) -> String {
+        self.rendered().into_text()
+    }
+
+    /// All families, also those without samples, in the order of the text.
+    pub fn families() -> Vec<FamilyInfo> {
+        Self::new(1).rendered().into_families()
+    }
+
+    fn rendered(&self) -> Text {
+        let mut text = Text::default();
+        families::write(self, &mut text);
+        text
+    }
+
+    /// The sum of a cell over all workers.
+    fn sum(&self, cell: impl Fn(&WorkerCells) -> &Count) -> u64 {
+        self.workers.iter().fold(0, |sum, cells| sum.wrapping_add(cell(cells).get()))
+    }
+}
+
+/// What a panic elsewhere has left is still good: each value is changed at once.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What one worker counts for itself.
+
+use std::sync::Arc;
+
+use super::count::Count;
+use super::routes::{RouteCells, class_of};
+use super::{ExchangeFacts, Http2Limit, Metrics};
+use crate::http::Version;
+
+/// The cells of one worker, aligned to 128 bytes so that workers do not share cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct WorkerCells {
+    pub(super) connections_accepted: Count,
+    pub(super) connections: Count,
+    pub(super) handshakes: Count,
+    pub(super) handshakes_displaced: Count,
+    pub(super) upstream_connections: Count,
+    pub(super) upstream_connections_idle: Count,
+    pub(super) operations: Count,
+    /// By the first digit of the status, 1 to 5.
+    pub(super) responses: [Count; 5],
+    /// Requests that no route serves.
+    pub(super) unmatched: RouteCells,
+    pub(super) errors: Count,
+    /// By version, in the order of [`VERSIONS`].
+    pub(super) requests: [Count; VERSIONS.len()],
+    pub(super) http2_connections: Count,
+    pub(super) http2_streams: Count,
+    /// By limit, in the order of [`Http2Limit::ALL`].
+    pub(super) http2_limits: [Count; Http2Limit::ALL.len()],
+    /// HTTP exchanges that have begun, less those that have ended.
+    pub(super) exchanges: Count,
+    pub(super) upstreams_up: Count,
+    pub(super) upstreams_down: Count,
+    pub(super) checks_passed: Count,
+    pub(super) checks_failed: Count,
+}
+
+/// The values of the label `version`.
+pub(super) const VERSIONS: [&str; 3] = ["1.0", "1.1", "2.0"];
+
+/// Values of a worker at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Open client connections.
+    pub connections: usize,
+    /// Those of them whose TLS handshake is in progress.
+    pub handshakes: usize,
+    /// Connections to upstreams, including idle ones.
+    pub upstream_connections: usize,
+    /// Idle connections to upstreams, kept for reuse.
+    pub upstream_connections_idle: usize,
+    /// Operations in flight.
+    pub operations: usize,
+    /// Upstreams with health checks that are up.
+    pub upstreams_up: usize,
+    /// Upstreams with health checks that are down.
+    pub upstreams_down: usize,
+}
+
+/// A handle to the cells of one worker, for this worker alone.
+#[derive(Clone, Debug)]
+pub struct WorkerCounters {
+    metrics: Arc<Metrics>,
+    cells: Arc<WorkerCells>,
+}
+
+impl WorkerCounters {
+    /// A handle to the cells of this worker. What a worker counts that the metrics do not know is not
+    /// rendered.
+    pub fn new(metrics: Arc<Metrics>, worker: usize) -> Self {
+        let cells = metrics.workers.get(worker).map(Arc::clone).unwrap_or_default();
+        Self { metrics, cells }
+    }
+
+    /// Counters of a single worker outside a server, as for a client or a test.
+    pub fn standalone() -> Self {
+        Self::new(Metrics::new(1), 0)
+    }
+
+    /// The metrics of all workers.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Counts an accepted connection.
+    pub fn count_accepted(&self) {
+        self.cells.connections_accepted.add(1);
+    }
+
+    /// Counts a TLS handshake that is closed for another one.
+    pub fn count_displaced(&self) {
+        self.cells.handshakes_displaced.add(1);
+    }
+
+    /// Counts an HTTP exchange that begins.
+    pub fn begin_exchange(&self) {
+        self.cells.exchanges.add(1);
+    }
+
+    /// Counts an HTTP exchange that ends with this status; 499 if its connection ended before a
+    /// response.
+    pub fn end_exchange(&self, status: u16) {
+        self.cells.exchanges.subtract(1);
+        self.cells.responses[class_of(status)].add(1);
+    }
+
+    /// Counts an exchange that ends and that no route has served.
+    pub fn count_unmatched(&self, facts: &ExchangeFacts) {
+        self.cells.unmatched.pass(facts);
+    }
+
+    /// HTTP exchanges that have begun, less those that have ended.
+    pub fn exchanges(&self) -> i64 {
+        self.cells.exchanges.get().cast_signed()
+    }
+
+    /// Counts a request with a valid head.
+    pub fn count_request(&self, version: Version) {
+        let at = match version {
+            Version::Http10 => 0,
+            Version::Http11 => 1,
+            Version::Http2 => 2,
+        };
+        self.cells.requests[at].add(1);
+    }
+
+    /// Counts an HTTP/2 connection whose preface has come.
+    pub fn count_http2_connection(&self) {
+        self.cells.http2_connections.add(1);
+    }
+
+    /// Counts an HTTP/2 stream that a client opens.
+    pub fn count_http2_stream(&self) {
+        self.cells.http2_streams.add(1);
+    }
+
+    /// Counts that an HTTP/2 client exceeds a limit.
+    pub fn count_http2_limit(&self, limit: Http2Limit) {
+        if let Some(counter) = self.cells.http2_limits.get(limit as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts a request that is refused without a valid head.
+    pub fn count_error(&self) {
+        self.cells.errors.add(1);
+    }
+
+    /// Counts a health check of an upstream.
+    pub fn count_check(&self, has_passed: bool) {
+        if has_passed { &self.cells.checks_passed } else { &self.cells.checks_failed }.add(1);
+    }
+
+    /// Stores the current gauges.
+    pub fn set(&self, gauges: Gauges) {
+        let cells = &self.cells;
+        cells.connections.set(gauges.connections as u64);
+        cells.handshakes.set(gauges.handshakes as u64);
+        cells.upstream_connections.set(gauges.upstream_connections as u64);
+        cells.upstream_connections_idle.set(gauges.upstream_connections_idle as u64);
+        cells.operations.set(gauges.operations as u64);
+        cells.upstreams_up.set(gauges.upstreams_up as u64);
+        cells.upstreams_down.set(gauges.upstreams_down as u64);
+    }
+}
