@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use xps::{
-    AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, Server, ServerConfig,
-    ServiceConfig,
+    AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, OperatorConfig, Server,
+    ServerConfig, ServiceConfig,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         uring_off: FeatureSet::NONE,
         admission: AdmissionConfig::default(),
         limits: Limits::default(),
+        operator: OperatorConfig::default(),
     })?;
     println!("echo on {}, by {}", server.addresses()[0], server.selection().backend.name());
     server.run(|connections| println!("{connections} connections to go"))?;

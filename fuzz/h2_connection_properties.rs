@@ -127,7 +127,8 @@ fn service() -> Service {
     };
     let fallback = file_route(Source::BuiltIn(&[]), b"");
     let route = |prefix: &[u8], handler: Box<dyn Handler>, file_route: Rc<FileRoute>| {
-        Rc::new(Route { prefix: prefix.to_vec(), access: Access::default(), keep_alive: true, handler, file_route })
+        let (prefix, access) = (prefix.to_vec(), Access::default());
+        Rc::new(Route { prefix, access, keep_alive: true, handler, file_route, counters: None })
     };
     let folder = Source::Folder(RootPath::new(Path::new("/").into(), SymlinkPolicy::Follow));
     let routes = vec![

@@ -5,7 +5,8 @@
 //!
 //! ```no_run
 //! use xps::{
-//!     AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, Server, ServerConfig, ServiceConfig,
+//!     AdmissionConfig, BackendChoice, FeatureSet, Limits, ListenAddress, ListenerConfig, OperatorConfig, Server,
+//!     ServerConfig, ServiceConfig,
 //! };
 //!
 //! let server = Server::start(ServerConfig {
@@ -16,6 +17,7 @@
 //!     uring_off: FeatureSet::NONE,
 //!     admission: AdmissionConfig::default(),
 //!     limits: Limits::default(),
+//!     operator: OperatorConfig::default(),
 //! })?;
 //! println!("echo on {}, by {}", server.addresses()[0], server.selection().backend.name());
 //! server.run(|connections| println!("{connections} connections to go"))?;
@@ -66,8 +68,8 @@ mod waiter;
 
 pub use self::config::{
     BackendChoice, FileRouteConfig, ForwardConfig, HandlerConfig, Http2Limits, HttpLimits, Limits, ListenAddress,
-    ListenerConfig, NameRouteConfig, OnMissing, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig,
-    UpstreamAddress, VirtualHostConfig,
+    ListenerConfig, NameRouteConfig, OnMissing, OperatorConfig, ResponseConfig, RouteConfig, RouterConfig,
+    ServerConfig, ServiceConfig, UpstreamAddress, VirtualHostConfig,
 };
 pub use self::core::{DrainCause, RunError, Server, StartError, Stop};
 pub use self::driver::FeatureSet;

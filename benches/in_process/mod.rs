@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xps::internals::config::{BackendChoice, Limits, ListenAddress, ListenerConfig, ServerConfig, ServiceConfig};
+use xps::internals::config::{
+    BackendChoice, Limits, ListenAddress, ListenerConfig, OperatorConfig, ServerConfig, ServiceConfig,
+};
 use xps::internals::core::{RunError, Server, StartError, Stop};
 use xps::internals::driver::FeatureSet;
 use xps::internals::limit::AdmissionConfig;
@@ -35,6 +37,7 @@ impl InProcess {
             uring_off: FeatureSet::default(),
             admission: AdmissionConfig::default(),
             limits: Limits::default(),
+            operator: OperatorConfig::default(),
         };
         let server = match Server::start(config) {
             Ok(server) => server,

@@ -18,7 +18,7 @@ use super::process::ProcessSettings;
 use super::{Invocation, banner};
 use crate::config::units::Period;
 use crate::config::{HandlerConfig, Limits, ListenerConfig, ServerConfig, ServiceConfig, overlap};
-use crate::core::{DrainCause, RunError, Server, ServerHooks, StartError};
+use crate::core::{DrainCause, OPERATOR_DESCRIPTORS, RunError, Server, ServerHooks, StartError};
 use crate::driver::probe::Selection;
 use crate::driver::{Address, limits, signals};
 use crate::session::SessionEnd;
@@ -195,9 +195,15 @@ impl Manager {
 
 /// Checks the listeners against each other, and divides the descriptors among the workers.
 fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Failure> {
-    refuse_twice(&config.listeners)?;
+    let operator = config.operator.listeners().map(|(_, listener)| listener);
+    refuse_twice(config.listeners.iter().chain(operator))?;
     if let Some(descriptors) = descriptors {
-        share_descriptors(descriptors / config.workers as u64, &config.listeners, &mut config.limits);
+        let own = if config.operator.listeners().next().is_some() { OPERATOR_DESCRIPTORS } else { 0 };
+        share_descriptors(
+            descriptors.saturating_sub(own) / config.workers as u64,
+            &config.listeners,
+            &mut config.limits,
+        );
     }
     Ok(())
 }
@@ -205,16 +211,16 @@ fn prepare(config: &mut ServerConfig, descriptors: Option<u64>) -> Result<(), Fa
 /// Refuses duplicate and overlapping listen addresses. Connections could not be assigned to one of
 /// two equal addresses; and the kernel's error (`EADDRINUSE`) would suggest that another process has
 /// the port.
-fn refuse_twice(listeners: &[ListenerConfig]) -> Result<(), Failure> {
+fn refuse_twice<'c>(listeners: impl Iterator<Item = &'c ListenerConfig> + Clone) -> Result<(), Failure> {
     let mut seen = HashSet::new();
-    let twice = listeners.iter().map(|listener| listener.address.address()).find(|address| {
+    let twice = listeners.clone().map(|listener| listener.address.address()).find(|address| {
         // The kernel chooses a different port for each 0.
         address.inet().is_none_or(|address| address.port() != 0) && !seen.insert(address.clone())
     });
     if let Some(address) = twice {
         return Err(Failure::ListedTwice(address));
     }
-    let all: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.address.inet()).collect();
+    let all: Vec<SocketAddr> = listeners.filter_map(|listener| listener.address.inet()).collect();
     for (at, first) in all.iter().enumerate() {
         if let Some(second) = all[..at].iter().find(|second| overlap(*first, **second)) {
             let (one, all) = if first.ip().is_unspecified() { (*second, *first) } else { (*first, *second) };
@@ -327,7 +333,7 @@ mod tests {
     fn an_address_given_twice_is_refused_but_not_a_port_that_the_kernel_chooses() {
         let listen = |texts: &[&str]| {
             let listener = |text: &&str| ListenerConfig::new(text.parse().unwrap(), ServiceConfig::Echo);
-            refuse_twice(&texts.iter().map(listener).collect::<Vec<_>>())
+            refuse_twice(texts.iter().map(listener).collect::<Vec<_>>().iter())
         };
         assert!(matches!(listen(&["8004", ":8004"]), Err(Failure::ListedTwice(_))));
         assert!(matches!(listen(&["unix:/a", "unix:/b", "unix:/a"]), Err(Failure::ListedTwice(_))));

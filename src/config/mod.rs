@@ -53,6 +53,23 @@ pub struct ServerConfig {
     pub admission: AdmissionConfig,
     /// Limits and timeouts.
     pub limits: Limits,
+    /// What those who operate the server use.
+    pub operator: OperatorConfig,
+}
+
+/// The listeners for those who operate the server. They have a worker of their own, which outlives the
+/// drain, and no connection limit of the server applies to them.
+#[derive(Clone, Debug, Default)]
+pub struct OperatorConfig {
+    /// Metrics, and whether the server lives and is ready: see [`ListenerConfig::metrics`].
+    pub metrics: Option<ListenerConfig>,
+}
+
+impl OperatorConfig {
+    /// The listeners, each with its name for logs.
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenerConfig)> + Clone {
+        self.metrics.iter().map(|listener| ("metrics", listener))
+    }
 }
 
 /// A listening address and its service.
@@ -76,6 +93,22 @@ impl ListenerConfig {
     /// A listener without access restrictions, PROXY protocol, TLS and HTTP/2.
     pub fn new(address: ListenAddress, service: ServiceConfig) -> Self {
         Self { address, access: Access::default(), expects_proxy_header: false, tls: None, h2c: false, service }
+    }
+
+    /// A listener for metrics: `/metrics`, `/livez`, `/readyz`, and a page at `/`.
+    pub fn metrics(address: ListenAddress, access: Access, responses: ResponseConfig) -> Self {
+        let route = |prefix: &str, handler| RouteConfig {
+            prefix: prefix.as_bytes().to_vec(),
+            access: Access::default(),
+            keep_alive: true,
+            handler,
+            responses: responses.clone(),
+            name: None,
+        };
+        let routes = vec![route("metrics", HandlerConfig::Metrics), route("", HandlerConfig::Operator)];
+        let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log: None, routes };
+        let router = RouterConfig { scheme: Scheme::Http, responses, hosts: vec![host] };
+        Self { access, ..Self::new(address, ServiceConfig::Http(router)) }
     }
 
     /// The same listener over TLS.
@@ -239,6 +272,8 @@ pub enum HandlerConfig {
     },
     /// Serves the metrics of the server.
     Metrics,
+    /// Answers those who operate the server: whether it lives, and whether it is ready for connections.
+    Operator,
 }
 
 impl RouterConfig {

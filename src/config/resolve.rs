@@ -18,7 +18,7 @@ use super::file::{
 };
 use super::{
     FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, NameRouteConfig,
-    ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
+    OperatorConfig, ResponseConfig, RouteConfig, RouterConfig, ServerConfig, ServiceConfig, VirtualHostConfig,
 };
 use crate::driver::{InvalidUnixPath, SymlinkPolicy, UnixPath};
 use crate::file::compress::Compression;
@@ -109,7 +109,15 @@ impl Resolver<'_> {
                 None => resolved,
             });
         }
-        Ok(ServerConfig { listeners, ..without_listeners(file, workers) })
+        let operator = OperatorConfig { metrics: self.metrics(file)? };
+        Ok(ServerConfig { listeners, operator, ..without_listeners(file, workers) })
+    }
+
+    /// The listener for metrics.
+    fn metrics(self, file: &File) -> Result<Option<ListenerConfig>, ResolveError> {
+        let Some(listener) = file.metrics.listener() else { return Ok(None) };
+        let access = networks(&listener.allow, &[]);
+        Ok(Some(ListenerConfig::metrics(self.target(&listener.target())?, access, responses_of(file))))
     }
 
     /// The address of a listener.
@@ -339,6 +347,7 @@ pub fn without_listeners(file: &File, workers: usize) -> ServerConfig {
         uring_off: file.uring_off.iter().map(|feature| feature.0).collect(),
         admission: admission(file),
         limits: Limits::from(&file.limits),
+        operator: OperatorConfig::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::listen;
 use super::server::StartError;
 use super::socket_file::{self, SocketFile};
 use super::state::ListenerId;
-use crate::config::{ListenAddress, ServerConfig};
+use crate::config::{ListenAddress, ListenerConfig, ServerConfig};
 use crate::driver::Address;
 
 /// All listening addresses with their sockets.
@@ -48,13 +48,14 @@ pub(super) struct Change {
 }
 
 impl Listeners {
-    /// Binds the addresses that are new in the configuration. Nothing changes before
+    /// Binds those of the addresses `wanted` that are new. Nothing changes before
     /// [`Listeners::commit`].
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub(super) fn prepare(
+    pub(super) fn prepare<'c>(
         &self,
+        wanted: impl Iterator<Item = &'c ListenerConfig>,
         config: &ServerConfig,
         workers: usize,
         inherited: &mut InheritedSockets,
@@ -62,7 +63,7 @@ impl Listeners {
         let mut next = Self { list: Vec::new(), next_id: self.next_id, backlog: config.limits.backlog };
         let mut shares = Vec::new();
         let mut here: Vec<&BoundListener> = self.list.iter().collect();
-        for listener in &config.listeners {
+        for listener in wanted {
             let wanted = &listener.address;
             let failed = |source| StartError::Bind { address: wanted.address(), source };
             if let Some(at) = here.iter().position(|listening| listening.wanted.address() == wanted.address()) {
@@ -179,7 +180,8 @@ fn bind(
     let backlog = config.limits.backlog;
     match wanted {
         ListenAddress::Inet(address) => {
-            let all = config.listeners.iter().filter_map(|listener| listener.address.inet());
+            let operator = config.operator.listeners().map(|(_, listener)| listener);
+            let all = config.listeners.iter().chain(operator).filter_map(|listener| listener.address.inet());
             let v6_only = listen::leaves_v4_alone(*address, all);
             let bound = listen::listen(*address, v6_only, backlog, workers)?;
             Ok(NewSockets { address: bound.address.into(), sockets: bound.sockets, file: None })
@@ -232,7 +234,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::config::{BackendChoice, Limits, ListenerConfig, ServiceConfig};
+    use crate::config::{BackendChoice, Limits, OperatorConfig, ServiceConfig};
     use crate::driver::{FeatureSet, UnixPath};
     use crate::limit::AdmissionConfig;
 
@@ -247,11 +249,13 @@ mod tests {
             uring_off: FeatureSet::NONE,
             admission: AdmissionConfig::default(),
             limits: Limits::default(),
+            operator: OperatorConfig::default(),
         }
     }
 
     fn change(listeners: &Listeners, paths: &[&UnixPath]) -> Result<Change, StartError> {
-        listeners.prepare(&config(paths), 2, &mut InheritedSockets::default())
+        let config = config(paths);
+        listeners.prepare(config.listeners.iter(), &config, 2, &mut InheritedSockets::default())
     }
 
     fn exists(path: &UnixPath) -> bool {
@@ -298,7 +302,8 @@ mod tests {
         };
         let mut listeners = Listeners::default();
         let change = |listeners: &Listeners, backlog| {
-            listeners.prepare(&with_backlog(backlog), 2, &mut InheritedSockets::default()).unwrap()
+            let config = with_backlog(backlog);
+            listeners.prepare(config.listeners.iter(), &config, 2, &mut InheritedSockets::default()).unwrap()
         };
         let _sockets = listeners.commit(change(&listeners, 4));
         let mut waiting = Vec::new();

@@ -45,6 +45,9 @@ pub fn look(config: &ServerConfig) -> Findings {
             routes(router).for_each(|route| findings.route(route));
         }
     }
+    for (_, listener) in config.operator.listeners() {
+        findings.address(&listener.address);
+    }
     findings.without_repetitions()
 }
 

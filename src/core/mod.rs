@@ -5,6 +5,7 @@
 //! * [`Worker`] is the loop that connects a state machine to a driver. [`SupervisedCore`] is the
 //!   one of a server: a core with the messages to it.
 //! * [`Server`] runs one worker per thread, from binding to the end of the drain.
+//! * [`operator`] is the worker for those who operate the server.
 //! * [`look`] checks that what a configuration names is there, without changing anything.
 //! * [`router_of`] and [`dry_run`](fn@dry_run) evaluate a service without a server: what it offers, and how it
 //!   responds.
@@ -21,6 +22,7 @@ mod listeners;
 mod live_counts;
 pub mod look;
 mod opened;
+mod operator;
 mod server;
 mod service_builder;
 mod socket_file;
@@ -32,6 +34,7 @@ mod worker;
 
 pub use dry_run::{HeadLength, dry_run, router_of};
 pub use live_counts::{LiveCounts, Violation};
+pub(crate) use operator::OPERATOR_DESCRIPTORS;
 pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
 pub use state::{Core, ListenerId};
 pub use supervised::{Message, SupervisedCore, WorkerPlan};

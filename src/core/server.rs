@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   start: choose a driver ─► bind ports ─► one thread per worker: driver, core, loop
-//!   run:   wait for a signal, a stop or a worker's end ─► drain all ─► join all
+//!   run:   wait for a signal, a stop or a worker's end ─► not ready ─► drain all ─► drain operators ─► join all
 //! ```
 
 use std::io;
@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::expiry_watch::ExpiryWatch;
 use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
 use super::listeners::Listeners;
 use super::look;
 use super::opened::{OpenedService, open_tls};
+use super::operator::OperatorWorker;
 use super::supervised::{ListenerPlan, Message, WorkerPlan};
 use super::thread::{WorkerHandle, WorkerThreadConfig};
 use crate::acme::Acme;
@@ -44,11 +45,13 @@ pub struct Server {
     offload: Offload,
     selection: Selection,
     workers: Vec<WorkerHandle>,
+    operator: OperatorWorker,
     stop: Stop,
     signals: StopSignals,
     executable: io::Result<Executable>,
     replacement: Arc<Replacement>,
     replace_timeout: Duration,
+    drain_delay: Duration,
     metrics: Arc<Metrics>,
     expiry_watch: ExpiryWatch,
     acme: Acme,
@@ -58,6 +61,8 @@ pub struct Server {
 struct Prepared {
     /// One for each worker.
     plans: Vec<WorkerPlan>,
+    /// That of the worker for operators.
+    operator_plan: WorkerPlan,
     /// The certificates that are obtained while the server runs.
     issued: Vec<Arc<Issued>>,
     /// Whether a listener speaks HTTP without TLS.
@@ -100,6 +105,23 @@ pub enum DrainCause {
     Stopped,
     /// A replacement process serves on the same sockets.
     Replaced,
+}
+
+/// What a running server is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// It accepts connections, and says that it is not ready.
+    Leaving {
+        until: Instant,
+    },
+    Draining,
+}
+
+impl Phase {
+    fn is_over(self, now: Instant) -> bool {
+        matches!(self, Self::Leaving { until } if now >= until)
+    }
 }
 
 /// Progress of the replacement by another process.
@@ -233,27 +255,32 @@ impl Server {
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
+            operator: OperatorWorker::default(),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
             signals,
             executable,
             replacement: Arc::default(),
             replace_timeout: config.limits.replace_timeout,
+            drain_delay: config.limits.drain_delay,
             acme: Acme::new(Arc::clone(&metrics)),
             metrics,
             expiry_watch: ExpiryWatch::default(),
         };
-        let Prepared { plans, issued, has_plain_http } = server.prepare(&config, config.workers, &mut inherited)?;
+        let Prepared { plans, operator_plan, issued, has_plain_http } =
+            server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
             tracing::warn!(%address, "an inherited socket matches no configured address");
         }
         if let Err(error) = server.start_workers(plans, config.pin_workers, config.uring_off) {
             server.drain();
+            server.operator.drain();
             server.join().ok();
             return Err(StartError::Worker(error));
         }
+        server.operator.serve(operator_plan);
         server.log_addresses(&config);
         inherit::notify_predecessor();
-        server.listeners.own_files();
+        server.all_listeners().for_each(Listeners::own_files);
         // The workers answer the challenges.
         server.acme.manage(issued, has_plain_http);
         Ok(server)
@@ -277,7 +304,15 @@ impl Server {
             listener.tls.as_ref().map(|settings| open_tls(settings, &self.ticket_keys)).transpose()
         };
         let opened_tls = config.listeners.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let change = self.listeners.prepare(config, workers, inherited)?;
+        let change = self.listeners.prepare(config.listeners.iter(), config, workers, inherited)?;
+        let operator_listeners = || config.operator.listeners().map(|(_, listener)| listener);
+        let operator_change = self.operator.listeners.prepare(operator_listeners(), config, 1, inherited)?;
+        let open = |listener: &ListenerConfig| OpenedService::new(&listener.service, None);
+        let operator_services = operator_listeners().map(open).collect::<Result<Vec<_>, _>>()?;
+        if operator_listeners().next().is_some() {
+            let Self { operator, metrics, offload, stop, .. } = self;
+            operator.start(metrics, offload, &stop.supervisor).map_err(StartError::Worker)?;
+        }
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
         let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
@@ -288,9 +323,25 @@ impl Server {
             workers,
             listeners: Vec::new(),
             challenge_tokens: challenge_tokens.clone(),
+            control: Arc::clone(&self.operator.control),
+        };
+        let mut operator_plan = WorkerPlan {
+            limits: OperatorWorker::limits(),
+            admission: Arc::default(),
+            workers: 1,
+            challenge_tokens: None,
+            ..plan(0)
         };
         let mut all: Vec<WorkerPlan> = (0..workers).map(plan).collect();
         let shares = self.listeners.commit(change);
+        let operator_shares = self.operator.listeners.commit(operator_change);
+        for (((id, shares), opened), listener) in
+            operator_shares.into_iter().zip(operator_services).zip(operator_listeners())
+        {
+            let (sockets, access) = (shares.into_iter().flatten().collect(), listener.access.clone());
+            let (expects_proxy_header, tls, h2c) = (false, None, false);
+            operator_plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened });
+        }
         let expiries: Vec<_> = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned()).collect();
         // Of those that are obtained, failures to renew them are told.
         let files: Vec<String> = issued.iter().map(|issued| issued.source().file().display().to_string()).collect();
@@ -313,10 +364,12 @@ impl Server {
         }
         self.admission = admission;
         self.replace_timeout = config.limits.replace_timeout;
+        self.drain_delay = config.limits.drain_delay;
         self.addresses = self.listeners.addresses();
         let is_plain_http =
             |listener: &ListenerConfig| listener.tls.is_none() && matches!(listener.service, ServiceConfig::Http(_));
-        Ok(Prepared { plans: all, issued, has_plain_http: config.listeners.iter().any(is_plain_http) })
+        let has_plain_http = config.listeners.iter().any(is_plain_http);
+        Ok(Prepared { plans: all, operator_plan, issued, has_plain_http })
     }
 
     fn start_workers(&mut self, plans: Vec<WorkerPlan>, pin: bool, uring_off: FeatureSet) -> io::Result<()> {
@@ -326,6 +379,7 @@ impl Server {
             let counters = WorkerCounters::new(Arc::clone(&self.metrics), number);
             let (offload, limits) = (self.offload.clone(), plan.limits.clone());
             let Selection { backend, ring_size, .. } = self.selection;
+            let number = Some(number);
             let config = WorkerThreadConfig { number, backend, uring_off, ring_size, offload, cpu, limits, counters };
             self.workers.push(config.spawn(self.stop.supervisor.clone())?);
         }
@@ -341,6 +395,14 @@ impl Server {
         for (listener, address) in config.listeners.iter().zip(&self.addresses) {
             tracing::info!(%address, service = listener.service_name(), "listening");
         }
+        for ((role, _), address) in config.operator.listeners().zip(self.operator.listeners.addresses()) {
+            tracing::info!(%address, role, "listening for operators");
+        }
+    }
+
+    /// Those for clients, and those for operators.
+    fn all_listeners(&self) -> impl Iterator<Item = &Listeners> {
+        [&self.listeners, &self.operator.listeners].into_iter()
     }
 
     /// Applies another configuration to new requests, also on existing connections. Requests in
@@ -351,11 +413,12 @@ impl Server {
     /// See [`StartError`]. Nothing has changed.
     pub fn reload(&mut self, config: &ServerConfig) -> Result<(), StartError> {
         let workers = self.workers.len();
-        let Prepared { plans, issued, has_plain_http } =
+        let Prepared { plans, operator_plan, issued, has_plain_http } =
             self.prepare(config, workers, &mut InheritedSockets::default())?;
         for (worker, plan) in self.workers.iter().zip(plans) {
             worker.tell(Message::Serve(Box::new(plan)));
         }
+        self.operator.serve(operator_plan);
         self.offload.set_limits(config.limits.offload);
         self.log_addresses(config);
         self.acme.manage(issued, has_plain_http);
@@ -377,7 +440,10 @@ impl Server {
         let replacement_process = match &self.executable {
             Ok(executable) => {
                 let ticket_keys = self.ticket_keys.export();
-                self.listeners.export_sockets().and_then(|sockets| executable.start_replacement(sockets, &ticket_keys))
+                let sockets = self.all_listeners().map(Listeners::export_sockets).collect::<io::Result<Vec<_>>>();
+                sockets.and_then(|sockets| {
+                    executable.start_replacement(sockets.into_iter().flatten().collect(), &ticket_keys)
+                })
             }
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
@@ -439,36 +505,58 @@ impl Server {
     /// # Errors
     /// The error of a worker that failed.
     pub fn run(mut self, mut hooks: impl ServerHooks) -> Result<(), RunError> {
-        let mut is_draining = false;
+        let mut phase = Phase::Serving;
         loop {
             let asked = signals::take_asked();
-            if !is_draining
+            let is_serving = phase == Phase::Serving;
+            if is_serving
                 && asked.reload
                 && let Some(config) = hooks.reload()
             {
                 let result = self.reload(&config);
                 hooks.on_reloaded(result.map(|()| self.addresses.as_slice()));
             }
-            if !is_draining && asked.upgrade {
+            if is_serving && asked.upgrade {
                 self.start_replacement();
             }
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
             let is_broken = self.workers.iter().any(WorkerHandle::is_broken);
             let is_replaced = self.replacement.is_done.load(Ordering::Acquire);
-            if !is_draining && (is_asked || is_broken || is_replaced) {
-                is_draining = true;
+            if is_serving && is_asked {
+                let delay = self.drain_delay;
+                self.operator.control.leave();
+                if !delay.is_zero() {
+                    tracing::info!(signal = self.signals.received(), ?delay, "not ready from now on; draining follows");
+                }
+                phase = Phase::Leaving { until: Instant::now() + delay };
+            }
+            if phase != Phase::Draining && (phase.is_over(Instant::now()) || is_broken || is_replaced) {
+                phase = Phase::Draining;
+                if is_replaced {
+                    // Operators who ask from now on have to reach the new process, which is ready.
+                    self.operator.drain();
+                } else {
+                    self.operator.control.leave();
+                }
                 let connections = self.connections();
                 tracing::info!(connections, signal = self.signals.received(), is_replaced, "draining");
                 self.drain();
                 hooks.on_drain(connections, if is_replaced { DrainCause::Replaced } else { DrainCause::Stopped });
             }
             if self.workers.iter().all(WorkerHandle::has_ended) {
-                break;
+                self.operator.drain();
+                if self.operator.has_ended() {
+                    break;
+                }
             }
-            if !is_draining {
+            if phase == Phase::Serving {
                 self.warn_of_expiry();
             }
-            self.stop.supervisor.wait(self.expiry_watch.wait()).map_err(RunError::Supervise)?;
+            let wait = match phase {
+                Phase::Leaving { until } => Some(until.saturating_duration_since(Instant::now())),
+                Phase::Serving | Phase::Draining => self.expiry_watch.wait(),
+            };
+            self.stop.supervisor.wait(wait).map_err(RunError::Supervise)?;
         }
         hooks.on_ended(self.join()?);
         Ok(())
@@ -487,8 +575,9 @@ impl Server {
     fn drain(&mut self) {
         self.acme.stop();
         self.listeners.close_sockets();
+        self.operator.listeners.close_sockets();
         if self.replacement.is_underway.load(Ordering::Acquire) {
-            self.listeners.disown_files();
+            self.all_listeners().for_each(Listeners::disown_files);
         }
         for worker in &self.workers {
             worker.tell(Message::Drain);
@@ -498,7 +587,9 @@ impl Server {
     /// Waits for the workers to end, then removes the files of unix sockets.
     fn join(self) -> Result<Option<SessionEnd>, RunError> {
         let mut result = Ok(None);
-        for worker in self.workers {
+        // The files of its sockets are removed at the end, with those for clients.
+        let OperatorWorker { listeners: _operator_listeners, worker, .. } = self.operator;
+        for worker in worker.into_iter().chain(self.workers) {
             let ended = match worker.thread.join() {
                 Ok(ended) => ended.map_err(RunError::Worker),
                 Err(_) => Err(RunError::Panicked),

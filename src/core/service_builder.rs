@@ -12,9 +12,10 @@ use crate::driver::{Root, SymlinkPolicy};
 use crate::file::store::{RootPath, WeakRootPath};
 use crate::http::error_page::ErrorPages;
 use crate::http::forward::Authority;
+use crate::session::control::Control;
 use crate::session::http::{
-    FileRoute, Files, Handler, Metrics, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source, VirtualHost,
-    WELCOME_PAGES,
+    FileRoute, Files, Handler, Metrics, Operator, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source,
+    VirtualHost, WELCOME_PAGES,
 };
 use crate::session::{Content, NameRoute, NameRoutes, Service};
 use crate::tls::{ChallengeTokens, TlsPeer};
@@ -38,6 +39,8 @@ pub(super) struct ServiceBuilder {
     /// check them at the same moment.
     seeds: RandomState,
     groups_made: u64,
+    /// What the operators' requests share with the server.
+    control: Arc<Control>,
     /// The pending validations of certificates.
     challenge_tokens: Option<Arc<ChallengeTokens>>,
 }
@@ -84,6 +87,11 @@ impl ServiceBuilder {
         self.challenge_tokens = tokens;
     }
 
+    /// The operators' requests from now on share this with the server.
+    pub(super) fn control_by(&mut self, control: Arc<Control>) {
+        self.control = control;
+    }
+
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {
         let OpenedHost { names, access, access_log, routes } = opened;
         VirtualHost {
@@ -109,6 +117,10 @@ impl ServiceBuilder {
                 (Box::new(Redirect { status, template }), Rc::new(FileRoute::nothing(responses, error_pages)))
             }
             OpenedHandler::Metrics => (Box::new(Metrics), Rc::new(FileRoute::nothing(responses, error_pages))),
+            OpenedHandler::Operator => {
+                let operator = Operator { control: Arc::clone(&self.control) };
+                (Box::new(operator), Rc::new(FileRoute::nothing(responses, error_pages)))
+            }
             OpenedHandler::Forward(config, authority, tls) => {
                 let file_route = Rc::new(FileRoute::nothing(responses, error_pages));
                 let proxy_route = self.proxy_route(*config, authority, &tls, Rc::clone(&file_route));

@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::driver::{Completion, Fault, KernelDriver, Ops, Time, Waker};
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
+use crate::session::control::Control;
 use crate::tls::{ChallengeTokens, ServerTls};
 
 /// A message to a worker. The sender wakes the worker after sending it.
@@ -38,6 +39,8 @@ pub struct WorkerPlan {
     /// The pending validations of certificates, which all HTTP listeners answer; `None`: there are never
     /// any.
     pub(super) challenge_tokens: Option<Arc<ChallengeTokens>>,
+    /// What the operators' requests share with the server.
+    pub(super) control: Arc<Control>,
 }
 
 /// One listening address: its new sockets, besides those that the worker has, and its service.
@@ -117,9 +120,10 @@ impl SupervisedCore {
 
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
-        let WorkerPlan { limits, admission, number, workers, listeners, challenge_tokens } = plan;
+        let WorkerPlan { limits, admission, number, workers, listeners, challenge_tokens, control } = plan;
         self.builder.share_among(number, workers);
         self.builder.answer_challenges(challenge_tokens);
+        self.builder.control_by(control);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
         admission.register_waker(driver.waker());

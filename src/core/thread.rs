@@ -49,7 +49,8 @@ impl WorkerHandle {
 
 /// What a worker's thread is started with.
 pub(super) struct WorkerThreadConfig {
-    pub(super) number: usize,
+    /// `None`: the worker for operators.
+    pub(super) number: Option<usize>,
     pub(super) backend: Backend,
     pub(super) uring_off: FeatureSet,
     pub(super) ring_size: RingSize,
@@ -72,7 +73,7 @@ impl WorkerThreadConfig {
         let is_failing = Arc::new(AtomicBool::new(false));
         let failure_notifier = FailureNotifier { is_failing: Arc::clone(&is_failing), supervisor: supervisor.clone() };
         let exit_guard = ThreadExitGuard { has_ended: Arc::clone(&has_ended), supervisor };
-        let thread = thread::Builder::new().name(format!("xps-worker-{}", self.number)).spawn(move || {
+        let thread = thread::Builder::new().name(self.name()).spawn(move || {
             let _exit_guard = exit_guard;
             self.run(&ready, inbox, failure_notifier)
         })?;
@@ -83,13 +84,21 @@ impl WorkerThreadConfig {
         }
     }
 
+    fn name(&self) -> String {
+        self.number.map_or_else(|| "xps-operator".to_owned(), |number| format!("xps-worker-{number}"))
+    }
+
     fn run(
         self,
         ready: &Sender<Ready>,
         inbox: Receiver<Message>,
         failure_notifier: FailureNotifier,
     ) -> io::Result<Option<SessionEnd>> {
-        let _entered = tracing::info_span!("worker", number = self.number).entered();
+        let span = match self.number {
+            Some(number) => tracing::info_span!("worker", number),
+            None => tracing::info_span!("operator"),
+        };
+        let _entered = span.entered();
         if let Some(cpu) = self.cpu
             && let Err(error) = affinity::pin_thread(cpu)
         {

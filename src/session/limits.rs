@@ -32,6 +32,9 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long connections may continue after a graceful stop is requested.
     pub drain_timeout: Duration,
+    /// How long the server goes on after a graceful stop is requested, while it says that it is not ready,
+    /// before it stops accepting. Zero: it stops at once.
+    pub drain_delay: Duration,
     /// How long a replacement process may take until it serves. After that it is killed.
     pub replace_timeout: Duration,
     /// Receive buffers of one worker.
@@ -67,6 +70,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             replace_timeout: Duration::from_secs(60),
             pool: PoolConfig::default(),
             http: HttpLimits::default(),

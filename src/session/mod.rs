@@ -20,6 +20,7 @@
 
 mod check;
 mod close_reason;
+pub mod control;
 mod echo;
 mod file_sender;
 pub mod http;

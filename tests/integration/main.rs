@@ -21,6 +21,7 @@ mod http2;
 mod http_proxy;
 mod http_upstream;
 mod limit;
+mod operate;
 mod operation;
 mod options;
 mod overload;

@@ -54,6 +54,8 @@ impl Place {
             "uring_off": off,
             "workers": 2,
             "access_log": "off",
+            // The profile `expserver` has them on one port, which several tests at once cannot have.
+            "metrics": false,
             "limits": { "drain_timeout": "25s" },
             "servers": servers.into_iter().collect::<Vec<_>>(),
         });

@@ -7,14 +7,15 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use super::model::Profile;
+use super::model::{METRICS_PORT, Profile};
 
 /// A key and the value that a profile gives it.
 struct ProfileDefault {
     scope: Scope,
     key: &'static str,
+    /// As JSON.
     value: &'static str,
     /// The effect, for the reference.
     meaning: &'static str,
@@ -25,6 +26,8 @@ struct ProfileDefault {
 enum Scope {
     /// The top level, beside `servers`.
     Document,
+    /// The top level, unless a listener of the file has this port.
+    DocumentWithout(u16),
     /// Each server with this `handler`.
     Handler(&'static str),
     /// Each route of this `type`.
@@ -32,37 +35,48 @@ enum Scope {
 }
 
 /// The defaults of [`Profile::Expserver`].
-const EXPSERVER: [ProfileDefault; 6] = [
-    ProfileDefault { scope: Scope::Document, key: "server_name", value: "eXpServer", meaning: "`Server: eXpServer`" },
+const EXPSERVER: [ProfileDefault; 7] = [
+    ProfileDefault {
+        scope: Scope::Document,
+        key: "server_name",
+        value: r#""eXpServer""#,
+        meaning: "`Server: eXpServer`",
+    },
     ProfileDefault {
         scope: Scope::Document,
         key: "cors",
-        value: "*",
+        value: r#""*""#,
         meaning: "`Access-Control-Allow-Origin: *` on every response: files, listings, redirects, errors, and those of \
                   upstreams that have no such field",
     },
     ProfileDefault {
+        scope: Scope::DocumentWithout(METRICS_PORT),
+        key: "metrics",
+        value: r#"{ "host": "0.0.0.0", "port": 8004 }"#,
+        meaning: "metrics on port 8004 of every IPv4 address; `false` switches them off",
+    },
+    ProfileDefault {
         scope: Scope::Route("file_serve"),
         key: "charset",
-        value: "off",
+        value: r#""off""#,
         meaning: "`Content-Type` is the media type without parameters",
     },
     ProfileDefault {
         scope: Scope::Route("file_serve"),
         key: "listing_style",
-        value: "expserver",
+        value: r#""expserver""#,
         meaning: "listings are `text/html` without a charset, and their links to folders have no slash at the end",
     },
     ProfileDefault {
         scope: Scope::Route("file_serve"),
         key: "unlisted",
-        value: "not_found",
+        value: r#""not_found""#,
         meaning: "404 for a folder without an index file if `listing` is off",
     },
     ProfileDefault {
         scope: Scope::Handler("send_file"),
         key: "on_missing",
-        value: "close",
+        value: r#""close""#,
         meaning: "the server starts even if the file is missing or outside its root, and closes each connection without \
                   sending anything",
     },
@@ -86,6 +100,12 @@ impl Profile {
         for default in self.defaults() {
             match default.scope {
                 Scope::Document => default.add_to(document),
+                Scope::DocumentWithout(port) => {
+                    let has_it = |listener: &Json| listener["port"] == port;
+                    if !servers(document).any(|server| elements(server, "listeners").any(|it| has_it(it))) {
+                        default.add_to(document);
+                    }
+                }
                 Scope::Handler(handler) => {
                     servers(document).filter(|server| server["handler"] == handler).for_each(|it| default.add_to(it));
                 }
@@ -99,12 +119,17 @@ impl Profile {
 }
 
 impl ProfileDefault {
+    fn json(&self) -> Json {
+        // A test parses all of them.
+        serde_json::from_str(self.value).unwrap_or_default()
+    }
+
     fn add_to(&self, object: &mut Json) {
         if let Some(defaults) = object.as_object_mut()
             // `null` counts as absent.
             && defaults.get(self.key).is_none_or(Json::is_null)
         {
-            defaults.insert(self.key.to_owned(), json!(self.value));
+            defaults.insert(self.key.to_owned(), self.json());
         }
     }
 }
@@ -128,18 +153,21 @@ pub(super) fn describe(out: &mut String) {
     for ProfileDefault { scope, key, value, meaning } in Profile::Expserver.defaults() {
         let scope = match scope {
             Scope::Document => "top level".to_owned(),
+            Scope::DocumentWithout(port) => format!("top level, unless a listener has port {port}"),
             Scope::Handler(handler) => format!("servers with `\"handler\": \"{handler}\"`"),
             Scope::Route(kind) => format!("routes with `\"type\": \"{kind}\"`"),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "| {scope} | `{key}` | `\"{value}\"` | {meaning} |");
+        let _ = writeln!(out, "| {scope} | `{key}` | `{value}` | {meaning} |");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
-    use crate::config::file::{File, ListingStyle, OnMissing, Unlisted, parse, parse_with};
+    use crate::config::file::{File, ListenTarget, ListingStyle, OnMissing, Unlisted, parse, parse_with};
 
     /// A configuration file with a server and a route of each kind that the profile changes, and
     /// these keys in them.
@@ -193,11 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_on_unless_their_port_is_taken_or_they_are_switched_off() {
+        let metrics = |top: &str, port: &str| {
+            let text = document(top, "", "").replace("\"port\": 3", port);
+            parse_with(&text, Profile::Expserver).unwrap().metrics.listener().map(|listener| listener.target())
+        };
+        assert_eq!(metrics("", "\"port\": 3"), Some(ListenTarget::Tcp(Ipv4Addr::UNSPECIFIED.into(), 8004)));
+        assert_eq!(metrics("", "\"port\": 8004"), None);
+        assert_eq!(metrics(r#""metrics": false,"#, "\"port\": 3"), None);
+        assert_eq!(
+            metrics(r#""metrics": true,"#, "\"port\": 3"),
+            Some(ListenTarget::Tcp(Ipv4Addr::LOCALHOST.into(), 8004))
+        );
+    }
+
+    #[test]
     fn each_member_is_a_key_that_a_document_may_have() {
         for ProfileDefault { scope, key, value, .. } in &EXPSERVER {
-            let default = format!("{}: {},", json!(key), json!(value));
+            let default = format!("\"{key}\": {value},");
             let text = match scope {
-                Scope::Document => document(&default, "", ""),
+                Scope::Document | Scope::DocumentWithout(_) => document(&default, "", ""),
                 Scope::Handler(_) => document("", "", &default),
                 Scope::Route(_) => document("", &default, ""),
             };

@@ -74,6 +74,11 @@ impl WorkerCounters {
         Self { metrics, cells }
     }
 
+    /// A handle that shows these metrics and counts nothing: for requests of those who operate the server.
+    pub fn observing(metrics: Arc<Metrics>) -> Self {
+        Self::new(metrics, usize::MAX)
+    }
+
     /// Counters of a single worker outside a server, as for a client or a test.
     pub fn standalone() -> Self {
         Self::new(Metrics::new(1), 0)

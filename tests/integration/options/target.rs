@@ -90,6 +90,8 @@ impl Case {
             json!([{ "req_path": "/", "type": "reverse_proxy", "upstreams": [self.upstream.address().to_string()] }]);
         let mut document = json!({
             "access_log": "off",
+            // The profile `expserver` has them on one port, which several tests at once cannot have.
+            "metrics": false,
             "servers": [
                 server("127.0.0.1", json!({ "routes": files })),
                 server("127.0.0.2", json!({ "routes": proxied })),

@@ -269,6 +269,8 @@ backends! {
         let document = json!({
             "server_name": "a name of its own",
             "workers": 2,
+            // Several tests at once cannot have the port of the profile.
+            "metrics": false,
             "servers": [
                 {
                     "listeners": [{ "host": HERE, "port": 0 }],

@@ -34,6 +34,10 @@ pub struct Limits {
     pub connect_timeout: Period,
     /// How long connections may continue after a graceful stop is requested.
     pub drain_timeout: Period,
+    /// How long the server goes on after a graceful stop is requested, before it stops accepting.
+    /// `/readyz` of the [metrics](#metrics) listener says 503 in this time, so that load balancers send
+    /// no new clients. 0: it stops accepting at once.
+    pub drain_delay: Period,
     /// How long a replacement process may take until it serves. After that it is killed, and this
     /// process continues.
     pub replace_timeout: Period,
@@ -267,6 +271,7 @@ impl From<&config::Limits> for Limits {
             idle_timeout,
             connect_timeout,
             drain_timeout,
+            drain_delay,
             replace_timeout,
             pool: PoolConfig { small_bytes, large_bytes, small_max, large_max },
             http,
@@ -306,6 +311,7 @@ impl From<&config::Limits> for Limits {
             idle_timeout: Period(idle_timeout),
             connect_timeout: Period(connect_timeout),
             drain_timeout: Period(drain_timeout),
+            drain_delay: Period(drain_delay),
             replace_timeout: Period(replace_timeout),
             pool: PoolLimits { small_bytes: Size(small_bytes), large_bytes: Size(large_bytes), small_max, large_max },
             http: HttpLimits {
@@ -357,6 +363,7 @@ impl From<&Limits> for config::Limits {
             idle_timeout: limits.idle_timeout.0,
             connect_timeout: limits.connect_timeout.0,
             drain_timeout: limits.drain_timeout.0,
+            drain_delay: limits.drain_delay.0,
             replace_timeout: limits.replace_timeout.0,
             pool: PoolConfig {
                 small_bytes: pool.small_bytes.0,

@@ -8,6 +8,7 @@
 mod files;
 mod limits;
 mod listener;
+mod operator;
 mod proxy;
 mod route;
 pub(super) mod text;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
 pub use self::limits::{Http2Limits, HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{ListenTarget, Listener, ListenerForm};
+pub use self::operator::{METRICS_PORT, Metrics, MetricsListener};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
@@ -88,6 +90,8 @@ pub struct File {
     pub access_log: AccessTarget,
     /// Format of the access log.
     pub access_format: AccessFormat,
+    /// The listener for metrics, for those who operate the server. `true`: one with the defaults.
+    pub metrics: Metrics,
     /// Limits and timeouts. A time of 0 means no limit.
     pub limits: Limits,
     /// The servers. Several HTTP servers can share a listener, and so can several TCP proxies;
@@ -115,6 +119,7 @@ impl Default for File {
             trusted_proxies: Vec::new(),
             access_log: AccessTarget::Stdout,
             access_format: AccessFormat::Combined,
+            metrics: Metrics::default(),
             limits: Limits::default(),
             servers: Vec::new(),
         }

@@ -1,5 +1,5 @@
-//! What responds to requests: files, an upstream, a redirect, metrics, or the token of a validation; and
-//! errors.
+//! What responds to requests: files, an upstream, a redirect, metrics, the state of the server for those who
+//! operate it, or the token of a validation; and errors.
 //!
 //! A [`Handler`] is chosen by the route. It writes the head of its response to a sink and returns
 //! the body, or says what has to happen first ([`Answer`]). It knows neither the version of HTTP nor
@@ -12,6 +12,7 @@ mod error;
 mod file_route;
 mod files;
 mod metrics;
+mod operator;
 mod proxy;
 mod redirect;
 mod representation;
@@ -27,6 +28,7 @@ pub(crate) use self::error::error_response;
 pub use self::file_route::{FileRoute, FileRouteConfig, ResponseConfig, Source};
 pub use self::files::Files;
 pub use self::metrics::Metrics;
+pub use self::operator::Operator;
 pub(crate) use self::proxy::{Forward, ForwardStep};
 pub use self::proxy::{Proxy, ProxyRoute};
 pub use self::redirect::Redirect;

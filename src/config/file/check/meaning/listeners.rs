@@ -50,13 +50,13 @@ pub(super) fn check(servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
 
 /// A listener's address in normal form, for comparison.
 #[derive(Debug, PartialEq, Eq)]
-enum Address {
+pub(super) enum Address {
     Inet(SocketAddr),
     Unix(PathBuf),
 }
 
 impl Address {
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Inet(a), Self::Inet(b)) => overlap(*a, *b),
             (Self::Inet(_) | Self::Unix(_), _) => false,
@@ -146,7 +146,7 @@ fn check_redirect(server: &Object<'_>, listener: &Object<'_>, report: &mut Repor
 }
 
 /// The listener's address. `None` if it is invalid, or cannot conflict with another.
-fn address(listener: &Object<'_>) -> Option<Address> {
+pub(super) fn address(listener: &Object<'_>) -> Option<Address> {
     if let Some(path) = text(listener, "unix") {
         let named = Path::new(path).components().filter(|component| *component != Component::CurDir);
         return Some(Address::Unix(named.collect()));

@@ -5,6 +5,7 @@
 mod acme;
 mod group;
 mod listeners;
+mod operator;
 mod route;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub(super) fn check(document: &Object<'_>, report: &mut Report<'_, '_>) {
         }
     }
     listeners::check(&servers, report);
+    operator::check(document, &servers, report);
     if list(document, "trusted_proxies").is_empty() {
         listeners::check_untrusted(&servers, report);
     }
