@@ -29,7 +29,7 @@ pub use self::serve::ServeOptions;
 pub use self::server::{AllOptions, H2cOption, Settings, SocketOptions};
 pub use self::stream::{EchoOptions, ReceiveOptions, ReverseOptions, SendOptions};
 pub use self::tls::TlsOptions;
-pub use self::tools::{ConnectOptions, ConnectTls, ProbeOptions};
+pub use self::tools::{ConnectOptions, ConnectTls, ProbeOptions, TopOptions};
 use crate::telemetry::LogFormat;
 
 /// The definition for parsing, help, manual pages and completions. An empty environment variable
@@ -125,7 +125,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// Commands with a page in `xps man`.
-pub const DOCUMENTED: [&str; 15] = [
+pub const DOCUMENTED: [&str; 16] = [
     "proxy",
     "serve",
     "run",
@@ -133,6 +133,7 @@ pub const DOCUMENTED: [&str; 15] = [
     "explain",
     "schema",
     "reload",
+    "top",
     "echo",
     "reverse",
     "send",
@@ -281,6 +282,18 @@ pub enum Command {
     /// that the signal was sent; the result of the reload is in the log of that process.
     #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
     Reload(ReloadOptions),
+
+    /// Show the live figures of a running server
+    ///
+    /// Rates, latencies, connections, processor time and ring calls of a request, routes and upstreams,
+    /// from the server's metrics listener or admin socket (`metrics` and `admin` in its file). On a
+    /// terminal it draws them until q is pressed; elsewhere it writes tables once, or with --count one
+    /// line for each reading.
+    #[command(after_help = "Examples:\n  \
+        xps top\n  \
+        xps top 10.0.0.7:8004\n  \
+        xps top /run/xps/admin.sock --count 60 > minute.txt")]
+    Top(TopOptions),
 
     /// Send back what is received
     #[command(after_help = "Examples:\n  \

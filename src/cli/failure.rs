@@ -53,6 +53,9 @@ pub enum Failure {
     /// `reload`: no signal was sent.
     #[error(transparent)]
     Reload(#[from] ReloadError),
+    /// `top`: the server's metrics cannot be read.
+    #[error(transparent)]
+    Top(#[from] super::top::ReadError),
     /// A file to send, or its root, cannot be used.
     #[error("cannot send {}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
@@ -121,6 +124,7 @@ impl Failure {
             | Self::Resolve(_)
             | Self::NotHere(_)
             | Self::Reload(_)
+            | Self::Top(_)
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NotAFolder { .. }
@@ -176,6 +180,9 @@ impl Failure {
             | Self::NotServed(_)
             | Self::Resolve(_)
             | Self::Reload(ReloadError::Signal { .. }) => None,
+            Self::Top(_) => Some(
+                "the server needs `metrics` or `admin` in its configuration; name that address or socket".to_owned(),
+            ),
             Self::NotHere(_) => Some("`xps check --no-fs` checks the file alone".to_owned()),
             Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
                 Some("`xps reload --force` sends it anyway; SIGHUP ends a process that does not catch it".to_owned())
@@ -212,7 +219,7 @@ impl Failure {
             Self::Log(LogError::Directives(_)) => USAGE,
             Self::Log(LogError::Second(_) | LogError::Thread(_)) => RUN_TIME,
             Self::Config { .. } | Self::Problems(_) | Self::Usage(_) => USAGE,
-            Self::NotServed(_) | Self::Resolve(_) | Self::NotHere(_) | Self::Reload(_) => RUN_TIME,
+            Self::NotServed(_) | Self::Resolve(_) | Self::NotHere(_) | Self::Reload(_) | Self::Top(_) => RUN_TIME,
             Self::Start(
                 StartError::Bind { .. }
                 | StartError::File { .. }

@@ -17,6 +17,7 @@ mod reload;
 mod run;
 mod serve;
 mod tls;
+mod top;
 mod units;
 
 use std::cell::Cell;
@@ -103,6 +104,7 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
         Some(Command::Send(options)) => serve::send(options, invocation),
         Some(Command::Receive(options)) => serve::receive(options, invocation),
         Some(Command::Connect(options)) => connect::run(options, invocation),
+        Some(Command::Top(options)) => top::run(&options),
         Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();

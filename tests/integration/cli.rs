@@ -10,12 +10,13 @@ use crate::support::{Backend, Launch, patience};
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "check",
     "explain",
     "schema",
     "reload",
+    "top",
     "proxy",
     "serve",
     "echo",
@@ -184,7 +185,7 @@ fn wrong_arguments_are_told_apart_and_exit_with_the_code_of_usage() {
 
 #[test]
 fn an_option_stands_behind_its_command_and_not_where_it_means_nothing() {
-    for command in ["man", "check", "schema", "completions", "explain", "reload", "connect"] {
+    for command in ["man", "check", "schema", "completions", "explain", "reload", "top", "connect"] {
         let words = complaint(&mut xps([command, "--workers", "1"]), USAGE);
         assert_contains(&words, &["--workers"]);
     }

@@ -38,4 +38,5 @@ mod slow_readers;
 mod stages;
 mod tls;
 mod tls_worker;
+mod top;
 mod unix;

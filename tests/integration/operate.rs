@@ -22,7 +22,7 @@ fn metrics() -> Value {
 
 /// Where the listener for metrics is, from the log.
 #[track_caller]
-fn metrics_address(service: &Service) -> SocketAddr {
+pub fn metrics_address(service: &Service) -> SocketAddr {
     let record = service.first.log().wait_for("a listener for metrics", |record| {
         record.message() == "listening for operators" && record.text("role") == Some("metrics")
     });
@@ -39,7 +39,7 @@ fn try_get(address: SocketAddr, target: &str) -> Option<Response> {
 }
 
 #[track_caller]
-fn get(address: SocketAddr, target: &str) -> Response {
+pub fn get(address: SocketAddr, target: &str) -> Response {
     try_get(address, target).unwrap_or_else(|| panic!("no answer to {target}"))
 }
 

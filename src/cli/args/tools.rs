@@ -1,6 +1,7 @@
-//! Options of the commands that serve nothing: `xps connect` and `xps probe`.
+//! Options of the commands that serve nothing: `xps connect`, `xps probe` and `xps top`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -8,6 +9,8 @@ use clap::builder::BoolishValueParser;
 use super::log::LevelOptions;
 use super::server::{BackendOptions, ConnectTimeout, PipeOptions, UringOptions};
 use crate::config::UpstreamAddress;
+use crate::config::units::{Period, UnitError};
+use crate::upstream::InvalidUpstreamAddress;
 
 #[derive(Args, Debug)]
 pub struct ConnectOptions {
@@ -53,4 +56,29 @@ pub struct ProbeOptions {
     pub workers: Option<u16>,
     #[command(flatten)]
     pub uring: UringOptions,
+}
+
+#[derive(Args, Debug)]
+pub struct TopOptions {
+    /// Metrics listener or admin socket of the server
+    #[arg(value_name = "HOST:PORT|unix:/PATH", default_value = "127.0.0.1:8004", value_parser = source)]
+    pub server: UpstreamAddress,
+    /// Time between two readings
+    #[arg(long, value_name = "TIME", env = "XPS_INTERVAL", default_value = "1s", value_parser = interval)]
+    pub interval: Period,
+    /// Write this number of lines, one for each reading, also on a terminal
+    #[arg(long, value_name = "N", env = "XPS_COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// An address; a path is that of a unix socket.
+fn source(text: &str) -> Result<UpstreamAddress, InvalidUpstreamAddress> {
+    if text.starts_with('/') { format!("unix:{text}").parse() } else { text.parse() }
+}
+
+/// A time of at least 100 ms: a reading costs the server some of its own time.
+fn interval(text: &str) -> Result<Period, String> {
+    const SHORTEST: Period = Period(Duration::from_millis(100));
+    let period: Period = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if period < SHORTEST { Err("too short: write at least 100ms".to_owned()) } else { Ok(period) }
 }

@@ -125,6 +125,7 @@ const ANSWERS: &[Entry] = &[
     entry(&["probe"], &["json", "uring-off", "workers"], responses::probe),
     entry(&["check"], &["no-fs"], responses::no_fs),
     entry(&["reload"], &["force"], responses::force),
+    entry(&["top"], &["interval", "count"], responses::top),
     entry(&[DEMO], &["version"], responses::version),
     entry(
         &[
@@ -141,6 +142,7 @@ const ANSWERS: &[Entry] = &[
             "explain",
             "schema",
             "reload",
+            "top",
             "probe",
             "completions",
             "man",

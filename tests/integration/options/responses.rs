@@ -1,7 +1,10 @@
 //! What options of commands do that serve nothing.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use crate::options::target::Case;
 use crate::support::process::{Finished, run_to_end, sleeper, wait_for_exit};
 use crate::support::upstream::{ClosedPort, fill_backlog};
-use crate::support::{Backend, Launch, Upstream, patience};
+use crate::support::{Backend, Launch, Upstream, patience, uninterrupted};
 
 /// Runs the command with these words to its end.
 fn run(case: &Case, words: &[&str]) -> Finished {
@@ -61,6 +64,29 @@ pub fn force(case: &Case) {
     assert!(ended.is_some_and(|status| !status.success()), "it dies of the signal");
 }
 
+/// A server that has nothing but one metric is enough.
+pub fn top(case: &Case) {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("its address").to_string();
+    // It ends with the process of the tests.
+    thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                uninterrupted(|| stream.read_exact(&mut byte)).expect("a request");
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nxps_workers 1\n").expect("a response");
+        }
+    });
+    let begun = Instant::now();
+    let finished = run(case, &["top", &address, "--interval", "100ms", "--count", "3"]);
+    let lines = text(&finished);
+    assert_eq!(lines.lines().count(), 2 + 3, "{lines}{}", finished.errors);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
 pub fn version(case: &Case) {
     for word in ["--version", "-V"] {
         assert!(text(&run(case, &[word])).starts_with(concat!("xps ", env!("CARGO_PKG_VERSION"), "\n")));
@@ -78,6 +104,7 @@ pub fn log_format(case: &Case) {
         "connect" => &["connect", "unix:/no/such/socket"],
         "explain" => &["explain", "/no/such/file", "GET", "http://127.0.0.1/"],
         "reload" => &["reload", "2147483647"],
+        "top" => &["top", "127.0.0.1:1"],
         "completions" => &["completions", "bash"],
         command => &[command],
     };
