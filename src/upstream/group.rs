@@ -26,6 +26,7 @@
 //! The group does no I/O and reads no clock. Time is a parameter, and random numbers come from a
 //! seed, so that a simulation can repeat a run.
 
+mod checks;
 mod config;
 mod endpoint;
 mod excluded;
@@ -42,9 +43,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use checks::{CHECK_BODY_BYTES_MAX, CheckConfig, CheckKind, CheckMethod, HttpCheck, StatusRange};
 pub use config::{
-    CheckConfig, CheckKind, ENDPOINTS_MAX, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig,
-    ResolveInterval, SlowStart,
+    ENDPOINTS_MAX, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig, ResolveInterval,
+    SlowStart,
 };
 pub use excluded::ExcludedEndpoints;
 pub use health::{CheckCounter, HealthVerdict};

@@ -10,6 +10,9 @@
 //!    └──────────────────────────────────────────────────────────────────────────────┘ closed
 //! ```
 //!
+//! Of a response, the status decides, and if a text is expected in the body, its first
+//! [`CHECK_BODY_BYTES_MAX`] bytes.
+//!
 //! A check has its result before its connection is closed. `rise` passed checks or `fall` failed
 //! ones in a row change the endpoint's state. Each worker checks the endpoints of its own groups,
 //! since workers share nothing: an upstream gets one check per interval and worker, and each worker
@@ -22,7 +25,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::group::{CheckConfig, CheckCounter, CheckKind, EndpointId, UpstreamGroup};
+use super::group::{
+    CHECK_BODY_BYTES_MAX, CheckConfig, CheckCounter, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup,
+};
 use super::health_monitor::MonitorTask;
 use super::{ConnectError, OutboundConnection, OutboundTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -64,7 +69,15 @@ struct Exchange {
     unsent: Chain,
     client: ClientConnection,
     inbox: Inbox,
+    search: TextSearch,
     deadline: Time,
+}
+
+/// Looks for a text in the beginning of a body that comes in pieces.
+#[derive(Debug, Default)]
+struct TextSearch {
+    /// What has come of the body, at most [`CHECK_BODY_BYTES_MAX`].
+    seen: Vec<u8>,
 }
 
 /// Why a check failed.
@@ -79,6 +92,10 @@ pub(super) enum CheckFailure {
     /// Not valid HTTP, or too long.
     BadResponse(&'static str),
     Status(Status),
+    /// The connection ended in the middle of the body, before the expected text.
+    Truncated,
+    /// The expected text is not in the body, or not near its beginning.
+    Text,
 }
 
 impl HealthCheck {
@@ -166,7 +183,9 @@ impl HealthCheck {
                 if !exchange.unsent.is_empty() && transport.can_send() {
                     transport.send(exchange.unsent.take(), ops);
                 }
-                verdict = exchange.judge(transport, now);
+                if let CheckKind::Http(check) = &self.config.kind {
+                    verdict = exchange.judge(check, transport, now);
+                }
             }
         }
         if verdict.is_some() {
@@ -214,7 +233,8 @@ impl HealthCheck {
                     transport.set_receiving(true, ops);
                 }
                 let (unsent, deadline) = (chain, now + self.config.timeout);
-                let exchange = Exchange { unsent, client, inbox: Inbox::default(), deadline };
+                let (inbox, search) = (Inbox::default(), TextSearch::default());
+                let exchange = Exchange { unsent, client, inbox, search, deadline };
                 State::Asking { connection, exchange: Box::new(exchange) }
             }
             state @ (State::Idle | State::Asking { .. } | State::Closing(_)) => state,
@@ -277,35 +297,70 @@ pub(super) fn spread(interval: Duration, group: &UpstreamGroup) -> Duration {
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 fn request(kind: &CheckKind, upstream: &Upstream) -> Option<Request> {
-    match kind {
-        CheckKind::Connect => None,
-        CheckKind::Http { target } => {
-            let agent = concat!("xps/", env!("CARGO_PKG_VERSION"), " (health check)");
-            let authority = upstream.address().authority();
-            Some(Request::builder(Method::Get, target, &authority).field("User-Agent", agent).close().end())
-        }
+    let CheckKind::Http(check) = kind else { return None };
+    let HttpCheck { target, method, host, fields, .. } = &**check;
+    let method = match method {
+        CheckMethod::Get => Method::Get,
+        CheckMethod::Head => Method::Head,
+    };
+    let address = upstream.address().authority();
+    let mut request = Request::builder(method, target, host.as_ref().map_or(&address, |host| host.as_str()));
+    if !fields.iter().any(|field| field.name().as_str().eq_ignore_ascii_case("User-Agent")) {
+        request = request.field("User-Agent", concat!("xps/", env!("CARGO_PKG_VERSION"), " (health check)"));
     }
+    for field in fields {
+        request = request.field(field.name().as_str(), field.value());
+    }
+    Some(request.close().end())
 }
 
 impl Exchange {
     /// The result of the check, from what has been received; `None`: none yet.
-    fn judge(&mut self, transport: &Transport, now: Time) -> Option<Result<(), CheckFailure>> {
+    fn judge(&mut self, check: &HttpCheck, transport: &Transport, now: Time) -> Option<Result<(), CheckFailure>> {
         loop {
             match self.client.read(&mut self.inbox, |head| head.status) {
-                Ok(Event::Head(status)) if (200..400).contains(&status.code()) => return Some(Ok(())),
-                Ok(Event::Head(status)) => return Some(Err(CheckFailure::Status(status))),
-                Ok(Event::Interim(_)) => {}
-                Ok(Event::Wait | Event::Data(_) | Event::End(_)) => break,
+                Ok(Event::Head(status)) if !check.admits(status) => return Some(Err(CheckFailure::Status(status))),
+                Ok(Event::Head(_)) if check.body.is_none() => return Some(Ok(())),
+                Ok(Event::Head(_) | Event::Interim(_)) => {}
+                Ok(Event::Data(data)) => {
+                    if self.search.finds(check.body.as_deref().unwrap_or_default(), &data) {
+                        return Some(Ok(()));
+                    }
+                    if self.search.is_over() {
+                        return Some(Err(CheckFailure::Text));
+                    }
+                }
+                Ok(Event::End(_)) => return Some(Err(CheckFailure::Text)),
+                Ok(Event::Wait) => break,
                 Err(error) => return Some(Err(error.into())),
             }
         }
         let check_failure = match transport.input_end() {
-            Some(End::Eof) => CheckFailure::Ended,
+            Some(End::Eof) => match self.client.on_end(&self.inbox) {
+                Ok(_) => CheckFailure::Text,
+                Err(error) => error.into(),
+            },
             Some(End::Failed(fault)) => CheckFailure::Broken(fault),
             None if self.deadline <= now => CheckFailure::NoResponse,
             None => return None,
         };
         Some(Err(check_failure))
+    }
+}
+
+impl TextSearch {
+    /// Adds a piece of the body. Returns whether the text has come.
+    fn finds(&mut self, text: &str, piece: &[u8]) -> bool {
+        let room = CHECK_BODY_BYTES_MAX - self.seen.len();
+        // A text may begin in the pieces before. What they have of it is less than all.
+        let from = self.seen.len().saturating_sub(text.len().saturating_sub(1));
+        self.seen.extend_from_slice(&piece[..piece.len().min(room)]);
+        text.is_empty() || self.seen[from..].windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    /// Whether nothing more is looked at.
+    const fn is_over(&self) -> bool {
+        self.seen.len() == CHECK_BODY_BYTES_MAX
     }
 }
 
@@ -316,7 +371,8 @@ impl From<ClientError> for CheckFailure {
             ClientError::Interim => Self::BadResponse("no final head after 64 KiB of interim responses"),
             ClientError::Upgrade | ClientError::EarlyUpgrade => Self::Status(Status::SWITCHING_PROTOCOLS),
             ClientError::Unrequested => Self::BadResponse("bytes without a request"),
-            ClientError::NoResponse { .. } | ClientError::Truncated => Self::Ended,
+            ClientError::NoResponse { .. } => Self::Ended,
+            ClientError::Truncated => Self::Truncated,
         }
     }
 }
@@ -330,6 +386,10 @@ impl fmt::Display for CheckFailure {
             Self::Broken(fault) => fault.fmt(f),
             Self::BadResponse(reason) => write!(f, "bad response: {reason}"),
             Self::Status(status) => write!(f, "status {}", status.code()),
+            Self::Truncated => f.write_str("the connection ended in the middle of the response body"),
+            Self::Text => {
+                write!(f, "the expected text is not in the first {} KiB of the body", CHECK_BODY_BYTES_MAX >> 10)
+            }
         }
     }
 }
@@ -341,8 +401,10 @@ mod tests {
     use super::*;
     use crate::driver::Driver;
     use crate::driver::sim::{Behaviour, Faults, Sim, Step};
+    use crate::http::forward::{Authority, FieldLine};
     use crate::table::RawKey;
     use crate::upstream::GroupConfig;
+    use crate::upstream::group::StatusRange;
 
     const KEY: Key<MonitorTask> = RawKey::from_parts(7, 0).typed();
     const TIMEOUT: Duration = Duration::from_secs(2);
@@ -379,7 +441,7 @@ mod tests {
     }
 
     fn http() -> CheckKind {
-        CheckKind::Http { target: "/well".to_owned() }
+        CheckKind::Http(Box::new(HttpCheck::get("/well")))
     }
 
     /// The request that a check sends.
@@ -420,6 +482,63 @@ mod tests {
                 assert_eq!(check(seed, http(), answers(bytes, Step::Close)), expected, "{bytes:?}, seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn the_request_is_as_configured() {
+        let upstream = Upstream::new("10.0.0.1:80".parse().unwrap(), None);
+        let field = |name, value| FieldLine::new(name, value).unwrap();
+        let check = HttpCheck {
+            method: CheckMethod::Head,
+            host: Some(Authority::new("app.example:8080").unwrap()),
+            fields: vec![field("user-agent", "probe"), field("X-A", "1"), field("X-A", "2")],
+            ..HttpCheck::get("/")
+        };
+        let expected = "HEAD / HTTP/1.1\r\nHost: app.example:8080\r\nuser-agent: probe\r\nX-A: 1\r\nX-A: 2\r\n\
+                        Connection: close\r\n\r\n";
+        let request = request(&CheckKind::Http(Box::new(check)), &upstream).unwrap();
+        assert_eq!(String::from_utf8_lossy(request.head()), expected);
+    }
+
+    #[test]
+    fn other_statuses_can_be_expected() {
+        let status = vec![StatusRange::new(204, 204).unwrap(), StatusRange::new(401, 403).unwrap()];
+        let kind = CheckKind::Http(Box::new(HttpCheck { status, ..HttpCheck::get("/well") }));
+        for (code, passes) in [(200, false), (204, true), (401, true), (403, true), (404, false)] {
+            let response = format!("HTTP/1.1 {code} \r\n\r\n");
+            let result = check(1, kind.clone(), answers(&response, Step::Close));
+            assert_eq!(result.is_ok(), passes, "{code}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_found_in_the_body_wherever_that_is_cut() {
+        let kind =
+            CheckKind::Http(Box::new(HttpCheck { body: Some("all well".to_owned()), ..HttpCheck::get("/well") }));
+        let text = Err(CheckFailure::Text);
+        let late = format!("HTTP/1.1 200 \r\n\r\n{}all well", "-".repeat(CHECK_BODY_BYTES_MAX));
+        let in_time = format!("HTTP/1.1 200 \r\n\r\n{}all well", "-".repeat(CHECK_BODY_BYTES_MAX - 8));
+        let cases = [
+            ("HTTP/1.1 200 \r\nContent-Length: 12\r\n\r\nit: all well", Ok(())),
+            ("HTTP/1.1 200 \r\nContent-Length: 999\r\n\r\nall well", Ok(())),
+            ("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n5\r\nall w\r\n3\r\nell\r\n0\r\n\r\n", Ok(())),
+            ("HTTP/1.1 200 \r\n\r\nall well", Ok(())),
+            ("HTTP/1.1 200 \r\n\r\nall  well", text),
+            ("HTTP/1.1 200 \r\nContent-Length: 8\r\n\r\nall badly", text),
+            ("HTTP/1.1 204 \r\n\r\n", text),
+            ("HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\nall", Err(CheckFailure::Truncated)),
+            ("HTTP/1.1 500 \r\n\r\nall well", Err(CheckFailure::Status(Status::from_code(500).unwrap()))),
+            (&in_time, Ok(())),
+            (&late, text),
+        ];
+        for (bytes, expected) in cases {
+            for seed in 0..10 {
+                let found = check(seed, kind.clone(), answers(bytes, Step::Close));
+                assert_eq!(found, expected, "{:?}…, seed {seed}", &bytes[..bytes.len().min(60)]);
+            }
+        }
+        let silent = "HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\nall";
+        assert_eq!(check(1, kind, answers(silent, Step::Stall(4 * TIMEOUT))), Err(CheckFailure::NoResponse));
     }
 
     #[test]

@@ -24,6 +24,8 @@ fn place() -> TempDir {
                       "headers": { "set": { "X-Own": "1" } } },
                     { "req_path": "/api", "type": "reverse_proxy", "upstreams": ["127.0.0.1:3000", "127.0.0.1:3001"],
                       "load_balancing": "ip_hash", "strip_prefix": "/api", "ip_blacklist": ["192.0.2.0/24"],
+                      "health_check": { "active": { "type": "http", "path": "/up", "host": "app.example.org",
+                        "headers": { "X-Probe": "1" }, "status": [204, "2xx"], "body": "all well" } },
                       "max_body_size": "1k", "response_headers": { "remove": ["X-Inner"], "set": { "X-Own": "2" } } },
                     { "req_path": "/old", "type": "redirect", "redirect_url": "http://$host/page?$query" },
                 ],
@@ -98,6 +100,10 @@ server    example.org
 route     /api, rather than /
           denied: 192.0.2.0/24
 to        one of 127.0.0.1:3000, 127.0.0.1:3001, by the client's address
+          checked every 5s by GET /up
+          with Host: app.example.org
+          with X-Probe: 1
+          expecting 204 or 2xx and \"all well\" in the body
 tries     3; connect timeout 5s, response timeout 60s
 body      at most 1024 bytes, else 413
 response  without X-Inner

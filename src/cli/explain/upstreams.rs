@@ -6,7 +6,7 @@ use crate::http::forward::{RequestContext, upgrade_to_forward, write_request};
 use crate::http::{RequestHead, Scheme};
 use crate::limit::Admission;
 use crate::session::http::ProxyRoute;
-use crate::upstream::group::{CheckKind, HashSource, Policy};
+use crate::upstream::group::{CheckKind, HashSource, HttpCheck, Policy};
 
 pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
     let group = &proxy_route.group;
@@ -18,9 +18,12 @@ pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
     if let Some(checks) = group.checks() {
         let how = match &checks.kind {
             CheckKind::Connect => "by connecting".to_owned(),
-            CheckKind::Http { target } => format!("by GET {target}"),
+            CheckKind::Http(check) => format!("by {} {}", check.method.as_str(), check.target),
         };
         report.add("", format!("checked every {:?} {how}", checks.interval));
+        if let CheckKind::Http(check) = &checks.kind {
+            http_check(check, report);
+        }
     }
     let tries = if proxy_route.connect_policy.tries_max == 0 {
         endpoints.len() as u32
@@ -45,6 +48,20 @@ pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
     let added = rules.add.iter().map(|line| format!("added {}: {}", line.name().as_str(), line.value()));
     for (index, change) in removed.chain(set).chain(added).enumerate() {
         report.add(if index == 0 { "response" } else { "" }, change);
+    }
+}
+
+/// What differs from a plain check.
+fn http_check(check: &HttpCheck, report: &mut Report) {
+    let host = check.host.iter().map(|host| format!("Host: {}", host.as_str()));
+    let fields = check.fields.iter().map(|line| format!("{}: {}", line.name().as_str(), line.value()));
+    for field in host.chain(fields) {
+        report.add("", format!("with {field}"));
+    }
+    let status: Vec<String> = check.status.iter().map(ToString::to_string).collect();
+    let text = check.body.iter().map(|text| format!(" and {text:?} in the body"));
+    if check.body.is_some() || check.status != HttpCheck::get("/").status {
+        report.add("", format!("expecting {}{}", status.join(" or "), text.collect::<String>()));
     }
 }
 

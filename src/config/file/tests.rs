@@ -390,6 +390,46 @@ fn what_choosing_an_upstream_needs_is_told() {
                 "3:53: `path` has no effect without `\"type\": \"http\"`",
             ),
             (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "host": "b" } }"#,
+                "3:53: `host` has no effect without `\"type\": \"http\"`",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "host": "http://b" } }"#,
+                "3:77: `host`, `http://b`: not a host: write, for example, app.example.org or app.example.org:8080",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "headers": { "Host": "b" } } }"#,
+                "3:82: `Host` is set by xps and cannot be changed (use the option `host` of the check)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "headers": { "X-A": " b" } } }"#,
+                "3:89: `X-A`, ` b`: not a field value: it is empty, or has white space at either end",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "method": "get" } }"#,
+                "3:79: `method` must be one of GET, HEAD, not `get` (did you mean `GET`?)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "method": "HEAD", "body": "ok" } }"#,
+                "3:87: a response to HEAD has no body (use `\"method\": \"GET\"`)",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "status": ["2xx", "399-300"] } }"#,
+                "3:87: an element of `status`, `399-300`: the range ends before it begins: write 300-399",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "status": 101 } }"#,
+                "3:79: `status` must be from 200 to 599",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "status": [] } }"#,
+                "3:79: `status` is empty, but needs at least one element",
+            ),
+            (
+                r#""upstreams": ["a:1"], "health_check": { "active": { "type": "http", "stauts": 200 } }"#,
+                "3:69: unknown key `stauts` (did you mean `status`?)",
+            ),
+            (
                 r#""upstreams": ["a:1"], "health_check": { "active": { "interval": 0 } }"#,
                 "3:65: `interval` must be from 1ms to 365d",
             ),
@@ -730,7 +770,13 @@ fn what_is_possible_is_read() {
                     "type": "reverse_proxy",
                     "upstreams": [{ "address": "app:80", "weight": 3 }],
                     "load_balancing": "weighted_round_robin",
-                    "health_check": { "active": { "type": "http", "path": "/up?full=1" }, "passive": { "failures": 0 } },
+                    "health_check": {
+                        "active": {
+                            "type": "http", "path": "/up?full=1", "host": "app.example.org:8080", "method": "GET",
+                            "headers": { "X-A": ["1", "2"] }, "status": [204, "3xx", "400-404"], "body": "ok"
+                        },
+                        "passive": { "failures": 0 }
+                    },
                     "strip_prefix": "/api",
                     "via": "off",
                     "connect_timeout": null,
@@ -755,6 +801,10 @@ fn what_is_possible_is_read() {
     assert_eq!((group.upstreams[1].backup, group.upstreams[1].max_connections), (true, 9));
     let proxy = &file.servers[2].routes[0].proxy;
     assert_eq!((&proxy.via, proxy.group.connect_timeout, proxy.upgrade), (&Via::Off, None, true));
+    let active = proxy.group.health_check.active.as_ref().expect("an active check");
+    let statuses: Vec<String> = active.status.ranges().iter().map(ToString::to_string).collect();
+    assert_eq!(statuses, ["204", "3xx", "400-404"]);
+    assert_eq!((&active.host, active.body.as_deref()), (&Some(HostField("app.example.org:8080".into())), Some("ok")));
     let added: Vec<&str> = proxy.request_headers.add.values().flat_map(FieldValues::iter).collect();
     assert_eq!(added, ["2", "3"]);
 }

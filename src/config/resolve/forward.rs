@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{ResolveError, Resolver, refused};
 use crate::config::file::{
-    ActiveCheck, CheckKind as Asked, FieldRules, FieldValues, Forwarded, GroupOptions, HostRule, LoadBalancing,
-    ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields, UpstreamAddressText, Via,
+    ActiveCheck, CheckKind as Asked, CheckMethod as Method, FieldRules, FieldValues, Forwarded, GroupOptions,
+    HostField, HostRule, LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields,
+    UpstreamAddressText, Via,
 };
 use crate::config::{ForwardConfig, Limits, UPSTREAM_HTTP_PROTOCOLS, UpstreamAddress};
 use crate::http::forward::{
@@ -15,8 +16,8 @@ use crate::http::forward::{
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
 use crate::upstream::group::{
-    CheckConfig, CheckKind, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig,
-    ResolveInterval, SlowStart,
+    CheckConfig, CheckKind, CheckMethod, EndpointConfig, GroupConfig, HashSource, HttpCheck, PassiveHealth, Policy,
+    QueueConfig, ResolveInterval, SlowStart,
 };
 use crate::upstream::{ConnectPolicy, KeepAlive};
 
@@ -114,7 +115,7 @@ impl Resolver<'_> {
             },
             slow_start: SlowStart(options.health_check.passive.slow_start.0),
             queue: QueueConfig { waiting_max: options.queue.max as usize, timeout: options.queue.timeout.0 },
-            checks: options.health_check.active.as_ref().map(checks),
+            checks: options.health_check.active.as_ref().map(checks).transpose()?,
             resolve: ResolveInterval(options.resolve_interval.0),
             tls: self.upstream_tls(&options.upstream_tls, alpn),
             announce: options.send_proxy_protocol.map(|version| match version {
@@ -140,24 +141,41 @@ pub(super) fn connect_policy(options: &GroupOptions, limits: &Limits) -> Connect
     }
 }
 
-fn checks(active: &ActiveCheck) -> CheckConfig {
-    CheckConfig {
+fn checks(active: &ActiveCheck) -> Result<CheckConfig, ResolveError> {
+    Ok(CheckConfig {
         kind: match active.kind {
             Asked::Tcp => CheckKind::Connect,
-            Asked::Http => CheckKind::Http { target: active.path.0.clone() },
+            Asked::Http => CheckKind::Http(Box::new(http_check(active)?)),
         },
         interval: active.interval.0,
         timeout: active.timeout.0,
         rise: active.rise,
         fall: active.fall,
-    }
+    })
+}
+
+fn http_check(active: &ActiveCheck) -> Result<HttpCheck, ResolveError> {
+    let authority = |host: &HostField| Authority::new(&host.0).map_err(|bad| refused(&host.0, bad));
+    Ok(HttpCheck {
+        target: active.path.0.clone(),
+        method: match active.method {
+            Method::Get => CheckMethod::Get,
+            Method::Head => CheckMethod::Head,
+        },
+        host: active.host.as_ref().map(authority).transpose()?,
+        fields: field_lines(&active.headers)?,
+        status: active.status.ranges(),
+        body: active.body.clone(),
+    })
 }
 
 fn field_rules(rules: &FieldRules) -> Result<ForwardFields, ResolveError> {
-    let lines = |fields: &BTreeMap<Token, FieldValues>| -> Result<Vec<FieldLine>, ResolveError> {
-        let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-        each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
-    };
     let names = rules.remove.iter().map(|name| FieldName::new(&name.0).map_err(|bad| refused(&name.0, bad)));
-    Ok(ForwardFields { set: lines(&rules.set)?, add: lines(&rules.add)?, remove: names.collect::<Result<_, _>>()? })
+    let (set, add) = (field_lines(&rules.set)?, field_lines(&rules.add)?);
+    Ok(ForwardFields { set, add, remove: names.collect::<Result<_, _>>()? })
+}
+
+fn field_lines(fields: &BTreeMap<Token, FieldValues>) -> Result<Vec<FieldLine>, ResolveError> {
+    let each = fields.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    each.map(|(name, value)| FieldLine::new(&name.0, value).map_err(|bad| refused(&name.0, bad))).collect()
 }

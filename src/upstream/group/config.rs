@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checks::CheckConfig;
 use crate::tcp::proxy_header::ProxyVersion;
 use crate::tls::ClientSettings;
 use crate::upstream::UpstreamAddress;
@@ -138,34 +139,6 @@ impl Default for QueueConfig {
     fn default() -> Self {
         Self { waiting_max: 1024, timeout: Duration::from_secs(10) }
     }
-}
-
-/// Active health checks. Each worker runs its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CheckConfig {
-    /// What is checked.
-    pub kind: CheckKind,
-    /// Time from the start of one check to the start of the next, plus or minus up to a tenth, so
-    /// that checks spread out.
-    pub interval: Duration,
-    /// Timeout of each step of a check: look-up, connect to an address, response.
-    pub timeout: Duration,
-    /// Passed checks in a row that bring an endpoint up again.
-    pub rise: u32,
-    /// Failed checks in a row that take an endpoint down.
-    pub fall: u32,
-}
-
-/// What an endpoint has to do to pass a check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum CheckKind {
-    /// Accept a connection.
-    Connect,
-    /// Respond to a GET request with 2xx or 3xx.
-    Http {
-        /// The request's target, in origin form (RFC 9112, 3.2.1).
-        target: String,
-    },
 }
 
 /// Interval of the look-ups of endpoint names; zero: never. Open connections are not affected.

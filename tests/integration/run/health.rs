@@ -155,6 +155,53 @@ backends! {
         assert!(metric(&service, FAILED) >= 4);
     }
 
+    fn one_that_serves_only_its_own_host_is_checked_by_that_name(backend) {
+        let upstream = Upstream::new(|stream, _| {
+            let mut visit = Visit::new(stream);
+            while let Some(request) = visit.try_request() {
+                let is_check = request.line() == "HEAD /health HTTP/1.1";
+                let is_known = request.values("Host") == ["app.example.org"];
+                let status = match (is_known, is_check) {
+                    (true, true) if request.values("X-Probe") == ["1"] => "204 No Content",
+                    (true, false) => "200 OK",
+                    (true, true) | (false, _) => "421 Misdirected Request",
+                };
+                let body = if is_check { "" } else { PAGE };
+                let length = if is_check { String::new() } else { format!("Content-Length: {}\r\n", PAGE.len()) };
+                visit.send(format!("HTTP/1.1 {status}\r\n{length}\r\n{body}"));
+            }
+        });
+        let address = upstream.address().to_string();
+        let serve = |check: Value| {
+            let place = Place::new(backend);
+            let mut active = active("http");
+            active.as_object_mut().expect("an object").extend(check.as_object().expect("an object").clone());
+            let route = json!({
+                "req_path": "/", "type": "reverse_proxy", "upstreams": [&address], "host": "app.example.org",
+                "health_check": { "active": active },
+            });
+            let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+            place.configure_with([routes(HERE, json!([route, metrics]))], |document| document["workers"] = json!(1));
+            let service = place.start();
+            (place, service)
+        };
+        let (_place, service) = serve(json!({ "method": "HEAD" }));
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        let (_place, service) = serve(json!({
+            "method": "HEAD", "host": "app.example.org", "headers": { "X-Probe": "1" }, "status": 204,
+        }));
+        eventually("checks pass", || metric(&service, PASSED) >= 4);
+        assert_eq!((metric(&service, DOWN), metric(&service, FAILED)), (0, 0));
+        ask(&service);
+        // The reason is in the log.
+        let (_place, service) = serve(json!({ "path": "/page", "host": "app.example.org", "body": "another page" }));
+        let record = service.first.log().wait_for("a warning", |record| record.message() == "upstream down: its checks fail");
+        assert_eq!(record.text("reason"), Some("the expected text is not in the first 64 KiB of the body"));
+        let (_place, service) = serve(json!({ "path": "/page", "host": "app.example.org", "body": PAGE }));
+        eventually("checks pass", || metric(&service, PASSED) >= 4);
+        assert_eq!(metric(&service, FAILED), 0);
+    }
+
     fn one_that_cannot_be_reached_is_found_without_a_request(backend) {
         let mut endpoints = [PAGE; 2].map(Endpoint::new);
         let (_place, service) = start(backend, &endpoints, &json!({ "active": active("tcp") }), 1);

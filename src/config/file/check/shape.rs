@@ -121,8 +121,9 @@ impl Walk<'_, '_, '_> {
             return Some(format!("did you mean `{meant}`?"));
         }
         let definitions = self.root["$defs"].as_object().into_iter().flatten();
-        let mut homes = definitions.filter(|(_, schema)| schema["properties"].get(key).is_some());
-        if let Some((home, _)) = homes.next() {
+        let homes = definitions.filter(|(_, schema)| schema["properties"].get(key).is_some());
+        // Its keys for a request have the names of those of routes and listeners, which are rather meant.
+        if let Some((home, _)) = homes.min_by_key(|(home, _)| *home == "ActiveCheck") {
             return Some(format!("it belongs in {}", words::home(home)));
         }
         self.root["properties"].get(key).map(|_| "it belongs at the top level, beside `servers`".to_owned())

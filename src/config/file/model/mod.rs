@@ -28,16 +28,17 @@ pub use self::operator::{METRICS_PORT, Metrics, MetricsListener};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
-    AccessTarget, AcmeDomain, AlpnProtocol, Charset, DirectoryUrl, Email, ErrorStatus, FileMode, HostRule, Hostname,
-    ListenHost, MediaType, Network, Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName, TextError,
-    Token, UpstreamAddressText, UringFeature, Via,
+    AccessTarget, AcmeDomain, AlpnProtocol, Charset, DirectoryUrl, Email, ErrorStatus, FileMode, HostField, HostRule,
+    Hostname, ListenHost, MediaType, Network, Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName,
+    TextError, Token, UpstreamAddressText, UringFeature, Via,
 };
 pub use self::tls::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Misdirected, Tls,
     TlsVersion, UnknownName, UpstreamTls,
 };
 pub use self::upstream::{
-    ActiveCheck, CheckKind, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue, Upstream, UpstreamForm,
+    ActiveCheck, CheckKind, CheckMethod, ExpectedStatus, GroupOptions, HealthCheck, LoadBalancing, PassiveCheck, Queue,
+    Upstream, UpstreamForm,
 };
 use crate::config::ResponseConfig;
 use crate::driver::probe::BackendChoice;

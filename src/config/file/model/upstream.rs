@@ -1,14 +1,17 @@
 //! Upstream groups: the upstreams of a proxy, and how one is chosen.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::FieldValues;
 use super::proxy::ProxyProtocol;
-use super::text::{RequestTarget, Token, UpstreamAddressText};
+use super::text::{HostField, RequestTarget, Token, UpstreamAddressText};
 use super::tls::UpstreamTls;
 use crate::config::units::Period;
+use crate::upstream::group::StatusRange;
 
 /// The upstreams of an HTTP or TCP proxy, and how one is chosen.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -163,6 +166,21 @@ pub struct ActiveCheck {
     pub kind: CheckKind,
     /// For `http`: the request target.
     pub path: RequestTarget,
+    /// For `http`: the method.
+    pub method: CheckMethod,
+    /// For `http`: the `Host` field, for an application that serves only hosts that it knows. Default:
+    /// the upstream's address. The name of a certificate is set by `upstream_tls`.
+    pub host: Option<HostField>,
+    /// For `http`: further fields of the request. `User-Agent` replaces that of xps.
+    #[schemars(extend("propertyNames" = { "format": "token" }))]
+    pub headers: BTreeMap<Token, FieldValues>,
+    /// For `http`: the statuses that are a success: a number, a class such as `"2xx"`, a range such as
+    /// `"200-399"`, or a list of these.
+    pub status: ExpectedStatus,
+    /// For `http`: a text that has to occur in the first 64 KiB of the response's body. Not with
+    /// `"method": "HEAD"`. Default: the body does not matter.
+    #[schemars(length(min = 1, max = 256))]
+    pub body: Option<String>,
     /// Time between two checks of one upstream.
     #[schemars(range(min = 0.001))]
     pub interval: Period,
@@ -182,6 +200,11 @@ impl Default for ActiveCheck {
         Self {
             kind: CheckKind::Tcp,
             path: RequestTarget("/".into()),
+            method: CheckMethod::Get,
+            host: None,
+            headers: BTreeMap::new(),
+            status: ExpectedStatus::Text(StatusRange::SUCCESS_OR_REDIRECT),
+            body: None,
             interval: Period(Duration::from_secs(5)),
             timeout: Period(Duration::from_secs(2)),
             rise: 2,
@@ -197,8 +220,63 @@ pub enum CheckKind {
     /// Successful if a connection is established.
     #[default]
     Tcp,
-    /// Successful if a GET request for `path` gets a 2xx or 3xx response.
+    /// Successful if a request for `path` gets a response with an expected `status`, and with the
+    /// `body` if there is one.
     Http,
+}
+
+/// Method of a health check's request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckMethod {
+    /// The usual method.
+    #[default]
+    #[serde(rename = "GET")]
+    Get,
+    /// The response has no body.
+    #[serde(rename = "HEAD")]
+    Head,
+}
+
+/// Statuses: one, a class, a range, or a list of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ExpectedStatus {
+    /// A status.
+    Code(#[schemars(range(min = 200, max = 599))] u16),
+    /// A class or a range.
+    Text(StatusRange),
+    /// A list.
+    Several(#[schemars(length(min = 1))] Vec<StatusForm>),
+}
+
+/// A status, a class of statuses or a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum StatusForm {
+    /// A status.
+    Code(#[schemars(range(min = 200, max = 599))] u16),
+    /// A class or a range.
+    Text(StatusRange),
+}
+
+impl ExpectedStatus {
+    /// The ranges. Numbers that are no status have been rejected, and are left out.
+    pub fn ranges(&self) -> Vec<StatusRange> {
+        match self {
+            Self::Code(code) => StatusForm::Code(*code).range().into_iter().collect(),
+            Self::Text(range) => vec![*range],
+            Self::Several(several) => several.iter().filter_map(|form| form.range()).collect(),
+        }
+    }
+}
+
+impl StatusForm {
+    const fn range(self) -> Option<StatusRange> {
+        match self {
+            Self::Code(code) => StatusRange::new(code, code),
+            Self::Text(range) => Some(range),
+        }
+    }
 }
 
 /// Passive health checks: failed requests take an upstream out. They never take out all upstreams,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jsonc_parser::ast::{Object, Value};
 
+use super::route::is_reserved;
 use crate::config::UpstreamAddress;
 use crate::config::file::check::report::{Report, is_missing};
 use crate::config::file::tree::{get, list, text};
@@ -115,8 +116,21 @@ fn balancing(owner: &Object<'_>, over: Over, report: &mut Report<'_, '_>) {
 }
 
 fn health(active: &Object<'_>, report: &mut Report<'_, '_>) {
-    let Some(path) = get(active, "path") else { return };
     if text(active, "type") != Some("http") {
-        report.add(path, "`path` has no effect without `\"type\": \"http\"`");
+        for key in ["path", "method", "host", "headers", "status", "body"] {
+            if let Some(property) = get(active, key) {
+                report.add(property, format!("`{key}` has no effect without `\"type\": \"http\"`"));
+            }
+        }
+    }
+    if let (Some("HEAD"), Some(body)) = (text(active, "method"), get(active, "body")) {
+        let hint = "use `\"method\": \"GET\"`".to_owned();
+        report.add_with_hint(body, "a response to HEAD has no body", hint);
+    }
+    let Some(fields) = get(active, "headers").and_then(|property| property.value.as_object()) else { return };
+    for field in fields.properties.iter().filter(|field| is_reserved(field.name.as_str())) {
+        let name = field.name.as_str();
+        let hint = name.eq_ignore_ascii_case("host").then(|| "use the option `host` of the check".to_owned());
+        report.add_with_hint(field, format!("`{name}` is set by xps and cannot be changed"), hint);
     }
 }

@@ -118,12 +118,7 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
 /// Reports fields that xps writes itself: framing, connection and `Host` fields, and `Date` in
 /// responses of xps itself.
 fn check_fields(rules: &Object<'_>, of_own_responses: bool, report: &mut Report<'_, '_>) {
-    // Invalid names are reported by the check of the shape.
-    let is_own = |name: &str| {
-        is_own(name)
-            || is_token(name.as_bytes()) && FieldName::new(name).is_err()
-            || of_own_responses && name.eq_ignore_ascii_case("date")
-    };
+    let is_own = |name: &str| is_reserved(name) || of_own_responses && name.eq_ignore_ascii_case("date");
     let hint = |name: &str| name.eq_ignore_ascii_case("host").then(|| "use the option `host` of the route".to_owned());
     let own = |name: &str| (format!("`{name}` is set by xps and cannot be changed"), hint(name));
     for part in ["set", "add"] {
@@ -139,4 +134,10 @@ fn check_fields(rules: &Object<'_>, of_own_responses: bool, report: &mut Report<
             report.add_with_hint(value, message, hint);
         }
     }
+}
+
+/// Whether xps itself writes this field of every message. Invalid names are reported by the check of
+/// the shape.
+pub(super) fn is_reserved(name: &str) -> bool {
+    is_own(name) || is_token(name.as_bytes()) && FieldName::new(name).is_err()
 }

@@ -8,6 +8,7 @@ use super::address::{is_domain, port_of};
 use crate::http::charset::Charset;
 use crate::http::forward;
 use crate::http::token::is_token;
+use crate::upstream::group::StatusRange;
 
 /// Implements `Display` for types that hold a text as it was written.
 macro_rules! shown_as_written {
@@ -20,7 +21,7 @@ macro_rules! shown_as_written {
     )* };
 }
 
-shown_as_written!(Token, FieldValue, MediaType, Origin, RedirectUrl, RequestTarget, ServerName);
+shown_as_written!(Token, FieldValue, HostField, MediaType, Origin, RedirectUrl, RequestTarget, ServerName);
 
 /// An HTTP token (RFC 9110, 5.6.2), such as a field name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -331,6 +332,22 @@ impl fmt::Display for HostRule {
     }
 }
 
+/// The value of a `Host` field: a host, optionally with a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostField(pub String);
+
+impl FromStr for HostField {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if is_authority(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError::new("not a host: write, for example, app.example.org or app.example.org:8080"))
+        }
+    }
+}
+
 /// The name of an application protocol (RFC 7301).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlpnProtocol(pub String);
@@ -373,6 +390,34 @@ impl fmt::Display for ErrorStatus {
     }
 }
 
+impl FromStr for StatusRange {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let status = |digits: &str| {
+            let is_number = digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit());
+            digits.parse::<u16>().ok().filter(|_| is_number)
+        };
+        let bounds = match (text.as_bytes(), text.split_once('-')) {
+            (&[class @ b'0'..=b'9', b'x' | b'X', b'x' | b'X'], _) => {
+                let first = u16::from(class - b'0') * 100;
+                Some((first, first + 99))
+            }
+            (_, Some((first, last))) => status(first.trim_end()).zip(status(last.trim_start())),
+            (_, None) => status(text).map(|status| (status, status)),
+        };
+        match bounds {
+            None => Err(TextError::new("not a status: write, for example, 204, 2xx or 200-399")),
+            Some((first, last)) if first > last => {
+                Err(TextError::new(format!("the range ends before it begins: write {last}-{first}")))
+            }
+            Some((first, last)) => {
+                Self::new(first, last).ok_or_else(|| TextError::new("not a final status: only 200 to 599 are"))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -411,11 +456,28 @@ mod tests {
     }
 
     #[test]
+    fn statuses_are_numbers_classes_and_ranges() {
+        for (text, shown) in
+            [("204", "204"), ("2xx", "2xx"), ("5XX", "5xx"), ("200-399", "200-399"), ("200 - 299", "2xx")]
+        {
+            assert_eq!(text.parse::<StatusRange>().map(|range| range.to_string()), Ok(shown.to_owned()));
+        }
+        for text in
+            ["", "20", "2x", "2xxx", "1xx", "6xx", "101", "600", "200-", "-299", "399-200", "+20-299", "200-2xx"]
+        {
+            assert!(text.parse::<StatusRange>().is_err(), "{text}");
+        }
+        let error = "399-200".parse::<StatusRange>().unwrap_err();
+        assert_eq!(error.to_string(), "the range ends before it begins: write 200-399");
+    }
+
+    #[test]
     fn values_cannot_smuggle_a_line() {
         assert!("a\r\nSet-Cookie: x".parse::<FieldValue>().is_err());
         assert!("Bad Name".parse::<Token>().is_err());
         for bad in ["evil.example/path", "a:+80", "a:0", "[::1%25lo]:80"] {
             assert!(bad.parse::<HostRule>().is_err(), "{bad}");
+            assert!(bad.parse::<HostField>().is_err(), "{bad}");
         }
         assert!("https://example.org/".parse::<Origin>().is_err());
     }

@@ -19,13 +19,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use self::acme::{AcmeDomain, DirectoryUrl, Email};
 pub use self::address::{Hostname, ListenHost, UpstreamAddressText};
 pub use self::http::{
-    AlpnProtocol, ErrorStatus, FieldValue, HostRule, MediaType, Origin, PathPrefix, RedirectUrl, RequestTarget,
-    RouteName, ServerName, Token, Via,
+    AlpnProtocol, ErrorStatus, FieldValue, HostField, HostRule, MediaType, Origin, PathPrefix, RedirectUrl,
+    RequestTarget, RouteName, ServerName, Token, Via,
 };
 pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
 pub use crate::http::charset::Charset;
 pub use crate::limit::Network;
+pub use crate::upstream::group::StatusRange;
 
 /// The text is malformed. The message says what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +100,7 @@ texts! {
     ErrorStatus, "error-status", "404", "400 to 599, in quotes";
     FieldValue, "field-value", "max-age=3600", "no control characters, and no white space at either end";
     FileMode, "file-mode", "0660", "permissions in octal, in quotes";
+    HostField, "host-field", "app.example.org", "a host, optionally with a port";
     HostRule, "host-rule", "keep", "`keep`, `upstream`, or a host";
     Hostname, "host-name", "example.org", "a name or an address; `*.` at the start means all names beneath it; a port may follow";
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
@@ -111,6 +113,7 @@ texts! {
     RequestTarget, "request-target", "/health", "a path that begins with `/`, optionally with a query";
     RouteName, "route-name", "api", "letters, digits, `_`, `.` and `-`, the first of them a letter or a digit";
     ServerName, "server-name", "xps", "a field value, or empty";
+    StatusRange, "status-range", "2xx", "a status, a class such as `2xx`, or a range such as `200-399`; 200 to 599";
     Token, "token", "X-Tenant", "letters, digits and ``-._~!#$%&'*+^`|``, as in a field name";
     UringFeature, "uring-feature", "recv-multishot", "a name that `xps probe` lists";
     Via, "via", "xps", "a token, or `off`";
