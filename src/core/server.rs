@@ -340,7 +340,17 @@ impl Server {
         {
             let (sockets, access) = (shares.into_iter().flatten().collect(), listener.access.clone());
             let (expects_proxy_header, tls, h2c) = (false, None, false);
-            operator_plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened });
+            let series = None;
+            operator_plan.listeners.push(ListenerPlan {
+                id,
+                sockets,
+                access,
+                expects_proxy_header,
+                tls,
+                h2c,
+                opened,
+                series,
+            });
         }
         let expiries: Vec<_> = opened_tls.iter().flatten().flat_map(|tls| tls.expiries.iter().cloned()).collect();
         // Of those that are obtained, failures to renew them are told.
@@ -351,21 +361,33 @@ impl Server {
         let labels = opened_services.iter().flat_map(OpenedService::route_labels).collect();
         let mut series = self.metrics.set_routes(labels).into_iter();
         opened_services.iter_mut().for_each(|opened| opened.count_by(&mut series));
+        self.addresses = self.listeners.addresses();
+        let addresses = self.addresses.iter().map(Address::to_string).collect();
+        let listener_series = self.metrics.set_listeners(addresses);
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);
-        for (((id, shares), (opened, tls)), listener) in shares.into_iter().zip(opened).zip(&config.listeners) {
+        let listeners = config.listeners.iter().zip(listener_series);
+        for (((id, shares), (opened, tls)), (listener, series)) in shares.into_iter().zip(opened).zip(listeners) {
             let mut shares = shares.into_iter();
             for plan in &mut all {
                 let (sockets, access) = (shares.next().unwrap_or_default(), listener.access.clone());
                 let (expects_proxy_header, tls, h2c) = (listener.expects_proxy_header, tls.clone(), listener.h2c);
-                let opened = opened.clone();
-                plan.listeners.push(ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened });
+                let (opened, series) = (opened.clone(), Some(Arc::clone(&series)));
+                plan.listeners.push(ListenerPlan {
+                    id,
+                    sockets,
+                    access,
+                    expects_proxy_header,
+                    tls,
+                    h2c,
+                    opened,
+                    series,
+                });
             }
         }
         self.admission = admission;
         self.replace_timeout = config.limits.replace_timeout;
         self.drain_delay = config.limits.drain_delay;
-        self.addresses = self.listeners.addresses();
         let is_plain_http =
             |listener: &ListenerConfig| listener.tls.is_none() && matches!(listener.service, ServiceConfig::Http(_));
         let has_plain_http = config.listeners.iter().any(is_plain_http);

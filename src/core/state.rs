@@ -28,11 +28,11 @@ use crate::driver::{Completion, Fault, Ops, Outcome, Peer, Socket, Time, TlsFaul
 use crate::file::store::{STORE, Store};
 use crate::http::DateLine;
 use crate::http::multipart::Boundaries;
-use crate::limit::Admission;
+use crate::limit::{Admission, Denied};
 use crate::session::{Accepted, CloseReason, Context, ListenerContext, SESSION, Session, SessionEnd, Slot};
 use crate::table::{Key, Table};
 use crate::tcp::Listener;
-use crate::telemetry::metrics::{Gauges, WorkerCounters};
+use crate::telemetry::metrics::{Gauges, ListenerCounters, RefusalKind, TimeoutKind, WorkerCounters};
 use crate::upstream::{HEALTH_MONITOR, HealthMonitor, UPSTREAM_CONNECTION, UpstreamPool};
 use crate::waiter::{SessionKey, SessionTable, Waiter};
 
@@ -102,6 +102,8 @@ struct SessionSlot {
     is_dirty: bool,
     /// It is one of [`Core::handshakes`].
     is_handshaking: bool,
+    /// What counts the connections of its listener.
+    listener: Option<Rc<ListenerCounters>>,
     timer: Option<(TimerId, Time)>,
     /// Boxed, and present only if it is recorded: usually no subscriber is interested.
     span: Option<Box<tracing::Span>>,
@@ -170,6 +172,12 @@ impl Core {
         self.over_limit += usize::from(is_over_limit);
         self.accepted += 1;
         self.listeners_due = true;
+        if let Some(listener) = &context.counters {
+            listener.accept();
+            if is_over_limit {
+                listener.refuse(RefusalKind::Limit);
+            }
+        }
         let (limits, admission) = (&self.limits, &*self.admission);
         let accepted = Accepted { socket, peer, is_over_limit };
         let mut is_handshaking = false;
@@ -177,7 +185,8 @@ impl Core {
             let session = Session::new(key, accepted, context, admission, now, limits);
             is_handshaking = session.is_handshaking();
             let span = recorded(tracing::debug_span!("conn", id = %key, %peer));
-            SessionSlot { session, is_dirty: true, is_handshaking, timer: None, span }
+            let listener = context.counters.clone();
+            SessionSlot { session, is_dirty: true, is_handshaking, listener, timer: None, span }
         });
         if self.phase != WorkerPhase::Serving
             && let Some(session_slot) = self.sessions.get_mut(key)
@@ -273,6 +282,7 @@ impl Core {
             self.limit_notice.tell_of_connections(self.sessions.len() - self.over_limit, &self.admission, now);
         }
         let upstreams = self.health_monitor.upstream_counts();
+        let files = self.store.counts();
         self.counters.set(Gauges {
             connections: self.sessions.len(),
             handshakes: self.handshakes.len(),
@@ -281,6 +291,9 @@ impl Core {
             operations: self.ops.in_flight(),
             upstreams_up: upstreams.up,
             upstreams_down: upstreams.down,
+            cache_hits: files.hits,
+            cache_misses: files.misses,
+            compressions: files.compressions,
         });
     }
 
@@ -327,7 +340,7 @@ impl Core {
         };
         {
             let _entered = session_slot.span.as_ref().map(|span| span.enter());
-            session_slot.session.on_outcome(slot, outcome, now);
+            session_slot.session.on_outcome(slot, outcome, now, &self.counters);
         }
         self.touch(key);
     }
@@ -413,6 +426,7 @@ impl Core {
         let ended = session_slot.session.ended();
         if let Some(close_reason) = ended {
             self.session_end = Some(session_slot.session.log_end(close_reason, now));
+            count_end(session_slot, close_reason, &self.counters);
         }
         drop(entered);
         if session_slot.is_handshaking && !session_slot.session.is_handshaking() {
@@ -580,6 +594,24 @@ impl Core {
             exchanges: self.counters.exchanges(),
         }
     }
+}
+
+/// Counts a connection that has ended.
+fn count_end(session_slot: &SessionSlot, close_reason: CloseReason, counters: &WorkerCounters) {
+    if let CloseReason::TlsFailed(fault) = close_reason {
+        counters.count_handshake_failed();
+        if fault == TlsFault::TooSlow {
+            counters.count_timeout(TimeoutKind::Handshake);
+        }
+    }
+    let Some(listener) = &session_slot.listener else { return };
+    match close_reason {
+        CloseReason::Denied(Denied::Address) => listener.refuse(RefusalKind::Address),
+        CloseReason::Denied(Denied::TooMany) => listener.refuse(RefusalKind::PerAddress),
+        _ => {}
+    }
+    let (received, sent) = session_slot.session.traffic();
+    listener.end(close_reason.code(), received, sent);
 }
 
 /// The span, if a subscriber records it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -16,6 +17,7 @@ use crate::driver::{Completion, Fault, KernelDriver, Ops, Time, Waker};
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
 use crate::session::control::Control;
+use crate::telemetry::metrics::ListenerSeries;
 use crate::tls::{ChallengeTokens, ServerTls};
 
 /// A message to a worker. The sender wakes the worker after sending it.
@@ -53,6 +55,8 @@ pub(super) struct ListenerPlan {
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) h2c: bool,
     pub(super) opened: OpenedService,
+    /// What counts its connections; `None`: only the worker does.
+    pub(super) series: Option<Arc<ListenerSeries>>,
 }
 
 /// A core, the messages to it, and what they need.
@@ -130,9 +134,10 @@ impl SupervisedCore {
         self.core.admit_by(admission);
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
-        for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened } in listeners {
+        for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened, series } in listeners {
             let service = self.builder.service(opened);
-            let context = ListenerContext { access, expects_proxy_header, tls, h2c, service };
+            let counters = series.map(|series| Rc::new(series.of_worker(number)));
+            let context = ListenerContext { access, expects_proxy_header, tls, h2c, service, counters };
             self.core.replace(id, &context);
             for socket in sockets {
                 self.core.add_listener(id, driver.adopt(socket), context.clone());

@@ -134,6 +134,18 @@ pub struct Store {
     listed: Vec<(Weak<Listed>, usize)>,
     /// The time of day at the start of this turn, in seconds since 1970.
     unix_seconds: u64,
+    counts: StoreCounts,
+}
+
+/// What the store has done since its creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Look-ups that found a valid result from before the request.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
+    /// Files that were compressed.
+    pub compressions: u64,
 }
 
 impl Store {
@@ -155,7 +167,13 @@ impl Store {
             coding_bytes: 0,
             listed: Vec::new(),
             unix_seconds: 0,
+            counts: StoreCounts::default(),
         }
+    }
+
+    /// What it has done so far.
+    pub const fn counts(&self) -> StoreCounts {
+        self.counts
     }
 
     /// Replaces the limits.
@@ -463,15 +481,28 @@ impl Store {
         }
         let is_good = |since: Time| since >= inquiry.since;
         match self.faults.get(key, inquiry.now) {
-            cache::Lookup::Fresh((fault, _)) => return Cached::Fault(*fault),
+            cache::Lookup::Fresh((fault, since)) => {
+                self.counts.hits += u64::from(!is_good(*since));
+                return Cached::Fault(*fault);
+            }
             cache::Lookup::Stale((fault, since)) if is_good(*since) => return Cached::Fault(*fault),
             cache::Lookup::Stale(_) | cache::Lookup::Absent => {}
         }
         match self.cache.get(key, inquiry.now) {
-            cache::Lookup::Fresh(kept) => Cached::Good(kept.found.clone()),
+            cache::Lookup::Fresh(kept) => {
+                // One that this request has waited for has counted as a miss.
+                self.counts.hits += u64::from(!is_good(kept.since));
+                Cached::Good(kept.found.clone())
+            }
             cache::Lookup::Stale(kept) if is_good(kept.since) => Cached::Good(kept.found.clone()),
-            cache::Lookup::Stale(kept) => Cached::Old(kept.found.clone()),
-            cache::Lookup::Absent => Cached::Nothing,
+            cache::Lookup::Stale(kept) => {
+                self.counts.misses += 1;
+                Cached::Old(kept.found.clone())
+            }
+            cache::Lookup::Absent => {
+                self.counts.misses += 1;
+                Cached::Nothing
+            }
         }
     }
 
@@ -541,6 +572,7 @@ impl Store {
         let Step::Fetched { source, coding, .. } = step else { return };
         let compressing = Step::Compressing { source: Rc::clone(source), coding: *coding };
         let Step::Fetched { coding, level, input, .. } = std::mem::replace(step, compressing) else { return };
+        self.counts.compressions += 1;
         let computation = Computation::of(input.len(), move || -> Compressed {
             Some(compress::compress(coding, level, &input).ok()?.into())
         });

@@ -197,6 +197,15 @@ impl CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::CLOSE_REASONS;
+
+    #[test]
+    fn each_code_is_counted() {
+        let (_, codes) = include_str!("close_reason.rs").split_once("fn code(self)").unwrap();
+        let (codes, _) = codes.split_once("\n    }").unwrap();
+        let codes: Vec<_> = codes.split('"').skip(1).step_by(2).collect();
+        assert_eq!(codes, CLOSE_REASONS);
+    }
 
     #[test]
     fn codes_of_http2_are_named_as_in_the_rfc() {

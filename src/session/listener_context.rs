@@ -1,9 +1,11 @@
 //! The settings of one listener that each of its sessions needs.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Service;
 use crate::limit::Access;
+use crate::telemetry::metrics::ListenerCounters;
 use crate::tls::ServerTls;
 
 /// The access list, PROXY protocol, TLS, protocols and service of a listener.
@@ -21,12 +23,14 @@ pub struct ListenerContext {
     pub h2c: bool,
     /// The service that handles the connections.
     pub service: Service,
+    /// What counts the connections; `None`: only the worker does.
+    pub counters: Option<Rc<ListenerCounters>>,
 }
 
 impl From<Service> for ListenerContext {
     /// With access for all addresses, and without PROXY protocol, TLS and HTTP/2.
     fn from(service: Service) -> Self {
-        Self { access: Access::default(), expects_proxy_header: false, tls: None, h2c: false, service }
+        Self { access: Access::default(), expects_proxy_header: false, tls: None, h2c: false, service, counters: None }
     }
 }
 

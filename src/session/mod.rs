@@ -310,19 +310,24 @@ impl Session {
     }
 
     /// Records an outcome.
-    pub fn on_outcome(&mut self, slot: Slot, outcome: Outcome, now: Time) {
+    pub fn on_outcome(&mut self, slot: Slot, outcome: Outcome, now: Time, counters: &WorkerCounters) {
         if matches!(outcome, Outcome::Received(_) | Outcome::Progress(_) | Outcome::Sent) {
             self.last_activity = now;
         }
         match slot {
             Slot::ClientRecv => {
-                if let Some(buffer) = self.client.on_received(outcome)
-                    && self.life == Life::Open
-                {
-                    self.phase.on_received(buffer);
+                if let Some(buffer) = self.client.on_received(outcome) {
+                    counters.count_received(buffer.len() as u64);
+                    if self.life == Life::Open {
+                        self.phase.on_received(buffer);
+                    }
                 }
             }
-            Slot::ClientSend => self.client.on_sent(outcome),
+            Slot::ClientSend => {
+                let before = self.client.sent_bytes();
+                self.client.on_sent(outcome);
+                counters.count_sent(self.client.sent_bytes() - before);
+            }
             Slot::ClientClose => self.client.on_closed(outcome),
             Slot::ClientFile => self.client.on_read(outcome),
             Slot::File | Slot::LocalAddress | Slot::Read0 | Slot::Read1 | Slot::Read2 | Slot::Read3 => {
@@ -367,6 +372,7 @@ impl Session {
     pub fn pump(&mut self, cx: &mut Context<'_>) {
         if self.life == Life::Open {
             while let Some(buffer) = self.client.take_received() {
+                cx.counters.count_received(buffer.len() as u64);
                 self.phase.on_received(buffer);
             }
             #[cfg(feature = "ktls-tx")]
@@ -462,6 +468,9 @@ impl Session {
         self.rare = RareFields::new(None, None, None, is_over_limit);
         let access = named.as_ref().map_or(&context.access, |named| &named.route.access);
         let permit = enter(cx.admission, self.peer, access, is_over_limit)?;
+        if let Some(Handshake::Done(info)) = self.client.handshake() {
+            cx.counters.count_handshake(info.version, info.is_resumed);
+        }
         // What the proxy says is of the client. With TLS of its own on top, that is the proxy's.
         let tls = told.map(|told| facts_of(*told)).or_else(|| self.tls_facts(&context, cx.admission)).map(Rc::new);
         self.rare = RareFields::new(permit, local, tls.clone(), is_over_limit);
@@ -572,11 +581,15 @@ impl Session {
         self.phase.memory_max(limits) + self.client.memory_max()
     }
 
+    /// Bytes of plaintext received, and bytes that have reached the client.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.client.received_bytes(), self.client.delivered_bytes())
+    }
+
     /// Writes the log record of this connection, and returns how it ended.
     pub fn log_end(&self, close_reason: CloseReason, now: Time) -> SessionEnd {
         let session_end = SessionEnd { close_reason, failure: self.phase.task().and_then(Task::failure) };
-        let received = self.client.received_bytes();
-        let sent = self.client.delivered_bytes();
+        let (received, sent) = self.traffic();
         let duration_ms = now.since(self.opened).as_millis() as u64;
         let (service, peer) = (self.phase.name(), self.peer);
         let upstream = self.phase.task().and_then(Task::upstream).map(tracing::field::display);

@@ -48,6 +48,7 @@ pub(super) fn begin<'r>(
     let error = if is_over_limit {
         FULL
     } else if cx.admission.is_too_soon(client_address, cx.now) {
+        cx.counters.count_rate_limited();
         TOO_SOON
     } else if let Some(route) = router.challenge(head) {
         return (record, Ok(route), client_address);

@@ -16,8 +16,10 @@ mod count;
 mod families;
 mod histogram;
 mod http2_limit;
+mod listeners;
 mod routes;
 mod text;
+mod timeout_kind;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -25,9 +27,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::count::Count;
 pub use self::http2_limit::Http2Limit;
+pub use self::listeners::{CLOSE_REASONS, ListenerCounters, ListenerSeries, RefusalKind};
 pub use self::routes::{ExchangeFacts, MethodClass, RouteCounters, RouteLabels, RouteSeries};
 use self::text::Text;
 pub use self::text::{CONTENT_TYPE, FamilyInfo};
+pub use self::timeout_kind::TimeoutKind;
 use self::worker::WorkerCells;
 pub use self::worker::{Gauges, WorkerCounters};
 
@@ -35,8 +39,10 @@ pub use self::worker::{Gauges, WorkerCounters};
 #[derive(Debug)]
 pub struct Metrics {
     workers: Box<[Arc<WorkerCells>]>,
-    /// The routes of the configuration, in the order of their labels. Locked only by a reload and a scrape.
-    routes: Mutex<Vec<Arc<RouteSeries>>>,
+    /// The routes of the configuration. Locked only by a reload and a scrape.
+    routes: Series<RouteLabels, RouteSeries>,
+    /// The listeners of the configuration, by address. Locked as seldom.
+    listeners: Series<String, ListenerSeries>,
     /// Certificates of the listeners. Locked only by a reload, a renewal and a scrape.
     certificates: Mutex<Vec<CertificateExpiry>>,
     /// Locked as seldom.
@@ -65,26 +71,27 @@ impl Metrics {
     /// Metrics for this number of workers, at least one.
     pub fn new(workers: usize) -> Arc<Self> {
         let workers = (0..workers.max(1)).map(|_| Arc::default()).collect();
-        Arc::new(Self { workers, routes: Mutex::default(), certificates: Mutex::default(), acme: Mutex::default() })
+        Arc::new(Self {
+            workers,
+            routes: Mutex::default(),
+            listeners: Mutex::default(),
+            certificates: Mutex::default(),
+            acme: Mutex::default(),
+        })
     }
 
     /// Sets the routes that are counted from now on, and returns the series of each in the same order.
     /// One that was there already goes on counting; the others are forgotten.
     pub fn set_routes(&self, labels: Vec<RouteLabels>) -> Vec<Arc<RouteSeries>> {
-        let mut routes = locked(&self.routes);
-        let earlier = std::mem::take(&mut *routes);
-        let mut of_labels = BTreeMap::new();
-        let series = labels.into_iter().map(|labels| {
-            let series = of_labels.entry(labels.clone()).or_insert_with(|| {
-                let known = earlier.binary_search_by(|series| series.labels.cmp(&labels)).ok();
-                let known = known.and_then(|at| earlier.get(at)).map(Arc::clone);
-                known.unwrap_or_else(|| Arc::new(RouteSeries::new(labels, self.workers.len())))
-            });
-            Arc::clone(series)
-        });
-        let series = series.collect();
-        *routes = of_labels.into_values().collect();
-        series
+        let workers = self.workers.len();
+        replace(&self.routes, labels, |labels| RouteSeries::new(labels, workers))
+    }
+
+    /// Sets the addresses of the listeners from now on, and returns the series of each, as
+    /// [`Metrics::set_routes`] does.
+    pub fn set_listeners(&self, addresses: Vec<String>) -> Vec<Arc<ListenerSeries>> {
+        let workers = self.workers.len();
+        replace(&self.listeners, addresses, |address| ListenerSeries::new(address, workers))
     }
 
     /// Sets the certificates that the listeners serve from now on.
@@ -143,6 +150,21 @@ impl Metrics {
     fn sum(&self, cell: impl Fn(&WorkerCells) -> &Count) -> u64 {
         self.workers.iter().fold(0, |sum, cells| sum.wrapping_add(cell(cells).get()))
     }
+}
+
+/// Series by what names them.
+type Series<K, S> = Mutex<BTreeMap<K, Arc<S>>>;
+
+/// Replaces the series by those of these names, and returns them in the same order. Those that are there
+/// already stay.
+fn replace<K: Ord + Clone, S>(series: &Series<K, S>, names: Vec<K>, new: impl Fn(K) -> S) -> Vec<Arc<S>> {
+    let mut series = locked(series);
+    let earlier = std::mem::take(&mut *series);
+    let of_name = |name: K| {
+        let of_name = series.entry(name.clone());
+        Arc::clone(of_name.or_insert_with(|| earlier.get(&name).map(Arc::clone).unwrap_or_else(|| Arc::new(new(name)))))
+    };
+    names.into_iter().map(of_name).collect()
 }
 
 /// What a panic elsewhere has left is still good: each value is changed at once.

@@ -63,6 +63,9 @@ fn workers_are_summed() {
         "xps_upstreams{state=\"down\"} 2",
         "xps_health_checks_total{result=\"passed\"} 2",
         "xps_health_checks_total{result=\"failed\"} 2",
+        "xps_file_cache_lookups_total{result=\"hit\"} 8",
+        "xps_file_cache_lookups_total{result=\"miss\"} 6",
+        "xps_file_compressions_total 4",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
@@ -118,6 +121,7 @@ fn full() -> Arc<Metrics> {
             counters.end(&facts(200, number as u64 * 20_000_000_000));
         }
     }
+    metrics.set_listeners(vec!["127.0.0.1:1".to_owned()]);
     metrics
 }
 
@@ -235,4 +239,31 @@ fn requests_without_a_route_have_a_series_of_their_own() {
     let sample = "xps_route_requests_total{host=\"-\",route=\"-\",handler=\"-\",method=\"write\",status=\"4xx\"}";
     assert_eq!(value(&metrics, sample), Some(1.0));
     assert_eq!(value(&metrics, "xps_route_requests{host=\"-\",route=\"-\",handler=\"-\"}"), Some(0.0));
+}
+
+#[test]
+fn connections_are_counted_by_listener_and_survive_while_the_address_stays() {
+    let metrics = Metrics::new(2);
+    let address = |name: &str| name.to_owned();
+    let series = metrics.set_listeners(vec![address("b:1"), address("a:1")]);
+    for worker in 0..2 {
+        let counters = series[0].of_worker(worker);
+        (0..3).for_each(|_| counters.accept());
+        counters.refuse(RefusalKind::Address);
+        counters.end("denied", 1, 0);
+        counters.end("done", 10, 20);
+    }
+    let of_b = |name: &str, more: &str| value(&metrics, &format!("{name}{{listener=\"b:1\"{more}}}"));
+    for _ in 0..2 {
+        assert_eq!(of_b("xps_listener_connections_accepted_total", ""), Some(6.0));
+        assert_eq!(of_b("xps_listener_connections", ""), Some(2.0));
+        assert_eq!(of_b("xps_listener_connections_refused_total", ",reason=\"address\""), Some(2.0));
+        assert_eq!(of_b("xps_listener_connections_refused_total", ",reason=\"limit\""), Some(0.0));
+        assert_eq!(of_b("xps_listener_connections_ended_total", ",reason=\"done\""), Some(2.0));
+        assert_eq!(of_b("xps_listener_connections_ended_total", ",reason=\"stalled\""), None);
+        assert_eq!(of_b("xps_listener_received_bytes_total", ""), Some(22.0));
+        assert_eq!(of_b("xps_listener_sent_bytes_total", ""), Some(40.0));
+        metrics.set_listeners(vec![address("b:1")]);
+    }
+    assert_eq!(value(&metrics, "xps_listener_connections_accepted_total{listener=\"a:1\"}"), None);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::count::Count;
 use super::routes::{RouteCells, class_of};
-use super::{ExchangeFacts, Http2Limit, Metrics};
+use super::{ExchangeFacts, Http2Limit, Metrics, TimeoutKind};
 use crate::http::Version;
 
 /// The cells of one worker, aligned to 128 bytes so that workers do not share cache lines.
@@ -18,6 +18,18 @@ pub(super) struct WorkerCells {
     pub(super) upstream_connections: Count,
     pub(super) upstream_connections_idle: Count,
     pub(super) operations: Count,
+    /// Of clients, plaintext.
+    pub(super) received_bytes: Count,
+    pub(super) sent_bytes: Count,
+    /// By kind, in the order of [`TimeoutKind::ALL`].
+    pub(super) timeouts: [Count; TimeoutKind::ALL.len()],
+    pub(super) rate_limited: Count,
+    /// TLS 1.3 and resumed, in the order of [`HANDSHAKES`].
+    pub(super) handshakes_complete: [Count; HANDSHAKES.len()],
+    pub(super) handshakes_failed: Count,
+    pub(super) cache_hits: Count,
+    pub(super) cache_misses: Count,
+    pub(super) compressions: Count,
     /// By the first digit of the status, 1 to 5.
     pub(super) responses: [Count; 5],
     /// Requests that no route serves.
@@ -36,6 +48,10 @@ pub(super) struct WorkerCells {
     pub(super) checks_passed: Count,
     pub(super) checks_failed: Count,
 }
+
+/// The values of the labels `version` and `resumed` of TLS handshakes.
+pub(super) const HANDSHAKES: [(&str, &str); 4] =
+    [("TLSv1.2", "no"), ("TLSv1.2", "yes"), ("TLSv1.3", "no"), ("TLSv1.3", "yes")];
 
 /// The values of the label `version`.
 pub(super) const VERSIONS: [&str; 3] = ["1.0", "1.1", "2.0"];
@@ -57,6 +73,12 @@ pub struct Gauges {
     pub upstreams_up: usize,
     /// Upstreams with health checks that are down.
     pub upstreams_down: usize,
+    /// Look-ups in the file cache that found a valid result, since the start.
+    pub cache_hits: u64,
+    /// Those that did not.
+    pub cache_misses: u64,
+    /// Files that were compressed, since the start.
+    pub compressions: u64,
 }
 
 /// A handle to the cells of one worker, for this worker alone.
@@ -97,6 +119,39 @@ impl WorkerCounters {
     /// Counts a TLS handshake that is closed for another one.
     pub fn count_displaced(&self) {
         self.cells.handshakes_displaced.add(1);
+    }
+
+    /// Counts a TLS handshake of a client that is complete. `version`: as `TLSv1.3`.
+    pub fn count_handshake(&self, version: &str, is_resumed: bool) {
+        let resumed = if is_resumed { "yes" } else { "no" };
+        if let Some(at) = HANDSHAKES.iter().position(|labels| *labels == (version, resumed)) {
+            self.cells.handshakes_complete[at].add(1);
+        }
+    }
+
+    /// Counts a TLS handshake of a client that fails, or is not complete in time.
+    pub fn count_handshake_failed(&self) {
+        self.cells.handshakes_failed.add(1);
+    }
+
+    /// Counts bytes of plaintext from a client.
+    pub fn count_received(&self, bytes: u64) {
+        self.cells.received_bytes.add(bytes);
+    }
+
+    /// Counts bytes of plaintext that the kernel has taken for a client.
+    pub fn count_sent(&self, bytes: u64) {
+        self.cells.sent_bytes.add(bytes);
+    }
+
+    /// Counts a client that has not done something in time.
+    pub fn count_timeout(&self, kind: TimeoutKind) {
+        self.cells.timeouts[kind as usize].add(1);
+    }
+
+    /// Counts a request that exceeds the rate of its client.
+    pub fn count_rate_limited(&self) {
+        self.cells.rate_limited.add(1);
     }
 
     /// Counts an HTTP exchange that begins.
@@ -168,5 +223,8 @@ impl WorkerCounters {
         cells.operations.set(gauges.operations as u64);
         cells.upstreams_up.set(gauges.upstreams_up as u64);
         cells.upstreams_down.set(gauges.upstreams_down as u64);
+        cells.cache_hits.set(gauges.cache_hits);
+        cells.cache_misses.set(gauges.cache_misses);
+        cells.compressions.set(gauges.compressions);
     }
 }

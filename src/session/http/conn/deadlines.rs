@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::driver::Time;
 use crate::session::HttpLimits;
+use crate::telemetry::metrics::TimeoutKind;
 
 /// The current phase of a connection, and the time of its start or last progress.
 #[derive(Debug)]
@@ -61,6 +62,19 @@ pub(super) enum ClientPhase {
 }
 
 impl ClientPhase {
+    /// What the client has not done if the time of this phase is over.
+    pub(super) const fn timeout(self) -> TimeoutKind {
+        match self {
+            Self::First => TimeoutKind::First,
+            Self::Idle => TimeoutKind::Idle,
+            Self::Head => TimeoutKind::Head,
+            Self::Body => TimeoutKind::Body,
+            Self::Upload | Self::Relay => TimeoutKind::Upload,
+            // While the server has to act, no time runs.
+            Self::Response | Self::Server => TimeoutKind::Response,
+        }
+    }
+
     /// Whether the client has to send, so that received bytes are its progress.
     pub(super) const fn is_upload(self) -> bool {
         matches!(self, Self::Upload | Self::Relay)

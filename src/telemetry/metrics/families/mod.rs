@@ -1,6 +1,7 @@
 //! The families of the metrics, by subject. The order of the text is that of [`write`].
 
 mod connections;
+mod files;
 mod requests;
 mod routes;
 mod tls;
@@ -16,5 +17,6 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     requests::write(metrics, text);
     routes::write(metrics, text);
     upstreams::write(metrics, text);
+    files::write(metrics, text);
     tls::write(metrics, text);
 }

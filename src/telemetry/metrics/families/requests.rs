@@ -15,6 +15,9 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     }
     let errors = metrics.sum(|cells| &cells.errors);
     text.family("xps_http_errors_total", Kind::Counter, "Requests refused without a valid request head.").value(errors);
+    let limited = metrics.sum(|cells| &cells.rate_limited);
+    let help = "Requests that exceeded the rate of their client (429).";
+    text.family("xps_http_rate_limited_total", Kind::Counter, help).value(limited);
     let help = "HTTP requests with a valid head, by the version that the client speaks.";
     let mut requests = text.family("xps_http_requests_total", Kind::Counter, help);
     for (at, version) in VERSIONS.into_iter().enumerate() {

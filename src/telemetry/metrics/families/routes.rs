@@ -1,5 +1,7 @@
 //! Requests by host and route.
 
+use std::sync::Arc;
+
 use super::super::routes::{MethodClass, RouteLabels, RouteSums};
 use super::super::text::{Kind, Text};
 use super::super::{Metrics, locked};
@@ -9,7 +11,7 @@ use super::requests::CLASSES;
 const UNMATCHED: [(&str, &str); 3] = [("host", "-"), ("route", "-"), ("handler", "-")];
 
 pub(super) fn write(metrics: &Metrics, text: &mut Text) {
-    let routes = locked(&metrics.routes).clone();
+    let routes = locked(&metrics.routes).values().map(Arc::clone).collect::<Vec<_>>();
     let mut unmatched = RouteSums::default();
     metrics.workers.iter().for_each(|cells| unmatched.add(&cells.unmatched));
     let mut all: Vec<([(&str, &str); 3], RouteSums)> = vec![(UNMATCHED, unmatched)];

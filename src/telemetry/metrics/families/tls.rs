@@ -1,11 +1,21 @@
 //! TLS: handshakes and certificates.
 
 use super::super::text::{Kind, Text};
+use super::super::worker::HANDSHAKES;
 use super::super::{CertificateExpiry, Metrics, locked};
 
 pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     let handshakes = metrics.sum(|cells| &cells.handshakes);
     text.family("xps_tls_handshakes", Kind::Gauge, "TLS handshakes of clients in progress.").value(handshakes);
+    let help = "TLS handshakes of clients that are complete, by version and whether they resumed a session.";
+    let mut complete = text.family("xps_tls_handshakes_completed_total", Kind::Counter, help);
+    for (at, (version, resumed)) in HANDSHAKES.into_iter().enumerate() {
+        let count = metrics.sum(|cells| &cells.handshakes_complete[at]);
+        complete.sample(&[("version", version), ("resumed", resumed)], count);
+    }
+    let failed = metrics.sum(|cells| &cells.handshakes_failed);
+    let help = "TLS handshakes of clients that failed or were not complete in time.";
+    text.family("xps_tls_handshakes_failed_total", Kind::Counter, help).value(failed);
     let displaced = metrics.sum(|cells| &cells.handshakes_displaced);
     let help = "TLS handshakes closed as the oldest of too many.";
     text.family("xps_tls_handshakes_displaced_total", Kind::Counter, help).value(displaced);

@@ -516,6 +516,9 @@ impl Http {
 
     /// Handles the timeout of a phase.
     fn on_too_slow(&mut self, cx: &Context<'_>) -> Option<CloseReason> {
+        if self.draining_since.is_none() {
+            cx.counters.count_timeout(self.deadlines.phase().timeout());
+        }
         match self.deadlines.phase() {
             ClientPhase::Head => {
                 self.respond_error(ErrorResponse::new(Status::REQUEST_TIMEOUT, "the request took too long"), cx);

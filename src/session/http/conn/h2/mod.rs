@@ -256,6 +256,9 @@ impl Http2 {
 
     /// Handles the timeout of a phase.
     fn on_too_slow(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if self.conn.draining_since.is_none() {
+            cx.counters.count_timeout(self.conn.deadlines.phase().timeout());
+        }
         match self.conn.deadlines.phase() {
             // A reset, so that the client does not take a truncated response for complete.
             ClientPhase::Response => Some(CloseReason::TooSlow),
@@ -385,6 +388,7 @@ impl Conn {
         while let Some(stream) = self.streams.get_mut(index) {
             stream.keep_time(&self.flow, cx);
             if stream.deadlines.limit(&cx.limits.http, None).is_some_and(|limit| limit <= cx.now) {
+                cx.counters.count_timeout(stream.deadlines.phase().timeout());
                 self.end_stream(index, StreamEnd::CutOff(Some(ErrorCode::CANCEL)), CloseReason::TooSlow, cx);
                 continue;
             }
