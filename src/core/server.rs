@@ -244,6 +244,7 @@ impl Server {
         let mut inherited = InheritedSockets::from_environment().map_err(StartError::Inherit)?;
         let selection = probe::choose(config.backend, config.uring_off, config.workers)?;
         let supervisor = Waker::new().map_err(StartError::Worker)?;
+        metrics.set_backend(selection.backend.name(), selection.is_fallback.then_some(&*selection.reason));
         // Before the ports open: a program that sees an open port may send a signal at once.
         let signals = StopSignals::install(supervisor.clone()).map_err(StartError::Worker)?;
         let mut server = Self {
@@ -531,12 +532,8 @@ impl Server {
         loop {
             let asked = signals::take_asked();
             let is_serving = phase == Phase::Serving;
-            if is_serving
-                && asked.reload
-                && let Some(config) = hooks.reload()
-            {
-                let result = self.reload(&config);
-                hooks.on_reloaded(result.map(|()| self.addresses.as_slice()));
+            if is_serving && asked.reload {
+                self.reload_by(&mut hooks);
             }
             if is_serving && asked.upgrade {
                 self.start_replacement();
@@ -582,6 +579,14 @@ impl Server {
         }
         hooks.on_ended(self.join()?);
         Ok(())
+    }
+
+    /// Applies the configuration that the hooks have, and counts the result.
+    fn reload_by(&mut self, hooks: &mut impl ServerHooks) {
+        let Some(config) = hooks.reload() else { return self.metrics.count_reload(false) };
+        let result = self.reload(&config);
+        self.metrics.count_reload(result.is_ok());
+        hooks.on_reloaded(result.map(|()| self.addresses.as_slice()));
     }
 
     fn warn_of_expiry(&mut self) {

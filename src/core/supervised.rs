@@ -13,7 +13,7 @@ use super::service_builder::ServiceBuilder;
 use super::state::{Core, ListenerId};
 use super::worker::{Environment, Machine};
 use crate::config::Limits;
-use crate::driver::{Completion, Fault, KernelDriver, Ops, Time, Waker};
+use crate::driver::{Completion, Counters, Fault, KernelDriver, Ops, Time, Waker};
 use crate::limit::{Access, Admission};
 use crate::session::ListenerContext;
 use crate::session::control::Control;
@@ -178,6 +178,10 @@ impl Machine for SupervisedCore {
         if let Some(fault) = self.core.take_broken() {
             self.fail(fault, now);
         }
+    }
+
+    fn on_counters(&mut self, counters: Counters) {
+        self.core.set_driver_counters(&counters);
     }
 
     fn is_finished(&self) -> bool {

@@ -94,6 +94,7 @@ impl WorkerThreadConfig {
         inbox: Receiver<Message>,
         failure_notifier: FailureNotifier,
     ) -> io::Result<Option<SessionEnd>> {
+        self.counters.note_thread();
         let span = match self.number {
             Some(number) => tracing::info_span!("worker", number),
             None => tracing::info_span!("operator"),

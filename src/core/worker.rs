@@ -3,10 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use crate::driver::{Completion, Driver, KernelDriver, OpId, Ops, Outcome, Time, Token, unix_seconds};
+use crate::driver::{Completion, Counters, Driver, KernelDriver, OpId, Ops, Outcome, Time, Token, unix_seconds};
 
 /// How often unused receive buffer memory is returned to the system, while there is traffic.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After how many turns the driver's totals are passed on: a quiet worker passes them on when it trims.
+const COUNTERS_TURNS: u32 = 16;
 
 /// A state machine that a worker drives: a server's core, or the sessions of a client.
 ///
@@ -27,6 +30,11 @@ pub trait Machine {
     /// Processes and removes the completions of one driver turn, acts on deadlines that are due, and
     /// queues what follows.
     fn on_turn(&mut self, environment: Environment, done: &mut Vec<Completion>);
+
+    /// Takes the driver's totals, from time to time and at the end.
+    fn on_counters(&mut self, counters: Counters) {
+        let _ = counters;
+    }
 
     /// Whether it has nothing left to do, nothing open and nothing in flight.
     fn is_finished(&self) -> bool;
@@ -78,6 +86,7 @@ impl<D: KernelDriver, M: Machine> Worker<D, M> {
     pub fn run(mut self) -> io::Result<M> {
         let mut done: Vec<Completion> = Vec::new();
         let mut now = self.driver.now();
+        let mut turns: u32 = 0;
         while !self.machine.is_finished() {
             let mut wait = match (self.machine.wait(now), self.trim.wait(now)) {
                 (Some(machine), Some(trim)) => Some(machine.min(trim)),
@@ -100,10 +109,15 @@ impl<D: KernelDriver, M: Machine> Worker<D, M> {
             if woken {
                 self.machine.on_wake(&mut self.driver, now);
             }
-            self.trim.on_turn(!done.is_empty(), now, &self.driver);
+            let is_interval = self.trim.on_turn(!done.is_empty(), now, &self.driver);
+            turns = turns.wrapping_add(1);
+            if is_interval || turns.is_multiple_of(COUNTERS_TURNS) {
+                self.machine.on_counters(self.driver.counters());
+            }
             let environment = Environment { now, share: self.driver.pool().share(), unix_seconds: unix_seconds() };
             self.machine.on_turn(environment, &mut done);
         }
+        self.machine.on_counters(self.driver.counters());
         tracing::debug!(counters = ?self.driver.counters(), "worker at rest");
         Ok(self.machine)
     }
@@ -136,7 +150,8 @@ impl Trim {
         }
     }
 
-    fn on_turn(&mut self, has_traffic: bool, now: Time, driver: &impl Driver) {
+    /// `true`: an interval has passed.
+    fn on_turn(&mut self, has_traffic: bool, now: Time, driver: &impl Driver) -> bool {
         match self {
             Self::NotNeeded if has_traffic => *self = Self::Armed { at: now + TRIM_INTERVAL, had_traffic: true },
             Self::NotNeeded => {}
@@ -148,8 +163,10 @@ impl Trim {
                 } else {
                     Self::NotNeeded
                 };
+                return true;
             }
         }
+        false
     }
 }
 

@@ -6,7 +6,7 @@ mod log_rate_limit;
 pub mod metrics;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -26,6 +26,11 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Lines of the log lost so far.
 static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Lines of the log of the server lost so far.
+fn lines_lost() -> usize {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Log levels, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ActiveListener, Core, LISTENER, ListenerId, WorkerPhase};
 use crate::config::Limits;
-use crate::driver::{Root, Socket, Time, Token};
+use crate::driver::{Counters, Root, Socket, Time, Token};
 use crate::file::store::RootPath;
 use crate::limit::Admission;
 use crate::session::ListenerContext;
@@ -75,6 +75,11 @@ impl Core {
     pub fn admit_by(&mut self, admission: Arc<Admission>) {
         self.admission = admission;
         self.listeners_due = true;
+    }
+
+    /// Publishes the totals of the driver.
+    pub fn set_driver_counters(&self, counters: &Counters) {
+        self.counters.set_driver(counters);
     }
 
     /// Sets the counters that the metrics are read from.

@@ -17,6 +17,8 @@ mod families;
 mod histogram;
 mod http2_limit;
 mod listeners;
+mod proc;
+mod process;
 mod routes;
 mod text;
 mod timeout_kind;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::count::Count;
 pub use self::http2_limit::Http2Limit;
 pub use self::listeners::{CLOSE_REASONS, ListenerCounters, ListenerSeries, RefusalKind};
+use self::process::ProcessFacts;
 pub use self::routes::{ExchangeFacts, MethodClass, RouteCounters, RouteLabels, RouteSeries};
 use self::text::Text;
 pub use self::text::{CONTENT_TYPE, FamilyInfo};
@@ -47,6 +50,7 @@ pub struct Metrics {
     certificates: Mutex<Vec<CertificateExpiry>>,
     /// Locked as seldom.
     acme: Mutex<AcmeMetrics>,
+    process: Mutex<ProcessFacts>,
 }
 
 /// Certificates that are obtained by ACME.
@@ -77,7 +81,20 @@ impl Metrics {
             listeners: Mutex::default(),
             certificates: Mutex::default(),
             acme: Mutex::default(),
+            process: Mutex::new(ProcessFacts::new()),
         })
+    }
+
+    /// Sets the back-end in use, and why it is not the preferred one, if it is not.
+    pub fn set_backend(&self, backend: &'static str, fallback_reason: Option<&str>) {
+        let mut process = locked(&self.process);
+        process.backend = backend;
+        process.reason = fallback_reason.unwrap_or_default().to_owned();
+    }
+
+    /// Counts a reload of the configuration, applied or refused.
+    pub fn count_reload(&self, is_applied: bool) {
+        locked(&self.process).reload(is_applied);
     }
 
     /// Sets the routes that are counted from now on, and returns the series of each in the same order.
@@ -144,6 +161,12 @@ impl Metrics {
         let mut text = Text::default();
         families::write(self, &mut text);
         text
+    }
+
+    /// The processor time of each worker's thread, in seconds; `None`: not known.
+    fn worker_cpu_seconds(&self) -> Vec<Option<f64>> {
+        let seconds = |cells: &Arc<WorkerCells>| proc::thread_cpu_seconds(cells.thread.get()?);
+        self.workers.iter().map(seconds).collect()
     }
 
     /// The sum of a cell over all workers.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::driver::Counters;
 use crate::http::Version;
 
 #[test]
@@ -110,6 +111,8 @@ fn attempts_by_acme_are_counted_once_there_is_a_name() {
 /// A registry in which each family has a sample.
 fn full() -> Arc<Metrics> {
     let metrics = Metrics::new(2);
+    metrics.set_backend("epoll", Some("it is \"so\""));
+    WorkerCounters::new(Arc::clone(&metrics), 0).note_thread();
     metrics.set_acme_attempts(vec![("a.org".to_owned(), 9)]);
     metrics.set_certificates(vec![CertificateExpiry { certificate: "/a".to_owned(), not_after: 9 }]);
     let series = metrics.set_routes(vec![labels("h", "/"), labels("\"\\\n", "/é")]);
@@ -190,7 +193,9 @@ fn the_text_is_well_formed() {
     let (named, is_there) = (named.iter().copied().collect::<HashSet<&str>>(), named.len());
     assert_eq!(named.len(), is_there, "a family is there twice");
     assert!(families.is_subset(&named));
-    let missing: Vec<_> = named.difference(&families).collect();
+    // What only `/proc` knows may be missing.
+    let is_optional = |name: &&&str| name.starts_with("process_") || name.contains("cpu_seconds");
+    let missing: Vec<_> = named.difference(&families).filter(|name| !is_optional(name)).collect();
     assert!(missing.is_empty(), "the registry of the tests has no sample of {missing:?}");
 }
 
@@ -266,4 +271,31 @@ fn connections_are_counted_by_listener_and_survive_while_the_address_stays() {
         metrics.set_listeners(vec![address("b:1")]);
     }
     assert_eq!(value(&metrics, "xps_listener_connections_accepted_total{listener=\"a:1\"}"), None);
+}
+
+#[test]
+fn build_reloads_and_the_driver_are_there() {
+    let metrics = full();
+    metrics.count_reload(true);
+    metrics.count_reload(false);
+    metrics.count_reload(false);
+    let driver = Counters { enters: 3, overflows: 2, ..Counters::default() };
+    (0..2).for_each(|worker| WorkerCounters::new(Arc::clone(&metrics), worker).set_driver(&driver));
+    let info = format!(
+        "xps_build_info{{version=\"{}\",backend=\"epoll\",reason=\"it is \\\"so\\\"\"}}",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (sample, expected) in [
+        (info.as_str(), 1.0),
+        ("xps_reloads_total{result=\"ok\"}", 1.0),
+        ("xps_reloads_total{result=\"refused\"}", 2.0),
+        ("xps_driver_enters_total", 6.0),
+        ("xps_driver_overflows_total", 4.0),
+        ("xps_driver_rearms_total", 0.0),
+    ] {
+        assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
+    }
+    let (started, configured) =
+        (value(&metrics, "process_start_time_seconds"), value(&metrics, "xps_configuration_timestamp_seconds"));
+    assert!(started.is_some_and(|at| at > 1.7e9) && started <= configured);
 }

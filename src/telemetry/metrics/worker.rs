@@ -1,16 +1,19 @@
 //! What one worker counts for itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::count::Count;
 use super::routes::{RouteCells, class_of};
-use super::{ExchangeFacts, Http2Limit, Metrics, TimeoutKind};
+use super::{ExchangeFacts, Http2Limit, Metrics, TimeoutKind, proc};
+use crate::driver::Counters;
 use crate::http::Version;
 
 /// The cells of one worker, aligned to 128 bytes so that workers do not share cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct WorkerCells {
+    /// Its thread, if that is known.
+    pub(super) thread: OnceLock<String>,
     pub(super) connections_accepted: Count,
     pub(super) connections: Count,
     pub(super) handshakes: Count,
@@ -30,6 +33,8 @@ pub(super) struct WorkerCells {
     pub(super) cache_hits: Count,
     pub(super) cache_misses: Count,
     pub(super) compressions: Count,
+    /// In the order of [`DRIVER_COUNTERS`].
+    pub(super) driver: [Count; DRIVER_COUNTERS.len()],
     /// By the first digit of the status, 1 to 5.
     pub(super) responses: [Count; 5],
     /// Requests that no route serves.
@@ -48,6 +53,32 @@ pub(super) struct WorkerCells {
     pub(super) checks_passed: Count,
     pub(super) checks_failed: Count,
 }
+
+/// A family of the driver's totals: its name, its help, and the total.
+type DriverCounter = (&'static str, &'static str, fn(&Counters) -> u64);
+
+/// The families of the driver's totals.
+pub(super) const DRIVER_COUNTERS: [DriverCounter; 9] = [
+    ("xps_driver_enters_total", "Calls of io_uring_enter or epoll_wait.", |of| of.enters),
+    (
+        "xps_driver_submissions_total",
+        "Ring entries submitted; with epoll, operations started and system calls attempted.",
+        |of| of.submissions,
+    ),
+    ("xps_driver_completions_total", "Outcomes of operations.", |of| of.completions),
+    ("xps_driver_rearms_total", "Multishot operations armed again after the kernel had ended them.", |of| of.rearms),
+    ("xps_driver_buffers_exhausted_total", "Receives that found no buffer and had to wait.", |of| of.buffers_exhausted),
+    ("xps_driver_accept_pauses_total", "Pauses of accepting, for lack of descriptors or memory.", |of| {
+        of.accept_pauses
+    }),
+    ("xps_driver_short_sends_total", "Sends of which the kernel took only a part.", |of| of.short_sends),
+    ("xps_driver_promotions_total", "Sockets that were switched to large receive buffers.", |of| of.promotions),
+    (
+        "xps_driver_overflows_total",
+        "Calls of io_uring_enter that left completions in kernel memory, because the completion queue was full.",
+        |of| of.overflows,
+    ),
+];
 
 /// The values of the labels `version` and `resumed` of TLS handshakes.
 pub(super) const HANDSHAKES: [(&str, &str); 4] =
@@ -104,6 +135,21 @@ impl WorkerCounters {
     /// Counters of a single worker outside a server, as for a client or a test.
     pub fn standalone() -> Self {
         Self::new(Metrics::new(1), 0)
+    }
+
+    /// Notes that the calling thread is that of the worker.
+    pub fn note_thread(&self) {
+        if let Some(thread) = proc::this_thread() {
+            // A worker has one thread.
+            let _ = self.cells.thread.set(thread);
+        }
+    }
+
+    /// Stores the driver's totals.
+    pub fn set_driver(&self, counters: &Counters) {
+        for (cell, (_, _, total)) in self.cells.driver.iter().zip(DRIVER_COUNTERS) {
+            cell.set(total(counters));
+        }
     }
 
     /// The metrics of all workers.

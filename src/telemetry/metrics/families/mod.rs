@@ -2,21 +2,24 @@
 
 mod connections;
 mod files;
+mod process;
 mod requests;
+mod ring;
 mod routes;
 mod tls;
 mod upstreams;
 
 use super::Metrics;
-use super::text::{Kind, Text};
+use super::text::Text;
 
 /// Writes all families.
 pub(super) fn write(metrics: &Metrics, text: &mut Text) {
-    text.family("xps_workers", Kind::Gauge, "Worker threads.").value(metrics.workers.len());
+    process::write(metrics, text);
     connections::write(metrics, text);
     requests::write(metrics, text);
     routes::write(metrics, text);
     upstreams::write(metrics, text);
     files::write(metrics, text);
     tls::write(metrics, text);
+    ring::write(metrics, text);
 }
