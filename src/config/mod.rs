@@ -105,7 +105,11 @@ impl ListenerConfig {
             responses: responses.clone(),
             name: None,
         };
-        let routes = vec![route("metrics", HandlerConfig::Metrics), route("", HandlerConfig::Operator)];
+        let routes = vec![
+            route("metrics", HandlerConfig::Metrics),
+            route("api", HandlerConfig::Api),
+            route("", HandlerConfig::Operator),
+        ];
         let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log: None, routes };
         let router = RouterConfig { scheme: Scheme::Http, responses, hosts: vec![host] };
         Self { access, ..Self::new(address, ServiceConfig::Http(router)) }
@@ -272,6 +276,8 @@ pub enum HandlerConfig {
     },
     /// Serves the metrics of the server.
     Metrics,
+    /// Serves the metrics of the server as eXpServer's JSON object.
+    Api,
     /// Answers those who operate the server: whether it lives, and whether it is ready for connections.
     Operator,
 }

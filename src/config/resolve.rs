@@ -251,6 +251,7 @@ impl Resolver<'_> {
             }
             RouteKind::Redirect => redirect(route)?,
             RouteKind::Metrics => HandlerConfig::Metrics,
+            RouteKind::Api => HandlerConfig::Api,
         })
     }
 

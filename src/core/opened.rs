@@ -19,7 +19,7 @@ use crate::http::forward::Authority;
 use crate::http::media_type::MediaType;
 use crate::http::{Scheme, Status, redirect};
 use crate::limit::Access;
-use crate::session::http::{Files, Metrics, Operator, Proxy, Redirect};
+use crate::session::http::{Api, Files, Metrics, Operator, Proxy, Redirect};
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
 use crate::telemetry::metrics::{CertificateExpiry, RouteLabels, RouteSeries};
@@ -93,6 +93,7 @@ pub(super) enum OpenedHandler {
     Forward(Box<ForwardConfig>, Authority, Vec<Option<TlsPeer>>),
     Redirect(Status, redirect::RedirectTemplate),
     Metrics,
+    Api,
     Operator,
 }
 
@@ -190,6 +191,7 @@ impl OpenedRoute {
             OpenedHandler::Forward(..) => Proxy::NAME,
             OpenedHandler::Redirect(..) => Redirect::NAME,
             OpenedHandler::Metrics => Metrics::NAME,
+            OpenedHandler::Api => Api::NAME,
             OpenedHandler::Operator => Operator::NAME,
         };
         RouteLabels { host: host.to_owned(), route: self.name.clone().unwrap_or_else(of_prefix), handler }
@@ -252,6 +254,7 @@ impl OpenedHandler {
             }
             HandlerConfig::Redirect { status, url } => Self::Redirect(*status, url.clone()),
             HandlerConfig::Metrics => Self::Metrics,
+            HandlerConfig::Api => Self::Api,
             HandlerConfig::Operator => Self::Operator,
             HandlerConfig::Forward(forward) => {
                 Self::Forward(forward.clone(), authority_of(&forward.group)?, tls_peers(&forward.group)?)

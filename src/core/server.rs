@@ -359,6 +359,7 @@ impl Server {
         let watched: Vec<_> = expiries.iter().filter(|expiry| !files.contains(&expiry.certificate)).cloned().collect();
         self.expiry_watch = ExpiryWatch::new(&watched, Crypto::default().now());
         self.metrics.set_certificates(expiries);
+        self.metrics.set_server_name(server_name(config).unwrap_or("xps"));
         let labels = opened_services.iter().flat_map(OpenedService::route_labels).collect();
         let mut series = self.metrics.set_routes(labels).into_iter();
         opened_services.iter_mut().for_each(|opened| opened.count_by(&mut series));
@@ -625,6 +626,14 @@ impl Server {
         }
         result
     }
+}
+
+/// The name that responses carry in `Server`.
+fn server_name(config: &ServerConfig) -> Option<&str> {
+    config.listeners.iter().find_map(|listener| match &listener.service {
+        ServiceConfig::Http(router) => router.responses.server_name.as_deref(),
+        _ => None,
+    })
 }
 
 /// The init process of a system or container. When it exits, the kernel kills all others.

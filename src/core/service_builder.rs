@@ -14,7 +14,7 @@ use crate::http::error_page::ErrorPages;
 use crate::http::forward::Authority;
 use crate::session::control::Control;
 use crate::session::http::{
-    FileRoute, Files, Handler, Metrics, Operator, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source,
+    Api, FileRoute, Files, Handler, Metrics, Operator, Proxy, ProxyRoute, Redirect, Route, Router, RouterCell, Source,
     VirtualHost, WELCOME_PAGES,
 };
 use crate::session::{Content, NameRoute, NameRoutes, Service};
@@ -116,6 +116,7 @@ impl ServiceBuilder {
             OpenedHandler::Redirect(status, template) => {
                 (Box::new(Redirect { status, template }), Rc::new(FileRoute::nothing(responses, error_pages)))
             }
+            OpenedHandler::Api => (Box::new(Api), Rc::new(FileRoute::nothing(responses, error_pages))),
             OpenedHandler::Metrics => (Box::new(Metrics), Rc::new(FileRoute::nothing(responses, error_pages))),
             OpenedHandler::Operator => {
                 let operator = Operator { control: Arc::clone(&self.control) };

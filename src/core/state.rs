@@ -604,6 +604,10 @@ fn count_end(session_slot: &SessionSlot, close_reason: CloseReason, counters: &W
             counters.count_timeout(TimeoutKind::Handshake);
         }
     }
+    counters.count_end(close_reason.code());
+    if session_slot.session.is_over_limit() || matches!(close_reason, CloseReason::Denied(_)) {
+        counters.count_refused();
+    }
     let Some(listener) = &session_slot.listener else { return };
     match close_reason {
         CloseReason::Denied(Denied::Address) => listener.refuse(RefusalKind::Address),

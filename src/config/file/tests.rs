@@ -113,7 +113,7 @@ fn everything_is_told_at_once_and_in_order() {
   |
 8 |           "req_path": "api",
   |                       ^^^^^"#,
-            r#"xps_config.json:9:19: `type` must be one of file_serve, reverse_proxy, redirect, metrics, not `reverse-proxy` (did you mean `reverse_proxy`?)
+            r#"xps_config.json:9:19: `type` must be one of file_serve, reverse_proxy, redirect, metrics, api, not `reverse-proxy` (did you mean `reverse_proxy`?)
   |
 9 |           "type": "reverse-proxy",
   |                   ^^^^^^^^^^^^^^^"#,

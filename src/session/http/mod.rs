@@ -27,8 +27,8 @@ pub(super) use self::dispatch::refuse_plain;
 #[cfg(feature = "internals")]
 pub use self::exchange::planted_bug::{ExchangeBug, plant_exchange_bug, unplant_exchange_bug};
 pub use self::handler::{
-    FileRoute, FileRouteConfig, Files, Handler, Metrics, Operator, Proxy, ProxyRoute, Redirect, ResponseConfig, Source,
-    WELCOME_PAGES,
+    Api, FileRoute, FileRouteConfig, Files, Handler, Metrics, Operator, Proxy, ProxyRoute, Redirect, ResponseConfig,
+    Source, WELCOME_PAGES,
 };
 pub use self::router::{Route, Router, RouterCell, VirtualHost};
 #[cfg(feature = "internals")]

@@ -68,6 +68,12 @@ fn longer(nanos: u64) -> usize {
 }
 
 impl Distribution {
+    /// Adds the durations of another one.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(sum, count)| *sum += count);
+        self.nanos = self.nanos.wrapping_add(other.nanos);
+    }
+
     /// Number of durations.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()

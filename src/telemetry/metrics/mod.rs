@@ -13,6 +13,7 @@
 //! The files of `families/` say what each family counts, by subject; `text.rs` how it is written.
 
 mod count;
+mod expserver;
 mod families;
 mod histogram;
 mod http2_limit;
@@ -28,6 +29,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::count::Count;
+pub use self::expserver::API_CONTENT_TYPE;
+use self::expserver::{CpuMeter, Retired};
 pub use self::http2_limit::Http2Limit;
 pub use self::listeners::{CLOSE_REASONS, ListenerCounters, ListenerSeries, RefusalKind};
 use self::process::ProcessFacts;
@@ -51,6 +54,8 @@ pub struct Metrics {
     /// Locked as seldom.
     acme: Mutex<AcmeMetrics>,
     process: Mutex<ProcessFacts>,
+    retired: Mutex<Retired>,
+    cpu: Mutex<CpuMeter>,
 }
 
 /// Certificates that are obtained by ACME.
@@ -82,6 +87,8 @@ impl Metrics {
             certificates: Mutex::default(),
             acme: Mutex::default(),
             process: Mutex::new(ProcessFacts::new()),
+            retired: Mutex::default(),
+            cpu: Mutex::new(CpuMeter::new()),
         })
     }
 
@@ -90,6 +97,11 @@ impl Metrics {
         let mut process = locked(&self.process);
         process.backend = backend;
         process.reason = fallback_reason.unwrap_or_default().to_owned();
+    }
+
+    /// Sets the name of the server, for eXpServer's JSON.
+    pub fn set_server_name(&self, name: &str) {
+        locked(&self.process).server_name = name.to_owned();
     }
 
     /// Counts a reload of the configuration, applied or refused.
@@ -101,14 +113,17 @@ impl Metrics {
     /// One that was there already goes on counting; the others are forgotten.
     pub fn set_routes(&self, labels: Vec<RouteLabels>) -> Vec<Arc<RouteSeries>> {
         let workers = self.workers.len();
-        replace(&self.routes, labels, |labels| RouteSeries::new(labels, workers))
+        let (series, gone) = replace(&self.routes, labels, |labels| RouteSeries::new(labels, workers));
+        let mut retired = locked(&self.retired);
+        gone.iter().for_each(|series| retired.add(series.labels.handler, &series.sums()));
+        series
     }
 
     /// Sets the addresses of the listeners from now on, and returns the series of each, as
     /// [`Metrics::set_routes`] does.
     pub fn set_listeners(&self, addresses: Vec<String>) -> Vec<Arc<ListenerSeries>> {
         let workers = self.workers.len();
-        replace(&self.listeners, addresses, |address| ListenerSeries::new(address, workers))
+        replace(&self.listeners, addresses, |address| ListenerSeries::new(address, workers)).0
     }
 
     /// Sets the certificates that the listeners serve from now on.
@@ -169,6 +184,12 @@ impl Metrics {
         self.workers.iter().map(seconds).collect()
     }
 
+    /// Connections that have ended for one of these reasons.
+    fn ended(&self, is_counted: impl Fn(&str) -> bool) -> u64 {
+        let reasons = CLOSE_REASONS.iter().enumerate().filter(|(_, reason)| is_counted(reason));
+        reasons.map(|(at, _)| self.sum(|cells| &cells.ended[at])).sum()
+    }
+
     /// The sum of a cell over all workers.
     fn sum(&self, cell: impl Fn(&WorkerCells) -> &Count) -> u64 {
         self.workers.iter().fold(0, |sum, cells| sum.wrapping_add(cell(cells).get()))
@@ -178,16 +199,22 @@ impl Metrics {
 /// Series by what names them.
 type Series<K, S> = Mutex<BTreeMap<K, Arc<S>>>;
 
-/// Replaces the series by those of these names, and returns them in the same order. Those that are there
-/// already stay.
-fn replace<K: Ord + Clone, S>(series: &Series<K, S>, names: Vec<K>, new: impl Fn(K) -> S) -> Vec<Arc<S>> {
+/// Replaces the series by those of these names, and returns them in the same order, and those that are
+/// gone. Those that are there already stay.
+fn replace<K: Ord + Clone, S>(
+    series: &Series<K, S>,
+    names: Vec<K>,
+    new: impl Fn(K) -> S,
+) -> (Vec<Arc<S>>, Vec<Arc<S>>) {
     let mut series = locked(series);
     let earlier = std::mem::take(&mut *series);
     let of_name = |name: K| {
         let of_name = series.entry(name.clone());
         Arc::clone(of_name.or_insert_with(|| earlier.get(&name).map(Arc::clone).unwrap_or_else(|| Arc::new(new(name)))))
     };
-    names.into_iter().map(of_name).collect()
+    let in_order = names.into_iter().map(of_name).collect();
+    let gone = earlier.into_iter().filter(|(name, _)| !series.contains_key(name)).map(|(_, series)| series);
+    (in_order, gone.collect())
 }
 
 /// What a panic elsewhere has left is still good: each value is changed at once.

@@ -1,12 +1,16 @@
 //! What is known of the process: its build, its start, its reloads.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What is known of the process.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessFacts {
     /// When it was started, in seconds since 1970.
     pub(super) started: f64,
+    /// The same, on the monotonic clock.
+    pub(super) since: Instant,
+    /// The name that it calls itself.
+    pub(super) server_name: String,
     /// The back-end in use; empty: not known.
     pub(super) backend: &'static str,
     /// Why it is not the preferred one; empty: it is.
@@ -21,7 +25,16 @@ impl ProcessFacts {
     /// Facts of a process that begins now.
     pub(super) fn new() -> Self {
         let now = now();
-        Self { started: now, backend: "", reason: String::new(), reloads: 0, reloads_refused: 0, configured: now }
+        Self {
+            started: now,
+            since: Instant::now(),
+            server_name: "xps".to_owned(),
+            backend: "",
+            reason: String::new(),
+            reloads: 0,
+            reloads_refused: 0,
+            configured: now,
+        }
     }
 
     /// Notes the result of a reload.

@@ -171,6 +171,11 @@ impl RouteSums {
         self.sent_bytes += cells.sent_bytes.get();
     }
 
+    /// Requests that have begun.
+    pub(super) const fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Requests that have begun and not ended.
     pub(super) fn in_flight(&self) -> u64 {
         self.begun.saturating_sub(self.ended.iter().flatten().sum())

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::count::Count;
 use super::routes::{RouteCells, class_of};
-use super::{ExchangeFacts, Http2Limit, Metrics, TimeoutKind, proc};
+use super::{CLOSE_REASONS, ExchangeFacts, Http2Limit, Metrics, TimeoutKind, proc};
 use crate::driver::Counters;
 use crate::http::Version;
 
@@ -27,6 +27,10 @@ pub(super) struct WorkerCells {
     /// By kind, in the order of [`TimeoutKind::ALL`].
     pub(super) timeouts: [Count; TimeoutKind::ALL.len()],
     pub(super) rate_limited: Count,
+    /// Connections that were refused.
+    pub(super) refused: Count,
+    /// Connections that have ended, in the order of [`CLOSE_REASONS`].
+    pub(super) ended: [Count; CLOSE_REASONS.len()],
     /// TLS 1.3 and resumed, in the order of [`HANDSHAKES`].
     pub(super) handshakes_complete: [Count; HANDSHAKES.len()],
     pub(super) handshakes_failed: Count,
@@ -160,6 +164,19 @@ impl WorkerCounters {
     /// Counts an accepted connection.
     pub fn count_accepted(&self) {
         self.cells.connections_accepted.add(1);
+    }
+
+    /// Counts a connection that is refused. It ends as all others do.
+    pub fn count_refused(&self) {
+        self.cells.refused.add(1);
+    }
+
+    /// Counts a connection that has ended. `close_reason`: one of [`CLOSE_REASONS`].
+    pub fn count_end(&self, close_reason: &str) {
+        let at = CLOSE_REASONS.iter().position(|known| *known == close_reason);
+        if let Some(ended) = at.and_then(|at| self.cells.ended.get(at)) {
+            ended.add(1);
+        }
     }
 
     /// Counts a TLS handshake that is closed for another one.

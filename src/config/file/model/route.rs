@@ -75,6 +75,8 @@ pub enum RouteKind {
     Redirect,
     /// Respond with the server's metrics.
     Metrics,
+    /// Respond with the JSON object of eXpServer's metrics.
+    Api,
 }
 
 impl RouteKind {
@@ -85,12 +87,13 @@ impl RouteKind {
             Self::ReverseProxy => "reverse_proxy",
             Self::Redirect => "redirect",
             Self::Metrics => "metrics",
+            Self::Api => "api",
         }
     }
 
     /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::FileServe, Self::ReverseProxy, Self::Redirect, Self::Metrics]
+        [Self::FileServe, Self::ReverseProxy, Self::Redirect, Self::Metrics, Self::Api]
             .into_iter()
             .find(|kind| kind.name() == name)
     }

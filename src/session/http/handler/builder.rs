@@ -57,14 +57,38 @@ impl ResponseBuilder<'_> {
         text: impl FnOnce() -> String,
         sink: &mut impl HeadSink,
     ) -> Response {
+        self.generated_text(content_type, None, text, sink)
+    }
+
+    /// The same, for pages of every origin, unless the configuration says for which.
+    pub(super) fn text_for_all(
+        &mut self,
+        content_type: &str,
+        text: impl FnOnce() -> String,
+        sink: &mut impl HeadSink,
+    ) -> Response {
+        let origin = self.file_route.responses.cors.is_none().then_some("*");
+        self.generated_text(content_type, origin, text, sink)
+    }
+
+    fn generated_text(
+        &mut self,
+        content_type: &str,
+        origin: Option<&str>,
+        text: impl FnOnce() -> String,
+        sink: &mut impl HeadSink,
+    ) -> Response {
         if let Some(response) = self.early_response(sink) {
             return response;
         }
-        let head = self
+        let mut head = self
             .begin(sink, Status::OK)
             .field("Content-Type", content_type)
             .field("X-Content-Type-Options", "nosniff")
             .field("Cache-Control", "no-store");
+        if let Some(origin) = origin {
+            head = head.field("Access-Control-Allow-Origin", origin);
+        }
         self.extend(head);
         Response::new(Status::OK, Body::Memory(Chunk::shared(text().into_bytes())))
     }

@@ -7,6 +7,7 @@
 
 mod acme_challenge;
 mod allowed_methods;
+mod api;
 mod builder;
 mod error;
 mod file_route;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 
 pub use self::acme_challenge::AcmeChallenge;
 pub(crate) use self::allowed_methods::AllowedMethods;
+pub use self::api::Api;
 pub use self::builder::ResponseBuilder;
 pub(crate) use self::error::error_response;
 pub use self::file_route::{FileRoute, FileRouteConfig, ResponseConfig, Source};

@@ -25,7 +25,7 @@ pub(super) fn check(route: &Object<'_>, report: &mut Report<'_, '_>) {
         RouteKind::FileServe => files(route, place, report),
         RouteKind::ReverseProxy => proxy(route, place, report),
         RouteKind::Redirect => redirect(route, place, report),
-        RouteKind::Metrics => {}
+        RouteKind::Metrics | RouteKind::Api => {}
     }
     check_strangers(route, kind, report);
 }
@@ -104,7 +104,7 @@ fn check_strangers(route: &Object<'_>, kind: RouteKind, report: &mut Report<'_, 
         let Some(property) = get(route, &key) else { continue };
         let hint = match (key.as_str(), kind) {
             // These apply to all responses of xps itself.
-            ("headers", RouteKind::Redirect | RouteKind::Metrics) | ("cors", _) => continue,
+            ("headers", RouteKind::Redirect | RouteKind::Metrics | RouteKind::Api) | ("cors", _) => continue,
             ("headers", RouteKind::ReverseProxy) => Some("use `response_headers`".to_owned()),
             ("response_headers", _) => Some("use `headers`".to_owned()),
             _ => None,
