@@ -12,6 +12,7 @@ mod gateway;
 mod haproxy;
 mod http2;
 mod nginx;
+mod promtool;
 mod script;
 mod testssl;
 

@@ -13,6 +13,7 @@ mod health;
 mod idle;
 mod leaks;
 mod load;
+mod metrics;
 mod names;
 mod profile;
 mod proxied;
