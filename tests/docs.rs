@@ -37,6 +37,7 @@ const MACHINES: [(&str, &str); 27] = [
 
 const CONFIGURATION: &str = "docs/configuration.md";
 const LIFECYCLES: &str = "docs/lifecycles.md";
+const METRICS: &str = "docs/metrics.md";
 
 /// `XPS_UPDATE=1 cargo test --test docs` writes the document anew.
 #[test]
@@ -67,6 +68,27 @@ fn the_configuration_reference_is_that_of_the_model() {
     }
     let found = fs::read_to_string(path).unwrap_or_default();
     assert!(found == expected, "{CONFIGURATION} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
+}
+
+/// `XPS_UPDATE=1 cargo test --test docs` writes the document anew.
+#[test]
+fn the_metrics_in_the_documents_are_those_that_are_rendered() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(METRICS);
+    let mut expected = String::from(
+        "# Metrics\n\nEvery family of the metrics, in the order of the text. Written by `XPS_UPDATE=1 cargo test --test docs`.\n\n\
+         Sums are over all workers. Series exist for what the configuration names; no client can add one. A label\n\
+         `host` is the first name of a virtual host (`*`: one without a name), `route` the `name` of a route, else its\n\
+         prefix, `listener` an address. They go on counting over a reload that keeps the name, and begin at 0 with the\n\
+         process. Figures that come from `/proc` are left out without it.\n\n| metric | type | meaning |\n|---|---|---|\n",
+    );
+    for family in xps::internals::telemetry::metrics::Metrics::families() {
+        writeln!(expected, "| `{}` | {} | {} |", family.name, family.kind, family.help).unwrap();
+    }
+    if std::env::var_os("XPS_UPDATE").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let found = fs::read_to_string(path).unwrap_or_default();
+    assert!(found == expected, "{METRICS} is out of date: run `XPS_UPDATE=1 cargo test --test docs`");
 }
 
 #[test]
