@@ -11,7 +11,9 @@ use xps::internals::http::request::{HeadLimits, Parsed, parse};
 use xps::internals::http::{
     AcceptEncoding, Coding, DateLine, HeadBuilder, HeadEncoder, HeadEnd, ResponseFraming, Status, Version, path,
 };
-use xps::internals::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput, AccessLogs};
+use xps::internals::telemetry::access_log::{
+    AccessFormat, AccessLogConfig, AccessLogOutput, AccessLogs, ExchangeEnd, Termination,
+};
 
 /// What the load generator `wrk` sends.
 const WRK: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n\r\n";
@@ -77,6 +79,8 @@ fn parts(criterion: &mut Criterion) {
 /// A line of the access log on the worker's side, from the head to the queue of the log's thread.
 fn access_log_lines(criterion: &mut Criterion) {
     let limits = HeadLimits::default();
+    let (duration, termination) = (Duration::from_micros(150), Termination::COMPLETE);
+    let end = ExchangeEnd { status: 200, body_bytes: 612, duration, termination };
     let peer = Peer::Inet(([192, 0, 2, 7], 4711).into());
     let mut group = criterion.benchmark_group("access log line");
     for (name, bytes) in [("wrk", WRK), ("browser", BROWSER)] {
@@ -87,7 +91,7 @@ fn access_log_lines(criterion: &mut Criterion) {
             group.bench_function(format!("{format:?} {name}"), |bencher| {
                 bencher.iter(|| {
                     let entry = log.begin(peer, None, black_box(&head), 784_111_777);
-                    entry.finish(200, 612, Duration::from_micros(150));
+                    entry.finish(&black_box(end));
                 });
             });
         }

@@ -143,6 +143,7 @@ fn service() -> Service {
 fn proxy_route(file_route: Rc<FileRoute>) -> ProxyRoute {
     let config = GroupConfig::of([UpstreamAddress::tcp(ORIGIN.ip().to_string(), ORIGIN.port())]);
     ProxyRoute {
+        name: "/".into(),
         group: UpstreamGroup::sharing(&mut Upstreams::default(), config, &[None], 0),
         connect_policy: ConnectPolicy { tries_max: 0, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),

@@ -124,7 +124,7 @@ impl ServiceBuilder {
             }
             OpenedHandler::Forward(config, authority, tls) => {
                 let file_route = Rc::new(FileRoute::nothing(responses, error_pages));
-                let proxy_route = self.proxy_route(*config, authority, &tls, Rc::clone(&file_route));
+                let proxy_route = self.proxy_route(&prefix, *config, authority, &tls, Rc::clone(&file_route));
                 (Box::new(Proxy(Rc::new(proxy_route))), file_route)
             }
         };
@@ -133,12 +133,14 @@ impl ServiceBuilder {
 
     fn proxy_route(
         &mut self,
+        prefix: &[u8],
         config: ForwardConfig,
         authority: Authority,
         tls: &[Option<TlsPeer>],
         file_route: Rc<FileRoute>,
     ) -> ProxyRoute {
         ProxyRoute {
+            name: if prefix.is_empty() { "/".into() } else { String::from_utf8_lossy(prefix).into() },
             group: self.group(config.group, tls),
             connect_policy: ConnectPolicy { tries_max: config.tries_max, connect_timeout: config.connect_timeout },
             request: config.request,

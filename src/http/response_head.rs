@@ -66,6 +66,8 @@ pub enum ResponseFraming {
 pub struct BadResponse {
     /// What was wrong, as half a sentence. Never contains anything that the upstream sent.
     pub reason: &'static str,
+    /// It exceeds the limits of heads, and is not malformed otherwise.
+    pub is_too_large: bool,
 }
 
 impl<'b> ResponseHead<'b> {
@@ -125,7 +127,8 @@ pub fn parse<'b>(bytes: &'b [u8], request_is_head: bool, limits: &HeadLimits) ->
     })
 }
 
-const TOO_LARGE: Result<Parsed<'static>, BadResponse> = Err(BadResponse { reason: "the head is too large" });
+const TOO_LARGE: Result<Parsed<'static>, BadResponse> =
+    Err(BadResponse { reason: "the head is too large", is_too_large: true });
 
 /// The result for a window without the end of the head: incomplete, or too large.
 fn incomplete<'b>(window: &[u8], head_bytes_max: usize) -> Result<Parsed<'b>, BadResponse> {
@@ -145,16 +148,16 @@ const STATUS_FORM: &[u8; 12] = b"HTTP/d.d ddd";
 /// incomplete.
 fn status_line(bytes: &[u8]) -> Result<Option<(StatusLine<'_>, usize)>, BadResponse> {
     if !is_prefix_of_form(bytes, STATUS_FORM) {
-        return Err(BadResponse { reason: "it does not begin with a status line" });
+        return Err(BadResponse::malformed("it does not begin with a status line"));
     }
     let Some((start, rest)) = bytes.split_first_chunk() else { return Ok(None) };
     let [_, _, _, _, _, major, _, minor, _, hundreds, tens, ones]: &[u8; STATUS_FORM.len()] = start;
     if *major != b'1' {
-        return Err(BadResponse { reason: "the version is not HTTP/1" });
+        return Err(BadResponse::malformed("the version is not HTTP/1"));
     }
     let version = if *minor == b'0' { Version::Http10 } else { Version::Http11 };
     let code = [hundreds, tens, ones].iter().fold(0, |code, &digit| code * 10 + u16::from(digit - b'0'));
-    let status = Status::from_code(code).ok_or(BadResponse { reason: "the status is below 100" })?;
+    let status = Status::from_code(code).ok_or(BadResponse::malformed("the status is below 100"))?;
     let Some((reason, end)) = reason(rest)? else { return Ok(None) };
     // The space is required, but often missing if there is no phrase.
     let length = STATUS_FORM.len() + usize::from(rest.starts_with(b" ")) + reason.len() + end;
@@ -167,22 +170,29 @@ fn reason(rest: &[u8]) -> Result<Option<(&[u8], usize)>, BadResponse> {
         [] => return Ok(None),
         [b' ', text @ ..] => text,
         [b'\r' | b'\n', ..] => rest,
-        [_, ..] => return Err(BadResponse { reason: "the status has more than three digits" }),
+        [_, ..] => return Err(BadResponse::malformed("the status has more than three digits")),
     };
     let length = text.iter().position(|&byte| byte != b'\t' && byte.is_ascii_control()).unwrap_or(text.len());
     match &text[length..] {
         [] | [b'\r'] => Ok(None),
         [b'\r', b'\n', ..] => Ok(Some((&text[..length], 2))),
         [b'\n', ..] => Ok(Some((&text[..length], 1))),
-        [b'\r', ..] => Err(BadResponse { reason: "a CR stands before something other than LF" }),
-        [_, ..] => Err(BadResponse { reason: "the status line has a control character" }),
+        [b'\r', ..] => Err(BadResponse::malformed("a CR stands before something other than LF")),
+        [_, ..] => Err(BadResponse::malformed("the status line has a control character")),
+    }
+}
+
+impl BadResponse {
+    const fn malformed(reason: &'static str) -> Self {
+        Self { reason, is_too_large: false }
     }
 }
 
 /// An error in a request's fields is an error in a response's fields, too.
 impl From<ErrorResponse> for BadResponse {
     fn from(error: ErrorResponse) -> Self {
-        Self { reason: error.reason }
+        let is_too_large = error.status == Status::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self { reason: error.reason, is_too_large }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A disk that is slow or full never delays a request: lines are lost instead, counted and reported.
 //! A log is closed when its last handle is dropped. What is in a line: `access_log/line.rs`.
 
+mod facts;
 mod line;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+pub use self::facts::{CacheState, EndedAt, EndedBy, ExchangeEnd, Facts, FailureReason, Forwarded, Termination};
 use self::line::{RequestPart, give_back};
 use super::line_writer::{self, Event, LineWriter, Output, remedy};
 use crate::driver::access::may_write;
@@ -144,14 +146,19 @@ impl WeakAccessLog {
 pub struct AccessLogEntry {
     log: AccessLog,
     request: RequestPart,
+    facts: Facts,
 }
 
 impl AccessLogEntry {
-    /// Writes the entry. `duration` counts from the arrival of the request head; without a valid
-    /// head from its beginning, as far as that is known.
-    pub fn finish(self, status: u16, body_bytes: u64, duration: Duration) {
-        let Self { log, request } = self;
-        let line = request.line(log.0.format, status, body_bytes, duration);
+    /// What is noted of the exchange.
+    pub const fn facts(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
+
+    /// Writes the entry.
+    pub fn finish(self, end: &ExchangeEnd) {
+        let Self { log, request, facts } = self;
+        let line = request.line(log.0.format, &facts, end);
         log.write(&line);
         give_back(line);
     }
@@ -190,7 +197,7 @@ impl AccessLog {
         head: &RequestHead<'_>,
         unix_seconds: u64,
     ) -> AccessLogEntry {
-        AccessLogEntry { log: self.clone(), request: RequestPart::new(self.0.format, peer, tls, head, unix_seconds) }
+        self.entry(RequestPart::new(self.0.format, peer, tls, head, unix_seconds))
     }
 
     /// Begins an entry for bytes that could not be parsed as a request.
@@ -201,10 +208,11 @@ impl AccessLog {
         error: ErrorResponse,
         unix_seconds: u64,
     ) -> AccessLogEntry {
-        AccessLogEntry {
-            log: self.clone(),
-            request: RequestPart::malformed(self.0.format, peer, tls, error, unix_seconds),
-        }
+        self.entry(RequestPart::malformed(self.0.format, peer, tls, error, unix_seconds))
+    }
+
+    fn entry(&self, request: RequestPart) -> AccessLogEntry {
+        AccessLogEntry { log: self.clone(), request, facts: Facts::default() }
     }
 
     fn write(&self, line: &[u8]) {

@@ -367,7 +367,7 @@ impl TextSearch {
 impl From<ClientError> for CheckFailure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Head(BadResponse { reason }) | ClientError::Body(reason) => Self::BadResponse(reason),
+            ClientError::Head(BadResponse { reason, .. }) | ClientError::Body(reason) => Self::BadResponse(reason),
             ClientError::Interim => Self::BadResponse("no final head after 64 KiB of interim responses"),
             ClientError::Upgrade | ClientError::EarlyUpgrade => Self::Status(Status::SWITCHING_PROTOCOLS),
             ClientError::Unrequested => Self::BadResponse("bytes without a request"),

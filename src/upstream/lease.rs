@@ -47,7 +47,37 @@ pub struct UpstreamLease {
     /// A failure has been counted against an endpoint. No second one is counted: later endpoints
     /// may fail for the same reason, which is the request's own.
     has_counted: bool,
+    times: LeaseTimes,
+    /// When the last connect began.
+    connect_began: Time,
     state: State,
+}
+
+/// What is measured of a lease, for logs.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseTimes {
+    /// Number of connections that were tried.
+    pub tries: u32,
+    /// Time in the queue.
+    pub queue: Duration,
+    /// Time of the last connect, with the look-up of the name and the TLS handshake; zero for an idle
+    /// connection.
+    pub connect: Duration,
+    /// What it waits for, or waited for at its end.
+    pub stage: LeaseStage,
+}
+
+/// What a lease waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseStage {
+    /// An endpoint.
+    Picking,
+    /// A free slot.
+    Queued,
+    /// The connection.
+    Connecting,
+    /// Nothing: it is connected.
+    Connected,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +151,8 @@ impl UpstreamLease {
         // With a PROXY header, an idle connection was announced as another session's client.
         let fresh = group.announces().is_some();
         let (excluded, last, has_counted) = (ExcludedEndpoints::default(), None, false);
+        let (queue, connect) = (Duration::ZERO, Duration::ZERO);
+        let times = LeaseTimes { tries: 0, queue, connect, stage: LeaseStage::Picking };
         Self {
             group,
             waiter,
@@ -132,6 +164,8 @@ impl UpstreamLease {
             announcement,
             last,
             has_counted,
+            times,
+            connect_began: Time::ZERO,
             state,
         }
     }
@@ -153,9 +187,13 @@ impl UpstreamLease {
                 State::Leased { endpoint, connection } => {
                     let poll_connect = pool.get_mut(connection).map(|found| found.poll_connect(now, ops));
                     match poll_connect {
-                        Some(ConnectStatus::Ready(_)) => return Progress::Ready,
+                        Some(ConnectStatus::Ready(_)) => {
+                            self.note_connect(LeaseStage::Connected, now);
+                            return Progress::Ready;
+                        }
                         Some(ConnectStatus::Underway) => return Progress::Wait,
                         Some(ConnectStatus::Failed(error)) => {
+                            self.note_connect(LeaseStage::Connecting, now);
                             tracing::debug!(upstream = %self.group.upstream(endpoint).address(), %error, "unreachable");
                             let verdict =
                                 if error.is_shortage() { HealthVerdict::Neutral } else { HealthVerdict::Failure };
@@ -173,19 +211,20 @@ impl UpstreamLease {
     /// Picks an endpoint; `None`: one is picked.
     fn pick(&mut self, after: Option<ConnectError>, pool: &mut UpstreamPool, now: Time) -> Option<Progress> {
         if self.tries_left == 0 {
-            return Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect)));
+            return Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect), now));
         }
         match self.group.pick(self.balance_key, &self.excluded, now) {
             Pick::Endpoint(endpoint) => {
-                self.lease(endpoint, pool);
+                self.lease(endpoint, pool, now);
                 None
             }
             Pick::Busy if self.group.wait(self.waiter, now) => {
                 self.state = State::Queued { since: now };
+                self.times.stage = LeaseStage::Queued;
                 Some(Progress::Wait)
             }
-            Pick::Busy => Some(self.fail(Unreachable::QueueFull)),
-            Pick::Down => Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect))),
+            Pick::Busy => Some(self.fail(Unreachable::QueueFull, now)),
+            Pick::Down => Some(self.fail(after.map_or(Unreachable::Down, Unreachable::Connect), now)),
         }
     }
 
@@ -194,16 +233,17 @@ impl UpstreamLease {
         match self.group.pick_again(self.waiter, self.balance_key, &self.excluded, now) {
             Pick::Endpoint(endpoint) => {
                 self.leave_queue();
-                self.lease(endpoint, pool);
+                self.times.queue += now.since(since);
+                self.lease(endpoint, pool, now);
                 None
             }
-            Pick::Down => Some(self.fail(Unreachable::Down)),
+            Pick::Down => Some(self.fail(Unreachable::Down, now)),
             Pick::Busy if self.group.wait_deadline(since).is_some_and(|until| until <= now) => {
-                Some(self.fail(Unreachable::QueueTimedOut))
+                Some(self.fail(Unreachable::QueueTimedOut, now))
             }
             // It was woken, but the slot is gone: it queues again.
             Pick::Busy if !self.group.is_waiting(self.waiter) && !self.group.wait(self.waiter, since) => {
-                Some(self.fail(Unreachable::QueueFull))
+                Some(self.fail(Unreachable::QueueFull, now))
             }
             Pick::Busy => Some(Progress::Wait),
         }
@@ -217,21 +257,25 @@ impl UpstreamLease {
         }
     }
 
-    fn lease(&mut self, endpoint: EndpointId, pool: &mut UpstreamPool) {
+    fn lease(&mut self, endpoint: EndpointId, pool: &mut UpstreamPool, now: Time) {
         // The pick may have begun a trial, which frees other slots that sessions wait for.
         self.wake_waiting(pool);
         self.tries_left = self.tries_left.saturating_sub(1);
         self.excluded.insert(endpoint);
         self.last = Some(endpoint);
+        self.times.tries += 1;
+        self.times.stage = LeaseStage::Connecting;
+        self.connect_began = now;
         let upstream = self.group.upstream(endpoint);
         let preamble = if upstream.address().is_tls() { self.announcement.clone() } else { None };
         let connection = pool.acquire(upstream, self.waiter, self.fresh, self.connect_timeout, preamble);
         self.state = State::Leased { endpoint, connection };
     }
 
-    fn fail(&mut self, why: Unreachable) -> Progress {
-        if let State::Queued { .. } = self.state {
+    fn fail(&mut self, why: Unreachable, now: Time) -> Progress {
+        if let State::Queued { since } = self.state {
             self.leave_queue();
+            self.times.queue += now.since(since);
         }
         self.state = State::Failed(why);
         Progress::Failed(why)
@@ -273,11 +317,13 @@ impl UpstreamLease {
 
     /// Ends the session's use of the upstream.
     pub fn finish(&mut self, release: Release, verdict: HealthVerdict, pool: &mut UpstreamPool, now: Time) {
-        if let State::Queued { .. } = self.state {
+        if let State::Queued { since } = self.state {
             // Also if it was woken: then the slot goes to the next one.
             self.group.give_up(self.waiter);
             self.wake_waiting(pool);
+            self.times.queue += now.since(since);
         }
+        self.note_connect(self.times.stage, now);
         self.settle(release, verdict, pool, now);
         self.state = State::Over;
     }
@@ -295,6 +341,14 @@ impl UpstreamLease {
             pool.release(connection, release, now);
             self.group.end(endpoint, verdict, now);
             self.wake_waiting(pool);
+        }
+    }
+
+    /// Measures the connect if one is under way. `stage`: what follows it.
+    fn note_connect(&mut self, stage: LeaseStage, now: Time) {
+        if self.times.stage == LeaseStage::Connecting {
+            self.times.connect = now.since(self.connect_began);
+            self.times.stage = stage;
         }
     }
 
@@ -353,6 +407,11 @@ impl UpstreamLease {
     /// The upstream of the last endpoint picked.
     pub fn upstream(&self) -> Option<&Rc<Upstream>> {
         self.last.map(|endpoint| self.group.upstream(endpoint))
+    }
+
+    /// What was measured.
+    pub const fn times(&self) -> LeaseTimes {
+        self.times
     }
 
     /// The group that endpoints are picked from.

@@ -35,7 +35,7 @@ pub use address::{InvalidUpstreamAddress, UpstreamAddress};
 pub use connector::{ConnectError, Connected, Connector};
 pub use group::{GroupConfig, UpstreamGroup};
 pub use health_monitor::{HEALTH_MONITOR, HealthMonitor, UpstreamCounts};
-pub use lease::{ConnectPolicy, Progress, Unreachable, UpstreamLease};
+pub use lease::{ConnectPolicy, LeaseStage, LeaseTimes, Progress, Unreachable, UpstreamLease};
 pub use outbound::{OutboundConnection, OutboundTokens};
 #[cfg(feature = "internals")]
 pub use pool::planted_bug::{plant_lost_wake_up, unplant_lost_wake_up};
@@ -53,6 +53,8 @@ use crate::tls::TlsPeer;
 #[derive(Debug)]
 pub struct Upstream {
     address: UpstreamAddress,
+    /// The address as text.
+    label: Rc<str>,
     /// What is needed to connect to it over TLS.
     tls: Option<TlsPeer>,
     dns: DnsCache,
@@ -69,13 +71,19 @@ impl Upstream {
     /// address over TLS; without it, no connection to such an address is made.
     pub fn new(address: UpstreamAddress, tls: Option<TlsPeer>) -> Rc<Self> {
         let dns = DnsCache::of(&address);
+        let label = address.to_string().into();
         let is_in_force = Cell::new(true);
-        Rc::new(Self { address, tls, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
+        Rc::new(Self { address, label, tls, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
     }
 
     /// The configured address.
     pub const fn address(&self) -> &UpstreamAddress {
         &self.address
+    }
+
+    /// The configured address as text, shared by those that log it.
+    pub const fn label(&self) -> &Rc<str> {
+        &self.label
     }
 
     /// The name to look up periodically, if it has one.

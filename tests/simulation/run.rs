@@ -357,6 +357,7 @@ fn forwarding_service(forwarding: &Forwarding, tls: Option<&Tls>, sim: &mut Sim)
     config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = forwarding.places);
     let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default(), ErrorPages::default()));
     let route = Route {
+        name: "/".into(),
         group: UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0),
         connect_policy: ConnectPolicy { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),

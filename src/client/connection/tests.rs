@@ -232,7 +232,7 @@ fn a_switch_of_protocols_must_have_been_requested() {
 fn malformed_responses_are_errors_and_end_the_reading() {
     for bad in ["HTTP/2.0 200 OK\r\n\r\n", "x", "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"] {
         let transcript = one(bad, false);
-        assert!(is_error(&transcript, ClientError::Head(BadResponse { reason: "" })), "{bad:?}");
+        assert!(is_error(&transcript, ClientError::Head(BadResponse { reason: "", is_too_large: false })), "{bad:?}");
     }
     let bad = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx";
     assert!(is_error(&one(bad, false), ClientError::Body("")));

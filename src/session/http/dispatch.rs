@@ -9,6 +9,7 @@ use crate::driver::Peer;
 use crate::http::error_page::{self, PageType};
 use crate::http::{ErrorResponse, Known, RequestHead, Status};
 use crate::session::Context;
+use crate::telemetry::access_log::CacheState;
 
 /// Body of a 429 response. `Retry-After` is added with the status.
 const TOO_SOON: ErrorResponse =
@@ -58,12 +59,17 @@ pub(super) fn begin<'r>(
         match host.map_or(Ok(None), |host| router.route(host, head, client_address)) {
             Ok(Some(route)) => {
                 record.set_route(route.counters.as_ref());
+                if record.is_logged() && route.serves_files() {
+                    // Unless it has to wait.
+                    record.note_cache(CacheState::Hit);
+                }
                 return (record, Ok(route), client_address);
             }
             Ok(None) => NOTHING,
             Err(error) => error,
         }
     };
+    record.note_refused();
     (record, Err(error), client_address)
 }
 

@@ -13,8 +13,10 @@ use std::rc::Rc;
 
 use crate::driver::{Peer, Time};
 use crate::http::{ErrorResponse, RequestHead, Status};
-use crate::session::Context;
-use crate::telemetry::access_log::{AccessLog, AccessLogEntry};
+use crate::session::{CloseReason, Context};
+use crate::telemetry::access_log::{
+    AccessLog, AccessLogEntry, CacheState, EndedAt, EndedBy, ExchangeEnd, Facts, Forwarded, Termination,
+};
 use crate::telemetry::metrics::{ExchangeFacts, MethodClass, RouteCounters};
 
 /// The status of a request whose connection ended before a response, as in nginx.
@@ -46,7 +48,7 @@ pub(crate) enum Outcome {
     /// The whole response is with the writer or in the outbox.
     Complete { body_bytes: u64 },
     /// The connection has ended, after these bytes of it had reached the client.
-    CutOff { delivered_bytes: u64 },
+    CutOff { delivered_bytes: u64, close_reason: CloseReason },
     /// The response to a request without a valid head, which is complete.
     Malformed { body_bytes: u64 },
 }
@@ -108,6 +110,43 @@ impl Record {
         self.since
     }
 
+    /// Whether what is noted of it is used.
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.log_entry.is_some()
+    }
+
+    fn facts(&mut self) -> Option<&mut Facts> {
+        self.log_entry.as_mut().map(|entry| entry.facts())
+    }
+
+    /// Notes that the request was refused before its handler saw it, or because of its body.
+    pub(crate) fn note_refused(&mut self) {
+        if let Some(facts) = self.facts() {
+            facts.is_refused = true;
+        }
+    }
+
+    /// Notes whether the response to a request for a file has waited for the disk.
+    pub(crate) fn note_cache(&mut self, cache: CacheState) {
+        if let Some(facts) = self.facts() {
+            facts.cache = Some(cache);
+        }
+    }
+
+    /// Notes how the request was forwarded.
+    pub(crate) fn note_forwarded(&mut self, forwarded: Forwarded) {
+        if let Some(facts) = self.facts() {
+            facts.forwarded = Some(forwarded);
+        }
+    }
+
+    /// Notes the bytes that a client has sent since the protocol was switched.
+    pub(crate) fn note_tunnelled(&mut self, bytes: u64) {
+        if let Some(Facts { forwarded: Some(forwarded), .. }) = self.facts() {
+            forwarded.request_bytes += bytes;
+        }
+    }
+
     /// Notes the status of the response.
     pub(crate) const fn set_status(&mut self, status: Status) {
         self.status = status.code();
@@ -143,7 +182,7 @@ impl Record {
         let Self { since, log_entry, route, began, body_at, received_bytes, status, method } = self;
         let body_bytes = match outcome {
             Outcome::Complete { body_bytes } | Outcome::Malformed { body_bytes } => body_bytes,
-            Outcome::CutOff { delivered_bytes } => delivered_bytes.saturating_sub(body_at),
+            Outcome::CutOff { delivered_bytes, .. } => delivered_bytes.saturating_sub(body_at),
         };
         if let Outcome::Malformed { .. } = outcome {
             cx.counters.count_error();
@@ -163,8 +202,53 @@ impl Record {
             Some(route) => route.end(&facts),
             None => cx.counters.count_unmatched(&facts),
         }
-        if let Some(log_entry) = log_entry {
-            log_entry.finish(status, body_bytes, cx.now.since(since));
+        if let Some(mut log_entry) = log_entry {
+            let termination = termination(log_entry.facts(), outcome, status);
+            log_entry.finish(&ExchangeEnd { status, body_bytes, duration: cx.now.since(since), termination });
         }
     }
+}
+
+/// How an exchange ended, for the log. The failure of an upstream goes first: it is the reason of what
+/// follows it.
+fn termination(facts: &Facts, outcome: Outcome, status: u16) -> Termination {
+    let forwarded = facts.forwarded.as_ref();
+    if let Some(reason) = forwarded.and_then(|forwarded| forwarded.reason) {
+        return reason.termination();
+    }
+    match outcome {
+        Outcome::Complete { .. } if facts.is_refused => Termination::REFUSED,
+        Outcome::Complete { .. } => Termination::COMPLETE,
+        Outcome::Malformed { .. } if status == Status::REQUEST_TIMEOUT.code() => Termination::LATE_HEAD,
+        Outcome::Malformed { .. } => Termination::REFUSED,
+        Outcome::CutOff { close_reason, .. } => {
+            let at = match status {
+                NO_RESPONSE => forwarded.map(|forwarded| forwarded.at).unwrap_or_default(),
+                _ => EndedAt::Data,
+            };
+            ended_by(close_reason).map_or(Termination::COMPLETE, |by| Termination::new(by, at))
+        }
+    }
+}
+
+/// Who has ended a connection, and with it its exchange. `None`: it was complete, as a tunnel that both
+/// sides have closed.
+const fn ended_by(close_reason: CloseReason) -> Option<EndedBy> {
+    Some(match close_reason {
+        CloseReason::Done => return None,
+        CloseReason::ClientLeft
+        | CloseReason::ClientLost(_)
+        | CloseReason::Http2(_)
+        | CloseReason::TlsFailed(_)
+        | CloseReason::NoProxyHeader
+        | CloseReason::Denied(_) => EndedBy::Client,
+        CloseReason::Idle | CloseReason::Stalled | CloseReason::TooSlow => EndedBy::ClientTimeout,
+        CloseReason::UpstreamStoppedReading
+        | CloseReason::UpstreamLost(_)
+        | CloseReason::UpstreamUnreachable
+        | CloseReason::ResponseTruncated => EndedBy::Upstream,
+        CloseReason::UpstreamSilent => EndedBy::UpstreamTimeout,
+        CloseReason::Drained => EndedBy::Stop,
+        CloseReason::FileRefused(_) | CloseReason::FileLost(_) | CloseReason::FileUnwritten(_) => EndedBy::Internal,
+    })
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::handler::{AcmeChallenge, FileRoute, Handler};
+use super::handler::{AcmeChallenge, FileRoute, Files, Handler};
 use crate::driver::Peer;
 use crate::http::forward::PathRule;
 use crate::http::path::{DecodedPath, is_read_alike};
@@ -92,6 +92,11 @@ impl Route {
     /// Whether paths sent to upstreams must stay below a prefix.
     fn replaces_prefix(&self) -> bool {
         self.handler.proxy_route().is_some_and(|proxy_route| proxy_route.request.path != PathRule::Keep)
+    }
+
+    /// Whether its responses come from the store.
+    pub(super) fn serves_files(&self) -> bool {
+        self.handler.name() == Files::NAME
     }
 
     fn announces(&self) -> bool {

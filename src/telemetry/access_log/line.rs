@@ -7,9 +7,8 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::AccessFormat;
+use super::{AccessFormat, ExchangeEnd, Facts, Forwarded};
 use crate::driver::Peer;
 use crate::http::date::HttpDate;
 use crate::http::error_page::escape_json;
@@ -23,6 +22,9 @@ const TARGET_BYTES_MAX: usize = 2 << 10;
 
 /// Bytes of a field value that are logged, before escaping. 1 KiB.
 const FIELD_BYTES_MAX: usize = 1 << 10;
+
+/// Bytes of a request id that is taken over. A longer one is ignored. 128.
+const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Replaces the rest of a truncated text.
 const ELLIPSIS: &str = "...";
@@ -56,10 +58,13 @@ pub(super) fn give_back(mut buffer: Vec<u8>) {
 /// The parts of a line that are known when a request has arrived.
 #[derive(Debug)]
 pub(super) struct RequestPart {
-    /// The line up to the status, then that after the body length; in JSON after the duration.
+    /// The line up to the status, then that after the body length; in JSON after the duration. Then the
+    /// request id, if there is one.
     text: Vec<u8>,
     /// Where the second part begins.
     after_at: usize,
+    /// Where the request id begins.
+    id_at: usize,
     /// What the line ends with.
     tls: Option<Rc<ConnectionFacts>>,
 }
@@ -83,7 +88,13 @@ impl RequestPart {
                 json(&mut text, head)
             }
         };
-        Self { text, after_at, tls: tls.cloned() }
+        let id_at = text.len();
+        if format == AccessFormat::Json
+            && let Some(id) = request_id(head)
+        {
+            text.extend_from_slice(id);
+        }
+        Self { text, after_at, id_at, tls: tls.cloned() }
     }
 
     /// The parts for bytes that could not be parsed as a request.
@@ -112,37 +123,46 @@ impl RequestPart {
                 text.push(b'"');
             }
         }
-        Self { text, after_at, tls: tls.cloned() }
+        let id_at = text.len();
+        Self { text, after_at, id_at, tls: tls.cloned() }
     }
 
     /// The whole line. It is to be given back.
-    pub(super) fn line(self, format: AccessFormat, status: u16, body_bytes: u64, duration: Duration) -> Vec<u8> {
-        let Self { text, after_at, tls } = self;
-        let (before, after) = text.split_at(after_at);
+    pub(super) fn line(self, format: AccessFormat, facts: &Facts, end: &ExchangeEnd) -> Vec<u8> {
+        let Self { text, after_at, id_at, tls } = self;
+        let (head, id) = text.split_at(id_at);
+        let (before, after) = head.split_at(after_at);
         let mut line = buffer();
         line.extend_from_slice(before);
-        push_decimal(&mut line, u64::from(status));
+        push_decimal(&mut line, u64::from(end.status));
         match format {
             AccessFormat::Combined => {
                 line.push(b' ');
-                push_decimal(&mut line, body_bytes);
+                push_decimal(&mut line, end.body_bytes);
                 line.extend_from_slice(after);
                 line.push(b' ');
-                push_decimal(&mut line, duration.as_millis() as u64);
+                push_decimal(&mut line, end.duration.as_millis() as u64);
                 if let Some(tls) = tls {
                     combined_tls(&mut line, &tls);
+                }
+                if let Some(forwarded) = &facts.forwarded {
+                    combined_forwarded(&mut line, forwarded, end);
                 }
                 line.push(b'\n');
             }
             AccessFormat::Json => {
                 line.extend_from_slice(b",\"bytes\":");
-                push_decimal(&mut line, body_bytes);
-                line.extend_from_slice(b",\"duration_us\":");
-                push_decimal(&mut line, duration.as_micros() as u64);
+                push_decimal(&mut line, end.body_bytes);
+                push_number(&mut line, "duration_us", end.duration.as_micros() as u64);
                 line.extend_from_slice(after);
                 if let Some(tls) = tls {
                     json_tls(&mut line, &tls);
                 }
+                if !id.is_empty() {
+                    push_word(&mut line, "request_id", id);
+                }
+                json_facts(&mut line, facts);
+                push_word(&mut line, "termination", end.termination.as_str().as_bytes());
                 line.extend_from_slice(b"}\n");
             }
         }
@@ -194,11 +214,9 @@ fn combined(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
     for part in target_parts(&head.target) {
         push_quoted(line, part);
     }
-    line.extend_from_slice(match head.version {
-        Version::Http10 => b" HTTP/1.0\" ",
-        Version::Http11 => b" HTTP/1.1\" ",
-        Version::Http2 => b" HTTP/2.0\" ",
-    });
+    line.push(b' ');
+    line.extend_from_slice(protocol(head.version).as_bytes());
+    line.extend_from_slice(b"\" ");
     let after_at = line.len();
     for known in [Known::Referer, Known::UserAgent] {
         line.extend_from_slice(b" \"");
@@ -225,7 +243,102 @@ fn json(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
             push_member(line, name, value);
         }
     }
+    push_word(line, "protocol", protocol(head.version).as_bytes());
+    if let Some(id) = trace_id(head) {
+        push_word(line, "trace_id", id);
+    }
     after_at
+}
+
+/// The version as nginx logs it.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2.0",
+    }
+}
+
+/// The `X-Request-Id` of a request, if it is short and has visible characters only.
+pub(super) fn request_id<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let is_valid = |id: &&[u8]| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(is_plain);
+    head.fields.get("X-Request-Id").filter(is_valid)
+}
+
+/// The trace id of a valid `traceparent` (W3C Trace Context, 3.2): 32 hexadecimal digits.
+fn trace_id<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
+    let value = head.fields.get("traceparent")?;
+    let (start, more) = value.split_at_checked(55)?;
+    let is_hexadecimal = |text: &[u8]| text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = start.split(|byte| *byte == b'-');
+    let [version, trace, parent, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    let lengths = [version, trace, parent, flags].map(<[u8]>::len);
+    // Later versions may have more behind it.
+    let ends = if version == b"00" { more.is_empty() } else { matches!(more, [] | [b'-', ..]) };
+    let is_valid = ends
+        && lengths == [2, 32, 16, 2]
+        && [version, trace, parent, flags].into_iter().all(is_hexadecimal)
+        && version != b"ff"
+        && [trace, parent].iter().all(|id| id.iter().any(|digit| *digit != b'0'));
+    is_valid.then_some(trace)
+}
+
+/// Writes what is known of a forwarded request, at the end of a line.
+fn combined_forwarded(line: &mut Vec<u8>, forwarded: &Forwarded, end: &ExchangeEnd) {
+    line.extend_from_slice(b" upstream=");
+    push_quoted(line, forwarded.upstream.as_deref().unwrap_or("-").as_bytes());
+    line.extend_from_slice(b" tries=");
+    push_decimal(line, u64::from(forwarded.tries));
+    line.extend_from_slice(b" first_byte=");
+    match forwarded.first_byte {
+        Some(first_byte) => push_decimal(line, first_byte.as_millis() as u64),
+        None => line.push(b'-'),
+    }
+    line.extend_from_slice(b" termination=");
+    line.extend_from_slice(end.termination.as_str().as_bytes());
+    line.extend_from_slice(b" reason=");
+    line.extend_from_slice(forwarded.reason.map_or("-", |reason| reason.code()).as_bytes());
+}
+
+/// Writes what was noted of an exchange as members of the object. What is missing has none.
+fn json_facts(line: &mut Vec<u8>, facts: &Facts) {
+    if let Some(cache) = facts.cache {
+        push_word(line, "cache", cache.code().as_bytes());
+    }
+    let Some(forwarded) = &facts.forwarded else { return };
+    for (name, value) in [("route", &forwarded.route), ("upstream", &forwarded.upstream)] {
+        if let Some(value) = value {
+            push_member(line, name, value.as_bytes());
+        }
+    }
+    push_number(line, "tries", u64::from(forwarded.tries));
+    push_number(line, "queue_us", forwarded.queue.as_micros() as u64);
+    push_number(line, "connect_us", forwarded.connect.as_micros() as u64);
+    if let Some(first_byte) = forwarded.first_byte {
+        push_number(line, "first_byte_us", first_byte.as_micros() as u64);
+    }
+    push_number(line, "request_bytes", forwarded.request_bytes);
+    if let Some(reason) = forwarded.reason {
+        push_word(line, "reason", reason.code().as_bytes());
+    }
+}
+
+/// Writes a member whose value needs no escapes, and the comma before it.
+fn push_word(line: &mut Vec<u8>, name: &str, value: &[u8]) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":\"");
+    line.extend_from_slice(value);
+    line.push(b'"');
+}
+
+/// Writes a member that is a number, and the comma before it.
+fn push_number(line: &mut Vec<u8>, name: &str, value: u64) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":");
+    push_decimal(line, value);
 }
 
 /// Writes a member of the object, and the comma before it. A long value is truncated.
@@ -315,6 +428,9 @@ fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{CacheState, FailureReason, Termination};
     use super::*;
     use crate::http::request::{HeadLimits, Parsed, parse};
 
@@ -323,13 +439,24 @@ mod tests {
     }
 
     fn line_over(format: AccessFormat, tls: Option<&Rc<ConnectionFacts>>, request: &str) -> String {
+        line_of(format, tls, request, &Facts::default())
+    }
+
+    fn line_of(format: AccessFormat, tls: Option<&Rc<ConnectionFacts>>, request: &str, facts: &Facts) -> String {
         let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
             panic!("{request:?} is no request");
         };
         let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
         let line = RequestPart::new(format, peer, tls, &head, 784_111_777);
-        String::from_utf8(line.line(format, 200, 612, Duration::from_micros(1500))).unwrap()
+        String::from_utf8(line.line(format, facts, &END)).unwrap()
     }
+
+    const END: ExchangeEnd = ExchangeEnd {
+        status: 200,
+        body_bytes: 612,
+        duration: Duration::from_micros(1500),
+        termination: Termination::COMPLETE,
+    };
 
     #[test]
     fn the_combined_format_is_as_others_write_it() {
@@ -376,6 +503,80 @@ mod tests {
             (&"/a".into(), &"x \"y\"".into(), &200.into())
         );
         assert_eq!((&entry["time"], &entry["peer"]), (&"1994-11-06T08:49:37Z".into(), &"192.0.2.7".into()));
+    }
+
+    #[test]
+    fn what_was_noted_is_at_the_end_of_a_line() {
+        let request = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+        let forwarded = Forwarded {
+            route: Some("/".into()),
+            upstream: Some("127.0.0.1:3000".into()),
+            tries: 2,
+            queue: Duration::from_micros(10),
+            connect: Duration::from_micros(20),
+            first_byte: Some(Duration::from_micros(1300)),
+            request_bytes: 7,
+            reason: Some(FailureReason::ClosedInResponse),
+            ..Forwarded::default()
+        };
+        let plain = line(AccessFormat::Combined, request);
+        let mut facts = Facts { forwarded: Some(forwarded), ..Facts::default() };
+        let combined = |facts: &Facts| line_of(AccessFormat::Combined, None, request, facts);
+        let expected = "upstream=127.0.0.1:3000 tries=2 first_byte=1 termination=-- reason=closed_in_response";
+        assert_eq!(combined(&facts), format!("{} {expected}\n", plain.trim_end()));
+        let json = |facts: &Facts| -> serde_json::Value {
+            serde_json::from_str(&line_of(AccessFormat::Json, None, request, facts)).unwrap()
+        };
+        let entry = json(&facts);
+        let members =
+            ["route", "upstream", "tries", "queue_us", "connect_us", "first_byte_us", "request_bytes", "reason"];
+        assert_eq!(
+            serde_json::Value::from(members.map(|name| entry[name].clone()).to_vec()),
+            serde_json::json!(["/", "127.0.0.1:3000", 2, 10, 20, 1300, 7, "closed_in_response"])
+        );
+        facts.forwarded = Some(Forwarded::default());
+        let expected = "upstream=- tries=0 first_byte=- termination=-- reason=-";
+        assert_eq!(combined(&facts), format!("{} {expected}\n", plain.trim_end()));
+        let entry = json(&facts);
+        assert!(["route", "upstream", "first_byte_us", "reason", "cache"].iter().all(|name| entry.get(name).is_none()));
+        facts = Facts { cache: Some(CacheState::Miss), ..Facts::default() };
+        assert_eq!(combined(&facts), plain, "as others write it");
+        let entry = json(&facts);
+        assert_eq!((&entry["cache"], &entry["protocol"]), (&"miss".into(), &"HTTP/1.1".into()));
+        assert_eq!((&entry["termination"], entry.get("request_id")), (&"--".into(), None));
+    }
+
+    #[test]
+    fn ids_are_taken_over_if_they_are_valid() {
+        let member = |name: &str, field: &str, value: &str| {
+            let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}: {value}\r\n\r\n");
+            let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, &request)).unwrap();
+            entry.get(name).and_then(|id| id.as_str().map(str::to_owned))
+        };
+        let longest = "x".repeat(REQUEST_ID_BYTES_MAX);
+        for id in ["7b445ef1-2a3c", "a/b+c=", &longest] {
+            assert_eq!(member("request_id", "X-Request-Id", id).as_deref(), Some(id));
+        }
+        for id in ["", "a b", "a\"b", "a\\b", "\u{e9}", &format!("{longest}x")] {
+            assert_eq!(member("request_id", "X-Request-Id", id), None, "{id:?}");
+        }
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (start, end) in [("00", "01"), ("cc", "00"), ("cc", "01-what-is-to-come")] {
+            let value = format!("{start}-{trace}-00f067aa0ba902b7-{end}");
+            assert_eq!(member("trace_id", "traceparent", &value).as_deref(), Some(trace), "{value}");
+        }
+        for value in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-600f067aa0ba902b7-01",
+        ] {
+            assert_eq!(member("trace_id", "traceparent", value), None, "{value}");
+        }
     }
 
     #[test]

@@ -93,6 +93,9 @@ backends! {
         let entries: Vec<serde_json::Value> =
             lines(&log, 2).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!((&entries[0]["bytes"], &entries[0]["status"]), (&SIZE.into(), &200.into()));
+        let ends = |entry: &serde_json::Value| [entry["cache"].clone(), entry["termination"].clone()];
+        assert_eq!(ends(&entries[0]), ["miss", "--"]);
+        assert_eq!(entries[1]["termination"], "CD");
         let cut = entries[1]["bytes"].as_u64().expect("a number");
         assert!((TAKEN as u64..SIZE).contains(&cut), "{cut} bytes");
         let ranges = site.get_with("/large", "Range: bytes=0-9,100000-200000\r\n");
@@ -101,6 +104,18 @@ backends! {
             lines(&log, 4).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(entries[2]["bytes"], ranges.body.len());
         assert_eq!(entries[3]["bytes"], listing.body.len());
+    }
+
+    fn a_file_that_was_cached_is_logged_as_such(backend) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let site = logging(backend, folder.path(), "json");
+        let mut wire = site.wire();
+        wire.send(PROBE_REQUEST.repeat(5));
+        (0..5).for_each(|_| assert_eq!(wire.response().status, 200));
+        let entries = lines(&folder.path().join("access.log"), 5);
+        let entries = entries.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let states: Vec<serde_json::Value> = entries.map(|entry| entry["cache"].clone()).collect();
+        assert!(states.contains(&"miss".into()) && states.contains(&"hit".into()), "{states:?}");
     }
 
     /// The first from the start of its connection, later ones from their first byte.
@@ -122,6 +137,7 @@ backends! {
             let count = if status == 400 { 2 } else { 4 };
             let entry: serde_json::Value = serde_json::from_str(&lines(&path, count)[count - 1]).expect("JSON");
             assert!(entry["status"] == status && entry["refused"].is_string(), "{entry}");
+            assert_eq!(entry["termination"], if status == 408 { "cR" } else { "PR" });
             // What was sent may arrive late.
             let duration_us = entry["duration_us"].as_u64().expect("a number");
             assert!(duration_us + 50_000 > duration.as_micros() as u64, "{entry}");

@@ -37,6 +37,7 @@ backends! {
         reset(wire.stream);
         let line = line(&log);
         assert_eq!((&line["status"], &line["bytes"], &line["target"]), (&499.into(), &0.into(), &"/".into()));
+        assert_eq!((&line["termination"], &line["tries"]), (&"CH".into(), &1.into()), "{line}");
         visit.expect_end();
     }
 
@@ -60,6 +61,7 @@ backends! {
         let line = line(&log);
         let bytes = line["bytes"].as_u64().expect("a number");
         assert!(line["status"] == 200 && (TAKEN..SIZE).contains(&(bytes as usize)), "{line}");
+        assert_eq!(line["termination"], "CD");
         answering.join().expect("it ends");
     }
 
@@ -76,6 +78,7 @@ backends! {
         });
         let line = line(&log);
         assert!(line["status"] == 200 && line["bytes"].as_u64().is_some_and(|bytes| bytes < 100_000_000), "{line}");
+        assert_eq!(line["termination"], "cD");
         answering.join().expect("it ends");
         drop(wire);
     }
@@ -88,7 +91,8 @@ backends! {
         visit.request();
         gateway.xps.signal(Signal::Terminate);
         gateway.xps.wait();
-        assert_eq!(line(&log)["status"], 499);
+        let line = line(&log);
+        assert_eq!((&line["status"], &line["termination"]), (&499.into(), &"KH".into()), "{line}");
         drop((wire, visit));
     }
 }

@@ -21,7 +21,7 @@ fn warning(gateway: &Gateway, earlier: usize) -> (String, Option<u64>, String) {
         records.iter().filter(is_one).nth(earlier).cloned()
     });
     let text = |field| record.text(field).unwrap_or_default().to_owned();
-    (text("upstream"), record.number("status"), text("reason"))
+    (text("upstream"), record.number("status"), text("cause"))
 }
 
 /// The request fails so, and this is what is said of it.

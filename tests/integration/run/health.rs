@@ -369,7 +369,7 @@ backends! {
         service.first.log().wait_for("a warning", |record| {
             record.level() == "WARN"
                 && record.message() == "upstream request failed"
-                && record.text("reason") == Some("no upstream is up")
+                && record.text("cause") == Some("no upstream is up")
         });
         assert_eq!(endpoints.iter().map(Endpoint::served).sum::<u64>(), 0);
     }

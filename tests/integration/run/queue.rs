@@ -45,7 +45,7 @@ impl Narrow {
             record.level() == "WARN"
                 && record.message() == "upstream request failed"
                 && record.number("status") == Some(503)
-                && record.text("reason").is_some_and(|text| text.contains(reason))
+                && record.text("cause").is_some_and(|text| text.contains(reason))
         });
     }
 

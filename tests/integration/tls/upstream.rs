@@ -160,7 +160,7 @@ backends! {
             let xps = http_proxy(backend, &origin.url("localhost"), &authority.ca());
             expect_status(&get(xps.address(), "/page"), 502);
             xps.log().wait_until(why, |records| {
-                let told = |record: &Record| record.text("reason").is_some_and(|reason| reason.contains(why));
+                let told = |record: &Record| record.text("cause").is_some_and(|reason| reason.contains(why));
                 records.iter().any(told).then_some(())
             });
         }

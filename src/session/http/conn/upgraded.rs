@@ -13,6 +13,8 @@ pub(super) struct Upgraded {
     pub(super) record: Record,
     pub(super) lease: UpstreamLease,
     pub(super) tunnel: Tunnel,
+    /// Bytes that the client has sent into the tunnel.
+    pub(super) client_bytes: u64,
 }
 
 impl Upgraded {
@@ -20,6 +22,13 @@ impl Upgraded {
     pub(super) fn new(record: Record, lease: UpstreamLease, unsent: Chain) -> Self {
         let mut tunnel = Tunnel::new();
         unsent.into_chunks().for_each(|chunk| tunnel.push_to_client(chunk));
-        Self { record, lease, tunnel }
+        Self { record, lease, tunnel, client_bytes: 0 }
+    }
+
+    /// The record, to end the exchange with.
+    pub(super) fn into_record(self) -> Record {
+        let Self { mut record, client_bytes, .. } = self;
+        record.note_tunnelled(client_bytes);
+        record
     }
 }

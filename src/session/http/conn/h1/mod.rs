@@ -46,6 +46,7 @@ use crate::session::http::router::RouterCell;
 use crate::session::http::stream::h1::{Http1BodySink, Http1Stream, StreamState};
 use crate::session::http::stream::{EncodedResponse, OUTBOX_BYTES_MAX, ResponseEncoder};
 use crate::session::{CloseReason, Context, Limits, Task};
+use crate::telemetry::access_log::CacheState;
 use crate::transport::Transport;
 use crate::waiter::{StreamId, Waiter};
 
@@ -196,7 +197,7 @@ impl Http {
         }
         let Ok(Parsed::Complete { head, length }) = request::parse(self.inbox.bytes(), &look_up.head_limits) else {
             debug_assert!(false, "the head of {look_up:?} has changed");
-            self.cut_off(client, cx);
+            self.cut_off(CloseReason::ClientLeft, client, cx);
             return Step::Again;
         };
         let may_stay = head.keep_alive && !is_last;
@@ -207,7 +208,8 @@ impl Http {
         match answered {
             Answered::Response(response, after) => {
                 self.inbox.consume(length);
-                if let Some(record) = self.take_record() {
+                if let Some(mut record) = self.take_record() {
+                    record.note_cache(CacheState::Miss);
                     self.respond(record, response, after, client, cx);
                 }
                 Step::Again
@@ -216,7 +218,7 @@ impl Http {
             Answered::LookUp(_) => Step::Wait,
             Answered::Forward { .. } => {
                 debug_assert!(false, "a request to be forwarded was looked up");
-                self.cut_off(client, cx);
+                self.cut_off(CloseReason::ClientLeft, client, cx);
                 Step::Again
             }
         }
@@ -281,9 +283,10 @@ impl Http {
     /// Relays the bytes of an upgraded connection.
     fn tunnel(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<CloseReason> {
         let State::Exchange(Exchange::Upgraded(upgraded)) = &mut self.state else { return None };
-        let Upgraded { lease, tunnel, .. } = &mut **upgraded;
+        let Upgraded { lease, tunnel, client_bytes, .. } = &mut **upgraded;
         while !self.inbox.is_empty() {
             let bytes = self.inbox.bytes().len();
+            *client_bytes += bytes as u64;
             tunnel.push_to_upstream(self.inbox.take(bytes));
         }
         let tunnel_limits = cx.tunnel_limits();
@@ -348,9 +351,9 @@ impl Http {
 
     /// Ends the exchange, if there is one, together with its connection. Releases the file that was
     /// being sent; the last user of a file closes it.
-    fn cut_off(&mut self, client: &Transport, cx: &Context<'_>) {
+    fn cut_off(&mut self, close_reason: CloseReason, client: &Transport, cx: &Context<'_>) {
         if let Some(record) = self.take_record() {
-            record.end(Outcome::CutOff { delivered_bytes: client.delivered_bytes() }, cx);
+            record.end(Outcome::CutOff { delivered_bytes: client.delivered_bytes(), close_reason }, cx);
         }
     }
 
@@ -646,7 +649,7 @@ impl Task for Http {
             exchange.abort(close_reason, cx);
         }
         if client.is_closed() {
-            self.cut_off(client, cx);
+            self.cut_off(close_reason, client, cx);
         }
         client.is_closed()
     }

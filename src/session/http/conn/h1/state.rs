@@ -137,7 +137,7 @@ impl Exchange {
             Self::LookingUp(look_up) => look_up.record,
             Self::Responding(responding) => responding.record,
             Self::Forwarding(forwarding) => forwarding.forward.into_parts().0,
-            Self::Upgraded(upgraded) => upgraded.record,
+            Self::Upgraded(upgraded) => upgraded.into_record(),
             Self::Truncated(truncated) => truncated.into_record(),
         }
     }

@@ -311,7 +311,7 @@ impl Conn {
         {
             self.reads.orphan(stream.id, std::mem::replace(body, ResponseBody::empty()), cx.ops);
         }
-        stream.end_record(end, 0, cx);
+        stream.end_record(end, 0, close_reason, cx);
         let unconsumed = stream.input.window.unconsumed();
         #[cfg(feature = "internals")]
         let unconsumed = if unconsumed > 0 && planted_bug::strikes(Http2Bug::LostRefund) { 0 } else { unconsumed };
@@ -536,7 +536,7 @@ impl Task for Http2 {
             // How much of it was whose is not known.
             let undelivered_bytes = client.undelivered_bytes() + conn.flow.outbox.len() as u64;
             for mut stream in conn.streams.drain(..) {
-                stream.end_record(StreamEnd::CutOff(None), undelivered_bytes, cx);
+                stream.end_record(StreamEnd::CutOff(None), undelivered_bytes, close_reason, cx);
             }
         }
         client.is_closed() && conn.reads.is_empty()

@@ -15,6 +15,7 @@ use crate::session::http::stream::h2::{DATA_BYTES_MAX, Flow, Http2BodySink, Http
 #[cfg(feature = "internals")]
 use crate::session::http::stream::planted_bug::{self, Http2Bug};
 use crate::session::{CloseReason, Context};
+use crate::telemetry::access_log::CacheState;
 use crate::transport::Transport;
 use crate::waiter::{self, Waiter};
 
@@ -344,6 +345,7 @@ fn look_again(stream: &mut Stream, flow: &mut Flow, cx: &mut Context<'_>) {
         }
     };
     if let Some(mut record) = stream.take_record() {
+        record.note_cache(CacheState::Miss);
         record.set_status(response.status);
         record.begin_body(0, cx.now);
         let rest = stream.output.begin(stream.id, response, flow);

@@ -126,14 +126,20 @@ impl Stream {
     }
 
     /// Ends the exchange. `undelivered_bytes`: of the connection.
-    pub(super) fn end_record(&mut self, end: StreamEnd, undelivered_bytes: u64, cx: &Context<'_>) {
+    pub(super) fn end_record(
+        &mut self,
+        end: StreamEnd,
+        undelivered_bytes: u64,
+        close_reason: CloseReason,
+        cx: &Context<'_>,
+    ) {
         let given_bytes = self.output.given_bytes;
         let Some(record) = self.take_record() else { return };
         match end {
             StreamEnd::Complete => record.end_at(given_bytes, cx),
             StreamEnd::CutOff(_) => {
                 let delivered_bytes = given_bytes.saturating_sub(undelivered_bytes);
-                record.end(Outcome::CutOff { delivered_bytes }, cx);
+                record.end(Outcome::CutOff { delivered_bytes, close_reason }, cx);
             }
         }
     }

@@ -51,11 +51,12 @@ impl StreamTunnel {
         flow: &mut Flow,
         cx: &mut Context<'_>,
     ) -> Option<CloseReason> {
-        let Self { upgraded: Upgraded { lease, tunnel, .. }, is_receiving, .. } = self;
+        let Self { upgraded: Upgraded { lease, tunnel, client_bytes, .. }, is_receiving, .. } = self;
         let limits = cx.tunnel_limits();
         loop {
             if *is_receiving {
                 while let Some(bytes) = input.take(flow) {
+                    *client_bytes += bytes.len() as u64;
                     tunnel.push_to_upstream(bytes);
                 }
             }
@@ -97,7 +98,7 @@ impl StreamTunnel {
 
     /// The record, to end the exchange with.
     pub(super) fn into_record(self) -> Record {
-        self.upgraded.record
+        self.upgraded.into_record()
     }
 
     /// Whether it has room for more of the client.

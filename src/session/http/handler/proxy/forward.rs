@@ -15,13 +15,14 @@
 //! version of HTTP they speak. A request is retried only if no byte of a response has arrived, no byte of its body was consumed, and its
 //! method is idempotent.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::ProxyRoute;
 use super::balance_key::{balance_key_of, sticky_cookie};
 use super::forward_step::{Awaited, ForwardStep};
 use super::upload::Upload;
-use super::upstream_failure::{Lost, error_response_of, report};
+use super::upstream_failure::{Lost, error_response_of, reason_of, report};
 use crate::buffer::Chunk;
 use crate::client::{ClientError, Event, Request, RequestFacts};
 use crate::driver::{Peer, Time};
@@ -40,8 +41,9 @@ use crate::session::http::stream::{ClientStream, ResponseEncoder};
 use crate::session::service::Ends;
 use crate::session::{CloseReason, Context, HttpLimits, Limits};
 use crate::tcp::End;
+use crate::telemetry::access_log::{EndedAt, FailureReason, Forwarded};
 use crate::upstream::group::{BalanceKey, HealthVerdict};
-use crate::upstream::{Progress, StreamError, Unreachable, UpstreamLease, UpstreamStream};
+use crate::upstream::{LeaseStage, Progress, StreamError, Unreachable, UpstreamLease, UpstreamStream};
 use crate::waiter::Waiter;
 
 /// One request that is being forwarded.
@@ -69,6 +71,10 @@ pub(crate) struct Forward {
     /// When the upstream last made progress, and how many bytes had moved by then.
     silence: (Time, u64),
     deadline: Option<Time>,
+    /// When the head of the final response came.
+    head_at: Option<Time>,
+    /// Why there is no response, or not all of one.
+    reason: Option<FailureReason>,
     record: Record,
 }
 
@@ -184,6 +190,8 @@ impl Forward {
             is_cut: false,
             silence: (cx.now, 0),
             deadline: None,
+            head_at: None,
+            reason: None,
             record,
         }
     }
@@ -204,7 +212,9 @@ impl Forward {
                     Progress::Failed(why) => {
                         let error = error_response_of(why);
                         let upstream = matches!(why, Unreachable::Connect(_)).then(|| self.lease.upstream()).flatten();
-                        report(upstream, Some(error.status), &why);
+                        let reason = reason_of(why);
+                        self.reason = Some(reason);
+                        report(upstream, Some(error.status), reason, &why);
                         return ForwardStep::Error(error);
                     }
                     Progress::Ready => self.silence = (cx.now, 0),
@@ -222,6 +232,7 @@ impl Forward {
     fn exchange(&mut self, client: &mut impl ClientStream, cx: &mut Context<'_>) -> Option<ForwardStep> {
         let Some(mut upstream) = self.lease.stream(cx.upstream_pool) else { return Some(ForwardStep::Wait) };
         if let Err(error) = self.send_request(&mut upstream, client, cx.now) {
+            self.record.note_refused();
             return Some(self.give_up(error, HealthVerdict::Neutral, cx));
         }
         upstream.flush(cx.ops);
@@ -234,17 +245,18 @@ impl Forward {
                 Ok(Event::Wait) => break,
                 Ok(Event::Interim(_)) if self.interim > limits.interim_responses_max => {
                     let error = ErrorResponse::new(Status::BAD_GATEWAY, "the upstream sent too many interim responses");
-                    report(self.lease.upstream(), Some(error.status), &error.reason);
+                    self.fail(Some(error.status), FailureReason::TooManyInterim, &error.reason);
                     return Some(self.give_up(error, HealthVerdict::Failure, cx));
                 }
                 Ok(Event::Interim(_)) => {}
                 Ok(Event::Head(_)) if self.refusal.is_some() => {
                     let error = self.refusal.take()?;
-                    report(self.lease.upstream(), Some(error.status), &error.reason);
+                    self.fail(Some(error.status), FailureReason::UpgradeFailed, &error.reason);
                     return Some(self.give_up(error, HealthVerdict::Neutral, cx));
                 }
                 Ok(Event::Head(status)) => {
                     self.lease.note_response(cx.upstream_pool, cx.now);
+                    self.head_at = Some(cx.now);
                     if status == Status::SWITCHING_PROTOCOLS {
                         return Some(ForwardStep::Upgraded);
                     }
@@ -361,11 +373,16 @@ impl Forward {
     fn on_malformed(&mut self, error: ClientError, cx: &mut Context<'_>) -> ForwardStep {
         let reason = match error {
             ClientError::Body(reason) => {
-                report(self.lease.upstream(), None, &format_args!("malformed response body: {reason}"));
+                let cause = format_args!("malformed response body: {reason}");
+                self.fail(None, FailureReason::MalformedBody, &cause);
                 return self.truncate(CloseReason::ResponseTruncated, HealthVerdict::Failure, cx);
             }
             ClientError::Head(bad) => {
-                report(self.lease.upstream(), Some(Status::BAD_GATEWAY), &bad);
+                let reason = match bad.is_too_large {
+                    true => FailureReason::ResponseTooLarge,
+                    false => FailureReason::MalformedResponse,
+                };
+                self.fail(Some(Status::BAD_GATEWAY), reason, &bad);
                 return self.give_up(ErrorResponse::new(Status::BAD_GATEWAY, bad.reason), HealthVerdict::Failure, cx);
             }
             ClientError::Upgrade => "the upstream sent 101 without an upgrade request",
@@ -376,7 +393,7 @@ impl Forward {
             | ClientError::NoResponse { .. }
             | ClientError::Truncated => "the upstream sent bytes without a request",
         };
-        report(self.lease.upstream(), Some(Status::BAD_GATEWAY), &reason);
+        self.fail(Some(Status::BAD_GATEWAY), FailureReason::MalformedResponse, &reason);
         self.give_up(ErrorResponse::new(Status::BAD_GATEWAY, reason), HealthVerdict::Failure, cx)
     }
 
@@ -385,7 +402,8 @@ impl Forward {
     fn on_lost(&mut self, end: End, has_begun: bool, cx: &mut Context<'_>) -> Option<ForwardStep> {
         match self.stage {
             Stage::Responding => {
-                report(self.lease.upstream(), None, &Lost { end, when: "before the end of the response body" });
+                let lost = Lost { end, when: "before the end of the response body" };
+                self.fail(None, lost.reason(true), &lost);
                 Some(match end {
                     End::Eof => self.truncate(CloseReason::ResponseTruncated, HealthVerdict::Failure, cx),
                     End::Failed(fault) => self.truncate(CloseReason::UpstreamLost(fault), HealthVerdict::Failure, cx),
@@ -401,7 +419,8 @@ impl Forward {
                 let error =
                     ErrorResponse::new(Status::BAD_GATEWAY, "the upstream closed the connection without a response");
                 let when = if has_begun { "in the middle of the response head" } else { "before a response" };
-                report(self.lease.upstream(), Some(error.status), &Lost { end, when });
+                let lost = Lost { end, when };
+                self.fail(Some(error.status), lost.reason(false), &lost);
                 Some(self.give_up(error, HealthVerdict::Failure, cx))
             }
         }
@@ -435,16 +454,22 @@ impl Forward {
             Stage::Connecting | Stage::Requested => {
                 let error = ErrorResponse::new(Status::GATEWAY_TIMEOUT, "the upstream did not respond in time");
                 let reason = format_args!("no response within {timeout:?} (response_timeout)");
-                report(self.lease.upstream(), Some(error.status), &reason);
+                self.fail(Some(error.status), FailureReason::ResponseTimeout, &reason);
                 self.give_up(error, HealthVerdict::Failure, cx)
             }
             Stage::Responding => {
                 let reason =
                     format_args!("silent for {timeout:?} in the middle of the response body (response_timeout)");
-                report(self.lease.upstream(), None, &reason);
+                self.fail(None, FailureReason::ResponseStalled, &reason);
                 self.truncate(CloseReason::UpstreamSilent, HealthVerdict::Failure, cx)
             }
         }
+    }
+
+    /// Notes and logs a failure of the upstream. `cause`: the reason in words.
+    fn fail(&mut self, status: Option<Status>, reason: FailureReason, cause: &dyn fmt::Display) {
+        self.reason = Some(reason);
+        report(self.lease.upstream(), status, reason, cause);
     }
 
     /// Ends the forwarding without a response from the upstream.
@@ -493,9 +518,28 @@ impl Forward {
     }
 
     /// The record of the exchange, and the lease of the upstream.
-    pub(crate) fn into_parts(mut self) -> (Record, UpstreamLease) {
-        self.record.set_received(self.upload.bytes());
-        (self.record, self.lease)
+    pub(crate) fn into_parts(self) -> (Record, UpstreamLease) {
+        let Self { mut record, lease, route, upload, reason, head_at, .. } = self;
+        record.set_received(upload.bytes());
+        if record.is_logged() {
+            let times = lease.times();
+            record.note_forwarded(Forwarded {
+                route: Some(Rc::clone(&route.name)),
+                upstream: lease.upstream().map(|upstream| Rc::clone(upstream.label())),
+                tries: times.tries,
+                queue: times.queue,
+                connect: times.connect,
+                first_byte: head_at.map(|head_at| head_at.since(record.since())),
+                request_bytes: upload.bytes(),
+                at: match times.stage {
+                    LeaseStage::Queued => EndedAt::Queue,
+                    LeaseStage::Picking | LeaseStage::Connecting => EndedAt::Connect,
+                    LeaseStage::Connected => EndedAt::Head,
+                },
+                reason,
+            });
+        }
+        (record, lease)
     }
 
     /// The lease of the upstream.

@@ -55,6 +55,8 @@ impl Handler for Proxy {
 /// How requests are forwarded to upstreams.
 #[derive(Debug)]
 pub struct ProxyRoute {
+    /// The path prefix of the route, for logs.
+    pub name: Rc<str>,
     pub group: Rc<UpstreamGroup>,
     /// Timeout and number of tries of a connect.
     pub connect_policy: ConnectPolicy,

@@ -1,20 +1,27 @@
-//! Failed upstream requests: the log record, and the error response to the client.
+//! Failed upstream requests: the reason, the log record, and the error response to the client.
 //!
 //! The health of the upstream and retries are handled elsewhere.
 
 use std::fmt;
 use std::rc::Rc;
 
+use crate::driver::{Fault, TlsFault};
 use crate::http::{ErrorResponse, Status};
 use crate::tcp::End;
+use crate::telemetry::access_log::FailureReason;
 use crate::upstream::{ConnectError, Unreachable, Upstream};
 
 /// Logs why a client gets an error instead of an upstream's response, or a truncated response (then
 /// without a status). Every such record is written here, so that the log rate limit
-/// (`telemetry/log_rate_limit.rs`) counts them together.
-pub(super) fn report(upstream: Option<&Rc<Upstream>>, status: Option<Status>, reason: &dyn fmt::Display) {
-    let upstream = upstream.map(|upstream| tracing::field::display(upstream.address()));
-    tracing::warn!(upstream, status = status.map(Status::code), %reason, "upstream request failed");
+/// (`telemetry/log_rate_limit.rs`) counts them together. `cause`: the reason in words.
+pub(super) fn report(
+    upstream: Option<&Rc<Upstream>>,
+    status: Option<Status>,
+    reason: FailureReason,
+    cause: &dyn fmt::Display,
+) {
+    let upstream = upstream.map(|upstream| tracing::field::display(upstream.label()));
+    tracing::warn!(upstream, status = status.map(Status::code), %reason, %cause, "upstream request failed");
 }
 
 /// An upstream connection that ended too early.
@@ -30,6 +37,38 @@ impl fmt::Display for Lost {
             End::Eof => write!(f, "connection closed {}", self.when),
             End::Failed(fault) => write!(f, "connection lost {}: {fault}", self.when),
         }
+    }
+}
+
+impl Lost {
+    /// The reason. `is_body`: the response head had been complete.
+    pub(super) const fn reason(&self, is_body: bool) -> FailureReason {
+        match (self.end, is_body) {
+            (End::Eof, false) => FailureReason::ClosedBeforeResponse,
+            (End::Eof, true) => FailureReason::ClosedInResponse,
+            (End::Failed(_), false) => FailureReason::ResetBeforeResponse,
+            (End::Failed(_), true) => FailureReason::ResetInResponse,
+        }
+    }
+}
+
+/// The reason if no upstream can be connected.
+pub(super) const fn reason_of(why: Unreachable) -> FailureReason {
+    match why {
+        Unreachable::Down => FailureReason::AllDown,
+        Unreachable::QueueFull => FailureReason::QueueFull,
+        Unreachable::QueueTimedOut => FailureReason::QueueTimeout,
+        Unreachable::Connect(error) if error.is_shortage() => FailureReason::NoResources,
+        Unreachable::Connect(ConnectError::Resolve(_)) => FailureReason::Unresolvable,
+        Unreachable::Connect(ConnectError::ResolveTimedOut) => FailureReason::ResolveTimeout,
+        Unreachable::Connect(ConnectError::TimedOut(_)) => FailureReason::ConnectTimeout,
+        Unreachable::Connect(ConnectError::Tls { fault: TlsFault::TooSlow, .. }) => FailureReason::TlsTimeout,
+        Unreachable::Connect(ConnectError::Tls { .. }) => FailureReason::TlsFailed,
+        Unreachable::Connect(ConnectError::Refused { address, fault }) => match (address, fault) {
+            (_, Fault::Os(libc::ECONNREFUSED)) => FailureReason::ConnectRefused,
+            (None, Fault::Os(libc::ENOENT)) => FailureReason::MissingSocket,
+            _ => FailureReason::ConnectFailed,
+        },
     }
 }
 
