@@ -10,6 +10,7 @@ mod causes;
 mod clients;
 mod fields;
 mod pressure;
+mod reasons;
 mod responses;
 mod trailers;
 mod truncation;
