@@ -32,7 +32,7 @@
 //! let framing = head.framing;
 //! let context = RequestContext {
 //!     client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority, framing, upgrade: None,
-//!     websocket_key: None,
+//!     websocket_key: None, request_id: None,
 //! };
 //! let mut out = Vec::new();
 //! write_request(&head, &rules, &context, &mut out);
@@ -50,8 +50,8 @@ mod trailers;
 mod websocket;
 
 pub use request::{
-    ForwardedRule, HostRule, PathRule, RequestContext, RequestRules, UnderscoreRule, forwards_left, upgrade_to_forward,
-    write_request,
+    ForwardedRule, HostRule, PathRule, RequestContext, RequestIdRule, RequestRules, UnderscoreRule, forwards_left,
+    upgrade_to_forward, write_request,
 };
 pub use response::{ResponseContext, ResponseRules, write_response};
 pub use rules::{Authority, BadRule, FieldLine, FieldName, FieldRules, PathPrefix, Pseudonym};

@@ -64,6 +64,7 @@ pub mod path;
 pub mod range;
 pub mod redirect;
 pub mod request;
+pub mod request_id;
 pub mod response;
 pub mod response_head;
 pub mod scheme;

@@ -155,6 +155,11 @@ impl AccessLogEntry {
         &mut self.facts
     }
 
+    /// Sets the request id that was passed on, instead of that of the request.
+    pub fn set_request_id(&mut self, id: &str) {
+        self.request.set_request_id(id);
+    }
+
     /// Writes the entry.
     pub fn finish(self, end: &ExchangeEnd) {
         let Self { log, request, facts } = self;

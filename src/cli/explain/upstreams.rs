@@ -93,6 +93,7 @@ pub(super) fn forwarded(
         framing: head.framing,
         upgrade: upgrade_to_forward(head).filter(|_| proxy_route.upgrades),
         websocket_key: None,
+        request_id: None,
     };
     let mut out = Vec::new();
     write_request(head, &proxy_route.request, &context, &mut out);

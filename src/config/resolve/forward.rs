@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::{ResolveError, Resolver, refused};
 use crate::config::file::{
     ActiveCheck, CheckKind as Asked, CheckMethod as Method, FieldRules, FieldValues, Forwarded, GroupOptions,
-    HostField, HostRule, LoadBalancing, ProxyOptions, ProxyProtocol, Route, Token, UnderscoreFields,
+    HostField, HostRule, LoadBalancing, ProxyOptions, ProxyProtocol, RequestId, Route, Token, UnderscoreFields,
     UpstreamAddressText, Via,
 };
 use crate::config::{ForwardConfig, Limits, UPSTREAM_HTTP_PROTOCOLS, UpstreamAddress};
 use crate::http::forward::{
-    Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestRules, ResponseRules, UnderscoreRule,
+    Authority, FieldLine, FieldName, ForwardedRule, PathRule, Pseudonym, RequestIdRule, RequestRules, ResponseRules,
+    UnderscoreRule,
 };
 use crate::http::forward::{FieldRules as ForwardFields, HostRule as ForwardHost};
 use crate::tcp::proxy_header::ProxyVersion;
@@ -76,6 +77,11 @@ impl Resolver<'_> {
                 underscores: match options.underscore_fields {
                     UnderscoreFields::Pass => UnderscoreRule::Pass,
                     UnderscoreFields::Drop => UnderscoreRule::Drop,
+                },
+                request_id: match options.request_id {
+                    RequestId::Keep => RequestIdRule::Keep,
+                    RequestId::Add => RequestIdRule::Add,
+                    RequestId::Replace => RequestIdRule::Replace,
                 },
                 path,
             },

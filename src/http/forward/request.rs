@@ -15,6 +15,7 @@ use crate::http::head::Version;
 use crate::http::method::Method;
 use crate::http::path;
 use crate::http::request::RequestHead;
+use crate::http::request_id::REQUEST_ID;
 use crate::http::response::push_decimal;
 use crate::http::scheme::Scheme;
 use crate::http::target::Target;
@@ -38,6 +39,8 @@ pub struct RequestRules {
     pub fields: FieldRules,
     /// Handling of fields with an underscore in their name.
     pub underscores: UnderscoreRule,
+    /// Handling of `X-Request-Id`.
+    pub request_id: RequestIdRule,
     /// Changes of the path.
     pub path: PathRule,
 }
@@ -81,6 +84,18 @@ pub enum UnderscoreRule {
     Pass,
     /// All others are dropped.
     Drop,
+}
+
+/// Handling of `X-Request-Id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestIdRule {
+    /// The client's is forwarded.
+    #[default]
+    Keep,
+    /// A request without a valid one gets one.
+    Add,
+    /// Each request gets one; the client's is dropped.
+    Replace,
 }
 
 /// Changes of the path.
@@ -138,6 +153,8 @@ pub struct RequestContext<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// The `Sec-WebSocket-Key` to send in place of the client's, see [`super::WebSocketKey`].
     pub websocket_key: Option<&'a str>,
+    /// The `X-Request-Id` to send in place of the client's.
+    pub request_id: Option<&'a str>,
 }
 
 /// The protocols of a valid upgrade request with one `Upgrade` line, if it may be forwarded. An
@@ -184,7 +201,8 @@ pub fn write_request(
     let has_trailers = context.framing == BodyFraming::Chunked;
     let has_key = context.websocket_key.is_some();
     let options = ConnectionOptions::new(&head.fields);
-    let passage = Passage { head, rules, forwarded, has_trailers, has_key, options };
+    let has_id = context.request_id.is_some();
+    let passage = Passage { head, rules, forwarded, has_trailers, has_key, has_id, options };
     for field in head.fields.iter().filter(|field| passage.is_open(field)) {
         push_line(out, field.name, field.value);
     }
@@ -209,6 +227,9 @@ pub fn write_request(
     }
     if takes_trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
+    }
+    if let Some(id) = context.request_id.filter(|_| !rules.fields.replace(REQUEST_ID.as_bytes())) {
+        push_line(out, REQUEST_ID.as_bytes(), id.as_bytes());
     }
     Origin { head, rules, forwarded, context }.push_lines(out);
     if let (Some(name), Some(subject)) = (&rules.client_subject, context.client_subject) {
@@ -282,6 +303,8 @@ struct Passage<'h, 'b> {
     has_trailers: bool,
     /// Whether the client's `Sec-WebSocket-Key` is replaced.
     has_key: bool,
+    /// Whether the client's `X-Request-Id` is replaced.
+    has_id: bool,
     options: ConnectionOptions<'h, 'b>,
 }
 
@@ -294,6 +317,7 @@ impl Passage<'_, '_> {
                 field.name.eq_ignore_ascii_case(b"Proxy")
                     || self.options.name(field.name)
                     || (self.has_key && field.name.eq_ignore_ascii_case(WEBSOCKET_KEY))
+                    || (self.has_id && folds_alike(REQUEST_ID.as_bytes(), field.name))
                     || (self.forwarded == ForwardedRule::Replace && is_x_forwarded(field.name))
                     || self.is_disguised(field.name)
             }

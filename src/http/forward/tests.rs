@@ -45,6 +45,7 @@ fn forwarded_from(client: Option<&str>, text: &str, rules: &RequestRules) -> Str
         framing: head.framing,
         upgrade: upgrade_to_forward(&head),
         websocket_key: None,
+        request_id: None,
     };
     let mut out = b"before".to_vec();
     let host = write_request(&head, rules, &context, &mut out);
@@ -201,6 +202,7 @@ fn only_the_proxy_says_who_has_shown_a_certificate() {
             framing: head.framing,
             upgrade: None,
             websocket_key: None,
+            request_id: None,
         };
         let mut out = Vec::new();
         write_request(&head, &rules, &context, &mut out);
@@ -222,6 +224,7 @@ fn row_60_only_trusted_clients_are_believed() {
         framing: head.framing,
         upgrade: None,
         websocket_key: None,
+        request_id: None,
     };
     let mut out = Vec::new();
     write_request(&head, &rules, &context, &mut out);

@@ -12,6 +12,7 @@ pub mod planted_bug;
 use std::rc::Rc;
 
 use crate::driver::{Peer, Time};
+use crate::http::request_id::RequestId;
 use crate::http::{ErrorResponse, RequestHead, Status};
 use crate::session::{CloseReason, Context};
 use crate::telemetry::access_log::{
@@ -137,6 +138,13 @@ impl Record {
     pub(crate) fn note_forwarded(&mut self, forwarded: Forwarded) {
         if let Some(facts) = self.facts() {
             facts.forwarded = Some(forwarded);
+        }
+    }
+
+    /// Notes the request id that is passed on, if it is not that of the client.
+    pub(crate) fn set_request_id(&mut self, id: RequestId) {
+        if let Some(entry) = &mut self.log_entry {
+            entry.set_request_id(id.as_str());
         }
     }
 

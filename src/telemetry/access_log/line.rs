@@ -13,6 +13,7 @@ use crate::driver::Peer;
 use crate::http::date::HttpDate;
 use crate::http::error_page::escape_json;
 use crate::http::fields::Known;
+use crate::http::request_id::request_id;
 use crate::http::response::push_decimal;
 use crate::http::{ErrorResponse, RequestHead, Target, Version};
 use crate::tls::ConnectionFacts;
@@ -22,9 +23,6 @@ const TARGET_BYTES_MAX: usize = 2 << 10;
 
 /// Bytes of a field value that are logged, before escaping. 1 KiB.
 const FIELD_BYTES_MAX: usize = 1 << 10;
-
-/// Bytes of a request id that is taken over. A longer one is ignored. 128.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Replaces the rest of a truncated text.
 const ELLIPSIS: &str = "...";
@@ -125,6 +123,12 @@ impl RequestPart {
         }
         let id_at = text.len();
         Self { text, after_at, id_at, tls: tls.cloned() }
+    }
+
+    /// Sets the request id, instead of that of the request.
+    pub(super) fn set_request_id(&mut self, id: &str) {
+        self.text.truncate(self.id_at);
+        self.text.extend_from_slice(id.as_bytes());
     }
 
     /// The whole line. It is to be given back.
@@ -257,13 +261,6 @@ const fn protocol(version: Version) -> &'static str {
         Version::Http11 => "HTTP/1.1",
         Version::Http2 => "HTTP/2.0",
     }
-}
-
-/// The `X-Request-Id` of a request, if it is short and has visible characters only.
-pub(super) fn request_id<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    let is_valid = |id: &&[u8]| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(is_plain);
-    head.fields.get("X-Request-Id").filter(is_valid)
 }
 
 /// The trace id of a valid `traceparent` (W3C Trace Context, 3.2): 32 hexadecimal digits.
@@ -553,7 +550,7 @@ mod tests {
             let entry: serde_json::Value = serde_json::from_str(&line(AccessFormat::Json, &request)).unwrap();
             entry.get(name).and_then(|id| id.as_str().map(str::to_owned))
         };
-        let longest = "x".repeat(REQUEST_ID_BYTES_MAX);
+        let longest = "x".repeat(128);
         for id in ["7b445ef1-2a3c", "a/b+c=", &longest] {
             assert_eq!(member("request_id", "X-Request-Id", id).as_deref(), Some(id));
         }

@@ -264,6 +264,36 @@ backends! {
         proxy.expect(0, 502, "tls_failed", "SC");
     }
 
+    fn a_request_id_is_passed_on_made_or_replaced(backend) {
+        let origin = Origin::new();
+        for (rule, sent, is_kept) in [
+            ("keep", Some("of-the-client"), true),
+            ("keep", None, true),
+            ("add", Some("of-the-client"), true),
+            ("add", None, false),
+            ("add", Some("not valid"), false),
+            ("replace", Some("of-the-client"), false),
+        ] {
+            let options = json!({ "request_id": rule });
+            let proxy = Proxy::new(backend, &origin.address().to_string(), &options);
+            let field = sent.map_or_else(String::new, |id| format!("X-Request-Id: {id}\r\n"));
+            let mut wire = proxy.send(&GET.replacen("Host: h\r\n", &format!("Host: h\r\n{field}"), 1));
+            let mut visit = origin.visit();
+            let request = visit.request();
+            visit.send(OK);
+            assert_ok(&wire.response());
+            let entry = proxy.entry(0);
+            let received = request.values("X-Request-Id");
+            assert_eq!(received.len(), usize::from(sent.is_some() || !is_kept), "{rule}: {received:?}");
+            assert_eq!(entry.get("request_id").and_then(Value::as_str), received.first().copied(), "{rule}");
+            match (is_kept, received.first()) {
+                (true, received) => assert_eq!(received.copied(), sent),
+                (false, Some(id)) => assert!(id.len() == 32 && Some(*id) != sent, "{rule}: {id}"),
+                (false, None) => panic!("{rule}: no id was made"),
+            }
+        }
+    }
+
     fn what_goes_well_is_logged_with_its_times(backend) {
         const PAUSE: Duration = Duration::from_millis(50);
         let (nobody, origin) = (ClosedPort::new(), Origin::new());

@@ -25,7 +25,7 @@ pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlin
 pub use self::limits::{Http2Limits, HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{ListenTarget, Listener, ListenerForm};
 pub use self::operator::{METRICS_PORT, Metrics, MetricsListener};
-pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, UnderscoreFields};
+pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, RequestId, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
     AccessTarget, AcmeDomain, AlpnProtocol, Charset, DirectoryUrl, Email, ErrorStatus, FileMode, HostField, HostRule,

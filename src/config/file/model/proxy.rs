@@ -42,6 +42,9 @@ pub struct ProxyOptions {
     /// its name with `-` is a connection or framing field, a field about the client (unless
     /// `forwarded` is `off`), or a field that `request_headers` sets or removes.
     pub underscore_fields: UnderscoreFields,
+    /// Handling of `X-Request-Id`, by which a request can be found in the logs of several servers. The
+    /// access log has the id that the upstream gets.
+    pub request_id: RequestId,
     /// The request field with the subject of the client's certificate (RFC 4514, as `CN=client,O=Example`).
     /// A client's own field of this name is removed, also if it shows no certificate or does not use TLS.
     /// Certificates need `client_auth` of `tls`.
@@ -69,6 +72,7 @@ impl Default for ProxyOptions {
             forwarded: Forwarded::Append,
             forwarded_field: false,
             underscore_fields: UnderscoreFields::Pass,
+            request_id: RequestId::Keep,
             client_cert_header: None,
             via: Via::As(Token("xps".into())),
             upgrade: true,
@@ -117,6 +121,20 @@ pub enum UnderscoreFields {
     Pass,
     /// No field with `_` in its name is forwarded.
     Drop,
+}
+
+/// Handling of `X-Request-Id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestId {
+    /// The client's field is forwarded, if there is one.
+    #[default]
+    Keep,
+    /// A request gets an id of 32 hexadecimal digits if its client sent none, or one that is longer than
+    /// 128 bytes or has other than visible characters.
+    Add,
+    /// Every request gets such an id. The client's is removed.
+    Replace,
 }
 
 /// A version of the PROXY protocol.

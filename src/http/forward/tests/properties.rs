@@ -187,7 +187,7 @@ proptest! {
             upstream_authority: &upstream,
             framing: head.framing,
             upgrade,
-            websocket_key: None,
+            websocket_key: None, request_id: None,
         };
         let mut out = Vec::new();
         write_request(&head, &rules, &context, &mut out);
@@ -229,7 +229,7 @@ proptest! {
         let head = parse_request(&bytes).unwrap();
         let upstream = Authority::new("upstream").unwrap();
         let context =
-            RequestContext { client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority: &upstream, framing: head.framing, upgrade: None, websocket_key: None };
+            RequestContext { client: None, client_is_trusted: false, scheme: Scheme::Http, client_subject: None, upstream_authority: &upstream, framing: head.framing, upgrade: None, websocket_key: None, request_id: None };
         let mut out = Vec::new();
         write_request(&head, &plain(), &context, &mut out);
         let sent = parse_request(&out).unwrap();

@@ -270,6 +270,7 @@ fn an_extended_connect_is_forwarded_as_an_upgrade() {
         framing: BodyFraming::None,
         upgrade: upgrade_to_forward(&head),
         websocket_key: Some("of the proxy"),
+        request_id: None,
     };
     let rules = RequestRules { forwarded: ForwardedRule::Off, ..RequestRules::default() };
     let mut out = Vec::new();

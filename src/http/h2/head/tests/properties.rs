@@ -113,7 +113,7 @@ proptest! {
             upstream_authority: &upstream,
             framing: head.framing,
             upgrade: None,
-            websocket_key: None,
+            websocket_key: None, request_id: None,
         };
         let mut out = Vec::new();
         write_request(&head, &RequestRules::default(), &context, &mut out);

@@ -27,9 +27,10 @@ use crate::buffer::Chunk;
 use crate::client::{ClientError, Event, Request, RequestFacts};
 use crate::driver::{Peer, Time};
 use crate::http::forward::{
-    ConnectionNames, HostRule, RequestContext, ResponseContext, TunnelSink, WebSocketKey, tunnel_head,
+    ConnectionNames, HostRule, RequestContext, RequestIdRule, ResponseContext, TunnelSink, WebSocketKey, tunnel_head,
     upgrade_to_forward, write_request, write_response,
 };
+use crate::http::request_id::{RequestId, request_id};
 use crate::http::{
     BodyFraming, DateLine, ErrorResponse, Known, Method, PageType, RequestHead, ResponseFraming, ResponseHead, Scheme,
     Status,
@@ -146,7 +147,7 @@ impl Forward {
         client_address: Peer,
         scheme: Scheme,
         waiter: Waiter,
-        record: Record,
+        mut record: Record,
         cx: &mut Context<'_>,
     ) -> Self {
         let balance_key = balance_key_of(head, client_address.ip(), &route.group);
@@ -154,6 +155,14 @@ impl Forward {
         let connect = head.protocol.map(|protocol| Connect::new(protocol, cx));
         // What follows an extended CONNECT is for the tunnel.
         let framing = if connect.is_some() { BodyFraming::None } else { head.framing };
+        let request_id = match route.request.request_id {
+            RequestIdRule::Keep => None,
+            RequestIdRule::Add if request_id(head).is_some() => None,
+            RequestIdRule::Add | RequestIdRule::Replace => Some(RequestId::new(cx.boundaries.nonce())),
+        };
+        if let Some(id) = request_id {
+            record.set_request_id(id);
+        }
         let mut out = Vec::new();
         let context = RequestContext {
             client: cx.peer.ip(),
@@ -165,6 +174,7 @@ impl Forward {
             framing,
             upgrade,
             websocket_key: connect.as_ref().and_then(Connect::key).map(WebSocketKey::as_str),
+            request_id: request_id.as_ref().map(RequestId::as_str),
         };
         let host = write_request(head, &route.request, &context, &mut out);
         let is_head = head.method == Method::Head;
