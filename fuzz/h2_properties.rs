@@ -254,6 +254,7 @@ fn pass_on(head: &RequestHead<'_>) {
         framing: head.framing,
         upgrade: None,
         websocket_key: None,
+        request_id: None,
     };
     let mut out = Vec::new();
     write_request(head, &RequestRules::default(), &context, &mut out);

@@ -64,6 +64,7 @@ fn pass_on(head: &RequestHead<'_>) {
         framing: head.framing,
         upgrade,
         websocket_key: None,
+        request_id: None,
     };
     let mut out = Vec::new();
     write_request(head, &RequestRules::default(), &context, &mut out);

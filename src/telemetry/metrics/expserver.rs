@@ -18,7 +18,7 @@ pub const API_CONTENT_TYPE: &str = "application/json";
 /// reader must not shorten it.
 const CPU_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
-/// Close reasons of connections that ended since somebody took too long.
+/// Close reasons of connections that ended because their peer took too long.
 const TIMED_OUT: [&str; 4] = ["idle_timeout", "client_too_slow", "stalled", "upstream_timeout"];
 
 /// Close reasons of connections that ended in order, or because the server wanted it. What is neither

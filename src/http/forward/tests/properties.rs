@@ -119,6 +119,7 @@ fn request_rules() -> impl Strategy<Value = RequestRules> {
         client_subject: FieldName::new("X-Subject").ok(),
         fields,
         underscores: UnderscoreRule::Pass,
+        request_id: RequestIdRule::default(),
         path,
     })
 }
