@@ -292,9 +292,9 @@ fn build_reloads_and_the_driver_are_there() {
         (info.as_str(), 1.0),
         ("xps_reloads_total{result=\"ok\"}", 1.0),
         ("xps_reloads_total{result=\"refused\"}", 2.0),
-        ("xps_driver_enters_total", 6.0),
-        ("xps_driver_overflows_total", 4.0),
-        ("xps_driver_rearms_total", 0.0),
+        ("xps_ring_enters_total", 6.0),
+        ("xps_ring_overflows_total", 4.0),
+        ("xps_ring_rearms_total", 0.0),
     ] {
         assert_eq!(value(&metrics, sample), Some(expected), "{sample}");
     }

@@ -63,22 +63,22 @@ type DriverCounter = (&'static str, &'static str, fn(&Counters) -> u64);
 
 /// The families of the driver's totals.
 pub(super) const DRIVER_COUNTERS: [DriverCounter; 9] = [
-    ("xps_driver_enters_total", "Calls of io_uring_enter or epoll_wait.", |of| of.enters),
+    ("xps_ring_enters_total", "Calls of io_uring_enter or epoll_wait.", |of| of.enters),
     (
-        "xps_driver_submissions_total",
+        "xps_ring_submissions_total",
         "Ring entries submitted; with epoll, operations started and system calls attempted.",
         |of| of.submissions,
     ),
-    ("xps_driver_completions_total", "Outcomes of operations.", |of| of.completions),
-    ("xps_driver_rearms_total", "Multishot operations armed again after the kernel had ended them.", |of| of.rearms),
-    ("xps_driver_buffers_exhausted_total", "Receives that found no buffer and had to wait.", |of| of.buffers_exhausted),
-    ("xps_driver_accept_pauses_total", "Pauses of accepting, for lack of descriptors or memory.", |of| {
+    ("xps_ring_completions_total", "Outcomes of operations.", |of| of.completions),
+    ("xps_ring_rearms_total", "Multishot operations armed again after the kernel had ended them.", |of| of.rearms),
+    ("xps_ring_buffers_exhausted_total", "Receives that found no buffer and had to wait.", |of| of.buffers_exhausted),
+    ("xps_ring_accept_pauses_total", "Pauses of accepting, for lack of descriptors or memory.", |of| {
         of.accept_pauses
     }),
-    ("xps_driver_short_sends_total", "Sends of which the kernel took only a part.", |of| of.short_sends),
-    ("xps_driver_promotions_total", "Sockets that were switched to large receive buffers.", |of| of.promotions),
+    ("xps_ring_short_sends_total", "Sends of which the kernel took only a part.", |of| of.short_sends),
+    ("xps_ring_promotions_total", "Sockets that were switched to large receive buffers.", |of| of.promotions),
     (
-        "xps_driver_overflows_total",
+        "xps_ring_overflows_total",
         "Calls of io_uring_enter that left completions in kernel memory, because the completion queue was full.",
         |of| of.overflows,
     ),
